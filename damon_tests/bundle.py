@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Where the project's own data is: beside the package in a checkout, inside it in a wheel.
+
+A wheel carries ``suites/``, ``workloads/`` and the built C programs under ``damon_tests/_bundle/``,
+laid out as in the checkout, so that test ids are the same in both.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def root() -> Path:
+    """The directory that has ``suites/`` and ``workloads/``: the checkout, or the wheel's bundle."""
+    checkout = _PACKAGE.parent
+    if (checkout / "suites").is_dir() and (checkout / "pyproject.toml").is_file():
+        return checkout
+    return _PACKAGE / "_bundle"
+
+
+def suites_dir() -> Path:
+    return root() / "suites"
+
+
+def patterns_dir() -> Path:
+    return root() / "workloads" / "patterns"
+
+
+def programs_dir() -> Path:
+    """Where the static C programs are built to (checkout) or shipped (wheel)."""
+    return root() / "workloads" / "build"
+
+
+def cache_dir() -> Path:
+    """Downloads and guest images, shared by all runs of this user."""
+    base = os.environ.get("DAMON_TESTS_CACHE") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "damon-tests"
+    )
+    return Path(base)

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Measurements, checks and the verdict they add up to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+
+class Verdict(StrEnum):
+    """See the README, "What verdicts mean"."""
+
+    PASS = "PASS"
+    FAIL = "FAIL"
+    XFAIL = "XFAIL"
+    XPASS = "XPASS"  # the named defect is gone: remove the marker; gates as FAIL
+    SKIP = "SKIP"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    ERROR = "ERROR"
+
+
+Kind = Literal["invariant", "closed form", "oracle band", "budget"]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One number with everything needed to repeat the judgement.
+
+    ``samples`` are the raw values that ``value`` summarises (never only their mean);
+    ``unit`` is a word ("bytes", "regions", "fraction", "samples", "µs", "count").
+    """
+
+    name: str
+    value: float
+    unit: str
+    samples: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Check:
+    """One expectation applied to one measurement.
+
+    ``holds`` None: could not be decided (INCONCLUSIVE). ``limit`` is the bound in words and
+    numbers (">= 0.9"), ``reason`` why that bound, with the invariant's or rule's name;
+    ``detail`` points at the evidence (first violating snapshot, region, address).
+    ``alpha`` is the false-alarm probability of a statistical check, 0 for exact ones.
+    """
+
+    kind: Kind
+    measurement: Measurement
+    limit: str
+    reason: str
+    holds: bool | None
+    detail: str = ""
+    alpha: float = 0.0
+
+
+def decide(checks: Sequence[Check]) -> tuple[Verdict, str]:
+    """The verdict over all checks of a test, and its reason in one sentence.
+
+    No check at all is an ERROR: a test that asserted nothing has shown nothing.
+    """
+    if not checks:
+        return Verdict.ERROR, "the test checked nothing"
+    failed = [c for c in checks if c.holds is False]
+    open_ = [c for c in checks if c.holds is None]
+    if failed:
+        return Verdict.FAIL, describe(failed[0])
+    if open_:
+        return Verdict.INCONCLUSIVE, describe(open_[0])
+    return Verdict.PASS, f"{len(checks)} checks hold"
+
+
+def describe(check: Check) -> str:
+    """One line: measured value, limit and reason."""
+    m = check.measurement
+    text = f"{m.name} = {m.value:g} {m.unit}, expected {check.limit} ({check.reason})"
+    return f"{text}; {check.detail}" if check.detail else text

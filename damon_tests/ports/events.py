@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-2.0
+"""DAMON's tracepoints, in the order they happened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One tracepoint hit.
+
+    ``time_ns`` is CLOCK_MONOTONIC of the machine. ``text`` is the event's printed format
+    after its name, as in trace_pipe: ``target_id=0 nr_regions=10 4096-8192: 0 3``.
+    The reference prints the same text, so one parser serves both (``damon.trace``).
+    """
+
+    time_ns: int
+    name: str
+    text: str
+
+
+class EventStream(Protocol):
+    """An open recording of some tracepoints."""
+
+    def read(self) -> Sequence[Event]:
+        """Everything that arrived since the last call; does not wait."""
+        ...
+
+    def lost(self) -> int:
+        """How many events were lost since the stream was opened. Never silently zero:
+        an implementation that cannot know raises HarnessError."""
+        ...
+
+    def close(self) -> None:
+        """Stop tracing and remove what was set up for it. May be called twice."""
+        ...
+
+
+class Events(Protocol):
+    """Tracepoints of the system ``damon``."""
+
+    def available(self) -> frozenset[str]:
+        """Names of the events that exist, such as ``damon_aggregated``; empty without tracefs."""
+        ...
+
+    def open(self, names: Sequence[str]) -> EventStream:
+        """Start recording these events. Raises NotSupported for a name not available."""
+        ...

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Who touched what, when: the answer DAMON's report is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+PAGE_SIZE = 4096
+
+Pages = npt.NDArray[np.int64]
+"""Page numbers (address // PAGE_SIZE), any order, shape (n,)."""
+
+Bools = npt.NDArray[np.bool_]
+
+
+class Truth(Protocol):
+    """Accesses of one target, answered in closed form from a pattern or from the bitmap
+    slices that a real target recorded. Times are the target machine's monotonic ns."""
+
+    def ranges(self) -> Sequence[tuple[int, int]]:
+        """Byte ranges [start, end) that it knows about, sorted; page aligned."""
+        ...
+
+    def span_ns(self) -> tuple[int, int]:
+        """[from, to): the time it knows about."""
+        ...
+
+    def touched(self, pages: Pages, t0_ns: int, t1_ns: int) -> Bools:
+        """Whether each page was accessed within [t0, t1), shape (n,). Pages outside
+        ``ranges()`` were not touched. For recorded slices: in any slice that overlaps."""
+        ...
+
+    def touched_each(self, pages: Pages, t0_ns: npt.NDArray[np.int64], t1_ns: npt.NDArray[np.int64]) -> Bools:
+        """``touched`` with a time window of its own for each page."""
+        ...
+
+    def rate(self, pages: Pages, t0_ns: int, t1_ns: int, window_ns: int) -> npt.NDArray[Any]:
+        """Fraction of the windows of length ``window_ns`` within [t0, t1) in which each page was
+        touched: what nr_accesses / W of a perfect DAMON would be, float64 (n,)."""
+        ...
