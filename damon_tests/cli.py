@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The ``damon-tests`` command: reads arguments and calls what does the work.
+
+Modules are imported by the command that needs them, so that ``damon-tests --help`` is instant
+and a missing extra only matters to the command that uses it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from damon_tests import __version__, bundle
+from damon_tests.ports.errors import DamonTestsError, UsageError
+
+EXIT_CODES = """exit codes: 0 good · 1 FAIL, or an XFAIL that passes · 2 usage or interrupted ·
+5 nothing ran · 6 ERROR (harness, guest or workload broke) · 7 INCONCLUSIVE"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    args = _parser().parse_args(argv)
+    try:
+        code: int = args.function(args)
+    except DamonTestsError as error:
+        print(f"damon-tests: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader (a pager, head) went away: nothing is left to tell it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("damon-tests: interrupted", file=sys.stderr)
+        return 2
+    return code
+
+
+def run(args: argparse.Namespace) -> int:
+    """``damon-tests run``: the suites, through pytest with our plugin."""
+    import pytest
+
+    checkout = (bundle.root() / "pyproject.toml").is_file()
+    options = ["-p", "damon_tests.plugin", f"--rootdir={bundle.root()}"]
+    # A wheel has no configuration of its own, and its directory may not be writable.
+    options += (
+        [f"--config-file={bundle.root() / 'pyproject.toml'}"]
+        if checkout
+        else [f"--config-file={os.devnull}", "-p", "no:cacheprovider", "-ra"]
+    )
+    options += [f"--kernel={args.kernel}", f"--profile={args.profile}"]
+    for name in ("level", "output", "seed"):
+        if getattr(args, name) is not None:
+            options.append(f"--{name}={getattr(args, name)}")
+    if args.require:
+        options.append("--require")
+    if args.workers is not None:
+        options += ["-n", args.workers]
+    paths = [_suite_path(p) for p in args.paths] or [str(bundle.suites_dir())]
+    return int(pytest.main([*options, *args.pytest_args, *paths]))
+
+
+def vm(args: argparse.Namespace) -> int:
+    """``damon-tests vm``: a shell or a command on a real kernel."""
+    from damon_tests.kernel import vm as kernel_vm
+
+    return kernel_vm.run(
+        args.kernel, memory=args.memory, cpus=args.cpus, numa=args.numa, command=args.command or None
+    )
+
+
+def doctor(args: argparse.Namespace) -> int:
+    """``damon-tests doctor``: what can be tested on this machine, and what not."""
+    from damon_tests.report import doctor as report_doctor
+
+    return report_doctor.show(as_json=args.json)
+
+
+def report(args: argparse.Namespace) -> int:
+    """``damon-tests report DIR``: a finished run again."""
+    from damon_tests.report import show
+
+    return show.show(Path(args.directory), html=args.html)
+
+
+def _suite_path(text: str) -> str:
+    """A path as given, else the same below the checkout's or wheel's own suites."""
+    path = text.split("::", 1)[0]
+    if Path(path).exists():
+        return text
+    if (bundle.root() / path).exists():
+        return str(bundle.root() / text)
+    raise UsageError(f"no such test file or directory: {path} (suites are in {bundle.suites_dir()})")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="damon-tests",
+        description="Tests and validation for DAMON, the Linux kernel's Data Access MONitor.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"damon-tests {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_run(commands)
+    _add_vm(commands)
+
+    p = commands.add_parser("doctor", help="what this machine and kernel can do, and which suites would run")
+    p.add_argument("--json", action="store_true", help="print it for a program")
+    p.set_defaults(function=doctor)
+
+    p = commands.add_parser("report", help="print a finished run again")
+    p.add_argument("directory", metavar="DIR", help="the run's output directory")
+    p.add_argument("--html", metavar="FILE", help="also write one self-contained page")
+    p.set_defaults(function=report)
+    return parser
+
+
+def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    p = commands.add_parser("run", help="run suites on a DAMON and judge it")
+    p.add_argument("paths", nargs="*", metavar="PATH", help="suites, files or test ids (default: all)")
+    p.add_argument(
+        "--kernel",
+        default="reference",
+        metavar="K",
+        help="reference[:LEVEL] (default), debian:SERIES|stable|newest, a kernel image's path, or host",
+    )
+    p.add_argument("--level", metavar="L", help="judge as this kernel series (default: found out)")
+    p.add_argument("--profile", choices=("quick", "full"), default="full")
+    p.add_argument("--output", metavar="DIR", help="where results go (default: a new directory)")
+    p.add_argument("--seed", type=int, metavar="N", help="seed of the run (default: 1)")
+    p.add_argument("--require", action="store_true", help="a test that cannot run fails")
+    p.add_argument("-n", dest="workers", metavar="WORKERS", help="run tests in this many processes")
+    p.add_argument(
+        "--pytest", dest="pytest_args", action="append", default=[], metavar="ARG", help="pass ARG to pytest"
+    )
+    p.set_defaults(function=run)
+
+
+def _add_vm(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    p = commands.add_parser("vm", help="a shell, or one command, on a kernel in a VM")
+    p.add_argument("--kernel", required=True, metavar="K", help="debian:SERIES or a kernel image's path")
+    p.add_argument("--memory", default="1G", metavar="SIZE", help="guest memory (default 1G)")
+    p.add_argument("--cpus", type=int, default=2, metavar="N")
+    p.add_argument("--numa", type=int, default=1, metavar="N", help="NUMA nodes")
+    p.add_argument("command", nargs="*", metavar="CMD", help="after --: what to run instead of a shell")
+    p.set_defaults(function=vm)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Which DAMON, on which machine. A backend makes pristine subjects; a test never asks which it has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from damon_tests.damon.capability import Capabilities
+from damon_tests.patterns.spec import Pattern
+from damon_tests.ports import Clock, Events, Tree
+from damon_tests.workload.target import RunningTarget
+
+
+class Subject(Protocol):
+    """One DAMON on one machine, pristine, for one attempt of one experiment."""
+
+    tree: Tree
+    events: Events
+    clock: Clock
+    level: str
+
+    def start_target(self, pattern: Pattern, seed: int) -> RunningTarget:
+        """A target that is ready and waits for ``go``."""
+        ...
+
+    def vmas(self, target: RunningTarget) -> Sequence[tuple[int, int]]:
+        """Mappings of the target now, sorted byte ranges."""
+        ...
+
+    def ram_ranges(self) -> Sequence[tuple[int, int]]:
+        """System RAM as physical byte ranges [start, end)."""
+        ...
+
+    def kernel_log(self) -> str:
+        """What the kernel printed since the subject was made; empty where there is no kernel."""
+        ...
+
+    def splats(self) -> Sequence[str]:
+        """Titles of kernel complaints (BUG, WARNING, KASAN ...) in that log."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Backend(Protocol):
+    """``name`` is the word that selected it (``reference:7.3``, ``debian:7.3``, ``host``)."""
+
+    name: str
+    level: str
+
+    def subject(self, seed: int) -> Subject: ...
+
+    def capabilities(self) -> Capabilities:
+        """What its DAMON has, by feature; probed once."""
+        ...
+
+    def provenance(self) -> Mapping[str, object]:
+        """Kernel release, machine, accelerator, versions: what a result needs to be compared."""
+        ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The repeatable act: (pattern, request, backend, seed, attempt) to Observation."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from damon_tests.damon.client import DamonClient
+from damon_tests.damon.params import DamonCtx, DamonTarget, Kdamond
+from damon_tests.damon.session import Session
+from damon_tests.experiment.backend import Backend, Subject
+from damon_tests.experiment.observation import Observation
+from damon_tests.patterns.spec import Pattern
+from damon_tests.ports import PAGE_SIZE
+from damon_tests.workload.target import RunningTarget
+
+Cover = Literal["process", "regions"]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What to do, without saying on which DAMON.
+
+    ``ctx`` has no targets: the act fills in the running target. ``cover`` says what is
+    monitored: "process" leaves the ranges to DAMON (vaddr finds them itself), "regions" sets the
+    pattern's regions as initial ranges (virtual, or their physical frames with paddr).
+    ``duration_ns`` is how long DAMON records after it was turned on.
+    """
+
+    pattern: Pattern
+    ctx: DamonCtx
+    duration_ns: int
+    cover: Cover = "process"
+
+
+def derive_seed(run_seed: int, test_id: str, attempt: int, role: str) -> int:
+    """hash(run seed, test id, attempt, role) as a raw 63-bit integer; the same on every machine."""
+    text = f"{run_seed}\0{test_id}\0{attempt}\0{role}".encode()
+    return int.from_bytes(hashlib.sha256(text).digest()[:8], "little") >> 1
+
+
+def observe(experiment: Experiment, backend: Backend, seed: int, attempt: int = 1) -> Observation:
+    """Perform ``experiment`` once on a pristine subject of ``backend``.
+
+    Raises NotSupported when the subject lacks something the request needs, TreeError when DAMON
+    refuses it, HarnessError when target, guest or harness broke.
+    """
+    seconds: dict[str, float] = {}
+    with _timed(seconds, "prepare"):
+        subject = backend.subject(seed)
+    try:
+        return _act(experiment, subject, seed, attempt, seconds)
+    finally:
+        subject.close()
+
+
+def _act(
+    experiment: Experiment, subject: Subject, seed: int, attempt: int, seconds: dict[str, float]
+) -> Observation:
+    with _timed(seconds, "start target"):
+        target = subject.start_target(experiment.pattern, seed)
+    try:
+        ctx = replace(experiment.ctx, targets=(_damon_target(experiment, target, subject),))
+        vmas = tuple(subject.vmas(target))
+        client = DamonClient(subject.tree, subject.clock)
+        with Session(client, subject.events, (Kdamond(ctx),)) as session:
+            target.go()
+            session.start()
+            with _timed(seconds, "monitor"):
+                session.record(experiment.duration_ns)
+            schemes = session.scheme_reports() if ctx.schemes else ()
+            recording = session.recording()
+        target.stop()
+        with _timed(seconds, "collect"):
+            log, splats = subject.kernel_log(), tuple(subject.splats())
+            return Observation(
+                pattern=experiment.pattern,
+                ctx=ctx,
+                level=subject.level,
+                seed=seed,
+                attempt=attempt,
+                truth=target.truth(),
+                layout=dict(target.layout),
+                vmas=vmas,
+                phases=tuple(target.phases()),
+                recording=recording,
+                schemes=schemes,
+                kernel_log=log,
+                splats=splats,
+                seconds=seconds,
+            )
+    finally:
+        target.stop()
+
+
+def _damon_target(experiment: Experiment, target: RunningTarget, subject: Subject) -> DamonTarget:
+    """The target directory's contents for what the experiment wants covered."""
+    if experiment.ctx.operations == "paddr":
+        ranges = subject.ram_ranges() if experiment.cover == "process" else _physical(target)
+        unit = experiment.ctx.addr_unit
+        return DamonTarget(regions=tuple((start // unit, end // unit) for start, end in ranges))
+    if experiment.cover == "process":
+        return DamonTarget(pid_target=target.pid)
+    ranges = tuple(sorted(target.layout.values()))
+    return DamonTarget(pid_target=target.pid, regions=ranges)
+
+
+def _physical(target: RunningTarget) -> tuple[tuple[int, int], ...]:
+    """Physical ranges of all the pattern's regions, merged where they touch."""
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(r for ranges in target.physical().values() for r in ranges):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start // PAGE_SIZE * PAGE_SIZE, end))
+    return tuple(merged)
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], what: str) -> Iterator[None]:
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        seconds[what] = seconds.get(what, 0.0) + time.monotonic() - began

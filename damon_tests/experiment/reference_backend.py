@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The reference as a backend: simulated targets, virtual time, no privileges."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping, Sequence
+
+import damon_tests
+from damon_tests.damon.capability import Capabilities, probe
+from damon_tests.damon.client import DamonClient
+from damon_tests.patterns.spec import Pattern
+from damon_tests.ports import Truth
+from damon_tests.reference.rules import Rules
+from damon_tests.reference.system import ReferenceSystem
+from damon_tests.workload.simulated import SimulatedTarget
+from damon_tests.workload.target import RunningTarget
+
+ReplaceTruth = Callable[[RunningTarget], Truth]
+
+
+class ReferenceSubject:
+    """A ReferenceSystem of its own for one attempt."""
+
+    def __init__(self, level: str, seed: int, rules: Rules | None = None) -> None:
+        self._system = ReferenceSystem(level=level, seed=seed, rules=rules)
+        self.tree = self._system.tree
+        self.events = self._system.events
+        self.clock = self._system.clock
+        self.level = level
+
+    def start_target(self, pattern: Pattern, seed: int) -> RunningTarget:
+        return SimulatedTarget(pattern, seed, self._system)
+
+    def vmas(self, target: RunningTarget) -> Sequence[tuple[int, int]]:
+        assert isinstance(target, SimulatedTarget)
+        return target.vmas()
+
+    def ram_ranges(self) -> Sequence[tuple[int, int]]:
+        return self._system.ram_ranges()
+
+    def kernel_log(self) -> str:
+        return ""
+
+    def splats(self) -> Sequence[str]:
+        return ()
+
+    def close(self) -> None:
+        """Nothing outlives the object."""
+
+
+class ReferenceBackend:
+    """``--kernel reference[:LEVEL]``; ``rules`` replaces the level's rules (a fault under test)."""
+
+    def __init__(self, level: str, rules: Rules | None = None) -> None:
+        self.name = f"reference:{level}"
+        self.level = level
+        self._rules = rules
+        self._capabilities: Capabilities | None = None
+
+    def subject(self, seed: int) -> ReferenceSubject:
+        return ReferenceSubject(self.level, seed, self._rules)
+
+    def capabilities(self) -> Capabilities:
+        if self._capabilities is None:
+            subject = self.subject(0)
+            self._capabilities = probe(DamonClient(subject.tree, subject.clock), subject.events)
+        return self._capabilities
+
+    def provenance(self) -> Mapping[str, object]:
+        return {
+            "kind": "reference",
+            "level": self.level,
+            "version": damon_tests.__version__,
+            "python": platform.python_version(),
+        }
+
+    def close(self) -> None:
+        """Nothing is held."""
