@@ -16,7 +16,7 @@ from damon_tests.ports.errors import (
     TreeError,
     UsageError,
 )
-from damon_tests.ports.events import Event, Events, EventStream
+from damon_tests.ports.events import LOST_EVENTS, Event, Events, EventStream
 from damon_tests.ports.machine import (
     ByteStream,
     ExitStatus,
@@ -30,6 +30,7 @@ from damon_tests.ports.tree import Entry, Pending, Tree
 from damon_tests.ports.truth import PAGE_SIZE, Bools, Pages, Truth
 
 __all__ = [
+    "LOST_EVENTS",
     "NSEC_PER_MSEC",
     "NSEC_PER_SEC",
     "NSEC_PER_USEC",

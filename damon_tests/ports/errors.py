@@ -32,12 +32,14 @@ class HarnessError(DamonTestsError):
 class MachineLost(HarnessError):
     """The machine under test does not answer any more (guest died or hangs).
 
-    ``log`` is what its console said last; empty when unknown.
+    ``log`` is what its console said last; empty when unknown. ``partial`` is what had been
+    recorded when it happened (a sequence of ``damon.records.Recording``), None when nothing was.
     """
 
     def __init__(self, message: str, log: str = "") -> None:
         super().__init__(message)
         self.log = log
+        self.partial: object | None = None
 
 
 class TimedOut(HarnessError):

@@ -15,11 +15,21 @@ class Event:
     ``time_ns`` is CLOCK_MONOTONIC of the machine. ``text`` is the event's printed format
     after its name, as in trace_pipe: ``target_id=0 nr_regions=10 4096-8192: 0 3``.
     The reference prints the same text, so one parser serves both (``damon.trace``).
+    ``pid`` is the thread that hit it (a kdamond, as its ``pid`` file says), 0 when unknown:
+    ``damon_aggregated`` tells contexts apart by nothing else.
+
+    An event named ``LOST_EVENTS`` is no tracepoint: it stands where events were lost, its text is how
+    many (also counted by ``EventStream.lost``), so that nothing is grouped across the hole.
     """
 
     time_ns: int
     name: str
     text: str
+    pid: int = 0
+
+
+LOST_EVENTS = "[LOST EVENTS]"
+"""Name of the event that marks a hole in the stream."""
 
 
 class EventStream(Protocol):
@@ -35,7 +45,9 @@ class EventStream(Protocol):
         ...
 
     def close(self) -> None:
-        """Stop tracing and remove what was set up for it. May be called twice."""
+        """Stop tracing and remove what was set up for it. May be called twice.
+
+        Everything that happened before is not lost: ``read`` returns it once more afterwards."""
         ...
 
 
