@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The wheel's build step: builds the C programs, and bundles what a checkout has beside the package.
+
+``damon_tests/bundle.py`` is the other end: it finds under ``damon_tests/_bundle/`` what this puts there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+# pyproject.toml is bundled for its pytest section: the same options and test ids as in the checkout.
+_BUNDLED = ("suites", "workloads/patterns", "workloads/src", "pyproject.toml")
+_PROGRAMS = "workloads/build"
+
+
+class BundleHook(BuildHookInterface):  # type: ignore[type-arg]  # its parameter is hatchling's own business
+    """Called by hatchling for ``[tool.hatch.build.targets.wheel.hooks.custom]``."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Add the bundle to ``build_data``; an editable install reads the checkout itself.
+
+        Raises:
+            RuntimeError: a compiler is there, and the C programs do not build.
+        """
+        if version == "editable":
+            return
+        root = Path(self.root)
+        bundled = [name for name in _BUNDLED if (root / name).exists()]
+        if self._build_programs(root / "workloads" / "src"):
+            bundled.append(_PROGRAMS)
+            build_data["pure_python"] = False
+            build_data["tag"] = f"py3-none-{_platform_tag()}"
+        for name in bundled:
+            build_data["force_include"][str(root / name)] = f"damon_tests/_bundle/{name}"
+
+    def _build_programs(self, source: Path) -> bool:
+        """Whether there are programs to ship. Without a compiler the wheel is for every platform, and says so."""
+        compiler = os.environ.get("CC", "cc").split()[0]
+        missing = [tool for tool in ("make", compiler) if shutil.which(tool) is None]
+        if missing:
+            self.app.display_warning(
+                f"the wheel has no workload engine and no guest agent: {' and '.join(missing)} missing here; "
+                "tests that need them will be skipped (on Debian: apt-get install gcc make libc6-dev)"
+            )
+            return False
+        made = subprocess.run(["make", "--silent", "-C", str(source)], check=False)
+        if made.returncode != 0:
+            raise RuntimeError(
+                f"the C programs in {source} do not build (see above); they are linked statically, "
+                "which needs libc.a (Debian: libc6-dev, Fedora: glibc-static)"
+            )
+        return True
+
+
+def _platform_tag() -> str:
+    """The programs are static, so the architecture is all that matters: ``linux_x86_64``."""
+    return sysconfig.get_platform().replace("-", "_").replace(".", "_")
