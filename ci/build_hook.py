@@ -41,7 +41,7 @@ class BundleHook(BuildHookInterface):  # type: ignore[type-arg]  # its parameter
             build_data["force_include"][str(root / name)] = f"damon_tests/_bundle/{name}"
 
     def _build_programs(self, source: Path) -> bool:
-        """Whether there are programs to ship. Without a compiler the wheel is for every platform, and says so."""
+        """Whether there are programs to ship; without a compiler the wheel has none, and says so."""
         compiler = os.environ.get("CC", "cc").split()[0]
         missing = [tool for tool in ("make", compiler) if shutil.which(tool) is None]
         if missing:
