@@ -99,10 +99,13 @@ class Machine(Protocol):
     name: str
     clock: Clock
 
-    def batch(self, ops: Sequence[FileOp]) -> Sequence[bytes | Sequence[Entry] | OSError]:
+    def batch(
+        self, ops: Sequence[FileOp], stop_on_error: bool = False
+    ) -> Sequence[bytes | Sequence[Entry] | OSError]:
         """Do all in order, in one round trip. A "read" gives bytes, "write" the count as
         decimal bytes, "list"/"walk" entries, "stat" one entry, others b""; a failure
-        gives the OSError in its place and the rest still runs."""
+        gives the OSError in its place and the rest still runs. With ``stop_on_error``
+        nothing after the first failure is tried: those give OSError with ECANCELED."""
         ...
 
     def read_file(self, path: str, offset: int = 0, size: int = 0) -> bytes:
