@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Real kernels as backends: a guest restored for every attempt, or this machine under a lease."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from damon_tests.damon.capability import Capabilities, fingerprint, probe
+from damon_tests.damon.client import DamonClient
+from damon_tests.damon.tracefs import TracefsEvents
+from damon_tests.experiment.backend import Subject
+from damon_tests.kernel.guest import Guests
+from damon_tests.kernel.image import KernelImage
+from damon_tests.kernel.machine_tree import MachineTree
+from damon_tests.kernel.programs import program
+from damon_tests.kernel.splat import parse_splats
+from damon_tests.kernel.topology import Topology
+from damon_tests.patterns.spec import Pattern
+from damon_tests.ports import HarnessError, Machine
+from damon_tests.workload import engine
+from damon_tests.workload.target import RunningTarget
+
+ENGINE_IN_GUEST = "/bin/damon-tests-engine"
+_IOMEM_RAM = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) : System RAM$", re.MULTILINE)
+_MAPS_LINE = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) ", re.MULTILINE)
+
+
+class MachineSubject:
+    """A kernel's DAMON on a Machine. ``log`` gives what the kernel printed; ``release`` ends the subject."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        level: str,
+        *,
+        engine_path: str,
+        work_dir: str,
+        log: Callable[[], str],
+        release: Callable[[], None],
+    ) -> None:
+        self.machine = machine
+        self.tree = MachineTree(machine)
+        self.events = TracefsEvents(machine)
+        self.clock = machine.clock
+        self.level = level
+        self._engine_path = engine_path
+        self._work_dir = work_dir
+        self._log = log
+        self._release = release
+
+    def start_target(self, pattern: Pattern, seed: int) -> RunningTarget:
+        return engine.start(self.machine, pattern, seed, self._engine_path, self._work_dir)
+
+    def vmas(self, target: RunningTarget) -> Sequence[tuple[int, int]]:
+        maps = self.machine.read_file(f"/proc/{target.pid}/maps").decode()
+        # vsyscall is listed at an address that no process owns; DAMON does not see it either.
+        return [(int(a, 16), int(b, 16)) for a, b in _MAPS_LINE.findall(maps) if int(a, 16) < 1 << 63]
+
+    def ram_ranges(self) -> Sequence[tuple[int, int]]:
+        text = self.machine.read_file("/proc/iomem").decode()
+        ranges = [(int(a, 16), int(b, 16) + 1) for a, b in _IOMEM_RAM.findall(text)]
+        if not any(end > 1 for _, end in ranges):
+            raise HarnessError("/proc/iomem shows no addresses: reading physical ranges needs CAP_SYS_ADMIN")
+        return ranges
+
+    def kernel_log(self) -> str:
+        return self._log()
+
+    def splats(self) -> Sequence[str]:
+        return [f"{s.kind}: {s.title}" for s in parse_splats(self._log())]
+
+    def close(self) -> None:
+        self._release()
+
+
+class GuestBackend:
+    """``--kernel debian:X`` or a kernel image: boots once per topology, restores for every attempt."""
+
+    def __init__(self, image: KernelImage, run_dir: Path, level: str | None = None) -> None:
+        self.name = image.spec
+        self._image = image
+        self._guests = Guests(run_dir)
+        self._level = level
+        self._capabilities: Capabilities | None = None
+        self._provenance: dict[str, object] = {}
+
+    @property
+    def level(self) -> str:
+        if self._level is None:
+            self.capabilities()
+        assert self._level is not None
+        return self._level
+
+    def subject(self, seed: int, topology: Topology | None = None) -> Subject:
+        return self._fresh(seed, topology or Topology(), self.level)
+
+    def _fresh(self, seed: int, topology: Topology, level: str) -> MachineSubject:
+        guest = self._guests.fresh(self._image, topology, seed)
+        self._provenance.update(guest.provenance)
+        return MachineSubject(
+            guest.machine,
+            level,
+            engine_path=ENGINE_IN_GUEST,
+            work_dir="/tmp",  # the guest's own, a tmpfs
+            log=guest.dmesg,
+            release=guest.close,
+        )
+
+    def capabilities(self) -> Capabilities:
+        """Probed once, in a guest of its own that is thrown away."""
+        if self._capabilities is None:
+            subject = self._fresh(0, Topology(), "")
+            try:
+                client = DamonClient(subject.tree, subject.clock)
+                self._capabilities = probe(client, subject.events)
+                self._level = self._level or fingerprint(self._capabilities)
+            finally:
+                subject.close()
+        return self._capabilities
+
+    def provenance(self) -> Mapping[str, object]:
+        return {
+            "kind": "guest",
+            "release": self._image.release,
+            "packages": [list(p) for p in self._image.packages],
+            "host": platform.release(),
+            "host_cpus": os.cpu_count(),
+            **self._provenance,
+        }
+
+    def close(self) -> None:
+        self._guests.close()
+
+
+class HostBackend:
+    """``--kernel host``: this machine's own DAMON, under a lease, only while nobody else uses it."""
+
+    name = "host"
+
+    def __init__(self, machine: Machine, work_dir: Path, level: str | None = None) -> None:
+        self._machine = machine
+        self._work_dir = work_dir
+        self._level = level
+        self._capabilities: Capabilities | None = None
+
+    @property
+    def level(self) -> str:
+        if self._level is None:
+            self._level = fingerprint(self.capabilities())
+        return self._level
+
+    def subject(self, seed: int, topology: Topology | None = None) -> Subject:
+        return self._subject(self.level)
+
+    def _subject(self, level: str) -> MachineSubject:
+        return MachineSubject(
+            self._machine,
+            level,
+            engine_path=str(program("damon-tests-engine")),
+            work_dir=str(self._work_dir),
+            log=lambda: "",
+            release=lambda: None,
+        )
+
+    def capabilities(self) -> Capabilities:
+        if self._capabilities is None:
+            subject = self._subject("")
+            self._capabilities = probe(DamonClient(subject.tree, subject.clock), subject.events)
+        return self._capabilities
+
+    def provenance(self) -> Mapping[str, object]:
+        return {"kind": "host", "release": platform.release(), "machine": platform.machine()}
+
+    def close(self) -> None:
+        """The lease around it is released by who acquired it."""

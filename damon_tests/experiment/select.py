@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-2.0
+"""From the word given to ``--kernel`` to a backend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from damon_tests.experiment.backend import Backend
+from damon_tests.ports import UsageError
+from damon_tests.reference.levels import LEVELS
+
+
+@contextmanager
+def open_backend(kernel: str, run_dir: Path, level: str | None = None) -> Iterator[Backend]:
+    """The backend named by ``kernel``, closed (guests ended, lease released) at the end.
+
+    ``reference[:LEVEL]``, ``host``, ``debian:SERIES|stable|newest``, or a kernel image's path.
+    Raises UsageError for a word that is none of these, NotSupported when the machine cannot.
+    """
+    if level is not None and level not in LEVELS:
+        raise UsageError(f"unknown level {level!r}; known: {', '.join(LEVELS)}")
+    if kernel == "reference" or kernel.startswith("reference:"):
+        yield _reference(kernel, level)
+    elif kernel == "host":
+        with _host(run_dir, level) as backend:
+            yield backend
+    else:
+        with _guest(kernel, run_dir, level) as backend:
+            yield backend
+
+
+def _reference(kernel: str, level: str | None) -> Backend:
+    from damon_tests.experiment.reference_backend import ReferenceBackend
+
+    _, _, named = kernel.partition(":")
+    if named and level and named != level:
+        raise UsageError(f"--kernel {kernel} and --level {level} disagree; give one of them")
+    chosen = named or level or LEVELS[-1]
+    if chosen not in LEVELS:
+        raise UsageError(f"unknown level {chosen!r} in --kernel {kernel}; known: {', '.join(LEVELS)}")
+    return ReferenceBackend(chosen)
+
+
+@contextmanager
+def _guest(kernel: str, run_dir: Path, level: str | None) -> Iterator[Backend]:
+    from damon_tests.experiment.machine_backend import GuestBackend
+    from damon_tests.kernel.image import resolve
+
+    backend = GuestBackend(resolve(kernel), run_dir, level)
+    try:
+        yield backend
+    finally:
+        backend.close()
+
+
+@contextmanager
+def _host(run_dir: Path, level: str | None) -> Iterator[Backend]:
+    from damon_tests.experiment.lease import hold_host
+
+    with hold_host(run_dir) as machine:
+        from damon_tests.experiment.machine_backend import HostBackend
+
+        yield HostBackend(machine, run_dir, level)

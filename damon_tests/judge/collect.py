@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Collect the checks of one test: the ``expect`` of every suite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from damon_tests.judge.verdict import Check, Kind, Measurement
+
+
+class Expect:
+    """Every call adds checks and never raises: a test reports all that it found, not the first.
+
+    ``on_check`` is told of each check at once, so that it is on disk before the next one.
+    """
+
+    def __init__(self, on_check: Callable[[Check], None] | None = None) -> None:
+        self.checks: list[Check] = []
+        self._on_check = on_check
+
+    def add(self, checks: Check | Iterable[Check]) -> None:
+        """Add ready-made checks (of ``judge.expect``, ``judge.trials``)."""
+        for check in [checks] if isinstance(checks, Check) else checks:
+            self.checks.append(check)
+            if self._on_check is not None:
+                self._on_check(check)
+
+    def at_least(
+        self, measured: Measurement, limit: float, *, because: str, kind: Kind = "invariant", detail: str = ""
+    ) -> None:
+        """``measured.value >= limit``."""
+        self.add(Check(kind, measured, f">= {limit:g}", because, measured.value >= limit, detail))
+
+    def at_most(
+        self, measured: Measurement, limit: float, *, because: str, kind: Kind = "invariant", detail: str = ""
+    ) -> None:
+        """``measured.value <= limit``."""
+        self.add(Check(kind, measured, f"<= {limit:g}", because, measured.value <= limit, detail))
+
+    def equal(
+        self, measured: Measurement, value: float, *, because: str, kind: Kind = "invariant", detail: str = ""
+    ) -> None:
+        """``measured.value == value``, exactly."""
+        self.add(Check(kind, measured, f"== {value:g}", because, measured.value == value, detail))
+
+    def between(
+        self,
+        measured: Measurement,
+        low: float,
+        high: float,
+        *,
+        because: str,
+        kind: Kind = "invariant",
+        detail: str = "",
+    ) -> None:
+        """``low <= measured.value <= high``."""
+        holds = low <= measured.value <= high
+        self.add(Check(kind, measured, f"{low:g} to {high:g}", because, holds, detail))
+
+    def nothing(self, name: str, found: Iterable[str], *, because: str, kind: Kind = "invariant") -> None:
+        """An empty list of differences or violations; the first ones become the detail."""
+        items = list(found)
+        detail = "; ".join(items[:5]) + (f"; and {len(items) - 5} more" if len(items) > 5 else "")
+        self.equal(
+            Measurement(name, float(len(items)), "count"), 0, because=because, kind=kind, detail=detail
+        )
