@@ -16,8 +16,10 @@ class FileOp:
     """One file operation of a batch.
 
     ``kind`` "read": up to ``size`` bytes (0: all) from ``offset``. "write": ``data`` at
-    ``offset`` with one write(2), O_CREAT with ``mode`` if ``create``. "list": direct children.
-    "walk": everything below, with contents. "mkdir", "rmdir", "unlink": as named.
+    ``offset`` with one write(2), O_CREAT with ``mode`` if ``create`` (and O_TRUNC if also at
+    offset 0: the file then holds ``data`` and nothing else). "list": direct children.
+    "walk": everything below, with contents; links to directories are not followed.
+    "mkdir", "rmdir", "unlink": as named.
     """
 
     kind: Literal["read", "write", "list", "walk", "mkdir", "rmdir", "unlink", "stat"]
