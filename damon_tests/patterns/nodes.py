@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-2.0
+"""YAML with line numbers: every value knows where it stands, so that every complaint does.
+
+PyYAML's node tree is used instead of plain dicts, because dicts have forgotten their lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import yaml
+
+from damon_tests.patterns.units import format_size, parse_size
+from damon_tests.ports import PAGE_SIZE, UsageError
+
+_BOOL = "tag:yaml.org,2002:bool"
+_NULL = "tag:yaml.org,2002:null"
+_TRUE = {"true", "yes", "on"}
+
+
+class Value:
+    """One value of a YAML file. All methods raise UsageError "file:line: what, what to do"."""
+
+    def __init__(self, node: yaml.Node, path: str, what: str) -> None:
+        self._node = node
+        self._path = path
+        self.what = what
+
+    def error(self, message: str) -> UsageError:
+        """The error to raise about this value."""
+        return UsageError(f"{self._path}:{self._node.start_mark.line + 1}: {self.what}: {message}")
+
+    def mapping(self, *known: str) -> dict[str, Value]:
+        """Its values by key. Unknown and repeated keys are refused."""
+        node = self._node
+        if not isinstance(node, yaml.MappingNode):
+            raise self.error(f"expected keys and values ({', '.join(known)})")
+        values: dict[str, Value] = {}
+        for key_node, value_node in node.value:
+            key = Value(key_node, self._path, self.what)
+            name = key.text()
+            if name not in known:
+                raise key.error(f"unknown key {name!r}; the keys are {', '.join(known)}")
+            if name in values:
+                raise key.error(f"the key {name!r} is there twice; keep one")
+            values[name] = Value(value_node, self._path, name)
+        return values
+
+    def required(self, values: dict[str, Value], name: str) -> Value:
+        """``values[name]``, of this mapping."""
+        if name not in values:
+            raise self.error(f"the key {name!r} is missing; add it")
+        return values[name]
+
+    def items(self) -> Iterator[Value]:
+        """The elements of a list."""
+        if not isinstance(self._node, yaml.SequenceNode):
+            raise self.error("expected a list (lines that start with '- ')")
+        for index, node in enumerate(self._node.value):
+            yield Value(node, self._path, f"{self.what}[{index}]")
+
+    def text(self) -> str:
+        """A scalar, as written."""
+        if not isinstance(self._node, yaml.ScalarNode) or self._node.tag == _NULL:
+            raise self.error("expected one value, found nothing or a list; write a value")
+        return str(self._node.value)
+
+    def boolean(self) -> bool:
+        text = self.text()
+        if self._node.tag != _BOOL:
+            raise self.error(f"{text!r} is neither true nor false")
+        return text.lower() in _TRUE
+
+    def integer(self, minimum: int, maximum: int) -> int:
+        """A plain decimal integer within [minimum, maximum]."""
+        text = self.text()
+        if not (text.isascii() and text.isdigit()):
+            raise self.error(f"{text!r} is not a whole number")
+        if not minimum <= int(text) <= maximum:
+            raise self.error(f"{text} is out of range; use {minimum} to {maximum}")
+        return int(text)
+
+    def choice(self, *allowed: str) -> str:
+        text = self.text()
+        if text not in allowed:
+            raise self.error(f"{text!r} is not one of {', '.join(allowed)}")
+        return text
+
+    def quantity(self, parse: Callable[[str], int]) -> int:
+        """A size, duration or rate, read by one of ``damon_tests.patterns.units``."""
+        try:
+            return parse(self.text())
+        except ValueError as error:
+            raise self.error(str(error)) from None
+
+    def positive(self, parse: Callable[[str], int], maximum: int) -> int:
+        """A quantity within [1, maximum]."""
+        number = self.quantity(parse)
+        if not 0 < number <= maximum:
+            problem = "must be more than zero" if number <= 0 else "is too large"
+            raise self.error(f"{self.text()!r} {problem}")
+        return number
+
+    def pages(self, maximum: int, minimum: int = PAGE_SIZE) -> int:
+        """A size in bytes within [minimum, maximum] that is a multiple of the page size."""
+        size = self.quantity(parse_size)
+        if size % PAGE_SIZE:
+            raise self.error(f"{self.text()!r} is not a multiple of the page size, {PAGE_SIZE} bytes")
+        if not minimum <= size <= maximum:
+            limits = f"{format_size(minimum)} to {format_size(maximum)}"
+            raise self.error(f"{self.text()!r} is out of range; use {limits}")
+        return size
+
+
+def read(text: str, path: str) -> Value:
+    """The top of a YAML text. ``path`` is only for messages."""
+    loader: Any = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        raise UsageError(f"{path}:{line}: not valid YAML: {error.problem or error.context}") from None
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path}:1: not valid YAML: {error}") from None
+    finally:
+        loader.dispose()
+    if node is None:
+        raise UsageError(f"{path}:1: the file is empty; see workloads/patterns/README.md for the format")
+    return Value(node, path, "pattern")
