@@ -15,8 +15,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-# pyproject.toml is bundled for its pytest section: the same options and test ids as in the checkout.
-_BUNDLED = ("suites", "workloads/patterns", "workloads/src", "pyproject.toml")
+_BUNDLED = ("suites", "workloads/patterns", "workloads/src")
 _PROGRAMS = "workloads/build"
 
 
