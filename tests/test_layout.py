@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The shape of the repository: what is where, who may import whom, and what every file carries."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+TOP_LEVEL = {
+    "LICENSE",
+    "README.md",
+    "ci",
+    "damon_tests",
+    "kselftest_compat",
+    "pyproject.toml",
+    "suites",
+    "tests",
+    "workloads",
+    # What hosted CI and tools look for in the top directory only.
+    ".ci",
+    ".clang-format",
+    ".editorconfig",
+    ".github",
+    ".gitignore",
+    ".gitlab-ci.yml",
+    ".shellcheckrc",
+}
+
+# Each may import from its own line and from those below it.
+LAYERS = (
+    ("__main__", "cli", "plugin"),
+    ("report",),
+    ("judge",),
+    ("experiment",),
+    ("workload",),
+    ("kernel",),
+    ("reference",),
+    ("damon",),
+    ("patterns",),
+    ("ports",),
+    ("bundle",),
+)
+LAYER = {name: height for height, names in enumerate(reversed(LAYERS)) for name in names}
+
+MAX_LINES = 450
+
+
+def tracked() -> list[Path]:
+    """The files of the repository, relative to it; a copy without git has no list of them."""
+    try:
+        listed = subprocess.run(
+            ["git", "-c", f"safe.directory={ROOT}", "ls-files", "-z"],
+            cwd=ROOT,
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("this is no git checkout: which files belong to the project is not known")
+    return [Path(name) for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+
+def python_files() -> list[Path]:
+    return [path for path in tracked() if path.suffix == ".py"]
+
+
+def read(path: Path) -> str:
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+def imported_modules(tree: ast.AST, package: str) -> Iterator[tuple[int, str]]:
+    """Line and absolute name of everything that a module of ``package`` imports, wherever in it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            # One dot is the package itself, each further one its parent.
+            parent = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*parent, *([node.module] if node.module else [])])
+            # "from damon_tests import bundle" names the module only in its list.
+            yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
+
+
+def upward_imports(source: str, path: Path) -> list[str]:
+    """The imports of a module (``damon_tests/…/name.py``) that break the rule of LAYERS."""
+    own = path.with_suffix("").parts[1]
+    found = []
+    for line, name in imported_modules(ast.parse(source), ".".join(path.parent.parts)):
+        parts = name.split(".")
+        if parts[0] != "damon_tests" or parts[1:] in ([], ["__version__"]):
+            continue
+        if parts[1] not in LAYER:
+            found.append(f"{path}:{line}: {name} is no package of LAYERS")
+        elif LAYER[parts[1]] > LAYER[own]:
+            found.append(f"{path}:{line}: {own} is below {parts[1]}")
+    return found
+
+
+def test_top_level_is_fixed() -> None:
+    """A new file or directory at the top is a decision, not an accident."""
+    assert {path.parts[0] for path in tracked()} <= TOP_LEVEL
+
+
+def test_imports_point_down() -> None:
+    """damon_tests is a stack: no package knows those above it."""
+    wrong = []
+    for path in python_files():
+        if path.parts[0] != "damon_tests" or path == Path("damon_tests/__init__.py"):
+            continue
+        if path.with_suffix("").parts[1] not in LAYER:
+            wrong.append(f"{path}: is no package of LAYERS")
+        else:
+            wrong += upward_imports(read(path), path)
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("damon/client.py", "from damon_tests.judge import metrics"),
+        ("damon/client.py", "from damon_tests import report"),
+        ("damon/client.py", "import damon_tests.kernel.guest as g"),
+        ("damon/client.py", "def f():\n    from ..experiment.backend import Backend"),
+        ("damon/client.py", "from damon_tests.elsewhere import thing"),
+        ("bundle.py", "from damon_tests.ports import Tree"),
+        ("bundle.py", "from .ports import Tree"),
+        ("kernel/qemu.py", "from damon_tests.workload.engine import Engine"),
+        ("report/__init__.py", "from .. import cli"),
+    ],
+)
+def test_upward_imports_are_seen(path: str, source: str) -> None:
+    assert len(upward_imports(source, Path("damon_tests", path))) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("judge/metrics.py", "from damon_tests.damon.records import Recording"),
+        ("judge/metrics.py", "from .verdict import Verdict\nfrom ..ports import errors"),
+        ("plugin.py", "from damon_tests import __version__, bundle, cli"),
+        ("ports/tree.py", "import os\nfrom collections.abc import Iterator"),
+    ],
+)
+def test_downward_imports_are_fine(path: str, source: str) -> None:
+    assert upward_imports(source, Path("damon_tests", path)) == []
+
+
+def test_modules_are_short() -> None:
+    """A module about one thing has room in 450 lines."""
+    long = {str(path): count for path in python_files() if (count := read(path).count("\n")) > MAX_LINES}
+    assert long == {}
+
+
+def is_code(path: Path) -> bool:
+    if path.suffix in {".py", ".c", ".h", ".sh"} or path.name == "Makefile":
+        return True
+    with open(ROOT / path, "rb") as file:
+        return file.read(2) == b"#!"
+
+
+def test_code_names_its_licence() -> None:
+    """The kernel's convention: the identifier is in the first line, or the second after #!."""
+    without = [
+        str(path)
+        for path in tracked()
+        if is_code(path)
+        and not any("SPDX-License-Identifier: GPL-2.0" in x for x in read(path).split("\n")[:2])
+    ]
+    assert without == []
+
+
+def test_python_modules_have_docstrings() -> None:
+    assert [str(path) for path in python_files() if not ast.get_docstring(ast.parse(read(path)))] == []
+
+
+def test_test_files_have_names_of_their_own() -> None:
+    """pytest imports them by basename here: two of one name, or a package among them, would clash."""
+    tests = [path for path in python_files() if path.parts[0] in {"tests", "suites"}]
+    names = Counter(path.name for path in tests if path.name != "conftest.py")
+    assert [name for name, count in names.items() if count > 1] == []
+    assert [str(path) for path in tests if path.name == "__init__.py"] == []
+
+
+def test_pytest_plugin_is_forced_on_nobody() -> None:
+    """An entry point would load it into the pytest of every project of the environment."""
+    assert "pytest11" not in read(Path("pyproject.toml"))
+
+
+MACHINE_PATH = re.compile(r"(?:^|[^A-Za-z0-9_.])/(?:work|farm)/")
+SOURCES = ("/etc/apt/sources.list", "/etc/apt/sources.list.d", "/etc/pip.conf", "~/.pip/pip.conf", "~/.npmrc")
+
+
+def mirror_hosts() -> set[str]:
+    """The hosts that this machine gets its packages from, as its own configuration names them."""
+    hosts: set[str] = set()
+    for name in (*SOURCES, "~/.config/pip/pip.conf"):
+        path = Path(name).expanduser()
+        files = [path] if path.is_file() else path.glob("*") if path.is_dir() else []
+        for file in files:
+            try:
+                text = file.read_text(encoding="utf-8", errors="replace")
+            except OSError:  # not readable for this user, so it cannot have been copied from either
+                continue
+            hosts |= {host.rpartition("@")[2] for host in re.findall(r"https?://([^/\s]+)", text)}
+    return hosts
+
+
+def test_nothing_is_tied_to_one_machine() -> None:
+    """Mirrors and directories of the machine that something was written on do not belong in it."""
+    hosts = mirror_hosts()
+    tied = []
+    for path in tracked():
+        try:
+            text = read(path)
+        except UnicodeDecodeError:  # binary golden data
+            continue
+        tied += [f"{path}: {match.group().strip()}" for match in MACHINE_PATH.finditer(text)]
+        tied += [f"{path}: {host}" for host in hosts if host in text]
+    assert tied == []
+
+
+def test_python_is_new_enough() -> None:
+    """ci/bootstrap looks for the version that pyproject.toml asks for."""
+    asked = re.search(r'requires-python = ">=([0-9.]+)"', read(Path("pyproject.toml")))
+    looked_for = re.search(r'min_python="([0-9.]+)"', read(Path("ci/bootstrap")))
+    assert asked is not None
+    assert looked_for is not None
+    assert asked[1] == looked_for[1]
+    assert sys.version_info >= tuple(int(part) for part in asked[1].split("."))
