@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Kernel modules of an image: which files to load, in which order.
+
+Packages are unpacked, not installed, so there is no modules.dep; every module names what it
+needs in its own .modinfo section.
+"""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+from damon_tests.ports import HarnessError, NotSupported
+
+_SUFFIX = re.compile(r"\.ko(\.(xz|gz|zst))?$")
+
+
+def _name_of(path: Path) -> str:
+    """The module's name as the kernel spells it: ``snd-pcm.ko.xz`` is ``snd_pcm``."""
+    return _SUFFIX.sub("", path.name).replace("-", "_")
+
+
+class ModuleTree:
+    """The modules below ``directory`` (``/lib/modules/RELEASE``), or none at all for None."""
+
+    def __init__(self, directory: Path | None) -> None:
+        self._directory = directory
+        self._paths: dict[str, Path] = {}
+        self._builtin: set[str] = set()
+        if directory is not None:
+            found = (path for path in directory.rglob("*.ko*") if _SUFFIX.search(path.name))
+            self._paths = {_name_of(path): path for path in found}
+            builtin = directory / "modules.builtin"
+            if builtin.is_file():
+                self._builtin = {_name_of(Path(line)) for line in builtin.read_text().split()}
+
+    def load_order(self, wanted: Iterable[str]) -> list[tuple[str, bytes]]:
+        """(name, contents) of ``wanted`` and all they need, each after what it needs.
+
+        Built-in modules are left out. Raises NotSupported for one that does not exist.
+        """
+        ordered: dict[str, bytes] = {}
+        for name in wanted:
+            self._add(name.replace("-", "_"), ordered, ())
+        return list(ordered.items())
+
+    def _add(self, name: str, ordered: dict[str, bytes], above: tuple[str, ...]) -> None:
+        if name in ordered or name in self._builtin or name in above:
+            return
+        path = self._paths.get(name)
+        if path is None:
+            raise NotSupported(
+                f"the module {name} of this kernel",
+                remedy="take an image that comes with its modules (PATH,modules=DIR), or has it built in",
+            )
+        contents = read_module(path)
+        for needed in depends(contents):
+            self._add(needed, ordered, (*above, name))
+        ordered[name] = contents
+
+
+def depends(contents: bytes) -> list[str]:
+    """What a module's .modinfo says it needs."""
+    match = re.search(rb"\0depends=([\w,-]*)\0", contents)
+    names = match[1].decode() if match else ""
+    return [name.replace("-", "_") for name in names.split(",") if name]
+
+
+def read_module(path: Path) -> bytes:
+    """A module's ELF file, decompressed here because the guest has no tool for it."""
+    raw = path.read_bytes()
+    if path.suffix == ".xz":
+        return lzma.decompress(raw)
+    if path.suffix == ".gz":
+        return gzip.decompress(raw)
+    if path.suffix == ".zst":
+        return _unzstd(raw, path)
+    return raw
+
+
+def _unzstd(raw: bytes, path: Path) -> bytes:
+    if shutil.which("zstd") is None:
+        raise HarnessError(f"{path.name} is compressed with zstd, and this machine has no zstd program")
+    result = subprocess.run(["zstd", "-dc"], input=raw, capture_output=True, check=False)
+    if result.returncode:
+        raise HarnessError(f"{path} is damaged: {result.stderr.decode(errors='replace').strip()}")
+    return result.stdout

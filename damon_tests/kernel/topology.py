@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What a guest looks like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from damon_tests.ports import UsageError
+
+_MIN_NODE_MIB = 128
+
+
+@dataclass(frozen=True)
+class Topology:
+    """Memory, CPUs and what is set up in a guest before it is saved.
+
+    ``memory_mib`` is divided evenly among ``numa_nodes``; all CPUs are on node 0, so that the
+    other nodes are far memory. ``swap_zram_mib``: size of the swap on zram, 0 for none.
+    ``hugetlb_pages``: reserved huge pages of the default size (2 MiB). ``cmdline``: more kernel
+    parameters, after ours, so that they win.
+    """
+
+    memory_mib: int = 1024
+    cpus: int = 2
+    numa_nodes: int = 1
+    swap_zram_mib: int = 0
+    hugetlb_pages: int = 0
+    cmdline: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.cpus < 1 or self.numa_nodes < 1 or self.swap_zram_mib < 0 or self.hugetlb_pages < 0:
+            raise UsageError(f"a guest needs CPUs and memory nodes, and no negative sizes: {self}")
+        if self.memory_mib < _MIN_NODE_MIB * self.numa_nodes:
+            raise UsageError(
+                f"{self.memory_mib} MiB are too little for {self.numa_nodes} memory node(s):"
+                f" each needs {_MIN_NODE_MIB} MiB"
+            )
+        if self.hugetlb_pages * 2 > self.memory_mib // 2:
+            raise UsageError(
+                f"{self.hugetlb_pages} huge pages are more than half of {self.memory_mib} MiB of memory"
+            )
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Kernel modules that this needs, unless they are built in."""
+        return ("zram",) if self.swap_zram_mib else ()
