@@ -45,7 +45,7 @@ from damon_tests.ports import UsageError
 
 __all__ = ["dump", "load", "names", "parse"]
 
-MAX_REGION_BYTES = 1 << 46
+MAX_REGION_BYTES = 1 << 50
 MAX_GAP_BYTES = 64 << 30
 MAX_DURATION_NS = 1 << 61
 

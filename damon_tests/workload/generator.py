@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The random generator of ``order: random``, the same here and in the engine's C.
+
+All arithmetic is on unsigned 64-bit integers that wrap. ``mix`` is the output function of
+splitmix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014)::
+
+    mix(z):  z ^= z >> 30;  z *= 0xBF58476D1CE4E5B9
+             z ^= z >> 27;  z *= 0x94D049BB133111EB
+             z ^= z >> 31
+
+    key = mix(seed + G)                          G = 0x9E3779B97F4A7C15
+    for v in phase number, term, pass index:
+        key = mix((key ^ v) + G)
+    draw i (i = 0, 1, ...):
+        slot = (mix(key + (i + 1) * G) >> 32) * slots >> 32
+
+The draws of a pass depend on nothing but these numbers, so any pass can be answered alone.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+GOLDEN = 0x9E3779B97F4A7C15
+_U64_MASK = (1 << 64) - 1
+_MULTIPLY_1 = 0xBF58476D1CE4E5B9
+_MULTIPLY_2 = 0x94D049BB133111EB
+
+U64 = npt.NDArray[np.uint64]
+Slots = npt.NDArray[np.int64]
+
+
+def _mix(z: int) -> int:
+    z ^= z >> 30
+    z = z * _MULTIPLY_1 & _U64_MASK
+    z ^= z >> 27
+    z = z * _MULTIPLY_2 & _U64_MASK
+    return z ^ z >> 31
+
+
+def _mix_array(z: U64) -> U64:
+    z = z ^ z >> np.uint64(30)
+    z *= np.uint64(_MULTIPLY_1)
+    z ^= z >> np.uint64(27)
+    z *= np.uint64(_MULTIPLY_2)
+    z ^= z >> np.uint64(31)
+    return z
+
+
+def pass_pages(seed: int, phase: int, term: int, pass_index: int, *, touches: int, slots: int) -> Slots:
+    """The slots that one pass of a random term touches, in order, int64 (touches,).
+
+    ``phase`` is the running phase number, ``term`` the index of the access in its phase, ``slots``
+    how many the term has (``Access.slots``).
+    """
+    passes = np.array([pass_index], dtype=np.int64)
+    rows = draw_passes(seed, phase, term, passes, touches=touches, slots=slots)
+    row: Slots = rows[0]
+    return row
+
+
+def draw_passes(
+    seed: int, phase: int, term: int, passes: npt.NDArray[np.int64], *, touches: int, slots: int
+) -> Slots:
+    """``pass_pages`` of many passes at once, int64 (len(passes), touches)."""
+    key = _mix(seed + GOLDEN & _U64_MASK)
+    for value in (phase, term):
+        key = _mix((key ^ value) + GOLDEN & _U64_MASK)
+    golden = np.uint64(GOLDEN)
+    keys = _mix_array((passes.astype(np.uint64) ^ np.uint64(key)) + golden)
+    steps = np.arange(1, touches + 1, dtype=np.uint64) * golden
+    draws = _mix_array(keys[:, None] + steps)
+    shift = np.uint64(32)
+    found: Slots = ((draws >> shift) * np.uint64(slots) >> shift).astype(np.int64)
+    return found

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Where a target's memory is, and what DAMON's three-regions rule makes of it.
+
+vaddr monitoring drops the two biggest gaps between a process's mappings and watches all the rest. So a
+target places its mappings in three groups, from low to high addresses, and keeps the two
+gaps between the groups bigger than every gap inside one:
+
+1. the program: text, data, heap;
+2. the pattern's regions, each followed by a gap of ``gap_bytes``, and above them only what the
+   kernel itself maps there (vvar and vdso, a few pages);
+3. the stack.
+
+So DAMON watches the pattern's regions with the gaps between them, and less than 2 MiB of other memory.
+The engine does the same in C, with addresses as its kernel gives them, and publishes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from damon_tests.patterns.spec import Pattern
+from damon_tests.ports import UsageError
+
+# Regions start at multiples of this, so that huge pages are possible in all of them alike.
+REGION_ALIGN = 2 << 20
+
+_TEXT_START = 0x400000
+_STACK_END = 0x7FFF_FFFF_F000
+_STACK_GAP = 1 << 40  # what the engine asks for by its stack limit
+_FIVE_LEVEL_SHIFT = 9  # patterns beyond 47 bits of address space are placed within 56 bits
+
+
+def plan_layout(pattern: Pattern, below: int | None = None) -> dict[str, tuple[int, int]]:
+    """Each region's bytes [start, end), the last one ending at least ``gap_bytes`` below ``below``.
+
+    Raises UsageError when the regions do not fit into the address space.
+    """
+    if below is None:
+        below = _stack_end(pattern) - _STACK_GAP
+    layout: dict[str, tuple[int, int]] = {}
+    for region in reversed(pattern.regions):
+        start = (below - pattern.gap_bytes - region.size_bytes) // REGION_ALIGN * REGION_ALIGN
+        layout[region.name] = (start, start + region.size_bytes)
+        below = start
+    if below < _STACK_GAP:
+        raise UsageError(
+            f"pattern {pattern.name}: its regions do not fit into the address space; make them smaller"
+        )
+    return {region.name: layout[region.name] for region in pattern.regions}
+
+
+def _stack_end(pattern: Pattern) -> int:
+    total = sum(region.size_bytes + pattern.gap_bytes + REGION_ALIGN for region in pattern.regions)
+    if total < _STACK_END // 2:
+        return _STACK_END
+    return (_STACK_END + 0x1000 << _FIVE_LEVEL_SHIFT) - 0x1000
+
+
+def process_vmas(pattern: Pattern, layout: Mapping[str, tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Bytes [start, end) of all mappings of a process like the engine with this layout, ascending."""
+    stack_end = _stack_end(pattern)
+    vdso_end = stack_end - _STACK_GAP
+    return (
+        (_TEXT_START, _TEXT_START + 0x1000),  # headers
+        (_TEXT_START + 0x1000, _TEXT_START + 0x99000),  # text
+        (_TEXT_START + 0x99000, _TEXT_START + 0xC5000),  # constants
+        (_TEXT_START + 0xC5000, _TEXT_START + 0xD0000),  # data
+        (_TEXT_START + 0xD0000, _TEXT_START + 0xF2000),  # heap
+        *sorted(layout.values()),
+        (vdso_end - 0x6000, vdso_end - 0x2000),  # vvar
+        (vdso_end - 0x2000, vdso_end),  # vdso
+        (stack_end - 0x21000, stack_end),  # stack
+    )
+
+
+def three_regions(vmas: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """What vaddr watches of these mappings (ascending): two biggest gaps removed, () with fewer than two.
+
+    Of equal gaps the lower one counts as bigger (facts: damon-semantics, "vaddr initial layout").
+    """
+    gaps = [(vmas[i][1], vmas[i + 1][0]) for i in range(len(vmas) - 1)]
+    biggest = sorted(gaps, key=lambda gap: gap[0] - gap[1])[:2]
+    if len(biggest) < 2 or any(start == end for start, end in biggest):
+        return ()
+    first, second = sorted(biggest)
+    return (vmas[0][0], first[0]), (first[1], second[0]), (second[1], vmas[-1][1])

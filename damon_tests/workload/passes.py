@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The truth of passes: what PatternTruth (by plan) and RecordedTruth (by log) have in common.
+
+A truth is a sequence of *runs*: one phase at one time, with one track for each of its access
+terms. A window of time then touches a set of whole terms, some passes that are cut by the window's
+ends, and some passes of random terms. The reference asks for one such window each
+sampling interval, so this path is kept short: the set of whole terms is a bit mask, and each mask
+has a table.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from damon_tests.patterns.spec import Pattern
+from damon_tests.ports import Bools, Pages
+from damon_tests.workload.generator import draw_passes
+from damon_tests.workload.geometry import PhaseGeometry, TermPages
+from damon_tests.workload.tracks import I64, Track
+
+# Random passes are drawn this many touches at a time, and this many such chunks are kept.
+_CHUNK_TOUCHES = 1 << 13
+_MAX_CHUNKS = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """The phase with running number ``number``; ``[start_ns, end_ns)`` holds all its touches."""
+
+    number: int
+    geometry: PhaseGeometry
+    tracks: tuple[Track, ...]
+    start_ns: int
+    end_ns: int
+
+
+@dataclass
+class _Window:
+    """What a window of time touches of one run."""
+
+    run: Run
+    mask: int = 0  # sequential terms with a whole pass
+    cuts: list[tuple[TermPages, int, int]] = field(default_factory=list)  # sequential: slots [a, b)
+    rows: list[Pages] = field(default_factory=list)  # random: pages
+
+
+class PassTruth(abc.ABC):
+    """Implements ``damon_tests.ports.Truth`` over runs."""
+
+    def __init__(self, pattern: Pattern, layout: Mapping[str, tuple[int, int]], seed: int) -> None:
+        self.pattern = pattern
+        self.seed = seed
+        self._ranges = tuple(sorted(layout.values()))
+        self._geometries = tuple(PhaseGeometry(phase, layout) for phase in pattern.phases)
+        self._chunks: dict[tuple[int, int, int], Pages] = {}
+
+    @abc.abstractmethod
+    def span_ns(self) -> tuple[int, int]: ...
+
+    @abc.abstractmethod
+    def _runs(self, t0: int, t1: int) -> Sequence[Run]:
+        """Runs that may have touches within [t0, t1)."""
+
+    def ranges(self) -> Sequence[tuple[int, int]]:
+        return self._ranges
+
+    def touched(self, pages: Pages, t0_ns: int, t1_ns: int) -> Bools:
+        """See ``Truth.touched``; about 10 µs for 1,000 pages and a window of one phase."""
+        result: Bools | None = None
+        for run in self._runs(t0_ns, t1_ns):
+            part = _resolve(self._window(run, t0_ns, t1_ns), pages)
+            result = part if result is None else result | part
+        return np.zeros(len(pages), dtype=np.bool_) if result is None else result
+
+    def _window(self, run: Run, t0: int, t1: int) -> _Window:
+        window = _Window(run)
+        for number, (term, track) in enumerate(zip(run.geometry.terms, run.tracks, strict=True)):
+            first, last, cuts = track.within(t0, t1)
+            if term.random:
+                for position in range(first, last):
+                    window.rows.append(self._row(run, number, track.pass_index(position)))
+                for position, a, b in cuts:
+                    window.rows.append(self._row(run, number, track.pass_index(position))[a:b])
+            elif first < last:
+                window.mask |= 1 << number
+            else:
+                window.cuts += [(term, a, b) for _, a, b in cuts if a < b]
+        return window
+
+    def _row(self, run: Run, term_number: int, pass_index: int) -> Pages:
+        """The pages of one pass of a random term, in the order they are touched."""
+        term = run.geometry.terms[term_number]
+        per_chunk = max(1, _CHUNK_TOUCHES // term.touches)
+        chunk_index, row = divmod(pass_index, per_chunk)
+        key = (run.number, term_number, chunk_index)
+        chunk = self._chunks.get(key)
+        if chunk is None:
+            passes = np.arange(chunk_index * per_chunk, (chunk_index + 1) * per_chunk, dtype=np.int64)
+            slots = draw_passes(
+                self.seed, run.number, term_number, passes, touches=term.touches, slots=term.slots
+            )
+            chunk = term.pages_of(slots)
+            if len(self._chunks) >= _MAX_CHUNKS:
+                self._chunks.pop(next(iter(self._chunks)))
+            self._chunks[key] = chunk
+        row_pages: Pages = chunk[row]
+        return row_pages
+
+    def touched_each(self, pages: Pages, t0_ns: I64, t1_ns: I64) -> Bools:
+        """See ``Truth.touched_each``."""
+        result = np.zeros(len(pages), dtype=np.bool_)
+        if len(pages) == 0:
+            return result
+        for run in self._runs(int(t0_ns.min()), int(t1_ns.max())):
+            for number, (term, track) in enumerate(zip(run.geometry.terms, run.tracks, strict=True)):
+                covered, first, last = term.slots_of(pages)
+                asked = np.flatnonzero(covered & ~result)
+                if len(asked) == 0:
+                    continue
+                t0, t1 = t0_ns[asked], t1_ns[asked]
+                if term.random:
+                    hit = self._random_each(run, number, pages[asked], t0, t1)
+                else:
+                    hit = track.any_within(t0, t1, first[asked], last[asked])
+                result[asked] |= hit
+        return result
+
+    def _random_each(self, run: Run, term_number: int, pages: Pages, t0: I64, t1: I64) -> Bools:
+        hit = np.zeros(len(pages), dtype=np.bool_)
+        for touched, times in self._random_touches(run, term_number, int(t0.min()), int(t1.max())):
+            # Touches are in time order, so that a window of time is a range of their indexes; one
+            # sorted list of (page, index) then answers every page's range by two searches.
+            count = len(times)
+            keys = np.sort(touched * (count + 1) + np.arange(count))
+            low = pages * (count + 1) + np.searchsorted(times, t0)
+            high = pages * (count + 1) + np.searchsorted(times, t1)
+            hit |= np.searchsorted(keys, low) < np.searchsorted(keys, high)
+        return hit
+
+    def _random_touches(self, run: Run, term_number: int, t0: int, t1: int) -> Iterator[tuple[Pages, I64]]:
+        """(page, time) of a random term's touches in [t0, t1) and a few more, in time order, in pieces."""
+        track, term = run.tracks[term_number], run.geometry.terms[term_number]
+        first, last, cuts = track.within(t0, t1)
+        positions = sorted({*range(first, last), *(position for position, _, _ in cuts)})
+        step = max(1, _CHUNK_TOUCHES // term.touches)
+        for begin in range(0, len(positions), step):
+            some = positions[begin : begin + step]
+            rows = [self._row(run, term_number, track.pass_index(position)) for position in some]
+            times = track.touch_times(np.array(some, dtype=np.int64))
+            yield np.concatenate(rows), times.ravel()
+
+    def rate(self, pages: Pages, t0_ns: int, t1_ns: int, window_ns: int) -> npt.NDArray[np.float64]:
+        """See ``Truth.rate``; the rest of [t0, t1) that is shorter than a window is left out."""
+        windows = (t1_ns - t0_ns) // window_ns
+        if windows <= 0:
+            raise ValueError(f"[{t0_ns}, {t1_ns}) is shorter than one window of {window_ns} ns")
+        hits = np.zeros(len(pages), dtype=np.int64)
+        # Most windows touch the same set of whole terms: look those up once.
+        alike: Counter[tuple[PhaseGeometry, int]] = Counter()
+        example: dict[tuple[PhaseGeometry, int], _Window] = {}
+        for number in range(windows):
+            start = t0_ns + number * window_ns
+            parts = [
+                self._window(run, start, start + window_ns) for run in self._runs(start, start + window_ns)
+            ]
+            if len(parts) == 1 and not parts[0].cuts and not parts[0].rows:
+                key = (parts[0].run.geometry, parts[0].mask)
+                alike[key] += 1
+                example[key] = parts[0]
+                continue
+            touched = np.zeros(len(pages), dtype=np.bool_)
+            for part in parts:
+                touched |= _resolve(part, pages)
+            hits += touched
+        for key, count in alike.items():
+            hits += count * _resolve(example[key], pages)
+        return hits / windows
+
+
+def _resolve(window: _Window, pages: Pages) -> Bools:
+    """Which of the pages a window touches."""
+    geometry = window.run.geometry
+    if not geometry.tables:
+        return _resolve_slowly(window, pages)
+    index = geometry.index_of(pages)
+    result = geometry.sequential(window.mask).take(index, mode="clip")
+    for term, a, b in window.cuts:
+        result |= _covers_slots(term, pages, a, b)
+    if window.rows:
+        scratch = geometry.scratch()
+        rows = [geometry.index_of(row) for row in window.rows]
+        for row in rows:
+            scratch[row] = True
+        result |= scratch.take(index, mode="clip")
+        for row in rows:
+            scratch[row] = False
+    return result
+
+
+def _resolve_slowly(window: _Window, pages: Pages) -> Bools:
+    """The same without tables, for terms that are far apart."""
+    result = np.zeros(len(pages), dtype=np.bool_)
+    for number, term in enumerate(window.run.geometry.terms):
+        if window.mask >> number & 1:
+            result |= term.covers(pages)
+    for term, a, b in window.cuts:
+        result |= _covers_slots(term, pages, a, b)
+    if window.rows:
+        result |= np.isin(pages, np.concatenate(window.rows))
+    return result
+
+
+def _covers_slots(term: TermPages, pages: Pages, a: int, b: int) -> Bools:
+    """Whether each page has one of the slots [a, b) of a sequential term."""
+    covered, first, last = term.slots_of(pages)
+    return covered & (last >= a) & (first < b)

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-2.0
+"""When the passes of one term in one phase were: by plan (a grid), or as logged by the engine.
+
+A *position* counts the passes of a track from 0, in time order. Slot ``k`` of a pass is touched at
+``start + k * length // touches``: evenly over the pass, which for a planned pass (length 0) means
+at its start.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from damon_tests.ports import Bools
+from damon_tests.workload.generator import Slots
+
+I64 = npt.NDArray[np.int64]
+
+Cut = tuple[int, int, int]
+"""A pass that lies in a window only with its touches [a, b): (position, a, b)."""
+
+
+class Track(Protocol):
+    """The passes of one term during one phase, non-overlapping, in time order."""
+
+    def within(self, t0: int, t1: int) -> tuple[int, int, Sequence[Cut]]:
+        """Positions [first, last) of the passes wholly in [t0, t1), and those cut by its ends."""
+        ...
+
+    def count(self, t0: int, t1: int) -> int:
+        """How many passes started within [t0, t1)."""
+        ...
+
+    def pass_index(self, position: int) -> int:
+        """The number that the generator gets for this pass."""
+        ...
+
+    def any_within(self, t0: I64, t1: I64, first: Slots, last: Slots) -> Bools:
+        """For each element: was one of the slots [first, last] touched within [t0, t1)?"""
+        ...
+
+    def touch_times(self, positions: I64) -> I64:
+        """When each touch of these passes was, int64 (len(positions), touches)."""
+        ...
+
+
+class GridTrack:
+    """Pass ``j`` of ``passes`` is at ``start_ns + j * period_ns`` and takes no time."""
+
+    def __init__(self, start_ns: int, period_ns: int, passes: int, touches: int) -> None:
+        self._start = start_ns
+        self._period = period_ns
+        self._passes = passes
+        self._touches = touches
+
+    def within(self, t0: int, t1: int) -> tuple[int, int, Sequence[Cut]]:
+        first = max(0, -((self._start - t0) // self._period))
+        last = min(self._passes, -((self._start - t1) // self._period))
+        return first, last, ()
+
+    def count(self, t0: int, t1: int) -> int:
+        first, last, _ = self.within(t0, t1)
+        return max(0, last - first)
+
+    def pass_index(self, position: int) -> int:
+        return position
+
+    def any_within(self, t0: I64, t1: I64, first: Slots, last: Slots) -> Bools:
+        position = np.maximum(-((self._start - t0) // self._period), 0)
+        return (position < self._passes) & (self._start + position * self._period < t1)
+
+    def touch_times(self, positions: I64) -> I64:
+        times = self._start + positions * self._period
+        return np.repeat(times[:, None], self._touches, axis=1)
+
+
+class LogTrack:
+    """Passes as they really were; ``lengths_ns`` are at least 1."""
+
+    def __init__(self, starts_ns: I64, lengths_ns: I64, passes: I64, touches: int) -> None:
+        self._starts = starts_ns
+        self._lengths = lengths_ns
+        self._passes = passes
+        self._touches = touches
+        # bisect on lists is several times faster than searchsorted for one value.
+        self._start_list: list[int] = starts_ns.tolist()
+        self._end_list: list[int] = (starts_ns + lengths_ns).tolist()
+
+    def within(self, t0: int, t1: int) -> tuple[int, int, Sequence[Cut]]:
+        starts, ends = self._start_list, self._end_list
+        first = bisect_right(ends, t0)
+        last = bisect_left(starts, t1)
+        if first >= last:
+            return first, first, ()
+        cuts: list[Cut] = []
+        if starts[first] < t0:
+            cuts.append((first, self._touch_at(first, t0), self._touch_at(first, t1)))
+            first += 1
+        if last > first and ends[last - 1] > t1:
+            last -= 1
+            cuts.append((last, 0, self._touch_at(last, t1)))
+        return first, last, cuts
+
+    def _touch_at(self, position: int, time: int) -> int:
+        """The first touch of the pass that is not before ``time``; ``touches`` if there is none."""
+        start = self._start_list[position]
+        length = self._end_list[position] - start
+        touch = -((start - time) * self._touches // length)
+        return min(max(touch, 0), self._touches)
+
+    def count(self, t0: int, t1: int) -> int:
+        return max(0, bisect_left(self._start_list, t1) - bisect_left(self._start_list, t0))
+
+    def pass_index(self, position: int) -> int:
+        return int(self._passes[position])
+
+    def any_within(self, t0: I64, t1: I64, first: Slots, last: Slots) -> Bools:
+        count = len(self._starts)
+        position = np.searchsorted(self._starts, t0, side="right") - 1
+        running = np.maximum(position, 0)
+        # The pass that was running at t0 counts if a slot of ours was still to come.
+        touch = -((self._starts[running] - t0) * self._touches // self._lengths[running])
+        touch = np.maximum(touch, first)
+        use_running = (position >= 0) & (touch <= last)
+        touch = np.where(use_running, touch, first)
+        position = np.where(use_running, running, position + 1)
+        exists = position < count
+        position = np.minimum(position, count - 1)
+        time = self._starts[position] + touch * self._lengths[position] // self._touches
+        return exists & (time < t1)
+
+    def touch_times(self, positions: I64) -> I64:
+        steps = np.arange(self._touches, dtype=np.int64)
+        return self._starts[positions, None] + steps * self._lengths[positions, None] // self._touches
