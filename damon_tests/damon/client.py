@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The client of DAMON's sysfs tree that every backend shares: staging, commands, results."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from damon_tests.damon import layout, results
+from damon_tests.damon.access import ExplainedPending, TreeAccess
+from damon_tests.damon.layout import Value, Write
+from damon_tests.damon.params import Kdamond
+from damon_tests.damon.records import DamosStats, TriedRegions
+from damon_tests.ports import NSEC_PER_SEC, NotSupported, Pending, TimedOut, TreeError, UsageError
+
+COMMAND_TIMEOUT_NS = 60 * NSEC_PER_SEC
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One file that does not hold what was requested. ``found`` None: there is no such file."""
+
+    path: str
+    requested: Value
+    found: Value | None
+
+    def __str__(self) -> str:
+        found = "no such file" if self.found is None else f"{self.found!r}"
+        return f"{self.path}: requested {self.requested!r}, found {found}"
+
+
+class DamonClient(TreeAccess):
+    """``tree`` and ``clock`` are of the same machine; ``root`` is the directory with ``kdamonds/``.
+
+    ``patience_ns`` bounds every wait for EBUSY that has no deadline of its own.
+    """
+
+    # --- staging -----------------------------------------------------------------------------
+
+    def stage(self, kdamonds: Sequence[Kdamond]) -> None:
+        """Create as many kdamond directories and write every field that differs from its default.
+
+        What was staged before is gone. Raises NotSupported with everything the kernel lacks for this
+        request (nothing is left staged then), and TreeError for a value the kernel refuses.
+        """
+        count = Write(layout.KDAMONDS.count_path, str(len(kdamonds)))
+        self.write_all([count])
+        self._requested = tuple(kdamonds)
+        writes = [w for i, k in enumerate(kdamonds) for w in layout.new_kdamond_writes(i, k)]
+        try:
+            self.write_all(writes)
+        except NotSupported:
+            self.clear()
+            raise
+
+    def restage(self, kdamonds: Sequence[Kdamond]) -> None:
+        """Write only what differs from what is staged now, for a ``commit`` to running kdamonds.
+
+        Raises UsageError when their number differs: it cannot change while one runs.
+        """
+        current = self.staged()
+        if len(current) != len(kdamonds):
+            raise UsageError(
+                f"{len(current)} kdamonds are staged and {len(kdamonds)} requested:"
+                " their number cannot change online; stage again after turning them off"
+            )
+        pairs = enumerate(zip(kdamonds, current, strict=True))
+        base = layout.KDAMONDS.path
+        self._requested = tuple(kdamonds)
+        self.write_all(
+            [w for i, (new, old) in pairs for w in layout.writes_of(layout.KDAMOND, f"{base}/{i}", new, old)]
+        )
+
+    def staged(self) -> tuple[Kdamond, ...]:
+        """What the tree holds now; a file this kernel lacks reads as its default.
+
+        A kdamond directory without a context reads as one with a default context.
+        """
+        kdamonds: tuple[Kdamond, ...] = layout.read_many(layout.KDAMONDS, "", self._texts())
+        return kdamonds
+
+    def verify_staged(self, requested: Sequence[Kdamond]) -> tuple[Difference, ...]:
+        """Every file whose value is not what ``requested`` stands for; empty when staging held.
+
+        A missing file is no difference where the request has the default.
+        """
+        texts = self._texts()
+        base = layout.KDAMONDS.path
+        leaves = [layout.Leaf(layout.KDAMONDS.count_path, "number", len(requested), None)]
+        for i, kdamond in enumerate(requested):
+            leaves += layout.leaves_of(layout.KDAMOND, f"{base}/{i}", kdamond)
+        differences = []
+        for leaf in leaves:
+            text = texts.get(leaf.path)
+            found = None if text is None else layout.decode(leaf.kind, text, leaf.path)
+            if (leaf.default if found is None else found) != leaf.value:
+                differences.append(Difference(leaf.path, leaf.value, found))
+        return tuple(differences)
+
+    def clear(self) -> None:
+        """Remove all kdamond directories (``nr_kdamonds`` 0). Raises TreeError if one runs."""
+        self.write_all([Write(layout.KDAMONDS.count_path, "0")])
+        self._requested = ()
+
+    # --- commands and state ------------------------------------------------------------------
+
+    def command(self, kdamond_idx: int, word: str, timeout_ns: int = COMMAND_TIMEOUT_NS) -> None:
+        """Write a command to ``state`` and wait until it was executed.
+
+        Raises TreeError with its likely cause, TimedOut when it did not return in time (the
+        kernel then still executes it, and holds DAMON's lock).
+        """
+        deadline = self.clock.now_ns() + timeout_ns
+        path = self.path(kdamond_idx, "state")
+
+        def attempt() -> None:
+            pending = self.tree.begin_write(path, word)
+            try:
+                pending.result(max(deadline - self.clock.now_ns(), 1))
+            except TimedOut as error:
+                raise TimedOut(
+                    f"{path} := {word!r} did not return within {timeout_ns / NSEC_PER_SEC:g} s"
+                    " (commands wait for the kdamond: up to the longest apply or watermark interval)"
+                ) from error
+
+        self.patiently(attempt, deadline, f"{path} {word}")
+
+    def begin_command(self, kdamond_idx: int, word: str) -> Pending:
+        """Start a command and go on. EBUSY is not waited out: it is raised by ``result``."""
+        return ExplainedPending(self.tree.begin_write(self.path(kdamond_idx, "state"), word), self)
+
+    def state(self, kdamond_idx: int) -> str:
+        """``on`` or ``off``."""
+        return self.read(self.path(kdamond_idx, "state")).strip()
+
+    def pid(self, kdamond_idx: int) -> int:
+        """The thread's pid, -1 when it does not run."""
+        return self.number(self.path(kdamond_idx, "pid"))
+
+    def nr_kdamonds(self) -> int:
+        return self.number(f"{self.root}/{layout.KDAMONDS.count_path}")
+
+    # --- results -----------------------------------------------------------------------------
+
+    def stats(self, kdamond_idx: int, scheme_idx: int, update: bool = True) -> DamosStats:
+        """A scheme's counters; ``update`` False reads them as last updated."""
+        if update:
+            self.command(kdamond_idx, "update_schemes_stats")
+        return results.read_stats(self, self.scheme_path(kdamond_idx, scheme_idx, "stats"))
+
+    def tried_regions(self, kdamond_idx: int, scheme_idx: int, update: bool = True) -> TriedRegions:
+        """The regions that a scheme tried; waits for its next apply interval if ``update``."""
+        if update:
+            self.command(kdamond_idx, "update_schemes_tried_regions")
+        path = self.scheme_path(kdamond_idx, scheme_idx, "tried_regions")
+        return results.read_tried_regions(self, path, scheme_idx)
+
+    def tried_bytes(self, kdamond_idx: int, scheme_idx: int, update: bool = True) -> int:
+        """Their total size in core address units. Raises NotSupported before 6.6."""
+        if update:
+            self.command(kdamond_idx, "update_schemes_tried_bytes")
+        return self._result(self.scheme_path(kdamond_idx, scheme_idx, "tried_regions", "total_bytes"), "6.6")
+
+    def effective_bytes(self, kdamond_idx: int, scheme_idx: int, update: bool = True) -> int:
+        """A scheme's effective size quota, 0 for none. Raises NotSupported before 6.9."""
+        if update:
+            self.command(kdamond_idx, "update_schemes_effective_quotas")
+        return self._result(self.scheme_path(kdamond_idx, scheme_idx, "quotas", "effective_bytes"), "6.9")
+
+    def tuned_intervals(self, kdamond_idx: int, update: bool = True) -> tuple[int, int]:
+        """(sample_us, aggr_us) as tuned so far; they then also stand in the staged files."""
+        if update:
+            self.command(kdamond_idx, "update_tuned_intervals")
+        base = self.ctx_path(kdamond_idx, "monitoring_attrs", "intervals")
+        return self.number(f"{base}/sample_us"), self.number(f"{base}/aggr_us")
+
+    def scheme_path(self, kdamond_idx: int, scheme_idx: int, *parts: object) -> str:
+        """The path of a file below ``schemes/S/``."""
+        return self.ctx_path(kdamond_idx, "schemes", scheme_idx, *parts)
+
+    def _result(self, path: str, since: str) -> int:
+        try:
+            return self.number(path)
+        except TreeError as error:
+            if error.errno == errno.ENOENT:
+                raise NotSupported(f"no file {path} (since {since})") from None
+            raise
+
+    # --- inside ------------------------------------------------------------------------------
+
+    def _texts(self) -> dict[str, str]:
+        """All readable files below the root, by path; one round trip unless some were busy."""
+        base = layout.KDAMONDS.path
+        try:
+            entries = self.tree.walk(f"{self.root}/{base}")
+        except TreeError as error:
+            raise self.explain(error) from None
+        texts: dict[str, str] = {}
+        for entry in entries:
+            path = f"{base}/{entry.path}"
+            if entry.value is not None:
+                texts[path] = entry.value
+            elif entry.error is not None and entry.path.endswith("path"):  # the others are no staged values
+                texts[path] = self.read(f"{self.root}/{path}")
+        return texts

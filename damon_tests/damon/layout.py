@@ -1,0 +1,370 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Which field of a request is which file of the tree: one table for staging and for reading back.
+
+A ``Node`` describes the directory of one request class; paths in it are relative to that directory.
+``since`` is the first kernel series with the file (facts: the sysfs ABI of 6.12 to 7.3); it only
+serves messages, never a decision: a file is there or it is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from damon_tests.damon import params
+from damon_tests.damon.words import WORDS
+from damon_tests.ports import HarnessError
+
+Kind = Literal["number", "bool", "word", "path"]
+Value = int | bool | str
+
+SYSFS_SINCE = "5.18"
+"""First kernel with DAMON's sysfs interface: what has no later date is as old."""
+
+
+@dataclass(frozen=True)
+class File:
+    """A field kept in one file. ``words`` names the table of ``words.WORDS`` it takes its values from."""
+
+    field: str
+    path: str
+    kind: Kind = "number"
+    since: str = SYSFS_SINCE
+    words: str = ""
+
+
+@dataclass(frozen=True)
+class Sub:
+    """A field that is a request of its own, kept in one sub-directory."""
+
+    field: str
+    path: str
+    node: Node
+    since: str = SYSFS_SINCE
+
+
+@dataclass(frozen=True)
+class Many:
+    """A tuple of requests: numbered directories under ``path``, their number in ``path/count``."""
+
+    field: str
+    path: str
+    count: str
+    node: Node
+    since: str = SYSFS_SINCE
+
+    @property
+    def count_path(self) -> str:
+        return f"{self.path}/{self.count}"
+
+
+@dataclass(frozen=True)
+class Node:
+    """How one request class is laid out. ``make`` builds it from its fields by keyword.
+
+    ``fixed`` are count files that must hold a constant before the rest exists."""
+
+    make: Callable[..., Any]
+    files: tuple[File, ...] = ()
+    subs: tuple[Sub, ...] = ()
+    lists: tuple[Many, ...] = ()
+    fixed: tuple[tuple[str, int], ...] = ()
+
+
+class Range(NamedTuple):
+    """An initial region; equal to the plain (start, end) tuple a request holds."""
+
+    start: int = 0
+    end: int = 0
+
+
+def _numbers(*names: str, prefix: str = "", since: str = SYSFS_SINCE) -> tuple[File, ...]:
+    return tuple(File(name, prefix + name, since=since) for name in names)
+
+
+def _min_max(field: str, directory: str) -> tuple[File, ...]:
+    return (File(f"{field}_min", f"{directory}/min"), File(f"{field}_max", f"{directory}/max"))
+
+
+def _filter_files(words: str, since: str, addr_since: str, allow_since: str) -> tuple[File, ...]:
+    return (
+        File("type", "type", "word", since, words),
+        File("matching", "matching", "bool", since),
+        File("allow", "allow", "bool", allow_since),
+        File("memcg_path", "memcg_path", "path", since),
+        *_numbers("addr_start", "addr_end", "damon_target_idx", since=addr_since),
+        *_numbers("min", "max", since="6.15"),
+    )
+
+
+REGION = Node(Range, files=_numbers("start", "end"))
+
+TARGET = Node(
+    params.DamonTarget,
+    files=(File("pid_target", "pid_target"), File("obsolete_target", "obsolete_target", "bool", "6.19")),
+    lists=(Many("regions", "regions", "nr_regions", REGION),),
+)
+
+PROBE_FILTER = Node(
+    params.DamonProbeFilter,
+    files=(
+        File("type", "type", "word", "7.2", "probe_filter_type"),
+        File("matching", "matching", "bool", "7.2"),
+        File("allow", "allow", "bool", "7.2"),
+        File("path", "path", "path", "7.2"),
+    ),
+)
+
+PROBE = Node(
+    params.DamonProbe,
+    files=_numbers("weight", since="7.3"),
+    lists=(Many("filters", "filters", "nr_filters", PROBE_FILTER, "7.2"),),
+)
+
+INTERVALS_GOAL = Node(
+    params.DamonIntervalsGoal,
+    files=_numbers("access_bp", "aggrs", "min_sample_us", "max_sample_us", since="6.15"),
+)
+
+ATTRS = Node(
+    params.DamonAttrs,
+    files=(
+        *_numbers("sample_us", "aggr_us", "update_us", prefix="intervals/"),
+        File("min_nr_regions", "nr_regions/min"),
+        File("max_nr_regions", "nr_regions/max"),
+    ),
+    subs=(Sub("intervals_goal", "intervals/intervals_goal", INTERVALS_GOAL, "6.15"),),
+    lists=(Many("probes", "probes", "nr_probes", PROBE, "7.2"),),
+)
+
+GOAL = Node(
+    params.DamosQuotaGoal,
+    files=(
+        File("target_metric", "target_metric", "word", "6.9", "goal_metric"),
+        *_numbers("target_value", "current_value", since="6.8"),
+        *_numbers("nid", since="6.16"),
+        File("path", "path", "path", "6.19"),
+    ),
+)
+
+QUOTA = Node(
+    params.DamosQuota,
+    files=(
+        *_numbers("ms", "bytes", "reset_interval_ms"),
+        File("weight_sz_permil", "weights/sz_permil"),
+        File("weight_nr_accesses_permil", "weights/nr_accesses_permil"),
+        File("weight_age_permil", "weights/age_permil"),
+        File("goal_tuner", "goal_tuner", "word", "7.1", "goal_tuner"),
+        *_numbers("fail_charge_num", "fail_charge_denom", since="7.2"),
+    ),
+    lists=(Many("goals", "goals", "nr_goals", GOAL, "6.8"),),
+)
+
+WATERMARKS = Node(
+    params.DamosWatermarks,
+    files=(
+        File("metric", "metric", "word", words="watermark_metric"),
+        *_numbers("interval_us", "high", "mid", "low"),
+    ),
+)
+
+ACCESS_PATTERN = Node(
+    params.DamosAccessPattern,
+    files=(*_min_max("sz", "sz"), *_min_max("nr_accesses", "nr_accesses"), *_min_max("age", "age")),
+)
+
+CORE_FILTER = Node(params.DamosFilter, files=_filter_files("core_filter_type", "6.15", "6.15", "6.15"))
+OPS_FILTER = Node(params.DamosFilter, files=_filter_files("ops_filter_type", "6.15", "6.15", "6.15"))
+FILTER = Node(params.DamosFilter, files=_filter_files("filter_type", "6.3", "6.6", "6.14"))
+
+DEST = Node(params.DamosDest, files=_numbers("id", "weight", since="6.17"))
+
+SCHEME = Node(
+    params.Damos,
+    files=(
+        File("action", "action", "word", words="action"),
+        File("apply_interval_us", "apply_interval_us", since="6.7"),
+        File("target_nid", "target_nid", since="6.11"),
+        # A parameter, though it lives among the statistics.
+        File("max_nr_snapshots", "stats/max_nr_snapshots", since="7.0"),
+    ),
+    subs=(
+        Sub("access_pattern", "access_pattern", ACCESS_PATTERN),
+        Sub("quota", "quotas", QUOTA),
+        Sub("watermarks", "watermarks", WATERMARKS),
+    ),
+    lists=(
+        Many("core_filters", "core_filters", "nr_filters", CORE_FILTER, "6.15"),
+        Many("ops_filters", "ops_filters", "nr_filters", OPS_FILTER, "6.15"),
+        Many("filters", "filters", "nr_filters", FILTER, "6.3"),
+        Many("dests", "dests", "nr_dests", DEST, "6.17"),
+    ),
+)
+
+CTX = Node(
+    params.DamonCtx,
+    files=(
+        File("operations", "operations", "word", words="operations"),
+        File("addr_unit", "addr_unit", since="6.18"),
+        File("pause", "pause", "bool", "7.2"),
+    ),
+    subs=(Sub("attrs", "monitoring_attrs", ATTRS),),
+    lists=(
+        Many("targets", "targets", "nr_targets", TARGET),
+        Many("schemes", "schemes", "nr_schemes", SCHEME),
+    ),
+)
+
+KDAMOND = Node(
+    params.Kdamond,
+    files=(File("refresh_ms", "refresh_ms", since="6.17"),),
+    subs=(Sub("ctx", "contexts/0", CTX),),
+    fixed=(("contexts/nr_contexts", 1),),
+)
+
+KDAMONDS = Many("kdamonds", "kdamonds", "nr_kdamonds", KDAMOND)
+
+
+@dataclass(frozen=True)
+class Write:
+    """One value to stage: ``path`` below the root, and what is known of the file."""
+
+    path: str
+    text: str
+    since: str = SYSFS_SINCE
+    words: str = ""
+
+    @property
+    def word_since(self) -> str | None:
+        """The first kernel series that takes this word; None when it is no word or an unknown one."""
+        return WORDS[self.words].get(self.text) if self.words else None
+
+
+def encode(kind: Kind, value: Value) -> str:
+    """The text to write. An empty path becomes a lone newline: writing nothing would do nothing."""
+    if kind == "bool":
+        return "Y" if value else "N"
+    if kind == "path":
+        return str(value) or "\n"
+    return str(value)
+
+
+def decode(kind: Kind, text: str, path: str) -> Value:
+    """The value in what was read. Raises HarnessError with the path when it is no such value."""
+    if kind == "path":  # kept verbatim by the kernel, newline of the writer included
+        return text.rstrip("\n")
+    text = text.removesuffix("\n")
+    if kind == "word":
+        return text
+    if kind == "bool" and text in ("Y", "N"):
+        return text == "Y"
+    if kind == "number" and text.removeprefix("-").isdecimal():
+        return int(text)
+    raise HarnessError(f"{path} reads {text!r}, which is no {kind}")
+
+
+def fresh(node: Node) -> Any:
+    """The request that a newly created directory of this kind stands for."""
+    return node.make()
+
+
+def children(many: Many, value: Any) -> Sequence[Any]:
+    """The elements of a list field, as objects with the node's field names."""
+    elements = getattr(value, many.field)
+    return [Range(*e) for e in elements] if many.node is REGION else elements
+
+
+def read_node(node: Node, directory: str, texts: Mapping[str, str]) -> Any:
+    """Build the request of ``directory`` from ``texts`` (path below the root to what was read).
+
+    A file that is not there leaves the field at its default. Raises HarnessError for unreadable values.
+    """
+    fields: dict[str, Any] = {}
+    for file in node.files:
+        path = f"{directory}/{file.path}"
+        if path in texts:
+            fields[file.field] = decode(file.kind, texts[path], path)
+    for sub in node.subs:
+        fields[sub.field] = read_node(sub.node, f"{directory}/{sub.path}", texts)
+    for many in node.lists:
+        fields[many.field] = read_many(many, directory, texts)
+    return node.make(**fields)
+
+
+def read_many(many: Many, directory: str, texts: Mapping[str, str]) -> tuple[Any, ...]:
+    """The elements of a list, by its count file; empty when there is no such file."""
+    base = f"{directory}/{many.path}" if directory else many.path
+    count_path = f"{base}/{many.count}"
+    if count_path not in texts:
+        return ()
+    count = int(decode("number", texts[count_path], count_path))
+    elements = (read_node(many.node, f"{base}/{i}", texts) for i in range(count))
+    # Plain tuples, so that what is read back is of the same types as what was requested.
+    return tuple(tuple(e) if many.node is REGION else e for e in elements)
+
+
+def writes_of(node: Node, directory: str, value: Any, current: Any) -> list[Write]:
+    """What to write, in order, so that ``directory`` which now stands for ``current`` stands for ``value``.
+
+    Only differences are written; a list whose length changes is created afresh by its count file,
+    which resets all of its elements.
+    """
+    writes: list[Write] = []
+    for file in node.files:
+        wanted = getattr(value, file.field)
+        if wanted != getattr(current, file.field):
+            text = encode(file.kind, wanted)
+            writes.append(Write(f"{directory}/{file.path}", text, file.since, file.words))
+    for sub in node.subs:
+        path = f"{directory}/{sub.path}"
+        writes += writes_of(sub.node, path, getattr(value, sub.field), getattr(current, sub.field))
+    for many in node.lists:
+        writes += _list_writes(many, directory, value, current)
+    return writes
+
+
+def _list_writes(many: Many, directory: str, value: Any, current: Any) -> list[Write]:
+    wanted, have = children(many, value), children(many, current)
+    writes: list[Write] = []
+    if len(wanted) != len(have):
+        writes.append(Write(f"{directory}/{many.count_path}", str(len(wanted)), many.since))
+        have = [fresh(many.node)] * len(wanted)
+    for i, (w, h) in enumerate(zip(wanted, have, strict=True)):
+        writes += writes_of(many.node, f"{directory}/{many.path}/{i}", w, h)
+    return writes
+
+
+def new_kdamond_writes(index: int, kdamond: params.Kdamond) -> list[Write]:
+    """What to write into a newly created kdamond directory."""
+    directory = f"{KDAMONDS.path}/{index}"
+    writes = [Write(f"{directory}/{path}", str(count)) for path, count in KDAMOND.fixed]
+    return writes + writes_of(KDAMOND, directory, kdamond, fresh(KDAMOND))
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One file of a request: what it should hold, and whether that is the default."""
+
+    path: str
+    kind: Kind
+    value: Value
+    default: Value | None
+
+
+def leaves_of(node: Node, directory: str, value: Any) -> list[Leaf]:
+    """Every file that a request stands for, defaults included."""
+    plain = fresh(node)
+    leaves = [Leaf(f"{directory}/{path}", "number", count, None) for path, count in node.fixed]
+    leaves += [
+        Leaf(f"{directory}/{f.path}", f.kind, getattr(value, f.field), getattr(plain, f.field))
+        for f in node.files
+    ]
+    for sub in node.subs:
+        leaves += leaves_of(sub.node, f"{directory}/{sub.path}", getattr(value, sub.field))
+    for many in node.lists:
+        elements = children(many, value)
+        leaves.append(Leaf(f"{directory}/{many.count_path}", "number", len(elements), 0))
+        for i, element in enumerate(elements):
+            leaves += leaves_of(many.node, f"{directory}/{many.path}/{i}", element)
+    return leaves

@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A session: DAMON staged, turned on, recorded, and always turned off and cleared again.
+
+with Session(client, events, (Kdamond(ctx),)) as session:
+    session.start()
+    session.record(2 * NSEC_PER_SEC)
+    stats = session.scheme_reports()
+recording = session.recording()
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from types import TracebackType
+from typing import Literal, Self
+
+from damon_tests.damon import trace
+from damon_tests.damon.client import DamonClient, Difference
+from damon_tests.damon.collector import Collector, Polling, Tracing, wanted_source
+from damon_tests.damon.params import Kdamond
+from damon_tests.damon.records import Recording, SchemeReport, TriedRegions
+from damon_tests.ports import (
+    NSEC_PER_MSEC,
+    NSEC_PER_SEC,
+    DamonTestsError,
+    Events,
+    HarnessError,
+    MachineLost,
+    NotSupported,
+    TreeError,
+    UsageError,
+)
+
+Source = Literal["auto", "events", "tried_regions", "none"]
+
+
+class StagingMismatch(HarnessError):
+    """What was read back is not what was staged; ``differences`` has every file."""
+
+    def __init__(self, differences: Sequence[Difference]) -> None:
+        self.differences = tuple(differences)
+        super().__init__("read back differs from what was staged: " + "; ".join(map(str, differences)))
+
+
+class Session:
+    """Owns DAMON's tree from ``__enter__`` to ``__exit__``: it must be unused before, and is empty after.
+
+    ``source`` says how regions are recorded: "events" through tracepoints, "tried_regions" by polling
+    them, "auto" the first if it exists, "none" not at all. ``extra_events`` are recorded besides and
+    given by ``events``. Polling needs a ``stat`` scheme that matches everything: one is appended to each
+    kdamond that has none, after the requested schemes (``kdamonds`` shows it).
+
+    A lost machine (MachineLost) leaves with ``partial``: the recordings so far, one per kdamond.
+    """
+
+    def __init__(
+        self,
+        client: DamonClient,
+        events: Events | None,
+        kdamonds: Sequence[Kdamond],
+        *,
+        source: Source = "auto",
+        extra_events: Sequence[str] = (),
+    ) -> None:
+        self.client = client
+        self._wanted = wanted_source(source, events, kdamonds)
+        self._collector: Collector
+        if self._wanted == "tried_regions":
+            self._collector = Polling(client, kdamonds)
+        else:
+            self._collector = Tracing(events, kdamonds, extra_events, self._wanted)
+        self.kdamonds = self._collector.kdamonds
+        self._staged = False
+        self._on: list[int] = []
+        self._started_ns = 0
+        self._stopped_ns: int | None = None
+
+    # --- life ----------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        """Stage and read back. Raises NotSupported for what is missing or when DAMON is not unused."""
+        self._refuse_if_in_use()
+        try:
+            self._staged = True
+            self.client.stage(self.kdamonds)
+            differences = self.client.verify_staged(self.kdamonds)
+            if differences:
+                raise StagingMismatch(differences)
+            self._collector.open()
+        except BaseException as error:
+            self._leave(error)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self._leave(error)
+
+    def start(self) -> None:
+        """Turn all kdamonds on; nothing when they are. Raises TreeError if DAMON refuses."""
+        if self._on or self._stopped_ns is not None:
+            return
+        self._started_ns = self.client.clock.now_ns()
+        for i in range(len(self.kdamonds)):
+            self._on.append(i)  # first, so that a failure halfway is cleaned up as well
+            self.client.command(i, "on")
+            self._collector.started(i, self.client.pid(i))
+
+    def stop(self) -> None:
+        """Turn off what was started, and collect what was recorded until then. May be called twice."""
+        with ExitStack() as steps:  # each is tried, whatever the others do; the last one first
+            steps.callback(self._collector.close)
+            steps.callback(self._note_stop)
+            for i in self._on:
+                steps.callback(self._turn_off, i)
+            self._on = []
+
+    # --- while it runs -------------------------------------------------------------------------
+
+    def record(
+        self,
+        duration_ns: int | None = None,
+        until: Callable[[], bool] | None = None,
+        timeout_ns: int = 600 * NSEC_PER_SEC,
+    ) -> bool:
+        """Let time pass while DAMON records: for ``duration_ns``, or until ``until()`` holds.
+
+        Starts the session if that was not done. Returns whether ``until`` held within
+        ``timeout_ns``; True for a duration. ``until`` is asked about every 50 ms.
+        """
+        self.start()
+        clock = self.client.clock
+        if until is not None:
+            return self._record_until(until, clock.now_ns() + (duration_ns or timeout_ns))
+        if duration_ns is None:
+            raise UsageError("record needs a duration or a condition")
+        deadline = clock.now_ns() + duration_ns
+        while (left := deadline - clock.now_ns()) > 0:
+            clock.run_for(min(left, self._collector.period_ns))
+            self._collector.collect()
+        return True
+
+    def commit(self, kdamonds: Sequence[Kdamond]) -> None:
+        """Change running kdamonds online: stage the differences, then ``commit`` each that differs.
+
+        Targets marked obsolete are gone after it: their directories are removed as well, so that
+        the indices of the tree and of the running context stay the same.
+        """
+        before, self.kdamonds = self.kdamonds, self._collector.adapt(kdamonds)
+        self.client.restage(self.kdamonds)
+        for i, (old, new) in enumerate(zip(before, self.kdamonds, strict=True)):
+            if old != new:
+                self.client.command(i, "commit")
+        kept = tuple(_without_obsolete(k) for k in self.kdamonds)
+        if kept != self.kdamonds:
+            self.kdamonds = kept
+            self.client.restage(kept)
+
+    def pause(self, paused: bool = True) -> None:
+        """Pause (or resume) all kdamonds. Raises NotSupported before 7.2."""
+        self.commit(tuple(replace(k, ctx=replace(k.ctx, pause=paused)) for k in self.kdamonds))
+
+    def running(self, kdamond_idx: int = 0) -> bool:
+        """Whether a kdamond still runs; it ends by itself when its target processes have."""
+        return self.client.state(kdamond_idx) == "on"
+
+    # --- what was seen -------------------------------------------------------------------------
+
+    def recording(self, kdamond_idx: int = 0, target_idx: int | None = None) -> Recording:
+        """The snapshots of a kdamond so far (all of them after ``stop``), or of one of its targets.
+
+        While it runs, an aggregation that is just arriving is left out. Raises NotSupported when the
+        session was made with source "none".
+        """
+        if self._wanted == "none":
+            raise NotSupported("this session does not record regions", remedy="use another source")
+        if self._stopped_ns is None:
+            self._collector.collect()
+        final = self._stopped_ns is not None
+        stopped = self.client.clock.now_ns() if self._stopped_ns is None else self._stopped_ns
+        recording = self._collector.recording(kdamond_idx, self._started_ns, stopped, final)
+        return (
+            recording if target_idx is None else replace(recording, snapshots=recording.of_target(target_idx))
+        )
+
+    def events(self, name: str, kdamond_idx: int = 0) -> list[trace.TypedEvent]:
+        """Typed values of one kind of event so far, such as those of ``extra_events``."""
+        if self._stopped_ns is None:
+            self._collector.collect()
+        return self._collector.typed(name, kdamond_idx)
+
+    def scheme_report(self, scheme_idx: int, kdamond_idx: int = 0) -> SchemeReport:
+        """Stats, effective quota (None before 6.9) and tried regions of one scheme, updated now.
+
+        Tried regions are left out when there are none to be had: paused, or deactivated by watermarks.
+        """
+        client = self.client
+        stats = client.stats(kdamond_idx, scheme_idx)
+        try:
+            effective = client.effective_bytes(kdamond_idx, scheme_idx)
+        except NotSupported:
+            effective = None
+        tried: tuple[TriedRegions, ...] = ()
+        try:
+            tried = (client.tried_regions(kdamond_idx, scheme_idx),)
+        except TreeError as error:
+            if error.errno != errno.ECANCELED or not self.running(kdamond_idx):
+                raise
+        return SchemeReport(stats, effective, tried)
+
+    def scheme_reports(self, kdamond_idx: int = 0) -> tuple[SchemeReport, ...]:
+        """``scheme_report`` of every scheme staged for a kdamond."""
+        schemes = self.kdamonds[kdamond_idx].ctx.schemes
+        return tuple(self.scheme_report(i, kdamond_idx) for i in range(len(schemes)))
+
+    # --- inside --------------------------------------------------------------------------------
+
+    def _refuse_if_in_use(self) -> None:
+        usage = self.client.usage()
+        if usage.nr_kdamonds or any(user.kind == "kdamond" for user in usage.users):
+            raise NotSupported(
+                f"DAMON's tree is in use: nr_kdamonds is {usage.nr_kdamonds}, running: {usage}",
+                remedy="what we did not stage is never touched; whoever did must set nr_kdamonds to 0",
+            )
+
+    def _record_until(self, until: Callable[[], bool], deadline_ns: int) -> bool:
+        last = self.client.clock.now_ns()
+
+        def condition() -> bool:
+            nonlocal last
+            now = self.client.clock.now_ns()
+            if now - last >= self._collector.period_ns:
+                self._collector.collect()
+                last = now
+            return until()
+
+        held = self.client.clock.wait_until(condition, deadline_ns, 50 * NSEC_PER_MSEC)
+        self._collector.collect()
+        return held
+
+    def _turn_off(self, kdamond_idx: int) -> None:
+        """Off, unless it ended by itself (kernels before 7.3 answer EPERM) or never ran (EINVAL)."""
+        try:
+            self.client.command(kdamond_idx, "off")
+        except TreeError as error:
+            if error.errno not in (errno.EPERM, errno.EINVAL) or self.running(kdamond_idx):
+                raise
+
+    def _leave(self, error: BaseException | None) -> None:
+        """Undo everything. A failure to do so never hides the error that ended the body."""
+        failures: list[BaseException] = []
+        if not isinstance(error, MachineLost):
+            for step in (self.stop, self._clear):
+                try:
+                    step()
+                except DamonTestsError as failure:
+                    failures.append(failure)
+        main = error or (failures.pop(0) if failures else None)
+        if main is None:
+            return
+        for other in failures:
+            main.add_note(f"and cleaning up failed: {other}")
+        if isinstance(main, MachineLost) and main.partial is None and self._wanted != "none":
+            main.partial = tuple(self._partial(i) for i in range(len(self.kdamonds)))
+        if main is not error:
+            raise main
+
+    def _clear(self) -> None:
+        if self._staged:
+            self.client.clear()
+            self._staged = False
+
+    def _note_stop(self) -> None:
+        if self._stopped_ns is None:
+            self._stopped_ns = self.client.clock.now_ns()
+
+    def _partial(self, kdamond_idx: int) -> Recording:
+        """What there is when the machine does not answer any more; it ends at its last snapshot."""
+        with suppress(DamonTestsError):
+            self._collector.collect()  # what had already arrived on this side
+        recording = self._collector.recording(kdamond_idx, self._started_ns, self._started_ns, final=False)
+        last = recording.snapshots[-1].time_ns if recording.snapshots else self._started_ns
+        return replace(recording, stopped_ns=last)
+
+
+def _without_obsolete(kdamond: Kdamond) -> Kdamond:
+    targets = tuple(t for t in kdamond.ctx.targets if not t.obsolete_target)
+    return replace(kdamond, ctx=replace(kdamond.ctx, targets=targets))
