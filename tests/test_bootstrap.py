@@ -156,7 +156,7 @@ def test_directory_in_the_way_is_not_removed(checkout: Checkout) -> None:
         ("dnf", "dnf install -y gcc make glibc-static"),
         ("zypper", "zypper --non-interactive install gcc make glibc-devel-static"),
         ("pacman", "pacman -S --noconfirm gcc make"),
-        ("none", "install gcc make and a static libc with your system's package manager"),
+        ("none", "install gcc make libc (static) with your system's package manager"),
     ],
 )
 def test_missing_compiler_is_named_and_the_command_runs(
