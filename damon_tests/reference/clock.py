@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Virtual time: nothing happens between events, so advancing the clock runs the simulation."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator
+
+from damon_tests.ports import NSEC_PER_MSEC, HarnessError
+
+ORIGIN_NS = 1_000_000_000
+JIFFY_NS = 4 * NSEC_PER_MSEC  # HZ=250
+
+
+class VirtualClock:
+    """A ``ports.Clock`` over tasks that sleep. A task is an iterator that yields the
+    absolute time of its next wake-up; tasks due at the same time run in the order they went to sleep."""
+
+    def __init__(self, origin_ns: int = ORIGIN_NS) -> None:
+        self._now_ns = origin_ns
+        self._sleepers: list[tuple[int, int, Iterator[int]]] = []
+        self._slept = 0
+
+    def now_ns(self) -> int:
+        return self._now_ns
+
+    def jiffies(self) -> int:
+        """Time in ticks of the kernel's coarse clock."""
+        return self._now_ns // JIFFY_NS
+
+    def start(self, task: Iterator[int]) -> None:
+        """Run ``task`` until its first sleep, then whenever it is due."""
+        self._step(task)
+
+    def run_for(self, duration_ns: int) -> None:
+        self.run_until(self._now_ns + max(duration_ns, 0))
+
+    def run_until(self, time_ns: int) -> None:
+        """Do everything that is due until ``time_ns``, that moment included."""
+        sleepers = self._sleepers
+        while sleepers and sleepers[0][0] <= time_ns:
+            self._wake_first()
+        self._now_ns = max(self._now_ns, time_ns)
+
+    def wait_until(
+        self, condition: Callable[[], bool], deadline_ns: int, poll_ns: int = 10 * NSEC_PER_MSEC
+    ) -> bool:
+        while not condition():
+            if self._now_ns >= deadline_ns:
+                return False
+            self.run_until(min(self._now_ns + max(poll_ns, 1), deadline_ns))
+        return True
+
+    def run_until_done(self, done: Callable[[], bool], deadline_ns: int | None = None) -> bool:
+        """Advance event by event until ``done()``; False when ``deadline_ns`` came first.
+
+        Raises HarnessError when nothing is left that could make it happen.
+        """
+        while not done():
+            if not self._sleepers:
+                raise HarnessError("waiting for a DAMON command, but no kdamond is left to serve it")
+            if deadline_ns is not None and self._sleepers[0][0] > deadline_ns:
+                self.run_until(deadline_ns)
+                return False
+            self._wake_first()
+        return True
+
+    def _wake_first(self) -> None:
+        time_ns, _, task = heapq.heappop(self._sleepers)
+        self._now_ns = max(self._now_ns, time_ns)
+        self._step(task)
+
+    def _step(self, task: Iterator[int]) -> None:
+        wake_ns = next(task, None)
+        if wake_ns is not None:
+            self._slept += 1
+            heapq.heappush(self._sleepers, (wake_ns, self._slept, task))

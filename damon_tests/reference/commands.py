@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What a write to ``kdamonds/N/state`` does (specification §5.4 and §5.5)."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from damon_tests.reference.build import build_context, commit, quota_goals_only
+from damon_tests.reference.errors import CoreError, invalid
+from damon_tests.reference.kdamond import Kdamond
+from damon_tests.reference.nodes import Dir, ListDir, TriedDir
+from damon_tests.reference.schemes import TriedRegion, Walk
+from damon_tests.reference.stage import read_context
+
+if TYPE_CHECKING:
+    from damon_tests.reference.system import ReferenceSystem
+
+Finish = Callable[[Exception | int], None]
+"""Called once with 0, an errno, or what was raised."""
+
+
+class Slot:
+    """The running side of one ``kdamonds/N`` directory."""
+
+    def __init__(self, system: ReferenceSystem, directory: Dir) -> None:
+        self.system = system
+        self.directory = directory
+        self.kdamond: Kdamond | None = None
+        self._refreshed_jiffies = 0
+
+    @property
+    def running(self) -> bool:
+        return self.kdamond is not None and self.kdamond.running
+
+    @property
+    def pid(self) -> int:
+        return self.kdamond.pid if self.kdamond is not None and self.kdamond.running else -1
+
+    def execute(self, command: str, finish: Finish) -> None:
+        """Run a command; ``finish`` comes now, or when the kdamond has done its part."""
+        rules = self.system.rules
+        if command not in rules.state_commands:
+            finish(errno.EINVAL)
+            return
+        try:
+            if command != "off" and self._contexts().count != 1:
+                raise invalid("nr_contexts is not 1")
+            getattr(self, "_" + command)(finish)
+        except CoreError as error:
+            finish(error.errno)
+
+    def _contexts(self) -> ListDir:
+        contexts = self.directory.dir("contexts")
+        assert isinstance(contexts, ListDir)
+        return contexts
+
+    def _context_dir(self) -> Dir:
+        return self._contexts().item(0)
+
+    def _schemes(self) -> list[Dir]:
+        schemes = self._context_dir().dir("schemes")
+        return list(schemes.items()) if isinstance(schemes, ListDir) else []
+
+    # Commands
+
+    def _on(self, finish: Finish) -> None:
+        system = self.system
+        if self.running or system.exclusive_running:
+            finish(errno.EBUSY)
+            return
+        rng = system.new_rng()
+        ctx = build_context(read_context(self._context_dir()), system.memory, system.rules, rng)
+        self.kdamond = Kdamond(system, ctx, system.new_pid())
+        self._refreshed_jiffies = system.clock.jiffies()
+        self.kdamond.repeating.append(self._refresh)
+        system.start_kdamond(self.kdamond)
+        finish(0)
+
+    def _off(self, finish: Finish) -> None:
+        if self.kdamond is None:
+            finish(errno.EINVAL)
+        elif not self.kdamond.running:
+            finish(self.system.rules.off_when_stopped)
+        else:
+            self.kdamond.stop(lambda: finish(0))
+
+    def _call(self, function: Callable[[Kdamond], None], finish: Finish) -> None:
+        """Have the kdamond run ``function``; refuse when there is none, or none any more."""
+        kdamond = self._started()
+
+        def run() -> int:
+            function(kdamond)
+            return 0
+
+        def done(outcome: Exception | int) -> None:
+            finish(outcome.errno if isinstance(outcome, CoreError) else outcome)
+
+        kdamond.call(run, done)
+
+    def _started(self) -> Kdamond:
+        if self.kdamond is None:
+            raise invalid("the kdamond was never started")
+        if not self.kdamond.running:
+            raise CoreError(self.system.rules.command_when_stopped, "the kdamond has stopped")
+        return self.kdamond
+
+    def _commit(self, finish: Finish) -> None:
+        def run(kdamond: Kdamond) -> None:
+            commit(kdamond.ctx, read_context(self._context_dir()), self.system.memory)
+
+        self._call(run, finish)
+
+    def _commit_schemes_quota_goals(self, finish: Finish) -> None:
+        def run(kdamond: Kdamond) -> None:
+            staged = read_context(self._context_dir())
+            for scheme, new in zip(kdamond.ctx.schemes, staged.schemes, strict=False):
+                scheme.params = quota_goals_only(scheme.params, new)
+
+        self._call(run, finish)
+
+    def _update_schemes_stats(self, finish: Finish) -> None:
+        self._call(self._copy_stats, finish)
+
+    def _update_schemes_effective_quotas(self, finish: Finish) -> None:
+        self._call(self._copy_effective_quotas, finish)
+
+    def _update_tuned_intervals(self, finish: Finish) -> None:
+        self._call(self._copy_intervals, finish)
+
+    def _clear_schemes_tried_regions(self, finish: Finish) -> None:
+        if not self.system.rules.clear_needs_no_kdamond:
+            self._started()
+        self._clear_tried()
+        finish(0)
+
+    def _update_schemes_tried_bytes(self, finish: Finish) -> None:
+        self._walk(finish, with_dirs=False)
+
+    def _update_schemes_tried_regions(self, finish: Finish) -> None:
+        self._walk(finish, with_dirs=True)
+
+    def _walk(self, finish: Finish, with_dirs: bool) -> None:
+        self._clear_tried()
+        kdamond = self._started()
+        tried = [scheme.dir("tried_regions") for scheme in self._schemes()]
+
+        def on_region(scheme_idx: int, region: TriedRegion) -> None:
+            if scheme_idx < len(tried):
+                directory = tried[scheme_idx]
+                assert isinstance(directory, TriedDir)
+                directory.add(region, with_dirs)
+
+        kdamond.start_walk(Walk(on_region, finish))
+
+    # What the commands copy
+
+    def _clear_tried(self) -> None:
+        for scheme in self._schemes():
+            directory = scheme.dir("tried_regions")
+            assert isinstance(directory, TriedDir)
+            directory.clear()
+
+    def _copy_stats(self, kdamond: Kdamond) -> None:
+        for scheme, directory in zip(kdamond.ctx.schemes, self._schemes(), strict=False):
+            stats = directory.dir("stats")
+            for name, value in vars(scheme.stats).items():
+                stats.set_value(name, value)
+
+    def _copy_effective_quotas(self, kdamond: Kdamond) -> None:
+        for scheme, directory in zip(kdamond.ctx.schemes, self._schemes(), strict=False):
+            directory.dir("quotas").set_value("effective_bytes", scheme.effective_bytes)
+
+    def _copy_intervals(self, kdamond: Kdamond) -> None:
+        intervals = self._context_dir().dir("monitoring_attrs").dir("intervals")
+        intervals.set_value("sample_us", kdamond.ctx.attrs.sample_us)
+        intervals.set_value("aggr_us", kdamond.ctx.attrs.aggr_us)
+
+    def _refresh(self) -> None:
+        """``refresh_ms``: after every sample, when its time has come and the lock is free."""
+        refresh_ms = int(self.directory.value("refresh_ms", 0))
+        now = self.system.clock.jiffies()
+        kdamond = self.kdamond
+        if not refresh_ms or kdamond is None or now < self._refreshed_jiffies + -(-refresh_ms // 4):
+            return
+        self._refreshed_jiffies = now
+        if self.system.locked or self._contexts().count != 1:
+            return
+        self._copy_intervals(kdamond)
+        self._copy_stats(kdamond)
+        self._copy_effective_quotas(kdamond)

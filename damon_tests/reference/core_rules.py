@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The rules of monitoring, as small pure functions (DAMON 7.3 unless a name says otherwise).
+
+Each is one sentence of the specification. ``rules.Rules`` collects them; a level or a fault
+replaces some. Arrays are int64 for counters and uint64 for addresses and sizes, one element a region.
+Divisions truncate, as C does on unsigned values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+I64 = npt.NDArray[np.int64]
+U64 = npt.NDArray[np.uint64]
+F64 = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Range = tuple[int, int]
+
+U64_MAX = (1 << 64) - 1
+U32_MAX = (1 << 32) - 1
+BP = 10_000
+
+
+def muldiv(x: int, numerator: int, denominator: int) -> int:
+    """``x * numerator / denominator`` without overflow, modulo 2^64 as the kernel's result is."""
+    return (x * numerator // denominator) & U64_MAX
+
+
+def align_down(x: int, alignment: int) -> int:
+    """The kernel's mask arithmetic: meaningless, but defined, when ``alignment`` is no power of two."""
+    return x & ~(alignment - 1) & U64_MAX
+
+
+def align_up(x: int, alignment: int) -> int:
+    """Wraps to 0 at the end of the address space, as in the kernel."""
+    return align_down((x + alignment - 1) & U64_MAX, alignment)
+
+
+# Scheduling (counted in samples, never in time)
+
+
+def samples_in(interval_us: int, sample_us: int) -> int:
+    """Whole samples in an interval; a zero sampling interval counts as one microsecond."""
+    return interval_us // (sample_us or 1)
+
+
+def is_due(passed_samples: int, next_samples: int) -> bool:
+    return passed_samples >= next_samples
+
+
+# Sampling
+
+
+def sample_offset(fractions: F64, sizes: F64) -> U64:
+    """A byte offset in [0, size) for each region, from uniform fractions in [0, 1)."""
+    return (fractions * sizes).astype(np.uint64)
+
+
+def observed(hits: Bools) -> Bools:
+    """What the access check reports of the accesses that happened between prepare and check."""
+    return hits
+
+
+def check_window(prepared_ns: int, checked_ns: int) -> tuple[int, int]:
+    """The time in which an access makes the check positive: from clearing the bit to reading it."""
+    return prepared_ns, checked_ns
+
+
+# Age and merging
+
+
+def merge_threshold(max_score: int) -> int:
+    return max_score // 10
+
+
+def next_merge_threshold(threshold: int, window: int) -> int:
+    """Doubling while there are too many regions; the last pass runs at exactly ``window``."""
+    if threshold < window // 2:
+        return max(1, 2 * threshold)
+    return window
+
+
+def next_age(age: I64, score: I64, last_score: I64, threshold: int) -> I64:
+    """Age grows while the score stays within the threshold and does not cross zero."""
+    changed = (np.abs(score - last_score) > threshold) | ((score == 0) != (last_score == 0))
+    return np.where(changed, 0, age + 1)
+
+
+def next_age_ignoring_zero(age: I64, score: I64, last_score: I64, threshold: int) -> I64:
+    """6.12: only the threshold counts."""
+    return np.where(np.abs(score - last_score) > threshold, 0, age + 1)
+
+
+def merged_value(left: int, left_size: int, right: int, right_size: int) -> int:
+    """Counters of a merged region: mean weighted by size, truncated."""
+    return (left * left_size + right * right_size) // (left_size + right_size)
+
+
+def merge_size_limit(total_size: int, min_nr_regions: int, min_region_sz: int) -> int:
+    """No region may grow beyond this by merging (before rounding)."""
+    return max(total_size // max(min_nr_regions, 1), min_region_sz)
+
+
+# Splitting
+
+
+def split_parts(nr_regions: int, last_nr_regions: int, max_nr_regions: int) -> int:
+    """Into how many parts every region is split: 3 when the last split changed nothing, 2, or 1."""
+    if nr_regions > max_nr_regions // 2:
+        return 1
+    if last_nr_regions == nr_regions and nr_regions < max_nr_regions // 3:
+        return 3
+    return 2
+
+
+def partial_split_step(nr_regions: int, max_nr_regions: int) -> int:
+    """Near the limit only each step-th region is split; 0: no partial split."""
+    if max_nr_regions // 2 < nr_regions < max_nr_regions:
+        return max_nr_regions // (max_nr_regions - nr_regions)
+    return 0
+
+
+def no_partial_split(nr_regions: int, max_nr_regions: int) -> int:
+    """7.2 and older: above half of the limit regions are not split at all."""
+    return 0
+
+
+def split_size(tenths: U64, sizes: U64, min_region_sz: int) -> U64:
+    """Size of the left part: some tenths of the region, aligned down. 0: cannot be split there."""
+    mask = np.uint64(~(min_region_sz - 1) & U64_MAX)
+    left: U64 = (tenths * sizes // np.uint64(10)) & mask
+    return np.where(left >= sizes, np.uint64(0), left)
+
+
+def can_split(sizes: U64, min_region_sz: int) -> Bools:
+    """Full split: strictly more than two minimum regions."""
+    return sizes > np.uint64(2 * min_region_sz)
+
+
+def can_split_partially(sizes: U64, min_region_sz: int) -> Bools:
+    """Partial split: two minimum regions are enough."""
+    return sizes >= np.uint64(2 * min_region_sz)
+
+
+def split_counters(regions: Any, is_right_part: Bools) -> None:
+    """Counters of the parts, which are copies of the whole's already: left as they are."""
+
+
+# Access frequency as users and schemes see it
+
+
+def moving_value(nr: I64, last: I64, bp: I64, left_samples: int, window: int) -> I64:
+    """On demand: the running counter plus the share of the last one that is still in the window."""
+    left_bp = left_samples * BP // window
+    if left_bp == BP:
+        return last.copy()
+    return nr + last * left_bp // BP
+
+
+def moving_value_bp(nr: I64, last: I64, bp: I64, left_samples: int, window: int) -> I64:
+    """6.7 to 7.2: the incrementally kept value in 1/10000."""
+    return bp // BP
+
+
+def step_bp(bp: I64, last: I64, window: int, accessed: Bools) -> I64:
+    """6.7 to 7.2: one check moves the sum; 32-bit arithmetic that wraps."""
+    moved: I64 = (bp - last * BP // max(window, 1) + np.where(accessed, BP, 0)) & U32_MAX
+    return moved
+
+
+# Online change of intervals
+
+
+def rescale_accesses(nr: I64, old_window: int, new_window: int) -> I64:
+    """A counter of a window of ``old_window`` samples, expressed for ``new_window`` samples."""
+    bp = (nr * BP // max(old_window, 1)) & U32_MAX
+    return ((bp * max(new_window, 1)) & U32_MAX) // BP
+
+
+def rescale_age(age: I64, old_aggr_us: int, new_aggr_us: int) -> I64:
+    scaled = age.astype(np.uint64) * np.uint64(old_aggr_us) // np.uint64(new_aggr_us)
+    return (scaled & np.uint64(U32_MAX)).astype(np.int64)
+
+
+# Automatic tuning of intervals
+
+
+def tuning_score(max_events: int, events: int, access_bp: int) -> int:
+    """Observed access events over the wanted share of all possible ones, in bp."""
+    target = max(max_events * access_bp // BP, 1)
+    return muldiv(events, BP, target)
+
+
+def tuning_adaptation(score: int) -> int:
+    """Factor (bp) for the intervals: up to double when too little was seen, down to half when too much."""
+    if score < BP:
+        return 2 * BP - score
+    if score == BP:
+        return BP
+    return BP // 2 + max(2 * BP - score, 0) // 2
+
+
+def tuned_sample_us(sample_us: int, adaptation_bp: int, min_sample_us: int, max_sample_us: int) -> int:
+    return max(min_sample_us, min(max_sample_us, sample_us * adaptation_bp // BP))
+
+
+# Address spaces
+
+
+def three_ranges(vmas: Sequence[Range]) -> list[Range] | None:
+    """The mapped span without its two largest gaps; None when there are fewer than two gaps.
+
+    A later gap must be strictly larger to displace an earlier one.
+    """
+    first, second = (0, 0), (0, 0)
+    for before, after in pairwise(vmas):
+        gap = (before[1], after[0])
+        if gap[1] - gap[0] > first[1] - first[0]:
+            first, second = gap, first
+        elif gap[1] - gap[0] > second[1] - second[0]:
+            second = gap
+    if first[1] == first[0] or second[1] == second[0]:
+        return None
+    low, high = sorted((first, second))
+    bounds = [(vmas[0][0], low[0]), (low[1], high[0]), (high[1], vmas[-1][1])]
+    return [(align_up(start, 4096), align_up(end, 4096)) for start, end in bounds]
+
+
+def intersects(starts: U64, ends: U64, start: int, end: int) -> Bools:
+    """Which regions share memory with the half-open range."""
+    return (ends > np.uint64(start)) & (starts < np.uint64(end))

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The kdamond: DAMON's main loop, in the kernel's order (specification §2.2)."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from damon_tests.ports import NSEC_PER_USEC
+from damon_tests.reference.clock import VirtualClock
+from damon_tests.reference.context import Context
+from damon_tests.reference.damos import DamosPass, cancel
+from damon_tests.reference.events import ReferenceEvents, ThreadEvents
+from damon_tests.reference.intervals import tune
+from damon_tests.reference.merge import merge_regions, scores
+from damon_tests.reference.ops import Operations
+from damon_tests.reference.schemes import Walk
+from damon_tests.reference.split import SplitHistory, split_regions
+
+OnDone = Callable[[Exception | int], None]
+
+
+class Host(Protocol):
+    """What kdamonds share: the system they run on."""
+
+    clock: VirtualClock
+    events: ReferenceEvents
+    split_history: SplitHistory
+
+    def operations_of(self, name: str) -> Operations: ...
+
+    def kdamond_exits(self, kdamond: Kdamond) -> None: ...
+
+
+class Kdamond:
+    """One monitoring thread. Requests from outside are served by it, after a sample."""
+
+    def __init__(self, host: Host, ctx: Context, pid: int) -> None:
+        self.host = host
+        self.ctx = ctx
+        self.pid = pid
+        self.events = ThreadEvents(host.events, pid)
+        self.running = False
+        self.exclusive = False
+        self.walk: Walk | None = None
+        self.repeating: list[Callable[[], None]] = []
+        self._requests: list[tuple[Callable[[], int], OnDone]] = []
+        self._stop_waiters: list[Callable[[], None]] = []
+        self._stopping = False
+
+    # From outside
+
+    def start(self) -> None:
+        self.running = True
+        self.host.clock.start(self._run())
+
+    def stop(self, on_stopped: Callable[[], None]) -> None:
+        """Ask the thread to end; it finishes the iteration it is in."""
+        self._stopping = True
+        self._stop_waiters.append(on_stopped)
+
+    def call(self, function: Callable[[], int], on_done: OnDone) -> None:
+        """Have ``function`` run by the thread; its errno, or what it raised, goes to ``on_done``."""
+        if not self.running:
+            on_done(errno.ECANCELED)
+            return
+        self._requests.append((function, on_done))
+
+    def start_walk(self, walk: Walk) -> None:
+        """Collect the regions of the next pass of every scheme. One walk at a time."""
+        if not self.running:
+            walk.on_done(errno.ECANCELED)
+        elif self.walk is not None:
+            walk.on_done(errno.EBUSY)
+        else:
+            self.walk = walk
+
+    # The thread
+
+    def _run(self) -> Iterator[int]:
+        try:
+            yield from self._main_loop()
+        finally:
+            self._exit()
+
+    @property
+    def _ops(self) -> Operations:
+        return self.host.operations_of(self.ctx.operations)
+
+    def _main_loop(self) -> Iterator[int]:
+        ctx, clock = self.ctx, self.host.clock
+        is_due = ctx.rules.is_due
+        ctx.start_counting()
+        self._ops.init(ctx)
+        ctx.enforce_min_regions()
+        while not self._must_stop():
+            next_aggr, next_update, sample_us = ctx.next_aggr, ctx.next_update, ctx.attrs.sample_us
+            by_probes = any(ctx.weights)
+            ops = self._ops
+            if not by_probes:
+                ops.prepare(ctx, clock.now_ns())
+            yield self._after(sample_us)
+            ctx.passed += 1
+            if not by_probes:
+                ops.check(ctx, clock.now_ns())
+            if is_due(ctx.passed, next_aggr):
+                self._merge()
+            self._serve_requests()
+            if ctx.corrupted:
+                break
+            yield from self._pause()
+            if ctx.pause:
+                break
+            self._apply_schemes()
+            if is_due(ctx.passed, next_aggr):
+                self._end_aggregation(next_aggr)
+            if is_due(ctx.passed, next_update):
+                ctx.next_update = next_update + ctx.samples(ctx.attrs.update_us)
+                self._ops.update(ctx)
+
+    def _must_stop(self) -> bool:
+        return self._stopping or not self._ops.any_valid(self.ctx)
+
+    def _pause(self) -> Iterator[int]:
+        """Wait while paused; still paused on return means that the thread must stop."""
+        while self.ctx.pause:
+            self._cancel_walk()
+            yield self._after(self.ctx.attrs.sample_us)
+            self._serve_requests()
+            if self._must_stop():
+                return
+
+    def _after(self, sample_us: int) -> int:
+        # Even a sleep of nothing takes some time, or virtual time would stand still.
+        return self.host.clock.now_ns() + max(sample_us, 1) * NSEC_PER_USEC
+
+    def _merge(self) -> None:
+        ctx, rules = self.ctx, self.ctx.rules
+        score = scores(ctx.regions, ctx.weights)
+        max_score = int(score.max()) if len(score) else 0
+        ctx.regions = merge_regions(
+            ctx.regions,
+            rules,
+            rules.merge_threshold(max_score),
+            ctx.merge_limit,
+            ctx.window,
+            ctx.attrs.max_nr_regions,
+            ctx.weights,
+        )
+        if rules.strict_min_regions:
+            ctx.enforce_min_regions()
+
+    def _serve_requests(self) -> None:
+        requests, self._requests = self._requests, []
+        for function, on_done in requests:
+            try:
+                outcome: Exception | int = function()
+            except Exception as error:  # goes to whoever asked, as a failed write does
+                outcome = error
+            on_done(outcome)
+        for function_ in self.repeating:
+            function_()
+
+    def _apply_schemes(self) -> None:
+        ctx = self.ctx
+        if not ctx.schemes:
+            self._cancel_walk()
+            return
+        DamosPass(ctx, self._ops, self.events, self.walk).run()
+        if self.walk is not None and len(self.walk.complete) >= len(ctx.schemes):
+            walk, self.walk = self.walk, None
+            walk.on_done(0)
+
+    def _cancel_walk(self) -> None:
+        walk, self.walk = self.walk, None
+        cancel(walk)
+
+    def _end_aggregation(self, next_aggr: int) -> None:
+        ctx, rules, events = self.ctx, self.ctx.rules, self.events
+        goal = ctx.attrs.intervals_goal
+        if goal.aggrs and rules.is_due(ctx.passed, ctx.next_tune):
+            ctx.next_aggr = next_aggr
+            ctx.next_tune += ctx.aggr_samples * goal.aggrs
+            sample_us = tune(ctx)
+            if sample_us is not None and events.enabled("damon_monitor_intervals_tune"):
+                events.emit("damon_monitor_intervals_tune", [f"sample_us={sample_us}"])
+        ctx.next_aggr = next_aggr + ctx.window
+        self._trace_regions()
+        ctx.regions.reset_aggregated()
+        ctx.regions = split_regions(
+            ctx.regions,
+            rules,
+            ctx.attrs.max_nr_regions,
+            ctx.min_region_sz,
+            self.host.split_history,
+            ctx.rng,
+        )
+
+    def _trace_regions(self) -> None:
+        events, ctx = self.events, self.ctx
+        plain = events.enabled("damon_aggregated")
+        nr_probes = len(ctx.probes)
+        with_hits = nr_probes > 0 and events.enabled("damon_region_aggregated")
+        if not (plain or with_hits):
+            return
+        texts = aggregated_texts(ctx)
+        if plain:
+            events.emit("damon_aggregated", texts)
+        if with_hits:
+            hits = ctx.regions.probe_hits[:, :nr_probes].tolist()
+            events.emit(
+                "damon_region_aggregated",
+                [
+                    f"{text} probe_hits={' '.join(f'{h:02x}' for h in row)}"
+                    for text, row in zip(texts, hits, strict=True)
+                ],
+            )
+
+    def _exit(self) -> None:
+        """Regions are lost, everybody who waits is told."""
+        self.running = False
+        self.ctx.targets = []
+        self.ctx.regions = self.ctx.regions.take(slice(0, 0))
+        requests, self._requests = self._requests, []
+        for _, on_done in requests:
+            on_done(errno.ECANCELED)
+        self._cancel_walk()
+        self.host.kdamond_exits(self)
+        for on_stopped in self._stop_waiters:
+            on_stopped()
+
+
+def aggregated_texts(ctx: Context) -> list[str]:
+    """The printed fields of damon_aggregated, one per region; nr_regions is the target's."""
+    regions = ctx.regions
+    bounds = regions.bounds(len(ctx.targets))
+    heads = [f"target_id={t} nr_regions={bounds[t + 1] - bounds[t]} " for t in range(len(ctx.targets))]
+    rows = zip(
+        regions.target.tolist(),
+        regions.start.tolist(),
+        regions.end.tolist(),
+        regions.nr_accesses.tolist(),
+        regions.age.tolist(),
+        strict=True,
+    )
+    return [f"{heads[target]}{start}-{end}: {nr} {age}" for target, start, end, nr, age in rows]

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Levels: the behaviour of a kernel series, as a version of the tree and a ``Rules``.
+
+A level models what its series documents and intends. Differences come from specification §8.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass, replace
+
+from damon_tests.ports import UsageError
+from damon_tests.reference import core_rules as core
+from damon_tests.reference.formats import Version
+from damon_tests.reference.rules import Rules
+
+
+@dataclass(frozen=True)
+class Level:
+    name: str
+    version: Version
+    rules: Rules
+
+
+def _until_7_2(rules: Rules) -> Rules:
+    return replace(
+        rules,
+        partial_split_step=core.no_partial_split,
+        split_history_always=False,
+        access_value=core.moving_value_bp,
+        step_bp=core.step_bp,
+        rescale_last_between_windows=False,
+        dry_run_at_start=False,
+        raw_ranges_must_ascend=True,
+        off_when_stopped=errno.EPERM,
+    )
+
+
+def _until_7_0(rules: Rules) -> Rules:
+    return replace(rules, strict_min_regions=False)
+
+
+def _until_6_19(rules: Rules) -> Rules:
+    return replace(rules, power_of_two_min_region=False, command_when_stopped=errno.EINVAL)
+
+
+def _until_6_17(rules: Rules) -> Rules:
+    return replace(rules, equal_attrs_keep_window=False)
+
+
+def _until_6_12(rules: Rules) -> Rules:
+    return replace(
+        rules,
+        next_age=core.next_age_ignoring_zero,
+        remerge_after_apply=False,
+        clear_needs_no_kdamond=False,
+        state_commands=rules.state_commands - {"update_tuned_intervals"},
+    )
+
+
+_STEPS = (
+    ((7, 2), _until_7_2),
+    ((7, 0), _until_7_0),
+    ((6, 19), _until_6_19),
+    ((6, 17), _until_6_17),
+    ((6, 12), _until_6_12),
+)
+
+
+def _make(name: str) -> Level:
+    major, minor = name.split(".")
+    version = (int(major), int(minor))
+    rules = Rules()
+    for last, older in _STEPS:
+        if version <= last:
+            rules = older(rules)
+    return Level(name, version, rules)
+
+
+LEVELS: dict[str, Level] = {
+    name: _make(name) for name in ("6.12", "6.16", "6.17", "6.18", "6.19", "7.0", "7.1", "7.2", "7.3")
+}
+
+
+def level(name: str) -> Level:
+    """The level of that name. Raises UsageError for an unknown one."""
+    if name not in LEVELS:
+        raise UsageError(f"unknown level {name!r}; there are {', '.join(LEVELS)}")
+    return LEVELS[name]

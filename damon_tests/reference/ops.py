@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Operations sets: how a context finds its memory and checks accesses to it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from damon_tests.reference.context import Context, Target
+from damon_tests.reference.core_rules import I64, Bools, Range
+from damon_tests.reference.memory import Memory
+from damon_tests.reference.regions import Regions, divide, set_ranges
+
+PAGE_SHIFT = 12
+
+
+class Operations:
+    """Common part: a random address per region, and counting what was found there."""
+
+    name: str
+
+    def __init__(self, memory: Memory) -> None:
+        self.memory = memory
+
+    def init(self, ctx: Context) -> None:
+        """Build the regions of targets that have none (vaddr only)."""
+
+    def update(self, ctx: Context) -> None:
+        """Follow changes of the memory layout (vaddr only)."""
+
+    def any_valid(self, ctx: Context) -> bool:
+        """Whether there is something left to monitor."""
+        return True
+
+    def target_valid(self, target: Target) -> bool:
+        return True
+
+    def prepare(self, ctx: Context, now_ns: int) -> None:
+        """Choose a new sampling address in every region; accesses count from now on."""
+        regions = ctx.regions
+        fractions = ctx.rng.random(len(regions))
+        ctx.sampled = regions.start + ctx.rules.sample_offset(fractions, regions.float_sizes)
+        ctx.prepared_ns = now_ns
+
+    def check(self, ctx: Context, now_ns: int) -> None:
+        """Count the regions whose sampled page was accessed since ``prepare``."""
+        regions, rules = ctx.regions, ctx.rules
+        t0_ns, t1_ns = rules.check_window(ctx.prepared_ns, now_ns)
+        hits = rules.observed(self.accessed(ctx, t0_ns, t1_ns))
+        regions.nr_accesses += hits
+        if rules.step_bp is not None:
+            regions.nr_accesses_bp = rules.step_bp(
+                regions.nr_accesses_bp, regions.last_nr_accesses, ctx.window, hits
+            )
+
+    def accessed(self, ctx: Context, t0_ns: int, t1_ns: int) -> Bools:
+        raise NotImplementedError
+
+
+class VirtualOperations(Operations):
+    """``vaddr``: the mapped address space of processes. ``fvaddr``: given ranges of it, never updated."""
+
+    def __init__(self, memory: Memory, name: str) -> None:
+        super().__init__(memory)
+        self.name = name
+        self.follows_layout = name == "vaddr"
+
+    def target_valid(self, target: Target) -> bool:
+        process = target.process
+        return process is not None and self.memory.processes.get(target.pid) is process
+
+    def any_valid(self, ctx: Context) -> bool:
+        return any(self.target_valid(target) for target in ctx.targets)
+
+    def init(self, ctx: Context) -> None:
+        if not self.follows_layout:
+            return
+        for index, target in enumerate(ctx.targets):
+            ranges = self._three_ranges(ctx, target)
+            if len(ctx.regions.of_target(index)) or ranges is None:
+                continue
+            regions = set_ranges(Regions.of_ranges([]), ranges, ctx.min_region_sz, index, ctx.rules)
+            if regions is not None:
+                if not ctx.rules.strict_min_regions:
+                    regions = divide_evenly(regions, ctx.attrs.min_nr_regions, ctx.min_region_sz)
+                ctx.set_target_regions(index, regions)
+
+    def update(self, ctx: Context) -> None:
+        if not self.follows_layout:
+            return
+        for index, target in enumerate(ctx.targets):
+            ranges = self._three_ranges(ctx, target)
+            if ranges is None:
+                continue
+            regions = set_ranges(ctx.regions.of_target(index), ranges, ctx.min_region_sz, index, ctx.rules)
+            if regions is not None:
+                ctx.set_target_regions(index, regions)
+        if not ctx.rules.strict_min_regions:
+            ctx.compute_merge_limit()
+
+    def _three_ranges(self, ctx: Context, target: Target) -> list[Range] | None:
+        if not self.target_valid(target) or target.process is None:
+            return None
+        return ctx.rules.three_ranges(target.process.vmas)
+
+    def accessed(self, ctx: Context, t0_ns: int, t1_ns: int) -> Bools:
+        pages = page_numbers(ctx.sampled, 1)
+        if len(ctx.targets) == 1:
+            return self._target_accessed(ctx.targets[0], pages, t0_ns, t1_ns)
+        hits = np.zeros(len(pages), np.bool_)
+        bounds = ctx.regions.bounds(len(ctx.targets))
+        for index, target in enumerate(ctx.targets):
+            mine = slice(bounds[index], bounds[index + 1])
+            hits[mine] = self._target_accessed(target, pages[mine], t0_ns, t1_ns)
+        return hits
+
+    def _target_accessed(self, target: Target, pages: I64, t0_ns: int, t1_ns: int) -> Bools:
+        if target.process is None or not self.target_valid(target):
+            return np.zeros(len(pages), np.bool_)
+        return target.process.accessed(pages, t0_ns, t1_ns)
+
+
+class PhysicalOperations(Operations):
+    """``paddr``: physical memory; a frame is accessed when the page in it is."""
+
+    name = "paddr"
+
+    def accessed(self, ctx: Context, t0_ns: int, t1_ns: int) -> Bools:
+        return self.memory.frames_accessed(page_numbers(ctx.sampled, ctx.addr_unit), t0_ns, t1_ns)
+
+
+def page_numbers(addresses: np.ndarray[tuple[int, ...], np.dtype[np.uint64]], addr_unit: int) -> I64:
+    """Page (or frame) of each core address."""
+    in_bytes = addresses if addr_unit == 1 else addresses * np.uint64(addr_unit)
+    return (in_bytes >> np.uint64(PAGE_SHIFT)).astype(np.int64)
+
+
+def divide_evenly(regions: Regions, min_nr_regions: int, min_region_sz: int) -> Regions:
+    """7.0 and older: the first layout, each range in equal pieces so that about min_nr_regions exist."""
+    piece = max(regions.total_size() // max(min_nr_regions, 1), min_region_sz)
+    counts, sizes = [], []
+    for size in regions.sizes.tolist():
+        nr = max(size // piece, 1)
+        counts.append(nr)
+        sizes.append(size // nr & ~(min_region_sz - 1))
+    return divide(regions, np.array(counts, np.int64), np.array(sizes, np.uint64))
+
+
+def make_operations(name: str, memory: Memory) -> Operations:
+    """The set of that name; the tree accepts no other name."""
+    if name == "paddr":
+        return PhysicalOperations(memory)
+    return VirtualOperations(memory, name)

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0
+"""``Rules``: everything in DAMON that a kernel series decided differently, or that could be wrong.
+
+A level is a ``Rules`` (see ``levels``); a fault is ``dataclasses.replace(rules, one_rule=wrong)``.
+The engine asks its rules and never knows which it has.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from damon_tests.reference import core_rules as core
+from damon_tests.reference.core_rules import F64, I64, U64, Bools, Range
+
+STATE_COMMANDS = frozenset(
+    (
+        "on",
+        "off",
+        "commit",
+        "commit_schemes_quota_goals",
+        "update_schemes_stats",
+        "update_schemes_tried_bytes",
+        "update_schemes_tried_regions",
+        "clear_schemes_tried_regions",
+        "update_schemes_effective_quotas",
+        "update_tuned_intervals",
+    )
+)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Defaults are DAMON 7.3's. Arguments and units are told by the default functions."""
+
+    # scheduling
+    samples_in: Callable[[int, int], int] = core.samples_in
+    is_due: Callable[[int, int], bool] = core.is_due
+
+    # sampling
+    sample_offset: Callable[[F64, F64], U64] = core.sample_offset
+    observed: Callable[[Bools], Bools] = core.observed
+    check_window: Callable[[int, int], tuple[int, int]] = core.check_window
+
+    # age and merging
+    merge_threshold: Callable[[int], int] = core.merge_threshold
+    next_merge_threshold: Callable[[int, int], int] = core.next_merge_threshold
+    next_age: Callable[[I64, I64, I64, int], I64] = core.next_age
+    merged_accesses: Callable[[int, int, int, int], int] = core.merged_value
+    merged_age: Callable[[int, int, int, int], int] = core.merged_value
+    merge_size_limit: Callable[[int, int, int], int] = core.merge_size_limit
+    # 7.1: regions above the limit are cut at start and after each merge; before, only
+    # vaddr's first layout is divided, and the limit is computed at ops updates only.
+    strict_min_regions: bool = True
+
+    # splitting
+    split_parts: Callable[[int, int, int], int] = core.split_parts
+    partial_split_step: Callable[[int, int], int] = core.partial_split_step
+    split_size: Callable[[U64, U64, int], U64] = core.split_size
+    split_history_always: bool = True  # 7.3; before, the count is remembered by full splits only
+    can_split: Callable[[U64, int], Bools] = core.can_split
+    can_split_partially: Callable[[U64, int], Bools] = core.can_split_partially
+    split_counters: Callable[[Any, Bools], None] = core.split_counters
+
+    # access frequency for users and schemes
+    access_value: Callable[[I64, I64, I64, int, int], I64] = core.moving_value
+    step_bp: Callable[[I64, I64, int, Bools], I64] | None = None
+
+    # online change of intervals
+    rescale_accesses: Callable[[I64, int, int], I64] = core.rescale_accesses
+    rescale_age: Callable[[I64, int, int], I64] = core.rescale_age
+    rescale_last_between_windows: bool = True  # 7.3; before, only in the middle of a window
+    equal_attrs_keep_window: bool = True  # 6.18; before, any commit starts the window again
+
+    # automatic tuning of intervals
+    tuning_score: Callable[[int, int, int], int] = core.tuning_score
+    tuning_adaptation: Callable[[int], int] = core.tuning_adaptation
+    tuned_sample_us: Callable[[int, int, int, int], int] = core.tuned_sample_us
+
+    # what `on` and `commit` refuse
+    power_of_two_min_region: bool = True  # 7.0
+    dry_run_at_start: bool = True  # 7.3
+    raw_ranges_must_ascend: bool = False  # 7.2 and older
+
+    # the tree
+    state_commands: frozenset[str] = STATE_COMMANDS
+    off_when_stopped: int = 0  # 7.3; an errno before
+    command_when_stopped: int = errno.ECANCELED  # 7.0
+    clear_needs_no_kdamond: bool = True  # 6.15
+
+    # schemes
+    remerge_after_apply: bool = True
+
+    # address spaces
+    three_ranges: Callable[[Sequence[Range]], list[Range] | None] = core.three_ranges
+    intersects: Callable[[U64, U64, int, int], Bools] = core.intersects

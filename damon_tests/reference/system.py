@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A whole simulated machine with DAMON: processes, memory, clock, tree, tracepoints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from damon_tests.ports import Truth, UsageError
+from damon_tests.reference.clock import VirtualClock
+from damon_tests.reference.core_rules import Range
+from damon_tests.reference.events import ReferenceEvents
+from damon_tests.reference.kdamond import Kdamond
+from damon_tests.reference.levels import level as level_of
+from damon_tests.reference.memory import Memory, Process
+from damon_tests.reference.ops import Operations, make_operations
+from damon_tests.reference.rules import Rules
+from damon_tests.reference.split import SplitHistory
+from damon_tests.reference.tree import ReferenceTree
+
+FIRST_PID = 1000
+
+
+class ReferenceSystem:
+    """DAMON of one level over simulated memory, in virtual time.
+
+    ``rules`` replaces the level's rules (a fault under test). Everything random comes from ``seed``:
+    the same calls give the same run. ``ram_bytes`` is the size of physical memory.
+    Raises UsageError for an unknown level.
+    """
+
+    def __init__(
+        self, level: str = "7.3", seed: int = 0, rules: Rules | None = None, ram_bytes: int = 1 << 30
+    ) -> None:
+        known = level_of(level)
+        self.level = level
+        self.version = known.version
+        self.rules = rules if rules is not None else known.rules
+        self.seed = seed
+        self._seeds = np.random.SeedSequence(seed)
+        self.memory = Memory(ram_bytes, self.new_rng())
+        self.clock = VirtualClock()
+        self.events = ReferenceEvents(self.clock, self.version)
+        self.locked = False  # the global lock of the tree
+        self.split_history = SplitHistory()
+        self._running: list[Kdamond] = []
+        self._next_pid = FIRST_PID
+        self._operations = {name: make_operations(name, self.memory) for name in ("vaddr", "fvaddr", "paddr")}
+        self.tree = ReferenceTree(self)
+
+    # Processes
+
+    def add_process(self, vmas: Sequence[Range], truth: Truth, pid: int | None = None) -> int:
+        """A new process with these mappings (byte ranges); returns its pid.
+
+        Its accesses are ``truth``'s; the pages that the truth knows about get physical memory.
+        """
+        if pid is not None and pid in self.memory.processes:
+            raise UsageError(f"a process with pid {pid} exists already")
+        chosen = self.new_pid() if pid is None else pid
+        self.memory.add(Process(chosen, vmas, truth))
+        return chosen
+
+    def remove_process(self, pid: int) -> None:
+        """The process exits and is reaped."""
+        self._known(pid)
+        self.memory.remove(pid)
+
+    def set_vmas(self, pid: int, vmas: Sequence[Range]) -> None:
+        """The process changes its mappings."""
+        self._known(pid)
+        self.memory.set_vmas(pid, vmas)
+
+    def set_truth(self, pid: int, truth: Truth) -> None:
+        """Replace who touched what, for example when the workload is let go."""
+        self._known(pid)
+        self.memory.set_truth(pid, truth)
+
+    def physical_ranges(self, pid: int, start: int, end: int) -> list[Range]:
+        """Where [start, end) of the process lies in physical memory: sorted byte ranges."""
+        self._known(pid)
+        return self.memory.physical_ranges(pid, start, end)
+
+    def ram_ranges(self) -> list[Range]:
+        """System RAM as byte ranges [start, end)."""
+        return self.memory.ram_ranges()
+
+    def _known(self, pid: int) -> None:
+        if pid not in self.memory.processes:
+            raise UsageError(f"no simulated process has pid {pid}")
+
+    # What kdamonds share
+
+    def operations_of(self, name: str) -> Operations:
+        return self._operations[name]
+
+    @property
+    def exclusive_running(self) -> bool:
+        return any(kdamond.exclusive for kdamond in self._running)
+
+    @property
+    def nr_running(self) -> int:
+        return len(self._running)
+
+    def start_kdamond(self, kdamond: Kdamond) -> None:
+        self._running.append(kdamond)
+        kdamond.start()
+
+    def kdamond_exits(self, kdamond: Kdamond) -> None:
+        self._running.remove(kdamond)
+
+    def new_pid(self) -> int:
+        while self._next_pid in self.memory.processes:
+            self._next_pid += 1
+        self._next_pid += 1
+        return self._next_pid - 1
+
+    def new_rng(self) -> np.random.Generator:
+        """An independent random stream; streams are numbered in the order they are made."""
+        return np.random.Generator(np.random.SFC64(self._seeds.spawn(1)[0]))
