@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The truth about a real target: from its pass log (exact), or from its touched-page slices."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from damon_tests.patterns.spec import Pattern
+from damon_tests.ports import Bools, HarnessError, Pages
+from damon_tests.workload.passes import PassTruth, Run
+from damon_tests.workload.tracks import I64, LogTrack
+
+PASS_RECORD = np.dtype(
+    [("start_ns", "<u8"), ("length_ns", "<u8"), ("pass_index", "<u8"), ("phase", "<u4"), ("term", "<u4")]
+)
+"""One pass in the engine's pass log: when it started (monotonic), how long it took, its index in
+its phase, the running phase number, and the access term's index in the phase."""
+
+PassRecords = npt.NDArray[np.void]
+
+
+class RecordedTruth(PassTruth):
+    """``damon_tests.ports.Truth`` from the passes that the engine really did.
+
+    ``records`` has dtype ``PASS_RECORD``, shape (n,). What each pass touched follows from the pattern
+    and the seed; when each touch was is interpolated evenly between the pass's start and end, so a
+    time is uncertain by at most the length of that pass (all of it when the engine was preempted in it).
+    """
+
+    def __init__(
+        self,
+        pattern: Pattern,
+        layout: Mapping[str, tuple[int, int]],
+        seed: int,
+        records: PassRecords,
+        span_ns: tuple[int, int],
+    ) -> None:
+        super().__init__(pattern, layout, seed)
+        self._span = span_ns
+        self._all = self._make_runs(records)
+        self._starts = [run.start_ns for run in self._all]
+        self._ends = [run.end_ns for run in self._all]
+
+    def _make_runs(self, records: PassRecords) -> tuple[Run, ...]:
+        order = np.argsort(records["start_ns"], kind="stable")
+        records = records[order]
+        numbers = records["phase"].astype(np.int64)
+        if np.any(np.diff(numbers) < 0):
+            raise HarnessError("the pass log is out of order: a phase comes after a later one")
+        begins = np.flatnonzero(np.diff(numbers, prepend=-1))
+        return tuple(self._make_run(part) for part in np.split(records, begins[1:]) if len(part))
+
+    def _make_run(self, records: PassRecords) -> Run:
+        number = int(records["phase"][0])
+        geometry = self._geometries[number % len(self._geometries)]
+        if int(records["term"].max()) >= len(geometry.terms):
+            raise HarnessError(f"the pass log has a term that phase {number} of {self.pattern.name} has not")
+        tracks = []
+        end = 0
+        for term_number, term in enumerate(geometry.terms):
+            mine = records[records["term"] == term_number]
+            starts = mine["start_ns"].astype(np.int64)
+            # A pass takes time, however short: an empty interval would contain none of its touches.
+            lengths = np.maximum(mine["length_ns"].astype(np.int64), 1)
+            tracks.append(LogTrack(starts, lengths, mine["pass_index"].astype(np.int64), term.touches))
+            if len(mine):
+                end = max(end, int(starts[-1] + lengths[-1]))
+        return Run(number, geometry, tuple(tracks), int(records["start_ns"][0]), end)
+
+    def span_ns(self) -> tuple[int, int]:
+        return self._span
+
+    def _runs(self, t0: int, t1: int) -> Sequence[Run]:
+        return self._all[bisect_right(self._ends, t0) : bisect_left(self._starts, t1)]
+
+
+@dataclass(frozen=True)
+class SliceWindow:
+    """Pages that a slice has bits for: ``pages`` pages from page number ``first_page``, whose bits start
+    at bit ``first_bit`` of the slice. Other pages of the region are never touched by the pattern."""
+
+    first_page: int
+    pages: int
+    first_bit: int
+
+
+class SliceTruth:
+    """``damon_tests.ports.Truth`` from touched-page bitmaps, one for each slice of time.
+
+    ``starts_ns``, ``ends_ns``: int64 (n,), each slice is [start, end), in order, not overlapping.
+    ``bitmaps``: uint8 (n, bytes), bit ``b`` of a slice is bit ``b % 8`` of byte ``b // 8``.
+    """
+
+    def __init__(
+        self,
+        ranges: Sequence[tuple[int, int]],
+        windows: Sequence[SliceWindow],
+        starts_ns: I64,
+        ends_ns: I64,
+        bitmaps: npt.NDArray[np.uint8],
+    ) -> None:
+        self._ranges = tuple(sorted(ranges))
+        self._windows = sorted(windows, key=lambda window: window.first_page)
+        self._starts = starts_ns
+        self._ends = ends_ns
+        self._bitmaps = bitmaps
+
+    def ranges(self) -> Sequence[tuple[int, int]]:
+        return self._ranges
+
+    def span_ns(self) -> tuple[int, int]:
+        if len(self._starts) == 0:
+            return 0, 0
+        return int(self._starts[0]), int(self._ends[-1])
+
+    def _bits(self, pages: Pages) -> tuple[Bools, I64]:
+        """Whether each page has a bit, and which (0 where it has none)."""
+        known = np.zeros(len(pages), dtype=np.bool_)
+        bits = np.zeros(len(pages), dtype=np.int64)
+        for window in self._windows:
+            inside = (pages >= window.first_page) & (pages < window.first_page + window.pages)
+            known |= inside
+            bits[inside] = pages[inside] - window.first_page + window.first_bit
+        return known, bits
+
+    def _lookup(self, first: int, last: int, bits: I64) -> Bools:
+        if first >= last:
+            return np.zeros(len(bits), dtype=np.bool_)
+        row = np.bitwise_or.reduce(self._bitmaps[first:last], axis=0)
+        found: Bools = (row[bits >> 3] >> (bits & 7) & 1).astype(np.bool_)
+        return found
+
+    def touched(self, pages: Pages, t0_ns: int, t1_ns: int) -> Bools:
+        """See ``Truth.touched``: in any slice that overlaps [t0, t1)."""
+        known, bits = self._bits(pages)
+        first = int(np.searchsorted(self._ends, t0_ns, side="right"))
+        last = int(np.searchsorted(self._starts, t1_ns))
+        return known & self._lookup(first, last, bits)
+
+    def touched_each(self, pages: Pages, t0_ns: I64, t1_ns: I64) -> Bools:
+        """See ``Truth.touched_each``."""
+        known, bits = self._bits(pages)
+        spans = np.stack(
+            [np.searchsorted(self._ends, t0_ns, side="right"), np.searchsorted(self._starts, t1_ns)], axis=1
+        )
+        result = np.zeros(len(pages), dtype=np.bool_)
+        unique, which = np.unique(spans, axis=0, return_inverse=True)
+        for number, (first, last) in enumerate(unique):
+            mine = which.reshape(-1) == number
+            result[mine] = self._lookup(int(first), int(last), bits[mine])
+        return result & known
+
+    def rate(self, pages: Pages, t0_ns: int, t1_ns: int, window_ns: int) -> npt.NDArray[np.float64]:
+        """See ``Truth.rate``; the rest of [t0, t1) that is shorter than a window is left out."""
+        windows = (t1_ns - t0_ns) // window_ns
+        if windows <= 0:
+            raise ValueError(f"[{t0_ns}, {t1_ns}) is shorter than one window of {window_ns} ns")
+        hits = np.zeros(len(pages), dtype=np.int64)
+        for start in range(t0_ns, t0_ns + windows * window_ns, window_ns):
+            hits += self.touched(pages, start, start + window_ns)
+        return hits / windows
