@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What is on the wire between the host and the guest agent: frames, and the encoding of payloads.
+
+The other end is ``workloads/src/agent_wire.h``, which describes it.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from damon_tests.ports import Entry, FileOp, HarnessError, TreeError
+
+VERSION = 1
+MAX_PAYLOAD = 16 << 20
+_MAGIC = 0x41544D44
+_MAGIC_BYTES = struct.pack("<I", _MAGIC)
+_HEADER = struct.Struct("<IHHII")  # magic, version, op, id, length; a CRC of these follows
+HEADER_SIZE = _HEADER.size + 4
+
+
+class Op(enum.IntEnum):
+    """Requests, and the frames that the agent sends unasked (from STREAM on)."""
+
+    HELLO = 1
+    ERROR = 2
+    PING = 3
+    CLOCK = 4
+    BATCH = 5
+    SPAWN = 6
+    STDIN = 7
+    STDIN_CLOSE = 8
+    KILL = 9
+    FOLLOW = 10
+    UNFOLLOW = 11
+    MOUNT = 12
+    UMOUNT = 13
+    MODULE = 14
+    SWAPON = 15
+    SWAPOFF = 16
+    RESEED = 17
+    SYNC = 18
+    POWEROFF = 19
+    STREAM = 32
+    STREAM_END = 33
+    EXIT = 34
+    LOST = 35
+
+
+REPLY = 0x8000
+STREAM_FILE, STREAM_STDOUT, STREAM_STDERR = 0, 1, 2
+
+_KINDS = ("read", "write", "list", "walk", "mkdir", "rmdir", "unlink", "stat")
+
+
+class ProtocolError(HarnessError):
+    """What arrived is no frame, or its payload is not what its op says."""
+
+
+class Frame(NamedTuple):
+    """One frame. ``op`` may have REPLY set; ``id`` is that of the request it belongs to."""
+
+    op: int
+    id: int
+    payload: bytes
+    version: int = VERSION
+
+
+def pack_frame(op: int, request_id: int, payload: bytes = b"", version: int = VERSION) -> bytes:
+    """The bytes of a frame, to be sent with one write."""
+    header = _HEADER.pack(_MAGIC, version, op, request_id, len(payload))
+    return header + struct.pack("<I", zlib.crc32(header)) + payload
+
+
+class FrameReader:
+    """Cuts a stream of bytes into frames.
+
+    While ``lenient`` (before the hello's answer), bytes that are no frame are skipped, because a
+    client that died may have left any; afterwards they are a ProtocolError.
+    """
+
+    def __init__(self) -> None:
+        self.lenient = True
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> None:
+        self._buffer += data
+
+    def next(self) -> Frame | None:
+        """The next whole frame, or None until more bytes come. Raises ProtocolError."""
+        while len(self._buffer) >= HEADER_SIZE:
+            header = self._header_at(0)
+            if header is None:
+                self._skip()
+                continue
+            version, op, request_id, length = header
+            if len(self._buffer) < HEADER_SIZE + length:
+                if self.lenient and (at := self._hello_inside()):
+                    del self._buffer[:at]
+                    continue
+                return None
+            payload = bytes(self._buffer[HEADER_SIZE : HEADER_SIZE + length])
+            del self._buffer[: HEADER_SIZE + length]
+            return Frame(op, request_id, payload, version)
+        return None
+
+    def _header_at(self, at: int) -> tuple[int, int, int, int] | None:
+        if len(self._buffer) < at + HEADER_SIZE:
+            return None
+        head = bytes(self._buffer[at : at + _HEADER.size])
+        magic, version, op, request_id, length = _HEADER.unpack(head)
+        (crc,) = struct.unpack_from("<I", self._buffer, at + _HEADER.size)
+        if magic != _MAGIC or crc != zlib.crc32(head) or length > MAX_PAYLOAD:
+            return None
+        return version, op, request_id, length
+
+    def _skip(self) -> None:
+        if not self.lenient:
+            raise ProtocolError(f"bytes from the agent that are no frame: {bytes(self._buffer[:16])!r}")
+        at = self._buffer.find(_MAGIC_BYTES, 1)
+        del self._buffer[: at if at > 0 else max(1, len(self._buffer) - 3)]
+
+    def _hello_inside(self) -> int:
+        """Where the hello's answer is, when the frame around it was cut off by its sender; 0: nowhere."""
+        at = 0
+        while (at := self._buffer.find(_MAGIC_BYTES, at + 1)) > 0:
+            header = self._header_at(at)
+            if header and header[1] == Op.HELLO | REPLY:
+                return at
+        return 0
+
+
+class Writer:
+    """Builds a payload."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+
+    def u8(self, value: int) -> Writer:
+        return self._add(struct.pack("<B", value))
+
+    def u32(self, value: int) -> Writer:
+        return self._add(struct.pack("<I", value))
+
+    def u64(self, value: int) -> Writer:
+        return self._add(struct.pack("<Q", value))
+
+    def i32(self, value: int) -> Writer:
+        return self._add(struct.pack("<i", value))
+
+    def blob(self, value: bytes) -> Writer:
+        self.u32(len(value))
+        return self._add(value)
+
+    def text(self, value: str) -> Writer:
+        """A path or other text. Raises ValueError for a NUL inside, which no path can have."""
+        data = os.fsencode(value)
+        if b"\0" in data:
+            raise ValueError(f"embedded null byte in {value!r}")
+        self.u32(len(data))
+        return self._add(data + b"\0")
+
+    def done(self) -> bytes:
+        return b"".join(self._parts)
+
+    def _add(self, data: bytes) -> Writer:
+        self._parts.append(data)
+        return self
+
+
+class Reader:
+    """Takes a payload apart. Raises ProtocolError when it is shorter than it says."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+
+    def u8(self) -> int:
+        return self._take(1)[0]
+
+    def u16(self) -> int:
+        return int.from_bytes(self._take(2), "little")
+
+    def u32(self) -> int:
+        return int.from_bytes(self._take(4), "little")
+
+    def u64(self) -> int:
+        return int.from_bytes(self._take(8), "little")
+
+    def i32(self) -> int:
+        return int.from_bytes(self._take(4), "little", signed=True)
+
+    def blob(self) -> bytes:
+        return self._take(self.u32())
+
+    def text(self) -> str:
+        return os.fsdecode(self._take(self.u32() + 1)[:-1])
+
+    def rest(self) -> bytes:
+        return self._take(len(self._data) - self._at)
+
+    def _take(self, size: int) -> bytes:
+        data = self._data[self._at : self._at + size]
+        if len(data) != size:
+            raise ProtocolError(f"a payload of {len(self._data)} bytes is too short")
+        self._at += size
+        return data
+
+
+def encode_batch(ops: Sequence[FileOp], stop_on_error: bool) -> bytes:
+    """The payload of a BATCH request."""
+    out = Writer().u8(stop_on_error).u32(len(ops))
+    for op in ops:
+        out.u8(_KINDS.index(op.kind)).u8(op.create).u32(op.mode).u64(op.offset).u64(op.size)
+        out.text(op.path).blob(op.data)
+    return out.done()
+
+
+@dataclass
+class PartialRead:
+    """A read's answer that may not be all of it: the agent bounds what it reads at once."""
+
+    data: bytes
+
+
+Result = bytes | Sequence[Entry] | OSError | PartialRead
+
+
+def decode_batch(ops: Sequence[FileOp], reply: Reader) -> list[Result]:
+    """What a BATCH's reply says about each operation, in order."""
+    return [_decode_result(op, reply) for op in ops]
+
+
+def _decode_result(op: FileOp, reply: Reader) -> Result:
+    if error := reply.i32():
+        return OSError(error, os.strerror(error), op.path)
+    match op.kind:
+        case "read":
+            complete = reply.u8()
+            data = reply.blob()
+            return data if complete else PartialRead(data)
+        case "write":
+            return str(reply.u64()).encode()
+        case "list" | "walk":
+            # By components: depth first, a directory directly before what is in it.
+            return sorted(_decode_entries(op.path, reply), key=lambda entry: entry.path.split("/"))
+        case "stat":
+            (entry,) = _decode_entries(op.path, reply)
+            return [Entry(os.path.basename(op.path.rstrip("/")), entry.mode, entry.is_dir)]
+    return b""
+
+
+def _decode_entries(base: str, reply: Reader) -> list[Entry]:
+    entries = []
+    while reply.u8():
+        path, mode, is_dir = reply.text(), reply.u32(), bool(reply.u8())
+        value: str | None = None
+        error: TreeError | None = None
+        match reply.u8():
+            case 1:
+                value = reply.blob().decode("utf-8", "surrogateescape")
+            case 2:
+                error = TreeError("read", f"{base.rstrip('/')}/{path}", reply.i32())
+        entries.append(Entry(path, mode, is_dir, value, error))
+    return entries

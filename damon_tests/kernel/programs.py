@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The static C programs (guest agent, workload engine): found, or built when this is a checkout."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from filelock import FileLock
+
+from damon_tests import bundle
+from damon_tests.ports import HarnessError, NotSupported
+
+AGENT = "damon-tests-agent"
+ENGINE = "damon-tests-engine"
+
+_INSTALL = "on Debian: apt-get install gcc make libc6-dev; on Fedora: dnf install gcc make glibc-static"
+
+
+def program(name: str) -> Path:
+    """The path of the program ``name``, built first when it is missing or older than its sources.
+
+    Raises:
+        NotSupported: it is not there, and there is no compiler.
+        HarnessError: it does not build.
+    """
+    built = bundle.programs_dir() / name
+    sources = bundle.root() / "workloads" / "src"
+    shipped = bundle.root().name == "_bundle" and built.exists()  # a wheel's files have any times
+    if shipped or not _out_of_date(built, name, sources):
+        return built
+    missing = [tool for tool in ("make", _compiler()) if shutil.which(tool) is None]
+    if missing:
+        if built.exists():
+            return built  # older than its sources, but better than nothing
+        raise NotSupported(
+            f"{name} is not built, and there is no {' and no '.join(missing)}", remedy=_INSTALL
+        )
+    try:
+        built.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(built.parent / ".lock"):
+            if _out_of_date(built, name, sources):  # nobody else built it meanwhile
+                _build(built, sources)
+    except OSError as error:
+        raise HarnessError(f"{name} cannot be built in {built.parent}: {error}") from None
+    return built
+
+
+def _compiler() -> str:
+    return os.environ.get("CC", "cc").split()[0]
+
+
+def _out_of_date(built: Path, name: str, sources: Path) -> bool:
+    """A program's sources are the files that begin with the last part of its name (agent.c, agent_wire.h)."""
+    if not built.exists():
+        return True
+    part = name.rpartition("-")[2]
+    files = [*sources.glob(f"{part}*.[ch]"), sources / "Makefile"]
+    built_ns = built.stat().st_mtime_ns
+    return any(file.exists() and file.stat().st_mtime_ns > built_ns for file in files)
+
+
+def _build(built: Path, sources: Path) -> None:
+    command = ["make", "--silent", "-C", str(sources), f"OUT={built.parent}", str(built)]
+    made = subprocess.run(command, capture_output=True, text=True, check=False)
+    if made.returncode == 0:
+        return
+    output = (made.stdout + made.stderr).strip()
+    hint = f" (a static libc is needed; {_INSTALL})" if "-lc" in output else ""
+    raise HarnessError(f"{built.name} does not build{hint}: {' '.join(command)}\n{output}")

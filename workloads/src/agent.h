@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The guest agent's parts.
+ *
+ * The main thread owns the channel's input, the processes and the list of followed files. File
+ * operations, which may block, run in worker threads; a followed file has a thread of its own.
+ * Whatever any of them sends carries the session it was asked in: a new hello begins a new session,
+ * and what is left of older ones is killed, closed and never sent.
+ */
+#ifndef AGENT_H
+#define AGENT_H
+
+#include "agent_wire.h"
+
+#include <poll.h>
+#include <stdatomic.h>
+
+struct request {
+	uint32_t session;
+	uint32_t id;
+	uint16_t op;
+};
+
+/* agent.c: acts on one frame; ends the session, killing and closing what it started. */
+void dispatch(const struct header *h, const uint8_t *payload);
+void session_end(void);
+void wake_main(void);
+
+/* agent_channel.c */
+enum channel_kind {
+	CHANNEL_FD,	/* a socket that was handed over: the agent ends when it is closed */
+	CHANNEL_LISTEN, /* a listening Unix socket: one client after the other */
+	CHANNEL_PORT,	/* a virtio-serial port or a serial line: the host may come and go */
+};
+
+void channel_init(enum channel_kind kind, int fd);
+short channel_events(void);	    /* what to poll channel_fd() for */
+int channel_fd(void);		    /* -1 while it makes no sense to poll it */
+int channel_timeout_ms(void);	    /* when channel_handle() wants to be called again, or -1 */
+bool channel_handle(short revents); /* false: closed for good */
+uint32_t channel_session(void);	    /* 0: none */
+void channel_session_begin(void);
+void channel_session_end(void);
+void channel_fail(const char *text); /* tell the host, and end the session */
+bool channel_idle(void);	     /* nothing left to send */
+bool channel_has_room(void);	     /* for streams: replies always have */
+void channel_wait_room(uint32_t session, const atomic_bool *stop);
+bool request_stale(const struct request *r); /* its session is over */
+
+/* Take the frame's buffer over, send it when its session is still on. */
+void send_frame(struct buf *b, const struct request *r, uint16_t op);
+void reply_begin(struct buf *b); /* with a good errno */
+void reply_end(struct buf *b, const struct request *r);
+void reply_errno(const struct request *r, int error);
+
+/* agent_jobs.c: requests that may block */
+void jobs_submit(const struct request *r, const uint8_t *payload, size_t len);
+bool jobs_kick(void); /* interrupt what old sessions left blocked; true while there is some */
+
+/* agent_files.c, agent_system.c: in a worker; each replies */
+void files_batch(const struct request *r, struct reader *in);
+void system_request(const struct request *r, struct reader *in);
+int system_load_module(const char *path, const char *parameters); /* errno */
+
+/* agent_procs.c: main thread only */
+void procs_spawn(const struct request *r, struct reader *in);
+void procs_stdin(const struct request *r, struct reader *in);
+void procs_close_stdin(const struct request *r, struct reader *in);
+void procs_kill(const struct request *r, struct reader *in);
+void procs_reap(void);
+size_t procs_poll_count(void);
+size_t procs_poll_fill(struct pollfd *fds);
+void procs_poll_handle(const struct pollfd *fds, size_t count);
+void procs_session_end(void);
+
+/* agent_follow.c: main thread, but for the threads it starts */
+void follow_start(const struct request *r, struct reader *in);
+void follow_stop(const struct request *r, struct reader *in);
+bool follow_tick(void); /* free what has ended, interrupt what should; true while there is some */
+void follow_session_end(void);
+
+/* agent_init.c: being pid 1 */
+void init_machine(void);
+enum channel_kind init_find_channel(int *fd);
+const char *init_log(void); /* what went wrong while booting */
+void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+#endif
