@@ -1,0 +1,436 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Sessions always stop what they started, record every aggregation, and keep what they have."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import replace
+
+import pytest
+from fake_damon import FakeDamon
+from fake_tree import RELEASES
+
+from damon_tests.damon import trace
+from damon_tests.damon.client import DamonClient
+from damon_tests.damon.params import (
+    ANY,
+    DamonAttrs,
+    DamonCtx,
+    DamonProbe,
+    DamonTarget,
+    Damos,
+    Kdamond,
+)
+from damon_tests.damon.records import Recording
+from damon_tests.damon.session import Session, StagingMismatch
+from damon_tests.damon.users import ADMIN
+from damon_tests.ports import (
+    LOST_EVENTS,
+    NSEC_PER_SEC,
+    Event,
+    MachineLost,
+    NotSupported,
+    TreeError,
+    UsageError,
+)
+
+NEWEST = RELEASES[-1]
+PLAIN = Kdamond(DamonCtx(targets=(DamonTarget(7),)))
+
+
+def session_on(damon: FakeDamon, *kdamonds: Kdamond, **options: object) -> Session:
+    client = DamonClient(damon, damon.clock)
+    return Session(client, damon.events, kdamonds or (PLAIN,), **options)  # type: ignore[arg-type]
+
+
+def is_clean(damon: FakeDamon) -> bool:
+    streams = damon.events.streams
+    return damon.files[f"{ADMIN}/kdamonds/nr_kdamonds"] == "0" and all(s.closed for s in streams)
+
+
+def commands(damon: FakeDamon) -> list[str]:
+    return [value for path, value in damon.log if path.endswith("/state")]
+
+
+# --- recording -------------------------------------------------------------------------------
+
+
+def test_every_aggregation_is_recorded() -> None:
+    damon = FakeDamon(NEWEST)
+    with session_on(damon) as session:
+        session.start()
+        began = damon.clock.now_ns()
+        assert session.record(2 * NSEC_PER_SEC)
+        during = session.recording()
+    recording = session.recording()
+    assert is_clean(damon)
+    assert recording.source == "damon_aggregated"
+    assert (recording.sample_us, recording.aggr_us, recording.samples_per_aggr) == (5000, 100_000, 20)
+    assert recording.started_ns == began
+    assert recording.stopped_ns == damon.clock.now_ns()
+    assert len(recording.snapshots) >= 19
+    assert all(s.complete and len(s) == 2 for s in recording.snapshots)
+    assert recording.lost_events == 0
+    assert 0 < len(during.snapshots) <= len(recording.snapshots)
+
+
+def test_the_stream_is_open_before_damon_is_on() -> None:
+    damon = FakeDamon(NEWEST)
+    with session_on(damon):
+        assert len(damon.events.streams) == 1
+        assert commands(damon) == []
+
+
+def test_record_starts_what_was_not_started() -> None:
+    damon = FakeDamon(NEWEST)
+    with session_on(damon) as session:
+        session.record(NSEC_PER_SEC)
+        session.start()
+    assert commands(damon) == ["on", "off"]
+
+
+def test_recording_until_a_condition() -> None:
+    damon = FakeDamon(NEWEST)
+    with session_on(damon) as session:
+        assert session.record(until=lambda: len(session.recording().snapshots) >= 5)
+        assert 5 <= len(session.recording().snapshots) < 9
+        assert not session.record(until=lambda: False, timeout_ns=NSEC_PER_SEC)
+        with pytest.raises(UsageError):
+            session.record()
+
+
+def test_what_arrives_late_is_in_the_recording() -> None:
+    damon = FakeDamon(NEWEST)
+    with session_on(damon) as session:
+        session.record(NSEC_PER_SEC)
+        stream = damon.events.streams[0]
+        stream.late = [
+            Event(damon.clock.now_ns() + 9, trace.AGGREGATED, "target_id=0 nr_regions=1 0-5: 0 0", 4242)
+        ]
+    last = session.recording().snapshots[-1]
+    assert last.end.tolist() == [5]
+
+
+def test_an_aggregation_still_arriving_is_not_called_lost() -> None:
+    damon = FakeDamon(NEWEST)
+    half = Event(5 * NSEC_PER_SEC, trace.AGGREGATED, "target_id=0 nr_regions=2 0-4096: 0 0", 4242)
+    with session_on(damon) as session:
+        session.record(NSEC_PER_SEC)
+        damon.events.streams[0].arrived.append(half)
+        assert all(s.complete for s in session.recording().snapshots)
+    assert not session.recording().snapshots[-1].complete  # nothing follows any more: it is
+
+
+def test_losses_are_counted_and_mark_what_they_hit() -> None:
+    damon = FakeDamon(NEWEST)
+    with session_on(damon) as session:
+        session.record(NSEC_PER_SEC)
+        stream = damon.events.streams[0]
+        head = Event(damon.clock.now_ns(), trace.AGGREGATED, "target_id=0 nr_regions=2 0-4096: 0 0", 4242)
+        tail = replace(head, text="target_id=0 nr_regions=2 4096-8192: 0 0")
+        stream.arrived += [head, Event(head.time_ns, LOST_EVENTS, "7"), tail]
+        stream.lost_count = 7
+    recording = session.recording()
+    assert recording.lost_events == 7
+    assert [s.complete for s in recording.snapshots[-2:]] == [False, False]
+
+
+def test_events_are_put_in_time_order() -> None:
+    damon = FakeDamon(NEWEST)
+    with session_on(damon) as session:
+        session.record(NSEC_PER_SEC)
+        damon.events.streams[0].arrived.reverse()
+        session.record(NSEC_PER_SEC)
+    assert all(s.complete for s in session.recording().snapshots)
+
+
+def test_kdamonds_are_told_apart_by_their_threads() -> None:
+    damon = FakeDamon(NEWEST)
+    with session_on(damon, PLAIN, PLAIN) as session:
+        session.record(NSEC_PER_SEC)
+    for i in range(2):
+        snapshots = session.recording(i).snapshots
+        assert len(snapshots) >= 9
+        assert {int(n) for s in snapshots for n in s.nr_accesses} == {i}
+
+
+def test_one_target_of_several() -> None:
+    damon = FakeDamon(NEWEST)
+    two = Kdamond(DamonCtx(targets=(DamonTarget(7), DamonTarget(8))))
+    with session_on(damon, two) as session:
+        session.record(NSEC_PER_SEC)
+    both, one = session.recording(), session.recording(target_idx=1)
+    assert {s.target_idx for s in both.snapshots} == {0, 1}
+    assert {s.target_idx for s in one.snapshots} == {1}
+    assert 2 * len(one.snapshots) == len(both.snapshots)
+
+
+def test_probes_are_recorded_by_their_own_event() -> None:
+    damon = FakeDamon(NEWEST)
+    probed = Kdamond(DamonCtx(attrs=DamonAttrs(probes=(DamonProbe(),)), targets=(DamonTarget(7),)))
+    with session_on(damon, probed) as session:
+        session.record(NSEC_PER_SEC)
+    recording = session.recording()
+    assert recording.source == "damon_region_aggregated"
+    assert recording.snapshots[0].probe_hits is not None
+
+
+def test_extra_events_are_given_typed() -> None:
+    damon = FakeDamon(NEWEST)
+    with session_on(damon, extra_events=(trace.ESZ,)) as session:
+        session.record(NSEC_PER_SEC)
+        esz = Event(3, trace.ESZ, "ctx_idx=0 scheme_idx=0 esz=9", 4242)
+        damon.events.streams[0].arrived.append(esz)
+        assert session.events(trace.ESZ) == [trace.EszEvent(3, 0, 0, 9)]
+    with pytest.raises(NotSupported, match="sched_switch"), session_on(damon, extra_events=("sched_switch",)):
+        pass
+    assert is_clean(damon)
+
+
+def test_tuned_intervals_are_in_the_recording() -> None:
+    damon = FakeDamon(NEWEST)
+    tuned = replace(
+        PLAIN.ctx.attrs.intervals_goal, aggrs=3, access_bp=400, min_sample_us=1, max_sample_us=10**7
+    )
+    request = Kdamond(replace(PLAIN.ctx, attrs=DamonAttrs(intervals_goal=tuned)))
+    with session_on(damon, request) as session:
+        session.record(NSEC_PER_SEC)
+        damon.events.streams[0].arrived.append(Event(77, trace.INTERVALS_TUNE, "sample_us=10000", 4242))
+    assert session.recording().intervals == ((77, 10000),)
+
+
+# --- polling ---------------------------------------------------------------------------------
+
+
+def test_without_the_tracepoint_tried_regions_are_polled() -> None:
+    damon = FakeDamon(NEWEST)
+    damon.events.names = frozenset()
+    user = Damos(action="cold", access_pattern=ANY)
+    with session_on(damon, Kdamond(replace(PLAIN.ctx, schemes=(user,)))) as session:
+        session.record(NSEC_PER_SEC)
+        assert len(session.kdamonds[0].ctx.schemes) == 2  # ours comes after the requested one
+        assert session.kdamonds[0].ctx.schemes[0] == user
+    recording = session.recording()
+    assert recording.source == "tried_regions"
+    assert len(recording.snapshots) >= 8
+    assert recording.snapshots[0].nr_accesses.tolist() == [9]
+    assert is_clean(damon)
+
+
+def test_a_fitting_scheme_is_polled_itself() -> None:
+    damon = FakeDamon(NEWEST)
+    fitting = Kdamond(replace(PLAIN.ctx, schemes=(Damos("stat", ANY),)))
+    with session_on(damon, fitting, source="tried_regions") as session:
+        session.record(NSEC_PER_SEC)
+        assert session.kdamonds == (fitting,)
+    assert session.recording().snapshots
+
+
+def test_polling_cannot_tell_targets_apart() -> None:
+    damon = FakeDamon(NEWEST)
+    with pytest.raises(NotSupported, match="several targets"):
+        session_on(damon, Kdamond(DamonCtx(targets=(DamonTarget(7), DamonTarget(8)))), source="tried_regions")
+
+
+def test_events_are_not_silently_replaced_by_polling() -> None:
+    damon = FakeDamon(NEWEST)
+    damon.events.names = frozenset()
+    with pytest.raises(NotSupported, match="damon_aggregated"):
+        session_on(damon, source="events")
+
+
+def test_a_session_may_record_nothing() -> None:
+    damon = FakeDamon(NEWEST)
+    with session_on(damon, source="none") as session:
+        session.record(NSEC_PER_SEC)
+        with pytest.raises(NotSupported, match="does not record"):
+            session.recording()
+    assert damon.events.streams == []
+
+
+# --- always stopped --------------------------------------------------------------------------
+
+
+def test_a_raising_body_is_cleaned_up_after() -> None:
+    damon = FakeDamon(NEWEST)
+
+    def body() -> None:
+        with session_on(damon, PLAIN, PLAIN) as session:
+            session.start()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        body()
+    assert is_clean(damon)
+    assert commands(damon) == ["on", "on", "off", "off"]
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_a_target_that_ends_is_no_error(release: str) -> None:
+    """The kdamond ends by itself; ``off`` then fails before 7.3."""
+    damon = FakeDamon(release)
+    with session_on(damon) as session:
+        session.start()
+        damon.end_at = damon.clock.now_ns() + NSEC_PER_SEC // 2
+        session.record(NSEC_PER_SEC)
+        assert not session.running()
+    assert is_clean(damon)
+    assert len(session.recording().snapshots) in (4, 5)
+
+
+def test_a_target_that_ends_while_polled_is_no_error() -> None:
+    damon = FakeDamon(NEWEST)
+    with session_on(damon, source="tried_regions") as session:
+        session.start()
+        damon.end_at = damon.clock.now_ns() + NSEC_PER_SEC // 2
+        session.record(NSEC_PER_SEC)
+    assert is_clean(damon)
+    assert session.recording().snapshots
+
+
+def test_when_the_second_kdamond_is_refused_the_first_is_stopped() -> None:
+    damon = FakeDamon(NEWEST)
+    damon.fail("1/state", errno.EINVAL, value="on")
+    with pytest.raises(TreeError, match="EINVAL"), session_on(damon, PLAIN, PLAIN) as session:
+        session.start()
+    assert is_clean(damon)
+    assert commands(damon).count("on") == 2
+    assert "off" in commands(damon)
+
+
+def test_the_error_of_the_body_is_not_hidden_by_cleaning_up() -> None:
+    damon = FakeDamon(NEWEST)
+
+    def body() -> None:
+        with session_on(damon) as session:
+            session.start()
+            damon.fail("nr_kdamonds", errno.EIO, value="0")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        body()
+    assert any("cleaning up failed" in note and "EIO" in note for note in caught.value.__notes__)
+
+
+def test_cleaning_up_that_fails_alone_is_raised() -> None:
+    damon = FakeDamon(NEWEST)
+
+    def body() -> None:
+        with session_on(damon) as session:
+            session.start()
+            damon.fail("nr_kdamonds", errno.EIO, value="0")
+
+    with pytest.raises(TreeError, match="EIO"):
+        body()
+    assert damon.events.streams[0].closed
+
+
+def test_what_cannot_be_staged_is_not_left_behind() -> None:
+    damon = FakeDamon("6.12.107")
+    with (
+        pytest.raises(NotSupported, match="pause"),
+        session_on(damon, Kdamond(replace(PLAIN.ctx, pause=True))),
+    ):
+        pass
+    assert is_clean(damon)
+
+
+def test_a_tree_that_forgets_is_noticed() -> None:
+    class Forgets(FakeDamon):
+        def _canonical(self, path: str, relative: str, value: str) -> str:
+            return "8" if path.endswith("pid_target") else super()._canonical(path, relative, value)
+
+    damon = Forgets(NEWEST)
+    with pytest.raises(StagingMismatch, match=r"pid_target: requested 7, found 8"), session_on(damon):
+        pass
+    assert is_clean(damon)
+
+
+# --- not ours --------------------------------------------------------------------------------
+
+
+def test_a_tree_in_use_is_not_touched() -> None:
+    damon = FakeDamon(NEWEST)
+    other = DamonClient(damon, damon.clock)
+    other.stage((PLAIN,))
+    damon.log.clear()
+    with pytest.raises(NotSupported, match="nr_kdamonds is 1"), session_on(damon):
+        pass
+    other.command(0, "on")
+    damon.log.clear()
+    with pytest.raises(NotSupported, match=r"running: kdamonds/0 .*pid 4242"), session_on(damon):
+        pass
+    assert damon.log == []
+    assert damon.events.streams == []
+
+
+# --- lost machine ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("when", ["recording", "stopping"])
+def test_a_lost_machine_leaves_what_was_recorded(when: str) -> None:
+    damon = FakeDamon(NEWEST)
+
+    def body() -> None:
+        with session_on(damon) as session:
+            session.record(NSEC_PER_SEC)
+            damon.dead = True
+            if when == "recording":
+                session.record(NSEC_PER_SEC)
+
+    with pytest.raises(MachineLost) as caught:
+        body()
+    partial = caught.value.partial
+    assert isinstance(partial, tuple)
+    (recording,) = partial
+    assert isinstance(recording, Recording)
+    assert len(recording.snapshots) >= 9
+    assert recording.stopped_ns == recording.snapshots[-1].time_ns
+
+
+# --- online ----------------------------------------------------------------------------------
+
+
+def test_commit_writes_only_what_differs() -> None:
+    damon = FakeDamon(NEWEST)
+    with session_on(damon) as session:
+        session.start()
+        damon.log.clear()
+        session.commit((Kdamond(replace(PLAIN.ctx, attrs=DamonAttrs(sample_us=10_000, aggr_us=200_000))),))
+        written = [(p.rsplit("/", 1)[1], v) for p, v in damon.log]
+        assert written == [("sample_us", "10000"), ("aggr_us", "200000"), ("state", "commit")]
+
+
+def test_pause_and_resume() -> None:
+    damon = FakeDamon(NEWEST)
+    with session_on(damon) as session:
+        session.start()
+        session.pause()
+        assert damon.files[f"{ADMIN}/kdamonds/0/contexts/0/pause"] == "Y"
+        session.pause(False)
+        assert damon.files[f"{ADMIN}/kdamonds/0/contexts/0/pause"] == "N"
+    assert commands(damon) == ["on", "commit", "commit", "off"]
+
+
+def test_obsolete_targets_leave_the_tree_after_the_commit() -> None:
+    damon = FakeDamon(NEWEST)
+    first, second = DamonTarget(7), DamonTarget(8)
+    with session_on(damon, Kdamond(DamonCtx(targets=(first, second)))) as session:
+        session.start()
+        session.commit((Kdamond(DamonCtx(targets=(replace(first, obsolete_target=True), second))),))
+        assert session.client.staged()[0].ctx.targets == (second,)
+        assert session.kdamonds[0].ctx.targets == (second,)
+
+
+def test_scheme_reports_have_everything() -> None:
+    damon = FakeDamon(NEWEST)
+    with session_on(damon, Kdamond(replace(PLAIN.ctx, schemes=(Damos("stat", ANY), Damos())))) as session:
+        session.start()
+        reports = session.scheme_reports()
+        damon.refuse("update_schemes_tried_regions", errno.ECANCELED)
+        paused = session.scheme_report(0)
+    assert len(reports) == 2
+    assert reports[0].effective_bytes == 0
+    assert len(reports[0].tried) == 1
+    assert reports[0].stats.nr_snapshots == 0
+    assert paused.tried == ()
