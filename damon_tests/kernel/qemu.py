@@ -209,16 +209,28 @@ def machine_options(accel: str, cpus: int, memory_mib: int) -> list[str]:
     return [*options, "-smp", str(cpus), "-m", str(memory_mib)]
 
 
-def memory_options(files: Sequence[Path], memory_mib: int, cpus: int, share: bool) -> list[str]:
-    """One NUMA node for each memory file; all CPUs on node 0, so that further nodes are far memory."""
+def memory_options(files: Sequence[Path], memory_mib: int, nodes: int, cpus: int, share: bool) -> list[str]:
+    """``nodes`` equal NUMA nodes; all CPUs on node 0, so that the others are far memory.
+
+    ``files`` back one node each: written to with ``share``, else mapped privately. None:
+    the memory is anonymous.
+    """
     options = []
-    sizes = [memory_mib // len(files)] * len(files)
+    sizes = [memory_mib // nodes] * nodes
     sizes[0] += memory_mib - sum(sizes)
-    for node, (path, size) in enumerate(zip(files, sizes, strict=True)):
-        sharing = "on" if share else "off"
-        backend = f"memory-backend-file,id=m{node},mem-path={_comma(path)},size={size}M,share={sharing}"
+    for node, size in enumerate(sizes):
+        if files:
+            sharing = "on" if share else "off"
+            backend = f"memory-backend-file,id=m{node},mem-path={_comma(files[node])},share={sharing}"
+        else:
+            backend = f"memory-backend-ram,id=m{node}"
         cpu_list = f",cpus=0-{cpus - 1}" if node == 0 else ""
-        options += ["-object", backend, "-numa", f"node,nodeid={node},memdev=m{node}{cpu_list}"]
+        options += [
+            "-object",
+            f"{backend},size={size}M",
+            "-numa",
+            f"node,nodeid={node},memdev=m{node}{cpu_list}",
+        ]
     return options
 
 

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What a topology asks of a guest that has booted: swap, huge pages, quiet NUMA."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+
+from damon_tests.kernel.agent import AgentMachine
+from damon_tests.kernel.topology import Topology
+from damon_tests.ports import HarnessError, NotSupported
+
+_PAGE = 4096
+_ZRAM = "/dev/zram0"
+
+
+def set_up(machine: AgentMachine, topology: Topology) -> None:
+    """Make a booted guest what ``topology`` says; checks what can be checked.
+
+    Raises NotSupported when its kernel lacks DAMON or something the topology needs,
+    HarnessError when it does not obey.
+    """
+    try:
+        machine.read_file("/sys/kernel/mm/damon/admin/kdamonds/nr_kdamonds")
+    except FileNotFoundError as error:
+        raise NotSupported(
+            f"the kernel {machine.facts.release} has no DAMON sysfs files (/sys/kernel/mm/damon/admin)",
+            remedy="take an image built with CONFIG_DAMON_SYSFS=y, such as debian:stable",
+        ) from error
+    # It moves pages by itself, which placement tests would take for DAMON's doing.
+    with contextlib.suppress(FileNotFoundError):
+        machine.write_file("/proc/sys/kernel/numa_balancing", b"0\n")
+    if topology.hugetlb_pages:
+        _check_hugetlb(machine, topology.hugetlb_pages)
+    if topology.swap_zram_mib:
+        _swap_on_zram(machine, topology.swap_zram_mib)
+
+
+def _check_hugetlb(machine: AgentMachine, wanted: int) -> None:
+    try:
+        text = machine.read_file("/proc/sys/vm/nr_hugepages").decode()
+    except FileNotFoundError as error:
+        raise NotSupported(f"the kernel {machine.facts.release} has no hugetlb pages") from error
+    if int(text) != wanted:
+        raise HarnessError(f"the guest reserved {text.strip()} huge pages instead of {wanted}")
+
+
+def _swap_on_zram(machine: AgentMachine, size_mib: int) -> None:
+    try:
+        machine.write_file("/sys/block/zram0/disksize", f"{size_mib}M\n".encode())
+    except FileNotFoundError as error:
+        raise HarnessError(
+            f"the guest has no zram device; its boot said: {machine.facts.boot_log or 'nothing'}"
+        ) from error
+    machine.write_file(_ZRAM, swap_header(size_mib * (1 << 20) // _PAGE))
+    machine.swapon(_ZRAM)
+
+
+def swap_header(pages: int) -> bytes:
+    """The first page of a swap area of ``pages`` pages, as mkswap writes it (union swap_header
+    of include/linux/swap.h)."""
+    version, bad_pages = 1, 0
+    info = struct.pack("<III", version, pages - 1, bad_pages) + os.urandom(16)
+    page = bytearray(_PAGE)
+    page[1024 : 1024 + len(info)] = info
+    page[-10:] = b"SWAPSPACE2"
+    return bytes(page)

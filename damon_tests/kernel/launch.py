@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Starting one guest under QEMU: its files, its command line, its sockets."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from damon_tests.kernel import initramfs
+from damon_tests.kernel.image import KernelImage
+from damon_tests.kernel.modules import ModuleTree
+from damon_tests.kernel.programs import program
+from damon_tests.kernel.qemu import Qemu, QemuProcess, machine_options, memory_options
+from damon_tests.kernel.qmp import Qmp
+from damon_tests.kernel.topology import Topology
+from damon_tests.ports import HarnessError, NotSupported
+
+log = logging.getLogger(__name__)
+
+AGENT_PORT = "damon-tests.agent"
+"""Name of the virtio port that the agent looks for (workloads/src/agent_init.c)."""
+
+_CMDLINE = (
+    # Everything printed reaches us even when the guest dies; it costs 0.1 s of the boot.
+    "console=ttyS0 loglevel=7 printk.devkmsg=on"
+    # With -no-reboot QEMU ends at a panic.
+    " panic=-1"
+    # Else every context is busy while it runs; suites that want it switch it on.
+    " damon_stat.enabled=N"
+)
+_CMDLINE_TCG = "pti=on"
+"""Under emulation an accessed bit cleared without a TLB flush is not set again; PTI flushes at
+every kernel entry."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides how a guest comes up; equal plans give equal guests."""
+
+    image: KernelImage
+    topology: Topology
+    qemu: Qemu
+    accel: str
+
+    @property
+    def cmdline(self) -> str:
+        words = [_CMDLINE] + ([_CMDLINE_TCG] if self.accel == "tcg" else [])
+        if self.topology.hugetlb_pages:
+            words.append(f"hugepages={self.topology.hugetlb_pages}")
+        return " ".join([*words, *self.topology.cmdline])
+
+    @cached_property
+    def initramfs(self) -> bytes:
+        return guest_initramfs(self.image, self.topology)
+
+    @property
+    def key(self) -> str:
+        """Names the plan by what is in it: a saved guest of the same key may be used instead."""
+        parts = (
+            self.image.sha256,
+            repr(self.topology),
+            self.cmdline,
+            hashlib.sha256(self.initramfs).hexdigest(),
+            self.qemu.version,
+            self.accel,
+            _cpu_model() if self.accel == "kvm" else "",
+        )
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+def _cpu_model() -> str:
+    lines = Path("/proc/cpuinfo").read_text().split("\n\n", maxsplit=1)[0].splitlines()
+    return "".join(line for line in lines if line.startswith(("model", "stepping", "microcode", "flags")))
+
+
+def guest_initramfs(image: KernelImage, topology: Topology) -> bytes:
+    """The agent as /init, the workload engine if it is built, and the modules that are needed.
+
+    Raises NotSupported when the agent is not built, or a module does not exist.
+    """
+    nodes = {
+        "init": initramfs.program(program("damon-tests-agent").read_bytes()),
+        "dev/console": initramfs.character_device(5, 1),
+    }
+    try:
+        engine = program("damon-tests-engine")
+    except (NotSupported, HarnessError) as error:  # guests without it are of use, too
+        log.warning("guests come without the workload engine: %s", error)
+    else:
+        nodes["bin/damon-tests-engine"] = initramfs.program(engine.read_bytes())
+    modules = ModuleTree(image.modules).load_order(topology.modules) if topology.modules else []
+    for name, contents in modules:
+        nodes[f"lib/modules/{name}.ko"] = initramfs.plain(contents)
+    nodes["modules.list"] = initramfs.plain("".join(f"/lib/modules/{n}.ko\n" for n, _ in modules).encode())
+    return initramfs.archive(nodes)
+
+
+class RunningGuest:
+    """A QEMU that was started, with its two sockets; nothing is known of its kernel yet."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        directory: Path,
+        memory: Sequence[Path],
+        *,
+        saving: bool = False,
+        restoring: bool = False,
+    ) -> None:
+        """``directory``: an own one for console.log and qemu.log, also for the initramfs.
+        ``memory``: a file for each node, written to when ``saving``; none: anonymous memory."""
+        self.plan = plan
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        self.console = directory / "console.log"
+        topology = plan.topology
+        options = machine_options(plan.accel, topology.cpus, topology.memory_mib)
+        options += memory_options(
+            memory, topology.memory_mib, topology.numa_nodes, topology.cpus, share=saving
+        )
+        options += ["-kernel", str(plan.image.vmlinuz), "-initrd", str(_initrd_file(plan, directory))]
+        options += ["-append", plan.cmdline]
+        console = str(self.console).replace(",", ",,")
+        options += ["-chardev", f"file,id=console,path={console}", "-serial", "chardev:console"]
+        options += ["-device", "virtio-serial-pci"]
+        options += ["-device", f"virtserialport,chardev=agent,name={AGENT_PORT}"]
+        options += ["-mon", "chardev=qmp,mode=control"]
+        if restoring:
+            options += ["-incoming", "defer"]
+        self.agent, theirs_agent = socket.socketpair()
+        control, theirs_qmp = socket.socketpair()
+        self.process = QemuProcess(
+            plan.qemu, options, directory / "qemu.log", {"agent": theirs_agent, "qmp": theirs_qmp}
+        )
+        try:
+            self.qmp = Qmp(control)
+        except HarnessError as error:
+            self.kill()
+            control.close()
+            raise HarnessError(f"QEMU did not start: {self.process.complaint() or error}") from error
+
+    def console_text(self) -> str:
+        """What the guest's console printed so far, and QEMU's own last words if it has any."""
+        try:
+            text = self.console.read_text(encoding="utf-8", errors="replace").replace("\r", "")
+        except OSError:
+            text = ""
+        complaint = self.process.complaint()
+        return f"{text}\nQEMU: {complaint}\n" if complaint else text
+
+    def kill(self) -> None:
+        """End QEMU and close what belongs to it; may be called twice."""
+        self.process.kill()
+        self.agent.close()
+        if hasattr(self, "qmp"):
+            self.qmp.close()
+
+
+def _initrd_file(plan: Plan, directory: Path) -> Path:
+    """One file for all guests of a plan below the same parent."""
+    path = directory.parent / f"initramfs-{hashlib.sha256(plan.initramfs).hexdigest()[:16]}.cpio"
+    if not path.exists():
+        partial = directory / "initramfs.partial"
+        partial.write_bytes(plan.initramfs)
+        partial.replace(path)
+    return path
