@@ -1,0 +1,501 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The main loop: invariants of §9 over random requests, and its timing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference_support import HEAP, MIB, STACK, STAT_ALL, Box, HotTruth, TimedTruth, heap
+
+from damon_tests.damon.params import DamonAttrs, DamonIntervalsGoal, DamonTarget, Damos, DamosAccessPattern
+from damon_tests.ports import TreeError
+from damon_tests.reference.levels import LEVELS
+
+PAGE = 4096
+
+
+@st.composite
+def requests(draw):
+    sample = draw(st.sampled_from([1000, 5000, 7000]))
+    low = draw(st.integers(3, 30))
+    return DamonAttrs(
+        sample_us=sample,
+        aggr_us=sample * draw(st.integers(1, 30)) + draw(st.integers(0, 999)),
+        min_nr_regions=low,
+        max_nr_regions=low + draw(st.integers(0, 120)),
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    attrs=requests(),
+    pages=st.integers(3, 3000),
+    hot=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    level=st.sampled_from(sorted(LEVELS)),
+    seed=st.integers(0, 1000),
+)
+def test_invariants_of_recordings(attrs, pages, hot, level, seed):
+    """I1 to I12, I18, I19, I30 on fvaddr, where coverage is exact."""
+    size = pages * PAGE
+    ends = sorted(HEAP + int(f * pages) * PAGE for f in hot)
+    box = Box(size, [(ends[0], ends[1])], level=level, seed=seed)
+    box.start(box.fvaddr(attrs=attrs))
+    window = attrs.aggr_us // attrs.sample_us
+    snapshots = box.snapshots(12 * window * attrs.sample_us / 1e6)
+    assert len(snapshots) == 12
+    for number, snap in enumerate(snapshots, 1):
+        assert snap.nr_regions == len(snap)
+        assert (snap.start[1:] == snap.end[:-1]).all()
+        assert (int(snap.start[0]), int(snap.end[-1])) == (HEAP, HEAP + size)
+        assert (snap.start < snap.end).all()
+        assert not (snap.start % np.uint64(PAGE)).any()
+        assert snap.nr_accesses.max() <= window
+        assert snap.age.max() <= number
+        check_counts(snap, attrs, pages, box.system.version)
+
+
+def check_counts(snap, attrs, pages, version):
+    limit = max(pages * PAGE // attrs.min_nr_regions, PAGE)
+    limit = -(-limit // PAGE) * PAGE
+    fewest = -(-pages * PAGE // limit)
+    if version >= (7, 1):
+        assert int(snap.sizes.max()) <= limit
+        assert len(snap) >= fewest
+    # Merging at the largest threshold leaves no two neighbours that fit the limit together.
+    assert len(snap) <= max(attrs.max_nr_regions, 2 * fewest + 1)
+
+
+@settings(max_examples=25, deadline=None)
+@given(attrs=requests(), seed=st.integers(0, 99))
+def test_same_seed_same_run(attrs, seed):
+    def run():
+        box = Box(8 * MIB, [(HEAP, HEAP + MIB)], seed=seed)
+        box.start(box.ctx(attrs=attrs))
+        return box.record(0.5)
+
+    assert run() == run()
+
+
+def test_different_seeds_differ():
+    texts = set()
+    for seed in range(3):
+        box = Box(hot=[(HEAP, HEAP + 5 * MIB)], seed=seed)
+        box.start(box.ctx())
+        texts.add("\n".join(event.text for event in box.record(1)))
+    assert len(texts) == 3
+
+
+def test_three_regions_of_a_process():
+    box = Box(64 * MIB)
+    box.start(box.ctx())
+    snap = box.snapshots(0.1)[0]
+    assert (int(snap.start[0]), int(snap.end[0])) == (0x1000, 0x2000)
+    assert (int(snap.start[-1]), int(snap.end[-1])) == (STACK, STACK + PAGE)
+    assert int(snap.sizes.sum()) == 64 * MIB + 2 * PAGE
+
+
+def test_aggregations_come_every_window_of_samples():
+    """aggr_us is rounded down to whole samples: 100 ms at 30 ms is three samples."""
+    box = Box()
+    box.start(box.ctx(sample_us=30_000, aggr_us=100_000))
+    began = box.clock.now_ns()
+    times = sorted({event.time_ns - began for event in box.record(1)})
+    assert times[:4] == [90_000_000, 180_000_000, 270_000_000, 360_000_000]
+
+
+def test_idle_memory_has_no_accesses_and_hot_memory_all():
+    box = Box(64 * MIB, [(HEAP, HEAP + 64 * MIB)])
+    box.start(box.fvaddr())
+    assert all((s.nr_accesses == 20).all() for s in box.snapshots(1))
+    idle = Box(64 * MIB)
+    idle.start(idle.fvaddr())
+    assert all((s.nr_accesses == 0).all() for s in idle.snapshots(1))
+
+
+def test_hot_set_is_found():
+    box = Box(64 * MIB, [(HEAP + 16 * MIB, HEAP + 24 * MIB)])
+    box.start(box.fvaddr())
+    snap = box.snapshots(10)[-1]
+    hot = snap.nr_accesses >= 10
+    found = int(snap.sizes[hot].sum())
+    inside = (snap.start >= HEAP + 15 * MIB) & (snap.end <= HEAP + 25 * MIB)
+    assert abs(found - 8 * MIB) < MIB
+    assert inside[hot].all()
+
+
+def test_unmapped_memory_is_not_accessed():
+    """The truth knows about pages that the process has not mapped."""
+    box = Box(64 * MIB, [(HEAP, HEAP + 64 * MIB)], vmas=heap(4 * MIB))
+    box.start(box.fvaddr(ranges=[(HEAP, HEAP + 4 * MIB), (HEAP + 8 * MIB, HEAP + 16 * MIB)]))
+    for snap in box.snapshots(0.5):
+        mapped = snap.end <= HEAP + 4 * MIB
+        assert (snap.nr_accesses[mapped] == 20).all()
+        assert (snap.nr_accesses[~mapped] == 0).all()
+
+
+def test_an_access_counts_only_between_prepare_and_check():
+    windows = []
+
+    def hot(t0, t1):
+        windows.append((t0, t1))
+        return ()
+
+    box = Box()
+    pid = box.system.add_process(heap(MIB), TimedTruth([(HEAP, HEAP + MIB)], hot))
+    box.start(replace(box.fvaddr(), targets=(DamonTarget(pid, ((HEAP, HEAP + MIB),)),)))
+    began = box.clock.now_ns()
+    box.run(0.02)
+    assert windows == [(began + i * 5_000_000, began + (i + 1) * 5_000_000) for i in range(4)]
+
+
+def test_age_grows_by_one_and_resets_on_change():
+    changed_at = 2_000_000_000
+
+    def hot(t0, t1):
+        return [(HEAP, HEAP + MIB)] if t0 >= changed_at else []
+
+    box = Box()
+    pid = box.system.add_process(heap(MIB), TimedTruth([(HEAP, HEAP + MIB)], hot))
+    box.start(replace(box.fvaddr(), targets=(DamonTarget(pid, ((HEAP, HEAP + MIB),)),)))
+    ages = [(int(s.age.min()), int(s.age.max())) for s in box.snapshots(1.5)]
+    assert ages == [(i, i) for i in range(1, 11)] + [(i, i) for i in range(5)]
+
+
+def test_several_targets_do_not_mix():
+    box = Box(8 * MIB)
+    other = HotTruth([(HEAP, HEAP + 4 * MIB)], [(HEAP, HEAP + 4 * MIB)])
+    pid = box.system.add_process(heap(4 * MIB), other)
+    targets = (
+        DamonTarget(box.pid, ((HEAP, HEAP + 8 * MIB),)),
+        DamonTarget(pid, ((HEAP, HEAP + 4 * MIB),)),
+    )
+    box.start(replace(box.fvaddr(), targets=targets))
+    snapshots = box.snapshots(1)
+    assert [s.target_idx for s in snapshots] == [0, 1] * 10
+    for snap in snapshots:
+        size, accesses = ((8 * MIB, 0), (4 * MIB, 20))[snap.target_idx]
+        assert int(snap.sizes.sum()) == size
+        assert (snap.nr_accesses == accesses).all()
+
+
+def test_several_kdamonds_run_side_by_side():
+    box = Box(8 * MIB)
+    box.start(box.fvaddr(), box.fvaddr(sample_us=10_000))
+    assert box.read("pid", 0) != box.read("pid", 1)
+    times = {}
+    for event in box.record(1):
+        times.setdefault(event.pid, set()).add(event.time_ns)
+    assert sorted(len(at) for at in times.values()) == [10, 10]
+    box.command("off", 0)
+    assert [box.read("state", i) for i in range(2)] == ["off", "on"]
+
+
+def test_target_exit_stops_the_kdamond():
+    box = Box()
+    box.start(box.ctx())
+    box.run(0.5)
+    box.system.remove_process(box.pid)
+    assert box.read("state") == "on"
+    box.run(0.010)
+    assert (box.read("state"), box.read("pid")) == ("off", "-1")
+
+
+def test_one_of_two_targets_may_exit():
+    box = Box(8 * MIB, [(HEAP, HEAP + 8 * MIB)])
+    pid = box.system.add_process(heap(MIB), HotTruth([(HEAP, HEAP + MIB)], [(HEAP, HEAP + MIB)]))
+    box.start(box.ctx(targets=(DamonTarget(box.pid), DamonTarget(pid))))
+    box.system.remove_process(pid)
+    last = [s for s in box.snapshots(0.5) if s.target_idx == 1][-1]
+    assert box.read("state") == "on"
+    assert (last.nr_accesses == 0).all()
+
+
+def test_vaddr_without_targets_ends_at_once():
+    box = Box()
+    box.start(box.ctx(targets=()))
+    assert box.read("state") == "off"
+
+
+def test_paddr_without_regions_stays_on():
+    box = Box()
+    box.start(box.ctx(operations="paddr", targets=(DamonTarget(),)))
+    assert box.record(0.5) == []
+    assert box.read("state") == "on"
+
+
+def test_layout_change_is_followed_at_the_next_update():
+    box = Box(8 * MIB)
+    box.start(box.ctx(update_us=300_000))
+    box.run(0.2)
+    box.system.set_vmas(box.pid, heap(16 * MIB))
+    sizes = [int(s.sizes.sum()) - 2 * PAGE for s in box.snapshots(0.4)]
+    assert sizes[0] == 8 * MIB
+    assert sizes[-1] == 16 * MIB
+
+
+def test_fvaddr_never_follows_the_layout():
+    box = Box(8 * MIB)
+    box.start(box.fvaddr(update_us=100_000))
+    box.system.set_vmas(box.pid, heap(16 * MIB))
+    assert {int(s.sizes.sum()) for s in box.snapshots(1)} == {8 * MIB}
+
+
+def test_paddr_sees_the_pages_where_the_machine_keeps_them():
+    hot = (HEAP + 8 * MIB, HEAP + 16 * MIB)
+    box = Box(64 * MIB, [hot], ram_bytes=256 * MIB)
+    ram = box.system.ram_ranges()
+    box.start(box.ctx(operations="paddr", targets=(DamonTarget(0, tuple(ram)),), max_nr_regions=1000))
+    snap = box.snapshots(20)[-1]
+    places = box.system.physical_ranges(box.pid, *hot)
+    assert sum(end - start for start, end in places) == 8 * MIB
+    found = [
+        (int(s), int(e)) for s, e, nr in zip(snap.start, snap.end, snap.nr_accesses, strict=True) if nr > 10
+    ]
+    overlap = sum(max(0, min(e, end) - max(s, start)) for s, e in found for start, end in places)
+    assert overlap > 6 * MIB
+    assert overlap > 0.8 * sum(e - s for s, e in found)
+
+
+@pytest.mark.parametrize("unit", [2, 4096, 8192])
+def test_addr_unit_scales_addresses(unit):
+    box = Box(16 * MIB, ram_bytes=64 * MIB)
+    regions = ((2 * MIB // unit, 64 * MIB // unit),)
+    box.start(box.ctx(operations="paddr", addr_unit=unit, targets=(DamonTarget(0, regions),)))
+    snap = box.snapshots(0.5)[-1]
+    minimum = max(PAGE // unit, 1)
+    assert (int(snap.start[0]), int(snap.end[-1])) == regions[0]
+    assert not (snap.start % np.uint64(minimum)).any()
+
+
+def test_min_regions_are_there_from_the_first_aggregation():
+    box = Box(400 * PAGE)
+    box.start(box.fvaddr(min_nr_regions=100, max_nr_regions=200))
+    assert len(box.snapshots(0.1)[0]) == 100
+
+
+def test_max_regions_hold_after_an_online_decrease():
+    box = Box(64 * MIB, [(HEAP, HEAP + MIB)])
+    box.start(box.fvaddr(min_nr_regions=200))
+    assert len(box.snapshots(1)[-1]) >= 200
+    box.commit(box.fvaddr(max_nr_regions=15))
+    assert len(box.snapshots(0.2)[-1]) <= 15
+
+
+# Online changes
+
+
+def test_noop_commit_changes_nothing():
+    """I62: two runs of one seed, one with commits in the middle of windows, are the same."""
+
+    def run(commits):
+        box = Box(8 * MIB, [(HEAP, HEAP + MIB)])
+        box.start(box.fvaddr(schemes=(STAT_ALL,)))
+        stream = box.events.open(["damon_aggregated"])
+        for _ in range(10):
+            box.run(0.0625)
+            if commits:
+                began = box.clock.now_ns()
+                box.command("commit")
+                box.clock.run_until(began + 5_000_000)
+            else:
+                box.run(0.005)
+        box.clock.run_until(3_000_000_000)
+        return list(stream.read())
+
+    assert run(True) == run(False)
+
+
+def test_commit_is_served_after_the_next_sample():
+    box = Box()
+    box.start(box.fvaddr(sample_us=50_000, aggr_us=1_000_000))
+    box.run(0.060)
+    began = box.clock.now_ns()
+    box.command("commit")
+    assert box.clock.now_ns() - began == 40_000_000
+
+
+def test_interval_commit_rescales():
+    box = Box(8 * MIB, [(HEAP, HEAP + 8 * MIB)])
+    box.start(box.fvaddr())
+    box.run(1.002)
+    core = box.core()
+    assert set(core.regions.last_nr_accesses.tolist()) == {20}
+    ages = core.regions.age.tolist()
+    box.commit(box.fvaddr(sample_us=5_000, aggr_us=500_000))
+    assert set(core.regions.last_nr_accesses.tolist()) == {100}
+    assert core.regions.nr_accesses.tolist() == [0] * len(core.regions)
+    assert core.regions.age.tolist() == [age // 5 for age in ages]
+    assert core.next_aggr == core.passed + 100
+
+
+def test_commit_of_regions_keeps_counters_of_survivors():
+    box = Box(8 * MIB, [(HEAP, HEAP + 8 * MIB)])
+    box.start(box.fvaddr())
+    box.run(1.001)
+    box.commit(box.fvaddr(ranges=[(HEAP, HEAP + 4 * MIB), (HEAP + 4 * MIB, HEAP + 8 * MIB)]))
+    assert box.core().regions.age.min() > 5
+    box.commit(box.fvaddr(ranges=[(HEAP, HEAP + 4 * MIB)]))
+    assert int(box.core().regions.end[-1]) == HEAP + 4 * MIB
+
+
+def test_refused_commit_leaves_the_kdamond_running():
+    box = Box()
+    box.start(box.fvaddr())
+    box.run(0.5)
+    bad = box.fvaddr(min_nr_regions=2)
+    box.client.restage([replace(box.client.staged()[0], ctx=bad)])
+    with pytest.raises(TreeError, match="EINVAL"):
+        box.command("commit")
+    assert box.read("state") == "on"
+    assert box.core().attrs.min_nr_regions == 10
+
+
+def test_commit_changes_targets_by_index():
+    box = Box(8 * MIB)
+    pid = box.system.add_process(heap(4 * MIB), HotTruth([(HEAP, HEAP + 4 * MIB)]))
+    first = DamonTarget(box.pid, ((HEAP, HEAP + 8 * MIB),))
+    second = DamonTarget(pid, ((HEAP, HEAP + 4 * MIB),))
+    box.start(box.fvaddr())
+    box.commit(replace(box.fvaddr(), targets=(first, second)))
+    assert [s.target_idx for s in box.snapshots(0.2)][-2:] == [0, 1]
+    box.commit(replace(box.fvaddr(), targets=(replace(first, obsolete_target=True), second)))
+    assert [t.pid for t in box.core().targets] == [pid]
+    assert {int(s.sizes.sum()) for s in box.snapshots(0.2)} == {4 * MIB}
+
+
+def test_commit_without_targets_ends_vaddr_but_not_paddr():
+    box = Box()
+    box.start(box.ctx())
+    box.commit(box.ctx(targets=()))
+    box.run(0.1)
+    assert box.read("state") == "off"
+    box.start(box.ctx(operations="paddr", targets=(DamonTarget(),)))
+    box.commit(box.ctx(operations="paddr", targets=()))
+    box.run(0.1)
+    assert box.read("state") == "on"
+
+
+def test_pause_freezes_everything_but_requests():
+    box = Box()
+    box.start(box.fvaddr(schemes=(STAT_ALL,)))
+    box.run(1)
+    box.commit(box.fvaddr(schemes=(STAT_ALL,), pause=True))
+    passed = box.core().passed
+    assert box.record(1) == []
+    assert box.core().passed == passed
+    before = box.client.stats(0, 0)
+    box.run(1)
+    assert box.client.stats(0, 0) == before
+    with pytest.raises(TreeError, match="ECANCELED"):
+        box.command("update_schemes_tried_regions")
+    box.commit(box.fvaddr(schemes=(STAT_ALL,)))
+    assert len(box.snapshots(1)) == 10
+
+
+# Automatic intervals
+
+GOAL = DamonIntervalsGoal(access_bp=400, aggrs=3, min_sample_us=5_000, max_sample_us=10_000_000)
+
+
+def test_tuning_doubles_intervals_of_idle_memory():
+    box = Box()
+    box.start(box.fvaddr(intervals_goal=GOAL))
+    events = box.record(60, "damon_monitor_intervals_tune")
+    samples = [int(event.text.removeprefix("sample_us=")) for event in events]
+    assert samples[:6] == [10_000, 20_000, 40_000, 80_000, 160_000, 320_000]
+    box.command("update_tuned_intervals")
+    sample, aggr = box.client.tuned_intervals(0)
+    assert (sample, aggr) == (samples[-1], 20 * samples[-1])
+
+
+def test_tuning_halves_and_stays_within_its_range():
+    box = Box(8 * MIB, [(HEAP, HEAP + 8 * MIB)])
+    goal = replace(GOAL, max_sample_us=80_000)
+    box.start(box.fvaddr(sample_us=80_000, aggr_us=1_600_000, intervals_goal=goal))
+    events = box.record(30, "damon_monitor_intervals_tune")
+    assert [e.text for e in events[:5]] == [
+        f"sample_us={us}" for us in (40_000, 20_000, 10_000, 5_000, 5_000)
+    ]
+
+
+def test_tuning_enabled_online_catches_up_at_every_aggregation():
+    """Quirk Q1: next_tune was never set, so each aggregation tunes until it has caught up."""
+    box = Box()
+    box.start(box.fvaddr())
+    box.run(3)
+    box.commit(box.fvaddr(intervals_goal=replace(GOAL, max_sample_us=5_000, aggrs=5)))
+    times = [e.time_ns for e in box.record(0.5, "damon_monitor_intervals_tune")]
+    assert len(times) == 5
+    assert {b - a for a, b in zip(times, times[1:], strict=False)} == {100_000_000}
+
+
+def test_plain_commit_undoes_tuning():
+    """Quirk Q16: the staged intervals are the user's."""
+    box = Box()
+    ctx = box.fvaddr(intervals_goal=GOAL)
+    box.start(ctx)
+    box.run(20)
+    assert box.core().attrs.sample_us > 5_000
+    box.command("commit")
+    assert box.core().attrs.sample_us == 5_000
+
+
+# Schemes of the core
+
+
+def test_stat_scheme_counts_what_matches():
+    hot = DamosAccessPattern(0, (1 << 64) - 1, 10, 20, 0, (1 << 32) - 1)
+    box = Box(64 * MIB, [(HEAP, HEAP + 16 * MIB)])
+    box.start(box.fvaddr(schemes=(STAT_ALL, Damos(access_pattern=hot))))
+    box.run(5)
+    tried = [box.client.tried_regions(0, i) for i in range(2)]
+    assert tried[0].total_bytes == 64 * MIB
+    assert abs(tried[1].total_bytes - 16 * MIB) < 3 * MIB
+    assert (tried[1].regions.nr_accesses >= 10).all()
+    stats = box.client.stats(0, 0)
+    assert stats.nr_applied == stats.sz_applied == 0
+    assert stats.sz_tried == 64 * MIB * stats.nr_snapshots
+
+
+def test_apply_interval_decides_how_often():
+    box = Box()
+    often = replace(STAT_ALL, apply_interval_us=10_000)
+    box.start(box.fvaddr(schemes=(often, STAT_ALL)))
+    box.run(1.001)
+    assert box.client.stats(0, 0).nr_snapshots == 100
+    assert box.client.stats(0, 1).nr_snapshots == 10
+
+
+def test_max_nr_snapshots_stops_a_scheme():
+    box = Box()
+    box.start(box.fvaddr(schemes=(replace(STAT_ALL, max_nr_snapshots=5),)))
+    box.run(2)
+    assert box.client.stats(0, 0).nr_snapshots == 5
+
+
+def test_trace_of_schemes_sums_up_to_the_stats():
+    box = Box(8 * MIB, [(HEAP, HEAP + MIB)])
+    box.start(box.fvaddr(schemes=(STAT_ALL,)))
+    names = ["damos_before_apply", "damos_stat_after_apply_interval"]
+    stream = box.events.open(names)
+    box.run(1.001)
+    events = stream.read()
+    tried = [e for e in events if e.name == names[0]]
+    sizes = [e.text.split()[4].rstrip(":").split("-") for e in tried]
+    stats = box.client.stats(0, 0)
+    assert sum(int(end) - int(start) for start, end in sizes) == stats.sz_tried
+    last = [e for e in events if e.name == names[1]][-1].text
+    assert f"nr_tried={stats.nr_tried} sz_tried={stats.sz_tried} " in last
+
+
+def test_truncated_pattern_bounds_match_nothing():
+    """Quirk Q13: 2^32 in a 32-bit bound is 0."""
+    pattern = DamosAccessPattern(0, (1 << 64) - 1, 0, 1 << 32, 0, 1 << 32)
+    box = Box(8 * MIB, [(HEAP, HEAP + 8 * MIB)])
+    box.start(box.fvaddr(schemes=(Damos(access_pattern=pattern),)))
+    box.run(1)
+    assert box.client.stats(0, 0).nr_tried == 0
