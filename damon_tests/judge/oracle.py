@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The reference as an oracle: how a correct DAMON would have seen what really happened.
+
+Where neither an invariant nor a closed form exists, the reference with clean rules is run many times
+over the truth that was observed. These *replicas* and the observation are, for a correct DAMON, draws
+from one distribution, so the observation's rank among them is an exact test (``stats.rank_test``).
+Who runs the reference is passed in: this module only asks it for numbers, keeps them, and judges.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from damon_tests.judge import stats
+from damon_tests.judge.stats import SequentialRule, Side, State
+from damon_tests.judge.verdict import Check, Measurement
+
+_CACHE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class BandMetric:
+    """One aggregate number of an attempt. ``side``: which way would be wrong."""
+
+    name: str
+    unit: str
+    side: Side = "both"
+
+
+@dataclass(frozen=True)
+class Band:
+    """Replicas of every metric for one truth: ``values[name]`` in seed order, all of one length."""
+
+    key: str
+    values: Mapping[str, tuple[float, ...]]
+
+    @property
+    def n(self) -> int:
+        return min((len(v) for v in self.values.values()), default=0)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Where judging stands. ``attempts_needed`` is what to have before judging again ("continue");
+    ``p`` is the pooled p value, adjusted for the number of metrics; one check a metric."""
+
+    state: State
+    attempts: int
+    attempts_needed: int
+    p: float
+    checks: tuple[Check, ...]
+
+
+def cache_key(**parts: object) -> str:
+    """A name for the band of (truth, request, rules, level, metrics): sha256 over the parts' texts.
+
+    Pass bytes or strings that determine each part wholly (frozen dataclasses' repr does).
+    """
+    digest = hashlib.sha256()
+    for name in sorted(parts):
+        value = parts[name]
+        data = value if isinstance(value, bytes) else str(value).encode()
+        digest.update(f"{name}\0{len(data)}\0".encode())
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def replica_seed(key: str, index: int) -> int:
+    """Seed of one replica: depends on the band only, so a cached band equals a fresh one."""
+    return int.from_bytes(hashlib.sha256(f"{key}\0oracle\0{index}".encode()).digest()[:8], "little") >> 1
+
+
+def band(
+    metrics: Sequence[BandMetric],
+    simulate: Callable[[int], Mapping[str, float]],
+    n: int,
+    cache_dir: Path | None,
+    key: str,
+) -> Band:
+    """``n`` replicas of every metric; those already in the cache are not run again.
+
+    ``simulate(seed)`` gives the value of each metric, by name, of one run of the reference with clean
+    rules. Raises KeyError when it leaves one out.
+    """
+    names = [m.name for m in metrics]
+    path = None if cache_dir is None else cache_dir / f"band-{key[:32]}.json"
+    values = _cached(path, key, names)
+    for index in range(len(values[names[0]]), n):
+        result = simulate(replica_seed(key, index))
+        for name in names:
+            values[name].append(float(result[name]))
+        if path is not None and (index + 1 == n or (index + 1) % 50 == 0):
+            _store(path, key, values)
+    return Band(key, {name: tuple(values[name][:n]) for name in names})
+
+
+def judge_against(
+    bands: Band | Sequence[Band],
+    observed: Sequence[Mapping[str, float]],
+    metrics: Sequence[BandMetric],
+    rule: SequentialRule | None = None,
+) -> Decision:
+    """Judge all attempts so far, pooled.
+
+    ``bands``: one for each attempt (each attempt has a truth of its own), or one that all attempts
+    share. Metrics share one α: the smallest of their p values counts, times their number (Bonferroni);
+    which ones failed is told by Holm's steps. An undefined value (NaN) counts as the worst.
+    """
+    rule = rule or SequentialRule()
+    per_attempt = [bands] * len(observed) if isinstance(bands, Band) else list(bands)
+    if len(per_attempt) != len(observed) or not observed:
+        raise ValueError(f"{len(observed)} attempts, {len(per_attempt)} bands")
+    _can_fail(per_attempt, metrics, rule)
+    p = [_p_value(m, per_attempt, observed) for m in metrics]
+    attempts = len(observed)
+    adjusted = min(1.0, len(metrics) * min(p))
+    state = rule.decide(attempts, adjusted)
+    failed = _holm(p, rule.threshold(attempts)) if state == "fail" else set()
+    checks = tuple(
+        _check(m, per_attempt, observed, rule, state=_state_of(state, i in failed), p=p[i])
+        for i, m in enumerate(metrics)
+    )
+    needed = rule.next_look(attempts + 1) if state == "continue" and attempts in rule.looks else attempts
+    if state == "continue" and attempts not in rule.looks:
+        needed = rule.next_look(attempts)
+    return Decision(state, attempts, needed, adjusted, checks)
+
+
+def decide_sequentially(
+    attempt: Callable[[int], tuple[Band, Mapping[str, float]]],
+    metrics: Sequence[BandMetric],
+    rule: SequentialRule | None = None,
+) -> Decision:
+    """Make attempts 1, 2, ... as the rule asks until it decides; ``attempt(n)`` gives the band for the truth
+    of attempt n and what was observed in it."""
+    rule = rule or SequentialRule()
+    made: list[tuple[Band, Mapping[str, float]]] = []
+    needed = rule.looks[0]
+    while True:
+        while len(made) < needed:
+            made.append(attempt(len(made) + 1))
+        decision = judge_against([b for b, _ in made], [o for _, o in made], metrics, rule)
+        if decision.state != "continue":
+            return decision
+        needed = decision.attempts_needed
+
+
+# --- helpers ---------------------------------------------------------------------------------
+
+
+def _p_value(m: BandMetric, bands: Sequence[Band], observed: Sequence[Mapping[str, float]]) -> float:
+    """Attempts that share a band are one stratum: their ranks are not independent."""
+    strata: dict[str, tuple[list[float], list[float]]] = {}
+    for one, values in zip(bands, observed, strict=True):
+        replicas = [_worst_if_nan(v, m.side) for v in one.values[m.name]]
+        strata.setdefault(one.key, (replicas, []))[1].append(_worst_if_nan(values[m.name], m.side))
+    return stats.rank_test(list(strata.values()), m.side)
+
+
+def _worst_if_nan(value: float, side: Side) -> float:
+    if not math.isnan(value):
+        return float(value)
+    return math.inf if side == "high" else -math.inf
+
+
+def _holm(p: Sequence[float], alpha: float) -> set[int]:
+    """Indexes of the hypotheses that Holm's procedure rejects."""
+    rejected: set[int] = set()
+    for step, i in enumerate(sorted(range(len(p)), key=lambda j: p[j])):
+        if p[i] * (len(p) - step) > alpha:
+            break
+        rejected.add(i)
+    return rejected
+
+
+def _state_of(state: State, failed: bool) -> bool | None:
+    if state == "fail":
+        return not failed
+    return True if state == "pass" else None
+
+
+def _check(
+    m: BandMetric,
+    bands: Sequence[Band],
+    observed: Sequence[Mapping[str, float]],
+    rule: SequentialRule,
+    *,
+    state: bool | None,
+    p: float,
+) -> Check:
+    samples = tuple(float(o[m.name]) for o in observed)
+    replicas = np.concatenate([np.asarray(b.values[m.name]) for b in {b.key: b for b in bands}.values()])
+    known = replicas[~np.isnan(replicas)]
+    low, middle, high = np.percentile(known, [0, 50, 100]) if len(known) else (math.nan,) * 3
+    limit = {
+        "low": f"not below the reference's {low:g} to {high:g}",
+        "high": f"not above the reference's {low:g} to {high:g}",
+        "both": f"like the reference's {low:g} to {high:g}",
+    }[m.side]
+    reason = f"rank among {len(replicas)} replicas, median {middle:g}"
+    detail = f"p = {p:.3g} after {len(observed)} attempts of at most {rule.looks[-1]}"
+    value = float(np.mean(samples))
+    return Check(
+        "oracle band", Measurement(m.name, value, m.unit, samples), limit, reason, state, detail, rule.alpha
+    )
+
+
+def _can_fail(bands: Sequence[Band], metrics: Sequence[BandMetric], rule: SequentialRule) -> None:
+    """A test that cannot fail is a defect: with too few replicas no observation would ever be rejected."""
+    n = min(b.n for b in bands)
+    last = rule.looks[-1]
+    for m in metrics:
+        if len(metrics) * stats.smallest_p(n, last, m.side) > rule.threshold(last):
+            raise ValueError(f"{n} replicas are too few to ever reject {m.name!r} at alpha {rule.alpha:g}")
+
+
+def _cached(path: Path | None, key: str, names: Sequence[str]) -> dict[str, list[float]]:
+    """What the cache has for exactly this key; anything unreadable is as good as nothing."""
+    fresh: dict[str, list[float]] = {name: [] for name in names}
+    if path is None:
+        return fresh
+    try:
+        stored = json.loads(path.read_text())
+        if stored["version"] != _CACHE_VERSION or stored["key"] != key:
+            return fresh
+        values = {
+            name: [math.nan if v is None else float(v) for v in stored["values"][name]] for name in names
+        }
+    except (OSError, ValueError, KeyError, TypeError):
+        return fresh
+    n = min(len(v) for v in values.values())
+    return {name: v[:n] for name, v in values.items()}
+
+
+def _store(path: Path, key: str, values: Mapping[str, Sequence[float]]) -> None:
+    """Written aside and renamed: several workers may store the same band at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    safe = {name: [None if math.isnan(v) else v for v in vs] for name, vs in values.items()}
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps({"version": _CACHE_VERSION, "key": key, "values": safe}))
+    os.replace(temporary, path)

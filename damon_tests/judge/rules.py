@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Numbers of DAMON's own rules that expectations need: limits from a request and a level.
+
+Section numbers are those of the project's DAMON specification (kernel 7.3, with its differences).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from damon_tests.damon.params import DamonCtx
+from damon_tests.damon.records import U64, Snapshot
+from damon_tests.ports import PAGE_SIZE, UsageError
+
+Range = tuple[int, int]
+
+
+def series(level: str) -> tuple[int, int]:
+    """("7.3") -> (7, 3). Raises UsageError for anything else."""
+    try:
+        major, minor = level.split(".")[:2]
+        return int(major), int(minor)
+    except ValueError:
+        raise UsageError(f"{level!r} is not a kernel series such as 7.3") from None
+
+
+def min_region_sz(ctx: DamonCtx) -> int:
+    """m, in core address units (1.3): one page, or what addr_unit makes of it with paddr."""
+    return max(PAGE_SIZE // ctx.addr_unit, 1) if ctx.operations == "paddr" else PAGE_SIZE
+
+
+def is_power_of_two(value: int) -> bool:
+    return value > 0 and value & (value - 1) == 0
+
+
+def size_limit(total: int, min_nr_regions: int, m: int, *, rounded: bool = True) -> int:
+    """L (2.6): the largest region that min_nr_regions allows, of ``total`` monitored memory.
+
+    Rounded up to m since 7.1; before, it was only the limit for merging.
+    """
+    limit = max(total // min_nr_regions, m)
+    return -(-limit // m) * m if rounded else limit
+
+
+def achievable_min(ranges: Iterable[Range], limit: int) -> int:
+    """Sum over the ranges of ceil(size / L): as few regions as L allows (I11)."""
+    return sum(-(-(end - start) // limit) for start, end in ranges)
+
+
+def packing_max(ranges: Iterable[Range], limit: int) -> int:
+    """The most regions a merge at the highest threshold can leave: neighbours together exceed L.
+
+    Every two neighbours are then larger than L together, so a range of size Z holds at most
+    2 * ((Z - 1) div L) + 1 of them.
+    """
+    return sum(2 * ((end - start - 1) // limit) + 1 for start, end in ranges)
+
+
+def growth_bound(n: int, max_nr_regions: int, level: tuple[int, int]) -> int:
+    """The most regions one split step can make of ``n`` (2.7): I13, I16, I17."""
+    m = max_nr_regions
+    if n >= m:
+        return n
+    if n > m // 2:
+        if level < (7, 3):
+            return n
+        step = m // (m - n)
+        return n + -(-n // step)
+    return 3 * n if n < m // 3 else 2 * n
+
+
+def merge_passes(samples_per_aggr: int) -> int:
+    """The most passes of one merge: thresholds 0, 1, 2, 4 ... until W is reached (2.5)."""
+    return 2 + max(0, samples_per_aggr - 1).bit_length()
+
+
+def extra_age(samples_per_aggr: int, level: tuple[int, int]) -> int:
+    """How much more than 1 an age may grow in one aggregation (I29): kernels before 7.2 count it
+    once per merge pass, of which there is more than one only above max_nr_regions."""
+    return 0 if level >= (7, 2) else merge_passes(samples_per_aggr) - 1
+
+
+def contiguous(start: U64, end: U64) -> tuple[Range, ...]:
+    """Ascending regions joined where they touch: what they cover, as ranges."""
+    if len(start) == 0:
+        return ()
+    breaks = np.flatnonzero(start[1:] != end[:-1])
+    first = start[np.append(0, breaks + 1)]
+    last = end[np.append(breaks, len(end) - 1)]
+    return tuple((int(a), int(b)) for a, b in zip(first, last, strict=True))
+
+
+def covered(snapshot: Snapshot) -> tuple[Range, ...]:
+    return contiguous(snapshot.start, snapshot.end)
+
+
+def aligned_union(ranges: Sequence[Range], m: int) -> tuple[Range, ...]:
+    """Configured ranges as the region setter lays them out (3.3): bounds rounded outwards to m."""
+    joined: list[Range] = []
+    for start, end in sorted((s // m * m, -(-e // m) * m) for s, e in ranges):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], end))
+        else:
+            joined.append((start, end))
+    return tuple(joined)
+
+
+def three_ranges(vmas: Sequence[Range]) -> tuple[Range, ...] | None:
+    """vaddr's initial layout (3.1): the mappings without their two largest gaps.
+
+    None when there are fewer than two gaps: the target then has no regions.
+    """
+    gaps = [(b[0] - a[1], i) for i, (a, b) in enumerate(pairwise(vmas))]
+    # On ties the earlier gap keeps its place; sorting is stable.
+    largest = sorted(gaps, key=lambda gap: -gap[0])[:2]
+    if len(largest) < 2 or largest[1][0] == 0:
+        return None
+    one, two = sorted(index for _, index in largest)
+    bounds = [vmas[0][0], vmas[one][1], vmas[one + 1][0], vmas[two][1], vmas[two + 1][0], vmas[-1][1]]
+    up = [-(-b // PAGE_SIZE) * PAGE_SIZE for b in bounds]
+    return ((up[0], up[1]), (up[2], up[3]), (up[4], up[5]))
+
+
+def schemes_split(ctx: DamonCtx) -> bool:
+    """Whether schemes may cut regions: a quota, or a filter by address."""
+    return any(_has_quota(s.quota) or _address_filters(s) for s in ctx.schemes)
+
+
+def schemes_act(ctx: DamonCtx) -> bool:
+    """Whether schemes may reset ages (I31): any action but stat."""
+    return any(s.action != "stat" for s in ctx.schemes)
+
+
+def split_allowance(ctx: DamonCtx) -> int:
+    """Regions that schemes may add in one pass (I14): 2 per scheme with a quota, 2 per address
+    filter bound and target."""
+    quotas = sum(2 for s in ctx.schemes if _has_quota(s.quota))
+    bounds = sum(2 * _address_filters(s) for s in ctx.schemes)
+    return quotas + 2 * bounds * max(1, len(ctx.targets))
+
+
+def _has_quota(quota: object) -> bool:
+    return any(getattr(quota, name) for name in ("ms", "bytes", "goals"))
+
+
+def _address_filters(scheme: object) -> int:
+    lists = (getattr(scheme, name) for name in ("core_filters", "ops_filters", "filters"))
+    return sum(f.type == "addr" for filters in lists for f in filters)

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Statistics with numpy alone, each test exact at its stated false-alarm probability.
+
+Only facts of probability theory are used here, nothing about DAMON. A *p value* is valid when
+P(p <= a) <= a for every a if the hypothesis is true; ties are always counted towards it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+F64 = npt.NDArray[np.float64]
+
+Side = Literal["low", "high", "both"]
+State = Literal["continue", "pass", "fail", "inconclusive"]
+
+# Outcomes as likely as the observed one, up to rounding, count as at least as extreme.
+_RELATIVE_ROUNDING = 1e-9
+
+
+# --- binomial --------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=64)
+def binomial_pmf(n: int, p: float) -> F64:
+    """P(X = k) for k = 0..n, X ~ Binomial(n, p)."""
+    if not 0 < p < 1:
+        pmf = np.zeros(n + 1)
+        pmf[n if p >= 1 else 0] = 1
+        return pmf
+    k = np.arange(n + 1)
+    log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])
+    logs = log_factorial[n] - log_factorial - log_factorial[::-1] + k * math.log(p) + (n - k) * math.log1p(-p)
+    return np.asarray(np.exp(logs), dtype=np.float64)
+
+
+def binomial_tail(k: int, n: int, p: float, side: Literal["low", "high"]) -> float:
+    """P(X <= k) ("low") or P(X >= k) ("high")."""
+    pmf = binomial_pmf(n, p)
+    part = pmf[: k + 1] if side == "low" else pmf[max(0, k) :]
+    return min(1.0, float(np.sort(part).sum()))
+
+
+def binomial_test(k: int, n: int, p: float, side: Side = "both") -> float:
+    """Exact p value of k successes in n trials with probability p.
+
+    "both": the probability of all outcomes that are no likelier than k.
+    """
+    if side != "both":
+        return binomial_tail(k, n, p, side)
+    pmf = binomial_pmf(n, p)
+    return min(1.0, float(pmf[pmf <= pmf[k] * (1 + _RELATIVE_ROUNDING)].sum()))
+
+
+def binomial_interval(n: int, p: float, alpha: float) -> tuple[int, int]:
+    """Smallest and largest k that the two-sided test at ``alpha`` accepts."""
+    pmf = binomial_pmf(n, p)
+    order = np.sort(pmf)
+    below = np.cumsum(order)
+    # p value of k: all mass of outcomes no likelier than k.
+    last = np.searchsorted(order, pmf * (1 + _RELATIVE_ROUNDING), side="right") - 1
+    accepted = np.flatnonzero(below[last] > alpha)
+    return int(accepted[0]), int(accepted[-1])
+
+
+def clopper_pearson(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Two-sided exact confidence interval of a proportion: k successes in n trials."""
+    tail = (1 - confidence) / 2
+    return lower_bound(k, n, 1 - tail), upper_bound(k, n, 1 - tail)
+
+
+def upper_bound(k: int, n: int, confidence: float = 0.95) -> float:
+    """One-sided exact upper bound of a proportion, such as a false-alarm rate: k in n."""
+    if k >= n:
+        return 1.0
+    return _solve(lambda p: binomial_tail(k, n, p, "low") - (1 - confidence))
+
+
+def lower_bound(k: int, n: int, confidence: float = 0.95) -> float:
+    """One-sided exact lower bound of a proportion."""
+    if k <= 0:
+        return 0.0
+    return _solve(lambda p: (1 - confidence) - binomial_tail(k, n, p, "high"))
+
+
+def _solve(decreasing: Callable[[float], float]) -> float:
+    """Root in [0, 1] of a decreasing function, by bisection to the last bit that matters."""
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if decreasing(middle) > 0 else (low, middle)
+    return (low + high) / 2
+
+
+# --- two samples -----------------------------------------------------------------------------
+
+
+def permutation_test(
+    a: Sequence[float], b: Sequence[float], seed: int, side: Side = "both", rounds: int = 9_999
+) -> float:
+    """p value that a and b come from one distribution, by the difference of means over random relabellings.
+
+    "high": mean(a) is larger than mean(b). The observed labelling counts as one round, so it is exact.
+    """
+
+    def statistic(x: F64, y: F64) -> F64:
+        difference = np.asarray(x.mean(axis=-1) - y.mean(axis=-1), dtype=np.float64)
+        return np.abs(difference) if side == "both" else difference * (1 if side == "high" else -1)
+
+    return _relabel(a, b, seed, rounds, statistic)
+
+
+def ks_test(a: Sequence[float], b: Sequence[float], seed: int, rounds: int = 9_999) -> float:
+    """p value that a and b come from one distribution, by the largest distance of their empirical
+    distribution functions over random relabellings (two-sided, any difference, ties allowed)."""
+    both = np.sort(np.concatenate([a, b]))
+
+    def statistic(x: F64, y: F64) -> F64:
+        shape = x.shape[:-1]
+        rows = zip(x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1]), strict=True)
+        return np.array([_distance(np.sort(p), np.sort(q), both) for p, q in rows]).reshape(shape)
+
+    return _relabel(a, b, seed, rounds, statistic)
+
+
+def _distance(a: F64, b: F64, at: F64) -> float:
+    fa = np.searchsorted(a, at, side="right") / len(a)
+    fb = np.searchsorted(b, at, side="right") / len(b)
+    return float(np.abs(fa - fb).max())
+
+
+def _relabel(
+    a: Sequence[float], b: Sequence[float], seed: int, rounds: int, statistic: Callable[[F64, F64], F64]
+) -> float:
+    rng = np.random.default_rng(seed)
+    x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    observed = float(statistic(x, y))
+    pooled = np.concatenate([x, y])
+    at_least = 1
+    for begin in range(0, rounds, 1000):
+        block = np.tile(pooled, (min(1000, rounds - begin), 1))
+        shuffled = rng.permuted(block, axis=1)
+        values = statistic(shuffled[:, : len(x)], shuffled[:, len(x) :])
+        at_least += int((values >= observed - _RELATIVE_ROUNDING * (1 + abs(observed))).sum())
+    return at_least / (rounds + 1)
+
+
+# --- observations against replicas -----------------------------------------------------------
+
+
+def rank_test(strata: Sequence[tuple[Sequence[float], Sequence[float]]], side: Side = "both") -> float:
+    """Exact p value that every stratum's observations come from the same distribution as its replicas.
+
+    ``strata``: (replicas, observations) that share nothing with each other, such as attempts with truths of
+    their own; observations that share their replicas are in one stratum. The statistic is the sum of the
+    observations' ranks. Under the hypothesis ranks are an even draw, whatever the distribution and
+    however few the replicas: no normality, no estimated quantile, no finite-N error. With k observations and
+    N replicas the smallest p is 1 / C(N + k, k) on one side.
+    """
+    if side == "both":
+        return min(1.0, 2 * min(rank_test(strata, "low"), rank_test(strata, "high")))
+    sign = 1.0 if side == "high" else -1.0
+    null, total = np.ones(1), 0
+    for replicas, observed in strata:
+        r = np.sort(sign * np.asarray(replicas, np.float64))
+        # A tie with a replica counts as below it: against rejection.
+        total += int(np.searchsorted(r, sign * np.asarray(observed, np.float64), side="left").sum())
+        null = np.convolve(null, _rank_sums(len(r), len(observed)))
+    return min(1.0, float(null[total:].sum()))
+
+
+@lru_cache(maxsize=64)
+def _rank_sums(n: int, k: int) -> F64:
+    """P(U = u), u = 0..n*k: how many (replica, observation) pairs have the replica below, for k
+    observations among n replicas in random order (the null distribution of Mann and Whitney)."""
+    size = n * k + 1
+    ways = [np.zeros(size) for _ in range(k + 1)]
+    ways[0][0] = 1.0
+    # Going through the places from low to high: an observation placed after i replicas adds i pairs.
+    for i in range(n + 1):
+        for j in range(1, k + 1):
+            ways[j][i:] += ways[j - 1][: size - i]
+    return np.asarray(ways[k] / math.comb(n + k, k), dtype=np.float64)
+
+
+def smallest_p(replicas: int, observations: int, side: Side) -> float:
+    """The least p value that ``rank_test`` can give with one shared stratum."""
+    return min(1.0, (2 if side == "both" else 1) / math.comb(replicas + observations, observations))
+
+
+# --- the sequential rule ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SequentialRule:
+    """When to stop: pooled over all attempts so far after 1, 3 and 5 independent ones.
+
+    At look i the p value of *all* attempts so far decides: at most ``spend[i] * alpha`` is a fail; above
+    ``comfort[i]`` a pass; else more attempts. At the last look at most half of its share is a fail, at most
+    its share inconclusive, anything else a pass. So P(fail or inconclusive) <= alpha for a correct
+    DAMON, by adding up the shares. No attempt is ever left out.
+    """
+
+    alpha: float = 0.001
+    looks: tuple[int, ...] = (1, 3, 5)
+    spend: tuple[float, ...] = (0.25, 0.25, 0.5)
+    comfort: tuple[float, ...] = (0.1, 0.05)
+
+    def __post_init__(self) -> None:
+        if len(self.spend) != len(self.looks) or len(self.comfort) != len(self.looks) - 1:
+            raise ValueError("a share of alpha for each look, and a comfort level for each but the last")
+        if sum(self.spend) > 1 + 1e-12 or list(self.looks) != sorted(set(self.looks)):
+            raise ValueError("shares of alpha add up to at most 1, looks ascend")
+
+    def next_look(self, attempts: int) -> int:
+        """How many attempts the next decision needs, given so many: ``attempts`` itself at a look."""
+        return next((look for look in self.looks if look >= attempts), self.looks[-1])
+
+    def threshold(self, attempts: int) -> float:
+        """At most this p value is a fail after so many attempts; 0 between looks."""
+        if attempts not in self.looks:
+            return 0.0
+        share = self.alpha * self.spend[self.looks.index(attempts)]
+        return share / 2 if attempts == self.looks[-1] else share
+
+    def decide(self, attempts: int, p: float) -> State:
+        """What a pooled p value means after so many attempts."""
+        if attempts not in self.looks:
+            return "continue"
+        i = self.looks.index(attempts)
+        if p <= self.threshold(attempts):
+            return "fail"
+        if i == len(self.looks) - 1:
+            return "inconclusive" if p <= self.alpha * self.spend[i] else "pass"
+        return "pass" if p > self.comfort[i] else "continue"

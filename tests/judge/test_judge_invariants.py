@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Invariants: a correct DAMON keeps all, and every kind of broken report violates the one named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from synthetic_recordings import BASE, MIB, MS, Damon, hot_cold, phases, recording, snapshot
+
+from damon_tests.damon.params import (
+    DamonAttrs,
+    DamonCtx,
+    DamonIntervalsGoal,
+    DamonProbe,
+    DamonTarget,
+    Damos,
+    DamosQuota,
+)
+from damon_tests.damon.records import Recording, Snapshot, TriedRegions
+from damon_tests.judge import expect, rules
+from damon_tests.judge.invariants import initial_layout, monitoring_invariants, tried_regions
+from damon_tests.judge.verdict import Check
+
+PAGE = 4096
+
+
+def failing(checks: Sequence[Check]) -> set[str]:
+    return {c.measurement.name.split()[0] for c in checks if c.holds is False}
+
+
+@pytest.mark.parametrize("make", [hot_cold, phases])
+@pytest.mark.parametrize("level", ["6.12", "6.18", "7.1", "7.3"])
+def test_a_correct_damon_keeps_them(make: Callable[..., tuple[object, Damon, Recording]], level: str) -> None:
+    truth, damon, report = make()
+    checks = expect.monitoring(report, damon.ctx, level, truth)  # type: ignore[arg-type]
+    assert [c for c in checks if c.holds is not True] == []
+    names = {c.measurement.name.split()[0] for c in checks}
+    assert names >= {
+        "I1",
+        "I2",
+        "I3",
+        "I4",
+        "I8",
+        "I12",
+        "I16",
+        "I19",
+        "I25",
+        "I29",
+        "I30",
+        "I32",
+        "I33",
+        "I34",
+    }
+    assert ({"I10", "I11"} <= names) == (level in ("7.1", "7.3"))
+
+
+@pytest.mark.parametrize(("least", "most"), [(3, 5), (10, 20), (40, 60), (100, 101)])
+def test_region_bounds_hold_at_odd_limits(least: int, most: int) -> None:
+    _, damon, report = hot_cold(attrs=DamonAttrs(min_nr_regions=least, max_nr_regions=most))
+    assert failing(monitoring_invariants(report, damon.ctx, "7.3")) == set()
+
+
+def _edit(index: int, change: Callable[[Snapshot], Snapshot]) -> Callable[[Recording], Recording]:
+    def edit(report: Recording) -> Recording:
+        snaps = list(report.snapshots)
+        snaps[index] = change(snaps[index])
+        return replace(report, snapshots=tuple(snaps))
+
+    return edit
+
+
+def _field(name: str, at: int, value: int) -> Callable[[Snapshot], Snapshot]:
+    def change(snap: Snapshot) -> Snapshot:
+        array = getattr(snap, name).copy()
+        array[at] = value
+        return replace(snap, **{name: array})
+
+    return change
+
+
+def _drop(at: int) -> Callable[[Snapshot], Snapshot]:
+    def change(snap: Snapshot) -> Snapshot:
+        kept = {f: np.delete(getattr(snap, f), at) for f in ("start", "end", "nr_accesses", "age")}
+        return replace(snap, **kept)
+
+    return change
+
+
+def _one_region(snap: Snapshot) -> Snapshot:
+    """Everything merged into one region, as if min_nr_regions did not exist."""
+    whole = snapshot(snap.time_ns, [(int(snap.start[0]), int(snap.end[-1]), 0, 0)])
+    return replace(whole, nr_regions=1)
+
+
+def _shattered(snap: Snapshot) -> Snapshot:
+    """64 MiB in single pages: 16384 regions."""
+    at = np.arange(int(snap.start[0]), int(snap.end[-1]), PAGE)
+    return snapshot(snap.time_ns, [(int(a), int(a) + PAGE, 0, 0) for a in at])
+
+
+BROKEN = [
+    ("I1", _edit(20, lambda s: replace(s, start=s.start[::-1], end=s.end[::-1]))),
+    ("I2", _edit(20, _field("end", 3, 0))),
+    ("I3", _edit(20, lambda s: replace(s, end=s.end - np.uint64(12)))),
+    ("I4", _edit(20, _field("start", 0, BASE + PAGE))),
+    ("I8", _edit(20, _drop(2))),
+    ("I10", _edit(20, _one_region)),
+    ("I11", _edit(20, _one_region)),
+    ("I12", _edit(20, _shattered)),
+    ("I16", _edit(20, _shattered)),
+    ("I19", _edit(20, _field("nr_accesses", 0, 21))),
+    ("I25", _edit(20, _field("nr_accesses", -1, 1))),
+    ("I29", _edit(20, _field("age", -1, 30))),
+    ("I30", _edit(20, _field("age", -1, 30))),
+    ("I32", _edit(20, _field("age", -1, 0))),
+    ("I33", _edit(20, _field("age", 0, 0))),
+    ("I34", _edit(20, lambda s: replace(s, time_ns=s.time_ns - 2 * MS))),
+]
+
+
+@pytest.mark.parametrize(("name", "break_it"), BROKEN, ids=[name for name, _ in BROKEN])
+def test_each_violation_is_named(name: str, break_it: Callable[[Recording], Recording]) -> None:
+    truth, damon, report = hot_cold()
+    broken = break_it(report)
+    checks = expect.monitoring(broken, damon.ctx, "7.3", truth)
+    assert name in failing(checks)
+    found = next(c for c in checks if c.measurement.name.startswith(f"{name} ") and c.holds is False)
+    assert found.alpha == 0
+    assert "target 0" in found.detail
+
+
+def test_age_that_does_not_restart_is_named() -> None:
+    """A DAMON that never resets an age: W hits after none must have age 0."""
+    w, rows = 20, []
+    for i in range(4):
+        rows.append(snapshot((i + 1) * 100 * MS, [(BASE, BASE + PAGE, w * (i >= 2), i + 1)]))
+    ctx = DamonCtx("fvaddr", targets=(DamonTarget(1, ((BASE, BASE + PAGE),)),))
+    assert failing(monitoring_invariants(recording(rows), ctx, "7.3")) == {"I33"}
+
+
+def test_nothing_recorded_is_undecided() -> None:
+    empty = recording([])
+    checks = monitoring_invariants(empty, DamonCtx(), "7.3")
+    assert [c.holds for c in checks] == [None]
+    lost = replace(recording([replace(snapshot(MS, [(0, PAGE, 0, 0)]), complete=False)]), lost_events=7)
+    assert "lost events: 7" in monitoring_invariants(lost, DamonCtx(), "7.3")[0].detail
+
+
+def test_lost_events_do_not_accuse() -> None:
+    truth, damon, report = hot_cold()
+    snaps = list(report.snapshots)
+    snaps[20] = replace(_drop(2)(snaps[20]), complete=False)
+    del snaps[30]
+    checks = expect.monitoring(
+        replace(report, snapshots=tuple(snaps), lost_events=9), damon.ctx, "7.3", truth
+    )
+    assert failing(checks) == set()
+    assert "I8" not in {c.measurement.name.split()[0] for c in checks}
+
+
+def test_old_levels_may_age_once_a_pass() -> None:
+    rows = [snapshot((i + 1) * 100 * MS, [(BASE, BASE + PAGE, 0, age)]) for i, age in enumerate([1, 5, 9])]
+    ctx = DamonCtx("fvaddr", targets=(DamonTarget(1, ((BASE, BASE + PAGE),)),))
+    assert failing(monitoring_invariants(recording(rows), ctx, "6.12")) == set()
+    assert failing(monitoring_invariants(recording(rows), ctx, "7.3")) == {"I29", "I30"}
+
+
+def test_quotas_and_tuning_switch_off_what_they_make_inexact() -> None:
+    truth, damon, report = hot_cold()
+    quota = replace(damon.ctx, schemes=(Damos(quota=DamosQuota(bytes=4096)),))
+    names = {c.measurement.name.split()[0] for c in expect.monitoring(report, quota, "7.3", truth)}
+    assert names.isdisjoint({"I16", "I25", "I32", "I33"})
+    goal = DamonIntervalsGoal(access_bp=400, aggrs=3, min_sample_us=5000, max_sample_us=10_000_000)
+    tuned = replace(damon.ctx, attrs=replace(damon.ctx.attrs, intervals_goal=goal))
+    names = {c.measurement.name.split()[0] for c in monitoring_invariants(report, tuned, "7.3")}
+    assert names.isdisjoint({"I29", "I30", "I33"})
+    assert "I34" in names
+
+
+def test_vaddr_layout() -> None:
+    vmas = [(0x1000, 0x5000), (0x6000, 0x7000), (MIB, 2 * MIB), (1 << 40, (1 << 40) + PAGE)]
+    expected = ((0x1000, 0x7000), (MIB, 2 * MIB), (1 << 40, (1 << 40) + PAGE))
+    assert rules.three_ranges(vmas) == expected
+    assert rules.three_ranges(vmas[:2]) is None
+    ctx = DamonCtx("vaddr", targets=(DamonTarget(1),))
+    good = recording([snapshot(100 * MS, [(a, b, 0, 0) for a, b in expected])])
+    assert failing(initial_layout(good, ctx, vmas)) == set()
+    assert failing(monitoring_invariants(good, ctx, "6.12")) == set()
+    bad = recording([snapshot(100 * MS, [(vmas[0][0], vmas[-1][1], 0, 0)])])
+    assert failing(initial_layout(bad, ctx, vmas)) == {"I6"}
+    four = recording([snapshot(100 * MS, [(a, b, 0, 0) for a, b in vmas])])
+    assert failing(monitoring_invariants(four, ctx, "6.12")) == {"I6"}
+
+
+def test_growth_bounds_of_the_split_step() -> None:
+    assert [rules.growth_bound(n, 1500, (7, 3)) for n in (100, 499, 500, 750, 760, 1499, 1500, 1600)] == [
+        300,
+        1497,
+        1000,
+        1500,
+        1140,
+        1500,
+        1500,
+        1600,
+    ]
+    assert rules.growth_bound(760, 1500, (7, 2)) == 760
+
+
+@pytest.mark.parametrize(("total", "least", "limit"), [(10, 1, 10), (10, 15, 1), (100 * PAGE, 30, 4 * PAGE)])
+def test_size_limit(total: int, least: int, limit: int) -> None:
+    assert rules.size_limit(total, least, 1 if total < PAGE else PAGE) == limit
+
+
+def test_size_limit_of_the_specification() -> None:
+    assert rules.size_limit(10, 2, 2) == 6
+    assert rules.size_limit(10, 10, 2) == 2
+
+
+def test_total_bytes_of_tried_regions() -> None:
+    regions = snapshot(MS, [(0, PAGE, 0, 0), (PAGE, 3 * PAGE, 1, 2)])
+    assert failing(tried_regions(TriedRegions(0, 3 * PAGE, regions))) == set()
+    assert failing(tried_regions(TriedRegions(0, 4 * PAGE, regions))) == {"I7"}
+    assert tried_regions(TriedRegions(0, None, regions)) == []
+
+
+def test_probe_hits() -> None:
+    hits = np.array([[20, 3]], np.uint8)
+    report = recording([replace(snapshot(100 * MS, [(0, PAGE, 0, 1)]), probe_hits=hits)])
+    attrs = DamonAttrs(probes=(DamonProbe(), DamonProbe()))
+    ctx = DamonCtx("paddr", attrs=attrs, targets=(DamonTarget(regions=((0, PAGE),)),))
+    checks = monitoring_invariants(report, ctx, "7.3")
+    assert [c.measurement.value for c in checks if c.measurement.name.startswith("I28")] == [0, 17]
+    assert failing(checks) == {"I28"}
