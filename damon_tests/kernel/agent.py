@@ -26,7 +26,7 @@ from damon_tests.ports import (
 )
 
 _CHUNK = 1 << 20  # what is written at once, at most
-_BATCH_BYTES = 8 << 20  # requests of one frame
+_BATCH_BYTES = 1 << 20  # requests of one frame, about
 _READ_LIMIT = 4 << 20  # what the agent reads of one file at once
 _CLOCK_STOPS_S = 60.0
 
@@ -114,7 +114,7 @@ class AgentMachine:
     def batch(
         self, ops: Sequence[FileOp], stop_on_error: bool = False
     ) -> Sequence[bytes | Sequence[Entry] | OSError]:
-        """One round trip, unless it is very large (8 MiB of requests, 4 MiB of a file)."""
+        """One round trip, unless it is very large (1 MiB of requests, 4 MiB of a file)."""
         results: list[bytes | Sequence[Entry] | OSError] = []
         for part in _parts(ops):
             for op, result in zip(part, self._batch_once(part, stop_on_error), strict=True):

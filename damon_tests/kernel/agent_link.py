@@ -72,7 +72,7 @@ class AgentLink:
         self._sinks: dict[int, Sink] = {}
         self._lost: str | None = None
         self._ping_sent_s: float | None = None
-        self._heard_s = time.monotonic()
+        self._moved_s = time.monotonic()  # when a byte last went either way
         self._thread = threading.Thread(target=self._run, daemon=True, name=f"agent-{name}")
 
     # --- hello and goodbye ---
@@ -84,9 +84,9 @@ class AgentLink:
         """
         nonce = os.urandom(8)
         deadline_s = time.monotonic() + timeout_s
-        while (now_s := time.monotonic()) < deadline_s:
+        while (left_s := deadline_s - time.monotonic()) > 0:
             # Repeated, because the first may be swallowed by the rest of a frame of a dead client.
-            self._send(pack_frame(Op.HELLO, 0, nonce), min(deadline_s, now_s + self._hang_s))
+            self._send(pack_frame(Op.HELLO, 0, nonce), left_s)
             facts = self._await_hello(nonce, min(deadline_s, time.monotonic() + _HELLO_EVERY_S))
             if facts is not None:
                 self._frames.lenient = False
@@ -139,7 +139,7 @@ class AgentLink:
             if sink is not None:
                 self._sinks[request_id] = sink
         try:
-            self._send(pack_frame(op, request_id, payload), time.monotonic() + self._hang_s)
+            self._send(pack_frame(op, request_id, payload))
         except MachineLost:
             self.forget(request_id)
             raise
@@ -211,25 +211,31 @@ class AgentLink:
                 return
             sent_s = self._ping_sent_s
             if sent_s is None:
-                if now_s - self._heard_s < _HEARTBEAT_S:
+                if now_s - self._moved_s < _HEARTBEAT_S:
                     return
                 self._ping_sent_s = now_s
         if sent_s is None:
-            self._send(pack_frame(Op.PING, 0), now_s + self._hang_s)
-        elif now_s - sent_s > self._hang_s and not _ready(self._socket.fileno(), select.POLLIN, 0):
+            self._send(pack_frame(Op.PING, 0))
+            return
+        # On a slow channel the ping may be behind a lot: that is no hang as long as it moves.
+        silent_s = now_s - max(sent_s, self._moved_s)
+        if silent_s > self._hang_s and not _ready(self._socket.fileno(), select.POLLIN, 0):
             # (Something to read would mean that it is us who were stopped.)
-            self._die(f"its agent has not answered for {now_s - sent_s:.0f} s (the guest hangs)")
+            self._die(f"its agent has not answered for {silent_s:.0f} s (the guest hangs)")
 
-    def _send(self, data: bytes, deadline_s: float) -> None:
-        """Send a whole frame. Raises MachineLost, also when the guest does not take it in time."""
+    def _send(self, data: bytes, patience_s: float | None = None) -> None:
+        """Send a whole frame. Raises MachineLost, also when the guest takes nothing for ``patience_s``."""
         view = memoryview(data)
+        give_up_s = self._hang_s if patience_s is None else patience_s
         with self._send_lock:
+            start_s = time.monotonic()
             while view:
                 self.check()
                 try:
                     view = view[self._socket.send(view) :]
+                    start_s = self._moved_s = time.monotonic()
                 except BlockingIOError:
-                    if time.monotonic() > deadline_s:
+                    if time.monotonic() - start_s > give_up_s:
                         self._die("its agent takes no more requests (the guest hangs)")
                     _ready(self._socket.fileno(), select.POLLOUT, 0.2)
                 except OSError as error:
@@ -261,13 +267,13 @@ class AgentLink:
             self._die("the channel to its agent was closed (the guest ended)")
             return False
         self._frames.feed(data)
+        self._moved_s = time.monotonic()
         return True
 
     def _dispatch_all(self) -> None:
         with self.changed:
             while frame := self._frames.next():
                 self._dispatch(frame)
-            self._heard_s = time.monotonic()
             self.changed.notify_all()
 
     def _dispatch(self, frame: Frame) -> None:

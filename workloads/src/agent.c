@@ -280,7 +280,8 @@ int main(int argc, char **argv)
 	enum channel_kind kind;
 	int fd;
 
-	mallopt(M_ARENA_MAX, 2); /* threads come and go, and memory should stay small */
+	mallopt(M_ARENA_MAX, 2);	    /* threads come and go, and memory should stay small */
+	mallopt(M_MMAP_THRESHOLD, 1 << 17); /* what is large goes back when it is freed */
 	if (init)
 		init_machine();
 	set_up_signals();
