@@ -2,11 +2,11 @@
 /*
  * Files that keep delivering (trace_pipe, kmsg): each read by a thread, sent as a stream.
  *
- * The thread waits in a blocking read, not in poll: poll on per_cpu/cpu*/
-trace_pipe waits until a *part of the buffer is full(buffer_percent),
-	and some files have none.A signal ends the wait when the stream is closed
-		.While the *channel has no room the file is not read,
-	so that the kernel's own buffer takes the strain, and *the kernel counts what it loses.* /
+ * The thread waits in a blocking read, not in poll: poll on the trace_pipe of one CPU waits until a
+ * part of the buffer is full (buffer_percent), and some files have no poll. A signal ends the wait
+ * when the stream is closed. While the channel has no room the file is not read, so that the
+ * kernel's own buffer takes the strain, and the kernel counts what it loses.
+ */
 #define _GNU_SOURCE
 #include "agent.h"
 
@@ -25,7 +25,7 @@ trace_pipe waits until a *part of the buffer is full(buffer_percent),
 #define LAST_READS 256	      /* a file may deliver faster than we read */
 #define GATHER_US  2000	      /* events come in bursts: wake up once per burst, not per event */
 
-		struct follow {
+struct follow {
 	struct follow *next;
 	struct request request; /* the OP_FOLLOW, whose id names the stream */
 	pthread_t thread;
