@@ -8,6 +8,7 @@ kdamond a pid and a /proc entry, a module's ``enabled`` likewise. Every write is
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,14 +22,19 @@ MODULES = "/sys/module"
 
 
 class FakeDamon:
-    """Implements ``ports.Tree`` below ``root``; ``writes`` holds what was written through it."""
+    """Implements ``ports.Tree`` below ``root``; ``writes`` holds what was written through it.
 
-    _pids = itertools.count(4_000_000)  # above pid_max: no real process has these
+    With ``proc``, its threads are in /proc too, where they stay: nothing ends them.
+    """
+
+    # Above pid_max, so that no real process has these; processes that share a root use different ones.
+    _pids = itertools.count(10_000_000 + 1000 * os.getpid())
 
     def __init__(self, root: Path, modules: Sequence[str] = ("damon_stat", "damon_reclaim")) -> None:
         self.root = root
         self.writes: list[tuple[str, str]] = []
         self.write_allowed = True
+        self.proc = False
         if not (root / COUNT[1:]).exists():
             self.put(COUNT, "0\n")
             for module in modules:
@@ -75,7 +81,8 @@ class FakeDamon:
 
     def _new_thread(self, name: str) -> int:
         pid = next(self._pids)
-        self.put(f"/proc/{pid}/stat", f"{pid} ({name}) S 2 " + "0 " * 17 + f"{pid} 0 0\n")
+        if self.proc:
+            self.put(f"/proc/{pid}/stat", f"{pid} ({name}) S 2 " + "0 " * 17 + f"{pid} 0 0\n")
         return pid
 
     def picture(self) -> dict[str, bytes | None]:
@@ -110,7 +117,10 @@ class FakeDamon:
         return Finished()
 
     def list(self, path: str) -> Sequence[Entry]:
-        children = sorted((self.root / path[1:]).iterdir())
+        try:
+            children = sorted((self.root / path[1:]).iterdir())
+        except OSError as error:
+            raise TreeError("list", path, error.errno or 0) from None
         return [Entry(c.name, c.stat().st_mode & 0o777, c.is_dir()) for c in children]
 
     def exists(self, path: str) -> bool:

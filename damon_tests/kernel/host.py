@@ -218,7 +218,7 @@ class _ThreadWrite:
     def __init__(self, write: Callable[[], None], path: str) -> None:
         self._write = write
         self._path = path
-        self._error: OSError | None = None
+        self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, daemon=True, name="write")
         self._thread.start()
 
@@ -235,7 +235,7 @@ class _ThreadWrite:
     def _run(self) -> None:
         try:
             self._write()
-        except OSError as error:
+        except Exception as error:  # whatever it is, it belongs to who asks for the result
             self._error = error
 
 

@@ -35,18 +35,34 @@ _PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 _GUARD_READY_S = 60
 
 
-def default_directory() -> Path:
-    """Where the journals of this user's runs on this machine are.
+def runtime_directory() -> Path:
+    """Where this user's runs on this machine leave word for each other, writable by nobody else.
 
     On a file system that ends with the kernel, as most changes do: /run for root, else the user's
     runtime directory, or a private one in the temporary directory.
     """
-    if os.geteuid() == 0:
-        return Path("/run/damon-tests/journal")
+    if os.geteuid() == 0 and os.access("/run", os.W_OK):
+        return Path("/run/damon-tests")
     runtime = os.environ.get("XDG_RUNTIME_DIR")
-    if runtime:
-        return Path(runtime) / "damon-tests" / "journal"
-    return Path(tempfile.gettempdir()) / f"damon-tests-{os.geteuid()}" / "journal"
+    if runtime and os.geteuid() != 0:
+        return Path(runtime) / "damon-tests"
+    return Path(tempfile.gettempdir()) / f"damon-tests-{os.geteuid()}"
+
+
+def default_directory() -> Path:
+    """Where the journals of this user's runs on this machine are."""
+    return runtime_directory() / "journal"
+
+
+def make_private(directory: Path) -> None:
+    """Make a directory that only this user writes to. Raises OSError, and HarnessError if others could."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = directory.stat()
+    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise HarnessError(
+            f"{directory} must belong to you and be writable by nobody else, because its files decide what"
+            f" is written to this machine: remove it, or chown it to uid {os.geteuid()} and chmod 700"
+        )
 
 
 class Journal:
@@ -176,13 +192,7 @@ class Journal:
             ) from error
 
     def _open(self, directory: Path) -> None:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = directory.stat()
-        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-            raise HarnessError(
-                f"{directory} must belong to you and be writable by nobody else, as what its journals say"
-                f" is written to this machine: remove it, or chown it to uid {os.geteuid()} and chmod 700"
-            )
+        make_private(directory)
         name = f"{self._owner.pid}-{self._owner.start_time}"
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
         for number in range(1000):
@@ -239,14 +249,10 @@ class Guard:
 
 
 def command_line(pid: int | str = "self") -> str:
-    """The command line of a process; "" if it is gone."""
+    """The command line of a process in one line, cut at 200 characters; "" if it is gone."""
     try:
-        return (
-            Path(f"/proc/{pid}/cmdline")
-            .read_bytes()
-            .rstrip(b"\0")
-            .replace(b"\0", b" ")
-            .decode("utf-8", "replace")
-        )
+        raw = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return ""
+    text = " ".join(raw.replace(b"\0", b" ").decode("utf-8", "replace").split())
+    return text if len(text) <= 200 else text[:197] + "..."

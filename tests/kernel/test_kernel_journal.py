@@ -105,6 +105,7 @@ def test_what_is_too_large_to_be_put_back_is_not_written(machine: JournaledMachi
 
 def test_default_directory_is_the_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "access", lambda path, mode: True)
     assert default_directory() == Path("/run/damon-tests/journal")
     monkeypatch.setattr(os, "geteuid", lambda: 1234)
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1234")

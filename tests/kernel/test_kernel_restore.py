@@ -143,6 +143,7 @@ def counted_by_another(damon: FakeDamon, tree: JournaledTree) -> None:
 
 
 def same_pid_later(damon: FakeDamon, tree: JournaledTree) -> None:
+    damon.proc = True
     tree.write(f"{KDAMONDS}/0/state", "on")
     pid = damon.get(f"{KDAMONDS}/0/pid")
     damon.put(f"/proc/{pid}/stat", f"{pid} (kdamond.0) S 2 " + "0 " * 17 + "99999999 0 0\n")

@@ -1,0 +1,440 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A DAMON that somebody uses is never touched; runs take turns; a lease leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from fake_damon import COUNT, KDAMONDS, FakeDamon
+
+from damon_tests.experiment.lease import Lease, acquire
+from damon_tests.kernel.host import LocalClock, LocalMachine
+from damon_tests.kernel.journal import Journal
+from damon_tests.kernel.machine_tree import MachineTree
+from damon_tests.kernel.owner import start_time
+from damon_tests.ports import (
+    NSEC_PER_SEC,
+    Entry,
+    FileOp,
+    HarnessError,
+    NotSupported,
+    TimedOut,
+    TreeError,
+    UsageError,
+)
+
+CLOCK = LocalClock()
+TESTS = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def damon(tmp_path: Path) -> FakeDamon:
+    (tmp_path / "root").mkdir()
+    return FakeDamon(tmp_path / "root", ("damon_stat", "damon_reclaim", "damon_lru_sort"))
+
+
+class Leases:
+    """Leases of one fake kernel, with what they told."""
+
+    def __init__(self, damon: FakeDamon, directory: Path) -> None:
+        self.damon = damon
+        self.directory = directory
+        self.told: list[str] = []
+
+    def journal(self) -> Journal:
+        return Journal(self.directory / "journal", root=self.damon.root, guard=False)
+
+    def acquire(self, **options: object) -> Lease:
+        options = {
+            "wait_s": 0,
+            "lock_directory": self.directory / "lock",
+            "notify": self.told.append,
+        } | options
+        return acquire(self.damon, self.journal(), "host", **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def leases(damon: FakeDamon, tmp_path: Path) -> Leases:
+    return Leases(damon, tmp_path)
+
+
+def refused(leases: Leases, **options: object) -> NotSupported:
+    """Acquiring must be refused, with not one write tried and not one byte changed."""
+    leases.damon.write_allowed = False
+    before = leases.damon.picture()
+    with pytest.raises(NotSupported) as caught, leases.acquire(**options):
+        pass
+    assert leases.damon.writes == []
+    assert leases.damon.picture() == before
+    assert not (leases.directory / "journal").exists()
+    return caught.value
+
+
+# --- a foreign DAMON is never touched ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stop_modules", [False, True])
+def test_a_foreign_kdamond_is_named_and_not_touched(leases: Leases, stop_modules: bool) -> None:
+    leases.damon.make_kdamonds(2)
+    leases.damon.proc = True
+    pid = leases.damon.start(1)
+    error = refused(leases, stop_modules=stop_modules)
+    assert f"kdamonds/1 of the sysfs tree (pid {pid}) is on" in str(error)
+    assert "never touched" in error.remedy
+
+
+def test_a_foreign_kdamond_and_a_module_are_both_named(leases: Leases) -> None:
+    """And the module keeps running although it might be stopped: the kdamond forbids everything."""
+    leases.damon.make_kdamonds(1)
+    leases.damon.start()
+    leases.damon.start_module("damon_reclaim")
+    assert len(refused(leases).missing) == 2
+    assert len(refused(leases, stop_modules=True).missing) == 1
+
+
+def test_prepared_kdamonds_are_somebody_elses(leases: Leases) -> None:
+    leases.damon.make_kdamonds(3)
+    assert "nr_kdamonds is 3 (none is on)" in str(refused(leases))
+
+
+def test_a_tree_that_is_busy_is_in_use(leases: Leases, monkeypatch: pytest.MonkeyPatch) -> None:
+    leases.damon.make_kdamonds(1)
+    read = leases.damon.read
+
+    def busy(path: str) -> str:
+        if path.endswith(("/state", "/pid")):
+            raise TreeError("read", path, 16)
+        return read(path)
+
+    monkeypatch.setattr(leases.damon, "read", busy)
+    assert "a command is being executed" in str(refused(leases))
+
+
+@pytest.mark.parametrize("module", ["damon_stat", "damon_reclaim", "damon_lru_sort"])
+def test_a_running_module_is_named_and_not_touched(leases: Leases, module: str) -> None:
+    pid = leases.damon.start_module(module)
+    error = refused(leases)
+    assert f"module {module} (pid {pid}) is on" in str(error)
+    assert "stop_modules" in error.remedy
+
+
+def test_a_module_without_a_pid_is_named_too(leases: Leases) -> None:
+    """DAMON_STAT before 7.2."""
+    leases.damon.start_module("damon_stat")
+    (leases.damon.root / leases.damon.parameter("damon_stat", "kdamond_pid")[1:]).unlink()
+    (reason,) = refused(leases).missing
+    assert reason == "DAMON is in use: module damon_stat is on"
+
+
+def test_a_kdamond_of_nobody_known_is_a_reason_too(leases: Leases) -> None:
+    """The kernel's sample modules start kdamonds that neither tree nor known modules tell of."""
+    leases.damon.put("/proc/4321/stat", "4321 (kdamond.7) S 2 0 0\n")
+    leases.damon.put("/proc/4322/stat", "4322 (kdamond.8) Z 2 0 0\n")  # ends
+    leases.damon.put("/proc/4323/stat", "4323 (kdamond.9) S 4000 0 0\n")  # a process that is just called so
+    (reason,) = refused(leases).missing
+    assert "kdamond thread 4321" in reason
+
+
+def test_a_module_whose_state_cannot_be_read_is_a_reason(
+    leases: Leases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enabled = leases.damon.parameter("damon_stat", "enabled")
+    read = leases.damon.read
+
+    def denied(path: str) -> str:
+        if path == enabled:
+            raise TreeError("read", path, 13)
+        return read(path)
+
+    monkeypatch.setattr(leases.damon, "read", denied)
+    assert "module damon_stat runs cannot be told" in str(refused(leases))
+
+
+def test_a_kernel_without_damon_and_a_user_without_privilege_get_a_sentence(
+    leases: Leases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(path: str) -> str:
+        raise TreeError("read", path, 13)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(leases.damon, "read", denied)
+        error = refused(leases)
+        assert "EACCES" in str(error)
+        assert "run as root" in error.remedy
+    leases.damon.remove()
+    error = refused(leases)
+    assert "no DAMON sysfs interface" in str(error)
+    assert "CONFIG_DAMON_SYSFS" in error.remedy
+
+
+def test_a_refused_run_gives_its_turn_back(leases: Leases) -> None:
+    leases.damon.start_module("damon_stat")
+    refused(leases)
+    leases.damon.put(leases.damon.parameter("damon_stat", "enabled"), "N\n")
+    leases.damon.write_allowed = True
+    with leases.acquire():
+        pass
+
+
+class Untouchable(LocalMachine):
+    """The machine these tests run on, whose DAMON is not ours."""
+
+    def _write(self, path: str, data: bytes, offset: int, create: bool, mode: int) -> int:
+        raise AssertionError(f"a write to this very machine was tried: {path} := {data!r}")
+
+    def _do(self, op: FileOp) -> bytes | Sequence[Entry]:
+        assert op.kind in ("read", "list", "walk", "stat"), f"a change of this very machine was tried: {op}"
+        return super()._do(op)
+
+
+def test_the_untouchable_machine_refuses_writes() -> None:
+    tree = MachineTree(Untouchable())
+    with pytest.raises(AssertionError, match="very machine"):
+        tree.write("/sys/absent", "1")
+    with pytest.raises(AssertionError, match="very machine"):
+        tree.write_batch([("/sys/absent", "1")])
+    with pytest.raises(AssertionError, match="very machine"):
+        tree.begin_write("/sys/absent", "1").result(60 * NSEC_PER_SEC)
+
+
+def test_this_machines_own_damon_in_use_is_not_touched(tmp_path: Path) -> None:
+    """The real thing: where DAMON is in production use, a lease is refused (else there is nothing to see)."""
+    tree = MachineTree(Untouchable())
+    count = tree.read_batch([COUNT])[0]
+    if isinstance(count, TreeError):
+        pytest.skip(f"DAMON of this machine cannot be looked at: {count}")
+    if int(count) == 0:
+        pytest.skip("nobody uses DAMON on this machine")
+    journal = Journal(tmp_path / "journal", guard=False)
+    with pytest.raises(NotSupported, match=r"kdamonds/|nr_kdamonds is"):
+        acquire(tree, journal, "host", stop_modules=True, wait_s=0, lock_directory=tmp_path / "lock")
+    assert not (tmp_path / "journal").exists()
+
+
+# --- a free DAMON --------------------------------------------------------------------------------
+
+
+def test_a_lease_restores_everything(leases: Leases) -> None:
+    parameter = leases.damon.parameter("damon_reclaim", "sample_interval")
+    enabled = leases.damon.parameter("damon_reclaim", "enabled")
+    with leases.acquire() as lease:
+        lease.tree.write(parameter, "1000")
+        lease.tree.write(enabled, "Y")
+        lease.tree.write(enabled, "N")
+        lease.tree.write(COUNT, "1")
+        lease.tree.write(f"{KDAMONDS}/0/state", "on")
+    assert leases.damon.get(COUNT) == "0"
+    assert leases.damon.get(f"{KDAMONDS}/0/state") == "off"
+    assert leases.damon.get(parameter) == "5000"
+    assert leases.damon.get(enabled) == "N"
+    assert lease.stopped == ()
+    assert leases.told == []
+
+
+def test_stop_modules_stops_and_restores(leases: Leases) -> None:
+    enabled = leases.damon.parameter("damon_stat", "enabled")
+    leases.damon.start_module("damon_stat")
+    with leases.acquire(stop_modules=True) as lease:
+        assert lease.stopped == ("damon_stat",)
+        assert leases.damon.get(enabled) == "N"
+        lease.tree.write(COUNT, "1")
+    assert leases.damon.get(enabled) == "Y"
+    assert leases.damon.get(COUNT) == "0"
+    assert leases.damon.writes == [(enabled, "N"), (COUNT, "1")]  # the rest is the journal's doing
+
+
+def test_a_module_that_does_not_stop_is_an_error_and_restored(
+    leases: Leases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leases.damon.start_module("damon_stat")
+    monkeypatch.setattr(leases.damon, "put", lambda path, value: None)
+    monkeypatch.setattr("damon_tests.experiment.lease._ENDING_S", 0)
+    with pytest.raises(HarnessError, match=r"told to stop: module damon_stat"):
+        leases.acquire(stop_modules=True)
+    assert leases.damon.get(leases.damon.parameter("damon_stat", "enabled")) == "Y"
+
+
+def test_a_lease_restores_when_the_test_fails_and_the_failure_is_kept(leases: Leases) -> None:
+    def failing(lease: Lease) -> None:
+        lease.tree.write(COUNT, "1")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), leases.acquire() as lease:
+        failing(lease)
+    assert leases.damon.get(COUNT) == "0"
+
+
+def test_what_cannot_be_restored_is_an_error_that_names_it(
+    leases: Leases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parameter = leases.damon.parameter("damon_reclaim", "sample_interval")
+    monkeypatch.setattr("damon_tests.kernel.undo.LocalFiles.write", lambda self, path, value: None)
+    lease = leases.acquire()
+    lease.tree.write(parameter, "1000")
+    with pytest.raises(HarnessError, match=re.escape(parameter)):
+        lease.release()
+    lease.release()  # a second time says nothing new
+    with leases.acquire():
+        pass  # the turn was given back all the same
+
+
+def test_what_someone_else_changed_meanwhile_is_left_and_told(leases: Leases) -> None:
+    parameter = leases.damon.parameter("damon_reclaim", "sample_interval")
+    with leases.acquire() as lease:
+        lease.tree.write(parameter, "1000")
+        leases.damon.put(parameter, "2000\n")
+    assert leases.damon.get(parameter) == "2000"
+    (told,) = leases.told
+    assert parameter in told
+
+
+def test_a_damon_of_this_run_alone_needs_no_turn(damon: FakeDamon, tmp_path: Path) -> None:
+    with acquire(damon, None, "guest") as first, acquire(damon, None, "guest"):
+        first.tree.write(COUNT, "1")
+    assert damon.get(COUNT) == "0"
+    assert damon.writes[-1] == (COUNT, "0")
+
+
+# --- dead runs -----------------------------------------------------------------------------------
+
+# A run under a lease that holds DAMON, kills its guard if told to, and waits to be killed.
+RUN = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[2])
+from pathlib import Path
+from fake_damon import COUNT, KDAMONDS, FakeDamon
+from damon_tests.experiment.lease import acquire
+from damon_tests.kernel.journal import Journal
+
+top = Path(sys.argv[1])
+damon = FakeDamon(top / "root")
+journal = Journal(top / "journal", root=damon.root)
+lease = acquire(damon, journal, "host", stop_modules=True, wait_s=0, lock_directory=top / "lock")
+lease.tree.write(COUNT, "1")
+lease.tree.write(f"{KDAMONDS}/0/contexts/nr_contexts", "1")
+lease.tree.write(f"{KDAMONDS}/0/state", "on")
+print(journal._guard.pid, flush=True)
+signal.pause()
+"""
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+def test_leftovers_of_a_killed_run_are_cleaned_and_a_foreign_kdamond_is_not(
+    leases: Leases, damon: FakeDamon, tmp_path: Path, guarded: bool
+) -> None:
+    damon.start_module("damon_stat")
+    enabled = damon.parameter("damon_stat", "enabled")
+    run = subprocess.Popen(
+        [sys.executable, "-c", RUN, str(tmp_path), str(TESTS)], stdout=subprocess.PIPE, text=True
+    )
+    assert run.stdout is not None
+    guard = int(run.stdout.readline())
+    assert (damon.get(COUNT), damon.get(enabled)) == ("1", "N")
+    if not guarded:
+        os.kill(guard, signal.SIGKILL)
+    run.kill()
+    # At once: the guard may be at work, or not have noticed yet.
+    with leases.acquire(stop_modules=True, wait_s=60) as lease:
+        assert damon.get(enabled) == "N"  # ours now
+        assert damon.get(COUNT) == "0"
+        if not guarded:
+            assert [one.owner.pid for one in lease.leftovers] == [run.pid]
+            assert f"dead run (pid {run.pid}" in leases.told[-1]
+            assert "restored" in leases.told[-1]
+    lease.journal.close()
+    assert damon.get(enabled) == "Y"
+    run.wait()
+    assert CLOCK.wait_until(lambda: start_time(guard) is None, CLOCK.now_ns() + 60 * NSEC_PER_SEC)
+    assert os.listdir(tmp_path / "journal") == []
+
+
+def test_a_foreign_kdamond_beside_a_dead_runs_journal_is_refused(leases: Leases, damon: FakeDamon) -> None:
+    journal = leases.journal()
+    lease = acquire(damon, journal, "host", wait_s=0, lock_directory=leases.directory / "lock")
+    lease.tree.write(COUNT, "1")
+    lease.tree.write(f"{KDAMONDS}/0/state", "on")
+    lease._lock.release()  # type: ignore[union-attr]
+    assert journal.path is not None
+    journal.path.write_text(journal.path.read_text().replace('"start_time": ', '"start_time": 1', 1))  # dead
+    pid = damon.start()  # somebody restarted it
+    damon.writes.clear()
+    damon.write_allowed = False
+    before = damon.picture()
+    with pytest.raises(NotSupported, match=str(pid)):
+        leases.acquire()
+    assert damon.picture() == before
+    assert damon.writes == []
+    assert "left" in leases.told[0]
+
+
+# --- turns ---------------------------------------------------------------------------------------
+
+# Takes the lease some times, and each time writes two lines that must stand together.
+TURNS = """
+import os, sys
+sys.path.insert(0, sys.argv[2])
+from pathlib import Path
+from fake_damon import COUNT, FakeDamon
+from damon_tests.experiment.lease import acquire
+from damon_tests.kernel.journal import Journal
+
+top = Path(sys.argv[1])
+damon = FakeDamon(top / "root")
+for turn in range(5):
+    journal = Journal(top / "journal", root=damon.root, guard=False)
+    with acquire(damon, journal, "host", wait_s=120, lock_directory=top / "lock") as lease:
+        for what in ("begin", "end"):
+            lease.tree.write(COUNT, "1")
+            with open(top / "log", "a") as log:
+                log.write(f"{os.getpid()} {turn} {what}\\n")
+"""
+
+
+def test_two_runs_at_once_take_turns(damon: FakeDamon, tmp_path: Path) -> None:
+    arguments = [sys.executable, "-c", TURNS, str(tmp_path), str(TESTS)]
+    runs = [subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    told = [run.communicate(timeout=120)[1] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], told
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert len(lines) == 20
+    for begin, end in zip(lines[::2], lines[1::2], strict=True):
+        assert (begin.split()[:2], begin.split()[2]) == (end.split()[:2], "begin")
+        assert end.endswith(" end")
+
+
+def test_who_waits_says_for_whom_and_gives_up_in_the_end(leases: Leases) -> None:
+    with leases.acquire(), pytest.raises(TimedOut, match=f"pid {os.getpid()} .*pytest"):
+        leases.acquire(wait_s=0.3)
+    (told,) = leases.told  # once, not at every try
+    assert f"waiting for pid {os.getpid()}" in told
+    with leases.acquire():
+        pass
+
+
+def test_leases_of_different_kernels_do_not_wait_for_each_other(leases: Leases, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    other = FakeDamon(tmp_path / "other")
+    journal = Journal(tmp_path / "other-journal", root=other.root, guard=False)
+    with leases.acquire(), acquire(other, journal, "other", wait_s=0, lock_directory=tmp_path / "lock"):
+        pass
+
+
+def test_the_lock_is_nobody_elses_to_play_with(leases: Leases) -> None:
+    with leases.acquire():
+        lock = leases.directory / "lock/host.lock"
+        assert lock.stat().st_mode & 0o777 == 0o600
+    (leases.directory / "lock").chmod(0o777)
+    with pytest.raises(HarnessError, match="writable by nobody else"):
+        leases.acquire()
+
+
+def test_a_kernel_id_is_a_word(leases: Leases, damon: FakeDamon) -> None:
+    with pytest.raises(UsageError, match="one word"):
+        acquire(damon, leases.journal(), "../evil")
