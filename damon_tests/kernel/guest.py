@@ -6,10 +6,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import socket
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,6 +21,7 @@ from damon_tests.kernel import accel, qemu
 from damon_tests.kernel.agent import AgentMachine
 from damon_tests.kernel.guest_setup import set_up
 from damon_tests.kernel.image import KernelImage
+from damon_tests.kernel.initramfs import Node
 from damon_tests.kernel.launch import Plan, RunningGuest
 from damon_tests.kernel.snapshot import BootedGuest, SnapshotStore, load_state, memory_files, save_state
 from damon_tests.kernel.splat import Splat, parse_splats
@@ -50,6 +53,11 @@ class Guest:
         self.provenance = provenance
         self._running = running
         self._on_close = on_close
+
+    @property
+    def terminal(self) -> socket.socket | None:
+        """The other end of the guest's /dev/hvc0, if it was booted with one."""
+        return self._running.terminal
 
     @property
     def pid(self) -> int:
@@ -153,12 +161,23 @@ class Guests:
         times = {"boot_s": booted.boot_s, "restore_s": now - began, "fresh_s": now - started}
         return self._guest(plan, chosen, running, machine, {**times, "boot_splats": list(booted.boot_splats)})
 
-    def live(self, image: KernelImage, topology: Topology) -> Guest:
-        """A guest booted for one user who keeps it: nothing is saved, its boot log is in ``dmesg()``."""
+    def live(
+        self,
+        image: KernelImage,
+        topology: Topology,
+        extra: Mapping[str, Node] | None = None,
+        terminal: bool = False,
+    ) -> Guest:
+        """A guest booted for one user who keeps it: nothing is saved, its boot log is in ``dmesg()``.
+
+        ``extra`` files are in its root; with ``terminal``, ``Guest.terminal`` is the other end of
+        its /dev/hvc0.
+        """
         plan, chosen = self._plan(image, topology)
+        plan = replace(plan, extra=extra or {})
         _require_memory(topology)
         began = time.monotonic()
-        running = RunningGuest(plan, self._new_dir(), ())
+        running = RunningGuest(plan, self._new_dir(), (), terminal=terminal)
         machine = _first_contact(running)
         boot_s = time.monotonic() - began
         try:

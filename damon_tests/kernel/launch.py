@@ -6,8 +6,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import socket
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -40,12 +40,16 @@ every kernel entry."""
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that decides how a guest comes up; equal plans give equal guests."""
+    """Everything that decides how a guest comes up; equal plans give equal guests.
+
+    ``extra`` adds files to the guest's root: {path: node}.
+    """
 
     image: KernelImage
     topology: Topology
     qemu: Qemu
     accel: str
+    extra: Mapping[str, initramfs.Node] = field(default_factory=dict)
 
     @property
     def cmdline(self) -> str:
@@ -56,7 +60,7 @@ class Plan:
 
     @cached_property
     def initramfs(self) -> bytes:
-        return guest_initramfs(self.image, self.topology)
+        return guest_initramfs(self.image, self.topology, self.extra)
 
     @property
     def key(self) -> str:
@@ -78,21 +82,20 @@ def _cpu_model() -> str:
     return "".join(line for line in lines if line.startswith(("model", "stepping", "microcode", "flags")))
 
 
-def guest_initramfs(image: KernelImage, topology: Topology) -> bytes:
+def guest_initramfs(image: KernelImage, topology: Topology, extra: Mapping[str, initramfs.Node]) -> bytes:
     """The agent as /init, the workload engine if it is built, and the modules that are needed.
 
     Raises NotSupported when the agent is not built, or a module does not exist.
     """
     nodes = {
+        **extra,
         "init": initramfs.program(program("damon-tests-agent").read_bytes()),
         "dev/console": initramfs.character_device(5, 1),
     }
     try:
-        engine = program("damon-tests-engine")
+        nodes["bin/damon-tests-engine"] = initramfs.program(program("damon-tests-engine").read_bytes())
     except (NotSupported, HarnessError) as error:  # guests without it are of use, too
         log.warning("guests come without the workload engine: %s", error)
-    else:
-        nodes["bin/damon-tests-engine"] = initramfs.program(engine.read_bytes())
     modules = ModuleTree(image.modules).load_order(topology.modules) if topology.modules else []
     for name, contents in modules:
         nodes[f"lib/modules/{name}.ko"] = initramfs.plain(contents)
@@ -111,9 +114,11 @@ class RunningGuest:
         *,
         saving: bool = False,
         restoring: bool = False,
+        terminal: bool = False,
     ) -> None:
-        """``directory``: an own one for console.log and qemu.log, also for the initramfs.
-        ``memory``: a file for each node, written to when ``saving``; none: anonymous memory."""
+        """``directory``: an own one for console.log and qemu.log; the initramfs is put beside it.
+        ``memory``: a file for each node, written to when ``saving``; none: anonymous memory.
+        ``terminal``: a socket ``self.terminal`` to the guest's /dev/hvc0."""
         self.plan = plan
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
@@ -134,9 +139,12 @@ class RunningGuest:
             options += ["-incoming", "defer"]
         self.agent, theirs_agent = socket.socketpair()
         control, theirs_qmp = socket.socketpair()
-        self.process = QemuProcess(
-            plan.qemu, options, directory / "qemu.log", {"agent": theirs_agent, "qmp": theirs_qmp}
-        )
+        sockets = {"agent": theirs_agent, "qmp": theirs_qmp}
+        self.terminal: socket.socket | None = None
+        if terminal:
+            self.terminal, sockets["terminal"] = socket.socketpair()
+            options += ["-device", "virtconsole,chardev=terminal"]
+        self.process = QemuProcess(plan.qemu, options, directory / "qemu.log", sockets)
         try:
             self.qmp = Qmp(control)
         except HarnessError as error:
@@ -157,6 +165,8 @@ class RunningGuest:
         """End QEMU and close what belongs to it; may be called twice."""
         self.process.kill()
         self.agent.close()
+        if self.terminal:
+            self.terminal.close()
         if hasattr(self, "qmp"):
             self.qmp.close()
 
