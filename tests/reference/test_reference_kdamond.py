@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -430,7 +431,7 @@ def test_tuning_enabled_online_catches_up_at_every_aggregation():
     box.commit(box.fvaddr(intervals_goal=replace(GOAL, max_sample_us=5_000, aggrs=5)))
     times = [e.time_ns for e in box.record(0.5, "damon_monitor_intervals_tune")]
     assert len(times) == 5
-    assert {b - a for a, b in zip(times, times[1:], strict=False)} == {100_000_000}
+    assert {b - a for a, b in pairwise(times)} == {100_000_000}
 
 
 def test_plain_commit_undoes_tuning():
