@@ -14,15 +14,17 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
 from filelock import FileLock, Timeout
 
 from damon_tests.damon.users import ADMIN, MODULES, Usage, User, usage
+from damon_tests.kernel.host import LocalMachine
 from damon_tests.kernel.journal import Journal, command_line, make_private, runtime_directory
-from damon_tests.kernel.journaled import JournaledTree, TreeFiles
+from damon_tests.kernel.journaled import JournaledMachine, JournaledTree, TreeFiles
+from damon_tests.kernel.machine_tree import MachineTree
 from damon_tests.kernel.owner import Owner, current_owner
 from damon_tests.kernel.restore import Leftover, recover
 from damon_tests.ports import HarnessError, NotSupported, TimedOut, Tree, TreeError, UsageError
@@ -137,6 +139,36 @@ def acquire(
         _stop(lease.tree, used)
         undo.pop_all()
     return lease
+
+
+@contextlib.contextmanager
+def hold_host(
+    run_dir: Path,
+    *,
+    stop_modules: bool = False,
+    directory: Path | None = None,
+    root: str | os.PathLike[str] = "/",
+    notify: Notify = _to_stderr,
+) -> Iterator[JournaledMachine]:
+    """This machine, its DAMON leased: what is changed through it is undone at the end.
+
+    Files that the run keeps are below ``run_dir``: those are not announced, and not removed. ``directory``
+    is where journals and locks are (the user's runtime directory), ``root`` as for LocalMachine.
+    """
+    machine = LocalMachine(root=root)
+    directory = directory or runtime_directory()
+    with (
+        Journal(directory / "journal", root=root) as journal,
+        acquire(
+            MachineTree(machine),
+            journal,
+            "host",
+            stop_modules=stop_modules,
+            lock_directory=directory,
+            notify=notify,
+        ),
+    ):
+        yield JournaledMachine(machine, journal, keep=os.fspath(run_dir))
 
 
 def _recover(directory: Path, notify: Notify) -> Sequence[Leftover]:

@@ -20,6 +20,7 @@ from damon_tests.ports import (
     NSEC_PER_MSEC,
     NSEC_PER_SEC,
     ByteStream,
+    Clock,
     Entry,
     ExitStatus,
     FileOp,
@@ -67,7 +68,7 @@ class LocalMachine:
     def __init__(self, name: str = "host", root: str | os.PathLike[str] = "/") -> None:
         self.name = name
         self.root = os.fspath(root)
-        self.clock = LocalClock()
+        self.clock: Clock = LocalClock()
         self._fake = os.path.normpath(self.root) != "/"
 
     def batch(

@@ -266,14 +266,18 @@ class TreeFiles:
 
 
 class JournaledMachine:
-    """A Machine that announces its changes. Only for a machine whose journal undoes them locally."""
+    """A Machine that announces its changes. Only for a machine whose journal undoes them locally.
 
-    def __init__(self, machine: Machine, journal: Journal) -> None:
+    What is made and written below the directory ``keep`` (results of the run) is not announced.
+    """
+
+    def __init__(self, machine: Machine, journal: Journal, keep: str | None = None) -> None:
         self.machine = machine
         self.name = machine.name
         self.clock = machine.clock
         self.journal = journal
         self.changes = Changes(journal, lambda path: _text(machine.read_file(path)))
+        self._keep = None if keep is None else keep.rstrip("/") + "/"
 
     def batch(
         self, ops: Sequence[FileOp], stop_on_error: bool = False
@@ -321,6 +325,8 @@ class JournaledMachine:
         return result
 
     def _announce(self, op: FileOp) -> Finish:
+        if self._keep and op.path.startswith(self._keep) and ".." not in op.path.split("/"):
+            return _nothing
         match op.kind:
             case "mkdir":
                 return self._announce_made("mkdir", op.path)

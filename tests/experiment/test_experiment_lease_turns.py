@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Runs take turns on one DAMON, and the next one cleans up what a dead one left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fake_damon import COUNT, KDAMONDS, FakeDamon
+from fake_lease import Leases
+
+from damon_tests.experiment.lease import acquire
+from damon_tests.kernel.host import LocalClock
+from damon_tests.kernel.journal import Journal
+from damon_tests.kernel.owner import start_time
+from damon_tests.ports import (
+    NSEC_PER_SEC,
+    HarnessError,
+    NotSupported,
+    TimedOut,
+    UsageError,
+)
+
+CLOCK = LocalClock()
+TESTS = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def damon(tmp_path: Path) -> FakeDamon:
+    (tmp_path / "root").mkdir()
+    return FakeDamon(tmp_path / "root", ("damon_stat", "damon_reclaim", "damon_lru_sort"))
+
+
+@pytest.fixture
+def leases(damon: FakeDamon, tmp_path: Path) -> Leases:
+    return Leases(damon, tmp_path)
+
+
+# --- dead runs -----------------------------------------------------------------------------------
+
+# A run under a lease that holds DAMON, kills its guard if told to, and waits to be killed.
+RUN = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[2])
+from pathlib import Path
+from fake_damon import COUNT, KDAMONDS, FakeDamon
+from damon_tests.experiment.lease import acquire
+from damon_tests.kernel.journal import Journal
+
+top = Path(sys.argv[1])
+damon = FakeDamon(top / "root")
+journal = Journal(top / "journal", root=damon.root)
+lease = acquire(damon, journal, "host", stop_modules=True, wait_s=0, lock_directory=top / "lock")
+lease.tree.write(COUNT, "1")
+lease.tree.write(f"{KDAMONDS}/0/contexts/nr_contexts", "1")
+lease.tree.write(f"{KDAMONDS}/0/state", "on")
+print(journal._guard.pid, flush=True)
+signal.pause()
+"""
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+def test_leftovers_of_a_killed_run_are_cleaned_and_a_foreign_kdamond_is_not(
+    leases: Leases, damon: FakeDamon, tmp_path: Path, guarded: bool
+) -> None:
+    damon.start_module("damon_stat")
+    enabled = damon.parameter("damon_stat", "enabled")
+    run = subprocess.Popen(
+        [sys.executable, "-c", RUN, str(tmp_path), str(TESTS)], stdout=subprocess.PIPE, text=True
+    )
+    assert run.stdout is not None
+    guard = int(run.stdout.readline())
+    assert (damon.get(COUNT), damon.get(enabled)) == ("1", "N")
+    if not guarded:
+        os.kill(guard, signal.SIGKILL)
+    run.kill()
+    # At once: the guard may be at work, or not have noticed yet.
+    with leases.acquire(stop_modules=True, wait_s=60) as lease:
+        assert damon.get(enabled) == "N"  # ours now
+        assert damon.get(COUNT) == "0"
+        if not guarded:
+            assert [one.owner.pid for one in lease.leftovers] == [run.pid]
+            assert f"dead run (pid {run.pid}" in leases.told[-1]
+            assert "restored" in leases.told[-1]
+    lease.journal.close()
+    assert damon.get(enabled) == "Y"
+    run.wait()
+    assert CLOCK.wait_until(lambda: start_time(guard) is None, CLOCK.now_ns() + 60 * NSEC_PER_SEC)
+    assert os.listdir(tmp_path / "journal") == []
+
+
+def test_a_foreign_kdamond_beside_a_dead_runs_journal_is_refused(leases: Leases, damon: FakeDamon) -> None:
+    journal = leases.journal()
+    lease = acquire(damon, journal, "host", wait_s=0, lock_directory=leases.directory / "lock")
+    lease.tree.write(COUNT, "1")
+    lease.tree.write(f"{KDAMONDS}/0/state", "on")
+    lease._lock.release()  # type: ignore[union-attr]
+    assert journal.path is not None
+    journal.path.write_text(journal.path.read_text().replace('"start_time": ', '"start_time": 1', 1))  # dead
+    pid = damon.start()  # somebody restarted it
+    damon.writes.clear()
+    damon.write_allowed = False
+    before = damon.picture()
+    with pytest.raises(NotSupported, match=str(pid)):
+        leases.acquire()
+    assert damon.picture() == before
+    assert damon.writes == []
+    assert "left" in leases.told[0]
+
+
+# --- turns ---------------------------------------------------------------------------------------
+
+# Takes the lease some times, and each time writes two lines that must stand together.
+TURNS = """
+import os, sys
+sys.path.insert(0, sys.argv[2])
+from pathlib import Path
+from fake_damon import COUNT, FakeDamon
+from damon_tests.experiment.lease import acquire
+from damon_tests.kernel.journal import Journal
+
+top = Path(sys.argv[1])
+damon = FakeDamon(top / "root")
+for turn in range(5):
+    journal = Journal(top / "journal", root=damon.root, guard=False)
+    with acquire(damon, journal, "host", wait_s=120, lock_directory=top / "lock") as lease:
+        for what in ("begin", "end"):
+            lease.tree.write(COUNT, "1")
+            with open(top / "log", "a") as log:
+                log.write(f"{os.getpid()} {turn} {what}\\n")
+"""
+
+
+def test_two_runs_at_once_take_turns(damon: FakeDamon, tmp_path: Path) -> None:
+    arguments = [sys.executable, "-c", TURNS, str(tmp_path), str(TESTS)]
+    runs = [subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    told = [run.communicate(timeout=120)[1] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], told
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert len(lines) == 20
+    for begin, end in zip(lines[::2], lines[1::2], strict=True):
+        assert (begin.split()[:2], begin.split()[2]) == (end.split()[:2], "begin")
+        assert end.endswith(" end")
+
+
+def test_who_waits_says_for_whom_and_gives_up_in_the_end(leases: Leases) -> None:
+    with leases.acquire(), pytest.raises(TimedOut, match=f"pid {os.getpid()} .*pytest"):
+        leases.acquire(wait_s=0.3)
+    (told,) = leases.told  # once, not at every try
+    assert f"waiting for pid {os.getpid()}" in told
+    with leases.acquire():
+        pass
+
+
+def test_leases_of_different_kernels_do_not_wait_for_each_other(leases: Leases, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    other = FakeDamon(tmp_path / "other")
+    journal = Journal(tmp_path / "other-journal", root=other.root, guard=False)
+    with leases.acquire(), acquire(other, journal, "other", wait_s=0, lock_directory=tmp_path / "lock"):
+        pass
+
+
+def test_the_lock_is_nobody_elses_to_play_with(leases: Leases) -> None:
+    with leases.acquire():
+        lock = leases.directory / "lock/host.lock"
+        assert lock.stat().st_mode & 0o777 == 0o600
+    (leases.directory / "lock").chmod(0o777)
+    with pytest.raises(HarnessError, match="writable by nobody else"):
+        leases.acquire()
+
+
+def test_a_kernel_id_is_a_word(leases: Leases, damon: FakeDamon) -> None:
+    with pytest.raises(UsageError, match="one word"):
+        acquire(damon, leases.journal(), "../evil")
