@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fake_damon import FakeDamon
+from fake_sysfs import FakeDamon
 
 from damon_tests.experiment.lease import Lease, acquire
 from damon_tests.kernel.journal import Journal

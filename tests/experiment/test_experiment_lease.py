@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from fake_damon import COUNT, KDAMONDS, FakeDamon
 from fake_lease import Leases
+from fake_sysfs import COUNT, KDAMONDS, FakeDamon
 
 from damon_tests.experiment.lease import Lease, acquire, hold_host
 from damon_tests.kernel.host import LocalClock, LocalMachine

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from fake_damon import COUNT, KDAMONDS, FakeDamon
 from fake_lease import Leases
+from fake_sysfs import COUNT, KDAMONDS, FakeDamon
 
 from damon_tests.experiment.lease import acquire
 from damon_tests.kernel.host import LocalClock
@@ -47,7 +47,7 @@ RUN = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
-from fake_damon import COUNT, KDAMONDS, FakeDamon
+from fake_sysfs import COUNT, KDAMONDS, FakeDamon
 from damon_tests.experiment.lease import acquire
 from damon_tests.kernel.journal import Journal
 
@@ -119,7 +119,7 @@ TURNS = """
 import os, sys
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
-from fake_damon import COUNT, FakeDamon
+from fake_sysfs import COUNT, FakeDamon
 from damon_tests.experiment.lease import acquire
 from damon_tests.kernel.journal import Journal
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from fake_damon import COUNT, KDAMONDS, FakeDamon
+from fake_sysfs import COUNT, KDAMONDS, FakeDamon
 
 from damon_tests.kernel.host import LocalClock, LocalMachine
 from damon_tests.kernel.journal import Journal
@@ -27,7 +27,7 @@ TESTS = Path(__file__).resolve().parents[1]
 RUN = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[3])
-from fake_damon import COUNT, KDAMONDS, FakeDamon
+from fake_sysfs import COUNT, KDAMONDS, FakeDamon
 from pathlib import Path
 from damon_tests.kernel.host import LocalMachine
 from damon_tests.kernel.journal import Journal

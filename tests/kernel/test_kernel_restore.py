@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from fake_damon import COUNT, KDAMONDS, FakeDamon
+from fake_sysfs import COUNT, KDAMONDS, FakeDamon
 
 from damon_tests.kernel import undo
 from damon_tests.kernel.host import LocalMachine
