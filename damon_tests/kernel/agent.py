@@ -16,6 +16,7 @@ from damon_tests.ports import (
     NSEC_PER_MSEC,
     NSEC_PER_SEC,
     ByteStream,
+    Clock,
     Entry,
     FileOp,
     MachineLost,
@@ -107,7 +108,7 @@ class AgentMachine:
         except BaseException:
             self._link.close()
             raise
-        self.clock = AgentClock(self._link, operation_s)
+        self.clock: Clock = AgentClock(self._link, operation_s)
 
     # --- ports.Machine ---
 
@@ -233,21 +234,29 @@ class AgentPendingWrite:
         self._link = link
         self._op = op
         self._request = request
+        self._result: Result | None = None
 
     def done(self) -> bool:
-        if self._link.reply(self._request) is not None:
+        if self._take_result():
             return True
         self._link.check()
         return False
 
     def result(self, timeout_ns: int) -> None:
         timeout_s = timeout_ns / NSEC_PER_SEC
-        if not self._link.wait_for(lambda: self._link.reply(self._request) is not None, timeout_s):
+        if not self._link.wait_for(self._take_result, timeout_s):
             raise TimedOut(
                 f"the write to {self._op.path} on {self._link.name} has not returned in {timeout_s:g} s"
             )
-        (result,) = decode_batch([self._op], self._link.answer(self._request, self._op.path))
-        _check_count(self._op, result)
+        assert self._result is not None
+        _check_count(self._op, self._result)
+
+    def _take_result(self) -> bool:
+        with self._link.changed:
+            if self._result is None and self._link.answered(self._request):
+                reply = self._link.answer(self._request, self._op.path)
+                (self._result,) = decode_batch([self._op], reply)
+            return self._result is not None
 
 
 def _parts(ops: Sequence[FileOp]) -> Iterator[Sequence[FileOp]]:

@@ -145,31 +145,32 @@ class AgentLink:
             raise
         return request_id
 
-    def reply(self, request_id: int) -> Frame | None:
-        """The reply if it has come; it is kept until ``forget``."""
+    def answered(self, request_id: int) -> bool:
+        """Whether the reply has come; it is kept until ``answer`` or ``forget``."""
         with self.changed:
-            return self._replies.get(request_id)
-
-    def forget(self, request_id: int) -> None:
-        """Drop the reply, come or to come, and its streams."""
-        with self.changed:
-            self._replies.pop(request_id, None)
-            self._sinks.pop(request_id, None)
+            return self._replies[request_id] is not None
 
     def answer(self, request_id: int, path: str) -> Reader:
-        """The payload of a reply that has come. Raises OSError with ``path`` as the agent told."""
-        frame = self.reply(request_id)
+        """Take the payload of a reply that has come. Raises OSError with ``path`` as the agent told."""
+        with self.changed:
+            frame = self._replies.pop(request_id)
         assert frame is not None
         reader = Reader(frame.payload)
         if error := reader.i32():
             raise OSError(error, os.strerror(error), path)
         return reader
 
+    def forget(self, request_id: int) -> None:
+        """Drop the reply, come or to come, and its streams. May be called twice."""
+        with self.changed:
+            self._replies.pop(request_id, None)
+            self._sinks.pop(request_id, None)
+
     def call(self, op: Op, payload: bytes, timeout_s: float, what: str) -> Reader:
         """Send a request and wait for its reply. Raises OSError with ``what`` as its filename, TimedOut."""
         request = self.request(op, payload)
         try:
-            if not self.wait_for(lambda: self._replies[request] is not None, timeout_s):
+            if not self.wait_for(lambda: self.answered(request), timeout_s):
                 raise TimedOut(
                     f"machine {self.name} has not answered {op.name} of {what} within {timeout_s:g} s"
                 )
@@ -252,8 +253,10 @@ class AgentLink:
                     self._dispatch_all()
         except ProtocolError as error:
             self._die(str(error))
-        except OSError as error:
-            self._die(f"the channel to its agent broke: {error.strerror}")
+        except Exception as error:
+            # Whatever it is: nobody may wait for a thread that is no more.
+            self._die(f"what its agent sent could not be understood: {error!r}")
+            raise
 
     def _receive(self) -> bool:
         try:

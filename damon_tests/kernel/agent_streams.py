@@ -50,7 +50,7 @@ class AgentStream:
         self._closed = False
         self._id = link.request(Op.FOLLOW, Writer().text(path).done(), self._sink)
         try:
-            if not link.wait_for(lambda: link.reply(self._id) is not None, timeout_s):
+            if not link.wait_for(lambda: link.answered(self._id), timeout_s):
                 raise TimedOut(f"{path} on {link.name} could not be opened within {timeout_s:g} s")
             link.answer(self._id, path)
         except BaseException:
@@ -110,9 +110,10 @@ class AgentProcess:
         self._streams = {STREAM_STDOUT: BoundedBuffer(limit), STREAM_STDERR: BoundedBuffer(limit)}
         self._told_lost = dict.fromkeys(self._streams, 0)
         self._status: ExitStatus | None = None
+        self._open_streams = len(self._streams)
         self._id = link.request(Op.SPAWN, _encode_spawn(request), self._sink)
         try:
-            if not link.wait_for(lambda: link.reply(self._id) is not None, timeout_s):
+            if not link.wait_for(lambda: link.answered(self._id), timeout_s):
                 raise TimedOut(f"{self._argv[0]} on {link.name} did not start within {timeout_s:g} s")
             self.pid = link.answer(self._id, self._argv[0]).u32()
         except BaseException:
@@ -175,9 +176,13 @@ class AgentProcess:
         reader = Reader(frame.payload)
         if frame.op == Op.STREAM:
             self._streams[reader.u8()].put(reader.rest())
+        elif frame.op == Op.STREAM_END:
+            self._open_streams -= 1
         elif frame.op == Op.EXIT:
             code, signal = reader.i32(), reader.i32()
             self._status = ExitStatus(code if code >= 0 else None, signal if signal >= 0 else None)
+        if self._status is not None and not self._open_streams:
+            self._link.forget(frame.id)  # nothing more can come
 
 
 def _encode_spawn(request: SpawnRequest) -> bytes:
