@@ -6,23 +6,34 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterator
 
-from damon_tests.ports import NSEC_PER_MSEC, HarnessError
+from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_USEC, HarnessError
 
 ORIGIN_NS = 1_000_000_000
 JIFFY_NS = 4 * NSEC_PER_MSEC  # HZ=250
+
+SleepNs = Callable[[int, int], int]
+"""(now_ns, sample_us) to how long a sampling sleep takes, in ns."""
 
 
 class VirtualClock:
     """A ``ports.Clock`` over tasks that sleep. A task is an iterator that yields the
     absolute time of its next wake-up; tasks due at the same time run in the order they went to sleep."""
 
-    def __init__(self, origin_ns: int = ORIGIN_NS) -> None:
+    def __init__(self, origin_ns: int = ORIGIN_NS, sleep_ns: SleepNs | None = None) -> None:
         self._now_ns = origin_ns
+        self._sleep_ns = sleep_ns
         self._sleepers: list[tuple[int, int, Iterator[int]]] = []
         self._slept = 0
 
     def now_ns(self) -> int:
         return self._now_ns
+
+    def wake_ns(self, sample_us: int) -> int:
+        """When a sampling sleep begun now ends. Even a sleep of nothing takes some time, or
+        virtual time would stand still; ``sleep_ns`` makes sleeps as long as a real machine's."""
+        if self._sleep_ns is not None:
+            return self._now_ns + max(self._sleep_ns(self._now_ns, sample_us), 1)
+        return self._now_ns + max(sample_us, 1) * NSEC_PER_USEC
 
     def jiffies(self) -> int:
         """Time in ticks of the kernel's coarse clock."""

@@ -7,7 +7,6 @@ import errno
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from damon_tests.ports import NSEC_PER_USEC
 from damon_tests.reference.clock import VirtualClock
 from damon_tests.reference.context import Context
 from damon_tests.reference.damos import DamosPass, cancel
@@ -132,8 +131,7 @@ class Kdamond:
                 return
 
     def _after(self, sample_us: int) -> int:
-        # Even a sleep of nothing takes some time, or virtual time would stand still.
-        return self.host.clock.now_ns() + max(sample_us, 1) * NSEC_PER_USEC
+        return self.host.clock.wake_ns(sample_us)
 
     def _merge(self) -> None:
         ctx, rules = self.ctx, self.ctx.rules

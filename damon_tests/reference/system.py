@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from damon_tests.ports import Truth, UsageError
-from damon_tests.reference.clock import VirtualClock
+from damon_tests.reference.clock import ORIGIN_NS, SleepNs, VirtualClock
 from damon_tests.reference.core_rules import Range
 from damon_tests.reference.events import ReferenceEvents
 from damon_tests.reference.kdamond import Kdamond
@@ -27,11 +27,19 @@ class ReferenceSystem:
 
     ``rules`` replaces the level's rules (a fault under test). Everything random comes from ``seed``:
     the same calls give the same run. ``ram_bytes`` is the size of physical memory.
+    Time begins at ``origin_ns``; ``sleep_ns`` sets how long sampling sleeps take (default: as asked).
     Raises UsageError for an unknown level.
     """
 
     def __init__(
-        self, level: str = "7.3", seed: int = 0, rules: Rules | None = None, ram_bytes: int = 1 << 30
+        self,
+        level: str = "7.3",
+        seed: int = 0,
+        rules: Rules | None = None,
+        ram_bytes: int = 1 << 30,
+        *,
+        origin_ns: int = ORIGIN_NS,
+        sleep_ns: SleepNs | None = None,
     ) -> None:
         known = level_of(level)
         self.level = level
@@ -40,7 +48,7 @@ class ReferenceSystem:
         self.seed = seed
         self._seeds = np.random.SeedSequence(seed)
         self.memory = Memory(ram_bytes, self.new_rng())
-        self.clock = VirtualClock()
+        self.clock = VirtualClock(origin_ns, sleep_ns)
         self.events = ReferenceEvents(self.clock, self.version)
         self.locked = False  # the global lock of the tree
         self.split_history = SplitHistory()
