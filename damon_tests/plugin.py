@@ -3,67 +3,98 @@
 
 Loaded by the project's own configuration and by ``damon-tests run`` (``-p damon_tests.plugin``),
 never forced on other projects. A test that asks for the ``expect`` fixture is a DAMON test:
-its checks make its verdict (``judge.conclude``); every other test is left alone.
+its checks make its verdict (``judge.conclude``). Every other test is left alone.
 """
 
 from __future__ import annotations
 
+import platform
+import shlex
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
+import damon_tests
 from damon_tests.damon.params import DamonCtx
-from damon_tests.experiment.artifacts import Artifacts
-from damon_tests.experiment.backend import Backend
-from damon_tests.experiment.experiment import Cover, Experiment
+from damon_tests.experiment.backend import Backend, Subject
+from damon_tests.experiment.experiment import Cover, Experiment, derive_seed
 from damon_tests.experiment.observation import Observation
-from damon_tests.experiment.requirements import Requirements, evaluate
 from damon_tests.experiment.select import open_backend
 from damon_tests.experiment.trial import Trial
 from damon_tests.judge.collect import Expect
 from damon_tests.judge.conclude import Conclusion, KnownDefect, conclude
 from damon_tests.judge.verdict import Verdict
+from damon_tests.kernel.topology import Topology
 from damon_tests.patterns import load
 from damon_tests.patterns.spec import Pattern
-from damon_tests.ports import NSEC_PER_SEC, DamonTestsError, NotSupported
-from damon_tests.report import run_files
-from damon_tests.report.model import RunLog
+from damon_tests.ports import NSEC_PER_SEC, DamonTestsError, MachineLost, NotSupported
+from damon_tests.report import artifacts, model, show
+from damon_tests.report.events import RunLog
 
 MARKERS = (
-    "needs(*features, **machine): what DAMON and the machine must have; a missing one is a SKIP that names all",
+    "needs(*features): what DAMON must have (names of damon.capability); all that is missing is named",
     "profile(name): 'full' leaves the test out of --profile quick",
-    "known_defect(name, evidence, levels): an open defect of DAMON that this test is expected to find",
+    "known_defect(name, evidence, levels): an open defect of DAMON that the test is expected to show",
 )
+VERDICT = "damon_verdict"
 
 
-@dataclass
 class DamonRun:
-    """Everything that one pytest process keeps while it runs DAMON tests."""
+    """What one pytest process keeps while it runs DAMON tests."""
 
-    config: pytest.Config
-    output: Path
-    stack: ExitStack = field(default_factory=ExitStack)
-    log: RunLog | None = None
-    _backend: Backend | None = None
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.output = Path(config.option.output).absolute()
+        self.stack = ExitStack()
+        self._log: RunLog | None = None
+        self._backend: Backend | None = None
+
+    @property
+    def log(self) -> RunLog:
+        """The run's events; the directory is made when the first DAMON test begins."""
+        if self._log is None:
+            worker = getattr(self.config, "workerinput", {}).get("workerid", "main")
+            self._log = self.stack.enter_context(RunLog(self.output, worker))
+            self._log.run_started(self._provenance(), require=self.config.option.require)
+        return self._log
 
     @property
     def backend(self) -> Backend:
-        """Opened at the first test that needs it; what cannot be opened ends the run with a sentence."""
+        """Opened by the first test that needs it. What cannot be opened ends the run with a sentence."""
         if self._backend is None:
             option = self.config.option
+            began = time.monotonic()
             try:
-                self._backend = self.stack.enter_context(
-                    open_backend(option.kernel, self.output, option.level)
-                )
+                opened = open_backend(option.kernel, self.output, option.level)
+                self._backend = self.stack.enter_context(opened)
+                self._backend.capabilities()
             except DamonTestsError as error:
                 code = 6 if isinstance(error, NotSupported) else error.exit_code
                 pytest.exit(f"--kernel {option.kernel}: {error}", returncode=code)
+            self.log.timing("open kernel", time.monotonic() - began)
+            self.log.run_started({"kernel": dict(self._backend.provenance())})
         return self._backend
+
+    def _provenance(self) -> dict[str, object]:
+        option = self.config.option
+        return {
+            "damon_tests": damon_tests.__version__,
+            "command": shlex.join(sys.argv),
+            "seed": option.seed,
+            "profile": option.profile,
+            "kernel_option": option.kernel,
+            "machine": {
+                "release": platform.release(),
+                "architecture": platform.machine(),
+                "python": platform.python_version(),
+            },
+        }
 
 
 @dataclass
@@ -71,13 +102,16 @@ class DamonTest:
     """What one DAMON test leaves behind until its verdict is written."""
 
     expect: Expect
+    began: float = field(default_factory=time.monotonic)
     observations: list[Observation] = field(default_factory=list)
     conclusion: Conclusion | None = None
-    began: float = field(default_factory=time.monotonic)
 
 
 RUN = pytest.StashKey[DamonRun]()
 TEST = pytest.StashKey[DamonTest]()
+
+
+# --- options and collection ------------------------------------------------------------------
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -91,36 +125,37 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--level", metavar="L", help="judge as this kernel series (default: found out)")
     group.addoption("--profile", choices=("quick", "full"), default="full")
     group.addoption("--output", metavar="DIR", help="where results go (default: a new directory)")
-    group.addoption("--seed", type=int, default=1, metavar="N", help="seed of the run")
+    group.addoption("--seed", type=int, default=1, metavar="N", help="seed of the run (default: 1)")
     group.addoption("--require", action="store_true", help="a test that cannot run fails")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
-    # Workers receive the options as the controller leaves them here: one directory for all.
+    # xdist's workers get the options as they are left here: all write to one directory.
     if config.option.output is None:
-        config.option.output = str(run_files.new_directory())
-    config.stash[RUN] = DamonRun(config, Path(config.option.output).absolute())
+        config.option.output = str(artifacts.new_directory())
+    config.stash[RUN] = DamonRun(config)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    run = config.stash.get(RUN, None)
-    if run is not None:
-        run.stack.close()
+    if RUN in config.stash:
+        config.stash[RUN].stack.close()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.option.profile != "quick":
-        return
-    full = [i for i in items if any(m.args == ("full",) for m in i.iter_markers("profile"))]
-    if full:
-        config.hook.pytest_deselected(items=full)
-        items[:] = [i for i in items if i not in full]
+    if config.option.profile == "quick":
+        full = [i for i in items if any(m.args == ("full",) for m in i.iter_markers("profile"))]
+        if full:
+            config.hook.pytest_deselected(items=full)
+            items[:] = [i for i in items if i not in full]
 
 
 def _is_damon_test(item: pytest.Item) -> bool:
     return "expect" in getattr(item, "fixturenames", ())
+
+
+# --- fixtures --------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -130,37 +165,199 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 
 
 @pytest.fixture
+def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
+    """A pristine DAMON of the backend, without a target: for tests of its interface."""
+    run = request.config.stash[RUN]
+    made = run.backend.subject(derive_seed(run.config.option.seed, request.node.nodeid, 1, "subject"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
 def expect(request: pytest.FixtureRequest) -> Expect:
     """Collects this test's checks; they make its verdict."""
-    return request.node.stash[TEST].expect
+    test: DamonTest = request.node.stash[TEST]
+    return test.expect
 
 
 class ExperimentFixture:
-    """``experiment(pattern, ctx, seconds=...)``: a Trial on the DAMON under test."""
+    """``experiment(pattern, ctx, seconds=...)``: a Trial on the DAMON under test.
+
+    ``pattern`` is the name of one in the library, a path, or a Pattern.
+    """
 
     def __init__(self, item: pytest.Item, run: DamonRun) -> None:
         self._item = item
         self._run = run
 
     def __call__(
-        self, pattern: str | Pattern, ctx: DamonCtx | None = None, *, seconds: float, cover: Cover = "process"
+        self,
+        pattern: str | Pattern,
+        ctx: DamonCtx | None = None,
+        *,
+        seconds: float,
+        cover: Cover = "process",
+        topology: Topology | None = None,
     ) -> Trial:
-        chosen = load.load(pattern) if isinstance(pattern, str) else pattern
-        experiment = Experiment(chosen, ctx or DamonCtx(), int(seconds * NSEC_PER_SEC), cover)
+        chosen = pattern if isinstance(pattern, Pattern) else load.load(pattern)
+        duration_ns = int(seconds * NSEC_PER_SEC)
         return Trial(
-            experiment,
+            Experiment(chosen, ctx or DamonCtx(), duration_ns, cover, topology),
             self._run.backend,
             test_id=self._item.nodeid,
             run_seed=self._run.config.option.seed,
             on_attempt=self._keep,
         )
 
-    def _keep(self, observation: Observation) -> None:
-        self._item.stash[TEST].observations.append(observation)
-        run_files.keep_attempt(self._run.log, self._run.output, self._item.nodeid, observation)
+    def _keep(self, seen: Observation) -> None:
+        self._item.stash[TEST].observations.append(seen)
+        artifacts.keep_attempt(self._run.log, self._item.nodeid, seen)
 
 
 @pytest.fixture
 def experiment(request: pytest.FixtureRequest) -> ExperimentFixture:
     """States what to do; ``.observe()`` does it."""
     return ExperimentFixture(request.node, request.config.stash[RUN])
+
+
+# --- one test --------------------------------------------------------------------------------
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if not _is_damon_test(item):
+        return
+    run = item.config.stash[RUN]
+    test = DamonTest(Expect(lambda check: run.log.check(item.nodeid, check)))
+    item.stash[TEST] = test
+    run.log.test_started(item.nodeid, run.backend.name, run.backend.level)
+    features = [name for marker in item.iter_markers("needs") for name in marker.args]
+    try:
+        run.backend.capabilities().require(*features)
+    except NotSupported as missing:
+        test.conclusion = conclude((), missing)
+        _raise_outcome(test.conclusion, require=item.config.option.require)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
+    if not _is_damon_test(pyfuncitem):
+        return (yield)
+    error: BaseException | None = None
+    try:
+        yield
+    except (Exception, pytest.skip.Exception) as raised:
+        error = NotSupported(str(raised)) if isinstance(raised, pytest.skip.Exception) else raised
+    run, test = pyfuncitem.config.stash[RUN], pyfuncitem.stash[TEST]
+    splats = [s for seen in test.observations for s in seen.splats]
+    defects = [KnownDefect(**m.kwargs) for m in pyfuncitem.iter_markers("known_defect")]
+    test.conclusion = conclude(test.expect.checks, error, splats, defects, run.backend.level)
+    _keep_evidence(run, pyfuncitem.nodeid, test, error)
+    if (
+        test.conclusion.verdict is Verdict.ERROR
+        and error is not None
+        and not isinstance(error, DamonTestsError)
+    ):
+        raise error  # a defect of the harness: its traceback is what helps
+    _raise_outcome(test.conclusion, require=pyfuncitem.config.option.require)
+    return True
+
+
+def _keep_evidence(run: DamonRun, test_id: str, test: DamonTest, error: BaseException | None) -> None:
+    """Pictures of what was judged bad, and the log of a machine that died."""
+    assert test.conclusion is not None
+    if isinstance(error, MachineLost) and error.log:
+        attempt = len(test.observations) + 1
+        artifacts.keep_text(run.log, test_id, attempt, "console.log", error.log)
+    if test.conclusion.verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.XFAIL):
+        for seen in test.observations:
+            artifacts.keep_picture(run.log, test_id, seen)
+
+
+def _raise_outcome(conclusion: Conclusion, *, require: bool) -> None:
+    """pytest's outcome for a verdict; its text is the verdict's reason."""
+    verdict, reason = conclusion.verdict, conclusion.reason
+    if verdict is Verdict.PASS:
+        return
+    if verdict is Verdict.SKIP and not require:
+        pytest.skip(reason)
+    if verdict is Verdict.XFAIL:
+        pytest.xfail(reason)
+    pytest.fail(f"{verdict}: {reason}", pytrace=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if not _is_damon_test(item) or TEST not in item.stash:
+        return report
+    test, run = item.stash[TEST], item.config.stash[RUN]
+    if report.failed and (test.conclusion is None or report.when == "teardown"):
+        # A fixture, ours or the test's, broke: nothing is said about DAMON.
+        error = call.excinfo.value if call.excinfo is not None else None
+        test.conclusion = Conclusion(Verdict.ERROR, f"{report.when}: {error}")
+    if test.conclusion is not None:
+        report.user_properties.append((VERDICT, str(test.conclusion.verdict)))
+    if report.when == "teardown":
+        _finish(run, item.nodeid, test)
+    return report
+
+
+def _finish(run: DamonRun, test_id: str, test: DamonTest) -> None:
+    conclusion = test.conclusion or Conclusion(Verdict.ERROR, "interrupted")
+    duration_s = time.monotonic() - test.began
+    run.log.test_finished(
+        test_id, run.backend.name, run.backend.level, conclusion.verdict, conclusion.reason, duration_s
+    )
+
+
+# --- the run ---------------------------------------------------------------------------------
+
+_WORDS = {
+    Verdict.PASS: ("passed", ".", "PASS"),
+    Verdict.FAIL: ("failed", "F", "FAIL"),
+    Verdict.XFAIL: ("xfailed", "x", "XFAIL"),
+    Verdict.XPASS: ("failed", "X", "XPASS"),
+    Verdict.SKIP: ("skipped", "s", "SKIP"),
+    Verdict.INCONCLUSIVE: ("failed", "I", "INCONCLUSIVE"),
+    Verdict.ERROR: ("error", "E", "ERROR"),
+}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
+    verdict = dict(getattr(report, "user_properties", ())).get(VERDICT)
+    if verdict is None or not (report.when == "call" or (report.when == "setup" and not report.passed)):
+        return None
+    category, letter, word = _WORDS[Verdict(str(verdict))]
+    if report.skipped and category == "failed":
+        return None
+    return category, letter, word
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Derive the run's files from its events, and make the exit code that of the verdicts."""
+    config = session.config
+    run = config.stash[RUN]
+    if hasattr(config, "workerinput") or not (run.output / "events.jsonl").exists():
+        return
+    with RunLog(run.output) as log:
+        log.run_finished(interrupted=exitstatus == pytest.ExitCode.INTERRUPTED)
+    finished = model.save(run.output)
+    show.write_files(run.output, finished)
+    ours = model.exit_code(finished)
+    # Interrupted, internal and usage errors keep pytest's code; other tests of the session may have failed.
+    if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
+        others_failed = exitstatus == pytest.ExitCode.TESTS_FAILED and ours in (0, 5)
+        session.exitstatus = 1 if others_failed else ours
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    run = config.stash[RUN]
+    if (run.output / model.RUN_JSON).exists():
+        terminalreporter.write_line("")
+        for line in show.lines(run.output, color=terminalreporter.hasmarkup):
+            terminalreporter.write_line(line)

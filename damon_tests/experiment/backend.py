@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from damon_tests.damon.capability import Capabilities
+from damon_tests.kernel.topology import Topology
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import Clock, Events, Tree
 from damon_tests.workload.target import RunningTarget
@@ -47,9 +48,15 @@ class Backend(Protocol):
     """``name`` is the word that selected it (``reference:7.3``, ``debian:7.3``, ``host``)."""
 
     name: str
-    level: str
 
-    def subject(self, seed: int) -> Subject: ...
+    @property
+    def level(self) -> str:
+        """The kernel series it is judged as."""
+        ...
+
+    def subject(self, seed: int, topology: Topology | None = None) -> Subject:
+        """``topology``: the machine an experiment needs, None for the usual one."""
+        ...
 
     def capabilities(self) -> Capabilities:
         """What its DAMON has, by feature; probed once."""

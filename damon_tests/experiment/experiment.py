@@ -15,6 +15,7 @@ from damon_tests.damon.params import DamonCtx, DamonTarget, Kdamond
 from damon_tests.damon.session import Session
 from damon_tests.experiment.backend import Backend, Subject
 from damon_tests.experiment.observation import Observation
+from damon_tests.kernel.topology import Topology
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import PAGE_SIZE
 from damon_tests.workload.target import RunningTarget
@@ -36,6 +37,7 @@ class Experiment:
     ctx: DamonCtx
     duration_ns: int
     cover: Cover = "process"
+    topology: Topology | None = None
 
 
 def derive_seed(run_seed: int, test_id: str, attempt: int, role: str) -> int:
@@ -52,7 +54,7 @@ def observe(experiment: Experiment, backend: Backend, seed: int, attempt: int = 
     """
     seconds: dict[str, float] = {}
     with _timed(seconds, "prepare"):
-        subject = backend.subject(seed)
+        subject = backend.subject(seed, experiment.topology)
     try:
         return _act(experiment, subject, seed, attempt, seconds)
     finally:

@@ -4,19 +4,39 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import damon_tests
 from damon_tests.damon.capability import Capabilities, probe
 from damon_tests.damon.client import DamonClient
+from damon_tests.kernel.topology import Topology
 from damon_tests.patterns.spec import Pattern
-from damon_tests.ports import Truth
 from damon_tests.reference.rules import Rules
 from damon_tests.reference.system import ReferenceSystem
 from damon_tests.workload.simulated import SimulatedTarget
 from damon_tests.workload.target import RunningTarget
 
-ReplaceTruth = Callable[[RunningTarget], Truth]
+
+class _Target(SimulatedTarget):
+    """A simulated target that is also a process of the simulated machine."""
+
+    def __init__(self, pattern: Pattern, seed: int, system: ReferenceSystem) -> None:
+        self._system = system
+        pid = system.new_pid()
+        super().__init__(
+            pattern,
+            seed,
+            pid,
+            None,
+            system.clock,
+            physical_ranges=lambda start, end: system.physical_ranges(pid, start, end),
+        )
+        system.add_process(self.vmas(), self.truth(), pid)
+
+    def stop(self) -> None:
+        if self.alive:
+            super().stop()
+            self._system.remove_process(self.pid)
 
 
 class ReferenceSubject:
@@ -30,7 +50,7 @@ class ReferenceSubject:
         self.level = level
 
     def start_target(self, pattern: Pattern, seed: int) -> RunningTarget:
-        return SimulatedTarget(pattern, seed, self._system)
+        return _Target(pattern, seed, self._system)
 
     def vmas(self, target: RunningTarget) -> Sequence[tuple[int, int]]:
         assert isinstance(target, SimulatedTarget)
@@ -58,7 +78,7 @@ class ReferenceBackend:
         self._rules = rules
         self._capabilities: Capabilities | None = None
 
-    def subject(self, seed: int) -> ReferenceSubject:
+    def subject(self, seed: int, topology: Topology | None = None) -> ReferenceSubject:
         return ReferenceSubject(self.level, seed, self._rules)
 
     def capabilities(self) -> Capabilities:

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Oracle bands for an experiment: named aggregate metrics, replicas of each attempt, one decision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from damon_tests import bundle
+from damon_tests.experiment.observation import Observation
+from damon_tests.experiment.replica import replica
+from damon_tests.experiment.trial import Trial
+from damon_tests.judge import metrics, oracle
+from damon_tests.judge.compare import Comparison
+from damon_tests.judge.observed import comparison, judged_windows
+from damon_tests.judge.oracle import Band, BandMetric
+from damon_tests.judge.stats import SequentialRule
+from damon_tests.judge.verdict import Check, Measurement
+
+HOT = 0.5
+"""Memory is called hot when it is accessed in at least half of the sampling intervals."""
+
+REPLICAS = 200
+
+
+@dataclass(frozen=True)
+class NamedMetric:
+    """``of`` gives one number of an attempt's judged windows."""
+
+    band: BandMetric
+    of: Callable[[Comparison], Measurement]
+
+
+METRICS: Mapping[str, NamedMetric] = {
+    "precision": NamedMetric(
+        BandMetric("precision of hot bytes", "fraction", "low"), lambda c: metrics.precision(c, HOT)
+    ),
+    "recall": NamedMetric(
+        BandMetric("recall of hot bytes", "fraction", "low"), lambda c: metrics.recall(c, HOT)
+    ),
+    "working set": NamedMetric(
+        BandMetric("working set error", "fraction", "both"), metrics.working_set_error
+    ),
+    "rate bias": NamedMetric(BandMetric("access rate bias", "fraction", "both"), metrics.rate_bias),
+    "rate error": NamedMetric(
+        BandMetric("access rate error of accessed memory", "fraction", "high"), metrics.rate_error_of_accessed
+    ),
+    "boundary": NamedMetric(
+        BandMetric("hot set boundary error", "bytes", "high"), lambda c: metrics.boundary_error(c, HOT)
+    ),
+    "regions": NamedMetric(BandMetric("region count", "regions", "both"), metrics.region_count),
+}
+
+
+def like_the_reference(
+    trial: Trial,
+    names: Sequence[str],
+    *,
+    after_s: float,
+    until_s: float | None = None,
+    replicas: int = REPLICAS,
+    rule: SequentialRule | None = None,
+) -> tuple[Check, ...]:
+    """Judge ``names`` (of METRICS) over the windows from ``after_s``: as good as the reference's?
+
+    Makes more attempts when the rule asks for them. One check a metric; all share one α.
+    """
+    chosen = [METRICS[name] for name in names]
+
+    def attempt(number: int) -> tuple[Band, Mapping[str, float]]:
+        seen = trial.observe(number)
+        observed = _values(seen, chosen, after_s, until_s)
+        return _band(seen, chosen, after_s, until_s, replicas), observed
+
+    return oracle.decide_sequentially(attempt, [c.band for c in chosen], rule).checks
+
+
+def _values(
+    seen: Observation, chosen: Sequence[NamedMetric], after_s: float, until_s: float | None
+) -> dict[str, float]:
+    compared = comparison(seen, after_s, until_s)
+    return {c.band.name: c.of(compared).value for c in chosen}
+
+
+def _band(
+    seen: Observation, chosen: Sequence[NamedMetric], after_s: float, until_s: float | None, n: int
+) -> Band:
+    from dataclasses import replace
+
+    def simulate(seed: int) -> Mapping[str, float]:
+        return _values(replace(seen, recording=replica(seen, seed)), chosen, after_s, until_s)
+
+    # Everything that decides a replica. A real target's accesses never repeat, so neither does its key.
+    times = np.array([w.t1_ns for w in judged_windows(seen, 0)], dtype=np.int64).tobytes()
+    key = oracle.cache_key(
+        pattern=seen.pattern,
+        seed=seen.seed,
+        layout=sorted(seen.layout.items()),
+        vmas=seen.vmas,
+        phases=seen.phases,
+        ctx=seen.ctx,
+        level=seen.level,
+        times=times,
+        span=(after_s, until_s),
+        source=type(seen.truth).__name__,
+    )
+    cache: Path | None = bundle.cache_dir() / "bands" if type(seen.truth).__name__ == "PatternTruth" else None
+    return oracle.band([c.band for c in chosen], simulate, n, cache, key)

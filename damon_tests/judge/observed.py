@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Judging functions applied to an Observation: which truth, which windows, which memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from damon_tests.experiment.observation import Observation
+from damon_tests.judge import expect
+from damon_tests.judge.compare import Comparison, compare
+from damon_tests.judge.invariants import initial_layout
+from damon_tests.judge.verdict import Check
+from damon_tests.judge.windows import Window, windows, within
+from damon_tests.ports import NSEC_PER_SEC
+from damon_tests.workload.others import MaybeTouched
+
+Range = tuple[int, int]
+
+
+def invariants(seen: Observation) -> list[Check]:
+    """All monitoring invariants, and what known truth makes certain (untouched memory is silent and ages).
+
+    With vaddr, also that the first layout follows from the process's mappings (three regions).
+    """
+    truth = None if seen.ctx.operations == "paddr" else MaybeTouched(seen.truth, seen.vmas)
+    checks = expect.monitoring(seen.recording, seen.ctx, seen.level, truth)
+    if seen.ctx.operations == "vaddr" and not any(t.regions for t in seen.ctx.targets):
+        checks += initial_layout(seen.recording, seen.ctx, seen.vmas)
+    return checks
+
+
+def judged_windows(seen: Observation, after_s: float, until_s: float | None = None) -> tuple[Window, ...]:
+    """Windows from ``after_s`` seconds after DAMON was turned on (to ``until_s``)."""
+    start = seen.recording.started_ns
+    until = None if until_s is None else start + int(until_s * NSEC_PER_SEC)
+    return within(windows(seen.recording), start + int(after_s * NSEC_PER_SEC), until)
+
+
+def comparison(
+    seen: Observation,
+    after_s: float,
+    until_s: float | None = None,
+    *,
+    chosen: Sequence[Window] | None = None,
+) -> Comparison:
+    """Report beside truth, restricted to the pattern's regions: of other memory nothing is known.
+
+    ``chosen`` overrides the windows; else those of ``judged_windows``.
+    """
+    picked = judged_windows(seen, after_s, until_s) if chosen is None else tuple(chosen)
+    return clip(compare(seen.recording, picked, seen.truth), sorted(seen.layout.values()))
+
+
+def clip(c: Comparison, ranges: Sequence[Range]) -> Comparison:
+    """The part of every piece that lies in one of ``ranges`` (sorted, disjoint byte ranges)."""
+    parts = []
+    for start, end in ranges:
+        low, high = np.maximum(c.start, start), np.minimum(c.start + c.size, end)
+        kept = np.flatnonzero(low < high)
+        parts.append((kept, low[kept], high[kept] - low[kept]))
+    index = np.concatenate([np.empty(0, np.int64), *(p[0] for p in parts)]).astype(np.int64)
+    start_ = np.concatenate([np.empty(0, np.int64), *(p[1] for p in parts)]).astype(np.int64)
+    size = np.concatenate([np.empty(0, np.int64), *(p[2] for p in parts)]).astype(np.int64)
+    order = np.lexsort((start_, c.window[index]))
+    index = index[order]
+    return replace(
+        c,
+        window=c.window[index],
+        start=start_[order],
+        size=size[order],
+        seen=c.seen[index],
+        true=c.true[index],
+        covered=c.covered[index],
+    )

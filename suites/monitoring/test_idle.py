@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Memory that nobody touches, and memory that is touched all the time: the two certain answers."""
+
+import pytest
+
+from damon_tests.damon.params import DamonAttrs, DamonCtx
+from damon_tests.judge.bands import like_the_reference
+from damon_tests.judge.metrics import false_hot_bytes
+from damon_tests.judge.observed import comparison, invariants
+
+ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=100)
+
+
+@pytest.mark.needs("ops.fvaddr")
+def test_idle_memory_is_silent(experiment, expect):
+    """Present memory that nobody touches is never reported accessed, not a byte of it, and grows old."""
+    ctx = DamonCtx(operations="fvaddr", attrs=ATTRS)
+    seen = experiment("idle", ctx, seconds=3, cover="regions").observe()
+    expect.add(invariants(seen))
+    # Half a second is granted for accessed bits that were set before monitoring began.
+    compared = comparison(seen, after_s=0.5)
+    expect.at_most(
+        false_hot_bytes(compared, sorted(seen.layout.values())),
+        0,
+        kind="closed form",
+        because="nobody touched this memory",
+    )
+
+
+@pytest.mark.needs("ops.fvaddr")
+def test_everything_hot(experiment, expect):
+    """All memory is touched in every sampling interval: full counts everywhere."""
+    ctx = DamonCtx(operations="fvaddr", attrs=ATTRS)
+    trial = experiment("everything_hot", ctx, seconds=3, cover="regions")
+    expect.add(invariants(trial.observe()))
+    expect.add(like_the_reference(trial, ["recall", "rate bias", "regions"], after_s=1.0))

@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The number of regions bounds accuracy from below and overhead from above: are its limits kept?"""
+
+import pytest
+
+from damon_tests.damon.params import DamonAttrs, DamonCtx
+from damon_tests.judge.bands import like_the_reference
+from damon_tests.judge.observed import invariants
+
+
+@pytest.mark.needs("ops.fvaddr")
+@pytest.mark.parametrize(("low", "high"), [(10, 20), (50, 60), (10, 1000)])
+def test_limits(experiment, expect, low, high):
+    """Many small hot islands ask for more regions than allowed: the limits hold in every aggregation."""
+    attrs = DamonAttrs(min_nr_regions=low, max_nr_regions=high)
+    trial = experiment("many_islands", DamonCtx("fvaddr", attrs=attrs), seconds=3, cover="regions")
+    expect.add(invariants(trial.observe()))
+    expect.add(like_the_reference(trial, ["regions"], after_s=1.0))

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The hot set moves at known times: does the report follow?"""
+
+import pytest
+
+from damon_tests.damon.params import DamonAttrs, DamonCtx
+from damon_tests.judge.bands import like_the_reference
+from damon_tests.judge.observed import invariants
+
+ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=200)
+
+
+@pytest.mark.needs("ops.fvaddr")
+def test_stairs(experiment, expect):
+    """One step after the other is hot for two seconds: the right step is reported, at the right time."""
+    ctx = DamonCtx(operations="fvaddr", attrs=ATTRS)
+    trial = experiment("stairs", ctx, seconds=9, cover="regions")
+    expect.add(invariants(trial.observe()))
+    expect.add(like_the_reference(trial, ["precision", "recall"], after_s=1.0))
+
+
+@pytest.mark.profile("full")
+@pytest.mark.needs("ops.vaddr")
+def test_zigzag(experiment, expect):
+    """Two mappings take turns: the one in use is reported hot, the other cools down."""
+    trial = experiment("zigzag", DamonCtx(attrs=ATTRS), seconds=9)
+    expect.add(invariants(trial.observe()))
+    expect.add(like_the_reference(trial, ["precision", "recall"], after_s=1.0))
