@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: GPL-2.0
+"""DAMON's tracepoints of a machine, through a private tracefs instance.
+
+The instance has its own buffer, clock and enabled events, so nobody else's tracing is touched or
+seen. Its name tells who owns it (pid and start time of the process that serves the machine's files), so
+that one left over by a dead owner is recognised and removed.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+
+from damon_tests.damon import trace
+from damon_tests.damon.trace_lines import LineReader
+from damon_tests.ports import (
+    NSEC_PER_MSEC,
+    NSEC_PER_SEC,
+    ByteStream,
+    DamonTestsError,
+    Entry,
+    Event,
+    EventStream,
+    FileOp,
+    HarnessError,
+    Machine,
+    NotSupported,
+)
+
+ROOTS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
+PREFIX = "damon-tests-"
+BUFFER_KB = (8192, 2048, 0)
+"""Buffer sizes a CPU to try, largest first; 0 leaves the kernel's own default."""
+
+DRAIN_NS = 20 * NSEC_PER_SEC
+"""How long the last events may take to come out of the buffer."""
+
+_NAME = re.compile(rf"{PREFIX}(\d+)-(\d+)-(\d+)")
+_RELEASE_NS = 5 * NSEC_PER_SEC
+_MARK_AGAIN_NS = NSEC_PER_SEC
+_POLL_NS = 5 * NSEC_PER_MSEC
+
+# An instance begins with the options of the top one, which somebody may have changed.
+_OPTIONS = {
+    "context-info": "1",
+    "overwrite": "1",
+    "raw": "0",
+    "hex": "0",
+    "bin": "0",
+    "fields": "0",
+    "verbose": "0",
+    "record-tgid": "0",
+    "latency-format": "0",
+}
+_LOST_STATS = re.compile(r"^(?:overrun|commit overrun|dropped events): (\d+)$", re.MULTILINE)
+
+
+class TracefsEvents:
+    """``ports.Events`` of any Machine that has tracefs mounted, and lets us write it.
+
+    ``buffer_kb``: buffer sizes a CPU to try.
+    """
+
+    def __init__(self, machine: Machine, buffer_kb: Sequence[int] = BUFFER_KB) -> None:
+        self._machine = machine
+        self._buffer_kb = tuple(buffer_kb)
+        self._numbers = itertools.count()
+        self._root: str | None = None
+        self._available: frozenset[str] | None = None
+
+    def available(self) -> frozenset[str]:
+        if self._available is None:
+            answers = self._machine.batch([FileOp("list", f"{root}/events/damon") for root in ROOTS])
+            self._available = frozenset()
+            for root, answer in zip(ROOTS, answers, strict=True):
+                if not isinstance(answer, (OSError, bytes)):
+                    self._root = root
+                    self._available = frozenset(entry.path for entry in answer if entry.is_dir)
+                    break
+        return self._available
+
+    def open(self, names: Sequence[str]) -> EventStream:
+        """Make an instance and start recording. Raises NotSupported for missing events or privileges."""
+        missing = [f"tracepoint {name}" for name in names if name not in self.available()]
+        if missing or self._root is None:
+            remedy = "mount tracefs" if self._root is None else "run on a kernel that has it"
+            raise NotSupported(*(missing or ["tracefs"]), remedy=remedy)
+        remove_left_over(self._machine, self._root)
+        path = f"{self._root}/instances/{PREFIX}{_owner(self._machine)}-{next(self._numbers)}"
+        (made,) = self._machine.batch([FileOp("mkdir", path, mode=0o700)])
+        if isinstance(made, OSError):
+            raise NotSupported(f"a tracefs instance ({path}: {made.strerror})", remedy="run as root")
+        try:
+            self._set_up(path, names)
+            return TracefsStream(self._machine, path, names)
+        except BaseException:
+            with suppress(OSError, DamonTestsError):
+                _remove(self._machine, path)
+            raise
+
+    def _set_up(self, path: str, names: Sequence[str]) -> None:
+        for size in filter(None, self._buffer_kb):
+            (answer,) = self._machine.batch([_write(f"{path}/buffer_size_kb", str(size))])
+            if not isinstance(answer, OSError):
+                break
+        # Not every kernel has every option in an instance. Without buffer_percent, poll(2) on trace_pipe
+        # waits for half of the buffer.
+        settings = {f"options/{name}": value for name, value in _OPTIONS.items()} | {"buffer_percent": "0"}
+        self._machine.batch([_write(f"{path}/{name}", value) for name, value in settings.items()])
+        _do(self._machine, [_write(f"{path}/trace_clock", "mono"), _write(f"{path}/tracing_on", "1")])
+        _do(self._machine, [_write(f"{path}/events/damon/{name}/enable", "1") for name in names])
+
+
+class TracefsStream:
+    """One instance being read. Times are CLOCK_MONOTONIC in steps of 1 µs, as trace_pipe prints them."""
+
+    def __init__(self, machine: Machine, path: str, names: Sequence[str]) -> None:
+        self._machine = machine
+        self._path = path
+        self._names = tuple(names)
+        self._pipe: ByteStream | None = machine.follow(f"{path}/trace_pipe")
+        self._lines = LineReader()
+        self._arrived: list[Event] = []
+        self._marks: set[str] = set()
+        self._stat_lost = 0
+
+    def read(self) -> Sequence[Event]:
+        self._pump()
+        events, self._arrived = self._arrived, []
+        # CPUs are merged as they are read, so that a thread that moved may come out of order.
+        events.sort(key=lambda event: event.time_ns)
+        return events
+
+    def lost(self) -> int:
+        return max(self._lines.lost_events, self._stat_lost) + self._lines.lost_in_stream
+
+    def close(self) -> None:
+        """Stop the events, read on until a mark made after that comes out, remove the instance.
+
+        Raises HarnessError when the mark does not come: then the recording's end is not known to be whole.
+        """
+        if self._pipe is None:
+            return
+        try:
+            _do(self._machine, [_write(f"{self._path}/events/damon/{n}/enable", "0") for n in self._names])
+            if not self._drain():
+                raise HarnessError(
+                    f"{self._path}: the last events did not come out of the trace buffer within"
+                    f" {DRAIN_NS // NSEC_PER_SEC} s; how many are missing is not known"
+                )
+            self._stat_lost = self._read_stats()
+        finally:
+            pipe, self._pipe = self._pipe, None
+            pipe.close()  # first: an instance that is being read cannot be removed
+            _remove(self._machine, self._path)
+
+    def _pump(self) -> None:
+        if self._pipe is not None:
+            data = self._pipe.read()
+            for event in self._lines.feed(data, self._pipe.lost()):
+                if event.name == trace.MARK:
+                    self._marks.add(event.text)
+                else:
+                    self._arrived.append(event)
+
+    def _drain(self) -> bool:
+        """Whether everything that happened before now has been read."""
+        clock = self._machine.clock
+        deadline = clock.now_ns() + DRAIN_NS
+        while (now := clock.now_ns()) < deadline:
+            mark = f"{PREFIX}end-{now}"
+            # One that is lost in a full buffer is followed by another.
+            self._machine.batch([_write(f"{self._path}/trace_marker", mark)])
+            if clock.wait_until(partial(self._seen, mark), min(now + _MARK_AGAIN_NS, deadline), _POLL_NS):
+                return True
+        return False
+
+    def _seen(self, mark: str) -> bool:
+        self._pump()
+        return mark in self._marks
+
+    def _read_stats(self) -> int:
+        """Events that the buffers of all CPUs say were overwritten or dropped."""
+        cpus = _list(self._machine, f"{self._path}/per_cpu")
+        answers = self._machine.batch(
+            [FileOp("read", f"{self._path}/per_cpu/{e.path}/stats") for e in cpus if e.is_dir]
+        )
+        texts = [answer.decode() for answer in answers if isinstance(answer, bytes)]
+        if not texts or len(texts) != len(answers):
+            raise HarnessError(f"{self._path}/per_cpu: cannot tell how many events were lost")
+        return sum(int(count) for text in texts for count in _LOST_STATS.findall(text))
+
+
+def remove_left_over(machine: Machine, root: str) -> list[str]:
+    """Remove instances of ours whose owner is dead; their names. What cannot be removed stays."""
+    removed = []
+    for entry in _list(machine, f"{root}/instances"):
+        match = _NAME.fullmatch(entry.path)
+        if match and _start_time(machine, match[1]) != match[2]:
+            with suppress(OSError, DamonTestsError):
+                _remove(machine, f"{root}/instances/{entry.path}")
+                removed.append(entry.path)
+    return removed
+
+
+def _owner(machine: Machine) -> str:
+    """The process that serves the machine's files: ours on this machine, the agent in a guest."""
+    pid = machine.read_file("/proc/self/stat").split(b" ", 1)[0].decode()
+    return f"{pid}-{_start_time(machine, pid)}"
+
+
+def _start_time(machine: Machine, pid: str) -> str | None:
+    """Clock ticks since boot at its start, None if there is no such process."""
+    try:
+        stat = machine.read_file(f"/proc/{pid}/stat").decode("utf-8", "replace")
+    except OSError:
+        return None
+    fields = stat.rpartition(")")[2].split()  # the name may contain anything; state is field 3
+    return fields[19] if len(fields) > 19 else None
+
+
+def _remove(machine: Machine, path: str) -> None:
+    """Remove an instance; the kernel refuses for a moment after its reader was closed."""
+    clock = machine.clock
+    last: list[OSError | None] = [None]
+
+    def gone() -> bool:
+        (answer,) = machine.batch([FileOp("rmdir", path)])
+        last[0] = answer if isinstance(answer, OSError) and answer.errno != errno.ENOENT else None
+        return last[0] is None or last[0].errno != errno.EBUSY
+
+    clock.wait_until(gone, clock.now_ns() + _RELEASE_NS, _POLL_NS)
+    if last[0] is not None:
+        raise HarnessError(f"{path} could not be removed: {last[0].strerror}")
+
+
+def _list(machine: Machine, path: str) -> Sequence[Entry]:
+    (answer,) = machine.batch([FileOp("list", path)])
+    return () if isinstance(answer, (OSError, bytes)) else answer
+
+
+def _write(path: str, text: str) -> FileOp:
+    return FileOp("write", path, text.encode())
+
+
+def _do(machine: Machine, ops: Sequence[FileOp]) -> None:
+    """All of them, or HarnessError for the first that failed."""
+    for op, answer in zip(ops, machine.batch(ops, stop_on_error=True), strict=True):
+        if isinstance(answer, OSError):
+            raise HarnessError(f"{op.path} := {op.data.decode()!r}: {answer.strerror}")
