@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Targets that are real processes: the C engine, performing a pattern on a machine."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from damon_tests.patterns.spec import Pattern
+from damon_tests.ports import (
+    NSEC_PER_MSEC,
+    NSEC_PER_SEC,
+    PAGE_SIZE,
+    ExitStatus,
+    FileOp,
+    HarnessError,
+    Machine,
+    NotSupported,
+    SpawnRequest,
+)
+from damon_tests.workload.dialogue import Dialogue
+from damon_tests.workload.program import (
+    Files,
+    Status,
+    parse_passes,
+    parse_phases,
+    parse_slices,
+    parse_status,
+    write_program,
+)
+from damon_tests.workload.recorded import RecordedTruth, SliceTruth
+from damon_tests.workload.target import PhaseTime
+
+# Populating 128 MiB takes 0.6 s when emulated; the rest is for a busy machine.
+READY_TIMEOUT_NS = 60 * NSEC_PER_SEC
+ANSWER_TIMEOUT_NS = 20 * NSEC_PER_SEC
+_CANNOT = 3  # the engine's exit code for "this machine cannot do it"
+_CHUNK = 1 << 20
+
+
+def start(
+    machine: Machine,
+    pattern: Pattern,
+    seed: int,
+    engine_path: str,
+    work_dir: str,
+    *,
+    slices_ns: int | None = None,
+) -> EngineTarget:
+    """Start the engine (``engine_path`` on that machine) and wait until it is ready.
+
+    It publishes in a new directory below ``work_dir``, best a tmpfs, removed by ``stop``.
+    ``slices_ns``: also record touched-page slices of this length.
+
+    Raises:
+        NotSupported: the machine cannot do it (no memory, no huge pages); says what.
+        HarnessError: the engine did not start, died, or did not answer.
+    """
+    files = Files(f"{work_dir.rstrip('/')}/damon-tests-engine-{uuid.uuid4().hex[:12]}")
+    program = write_program(pattern, seed, files, slices_ns)
+    _make_directory(machine, work_dir, files)
+    try:
+        process = machine.spawn(SpawnRequest([engine_path]))
+    except OSError as error:
+        machine.batch([FileOp("rmdir", files.directory)])
+        raise HarnessError(
+            f"the workload engine {engine_path} cannot be started on {machine.name}: {error}"
+        ) from None
+    target = EngineTarget(machine, pattern, seed, Dialogue(process, machine.clock), files)
+    try:
+        target.load(program)
+    except BaseException:
+        target.stop()
+        raise
+    return target
+
+
+def _make_directory(machine: Machine, work_dir: str, files: Files) -> None:
+    _, made = machine.batch(
+        [FileOp("mkdir", work_dir, mode=0o755), FileOp("mkdir", files.directory, mode=0o755)]
+    )
+    if isinstance(made, OSError):
+        raise HarnessError(f"the workload engine's directory cannot be made on {machine.name}: {made}")
+
+
+class EngineTarget:
+    """``RunningTarget`` of an engine process. Made by ``start``.
+
+    ``visibility`` says how accesses are made visible to a DAMON that does not flush TLBs; ``vaddr``
+    are the ranges that DAMON's three-regions rule should find in the process.
+    """
+
+    def __init__(
+        self, machine: Machine, pattern: Pattern, seed: int, dialogue: Dialogue, files: Files
+    ) -> None:
+        self.pid = dialogue.pid
+        self.pattern = pattern
+        self.seed = seed
+        self.layout: Mapping[str, tuple[int, int]] = {}
+        self.visibility = ""
+        self.vaddr: tuple[tuple[int, int], ...] = ()
+        self._machine = machine
+        self._dialogue = dialogue
+        self._files = files
+        self._go_ns: int | None = None
+        self._ended = False
+        self._failure: HarnessError | None = None
+        # What was published, kept by stop() when the files go away.
+        self._kept: dict[str, bytes] = {}
+
+    def load(self, program: bytes) -> None:
+        """Give the engine its program and wait until it is ready."""
+        self._dialogue.say(program)
+        try:
+            lines = self._dialogue.lines_until("ready", READY_TIMEOUT_NS)
+        except HarnessError as error:
+            status = self._dialogue.poll()
+            if status is not None and status.code == _CANNOT:
+                raise NotSupported(f"{self._machine.name}: {self._dialogue.complaint()}") from None
+            raise HarnessError(f"pattern {self.pattern.name}: {error}") from None
+        layout = {}
+        vaddr = []
+        for words in lines:
+            if words[0] == "region":
+                layout[words[1]] = (int(words[2], 16), int(words[3], 16))
+            elif words[0] == "vaddr":
+                vaddr.append((int(words[1], 16), int(words[2], 16)))
+            elif words[0] == "visibility":
+                self.visibility = " ".join(words[1:])
+        self.layout = layout
+        self.vaddr = tuple(vaddr)
+
+    def go(self) -> None:
+        """Start the first phase. Raises HarnessError the second time, after ``stop``, and when it is dead."""
+        if self._go_ns is not None or self._ended:
+            raise HarnessError(f"pattern {self.pattern.name}: go was called twice, or after stop")
+        self._go_ns = self._ask("go", "went")
+
+    def _ask(self, command: str, answer: str) -> int:
+        self._dialogue.say(f"{command}\n".encode())
+        return int(self._dialogue.lines_until(answer, ANSWER_TIMEOUT_NS)[-1][1])
+
+    def status(self) -> Status:
+        """All counters, up to date; after ``stop`` the last ones."""
+        if not self._ended:
+            self._ask("sync", "synced")
+        for _ in range(20):
+            status = parse_status(self._read("status"))
+            if status is not None:
+                return status
+            self._machine.clock.run_for(NSEC_PER_MSEC)
+        raise self._failure or HarnessError("the engine's status file stays incomplete")
+
+    def _read(self, name: str) -> bytes:
+        """One published file. After ``stop``, what was kept of it."""
+        if self._ended:
+            if name not in self._kept:
+                raise self._failure or HarnessError(f"the engine's file {name!r} was not kept")
+            return self._kept[name]
+        return self._fetch(name)
+
+    def _fetch(self, name: str) -> bytes:
+        data = b""
+        while True:
+            chunk = self._machine.read_file(f"{self._files.directory}/{name}", len(data), _CHUNK)
+            data += chunk
+            if len(chunk) < _CHUNK:
+                return data
+
+    def phases(self) -> Sequence[PhaseTime]:
+        status = self.status()
+        starts = parse_phases(self._read("phases"))
+        times = []
+        for number, begun in enumerate(starts):
+            if not self.pattern.repeat and number == len(self.pattern.phases):
+                break  # not a phase: when the last one ended
+            name = self.pattern.phases[number % len(self.pattern.phases)].name
+            end: int | None = status.stopped_ns or None
+            if number + 1 < len(starts):
+                end = starts[number + 1]
+            times.append(PhaseTime(name, begun, end))
+        return tuple(times)
+
+    def accesses(self) -> Mapping[tuple[int, str], int]:
+        counts: dict[tuple[int, str], int] = {}
+        terms = self.status().terms
+        for index, phase in enumerate(self.pattern.phases):
+            for number, access in enumerate(phase.accesses):
+                key = (index, access.region)
+                counts[key] = counts.get(key, 0) + terms[index, number].accesses
+        return counts
+
+    def truth(self) -> RecordedTruth:
+        """From the pass log; its span ends where the log does. Raises HarnessError if the engine died."""
+        status = self._finished_or_running()
+        end = status.first_dropped_ns or status.stopped_ns or status.now_ns
+        records = parse_passes(self._read("passes"))
+        if not self._ended:  # a pass may have been logged after the status was read
+            records = records[records["start_ns"] + records["length_ns"] <= end]
+        return RecordedTruth(self.pattern, self.layout, self.seed, records, (status.go_ns, end))
+
+    def slices(self) -> SliceTruth:
+        """From the touched-page slices. Raises NotSupported when they were not asked for."""
+        status = self._finished_or_running()
+        if not status.slice_bytes and not status.slices_logged:
+            raise NotSupported("no slices were recorded", remedy="start the engine with slices_ns")
+        return parse_slices(self._read("slices"), status, tuple(self.layout.values()))
+
+    def _finished_or_running(self) -> Status:
+        if self._failure is not None:
+            raise self._failure
+        status = self.status()
+        if not status.go_ns:
+            raise HarnessError(f"pattern {self.pattern.name}: there is no truth before go")
+        return status
+
+    def physical(self) -> Mapping[str, Sequence[tuple[int, int]]]:
+        """Bytes [start, end) of physical memory that hold each region now, ascending, from /proc/PID/pagemap.
+
+        Raises NotSupported where the kernel hides frame numbers (CAP_SYS_ADMIN is needed).
+        """
+        return {name: self._frames(start, end) for name, (start, end) in self.layout.items()}
+
+    def _frames(self, start: int, end: int) -> tuple[tuple[int, int], ...]:
+        path = f"/proc/{self.pid}/pagemap"
+        offset, size = start // PAGE_SIZE * 8, (end - start) // PAGE_SIZE * 8
+        data = b""
+        while len(data) < size:
+            try:
+                chunk = self._machine.read_file(path, offset + len(data), min(_CHUNK, size - len(data)))
+            except PermissionError as error:
+                raise NotSupported(f"{self._machine.name}: {error}", remedy="run as root") from None
+            if not chunk:
+                raise HarnessError(f"{path} ended at {offset + len(data)}: has the process ended?")
+            data += chunk
+        return _merge_frames(np.frombuffer(data, dtype="<u8"), self._machine.name)
+
+    def stop(self) -> None:
+        """End the process, keep what it published, and remove its files. Whether that went well (the
+        process may have died, the machine may be lost) is told to whoever asks for the truth."""
+        if self._ended:
+            return
+        try:
+            self._stop()
+        except HarnessError as error:
+            self._failure = error
+        finally:
+            self._ended = True
+
+    def _stop(self) -> None:
+        status = self._dialogue.poll()
+        if status is None:
+            status = self._dialogue.end(ANSWER_TIMEOUT_NS)
+        if not status.ok:
+            self._failure = HarnessError(_death(self.pattern, status, self._dialogue.complaint()))
+        for name in ("status", "phases", "passes", "slices"):
+            try:
+                self._kept[name] = self._fetch(name)
+            except OSError:
+                self._kept[name] = b""  # never created: no slices, or dead before
+        ops = [FileOp("unlink", f"{self._files.directory}/{name}") for name in self._kept]
+        self._machine.batch([*ops, FileOp("rmdir", self._files.directory)])
+
+
+def _death(pattern: Pattern, status: ExitStatus, complaint: str) -> str:
+    how = f"exit code {status.code}" if status.signal is None else f"signal {status.signal}"
+    return f"the workload engine of pattern {pattern.name} ended with {how}: {complaint or 'it said nothing'}"
+
+
+def _merge_frames(
+    entries: np.ndarray[tuple[int], np.dtype[np.uint64]], machine: str
+) -> tuple[tuple[int, int], ...]:
+    """Physical ranges of pagemap entries: bit 63 is "present", bits 0-54 the frame."""
+    present = entries[entries >> np.uint64(63) == 1]
+    frames = np.sort((present & np.uint64((1 << 55) - 1)).astype(np.int64))
+    if len(frames) == 0:
+        return ()
+    if not frames.any():
+        raise NotSupported(f"{machine}: the kernel hides physical addresses", remedy="run as root")
+    frames = np.unique(frames)
+    breaks = np.flatnonzero(np.diff(frames) != 1)
+    starts = frames[np.concatenate(([0], breaks + 1))]
+    ends = frames[np.concatenate((breaks, [len(frames) - 1]))] + 1
+    return tuple((int(a) * PAGE_SIZE, int(b) * PAGE_SIZE) for a, b in zip(starts, ends, strict=True))
