@@ -29,7 +29,8 @@ from damon_tests.experiment.select import open_backend
 from damon_tests.experiment.trial import Trial
 from damon_tests.judge.collect import Expect
 from damon_tests.judge.conclude import Conclusion, KnownDefect, conclude
-from damon_tests.judge.verdict import Verdict
+from damon_tests.judge.verdict import Check, Verdict
+from damon_tests.judge.visibility import visibility
 from damon_tests.kernel.topology import Topology
 from damon_tests.patterns import load
 from damon_tests.patterns.spec import Pattern
@@ -39,6 +40,7 @@ from damon_tests.report.events import RunLog
 
 MARKERS = (
     "needs(*features): what DAMON must have (names of damon.capability); all that is missing is named",
+    "accuracy: judged only where this machine shows accesses to DAMON (checked once)",
     "profile(name): 'full' leaves the test out of --profile quick",
     "known_defect(name, evidence, levels): an open defect of DAMON that the test is expected to show",
 )
@@ -54,6 +56,7 @@ class DamonRun:
         self.stack = ExitStack()
         self._log: RunLog | None = None
         self._backend: Backend | None = None
+        self._visibility: Check | None = None
 
     @property
     def log(self) -> RunLog:
@@ -80,6 +83,13 @@ class DamonRun:
             self.log.timing("open kernel", time.monotonic() - began)
             self.log.run_started({"kernel": dict(self._backend.provenance())})
         return self._backend
+
+    @property
+    def visibility(self) -> Check | None:
+        """Whether this machine shows accesses, measured once; None where it does by construction."""
+        if self._visibility is None and not self.backend.shows_all_accesses:
+            self._visibility = visibility(self.backend, self.config.option.seed)
+        return self._visibility
 
     def _provenance(self) -> dict[str, object]:
         option = self.config.option
@@ -243,12 +253,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
     if not _is_damon_test(pyfuncitem):
         return (yield)
+    run, test = pyfuncitem.config.stash[RUN], pyfuncitem.stash[TEST]
     error: BaseException | None = None
     try:
+        if any(pyfuncitem.iter_markers("accuracy")) and (shown := run.visibility) is not None:
+            test.expect.add(shown)
         yield
     except (Exception, pytest.skip.Exception) as raised:
         error = NotSupported(str(raised)) if isinstance(raised, pytest.skip.Exception) else raised
-    run, test = pyfuncitem.config.stash[RUN], pyfuncitem.stash[TEST]
     splats = [s for seen in test.observations for s in seen.splats]
     defects = [KnownDefect(**m.kwargs) for m in pyfuncitem.iter_markers("known_defect")]
     test.conclusion = conclude(test.expect.checks, error, splats, defects, run.backend.level)

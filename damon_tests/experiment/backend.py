@@ -45,9 +45,14 @@ class Subject(Protocol):
 
 
 class Backend(Protocol):
-    """``name`` is the word that selected it (``reference:7.3``, ``debian:7.3``, ``host``)."""
+    """``name`` is the word that selected it (``reference:7.3``, ``debian:7.3``, ``host``).
+
+    ``shows_all_accesses``: every access sets an accessed bit by construction; else whether this machine
+    can show accesses at all is found out first (``judge.visibility``).
+    """
 
     name: str
+    shows_all_accesses: bool
 
     @property
     def level(self) -> str:

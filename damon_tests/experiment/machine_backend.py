@@ -20,7 +20,7 @@ from damon_tests.kernel.programs import program
 from damon_tests.kernel.splat import parse_splats
 from damon_tests.kernel.topology import Topology
 from damon_tests.patterns.spec import Pattern
-from damon_tests.ports import HarnessError, Machine
+from damon_tests.ports import Clock, Events, HarnessError, Machine, Tree
 from damon_tests.workload import engine
 from damon_tests.workload.target import RunningTarget
 
@@ -43,9 +43,9 @@ class MachineSubject:
         release: Callable[[], None],
     ) -> None:
         self.machine = machine
-        self.tree = MachineTree(machine)
-        self.events = TracefsEvents(machine)
-        self.clock = machine.clock
+        self.tree: Tree = MachineTree(machine)
+        self.events: Events = TracefsEvents(machine)
+        self.clock: Clock = machine.clock
         self.level = level
         self._engine_path = engine_path
         self._work_dir = work_dir
@@ -79,6 +79,8 @@ class MachineSubject:
 
 class GuestBackend:
     """``--kernel debian:X`` or a kernel image: boots once per topology, restores for every attempt."""
+
+    shows_all_accesses = False
 
     def __init__(self, image: KernelImage, run_dir: Path, level: str | None = None) -> None:
         self.name = image.spec
@@ -140,6 +142,7 @@ class HostBackend:
     """``--kernel host``: this machine's own DAMON, under a lease, only while nobody else uses it."""
 
     name = "host"
+    shows_all_accesses = False
 
     def __init__(self, machine: Machine, work_dir: Path, level: str | None = None) -> None:
         self._machine = machine

@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 import damon_tests
 from damon_tests.damon.capability import Capabilities, probe
 from damon_tests.damon.client import DamonClient
+from damon_tests.experiment.backend import Subject
 from damon_tests.kernel.topology import Topology
 from damon_tests.patterns.spec import Pattern
+from damon_tests.ports import Clock, Events, Tree
 from damon_tests.reference.rules import Rules
 from damon_tests.reference.system import ReferenceSystem
 from damon_tests.workload.simulated import SimulatedTarget
@@ -44,9 +46,9 @@ class ReferenceSubject:
 
     def __init__(self, level: str, seed: int, rules: Rules | None = None) -> None:
         self._system = ReferenceSystem(level=level, seed=seed, rules=rules)
-        self.tree = self._system.tree
-        self.events = self._system.events
-        self.clock = self._system.clock
+        self.tree: Tree = self._system.tree
+        self.events: Events = self._system.events
+        self.clock: Clock = self._system.clock
         self.level = level
 
     def start_target(self, pattern: Pattern, seed: int) -> RunningTarget:
@@ -72,13 +74,15 @@ class ReferenceSubject:
 class ReferenceBackend:
     """``--kernel reference[:LEVEL]``; ``rules`` replaces the level's rules (a fault under test)."""
 
+    shows_all_accesses = True
+
     def __init__(self, level: str, rules: Rules | None = None) -> None:
         self.name = f"reference:{level}"
         self.level = level
         self._rules = rules
         self._capabilities: Capabilities | None = None
 
-    def subject(self, seed: int, topology: Topology | None = None) -> ReferenceSubject:
+    def subject(self, seed: int, topology: Topology | None = None) -> Subject:
         return ReferenceSubject(self.level, seed, self._rules)
 
     def capabilities(self) -> Capabilities:

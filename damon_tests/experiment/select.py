@@ -37,7 +37,7 @@ def _reference(kernel: str, level: str | None) -> Backend:
     _, _, named = kernel.partition(":")
     if named and level and named != level:
         raise UsageError(f"--kernel {kernel} and --level {level} disagree; give one of them")
-    chosen = named or level or LEVELS[-1]
+    chosen = named or level or list(LEVELS)[-1]
     if chosen not in LEVELS:
         raise UsageError(f"unknown level {chosen!r} in --kernel {kernel}; known: {', '.join(LEVELS)}")
     return ReferenceBackend(chosen)

@@ -7,6 +7,8 @@ from damon_tests.damon.params import DamonAttrs, DamonCtx
 from damon_tests.judge.bands import like_the_reference
 from damon_tests.judge.observed import invariants
 
+pytestmark = pytest.mark.accuracy
+
 ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=100)
 
 # From then on regions have settled: splitting needs a few aggregations to find the hot set's edges.

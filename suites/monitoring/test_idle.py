@@ -28,6 +28,7 @@ def test_idle_memory_is_silent(experiment, expect):
 
 
 @pytest.mark.needs("ops.fvaddr")
+@pytest.mark.accuracy
 def test_everything_hot(experiment, expect):
     """All memory is touched in every sampling interval: full counts everywhere."""
     ctx = DamonCtx(operations="fvaddr", attrs=ATTRS)

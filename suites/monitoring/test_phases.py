@@ -7,6 +7,8 @@ from damon_tests.damon.params import DamonAttrs, DamonCtx
 from damon_tests.judge.bands import like_the_reference
 from damon_tests.judge.observed import invariants
 
+pytestmark = pytest.mark.accuracy
+
 ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=200)
 
 
