@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from damon_tests.damon import params
@@ -242,11 +243,9 @@ class Write:
 
 
 def encode(kind: Kind, value: Value) -> str:
-    """The text to write. An empty path becomes a lone newline: writing nothing would do nothing."""
+    """The text to write."""
     if kind == "bool":
         return "Y" if value else "N"
-    if kind == "path":
-        return str(value) or "\n"
     return str(value)
 
 
@@ -327,7 +326,7 @@ def writes_of(node: Node, directory: str, value: Any, current: Any) -> list[Writ
 def _list_writes(many: Many, directory: str, value: Any, current: Any) -> list[Write]:
     wanted, have = children(many, value), children(many, current)
     writes: list[Write] = []
-    if len(wanted) != len(have):
+    if len(wanted) != len(have) or not all(map(partial(_reachable, many.node), wanted, have)):
         writes.append(Write(f"{directory}/{many.count_path}", str(len(wanted)), many.since))
         have = [fresh(many.node)] * len(wanted)
     for i, (w, h) in enumerate(zip(wanted, have, strict=True)):
@@ -340,6 +339,18 @@ def new_kdamond_writes(index: int, kdamond: params.Kdamond) -> list[Write]:
     directory = f"{KDAMONDS.path}/{index}"
     writes = [Write(f"{directory}/{path}", str(count)) for path, count in KDAMOND.fixed]
     return writes + writes_of(KDAMOND, directory, kdamond, fresh(KDAMOND))
+
+
+def _reachable(node: Node, wanted: Any, current: Any) -> bool:
+    """Whether writing can turn ``current`` into ``wanted``. Only a new directory has no path (writing
+    nothing does nothing), or a core filter of the type that its file does not take."""
+    for file in node.files:
+        value = getattr(wanted, file.field)
+        if value == getattr(current, file.field) or value != getattr(fresh(node), file.field):
+            continue
+        if value == "" or (file.kind == "word" and value not in WORDS[file.words]):
+            return False
+    return True
 
 
 @dataclass(frozen=True)

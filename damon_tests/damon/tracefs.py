@@ -170,10 +170,11 @@ class TracefsStream:
     def _drain(self) -> bool:
         """Whether everything that happened before now has been read."""
         clock = self._machine.clock
-        deadline = clock.now_ns() + DRAIN_NS
+        began = clock.now_ns()
+        deadline = began + DRAIN_NS
+        mark = f"{PREFIX}end-{began}"
         while (now := clock.now_ns()) < deadline:
-            mark = f"{PREFIX}end-{now}"
-            # One that is lost in a full buffer is followed by another.
+            # Again and again, because one may get lost in a full buffer. All of them come after the end.
             self._machine.batch([_write(f"{self._path}/trace_marker", mark)])
             if clock.wait_until(partial(self._seen, mark), min(now + _MARK_AGAIN_NS, deadline), _POLL_NS):
                 return True
