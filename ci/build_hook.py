@@ -31,13 +31,14 @@ class BundleHook(BuildHookInterface):  # type: ignore[type-arg]  # its parameter
         if version == "editable":
             return
         root = Path(self.root)
-        bundled = [name for name in _BUNDLED if (root / name).exists()]
+        bundled = [root / name for name in _BUNDLED if (root / name).exists()]
         if self._build_programs(root / "workloads" / "src"):
-            bundled.append(_PROGRAMS)
+            # Only programs: locks and half-built files lie there too.
+            bundled += sorted(p for p in (root / _PROGRAMS).glob("damon-tests-*") if not p.suffix)
             build_data["pure_python"] = False
             build_data["tag"] = f"py3-none-{_platform_tag()}"
-        for name in bundled:
-            build_data["force_include"][str(root / name)] = f"damon_tests/_bundle/{name}"
+        for path in bundled:
+            build_data["force_include"][str(path)] = f"damon_tests/_bundle/{path.relative_to(root)}"
 
     def _build_programs(self, source: Path) -> bool:
         """Whether there are programs to ship; without a compiler the wheel has none, and says so."""
