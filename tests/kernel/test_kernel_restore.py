@@ -357,3 +357,13 @@ def test_a_zombie_is_dead_and_a_pid_alone_names_nobody() -> None:
     assert start_time(child.pid) is None
     child.wait()
     assert start_time(1, "1 (a) b) (c) S" + " 0" * 18 + " 42 0") == 42
+
+
+def test_undoing_writes_kernel_files_as_a_shell_does() -> None:
+    """O_TRUNC on a file of the kernel changes nothing by itself, and none is created. Our own process's."""
+    files, path = undo.LocalFiles(), f"/proc/{os.getpid()}/oom_score_adj"
+    value = files.read(path)
+    files.write(path, value)
+    assert files.read(path) == value
+    with pytest.raises(FileNotFoundError):
+        files.write("/proc/absent", "1")
