@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Speed of the reference: ticks per second of the core loop, and reads of its tree.
+
+Prints one line for each figure, then all of them as one line of JSON (``--json`` prints only that).
+Ratios are what counts; absolute numbers are this machine's, now.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from damon_tests.damon.client import DamonClient
+from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, DamonTarget, Damos, Kdamond
+from damon_tests.ports import NSEC_PER_SEC, Bools, Pages
+from damon_tests.reference.system import ReferenceSystem
+
+BASE = 1 << 40
+SAMPLE_US = 5_000
+GOAL_TICKS, DEFECT_TICKS = 20_000, 8_000
+
+
+class QuarterHot:
+    """The first quarter of the memory is touched all the time: as little truth as possible."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def ranges(self) -> Sequence[tuple[int, int]]:
+        return [(BASE, BASE + self._size)]
+
+    def span_ns(self) -> tuple[int, int]:
+        return 0, 1 << 62
+
+    def touched(self, pages: Pages, t0_ns: int, t1_ns: int) -> Bools:
+        return pages < (BASE + self._size // 4) // 4096
+
+    def touched_each(
+        self, pages: Pages, t0_ns: np.ndarray[tuple[int], np.dtype[np.int64]], t1_ns: object
+    ) -> Bools:
+        return self.touched(pages, 0, 1)
+
+    def rate(self, pages: Pages, t0_ns: int, t1_ns: int, window_ns: int) -> np.ndarray[tuple[int], np.dtype]:
+        return self.touched(pages, t0_ns, t1_ns).astype(np.float64)
+
+
+def monitored(size: int, max_nr_regions: int, schemes: tuple[Damos, ...] = ()) -> ReferenceSystem:
+    """A running kdamond with about ``max_nr_regions`` live regions."""
+    system = ReferenceSystem(seed=1)
+    pid = system.add_process([(BASE, BASE + size)], QuarterHot(size))
+    attrs = DamonAttrs(max_nr_regions=max_nr_regions, min_nr_regions=max(max_nr_regions * 6 // 10, 3))
+    ctx = DamonCtx(
+        "fvaddr", attrs=attrs, targets=(DamonTarget(pid, ((BASE, BASE + size),)),), schemes=schemes
+    )
+    client = DamonClient(system.tree, system.clock)
+    client.stage([Kdamond(ctx)])
+    client.command(0, "on")
+    system.clock.run_for(2 * NSEC_PER_SEC)
+    return system
+
+
+def ticks_per_second(system: ReferenceSystem, ticks: int) -> float:
+    """Best of three runs: what disturbs a run only makes it slower."""
+    rates = []
+    for _ in range(3):
+        began = time.perf_counter()
+        system.clock.run_for(ticks * SAMPLE_US * 1000)
+        rates.append(ticks / (time.perf_counter() - began))
+    return max(rates)
+
+
+def per_second(function: Callable[[], object], count: int) -> float:
+    began = time.perf_counter()
+    for _ in range(count):
+        function()
+    return count / (time.perf_counter() - began)
+
+
+def measure(say: Callable[[str], None]) -> dict[str, float]:
+    figures: dict[str, float] = {}
+
+    def note(name: str, value: float, unit: str, remark: str = "") -> None:
+        figures[name] = round(value, 4)
+        say(f"{name:38} {value:12,.2f} {unit}{'  (' + remark + ')' if remark else ''}")
+
+    for regions, ticks in ((100, 20_000), (1_000, 10_000), (10_000, 1_000)):
+        rate = ticks_per_second(monitored(1 << 40, regions), ticks)
+        remark = f"goal {GOAL_TICKS:,}, defect below {DEFECT_TICKS:,}" if regions == 1000 else ""
+        note(f"ticks/s at {regions} regions", rate, "ticks/s", remark)
+        note(f"x real time at {regions} regions", rate * SAMPLE_US / 1e6, "x")
+    stat = (Damos(access_pattern=ANY),)
+    note(
+        "ticks/s at 1000 regions, stat scheme",
+        ticks_per_second(monitored(1 << 40, 1000, stat), 5_000),
+        "ticks/s",
+    )
+    note_sizes(note)
+    system = monitored(1 << 30, 100)
+    path = "/sys/kernel/mm/damon/admin/kdamonds/0/contexts/0/monitoring_attrs/intervals/sample_us"
+    note("tree reads/s", per_second(lambda: system.tree.read(path), 200_000), "reads/s", "goal 200,000")
+    note("tree writes/s", per_second(lambda: system.tree.write(path, "5000"), 100_000), "writes/s")
+    return figures
+
+
+def note_sizes(note: Callable[[str, float, str, str], None]) -> None:
+    """The same number of regions over 1 GiB, 1 TiB, 1 PiB: interleaved, so that disturbances hit all."""
+    systems = {
+        name: monitored(1 << shift, 1000) for name, shift in (("1 GiB", 30), ("1 TiB", 40), ("1 PiB", 50))
+    }
+    rates: dict[str, list[float]] = {name: [] for name in systems}
+    for _ in range(5):
+        for name, system in systems.items():
+            rates[name].append(ticks_per_second(system, 1_000))
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    for name, rate in medians.items():
+        note(f"cost per tick, {name} over 1 GiB", medians["1 GiB"] / rate, "ratio", "goal 0.9 to 1.1")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print nothing but the JSON")
+    options = parser.parse_args()
+    figures = measure((lambda line: None) if options.json else print)
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()
