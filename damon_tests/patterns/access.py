@@ -17,7 +17,6 @@ from damon_tests.ports import PAGE_SIZE
 MAX_SLOTS = (1 << 32) - 1
 MAX_TOUCHES = 1 << 24
 MAX_ISLANDS = 1 << 20
-MAX_PERIOD_NS = 1 << 61
 
 _SPAN = re.compile(r"(.+?)\s*\.\.\s*(.+)")
 _KEYS = ("region", "span", "order", "stride", "period", "rate", "touches", "kind", "islands", "every")
@@ -123,9 +122,9 @@ def _period(item: Value, keys: Mapping[str, Value]) -> int:
     if "period" in keys and "rate" in keys:
         raise keys["rate"].error("there is a 'period', too; keep one of them")
     if "rate" in keys:
-        return keys["rate"].positive(parse_rate, MAX_PERIOD_NS)
+        return keys["rate"].period(parse_rate)
     if "period" in keys:
-        return keys["period"].positive(parse_duration, MAX_PERIOD_NS)
+        return keys["period"].period(parse_duration)
     return Access.period_ns
 
 

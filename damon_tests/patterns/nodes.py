@@ -11,8 +11,10 @@ from typing import Any
 
 import yaml
 
-from damon_tests.patterns.units import format_size, parse_size
+from damon_tests.patterns.units import format_duration, format_size, parse_size
 from damon_tests.ports import PAGE_SIZE, UsageError
+
+MAX_DURATION_NS = 1 << 61
 
 _BOOL = "tag:yaml.org,2002:bool"
 _NULL = "tag:yaml.org,2002:null"
@@ -94,12 +96,14 @@ class Value:
         except ValueError as error:
             raise self.error(str(error)) from None
 
-    def positive(self, parse: Callable[[str], int], maximum: int) -> int:
-        """A quantity within [1, maximum]."""
+    def period(self, parse: Callable[[str], int], minimum_ns: int = 1) -> int:
+        """A duration or rate, in ns, within [minimum_ns, a century or so]."""
         number = self.quantity(parse)
-        if not 0 < number <= maximum:
-            problem = "must be more than zero" if number <= 0 else "is too large"
-            raise self.error(f"{self.text()!r} {problem}")
+        if number < minimum_ns:
+            least = "more than zero" if minimum_ns == 1 else f"at least {format_duration(minimum_ns)}"
+            raise self.error(f"{self.text()!r} must be {least}")
+        if number > MAX_DURATION_NS:
+            raise self.error(f"{self.text()!r} is too large")
         return number
 
     def pages(self, maximum: int, minimum: int = PAGE_SIZE) -> int:

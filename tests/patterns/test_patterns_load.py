@@ -112,7 +112,7 @@ def changed(old: str, new: str) -> str:
         (changed("size: 64 MiB", "size: [1, 2]"), 7, "expected one value"),
         (changed("hugepage: yes", "hugepage: 2 MiB"), 8, "not one of no, false, yes, true, default"),
         (changed("name: rest", "name: busy"), 20, "two phases are named 'busy'"),
-        (changed("duration: 1.5 s", "duration: 0 s"), 11, "must be more than zero"),
+        (changed("duration: 1.5 s", "duration: 999 us"), 11, "must be at least 1 ms"),
         (changed("duration: 1.5 s", "duration: 1.5 ns"), 11, "not a whole number of ns"),
         (changed("duration: 1.5 s", "duration: 1 week"), 11, "unknown unit 'week'"),
         (changed("duration: 1.5 s", "duration: 99999999 h"), 11, "is too large"),
@@ -156,6 +156,12 @@ def changed(old: str, new: str) -> str:
             "overlaps accesses[0] at 1 MiB of region 'data'",
         ),
         (changed("regions:\n", "regions: []\nx:\n"), 6, "unknown key 'x'"),
+        (
+            "reason: r\nregions: [{name: a, size: 5 GiB}]\nphases:\n"
+            "- {name: p, duration: 1 s, accesses: [{region: a, stride: 1 B}]}",
+            4,
+            "more than 4294967295; use a larger stride",
+        ),
         ("reason: r\nregions: []\nphases: []\n", 2, "at least one region"),
         ("reason: r\nregions: [{name: a, size: 4 KiB}]\nphases: []\n", 3, "at least one phase"),
     ],
@@ -168,7 +174,7 @@ def test_bad_patterns_are_refused_with_file_and_line(text: str, line: int, says:
 
 
 def test_the_library_is_complete_and_round_trips() -> None:
-    assert set(names()) == LIBRARY
+    assert set(names()) >= LIBRARY
     readme = (bundle.patterns_dir() / "README.md").read_text(encoding="utf-8")
     for name in names():
         pattern = load(name)
@@ -239,7 +245,7 @@ def any_pattern(draw: st.DrawFn) -> Pattern:
     regions = tuple(
         PatternRegion(
             name,
-            draw(st.integers(4, 1 << 30)) * 4096,
+            draw(st.integers(4, 1 << 18)) * 4096,
             draw(st.booleans()),
             draw(st.sampled_from([None, True, False])),
         )
@@ -251,7 +257,7 @@ def any_pattern(draw: st.DrawFn) -> Pattern:
         for region in draw(st.lists(st.sampled_from(regions), unique=True)):
             half = region.size_bytes // 4096 // 2
             terms += [draw(any_access(region, 0, half)), draw(any_access(region, half, 2 * half))]
-        phases.append(Phase(name, draw(st.integers(1, 10**15)), tuple(terms)))
+        phases.append(Phase(name, draw(st.integers(10**6, 10**15)), tuple(terms)))
     return Pattern(
         name=draw(NAMES),
         reason=draw(

@@ -106,6 +106,7 @@ struct worker {
 	uint64_t flushes;
 	uint64_t flush_ns;
 	uint64_t late_max_ns;
+	uint64_t looked_ns; /* when it last looked at stdin and signals */
 };
 
 /* engine.c */

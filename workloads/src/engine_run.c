@@ -76,7 +76,7 @@ static uint64_t do_round(struct worker *worker, struct phase *phase, uint64_t ph
 /* False: stop. */
 static bool run_phase(struct worker *worker, struct phase *phase, uint64_t phase_start)
 {
-	uint64_t end = phase_start + phase->duration_ns, now = now_ns(), looked = now;
+	uint64_t end = phase_start + phase->duration_ns, now = now_ns();
 	bool go_on = true;
 
 	for (size_t i = 0; i < phase->nr_terms; i++)
@@ -88,7 +88,7 @@ static bool run_phase(struct worker *worker, struct phase *phase, uint64_t phase
 			end_slice(now);
 		if (due <= now) {
 			now = do_round(worker, phase, phase_start, now);
-			if (now - looked < LOOK_NS)
+			if (now - worker->looked_ns < LOOK_NS)
 				continue;
 			due = 0;
 		}
@@ -97,7 +97,7 @@ static bool run_phase(struct worker *worker, struct phase *phase, uint64_t phase
 		if (slice_bits && due > slice_end_ns())
 			due = slice_end_ns();
 		go_on = wait_until(worker, due);
-		now = looked = now_ns();
+		now = worker->looked_ns = now_ns();
 	}
 	if (go_on) {
 		for (size_t i = 0; i < phase->nr_terms; i++) {
@@ -124,6 +124,12 @@ void run(struct worker *worker, uint64_t go_ns)
 		go_on = run_phase(worker, phase, phase_start);
 		phase_start += phase->duration_ns;
 		worker->phase_number++;
+		/* Phases may be so short that all of them are over before they begin. */
+		now = now_ns();
+		if (go_on && now - worker->looked_ns >= LOOK_NS) {
+			go_on = wait_until(worker, 0);
+			worker->looked_ns = now;
+		}
 	}
 	if (go_on) {
 		publish_phase(now_ns()); /* the end of the last phase */

@@ -1,0 +1,439 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The engine, run on this machine with tiny patterns."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from damon_tests.kernel.host import LocalMachine
+from damon_tests.kernel.programs import program
+from damon_tests.patterns.load import parse
+from damon_tests.patterns.spec import Pattern
+from damon_tests.ports import NSEC_PER_SEC, HarnessError, NotSupported, UsageError
+from damon_tests.workload import engine
+from damon_tests.workload.engine import EngineTarget
+from damon_tests.workload.layout import three_regions
+from damon_tests.workload.program import Files, parse_status, write_program
+from damon_tests.workload.target import RunningTarget
+from damon_tests.workload.truth import pass_pages
+
+PAGE = 4096
+MSEC = 1_000_000
+TIMEOUT_NS = 30 * NSEC_PER_SEC
+
+TINY = """
+reason: one sequential and one random term, strides, islands, reads
+repeat: true
+regions:
+  - {name: a, size: 1 MiB}
+  - {name: b, size: 1 MiB, populate: false}
+phases:
+  - name: one
+    duration: 60 ms
+    accesses:
+      - {region: a, span: 64 KiB .. 128 KiB, stride: 8 KiB, islands: 3, every: 256 KiB, period: 3 ms}
+      - {region: b, span: 256 KiB .. 512 KiB, order: random, touches: 3, period: 2 ms}
+  - name: two
+    duration: 40 ms
+    accesses:
+      - {region: a, span: 0 .. 16 KiB, stride: 1 KiB, kind: read, period: 5 ms}
+      - {region: b, order: random, touches: 2, islands: 2, every: 512 KiB, span: 0 .. 8 KiB, period: 1 ms}
+"""
+
+
+@pytest.fixture(scope="session")
+def engine_path() -> str:
+    try:
+        return str(program("damon-tests-engine"))
+    except NotSupported as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def machine() -> LocalMachine:
+    return LocalMachine()
+
+
+class Starter:
+    """Starts targets, and stops what a test leaves behind."""
+
+    def __init__(self, machine: LocalMachine, engine_path: str, work_dir: Path) -> None:
+        self.machine, self.engine_path, self.work_dir = machine, engine_path, work_dir
+        self.started: list[EngineTarget] = []
+
+    def __call__(self, pattern: Pattern | str, seed: int = 7, slices_ns: int | None = None) -> EngineTarget:
+        if isinstance(pattern, str):
+            pattern = parse(pattern, default_name="tiny")
+        target = engine.start(
+            self.machine, pattern, seed, self.engine_path, str(self.work_dir), slices_ns=slices_ns
+        )
+        self.started.append(target)
+        return target
+
+    def run_until_phase(self, target: EngineTarget, number: int) -> None:
+        """Wait until the phase with this running number has begun."""
+        clock = self.machine.clock
+        begun = clock.wait_until(lambda: len(target.phases()) > number, clock.now_ns() + TIMEOUT_NS)
+        assert begun, target.status()
+
+
+@pytest.fixture
+def start(machine: LocalMachine, engine_path: str, tmp_path: Path) -> Iterator[Starter]:
+    starter = Starter(machine, engine_path, tmp_path)
+    yield starter
+    for target in starter.started:
+        target.stop()
+
+
+def all_pages(target: EngineTarget) -> np.ndarray:
+    return np.concatenate([np.arange(a // PAGE - 1, b // PAGE + 1) for a, b in target.layout.values()])
+
+
+@pytest.mark.parametrize(
+    "arguments", [(0, 0, 0, 0, 20, 1), (1, 2, 3, 4, 50, 1000), (2**64 - 1, 9, 8, 10**12, 40, 2**32 - 1)]
+)
+def test_c_and_python_draw_the_same_pages(engine_path: str, arguments: tuple[int, ...]) -> None:
+    done = subprocess.run(
+        [engine_path, "--draw", *map(str, arguments)], capture_output=True, text=True, check=True, timeout=30
+    )
+    seed, phase, term, index, touches, slots = arguments
+    expected = pass_pages(seed, phase, term, index, touches=touches, slots=slots)
+    assert [int(line) for line in done.stdout.split()] == expected.tolist()
+
+
+def test_it_is_a_running_target(start: Starter) -> None:
+    target: RunningTarget = start(TINY)
+    assert target.pid > 0
+    assert target.phases() == ()
+    assert set(target.accesses().values()) == {0}
+
+
+def test_regions_are_where_they_should_be(start: Starter, machine: LocalMachine) -> None:
+    """List order, gaps, and what DAMON's three-regions rule makes of the real mappings."""
+    target = start(TINY)
+    (a_start, a_end), (b_start, b_end) = target.layout["a"], target.layout["b"]
+    assert a_end - a_start == b_end - b_start == 1 << 20
+    assert b_start - a_end >= target.pattern.gap_bytes
+    maps = machine.read_file(f"/proc/{target.pid}/maps").decode().splitlines()
+    vmas = [tuple(int(word, 16) for word in line.split()[0].split("-")) for line in maps]
+    vmas = [vma for vma in vmas if vma[0] < 1 << 63]
+    assert {(a_start, a_end), (b_start, b_end)} <= set(vmas)
+    assert three_regions(vmas) == target.vaddr  # type: ignore[arg-type]
+    middle = target.vaddr[1]
+    assert middle[0] == a_start
+    assert b_end <= middle[1]
+
+
+def test_slices_and_pass_log_tell_the_same(start: Starter) -> None:
+    """The bitmap that was marked touch by touch equals what the log and the generator say."""
+    target = start(TINY, slices_ns=4 * MSEC)
+    target.go()
+    start.run_until_phase(target, 3)
+    target.stop()
+    log, slices = target.truth(), target.slices()
+    pages = all_pages(target)
+    compared = 0
+    for begin, end in zip(slices._starts.tolist(), slices._ends.tolist(), strict=True):
+        np.testing.assert_array_equal(log.touched(pages, begin, end), slices.touched(pages, begin, end))
+        compared += int(slices.touched(pages, begin, end).any())
+    assert compared >= 10
+    status = target.status()
+    assert status.slices_dropped == status.passes_dropped == 0
+    assert slices.span_ns() == log.span_ns()
+
+
+def test_passes_are_those_of_the_plan(start: Starter) -> None:
+    """Each logged pass is one of the plan, no earlier than planned; done and missed ones add up."""
+    target = start(TINY)
+    target.go()
+    start.run_until_phase(target, 2)
+    target.stop()
+    truth, status, pattern = target.truth(), target.status(), target.pattern
+    go = truth.span_ns()[0]
+    assert len(truth._all) >= 2
+    for run in truth._all:
+        planned = go + pattern.phase_start_ns(run.number)
+        for track, access in zip(run.tracks, run.geometry.terms, strict=True):
+            for position in range(len(track._starts)):  # type: ignore[attr-defined]
+                due = planned + track.pass_index(position) * access.access.period_ns
+                assert track._starts[position] >= due  # type: ignore[attr-defined]
+    # Phase 0 ran to its end once (and its second time, phase 2, has just begun).
+    for term in (0, 1):
+        access = pattern.phases[0].accesses[term]
+        count = status.terms[0, term]
+        planned_passes = -(-pattern.phases[0].duration_ns // access.period_ns)
+        assert count.passes + count.missed >= planned_passes
+        assert count.accesses == count.passes * access.touches_per_pass
+    passes = sum(count.passes for count in status.terms.values())
+    assert passes == status.passes_logged
+    assert 0 < status.flushes <= passes
+    assert "mprotect" in target.visibility
+
+
+def test_random_pages_come_from_the_seed(start: Starter) -> None:
+    """The pages a slice saw are those that pass_pages draws for the passes in it."""
+    text = """
+reason: random only
+regions: [{name: r, size: 4 MiB}]
+phases: [{name: p, duration: 30 ms, accesses: [{region: r, order: random, touches: 4, period: 3 ms}]}]
+"""
+    target = start(text, seed=99, slices_ns=MSEC)
+    target.go()
+    start.run_until_phase(target, 0)
+    clock = start.machine.clock
+    assert clock.wait_until(lambda: target.phases()[0].end_ns is not None, clock.now_ns() + TIMEOUT_NS)
+    target.stop()
+    truth = target.truth()
+    done = [truth._all[0].tracks[0].pass_index(i) for i in range(target.status().passes_logged)]
+    assert done
+    expected = {
+        target.layout["r"][0] // PAGE + int(slot)
+        for index in done
+        for slot in pass_pages(99, 0, 0, index, touches=4, slots=1024)
+    }
+    pages = all_pages(target)
+    assert set(pages[target.slices().touched(pages, *truth.span_ns())].tolist()) == expected
+
+
+def test_phases_are_in_order_and_end(start: Starter) -> None:
+    target = start(TINY.replace("repeat: true", "repeat: false"))
+    target.go()
+    clock = start.machine.clock
+    over = clock.wait_until(
+        lambda: [phase.end_ns is not None for phase in target.phases()] == [True, True],
+        clock.now_ns() + TIMEOUT_NS,
+    )
+    assert over
+    one, two = target.phases()
+    assert (one.name, two.name) == ("one", "two")
+    assert one.end_ns is not None
+    assert two.end_ns is not None
+    assert one.end_ns - one.start_ns >= 60 * MSEC
+    assert one.end_ns == two.start_ns
+    assert two.end_ns - one.start_ns >= 100 * MSEC
+    before = target.accesses()
+    target.stop()
+    assert target.accesses() == before, "it idles after the last phase"
+    assert target.phases() == (one, two)
+    go = target.truth().span_ns()[0]
+    assert one.start_ns == go
+
+
+def test_physical_memory(start: Starter) -> None:
+    target = start(TINY)
+    if os.geteuid() != 0:
+        with pytest.raises(NotSupported):
+            target.physical()
+        return
+    physical = target.physical()
+    assert sum(end - begin for begin, end in physical["a"]) == 1 << 20
+    assert physical["b"] == (), "not populated"
+    for (_, end), (begin, _) in zip(physical["a"], physical["a"][1:], strict=False):
+        assert end < begin
+
+
+def test_stop_is_idempotent_and_leaves_nothing(start: Starter, tmp_path: Path) -> None:
+    target = start(TINY)
+    target.go()
+    start.run_until_phase(target, 0)
+    assert list(tmp_path.iterdir())
+    target.stop()
+    target.stop()
+    assert list(tmp_path.iterdir()) == []
+    assert not os.path.exists(f"/proc/{target.pid}") or "Z" in Path(f"/proc/{target.pid}/stat").read_text()
+    assert target.status().state == "stopped"
+    assert target.phases()[-1].end_ns == target.status().stopped_ns
+    with pytest.raises(HarnessError, match="go was called"):
+        target.go()
+
+
+def test_stop_before_go(start: Starter) -> None:
+    target = start(TINY)
+    target.stop()
+    assert target.phases() == ()
+    with pytest.raises(HarnessError, match="before go"):
+        target.truth()
+
+
+def test_slices_that_were_not_asked_for(start: Starter) -> None:
+    target = start(TINY)
+    target.go()
+    target.stop()
+    with pytest.raises(NotSupported, match="no slices"):
+        target.slices()
+
+
+def test_the_end_of_stdin_and_signals_end_it(start: Starter) -> None:
+    for end in ("stdin", "signal"):
+        target = start(TINY)
+        target.go()
+        if end == "stdin":
+            target._dialogue._process.close_stdin()
+        else:
+            target._dialogue._process.kill(signal.SIGTERM)
+        assert target._dialogue._process.wait(TIMEOUT_NS).code == 0
+        target.stop()
+        assert target.truth().span_ns()[1] == target.status().stopped_ns
+
+
+def test_early_death_is_told(start: Starter) -> None:
+    target = start(TINY)
+    target.go()
+    target._dialogue._process.kill(signal.SIGKILL)
+    target._dialogue._process.wait(TIMEOUT_NS)
+    with pytest.raises(HarnessError, match="killed by signal 9"):
+        target.accesses()
+    target.stop()
+    with pytest.raises(HarnessError, match="ended with signal 9"):
+        target.truth()
+
+
+def test_a_program_that_is_not_there(start: Starter, tmp_path: Path) -> None:
+    start.engine_path = str(tmp_path / "missing")
+    with pytest.raises(HarnessError, match="cannot be started"):
+        start(TINY)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_program_that_is_no_engine(start: Starter, tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text("#!/bin/sh\necho 'I am no engine' >&2\nexit 4\n", encoding="utf-8")
+    script.chmod(0o755)
+    start.engine_path = str(script)
+    with pytest.raises(HarnessError, match=r"exit code 4 before it said 'ready': I am no engine"):
+        start(TINY)
+
+
+def test_a_directory_that_cannot_be_made(start: Starter, tmp_path: Path) -> None:
+    start.work_dir = tmp_path / "missing" / "deeper"
+    with pytest.raises(HarnessError, match="directory cannot be made"):
+        start(TINY)
+
+
+def test_too_much_memory_is_refused_with_a_sentence(start: Starter, tmp_path: Path) -> None:
+    text = """
+reason: far too much
+regions: [{name: r, size: 16 TiB}]
+phases: [{name: p, duration: 1 s, accesses: []}]
+"""
+    with pytest.raises(NotSupported, match=r"needs 16777216 MiB of memory, and \d+ MiB are available"):
+        start(text)
+    with pytest.raises(NotSupported, match="does not fit into the address space"):
+        start(text.replace("16 TiB", "1024 TiB, populate: false"))
+    assert list(tmp_path.iterdir()) == []
+
+
+GOOD_PROGRAM = write_program(parse(TINY), 1, Files("/proc/no-such"), None).decode()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        (
+            "damon-tests-engine 1",
+            "damon-tests-engine 2",
+            'line 1 of the program: expected "damon-tests-engine 1"',
+        ),
+        ("seed 1", "seed x", "line 2 of the program: seed is not a number"),
+        ("seed 1", "seed -1", "seed is not a number"),
+        ("seed 1", "seed 18446744073709551616", "seed is not a number"),
+        ("seed 1", "sead 1", "an unknown statement"),
+        ("visible flush", "visible maybe", "an unknown word"),
+        ("region a 1048576 1 no", "region a 1048576 1", "too few words"),
+        ("region a 1048576 1 no", "region a 1000 1 no", "size is not a number from 4096"),
+        ("region a 1048576 1 no", "region a 5000 1 no", "not a multiple of the page size"),
+        ("region a 1048576 1 no", f"region {'a' * 70} 1048576 1 no", "a name is too long"),
+        ("phase one 60000000", "phase one 0", "duration is not a number"),
+        ("access 0 65536 131072", "access 2 65536 131072", "region is not a number from 0 to 1"),
+        ("access 0 65536 131072", "access 0 131072 65536", "outside its region, or empty"),
+        ("sequential 8192 3000000 0", "sequential 8192 3000000 5", "touches are for random"),
+        ("write 3 262144", "write 3 4096", "islands that overlap"),
+        ("write 3 262144", "write 5 262144", "islands beyond their region"),
+        ("phase one 60000000\n", "", "an access before the first phase"),
+        ("\nend\n", "\n", 'stdin ended before "end"'),
+        ("status /proc/no-such/status\n", "", "status, phases and passes are needed"),
+    ],
+)
+def test_bad_programs_are_refused(engine_path: str, old: str, new: str, says: str) -> None:
+    assert GOOD_PROGRAM.count(old) == 1, old
+    bad = GOOD_PROGRAM.replace(old, new)
+    done = subprocess.run([engine_path], input=bad, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_other_complaints(engine_path: str) -> None:
+    done = subprocess.run(
+        [engine_path], input=GOOD_PROGRAM, capture_output=True, text=True, check=False, timeout=30
+    )
+    assert (done.returncode, "cannot be created" in done.stderr) == (1, True)
+    done = subprocess.run([engine_path, "--help"], capture_output=True, text=True, check=False, timeout=30)
+    assert (done.returncode, "takes its program on stdin" in done.stderr) == (2, True)
+
+
+def test_an_unknown_command(engine_path: str, tmp_path: Path) -> None:
+    text = write_program(parse(TINY), 1, Files(str(tmp_path)), None).decode() + "walk\n"
+    done = subprocess.run([engine_path], input=text, capture_output=True, text=True, check=False, timeout=30)
+    assert (done.returncode, 'unknown command "walk"' in done.stderr) == (2, True)
+
+
+def test_a_full_log_is_counted_and_ends_the_truth(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is lost silently: the truth's span ends where the log does."""
+    monkeypatch.setattr("damon_tests.workload.program.MAX_PASSES", 5)
+    monkeypatch.setattr("damon_tests.workload.program.MAX_SLICES_BYTES", 800)
+    target = start(TINY, slices_ns=MSEC)
+    target.go()
+    start.run_until_phase(target, 1)
+    target.stop()
+    status = target.status()
+    assert status.passes_logged <= 5
+    assert status.passes_logged + status.passes_dropped == sum(c.passes for c in status.terms.values())
+    assert status.slices_dropped > 0
+    assert target.truth().span_ns()[1] == status.first_dropped_ns < status.stopped_ns
+    assert target.slices().span_ns()[1] < status.stopped_ns
+
+
+def test_a_truth_while_it_runs_covers_what_has_happened(start: Starter) -> None:
+    target = start(TINY)
+    target.go()
+    start.run_until_phase(target, 1)
+    early = target.truth()
+    start.run_until_phase(target, 2)
+    assert early.span_ns()[1] < target.truth().span_ns()[1]
+    pages = all_pages(target)
+    assert early.touched(pages, *early.span_ns()).any()
+
+
+def test_it_obeys_when_it_can_never_be_on_time(start: Starter) -> None:
+    """Phases of a microsecond are over before they begin; their passes are missed, and it still stops."""
+    pattern = parse(TINY)
+    phases = tuple(replace(phase, duration_ns=1000) for phase in pattern.phases)
+    target = start(replace(pattern, phases=phases))
+    target.go()
+    start.run_until_phase(target, 100)
+    target.stop()
+    status = target.status()
+    assert target._failure is None
+    assert status.terms[0, 0].missed > 0
+    assert status.phases == len(target.phases())
+
+
+def test_a_torn_status_is_recognised() -> None:
+    assert parse_status(b"") is None
+    assert parse_status(b"seq 3\nstate running\nend 2\n") is None
+    with pytest.raises(HarnessError, match="not understood"):
+        parse_status(b"seq 3\nend 3\n")
+
+
+def test_a_directory_with_a_newline_is_refused() -> None:
+    with pytest.raises(UsageError, match="shorter, plain path"):
+        write_program(parse(TINY), 1, Files("/a\nb"), None)
