@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What a DAMON can do, found out feature by feature and never by its version.
+
+``features`` has the table of names. Most of the tree exists only where something is staged, so a full
+probe stages one of everything, turns nothing on, and clears it again; a read-only one tells what it can.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from damon_tests.damon import layout
+from damon_tests.damon.client import DamonClient
+from damon_tests.damon.features import ALIASES, FEATURES, LEVELS, Feature, version_key
+from damon_tests.damon.layout import Write
+from damon_tests.ports import Events, NotSupported, Tree, TreeError, UsageError
+
+_NOT_PROBED = "not probed: nothing could be staged"
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """``present``: feature to whether it is there; None where that could not be found out.
+
+    ``reasons`` says why for each that is not there or not known. ``unknown`` are files and tracepoints
+    that no known kernel has: a newer kernel's. ``staged``: found by a full probe.
+    """
+
+    present: Mapping[str, bool | None]
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    unknown: tuple[str, ...] = ()
+    staged: bool = True
+
+    def has(self, name: str) -> bool:
+        """Whether a feature is known to be there. Raises UsageError for a name not in ``features``."""
+        return bool(self.present[_known(name)])
+
+    def missing(self, *names: str) -> tuple[str, ...]:
+        """Those that are not known to be there, each with its reason and first version."""
+        lacking = [_known(name) for name in names if not self.has(name)]
+        return tuple(
+            f"{name}: {self.reasons.get(name, 'not there')} (since {FEATURES[name].since})"
+            for name in dict.fromkeys(lacking)
+        )
+
+    def require(self, *names: str) -> None:
+        """Raises NotSupported naming all of ``names`` that are missing."""
+        missing = self.missing(*names)
+        if missing:
+            lacking = [FEATURES[_known(n)].since for n in names if not self.has(n)]
+            newest = max(lacking, key=version_key)
+            raise NotSupported(*missing, remedy=f"use a kernel of series {newest} or later")
+
+    def levels(self) -> tuple[str, ...]:
+        """The levels that explain best what is there: usually one, several if too little is known."""
+        wrong = {level: len(self.contradicting(level)) for level in LEVELS}
+        return tuple(level for level in LEVELS if wrong[level] == min(wrong.values()))
+
+    def contradicting(self, level: str) -> tuple[str, ...]:
+        """Features that are there though ``level`` has none, or the other way round."""
+        return tuple(
+            name
+            for name, there in self.present.items()
+            if there is not None and there != (version_key(FEATURES[name].since) <= version_key(level))
+        )
+
+    def describe_level(self) -> str:
+        """The guess in words, with what does not fit."""
+        levels = self.levels()
+        text = levels[0] if len(levels) == 1 else f"{levels[0]} to {levels[-1]}"
+        contradicting = self.contradicting(levels[-1])
+        if self.unknown and levels[-1] == LEVELS[-1]:
+            return f"{LEVELS[-1]}, the newest known; this kernel is newer (unknown: {_few(self.unknown)})"
+        if contradicting:
+            return f"{text}, the nearest; not as there: {_few(contradicting)}"
+        return text
+
+
+def fingerprint(capabilities: Capabilities) -> str:
+    """The nearest of LEVELS by features; the newest if several fit, or if the kernel is newer."""
+    return capabilities.levels()[-1]
+
+
+def probe(client: DamonClient, events: Events | None, touch: bool = True) -> Capabilities:
+    """Find out what is there.
+
+    With ``touch`` (the caller must have DAMON for itself) one of everything is staged for a moment,
+    unless somebody has something staged already; without, nothing is written.
+    """
+    present: dict[str, bool | None] = dict.fromkeys(FEATURES)
+    reasons: dict[str, str] = {}
+    unknown = _probe_events(events, present, reasons)
+    _probe_modules(client.tree, present, reasons)
+    staged = False
+    usage = client.usage()
+    if usage.nr_kdamonds is None:
+        _no_tree(client, present, reasons)
+    elif touch and usage.nr_kdamonds == 0:
+        staged = True
+        unknown += _probe_staged(client, present, reasons)
+    else:
+        why = f"{_NOT_PROBED} (nr_kdamonds is {usage.nr_kdamonds})" if touch else _NOT_PROBED
+        _probe_read_only(client, present, reasons, why)
+    _infer_companions(present, reasons)
+    return Capabilities(present, reasons, tuple(unknown), staged)
+
+
+# --- one kind after the other ----------------------------------------------------------------
+
+_Present = dict[str, bool | None]
+
+
+def _by(kind: str) -> list[Feature]:
+    return [feature for feature in FEATURES.values() if feature.by == kind]
+
+
+def _probe_events(events: Events | None, present: _Present, reasons: dict[str, str]) -> list[str]:
+    names = events.available() if events is not None else frozenset()
+    for feature in _by("event"):
+        present[feature.name] = feature.name in names
+        if not present[feature.name]:
+            reasons[feature.name] = (
+                "no such tracepoint" if names else "no tracepoints (no tracefs, or not root)"
+            )
+    return [f"tracepoint {name}" for name in sorted(names - FEATURES.keys())]
+
+
+def _probe_modules(tree: Tree, present: _Present, reasons: dict[str, str]) -> None:
+    features = _by("module")
+    for feature, answer in zip(features, tree.read_batch([f.path for f in features]), strict=True):
+        there = not (isinstance(answer, TreeError) and answer.errno == errno.ENOENT)
+        present[feature.name] = there
+        if not there:
+            reasons[feature.name] = f"no file {feature.path}"
+
+
+def _no_tree(client: DamonClient, present: _Present, reasons: dict[str, str]) -> None:
+    (answer,) = client.tree.read_batch([f"{client.root}/{layout.KDAMONDS.count_path}"])
+    absent = isinstance(answer, TreeError) and answer.errno == errno.ENOENT
+    why = (
+        "no DAMON sysfs tree (CONFIG_DAMON_SYSFS)"
+        if absent
+        else f"the DAMON sysfs tree is unreadable: {answer}"
+    )
+    for feature in FEATURES.values():
+        if feature.by in ("file", "word", "ops"):
+            present[feature.name] = False if absent else None
+            reasons[feature.name] = why.strip()
+
+
+def _probe_staged(client: DamonClient, present: _Present, reasons: dict[str, str]) -> list[str]:
+    """Stage one of everything, look, try the words, clear. What no table knows is returned."""
+    try:
+        files = _create_one_of_everything(client)
+        _judge_files(files, present, reasons)
+        _judge_ops(files, present, reasons)
+        _try_words(client, files, present, reasons)
+    finally:
+        client.clear()
+    known = {feature.path for feature in _by("file")} | _ALWAYS
+    return [f"file {path}" for path in sorted(files.keys() - known)]
+
+
+_ALWAYS = {"state", "pid", "contexts/nr_contexts", "contexts/0/avail_operations"}
+
+
+def _create_one_of_everything(client: DamonClient) -> dict[str, str]:
+    """Files below ``kdamonds/0`` with their values."""
+    client.write_all([Write(layout.KDAMONDS.count_path, "1")])
+    counts = {f.path for f in _by("file") if f.path.rsplit("/", 1)[-1].startswith("nr_")} | {
+        "contexts/nr_contexts"
+    }
+    while True:
+        files = _files(client)
+        empty = [
+            path
+            for path in sorted(counts & files.keys())
+            if files[path].strip() == "0" and "stats" not in path
+        ]
+        if not empty:
+            return files
+        client.write_all([Write(f"kdamonds/0/{path}", "1") for path in empty])
+
+
+def _files(client: DamonClient) -> dict[str, str]:
+    """Files of the first kdamond; those that cannot be read now have an empty value."""
+    entries = client.tree.walk(f"{client.root}/kdamonds/0")
+    return {entry.path: entry.value or "" for entry in entries if not entry.is_dir}
+
+
+def _judge_files(files: Mapping[str, str], present: _Present, reasons: dict[str, str]) -> None:
+    for feature in _by("file"):
+        present[feature.name] = feature.path in files
+        if feature.path not in files:
+            reasons[feature.name] = f"no file {feature.path}"
+
+
+def _judge_ops(files: Mapping[str, str], present: _Present, reasons: dict[str, str]) -> None:
+    available = files.get("contexts/0/avail_operations", "").split()
+    for feature in _by("ops"):
+        present[feature.name] = feature.path in available
+        if feature.path not in available:
+            config = "CONFIG_DAMON_PADDR" if feature.path == "paddr" else "CONFIG_DAMON_VADDR"
+            reasons[feature.name] = f"avail_operations has {' '.join(available) or 'nothing'} ({config})"
+
+
+def _try_words(
+    client: DamonClient, files: Mapping[str, str], present: _Present, reasons: dict[str, str]
+) -> None:
+    left: list[Feature] = []
+    for feature in _by("word"):
+        present[feature.name] = feature.path in files
+        if feature.path in files:
+            left.append(feature)
+        else:
+            reasons[feature.name] = f"no file {feature.path}"
+    base = f"{client.root}/kdamonds/0"
+    while left:
+        writes = [(f"{base}/{feature.path}", feature.name.rpartition(".")[2]) for feature in left]
+        try:
+            client.tree.write_batch(writes)
+            return
+        except TreeError as error:
+            at = writes.index((error.path, error.value or ""))
+            refused = left[at]
+            present[refused.name] = False
+            reasons[refused.name] = f"{refused.path} does not take it ({error.errno_name})"
+            left = left[at + 1 :]
+
+
+def _probe_read_only(client: DamonClient, present: _Present, reasons: dict[str, str], why: str) -> None:
+    """What is staged now shows what exists; what is not staged shows nothing."""
+    for feature in FEATURES.values():
+        if feature.by in ("file", "word", "ops"):
+            reasons[feature.name] = why
+    try:
+        files = _files(client)
+    except TreeError:
+        return
+    directories = {path.rpartition("/")[0] for path in files}
+    for feature in _by("file"):
+        if feature.path in files:
+            present[feature.name] = True
+            del reasons[feature.name]
+        elif feature.path.rpartition("/")[0] in directories:
+            present[feature.name] = False
+            reasons[feature.name] = f"no file {feature.path}"
+    if "contexts/0/avail_operations" in files:
+        for feature in _by("ops"):
+            reasons.pop(feature.name)
+        _judge_ops(files, present, reasons)
+
+
+def _infer_companions(present: _Present, reasons: dict[str, str]) -> None:
+    for feature in _by("companion"):
+        present[feature.name] = present[feature.path]
+        if not present[feature.path]:
+            reasons[feature.name] = reasons.get(feature.path, f"comes with {feature.path}")
+
+
+def _known(name: str) -> str:
+    name = ALIASES.get(name, name)
+    if name not in FEATURES:
+        raise UsageError(f"{name!r} is no feature's name; damon_tests.damon.features lists them")
+    return name
+
+
+def _few(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:3])
+    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown

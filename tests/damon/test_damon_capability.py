@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Probing by feature: nine kernels' trees are told apart, and nothing is left or touched."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+from fake_damon import FakeDamon
+from fake_tree import LEVELS, RELEASES
+
+from damon_tests.damon import features as features_module
+from damon_tests.damon.capability import Capabilities, fingerprint, probe
+from damon_tests.damon.client import DamonClient
+from damon_tests.damon.features import FEATURES, version_key
+from damon_tests.damon.params import DamonCtx, Damos, Kdamond
+from damon_tests.damon.users import ADMIN
+from damon_tests.ports import NotSupported, UsageError
+
+NEWEST, OLDEST = RELEASES[-1], RELEASES[0]
+
+
+def probed(release: str, touch: bool = True) -> tuple[Capabilities, FakeDamon]:
+    damon = FakeDamon(release)
+    return probe(DamonClient(damon, damon.clock), damon.events, touch), damon
+
+
+@pytest.mark.parametrize(("release", "level"), list(zip(RELEASES, LEVELS, strict=True)))
+def test_every_feature_of_every_kernel(release: str, level: str) -> None:
+    """Exactly what was there in the kernels that the dumps are of, by its date."""
+    found, damon = probed(release)
+    expected = {name: version_key(f.since) <= version_key(level) for name, f in FEATURES.items()}
+    assert dict(found.present) == expected
+    assert found.contradicting(level) == ()
+    assert fingerprint(found) == level
+    assert found.levels() == (level,)
+    assert found.unknown == ()
+    assert damon.files[f"{ADMIN}/kdamonds/nr_kdamonds"] == "0"
+    assert not any(path.endswith("/state") for path, _ in damon.log)
+
+
+def test_every_missing_feature_has_a_reason() -> None:
+    found, _ = probed(OLDEST)
+    lacking = [name for name, there in found.present.items() if not there]
+    assert "schemes.collapse" in lacking
+    assert all(found.reasons[name] for name in lacking)
+
+
+def test_requirements_list_everything_that_is_missing() -> None:
+    found, _ = probed(OLDEST)
+    found.require("ops.vaddr", "damon_aggregated", "schemes.stat")
+    with pytest.raises(NotSupported) as caught:
+        found.require("vaddr", "attrs.pause", "schemes.collapse", "damos_esz", "schemes.stat")
+    assert [m.split(":")[0] for m in caught.value.missing] == ["ctx.pause", "schemes.collapse", "damos_esz"]
+    assert "no file contexts/0/pause (since 7.2)" in caught.value.missing[0]
+    assert "does not take it (EINVAL) (since 7.2)" in caught.value.missing[1]
+    assert "no such tracepoint (since 6.17)" in caught.value.missing[2]
+    assert "series 7.2 or later" in str(caught.value)
+
+
+def test_a_misspelt_requirement_is_a_usage_error() -> None:
+    found, _ = probed(NEWEST)
+    with pytest.raises(UsageError, match=r"'schemes.stats'"):
+        found.require("schemes.stats")
+
+
+def test_tracepoints_without_tracefs() -> None:
+    damon = FakeDamon(NEWEST)
+    found = probe(DamonClient(damon, damon.clock), None)
+    with pytest.raises(NotSupported, match="no tracefs, or not root"):
+        found.require("damon_aggregated")
+    assert fingerprint(found) == "7.3"
+
+
+def test_a_module_less_kernel_is_still_recognised() -> None:
+    damon = FakeDamon("7.0.13")
+    for path in [p for p in damon.files if p.startswith("/sys/module/")]:
+        del damon.files[path]
+    found = probe(DamonClient(damon, damon.clock), damon.events)
+    assert fingerprint(found) == "7.0"
+    assert not found.has("modules.damon_stat")
+    assert "the nearest; not as there" in found.describe_level()
+
+
+def test_a_newer_kernel_is_the_newest_level_and_says_so() -> None:
+    damon = FakeDamon(NEWEST)
+    name = "kdamonds/0/contexts/0/warp_factor"
+    damon._modes[name], damon._defaults[name] = 0o600, "9"
+    damon.events.names |= {"damon_warp"}
+    found = probe(DamonClient(damon, damon.clock), damon.events)
+    assert fingerprint(found) == "7.3"
+    assert found.unknown == ("tracepoint damon_warp", "file contexts/0/warp_factor")
+    assert "newer" in found.describe_level()
+    assert "damon_warp" in found.describe_level()
+
+
+def test_operations_that_are_not_built_in() -> None:
+    damon = FakeDamon(NEWEST)
+    damon._defaults["kdamonds/0/contexts/0/avail_operations"] = "vaddr\nfvaddr"
+    found = probe(DamonClient(damon, damon.clock), damon.events)
+    found.require("ops.vaddr", "ops.fvaddr")
+    with pytest.raises(NotSupported, match="CONFIG_DAMON_PADDR"):
+        found.require("ops.paddr")
+
+
+# --- without touching ------------------------------------------------------------------------
+
+
+def test_read_only_touches_nothing_and_tells_what_it_can() -> None:
+    found, damon = probed(NEWEST, touch=False)
+    assert damon.log == []
+    assert not found.staged
+    assert found.has("damon_region_aggregated")
+    assert found.has("modules.damon_stat.kdamond_pid")
+    assert found.present["ctx.pause"] is None
+    with pytest.raises(NotSupported, match="not probed"):
+        found.require("ctx.pause")
+    assert found.levels() == ("7.2", "7.3")
+    assert found.describe_level() == "7.2 to 7.3"
+
+
+def test_somebody_elses_staging_is_read_and_not_replaced() -> None:
+    damon = FakeDamon(NEWEST)
+    other = DamonClient(damon, damon.clock)
+    other.stage((Kdamond(DamonCtx(schemes=(Damos(),))),))
+    other.command(0, "on")
+    damon.log.clear()
+    found = probe(DamonClient(damon, damon.clock), damon.events)
+    assert damon.log == []
+    assert not found.staged
+    found.require("ctx.pause", "ops.paddr", "schemes.max_nr_snapshots", "attrs.probes", "quotas.goal_tuner")
+    with pytest.raises(NotSupported, match="nr_kdamonds is 1"):
+        found.require("schemes.collapse")
+    assert found.present["probes.weight"] is None
+
+
+def test_missing_files_beside_staged_ones_are_missing() -> None:
+    damon = FakeDamon(OLDEST)
+    other = DamonClient(damon, damon.clock)
+    other.stage((Kdamond(),))
+    found = probe(DamonClient(damon, damon.clock), damon.events, touch=False)
+    assert found.present["ctx.pause"] is False
+    assert found.present["kdamond.refresh_ms"] is False
+    assert found.present["schemes.dests"] is None
+
+
+def test_a_kernel_without_damon() -> None:
+    damon = FakeDamon(NEWEST)
+    damon.files.clear()
+    found = probe(DamonClient(damon, damon.clock), None)
+    assert not any(found.present.values())
+    with pytest.raises(NotSupported, match="CONFIG_DAMON_SYSFS"):
+        found.require("ops.vaddr")
+
+
+def test_an_unreadable_tree_is_not_called_absent() -> None:
+    damon = FakeDamon(NEWEST)
+    damon.fail("nr_kdamonds", errno.EACCES, times=5)
+    found = probe(DamonClient(damon, damon.clock), None)
+    assert found.present["ops.vaddr"] is None
+    with pytest.raises(NotSupported, match="unreadable"):
+        found.require("ops.vaddr")
+
+
+def test_the_table_of_names_is_complete() -> None:
+    """Every kind of name is explained where names are looked up."""
+    text = features_module.__doc__ or ""
+    prefixes = {name.split(".")[0] + "." for name in FEATURES if "." in name}
+    explained = {p for p in prefixes if f"``{p}" in text}
+    assert prefixes - explained == {"regions."}
