@@ -113,6 +113,8 @@ def check_modelled(params: DamonCtx, memory: Memory) -> None:
             *(f"the reference does not model {what} yet" for what in dict.fromkeys(missing)),
             remedy="run this test on a kernel: --kernel debian:newest",
         )
+    if params.operations == "paddr":
+        memory.place()
     if params.operations == "paddr" and memory.unplaced_pages:
         raise UsageError(
             f"{memory.unplaced_pages} pages of simulated processes have no physical memory: "

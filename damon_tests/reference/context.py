@@ -11,7 +11,7 @@ import numpy as np
 from damon_tests.damon.params import U32_MAX, DamonAttrs, DamonCtx, DamonProbe
 from damon_tests.reference.core_rules import BP, I64, U64, align_up
 from damon_tests.reference.errors import CoreError, invalid
-from damon_tests.reference.memory import Process
+from damon_tests.reference.process import Process
 from damon_tests.reference.regions import Regions, cut_to_limit
 from damon_tests.reference.rules import Rules
 from damon_tests.reference.schemes import Scheme

@@ -13,8 +13,9 @@ from damon_tests.reference.core_rules import Range
 from damon_tests.reference.events import ReferenceEvents
 from damon_tests.reference.kdamond import Kdamond
 from damon_tests.reference.levels import level as level_of
-from damon_tests.reference.memory import Memory, Process
+from damon_tests.reference.memory import Memory
 from damon_tests.reference.ops import Operations, make_operations
+from damon_tests.reference.process import Process
 from damon_tests.reference.rules import Rules
 from damon_tests.reference.split import SplitHistory
 from damon_tests.reference.tree import ReferenceTree

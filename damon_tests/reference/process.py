@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A simulated address space: mappings, page table, and who touched what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from damon_tests.ports import PAGE_SIZE, Truth, UsageError
+from damon_tests.reference.core_rules import I64, Bools, Range
+
+CHUNK_PAGES = 512  # 2 MiB: what a huge page spans, and the unit of physical allocation
+NO_FRAME = -1
+
+
+class Process:
+    """``vmas`` are sorted byte ranges; accesses come only from ``truth``.
+
+    The page table has one row of 512 frames for each 2 MiB of addresses that has memory.
+    ``huge[row]`` says that the row is one huge page.
+    """
+
+    def __init__(self, pid: int, vmas: Sequence[Range], truth: Truth, memcg: str = "/") -> None:
+        self.pid = pid
+        self.truth: Truth = truth
+        self.memcg = memcg
+        self.vmas: tuple[Range, ...] = ()
+        self.rows: I64 = np.zeros(0, np.int64)  # first page of each row, ascending
+        self.table: I64 = np.zeros((0, CHUNK_PAGES), np.int64)
+        self.huge: Bools = np.zeros(0, np.bool_)
+        self._vma_starts: I64 = np.zeros(0, np.int64)
+        self._vma_ends: I64 = np.zeros(0, np.int64)
+        self._all_mapped = False
+        self.set_vmas(vmas)
+
+    def set_vmas(self, vmas: Sequence[Range]) -> None:
+        """Change the mappings. Raises UsageError for ones that overlap or are not page aligned."""
+        ordered = tuple(sorted((int(start), int(end)) for start, end in vmas))
+        for start, end in ordered:
+            if start >= end or start % PAGE_SIZE or end % PAGE_SIZE:
+                raise UsageError(
+                    f"mapping {start:#x}-{end:#x} of process {self.pid}: empty or not page aligned"
+                )
+        for before, after in pairwise(ordered):
+            if after[0] < before[1]:
+                raise UsageError(
+                    f"mappings {before[0]:#x}-{before[1]:#x} and {after[0]:#x}-{after[1]:#x} "
+                    f"of process {self.pid} overlap"
+                )
+        self.vmas = ordered
+        self._vma_starts = np.array([start // PAGE_SIZE for start, _ in ordered], np.int64)
+        self._vma_ends = np.array([end // PAGE_SIZE for _, end in ordered], np.int64)
+        known = list(self.truth.ranges())
+        self._all_mapped = clip(known, ordered) == joined(known)
+
+    def is_mapped(self, pages: I64) -> Bools:
+        """Whether each page lies within a mapping."""
+        if not len(self._vma_starts):
+            return np.zeros(len(pages), np.bool_)
+        at = np.searchsorted(self._vma_starts, pages, side="right") - 1
+        return (at >= 0) & (pages < self._vma_ends[at])
+
+    def is_fully_mapped(self, start: int, end: int) -> bool:
+        """Whether [start, end) has no unmapped hole (madvise fails on one)."""
+        return clip([(start, end)], joined(self.vmas)) == [(start, end)]
+
+    def accessed(self, pages: I64, t0_ns: int, t1_ns: int) -> Bools:
+        """Whether each page was touched within [t0, t1) as its accessed bit shows it.
+
+        A huge page has one bit: touching any of its pages marks all of them.
+        """
+        touched = self.truth.touched(pages, t0_ns, t1_ns)
+        if not self._all_mapped:
+            touched = touched & self.is_mapped(pages)
+        if self.huge.any():
+            marked: Bools = np.array(touched)
+            self._mark_huge(pages, marked, t0_ns, t1_ns)
+            return marked
+        return touched
+
+    def _mark_huge(self, pages: I64, touched: Bools, t0_ns: int, t1_ns: int) -> None:
+        row = self.rows_of(pages)
+        inside = np.flatnonzero((row >= 0) & self.huge[np.maximum(row, 0)] & ~touched)
+        if not len(inside):
+            return
+        rows, back = np.unique(row[inside], return_inverse=True)
+        every = (self.rows[rows][:, None] + np.arange(CHUNK_PAGES)).ravel()
+        each = self.truth.touched(every, t0_ns, t1_ns).reshape(-1, CHUNK_PAGES)
+        hit: Bools = np.logical_or.reduce(each, axis=1)
+        touched[inside] = hit[back]
+
+    def touched_since(self, pages: I64, since_ns: I64, now_ns: int) -> Bools:
+        """Whether each page was touched from its own time on until now."""
+        if not len(pages):
+            return np.zeros(0, np.bool_)
+        return self.truth.touched_each(pages, since_ns, np.full(len(pages), now_ns, np.int64))
+
+    def populated(self) -> list[Range]:
+        """Byte ranges that have memory: what the truth knows about, as far as it is mapped."""
+        return clip(self.truth.ranges(), self.vmas)
+
+    # Page table
+
+    def rows_of(self, pages: I64) -> npt.NDArray[np.intp]:
+        """Row of the page table for each page, -1 where there is none."""
+        if not len(self.rows):
+            return np.full(len(pages), -1, np.intp)
+        at = np.searchsorted(self.rows, pages, side="right") - 1
+        inside = (at >= 0) & (pages - self.rows[at] < CHUNK_PAGES)
+        return np.where(inside, at, -1)
+
+    def frames_of(self, pages: I64) -> I64:
+        """Physical frame of each page, NO_FRAME where it has none."""
+        row = self.rows_of(pages)
+        if not len(self.rows):
+            return np.full(len(pages), NO_FRAME, np.int64)
+        safe = np.maximum(row, 0)
+        return np.where(row >= 0, self.table[safe, (pages - self.rows[safe]) % CHUNK_PAGES], NO_FRAME)
+
+    def set_frames(self, pages: I64, frames: I64) -> None:
+        """Change where pages are that have a row already."""
+        row = self.rows_of(pages)
+        self.table[row, pages - self.rows[row]] = frames
+
+    def add_rows(self, first_pages: Sequence[int]) -> None:
+        """Rows (without frames) for these 2 MiB-aligned page numbers, unless they exist."""
+        new = np.setdiff1d(np.array(first_pages, np.int64), self.rows)
+        rows = np.concatenate([self.rows, new])
+        order = np.argsort(rows, kind="stable")
+        empty = np.full((len(new), CHUNK_PAGES), NO_FRAME, np.int64)
+        self.rows = rows[order]
+        self.table = np.concatenate([self.table, empty])[order]
+        self.huge = np.concatenate([self.huge, np.zeros(len(new), np.bool_)])[order]
+
+    def drop_empty_rows(self) -> None:
+        used = (self.table != NO_FRAME).any(axis=1)
+        self.rows, self.table, self.huge = self.rows[used], self.table[used], self.huge[used]
+
+
+def clip(ranges: Sequence[Range], within: Sequence[Range]) -> list[Range]:
+    """The parts of ``ranges`` inside ``within`` (both sorted and disjoint), touching parts joined."""
+    parts: list[Range] = []
+    for start, end in ranges:
+        for low, high in within:
+            part = (max(start, low), min(end, high))
+            if part[0] < part[1]:
+                parts.append(part)
+    return joined(parts)
+
+
+def joined(ranges: Sequence[Range]) -> list[Range]:
+    """Sorted ranges with touching neighbours joined."""
+    result: list[Range] = []
+    for start, end in ranges:
+        if result and result[-1][1] == start:
+            result[-1] = (result[-1][0], end)
+        else:
+            result.append((start, end))
+    return result
