@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: GPL-2.0
+"""From a test's checks to outcome, exit code and run.json, through a real pytest run in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from damon_tests.report import model
+
+HEAD = """
+import errno, os, signal
+import pytest
+from damon_tests.judge.verdict import Check, Measurement
+from damon_tests.ports import HarnessError, NotSupported, TreeError
+
+def check(holds):
+    return Check("invariant", Measurement("regions", 7, "regions", (7.0,)), "<= 5", "because I12", holds)
+"""
+
+VERDICTS = {
+    "PASS": "def test(expect):\n    expect.add(check(True))",
+    "FAIL": "def test(expect):\n    expect.add(check(False))",
+    "INCONCLUSIVE": "def test(expect):\n    expect.add(check(None))",
+    "SKIP": "def test(expect):\n    raise NotSupported('no NUMA', remedy='boot with two nodes')",
+    "ERROR": "def test(expect):\n    raise HarnessError('the engine died')",
+    "XFAIL": "@pytest.mark.known_defect(name='d', evidence='spec 8.3', levels=('7.3',))\n"
+    "def test(expect):\n    expect.add(check(False))",
+    "XPASS": "@pytest.mark.known_defect(name='d', evidence='spec 8.3', levels=('7.3',))\n"
+    "def test(expect):\n    expect.add(check(True))",
+}
+EXIT = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 7, "SKIP": 5, "ERROR": 6, "XFAIL": 0, "XPASS": 1}
+
+
+def start(tmp_path: Path, body: str, *options: str) -> subprocess.Popen[str]:
+    (tmp_path / "test_it.py").write_text(HEAD + body + "\n")
+    command = [sys.executable, "-m", "pytest", "-p", "damon_tests.plugin", "-p", "no:cacheprovider"]
+    command += [f"--rootdir={tmp_path}", "-c", os.devnull, "--output", str(tmp_path / "run"), *options]
+    return subprocess.Popen(
+        [*command, str(tmp_path / "test_it.py")],
+        cwd=tmp_path,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    out, _ = process.communicate(timeout=120)
+    return process.returncode, out
+
+
+def load(tmp_path: Path) -> dict[str, Any]:
+    run: dict[str, Any] = json.loads((tmp_path / "run" / "run.json").read_text())
+    jsonschema.validate(run, model.schema())
+    return run
+
+
+@pytest.mark.parametrize("verdict", VERDICTS)
+def test_verdict_and_exit_code(tmp_path: Path, verdict: str) -> None:
+    code, out = finish(start(tmp_path, VERDICTS[verdict]))
+    run = load(tmp_path)
+    assert run["counts"][verdict] == 1, out
+    assert run["tests"][0]["verdict"] == verdict
+    assert code == EXIT[verdict], out
+
+
+def test_worst_verdict_decides(tmp_path: Path) -> None:
+    bodies = [VERDICTS[v].replace("def test(", f"def test_{v}(") for v in ("FAIL", "INCONCLUSIVE", "ERROR")]
+    code, _ = finish(start(tmp_path, "\n\n".join(bodies)))
+    assert code == 6
+
+
+def test_require_turns_skips_into_failures(tmp_path: Path) -> None:
+    code, out = finish(start(tmp_path, VERDICTS["SKIP"], "--require"))
+    assert code == 1, out
+    assert "no NUMA" in out
+
+
+def test_test_without_checks_is_an_error(tmp_path: Path) -> None:
+    code, out = finish(start(tmp_path, "def test(expect):\n    pass"))
+    assert code == 6
+    assert "checked nothing" in out
+
+
+def test_summary_has_value_limit_and_reason(tmp_path: Path) -> None:
+    _, out = finish(start(tmp_path, VERDICTS["FAIL"]))
+    assert "because I12" in out
+    assert "<= 5" in out
+
+
+def test_missing_feature_is_named(tmp_path: Path) -> None:
+    body = "@pytest.mark.needs('ops.nonsense')\ndef test(expect):\n    expect.add(check(True))"
+    code, out = finish(start(tmp_path, body))
+    assert code in (2, 5, 6)
+    assert "ops.nonsense" in out
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--kernel=reference:9.9", "unknown level '9.9'"),
+        ("--kernel=/no/such/image", "/no/such/image"),
+        ("--level=banana", "unknown level 'banana'"),
+    ],
+)
+def test_bad_kernel_is_a_sentence(tmp_path: Path, option: str, words: str) -> None:
+    code, out = finish(start(tmp_path, VERDICTS["PASS"], option))
+    assert code == 2, out
+    assert words in out
+    assert "Traceback" not in out
+
+
+def test_harness_tests_are_left_alone(tmp_path: Path) -> None:
+    code, _ = finish(start(tmp_path, "def test():\n    assert 1 == 2"))
+    assert code == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_ordinary_failure_beside_good_verdicts_still_fails(tmp_path: Path) -> None:
+    code, _ = finish(start(tmp_path, VERDICTS["PASS"] + "\n\ndef test_other():\n    assert 1 == 2"))
+    assert code == 1
+
+
+def test_workers_share_one_run(tmp_path: Path) -> None:
+    body = "@pytest.mark.parametrize('n', range(6))\ndef test(expect, n):\n    expect.add(check(n != 3))"
+    code, out = finish(start(tmp_path, body, "-n", "2"))
+    run = load(tmp_path)
+    assert (run["counts"]["PASS"], run["counts"]["FAIL"]) == (5, 1), out
+    assert code == 1
+
+
+def test_killed_run_keeps_what_was_measured(tmp_path: Path) -> None:
+    body = (
+        VERDICTS["FAIL"].replace("def test(", "def test_a(")
+        + "\n\ndef test_b(expect):\n    expect.add(check(True))\n    signal.pause()"
+    )
+    process = start(tmp_path, body)
+    events = tmp_path / "run" / "events.jsonl"
+    deadline = time.monotonic() + 60
+    while not (events.exists() and events.read_text().count('"check"') >= 4):
+        assert time.monotonic() < deadline, "the second test never began"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    finish(process)
+    run = model.derive(tmp_path / "run")
+    assert {t["id"].rpartition("::")[2]: t["verdict"] for t in run["tests"]} == {
+        "test_a": "FAIL",
+        "test_b": "ERROR",
+    }
+    assert run["tests"][0]["checks"][0]["measurement"]["samples"] == [7.0]
+
+
+def test_main_job_on_the_reference(tmp_path: Path) -> None:
+    """One real experiment: attempt, recording and raw samples are in the run's files."""
+    body = """
+from damon_tests.damon.params import DamonAttrs, DamonCtx
+from damon_tests.judge.observed import invariants
+
+def test(experiment, expect):
+    expect.add(invariants(experiment("hot_cold", DamonCtx(attrs=DamonAttrs()), seconds=1).observe()))
+"""
+    code, out = finish(start(tmp_path, body))
+    assert code == 0, out
+    test = load(tmp_path)["tests"][0]
+    assert test["level"] == "7.3"
+    assert len(test["checks"]) > 10
+    attempt = test["attempts"][0]
+    assert attempt["seed"] > 0
+    assert any(
+        (tmp_path / "run" / a["path"]).is_file() for a in attempt["artifacts"] if a["kind"] == "recording"
+    )
