@@ -59,12 +59,24 @@ class Capabilities:
         return tuple(level for level in LEVELS if wrong[level] == min(wrong.values()))
 
     def contradicting(self, level: str) -> tuple[str, ...]:
-        """Features that are there though ``level`` has none, or the other way round."""
+        """Features that are there though ``level`` has none, or the other way round.
+
+        What a kernel's configuration leaves out says nothing about its series: modules, operations
+        sets, all tracepoints."""
         return tuple(
             name
             for name, there in self.present.items()
-            if there is not None and there != (version_key(FEATURES[name].since) <= version_key(level))
+            if there is not None
+            and there != (version_key(FEATURES[name].since) <= version_key(level))
+            and (there or not self._left_out(FEATURES[name]))
         )
+
+    def _left_out(self, feature: Feature) -> bool:
+        if feature.by == "module":
+            return not self.present[".".join(feature.name.split(".")[:2])]
+        if feature.by == "event":
+            return not any(self.present[other.name] for other in _by("event"))
+        return feature.by == "ops"
 
     def describe_level(self) -> str:
         """The guess in words, with what does not fit."""

@@ -72,14 +72,23 @@ def test_tracepoints_without_tracefs() -> None:
     assert fingerprint(found) == "7.3"
 
 
-def test_a_module_less_kernel_is_still_recognised() -> None:
-    damon = FakeDamon("7.0.13")
+@pytest.mark.parametrize(("release", "level"), list(zip(RELEASES, LEVELS, strict=True)))
+def test_what_the_configuration_leaves_out_does_not_change_the_level(release: str, level: str) -> None:
+    damon = FakeDamon(release)
     for path in [p for p in damon.files if p.startswith("/sys/module/")]:
         del damon.files[path]
+    damon._defaults["kdamonds/0/contexts/0/avail_operations"] = "vaddr"
+    found = probe(DamonClient(damon, damon.clock), None)
+    assert found.levels() == (level,)
+    assert not found.has("modules.damon_reclaim")
+    assert found.describe_level() == level
+
+
+def test_what_no_level_has_is_named() -> None:
+    damon = FakeDamon("7.0.13")
+    damon._words["action"].remove("pageout")
     found = probe(DamonClient(damon, damon.clock), damon.events)
-    assert fingerprint(found) == "7.0"
-    assert not found.has("modules.damon_stat")
-    assert "the nearest; not as there" in found.describe_level()
+    assert found.describe_level() == "7.0, the nearest; not as there: schemes.pageout"
 
 
 def test_a_newer_kernel_is_the_newest_level_and_says_so() -> None:
