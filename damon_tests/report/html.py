@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A run as one self-contained page: verdicts, checks with their raw samples, pictures inline."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from damon_tests.ports import NotSupported
+from damon_tests.report import words
+
+_PICTURES = {".png": "image/png", ".svg": "image/svg+xml"}
+_LARGEST_FILE = 4 << 20
+_LARGEST_TEXT = 64 << 10
+_MOST_POINTS = 400
+
+
+def save(run: Mapping[str, Any], directory: Path, path: Path) -> None:
+    """Write the page for the run in ``directory`` to ``path``. Raises NotSupported without Jinja2."""
+    path.write_text(page(run, directory), encoding="utf-8")
+
+
+def page(run: Mapping[str, Any], directory: Path) -> str:
+    """The page's text; pictures and logs of tests that did not pass are read from ``directory``."""
+    try:
+        from jinja2 import Environment, StrictUndefined
+    except ImportError:
+        raise NotSupported("the HTML page needs Jinja2", remedy="pip install 'damon-tests[report]'") from None
+    source = resources.files("damon_tests.report").joinpath("page.html.j2").read_text(encoding="utf-8")
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(
+        seconds=words.seconds, quantity=words.quantity, number=_number, pretty=_pretty, points=_points
+    )
+    order = {verdict: i for i, verdict in enumerate(words.VERDICTS)}
+    tests = [_test(t, directory) for t in sorted(run["tests"], key=lambda t: order[t["verdict"]])]
+    started = run["started"]
+    return environment.from_string(source).render(
+        run=run,
+        subject=words.subject(run),
+        counts=words.counts(run),
+        meaning=words.MEANING,
+        tests=tests,
+        timings=sorted(run["timings"].items(), key=lambda item: -item[1]),
+        started="" if started is None else f"{datetime.fromtimestamp(started, UTC):%Y-%m-%d %H:%M} UTC",
+        directory=str(directory),
+    )
+
+
+def _test(test: Mapping[str, Any], directory: Path) -> dict[str, Any]:
+    """A test with what its files hold, when somebody will want to look."""
+    files = words.artifacts(test)
+    wanted = test["verdict"] not in ("PASS", "SKIP")
+    return {
+        **test,
+        "all_checks": sorted(words.checks(test), key=lambda c: (c["holds"] is True, c["holds"] is None)),
+        "files": files,
+        "open": test["verdict"] in ("ERROR", "FAIL", "XPASS", "INCONCLUSIVE"),
+        "pictures": [p for f in files if wanted and (p := _picture(f, directory))],
+        "texts": [t for f in files if wanted and (t := _text(f, directory))],
+    }
+
+
+def _picture(artifact: Mapping[str, Any], directory: Path) -> dict[str, str] | None:
+    mime = _PICTURES.get(Path(artifact["path"]).suffix)
+    data = _content(directory / artifact["path"], _LARGEST_FILE) if mime else None
+    if data is None:
+        return None
+    encoded = base64.b64encode(data).decode()
+    return {"title": artifact["title"] or artifact["path"], "source": f"data:{mime};base64,{encoded}"}
+
+
+def _text(artifact: Mapping[str, Any], directory: Path) -> dict[str, str] | None:
+    if Path(artifact["path"]).suffix not in (".txt", ".log"):
+        return None
+    data = _content(directory / artifact["path"], _LARGEST_FILE)
+    if data is None:
+        return None
+    text = data.decode(errors="replace")
+    if len(text) > _LARGEST_TEXT:
+        text = f"(the last {_LARGEST_TEXT >> 10} KiB)\n{text[-_LARGEST_TEXT:]}"
+    return {"title": artifact["title"] or artifact["path"], "text": text}
+
+
+def _content(path: Path, limit: int) -> bytes | None:
+    try:
+        return path.read_bytes() if path.stat().st_size <= limit else None
+    except OSError:
+        return None
+
+
+def _number(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, int | float) else str(value)
+
+
+def _pretty(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _points(samples: Sequence[object], width: int = 160, height: int = 28) -> str:
+    """Raw samples as the points of an SVG polyline; "" when there are fewer than two finite ones."""
+    finite = [float(s) for s in samples if isinstance(s, int | float) and math.isfinite(s)]
+    step = -(-len(finite) // _MOST_POINTS)
+    shown = finite[:: step or 1]
+    if len(shown) < 2:
+        return ""
+    low, high = min(shown), max(shown)
+    scale = (height - 4) / (high - low) if high > low else 0.0
+    across = width / (len(shown) - 1)
+    return " ".join(f"{i * across:.1f},{height - 2 - (v - low) * scale:.1f}" for i, v in enumerate(shown))

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0
+"""JUnit XML of a run, for the CI systems that read nothing else."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from damon_tests.report import words
+
+# Characters that XML 1.0 cannot hold, not even escaped.
+_FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+_FAILURES = ("FAIL", "XPASS", "INCONCLUSIVE")
+
+
+def save(run: Mapping[str, Any], path: Path) -> None:
+    """Write ``path``. FAIL, XPASS and INCONCLUSIVE are failures (their type says which), ERROR is an
+    error, SKIP and XFAIL are skipped; a SKIP of a run with --require is a failure."""
+    tree = ET.ElementTree(suites(run))
+    ET.indent(tree)
+    tree.write(path, encoding="utf-8", xml_declaration=True)
+
+
+def suites(run: Mapping[str, Any]) -> ET.Element:
+    """The document's root element: one suite with one case a test."""
+    root = ET.Element("testsuites")
+    suite = ET.SubElement(root, "testsuite", name=_clean(f"damon-tests {words.subject(run)}"))
+    kinds = {"failures": 0, "errors": 0, "skipped": 0}
+    for test in run["tests"]:
+        kind = _case(suite, test, require=run["require"])
+        if kind:
+            kinds[kind] += 1
+    if run["started"] is not None:
+        suite.set("timestamp", datetime.fromtimestamp(run["started"], UTC).isoformat(timespec="seconds"))
+    suite.set("tests", str(len(run["tests"])))
+    suite.set("time", f"{run['duration_s']:.3f}")
+    for name, number in kinds.items():
+        suite.set(name, str(number))
+    properties = ET.Element("properties")
+    for name, value in _flat(run["provenance"]):
+        ET.SubElement(properties, "property", name=_clean(name), value=_clean(str(value)))
+    if len(properties):
+        suite.insert(0, properties)
+    return root
+
+
+def _case(suite: ET.Element, test: Mapping[str, Any], *, require: bool) -> str:
+    """Append a test; says what it counts as ("" for a passed one)."""
+    file, _, name = test["id"].partition("::")
+    classname = file.removesuffix(".py").replace("/", ".")
+    case = ET.SubElement(suite, "testcase", classname=_clean(classname), name=_clean(name or file))
+    case.set("time", f"{test['duration_s']:.3f}")
+    verdict, kind = test["verdict"], ""
+    if verdict == "ERROR":
+        kind, tag = "errors", "error"
+    elif verdict in _FAILURES or (verdict == "SKIP" and require):
+        kind, tag = "failures", "failure"
+    elif verdict in ("SKIP", "XFAIL"):
+        kind, tag = "skipped", "skipped"
+    if kind:
+        element = ET.SubElement(case, tag, type=verdict, message=_clean(test["reason"]))
+        element.text = _clean(_evidence(test))
+    return kind
+
+
+def _evidence(test: Mapping[str, Any]) -> str:
+    lines = []
+    for check in words.checks(test):
+        if check["holds"] is not True:
+            m = check["measurement"]
+            lines.append(f"{m['name']} = {words.quantity(m['value'], m['unit'])}, expected {check['limit']}")
+            lines.append(f"  because {check['reason']} [{check['kind']}]")
+            if check["detail"]:
+                lines.append(f"  {check['detail']}")
+    lines += [f"{a['kind']}: {a['path']}" for a in words.artifacts(test)]
+    return "\n".join(lines)
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, object]]:
+    found: list[tuple[str, object]] = []
+    for name, inner in value.items():
+        if isinstance(inner, Mapping):
+            found += _flat(inner, f"{prefix}{name}.")
+        else:
+            found.append((f"{prefix}{name}", inner))
+    return found
+
+
+def _clean(text: str) -> str:
+    return _FORBIDDEN.sub("\ufffd", text)

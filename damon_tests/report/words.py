@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Numbers, times and tests in the words that people read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+# Worst first; the order of every table and list.
+VERDICTS = ("ERROR", "FAIL", "XPASS", "INCONCLUSIVE", "XFAIL", "SKIP", "PASS")
+
+MEANING = {
+    "PASS": "shown to hold",
+    "FAIL": "shown not to hold",
+    "XFAIL": "fails as the named, still open defect predicts",
+    "XPASS": "the named defect is gone: remove the marker",
+    "SKIP": "does not apply here",
+    "INCONCLUSIVE": "measured again up to the limit, still undecidable",
+    "ERROR": "the harness, guest or workload broke; nothing is said about DAMON",
+}
+
+_SIZES = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+def size(count: float) -> str:
+    """Bytes with a binary unit: "8 MiB", "1.5 GiB"."""
+    value = float(count)
+    for unit in _SIZES:
+        if abs(value) < 1024 or unit == _SIZES[-1]:
+            break
+        value /= 1024
+    return f"{value:.5g} {unit}"
+
+
+def seconds(value: float) -> str:
+    """A duration: "3 ms", "2.4 s", "3 min 20 s"."""
+    if value < 1:
+        return f"{value * 1000:.0f} ms"
+    if value < 60:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def quantity(value: object, unit: str) -> str:
+    """A measured value with its unit."""
+    if not isinstance(value, int | float):
+        return f"{value} {unit}"  # nan, inf, -inf
+    if math.isfinite(value) and unit == "bytes" and abs(value) >= 1024:
+        return f"{size(value)} ({value:.0f} bytes)"
+    if float(value).is_integer() and abs(value) < 1e15:
+        return f"{value:.0f} {unit}"
+    return f"{value:.4g} {unit}"
+
+
+def plural(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
+def counts(run: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """Verdicts that occurred, worst first, with how many tests have them."""
+    return [(v, run["counts"][v]) for v in VERDICTS if run["counts"].get(v)]
+
+
+def checks(test: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """All checks of a test, those of its attempts first."""
+    return [c for place in (*test["attempts"], test) for c in place["checks"]]
+
+
+def artifacts(test: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """All files of a test, those of its attempts first."""
+    return [a for place in (*test["attempts"], test) for a in place["artifacts"]]
+
+
+def subject(run: Mapping[str, Any]) -> str:
+    """Which DAMON was tested: the backends of its tests."""
+    return ", ".join(sorted({t["backend"] for t in run["tests"]})) or "nothing"

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What a run looks like: terminal, JUnit, HTML, through one made-up run with every verdict."""
+
+from __future__ import annotations
+
+import re
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+import sample_run
+
+from damon_tests.ports import NotSupported, UsageError
+from damon_tests.report import html, junit, model, picture, show, terminal, words
+from damon_tests.report.events import RunLog
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("run")
+    sample_run.write(directory)
+    return directory
+
+
+def test_the_summary_says_what_matters(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert show.show(run_dir) == 6
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    first, counts = out.splitlines()[:2]
+    assert first.startswith("damon-tests  debian:7.3 (7.3.4-amd64)  9 tests in ")
+    assert counts.split() == [
+        "ERROR",
+        "1",
+        "FAIL",
+        "1",
+        "XPASS",
+        "1",
+        "INCONCLUSIVE",
+        "1",
+        "XFAIL",
+        "1",
+        "SKIP",
+        "3",
+        "PASS",
+        "1",
+    ]
+    for expected in [
+        "recall of hot bytes = 0.4 fraction",
+        "expected  not below the reference's 0.93 to 0.99",
+        "because   rank among 200 replicas",
+        "tests/accuracy/attempt-1/recording.npz",
+        "overhead = 0.031 fraction  undecided",
+        f"SKIP 2  {sample_run.PROBES}",
+        "test_probes.py::test_hits, test_probes.py::test_weights",
+        "monitor 12.1 s",
+        "damon-tests run --kernel=debian:7.3 --seed=1 suites/monitoring/test_online.py::test_commit",
+    ]:
+        assert expected in out
+    assert "test_invariants\n" not in out
+
+
+def test_colour_only_when_asked(run_dir: Path) -> None:
+    plain, coloured = show.lines(run_dir), show.lines(run_dir, color=True)
+    assert any("\x1b[" in line for line in coloured)
+    assert [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in coloured] == plain
+
+
+def test_an_empty_run_is_not_a_success(tmp_path: Path) -> None:
+    with RunLog(tmp_path) as log:
+        log.run_started({})
+        log.run_finished()
+    assert "not a success" in "\n".join(show.lines(tmp_path))
+    assert show.show(tmp_path) == 5
+
+
+def test_a_killed_run_says_so(tmp_path: Path) -> None:
+    sample_run.write(tmp_path, finish=False)
+    assert "ended before it was finished" in show.lines(tmp_path)[0]
+
+
+def test_many_failures_are_cut_short(tmp_path: Path) -> None:
+    from damon_tests.judge.verdict import Verdict
+
+    with RunLog(tmp_path) as log:
+        log.run_started({})
+        for i in range(50):
+            log.test_finished(f"a.py::t{i}", "reference", "7.3", Verdict.FAIL, "wrong", 0.1)
+    out = show.lines(tmp_path)
+    assert "and 30 more with verdict FAIL" in out
+    assert len(out) < 100
+
+
+def test_a_kernel_complaint_is_shown_beside_failing_checks(tmp_path: Path) -> None:
+    from damon_tests.judge.verdict import Check, Measurement, Verdict
+
+    with RunLog(tmp_path) as log:
+        log.test_started("t", "host", "7.3")
+        log.check("t", Check("invariant", Measurement("x", 2, "count"), "== 1", "why", False))
+        log.test_finished("t", "host", "7.3", Verdict.FAIL, "the kernel complained: WARNING", 0.1)
+    out = "\n".join(show.lines(tmp_path))
+    assert "x = 2 count" in out
+    assert "the kernel complained: WARNING" in out
+
+
+def test_not_a_run(tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        show.show(tmp_path)
+
+
+def test_junit(run_dir: Path, tmp_path: Path) -> None:
+    run = model.load(run_dir)
+    show.write_files(tmp_path, run)
+    suite = ET.parse(tmp_path / "junit.xml").getroot()[0]
+    assert {k: suite.get(k) for k in ("tests", "failures", "errors", "skipped")} == {
+        "tests": "9",
+        "failures": "3",
+        "errors": "1",
+        "skipped": "4",
+    }
+    case = next(c for c in suite.iter("testcase") if c.get("name") == "test_accuracy")
+    assert case.get("classname") == "suites.monitoring.test_phases"
+    assert "tests/accuracy/attempt-1/recording.npz" in (case[0].text or "")
+    skipped = {"require": True, **{k: v for k, v in run.items() if k != "require"}}
+    assert junit.suites(skipped)[0].get("failures") == "6"
+
+
+def test_junit_survives_every_character(tmp_path: Path) -> None:
+    from damon_tests.judge.verdict import Verdict
+
+    with RunLog(tmp_path) as log:
+        log.test_finished("a\x00b", "ref\ud800", "", Verdict.ERROR, "\x1b[31m<&>\x07 \u2028", 0.0)
+    junit.save(model.derive(tmp_path), tmp_path / "junit.xml")
+    assert ET.parse(tmp_path / "junit.xml").getroot()[0].get("errors") == "1"
+
+
+def test_html_is_one_escaped_page(run_dir: Path, tmp_path: Path) -> None:
+    assert show.show(run_dir, html=tmp_path / "page.html") == 6
+    page = (tmp_path / "page.html").read_text()
+    assert "&lt;oops&gt; &amp; more" in page
+    assert "<oops>" not in page
+    assert "something &lt;b&gt;odd&lt;/b&gt;" in page
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    assert page.count('<details class="test"') == 9
+    assert "recall of hot bytes" in page
+
+
+def test_html_shows_pictures_of_failures(tmp_path: Path) -> None:
+    from damon_tests.damon import recording_file
+    from damon_tests.report.raster import raster
+
+    sample_run.write(tmp_path)
+    recording, spans = recording_file.load(tmp_path / "tests/accuracy/attempt-1/recording.npz")
+    with RunLog(tmp_path) as log:
+        for suffix in (".png", ".svg"):
+            path = tmp_path / f"picture{suffix}"
+            picture.save(raster(recording, sample_run.LAYOUT, spans=spans), path)
+            log.artifact(f"{sample_run.SUITE}/test_phases.py::test_accuracy", path, "picture")
+        log.artifact(f"{sample_run.SUITE}/test_phases.py::test_accuracy", tmp_path / "gone.png", "picture")
+    page = html.page(model.load(tmp_path), tmp_path)
+    assert page.count("data:image/png;base64,") == 1
+    assert page.count("data:image/svg+xml;base64,") == 1
+
+
+def test_missing_extras_are_a_sentence(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(NotSupported, match=r"needs Jinja2 \(pip install 'damon-tests\[report\]'\)"):
+        show.show(run_dir, html=tmp_path / "page.html")
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_words() -> None:
+    assert [words.size(n) for n in (0, 512, 4096, 1536 << 20, 3 << 40)] == [
+        "0 bytes",
+        "512 bytes",
+        "4 KiB",
+        "1.5 GiB",
+        "3 TiB",
+    ]
+    assert [words.seconds(s) for s in (0.003, 2.44, 200, 7500)] == [
+        "3 ms",
+        "2.4 s",
+        "3 min 20 s",
+        "2 h 5 min",
+    ]
+    assert words.quantity(8 << 20, "bytes") == "8 MiB (8388608 bytes)"
+    assert words.quantity(0.39995, "fraction") == "0.4 fraction"
+    assert words.quantity("inf", "ms") == "inf ms"
+    assert words.quantity(3.0, "regions") == "3 regions"
+    assert set(words.VERDICTS) == set(words.MEANING) == set(terminal.STYLES)
