@@ -77,7 +77,7 @@ def keep_picture(log: RunLog, test_id: str, seen: Observation) -> Path:
         rows=_TEXT_ROWS,
         columns=picture.text_columns(_TEXT_WIDTH),
     )
-    text = "\n".join(picture.text(coarse, width=_TEXT_WIDTH)) + "\n"
+    text = "\n".join(picture.text(coarse)) + "\n"
     best = keep_text(log, test_id, seen.attempt, "heatmap.txt", text)
     with contextlib.suppress(NotSupported):  # no matplotlib: the text will do
         path = best.with_suffix(".png")
