@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import os
 import socket
 import tempfile
 import time
@@ -243,6 +244,8 @@ class Guests:
             return self._store.store(plan.key, booted)
 
     def _restore(self, plan: Plan, booted: BootedGuest) -> tuple[RunningGuest, AgentMachine]:
+        with contextlib.suppress(OSError):
+            os.utime(booted.directory)  # it is in use: not to be removed to make room
         running = RunningGuest(plan, self._new_dir(), booted.memory, restoring=True)
         try:
             load_state(running.qmp, booted.state)

@@ -250,9 +250,12 @@ if os.getppid() == int(sys.argv[1]):
     os.execv(sys.argv[2], sys.argv[2:])
 """
 
-# The parent-death signal follows the thread that forked, not the process, so one thread
-# that lives as long as the process starts every QEMU.
-_starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="qemu-starter")
+
+@functools.cache
+def _starter(pid: int) -> ThreadPoolExecutor:
+    """The parent-death signal follows the thread that forked, not the process, so one thread that
+    lives as long as the process ``pid`` (ours; a fork of us has no threads) starts every QEMU."""
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"qemu-starter-{pid}")
 
 
 class QemuProcess:
@@ -268,7 +271,8 @@ class QemuProcess:
         self.error_log = error_log
         launcher = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *self.argv]
         fds = [end.fileno() for end in sockets.values()]
-        self._process = _starter.submit(_spawn, launcher, fds, qemu.environment(), error_log).result()
+        starter = _starter(os.getpid())
+        self._process = starter.submit(_spawn, launcher, fds, qemu.environment(), error_log).result()
         self.pid = self._process.pid
         for end in sockets.values():
             end.close()
