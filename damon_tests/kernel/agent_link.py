@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import select
 import socket
@@ -24,6 +25,8 @@ from damon_tests.kernel.agent_wire import (
     pack_frame,
 )
 from damon_tests.ports import HarnessError, MachineLost, TimedOut
+
+log = logging.getLogger(__name__)
 
 _RECEIVE = 1 << 18
 _HELLO_EVERY_S = 0.25
@@ -160,6 +163,11 @@ class AgentLink:
             raise OSError(error, os.strerror(error), path)
         return reader
 
+    def end_streams(self, request_id: int) -> None:
+        """Nothing more comes for the sink; the reply may still be taken."""
+        with self.changed:
+            self._sinks.pop(request_id, None)
+
     def forget(self, request_id: int) -> None:
         """Drop the reply, come or to come, and its streams. May be called twice."""
         with self.changed:
@@ -177,6 +185,10 @@ class AgentLink:
             return self.answer(request, what)
         finally:
             self.forget(request)
+
+    @property
+    def lost(self) -> bool:
+        return self._lost is not None
 
     def check(self) -> None:
         """Raises MachineLost if it is."""
@@ -255,8 +267,8 @@ class AgentLink:
             self._die(str(error))
         except Exception as error:
             # Whatever it is: nobody may wait for a thread that is no more.
+            log.exception("what the agent of %s sent could not be understood", self.name)
             self._die(f"what its agent sent could not be understood: {error!r}")
-            raise
 
     def _receive(self) -> bool:
         try:

@@ -182,7 +182,7 @@ class AgentProcess:
             code, signal = reader.i32(), reader.i32()
             self._status = ExitStatus(code if code >= 0 else None, signal if signal >= 0 else None)
         if self._status is not None and not self._open_streams:
-            self._link.forget(frame.id)  # nothing more can come
+            self._link.end_streams(frame.id)
 
 
 def _encode_spawn(request: SpawnRequest) -> bytes:

@@ -55,7 +55,8 @@ class Op(enum.IntEnum):
 REPLY = 0x8000
 STREAM_FILE, STREAM_STDOUT, STREAM_STDERR = 0, 1, 2
 
-_KINDS = ("read", "write", "list", "walk", "mkdir", "rmdir", "unlink", "stat")
+KINDS = ("read", "write", "list", "walk", "mkdir", "rmdir", "unlink", "stat")
+"""``FileOp.kind`` in the order of their numbers."""
 
 
 class ProtocolError(HarnessError):
@@ -216,7 +217,7 @@ def encode_batch(ops: Sequence[FileOp], stop_on_error: bool) -> bytes:
     """The payload of a BATCH request."""
     out = Writer().u8(stop_on_error).u32(len(ops))
     for op in ops:
-        out.u8(_KINDS.index(op.kind)).u8(op.create).u32(op.mode).u64(op.offset).u64(op.size)
+        out.u8(KINDS.index(op.kind)).u8(op.create).u32(op.mode).u64(op.offset).u64(op.size)
         out.text(op.path).blob(op.data)
     return out.done()
 
