@@ -50,6 +50,7 @@ struct term {
 	uint64_t slots;
 	bool random;
 	bool write;
+	bool whole_pages; /* every slot is the start of a page */
 	/* Progress within the current phase. */
 	uint64_t next_pass;
 	/* Totals. */

@@ -209,6 +209,8 @@ static void read_access(struct program *program, char **words)
 	term->every = number(words[10], "every", 0, term->region->size);
 	term->slots_per_island = (term->end - term->start + term->stride - 1) / term->stride;
 	term->slots = term->slots_per_island * term->islands;
+	term->whole_pages = !(term->start % PAGE_BYTES) && !(term->stride % PAGE_BYTES) &&
+			    !(term->every % PAGE_BYTES);
 	check_term(term);
 	if (!term->random)
 		term->touches = term->slots;

@@ -9,6 +9,8 @@
 
 #include "engine.h"
 
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+
 #define GOLDEN 0x9e3779b97f4a7c15ULL
 
 /* The generator is defined in damon_tests/workload/generator.py, and tested to be the same. */
@@ -84,38 +86,47 @@ static void mark_island(const struct term *term, uint64_t start)
 		mark(bit_of(term->region, offset));
 }
 
-/* ``write`` is a constant where this is called, so that the loop has no branch for it. */
-static inline __attribute__((always_inline)) void touch_island(uint8_t *base, uint64_t slots,
-							       uint64_t stride, bool write)
-{
-	uint8_t *byte = base, *end = base + slots * stride;
+/*
+ * Slots at whole pages would all be the same line of a page, and so compete for the few cache lines
+ * that such addresses share. Which byte of its page a slot touches is nobody's business: these
+ * take one line after the other.
+ */
+#define LINE_BYTES     64
+#define LINES_PER_PAGE (PAGE_BYTES / LINE_BYTES)
 
-	for (; byte != end; byte += stride)
-		touch(byte, write);
+/* ``write`` and ``whole_pages`` are constants where this is called: the loops have no branch for
+ * them. */
+static ALWAYS_INLINE void touch_island(uint8_t *base, uint64_t slots, uint64_t stride, bool write,
+				       bool whole_pages)
+{
+	for (uint64_t slot = 0; slot < slots; slot++)
+		touch(base + slot * stride + (whole_pages ? slot % LINES_PER_PAGE * LINE_BYTES : 0),
+		      write);
 }
 
 static void do_sequential(const struct term *term)
 {
 	uint8_t *base = (uint8_t *)(uintptr_t)term->region->start;
-	uint64_t start = term->start;
+	uint64_t start = term->start, slots = term->slots_per_island;
 
 	for (uint64_t i = 0; i < term->islands; i++, start += term->every) {
 		if (!term->write)
-			touch_island(base + start, term->slots_per_island, term->stride, false);
-		else if (term->stride == PAGE_BYTES)
-			touch_island(base + start, term->slots_per_island, PAGE_BYTES, true);
+			touch_island(base + start, slots, term->stride, false, term->whole_pages);
+		else if (term->stride == PAGE_BYTES && term->whole_pages)
+			touch_island(base + start, slots, PAGE_BYTES, true, true);
 		else
-			touch_island(base + start, term->slots_per_island, term->stride, true);
+			touch_island(base + start, slots, term->stride, true, false);
 		if (slice_bits)
 			mark_island(term, start);
 	}
 }
 
-static inline __attribute__((always_inline)) void
-touch_random(const struct term *term, uint64_t state, bool write, bool marked, bool islands)
+static ALWAYS_INLINE void touch_random(const struct term *term, uint64_t state, bool write,
+				       bool marked, bool islands)
 {
 	uint8_t *base = (uint8_t *)(uintptr_t)term->region->start;
 	uint64_t slots = term->slots, stride = term->stride, first = term->start;
+	uint64_t lines = term->whole_pages ? LINES_PER_PAGE - 1 : 0;
 
 	for (uint64_t i = 0; i < term->touches; i++) {
 		uint64_t slot = draw_slot(&state, slots);
@@ -124,7 +135,7 @@ touch_random(const struct term *term, uint64_t state, bool write, bool marked, b
 		if (islands)
 			offset = first + slot / term->slots_per_island * term->every +
 				 slot % term->slots_per_island * stride;
-		touch(base + offset, write);
+		touch(base + offset + (slot & lines) * LINE_BYTES, write);
 		if (marked)
 			mark(bit_of(term->region, offset));
 	}
