@@ -17,7 +17,7 @@ from damon_tests.experiment.backend import Backend, Subject
 from damon_tests.experiment.observation import Observation
 from damon_tests.kernel.topology import Topology
 from damon_tests.patterns.spec import Pattern
-from damon_tests.ports import PAGE_SIZE
+from damon_tests.ports import NSEC_PER_USEC, PAGE_SIZE
 from damon_tests.workload.target import RunningTarget
 
 Cover = Literal["process", "regions"]
@@ -92,6 +92,7 @@ def _act(
                 phases=tuple(target.phases()),
                 recording=recording,
                 schemes=schemes,
+                disturbances=tuple(target.disturbances(ctx.attrs.sample_us * NSEC_PER_USEC // 2)),
                 kernel_log=log,
                 splats=splats,
                 seconds=seconds,

@@ -20,7 +20,8 @@ class Observation:
     ``ctx`` is the request as staged, targets filled in. ``layout`` names the pattern's regions
     by byte range in the address space that was monitored with vaddr/fvaddr (virtual addresses).
     ``vmas`` are the mappings of the target process when monitoring began, sorted byte ranges.
-    ``kernel_log`` is what the kernel printed meanwhile; ``splats`` the complaints found in it.
+    ``disturbances`` are the times in which the target lost its processor for half a sampling interval or
+    longer. ``kernel_log`` is what the kernel printed meanwhile; ``splats`` the complaints found in it.
     ``seconds`` says where wall time went.
     """
 
@@ -35,6 +36,7 @@ class Observation:
     phases: tuple[PhaseTime, ...]
     recording: Recording
     schemes: tuple[SchemeReport, ...] = ()
+    disturbances: tuple[tuple[int, int], ...] = ()
     kernel_log: str = ""
     splats: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -27,7 +29,7 @@ def replica(seen: Observation, seed: int) -> Recording:
         raise NotSupported("no oracle for paddr yet", remedy="use invariants and closed forms")
     recording = seen.recording
     system = ReferenceSystem(
-        level=seen.level, seed=seed, origin_ns=recording.started_ns, sleep_ns=_pace(recording)
+        level=seen.level, seed=seed, origin_ns=recording.started_ns, sleep_ns=_pace(seen)
     )
     pid = seen.ctx.targets[0].pid_target
     system.add_process(seen.vmas, seen.truth, pid)
@@ -38,19 +40,78 @@ def replica(seen: Observation, seed: int) -> Recording:
     return session.recording()
 
 
-def _pace(recording: Recording) -> Callable[[int, int], int]:
-    """How long a sleep of ``sample_us`` begun at ``now_ns`` really took: a kernel's sampling step takes
-    longer than asked, and slows down with the machine. Constant within a recorded aggregation."""
-    ends = [snapshot.time_ns for snapshot in recording.of_target(0)]
-    times = np.array([recording.started_ns, *ends], dtype=np.int64)
-    steps = np.diff(times) // max(1, recording.samples_per_aggr)
-    shortest = max(1, recording.sample_us) * NSEC_PER_USEC
+def _pace(seen: Observation) -> Callable[[int, int], int]:
+    """How long each sampling sleep really took, as far as the recording and the target tell.
+
+    A sampling step takes longer than asked, and slows down with the machine: W steps fill each recorded
+    aggregation. Where the target lost its processor too, the whole machine may have stood still:
+    what an aggregation took longer than usual is placed there first. Spread evenly, such a
+    stall would become several samples that see nothing instead of one that sees what came after it.
+    """
+    recording = seen.recording
+    steps = np.array(_steps(seen), dtype=np.float64).reshape(-1, 2)
 
     def sleep_ns(now_ns: int, sample_us: int) -> int:
         asked = max(1, sample_us) * NSEC_PER_USEC
-        if len(steps) == 0 or asked != shortest:
+        if len(steps) < 2 or not steps[0, 0] <= now_ns < steps[-1, 0] or sample_us != recording.sample_us:
             return asked
-        index = min(int(np.searchsorted(times, now_ns, side="right")) - 1, len(steps) - 1)
-        return max(asked, int(steps[max(index, 0)]))
+        done = float(np.interp(now_ns, steps[:, 0], steps[:, 1]))
+        # The last step of an aggregation must not end a rounding error before the recorded one.
+        return math.ceil(np.interp(done + 1, steps[:, 1], steps[:, 0])) - now_ns
 
     return sleep_ns
+
+
+def _steps(seen: Observation) -> list[tuple[float, float]]:
+    """(time, sampling steps done until then): a polygon over all recorded aggregations, ascending in both."""
+    recording = seen.recording
+    times = [recording.started_ns, *(snapshot.time_ns for snapshot in recording.of_target(0))]
+    lengths = np.diff(np.array(times, dtype=np.int64))
+    if len(lengths) == 0 or lengths.min() <= 0:
+        return []
+    w = max(1, recording.samples_per_aggr)
+    usual = max(float(np.percentile(lengths, 10)) / w, float(recording.sample_us * NSEC_PER_USEC))
+    points = [(float(times[0]), 0.0)]
+    for k, (start, end) in enumerate(pairwise(times)):
+        stalls = _clipped(seen.disturbances, start, end)
+        points += [(t, k * w + steps) for t, steps in _within_aggregation(start, end, stalls, w, usual)]
+    return points
+
+
+def _within_aggregation(
+    start: int, end: int, stalls: Sequence[tuple[int, int]], w: int, usual: float
+) -> list[tuple[float, float]]:
+    """How the ``w`` steps of [start, end) lie in time: ``usual`` ns each outside of stalls, the rest in them.
+
+    Where that leaves stalls more than their share (the sampling thread did not stall), evenly.
+    """
+    stalled = sum(b - a for a, b in stalls)
+    running = end - start - stalled
+    even = [(float(end), float(w))]
+    if stalled <= 0 or running <= 0:
+        return even
+    fast = min(w / running, 1 / usual)
+    slow = (w - fast * running) / stalled
+    if slow >= fast:
+        return even
+    # Never quite still: the polygon has to ascend.
+    slow = max(slow, 1e-3 * fast)
+    fast = (w - slow * stalled) / running
+    points, at, done = [], start, 0.0
+    for a, b in stalls:
+        done += (a - at) * fast
+        points.append((float(a), done))
+        done += (b - a) * slow
+        points.append((float(b), done))
+        at = b
+    return [p for p in points if start < p[0] < end] + even
+
+
+def _clipped(ranges: Sequence[tuple[int, int]], start: int, end: int) -> list[tuple[int, int]]:
+    """The parts of sorted ``ranges`` within [start, end), merged where they overlap."""
+    found: list[tuple[int, int]] = []
+    for a, b in ranges:
+        low, high = max(a, start, found[-1][1] if found else start), min(b, end)
+        if low < high:
+            found.append((low, high))
+    return found

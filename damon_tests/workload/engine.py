@@ -201,6 +201,9 @@ class EngineTarget:
             records = records[records["start_ns"] + records["length_ns"] <= end]
         return RecordedTruth(self.pattern, self.layout, self.seed, records, (status.go_ns, end))
 
+    def disturbances(self, slack_ns: int) -> Sequence[tuple[int, int]]:
+        return self.truth().disturbances(slack_ns)
+
     def slices(self) -> SliceTruth:
         """From the touched-page slices. Raises NotSupported when they were not asked for."""
         status = self._finished_or_running()

@@ -42,6 +42,7 @@ class RecordedTruth(PassTruth):
     ) -> None:
         super().__init__(pattern, layout, seed)
         self._span = span_ns
+        self._records = records[np.argsort(records["start_ns"], kind="stable")]
         self._all = self._make_runs(records)
         self._starts = [run.start_ns for run in self._all]
         self._ends = [run.end_ns for run in self._all]
@@ -74,6 +75,26 @@ class RecordedTruth(PassTruth):
 
     def span_ns(self) -> tuple[int, int]:
         return self._span
+
+    def disturbances(self, slack_ns: int) -> tuple[tuple[int, int], ...]:
+        """Stretches [from, to) in which the target did not keep its schedule, in order.
+
+        From the start of a pass to the end of the next one of its term, where that began more than a
+        period and ``slack_ns`` later or where it took longer than ``slack_ns``: somebody took the
+        processor away. When exactly the touches around such a stall were is not known.
+        """
+        found: list[tuple[int, int]] = []
+        phases = self.pattern.phases
+        records = self._records
+        for phase, term in np.unique(records[["phase", "term"]]).tolist():
+            mine = records[(records["phase"] == phase) & (records["term"] == term)]
+            period = phases[phase % len(phases)].accesses[term].period_ns
+            starts, lengths = mine["start_ns"].astype(np.int64), mine["length_ns"].astype(np.int64)
+            late = np.flatnonzero(np.diff(starts) > period + slack_ns)
+            slow = np.flatnonzero(lengths > slack_ns)
+            found += [(int(starts[i]), int(starts[i + 1] + lengths[i + 1])) for i in late]
+            found += [(int(starts[i]), int(starts[i] + lengths[i])) for i in slow]
+        return tuple(sorted(found))
 
     def _runs(self, t0: int, t1: int) -> Sequence[Run]:
         return self._all[bisect_right(self._ends, t0) : bisect_left(self._starts, t1)]

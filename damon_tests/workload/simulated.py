@@ -88,6 +88,10 @@ class SimulatedTarget:
         """One object for the target's whole life: before ``go`` it says that nothing is touched."""
         return self._truth
 
+    def disturbances(self, slack_ns: int) -> Sequence[tuple[int, int]]:
+        """None: it runs by plan."""
+        return ()
+
     def vmas(self) -> Sequence[tuple[int, int]]:
         """All mappings as bytes [start, end), ascending; empty once the target is gone."""
         return process_vmas(self.pattern, self.layout) if self.alive else ()
