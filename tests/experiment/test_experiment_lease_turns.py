@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -16,7 +17,8 @@ from fake_sysfs import COUNT, KDAMONDS, FakeDamon
 from damon_tests.experiment.lease import acquire
 from damon_tests.kernel.host import LocalClock
 from damon_tests.kernel.journal import Journal
-from damon_tests.kernel.owner import start_time
+from damon_tests.kernel.owner import boot_id, start_time
+from damon_tests.kernel.restore import Leftover
 from damon_tests.ports import (
     NSEC_PER_SEC,
     HarnessError,
@@ -91,6 +93,30 @@ def test_leftovers_of_a_killed_run_are_cleaned_and_a_foreign_kdamond_is_not(
     run.wait()
     assert CLOCK.wait_until(lambda: start_time(guard) is None, CLOCK.now_ns() + 60 * NSEC_PER_SEC)
     assert os.listdir(tmp_path / "journal") == []
+
+
+def test_a_run_that_is_dying_is_waited_for(leases: Leases, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lock is free a moment before it is dead, and the journal of a run that lives is not undone."""
+    dying = subprocess.Popen([sys.executable, "-S", "-c", "import signal; signal.pause()"])
+    owner = {"pid": dying.pid, "start_time": start_time(dying.pid), "boot_id": boot_id()}
+    (leases.directory / "lock").mkdir()
+    (leases.directory / "lock/host.holder").write_text(json.dumps({"owner": owner, "cmdline": "it"}))
+
+    def dies(seconds: float) -> None:
+        dying.kill()
+        dying.wait()
+
+    def recovered(directory: Path) -> list[Leftover]:
+        assert start_time(dying.pid) is None
+        return []
+
+    monkeypatch.setattr("damon_tests.experiment.lease.time.sleep", dies)
+    monkeypatch.setattr("damon_tests.experiment.lease.recover", recovered)
+    try:
+        with leases.acquire():
+            pass
+    finally:
+        dies(0)
 
 
 def test_a_foreign_kdamond_beside_a_dead_runs_journal_is_refused(leases: Leases, damon: FakeDamon) -> None:

@@ -310,6 +310,14 @@ def test_follow_sees_a_regular_file_grow(machine: LocalMachine, tmp_path: Path) 
     stream.close()
 
 
+def test_closing_delivers_all_that_was_there(machine: LocalMachine, tmp_path: Path) -> None:
+    data = os.urandom(20 << 20)
+    (tmp_path / "sys/log").write_bytes(data)
+    stream = machine.follow("/sys/log")
+    stream.close()
+    assert stream.read() == data
+
+
 def test_following_a_missing_file_fails_at_once(machine: LocalMachine) -> None:
     with pytest.raises(FileNotFoundError, match="/sys/absent"):
         machine.follow("/sys/absent")

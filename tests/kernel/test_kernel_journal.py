@@ -51,11 +51,16 @@ def results(journal: Journal) -> list[tuple[str, str]]:
     return [(o.path, o.result) for o in journal.restore()]
 
 
-def test_a_change_is_on_disk_before_it_is_made(root: Path, journal: Journal) -> None:
+def test_a_change_is_on_disk_before_it_is_made(
+    root: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen = []
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
 
     class Watching(LocalMachine):
         def write_file(self, path: str, data: bytes, create: bool = False, mode: int = 0o644) -> None:
+            assert synced
             (entry,) = on_disk(journal).entries.values()
             seen.append((entry.kind, entry.path, entry.data["old"], entry.data["new"], entry.data["undo"]))
             super().write_file(path, data, create, mode)
@@ -139,6 +144,17 @@ def test_a_value_that_someone_else_changed_is_left_alone(machine: JournaledMachi
     assert "'33'" in str(outcome)
     assert "'70'" in str(outcome)
     assert (root / SYSCTL[1:]).read_text() == "33\n"
+
+
+def test_a_value_that_the_kernel_rounds_is_still_ours(journal: Journal, root: Path) -> None:
+    class Rounding(LocalMachine):
+        def write_file(self, path: str, data: bytes, create: bool = False, mode: int = 0o644) -> None:
+            assert data == b"1M\n"
+            super().write_file(path, b"1048576\n", create, mode)
+
+    JournaledMachine(Rounding(root=root), journal).write_file(SYSCTL, b"1M\n")
+    assert results(journal) == [(SYSCTL, "restored")]
+    assert (root / SYSCTL[1:]).read_text() == "60\n"
 
 
 def test_a_value_that_is_as_before_is_not_written(machine: JournaledMachine, root: Path) -> None:

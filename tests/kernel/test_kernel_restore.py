@@ -257,8 +257,8 @@ def test_a_truncated_last_line_does_not_swallow_what_recovery_notes(
     machine: JournaledMachine, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (root / "other").write_text("a\n")
-    machine.write_file("/other", b"b\n")
     machine.write_file(SYSCTL, b"70\n")
+    machine.write_file("/other", b"b\n")
     die(machine.journal)
     path, directory = machine.journal.path, machine.journal.directory
     assert path is not None
@@ -274,7 +274,7 @@ def test_a_truncated_last_line_does_not_swallow_what_recovery_notes(
 
     monkeypatch.setattr(undo.LocalFiles, "write", refusing)
     (leftover,) = recover(directory)
-    assert [o.result for o in leftover.outcomes] == ["failed", "restored"]
+    assert [o.result for o in leftover.outcomes] == ["restored", "failed"]
     monkeypatch.undo()
     (leftover,) = recover(directory)  # only what failed is tried again
     assert [(o.path, o.result) for o in leftover.outcomes] == [(SYSCTL, "restored")]
