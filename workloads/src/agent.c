@@ -201,8 +201,9 @@ static void serve(void)
 			procs_reap();
 		}
 		if (!channel_handle(fds[POLL_CHANNEL].revents))
-			return;
+			break;
 	}
+	free(fds);
 }
 
 /* --- starting --------------------------------------------------------------------------------- */
@@ -274,14 +275,21 @@ static enum channel_kind open_channel(int argc, char **argv, int *fd)
 	exit(2);
 }
 
+static void keep_memory_small(void)
+{
+#ifdef M_ARENA_MAX /* glibc */
+	mallopt(M_ARENA_MAX, 2);
+	mallopt(M_MMAP_THRESHOLD, 1 << 17); /* what is large goes back when it is freed */
+#endif
+}
+
 int main(int argc, char **argv)
 {
 	bool init = is_init(argc, argv);
 	enum channel_kind kind;
 	int fd;
 
-	mallopt(M_ARENA_MAX, 2);	    /* threads come and go, and memory should stay small */
-	mallopt(M_MMAP_THRESHOLD, 1 << 17); /* what is large goes back when it is freed */
+	keep_memory_small();
 	if (init)
 		init_machine();
 	set_up_signals();
