@@ -243,14 +243,14 @@ def _try_words(
 
 
 def _probe_read_only(client: DamonClient, present: _Present, reasons: dict[str, str], why: str) -> None:
-    """What is staged now shows what exists; what is not staged shows nothing."""
+    """What is staged now shows what exists; what is not staged shows nothing.
+
+    Directories are listed, values not read: reading some takes DAMON's lock, and who has it staged
+    would get EBUSY for that."""
     for feature in FEATURES.values():
         if feature.by in ("file", "word", "ops"):
             reasons[feature.name] = why
-    try:
-        files = _files(client)
-    except TreeError:
-        return
+    files = _list_files(client.tree, f"{client.root}/kdamonds/0", "")
     directories = {path.rpartition("/")[0] for path in files}
     for feature in _by("file"):
         if feature.path in files:
@@ -259,10 +259,26 @@ def _probe_read_only(client: DamonClient, present: _Present, reasons: dict[str, 
         elif feature.path.rpartition("/")[0] in directories:
             present[feature.name] = False
             reasons[feature.name] = f"no file {feature.path}"
-    if "contexts/0/avail_operations" in files:
+    operations = "contexts/0/avail_operations"
+    if operations in files:
         for feature in _by("ops"):
             reasons.pop(feature.name)
-        _judge_ops(files, present, reasons)
+        _judge_ops({operations: client.read(f"{client.root}/kdamonds/0/{operations}")}, present, reasons)
+
+
+def _list_files(tree: Tree, root: str, below: str) -> set[str]:
+    """Files below a directory; of numbered directories only the first."""
+    files: set[str] = set()
+    try:
+        entries = tree.list(f"{root}/{below}".rstrip("/"))
+    except TreeError:
+        return files
+    for entry in entries:
+        if not entry.is_dir:
+            files.add(f"{below}{entry.path}")
+        elif entry.path == "0" or not entry.path.isdecimal():
+            files |= _list_files(tree, root, f"{below}{entry.path}/")
+    return files
 
 
 def _infer_companions(present: _Present, reasons: dict[str, str]) -> None:

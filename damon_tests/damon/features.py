@@ -128,7 +128,6 @@ _RESULTS = (
 
 # An unknown command and one that came too early are both EINVAL, so commands cannot be tried out.
 _COMMAND_COMPANIONS = {
-    "commit": "ops.vaddr",
     "commit_schemes_quota_goals": "quotas.goals",
     "update_schemes_tried_bytes": "tried_regions.total_bytes",
     "update_schemes_effective_quotas": "quotas.effective_bytes",

@@ -70,6 +70,7 @@ class FakeTree:
         self.files: dict[str, str] = {}
         self.modes: dict[str, int] = {}
         self.log: list[tuple[str, str]] = []
+        self.reads: list[str] = []
         self.round_trips = 0
         self._failures: list[tuple[str, str, int]] = []
         self._load(release)
@@ -115,6 +116,7 @@ class FakeTree:
         return self._read(path)
 
     def _read(self, path: str) -> str:
+        self.reads.append(path)
         self._maybe_fail("read", path, None)
         if path not in self.files:
             raise TreeError("read", path, errno.ENOENT)

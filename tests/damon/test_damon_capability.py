@@ -134,8 +134,14 @@ def test_somebody_elses_staging_is_read_and_not_replaced() -> None:
     other.stage((Kdamond(DamonCtx(schemes=(Damos(),))),))
     other.command(0, "on")
     damon.log.clear()
+    damon.reads.clear()
     found = probe(DamonClient(damon, damon.clock), damon.events)
     assert damon.log == []
+    # These take DAMON's lock, whose owner would get EBUSY: once, to see who uses DAMON.
+    assert sorted(p for p in damon.reads if p.endswith(("/state", "/pid", "path"))) == [
+        f"{ADMIN}/kdamonds/0/pid",
+        f"{ADMIN}/kdamonds/0/state",
+    ]
     assert not found.staged
     found.require("ctx.pause", "ops.paddr", "schemes.max_nr_snapshots", "attrs.probes", "quotas.goal_tuner")
     with pytest.raises(NotSupported, match="nr_kdamonds is 1"):
