@@ -164,15 +164,22 @@ void do_pass(const struct worker *worker, const struct term *term, size_t term_i
 
 /*
  * DAMON clears accessed bits in page tables without telling the TLB, so a page whose translation is
- * still cached can be used without the bit being set again. Taking away the access rights
- * of more pages than the kernel flushes one by one (33 on x86) makes it drop all of this process's
- * translations. The pages are ones of our own, which nothing else uses, so that the pattern's
- * mappings and pages are left alone. Rights only change back without a flush.
+ * still cached can be used without the bit being set again. Changing the access rights of more
+ * pages than the kernel flushes one by one makes it drop all of this process's translations. The
+ * pages are ones of our own, which nothing else uses, so that the pattern's mappings and
+ * pages are left alone.
+ *
+ * x86 flushes up to 33 pages one by one (tlb_single_page_flush_ceiling), and flushes when rights
+ * are given as well as when they are taken, so each flush is one call, in turns. Measured: 512
+ * pages are touched in 0.25 us after changing 33 pages, in 1.38 us after changing 34, in either
+ * direction.
  */
 #if defined(__x86_64__) || defined(__i386__)
-#define FLUSH_PAGES 64
+#define FLUSH_PAGES    40
+#define GIVING_FLUSHES true
 #else
-#define FLUSH_PAGES 1024 /* arm64 flushes up to 512 pages one by one */
+#define FLUSH_PAGES    1024 /* arm64 flushes up to 512 pages one by one */
+#define GIVING_FLUSHES false
 #endif
 
 static void *flush_area;
@@ -182,7 +189,7 @@ void prepare_flush(struct program *program)
 	size_t size = FLUSH_PAGES * PAGE_BYTES;
 	extern char __executable_start;
 	uintptr_t low =
-		((uintptr_t)&__executable_start & ~(uintptr_t)(PAGE_BYTES - 1)) - (1 << 20) - size;
+		((uintptr_t)&__executable_start & ~(uintptr_t)(PAGE_BYTES - 1)) - (1 << 16) - size;
 
 	if (!program->flush) {
 		printf("visibility natural: translations stay cached as the machine pleases\n");
@@ -202,12 +209,22 @@ void prepare_flush(struct program *program)
 	       FLUSH_PAGES);
 }
 
+static void set_rights(size_t size, bool writable)
+{
+	if (mprotect(flush_area, size, writable ? PROT_READ | PROT_WRITE : PROT_READ))
+		die(EXIT_BROKEN, "mprotect() for flushing failed: %s", strerror(errno));
+}
+
 void flush_translations(struct worker *worker)
 {
+	static bool writable = true;
 	size_t size = FLUSH_PAGES * PAGE_BYTES;
 
-	if (mprotect(flush_area, size, PROT_NONE) ||
-	    mprotect(flush_area, size, PROT_READ | PROT_WRITE))
-		die(EXIT_BROKEN, "mprotect() for flushing failed: %s", strerror(errno));
+	if (!writable && !GIVING_FLUSHES) {
+		set_rights(size, true);
+		writable = true;
+	}
+	writable = !writable;
+	set_rights(size, writable);
 	worker->flushes++;
 }
