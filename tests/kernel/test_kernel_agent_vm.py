@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The agent as the init of a real kernel (marked vm): what only a guest can show."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+from agent_under_test import SOON_NS, eventually
+
+from damon_tests.kernel import image
+from damon_tests.kernel.agent import AgentMachine
+from damon_tests.kernel.guest import Guests
+from damon_tests.kernel.machine_tree import MachineTree
+from damon_tests.kernel.topology import Topology
+from damon_tests.ports import ByteStream, FileOp, SpawnRequest
+
+pytestmark = pytest.mark.vm
+
+KERNELS = os.environ.get("DAMON_TESTS_VM_KERNELS", "debian:stable debian:newest").split()
+TRACING = "/sys/kernel/tracing"
+ADMIN = "/sys/kernel/mm/damon/admin"
+
+
+@pytest.fixture(scope="module", params=KERNELS)
+def machine(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[AgentMachine]:
+    with Guests(tmp_path_factory.mktemp("run")) as guests:
+        yield guests.fresh(image.resolve(request.param), Topology(), 1).machine
+
+
+def read_until(stream: ByteStream, wanted: bytes) -> bytes:
+    got = b""
+
+    def enough() -> bool:
+        nonlocal got
+        got += stream.read()
+        return wanted in got
+
+    assert eventually(enough), got[-1000:]
+    return got
+
+
+def test_it_is_init_and_has_mounted_everything(machine: AgentMachine) -> None:
+    assert machine.facts.pid == 1
+    mounted = {
+        tuple(line.split()[1:3]) for line in machine.read_file("/proc/self/mounts").decode().splitlines()
+    }
+    assert {
+        ("/proc", "proc"),
+        ("/sys", "sysfs"),
+        ("/dev", "devtmpfs"),
+        ("/tmp", "tmpfs"),
+        ("/run", "tmpfs"),
+        (TRACING, "tracefs"),
+        ("/sys/fs/cgroup", "cgroup2"),
+    } <= mounted
+
+
+def test_it_does_not_need_much_memory_and_none_is_swapped_out(machine: AgentMachine) -> None:
+    machine.write_file("/tmp/large", bytes(20 << 20), create=True)
+    assert machine.read_file("/tmp/large") == bytes(20 << 20)
+    machine.batch([FileOp("unlink", "/tmp/large")])
+    status = dict(line.split(":", 1) for line in machine.read_file("/proc/1/status").decode().splitlines())
+    assert int(status["VmRSS"].split()[0]) < 4096
+    assert int(status["VmLck"].split()[0]) > 0
+
+
+def test_trace_pipe_brings_every_line_in_order(machine: AgentMachine) -> None:
+    stream = machine.follow(f"{TRACING}/trace_pipe")
+    marks = [FileOp("write", f"{TRACING}/trace_marker", b"mark %d.\n" % i) for i in range(1000)]
+    machine.batch(marks)
+    text = read_until(stream, b"mark 999.\n")
+    assert [int(part.split(b".")[0]) for part in text.split(b"mark ")[1:]] == list(range(1000))
+    assert stream.lost() == 0
+    stream.close()
+    machine.follow(f"{TRACING}/trace_pipe").close()  # EBUSY while another reads it: it was let go
+
+
+def test_kmsg_brings_what_is_said_now(machine: AgentMachine) -> None:
+    stream = machine.follow("/dev/kmsg")
+    read_until(stream, b"Linux version")
+    machine.write_file("/dev/kmsg", b"<6>damon-tests was here\n")
+    read_until(stream, b"damon-tests was here")
+    stream.close()
+
+
+def test_processes_run_and_die(machine: AgentMachine) -> None:
+    process = machine.spawn(SpawnRequest(["/init", "--nonsense"]))
+    assert process.wait(SOON_NS).code == 2
+    assert b"usage: damon-tests-agent" in process.read_stderr()
+    # An agent of its own in the guest waits for somebody, forever.
+    process = machine.spawn(SpawnRequest(["/init", "--unix", "/tmp/socket"]))
+    assert eventually(lambda: MachineTree(machine).exists("/tmp/socket"))
+    process.kill(signal.SIGKILL)
+    assert process.wait(SOON_NS).signal == signal.SIGKILL
+
+
+def test_file_systems_and_random_numbers(machine: AgentMachine) -> None:
+    machine.batch([FileOp("mkdir", "/tmp/inner", mode=0o755)])
+    machine.mount("none", "/tmp/inner", "tmpfs", data="size=1m")
+    assert b" /tmp/inner tmpfs" in machine.read_file("/proc/mounts")
+    machine.umount("/tmp/inner")
+    machine.reseed(os.urandom(64))
+    machine.sync()
+
+
+def test_damons_tree_through_the_agent(machine: AgentMachine) -> None:
+    tree = MachineTree(machine)
+    tree.write(f"{ADMIN}/kdamonds/nr_kdamonds", "1")
+    values = {entry.path: entry.value for entry in tree.walk(ADMIN)}
+    assert values["kdamonds/nr_kdamonds"] == "1\n"
+    assert values["kdamonds/0/state"] == "off\n"
+    with pytest.raises(OSError, match="EINVAL"):
+        tree.write(f"{ADMIN}/kdamonds/0/state", "nonsense")
+    tree.write(f"{ADMIN}/kdamonds/nr_kdamonds", "0")
+    assert not tree.exists(f"{ADMIN}/kdamonds/0")
+
+
+def test_a_machine_that_is_powered_off_is_gone(machine: AgentMachine) -> None:
+    """The last one: the guest does not come back."""
+    machine.poweroff()
+    machine.close()
