@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What a test needs, declared beside it, and everything that is missing of it.
+
+A test states its ``Requirements``; ``evaluate`` compares them with what DAMON and the machine have and names
+all that is missing, each with the way to get it. A guest is booted with what is needed (``topology``);
+this machine has what it has (``look``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+
+from damon_tests.damon.capability import Capabilities
+from damon_tests.damon.features import ALIASES, FEATURES
+from damon_tests.kernel.topology import Topology
+from damon_tests.ports import Machine, NotSupported
+
+_OR_VM = "or test in a VM (--kernel debian:newest)"
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a machine must have at least; 0: any will do. Sizes in MiB, ``hugetlb_pages`` of 2 MiB.
+
+    ``hugetlb_pages`` and ``swap_mib`` are reserved and set up, not only possible.
+    """
+
+    memory_mib: int = 0
+    cpus: int = 0
+    numa_nodes: int = 0
+    swap_mib: int = 0
+    hugetlb_pages: int = 0
+
+    def topology(self, usual: Topology | None = None) -> Topology:
+        """The guest that has it: the usual one, with more where that is too little."""
+        usual = usual or Topology()
+        return Topology(
+            memory_mib=max(self.memory_mib, usual.memory_mib),
+            cpus=max(self.cpus, usual.cpus),
+            numa_nodes=max(self.numa_nodes, usual.numa_nodes),
+            swap_zram_mib=max(self.swap_mib, usual.swap_zram_mib),
+            hugetlb_pages=max(self.hugetlb_pages, usual.hugetlb_pages),
+            cmdline=usual.cmdline,
+        )
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """``features``: names of ``damon.features``. ``ops``: operations sets ("vaddr"). ``events``:
+    tracepoints ("damon_aggregated"). ``needs``: of the machine."""
+
+    features: tuple[str, ...] = ()
+    ops: tuple[str, ...] = ()
+    events: tuple[str, ...] = ()
+    needs: Needs = field(default_factory=Needs)
+
+    def names(self) -> tuple[str, ...]:
+        """All features of DAMON that are needed, each once, in the order given."""
+        names = [*(f"ops.{name}" for name in self.ops), *self.features, *self.events]
+        return tuple(dict.fromkeys(ALIASES.get(name, name) for name in names))
+
+
+@dataclass(frozen=True)
+class Missing:
+    """``what`` is missing and why it is thought so; ``how`` to get it."""
+
+    what: str
+    how: str
+
+
+def combine(*requirements: Requirements) -> Requirements:
+    """What a test needs that must meet all of them (those of its module, its class, its own)."""
+
+    def joined(name: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(value for one in requirements for value in getattr(one, name)))
+
+    largest = {
+        f.name: max((getattr(r.needs, f.name) for r in requirements), default=0) for f in fields(Needs)
+    }
+    return Requirements(joined("features"), joined("ops"), joined("events"), Needs(**largest))
+
+
+def evaluate(
+    requirements: Requirements, capabilities: Capabilities, machine: Needs | None = None
+) -> list[Missing]:
+    """Everything that is missing, DAMON's features first, in the order they were required.
+
+    ``machine``: what the machine has (``look``, or ``of`` a guest's topology); None for one that is made
+    as needed. Raises UsageError for a name that is no feature's.
+    """
+    missing = [
+        Missing(what, _how_to_get(name, capabilities))
+        for name in requirements.names()
+        for what in capabilities.missing(name)
+    ]
+    if machine is not None:
+        missing += _machine_lacks(requirements.needs, machine)
+    return missing
+
+
+def not_supported(missing: Sequence[Missing]) -> NotSupported:
+    """The error that makes a test a SKIP, with every missing thing and every way to get one."""
+    ways = dict.fromkeys(one.how for one in missing)
+    return NotSupported(*(one.what for one in missing), remedy="; ".join(ways))
+
+
+def _how_to_get(name: str, capabilities: Capabilities) -> str:
+    if capabilities.present[name] is None:
+        return f"run as root while nobody uses DAMON, so that it can be looked for, {_OR_VM}"
+    since = FEATURES[name].since
+    return f"use a kernel of series {since} or later that is configured with it (--kernel debian:newest)"
+
+
+_UNITS = {
+    "memory_mib": "{} MiB of memory",
+    "cpus": "{} CPUs",
+    "numa_nodes": "{} memory nodes",
+    "swap_mib": "{} MiB of swap",
+    "hugetlb_pages": "{} reserved huge pages of 2 MiB",
+}
+_WAYS = {
+    "memory_mib": "use a larger machine",
+    "cpus": "use a machine with more CPUs",
+    "numa_nodes": "use a machine with more memory nodes",
+    "swap_mib": "add swap",
+    "hugetlb_pages": "reserve them in /proc/sys/vm/nr_hugepages",
+}
+
+
+def _machine_lacks(needs: Needs, machine: Needs) -> list[Missing]:
+    lacks = []
+    for name, unit in _UNITS.items():
+        wanted, there = getattr(needs, name), getattr(machine, name)
+        if there < wanted:
+            what = f"{unit.format(wanted)}: the machine has {there}"
+            lacks.append(Missing(what, f"{_WAYS[name]}, {_OR_VM}"))
+    return lacks
+
+
+def of(topology: Topology) -> Needs:
+    """What a guest of this topology has."""
+    return Needs(
+        memory_mib=topology.memory_mib,
+        cpus=topology.cpus,
+        numa_nodes=topology.numa_nodes,
+        swap_mib=topology.swap_zram_mib,
+        hugetlb_pages=topology.hugetlb_pages,
+    )
+
+
+def look(machine: Machine) -> Needs:
+    """What a running machine has now. Raises OSError when /proc cannot be read."""
+    meminfo = machine.read_file("/proc/meminfo").decode()
+    values = {name: int(value) for name, value in re.findall(r"^(\w+):\s+(\d+)", meminfo, re.MULTILINE)}
+    huge = values.get("HugePages_Total", 0) if values.get("Hugepagesize") == 2048 else 0
+    return Needs(
+        memory_mib=values["MemTotal"] >> 10,
+        cpus=_count(machine, "/sys/devices/system/cpu/online"),
+        numa_nodes=_count(machine, "/sys/devices/system/node/has_memory"),
+        swap_mib=values.get("SwapTotal", 0) >> 10,
+        hugetlb_pages=huge,
+    )
+
+
+def _count(machine: Machine, path: str) -> int:
+    """How many a list such as "0-3,6" names; 1 where the kernel was built without it."""
+    try:
+        text = machine.read_file(path).decode()
+    except FileNotFoundError:
+        return 1
+    ranges = [part.partition("-") for part in text.strip().split(",")]
+    return sum(int(last or first) - int(first) + 1 for first, _, last in ranges)
