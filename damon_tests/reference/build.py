@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from damon_tests.damon.params import DamonCtx, Damos, DamosFilter
-from damon_tests.ports import NotSupported, UsageError
+from damon_tests.ports import UsageError
 from damon_tests.reference.context import (
     Context,
     Target,
@@ -27,7 +27,7 @@ from damon_tests.reference.schemes import Scheme
 
 
 def check_request(params: DamonCtx, memory: Memory, rules: Rules) -> None:
-    """Refuse what the tree cannot turn into a context, in its order. Raises CoreError, NotSupported."""
+    """Refuse what the tree cannot turn into a context, in its order. Raises CoreError, UsageError."""
     m = min_region_size(params.operations, params.addr_unit)
     if rules.power_of_two_min_region and m & (m - 1):
         raise invalid(f"addr_unit {params.addr_unit} makes the minimum region size {m}, no power of two")
@@ -102,17 +102,7 @@ def _check_filter(item: DamosFilter, memory: Memory) -> None:
 
 
 def check_modelled(params: DamonCtx, memory: Memory) -> None:
-    """What this reference does not have yet. Raises NotSupported naming all of it."""
-    missing: list[str] = []
-    if params.attrs.probes:
-        missing.append("probes")
-    for scheme in params.schemes:
-        missing += _missing_of(scheme)
-    if missing:
-        raise NotSupported(
-            *(f"the reference does not model {what} yet" for what in dict.fromkeys(missing)),
-            remedy="run this test on a kernel: --kernel debian:newest",
-        )
+    """What this simulated machine cannot show. Raises UsageError."""
     if params.operations == "paddr":
         memory.place()
     if params.operations == "paddr" and memory.unplaced_pages:
@@ -122,22 +112,8 @@ def check_modelled(params: DamonCtx, memory: Memory) -> None:
         )
 
 
-def _missing_of(scheme: Damos) -> list[str]:
-    quota = scheme.quota
-    missing = []
-    if scheme.action != "stat":
-        missing.append(f"action {scheme.action}")
-    if quota.ms or quota.bytes or any(goal.target_value for goal in quota.goals):
-        missing.append("quotas")
-    if scheme.watermarks.metric != "none":
-        missing.append("watermarks")
-    ops_filters = (*scheme.core_filters, *scheme.ops_filters, *scheme.filters)
-    missing += [f"filter {f.type}" for f in ops_filters if f.type not in ("addr", "target")]
-    return missing
-
-
 def build_context(params: DamonCtx, memory: Memory, rules: Rules, rng: np.random.Generator) -> Context:
-    """A new context for ``on``. Raises CoreError or NotSupported."""
+    """A new context for ``on``. Raises CoreError or UsageError."""
     check_request(params, memory, rules)
     check_start(params, rules)
     ctx = Context(rules, rng, params)
@@ -145,8 +121,17 @@ def build_context(params: DamonCtx, memory: Memory, rules: Rules, rng: np.random
         _append_target(ctx, target.pid_target, memory)
         if target.regions:
             ctx.set_target_regions(index, _new_regions(target.regions, ctx.min_region_sz, index, rules))
-    ctx.schemes = [Scheme(scheme) for scheme in params.schemes]
+    ctx.schemes = [Scheme(scheme, rules) for scheme in params.schemes]
+    note_young(params, memory)
     return ctx
+
+
+def note_young(params: DamonCtx, memory: Memory) -> None:
+    """Schemes that ask whether pages are young need sampling to note what it cleared."""
+    for scheme in params.schemes:
+        types = {item.type for item in (*scheme.core_filters, *scheme.ops_filters, *scheme.filters)}
+        if scheme.action == "pageout" or "young" in types:
+            memory.tracks_young = True
 
 
 def _append_target(ctx: Context, pid: int, memory: Memory) -> None:
@@ -169,15 +154,17 @@ def commit(ctx: Context, params: DamonCtx, memory: Memory) -> None:
     _commit_targets(ctx, params, memory)
     ctx.operations, ctx.addr_unit, ctx.pause = params.operations, params.addr_unit, params.pause
     commit_attrs(ctx, params.attrs)
+    note_young(params, memory)
 
 
 def _commit_schemes(ctx: Context, params: DamonCtx) -> None:
     del ctx.schemes[len(params.schemes) :]
     for scheme, new in zip(ctx.schemes, params.schemes, strict=False):
-        scheme.params = new
+        scheme.set_params(new)
         scheme.activated = True
+        scheme.quota.psi_seen.clear()
     for new in params.schemes[len(ctx.schemes) :]:
-        scheme = Scheme(new)
+        scheme = Scheme(new, ctx.rules)
         scheme.schedule(ctx.passed, ctx.samples, ctx.attrs.aggr_us)
         ctx.schemes.append(scheme)
 

@@ -116,7 +116,7 @@ class Slot:
         def run(kdamond: Kdamond) -> None:
             staged = read_context(self._context_dir())
             for scheme, new in zip(kdamond.ctx.schemes, staged.schemes, strict=False):
-                scheme.params = quota_goals_only(scheme.params, new)
+                scheme.set_params(quota_goals_only(scheme.params, new))
 
         self._call(run, finish)
 

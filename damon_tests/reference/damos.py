@@ -3,121 +3,226 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Sequence
 
 import numpy as np
 
-from damon_tests.reference.context import Context
+from damon_tests.reference.actions import Application
+from damon_tests.reference.clock import VirtualClock
+from damon_tests.reference.context import Context, Target
+from damon_tests.reference.core_rules import I64
 from damon_tests.reference.events import ThreadEvents
-from damon_tests.reference.filters import FilterLists, core_verdict
+from damon_tests.reference.filters import core_verdict
+from damon_tests.reference.goals import achievements
 from damon_tests.reference.ops import Operations
-from damon_tests.reference.regions import Regions
+from damon_tests.reference.process import NO_FRAME
+from damon_tests.reference.rows import Row, rows_of_target, store_rows
 from damon_tests.reference.schemes import Scheme, TriedRegion, Walk
 
 
-class Row:
-    """One region during a pass. ``origin`` is its row in the context's arrays."""
-
-    __slots__ = ("age", "end", "last", "nr", "origin", "rows", "start", "value")
+class DamosPass:
+    """One pass of the due and active schemes of a context (specification §4.1 and §4.2)."""
 
     def __init__(
-        self, rows: list[Row], start: int, end: int, nr: int, last: int, age: int, value: int, origin: int
+        self, ctx: Context, ops: Operations, clock: VirtualClock, events: ThreadEvents, walk: Walk | None
     ) -> None:
-        self.rows = rows
-        self.start, self.end = start, end
-        self.nr, self.last, self.age = nr, last, age
-        self.value = value  # access frequency as schemes see it
-        self.origin = origin
-
-    @property
-    def size(self) -> int:
-        return self.end - self.start
-
-    def split_at(self, address: int) -> None:
-        """Cut at ``address``; the right part becomes the next row, to be visited later in this pass."""
-        right = Row(self.rows, address, self.end, self.nr, self.last, self.age, self.value, self.origin)
-        self.rows.insert(self.rows.index(self) + 1, right)
-        self.end = address
-
-
-class DamosPass:
-    """One pass of the due schemes of a context."""
-
-    def __init__(self, ctx: Context, ops: Operations, events: ThreadEvents, walk: Walk | None) -> None:
-        self.ctx = ctx
-        self.ops = ops
-        self.events = events
-        self.walk = walk
-        self.due = [s for s in ctx.schemes if s.activated and ctx.rules.is_due(ctx.passed, s.next_apply)]
-        self.values = ctx.access_values(ctx.regions)
-        self.size_limit = ctx.rules.merge_size_limit(
-            ctx.regions.total_size(), ctx.attrs.min_nr_regions, ctx.min_region_sz
-        )
+        self.ctx, self.ops, self.clock, self.events, self.walk = ctx, ops, clock, events, walk
+        self.rules = ctx.rules
+        is_due = ctx.rules.is_due
+        self.due = [
+            (i, s) for i, s in enumerate(ctx.schemes) if s.activated and is_due(ctx.passed, s.next_apply)
+        ]
+        self.values: I64 = np.zeros(0, np.int64)
+        self.size_limit = 0
+        self._last_folio = dict.fromkeys(range(len(ctx.schemes)), NO_FRAME)
 
     def run(self) -> None:
         """Apply; without any due and active scheme nothing happens, not even rescheduling."""
         if not self.due:
             return
-        for index, target in enumerate(self.ctx.targets):
+        ctx = self.ctx
+        self.values = ctx.access_values(ctx.regions)
+        for index, scheme in self.due:
+            self._adjust_quota(index, scheme)
+        self.size_limit = self.rules.merge_size_limit(
+            ctx.regions.total_size(), ctx.attrs.min_nr_regions, ctx.min_region_sz
+        )
+        for index, target in enumerate(ctx.targets):
             if self.ops.target_valid(target):
-                self._apply_to_target(index)
+                self._apply_to_target(index, target)
+            else:
+                self._forget_continuation(target)
         self._finish()
 
-    def _apply_to_target(self, index: int) -> None:
-        bounds = self.ctx.regions.bounds(len(self.ctx.targets))
-        rows = self._rows(bounds[index], bounds[index + 1])
+    # Quota
+
+    def _adjust_quota(self, index: int, scheme: Scheme) -> None:
+        """A new charge window if it is time, and the priority that still gets quota."""
+        quota, params, ctx = scheme.quota, scheme.params.quota, self.ctx
+        if not quota.is_set(params):
+            return
+
+        def on_esz(size: int) -> None:
+            if self.events.enabled("damos_esz"):
+                self.events.emit("damos_esz", [f"ctx_idx=0 scheme_idx={index} esz={size}"])
+
+        exceeded = quota.adjust_window(
+            params,
+            self.clock.jiffies(),
+            ctx.min_region_sz,
+            lambda: achievements(ctx, scheme, self.ops.memory, self.clock.now_ns()),
+            on_esz,
+        )
+        scheme.stats.qt_exceeds += exceeded
+        quota.min_score = self.rules.min_score(self._histogram(scheme), quota.effective_size)
+
+    def _histogram(self, scheme: Scheme) -> list[int]:
+        """Bytes of matching regions that the core filters let through, by priority."""
+        if self.rules.histogram_asks_core_filters and scheme.lists.core:
+            chosen = self._allowed_rows(scheme)
+        else:
+            regions = self.ctx.regions
+            chosen = scheme.matches_all(regions.sizes, self.values, regions.age)
+        regions = self.ctx.regions.take(chosen)
+        scores = self._priorities(scheme, self.values[chosen], regions.age)
+        histogram = [0] * 100
+        for score, size in zip(scores.tolist(), regions.sizes.tolist(), strict=True):
+            histogram[score] += size
+        return histogram
+
+    def _allowed_rows(self, scheme: Scheme) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        """Which regions match and pass; asking address filters may split regions."""
+        ctx, allowed = self.ctx, []
+        for index in range(len(ctx.targets)):
+            rows = rows_of_target(ctx, index, self.values)
+            for row in rows:  # grows while it is walked: right parts of splits come next
+                passes = scheme.matches(row.size, row.value, row.age)
+                if passes:
+                    passes, _ = core_verdict(scheme.lists, row, index, ctx.min_region_sz, self.rules)
+                allowed.append(passes)
+            self._store(index, rows)
+        return np.array(allowed, np.bool_)
+
+    def _priorities(self, scheme: Scheme, values: I64, ages: I64) -> I64:
+        ctx = self.ctx
+        return scheme.priorities(ctx.operations, values, ages, max(ctx.window, 1), ctx.attrs.aggr_us)
+
+    def _forget_continuation(self, target: Target) -> None:
+        for _, scheme in self.due:
+            if scheme.quota.continue_target is target:
+                scheme.quota.forget()
+
+    # Regions
+
+    def _apply_to_target(self, index: int, target: Target) -> None:
+        rows = rows_of_target(self.ctx, index, self.values)
         at = 0
         while at < len(rows):
-            row = rows[at]
-            for scheme in self.due:
-                self._visit(scheme, row, rows, index)
-            if at > 0 and self.ctx.rules.remerge_after_apply and self._alike(rows[at - 1], row):
+            row, next_row = rows[at], rows[at + 1] if at + 1 < len(rows) else None
+            for scheme_idx, scheme in self.due:
+                row = self._visit(scheme_idx, scheme, row, index, target)
+            if not self.rules.rest_of_split_is_visited:
+                at = rows.index(next_row) if next_row is not None else len(rows)
+            elif at > 0 and self.rules.remerge_after_apply and self._alike(rows[at - 1], row):
                 rows[at - 1].end = row.end
                 del rows[at]
             else:
                 at += 1
-        self._store(index, rows, bounds[index], bounds[index + 1])
+        self._store(index, rows)
 
-    def _visit(self, scheme: Scheme, row: Row, rows: list[Row], target_idx: int) -> None:
-        limit = scheme.params.max_nr_snapshots
-        if limit and scheme.stats.nr_snapshots >= limit:
-            return
-        if scheme.matches(row.size, row.value, row.age):
-            self._apply(scheme, row, rows, target_idx)
-        if row is rows[-1]:
+    def _store(self, index: int, rows: list[Row]) -> None:
+        if store_rows(self.ctx, index, rows):
+            self.values = self.ctx.access_values(self.ctx.regions)
+
+    def _visit(self, scheme_idx: int, scheme: Scheme, row: Row, target_idx: int, target: Target) -> Row:
+        """One scheme at one region; the quota may skip it, split it, or have none left.
+
+        Returns the row that the next scheme visits: the same, but for 6.12's continuation.
+        """
+        quota, params, m = scheme.quota, scheme.params, self.ctx.min_region_sz
+        if quota.is_full(params.quota, m):
+            return row
+        skips, row = self._skips(scheme, row, target)
+        if skips or self.rules.snapshot_limit_reached(scheme.stats.nr_snapshots, params.max_nr_snapshots):
+            return row
+        if self._is_wanted(scheme, row):
+            self._apply(scheme_idx, scheme, row, target_idx, target)
+        if row is row.rows[-1]:
             scheme.stats.nr_snapshots += 1
+        return row
 
-    def _apply(self, scheme: Scheme, row: Row, rows: list[Row], target_idx: int) -> None:
-        lists = FilterLists.of(scheme.params)
-        allowed, _ = core_verdict(lists, row, target_idx, self.ctx.min_region_sz)
+    def _is_wanted(self, scheme: Scheme, row: Row) -> bool:
+        """Pattern, and priority where a quota is set."""
+        if not scheme.matches(row.size, row.value, row.age):
+            return False
+        quota = scheme.quota
+        if not quota.is_set(scheme.params.quota) or quota.min_score <= 0:
+            return True
+        score = self._priorities(scheme, np.array([row.value]), np.array([row.age]))
+        return int(score[0]) >= quota.min_score
+
+    def _skips(self, scheme: Scheme, row: Row, target: Target) -> tuple[bool, Row]:
+        """Whether the last charge window got beyond this region already, and the row to go on with."""
+        quota = scheme.quota
+        if quota.continue_target is None:
+            return False, row
+        if quota.continue_target is not target:
+            return True, row
+        in_place = not self.rules.rest_of_split_is_visited
+        if in_place and row is row.rows[-1]:
+            quota.forget()
+            return True, row
+        skipped = self.rules.skipped_size(row.start, row.end, quota.continue_at, self.ctx.min_region_sz)
+        if 0 < skipped < row.size:
+            row.split_at(row.start + skipped)
+            if in_place:
+                row, skipped = row.rows[row.rows.index(row) + 1], 0
+        if row is row.rows[-1] or (in_place and not skipped):
+            quota.forget()
+        return skipped > 0, row
+
+    def _apply(self, scheme_idx: int, scheme: Scheme, row: Row, target_idx: int, target: Target) -> None:
+        ctx, rules, quota, stats = self.ctx, self.rules, scheme.quota, scheme.stats
+        part = quota.cut(scheme.params.quota, row.size, ctx.min_region_sz)
+        if part == 0:
+            stats.nr_tried += 1
+            return
+        if part is not None:
+            row.split_at(row.start + part)
+        allowed, explicitly = core_verdict(scheme.lists, row, target_idx, ctx.min_region_sz, rules)
         if not allowed:
             return
         size = row.size
-        applied, passed = 0, 0
-        self._trace(scheme, row, rows, target_idx)
-        if self.walk is not None and self._index(scheme) not in self.walk.complete:
-            self.walk.on_region(self._index(scheme), self._tried(row, passed))
-        if scheme.params.action != "stat":
-            row.age = 0
-        stats = scheme.stats
+        self._trace(scheme_idx, row, target_idx)
+        applied, passed = self._act(scheme_idx, scheme, row, target, explicitly)
+        self._report(scheme_idx, row, passed)
+        quota.charge(scheme.params.quota, size, applied)
+        if quota.is_full(scheme.params.quota, ctx.min_region_sz):
+            quota.remember(target, row.end)
+        row.age = rules.age_after_action(scheme.params.action, row.age)
         stats.nr_tried += 1
         stats.sz_tried += size
         stats.nr_applied += applied > 0
         stats.sz_applied += applied
         stats.sz_ops_filter_passed += passed
 
-    def _finish(self) -> None:
-        """Reschedule every due scheme, inactive ones included, and end its part of a walk."""
-        ctx = self.ctx
-        for index, scheme in enumerate(ctx.schemes):
-            if not ctx.rules.is_due(ctx.passed, scheme.next_apply):
-                continue
-            if self.walk is not None:
-                self.walk.complete.add(index)
-            scheme.schedule(ctx.passed, ctx.samples, ctx.attrs.aggr_us)
-            if self.events.enabled("damos_stat_after_apply_interval"):
-                self.events.emit("damos_stat_after_apply_interval", [stat_text(index, scheme)])
+    def _act(
+        self, scheme_idx: int, scheme: Scheme, row: Row, target: Target, bypass: bool
+    ) -> tuple[int, int]:
+        """(applied, passed) in core address units."""
+        unit = self.ctx.addr_unit if self.ctx.operations == "paddr" else 1
+        app = Application(
+            scheme.params,
+            scheme.lists,
+            (row.start * unit, row.end * unit),
+            bypass,
+            self.clock.now_ns(),
+            self._last_folio[scheme_idx],
+        )
+        applied, passed = self.ops.apply(app, target, self.rules)
+        self._last_folio[scheme_idx] = app.last_folio
+        scheme.quota.total_charged_ns += self.ops.memory.apply_ns(row.end - row.start)
+        return applied // unit, passed // unit
 
     def _alike(self, left: Row, right: Row) -> bool:
         return (
@@ -128,55 +233,35 @@ class DamosPass:
             and right.end - left.start <= self.size_limit
         )
 
-    def _rows(self, low: int, high: int) -> list[Row]:
-        regions = self.ctx.regions
-        rows: list[Row] = []
-        columns = zip(
-            regions.start[low:high].tolist(),
-            regions.end[low:high].tolist(),
-            regions.nr_accesses[low:high].tolist(),
-            regions.last_nr_accesses[low:high].tolist(),
-            regions.age[low:high].tolist(),
-            self.values[low:high].tolist(),
-            strict=True,
-        )
-        for origin, (start, end, nr, last, age, value) in enumerate(columns, low):
-            rows.append(Row(rows, start, end, nr, last, age, value, origin))
-        return rows
+    # Telling
 
-    def _store(self, target_idx: int, rows: Sequence[Row], low: int, high: int) -> None:
-        """Write the rows back; unchanged layouts keep their arrays."""
+    def _finish(self) -> None:
+        """Reschedule every due scheme, inactive ones included, and end its part of a walk."""
         ctx = self.ctx
-        ages = np.array([row.age for row in rows], np.int64)
-        old = ctx.regions
-        if len(rows) == high - low and [row.start for row in rows] == old.start[low:high].tolist():
-            old.age[low:high] = ages
+        for index, scheme in enumerate(ctx.schemes):
+            if not self.rules.is_due(ctx.passed, scheme.next_apply):
+                continue
+            if self.walk is not None:
+                self.walk.complete.add(index)
+            scheme.schedule(ctx.passed, ctx.samples, ctx.attrs.aggr_us)
+            if self.events.enabled("damos_stat_after_apply_interval"):
+                self.events.emit("damos_stat_after_apply_interval", [stat_text(index, scheme)])
+
+    def _report(self, scheme_idx: int, row: Row, passed: int) -> None:
+        if self.walk is None or scheme_idx in self.walk.complete:
             return
-        new = old.take(np.array([row.origin for row in rows], np.intp))
-        new.start = np.array([row.start for row in rows], np.uint64)
-        new.end = np.array([row.end for row in rows], np.uint64)
-        new.age = ages
-        parts = [old.take(slice(0, low)), new, old.take(slice(high, None))]
-        values = [self.values[:low], ctx.access_values(new), self.values[high:]]
-        ctx.regions = Regions.concat(parts)
-        self.values = np.concatenate(values)
-
-    def _index(self, scheme: Scheme) -> int:
-        return self.ctx.schemes.index(scheme)
-
-    def _tried(self, row: Row, passed: int) -> TriedRegion:
-        nr_probes = len(self.ctx.probes)
-        hits: tuple[int, ...] = ()
+        nr_probes, hits = len(self.ctx.probes), ()
         if nr_probes:
             values = self.ctx.probe_values(self.ctx.regions.take(slice(row.origin, row.origin + 1)))
             hits = tuple(values[0, :nr_probes].tolist())
-        return TriedRegion(row.start, row.end, row.value, row.age, passed, hits)
+        region = TriedRegion(row.start, row.end, row.value, row.age, passed, hits)
+        self.walk.on_region(scheme_idx, region)
 
-    def _trace(self, scheme: Scheme, row: Row, rows: Sequence[Row], target_idx: int) -> None:
+    def _trace(self, scheme_idx: int, row: Row, target_idx: int) -> None:
         if self.events.enabled("damos_before_apply"):
             text = (
-                f"ctx_idx=0 scheme_idx={self._index(scheme)} target_idx={target_idx} "
-                f"nr_regions={len(rows)} {row.start}-{row.end}: {row.value} {row.age}"
+                f"ctx_idx=0 scheme_idx={scheme_idx} target_idx={target_idx} "
+                f"nr_regions={len(row.rows)} {row.start}-{row.end}: {row.value} {row.age}"
             )
             self.events.emit("damos_before_apply", [text])
 
@@ -192,7 +277,16 @@ def stat_text(index: int, scheme: Scheme) -> str:
     )
 
 
-def cancel(walk: Walk | None) -> None:
-    """Tell the requester of a walk that it will not happen."""
-    if walk is not None:
-        walk.on_done(errno.ECANCELED)
+def watermark_wait_us(schemes: Sequence[Scheme], free_permil: int) -> int:
+    """Update which schemes the watermarks activate; how long to sleep before asking again, 0: go on."""
+    waits = []
+    for scheme in schemes:
+        marks = scheme.params.watermarks
+        if marks.metric == "none":
+            waits.append(0)
+            continue
+        scheme.activated = scheme.rules.watermark_active(
+            free_permil, marks.high, marks.mid, marks.low, scheme.activated
+        )
+        waits.append(0 if scheme.activated else marks.interval_us)
+    return min(waits, default=0)

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from damon_tests.damon.params import Damos, DamosFilter
 from damon_tests.reference.core_rules import align_down
+from damon_tests.reference.rules import Rules
 
 CORE_TYPES = ("addr", "target")
 
@@ -39,17 +39,13 @@ class FilterLists:
         )
 
     @property
-    def core_default_reject(self) -> bool:
-        """An allow list rejects the rest, unless the ops layer still has a say."""
-        return not self.ops and _ends_with_allow(self.core)
+    def core_allows_last(self) -> bool:
+        """Whether the last filter of the core layer allows: then what none matches may be rejected."""
+        return bool(self.core) and self.core[-1].allow
 
     @property
-    def ops_default_reject(self) -> bool:
-        return _ends_with_allow(self.ops)
-
-
-def _ends_with_allow(filters: Sequence[DamosFilter]) -> bool:
-    return bool(filters) and filters[-1].allow
+    def ops_allows_last(self) -> bool:
+        return bool(self.ops) and self.ops[-1].allow
 
 
 def address_matches(region: Splittable, start: int, end: int, min_region_sz: int) -> bool:
@@ -66,7 +62,7 @@ def address_matches(region: Splittable, start: int, end: int, min_region_sz: int
 
 
 def core_verdict(
-    lists: FilterLists, region: Splittable, target_idx: int, min_region_sz: int
+    lists: FilterLists, region: Splittable, target_idx: int, min_region_sz: int, rules: Rules
 ) -> tuple[bool, bool]:
     """(allowed, explicitly) for the region; it may be cut on the way.
 
@@ -77,6 +73,7 @@ def core_verdict(
             hit = target_idx == item.damon_target_idx
         else:
             hit = address_matches(region, item.addr_start, item.addr_end, min_region_sz)
-        if hit == item.matching:
-            return item.allow, item.allow
-    return not lists.core_default_reject, False
+        verdict = rules.filter_verdict(hit, item.matching, item.allow)
+        if verdict is not None:
+            return verdict, verdict and rules.core_allow_is_final
+    return not rules.core_default_reject(lists.core_allows_last, bool(lists.ops)), False

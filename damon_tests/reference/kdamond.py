@@ -9,7 +9,7 @@ from typing import Protocol
 
 from damon_tests.reference.clock import VirtualClock
 from damon_tests.reference.context import Context
-from damon_tests.reference.damos import DamosPass, cancel
+from damon_tests.reference.damos import DamosPass, watermark_wait_us
 from damon_tests.reference.events import ReferenceEvents, ThreadEvents
 from damon_tests.reference.intervals import tune
 from damon_tests.reference.merge import merge_regions, scores
@@ -95,6 +95,9 @@ class Kdamond:
         ctx.enforce_min_regions()
         while not self._must_stop():
             next_aggr, next_update, sample_us = ctx.next_aggr, ctx.next_update, ctx.attrs.sample_us
+            yield from self._wait_activation()
+            if self._must_stop():
+                break
             by_probes = any(ctx.weights)
             ops = self._ops
             if not by_probes:
@@ -103,6 +106,7 @@ class Kdamond:
             ctx.passed += 1
             if not by_probes:
                 ops.check(ctx, clock.now_ns())
+            ops.apply_probes(ctx, by_probes, clock.now_ns())
             if is_due(ctx.passed, next_aggr):
                 self._merge()
             self._serve_requests()
@@ -120,6 +124,21 @@ class Kdamond:
 
     def _must_stop(self) -> bool:
         return self._stopping or not self._ops.any_valid(self.ctx)
+
+    def _wait_activation(self) -> Iterator[int]:
+        """Sleep while the watermarks keep all schemes inactive; requests are served meanwhile."""
+        shortest = None
+        while any(s.params.watermarks.metric != "none" for s in self.ctx.schemes):
+            memory, now_ns = self._ops.memory, self.host.clock.now_ns()
+            wait_us = watermark_wait_us(self.ctx.schemes, memory.free_rate_permil(now_ns))
+            shortest = wait_us if shortest is None else min(wait_us, shortest)
+            if not shortest:
+                return
+            yield self._after(shortest)
+            self._serve_requests()
+            self._cancel_walk()
+            if self._must_stop():
+                return
 
     def _pause(self) -> Iterator[int]:
         """Wait while paused; still paused on return means that the thread must stop."""
@@ -165,14 +184,15 @@ class Kdamond:
         if not ctx.schemes:
             self._cancel_walk()
             return
-        DamosPass(ctx, self._ops, self.events, self.walk).run()
+        DamosPass(ctx, self._ops, self.host.clock, self.events, self.walk).run()
         if self.walk is not None and len(self.walk.complete) >= len(ctx.schemes):
             walk, self.walk = self.walk, None
             walk.on_done(0)
 
     def _cancel_walk(self) -> None:
         walk, self.walk = self.walk, None
-        cancel(walk)
+        if walk is not None:
+            walk.on_done(self.ctx.rules.cancelled_walk)
 
     def _end_aggregation(self, next_aggr: int) -> None:
         ctx, rules, events = self.ctx, self.ctx.rules, self.events

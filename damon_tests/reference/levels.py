@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from damon_tests.ports import UsageError
 from damon_tests.reference import core_rules as core
+from damon_tests.reference import damos_rules as damos
 from damon_tests.reference.formats import Version
 from damon_tests.reference.rules import Rules
 
@@ -33,19 +34,39 @@ def _until_7_2(rules: Rules) -> Rules:
         dry_run_at_start=False,
         raw_ranges_must_ascend=True,
         off_when_stopped=errno.EPERM,
+        first_pressure_is_neutral=False,
     )
 
 
+def _until_7_1(rules: Rules) -> Rules:
+    return replace(rules, quota_is_full=damos.quota_is_full_7_1)
+
+
 def _until_7_0(rules: Rules) -> Rules:
-    return replace(rules, strict_min_regions=False)
+    return replace(
+        rules,
+        strict_min_regions=False,
+        quota_is_full=damos.quota_is_full_7_0,
+        quota_cut=damos.quota_cut_7_0,
+        histogram_asks_core_filters=False,
+    )
 
 
 def _until_6_19(rules: Rules) -> Rules:
-    return replace(rules, power_of_two_min_region=False, command_when_stopped=errno.EINVAL)
+    return replace(
+        rules,
+        power_of_two_min_region=False,
+        command_when_stopped=errno.EINVAL,
+        lru_prio_in_one_step=False,
+    )
 
 
 def _until_6_17(rules: Rules) -> Rules:
-    return replace(rules, equal_attrs_keep_window=False)
+    return replace(rules, equal_attrs_keep_window=False, vaddr_filters_pages=False)
+
+
+def _until_6_16(rules: Rules) -> Rules:
+    return replace(rules, vaddr_migrates=False)
 
 
 def _until_6_12(rules: Rules) -> Rules:
@@ -53,6 +74,9 @@ def _until_6_12(rules: Rules) -> Rules:
         rules,
         next_age=core.next_age_ignoring_zero,
         remerge_after_apply=False,
+        rest_of_split_is_visited=False,
+        core_allow_is_final=False,
+        cancelled_walk=0,
         clear_needs_no_kdamond=False,
         state_commands=rules.state_commands - {"update_tuned_intervals"},
     )
@@ -60,9 +84,11 @@ def _until_6_12(rules: Rules) -> Rules:
 
 _STEPS = (
     ((7, 2), _until_7_2),
+    ((7, 1), _until_7_1),
     ((7, 0), _until_7_0),
     ((6, 19), _until_6_19),
     ((6, 17), _until_6_17),
+    ((6, 16), _until_6_16),
     ((6, 12), _until_6_12),
 )
 

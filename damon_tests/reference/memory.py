@@ -1,121 +1,49 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Simulated physical memory: which process page each frame holds, on which list and node it is.
-
-Arrays have one element per frame and start as zeros, so RAM that nobody uses costs nothing.
-"""
+"""Simulated memory: processes and the physical frames that hold their pages."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 
-from damon_tests.ports import PAGE_SIZE, Truth, UsageError
+from damon_tests.ports import PAGE_SIZE, Truth
 from damon_tests.reference.core_rules import I64, Bools, Range
+from damon_tests.reference.frames import CHUNK_BYTES, Frames
 from damon_tests.reference.process import CHUNK_PAGES, NO_FRAME, Process
 
-CHUNK_BYTES = CHUNK_PAGES * PAGE_SIZE
-LOW_RAM = (0x1000, 0x9F000)
-HIGH_RAM_START = 0x100000
 
+class Memory(Frames):
+    """Each 2 MiB of a process that its truth knows about takes a free block of RAM.
 
-class Memory:
-    """RAM of ``ram_bytes`` in ``nr_nodes`` equal parts, and the processes in it.
-
-    Each 2 MiB of a process that its truth knows about takes a random free 2 MiB block, of the
-    first node that has one. A page that is reclaimed keeps its frame reserved: touched again,
-    it comes back there. ``psi_some_us`` is the system's memory pressure stall time, for tests to set.
+    A page that is reclaimed keeps its frame reserved: touched again, it comes back there.
+    ``psi_some_us`` is the system's memory pressure stall time, for tests to set.
     """
 
     def __init__(self, ram_bytes: int, rng: np.random.Generator, nr_nodes: int = 1) -> None:
-        if ram_bytes < 2 * CHUNK_BYTES * nr_nodes or ram_bytes % CHUNK_BYTES or nr_nodes < 1:
-            raise UsageError(
-                f"ram_bytes={ram_bytes} with nr_nodes={nr_nodes}: "
-                "a multiple of 2 MiB is needed, and at least 4 MiB for each node"
-            )
+        super().__init__(ram_bytes, rng, nr_nodes)
         self.processes: dict[int, Process] = {}
         self._waiting: list[Process] = []
-        self.nr_nodes = nr_nodes
         self.psi_some_us = 0
+        self.apply_ns_per_page = 0
         self.memcgs = {"/"}
         # Pages of processes that found no frame: physical monitoring would miss them.
         self.unplaced_pages = 0
         # Whether sampling must note when it cleared a page's accessed bit (some scheme asks "young?").
         self.tracks_young = False
-        nr_frames = ram_bytes // PAGE_SIZE
-        self.owner: I64 = np.zeros(nr_frames, np.int64)  # pid, 0: free
-        self.page: I64 = np.zeros(nr_frames, np.int64)  # page number in the owner
-        self.active: Bools = np.zeros(nr_frames, np.bool_)  # on the active LRU list
-        self.out_since: I64 = np.zeros(nr_frames, np.int64)  # reclaimed at this time, 0: resident
-        self.cleared_at: I64 = np.zeros(nr_frames, np.int64)  # accessed bit cleared, 0: never
-        blocks = np.arange(nr_frames // CHUNK_PAGES)
-        edges = [len(blocks) * node // nr_nodes for node in range(nr_nodes + 1)]
-        self._node_edges: I64 = np.array(edges, np.int64) * CHUNK_PAGES
-        self._free_blocks = [
-            rng.permutation(blocks[max(low, 1) : high]).tolist() for low, high in pairwise(edges)
-        ]
-        self._free_pages: list[list[int]] = [[] for _ in range(nr_nodes)]
-
-    # RAM
-
-    @property
-    def nr_frames(self) -> int:
-        return len(self.owner)
-
-    def ram_ranges(self) -> list[Range]:
-        """System RAM as byte ranges, as /proc/iomem would list it (but half-open)."""
-        return [LOW_RAM, (HIGH_RAM_START, self.nr_frames * PAGE_SIZE)]
-
-    def total_pages(self, nid: int | None = None) -> int:
-        """Pages of RAM, of one node or all."""
-        low, high = self._span(nid)
-        return sum(
-            max(0, min(end // PAGE_SIZE, high) - max(start // PAGE_SIZE, low))
-            for start, end in self.ram_ranges()
-        )
-
-    def used_pages(self, nid: int | None = None) -> int:
-        """Pages that hold something now."""
-        self.place()
-        low, high = self._span(nid)
-        return int(((self.owner[low:high] != 0) & (self.out_since[low:high] == 0)).sum())
-
-    def lru_pages(self, active: bool, nid: int | None = None, memcg: str | None = None) -> int:
-        """Resident pages on the active or inactive lists."""
-        self.place()
-        low, high = self._span(nid)
-        wanted = (self.owner[low:high] != 0) & (self.out_since[low:high] == 0)
-        wanted &= self.active[low:high] == active
-        if memcg is not None:
-            pids = [pid for pid, process in self.processes.items() if process.memcg == memcg]
-            wanted &= np.isin(self.owner[low:high], pids)
-        return int(wanted.sum())
-
-    def _span(self, nid: int | None) -> tuple[int, int]:
-        if nid is None:
-            return 0, self.nr_frames
-        return int(self._node_edges[nid]), int(self._node_edges[nid + 1])
-
-    def node_of(self, frames: I64) -> I64:
-        return (np.searchsorted(self._node_edges, frames, side="right") - 1).astype(np.int64)
-
-    def has_node(self, nid: int) -> bool:
-        return 0 <= nid < self.nr_nodes
-
-    def has_memcg(self, path: str) -> bool:
-        """Whether a memory cgroup has this path; a trailing newline is ignored."""
-        return path.removesuffix("\n") in self.memcgs
 
     # Processes
 
-    def add(self, process: Process, huge: Sequence[Range] = ()) -> None:
-        """``huge``: byte ranges whose fully populated 2 MiB blocks are huge pages."""
+    def add(self, process: Process, huge: Sequence[Range] = (), file: Sequence[Range] = ()) -> None:
+        """``huge``: byte ranges whose fully populated 2 MiB blocks are huge pages. ``file``: mapped files."""
         self.processes[process.pid] = process
         self.memcgs.add(process.memcg)
         self._waiting.append(process)
-        if huge:
-            self.make_huge(process, huge)
+        self.make_huge(process, huge)
+        for start, end in file:
+            self.place()
+            frames = process.frames_of(np.arange(start // PAGE_SIZE, end // PAGE_SIZE))
+            self.file[frames[frames != NO_FRAME]] = True
 
     def place(self) -> None:
         """Give frames to processes that came, in their order. Done when somebody asks: monitoring
@@ -128,7 +56,7 @@ class Memory:
         """The process exits; its frames are free again."""
         self.place()
         process = self.processes.pop(pid)
-        self._free(process.table[process.table != NO_FRAME])
+        self.give_back(process.table[process.table != NO_FRAME])
 
     def set_vmas(self, pid: int, vmas: Sequence[Range]) -> None:
         process = self.processes[pid]
@@ -138,9 +66,9 @@ class Memory:
         pages = (process.rows[:, None] + np.arange(CHUNK_PAGES)).ravel()
         frames = process.table.ravel()
         gone = (frames != NO_FRAME) & ~process.is_mapped(pages)
-        self._free(frames[gone])
+        self.split_huge(frames[gone])
+        self.give_back(frames[gone])
         process.set_frames(pages[gone], np.full(int(gone.sum()), NO_FRAME, np.int64))
-        process.huge &= (process.table != NO_FRAME).all(axis=1)
         process.drop_empty_rows()
         self._populate(process)
 
@@ -152,9 +80,10 @@ class Memory:
         for start, end in process.populated():
             page, last = start // PAGE_SIZE, end // PAGE_SIZE
             # More rows than RAM has blocks cannot all be filled: do not even make them.
-            stop = min(-(-last // CHUNK_PAGES), page // CHUNK_PAGES + self.nr_frames // CHUNK_PAGES + 1)
-            process.add_rows(range(page // CHUNK_PAGES * CHUNK_PAGES, stop * CHUNK_PAGES, CHUNK_PAGES))
-            low, high = np.searchsorted(process.rows, [page // CHUNK_PAGES * CHUNK_PAGES, last])
+            first = page // CHUNK_PAGES
+            stop = min(-(-last // CHUNK_PAGES), first + self.nr_frames // CHUNK_PAGES + 1)
+            process.add_rows(range(first * CHUNK_PAGES, stop * CHUNK_PAGES, CHUNK_PAGES))
+            low, high = np.searchsorted(process.rows, [first * CHUNK_PAGES, last])
             pages = process.rows[low:high, None] + np.arange(CHUNK_PAGES)
             wanted = (pages >= page) & (pages < last)
             self._fill(process, pages, wanted & (process.table[low:high] == NO_FRAME))
@@ -165,66 +94,28 @@ class Memory:
     def _fill(self, process: Process, pages: I64, missing: Bools) -> None:
         """Frames for the missing pages (shape (rows, 512)): one block for each row that lacks some."""
         rows = np.flatnonzero(missing.any(axis=1))
-        blocks = self._take_blocks(len(rows))
+        blocks = self.take_blocks(len(rows))
         rows = rows[: len(blocks)]
         frames = blocks[:, None] * CHUNK_PAGES + np.arange(CHUNK_PAGES)
         used = missing[rows]
         self._own(process, pages[rows][used], frames[used])
-        self._give_back(frames[~used])
+        self.give_back(frames[~used])
 
     def _own(self, process: Process, pages: I64, frames: I64) -> None:
         process.set_frames(pages, frames)
         self.owner[frames] = process.pid
         self.page[frames] = pages
-        self.active[frames] = False
         self.out_since[frames] = self.cleared_at[frames] = 0
+        self.deactivate(frames)
+        self.file[frames] = False
 
-    def _free(self, frames: I64) -> None:
-        """Frames that no longer hold anything."""
-        self.owner[frames] = 0
-        self._give_back(frames)
-
-    def _give_back(self, frames: I64) -> None:
-        node = self.node_of(frames)
-        for nid, pool in enumerate(self._free_pages):
-            pool.extend(frames[node == nid].tolist())
-
-    def _take_blocks(self, count: int) -> I64:
-        """Up to ``count`` free 2 MiB blocks, each of the first node that has one."""
-        taken: list[int] = []
-        for free in self._free_blocks:
-            while free and len(taken) < count:
-                taken.append(free.pop())
-        while len(taken) < count and (block := self._reclaimed_block()) is not None:
-            taken.append(block)
-        return np.array(taken, np.int64)
-
-    def _reclaimed_block(self) -> int | None:
-        """A block whose pages were all freed again."""
-        for pages in self._free_pages:
-            blocks, counts = np.unique(np.array(pages, np.int64) // CHUNK_PAGES, return_counts=True)
-            whole = blocks[counts == CHUNK_PAGES]
-            if len(whole):
-                block = int(whole[0])
-                pages[:] = [frame for frame in pages if frame // CHUNK_PAGES != block]
-                return block
-        return None
-
-    def take_pages(self, nid: int, count: int) -> I64:
-        """Up to ``count`` free frames of a node."""
-        pool, free = self._free_pages[nid], self._free_blocks[nid]
-        while len(pool) < count and free:
-            block = int(free.pop())
-            pool.extend(range(block * CHUNK_PAGES, (block + 1) * CHUNK_PAGES))
-        taken = pool[:count]
-        del pool[:count]
-        return np.array(taken, np.int64)
+    # Huge pages and migration
 
     def make_huge(self, process: Process, ranges: Sequence[Range]) -> int:
         """Turn the fully resident 2 MiB blocks within the ranges into huge pages; returns how many."""
-        self.place()
         made = 0
         for start, end in ranges:
+            self.place()
             first = process.rows * PAGE_SIZE
             rows = np.flatnonzero((first >= start) & (first + CHUNK_BYTES <= end) & ~process.huge)
             for row in rows.tolist():
@@ -232,27 +123,49 @@ class Memory:
         return made
 
     def _collapse(self, process: Process, row: int) -> bool:
-        frames = process.table[row]
+        frames = process.table[row].copy()
         if (frames == NO_FRAME).any() or self.out_since[frames].any():
             return False
         if frames[0] % CHUNK_PAGES or (np.diff(frames) != 1).any():
-            blocks = self._take_blocks(1)
+            blocks = self.take_blocks(1)
             if not len(blocks):
                 return False
-            self.move(frames.copy(), np.arange(CHUNK_PAGES) + blocks[0] * CHUNK_PAGES)
+            self._move(frames, np.arange(CHUNK_PAGES) + blocks[0] * CHUNK_PAGES)
         process.huge[row] = True
+        self.huge_blocks[process.table[row, 0] // CHUNK_PAGES] = True
         return True
 
-    # Frames
+    def split_huge(self, frames: I64) -> None:
+        """Huge pages that these frames are part of become small ones."""
+        blocks = np.unique(frames // CHUNK_PAGES)
+        blocks = blocks[self.huge_blocks[blocks]]
+        self.huge_blocks[blocks] = False
+        for frame in (blocks * CHUNK_PAGES).tolist():
+            process = self.processes[int(self.owner[frame])]
+            process.huge[process.rows_of(self.page[frame : frame + 1])] = False
 
-    def move(self, source: I64, target: I64) -> None:
+    def migrate(self, heads: I64, pages: int, nid: int) -> int:
+        """Move folios of ``pages`` pages each to a node, as far as it has room; returns pages moved."""
+        if pages == 1:
+            target = self.take_pages(len(heads), nid)
+            self._move(heads[: len(target)], target)
+            return len(target)
+        blocks = self.take_blocks(len(heads), nid)
+        for head, block in zip(heads.tolist(), blocks.tolist(), strict=False):
+            offsets = np.arange(CHUNK_PAGES)
+            self._move(head + offsets, block * CHUNK_PAGES + offsets)
+            self.huge_blocks[block] = True
+        return len(blocks) * CHUNK_PAGES
+
+    def _move(self, source: I64, target: I64) -> None:
         """Move the pages of frames to other, free frames, with their state."""
-        for array in (self.owner, self.page, self.active, self.out_since, self.cleared_at):
-            array[target] = array[source]
+        self.copy_state(source, target)
         for pid in np.unique(self.owner[source]).tolist():
             mine = self.owner[source] == pid
             self.processes[pid].set_frames(self.page[source[mine]], target[mine])
-        self._free(source)
+        self.give_back(source)
+
+    # Accesses
 
     def frames_accessed(self, frames: I64, t0_ns: int, t1_ns: int) -> Bools:
         """Whether the page in each frame was touched within [t0, t1). Frames may lie outside RAM."""
@@ -269,10 +182,14 @@ class Memory:
         inside = (frames >= 0) & (frames < self.nr_frames)
         return np.where(inside, self.owner[np.where(inside, frames, 0)], 0).astype(np.int64)
 
-    def note_cleared(self, frames: I64, now_ns: int) -> None:
-        """Sampling cleared the accessed bits of these frames."""
-        inside = frames[(frames >= 0) & (frames < self.nr_frames)]
-        self.cleared_at[inside] = now_ns
+    def holds_something(self, frames: I64, now_ns: int) -> Bools:
+        """Whether each frame has a page in it now. Frames may lie outside RAM."""
+        self.place()
+        owned: Bools = self.owners(frames) != 0
+        inside = frames[owned]
+        self.settle(inside, now_ns)
+        owned[owned] = self.out_since[inside] == 0
+        return owned
 
     def settle(self, frames: I64, now_ns: int) -> None:
         """Reclaimed pages that were touched since are resident again."""
@@ -281,10 +198,11 @@ class Memory:
             process = self.processes.get(pid)
             if process is not None:
                 mine = out[self.owner[out] == pid]
-                back = mine[process.touched_since(self.page[mine], self.out_since[mine], now_ns)]
-                self.out_since[back] = self.cleared_at[back] = 0
+                back = process.touched_since(self.page[mine], self.out_since[mine], now_ns)
+                self.bring_back(mine[back])
 
     def settle_all(self, now_ns: int) -> None:
+        self.place()
         out = np.flatnonzero(self.out_since)
         if len(out):
             self.settle(out, now_ns)
@@ -302,6 +220,48 @@ class Memory:
             young[mine] = process.touched_since(self.page[chosen], self.cleared_at[chosen], now_ns)
         self.cleared_at[frames] = now_ns
         return young
+
+    def apply_ns(self, size: int) -> int:
+        """Time that applying an action to ``size`` bytes is charged with (time quotas); 0 as on a
+        machine where it takes less than a tick of the coarse clock."""
+        return size // PAGE_SIZE * self.apply_ns_per_page
+
+    # Counts
+
+    def free_rate_permil(self, now_ns: int) -> int:
+        """Free pages over all pages, in 1/1000 (the watermark metric)."""
+        self.settle_all(now_ns)
+        total = self.total_pages()
+        return (total - self.used_pages()) * 1000 // total
+
+    def used_pages(self, nid: int | None = None) -> int:
+        """Pages that hold something now."""
+        self.place()
+        return int(self.resident(self.span(nid)).sum())
+
+    def lru_pages(self, active: bool, nid: int | None = None, memcg: str | None = None) -> int:
+        """Resident pages on the active or inactive lists."""
+        self.place()
+        span = self.span(nid)
+        wanted = self.resident(span) & (self.active[span] == active)
+        if memcg is not None:
+            wanted &= np.isin(self.owner[span], self._members(memcg))
+        return int(wanted.sum())
+
+    def is_anon(self, frames: I64) -> Bools:
+        return ~self.file[frames]
+
+    def in_memcg(self, frames: I64, path: str) -> Bools:
+        """Whether the page belongs to exactly this memory cgroup."""
+        found: Bools = np.isin(self.owner[frames], self._members(path.removesuffix("\n")))
+        return found
+
+    def _members(self, memcg: str) -> list[int]:
+        return [pid for pid, process in self.processes.items() if process.memcg == memcg]
+
+    def has_memcg(self, path: str) -> bool:
+        """Whether a memory cgroup has this path; a trailing newline is ignored."""
+        return path.removesuffix("\n") in self.memcgs
 
     def physical_ranges(self, pid: int, start: int, end: int) -> list[Range]:
         """Where [start, end) of the process lies in physical memory: sorted byte ranges."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from damon_tests.reference.actions import Actions, Application
 from damon_tests.reference.context import Context, Target
 from damon_tests.reference.core_rules import I64, Bools, Range
 from damon_tests.reference.memory import Memory
+from damon_tests.reference.probes import probe_passes
 from damon_tests.reference.regions import Regions, divide, set_ranges
+from damon_tests.reference.rules import Rules
 
 PAGE_SHIFT = 12
 
@@ -53,6 +56,13 @@ class Operations:
             )
 
     def accessed(self, ctx: Context, t0_ns: int, t1_ns: int) -> Bools:
+        raise NotImplementedError
+
+    def apply_probes(self, ctx: Context, by_probes: bool, now_ns: int) -> None:
+        """Ask the probes about the sampled page of each region (paddr only)."""
+
+    def apply(self, app: Application, target: Target, rules: Rules) -> tuple[int, int]:
+        """Do a scheme's action on a region: (bytes applied, bytes that passed the page filters)."""
         raise NotImplementedError
 
 
@@ -118,6 +128,19 @@ class VirtualOperations(Operations):
             return np.zeros(len(pages), np.bool_)
         return target.process.accessed(pages, t0_ns, t1_ns)
 
+    def prepare(self, ctx: Context, now_ns: int) -> None:
+        super().prepare(ctx, now_ns)
+        if self.memory.tracks_young:
+            for index, target in enumerate(ctx.targets):
+                if target.process is not None:
+                    pages = page_numbers(ctx.sampled[ctx.regions.target == index], 1)
+                    self.memory.note_cleared(target.process.frames_of(pages), now_ns)
+
+    def apply(self, app: Application, target: Target, rules: Rules) -> tuple[int, int]:
+        if target.process is None:
+            return 0, 0
+        return Actions(self.memory, rules).apply_virtual(app, target.process)
+
 
 class PhysicalOperations(Operations):
     """``paddr``: physical memory; a frame is accessed when the page in it is."""
@@ -126,6 +149,25 @@ class PhysicalOperations(Operations):
 
     def accessed(self, ctx: Context, t0_ns: int, t1_ns: int) -> Bools:
         return self.memory.frames_accessed(page_numbers(ctx.sampled, ctx.addr_unit), t0_ns, t1_ns)
+
+    def prepare(self, ctx: Context, now_ns: int) -> None:
+        super().prepare(ctx, now_ns)
+        if self.memory.tracks_young:
+            self.memory.note_cleared(page_numbers(ctx.sampled, ctx.addr_unit), now_ns)
+
+    def apply(self, app: Application, target: Target, rules: Rules) -> tuple[int, int]:
+        return Actions(self.memory, rules).apply_physical(app)
+
+    def apply_probes(self, ctx: Context, by_probes: bool, now_ns: int) -> None:
+        if not ctx.probes:
+            return
+        if by_probes:  # no access check chose a page
+            super().prepare(ctx, now_ns)
+        frames = page_numbers(ctx.sampled, ctx.addr_unit)
+        for number, probe in enumerate(ctx.probes):
+            passed = probe_passes(self.memory, frames, probe, ctx.rules, now_ns)
+            column = ctx.regions.probe_hits[:, number]
+            column[:] = (column + passed) & 0xFF
 
 
 def page_numbers(addresses: np.ndarray[tuple[int, ...], np.dtype[np.uint64]], addr_unit: int) -> I64:

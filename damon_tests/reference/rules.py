@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from damon_tests.reference import core_rules as core
+from damon_tests.reference import damos_rules as damos
 from damon_tests.reference.core_rules import F64, I64, U64, Bools, Range
 
 STATE_COMMANDS = frozenset(
@@ -88,10 +89,46 @@ class Rules:
     state_commands: frozenset[str] = STATE_COMMANDS
     off_when_stopped: int = 0  # 7.3; an errno before
     command_when_stopped: int = errno.ECANCELED  # 7.0
+    cancelled_walk: int = errno.ECANCELED  # 6.12 does not tell
     clear_needs_no_kdamond: bool = True  # 6.15
 
     # schemes
+    pattern_matches: Callable[[Sequence[tuple[int, int]], int, int, int], bool] = damos.pattern_matches
+    watermark_active: Callable[[int, int, int, int, bool], bool] = damos.watermark_active
+    age_after_action: Callable[[str, int], int] = damos.age_after_action
+    snapshot_limit_reached: Callable[[int, int], bool] = damos.snapshot_limit_reached
     remerge_after_apply: bool = True
+    rest_of_split_is_visited: bool = True  # 6.13?; in 6.12 not in the same pass
+    vaddr_migrates: bool = True  # 6.17
+    vaddr_filters_pages: bool = True  # 6.18: ops filters of `stat`
+    lru_prio_in_one_step: bool = True  # 7.0; before, marked accessed once, activated the second time
+    madvise_applied: Callable[[int, bool], int] = damos.madvise_applied
+
+    # priority
+    hot_score: Callable[[I64, int, I64, int, int, int], I64] = damos.hot_score
+    cold_score: Callable[[I64], I64] = damos.cold_score
+    min_score: Callable[[Sequence[int], int], int] = damos.min_score
+    histogram_asks_core_filters: bool = True  # 7.1
+
+    # quota
+    quota_is_set: Callable[[int, int, int, bool], bool] = damos.quota_is_set
+    quota_is_full: Callable[[bool, int, int, int], bool] = damos.quota_is_full
+    quota_cut: Callable[[bool, int, int, int, int], int | None] = damos.quota_cut
+    charged_size: Callable[[int, int, int, int], int] = damos.charged_size
+    charge_at_window_start: Callable[[int], int] = damos.charge_at_window_start
+    window_has_passed: Callable[[int, int, int], bool] = damos.window_has_passed
+    time_quota_size: Callable[[int, int, int, int], int] = damos.time_quota_size
+    skipped_size: Callable[[int, int, int, int], int] = damos.skipped_size
+    goal_score: Callable[[Sequence[tuple[int, int]]], int] = damos.goal_score
+    consist_tuner: Callable[[int, int, int], int] = damos.consist_tuner
+    temporal_tuner: Callable[[int, int, int], int] = damos.temporal_tuner
+    first_pressure_is_neutral: bool = True  # 7.3; before, the total since boot counted
+
+    # filters
+    filter_verdict: Callable[[bool, bool, bool], bool | None] = damos.filter_verdict
+    core_default_reject: Callable[[bool, bool], bool] = damos.core_default_reject
+    ops_default_reject: Callable[[bool], bool] = damos.ops_default_reject
+    core_allow_is_final: bool = True  # 6.15: no ops filter is asked then
 
     # address spaces
     three_ranges: Callable[[Sequence[Range]], list[Range] | None] = core.three_ranges

@@ -6,7 +6,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from damon_tests.damon.params import U32_MAX, Damos
+from damon_tests.reference.core_rules import I64, U64, Bools
+from damon_tests.reference.filters import FilterLists
+from damon_tests.reference.quota import Quota
+from damon_tests.reference.rules import Rules
 
 
 @dataclass
@@ -22,32 +28,71 @@ class SchemeStats:
     nr_snapshots: int = 0
 
 
+# Which priority an operations set gives regions of an action; the rest are all the same.
+PRIORITY = {
+    ("paddr", "pageout"): "cold",
+    ("paddr", "lru_deprio"): "cold",
+    ("paddr", "migrate_cold"): "cold",
+    ("paddr", "lru_prio"): "hot",
+    ("paddr", "migrate_hot"): "hot",
+    ("virtual", "pageout"): "cold",
+    ("virtual", "migrate_cold"): "cold",
+    ("virtual", "migrate_hot"): "hot",
+}
+
+
 class Scheme:
     """What ``struct damos`` holds beside its parameters."""
 
-    def __init__(self, params: Damos) -> None:
-        self.params = params
+    def __init__(self, params: Damos, rules: Rules) -> None:
+        self.rules = rules
         self.stats = SchemeStats()
+        self.quota = Quota(rules)
         self.next_apply = 0
         self.activated = True
+        self.set_params(params)
+
+    def set_params(self, params: Damos) -> None:
+        """New parameters of a commit; statistics, charges and schedule stay."""
+        self.params = params
+        self.lists = FilterLists.of(params)
+        pattern = params.access_pattern
+        # Two of the bounds are 32 bits wide in the core and lose the rest.
+        self.bounds = (
+            (pattern.sz_min, pattern.sz_max),
+            (pattern.nr_accesses_min & U32_MAX, pattern.nr_accesses_max & U32_MAX),
+            (pattern.age_min & U32_MAX, pattern.age_max & U32_MAX),
+        )
 
     @property
     def effective_bytes(self) -> int:
         """The quota in force, core address units."""
-        return 0
+        return self.quota.effective_size
 
     def schedule(self, passed: int, samples: Callable[[int], int], aggr_us: int) -> None:
         """The next pass is one apply interval (or aggregation) from now, in samples."""
         self.next_apply = passed + samples(self.params.apply_interval_us or aggr_us)
 
     def matches(self, size: int, nr_accesses: int, age: int) -> bool:
-        """Whether the access pattern includes a region; two of its bounds are truncated to 32 bits."""
-        pattern = self.params.access_pattern
-        return (
-            pattern.sz_min <= size <= pattern.sz_max
-            and pattern.nr_accesses_min & U32_MAX <= nr_accesses <= pattern.nr_accesses_max & U32_MAX
-            and pattern.age_min & U32_MAX <= age <= pattern.age_max & U32_MAX
+        """Whether the access pattern includes a region; all bounds are inclusive."""
+        return self.rules.pattern_matches(self.bounds, size, nr_accesses, age)
+
+    def matches_all(self, sizes: U64, nr_accesses: I64, ages: I64) -> Bools:
+        """``matches`` for many regions."""
+        rows = zip(sizes.tolist(), nr_accesses.tolist(), ages.tolist(), strict=True)
+        return np.array([self.matches(*row) for row in rows], np.bool_)
+
+    def priorities(self, operations: str, values: I64, ages: I64, window: int, aggr_us: int) -> I64:
+        """Score 0..99 of regions with these access values and ages; higher goes first."""
+        kind = operations if operations == "paddr" else "virtual"
+        direction = PRIORITY.get((kind, self.params.action))
+        if direction is None:
+            return np.full(len(values), 99, np.int64)
+        quota = self.params.quota
+        hot = self.rules.hot_score(
+            values, window, ages, aggr_us, quota.weight_nr_accesses_permil, quota.weight_age_permil
         )
+        return hot if direction == "hot" else self.rules.cold_score(hot)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ class ReferenceSystem:
     """DAMON of one level over simulated memory, in virtual time.
 
     ``rules`` replaces the level's rules (a fault under test). Everything random comes from ``seed``:
-    the same calls give the same run. ``ram_bytes`` is the size of physical memory.
+    the same calls give the same run. ``ram_bytes`` is the size of physical memory, in ``nr_nodes``
+    NUMA nodes of equal size.
     Time begins at ``origin_ns``; ``sleep_ns`` sets how long sampling sleeps take (default: as asked).
     Raises UsageError for an unknown level.
     """
@@ -39,6 +40,7 @@ class ReferenceSystem:
         rules: Rules | None = None,
         ram_bytes: int = 1 << 30,
         *,
+        nr_nodes: int = 1,
         origin_ns: int = ORIGIN_NS,
         sleep_ns: SleepNs | None = None,
     ) -> None:
@@ -48,7 +50,7 @@ class ReferenceSystem:
         self.rules = rules if rules is not None else known.rules
         self.seed = seed
         self._seeds = np.random.SeedSequence(seed)
-        self.memory = Memory(ram_bytes, self.new_rng())
+        self.memory = Memory(ram_bytes, self.new_rng(), nr_nodes)
         self.clock = VirtualClock(origin_ns, sleep_ns)
         self.events = ReferenceEvents(self.clock, self.version)
         self.locked = False  # the global lock of the tree
@@ -60,15 +62,26 @@ class ReferenceSystem:
 
     # Processes
 
-    def add_process(self, vmas: Sequence[Range], truth: Truth, pid: int | None = None) -> int:
+    def add_process(
+        self,
+        vmas: Sequence[Range],
+        truth: Truth,
+        pid: int | None = None,
+        *,
+        memcg: str = "/",
+        huge: Sequence[Range] = (),
+        file: Sequence[Range] = (),
+    ) -> int:
         """A new process with these mappings (byte ranges); returns its pid.
 
         Its accesses are ``truth``'s; the pages that the truth knows about get physical memory.
+        ``memcg`` is its memory cgroup; 2 MiB blocks within ``huge`` are huge pages; ``file`` is not
+        anonymous.
         """
         if pid is not None and pid in self.memory.processes:
             raise UsageError(f"a process with pid {pid} exists already")
         chosen = self.new_pid() if pid is None else pid
-        self.memory.add(Process(chosen, vmas, truth))
+        self.memory.add(Process(chosen, vmas, truth, memcg), huge, file)
         return chosen
 
     def remove_process(self, pid: int) -> None:

@@ -25,7 +25,7 @@ from damon_tests.damon.params import (
     DamosWatermarks,
     Kdamond,
 )
-from damon_tests.ports import NSEC_PER_SEC, NotSupported, TimedOut, TreeError, UsageError
+from damon_tests.ports import NSEC_PER_SEC, TimedOut, TreeError, UsageError
 from damon_tests.reference.system import ReferenceSystem
 
 ADMIN = "/sys/kernel/mm/damon/admin"
@@ -369,14 +369,12 @@ def test_target_filter():
     assert box.client.tried_regions(0, 0).total_bytes == MIB
 
 
-def test_what_is_not_modelled_says_so(monkeypatch):
-    box = Box()
-    box.stage(box.ctx(schemes=(Damos(action="pageout"),)))
-    with pytest.raises(NotSupported, match="does not model action pageout yet"):
+def test_physical_monitoring_needs_memory_for_all_pages():
+    box = Box(64 * MIB, ram_bytes=32 * MIB)
+    box.stage(box.ctx(operations="paddr", targets=(DamonTarget(),)))
+    with pytest.raises(UsageError, match="larger ram_bytes"):
         box.command("on")
     assert box.read("state") == "off"
-    box.stage(box.ctx())
-    box.command("on")
 
 
 def test_errno_of_a_path_above_the_tree():

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What each DAMOS action does to the memory model, and how many bytes it counts as applied.
+
+An action that an operations set does not know does nothing, which is no error (quirk Q14).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from damon_tests.damon.params import Damos, DamosDest, DamosFilter
+from damon_tests.ports import PAGE_SIZE
+from damon_tests.reference.core_rules import I64, Range
+from damon_tests.reference.filters import FilterLists
+from damon_tests.reference.folios import Folios, folios_in, passing
+from damon_tests.reference.memory import Memory
+from damon_tests.reference.process import CHUNK_PAGES, NO_FRAME, Process, clip
+from damon_tests.reference.rules import Rules
+
+NOTHING = (0, 0)
+YOUNG_REJECT = DamosFilter(type="young", matching=True, allow=False)
+MADVISE = ("willneed", "cold", "pageout", "hugepage", "nohugepage", "collapse")
+
+
+@dataclass
+class Application:
+    """One scheme applied to one region. ``bytes_`` is the region in bytes of its address space.
+
+    ``bypass``: a core filter allowed it, so no filter of the operations layer is asked.
+    ``last_folio``: head of the folio the scheme handled last in this pass, updated.
+    """
+
+    scheme: Damos
+    lists: FilterLists
+    bytes_: Range
+    bypass: bool
+    now_ns: int
+    last_folio: int = NO_FRAME
+
+
+class Actions:
+    """Effects over one memory. Results are (bytes applied, bytes that passed the page filters)."""
+
+    def __init__(self, memory: Memory, rules: Rules) -> None:
+        self.memory = memory
+        self.rules = rules
+
+    # Physical memory
+
+    def apply_physical(self, app: Application) -> tuple[int, int]:
+        self.memory.place()
+        action = app.scheme.action
+        if action == "stat" and not app.lists.ops:
+            return NOTHING
+        if action not in ("pageout", "lru_prio", "lru_deprio", "migrate_hot", "migrate_cold", "stat"):
+            return NOTHING
+        start, end = app.bytes_
+        frames = np.arange(start // PAGE_SIZE, min(-(-end // PAGE_SIZE), self.memory.nr_frames))
+        extra = () if action != "pageout" or _has_young(app.lists.ops) else (YOUNG_REJECT,)
+        folios = self._passing(frames, app, extra)
+        return self._act_on_folios(action, folios, app), folios.total_bytes()
+
+    def _passing(self, frames: I64, app: Application, extra: Sequence[DamosFilter] = ()) -> Folios:
+        folios = folios_in(self.memory, frames, app.now_ns, app.last_folio)
+        if len(folios):
+            app.last_folio = int(folios.head[-1])
+        if app.bypass:
+            return folios
+        default_reject = self.rules.ops_default_reject(app.lists.ops_allows_last)
+        return passing(folios, (*app.lists.ops, *extra), default_reject, self.rules, app.now_ns)
+
+    def _act_on_folios(self, action: str, folios: Folios, app: Application) -> int:
+        frames = folios.frames()
+        match action:
+            case "pageout":
+                self.memory.reclaim(frames, app.now_ns)
+                return folios.total_bytes()
+            case "lru_prio":
+                self.memory.activate(frames, self.rules.lru_prio_in_one_step)
+                return folios.total_bytes()
+            case "lru_deprio":
+                self.memory.deactivate(frames)
+                return folios.total_bytes()
+            case "migrate_hot" | "migrate_cold":
+                return self._migrate(folios, np.full(len(folios), app.scheme.target_nid))
+        return 0
+
+    def _migrate(self, folios: Folios, nids: I64) -> int:
+        """Move each folio to its node, as far as there is room; never to another node instead."""
+        moved = 0
+        at = self.memory.node_of(folios.head)
+        for nid in np.unique(nids).tolist():
+            if self.memory.has_node(nid):
+                for pages in (1, CHUNK_PAGES):
+                    chosen = folios.take((nids == nid) & (at != nid) & (folios.pages == pages))
+                    moved += self.memory.migrate(chosen.head, pages, nid)
+        return moved * PAGE_SIZE
+
+    # Virtual memory
+
+    def apply_virtual(self, app: Application, process: Process) -> tuple[int, int]:
+        self.memory.place()
+        action = app.scheme.action
+        if action in MADVISE:
+            return self._madvise(app, process), 0
+        if action == "stat" and app.lists.ops and self.rules.vaddr_filters_pages:
+            return 0, self._passing(self._frames(app, process), app).total_bytes()
+        if action in ("migrate_hot", "migrate_cold") and self.rules.vaddr_migrates:
+            return self._migrate_virtual(app, process)
+        return NOTHING
+
+    def _frames(self, app: Application, process: Process) -> I64:
+        """Frames of the mapped pages of the region, in the order of their addresses."""
+        pages = _pages(clip([app.bytes_], process.vmas))
+        frames = process.frames_of(pages)
+        return frames[frames != NO_FRAME]
+
+    def _madvise(self, app: Application, process: Process) -> int:
+        """Works on what is mapped, but counts only when all of it is."""
+        start, end = app.bytes_
+        frames = self._frames(app, process)
+        self.memory.settle(frames, app.now_ns)
+        resident = frames[self.memory.out_since[frames] == 0]
+        match app.scheme.action:
+            case "willneed":
+                self.memory.bring_back(frames)
+            case "cold":
+                self.memory.deactivate(resident)
+                self.memory.note_cleared(resident, app.now_ns)
+            case "pageout":
+                self.memory.split_huge(resident)
+                self.memory.reclaim(resident, app.now_ns)
+            case "hugepage" | "collapse":
+                # khugepaged is taken to be as quick as a collapse that was asked for.
+                self.memory.make_huge(process, clip([app.bytes_], process.vmas))
+        return self.rules.madvise_applied(end - start, not process.is_fully_mapped(start, end))
+
+    def _migrate_virtual(self, app: Application, process: Process) -> tuple[int, int]:
+        folios = self._passing(self._frames(app, process), app)
+        dests = app.scheme.dests
+        if dests:
+            nids = interleaved(self.memory.page[folios.head] // folios.pages, dests)
+        else:
+            nids = np.full(len(folios), app.scheme.target_nid)
+        return self._migrate(folios, nids), folios.total_bytes()
+
+
+def interleaved(index: I64, dests: Sequence[DamosDest]) -> I64:
+    """Node for each page index, by weight and with a period of the sum of weights; -1: stay."""
+    total = sum(dest.weight for dest in dests)
+    if not total:
+        return np.full(len(index), -1, np.int64)
+    edges = np.cumsum([dest.weight for dest in dests])
+    chosen = np.searchsorted(edges, index % total, side="right")
+    nids: I64 = np.array([dest.id for dest in dests], np.int64)[chosen]
+    return nids
+
+
+def _has_young(filters: Sequence[DamosFilter]) -> bool:
+    return any(item.type == "young" for item in filters)
+
+
+def _pages(ranges: Sequence[Range]) -> I64:
+    if not ranges:
+        return np.zeros(0, np.int64)
+    return np.concatenate([np.arange(start // PAGE_SIZE, end // PAGE_SIZE) for start, end in ranges])

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The rules of DAMOS, as small pure functions (DAMON 7.3 unless a name says otherwise).
+
+``rules.Rules`` collects them. Sizes are in core address units, scores and ratios as named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from damon_tests.reference.core_rules import BP, I64, U64_MAX, align_down, muldiv
+
+MAX_SCORE = 99
+U32 = (1 << 32) - 1
+
+
+# Priority
+
+
+def hot_score(
+    value: I64, window: int, age: I64, aggr_us: int, weight_nr_accesses: int, weight_age: int
+) -> I64:
+    """0 to 99: access frequency and, logarithmically, how long it has been so. Size has no say."""
+    frequency = value * 100 // max(window, 1)
+    seconds = (age.astype(np.uint64) * np.uint64(aggr_us) // np.uint64(1_000_000)) & np.uint64(U32)
+    magnitude = np.frexp(seconds.astype(np.float64))[1].astype(np.int64)  # floor(log2) + 1, 0 for 0
+    signed = np.where(frequency == 0, -np.minimum(magnitude, 32), np.minimum(magnitude, 32))
+    by_age = (signed + 32) * 100 // 32 // 2
+    hotness = weight_nr_accesses * frequency + weight_age * by_age
+    if weight_nr_accesses + weight_age:
+        hotness = hotness // (weight_nr_accesses + weight_age)
+    scaled: I64 = np.clip(hotness * MAX_SCORE // 100, 0, MAX_SCORE)
+    return scaled
+
+
+def cold_score(hot: I64) -> I64:
+    return MAX_SCORE - hot
+
+
+def min_score(histogram: Sequence[int], effective_size: int) -> int:
+    """The lowest score that still gets quota: sizes are taken from the highest score down."""
+    occupied = [score for score, size in enumerate(histogram) if size]
+    total = 0
+    for score in range(occupied[-1] if occupied else 0, -1, -1):
+        total += histogram[score]
+        if total >= effective_size or score == 0:
+            return score
+    return 0
+
+
+# Quota
+
+
+def feedback(value: int, score: int) -> int:
+    """The next value when ``score`` (goal 10000) came of ``value``; never below 10000."""
+    if score == BP:
+        return value
+    if score >= 2 * BP:
+        return BP
+    distance = abs(score - BP)
+    fits = value < U64_MAX // distance
+    compensation = value * distance // BP if fits else value // BP * distance
+    if score > BP:
+        return max(value - compensation, BP)
+    return min(value + compensation, U64_MAX)
+
+
+def consist_tuner(effective_bp: int, score: int, size_quota: int) -> int:
+    """Proportional feedback, from at least one byte."""
+    return feedback(max(effective_bp, BP), score)
+
+
+def temporal_tuner(effective_bp: int, score: int, size_quota: int) -> int:
+    """All or nothing: as much as allowed until the goal is achieved."""
+    if score >= BP:
+        return 0
+    if size_quota and size_quota <= U64_MAX // BP:
+        return size_quota * BP
+    return U64_MAX
+
+
+def goal_score(achievements: Sequence[tuple[int, int]]) -> int:
+    """Of (current, target) pairs the largest achievement counts, in bp."""
+    return max((muldiv(current, BP, target) for current, target in achievements), default=0)
+
+
+def time_quota_size(ms: int, total_bytes: int, total_ns: int, min_region_sz: int) -> int:
+    """Bytes that the time quota allows, from the throughput so far."""
+    throughput = muldiv(total_bytes, 1_000_000, total_ns) if total_ns else 4096 * 1024
+    return max(throughput * ms & U64_MAX, min_region_sz)
+
+
+def quota_is_set(effective_size: int, size: int, ms: int, has_goals: bool) -> bool:
+    return bool(effective_size or size or ms or has_goals)
+
+
+def quota_is_full(is_set: bool, charged: int, effective_size: int, min_region_sz: int) -> bool:
+    """Full also when less than one minimum region is left."""
+    return is_set and (charged >= effective_size or effective_size - charged < min_region_sz)
+
+
+def quota_is_full_7_1(is_set: bool, charged: int, effective_size: int, min_region_sz: int) -> bool:
+    return is_set and charged >= effective_size
+
+
+def quota_is_full_7_0(is_set: bool, charged: int, effective_size: int, min_region_sz: int) -> bool:
+    """7.0 and older: an effective size of 0 means no limit."""
+    return bool(effective_size) and charged >= effective_size
+
+
+def quota_cut(is_set: bool, charged: int, effective_size: int, size: int, min_region_sz: int) -> int | None:
+    """How much of a region fits into what is left; None: all of it."""
+    if not is_set or charged + size <= effective_size:
+        return None
+    return align_down(effective_size - charged, min_region_sz)
+
+
+def quota_cut_7_0(
+    is_set: bool, charged: int, effective_size: int, size: int, min_region_sz: int
+) -> int | None:
+    """7.0 and older: no limit when the effective size is 0."""
+    if not effective_size or charged + size <= effective_size:
+        return None
+    return align_down(effective_size - charged, min_region_sz)
+
+
+def charged_size(size: int, applied: int, fail_num: int, fail_denom: int) -> int:
+    """What applying to a region costs: all of it, or less for the part where the action failed."""
+    if not fail_denom or applied > size:
+        return size
+    return applied + muldiv(size - applied, fail_num, fail_denom)
+
+
+def window_has_passed(now_jiffies: int, charged_from: int, reset_ms: int) -> bool:
+    """Charge windows are counted in jiffies of 4 ms, rounded up."""
+    return now_jiffies >= charged_from + -(-reset_ms // 4)
+
+
+def skipped_size(start: int, end: int, continue_at: int, min_region_sz: int) -> int:
+    """How much of a region was charged in the last window: all, a part from its start, or nothing."""
+    if end <= continue_at:
+        return end - start
+    if start >= continue_at:
+        return 0
+    part = align_down(continue_at - start, min_region_sz)
+    if part:
+        return part
+    return end - start if end - start <= min_region_sz else min_region_sz
+
+
+def charge_at_window_start(charged: int) -> int:
+    """What a new window starts with: unused quota is not carried over, nor is what was used."""
+    return 0
+
+
+# Pattern and watermarks
+
+
+def pattern_matches(bounds: Sequence[tuple[int, int]], size: int, nr_accesses: int, age: int) -> bool:
+    """(min, max) of size, nr_accesses and age, all inclusive."""
+    (sz_min, sz_max), (nr_min, nr_max), (age_min, age_max) = bounds
+    return sz_min <= size <= sz_max and nr_min <= nr_accesses <= nr_max and age_min <= age <= age_max
+
+
+def watermark_active(value: int, high: int, mid: int, low: int, active: bool) -> bool:
+    """Outside low..high off; below mid on; from mid to high as before."""
+    if value > high or value < low:
+        return False
+    return active or value < mid
+
+
+# Filters
+
+
+def filter_verdict(hit: bool, matching: bool, allow: bool) -> bool | None:
+    """What one filter decides: allow, reject, or None when it does not match."""
+    return allow if hit == matching else None
+
+
+def core_default_reject(core_allows_last: bool, has_ops_filters: bool) -> bool:
+    """An allow list rejects the rest, unless the ops layer still has a say."""
+    return core_allows_last and not has_ops_filters
+
+
+def ops_default_reject(ops_allows_last: bool) -> bool:
+    return ops_allows_last
+
+
+# Effects on the region and the statistics
+
+
+def age_after_action(action: str, age: int) -> int:
+    """Acting resets the age, even if nothing was achieved; ``stat`` is no act."""
+    return age if action == "stat" else 0
+
+
+def snapshot_limit_reached(nr_snapshots: int, max_nr_snapshots: int) -> bool:
+    return max_nr_snapshots != 0 and nr_snapshots >= max_nr_snapshots
+
+
+def madvise_applied(size: int, failed: bool) -> int:
+    """The whole length, or nothing when any part of the range was not mapped."""
+    return 0 if failed else size

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Frames of physical memory: state of each, and which are free.
+
+Arrays have one element per frame and start as zeros, so RAM that nobody uses costs nothing.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+
+from damon_tests.ports import PAGE_SIZE, UsageError
+from damon_tests.reference.core_rules import I64, Bools, Range
+from damon_tests.reference.process import CHUNK_PAGES
+
+CHUNK_BYTES = CHUNK_PAGES * PAGE_SIZE
+LOW_RAM = (0x1000, 0x9F000)
+HIGH_RAM_START = 0x100000
+
+
+class Frames:
+    """RAM of ``ram_bytes`` in ``nr_nodes`` equal parts.
+
+    Memory is handed out in blocks of 2 MiB, in random order, from the first node that has one.
+    """
+
+    def __init__(self, ram_bytes: int, rng: np.random.Generator, nr_nodes: int = 1) -> None:
+        if nr_nodes < 1 or ram_bytes < 2 * CHUNK_BYTES * nr_nodes or ram_bytes % CHUNK_BYTES:
+            raise UsageError(
+                f"ram_bytes={ram_bytes} with nr_nodes={nr_nodes}: "
+                "a multiple of 2 MiB is needed, and at least 4 MiB for each node"
+            )
+        self.nr_nodes = nr_nodes
+        nr_frames = ram_bytes // PAGE_SIZE
+        self.owner: I64 = np.zeros(nr_frames, np.int64)  # pid, 0: free
+        self.page: I64 = np.zeros(nr_frames, np.int64)  # page number in the owner
+        self.out_since: I64 = np.zeros(nr_frames, np.int64)  # reclaimed at this time, 0: resident
+        self.cleared_at: I64 = np.zeros(nr_frames, np.int64)  # accessed bit cleared, 0: never
+        self.active: Bools = np.zeros(nr_frames, np.bool_)  # on the active LRU list
+        self.referenced: Bools = np.zeros(nr_frames, np.bool_)  # marked accessed once (6.19 and older)
+        self.file: Bools = np.zeros(nr_frames, np.bool_)  # not anonymous
+        self.huge_blocks: Bools = np.zeros(nr_frames // CHUNK_PAGES, np.bool_)  # 2 MiB folios
+        blocks = np.arange(nr_frames // CHUNK_PAGES)
+        edges = [len(blocks) * node // nr_nodes for node in range(nr_nodes + 1)]
+        self._node_edges: I64 = np.array(edges, np.int64) * CHUNK_PAGES
+        # Block 0 holds the low memory of the machine and is never given away.
+        self._free_blocks: list[list[int]] = [
+            rng.permutation(blocks[max(low, 1) : high]).tolist() for low, high in pairwise(edges)
+        ]
+        self._free_pages: list[list[int]] = [[] for _ in range(nr_nodes)]
+
+    # RAM and nodes
+
+    @property
+    def nr_frames(self) -> int:
+        return len(self.owner)
+
+    def ram_ranges(self) -> list[Range]:
+        """System RAM as byte ranges, as /proc/iomem would list it (but half-open)."""
+        return [LOW_RAM, (HIGH_RAM_START, self.nr_frames * PAGE_SIZE)]
+
+    def has_node(self, nid: int) -> bool:
+        return 0 <= nid < self.nr_nodes
+
+    def node_of(self, frames: I64) -> I64:
+        return (np.searchsorted(self._node_edges, frames, side="right") - 1).astype(np.int64)
+
+    def span(self, nid: int | None) -> slice:
+        """The frames of one node, or all."""
+        if nid is None:
+            return slice(0, self.nr_frames)
+        return slice(int(self._node_edges[nid]), int(self._node_edges[nid + 1]))
+
+    def total_pages(self, nid: int | None = None) -> int:
+        """Pages of RAM, of one node or all."""
+        span = self.span(nid)
+        return sum(
+            max(0, min(end // PAGE_SIZE, span.stop) - max(start // PAGE_SIZE, span.start))
+            for start, end in self.ram_ranges()
+        )
+
+    # Free memory
+
+    def take_blocks(self, count: int, nid: int | None = None) -> I64:
+        """Up to ``count`` free blocks, of one node or each of the first node that has one."""
+        nodes = range(self.nr_nodes) if nid is None else [nid]
+        taken: list[int] = []
+        for node in nodes:
+            free = self._free_blocks[node]
+            while free and len(taken) < count:
+                taken.append(free.pop())
+        for node in nodes:
+            if len(taken) < count:
+                self._collect_blocks(node)
+                free = self._free_blocks[node]
+                while free and len(taken) < count:
+                    taken.append(free.pop())
+        return np.array(taken, np.int64)
+
+    def _collect_blocks(self, node: int) -> None:
+        """Blocks whose pages are all free again become whole."""
+        pages = np.array(self._free_pages[node], np.int64)
+        blocks, counts = np.unique(pages // CHUNK_PAGES, return_counts=True)
+        whole = blocks[counts == CHUNK_PAGES]
+        self._free_blocks[node] = whole.tolist()
+        self._free_pages[node] = pages[~np.isin(pages // CHUNK_PAGES, whole)].tolist()
+
+    def take_pages(self, count: int, nid: int) -> I64:
+        """Up to ``count`` free frames of a node."""
+        pool, free = self._free_pages[nid], self._free_blocks[nid]
+        while len(pool) < count and free:
+            block = free.pop()
+            pool.extend(range(block * CHUNK_PAGES, (block + 1) * CHUNK_PAGES))
+        taken = pool[:count]
+        del pool[:count]
+        return np.array(taken, np.int64)
+
+    def give_back(self, frames: I64) -> None:
+        """Frames that hold nothing any more."""
+        self.owner[frames] = 0
+        self.huge_blocks[frames // CHUNK_PAGES] = False
+        node = self.node_of(frames)
+        for nid, pool in enumerate(self._free_pages):
+            pool.extend(frames[node == nid].tolist())
+
+    # State of frames
+
+    def resident(self, span: slice) -> Bools:
+        """Which frames hold something now."""
+        here: Bools = (self.owner[span] != 0) & (self.out_since[span] == 0)
+        return here
+
+    def activate(self, frames: I64, in_one_step: bool) -> None:
+        """To the active list; in two steps, only those that were marked accessed before."""
+        if in_one_step:
+            self.active[frames] = True
+            return
+        self.active[frames] |= self.referenced[frames]
+        self.referenced[frames] = True
+
+    def deactivate(self, frames: I64) -> None:
+        self.active[frames] = self.referenced[frames] = False
+
+    def reclaim(self, frames: I64, now_ns: int) -> None:
+        """The pages are written out; their frames stay reserved for their return."""
+        self.out_since[frames] = now_ns
+        self.deactivate(frames)
+
+    def bring_back(self, frames: I64) -> None:
+        """Pages are resident again, as if never looked at."""
+        out = frames[self.out_since[frames] != 0]
+        self.out_since[out] = self.cleared_at[out] = 0
+
+    def note_cleared(self, frames: I64, now_ns: int) -> None:
+        """The accessed bits of these frames' pages were cleared. Frames may lie outside RAM."""
+        inside = frames[(frames >= 0) & (frames < self.nr_frames)]
+        self.cleared_at[inside] = now_ns
+
+    def copy_state(self, source: I64, target: I64) -> None:
+        """The contents of frames, with all their state, in other frames."""
+        for array in (self.owner, self.page, self.out_since, self.cleared_at):
+            array[target] = array[source]
+        for flags in (self.active, self.referenced, self.file):
+            flags[target] = flags[source]
