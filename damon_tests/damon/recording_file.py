@@ -84,9 +84,12 @@ def save(path: Path, recording: Recording, truth: TruthSpans | None = None) -> N
     arrays = _arrays(recording)
     if truth is not None:
         arrays |= {f"truth_{name}": value for name, value in vars(truth).items()}
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    # What numpy.savez_compressed writes, at the lightest compression: twice as fast.
+    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
     os.replace(temporary, path)
 
 
