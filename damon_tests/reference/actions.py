@@ -116,7 +116,8 @@ class Actions:
         """Frames of the mapped pages of the region, in the order of their addresses."""
         pages = _pages(clip([app.bytes_], process.vmas))
         frames = process.frames_of(pages)
-        return frames[frames != NO_FRAME]
+        present: I64 = frames[frames != NO_FRAME]
+        return present
 
     def _madvise(self, app: Application, process: Process) -> int:
         """Works on what is mapped, but counts only when all of it is."""

@@ -60,6 +60,9 @@ class TimedTruth(HotTruth):
         self.hot = list(self._when(t0_ns, t1_ns))
         return super().touched(pages, t0_ns, t1_ns)
 
+    def touched_each(self, pages, t0_ns, t1_ns):
+        return self.touched(pages, int(t0_ns.min()), int(t1_ns.max()))
+
 
 def heap(size: int) -> list[tuple[int, int]]:
     """Mappings of a process whose three ranges are [0x1000, 0x2000), the heap and one stack page."""
@@ -78,8 +81,9 @@ class Box:
         rules: Rules | None = None,
         vmas: Ranges | None = None,
         ram_bytes: int = 1 << 30,
+        nr_nodes: int = 1,
     ) -> None:
-        self.system = ReferenceSystem(level, seed, rules, ram_bytes)
+        self.system = ReferenceSystem(level, seed, rules, ram_bytes, nr_nodes=nr_nodes)
         self.size = size
         self.truth = HotTruth([(HEAP, HEAP + size)], hot)
         self.pid = self.system.add_process(heap(size) if vmas is None else vmas, self.truth)

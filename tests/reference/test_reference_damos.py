@@ -1,0 +1,634 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Schemes: the specification's numbers, and the invariants of §9.6 on running systems."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference_support import HEAP, MIB, STAT_ALL, Box, HotTruth, TimedTruth, heap
+
+from damon_tests.damon.params import (
+    ANY,
+    U32_MAX,
+    U64_MAX,
+    DamonProbe,
+    DamonProbeFilter,
+    DamonTarget,
+    Damos,
+    DamosAccessPattern,
+    DamosDest,
+    DamosFilter,
+    DamosQuota,
+    DamosQuotaGoal,
+    DamosWatermarks,
+)
+from damon_tests.reference import damos_rules as damos
+from damon_tests.reference.filters import FilterLists
+from damon_tests.reference.rules import Rules
+
+PAGE = 4096
+GOAL = DamosQuotaGoal("user_input", target_value=10_000, current_value=0)
+
+
+# Numbers of §10
+
+
+@pytest.mark.parametrize(
+    ("value", "score", "expected"),
+    [
+        (10000, 0, 20000),
+        (10000, 5000, 15000),
+        (20000, 15000, 10000),
+        (10000, 15000, 10000),
+        (900000, 200, 1782000),
+        (900000, 2000, 1620000),
+        (900000, 250000000, 10000),
+        (10**8, 9600, 104000000),
+        (10**8, 10400, 96000000),
+        (U64_MAX, 0, U64_MAX),
+        (123456789, 19999, 12346),
+        (123456789, 10001, 123444444),
+        (10000, 9999, 10001),
+        (4321000, 10000, 4321000),
+    ],
+)
+def test_feedback(value, score, expected):
+    assert damos.feedback(value, score) == expected
+
+
+@pytest.mark.parametrize(
+    ("nr", "window", "age", "aggr_us", "weights", "expected"),
+    [
+        (0, 20, 0, 100_000, (1, 1), 24),
+        (20, 20, 0, 100_000, (1, 1), 74),
+        (0, 20, 10, 100_000, (1, 1), 23),
+        (0, 20, 1200, 100_000, (0, 1), 38),
+        (20, 20, 1200, 100_000, (0, 1), 59),
+        (10, 20, 600, 100_000, (1, 1), 53),
+        (1, 20, 600, 100_000, (1, 1), 31),
+        (20, 20, U32_MAX, 100_000, (1, 1), 96),
+        (0, 20, U32_MAX, 100_000, (0, 1), 3),
+        (5, 20, 30, 100_000, (1000, 0), 24),
+        (3, 20, 90, 1_000_000, (200, 1000), 51),
+        (3, 20, 90, 1_000_000, (0, 0), 0),
+    ],
+)
+def test_hot_score(nr, window, age, aggr_us, weights, expected):
+    hot = damos.hot_score(np.array([nr]), window, np.array([age]), aggr_us, *weights)
+    assert hot.tolist() == [expected]
+    assert damos.cold_score(hot).tolist() == [99 - expected]
+
+
+ALLOW, REJECT = DamosFilter("target", allow=True), DamosFilter("target")
+OPS_ALLOW = DamosFilter("anon", allow=True)
+
+
+@pytest.mark.parametrize(
+    ("filters", "core_reject", "ops_reject"),
+    [
+        ((), False, False),
+        ((ALLOW,), True, False),
+        ((REJECT,), False, False),
+        ((REJECT, OPS_ALLOW), False, True),
+        ((ALLOW, OPS_ALLOW), False, True),
+        ((ALLOW, REJECT), False, False),
+    ],
+)
+def test_filter_defaults(filters, core_reject, ops_reject):
+    lists = FilterLists.of(Damos(filters=filters))
+    rules = Rules()
+    assert rules.core_default_reject(lists.core_allows_last, bool(lists.ops)) == core_reject
+    assert rules.ops_default_reject(lists.ops_allows_last) == ops_reject
+
+
+def test_filters_are_installed_by_layer_and_directory():
+    one, two, three = (DamosFilter("target", damon_target_idx=i) for i in range(3))
+    young = DamosFilter("young")
+    lists = FilterLists.of(Damos(core_filters=(one, young), ops_filters=(OPS_ALLOW,), filters=(two, three)))
+    assert lists.core == (one, two, three)
+    assert lists.ops == (young, OPS_ALLOW)
+
+
+def test_min_score_takes_from_the_top():
+    histogram = [0] * 100
+    histogram[10], histogram[50], histogram[90] = 1000, 100, 10
+    assert [damos.min_score(histogram, esz) for esz in (1, 10, 11, 110, 111, 10**9)] == [
+        90,
+        90,
+        50,
+        50,
+        10,
+        0,
+    ]
+    assert damos.min_score([0] * 100, 5) == 0
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "at", "skipped"),
+    [(0, 40, 40, 40), (0, 40, 50, 40), (40, 80, 40, 0), (0, 40, 14, 12), (0, 40, 2, 4), (0, 4, 2, 4)],
+)
+def test_continuation(start, end, at, skipped):
+    assert damos.skipped_size(start, end, at, 4) == skipped
+
+
+@pytest.mark.parametrize(
+    ("size", "applied", "ratio", "charged"),
+    [(100, 0, (0, 0), 100), (100, 30, (1, 1000), 30), (100, 0, (1, 10), 10), (100, 120, (1, 10), 100)],
+)
+def test_fail_charge(size, applied, ratio, charged):
+    assert damos.charged_size(size, applied, *ratio) == charged
+
+
+def test_watermarks_have_hysteresis():
+    def active(value, was):
+        return damos.watermark_active(value, 500, 400, 200, was)
+
+    assert [active(v, True) for v in (501, 500, 400, 300, 200, 199)] == [False, True, True, True, True, False]
+    assert [active(v, False) for v in (501, 500, 400, 399, 200, 199)] == [
+        False,
+        False,
+        False,
+        True,
+        True,
+        False,
+    ]
+
+
+# Quotas on running systems
+
+
+def tried(box, seconds):
+    """(time, start, end) of everything tried."""
+    found = []
+    for event in box.record(seconds, "damos_before_apply"):
+        start, end = event.text.split()[4].rstrip(":").split("-")
+        found.append((event.time_ns, int(start), int(end)))
+    return found
+
+
+def with_quota(**fields):
+    fields.setdefault("reset_interval_ms", 1000)
+    return replace(STAT_ALL, quota=DamosQuota(**fields))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    quota=st.integers(1, 3000),
+    apply_ms=st.sampled_from([50, 100, 300]),
+    reset_ms=st.sampled_from([100, 500, 1000]),
+    seed=st.integers(0, 99),
+)
+def test_quota_bounds_what_is_tried_in_each_window(quota, apply_ms, reset_ms, seed):
+    """I44, I47 and I50: never more than the quota, all of it, and cyclically through the memory."""
+    box = Box(8 * MIB, [(HEAP, HEAP + MIB)], seed=seed)
+    scheme = with_quota(bytes=quota * PAGE, reset_interval_ms=reset_ms)
+    box.start(box.fvaddr(schemes=(replace(scheme, apply_interval_us=apply_ms * 1000),)))
+    box.run(1.001)
+    windows = {}
+    for time_ns, start, end in tried(box, 10):
+        began = box.core().schemes[0].quota.charged_from
+        assert began
+        windows.setdefault(time_ns, []).append((start, end))
+    step = max(-(-reset_ms // apply_ms), 1) * apply_ms * 1_000_000
+    times = sorted(windows)
+    for time_ns in times:
+        total = sum(e - s for t in times if time_ns <= t < time_ns + step - 4_000_000 for s, e in windows[t])
+        assert total <= max(quota * PAGE, 1) * (2 if apply_ms < reset_ms else 1)
+    if apply_ms >= reset_ms:
+        assert max(sum(e - s for s, e in windows[t]) for t in times) == min(quota * PAGE, 8 * MIB)
+
+
+def test_tried_memory_goes_round():
+    box = Box(8 * MIB)
+    box.start(box.fvaddr(schemes=(with_quota(bytes=3 * MIB, reset_interval_ms=100),)))
+    ranges = [(s, e) for _, s, e in tried(box, 5)]
+    assert ranges[0][0] == HEAP
+    for before, after in pairwise(ranges):
+        assert after[0] in (before[1], HEAP)
+    covered = {e for _, e in ranges}
+    assert HEAP + 8 * MIB in covered
+
+
+def test_quota_that_is_always_exhausted_counts_each_window():
+    box = Box(8 * MIB)
+    box.start(box.fvaddr(schemes=(with_quota(bytes=MIB, reset_interval_ms=200),)))
+    box.run(4.001)
+    stats = box.client.stats(0, 0)
+    assert stats.qt_exceeds == 19  # the first window ends at the third due step
+    assert stats.sz_tried == 20 * MIB
+    assert stats.nr_snapshots == 2  # quirk Q6: only passes that get to the end count
+
+
+def esz_values(box, seconds):
+    return [int(e.text.rsplit("=", 1)[1]) for e in box.record(seconds, "damos_esz")]
+
+
+def test_goal_that_is_never_achieved_doubles_the_quota():
+    """From one byte to a page at the twelfth evaluation; the first window is evaluated once."""
+    box = Box(8 * MIB)
+    box.start(box.fvaddr(schemes=(with_quota(goals=(GOAL,), reset_interval_ms=100),)))
+    assert esz_values(box, 1.6)[:12] == [2**i for i in range(1, 13)]
+
+
+def test_goal_achieved_exactly_keeps_one_byte_and_counts_as_exceeded():
+    """Quirk Q5 from 7.2 on; 7.1 tries regions of size 0; 7.0 tries nothing either but is not full."""
+    achieved = replace(GOAL, current_value=10_000)
+    found = {}
+    for level in ("7.3", "7.2", "7.1"):
+        box = Box(8 * MIB, level=level)
+        box.start(box.fvaddr(schemes=(with_quota(goals=(achieved,), reset_interval_ms=200),)))
+        box.run(3.001)
+        stats = box.client.stats(0, 0)
+        found[level] = (stats.nr_tried > 0, stats.sz_tried, stats.qt_exceeds > 10)
+        assert box.client.effective_bytes(0, 0) == 1
+    assert found == {"7.3": (False, 0, True), "7.2": (False, 0, True), "7.1": (True, 0, False)}
+
+
+def test_overachievement_shrinks_the_quota():
+    box = Box(8 * MIB)
+    scheme = with_quota(goals=(GOAL,), reset_interval_ms=100)
+    box.start(box.fvaddr(schemes=(scheme,)))
+    box.run(2)
+    before = box.core().schemes[0].quota.effective_bp
+    much = replace(GOAL, current_value=15_000)
+    box.client.restage(
+        [
+            replace(k, ctx=box.fvaddr(schemes=(with_quota(goals=(much,), reset_interval_ms=100),)))
+            for k in box.client.staged()
+        ]
+    )
+    box.command("commit_schemes_quota_goals")
+    assert esz_values(box, 0.15)[0] == (before - before // 2) // 10_000
+
+
+def test_temporal_tuner_is_all_or_nothing():
+    for current, size, expected in (
+        (0, 0, 1844674407370955),
+        (0, 4 * MIB, 4 * MIB),
+        (10_000, 4 * MIB, 0),
+    ):
+        box = Box(8 * MIB)
+        goals = (replace(GOAL, current_value=current),)
+        box.start(box.fvaddr(schemes=(with_quota(goals=goals, bytes=size, goal_tuner="temporal"),)))
+        box.run(0.5)
+        assert box.client.effective_bytes(0, 0) == expected
+        assert (box.client.stats(0, 0).sz_tried > 0) == (expected > 0)
+
+
+def test_time_quota_without_history_assumes_four_megabytes_a_millisecond():
+    box = Box(64 * MIB)
+    box.start(box.fvaddr(schemes=(with_quota(ms=2),)))
+    box.run(0.5)
+    assert box.client.effective_bytes(0, 0) == 8 * MIB
+
+
+def test_time_quota_follows_the_throughput():
+    """256 pages a millisecond: 10 ms allow 10 MiB."""
+    box = Box(64 * MIB)
+    box.system.memory.apply_ns_per_page = 1_000_000 // 256
+    box.start(box.fvaddr(schemes=(with_quota(ms=10, reset_interval_ms=100),)))
+    box.run(2)
+    assert abs(box.client.effective_bytes(0, 0) - 10 * MIB) < 64 * 1024
+
+
+def test_first_window_without_reset_interval_is_evaluated_twice():
+    """Quirk Q19."""
+    box = Box(8 * MIB)
+    box.start(box.fvaddr(schemes=(with_quota(goals=(GOAL,), reset_interval_ms=0),)))
+    assert esz_values(box, 0.101) == [2, 4]
+
+
+def test_priority_prefers_cold_memory():
+    """With quota for less than the cold half nothing else is taken."""
+    box = Box(8 * MIB, [(HEAP, HEAP + 4 * MIB)])
+    quota = DamosQuota(
+        bytes=3 * MIB, reset_interval_ms=1000, weight_nr_accesses_permil=1000, weight_age_permil=0
+    )
+    scheme = Damos(action="pageout", access_pattern=ANY, quota=quota, apply_interval_us=1_000_000)
+    box.start(box.fvaddr(schemes=(scheme,)))
+    box.run(0.999)
+    ranges = tried(box, 0.5)
+    assert ranges
+    assert min(start for _, start, _ in ranges) > HEAP + 3 * MIB
+
+
+def test_commit_keeps_charges_and_statistics():
+    box = Box(8 * MIB)
+    scheme = with_quota(bytes=MIB, reset_interval_ms=10_000)
+    box.start(box.fvaddr(schemes=(scheme,)))
+    box.run(1)
+    before = box.client.stats(0, 0)
+    box.commit(box.fvaddr(schemes=(replace(scheme, apply_interval_us=200_000),)))
+    box.run(1)
+    assert box.client.stats(0, 0) == before
+    assert before.sz_tried == MIB
+
+
+# Watermarks
+
+
+def test_watermarks_stop_and_start_schemes():
+    box = Box(64 * MIB, ram_bytes=128 * MIB)
+    marks = DamosWatermarks("free_mem_rate", 500_000, high=900, mid=800, low=600)
+    box.start(box.fvaddr(schemes=(replace(STAT_ALL, watermarks=marks),)))
+    box.run(2)
+    assert box.client.stats(0, 0).nr_tried == 0  # half of the memory is free: below low
+    assert box.core().passed == 0
+    box.commit(box.fvaddr(schemes=(replace(STAT_ALL, watermarks=replace(marks, low=300)),)))
+    box.run(1)
+    assert box.client.stats(0, 0).nr_tried > 0
+
+
+def test_one_active_scheme_keeps_monitoring_going():
+    box = Box(8 * MIB)
+    never = DamosWatermarks("free_mem_rate", 500_000, high=1, mid=1, low=1)
+    box.start(box.fvaddr(schemes=(replace(STAT_ALL, watermarks=never), STAT_ALL)))
+    box.run(1)
+    assert box.client.stats(0, 0).nr_tried == 0
+    assert box.client.stats(0, 1).nr_tried > 0
+
+
+# Actions and their effects
+
+COLD = DamosAccessPattern(0, U64_MAX, 0, 0, 5, U32_MAX)
+
+
+def resident(box):
+    box.system.memory.settle_all(box.clock.now_ns())
+    return box.system.memory.used_pages() * PAGE
+
+
+def paddr(box, *schemes, **fields):
+    ram = tuple(box.system.ram_ranges())[1:]
+    return box.ctx(operations="paddr", targets=(DamonTarget(0, ram),), schemes=schemes, **fields)
+
+
+def test_pageout_of_cold_memory_frees_it():
+    box = Box(16 * MIB, [(HEAP, HEAP + 4 * MIB)])
+    assert resident(box) == 16 * MIB
+    box.start(box.fvaddr(schemes=(Damos(action="pageout", access_pattern=COLD),)))
+    box.run(5)
+    assert 4 * MIB <= resident(box) < 5 * MIB
+    stats = box.client.stats(0, 0)
+    assert stats.sz_applied == stats.sz_tried > 0
+    assert stats.sz_ops_filter_passed == 0
+
+
+def test_paged_out_memory_comes_back_when_touched():
+    box = Box(16 * MIB)
+
+    def hot(t0, t1):
+        return [(HEAP, HEAP + 16 * MIB)] if t1 > 4_000_000_000 else []
+
+    pid = box.system.add_process(heap(16 * MIB), TimedTruth([(HEAP, HEAP + 16 * MIB)], hot))
+    once = Damos(action="pageout", access_pattern=COLD)
+    target = DamonTarget(pid, ((HEAP, HEAP + 16 * MIB),))
+    box.start(replace(box.fvaddr(schemes=(once,)), targets=(target,)))
+    box.run(2)
+    assert resident(box) == 16 * MIB  # the other process's
+    box.run(2)
+    assert resident(box) == 32 * MIB
+
+
+def test_actions_reset_age_and_stat_does_not():
+    """I31, and I51: a later scheme of the same pass sees age 0."""
+    young = DamosAccessPattern(0, U64_MAX, 0, U32_MAX, 0, 0)
+    box = Box(8 * MIB)
+    cold = Damos(action="cold", access_pattern=replace(ANY, age_min=3))
+    box.start(box.fvaddr(schemes=(cold, Damos(access_pattern=young))))
+    ages = [int(s.age.max()) for s in box.snapshots(1)]
+    assert ages == [1, 2, 0, 1, 2, 0, 1, 2, 0, 1]
+    assert box.client.stats(0, 1).nr_tried == box.client.stats(0, 0).nr_tried
+
+
+def test_madvise_counts_nothing_where_a_hole_is():
+    """It still works on what is mapped."""
+    box = Box(8 * MIB)
+    ranges = [(HEAP - MIB, HEAP + 8 * MIB)]
+    one = Damos(action="pageout", access_pattern=ANY)
+    box.start(box.fvaddr(ranges=ranges, schemes=(one,), min_nr_regions=3, max_nr_regions=3))
+    box.run(0.101)
+    stats = box.client.stats(0, 0)
+    assert stats.sz_tried == 9 * MIB
+    assert stats.sz_applied == 6 * MIB
+    assert resident(box) == 0
+
+
+def test_unsupported_action_is_tried_but_does_nothing():
+    """Quirk Q14."""
+    box = Box(8 * MIB)
+    box.start(box.fvaddr(schemes=(Damos(action="lru_prio", access_pattern=ANY),)))
+    box.run(1)
+    stats = box.client.stats(0, 0)
+    assert stats.nr_tried > 0
+    assert stats.nr_applied == 0
+    assert int(box.core().regions.age.max()) <= 1
+
+
+def test_lru_actions_move_pages_between_lists():
+    hot = [(HEAP, HEAP + 8 * MIB)]
+    box = Box(32 * MIB, hot, ram_bytes=128 * MIB)
+    scheme = Damos(action="lru_prio", access_pattern=DamosAccessPattern(0, U64_MAX, 10, 20, 0, U32_MAX))
+    box.start(paddr(box, scheme, min_nr_regions=60))
+    box.run(10)
+    memory = box.system.memory
+    assert 6 * MIB < memory.lru_pages(active=True) * PAGE < 14 * MIB
+    box.commit(paddr(box, replace(scheme, action="lru_deprio"), min_nr_regions=60))
+    box.run(1)
+    assert memory.lru_pages(active=True) * PAGE < 4 * MIB
+
+
+def test_lru_prio_took_two_steps_before_7_0():
+    counts = {}
+    for level in ("7.0", "6.19"):
+        box = Box(8 * MIB, level=level, ram_bytes=32 * MIB)
+        scheme = Damos(action="lru_prio", access_pattern=ANY)
+        box.start(paddr(box, scheme))
+        box.run(0.101)
+        first = box.system.memory.lru_pages(active=True)
+        box.run(0.1)
+        counts[level] = (first > 0, box.system.memory.lru_pages(active=True) > 0)
+    assert counts == {"7.0": (True, True), "6.19": (False, True)}
+
+
+def nodes_of(box, pid, size):
+    frames = box.system.memory.processes[pid].frames_of(np.arange(HEAP // PAGE, (HEAP + size) // PAGE))
+    return np.bincount(box.system.memory.node_of(frames), minlength=2).tolist()
+
+
+def test_migration_goes_to_the_target_node_and_nowhere_else():
+    for nid, expected in ((1, [0, 2048]), (0, [2048, 0]), (7, [2048, 0]), (-1, [2048, 0])):
+        box = Box(8 * MIB, ram_bytes=128 * MIB, nr_nodes=2)
+        scheme = Damos(action="migrate_cold", access_pattern=ANY, target_nid=nid)
+        box.start(box.fvaddr(schemes=(scheme,)))
+        box.run(0.5)
+        assert nodes_of(box, box.pid, 8 * MIB) == expected
+        assert box.client.stats(0, 0).sz_applied == (8 * MIB if nid == 1 else 0)
+
+
+def test_migration_is_by_weights():
+    """I60: the page index decides, with a period of the sum of weights."""
+    box = Box(8 * MIB, ram_bytes=128 * MIB, nr_nodes=2)
+    scheme = Damos(action="migrate_hot", access_pattern=ANY, dests=(DamosDest(0, 3), DamosDest(1, 1)))
+    box.start(box.fvaddr(schemes=(scheme,)))
+    box.run(0.5)
+    assert nodes_of(box, box.pid, 8 * MIB) == [1536, 512]
+
+
+def test_migration_to_a_full_node_stops_there():
+    box = Box(40 * MIB, ram_bytes=128 * MIB, nr_nodes=2)
+    box.system.add_process([(HEAP, HEAP + 60 * MIB)], HotTruth([(HEAP, HEAP + 60 * MIB)]))
+    scheme = Damos(action="migrate_cold", access_pattern=ANY, target_nid=1)
+    box.start(box.fvaddr(schemes=(scheme,)))
+    box.run(1)
+    assert box.client.stats(0, 0).sz_applied < 40 * MIB
+    assert sum(nodes_of(box, box.pid, 40 * MIB)) == 40 * MIB // PAGE
+
+
+def test_hugepage_action_makes_one_accessed_bit_of_2_mib():
+    box = Box(8 * MIB, [(HEAP, HEAP + PAGE)])
+    scheme = Damos(action="collapse", access_pattern=ANY, max_nr_snapshots=1)
+    box.start(box.fvaddr(schemes=(scheme,), min_nr_regions=3, max_nr_regions=1000))
+    box.run(0.101)
+    assert box.system.memory.processes[box.pid].huge.sum() >= 2
+    snap = box.snapshots(5)[-1]
+    hot = int(snap.sizes[snap.nr_accesses > 10].sum())
+    assert 1.5 * MIB < hot < 3 * MIB
+
+
+# Filters of the operations layer
+
+
+def test_stat_counts_what_the_page_filters_let_through():
+    hot = [(HEAP, HEAP + 2 * MIB)]
+    for filters, expected in (
+        ((), 0),
+        ((DamosFilter("anon", True, True),), 6 * MIB),
+        ((DamosFilter("anon", True, False),), 2 * MIB),
+        ((DamosFilter("anon", False, True),), 2 * MIB),
+        ((DamosFilter("memcg", True, True, memcg_path="/a"),), 8 * MIB),
+        ((DamosFilter("memcg", True, True, memcg_path="/"),), 0),
+        ((DamosFilter("unmapped", True, True),), 0),
+        ((DamosFilter("hugepage_size", True, True, min=2 * MIB, max=U64_MAX),), 4 * MIB),
+        ((DamosFilter("active", True, False),), 8 * MIB),
+    ):
+        box = Box(8 * MIB)
+        file, huge = (HEAP, HEAP + 2 * MIB), (HEAP + 4 * MIB, HEAP + 8 * MIB)
+        truth = HotTruth([(HEAP, HEAP + 8 * MIB)], hot)
+        pid = box.system.add_process(heap(8 * MIB), truth, memcg="/a", file=[file], huge=[huge])
+        box.system.remove_process(box.pid)
+        scheme = replace(STAT_ALL, ops_filters=filters, max_nr_snapshots=1)
+        target = DamonTarget(pid, ((HEAP, HEAP + 8 * MIB),))
+        box.start(replace(box.fvaddr(schemes=(scheme,), min_nr_regions=3), targets=(target,)))
+        box.run(0.101)
+        assert box.client.stats(0, 0).sz_ops_filter_passed == expected, filters
+
+
+def test_young_filter_sees_what_was_touched_since_it_asked():
+    box = Box(8 * MIB, [(HEAP, HEAP + 2 * MIB)], ram_bytes=32 * MIB)
+    scheme = replace(STAT_ALL, ops_filters=(DamosFilter("young", True, True),))
+    box.start(paddr(box, scheme))
+    box.run(0.101)
+    first = box.client.stats(0, 0).sz_ops_filter_passed
+    assert 7 * MIB < first <= 8 * MIB  # everything was touched when it was populated
+    box.run(0.1)
+    assert box.client.stats(0, 0).sz_ops_filter_passed - first == 2 * MIB
+
+
+def test_paddr_pageout_spares_young_pages():
+    box = Box(8 * MIB, [(HEAP, HEAP + 4 * MIB)], ram_bytes=32 * MIB)
+    scheme = Damos(action="pageout", access_pattern=ANY)
+    box.start(paddr(box, scheme))
+    box.run(2)
+    assert resident(box) == 4 * MIB
+
+
+def test_core_allow_makes_page_filters_void():
+    """Also the filter that pageout adds on its own (quirk Q12)."""
+    box = Box(8 * MIB, [(HEAP, HEAP + 8 * MIB)], ram_bytes=32 * MIB)
+    allow = DamosFilter("target", True, True, damon_target_idx=0)
+    scheme = Damos(action="pageout", access_pattern=ANY, core_filters=(allow,), max_nr_snapshots=1)
+    box.start(paddr(box, scheme))
+    box.run(0.101)
+    assert box.client.stats(0, 0).sz_applied == 8 * MIB
+
+
+# Goals over the memory model
+
+
+@pytest.mark.parametrize(
+    ("goal", "expected"),
+    [
+        (DamosQuotaGoal("node_mem_used_bp", nid=0), 5000),
+        (DamosQuotaGoal("node_mem_free_bp", nid=0), 5000),
+        (DamosQuotaGoal("node_mem_used_bp", nid=9), 0),
+        (DamosQuotaGoal("node_mem_free_bp", nid=9), 10_000),
+        (DamosQuotaGoal("node_memcg_used_bp", nid=0, path="/"), 5000),
+        (DamosQuotaGoal("node_memcg_used_bp", nid=0, path="/nothing"), 0),
+        (DamosQuotaGoal("node_memcg_free_bp", nid=0, path="/\n"), 5000),
+        (DamosQuotaGoal("active_mem_bp"), 0),
+        (DamosQuotaGoal("inactive_mem_bp"), 10_000),
+        (DamosQuotaGoal("node_eligible_mem_bp", nid=0), 10_000),
+        (DamosQuotaGoal("node_eligible_mem_bp", nid=1), 0),
+        (DamosQuotaGoal("user_input", current_value=77), 77),
+    ],
+)
+def test_goal_metrics(goal, expected):
+    from damon_tests.reference.goals import achievements
+
+    box = Box(32 * MIB, ram_bytes=64 * MIB)
+    box.start(paddr(box, replace(STAT_ALL, quota=DamosQuota(goals=(replace(goal, target_value=1),)))))
+    box.run(0.5)
+    core = box.core()
+    ((current, target),) = achievements(core, core.schemes[0], box.system.memory, box.clock.now_ns())
+    assert target == 1
+    assert abs(current - expected) <= (60 if expected == 5000 else 0)
+
+
+def test_pressure_goal_is_neutral_at_first_and_then_counts_increases():
+    goal = DamosQuotaGoal("some_mem_psi_us", target_value=1000)
+    box = Box(8 * MIB)
+    box.system.memory.psi_some_us = 50_000
+    box.start(box.fvaddr(schemes=(with_quota(goals=(goal,), reset_interval_ms=100),)))
+    assert esz_values(box, 0.101) == [1]
+    box.system.memory.psi_some_us += 500
+    assert esz_values(box, 0.1) == []  # 1 byte and a half is 1 byte
+    assert box.core().schemes[0].quota.effective_bp == 15_000
+
+
+# Probes
+
+
+def test_probes_count_attributes():
+    """I28: a probe without filters hits at every sample."""
+    box = Box(16 * MIB, ram_bytes=32 * MIB)
+    anon = DamonProbe(filters=(DamonProbeFilter("anon", True, True),))
+    box.start(paddr(box, STAT_ALL, probes=(DamonProbe(), anon)))
+    events = box.record(0.301, "damon_region_aggregated")
+    assert events
+    for event in events:
+        assert event.text.split("probe_hits=")[1].split()[0] == "14"
+    tried_regions = box.client.tried_regions(0, 0)
+    hits = tried_regions.regions.probe_hits
+    assert hits is not None
+    assert (hits[:, 0] == 20).all()
+    present = hits[:, 1].astype(float) @ tried_regions.regions.sizes / 20
+    assert 12 * MIB < present < 20 * MIB
+
+
+def test_weights_replace_access_monitoring():
+    """I26: accesses are not checked any more; regions follow the attribute instead."""
+    box = Box(16 * MIB, [(HEAP, HEAP + 16 * MIB)], ram_bytes=32 * MIB)
+    anon = DamonProbe(weight=1, filters=(DamonProbeFilter("anon", True, True),))
+    box.start(paddr(box, probes=(anon,)))
+    events = box.record(5, "damon_region_aggregated")
+    last = [e.text for e in events if e.time_ns == events[-1].time_ns]
+    hits = [int(text.split("probe_hits=")[1], 16) for text in last]
+    assert {text.split()[3] for text in last} == {"0"}
+    assert max(hits) == 20
+    assert min(hits) == 0
