@@ -49,9 +49,10 @@ class Capabilities:
         """Raises NotSupported naming all of ``names`` that are missing."""
         missing = self.missing(*names)
         if missing:
-            lacking = [FEATURES[_known(n)].since for n in names if not self.has(n)]
-            newest = max(lacking, key=version_key)
-            raise NotSupported(*missing, remedy=f"use a kernel of series {newest} or later")
+            features = [FEATURES[_known(name)] for name in names]
+            lacking = [f.since for f in features if self.present[f.name] is False and not self._left_out(f)]
+            newest = max(lacking, key=version_key, default=None)
+            raise NotSupported(*missing, remedy=f"use a kernel of series {newest} or later" if newest else "")
 
     def levels(self) -> tuple[str, ...]:
         """The levels that explain best what is there: usually one, several if too little is known."""
@@ -62,7 +63,7 @@ class Capabilities:
         """Features that are there though ``level`` has none, or the other way round.
 
         What a kernel's configuration leaves out says nothing about its series: modules, operations
-        sets, all tracepoints."""
+        sets."""
         return tuple(
             name
             for name, there in self.present.items()
@@ -74,8 +75,6 @@ class Capabilities:
     def _left_out(self, feature: Feature) -> bool:
         if feature.by == "module":
             return not self.present[".".join(feature.name.split(".")[:2])]
-        if feature.by == "event":
-            return not any(self.present[other.name] for other in _by("event"))
         return feature.by == "ops"
 
     def describe_level(self) -> str:
@@ -131,11 +130,10 @@ def _by(kind: str) -> list[Feature]:
 def _probe_events(events: Events | None, present: _Present, reasons: dict[str, str]) -> list[str]:
     names = events.available() if events is not None else frozenset()
     for feature in _by("event"):
-        present[feature.name] = feature.name in names
+        present[feature.name] = feature.name in names if names else None
         if not present[feature.name]:
-            reasons[feature.name] = (
-                "no such tracepoint" if names else "no tracepoints (no tracefs, or not root)"
-            )
+            why = "no such tracepoint" if names else "no tracefs to be seen (mount it, run as root)"
+            reasons[feature.name] = why
     return [f"tracepoint {name}" for name in sorted(names - FEATURES.keys())]
 
 

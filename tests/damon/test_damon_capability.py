@@ -67,7 +67,7 @@ def test_a_misspelt_requirement_is_a_usage_error() -> None:
 def test_tracepoints_without_tracefs() -> None:
     damon = FakeDamon(NEWEST)
     found = probe(DamonClient(damon, damon.clock), None)
-    with pytest.raises(NotSupported, match="no tracefs, or not root"):
+    with pytest.raises(NotSupported, match=r"no tracefs to be seen .*since 5.15\)$"):
         found.require("damon_aggregated")
     assert fingerprint(found) == "7.3"
 
@@ -108,7 +108,7 @@ def test_operations_that_are_not_built_in() -> None:
     damon._defaults["kdamonds/0/contexts/0/avail_operations"] = "vaddr\nfvaddr"
     found = probe(DamonClient(damon, damon.clock), damon.events)
     found.require("ops.vaddr", "ops.fvaddr")
-    with pytest.raises(NotSupported, match="CONFIG_DAMON_PADDR"):
+    with pytest.raises(NotSupported, match=r"CONFIG_DAMON_PADDR\) \(since 5.18\)$"):
         found.require("ops.paddr")
 
 
