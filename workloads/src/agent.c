@@ -41,7 +41,7 @@ void wake_main(void)
 
 void session_end(void)
 {
-	channel_session_end();
+	session_stop();
 	session_nonce = 0;
 	procs_session_end();
 	follow_session_end();
@@ -65,10 +65,10 @@ static void hello(struct request *r, const struct header *h, struct reader *in)
 	}
 	if (nonce != session_nonce) {
 		session_end();
-		channel_session_begin();
+		session_begin();
 		session_nonce = nonce;
 	}
-	r->session = channel_session();
+	r->session = session_now();
 	uname(&machine);
 	reply_begin(&b);
 	buf_u64(&b, nonce);
@@ -94,7 +94,7 @@ static void clock_now(const struct request *r)
 
 void dispatch(const struct header *h, const uint8_t *payload)
 {
-	struct request r = { .session = channel_session(), .id = h->id, .op = h->op };
+	struct request r = { .session = session_now(), .id = h->id, .op = h->op };
 	struct reader in = { .at = payload, .end = payload + h->length };
 
 	if (h->op == OP_HELLO) {

@@ -34,18 +34,22 @@ enum channel_kind {
 };
 
 void channel_init(enum channel_kind kind, int fd);
-short channel_events(void);	    /* what to poll channel_fd() for */
-int channel_fd(void);		    /* -1 while it makes no sense to poll it */
-int channel_timeout_ms(void);	    /* when channel_handle() wants to be called again, or -1 */
-bool channel_handle(short revents); /* false: closed for good */
-uint32_t channel_session(void);	    /* 0: none */
-void channel_session_begin(void);
-void channel_session_end(void);
+short channel_events(void);	     /* what to poll channel_fd() for */
+int channel_fd(void);		     /* -1 while it makes no sense to poll it */
+int channel_timeout_ms(void);	     /* when channel_handle() wants to be called again, or -1 */
+bool channel_handle(short revents);  /* false: closed for good */
 void channel_fail(const char *text); /* tell the host, and end the session */
-bool channel_idle(void);	     /* nothing left to send */
-bool channel_has_room(void);	     /* for streams: replies always have */
-void channel_wait_room(uint32_t session, const atomic_bool *stop);
+
+/* agent_output.c: from any thread */
+uint32_t session_now(void); /* 0: none */
+void session_begin(void);
+void session_stop(void);
 bool request_stale(const struct request *r); /* its session is over */
+void output_attach(int fd);		     /* -1: nobody there, what is sent is dropped */
+void output_flush(void);
+bool output_idle(void);	    /* nothing left to send */
+bool output_has_room(void); /* for streams: replies always have */
+void output_wait_room(uint32_t session, const atomic_bool *stop);
 
 /* Take the frame's buffer over, send it when its session is still on. */
 void send_frame(struct buf *b, const struct request *r, uint16_t op);

@@ -1,192 +1,45 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The byte channel to the host: frames in, frames out, and finding the beat again after stray
- * bytes. */
+/* The byte channel to the host: frames out of its bytes, also after bytes that are none. */
 #define _GNU_SOURCE
 #include "agent.h"
 
 #include <errno.h>
-#include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 #define INPUT_CHUNK   (64u << 10)
-#define INPUT_AT_ONCE (1u << 20)   /* so that other work gets its turn */
-#define STREAM_ROOM   (256u << 10) /* replies never wait behind more stream data than this */
+#define INPUT_AT_ONCE (1u << 20) /* so that other work gets its turn */
 #define STALL_MS      100 /* a frame that stops coming: perhaps a new client's hello is in it */
 #define RETRY_MS      10  /* a port without a host tells nothing when one comes */
-
-struct out {
-	struct out *next;
-	uint8_t *data;
-	size_t len;
-	size_t sent;
-};
 
 static enum channel_kind kind;
 static int listen_fd = -1;
 static bool attached; /* there is somebody at the other end, as far as we know */
 static struct buf in;
 static int64_t last_input_ms;
-
-/* Below: shared with the worker threads. */
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t room = PTHREAD_COND_INITIALIZER;
 static int fd = -1;
-static struct out *queue;
-static struct out **queue_end = &queue;
-static size_t queued;
-static atomic_uint session;
-static uint32_t sessions;
+
+static void attach(int opened)
+{
+	fd = opened;
+	attached = true;
+	output_attach(fd);
+}
 
 void channel_init(enum channel_kind k, int opened)
 {
 	kind = k;
-	if (kind == CHANNEL_LISTEN) {
+	if (kind == CHANNEL_LISTEN)
 		listen_fd = opened;
-	} else {
-		fd = opened;
-		attached = true;
-	}
-}
-
-uint32_t channel_session(void)
-{
-	return atomic_load(&session);
-}
-
-bool request_stale(const struct request *r)
-{
-	return r->session != atomic_load(&session);
-}
-
-/* Called with the lock held. A frame half sent is cut off: the other end looks for the next magic.
- */
-static void drop_queue(void)
-{
-	struct out *o;
-
-	while ((o = queue)) {
-		queue = o->next;
-		free(o->data);
-		free(o);
-	}
-	queue_end = &queue;
-	queued = 0;
-	pthread_cond_broadcast(&room);
-}
-
-void channel_session_begin(void)
-{
-	pthread_mutex_lock(&lock);
-	drop_queue();
-	atomic_store(&session, ++sessions);
-	pthread_mutex_unlock(&lock);
-}
-
-void channel_session_end(void)
-{
-	pthread_mutex_lock(&lock);
-	atomic_store(&session, 0);
-	pthread_cond_broadcast(&room);
-	pthread_mutex_unlock(&lock);
-}
-
-/* --- output ----------------------------------------------------------------------------------- */
-
-/* Called with the lock held. */
-static void flush_queue(void)
-{
-	struct out *o;
-	ssize_t n;
-
-	while ((o = queue)) {
-		n = write(fd, o->data + o->sent, o->len - o->sent);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0 && errno == EAGAIN)
-			return;
-		if (n < 0) { /* the reading side will notice */
-			drop_queue();
-			return;
-		}
-		o->sent += (size_t)n;
-		queued -= (size_t)n;
-		if (o->sent < o->len)
-			continue;
-		queue = o->next;
-		if (!queue)
-			queue_end = &queue;
-		free(o->data);
-		free(o);
-	}
-	if (queued < STREAM_ROOM)
-		pthread_cond_broadcast(&room);
-}
-
-/* Called with the lock held; takes the buffer over. */
-static void enqueue(struct buf *b)
-{
-	struct out *o = fd < 0 || b->failed ? NULL : calloc(1, sizeof(*o));
-
-	if (!o) {
-		buf_free(b);
-		return;
-	}
-	o->data = b->data;
-	o->len = b->len;
-	memset(b, 0, sizeof(*b));
-	*queue_end = o;
-	queue_end = &o->next;
-	queued += o->len;
-	if (queue == o)
-		flush_queue();
-	if (queue)
-		wake_main();
-}
-
-void send_frame(struct buf *b, const struct request *r, uint16_t op)
-{
-	frame_end(b, op, r->id);
-	pthread_mutex_lock(&lock);
-	if (request_stale(r))
-		buf_free(b);
 	else
-		enqueue(b);
-	pthread_mutex_unlock(&lock);
-}
-
-void reply_begin(struct buf *b)
-{
-	frame_begin(b);
-	buf_i32(b, 0);
-}
-
-void reply_errno(const struct request *r, int error)
-{
-	struct buf b = { 0 };
-
-	frame_begin(&b);
-	buf_i32(&b, error);
-	send_frame(&b, r, r->op | OP_REPLY);
-}
-
-void reply_end(struct buf *b, const struct request *r)
-{
-	if (b->failed) {
-		buf_free(b);
-		reply_errno(r, ENOMEM);
-		return;
-	}
-	send_frame(b, r, r->op | OP_REPLY);
+		attach(opened);
 }
 
 void channel_fail(const char *text)
 {
-	struct request r = { .session = channel_session() };
+	struct request r = { .session = session_now() };
 	struct buf b = { 0 };
 
 	if (!r.session)
@@ -196,39 +49,6 @@ void channel_fail(const char *text)
 	send_frame(&b, &r, OP_ERROR);
 	say("session ended: %s", text);
 	session_end();
-}
-
-bool channel_idle(void)
-{
-	bool idle;
-
-	pthread_mutex_lock(&lock);
-	idle = !queue;
-	pthread_mutex_unlock(&lock);
-	return idle;
-}
-
-bool channel_has_room(void)
-{
-	bool has;
-
-	pthread_mutex_lock(&lock);
-	has = queued < STREAM_ROOM;
-	pthread_mutex_unlock(&lock);
-	return has;
-}
-
-void channel_wait_room(uint32_t of_session, const atomic_bool *stop)
-{
-	struct timespec until;
-
-	pthread_mutex_lock(&lock);
-	while (queued >= STREAM_ROOM && of_session == atomic_load(&session) && !atomic_load(stop)) {
-		clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_sec += 1; /* nobody signals when stop is set */
-		pthread_cond_timedwait(&room, &lock, &until);
-	}
-	pthread_mutex_unlock(&lock);
 }
 
 /* --- input ------------------------------------------------------------------------------------ */
@@ -321,29 +141,21 @@ static ssize_t receive(void)
 
 static void detach(void)
 {
-	if (channel_session())
+	if (session_now())
 		session_end();
 	buf_free(&in);
 	attached = false;
-	pthread_mutex_lock(&lock);
-	drop_queue();
-	if (kind != CHANNEL_PORT) {
+	output_attach(-1);
+	if (kind != CHANNEL_PORT)
 		close(fd);
-		fd = -1;
-	}
-	pthread_mutex_unlock(&lock);
 }
 
 static void accept_client(void)
 {
 	int client = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-	if (client < 0)
-		return;
-	pthread_mutex_lock(&lock);
-	fd = client;
-	pthread_mutex_unlock(&lock);
-	attached = true;
+	if (client >= 0)
+		attach(client);
 }
 
 /* Read what is there. False: the other end has gone. */
@@ -356,7 +168,8 @@ static bool handle_input(void)
 		n = receive();
 		if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
 			return false;
-		attached = true;
+		if (!attached)
+			attach(fd); /* the host came back to the port */
 		if (n < 0)
 			return true;
 		last_input_ms = now_ms();
@@ -375,7 +188,7 @@ int channel_fd(void)
 
 short channel_events(void)
 {
-	return channel_idle() ? POLLIN : POLLIN | POLLOUT;
+	return output_idle() ? POLLIN : POLLIN | POLLOUT;
 }
 
 int channel_timeout_ms(void)
@@ -393,9 +206,7 @@ bool channel_handle(short revents)
 		return true;
 	}
 	if (revents & POLLOUT) {
-		pthread_mutex_lock(&lock);
-		flush_queue();
-		pthread_mutex_unlock(&lock);
+		output_flush();
 	}
 	if (!revents && attached) {
 		if (in.len && now_ms() - last_input_ms >= STALL_MS)

@@ -64,7 +64,7 @@ static void send_data(struct follow *f)
 	struct buf b = { 0 };
 
 	if (f->len) {
-		channel_wait_room(f->request.session, &f->stop);
+		output_wait_room(f->request.session, &f->stop);
 		frame_begin(&b);
 		buf_u8(&b, STREAM_FILE);
 		buf_put(&b, f->data, f->len);

@@ -6,14 +6,12 @@
  * A process whose output the channel has no room for is not read from: it blocks on its pipe.
  */
 #define _GNU_SOURCE
-#include "agent.h"
+#include "agent_procs.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -29,8 +27,6 @@ struct feed {
 	uint8_t data[];
 };
 
-enum { FD_STDIN, FD_STDOUT, FD_STDERR, FD_STATUS, FD_COUNT };
-
 struct proc {
 	struct proc *next;
 	struct request request; /* the OP_SPAWN, whose id names the process */
@@ -38,7 +34,7 @@ struct proc {
 	bool ended; /* reaped: pid may be somebody else's by now */
 	int wait_status;
 	bool told;	   /* the host knows that it ended */
-	int fds[FD_COUNT]; /* our ends; -1: closed. FD_STATUS: errno of a failed exec */
+	int fds[FD_COUNT]; /* our ends; -1: closed */
 	struct feed *feeds;
 	bool close_stdin; /* after the last feed */
 };
@@ -63,77 +59,6 @@ static char **read_strings(struct reader *in)
 	return strings;
 }
 
-/* Between fork and exec of a program with threads: only async-signal-safe calls. */
-static void __attribute__((noreturn)) child(const int theirs[FD_COUNT], char **argv, char **envp,
-					    const char *cwd)
-{
-	struct sigaction reset = { .sa_handler = SIG_DFL };
-	sigset_t none;
-	int error;
-
-	for (int sig = 1; sig < NSIG; sig++)
-		sigaction(sig, &reset, NULL);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	setsid(); /* so that what it starts can be killed with it */
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	dup2(theirs[FD_STDIN], 0);
-	dup2(theirs[FD_STDOUT], 1);
-	dup2(theirs[FD_STDERR], 2);
-	if (!chdir(cwd)) {
-		environ = envp; /* its PATH is the one that counts */
-		execvp(argv[0], argv);
-	}
-	error = errno;
-	if (write(theirs[FD_STATUS], &error, sizeof(error)) < 0)
-		_exit(126);
-	_exit(127);
-}
-
-static void close_all(int fds[FD_COUNT])
-{
-	for (int i = 0; i < FD_COUNT; i++) {
-		if (fds[i] >= 0)
-			close(fds[i]);
-		fds[i] = -1;
-	}
-}
-
-static int open_pipes(int ours[FD_COUNT], int theirs[FD_COUNT])
-{
-	int ends[2], we_write;
-
-	for (int i = 0; i < FD_COUNT; i++)
-		ours[i] = theirs[i] = -1;
-	for (int i = 0; i < FD_COUNT; i++) {
-		if (pipe2(ends, O_CLOEXEC))
-			return errno;
-		we_write = i == FD_STDIN;
-		ours[i] = ends[we_write];
-		theirs[i] = ends[!we_write];
-		fcntl(ours[i], F_SETFL, O_NONBLOCK);
-	}
-	return 0;
-}
-
-static int start(struct proc *p, char **argv, char **envp, const char *cwd)
-{
-	int theirs[FD_COUNT];
-	int error = open_pipes(p->fds, theirs);
-
-	if (!error) {
-		p->pid = fork();
-		if (p->pid == 0)
-			child(theirs, argv, envp, cwd);
-		if (p->pid < 0)
-			error = errno;
-	}
-	close_all(theirs);
-	if (error)
-		close_all(p->fds);
-	return error;
-}
-
 void procs_spawn(const struct request *r, struct reader *in)
 {
 	char **argv = read_strings(in);
@@ -147,7 +72,7 @@ void procs_spawn(const struct request *r, struct reader *in)
 	else if (!argv || !envp || !(p = calloc(1, sizeof(*p))))
 		error = ENOMEM;
 	else
-		error = start(p, argv, envp, cwd);
+		error = spawn_start(&p->pid, p->fds, argv, envp, cwd);
 	free(argv);
 	free(envp);
 	if (error) {
@@ -406,7 +331,7 @@ size_t procs_poll_count(void)
 
 size_t procs_poll_fill(struct pollfd *fds)
 {
-	bool room = channel_has_room();
+	bool room = output_has_room();
 	size_t n = 0;
 
 	for (struct proc *p = procs; p; p = p->next) {

@@ -111,7 +111,7 @@ static void do_poweroff(const struct request *r)
 {
 	sync();
 	reply_errno(r, 0);
-	for (int i = 0; i < 200 && !channel_idle(); i++)
+	for (int i = 0; i < 200 && !output_idle(); i++)
 		usleep(5000);
 	if (getpid() != 1)
 		_exit(0);
