@@ -106,11 +106,11 @@ class LogTrack:
         return first, last, cuts
 
     def _touch_at(self, position: int, time: int) -> int:
-        """The first touch of the pass that is not before ``time``; ``touches`` if there is none."""
+        """The first touch of the pass that is not before ``time``, which is after its start;
+        ``touches`` if there is none."""
         start = self._start_list[position]
         length = self._end_list[position] - start
-        touch = -((start - time) * self._touches // length)
-        return min(max(touch, 0), self._touches)
+        return min(-((start - time) * self._touches // length), self._touches)
 
     def count(self, t0: int, t1: int) -> int:
         return max(0, bisect_left(self._start_list, t1) - bisect_left(self._start_list, t0))

@@ -178,6 +178,25 @@ def test_passes_are_those_of_the_plan(start: Starter) -> None:
     assert "mprotect" in target.visibility
 
 
+def test_every_planned_pass_is_done_or_missed(start: Starter) -> None:
+    """A period that no machine keeps: whatever is not done is counted, to the last one."""
+    text = """
+reason: too fast
+regions: [{name: r, size: 1 MiB}]
+phases: [{name: p, duration: 20 ms, accesses: [{region: r, stride: 64 B, period: 500 ns}]}]
+"""
+    target = start(text)
+    target.go()
+    clock = start.machine.clock
+    assert clock.wait_until(
+        lambda: len(target.phases()) == 1 and target.phases()[0].end_ns is not None,
+        clock.now_ns() + TIMEOUT_NS,
+    )
+    count = target.status().terms[0, 0]
+    assert count.missed > 0
+    assert count.passes + count.missed == 40_000
+
+
 def test_random_pages_come_from_the_seed(start: Starter) -> None:
     """The pages a slice saw are those that pass_pages draws for the passes in it."""
     text = """
