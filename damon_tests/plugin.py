@@ -56,6 +56,7 @@ class DamonRun:
         self.stack = ExitStack()
         self._log: RunLog | None = None
         self._backend: Backend | None = None
+        self._unavailable: NotSupported | None = None
         self._visibility: Check | None = None
 
     @property
@@ -69,7 +70,13 @@ class DamonRun:
 
     @property
     def backend(self) -> Backend:
-        """Opened by the first test that needs it. What cannot be opened ends the run with a sentence."""
+        """Opened by the first test that needs it.
+
+        Raises NotSupported when there is no such DAMON to be had here (each test is skipped with the reason);
+        a word that is malformed, or a harness that breaks, ends the run with a sentence.
+        """
+        if self._unavailable is not None:
+            raise self._unavailable
         if self._backend is None:
             option = self.config.option
             began = time.monotonic()
@@ -77,12 +84,20 @@ class DamonRun:
                 opened = open_backend(option.kernel, self.output, option.level)
                 self._backend = self.stack.enter_context(opened)
                 self._backend.capabilities()
+            except NotSupported as missing:
+                self._unavailable = missing
+                raise
             except DamonTestsError as error:
-                code = 6 if isinstance(error, NotSupported) else error.exit_code
-                pytest.exit(f"--kernel {option.kernel}: {error}", returncode=code)
+                pytest.exit(f"--kernel {option.kernel}: {error}", returncode=error.exit_code)
             self.log.timing("open kernel", time.monotonic() - began)
             self.log.run_started({"kernel": dict(self._backend.provenance())})
         return self._backend
+
+    def identity(self) -> tuple[str, str]:
+        """(backend, level) for the log, also when it could not be opened."""
+        if self._backend is None:
+            return self.config.option.kernel, ""
+        return self._backend.name, self._backend.level
 
     @property
     def visibility(self) -> Check | None:
@@ -240,11 +255,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     run = item.config.stash[RUN]
     test = DamonTest(Expect(lambda check: run.log.check(item.nodeid, check)))
     item.stash[TEST] = test
-    run.log.test_started(item.nodeid, run.backend.name, run.backend.level)
     features = [name for marker in item.iter_markers("needs") for name in marker.args]
+    missing: NotSupported | None = None
     try:
         run.backend.capabilities().require(*features)
-    except NotSupported as missing:
+    except NotSupported as error:
+        missing = error
+    run.log.test_started(item.nodeid, *run.identity())
+    if missing is not None:
         test.conclusion = conclude((), missing)
         _raise_outcome(test.conclusion, require=item.config.option.require)
 
@@ -320,9 +338,7 @@ def pytest_runtest_makereport(
 def _finish(run: DamonRun, test_id: str, test: DamonTest) -> None:
     conclusion = test.conclusion or Conclusion(Verdict.ERROR, "interrupted")
     duration_s = time.monotonic() - test.began
-    run.log.test_finished(
-        test_id, run.backend.name, run.backend.level, conclusion.verdict, conclusion.reason, duration_s
-    )
+    run.log.test_finished(test_id, *run.identity(), conclusion.verdict, conclusion.reason, duration_s)
 
 
 # --- the run ---------------------------------------------------------------------------------

@@ -24,8 +24,8 @@ HOT = 0.5
 """Memory is called hot when it is accessed in at least half of the sampling intervals."""
 
 REPLICAS = 60
-"""Enough for the last looks of the rule (three attempts beyond all replicas: p = 61^-3); the first look only passes
-or goes on. Replicas cost more than anything else in a run on the reference."""
+"""Enough for the later looks of the rule (three attempts beyond all replicas: p = 61^-3); the first only
+passes or goes on. Replicas cost more than anything else in a run on the reference."""
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,15 @@ def invariants(seen: Observation) -> list[Check]:
     return checks
 
 
+def full_counts(seen: Observation) -> list[Check]:
+    """Regions of memory that was certainly touched in every sampling interval have all hits. Exact.
+
+    Only where the truth is certain: windows in which the target was disturbed judge themselves out, because
+    then not every half sampling interval had a touch. No check when there is no such region.
+    """
+    return expect.always_touched_is_full(seen.recording, seen.ctx, seen.truth)
+
+
 def judged_windows(seen: Observation, after_s: float, until_s: float | None = None) -> tuple[Window, ...]:
     """Windows from ``after_s`` seconds after DAMON was turned on (to ``until_s``)."""
     start = seen.recording.started_ns
