@@ -77,11 +77,10 @@ def listening(tmp_path: Path) -> Iterator[Callable[[], socket.socket]]:
 
     def connect() -> socket.socket:
         channel = socket.socket(socket.AF_UNIX)
-        channel.connect(path)
+        assert eventually(lambda: channel.connect_ex(path) == 0)  # not yet while it starts
         return channel
 
     try:
-        assert eventually(lambda: os.path.exists(path))
         yield connect
         assert agent.poll() is None
     finally:
