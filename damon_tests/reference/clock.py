@@ -39,6 +39,10 @@ class VirtualClock:
         """Time in ticks of the kernel's coarse clock."""
         return self._now_ns // JIFFY_NS
 
+    def next_wake_ns(self) -> int | None:
+        """When something will happen next; None when nothing sleeps."""
+        return self._sleepers[0][0] if self._sleepers else None
+
     def start(self, task: Iterator[int]) -> None:
         """Run ``task`` until its first sleep, then whenever it is due."""
         self._step(task)

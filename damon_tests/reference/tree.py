@@ -11,21 +11,25 @@ from damon_tests.ports import Entry, TimedOut, TreeError
 from damon_tests.reference.abi import ADMIN, ListSpec
 from damon_tests.reference.commands import Slot
 from damon_tests.reference.errors import CoreError
+from damon_tests.reference.files import BlockingFile, Finish
+from damon_tests.reference.modules import make_modules
 from damon_tests.reference.nodes import Builder, CountFile, Dir, File, Node
 
 if TYPE_CHECKING:
     from damon_tests.reference.system import ReferenceSystem
 
 DAMON_DIR = "/sys/kernel/mm/damon"
+MODULE_DIR = "/sys/module"
 Entries = list[Entry]
 
 WRITE_MAX = 4096  # sysfs hands at most one page to a file
 
 
-class StateFile(File):
+class StateFile(BlockingFile):
     """``kdamonds/N/state``: reads on or off; writes are commands."""
 
     __slots__ = ("slot",)
+    holds_lock = True
 
     def __init__(self, plain: File, slot: Slot) -> None:
         super().__init__(plain.format, plain.value, plain.version, plain.mode, plain.locked)
@@ -33,6 +37,9 @@ class StateFile(File):
 
     def read(self) -> str:
         return "on\n" if self.slot.running else "off\n"
+
+    def begin(self, text: str, finish: Finish) -> None:
+        self.slot.execute(text.removesuffix("\n"), finish)
 
 
 class PidFile(StateFile):
@@ -88,6 +95,10 @@ class ReferenceTree:
         damon = Dir()
         damon.children["admin"] = builder.directory(ADMIN.children)
         self._mounts: dict[str, Dir] = {DAMON_DIR: damon}
+        self.modules = make_modules(system)
+        for name, module in self.modules.items():
+            parent = self._mounts[f"{MODULE_DIR}/{name}"] = Dir()
+            parent.children["parameters"] = module.directory
         kdamonds = damon.dir("admin").dir("kdamonds")
         count = kdamonds.get("nr_kdamonds")
         assert isinstance(count, CountFile)
@@ -116,6 +127,14 @@ class ReferenceTree:
             if path == mount or path.startswith(mount + "/"):
                 return _descend(directory, path[len(mount) :])
         return None
+
+    def mounts(self) -> Sequence[str]:
+        """Absolute paths of the directories that make up the tree, sorted."""
+        return sorted(self._mounts)
+
+    def node(self, path: str) -> Node | None:
+        """What is at a path now, for those who serve the tree to others."""
+        return self._lookup(path)
 
     def _file(self, operation: str, path: str, value: str | None = None) -> File:
         file = self._files.get(path)
@@ -161,24 +180,27 @@ class ReferenceTree:
             return None
         if file.locked and self.system.locked:
             raise TreeError("write", path, errno.EBUSY, value)
-        if isinstance(file, StateFile):
-            return self._command(file.slot, path, value)
+        if isinstance(file, BlockingFile):
+            return self._begin(file, path, value)
         try:
             file.write(value[:WRITE_MAX])
         except CoreError as error:
             raise TreeError("write", path, error.errno, value) from error
         return None
 
-    def _command(self, slot: Slot, path: str, value: str) -> PendingWrite:
+    def _begin(self, file: BlockingFile, path: str, value: str) -> PendingWrite:
         pending = PendingWrite(self, path, value)
-        self.system.locked = True
+        self.system.locked |= file.holds_lock
 
         def finish(outcome: Exception | int) -> None:
-            self.system.locked = False
+            if file.holds_lock:
+                self.system.locked = False
             pending.finish(outcome)
 
         try:
-            slot.execute(value.removesuffix("\n"), finish)
+            file.begin(value[:WRITE_MAX], finish)
+        except CoreError as error:
+            finish(error.errno)
         except Exception as error:
             finish(error)
         return pending
