@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from damon_tests.reference.build import build_context, commit, quota_goals_only
 from damon_tests.reference.errors import CoreError, invalid
+from damon_tests.reference.files import Finish
 from damon_tests.reference.kdamond import Kdamond
 from damon_tests.reference.nodes import Dir, ListDir, TriedDir
 from damon_tests.reference.schemes import TriedRegion, Walk
@@ -16,9 +17,6 @@ from damon_tests.reference.stage import read_context
 
 if TYPE_CHECKING:
     from damon_tests.reference.system import ReferenceSystem
-
-Finish = Callable[[Exception | int], None]
-"""Called once with 0, an errno, or what was raised."""
 
 
 class Slot:

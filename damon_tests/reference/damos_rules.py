@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from damon_tests.reference.core_rules import BP, I64, U64_MAX, align_down, muldiv
+from damon_tests.reference.core_rules import BP, I64, U64_MAX, Range, align_down, muldiv
 
 MAX_SCORE = 99
 U32 = (1 << 32) - 1
@@ -203,3 +203,27 @@ def snapshot_limit_reached(nr_snapshots: int, max_nr_snapshots: int) -> bool:
 def madvise_applied(size: int, failed: bool) -> int:
     """The whole length, or nothing when any part of the range was not mapped."""
     return 0 if failed else size
+
+
+# Modules
+
+
+def whole_ram(ram: Sequence[Range]) -> Range:
+    """7.2: from the first system RAM resource's start to the last one's end."""
+    return ram[0][0], ram[-1][1]
+
+
+def biggest_ram(ram: Sequence[Range]) -> Range:
+    """7.1 and older: the single biggest system RAM resource."""
+    return max(ram, key=lambda span: span[1] - span[0])
+
+
+def stat_idle_ms(age: int, aggr_us: int, accessed: bool) -> int:
+    """DAMON_STAT's idle time of a region; negative: accessed for that long."""
+    idle = (age + 1) * aggr_us // 1000
+    return -idle if accessed else idle
+
+
+def stat_idle_ms_6_17(age: int, aggr_us: int, accessed: bool) -> int:
+    """6.17: only how long a region was idle, from 0."""
+    return 0 if accessed else age * aggr_us // 1000

@@ -39,7 +39,12 @@ def _until_7_2(rules: Rules) -> Rules:
 
 
 def _until_7_1(rules: Rules) -> Rules:
-    return replace(rules, quota_is_full=damos.quota_is_full_7_1)
+    return replace(
+        rules,
+        quota_is_full=damos.quota_is_full_7_1,
+        default_ram_range=damos.biggest_ram,
+        commit_inputs_answers=False,
+    )
 
 
 def _until_7_0(rules: Rules) -> Rules:
@@ -62,7 +67,9 @@ def _until_6_19(rules: Rules) -> Rules:
 
 
 def _until_6_17(rules: Rules) -> Rules:
-    return replace(rules, equal_attrs_keep_window=False, vaddr_filters_pages=False)
+    return replace(
+        rules, equal_attrs_keep_window=False, vaddr_filters_pages=False, stat_idle_ms=damos.stat_idle_ms_6_17
+    )
 
 
 def _until_6_16(rules: Rules) -> Rules:

@@ -124,6 +124,11 @@ class Rules:
     temporal_tuner: Callable[[int, int, int], int] = damos.temporal_tuner
     first_pressure_is_neutral: bool = True  # 7.3; before, the total since boot counted
 
+    # modules
+    default_ram_range: Callable[[Sequence[Range]], Range] = damos.whole_ram
+    commit_inputs_answers: bool = True  # 7.2
+    stat_idle_ms: Callable[[int, int, bool], int] = damos.stat_idle_ms
+
     # filters
     filter_verdict: Callable[[bool, bool, bool], bool | None] = damos.filter_verdict
     core_default_reject: Callable[[bool, bool], bool] = damos.core_default_reject

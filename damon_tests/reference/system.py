@@ -28,7 +28,7 @@ class ReferenceSystem:
 
     ``rules`` replaces the level's rules (a fault under test). Everything random comes from ``seed``:
     the same calls give the same run. ``ram_bytes`` is the size of physical memory, in ``nr_nodes``
-    NUMA nodes of equal size.
+    NUMA nodes of equal size. ``damon_stat``: DAMON_STAT is on from boot, as in some distributions.
     Time begins at ``origin_ns``; ``sleep_ns`` sets how long sampling sleeps take (default: as asked).
     Raises UsageError for an unknown level.
     """
@@ -41,6 +41,7 @@ class ReferenceSystem:
         ram_bytes: int = 1 << 30,
         *,
         nr_nodes: int = 1,
+        damon_stat: bool = False,
         origin_ns: int = ORIGIN_NS,
         sleep_ns: SleepNs | None = None,
     ) -> None:
@@ -59,6 +60,8 @@ class ReferenceSystem:
         self._next_pid = FIRST_PID
         self._operations = {name: make_operations(name, self.memory) for name in ("vaddr", "fvaddr", "paddr")}
         self.tree = ReferenceTree(self)
+        if damon_stat and "damon_stat" in self.tree.modules:
+            self.tree.modules["damon_stat"].start()
 
     # Processes
 

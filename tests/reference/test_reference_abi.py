@@ -37,6 +37,9 @@ COUNTS = (
 # Where the reference deliberately answers differently from the dumped kernel, and why.
 DEVIATIONS: dict[tuple[str, str], str] = {}
 
+# Results of DAMON_STAT from before the dump: live counters.
+LIVE = {"aggr_interval_us", "estimated_memory_bandwidth", "memory_idle_ms_percentiles"}
+
 
 def golden(level):
     return json.loads((GOLDEN / f"{level}.json").read_text())
@@ -143,3 +146,17 @@ def test_tracepoints(level):
     for event in stream.read():
         pattern = re.sub(r"%l?u", r"\\d+", formats[event.name])
         assert re.fullmatch(pattern, event.text)
+
+
+def test_module_parameters(level):
+    """Names, modes and defaults of the modules that the kernel has."""
+    tree = ReferenceSystem(level).tree
+    for module, wanted in golden(level)["modules"].items():
+        entries = tree.walk(f"/sys/module/{module}/parameters")
+        assert {entry.path for entry in entries} == set(wanted)
+        for entry in entries:
+            mode, default = wanted[entry.path]
+            assert f"{entry.mode:o}" == mode, entry.path
+            if entry.path not in LIVE:
+                assert entry.value == default + "\n", entry.path
+    assert tree.exists("/sys/module/damon_stat") == ("damon_stat" in golden(level)["modules"])

@@ -216,6 +216,42 @@ def off_after_death(box: Box) -> None:
     box.command("off")
 
 
+MODULE = "/sys/module/damon_{}/parameters/{}"
+
+
+def module(name: str, *writes: tuple[str, str]) -> Act:
+    def act(box: Box) -> None:
+        for parameter, value in writes:
+            box.tree.write(MODULE.format(name, parameter), value)
+
+    return act
+
+
+row("- - " + "EBUSY " * 7, "on while damon_stat is enabled")(
+    lambda box: (box.tree.write(MODULE.format("stat", "enabled"), "Y"), box.start(PADDR))
+)
+row("EBUSY", "damon_lru_sort while a context runs")(
+    lambda box: (box.start(PADDR), box.tree.write(MODULE.format("lru_sort", "enabled"), "Y"))
+)
+row("- " + "ok " * 6 + "EINVAL EINVAL", "commit_inputs before the first enable")(
+    module("reclaim", ("commit_inputs", "Y"))
+)
+row("ok", "reclaim enabled")(module("reclaim", ("enabled", "Y")))
+row("- " + "ok " * 6 + "EINVAL EINVAL", "commit_inputs with aggr_interval 0")(
+    module("reclaim", ("enabled", "Y"), ("aggr_interval", "0"), ("commit_inputs", "Y"))
+)
+row("- " + "ok " * 6 + "ECANCELED ECANCELED", "commit_inputs when stopped")(
+    module("reclaim", ("enabled", "Y"), ("enabled", "N"), ("commit_inputs", "Y"))
+)
+row("EBUSY", "command while a tried-regions request waits")(
+    lambda box: (
+        box.start(replace(PADDR, schemes=(replace(STAT_ALL, apply_interval_us=6_000_000),))),
+        box.tree.begin_write(box.path("state"), "update_schemes_tried_regions"),
+        box.command("update_schemes_stats"),
+    )
+)
+
+
 def columns(expected: str) -> list[str]:
     words = expected.split()
     return words * len(NAMES) if len(words) == 1 else words

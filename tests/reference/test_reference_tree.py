@@ -377,9 +377,10 @@ def test_physical_monitoring_needs_memory_for_all_pages():
     assert box.read("state") == "off"
 
 
-def test_errno_of_a_path_above_the_tree():
-    tree = ReferenceSystem().tree
-    assert not tree.exists("/sys/module/damon_stat/parameters/enabled")
-    with pytest.raises(TreeError) as caught:
-        tree.read("/sys/module/damon_stat/parameters/enabled")
-    assert caught.value.errno == errno.ENOENT
+def test_paths_outside_the_tree_do_not_exist():
+    tree = ReferenceSystem("6.16").tree
+    for path in ("/sys/module/damon_stat/parameters/enabled", "/proc/version", "/sys/kernel/mm/damonx"):
+        assert not tree.exists(path)
+        with pytest.raises(TreeError) as caught:
+            tree.read(path)
+        assert caught.value.errno == errno.ENOENT

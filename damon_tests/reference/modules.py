@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: GPL-2.0
+"""DAMON_RECLAIM, DAMON_LRU_SORT and DAMON_STAT: parameters in, schemes derived, statistics out."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from damon_tests.damon.params import DamonCtx
+from damon_tests.ports import NSEC_PER_SEC
+from damon_tests.reference import module_requests as requests
+from damon_tests.reference.build import build_context, commit
+from damon_tests.reference.core_rules import Range
+from damon_tests.reference.errors import CoreError
+from damon_tests.reference.files import BlockingFile, Finish
+from damon_tests.reference.formats import BOOL, Value
+from damon_tests.reference.kdamond import Kdamond
+from damon_tests.reference.module_abi import MODULES, PERCENTILES
+from damon_tests.reference.nodes import Dir, File
+from damon_tests.reference.rules import Rules
+from damon_tests.reference.schemes import SchemeStats
+
+if TYPE_CHECKING:
+    from damon_tests.reference.system import ReferenceSystem
+
+Derive = Callable[[requests.Parameters, Sequence[Range], Rules], DamonCtx]
+
+REFRESH_NS = 5 * NSEC_PER_SEC  # of DAMON_STAT's results
+
+# Statistics of the modules' schemes: parameter name by scheme and field.
+_RECLAIM_STATS = (
+    {
+        "nr_reclaim_tried_regions": "nr_tried",
+        "bytes_reclaim_tried_regions": "sz_tried",
+        "nr_reclaimed_regions": "nr_applied",
+        "bytes_reclaimed_regions": "sz_applied",
+        "nr_quota_exceeds": "qt_exceeds",
+    },
+)
+_LRU_SORT_STATS = tuple(
+    {
+        f"nr_lru_sort_tried_{kind}_regions": "nr_tried",
+        f"bytes_lru_sort_tried_{kind}_regions": "sz_tried",
+        f"nr_lru_sorted_{kind}_regions": "nr_applied",
+        f"bytes_lru_sorted_{kind}_regions": "sz_applied",
+        f"nr_{kind}_quota_exceeds": "qt_exceeds",
+    }
+    for kind in ("hot", "cold")
+)
+
+
+class Module:
+    """One built-in module and its ``parameters`` directory."""
+
+    def __init__(
+        self,
+        name: str,
+        system: ReferenceSystem,
+        derive: Derive,
+        stats: Sequence[dict[str, str]] = (),
+    ) -> None:
+        self.name = name
+        self.system = system
+        self.directory = Dir()
+        self.kdamond: Kdamond | None = None
+        self._derive = derive
+        self._stats = stats
+        for spec in MODULES[name][1]:
+            if spec.since <= system.version:
+                file = File(spec.format, spec.default, system.version, spec.mode)
+                self.directory.children[spec.name] = file
+        self._connect("enabled", EnabledFile)
+        self._connect("commit_inputs", CommitInputsFile)
+        self._connect("kdamond_pid", ModulePidFile)
+
+    def _connect(self, name: str, kind: type[ModuleFile]) -> None:
+        plain = self.directory.get(name)
+        if isinstance(plain, File):
+            self.directory.children[name] = kind(plain, self)
+
+    @property
+    def running(self) -> bool:
+        return self.kdamond is not None and self.kdamond.running
+
+    def request(self) -> DamonCtx:
+        """What the parameters ask for now. Raises CoreError."""
+        values: dict[str, Value] = {
+            name: file.value for name, file in self.directory.children.items() if isinstance(file, File)
+        }
+        return self._derive(values, self.system.ram_ranges(), self.system.rules)
+
+    def start(self) -> None:
+        """Raises CoreError: EBUSY when any kdamond runs, or what the core refuses."""
+        system = self.system
+        if system.nr_running:
+            raise CoreError(errno.EBUSY, "another kdamond is running")
+        params = self.request()
+        self._write_back(params)
+        ctx = build_context(params, system.memory, system.rules, system.new_rng())
+        self.kdamond = Kdamond(system, ctx, system.new_pid())
+        self.kdamond.exclusive = True
+        self.kdamond.repeating.append(self.refresh)
+        system.start_kdamond(self.kdamond)
+
+    def _write_back(self, params: DamonCtx) -> None:
+        """The range that was found becomes the parameter's value."""
+        start, end = params.targets[0].regions[0]
+        self.directory.set_value("monitor_region_start", start)
+        self.directory.set_value("monitor_region_end", end)
+
+    def stop(self, finish: Finish) -> None:
+        assert self.kdamond is not None
+        self.kdamond.stop(lambda: finish(0))
+
+    def commit_inputs(self, finish: Finish) -> None:
+        """Apply the parameters to the running kdamond."""
+        kdamond = self.kdamond
+        if kdamond is None:
+            raise CoreError(errno.EINVAL, "the module was never enabled")
+
+        def run() -> int:
+            commit(kdamond.ctx, self.request(), self.system.memory)
+            return 0
+
+        def done(outcome: Exception | int) -> None:
+            finish(outcome.errno if isinstance(outcome, CoreError) else outcome)
+
+        kdamond.call(run, done)
+
+    def refresh(self) -> None:
+        """After every sample: the schemes' statistics into the parameters."""
+        assert self.kdamond is not None
+        for scheme, names in zip(self.kdamond.ctx.schemes, self._stats, strict=False):
+            stats: SchemeStats = scheme.stats
+            for name, field in names.items():
+                self.directory.set_value(name, getattr(stats, field))
+
+
+class StatModule(Module):
+    """DAMON_STAT computes its results every five seconds, from whatever the counters hold then."""
+
+    def __init__(self, system: ReferenceSystem) -> None:
+        super().__init__("damon_stat", system, requests.stat)
+        self._refreshed_ns = 0
+
+    def start(self) -> None:
+        self._refreshed_ns = self.system.clock.now_ns()
+        super().start()
+
+    def refresh(self) -> None:
+        now = self.system.clock.now_ns()
+        if self.kdamond is None or now - self._refreshed_ns <= REFRESH_NS:
+            return
+        self._refreshed_ns = now
+        ctx = self.kdamond.ctx
+        regions, aggr_us = ctx.regions, ctx.attrs.aggr_us
+        sizes, nr, ages = (a.tolist() for a in (regions.sizes, regions.nr_accesses, regions.age))
+        accessed = sum(size * n for size, n in zip(sizes, nr, strict=True))
+        self.directory.set_value("estimated_memory_bandwidth", accessed * 1_000_000 // aggr_us)
+        idle = [self.system.rules.stat_idle_ms(age, aggr_us, n > 0) for age, n in zip(ages, nr, strict=True)]
+        percentiles = requests.idle_percentiles(sizes, idle, PERCENTILES)
+        self.directory.set_value("memory_idle_ms_percentiles", ",".join(map(str, percentiles)))
+        self.directory.set_value("aggr_interval_us", aggr_us)
+
+
+class ModuleFile(BlockingFile):
+    """A parameter that does something."""
+
+    __slots__ = ("module",)
+
+    def __init__(self, plain: File, module: Module) -> None:
+        super().__init__(plain.format, plain.value, plain.version, plain.mode, plain.locked)
+        self.module = module
+
+
+class EnabledFile(ModuleFile):
+    """``enabled``: reads Y while the kdamond runs; writing the present state does nothing."""
+
+    __slots__ = ()
+
+    def read(self) -> str:
+        return BOOL.show(self.module.running) + "\n"
+
+    def begin(self, text: str, finish: Finish) -> None:
+        wanted = BOOL.parse(text, self.version)
+        if wanted == self.module.running:
+            finish(0)
+        elif wanted:
+            self.module.start()
+            finish(0)
+        else:
+            self.module.stop(finish)
+
+
+class CommitInputsFile(ModuleFile):
+    """``commit_inputs``: always reads N (7.2); before, a flag that is consumed without an answer."""
+
+    __slots__ = ()
+
+    def read(self) -> str:
+        return "N\n"
+
+    def begin(self, text: str, finish: Finish) -> None:
+        if not BOOL.parse(text, self.version):
+            finish(0)
+        elif self.module.system.rules.commit_inputs_answers:
+            self.module.commit_inputs(finish)
+        else:
+            finish(0)
+            if self.module.running:
+                self.module.commit_inputs(lambda outcome: None)
+
+
+class ModulePidFile(ModuleFile):
+    """``kdamond_pid``."""
+
+    __slots__ = ()
+
+    def read(self) -> str:
+        kdamond = self.module.kdamond
+        return f"{kdamond.pid if kdamond is not None and kdamond.running else -1}\n"
+
+
+def make_modules(system: ReferenceSystem) -> dict[str, Module]:
+    """The modules that this version has, by name."""
+    made = {
+        "damon_reclaim": Module("damon_reclaim", system, requests.reclaim, _RECLAIM_STATS),
+        "damon_lru_sort": Module("damon_lru_sort", system, requests.lru_sort, _LRU_SORT_STATS),
+        "damon_stat": StatModule(system),
+    }
+    return {name: module for name, module in made.items() if MODULES[name][0] <= system.version}

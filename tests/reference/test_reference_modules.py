@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: GPL-2.0
+"""DAMON_RECLAIM, DAMON_LRU_SORT and DAMON_STAT: parameters, derived schemes, results."""
+
+from __future__ import annotations
+
+import pytest
+from reference_support import HEAP, MIB, Box
+
+from damon_tests.ports import TreeError
+from damon_tests.reference.module_requests import idle_percentiles
+from damon_tests.reference.system import ReferenceSystem
+
+
+class Parameters:
+    """One module's directory."""
+
+    def __init__(self, box, name):
+        self.tree, self.dir = box.tree, f"/sys/module/damon_{name}/parameters"
+
+    def __setitem__(self, name, value):
+        self.tree.write(f"{self.dir}/{name}", str(value))
+
+    def __getitem__(self, name):
+        return self.tree.read(f"{self.dir}/{name}").rstrip("\n")
+
+
+def idle_box(**kwargs):
+    """Half of 64 MiB is hot; RAM is 128 MiB, half of it free."""
+    return Box(64 * MIB, [(HEAP, HEAP + 32 * MIB)], ram_bytes=128 * MIB, **kwargs)
+
+
+def test_reclaim_pages_out_cold_memory_below_the_watermark():
+    box = idle_box()
+    reclaim = Parameters(box, "reclaim")
+    reclaim["min_age"] = 2_000_000
+    reclaim["wmarks_high"] = 990
+    reclaim["wmarks_mid"] = 980
+    reclaim["enabled"] = "Y"
+    assert reclaim["enabled"] == "Y"
+    assert int(reclaim["kdamond_pid"]) > 0
+    assert (reclaim["monitor_region_start"], reclaim["monitor_region_end"]) == ("4096", str(128 * MIB))
+    box.run(60)
+    memory = box.system.memory
+    memory.settle_all(box.clock.now_ns())
+    assert 32 * MIB <= memory.used_pages() * 4096 < 40 * MIB
+    assert int(reclaim["bytes_reclaimed_regions"]) >= 24 * MIB
+    reclaim["enabled"] = "N"
+    assert (reclaim["enabled"], reclaim["kdamond_pid"]) == ("N", "-1")
+
+
+def test_reclaim_sleeps_while_memory_is_free():
+    box = idle_box()
+    reclaim = Parameters(box, "reclaim")
+    reclaim["min_age"] = 0
+    reclaim["wmarks_high"] = 400
+    reclaim["enabled"] = "Y"
+    box.run(20)
+    assert reclaim["nr_reclaim_tried_regions"] == "0"
+
+
+def test_derived_reclaim_scheme():
+    box = idle_box()
+    reclaim = Parameters(box, "reclaim")
+    reclaim["quota_mem_pressure_us"] = 1000
+    reclaim["quota_autotune_feedback"] = 5000
+    reclaim["skip_anon"] = "Y"
+    reclaim["enabled"] = "Y"
+    (scheme,) = box.tree.modules["damon_reclaim"].request().schemes
+    pattern = scheme.access_pattern
+    assert (scheme.action, pattern.sz_min, pattern.nr_accesses_max, pattern.age_min) == (
+        "pageout",
+        4096,
+        0,
+        1200,
+    )
+    assert [(g.target_metric, g.target_value, g.current_value) for g in scheme.quota.goals] == [
+        ("some_mem_psi_us", 1000, 0),
+        ("user_input", 10_000, 5000),
+    ]
+    assert [(f.type, f.matching, f.allow) for f in scheme.filters] == [("anon", True, False)]
+
+
+def test_autotuned_intervals():
+    box = idle_box()
+    reclaim = Parameters(box, "reclaim")
+    reclaim["sample_interval"] = 7
+    reclaim["autotune_monitoring_intervals"] = "Y"
+    attrs = box.tree.modules["damon_reclaim"].request().attrs
+    assert (attrs.sample_us, attrs.aggr_us, attrs.intervals_goal.access_bp) == (5_000, 100_000, 40)
+
+
+def test_lru_sort_derives_two_schemes_and_sorts():
+    box = idle_box()
+    sort = Parameters(box, "lru_sort")
+    sort["wmarks_high"] = 990
+    sort["wmarks_mid"] = 980
+    sort["cold_min_age"] = 1_000_000
+    sort["min_nr_regions"] = 100
+    sort["quota_ms"] = 1000
+    sort["enabled"] = "Y"
+    hot, cold = box.tree.modules["damon_lru_sort"].request().schemes
+    assert (hot.action, hot.access_pattern.nr_accesses_min, hot.quota.ms) == ("lru_prio", 10, 500)
+    assert (cold.action, cold.access_pattern.age_min) == ("lru_deprio", 10)
+    box.run(20)
+    active = box.system.memory.lru_pages(active=True) * 4096
+    assert 24 * MIB < active < 48 * MIB
+    assert int(sort["bytes_lru_sorted_hot_regions"]) > 0
+    assert int(sort["bytes_lru_sort_tried_cold_regions"]) > 0
+
+
+def test_lru_sort_goals_and_young_filters():
+    box = idle_box()
+    sort = Parameters(box, "lru_sort")
+    sort["active_mem_bp"] = 6000
+    sort["filter_young_pages"] = "Y"
+    hot, cold = box.tree.modules["damon_lru_sort"].request().schemes
+    goals = [(g.target_metric, g.target_value) for scheme in (hot, cold) for g in scheme.quota.goals]
+    assert goals == [("active_mem_bp", 6000), ("inactive_mem_bp", 4002)]
+    assert [(f.type, f.matching, f.allow) for s in (hot, cold) for f in s.filters] == [
+        ("young", False, False),
+        ("young", True, False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "value"),
+    [
+        ("reclaim", "aggr_interval", 0),
+        ("reclaim", "min_nr_regions", 2),
+        ("reclaim", "monitor_region_start", 1 << 40),
+        ("lru_sort", "sample_interval", 0),
+        ("lru_sort", "active_mem_bp", 10_001),
+    ],
+)
+def test_invalid_parameters_are_refused_at_enable(module, name, value):
+    box = idle_box()
+    parameters = Parameters(box, module)
+    parameters[name] = value
+    with pytest.raises(TreeError, match="EINVAL"):
+        parameters["enabled"] = "Y"
+    assert parameters["enabled"] == "N"
+
+
+def test_commit_inputs_changes_a_running_module():
+    box = idle_box()
+    reclaim = Parameters(box, "reclaim")
+    reclaim["enabled"] = "Y"
+    reclaim["min_nr_regions"] = 50
+    reclaim["commit_inputs"] = "Y"
+    kdamond = box.tree.modules["damon_reclaim"].kdamond
+    assert kdamond is not None
+    assert kdamond.ctx.attrs.min_nr_regions == 50
+    assert reclaim["commit_inputs"] == "N"
+
+
+def test_default_region_by_level():
+    ends = {}
+    for level in ("7.1", "7.2"):
+        box = idle_box(level=level)
+        reclaim = Parameters(box, "reclaim")
+        reclaim["enabled"] = "Y"
+        ends[level] = (int(reclaim["monitor_region_start"]), int(reclaim["monitor_region_end"]))
+    assert ends == {"7.1": (MIB, 128 * MIB), "7.2": (4096, 128 * MIB)}
+
+
+def test_stat_reports_bandwidth_and_idleness():
+    box = idle_box()
+    stat = Parameters(box, "stat")
+    stat["enabled"] = "Y"
+    box.run(4)
+    assert stat["estimated_memory_bandwidth"] == "0"
+    box.run(116)
+    assert int(stat["estimated_memory_bandwidth"]) > 0
+    idle = [int(value) for value in stat["memory_idle_ms_percentiles"].split(",")]
+    assert len(idle) == 101
+    assert idle == sorted(idle)
+    assert idle[0] < 0 < idle[-1] <= 121_000
+    assert int(stat["aggr_interval_us"]) >= 100_000
+    stat["enabled"] = "N"
+    assert [int(value) for value in stat["memory_idle_ms_percentiles"].split(",")] == idle
+
+
+def test_stat_at_boot():
+    system = ReferenceSystem(damon_stat=True)
+    assert system.tree.read("/sys/module/damon_stat/parameters/enabled") == "Y\n"
+    assert not ReferenceSystem("6.16", damon_stat=True).tree.exists("/sys/module/damon_stat")
+
+
+def test_idle_percentiles():
+    assert idle_percentiles([10, 90], [5, -7], 5) == [-7] * 5
+    values = idle_percentiles([50, 50], [100, 200], 101)
+    assert values[:51] == [100] * 51
+    assert values[51:] == [200] * 50
+    assert idle_percentiles([], [], 3) == [0, 0, 0]
