@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     options += (
         [f"--config-file={bundle.root() / 'pyproject.toml'}"]
         if checkout
-        else [f"--config-file={os.devnull}", "-p", "no:cacheprovider", "-ra"]
+        else [f"--config-file={os.devnull}", "-p", "no:cacheprovider", "--strict-markers"]
     )
     options += [f"--kernel={args.kernel}", f"--profile={args.profile}"]
     for name in ("level", "output", "seed"):
@@ -59,7 +59,8 @@ def run(args: argparse.Namespace) -> int:
     if args.workers is not None:
         options += ["-n", args.workers]
     paths = [_suite_path(p) for p in args.paths] or [str(bundle.suites_dir())]
-    return int(pytest.main([*options, *args.pytest_args, *paths]))
+    code = int(pytest.main([*options, *args.pytest_args, *paths]))
+    return 2 if code == pytest.ExitCode.USAGE_ERROR else code
 
 
 def vm(args: argparse.Namespace) -> int:

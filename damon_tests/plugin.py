@@ -25,7 +25,7 @@ from damon_tests.damon.params import DamonCtx
 from damon_tests.experiment.backend import Backend, Subject
 from damon_tests.experiment.experiment import Cover, Experiment, derive_seed
 from damon_tests.experiment.observation import Observation
-from damon_tests.experiment.select import open_backend
+from damon_tests.experiment.select import check_workers, open_backend
 from damon_tests.experiment.trial import Trial
 from damon_tests.judge.collect import Expect
 from damon_tests.judge.conclude import Conclusion, KnownDefect, conclude
@@ -45,6 +45,7 @@ MARKERS = (
     "known_defect(name, evidence, levels): an open defect of DAMON that the test is expected to show",
 )
 VERDICT = "damon_verdict"
+OUTPUT = "damon_output"
 
 
 class DamonRun:
@@ -157,10 +158,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
-    # xdist's workers get the options as they are left here: all write to one directory.
+    workers = getattr(config.option, "numprocesses", None)
+    try:
+        check_workers(config.option.kernel, workers if isinstance(workers, int) else 0)
+    except DamonTestsError as error:
+        raise pytest.UsageError(str(error)) from None
+    # All of xdist's workers write to the controller's directory.
+    config.option.output = getattr(config, "workerinput", {}).get(OUTPUT, config.option.output)
     if config.option.output is None:
         config.option.output = str(artifacts.new_directory())
     config.stash[RUN] = DamonRun(config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """xdist's: what a worker cannot know from the command line."""
+    node.workerinput[OUTPUT] = str(node.config.stash[RUN].output)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

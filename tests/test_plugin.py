@@ -139,6 +139,23 @@ def test_workers_share_one_run(tmp_path: Path) -> None:
     assert code == 1
 
 
+def test_workers_agree_on_a_default_directory(tmp_path: Path) -> None:
+    body = "@pytest.mark.parametrize('n', range(4))\ndef test(expect, n):\n    expect.add(check(True))"
+    (tmp_path / "test_it.py").write_text(HEAD + body + "\n")
+    command = [sys.executable, "-m", "damon_tests.cli", "run", "-n", "2", str(tmp_path / "test_it.py")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (run,) = (tmp_path / "damon-tests-runs").iterdir()
+    assert json.loads((run / "run.json").read_text())["counts"]["PASS"] == 4
+
+
+def test_too_many_workers_for_a_guest(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "damon_tests.cli", "run", "--kernel", "host", "-n", "2"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert "at most 1" in done.stderr
+
+
 def test_killed_run_keeps_what_was_measured(tmp_path: Path) -> None:
     body = (
         VERDICTS["FAIL"].replace("def test(", "def test_a(")

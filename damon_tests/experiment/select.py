@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from damon_tests.experiment.backend import Backend
+from damon_tests.kernel.topology import Topology
 from damon_tests.ports import UsageError
 from damon_tests.reference.levels import LEVELS
 
@@ -29,6 +31,22 @@ def open_backend(kernel: str, run_dir: Path, level: str | None = None) -> Iterat
     else:
         with _guest(kernel, run_dir, level) as backend:
             yield backend
+
+
+def check_workers(kernel: str, workers: int) -> None:
+    """Raises UsageError for more workers than a kernel under test can have without measuring each other.
+
+    The reference may have any number: its time is virtual. A guest needs its CPUs for itself, and
+    this machine has only one DAMON.
+    """
+    if workers <= 1 or kernel.split(":")[0] == "reference":
+        return
+    most = 1 if kernel == "host" else max(1, (os.cpu_count() or 1) // Topology().cpus)
+    if workers > most:
+        raise UsageError(
+            f"-n {workers} with --kernel {kernel}: at most {most} on this machine, because targets and DAMON"
+            " must not wait for processors that other tests keep busy"
+        )
 
 
 def _reference(kernel: str, level: str | None) -> Backend:
