@@ -48,18 +48,20 @@ def start(
     work_dir: str,
     *,
     slices_ns: int | None = None,
+    pass_log: bool = True,
 ) -> EngineTarget:
     """Start the engine (``engine_path`` on that machine) and wait until it is ready.
 
     It publishes in a new directory below ``work_dir``, best a tmpfs, removed by ``stop``.
-    ``slices_ns``: also record touched-page slices of this length.
+    ``slices_ns``: also record touched-page slices of this length. ``pass_log`` False: no log,
+    so no ``truth`` (for measuring what the log costs).
 
     Raises:
         NotSupported: the machine cannot do it (no memory, no huge pages); says what.
         HarnessError: the engine did not start, died, or did not answer.
     """
     files = Files(f"{work_dir.rstrip('/')}/damon-tests-engine-{uuid.uuid4().hex[:12]}")
-    program = write_program(pattern, seed, files, slices_ns)
+    program = write_program(pattern, seed, files, slices_ns, pass_log=pass_log)
     _make_directory(machine, work_dir, files)
     try:
         process = machine.spawn(SpawnRequest([engine_path]))
@@ -197,6 +199,8 @@ class EngineTarget:
         status = self._finished_or_running()
         end = status.first_dropped_ns or status.stopped_ns or status.now_ns
         records = parse_passes(self._read("passes"))
+        if len(records) == 0 and any(count.passes for count in status.terms.values()):
+            raise NotSupported("no passes were logged", remedy="start the engine with pass_log=True")
         if not self._ended:  # a pass may have been logged after the status was read
             records = records[records["start_ns"] + records["length_ns"] <= end]
         return RecordedTruth(self.pattern, self.layout, self.seed, records, (status.go_ns, end))

@@ -51,7 +51,9 @@ class Files:
         return f"{self.directory}/slices"
 
 
-def write_program(pattern: Pattern, seed: int, files: Files, slices_ns: int | None) -> bytes:
+def write_program(
+    pattern: Pattern, seed: int, files: Files, slices_ns: int | None, *, pass_log: bool = True
+) -> bytes:
     """The program for a pattern. Raises UsageError for a directory that a line cannot hold."""
     if "\n" in files.directory or len(files.directory) > 4000:
         raise UsageError(f"{files.directory!r} cannot be the engine's directory: use a shorter, plain path")
@@ -63,8 +65,9 @@ def write_program(pattern: Pattern, seed: int, files: Files, slices_ns: int | No
         f"visible {pattern.visible}",
         f"status {files.status}",
         f"phases {files.phases}",
-        f"passes {MAX_PASSES} {files.passes}",
     ]
+    if pass_log:
+        lines.append(f"passes {MAX_PASSES} {files.passes}")
     if slices_ns is not None:
         lines.append(f"slices {slices_ns} {MAX_SLICES_BYTES} {files.slices}")
     for region in pattern.regions:

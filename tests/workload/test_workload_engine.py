@@ -290,6 +290,17 @@ def test_slices_that_were_not_asked_for(start: Starter) -> None:
         target.slices()
 
 
+def test_a_log_that_was_not_asked_for(start: Starter, machine: LocalMachine, tmp_path: Path) -> None:
+    target = engine.start(machine, parse(TINY), 1, start.engine_path, str(tmp_path), pass_log=False)
+    start.started.append(target)
+    target.go()
+    start.run_until_phase(target, 1)
+    target.stop()
+    assert target.accesses()[0, "a"] > 0
+    with pytest.raises(NotSupported, match="no passes were logged"):
+        target.truth()
+
+
 def test_the_end_of_stdin_and_signals_end_it(start: Starter) -> None:
     for end in ("stdin", "signal"):
         target = start(TINY)
@@ -378,7 +389,7 @@ GOOD_PROGRAM = write_program(parse(TINY), 1, Files("/proc/no-such"), None).decod
         ("write 3 262144", "write 5 262144", "islands beyond their region"),
         ("phase one 60000000\n", "", "an access before the first phase"),
         ("\nend\n", "\n", 'stdin ended before "end"'),
-        ("status /proc/no-such/status\n", "", "status, phases and passes are needed"),
+        ("status /proc/no-such/status\n", "", "status and phases are needed"),
     ],
 )
 def test_bad_programs_are_refused(engine_path: str, old: str, new: str, says: str) -> None:

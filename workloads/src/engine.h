@@ -77,7 +77,7 @@ struct program {
 	size_t nr_phases;
 	char status_path[LINE_LEN];
 	char phases_path[LINE_LEN];
-	char passes_path[LINE_LEN];
+	char passes_path[LINE_LEN]; /* empty: no pass log */
 	uint64_t max_passes;
 	char slices_path[LINE_LEN]; /* empty: no slices */
 	uint64_t slice_ns;

@@ -334,6 +334,6 @@ void read_program(struct program *program)
 	}
 	if (!program->nr_regions || !program->nr_phases)
 		bad("no region, or no phase");
-	if (!*program->status_path || !*program->phases_path || !*program->passes_path)
-		bad("status, phases and passes are needed");
+	if (!*program->status_path || !*program->phases_path)
+		bad("status and phases are needed");
 }

@@ -83,7 +83,8 @@ void open_publication(struct program *the_program)
 	program = the_program;
 	fds.status = create(program->status_path);
 	fds.phases = create(program->phases_path);
-	fds.passes = create(program->passes_path);
+	if (*program->passes_path)
+		fds.passes = create(program->passes_path);
 	if (*program->slices_path)
 		prepare_slices();
 }
@@ -186,8 +187,11 @@ void write_log(struct worker *worker)
 
 void log_pass(struct worker *worker, size_t term, uint64_t pass, uint64_t start_ns, uint64_t end_ns)
 {
-	struct pass_record *record = &worker->log[worker->nr_logged++];
+	struct pass_record *record;
 
+	if (fds.passes < 0)
+		return;
+	record = &worker->log[worker->nr_logged++];
 	record->start_ns = start_ns;
 	record->length_ns = end_ns - start_ns;
 	record->pass = pass;
