@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The README's worked example is real: it runs as printed."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def block(language: str) -> str:
+    """The only code block in that language."""
+    (found,) = re.findall(rf"^```{language}\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+    return str(found)
+
+
+@pytest.fixture
+def example(tmp_path: Path) -> Path:
+    (tmp_path / "checkerboard.yaml").write_text(block("yaml"))
+    path = tmp_path / "test_checkerboard.py"
+    path.write_text(block("python"))
+    return path
+
+
+def test_worked_example_passes_on_the_reference(example: Path) -> None:
+    command = [sys.executable, "-m", "damon_tests.cli", "run", "--output", "run", str(example)]
+    done = subprocess.run(
+        command, cwd=example.parent, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (test,) = json.loads((example.parent / "run" / "run.json").read_text())["tests"]
+    assert test["verdict"] == "PASS"
+    assert {c["kind"] for a in [test, *test["attempts"]] for c in a["checks"]} >= {"invariant", "oracle band"}
+
+
+def test_commands_of_the_readme_exist() -> None:
+    """Every damon-tests command that the README names is one of the command line's."""
+    named = set(re.findall(r"(?:`|\$ |^)damon-tests ([a-z-]+)", README.read_text(), re.MULTILINE))
+    done = subprocess.run(
+        [sys.executable, "-m", "damon_tests.cli", "--help"], capture_output=True, text=True, check=True
+    )
+    assert (
+        {"run", "vm", "doctor", "report"}
+        <= named
+        <= set(re.findall(r"^    ([a-z-]+) ", done.stdout, re.MULTILINE))
+    )
