@@ -17,9 +17,9 @@ from damon_tests.reference.formats import (
     U64_NONZERO,
     Format,
     Value,
-    Version,
     words,
 )
+from damon_tests.reference.tree_rules import Version
 
 OLDEST: Version = (5, 15)
 MANY = 4 * 1024 * 1024 // 8  # entries of the largest array of pointers the kernel allocates

@@ -145,20 +145,30 @@ def commit(ctx: Context, params: DamonCtx, memory: Memory) -> None:
     The whole request is checked first, so that a refused one leaves the context as it was.
     """
     rules = ctx.rules
-    check_request(params, memory, rules)
-    check_weights(params.attrs, rules)
-    _check_goals(params)
-    if any(target.obsolete_target for target in params.targets[len(ctx.targets) :]):
-        raise invalid("an obsolete target has no running counterpart")
-    _commit_schemes(ctx, params)
+    if rules.commit_is_checked_first:
+        _check_commit(ctx, params, memory)
+        _commit_schemes(ctx, params)
+    else:
+        _commit_schemes(ctx, params)
+        _check_commit(ctx, params, memory)
     _commit_targets(ctx, params, memory)
     ctx.operations, ctx.addr_unit, ctx.pause = params.operations, params.addr_unit, params.pause
     commit_attrs(ctx, params.attrs)
     note_young(params, memory)
 
 
+def _check_commit(ctx: Context, params: DamonCtx, memory: Memory) -> None:
+    check_request(params, memory, ctx.rules)
+    check_weights(params.attrs, ctx.rules)
+    _check_goals(params)
+    if any(target.obsolete_target for target in params.targets[len(ctx.targets) :]):
+        raise invalid("an obsolete target has no running counterpart")
+
+
 def _commit_schemes(ctx: Context, params: DamonCtx) -> None:
     del ctx.schemes[len(params.schemes) :]
+    pairs = zip(ctx.schemes, params.schemes, strict=False)
+    ctx.schemes = [ctx.rules.committed_scheme(old, Scheme(new, ctx.rules)) for old, new in pairs]
     for scheme, new in zip(ctx.schemes, params.schemes, strict=False):
         scheme.set_params(new)
         scheme.activated = True

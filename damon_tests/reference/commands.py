@@ -65,7 +65,7 @@ class Slot:
 
     def _on(self, finish: Finish) -> None:
         system = self.system
-        if self.running or system.exclusive_running:
+        if (self.running and system.rules.on_refuses_running) or system.exclusive_running:
             finish(errno.EBUSY)
             return
         rng = system.new_rng()
@@ -140,7 +140,8 @@ class Slot:
         self._walk(finish, with_dirs=True)
 
     def _walk(self, finish: Finish, with_dirs: bool) -> None:
-        self._clear_tried()
+        if self.system.rules.walk_clears_first:
+            self._clear_tried()
         kdamond = self._started()
         tried = [scheme.dir("tried_regions") for scheme in self._schemes()]
 
@@ -163,8 +164,8 @@ class Slot:
     def _copy_stats(self, kdamond: Kdamond) -> None:
         for scheme, directory in zip(kdamond.ctx.schemes, self._schemes(), strict=False):
             stats = directory.dir("stats")
-            for name, value in vars(scheme.stats).items():
-                stats.set_value(name, value)
+            for name in vars(scheme.stats):
+                stats.set_value(name, getattr(scheme.stats, self.system.rules.statistic(name)))
 
     def _copy_effective_quotas(self, kdamond: Kdamond) -> None:
         for scheme, directory in zip(kdamond.ctx.schemes, self._schemes(), strict=False):
@@ -178,9 +179,9 @@ class Slot:
     def _refresh(self) -> None:
         """``refresh_ms``: after every sample, when its time has come and the lock is free."""
         refresh_ms = int(self.directory.value("refresh_ms", 0))
-        now = self.system.clock.jiffies()
-        kdamond = self.kdamond
-        if not refresh_ms or kdamond is None or now < self._refreshed_jiffies + -(-refresh_ms // 4):
+        now, kdamond = self.system.clock.jiffies(), self.kdamond
+        due = self.system.rules.refresh_is_due(now, self._refreshed_jiffies, refresh_ms)
+        if kdamond is None or not due:
             return
         self._refreshed_jiffies = now
         if self.system.locked or self._contexts().count != 1:

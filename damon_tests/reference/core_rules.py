@@ -71,7 +71,33 @@ def check_window(prepared_ns: int, checked_ns: int) -> tuple[int, int]:
     return prepared_ns, checked_ns
 
 
+def in_bytes(addresses: U64, addr_unit: int) -> U64:
+    """Core addresses of physical memory as byte addresses."""
+    return addresses if addr_unit == 1 else addresses * np.uint64(addr_unit)
+
+
+def target_is_valid(exists: bool) -> bool:
+    """A target is monitored while its process exists."""
+    return exists
+
+
 # Age and merging
+
+
+def may_join(left_ends: U64, right_starts: U64) -> Bools:
+    """Regions merge only when nothing is between them."""
+    touching: Bools = left_ends == right_starts
+    return touching
+
+
+def merged_end(own_ends: U64, last_ends: U64) -> U64:
+    """A merged region ends where the last one merged into it ended."""
+    return last_ends
+
+
+def may_stop_merging(nr_regions: int, max_nr_regions: int, threshold: int, window: int) -> bool:
+    """Few enough regions, or the largest threshold was tried."""
+    return nr_regions <= max_nr_regions or threshold >= window
 
 
 def merge_threshold(max_score: int) -> int:
@@ -147,6 +173,14 @@ def can_split_partially(sizes: U64, min_region_sz: int) -> Bools:
     return sizes >= np.uint64(2 * min_region_sz)
 
 
+def reset_aggregated(regions: Any) -> None:
+    """A new aggregation window: the current counters become the last ones."""
+    regions.last_nr_accesses = regions.nr_accesses
+    regions.nr_accesses = np.zeros_like(regions.nr_accesses)
+    regions.last_probe_hits = regions.probe_hits
+    regions.probe_hits = np.zeros_like(regions.probe_hits)
+
+
 def split_counters(regions: Any, is_right_part: Bools) -> None:
     """Counters of the parts, which are copies of the whole's already: left as they are."""
 
@@ -171,6 +205,13 @@ def step_bp(bp: I64, last: I64, window: int, accessed: Bools) -> I64:
     """6.7 to 7.2: one check moves the sum; 32-bit arithmetic that wraps."""
     moved: I64 = (bp - last * BP // max(window, 1) + np.where(accessed, BP, 0)) & U32_MAX
     return moved
+
+
+# Pausing
+
+
+def is_paused(pause: bool) -> bool:
+    return pause
 
 
 # Online change of intervals

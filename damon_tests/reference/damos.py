@@ -28,7 +28,7 @@ class DamosPass:
     ) -> None:
         self.ctx, self.ops, self.clock, self.events, self.walk = ctx, ops, clock, events, walk
         self.rules = ctx.rules
-        is_due = ctx.rules.is_due
+        is_due = ctx.rules.scheme_is_due
         self.due = [
             (i, s) for i, s in enumerate(ctx.schemes) if s.activated and is_due(ctx.passed, s.next_apply)
         ]
@@ -73,7 +73,7 @@ class DamosPass:
             lambda: achievements(ctx, scheme, self.ops.memory, self.clock.now_ns()),
             on_esz,
         )
-        scheme.stats.qt_exceeds += exceeded
+        scheme.stats.qt_exceeds += self.rules.window_exceeded(exceeded)
         quota.min_score = self.rules.min_score(self._histogram(scheme), quota.effective_size)
 
     def _histogram(self, scheme: Scheme) -> list[int]:
@@ -200,11 +200,7 @@ class DamosPass:
         if quota.is_full(scheme.params.quota, ctx.min_region_sz):
             quota.remember(target, row.end)
         row.age = rules.age_after_action(scheme.params.action, row.age)
-        stats.nr_tried += 1
-        stats.sz_tried += size
-        stats.nr_applied += applied > 0
-        stats.sz_applied += applied
-        stats.sz_ops_filter_passed += passed
+        rules.account(stats, size, applied, passed)
 
     def _act(
         self, scheme_idx: int, scheme: Scheme, row: Row, target: Target, bypass: bool
@@ -239,7 +235,7 @@ class DamosPass:
         """Reschedule every due scheme, inactive ones included, and end its part of a walk."""
         ctx = self.ctx
         for index, scheme in enumerate(ctx.schemes):
-            if not self.rules.is_due(ctx.passed, scheme.next_apply):
+            if not self.rules.scheme_is_due(ctx.passed, scheme.next_apply):
                 continue
             if self.walk is not None:
                 self.walk.complete.add(index)
@@ -289,4 +285,4 @@ def watermark_wait_us(schemes: Sequence[Scheme], free_permil: int) -> int:
             free_permil, marks.high, marks.mid, marks.low, scheme.activated
         )
         waits.append(0 if scheme.activated else marks.interval_us)
-    return min(waits, default=0)
+    return schemes[0].rules.watermark_wait_us(waits) if waits else 0

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -150,6 +151,11 @@ def skipped_size(start: int, end: int, continue_at: int, min_region_sz: int) -> 
     return end - start if end - start <= min_region_sz else min_region_sz
 
 
+def window_exceeded(ended_full: bool) -> bool:
+    """Whether a completed charge window counts in qt_exceeds."""
+    return ended_full
+
+
 def charge_at_window_start(charged: int) -> int:
     """What a new window starts with: unused quota is not carried over, nor is what was used."""
     return 0
@@ -169,6 +175,11 @@ def watermark_active(value: int, high: int, mid: int, low: int, active: bool) ->
     if value > high or value < low:
         return False
     return active or value < mid
+
+
+def watermark_wait_us(waits: Sequence[int]) -> int:
+    """All schemes have to be inactive for a sleep, and the shortest interval decides."""
+    return min(waits)
 
 
 # Filters
@@ -198,6 +209,20 @@ def age_after_action(action: str, age: int) -> int:
 
 def snapshot_limit_reached(nr_snapshots: int, max_nr_snapshots: int) -> bool:
     return max_nr_snapshots != 0 and nr_snapshots >= max_nr_snapshots
+
+
+def account(stats: Any, size: int, applied: int, passed: int) -> None:
+    """Statistics of one region that a scheme was applied to."""
+    stats.nr_tried += 1
+    stats.sz_tried += size
+    stats.nr_applied += applied > 0
+    stats.sz_applied += applied
+    stats.sz_ops_filter_passed += passed
+
+
+def committed_scheme(running: Any, fresh: Any) -> Any:
+    """A scheme that a commit finds at its index goes on: with its statistics, charges and schedule."""
+    return running
 
 
 def madvise_applied(size: int, failed: bool) -> int:

@@ -89,7 +89,7 @@ class Kdamond:
 
     def _main_loop(self) -> Iterator[int]:
         ctx, clock = self.ctx, self.host.clock
-        is_due = ctx.rules.is_due
+        rules = ctx.rules
         ctx.start_counting()
         self._ops.init(ctx)
         ctx.enforce_min_regions()
@@ -107,18 +107,18 @@ class Kdamond:
             if not by_probes:
                 ops.check(ctx, clock.now_ns())
             ops.apply_probes(ctx, by_probes, clock.now_ns())
-            if is_due(ctx.passed, next_aggr):
+            if rules.aggregation_is_due(ctx.passed, next_aggr):
                 self._merge()
             self._serve_requests()
             if ctx.corrupted:
                 break
             yield from self._pause()
-            if ctx.pause:
+            if rules.is_paused(ctx.pause):
                 break
             self._apply_schemes()
-            if is_due(ctx.passed, next_aggr):
+            if rules.aggregation_is_due(ctx.passed, next_aggr):
                 self._end_aggregation(next_aggr)
-            if is_due(ctx.passed, next_update):
+            if rules.update_is_due(ctx.passed, next_update):
                 ctx.next_update = next_update + ctx.samples(ctx.attrs.update_us)
                 self._ops.update(ctx)
 
@@ -142,7 +142,7 @@ class Kdamond:
 
     def _pause(self) -> Iterator[int]:
         """Wait while paused; still paused on return means that the thread must stop."""
-        while self.ctx.pause:
+        while self.ctx.rules.is_paused(self.ctx.pause):
             self._cancel_walk()
             yield self._after(self.ctx.attrs.sample_us)
             self._serve_requests()
@@ -197,7 +197,7 @@ class Kdamond:
     def _end_aggregation(self, next_aggr: int) -> None:
         ctx, rules, events = self.ctx, self.ctx.rules, self.events
         goal = ctx.attrs.intervals_goal
-        if goal.aggrs and rules.is_due(ctx.passed, ctx.next_tune):
+        if goal.aggrs and rules.tuning_is_due(ctx.passed, ctx.next_tune):
             ctx.next_aggr = next_aggr
             ctx.next_tune += ctx.aggr_samples * goal.aggrs
             sample_us = tune(ctx)
@@ -205,7 +205,7 @@ class Kdamond:
                 events.emit("damon_monitor_intervals_tune", [f"sample_us={sample_us}"])
         ctx.next_aggr = next_aggr + ctx.window
         self._trace_regions()
-        ctx.regions.reset_aggregated()
+        rules.reset_aggregated(ctx.regions)
         ctx.regions = split_regions(
             ctx.regions,
             rules,

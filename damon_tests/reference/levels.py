@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from damon_tests.ports import UsageError
 from damon_tests.reference import core_rules as core
 from damon_tests.reference import damos_rules as damos
-from damon_tests.reference.formats import Version
 from damon_tests.reference.rules import Rules
+from damon_tests.reference.tree_rules import Version
 
 
 @dataclass(frozen=True)

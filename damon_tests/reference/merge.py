@@ -40,7 +40,7 @@ def merge_regions(
     )
     while True:
         regions = merge_pass(regions, rules, threshold, size_limit, weights)
-        if len(regions) <= max_nr_regions or threshold >= window:
+        if rules.may_stop_merging(len(regions), max_nr_regions, threshold, window):
             return regions
         threshold = rules.next_merge_threshold(threshold, window)
 
@@ -49,7 +49,8 @@ def merge_pass(
     regions: Regions, rules: Rules, threshold: int, size_limit: int, weights: Weights = ()
 ) -> Regions:
     """Merge each region into its left neighbour if the neighbour, as merged so far, allows it."""
-    touching = (regions.start[1:] == regions.end[:-1]) & (regions.target[1:] == regions.target[:-1])
+    touching = rules.may_join(regions.end[:-1], regions.start[1:])
+    touching = touching & (regions.target[1:] == regions.target[:-1])
     score = scores(regions, weights)
     # A group of merged regions can only begin with two unmerged neighbours that fit together.
     sizes = regions.sizes
@@ -123,7 +124,7 @@ class _Columns:
         merged = self.regions.take(keep)
         # Each kept region ends where its last merged one ended: just before the next kept one.
         last_row = np.append(np.flatnonzero(keep)[1:] - 1, len(self.size) - 1)
-        merged.end = self.regions.end[last_row]
+        merged.end = self.rules.merged_end(merged.end, self.regions.end[last_row])
         merged.nr_accesses = np.array(self.nr, np.int64)[keep]
         merged.age = np.array(self.age, np.int64)[keep]
         if self.with_hits:

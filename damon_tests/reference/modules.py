@@ -14,7 +14,7 @@ from damon_tests.reference.build import build_context, commit
 from damon_tests.reference.core_rules import Range
 from damon_tests.reference.errors import CoreError
 from damon_tests.reference.files import BlockingFile, Finish
-from damon_tests.reference.formats import BOOL, Value
+from damon_tests.reference.formats import BOOL, Grammar, Value
 from damon_tests.reference.kdamond import Kdamond
 from damon_tests.reference.module_abi import MODULES, PERCENTILES
 from damon_tests.reference.nodes import Dir, File
@@ -66,9 +66,10 @@ class Module:
         self.kdamond: Kdamond | None = None
         self._derive = derive
         self._stats = stats
+        grammar = Grammar(system.version, system.rules)
         for spec in MODULES[name][1]:
             if spec.since <= system.version:
-                file = File(spec.format, spec.default, system.version, spec.mode)
+                file = File(spec.format, spec.default, grammar, spec.mode)
                 self.directory.children[spec.name] = file
         self._connect("enabled", EnabledFile)
         self._connect("commit_inputs", CommitInputsFile)
@@ -170,7 +171,7 @@ class ModuleFile(BlockingFile):
     __slots__ = ("module",)
 
     def __init__(self, plain: File, module: Module) -> None:
-        super().__init__(plain.format, plain.value, plain.version, plain.mode, plain.locked)
+        super().__init__(plain.format, plain.value, plain.grammar, plain.mode, plain.locked)
         self.module = module
 
 
@@ -183,7 +184,7 @@ class EnabledFile(ModuleFile):
         return BOOL.show(self.module.running) + "\n"
 
     def begin(self, text: str, finish: Finish) -> None:
-        wanted = BOOL.parse(text, self.version)
+        wanted = BOOL.parse(text, self.grammar)
         if wanted == self.module.running:
             finish(0)
         elif wanted:
@@ -202,7 +203,7 @@ class CommitInputsFile(ModuleFile):
         return "N\n"
 
     def begin(self, text: str, finish: Finish) -> None:
-        if not BOOL.parse(text, self.version):
+        if not BOOL.parse(text, self.grammar):
             finish(0)
         elif self.module.system.rules.commit_inputs_answers:
             self.module.commit_inputs(finish)

@@ -17,22 +17,22 @@ from damon_tests.reference.abi import (
     Spec,
     TriedSpec,
 )
-from damon_tests.reference.errors import CoreError, invalid
-from damon_tests.reference.formats import INT, U64, Format, Value, Version
+from damon_tests.reference.errors import CoreError
+from damon_tests.reference.formats import INT, U64, Format, Grammar, Value
 from damon_tests.reference.schemes import TriedRegion
 
 
 class File:
     """A staged value, or one that DAMON updates. ``value`` is typed by its format."""
 
-    __slots__ = ("format", "locked", "mode", "value", "version")
+    __slots__ = ("format", "grammar", "locked", "mode", "value")
 
     def __init__(
-        self, format_: Format, value: Value, version: Version, mode: int = 0o600, locked: bool = False
+        self, format_: Format, value: Value, grammar: Grammar, mode: int = 0o600, locked: bool = False
     ) -> None:
         self.format = format_
         self.value = value
-        self.version = version
+        self.grammar = grammar
         self.mode = mode
         self.locked = locked
 
@@ -41,7 +41,7 @@ class File:
 
     def write(self, text: str) -> None:
         """Raises CoreError; the value is then unchanged."""
-        self.value = self.format.parse(text, self.version)
+        self.value = self.format.parse(text, self.grammar)
 
 
 class Dir:
@@ -93,7 +93,7 @@ class ListDir(Dir):
         self.count = 0
         self._builder = builder
         self._numbered: dict[int, Dir] = {}
-        self.children[spec.count] = CountFile(self, builder.version)
+        self.children[spec.count] = CountFile(self, builder.grammar)
 
     def get(self, name: str) -> Node | None:
         if name in self.children:
@@ -116,7 +116,8 @@ class ListDir(Dir):
     def resize(self, count: int) -> None:
         """All children are destroyed first; then ``count`` new ones exist. Raises CoreError ENOMEM."""
         self.count = 0
-        self._numbered.clear()
+        if self._builder.grammar.rules.resizing_resets:
+            self._numbered.clear()
         self._builder.on_change()
         if count > MANY:
             raise CoreError(errno.ENOMEM, f"{count} directories are too many")
@@ -128,8 +129,8 @@ class CountFile(File):
 
     __slots__ = ("before_resize", "list_dir")
 
-    def __init__(self, list_dir: ListDir, version: Version) -> None:
-        super().__init__(INT, 0, version, locked=True)
+    def __init__(self, list_dir: ListDir, grammar: Grammar) -> None:
+        super().__init__(INT, 0, grammar, locked=True)
         self.list_dir = list_dir
         self.before_resize: Callable[[], None] | None = None
 
@@ -137,10 +138,8 @@ class CountFile(File):
         return f"{self.list_dir.count}\n"
 
     def write(self, text: str) -> None:
-        count = int(self.format.parse(text, self.version))
-        maximum = self.list_dir.spec.maximum
-        if count < 0 or (maximum is not None and count > maximum):
-            raise invalid(f"{count} is not allowed here")
+        count = int(self.format.parse(text, self.grammar))
+        count = self.grammar.rules.resized_count(count, self.list_dir.spec.maximum)
         if self.before_resize is not None:
             self.before_resize()
         self.list_dir.resize(count)
@@ -154,7 +153,7 @@ class TriedDir(Dir):
         self._builder = builder
         self.regions: list[TriedRegion] = []
         if builder.version >= TRIED_TOTAL_SINCE:
-            self.children["total_bytes"] = File(U64, 0, builder.version, 0o400)
+            self.children["total_bytes"] = File(U64, 0, builder.grammar, 0o400)
 
     def get(self, name: str) -> Node | None:
         if name in self.children:
@@ -172,22 +171,22 @@ class TriedDir(Dir):
         self._builder.on_change()
 
     def add(self, region: TriedRegion, with_dir: bool) -> None:
-        total = self.value("total_bytes", 0)
-        self.set_value("total_bytes", int(total) + region.end - region.start)
+        add = self._builder.grammar.rules.total_bytes
+        self.set_value("total_bytes", add(int(self.value("total_bytes", 0)), region.start, region.end))
         if with_dir:
             self.regions.append(region)
 
     def _region_dir(self, region: TriedRegion) -> Dir:
-        version = self._builder.version
+        grammar, version = self._builder.grammar, self._builder.version
         made = Dir()
         for name, since in TRIED_REGION:
             if since <= version:
-                made.children[name] = File(U64, getattr(region, name), version, 0o400)
+                made.children[name] = File(U64, getattr(region, name), grammar, 0o400)
         if version >= TRIED_PROBES_SINCE:
             probes = made.children["probes"] = Dir()
             for number, hits in enumerate(region.probe_hits):
                 probe = probes.children[str(number)] = Dir()
-                probe.children["hits"] = File(U64, hits, version, 0o400)
+                probe.children["hits"] = File(U64, hits, grammar, 0o400)
         return made
 
 
@@ -195,9 +194,10 @@ class Builder:
     """Makes nodes of one version. ``made(spec, directory)`` is called for each new numbered directory."""
 
     def __init__(
-        self, version: Version, on_change: Callable[[], None], made: Callable[[ListSpec, Dir], None]
+        self, grammar: Grammar, on_change: Callable[[], None], made: Callable[[ListSpec, Dir], None]
     ) -> None:
-        self.version = version
+        self.grammar = grammar
+        self.version = grammar.version
         self.on_change = on_change
         self._made = made
 
@@ -216,7 +216,7 @@ class Builder:
     def _node(self, spec: Spec) -> Node:
         match spec:
             case FileSpec():
-                return File(spec.format, spec.default, self.version, spec.mode, spec.locked)
+                return File(spec.format, spec.default, self.grammar, spec.mode, spec.locked)
             case DirSpec():
                 return self.directory(spec.children)
             case ListSpec():

@@ -7,7 +7,7 @@ import numpy as np
 
 from damon_tests.reference.actions import Actions, Application
 from damon_tests.reference.context import Context, Target
-from damon_tests.reference.core_rules import I64, Bools, Range
+from damon_tests.reference.core_rules import I64, U64, Bools, Range
 from damon_tests.reference.memory import Memory
 from damon_tests.reference.probes import probe_passes
 from damon_tests.reference.regions import Regions, divide, set_ranges
@@ -79,7 +79,8 @@ class VirtualOperations(Operations):
         return process is not None and self.memory.processes.get(target.pid) is process
 
     def any_valid(self, ctx: Context) -> bool:
-        return any(self.target_valid(target) for target in ctx.targets)
+        valid = ctx.rules.target_is_valid
+        return any(valid(self.target_valid(target)) for target in ctx.targets)
 
     def init(self, ctx: Context) -> None:
         if not self.follows_layout:
@@ -113,7 +114,7 @@ class VirtualOperations(Operations):
         return ctx.rules.three_ranges(target.process.vmas)
 
     def accessed(self, ctx: Context, t0_ns: int, t1_ns: int) -> Bools:
-        pages = page_numbers(ctx.sampled, 1)
+        pages = page_numbers(ctx.sampled)
         if len(ctx.targets) == 1:
             return self._target_accessed(ctx.targets[0], pages, t0_ns, t1_ns)
         hits = np.zeros(len(pages), np.bool_)
@@ -133,7 +134,7 @@ class VirtualOperations(Operations):
         if self.memory.tracks_young:
             for index, target in enumerate(ctx.targets):
                 if target.process is not None:
-                    pages = page_numbers(ctx.sampled[ctx.regions.target == index], 1)
+                    pages = page_numbers(ctx.sampled[ctx.regions.target == index])
                     self.memory.note_cleared(target.process.frames_of(pages), now_ns)
 
     def apply(self, app: Application, target: Target, rules: Rules) -> tuple[int, int]:
@@ -148,12 +149,15 @@ class PhysicalOperations(Operations):
     name = "paddr"
 
     def accessed(self, ctx: Context, t0_ns: int, t1_ns: int) -> Bools:
-        return self.memory.frames_accessed(page_numbers(ctx.sampled, ctx.addr_unit), t0_ns, t1_ns)
+        return self.memory.frames_accessed(self._frames(ctx), t0_ns, t1_ns)
+
+    def _frames(self, ctx: Context) -> I64:
+        return page_numbers(ctx.rules.in_bytes(ctx.sampled, ctx.addr_unit))
 
     def prepare(self, ctx: Context, now_ns: int) -> None:
         super().prepare(ctx, now_ns)
         if self.memory.tracks_young:
-            self.memory.note_cleared(page_numbers(ctx.sampled, ctx.addr_unit), now_ns)
+            self.memory.note_cleared(self._frames(ctx), now_ns)
 
     def apply(self, app: Application, target: Target, rules: Rules) -> tuple[int, int]:
         return Actions(self.memory, rules).apply_physical(app)
@@ -163,17 +167,16 @@ class PhysicalOperations(Operations):
             return
         if by_probes:  # no access check chose a page
             super().prepare(ctx, now_ns)
-        frames = page_numbers(ctx.sampled, ctx.addr_unit)
+        frames = self._frames(ctx)
         for number, probe in enumerate(ctx.probes):
             passed = probe_passes(self.memory, frames, probe, ctx.rules, now_ns)
             column = ctx.regions.probe_hits[:, number]
             column[:] = (column + passed) & 0xFF
 
 
-def page_numbers(addresses: np.ndarray[tuple[int, ...], np.dtype[np.uint64]], addr_unit: int) -> I64:
-    """Page (or frame) of each core address."""
-    in_bytes = addresses if addr_unit == 1 else addresses * np.uint64(addr_unit)
-    return (in_bytes >> np.uint64(PAGE_SHIFT)).astype(np.int64)
+def page_numbers(addresses: U64) -> I64:
+    """Page (or frame) of each byte address."""
+    return (addresses >> np.uint64(PAGE_SHIFT)).astype(np.int64)
 
 
 def divide_evenly(regions: Regions, min_nr_regions: int, min_region_sz: int) -> Regions:

@@ -117,13 +117,6 @@ class Regions:
     def ranges(self) -> list[Range]:
         return list(zip(self.start.tolist(), self.end.tolist(), strict=True))
 
-    def reset_aggregated(self) -> None:
-        """A new aggregation window: the current counters become the last ones."""
-        self.last_nr_accesses = self.nr_accesses
-        self.nr_accesses = np.zeros_like(self.nr_accesses)
-        self.last_probe_hits = self.probe_hits
-        self.probe_hits = np.zeros_like(self.probe_hits)
-
 
 COUNTERS = ("nr_accesses", "last_nr_accesses", "age", "nr_accesses_bp", "probe_hits", "last_probe_hits")
 

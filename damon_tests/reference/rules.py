@@ -14,6 +14,7 @@ from typing import Any
 
 from damon_tests.reference import core_rules as core
 from damon_tests.reference import damos_rules as damos
+from damon_tests.reference import tree_rules as tree
 from damon_tests.reference.core_rules import F64, I64, U64, Bools, Range
 
 STATE_COMMANDS = frozenset(
@@ -38,9 +39,14 @@ class Rules:
 
     # scheduling
     samples_in: Callable[[int, int], int] = core.samples_in
-    is_due: Callable[[int, int], bool] = core.is_due
+    aggregation_is_due: Callable[[int, int], bool] = core.is_due
+    update_is_due: Callable[[int, int], bool] = core.is_due
+    scheme_is_due: Callable[[int, int], bool] = core.is_due
+    tuning_is_due: Callable[[int, int], bool] = core.is_due
 
     # sampling
+    in_bytes: Callable[[U64, int], U64] = core.in_bytes
+    target_is_valid: Callable[[bool], bool] = core.target_is_valid
     sample_offset: Callable[[F64, F64], U64] = core.sample_offset
     observed: Callable[[Bools], Bools] = core.observed
     check_window: Callable[[int, int], tuple[int, int]] = core.check_window
@@ -49,6 +55,9 @@ class Rules:
     merge_threshold: Callable[[int], int] = core.merge_threshold
     next_merge_threshold: Callable[[int, int], int] = core.next_merge_threshold
     next_age: Callable[[I64, I64, I64, int], I64] = core.next_age
+    may_join: Callable[[U64, U64], Bools] = core.may_join
+    merged_end: Callable[[U64, U64], U64] = core.merged_end
+    may_stop_merging: Callable[[int, int, int, int], bool] = core.may_stop_merging
     merged_accesses: Callable[[int, int, int, int], int] = core.merged_value
     merged_age: Callable[[int, int, int, int], int] = core.merged_value
     merge_size_limit: Callable[[int, int, int], int] = core.merge_size_limit
@@ -64,6 +73,7 @@ class Rules:
     can_split: Callable[[U64, int], Bools] = core.can_split
     can_split_partially: Callable[[U64, int], Bools] = core.can_split_partially
     split_counters: Callable[[Any, Bools], None] = core.split_counters
+    reset_aggregated: Callable[[Any], None] = core.reset_aggregated
 
     # access frequency for users and schemes
     access_value: Callable[[I64, I64, I64, int, int], I64] = core.moving_value
@@ -80,12 +90,28 @@ class Rules:
     tuning_adaptation: Callable[[int], int] = core.tuning_adaptation
     tuned_sample_us: Callable[[int, int, int, int], int] = core.tuned_sample_us
 
+    # pausing and committing
+    is_paused: Callable[[bool], bool] = core.is_paused
+    committed_scheme: Callable[[Any, Any], Any] = damos.committed_scheme
+    commit_is_checked_first: bool = True
+
     # what `on` and `commit` refuse
     power_of_two_min_region: bool = True  # 7.0
     dry_run_at_start: bool = True  # 7.3
     raw_ranges_must_ascend: bool = False  # 7.2 and older
 
     # the tree
+    parse_integer: Callable[[str, int, int], int] = tree.parse_integer
+    parse_boolean: Callable[[str, tuple[int, int]], bool] = tree.parse_boolean
+    parse_keyword: Callable[[str, Sequence[str]], str] = tree.parse_keyword
+    resized_count: Callable[[int, int | None], int] = tree.resized_count
+    lock_is_busy: Callable[[bool], bool] = tree.lock_is_busy
+    statistic: Callable[[str], str] = tree.statistic
+    total_bytes: Callable[[int, int, int], int] = tree.total_bytes
+    refresh_is_due: Callable[[int, int, int], bool] = tree.refresh_is_due
+    resizing_resets: bool = True
+    walk_clears_first: bool = True
+    on_refuses_running: bool = True
     state_commands: frozenset[str] = STATE_COMMANDS
     off_when_stopped: int = 0  # 7.3; an errno before
     command_when_stopped: int = errno.ECANCELED  # 7.0
@@ -95,6 +121,8 @@ class Rules:
     # schemes
     pattern_matches: Callable[[Sequence[tuple[int, int]], int, int, int], bool] = damos.pattern_matches
     watermark_active: Callable[[int, int, int, int, bool], bool] = damos.watermark_active
+    watermark_wait_us: Callable[[Sequence[int]], int] = damos.watermark_wait_us
+    account: Callable[[Any, int, int, int], None] = damos.account
     age_after_action: Callable[[str, int], int] = damos.age_after_action
     snapshot_limit_reached: Callable[[int, int], bool] = damos.snapshot_limit_reached
     remerge_after_apply: bool = True
@@ -115,6 +143,7 @@ class Rules:
     quota_is_full: Callable[[bool, int, int, int], bool] = damos.quota_is_full
     quota_cut: Callable[[bool, int, int, int, int], int | None] = damos.quota_cut
     charged_size: Callable[[int, int, int, int], int] = damos.charged_size
+    window_exceeded: Callable[[bool], bool] = damos.window_exceeded
     charge_at_window_start: Callable[[int], int] = damos.charge_at_window_start
     window_has_passed: Callable[[int, int, int], bool] = damos.window_has_passed
     time_quota_size: Callable[[int, int, int, int], int] = damos.time_quota_size

@@ -12,6 +12,7 @@ from damon_tests.reference.abi import ADMIN, ListSpec
 from damon_tests.reference.commands import Slot
 from damon_tests.reference.errors import CoreError
 from damon_tests.reference.files import BlockingFile, Finish
+from damon_tests.reference.formats import Grammar
 from damon_tests.reference.modules import make_modules
 from damon_tests.reference.nodes import Builder, CountFile, Dir, File, Node
 
@@ -32,7 +33,7 @@ class StateFile(BlockingFile):
     holds_lock = True
 
     def __init__(self, plain: File, slot: Slot) -> None:
-        super().__init__(plain.format, plain.value, plain.version, plain.mode, plain.locked)
+        super().__init__(plain.format, plain.value, plain.grammar, plain.mode, plain.locked)
         self.slot = slot
 
     def read(self) -> str:
@@ -91,7 +92,7 @@ class ReferenceTree:
         self.system = system
         self.slots: list[Slot] = []
         self._files: dict[str, File] = {}  # resolved paths; emptied when directories come or go
-        builder = Builder(system.version, self._files.clear, self._made)
+        builder = Builder(Grammar(system.version, system.rules), self._files.clear, self._made)
         damon = Dir()
         damon.children["admin"] = builder.directory(ADMIN.children)
         self._mounts: dict[str, Dir] = {DAMON_DIR: damon}
@@ -155,7 +156,7 @@ class ReferenceTree:
 
     def read(self, path: str) -> str:
         file = self._file("read", path)
-        if file.locked and self.system.locked:
+        if file.locked and self._is_busy():
             raise TreeError("read", path, errno.EBUSY)
         return file.read()
 
@@ -171,6 +172,9 @@ class ReferenceTree:
         except Exception as error:
             return _finished(pending, error)
 
+    def _is_busy(self) -> bool:
+        return self.system.rules.lock_is_busy(self.system.locked)
+
     def _start_write(self, path: str, value: str) -> PendingWrite | None:
         """None when the write is complete. Raises TreeError when it failed at once."""
         file = self._file("write", path, value)
@@ -178,7 +182,7 @@ class ReferenceTree:
             raise TreeError("write", path, errno.EACCES, value)
         if not value:
             return None
-        if file.locked and self.system.locked:
+        if file.locked and self._is_busy():
             raise TreeError("write", path, errno.EBUSY, value)
         if isinstance(file, BlockingFile):
             return self._begin(file, path, value)
