@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""From a test's checks to outcome, exit code and run.json, through a real pytest run in a process of its own."""
+"""From a test's checks to outcome, exit code and run.json, each in a pytest process of its own."""
 
 from __future__ import annotations
 

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Replicas of an observed run: same pace, same stalls, same truth, and no memory of faults."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from damon_tests.damon.params import DamonAttrs, DamonCtx
+from damon_tests.experiment.experiment import Experiment, derive_seed, observe
+from damon_tests.experiment.observation import Observation
+from damon_tests.experiment.reference_backend import ReferenceBackend
+from damon_tests.experiment.replica import _steps, _within_aggregation, replica
+from damon_tests.patterns import load
+from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC
+
+ATTRS = DamonAttrs(max_nr_regions=100)
+
+
+@pytest.fixture(scope="module")
+def seen() -> Observation:
+    experiment = Experiment(load.load("hot_cold"), DamonCtx("fvaddr", attrs=ATTRS), NSEC_PER_SEC, "regions")
+    return observe(experiment, ReferenceBackend("7.3"), seed=5)
+
+
+def slowed(seen: Observation, aggr_ns: int) -> Observation:
+    """The same observation as if every aggregation had taken ``aggr_ns``."""
+    start = seen.recording.started_ns
+    snapshots = tuple(
+        replace(s, time_ns=start + (i + 1) * aggr_ns) for i, s in enumerate(seen.recording.snapshots)
+    )
+    stop = start + (len(snapshots) + 1) * aggr_ns
+    return replace(seen, recording=replace(seen.recording, snapshots=snapshots, stopped_ns=stop))
+
+
+def test_seeds_differ_by_every_part_and_are_stable() -> None:
+    seeds = {
+        derive_seed(run, test, attempt, role)
+        for run in (1, 2)
+        for test in ("a", "b")
+        for attempt in (1, 2)
+        for role in ("target", "subject")
+    }
+    assert len(seeds) == 16
+    assert derive_seed(1, "a", 1, "target") == derive_seed(1, "a", 1, "target") < 1 << 63
+
+
+def test_same_seed_same_observation(seen: Observation) -> None:
+    experiment = Experiment(seen.pattern, DamonCtx("fvaddr", attrs=ATTRS), NSEC_PER_SEC, "regions")
+    again = observe(experiment, ReferenceBackend("7.3"), seed=5)
+    other = observe(experiment, ReferenceBackend("7.3"), seed=6)
+
+    def report(o: Observation) -> list[list[int]]:
+        return [[*s.start.tolist(), *s.nr_accesses.tolist()] for s in o.recording.snapshots]
+
+    assert report(again) == report(seen)
+    assert report(other) != report(seen)
+
+
+def test_replica_keeps_the_recorded_pace(seen: Observation) -> None:
+    """A machine that needs 130 ms for an aggregation of 100 ms gets replicas that do, too."""
+    slow = slowed(seen, 130 * NSEC_PER_MSEC)
+    times = np.array([s.time_ns for s in replica(slow, seed=1).snapshots])
+    wanted = np.array([s.time_ns for s in slow.recording.snapshots])
+    n = min(len(times), len(wanted))
+    assert n >= len(wanted) - 1
+    assert np.abs(times[:n] - wanted[:n]).max() <= 100  # rounding of 20 steps, in ns
+
+
+def test_replica_covers_the_same_memory(seen: Observation) -> None:
+    snapshot = replica(seen, seed=1).snapshots[0]
+    assert (snapshot.start[0], snapshot.end[-1]) == seen.layout["data"]
+
+
+def test_steps_are_spread_evenly_without_stalls() -> None:
+    assert _within_aggregation(0, 100, [], 20, 5.0) == [(100.0, 20.0)]
+
+
+def test_what_took_longer_is_placed_in_the_stall() -> None:
+    """100 ns of 20 steps and a stall of 50 ns: outside of it steps take their usual 5 ns."""
+    points = dict(_within_aggregation(0, 150, [(40, 90)], 20, 5.0))
+    assert points[40.0] == pytest.approx(8, rel=0.01)
+    assert points[90.0] == pytest.approx(8, rel=0.03)
+    assert points[150.0] == 20.0
+
+
+def test_a_stall_of_the_target_alone_does_not_bend_time() -> None:
+    """The aggregation took no longer than usual: the sampling thread did not stall."""
+    assert _within_aggregation(0, 100, [(40, 90)], 20, 5.0) == [(100.0, 20.0)]
+
+
+@pytest.mark.parametrize("stalls", [(), ((10**9 + 20_000_000, 10**9 + 60_000_000),) * 2])
+def test_polygon_ascends(seen: Observation, stalls: tuple[tuple[int, int], ...]) -> None:
+    slow = replace(slowed(seen, 140 * NSEC_PER_MSEC), disturbances=stalls)
+    points = np.array(_steps(slow))
+    assert (np.diff(points, axis=0) > 0).all()
+    assert points[-1, 1] == 20 * len(slow.recording.snapshots)

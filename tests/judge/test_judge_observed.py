@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What is judged of an observation: the pattern's memory, and what is known about the rest."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from damon_tests.damon.params import DamonAttrs, DamonCtx
+from damon_tests.experiment.experiment import Experiment
+from damon_tests.experiment.observation import Observation
+from damon_tests.experiment.reference_backend import ReferenceBackend
+from damon_tests.experiment.trial import Trial
+from damon_tests.judge.bands import like_the_reference
+from damon_tests.judge.observed import clip, comparison, full_counts, invariants, judged_windows
+from damon_tests.judge.visibility import visibility
+from damon_tests.patterns import load
+from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE
+from damon_tests.workload.others import MaybeTouched
+
+ATTRS = DamonAttrs(max_nr_regions=100)
+
+
+def trial(pattern: str, operations: str = "vaddr", seconds: int = 3, seed: int = 1) -> Trial:
+    cover = "regions" if operations == "fvaddr" else "process"
+    experiment = Experiment(
+        load.load(pattern), DamonCtx(operations, attrs=ATTRS), seconds * NSEC_PER_SEC, cover
+    )
+    return Trial(experiment, ReferenceBackend("7.3"), test_id="t", run_seed=seed)
+
+
+@pytest.fixture(scope="module")
+def seen() -> Observation:
+    return trial("hot_cold").observe()
+
+
+def blinded(seen: Observation) -> Observation:
+    """The report of a DAMON that never sees an access."""
+    snapshots = tuple(replace(s, nr_accesses=np.zeros_like(s.nr_accesses)) for s in seen.recording.snapshots)
+    return replace(seen, recording=replace(seen.recording, snapshots=snapshots))
+
+
+def test_invariants_hold_and_include_the_first_layout(seen: Observation) -> None:
+    checks = invariants(seen)
+    assert all(c.holds for c in checks)
+    assert any("I6" in c.measurement.name for c in checks)
+
+
+def test_comparison_is_about_the_patterns_regions_only(seen: Observation) -> None:
+    c = comparison(seen, after_s=1.0)
+    start, end = seen.layout["data"]
+    assert c.start.min() == start
+    assert (c.start + c.size).max() == end
+    assert np.unique(c.per_window(c.size)).tolist() == [end - start]
+
+
+def test_clip_cuts_pieces_and_keeps_order(seen: Observation) -> None:
+    c = comparison(seen, after_s=1.0)
+    start, end = seen.layout["data"]
+    middle = (start + end) // 2 // PAGE_SIZE * PAGE_SIZE
+    cut = clip(c, [(start, middle), (middle, end)])
+    assert cut.per_window(cut.size).tolist() == c.per_window(c.size).tolist()
+    assert (np.diff(cut.window) >= 0).all()
+    assert not len(clip(c, []).start)
+
+
+def test_windows_lie_within_the_seconds_asked_for(seen: Observation) -> None:
+    start = seen.recording.started_ns
+    chosen = judged_windows(seen, 1.0, 2.0)
+    assert len(chosen) == 10
+    assert min(w.t0_ns for w in chosen) >= start + NSEC_PER_SEC
+    assert max(w.t1_ns for w in chosen) <= start + 2 * NSEC_PER_SEC
+
+
+def test_full_counts_sees_a_missing_hit() -> None:
+    seen = trial("everything_hot", "fvaddr").observe()
+    assert [c.holds for c in full_counts(seen)] == [True]
+    last = seen.recording.snapshots[-1]
+    less = replace(last, nr_accesses=last.nr_accesses - 1)
+    wrong = replace(seen, recording=replace(seen.recording, snapshots=(*seen.recording.snapshots[:-1], less)))
+    assert [c.holds for c in full_counts(wrong)] == [False]
+
+
+def test_other_memory_of_the_process_is_never_called_untouched(seen: Observation) -> None:
+    other = next(v for v in seen.vmas if v not in seen.layout.values())
+    known = seen.layout["data"]
+    truth = MaybeTouched(seen.truth, seen.vmas)
+    pages = np.array([other[0] // PAGE_SIZE, known[0] // PAGE_SIZE, 1], dtype=np.int64)
+    t0, t1 = seen.recording.started_ns, seen.recording.stopped_ns
+    assert truth.touched(pages, t0, t1).tolist() == [True, False, False]
+    assert truth.rate(pages, t0, t1, 5_000_000).tolist() == [1.0, 0.0, 0.0]
+    windows = np.full(3, t0), np.full(3, t1)
+    assert truth.touched_each(pages, *windows).tolist() == [True, False, False]
+    assert set(truth.ranges()) >= {known} or any(a <= known[0] < known[1] <= b for a, b in truth.ranges())
+
+
+def test_band_passes_the_reference_and_fails_a_blind_damon() -> None:
+    good = trial("hot_cold", seed=11)
+    assert all(c.holds for c in like_the_reference(good, ["recall"], after_s=1.0, replicas=40))
+    blind = trial("hot_cold", seed=11)
+    observe = blind.observe
+    blind.observe = lambda attempt=1: blinded(observe(attempt))  # type: ignore[method-assign]
+    (check,) = like_the_reference(blind, ["recall"], after_s=1.0, replicas=40)
+    assert check.holds is False
+    assert len(check.measurement.samples) == 3  # decided at the second look: every attempt is kept
+
+
+def test_visibility_is_undecided_where_nothing_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = ReferenceBackend("7.3")
+    assert visibility(backend, 1).holds is True
+    observe = Trial.observe
+    monkeypatch.setattr(Trial, "observe", lambda self, attempt=1: blinded(observe(self, attempt)))
+    hidden = visibility(backend, 1)
+    assert hidden.holds is None
+    assert hidden.measurement.value == 0
