@@ -11,7 +11,7 @@ import socket
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +20,7 @@ from typing import Self
 from damon_tests import bundle
 from damon_tests.kernel import accel, qemu
 from damon_tests.kernel.agent import AgentMachine
+from damon_tests.kernel.boot import bring_up, connect
 from damon_tests.kernel.guest_setup import set_up
 from damon_tests.kernel.image import KernelImage
 from damon_tests.kernel.initramfs import Node
@@ -27,11 +28,10 @@ from damon_tests.kernel.launch import Plan, RunningGuest
 from damon_tests.kernel.snapshot import BootedGuest, SnapshotStore, load_state, memory_files, save_state
 from damon_tests.kernel.splat import Splat, parse_splats
 from damon_tests.kernel.topology import Topology
-from damon_tests.ports import NSEC_PER_SEC, HarnessError, MachineLost
+from damon_tests.ports import NSEC_PER_SEC, HarnessError
 
 log = logging.getLogger(__name__)
 
-BOOT_TIMEOUT_S = 180.0
 RESTORE_TIMEOUT_S = 30.0
 _QEMU_OVERHEAD_MIB = 200
 _MARK = "damon-tests: the log up to here"
@@ -159,8 +159,14 @@ class Guests:
             running, machine = self._restore(plan, booted)
         machine.reseed(hashlib.sha512(f"guest random state {seed}".encode()).digest())
         now = time.monotonic()
-        times = {"boot_s": booted.boot_s, "restore_s": now - began, "fresh_s": now - started}
-        return self._guest(plan, chosen, running, machine, {**times, "boot_splats": list(booted.boot_splats)})
+        facts = {
+            "boot_s": booted.boot_s,
+            "boot_attempts": booted.boot_attempts,
+            "boot_splats": list(booted.boot_splats),
+            "restore_s": now - began,
+            "fresh_s": now - started,
+        }
+        return self._guest(plan, chosen, running, machine, facts)
 
     def live(
         self,
@@ -177,17 +183,15 @@ class Guests:
         plan, chosen = self._plan(image, topology)
         plan = replace(plan, extra=extra or {})
         _require_memory(topology)
-        began = time.monotonic()
-        running = RunningGuest(plan, self._new_dir(), (), terminal=terminal)
-        machine = _first_contact(running)
-        boot_s = time.monotonic() - began
+        up = bring_up(lambda: RunningGuest(plan, self._new_dir(), (), terminal=terminal))
         try:
-            set_up(machine, topology)
+            set_up(up.machine, topology)
         except BaseException:
-            machine.close()
-            running.kill()
+            up.machine.close()
+            up.running.kill()
             raise
-        return self._guest(plan, chosen, running, machine, {"boot_s": boot_s})
+        times = {"boot_s": up.boot_s, "boot_attempts": up.attempts}
+        return self._guest(plan, chosen, up.running, up.machine, times)
 
     def close(self) -> None:
         """End all guests. May be called twice."""
@@ -219,29 +223,34 @@ class Guests:
         topology = plan.topology
         _require_memory(topology)
         log.info("booting %s (%s)", plan.image.release, plan.accel)
-        directory = self._new_dir()
         sizes = [topology.memory_mib // topology.numa_nodes] * topology.numa_nodes
         with memory_files(sizes, otherwise=self._dir) as memory:
-            began = time.monotonic()
-            running = RunningGuest(plan, directory, memory, saving=True)
+            up = bring_up(lambda: self._start_to_save(plan, memory))
+            running = up.running
             try:
-                machine = _first_contact(running)
-                boot_s = time.monotonic() - began
-                set_up(machine, topology)
-                save_state(running.qmp, directory / "state")
-                machine.close()
+                set_up(up.machine, topology)
+                began = time.monotonic()
+                save_state(running.qmp, running.directory / "state")
+                save_s = time.monotonic() - began
+                up.machine.close()
             finally:
                 running.kill()
             boot_log = running.console_text()
             booted = BootedGuest(
-                directory=directory,
+                directory=running.directory,
                 memory=tuple(memory),
                 boot_log=boot_log,
-                boot_s=boot_s,
-                save_s=time.monotonic() - began - boot_s,
+                boot_s=up.boot_s,
+                boot_attempts=up.attempts,
+                save_s=save_s,
                 boot_splats=tuple(f"{s.kind}: {s.title}" for s in parse_splats(boot_log)),
             )
             return self._store.store(plan.key, booted)
+
+    def _start_to_save(self, plan: Plan, memory: Sequence[Path]) -> RunningGuest:
+        for path in memory:  # what an attempt that failed left there is not to be saved
+            path.unlink(missing_ok=True)
+        return RunningGuest(plan, self._new_dir(), memory, saving=True)
 
     def _restore(self, plan: Plan, booted: BootedGuest) -> tuple[RunningGuest, AgentMachine]:
         with contextlib.suppress(OSError):
@@ -249,7 +258,7 @@ class Guests:
         running = RunningGuest(plan, self._new_dir(), booted.memory, restoring=True)
         try:
             load_state(running.qmp, booted.state)
-            return running, _connect(running, RESTORE_TIMEOUT_S)
+            return running, connect(running, RESTORE_TIMEOUT_S)
         except BaseException:
             running.kill()
             raise
@@ -277,33 +286,6 @@ class Guests:
         guest = Guest(running, machine, provenance, self._open.discard)
         self._open.add(guest)
         return guest
-
-
-def _connect(running: RunningGuest, timeout_s: float) -> AgentMachine:
-    name = running.directory.name
-    return AgentMachine(running.agent, name, hello_s=timeout_s, console=running.console_text)
-
-
-def _first_contact(running: RunningGuest) -> AgentMachine:
-    """The agent of a guest that boots. Raises MachineLost, with the console's log, if it does not come up."""
-    try:
-        machine = _connect(running, BOOT_TIMEOUT_S)
-    except MachineLost as error:
-        running.kill()
-        log_text = running.console_text()
-        splats = parse_splats(log_text)
-        what = f": {splats[0].title}" if splats else ""
-        last = log_text.strip().rpartition("\n")[2] or "nothing"
-        raise MachineLost(
-            f"the kernel {running.plan.image.release} did not come up under QEMU{what}"
-            f" (its console ends with {last!r}; log: {running.console})",
-            log_text,
-        ) from error
-    if machine.facts.release != running.plan.image.release:
-        log.warning(
-            "the image says release %s, the guest %s", running.plan.image.release, machine.facts.release
-        )
-    return machine
 
 
 def _require_memory(topology: Topology) -> None:

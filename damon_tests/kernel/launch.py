@@ -54,9 +54,20 @@ class Plan:
     @property
     def cmdline(self) -> str:
         words = [_CMDLINE] + ([_CMDLINE_TCG] if self.accel == "tcg" else [])
+        if self.on_serial_line:
+            words.append("damon_tests.agent=/dev/ttyS1")
         if self.topology.hugetlb_pages:
             words.append(f"hugepages={self.topology.hugetlb_pages}")
         return " ".join([*words, *self.topology.cmdline])
+
+    @property
+    def on_serial_line(self) -> bool:
+        """Whether the agent talks over a (slow) serial line: the kernel has no virtio port."""
+        config, modules = self.image.config, self.image.modules
+        if config is None:
+            return False
+        good = ("y", "m") if modules else ("y",)
+        return not all(config.get(name) in good for name in ("CONFIG_VIRTIO_CONSOLE", "CONFIG_VIRTIO_PCI"))
 
     @cached_property
     def initramfs(self) -> bytes:
@@ -96,7 +107,9 @@ def guest_initramfs(image: KernelImage, topology: Topology, extra: Mapping[str, 
         nodes["bin/damon-tests-engine"] = initramfs.program(program("damon-tests-engine").read_bytes())
     except (NotSupported, HarnessError) as error:  # guests without it are of use, too
         log.warning("guests come without the workload engine: %s", error)
-    modules = ModuleTree(image.modules).load_order(topology.modules) if topology.modules else []
+    tree = ModuleTree(image.modules)
+    channel = [name for name in ("virtio_pci", "virtio_console") if tree.has(name)]
+    modules = tree.load_order([*channel, *topology.modules])
     for name, contents in modules:
         nodes[f"lib/modules/{name}.ko"] = initramfs.plain(contents)
     nodes["modules.list"] = initramfs.plain("".join(f"/lib/modules/{n}.ko\n" for n, _ in modules).encode())
@@ -133,7 +146,10 @@ class RunningGuest:
         console = str(self.console).replace(",", ",,")
         options += ["-chardev", f"file,id=console,path={console}", "-serial", "chardev:console"]
         options += ["-device", "virtio-serial-pci"]
-        options += ["-device", f"virtserialport,chardev=agent,name={AGENT_PORT}"]
+        if plan.on_serial_line:
+            options += ["-serial", "chardev:agent"]
+        else:
+            options += ["-device", f"virtserialport,chardev=agent,name={AGENT_PORT}"]
         options += ["-mon", "chardev=qmp,mode=control"]
         if restoring:
             options += ["-incoming", "defer"]

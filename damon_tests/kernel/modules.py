@@ -39,6 +39,10 @@ class ModuleTree:
             if builtin.is_file():
                 self._builtin = {_name_of(Path(line)) for line in builtin.read_text().split()}
 
+    def has(self, name: str) -> bool:
+        """Whether this is a module with a file (not a built-in one)."""
+        return name in self._paths
+
     def load_order(self, wanted: Iterable[str]) -> list[tuple[str, bytes]]:
         """(name, contents) of ``wanted`` and all they need, each after what it needs.
 

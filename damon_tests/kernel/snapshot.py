@@ -22,19 +22,21 @@ KEPT_BYTES = 3 << 30
 """How much disk saved guests may take; the least recently used go first."""
 
 _IN_USE_S = 3600
-_FORMAT = 1
+_FORMAT = 2
 _IGNORE_SHARED = [{"capability": "x-ignore-shared", "state": True}]
 
 
 @dataclass(frozen=True)
 class BootedGuest:
     """A guest as it was when it said ready, saved. ``boot_log`` is what its console said until then;
-    ``boot_s`` the seconds from QEMU's start to the agent's first answer, ``save_s`` those of saving."""
+    ``boot_s`` the seconds from QEMU's start to the agent's first answer, ``save_s`` those of saving;
+    ``boot_attempts`` above 1 tells of boots that stood still."""
 
     directory: Path
     memory: tuple[Path, ...]
     boot_log: str
     boot_s: float
+    boot_attempts: int
     save_s: float
     boot_splats: tuple[str, ...]
 
@@ -149,14 +151,17 @@ class SnapshotStore:
             os.utime(directory)
         except (OSError, ValueError):
             return None
+        if record["format"] != _FORMAT:
+            return None
         memory = tuple(directory / name for name in record["memory"])
-        if record["format"] != _FORMAT or not all(path.is_file() for path in memory):
+        if not all(path.is_file() for path in memory):
             return None
         return BootedGuest(
             directory=directory,
             memory=memory,
             boot_log=record["boot_log"],
             boot_s=record["boot_s"],
+            boot_attempts=record["boot_attempts"],
             save_s=record["save_s"],
             boot_splats=tuple(record["boot_splats"]),
         )

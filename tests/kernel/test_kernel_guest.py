@@ -173,7 +173,7 @@ def saved(directory: Path, size: int = 4096) -> BootedGuest:
     directory.mkdir()
     (directory / "state").write_bytes(b"state")
     (directory / "memory.0").write_bytes(b"m" * size)
-    return BootedGuest(directory, (directory / "memory.0",), "log", 3.0, 0.1, ())
+    return BootedGuest(directory, (directory / "memory.0",), "log", 3.0, 1, 0.1, ())
 
 
 def test_a_saved_guest_is_found_again(tmp_path: Path) -> None:
