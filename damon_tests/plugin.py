@@ -12,7 +12,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,25 +21,24 @@ from typing import Any
 import pytest
 
 import damon_tests
-from damon_tests.damon.params import DamonCtx
 from damon_tests.experiment.backend import Backend, Subject
-from damon_tests.experiment.experiment import Cover, Experiment, derive_seed
+from damon_tests.experiment.experiment import derive_seed
+from damon_tests.experiment.fixtures import ExperimentFixture, LiveFixture
 from damon_tests.experiment.observation import Observation
+from damon_tests.experiment.requirements import Needs, Requirements, combine, evaluate, not_supported
 from damon_tests.experiment.select import check_workers, open_backend
-from damon_tests.experiment.trial import Trial
+from damon_tests.experiment.trial import OnAttempt
 from damon_tests.judge.collect import Expect
 from damon_tests.judge.conclude import Conclusion, KnownDefect, conclude
 from damon_tests.judge.verdict import Check, Verdict
 from damon_tests.judge.visibility import visibility
-from damon_tests.kernel.topology import Topology
-from damon_tests.patterns import load
-from damon_tests.patterns.spec import Pattern
-from damon_tests.ports import NSEC_PER_SEC, DamonTestsError, MachineLost, NotSupported
+from damon_tests.ports import DamonTestsError, MachineLost, NotSupported
 from damon_tests.report import artifacts, model, show
 from damon_tests.report.events import RunLog
 
 MARKERS = (
-    "needs(*features): what DAMON must have (names of damon.capability); all that is missing is named",
+    "needs(*features, **machine): what DAMON must have (names of damon.features) and the machine"
+    " (fields of experiment.requirements.Needs); all that is missing is named",
     "accuracy: judged only where this machine shows accesses to DAMON (checked once)",
     "profile(name): 'full' leaves the test out of --profile quick",
     "known_defect(name, evidence, levels): an open defect of DAMON that the test is expected to show",
@@ -193,6 +192,12 @@ def _is_damon_test(item: pytest.Item) -> bool:
     return "expect" in getattr(item, "fixturenames", ())
 
 
+def _requirements(item: pytest.Item) -> Requirements:
+    """All ``needs`` markers of a test, its class and its module together."""
+    markers = [Requirements(m.args, needs=Needs(**m.kwargs)) for m in item.iter_markers("needs")]
+    return combine(*markers)
+
+
 # --- fixtures --------------------------------------------------------------------------------
 
 
@@ -206,7 +211,8 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
     """A pristine DAMON of the backend, without a target: for tests of its interface."""
     run = request.config.stash[RUN]
-    made = run.backend.subject(derive_seed(run.config.option.seed, request.node.nodeid, 1, "subject"))
+    seed = derive_seed(run.config.option.seed, request.node.nodeid, 1, "subject")
+    made = run.backend.subject(seed, _requirements(request.node).needs.topology())
     yield made
     made.close()
 
@@ -218,44 +224,27 @@ def expect(request: pytest.FixtureRequest) -> Expect:
     return test.expect
 
 
-class ExperimentFixture:
-    """``experiment(pattern, ctx, seconds=...)``: a Trial on the DAMON under test.
+def _attempts(request: pytest.FixtureRequest) -> tuple[Callable[[], Backend], str, int, OnAttempt]:
+    """What fixtures that make attempts need: the DAMON, the test's id, the run's seed, and whom to tell."""
+    run, item = request.config.stash[RUN], request.node
 
-    ``pattern`` is the name of one in the library, a path, or a Pattern.
-    """
+    def keep(seen: Observation) -> None:
+        item.stash[TEST].observations.append(seen)
+        artifacts.keep_attempt(run.log, item.nodeid, seen)
 
-    def __init__(self, item: pytest.Item, run: DamonRun) -> None:
-        self._item = item
-        self._run = run
-
-    def __call__(
-        self,
-        pattern: str | Pattern,
-        ctx: DamonCtx | None = None,
-        *,
-        seconds: float,
-        cover: Cover = "process",
-        topology: Topology | None = None,
-    ) -> Trial:
-        chosen = pattern if isinstance(pattern, Pattern) else load.load(pattern)
-        duration_ns = int(seconds * NSEC_PER_SEC)
-        return Trial(
-            Experiment(chosen, ctx or DamonCtx(), duration_ns, cover, topology),
-            self._run.backend,
-            test_id=self._item.nodeid,
-            run_seed=self._run.config.option.seed,
-            on_attempt=self._keep,
-        )
-
-    def _keep(self, seen: Observation) -> None:
-        self._item.stash[TEST].observations.append(seen)
-        artifacts.keep_attempt(self._run.log, self._item.nodeid, seen)
+    return lambda: run.backend, item.nodeid, run.config.option.seed, keep
 
 
 @pytest.fixture
 def experiment(request: pytest.FixtureRequest) -> ExperimentFixture:
     """States what to do; ``.observe()`` does it."""
-    return ExperimentFixture(request.node, request.config.stash[RUN])
+    return ExperimentFixture(*_attempts(request))
+
+
+@pytest.fixture
+def live(request: pytest.FixtureRequest) -> LiveFixture:
+    """Targets and DAMON that the test body changes while they run."""
+    return LiveFixture(*_attempts(request))
 
 
 # --- one test --------------------------------------------------------------------------------
@@ -268,10 +257,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     run = item.config.stash[RUN]
     test = DamonTest(Expect(lambda check: run.log.check(item.nodeid, check)))
     item.stash[TEST] = test
-    features = [name for marker in item.iter_markers("needs") for name in marker.args]
     missing: NotSupported | None = None
     try:
-        run.backend.capabilities().require(*features)
+        backend = run.backend
+        lacking = evaluate(_requirements(item), backend.capabilities(), backend.machine_has())
+        missing = not_supported(lacking) if lacking else None
     except NotSupported as error:
         missing = error
     run.log.test_started(item.nodeid, *run.identity())

@@ -67,7 +67,8 @@ def _act(
     with _timed(seconds, "start target"):
         target = subject.start_target(experiment.pattern, seed)
     try:
-        ctx = replace(experiment.ctx, targets=(_damon_target(experiment, target, subject),))
+        covered = target_of(experiment.ctx, experiment.cover, target, subject)
+        ctx = replace(experiment.ctx, targets=(covered,))
         vmas = tuple(subject.vmas(target))
         client = DamonClient(subject.tree, subject.clock)
         with Session(client, subject.events, (Kdamond(ctx),)) as session:
@@ -101,16 +102,14 @@ def _act(
         target.stop()
 
 
-def _damon_target(experiment: Experiment, target: RunningTarget, subject: Subject) -> DamonTarget:
-    """The target directory's contents for what the experiment wants covered."""
-    if experiment.ctx.operations == "paddr":
-        ranges = subject.ram_ranges() if experiment.cover == "process" else _physical(target)
-        unit = experiment.ctx.addr_unit
-        return DamonTarget(regions=tuple((start // unit, end // unit) for start, end in ranges))
-    if experiment.cover == "process":
+def target_of(ctx: DamonCtx, cover: Cover, target: RunningTarget, subject: Subject) -> DamonTarget:
+    """The target directory's contents for what is to be covered."""
+    if ctx.operations == "paddr":
+        ranges = subject.ram_ranges() if cover == "process" else _physical(target)
+        return DamonTarget(regions=tuple((s // ctx.addr_unit, e // ctx.addr_unit) for s, e in ranges))
+    if cover == "process":
         return DamonTarget(pid_target=target.pid)
-    ranges = tuple(sorted(target.layout.values()))
-    return DamonTarget(pid_target=target.pid, regions=ranges)
+    return DamonTarget(pid_target=target.pid, regions=tuple(sorted(target.layout.values())))
 
 
 def _physical(target: RunningTarget) -> tuple[tuple[int, int], ...]:
