@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -13,6 +14,8 @@ from damon_tests.damon.client import DamonClient
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, DamonTarget, Damos, Kdamond
 from damon_tests.damon.records import Snapshot
 from damon_tests.ports import NSEC_PER_SEC, Event
+from damon_tests.reference.faults import fault
+from damon_tests.reference.levels import level as level_of
 from damon_tests.reference.rules import Rules
 from damon_tests.reference.system import ReferenceSystem
 
@@ -21,6 +24,23 @@ HEAP = 0x100000000  # where heap() puts the monitored memory
 STACK = 0x7FFF00000000
 
 Ranges = Sequence[tuple[int, int]]
+
+# The name of a fault to run these tests with: then some of them have to fail (see kill_faults.py).
+FAULT = os.environ.get("DAMON_TESTS_FAULT", "")
+
+
+def tested(rules: Rules) -> Rules:
+    """The rules under test: these, or these with the fault in them."""
+    return fault(FAULT).apply(rules) if FAULT else rules
+
+
+RULES = tested(Rules())
+
+
+def make_system(level: str = "7.3", seed: int = 0, rules: Rules | None = None, **kwargs) -> ReferenceSystem:
+    """A ReferenceSystem under test."""
+    known = level_of(level).rules if rules is None else rules
+    return ReferenceSystem(level, seed, tested(known), **kwargs)
 
 
 class HotTruth:
@@ -83,7 +103,7 @@ class Box:
         ram_bytes: int = 1 << 30,
         nr_nodes: int = 1,
     ) -> None:
-        self.system = ReferenceSystem(level, seed, rules, ram_bytes, nr_nodes=nr_nodes)
+        self.system = make_system(level, seed, rules, ram_bytes=ram_bytes, nr_nodes=nr_nodes)
         self.size = size
         self.truth = HotTruth([(HEAP, HEAP + size)], hot)
         self.pid = self.system.add_process(heap(size) if vmas is None else vmas, self.truth)

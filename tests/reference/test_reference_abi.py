@@ -8,12 +8,11 @@ import re
 from pathlib import Path
 
 import pytest
-from reference_support import Box
+from reference_support import Box, make_system
 
 from damon_tests.damon.params import ANY, DamonCtx, DamonTarget, Damos
 from damon_tests.ports import TreeError
 from damon_tests.reference.levels import LEVELS
-from damon_tests.reference.system import ReferenceSystem
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "abi"
 ADMIN = "/sys/kernel/mm/damon/admin"
@@ -53,7 +52,7 @@ def level(request):
 @pytest.fixture
 def tree(level):
     """One directory of each kind, as in the dumps."""
-    tree = ReferenceSystem(level).tree
+    tree = make_system(level).tree
     for name in COUNTS:
         path = f"{ADMIN}/{name}" if name.startswith("kdamonds") else f"{CTX}/{name}"
         if tree.exists(path):
@@ -150,7 +149,7 @@ def test_tracepoints(level):
 
 def test_module_parameters(level):
     """Names, modes and defaults of the modules that the kernel has."""
-    tree = ReferenceSystem(level).tree
+    tree = make_system(level).tree
     for module, wanted in golden(level)["modules"].items():
         entries = tree.walk(f"/sys/module/{module}/parameters")
         assert {entry.path for entry in entries} == set(wanted)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference_support import HEAP, MIB, STAT_ALL, Box, HotTruth, TimedTruth, heap
+from reference_support import HEAP, MIB, RULES, STAT_ALL, Box, HotTruth, TimedTruth, heap
 
 from damon_tests.damon.params import (
     ANY,
@@ -29,7 +29,6 @@ from damon_tests.damon.params import (
 )
 from damon_tests.reference import damos_rules as damos
 from damon_tests.reference.filters import FilterLists
-from damon_tests.reference.rules import Rules
 
 PAGE = 4096
 GOAL = DamosQuotaGoal("user_input", target_value=10_000, current_value=0)
@@ -79,9 +78,9 @@ def test_feedback(value, score, expected):
     ],
 )
 def test_hot_score(nr, window, age, aggr_us, weights, expected):
-    hot = damos.hot_score(np.array([nr]), window, np.array([age]), aggr_us, *weights)
+    hot = RULES.hot_score(np.array([nr]), window, np.array([age]), aggr_us, *weights)
     assert hot.tolist() == [expected]
-    assert damos.cold_score(hot).tolist() == [99 - expected]
+    assert RULES.cold_score(hot).tolist() == [99 - expected]
 
 
 ALLOW, REJECT = DamosFilter("target", allow=True), DamosFilter("target")
@@ -101,9 +100,8 @@ OPS_ALLOW = DamosFilter("anon", allow=True)
 )
 def test_filter_defaults(filters, core_reject, ops_reject):
     lists = FilterLists.of(Damos(filters=filters))
-    rules = Rules()
-    assert rules.core_default_reject(lists.core_allows_last, bool(lists.ops)) == core_reject
-    assert rules.ops_default_reject(lists.ops_allows_last) == ops_reject
+    assert RULES.core_default_reject(lists.core_allows_last, bool(lists.ops)) == core_reject
+    assert RULES.ops_default_reject(lists.ops_allows_last) == ops_reject
 
 
 def test_filters_are_installed_by_layer_and_directory():
@@ -117,7 +115,7 @@ def test_filters_are_installed_by_layer_and_directory():
 def test_min_score_takes_from_the_top():
     histogram = [0] * 100
     histogram[10], histogram[50], histogram[90] = 1000, 100, 10
-    assert [damos.min_score(histogram, esz) for esz in (1, 10, 11, 110, 111, 10**9)] == [
+    assert [RULES.min_score(histogram, esz) for esz in (1, 10, 11, 110, 111, 10**9)] == [
         90,
         90,
         50,
@@ -125,7 +123,7 @@ def test_min_score_takes_from_the_top():
         10,
         0,
     ]
-    assert damos.min_score([0] * 100, 5) == 0
+    assert RULES.min_score([0] * 100, 5) == 0
 
 
 @pytest.mark.parametrize(
@@ -133,7 +131,7 @@ def test_min_score_takes_from_the_top():
     [(0, 40, 40, 40), (0, 40, 50, 40), (40, 80, 40, 0), (0, 40, 14, 12), (0, 40, 2, 4), (0, 4, 2, 4)],
 )
 def test_continuation(start, end, at, skipped):
-    assert damos.skipped_size(start, end, at, 4) == skipped
+    assert RULES.skipped_size(start, end, at, 4) == skipped
 
 
 @pytest.mark.parametrize(
@@ -141,12 +139,12 @@ def test_continuation(start, end, at, skipped):
     [(100, 0, (0, 0), 100), (100, 30, (1, 1000), 30), (100, 0, (1, 10), 10), (100, 120, (1, 10), 100)],
 )
 def test_fail_charge(size, applied, ratio, charged):
-    assert damos.charged_size(size, applied, *ratio) == charged
+    assert RULES.charged_size(size, applied, *ratio) == charged
 
 
 def test_watermarks_have_hysteresis():
     def active(value, was):
-        return damos.watermark_active(value, 500, 400, 200, was)
+        return RULES.watermark_active(value, 500, 400, 200, was)
 
     assert [active(v, True) for v in (501, 500, 400, 300, 200, 199)] == [False, True, True, True, True, False]
     assert [active(v, False) for v in (501, 500, 400, 399, 200, 199)] == [

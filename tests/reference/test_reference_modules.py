@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 import pytest
-from reference_support import HEAP, MIB, Box
+from reference_support import HEAP, MIB, Box, make_system
 
 from damon_tests.ports import TreeError
 from damon_tests.reference.module_requests import idle_percentiles
-from damon_tests.reference.system import ReferenceSystem
 
 
 class Parameters:
@@ -181,9 +180,9 @@ def test_stat_reports_bandwidth_and_idleness():
 
 
 def test_stat_at_boot():
-    system = ReferenceSystem(damon_stat=True)
+    system = make_system(damon_stat=True)
     assert system.tree.read("/sys/module/damon_stat/parameters/enabled") == "Y\n"
-    assert not ReferenceSystem("6.16", damon_stat=True).tree.exists("/sys/module/damon_stat")
+    assert not make_system("6.16", damon_stat=True).tree.exists("/sys/module/damon_stat")
 
 
 def test_idle_percentiles():

@@ -7,7 +7,7 @@ import errno
 from dataclasses import replace
 
 import pytest
-from reference_support import HEAP, MIB, STAT_ALL, Box
+from reference_support import HEAP, MIB, STAT_ALL, Box, make_system
 
 from damon_tests.damon.client import DamonClient
 from damon_tests.damon.params import (
@@ -26,7 +26,6 @@ from damon_tests.damon.params import (
     Kdamond,
 )
 from damon_tests.ports import NSEC_PER_SEC, TimedOut, TreeError, UsageError
-from damon_tests.reference.system import ReferenceSystem
 
 ADMIN = "/sys/kernel/mm/damon/admin"
 NR = f"{ADMIN}/kdamonds/nr_kdamonds"
@@ -35,7 +34,7 @@ CTX = f"{ADMIN}/kdamonds/0/contexts/0"
 
 @pytest.fixture
 def tree():
-    tree = ReferenceSystem().tree
+    tree = make_system().tree
     tree.write(NR, "1")
     tree.write(f"{ADMIN}/kdamonds/0/contexts/nr_contexts", "1")
     for name in ("targets/nr_targets", "schemes/nr_schemes"):
@@ -186,7 +185,7 @@ def test_batches(tree):
 
 def test_unknown_level():
     with pytest.raises(UsageError, match=r"unknown level '5\.4'; there are 6\.12, "):
-        ReferenceSystem("5.4")
+        make_system("5.4")
 
 
 def test_staging_reads_back():
@@ -220,7 +219,7 @@ def test_staging_reads_back():
         ),
         refresh_ms=10,
     )
-    system = ReferenceSystem()
+    system = make_system()
     client = DamonClient(system.tree, system.clock)
     client.stage([everything, Kdamond()])
     assert not client.verify_staged([everything, Kdamond()])
@@ -378,7 +377,7 @@ def test_physical_monitoring_needs_memory_for_all_pages():
 
 
 def test_paths_outside_the_tree_do_not_exist():
-    tree = ReferenceSystem("6.16").tree
+    tree = make_system("6.16").tree
     for path in ("/sys/module/damon_stat/parameters/enabled", "/proc/version", "/sys/kernel/mm/damonx"):
         assert not tree.exists(path)
         with pytest.raises(TreeError) as caught:

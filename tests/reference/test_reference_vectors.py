@@ -5,15 +5,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from reference_support import RULES
 
 from damon_tests.reference import core_rules as core
 from damon_tests.reference.filters import address_matches
 from damon_tests.reference.merge import merge_pass
 from damon_tests.reference.regions import Regions, cut_to_limit, set_ranges
-from damon_tests.reference.rules import Rules
 from damon_tests.reference.split import cut
-
-RULES = Rules()
 
 
 def column(*values):
@@ -38,13 +36,13 @@ def column(*values):
     ],
 )
 def test_interval_adaptation(score, adaptation):
-    assert core.tuning_adaptation(score) == adaptation
+    assert RULES.tuning_adaptation(score) == adaptation
 
 
 def test_tuning_score_of_half_the_goal():
     """400 of 10000 possible events wanted, 200 seen."""
-    assert core.tuning_score(max_events=10_000, events=200, access_bp=400) == 5000
-    assert core.tuning_score(max_events=10, events=0, access_bp=1) == 0
+    assert RULES.tuning_score(max_events=10_000, events=200, access_bp=400) == 5000
+    assert RULES.tuning_score(max_events=10, events=0, access_bp=1) == 0
 
 
 THREE = [(5, 27), (45, 55), (73, 104)]
@@ -110,23 +108,23 @@ def test_region_setter_validation(ranges, valid):
 def test_three_ranges():
     vmas = [(10, 20), (20, 25), (200, 210), (210, 220), (300, 305), (307, 330)]
     scaled = [(a * 4096, b * 4096) for a, b in vmas]
-    assert core.three_ranges(scaled) == [(a * 4096, b * 4096) for a, b in [(10, 25), (200, 220), (300, 330)]]
+    assert RULES.three_ranges(scaled) == [(a * 4096, b * 4096) for a, b in [(10, 25), (200, 220), (300, 330)]]
 
 
 @pytest.mark.parametrize("vmas", [[], [(0, 10)], [(0, 10), (20, 30)], [(0, 10), (10, 20), (30, 40)]])
 def test_three_ranges_need_two_gaps(vmas):
-    assert core.three_ranges(vmas) is None
+    assert RULES.three_ranges(vmas) is None
 
 
 def test_three_ranges_tie_keeps_the_earlier_gaps():
     page = 4096
     vmas = [(a * page, (a + 1) * page) for a in (0, 2, 4, 6)]
-    assert core.three_ranges(vmas) == [(0, page), (2 * page, 3 * page), (4 * page, 7 * page)]
+    assert RULES.three_ranges(vmas) == [(0, page), (2 * page, 3 * page), (4 * page, 7 * page)]
 
 
 def test_merge_two():
-    assert core.merged_value(10, 100, 20, 200) == 16
-    assert core.merged_value(9, 100, 21, 200) == 17
+    assert RULES.merged_accesses(10, 100, 20, 200) == 16
+    assert RULES.merged_age(9, 100, 21, 200) == 17
 
 
 def test_merge_pass():
@@ -167,7 +165,7 @@ def test_split_copies_counters():
     ],
 )
 def test_min_regions(total, m, minimum, limit, count):
-    found = core.align_up(core.merge_size_limit(total, minimum, m), m)
+    found = core.align_up(RULES.merge_size_limit(total, minimum, m), m)
     assert found == limit
     pieces = cut_to_limit(Regions.of_ranges([(0, total)]), found)
     assert len(pieces) == count
@@ -189,14 +187,14 @@ def test_min_regions(total, m, minimum, limit, count):
     ],
 )
 def test_partial_split_step(n, maximum, step):
-    assert core.partial_split_step(n, maximum) == step
+    assert RULES.partial_split_step(n, maximum) == step
 
 
 @pytest.mark.parametrize(
     ("n", "last", "maximum", "parts"), [(10, 9, 100, 2), (10, 10, 100, 3), (33, 33, 100, 2), (51, 1, 100, 1)]
 )
 def test_split_parts(n, last, maximum, parts):
-    assert core.split_parts(n, last, maximum) == parts
+    assert RULES.split_parts(n, last, maximum) == parts
 
 
 class _Row:
@@ -239,13 +237,13 @@ def test_address_filter(start, end, inside, cuts):
     ],
 )
 def test_rescale_accesses(nr, old, new, expected):
-    assert core.rescale_accesses(column(nr), old, new).tolist() == [expected]
+    assert RULES.rescale_accesses(column(nr), old, new).tolist() == [expected]
 
 
 def test_rescale_age():
-    assert core.rescale_age(column(20), 1000, 10_000).tolist() == [2]
-    assert core.rescale_age(column(2), 10_000, 1000).tolist() == [20]
-    assert core.rescale_age(column(19), 1000, 10_000).tolist() == [1]
+    assert RULES.rescale_age(column(20), 1000, 10_000).tolist() == [2]
+    assert RULES.rescale_age(column(2), 10_000, 1000).tolist() == [20]
+    assert RULES.rescale_age(column(19), 1000, 10_000).tolist() == [1]
 
 
 @pytest.mark.parametrize(
@@ -260,14 +258,14 @@ def test_rescale_age():
     ],
 )
 def test_moving_value(nr, last, left, window, expected):
-    assert core.moving_value(column(nr), column(last), column(0), left, window).tolist() == [expected]
+    assert RULES.access_value(column(nr), column(last), column(0), left, window).tolist() == [expected]
 
 
 @pytest.mark.parametrize("window", [1, 2, 7, 20, 30])
 def test_moving_value_never_exceeds_the_window(window):
     for left in range(window + 1):
         nr, last = np.meshgrid(np.arange(window - left + 1), np.arange(window + 1))
-        value = core.moving_value(nr.ravel(), last.ravel(), column(0), left, window)
+        value = RULES.access_value(nr.ravel(), last.ravel(), column(0), left, window)
         assert value.max() <= window
         assert (value >= nr.ravel()).all() or left == window
         assert (value <= nr.ravel() + last.ravel()).all()
@@ -276,14 +274,14 @@ def test_moving_value_never_exceeds_the_window(window):
 def test_next_age():
     """Within the threshold it grows; a change, or a step from or to zero, resets it."""
     score, last = column(5, 5, 0, 1, 0), column(5, 8, 1, 0, 0)
-    assert core.next_age(column(7, 7, 7, 7, 7), score, last, 2).tolist() == [8, 0, 0, 0, 8]
+    assert RULES.next_age(column(7, 7, 7, 7, 7), score, last, 2).tolist() == [8, 0, 0, 0, 8]
     assert core.next_age_ignoring_zero(column(7, 7, 7, 7, 7), score, last, 2).tolist() == [8, 0, 8, 8, 8]
 
 
 def test_merge_thresholds():
-    assert [core.merge_threshold(x) for x in (0, 9, 10, 19, 20)] == [0, 0, 1, 1, 2]
+    assert [RULES.merge_threshold(x) for x in (0, 9, 10, 19, 20)] == [0, 0, 1, 1, 2]
     raised, t = [], 0
     while t < 20:
-        t = core.next_merge_threshold(t, 20)
+        t = RULES.next_merge_threshold(t, 20)
         raised.append(t)
     assert raised == [1, 2, 4, 8, 16, 20]

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The catalogue of faults: complete, well-formed, each a change of exactly one rule."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import fields
+
+import pytest
+
+from damon_tests.ports import UsageError
+from damon_tests.reference.faults import catalogue, fault
+from damon_tests.reference.levels import LEVELS
+from damon_tests.reference.rules import Rules
+
+AREAS = {"core", "ops", "tree", "schemes", "quotas", "goals", "filters", "watermarks", "stats", "modules"}
+
+
+def test_there_are_many_in_every_area():
+    known = catalogue()
+    assert len(known) >= 60
+    assert set(Counter(f.area for f in known.values())) == AREAS
+
+
+@pytest.mark.parametrize("name", catalogue())
+def test_one_rule_is_replaced(name):
+    clean, found = Rules(), fault(name)
+    wrong = found.apply(clean)
+    changed = [f.name for f in fields(Rules) if getattr(wrong, f.name) is not getattr(clean, f.name)]
+    assert changed == [found.rule]
+    assert found.imitates
+    for level in LEVELS.values():
+        found.apply(level.rules)
+
+
+def test_names_are_unique():
+    from damon_tests.reference import core_faults, damos_faults, ops_faults, tree_faults
+
+    modules = (core_faults, ops_faults, tree_faults, damos_faults)
+    assert sum(len(module.FAULTS) for module in modules) == len(catalogue())
+
+
+def test_unknown_fault():
+    with pytest.raises(UsageError, match="unknown fault 'nothing'"):
+        fault("nothing")
