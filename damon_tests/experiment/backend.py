@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from damon_tests.damon.capability import Capabilities
+from damon_tests.experiment.requirements import Needs
 from damon_tests.kernel.topology import Topology
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import Clock, Events, Tree
@@ -65,6 +66,10 @@ class Backend(Protocol):
 
     def capabilities(self) -> Capabilities:
         """What its DAMON has, by feature; probed once."""
+        ...
+
+    def machine_has(self) -> Needs | None:
+        """What its machine has; None where one is made as a test needs it."""
         ...
 
     def provenance(self) -> Mapping[str, object]:

@@ -13,6 +13,7 @@ from damon_tests.damon.capability import Capabilities, fingerprint, probe
 from damon_tests.damon.client import DamonClient
 from damon_tests.damon.tracefs import TracefsEvents
 from damon_tests.experiment.backend import Subject
+from damon_tests.experiment.requirements import Needs, look
 from damon_tests.kernel.guest import Guests
 from damon_tests.kernel.image import KernelImage
 from damon_tests.kernel.machine_tree import MachineTree
@@ -124,6 +125,9 @@ class GuestBackend:
                 subject.close()
         return self._capabilities
 
+    def machine_has(self) -> Needs | None:
+        return None
+
     def provenance(self) -> Mapping[str, object]:
         return {
             "kind": "guest",
@@ -174,6 +178,9 @@ class HostBackend:
             subject = self._subject("")
             self._capabilities = probe(DamonClient(subject.tree, subject.clock), subject.events)
         return self._capabilities
+
+    def machine_has(self) -> Needs:
+        return look(self._machine)
 
     def provenance(self) -> Mapping[str, object]:
         return {"kind": "host", "release": platform.release(), "machine": platform.machine()}

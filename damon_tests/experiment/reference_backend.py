@@ -10,6 +10,7 @@ import damon_tests
 from damon_tests.damon.capability import Capabilities, probe
 from damon_tests.damon.client import DamonClient
 from damon_tests.experiment.backend import Subject
+from damon_tests.experiment.requirements import Needs, of
 from damon_tests.kernel.topology import Topology
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import Clock, Events, Tree
@@ -90,6 +91,9 @@ class ReferenceBackend:
             subject = self.subject(0)
             self._capabilities = probe(DamonClient(subject.tree, subject.clock), subject.events)
         return self._capabilities
+
+    def machine_has(self) -> Needs:
+        return of(Topology())
 
     def provenance(self) -> Mapping[str, object]:
         return {

@@ -39,7 +39,7 @@ def check_workers(kernel: str, workers: int) -> None:
     The reference may have any number: its time is virtual. A guest needs its CPUs for itself, and
     this machine has only one DAMON.
     """
-    if workers <= 1 or kernel.split(":")[0] == "reference":
+    if workers <= 1 or kernel.partition(":")[0] == "reference":
         return
     most = 1 if kernel == "host" else max(1, (os.cpu_count() or 1) // Topology().cpus)
     if workers > most:
