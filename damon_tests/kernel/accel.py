@@ -68,8 +68,8 @@ def _try(image: KernelImage, qemu: Qemu, directory: Path) -> str:
         running = RunningGuest(plan, directory, ())
         AgentMachine(running.agent, "the KVM trial", hello_s=_TRIAL_S).close()
     except HarnessError as error:
-        words = running.process.complaint() if running else str(error)
-        return f"a trial boot with KVM failed: {words.splitlines()[0] if words else error}"
+        words = (running.process.complaint() if running else "") or str(error)
+        return f"a trial boot with KVM failed: {words.splitlines()[0].rpartition('error: ')[2]}"
     finally:
         if running:
             running.kill()

@@ -69,7 +69,7 @@ def bring_up(start: Callable[[], RunningGuest]) -> Booted:
 
 def connect(running: RunningGuest, timeout_s: float) -> AgentMachine:
     """A session with a guest's agent. Raises MachineLost."""
-    name = running.directory.name
+    name = f"{running.plan.image.release} ({running.directory.name})"
     return AgentMachine(running.agent, name, hello_s=timeout_s, console=running.console_text)
 
 

@@ -11,7 +11,7 @@ from filelock import FileLock
 from damon_tests import bundle
 from damon_tests.kernel import initramfs
 from damon_tests.kernel.image import SUITES
-from damon_tests.kernel.packages import Archive, run_tool, unpack
+from damon_tests.kernel.packages import Archive, run_tool, unpack, using
 from damon_tests.ports import HarnessError, NotSupported
 
 _PACKAGE = "busybox-static"
@@ -25,8 +25,9 @@ def find(cache: Path | None = None) -> Path:
     """
     cache = cache or bundle.cache_dir()
     kept = cache / "busybox" / "busybox"
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(kept.parent / ".lock"):
+    with using(cache):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+    with using(cache), FileLock(kept.parent / ".lock"):
         if not kept.is_file():
             _fetch(cache, kept)
     return kept

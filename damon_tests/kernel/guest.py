@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import platform
 import socket
 import tempfile
 import time
@@ -25,10 +26,11 @@ from damon_tests.kernel.guest_setup import set_up
 from damon_tests.kernel.image import KernelImage
 from damon_tests.kernel.initramfs import Node
 from damon_tests.kernel.launch import Plan, RunningGuest
+from damon_tests.kernel.packages import using
 from damon_tests.kernel.snapshot import BootedGuest, SnapshotStore, load_state, memory_files, save_state
 from damon_tests.kernel.splat import Splat, parse_splats
 from damon_tests.kernel.topology import Topology
-from damon_tests.ports import NSEC_PER_SEC, HarnessError
+from damon_tests.ports import NSEC_PER_SEC, HarnessError, NotSupported
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +126,8 @@ class Guests:
         self._dir = run_dir / "guests"
         self._dir.mkdir(parents=True, exist_ok=True)
         self._cache = cache or bundle.cache_dir()
-        self._store = SnapshotStore(self._cache)
+        with using(self._cache):
+            self._store = SnapshotStore(self._cache)
         self._plans: dict[tuple[str, Topology], tuple[Plan, accel.Accel]] = {}
         self._booted: dict[str, BootedGuest] = {}
         self._open: set[Guest] = set()
@@ -209,6 +212,8 @@ class Guests:
     def _plan(self, image: KernelImage, topology: Topology) -> tuple[Plan, accel.Accel]:
         key = (image.sha256, topology)
         if key not in self._plans:
+            if platform.machine() != "x86_64":
+                raise NotSupported(f"guests on {platform.machine()}", remedy="use an x86-64 machine")
             image.require_damon()
             found = qemu.find()
             chosen = accel.choose(image, found, self._cache, self._dir)
@@ -245,7 +250,8 @@ class Guests:
                 save_s=save_s,
                 boot_splats=tuple(f"{s.kind}: {s.title}" for s in parse_splats(boot_log)),
             )
-            return self._store.store(plan.key, booted)
+            with using(self._cache):
+                return self._store.store(plan.key, booted)
 
     def _start_to_save(self, plan: Plan, memory: Sequence[Path]) -> RunningGuest:
         for path in memory:  # what an attempt that failed left there is not to be saved

@@ -16,7 +16,7 @@ from typing import Any
 from filelock import FileLock
 
 from damon_tests import bundle
-from damon_tests.kernel.packages import Archive, ArchiveUnreachable, Package, sha256_of, unpack
+from damon_tests.kernel.packages import Archive, ArchiveUnreachable, Package, sha256_of, unpack, using
 from damon_tests.ports import HarnessError, NotSupported, UsageError
 
 FLAVOUR = "cloud-amd64"
@@ -66,7 +66,9 @@ def resolve(spec: str, cache: Path | None = None) -> KernelImage:
     Raises UsageError for a spec that makes no sense, NotSupported when nothing is found.
     """
     if spec.startswith("debian:"):
-        return _resolve_debian(spec, cache or bundle.cache_dir())
+        cache = cache or bundle.cache_dir()
+        with using(cache):
+            return _resolve_debian(spec, cache)
     return _resolve_path(spec)
 
 

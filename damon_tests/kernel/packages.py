@@ -9,6 +9,7 @@ Nobody needs to be root, and nothing of the machine's apt or dpkg changes.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -17,7 +18,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from filelock import FileLock
 
 from damon_tests import bundle
 from damon_tests.kernel.aptsources import Mirror, debian_mirror
-from damon_tests.ports import HarnessError, NotSupported
+from damon_tests.ports import DamonTestsError, HarnessError, NotSupported
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,19 @@ class Package:
     sha256: str
     size: int
     depends: str = ""
+
+
+@contextlib.contextmanager
+def using(cache: Path) -> Iterator[None]:
+    """Within, a cache that cannot be written or is full is a HarnessError with the way out."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, DamonTestsError):
+            raise
+        raise HarnessError(
+            f"the cache {cache} cannot be used: {error}; DAMON_TESTS_CACHE names another directory"
+        ) from error
 
 
 def sha256_of(path: Path) -> str:

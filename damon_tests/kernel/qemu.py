@@ -21,7 +21,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from damon_tests import bundle
-from damon_tests.kernel.packages import Archive, ArchiveUnreachable, run_tool, unpack
+from damon_tests.kernel.packages import Archive, ArchiveUnreachable, run_tool, unpack, using
 from damon_tests.ports import HarnessError, NotSupported
 
 log = logging.getLogger(__name__)
@@ -95,8 +95,9 @@ def find(cache: Path | None = None) -> Qemu:
             return Qemu(Path(on_path), version)
         too_old = f"; the one on PATH is {version or 'broken'}, and older than 10 corrupts guests"
     root = (cache or bundle.cache_dir()) / "qemu"
-    root.mkdir(parents=True, exist_ok=True)
-    with FileLock(root / ".lock"):
+    with using(root):
+        root.mkdir(parents=True, exist_ok=True)
+    with using(root), FileLock(root / ".lock"):
         for directory in sorted(root.glob("*/qemu.json"), reverse=True):
             if found := _load(directory.parent):
                 return found

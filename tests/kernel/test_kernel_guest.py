@@ -112,6 +112,14 @@ def test_swap_needs_zram(programs: Path) -> None:
         _ = Plan(IMAGE, Topology(swap_zram_mib=64), QEMU, "tcg").initramfs
 
 
+def test_a_cache_that_cannot_be_used_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(HarnessError, match="DAMON_TESTS_CACHE names another directory"):
+        Guests(tmp_path / "run", tmp_path / "file" / "cache")
+    with pytest.raises(HarnessError, match="DAMON_TESTS_CACHE names another directory"):
+        image.resolve("debian:stable", tmp_path / "file" / "cache")
+
+
 # KVM
 
 
