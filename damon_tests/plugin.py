@@ -302,6 +302,7 @@ def _keep_evidence(run: DamonRun, test_id: str, test: DamonTest, error: BaseExce
     if isinstance(error, MachineLost) and error.log:
         attempt = len(test.observations) + 1
         artifacts.keep_text(run.log, test_id, attempt, "console.log", error.log)
+        artifacts.keep_partial(run.log, test_id, attempt, error.partial)
     if test.conclusion.verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.XFAIL):
         for seen in test.observations:
             artifacts.keep_picture(run.log, test_id, seen)

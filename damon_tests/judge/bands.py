@@ -14,11 +14,13 @@ from damon_tests.experiment.observation import Observation
 from damon_tests.experiment.replica import replica
 from damon_tests.experiment.trial import Trial
 from damon_tests.judge import metrics, oracle
+from damon_tests.judge.ageing import age_error
 from damon_tests.judge.compare import Comparison
 from damon_tests.judge.observed import comparison, judged_windows
 from damon_tests.judge.oracle import Band, BandMetric
 from damon_tests.judge.stats import SequentialRule
 from damon_tests.judge.verdict import Check, Measurement
+from damon_tests.judge.windows import Window, windows
 
 HOT = 0.5
 """Memory is called hot when it is accessed in at least half of the sampling intervals."""
@@ -30,10 +32,23 @@ passes or goes on. Replicas cost more than anything else in a run on the referen
 
 @dataclass(frozen=True)
 class NamedMetric:
-    """``of`` gives one number of an attempt's judged windows."""
+    """``of`` gives one number of an attempt's judged windows; ``of_seen`` of the whole attempt."""
 
     band: BandMetric
-    of: Callable[[Comparison], Measurement]
+    of: Callable[[Comparison], Measurement] | None = None
+    of_seen: Callable[[Observation, Sequence[Window]], Measurement] | None = None
+
+
+def _age_error(seen: Observation, judged: Sequence[Window]) -> Measurement:
+    return age_error(seen.recording, seen.truth, chosen=judged)
+
+
+def _latency(seen: Observation, judged: Sequence[Window]) -> Measurement:
+    """From the beginning of the second phase; the windows are those from then on."""
+    change_ns = seen.phases[1].start_ns
+    every = windows(seen.recording)
+    compared = comparison(seen, 0, chosen=[w for w in every if w.t1_ns >= change_ns])
+    return metrics.detection_latency(compared, change_ns, HOT)
 
 
 METRICS: Mapping[str, NamedMetric] = {
@@ -54,6 +69,8 @@ METRICS: Mapping[str, NamedMetric] = {
         BandMetric("hot set boundary error", "bytes", "high"), lambda c: metrics.boundary_error(c, HOT)
     ),
     "regions": NamedMetric(BandMetric("region count", "regions", "both"), metrics.region_count),
+    "age error": NamedMetric(BandMetric("age error", "aggregations", "high"), of_seen=_age_error),
+    "latency": NamedMetric(BandMetric("detection latency", "ms", "high"), of_seen=_latency),
 }
 
 
@@ -83,8 +100,15 @@ def like_the_reference(
 def _values(
     seen: Observation, chosen: Sequence[NamedMetric], after_s: float, until_s: float | None
 ) -> dict[str, float]:
-    compared = comparison(seen, after_s, until_s)
-    return {c.band.name: c.of(compared).value for c in chosen}
+    judged = judged_windows(seen, after_s, until_s)
+    compared = comparison(seen, after_s, chosen=judged) if any(c.of for c in chosen) else None
+    values = {}
+    for c in chosen:
+        if c.of is not None and compared is not None:
+            values[c.band.name] = c.of(compared).value
+        elif c.of_seen is not None:
+            values[c.band.name] = c.of_seen(seen, judged).value
+    return values
 
 
 def _band(

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from damon_tests.experiment.observation import Observation
-from damon_tests.judge import expect
+from damon_tests.judge import expect, merging
 from damon_tests.judge.compare import Comparison, compare
 from damon_tests.judge.invariants import initial_layout
 from damon_tests.judge.verdict import Check
@@ -27,6 +27,8 @@ def invariants(seen: Observation) -> list[Check]:
     """
     truth = None if seen.ctx.operations == "paddr" else MaybeTouched(seen.truth, seen.vmas)
     checks = expect.monitoring(seen.recording, seen.ctx, seen.level, truth)
+    if truth is not None and checks[0].holds is not None:
+        checks += merging.merged_ages(seen.recording, seen.ctx, seen.level, truth)
     if seen.ctx.operations == "vaddr" and not any(t.regions for t in seen.ctx.targets):
         checks += initial_layout(seen.recording, seen.ctx, seen.vmas)
     return checks

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Judging a run that the test body drove (``experiment.live``): part by part, target by target."""
+
+from __future__ import annotations
+
+from damon_tests.experiment.live import Live, Part
+from damon_tests.judge import expect, merging
+from damon_tests.judge.invariants import monitoring_invariants, recorded
+from damon_tests.judge.verdict import Check
+from damon_tests.workload.others import MaybeTouched
+
+
+def invariants(run: Live, kdamond_idx: int = 0) -> list[Check]:
+    """All monitoring invariants of every part, and what known truth makes certain about every target.
+
+    A part too short to have an aggregation of its own says nothing; a run without any is undecided.
+    """
+    checks = [recorded(run.recording(kdamond_idx))]
+    for part in run.parts(kdamond_idx):
+        if any(snap.complete for snap in part.recording.snapshots):
+            checks += _of_part(run, part)
+    return checks
+
+
+def _of_part(run: Live, part: Part) -> list[Check]:
+    checks = monitoring_invariants(part.recording, part.ctx, run.level, from_start=part.from_start)[1:]
+    if part.ctx.operations == "paddr" or any(probe.weight for probe in part.ctx.attrs.probes):
+        return checks
+    for i, target in enumerate(part.ctx.targets):
+        known = run.truth_of(target)
+        if known is None:
+            continue
+        truth = MaybeTouched(*known)
+        checks += expect.untouched_is_silent(part.recording, part.ctx, truth, target_idx=i)
+        if i == 0:
+            checks += expect.untouched_ages(part.recording, part.ctx, run.level, truth)
+            checks += merging.merged_ages(part.recording, part.ctx, run.level, truth)
+    return checks
