@@ -295,11 +295,19 @@ def test_another_hello_ends_what_the_last_one_began(raw: RawClient, tmp_path: Pa
     os.mkfifo(blocked)
     raw.hello()
     pid = _spawn_sleep(raw)
+    agent_pid = int(Path(f"/proc/{pid}/stat").read_text().split()[3])
+
+    def threads() -> int:
+        return len(os.listdir(f"/proc/{agent_pid}/task"))
+
     assert raw.call(Op.FOLLOW, Writer().text(fifo).done(), 50).i32() == 0
-    raw.send(pack_frame(Op.BATCH, 51, encode_batch([FileOp("write", blocked, b"x")], False)))
+    for number in range(51, 56):
+        raw.send(pack_frame(Op.BATCH, number, encode_batch([FileOp("write", blocked, b"x")], False)))
+    assert eventually(lambda: threads() >= 7)
     raw.send(pack_frame(Op.HELLO, 0, b"\4" * 8))
     raw.receive(lambda frame: frame.op == Op.HELLO | REPLY)
     assert eventually(lambda: not Path(f"/proc/{pid}").exists())
+    assert eventually(lambda: threads() <= 3)  # the blocked writes wait no more
     with pytest.raises(OSError, match="No such device"):  # ENXIO: nobody has it open for reading
         assert eventually(lambda: os.close(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)) is not None)
     # The numbers of the old session mean nothing in the new one, and its replies do not come.
