@@ -86,6 +86,15 @@ def report(args: argparse.Namespace) -> int:
     return show.show(Path(args.directory), html=args.html)
 
 
+def serve(args: argparse.Namespace) -> int:
+    """``damon-tests serve``: the reference as real files, at a directory or around a command."""
+    from damon_tests.reference import serve as reference_serve
+
+    if args.command is not None:
+        return reference_serve.around(args.command, args.level, seed=args.seed)
+    return reference_serve.at(args.at, args.level, transport=args.transport, seed=args.seed)
+
+
 def _suite_path(text: str) -> str:
     """A path as given, else the same below the checkout's or wheel's own suites."""
     path = text.split("::", 1)[0]
@@ -107,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands)
     _add_vm(commands)
+    _add_serve(commands)
 
     p = commands.add_parser("doctor", help="what this machine and kernel can do, and which suites would run")
     p.add_argument("--json", action="store_true", help="print it for a program")
@@ -148,6 +158,33 @@ def _add_vm(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     p.add_argument("--numa", type=int, default=1, metavar="N", help="NUMA nodes")
     p.add_argument("command", nargs="*", metavar="CMD", help="after --: what to run instead of a shell")
     p.set_defaults(function=vm)
+
+
+def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    p = commands.add_parser(
+        "serve",
+        help="the reference's tree as real files, for programs that know nothing of it",
+        description="Serve the reference's tree as files. It knows the simulated processes that it names, and"
+        " any real process: mappings are read, accesses are watched as far as that is possible.",
+    )
+    p.add_argument("--level", default="7.3", metavar="L", help="kernel series to be like (default 7.3)")
+    p.add_argument("--seed", type=int, default=0, metavar="N")
+    p.add_argument(
+        "--transport",
+        choices=("auto", "direct", "library"),
+        default="auto",
+        help="with --at: speak to /dev/fuse (root), or through libfuse3 and mfusepy",
+    )
+    where = p.add_mutually_exclusive_group(required=True)
+    where.add_argument("--at", metavar="DIR", help="mount at an empty directory until interrupted")
+    where.add_argument(
+        "--exec",
+        dest="command",
+        nargs=argparse.REMAINDER,
+        metavar="CMD",
+        help="run a command that sees it at /sys/kernel/mm/damon, in namespaces of its own; must be last",
+    )
+    p.set_defaults(function=serve)
 
 
 if __name__ == "__main__":
