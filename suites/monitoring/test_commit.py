@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Requests that change while DAMON runs: what was learnt is kept, and the new request is in force at once."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from damon_tests.damon.params import DamonAttrs, DamonCtx, DamonTarget
+from damon_tests.judge.driven import invariants
+from damon_tests.judge.verdict import Measurement
+from damon_tests.judge.windows import windows
+from damon_tests.ports import NSEC_PER_USEC, TreeError
+
+ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=100)
+FVADDR = DamonCtx("fvaddr", attrs=ATTRS)
+
+pytestmark = pytest.mark.needs("ops.fvaddr", "commands.commit", "damon_aggregated")
+
+
+def level(run):
+    """The level's series as numbers."""
+    return tuple(map(int, run.level.split(".")))
+
+
+def test_commit_of_the_same_changes_nothing(live, expect):
+    """Committing what is in force anyway disturbs no count, no age, and since 6.18 not even the window."""
+    with live("hot_cold", FVADDR, cover="regions") as run:
+        run.record(1)
+        commits = []
+        for _ in range(30):
+            commits.append(run.commit_unchanged())
+            run.record(0.03)
+        run.record(0.5)
+    expect.add(invariants(run))  # I62: as if nothing had been committed
+    if level(run) < (6, 18):
+        return  # these start the window again (specification 8.2)
+    least_ns = ATTRS.samples_per_aggr * ATTRS.sample_us * NSEC_PER_USEC
+    ends = [snap.time_ns for snap in run.recording().snapshots]
+    kept = [
+        (end - returned) / NSEC_PER_USEC
+        for _, returned in commits
+        for end in ends
+        if 0 < end - returned < least_ns - NSEC_PER_USEC
+    ]
+    # A commit that started the window again would put a whole window between itself and the next aggregation.
+    m = Measurement("I62 aggregations less than a window after a commit", len(kept), "count", tuple(kept))
+    expect.at_least(m, 1, because="30 commits, a third of a window apart, cannot all precede whole windows")
+
+
+@pytest.mark.parametrize(("before_us", "after_us"), [(100_000, 200_000), (200_000, 100_000)])
+def test_ages_are_rescaled(live, expect, before_us, after_us):
+    """Another aggregation interval: ages of idle memory are expressed in it, once, and grow on."""
+    attrs = replace(ATTRS, aggr_us=before_us)
+    with live("idle", replace(FVADDR, attrs=attrs), cover="regions") as run:
+        run.record(2)
+        run.commit_attrs(replace(attrs, aggr_us=after_us))
+        run.record(1)
+    expect.add(invariants(run))
+    (commit,) = run.commits[1:]
+    ages = [(s.time_ns, int(s.age.min()), int(s.age.max())) for s in run.recording().snapshots]
+    wrong, rescaled = [], 0
+    for (_, low, high), (time_ns, now_low, now_high) in pairwise(ages):
+        # Either one aggregation more, or rescaled (before or after this aggregation's growth).
+        admissible = [(low + 1, high + 1)]
+        if rescaled == 0 and time_ns >= commit.begin_ns:
+            scaled = [(a * before_us // after_us) for a in (low, high, low + 1, high + 1)]
+            admissible += [(scaled[0] + 1, scaled[1] + 1), (scaled[2], scaled[3])]
+        if not any(a <= now_low and now_high <= b for a, b in admissible):
+            wrong.append(f"{low}..{high} became {now_low}..{now_high}")
+        rescaled += now_low != low + 1
+    why = f"§2.12: age := age * {before_us} div {after_us}, once"
+    # Accessed bits from before monitoring began may cost ages in the first half second.
+    expect.nothing("ages that are neither one more nor rescaled", wrong[5:], because=why, kind="closed form")
+    m = Measurement("times that ages were rescaled", rescaled, "count")
+    expect.between(m, 1, 1 + 5, because=f"{why}; the first 5 aggregations may restart", kind="closed form")
+
+
+@pytest.mark.parametrize("sample_us", [2_500, 10_000])
+def test_counts_follow_the_sampling_interval(live, expect, sample_us):
+    """Another sampling interval: counts are of the new window, and memory in use goes on growing old."""
+    with live("everything_hot", FVADDR, cover="regions") as run:
+        run.record(1.5)
+        run.commit_attrs(replace(ATTRS, sample_us=sample_us))
+        run.record(1)
+    expect.add(invariants(run))
+    old_w, new_w = ATTRS.samples_per_aggr, ATTRS.aggr_us // sample_us
+    (commit,) = run.commits[1:]
+    snaps = run.recording().snapshots
+    before = [s for s in snaps if s.time_ns < commit.begin_ns][-1]
+    after = [s for s in snaps if s.time_ns > commit.end_ns]
+    after = next((s for s in after if s.nr_accesses.min(initial=0) > 0 and s is not after[0]), None)
+    if after is None or before.nr_accesses.min() < old_w or after.nr_accesses.min() < new_w:
+        return  # the target missed a sample: then its rate did change
+    m = Measurement("youngest age after the commit", float(after.age.min()), "aggregations")
+    why = "§2.12: the last count is rescaled as well, so an unchanged rate is no change"
+    expect.at_least(m, float(before.age.min()), because=why, kind="closed form")
+
+
+def test_fewer_regions_are_allowed_online(live, expect):
+    """A lower max_nr_regions holds within one aggregation of its commit."""
+    attrs = replace(ATTRS, max_nr_regions=400)
+    with live("many_islands", replace(FVADDR, attrs=attrs), cover="regions") as run:
+        run.record(1.5)
+        run.commit_attrs(replace(attrs, max_nr_regions=50))
+        run.record(1)
+    expect.add(invariants(run))
+    most = max(len(snap) for snap in run.parts()[0].recording.snapshots)
+    m = Measurement("most regions before the commit", most, "regions")
+    expect.at_least(m, 51, because="the islands ask for more than 50, or nothing was tested")
+
+
+def test_more_regions_are_allowed_online(live, expect):
+    """A higher max_nr_regions lets regions be split that could not before."""
+    attrs = replace(ATTRS, max_nr_regions=20)
+    with live("many_islands", replace(FVADDR, attrs=attrs), cover="regions") as run:
+        run.record(1)
+        run.commit_attrs(replace(attrs, max_nr_regions=400))
+        run.record(2)
+    expect.add(invariants(run))
+    most = max(len(snap) for snap in run.parts()[1].recording.snapshots)
+    m = Measurement("most regions after the commit", most, "regions")
+    why = "at most half of max_nr_regions: every split doubles them, and islands differ from the sea"
+    expect.at_least(m, 21, because=why)
+
+
+def test_more_regions_are_required_online(live, expect):
+    """A higher min_nr_regions holds from the aggregation after its commit (since 7.1)."""
+    with live("idle", FVADDR, cover="regions") as run:
+        run.record(0.5)
+        run.commit_attrs(replace(ATTRS, min_nr_regions=40))
+        run.record(1)
+    expect.add(invariants(run))
+
+
+def test_new_ranges(live, expect):
+    """Other ranges online: exactly these are watched, what remains keeps its age, what is new starts at 0."""
+    with live("idle", FVADDR, cover="process", watched=0) as run:
+        pass
+    (start, end) = run.target.layout["data"]
+    quarter = (end - start) // 4
+    first, second, fourth = (
+        (start, start + quarter),
+        (start + quarter, start + 2 * quarter),
+        (end - quarter, end),
+    )
+    pid = None
+
+    def request(*ranges):
+        return replace(FVADDR, targets=(DamonTarget(pid, ranges),))
+
+    with live("idle", FVADDR, cover="regions") as run:
+        pid = run.target.pid
+        run.record(1.5)
+        run.commit(request(first, fourth))
+        run.record(0.7)
+        run.commit(request((first[0], second[1]), fourth))
+        run.record(0.7)
+    expect.add(invariants(run))
+    expect.nothing("ages lost or made up", _age_faults(run, first), because="I63, §3.3", kind="closed form")
+
+
+def _age_faults(run, kept):
+    """Idle memory inside ``kept`` grows older by one in every aggregation, through all commits."""
+    faults, previous = [], None
+    for window in windows(run.recording())[6:]:  # see test_ages_are_rescaled
+        snap = window.snapshot
+        inside = (snap.start >= kept[0]) & (snap.end <= kept[1])
+        if not inside.any():
+            continue
+        oldest = int(snap.age[inside].max())
+        if previous is not None and oldest != previous + 1:
+            faults.append(f"oldest {previous} became {oldest}")
+        previous = oldest
+    return faults
+
+
+def test_a_refused_commit_changes_nothing(live, expect):
+    """An invalid request is refused with EINVAL, and DAMON goes on with the one it has."""
+    with live("idle", FVADDR, cover="regions") as run:
+        if level(run) < (6, 16):
+            pytest.skip("a refused commit ends the kdamond before 6.15")
+        run.record(1)
+        refused = []
+        for wrong in (
+            replace(ATTRS, min_nr_regions=2),
+            replace(ATTRS, max_nr_regions=5),
+            replace(ATTRS, sample_us=200_000),
+        ):
+            run.client.restage([replace(run.session.kdamonds[0], ctx=replace(run.ctx, attrs=wrong))])
+            try:
+                run.client.command(0, "commit")
+            except TreeError as error:
+                refused.append(error.errno_name)
+            else:
+                refused.append("accepted")
+            run.record(0.3)
+        run.client.restage(run.session.kdamonds)
+        still = run.session.running()
+    expect.nothing("not refused", [r for r in refused if r != "EINVAL"], because="§1.5, checked at commit")
+    expect.equal(Measurement("kdamonds that run on", float(still), "count"), 1, because="§5.6, since 6.15")
+    expect.add(invariants(run))
+
+
+def test_targets_come_and_go(live, expect):
+    """A target added online is watched, a removed one no more; the first is not disturbed."""
+    with live(["idle", "hot_cold"], FVADDR, cover="regions", watched=1) as run:
+        one, both = run.covering(run.targets[0]), run.covering(*run.targets)
+        run.record(1)
+        run.commit(replace(run.ctx, targets=both))
+        run.record(1)
+        run.commit(replace(run.ctx, targets=one))
+        run.record(1)
+    expect.add(invariants(run))
+    seen = [sorted({s.target_idx for s in part.recording.snapshots}) for part in run.parts()]
+    wanted = [[0], [0, 1], [0]]
+    wrong = [
+        f"part {i}: {a} instead of {b}" for i, (a, b) in enumerate(zip(seen, wanted, strict=True)) if a != b
+    ]
+    expect.nothing("wrong targets reported", wrong, because="§5.6: targets are matched by index")
+    kept = tuple(run.targets[0].layout["data"])
+    expect.nothing("ages lost or made up", _age_faults_of_first(run, kept), because="I63", kind="closed form")
+
+
+def _age_faults_of_first(run, kept):
+    faults, previous = [], None
+    for snap in run.recording().of_target(0)[6:]:
+        oldest = int(snap.age.max())
+        if previous is not None and oldest != previous + 1:
+            faults.append(f"oldest {previous} became {oldest}")
+        previous = oldest
+    return faults
+
+
+@pytest.mark.needs("targets.obsolete_target")
+def test_an_obsolete_target_is_removed(live, expect):
+    """The first of two targets is marked obsolete: it goes, and the other keeps all that was learnt of it."""
+    with live(["hot_cold", "idle"], FVADDR, cover="regions") as run:
+        first, second = run.covering(*run.targets)
+        run.record(1)
+        # Without ranges the regions of a running target stay as they are.
+        gone, stays = replace(first, obsolete_target=True, regions=()), replace(second, regions=())
+        run.commit(replace(run.ctx, targets=(gone, stays)))
+        run.record(1)
+    snaps = run.parts()[1].recording.snapshots
+    expect.nothing(
+        "targets still reported", [str(s.target_idx) for s in snaps if s.target_idx], because="one is left"
+    )
+    before = [s for s in run.recording().of_target(1) if s.time_ns < run.commits[1].begin_ns][-1]
+    ranges = sorted(run.targets[1].layout.values())
+    outside = [s for s in snaps if s.start[0] != ranges[0][0] or s.end[-1] != ranges[-1][1]]
+    expect.nothing(
+        "reports of other memory", [str(s.time_ns) for s in outside], because="the other target's ranges"
+    )
+    m = Measurement("oldest region after the commit", float(np.max(snaps[0].age)), "aggregations")
+    expect.at_least(
+        m, float(np.max(before.age)) + 1, because="idle memory only grows older", kind="closed form"
+    )
