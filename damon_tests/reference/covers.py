@@ -21,6 +21,7 @@ MM = "/sys/kernel/mm"
 MODULES = "/sys/module"
 MODULE_PREFIX = "damon_"
 TRACING = ("tracefs", "debugfs")
+TRACING_POINT = "/sys/kernel/tracing"
 
 _LOCKED_FLAGS = {os.ST_NOSUID: MS_NOSUID, os.ST_NODEV: MS_NODEV, os.ST_NOEXEC: 8}
 
@@ -44,11 +45,18 @@ class Covers:
         """What must be covered, and with the served files."""
         return [*self._mm, *self._modules]
 
-    def install(self) -> None:
-        """Raises NotSupported where this kernel or container does not let us."""
+    def install(self, events: Sequence[str]) -> None:
+        """``events``: tracepoints to list where tracefs is looked for; they cannot be traced.
+
+        Raises NotSupported where this kernel or container does not let us.
+        """
         try:
             _make_read_only("/sys")
-            self._cover_other_mounts()
+            tracing = self._work / "tracing"
+            tracing.mkdir()
+            names = "".join(f"damon:{name}\n" for name in sorted(events))
+            (tracing / "available_events").write_text(names, encoding="ascii")
+            self._cover_other_mounts(tracing)
             self._cover(MM, [Path(path) for path in self._mm], lambda name: name == "damon")
             self._cover(
                 MODULES,
@@ -98,13 +106,34 @@ class Covers:
         linux_calls.bind(str(stage), parent)
         linux_calls.unmount(str(stage))
 
-    def _cover_other_mounts(self) -> None:
+    def _cover_other_mounts(self, tracing: Path) -> None:
         """Other instances of sysfs, and tracing files that belong to the machine's DAMON."""
+        has_tracefs = False
         for kind, point in _mounts():
-            if kind in TRACING or (kind == "sysfs" and point != "/sys"):
+            if kind == "tracefs" and os.path.isdir(point):
+                linux_calls.bind(str(tracing), point)
+                has_tracefs = True
+            elif kind in TRACING or (kind == "sysfs" and point != "/sys"):
                 linux_calls.mount(
                     "none", point, "tmpfs", MS_NOSUID | MS_NODEV | MS_RDONLY, "mode=755,size=4k"
                 )
+        if not has_tracefs and os.path.isdir(TRACING_POINT):
+            linux_calls.bind(str(tracing), TRACING_POINT)
+            self._list_tracefs()
+
+    def _list_tracefs(self) -> None:
+        """damo looks for tracefs in /proc/mounts, and refuses to work without; nobody may mount it here."""
+        table = self._work / "mounts"
+        line = f"tracefs {TRACING_POINT} tracefs ro,relatime 0 0\n"
+        table.write_text(Path("/proc/self/mounts").read_text(encoding="utf-8") + line, encoding="utf-8")
+        # /proc/mounts is a symbolic link: cover the link itself.
+        fd = os.open("/proc/mounts", os.O_PATH | os.O_NOFOLLOW)
+        try:
+            linux_calls.bind(str(table), f"/proc/self/fd/{fd}")
+        except OSError:
+            pass  # an old kernel; only damo misses it
+        finally:
+            os.close(fd)
 
     def show_ram(self, ranges: Sequence[tuple[int, int]]) -> None:
         """/proc/iomem says where the reference's memory is (the kernel shows ordinary users zeros)."""

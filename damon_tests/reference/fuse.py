@@ -26,11 +26,15 @@ STOPPED_BY = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass(frozen=True)
 class Served:
-    """What a server tells when it is ready: ``processes`` are the simulated ones, by name."""
+    """What a server tells when it is ready: ``processes`` are the simulated ones, by name.
+
+    ``ram`` are byte ranges of physical memory, ``events`` the names of its tracepoints.
+    """
 
     nonce: str
     processes: dict[str, int]
     ram: list[tuple[int, int]]
+    events: list[str]
 
 
 def nothing_touched(pid: int) -> SteadyTruth:
@@ -60,7 +64,12 @@ def serve(
         processes = RealProcesses(system, truth_of)
         files = SysfsFiles(system.tree, secrets.token_hex(16), processes.before_write)
         real_time = RealTime(system.clock, processes.refresh)
-        served = Served(files.nonce, dict(system.add_simulated()), list(system.ram_ranges()))
+        served = Served(
+            files.nonce,
+            dict(system.add_simulated()),
+            list(system.ram_ranges()),
+            sorted(system.events.available()),
+        )
         if transport == "library" or (transport == "auto" and os.getuid() != 0):
             fuse_library.run(mountpoint, files, real_time, lambda: ready(served))
         else:

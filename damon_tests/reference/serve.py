@@ -53,9 +53,10 @@ def _tell(path: str, level: str, served: Served) -> None:
 def around(
     command: Sequence[str], level: str, *, seed: int = 0, environment: Mapping[str, str] | None = None
 ) -> int:
-    """Run a command that sees the reference as the machine's DAMON; returns its exit code, 128+N for signal N.
+    """Run a command that sees the reference as the machine's DAMON; returns its exit code.
 
-    Raises UsageError, NotSupported, and HarnessError when the machine's own DAMON would not be hidden.
+    128+N is signal N. Raises UsageError, NotSupported, and HarnessError when the machine's own DAMON
+    would not be hidden.
     """
     level_of(level)
     if not command:
@@ -149,7 +150,7 @@ def _keep(
         )
         served = _start_server(inner / "tree", level, seed)
         covers = Covers(str(inner / "tree"), str(inner), served.nonce)
-        covers.install()
+        covers.install(served.events)
         covers.show_ram(served.ram)
         covers.verify()
         return _wait(
@@ -193,7 +194,7 @@ def _start_server(mountpoint: Path, level: str, seed: int) -> Served:
     answer = json.loads(text)
     if "refused" in answer:
         raise NotSupported(answer["refused"])
-    return Served(answer["nonce"], answer["processes"], answer["ram"])
+    return Served(**answer)
 
 
 def _be_server(parent: int, mountpoint: Path, level: str, seed: int, writer: int) -> int:
