@@ -46,20 +46,24 @@ def merge_regions(
 
 
 def merge_pass(
-    regions: Regions, rules: Rules, threshold: int, size_limit: int, weights: Weights = ()
+    regions: Regions, rules: Rules, threshold: int | I64, size_limit: int, weights: Weights = ()
 ) -> Regions:
-    """Merge each region into its left neighbour if the neighbour, as merged so far, allows it."""
+    """Merge each region into its left neighbour if the neighbour, as merged so far, allows it.
+
+    ``threshold`` may differ by row (where targets of several systems are kept together).
+    """
     touching = rules.may_join(regions.end[:-1], regions.start[1:])
     touching = touching & (regions.target[1:] == regions.target[:-1])
     score = scores(regions, weights)
     # A group of merged regions can only begin with two unmerged neighbours that fit together.
     sizes = regions.sizes
-    pairs = touching & (np.abs(np.diff(score)) <= threshold)
+    by_row = threshold if isinstance(threshold, np.ndarray) else np.full(len(score), threshold)
+    pairs = touching & (np.abs(np.diff(score)) <= by_row[1:])
     pairs &= sizes[1:] + sizes[:-1] <= np.uint64(min(size_limit, (1 << 64) - 1))
     if not pairs.any():
         return regions
     columns = _Columns(regions, rules, weights)
-    dropped = columns.merge_groups(touching, pairs, threshold, size_limit)
+    dropped = columns.merge_groups(touching, pairs, by_row.tolist(), size_limit)
     return columns.result(dropped)
 
 
@@ -75,7 +79,7 @@ class _Columns:
         self.with_hits = bool(regions.probe_hits.any())
         self.hits: list[list[int]] = regions.probe_hits.tolist() if self.with_hits else []
 
-    def merge_groups(self, touching: Bools, pairs: Bools, threshold: int, limit: int) -> list[int]:
+    def merge_groups(self, touching: Bools, pairs: Bools, threshold: list[int], limit: int) -> list[int]:
         """Merge in place; returns the rows that were merged away."""
         n = len(self.size)
         size, score = self.size, self.score
@@ -89,7 +93,7 @@ class _Columns:
             while (
                 row < n
                 and joined[row]
-                and abs(score[left] - score[row]) <= threshold
+                and abs(score[left] - score[row]) <= threshold[row]
                 and size[left] + size[row] <= limit
             ):
                 self.merge_two(left, row)

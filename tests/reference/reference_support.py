@@ -29,18 +29,18 @@ Ranges = Sequence[tuple[int, int]]
 FAULT = os.environ.get("DAMON_TESTS_FAULT", "")
 
 
-def tested(rules: Rules) -> Rules:
+def under_test(rules: Rules) -> Rules:
     """The rules under test: these, or these with the fault in them."""
     return fault(FAULT).apply(rules) if FAULT else rules
 
 
-RULES = tested(Rules())
+RULES = under_test(Rules())
 
 
 def make_system(level: str = "7.3", seed: int = 0, rules: Rules | None = None, **kwargs) -> ReferenceSystem:
     """A ReferenceSystem under test."""
     known = level_of(level).rules if rules is None else rules
-    return ReferenceSystem(level, seed, tested(known), **kwargs)
+    return ReferenceSystem(level, seed, under_test(known), **kwargs)
 
 
 class HotTruth:
