@@ -40,7 +40,7 @@ def _fetch(cache: Path, kept: Path) -> None:
     if package is None:
         raise NotSupported(f"the package {_PACKAGE} in Debian's stable release")
     with tempfile.TemporaryDirectory(dir=kept.parent, prefix=".unpack-") as name:
-        unpack([archive.fetch(package)], Path(name))
+        unpack(archive.fetch([package]), Path(name))
         found = [path for sub in ("usr/bin", "bin") if (path := Path(name) / sub / "busybox").is_file()]
         if not found:
             raise HarnessError(f"the package {_PACKAGE} {version} has no program busybox")

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Self
 
 from damon_tests import bundle
-from damon_tests.kernel import accel, qemu
+from damon_tests.kernel import accel, busybox, qemu, userland
 from damon_tests.kernel.agent import AgentMachine
 from damon_tests.kernel.boot import bring_up, connect
 from damon_tests.kernel.guest_setup import set_up
@@ -184,7 +184,7 @@ class Guests:
         its /dev/hvc0.
         """
         plan, chosen = self._plan(image, topology)
-        plan = replace(plan, extra=extra or {})
+        plan = replace(plan, extra={**plan.extra, **(extra or {})})
         _require_memory(topology)
         up = bring_up(lambda: RunningGuest(plan, self._new_dir(), (), terminal=terminal))
         try:
@@ -217,7 +217,11 @@ class Guests:
             image.require_damon()
             found = qemu.find()
             chosen = accel.choose(image, found, self._cache, self._dir)
-            self._plans[key] = Plan(image, topology, found, chosen.name), chosen
+            plan = Plan(image, topology, found, chosen.name)
+            if topology.userland:
+                files = busybox.nodes(busybox.find(self._cache))
+                plan = replace(plan, disk=userland.disk(self._cache), extra=files)
+            self._plans[key] = plan, chosen
         return self._plans[key]
 
     def _new_dir(self) -> Path:

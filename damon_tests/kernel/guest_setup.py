@@ -9,10 +9,13 @@ import struct
 
 from damon_tests.kernel.agent import AgentMachine
 from damon_tests.kernel.topology import Topology
-from damon_tests.ports import HarnessError, NotSupported
+from damon_tests.kernel.userland import MOUNTED_AT, chroot
+from damon_tests.ports import NSEC_PER_SEC, FileOp, HarnessError, NotSupported, SpawnRequest
 
 _PAGE = 4096
+_WARM_UP_NS = 120 * NSEC_PER_SEC
 _ZRAM = "/dev/zram0"
+_MS_RDONLY, _MS_BIND, _MS_REC = 1, 4096, 16384  # include/uapi/linux/mount.h
 
 
 def set_up(machine: AgentMachine, topology: Topology) -> None:
@@ -33,6 +36,8 @@ def set_up(machine: AgentMachine, topology: Topology) -> None:
         machine.write_file("/proc/sys/kernel/numa_balancing", b"0\n")
     if topology.hugetlb_pages:
         _check_hugetlb(machine, topology.hugetlb_pages)
+    if topology.userland:
+        _mount_userland(machine)
     if topology.swap_zram_mib:
         _swap_on_zram(machine, topology.swap_zram_mib)
 
@@ -44,6 +49,22 @@ def _check_hugetlb(machine: AgentMachine, wanted: int) -> None:
         raise NotSupported(f"the kernel {machine.facts.release} has no hugetlb pages") from error
     if int(text) != wanted:
         raise HarnessError(f"the guest reserved {text.strip()} huge pages instead of {wanted}")
+
+
+def _mount_userland(machine: AgentMachine) -> None:
+    machine.batch([FileOp("mkdir", MOUNTED_AT)])
+    machine.mount("/dev/vda", MOUNTED_AT, "ext4", _MS_RDONLY)
+    for shared in ("/dev", "/proc", "/sys"):
+        machine.mount(shared, MOUNTED_AT + shared, "", _MS_BIND | _MS_REC)
+    for own in ("/tmp", "/run"):
+        machine.mount("tmpfs", MOUNTED_AT + own, "tmpfs")
+    # Read once before the guest is saved, so that every restored one has it in memory.
+    warm = machine.spawn(
+        SpawnRequest(chroot(["/usr/bin/python3", "-c", "import argparse, json, subprocess"]))
+    )
+    status = warm.wait(_WARM_UP_NS)
+    if not status.ok:
+        raise HarnessError(f"Python does not run in the guest ({status}): {warm.read_stderr().decode()}")
 
 
 def _swap_on_zram(machine: AgentMachine, size_mib: int) -> None:

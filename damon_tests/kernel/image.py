@@ -211,7 +211,7 @@ def _image_of(
 
 
 def _unpack_image(kernel: DebianKernel, archive: Archive, directory: Path) -> dict[str, Any]:
-    debs = [archive.fetch(package) for package in kernel.packages]
+    debs = archive.fetch(kernel.packages)
     shutil.rmtree(directory, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".unpack-") as name:
         tree = Path(name) / "image"

@@ -42,7 +42,8 @@ every kernel entry."""
 class Plan:
     """Everything that decides how a guest comes up; equal plans give equal guests.
 
-    ``extra`` adds files to the guest's root: {path: node}.
+    ``extra`` adds files to the guest's root: {path: node}; ``disk`` is an image for /dev/vda,
+    whose name tells its contents.
     """
 
     image: KernelImage
@@ -50,6 +51,7 @@ class Plan:
     qemu: Qemu
     accel: str
     extra: Mapping[str, initramfs.Node] = field(default_factory=dict)
+    disk: Path | None = None
 
     @property
     def cmdline(self) -> str:
@@ -83,6 +85,7 @@ class Plan:
             hashlib.sha256(self.initramfs).hexdigest(),
             self.qemu.version,
             self.accel,
+            self.disk.name if self.disk else "",
             _cpu_model() if self.accel == "kvm" else "",
         )
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
@@ -107,7 +110,7 @@ def guest_initramfs(image: KernelImage, topology: Topology, extra: Mapping[str, 
         nodes["bin/damon-tests-engine"] = initramfs.program(program("damon-tests-engine").read_bytes())
     except (NotSupported, HarnessError) as error:  # guests without it are of use, too
         log.warning("guests come without the workload engine: %s", error)
-    tree = ModuleTree(image.modules)
+    tree = ModuleTree(image.modules, image.config)
     channel = [name for name in ("virtio_pci", "virtio_console") if tree.has(name)]
     modules = tree.load_order([*channel, *topology.modules])
     for name, contents in modules:
@@ -151,6 +154,9 @@ class RunningGuest:
         else:
             options += ["-device", f"virtserialport,chardev=agent,name={AGENT_PORT}"]
         options += ["-mon", "chardev=qmp,mode=control"]
+        if plan.disk:
+            path = str(plan.disk).replace(",", ",,")
+            options += ["-drive", f"file={path},if=virtio,format=raw,readonly=on"]
         if restoring:
             options += ["-incoming", "defer"]
         self.agent, theirs_agent = socket.socketpair()

@@ -12,10 +12,13 @@ import lzma
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from damon_tests.ports import HarnessError, NotSupported
+
+# The options of the modules that guests may need.
+_OPTIONS = {"zram": "CONFIG_ZRAM", "virtio_blk": "CONFIG_VIRTIO_BLK", "ext4": "CONFIG_EXT4_FS"}
 
 _SUFFIX = re.compile(r"\.ko(\.(xz|gz|zst))?$")
 
@@ -28,16 +31,16 @@ def _name_of(path: Path) -> str:
 class ModuleTree:
     """The modules below ``directory`` (``/lib/modules/RELEASE``), or none at all for None."""
 
-    def __init__(self, directory: Path | None) -> None:
-        self._directory = directory
+    def __init__(self, directory: Path | None, config: Mapping[str, str] | None = None) -> None:
+        """``config`` tells what is built in, besides the directory's own modules.builtin."""
         self._paths: dict[str, Path] = {}
-        self._builtin: set[str] = set()
+        self._builtin = {name for name, option in _OPTIONS.items() if (config or {}).get(option) == "y"}
         if directory is not None:
             found = (path for path in directory.rglob("*.ko*") if _SUFFIX.search(path.name))
             self._paths = {_name_of(path): path for path in found}
             builtin = directory / "modules.builtin"
             if builtin.is_file():
-                self._builtin = {_name_of(Path(line)) for line in builtin.read_text().split()}
+                self._builtin |= {_name_of(Path(line)) for line in builtin.read_text().split()}
 
     def has(self, name: str) -> bool:
         """Whether this is a module with a file (not a built-in one)."""

@@ -18,7 +18,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -135,52 +135,49 @@ class Archive:
                     return suite
         return None
 
-    def closure(self, name: str, suite: str) -> list[tuple[str, str]]:
-        """(name, version) of everything that ``name`` from ``suite`` needs, itself included."""
+    def closure(self, names: Sequence[str], suite: str) -> list[tuple[str, str]]:
+        """(name, version) of everything that ``names`` from ``suite`` need, themselves included."""
         self._prepare()
-        result = self._apt(
-            "apt-get", "-s", "-y", "--no-install-recommends", "-t", suite, "install", f"{name}/{suite}"
-        )
+        wanted = [f"{name}/{suite}" for name in names]
+        options = ("-s", "-y", "--no-install-recommends", "-t", suite)
+        result = self._apt("apt-get", *options, "install", *wanted)
         if result.returncode:
             raise ArchiveUnreachable(
-                f"apt cannot work out what {name} from {suite} needs: {_last_lines(result.stderr)}"
+                f"apt cannot work out what {', '.join(names)} from {suite} need: {_last_lines(result.stderr)}"
             )
         return re.findall(r"^Inst (\S+) \((\S+) ", result.stdout, re.MULTILINE)
 
     # Getting it
 
-    def fetch(self, package: Package) -> Path:
-        """The .deb, downloaded unless the cache has it; its hash is checked either way."""
+    def fetch(self, packages: Sequence[Package]) -> list[Path]:
+        """The .deb files, downloaded unless the cache has them; their hashes are checked either way."""
         debs = self._cache / "debs"
         debs.mkdir(parents=True, exist_ok=True)
-        safe_version = package.version.replace(":", "%3a").replace("/", "_")
-        kept = debs / f"{package.name}_{safe_version}_{package.sha256[:12]}.deb"
+        kept = {package: debs / _file_name(package) for package in packages}
         with FileLock(debs / ".lock"):
-            if kept.is_file():
-                if sha256_of(kept) == package.sha256:
-                    return kept
-                log.warning("%s in the cache is damaged; downloading it again", kept.name)
-                kept.unlink()
-            self._download(package, kept)
-        return kept
+            missing = [package for package in packages if not _intact(package, kept[package])]
+            if missing:
+                self._download(missing, kept)
+        return list(kept.values())
 
-    def _download(self, package: Package, kept: Path) -> None:
+    def _download(self, packages: Sequence[Package], kept: Mapping[Package, Path]) -> None:
         self._prepare()
-        log.info("downloading %s %s (%.1f MB)", package.name, package.version, package.size / 1e6)
-        with tempfile.TemporaryDirectory(dir=kept.parent, prefix=".get-") as directory:
-            wanted = f"{package.name}={package.version}"
-            result = self._apt("apt-get", "-q", "download", wanted, cwd=Path(directory))
-            files = list(Path(directory).glob("*.deb"))
-            if result.returncode or len(files) != 1:
-                raise ArchiveUnreachable(
-                    f"{package.name} {package.version} could not be downloaded: {_last_lines(result.stderr)}"
-                )
-            if (found := sha256_of(files[0])) != package.sha256:
-                raise HarnessError(
-                    f"{package.name} {package.version} has the SHA-256 {found},"
-                    f" the archive's list says {package.sha256}: not used"
-                )
-            files[0].replace(kept)
+        names = ", ".join(f"{package.name} {package.version}" for package in packages)
+        log.info("downloading %s (%.1f MB)", names, sum(package.size for package in packages) / 1e6)
+        directory = Path(tempfile.mkdtemp(dir=self._cache / "debs", prefix=".get-"))
+        try:
+            wanted = [f"{package.name}={package.version}" for package in packages]
+            result = self._apt("apt-get", "-q", "download", *wanted, cwd=directory)
+            found = {sha256_of(path): path for path in directory.glob("*.deb")}
+            for package in packages:
+                if package.sha256 not in found:
+                    raise ArchiveUnreachable(
+                        f"{package.name} {package.version} could not be downloaded as the archive's list"
+                        f" describes it: {_last_lines(result.stderr)}"
+                    )
+                found[package.sha256].replace(kept[package])
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
 
     # The configuration
 
@@ -254,6 +251,22 @@ class Archive:
     def _apt_cache(self, *command: str) -> str:
         self._prepare()
         return self._apt("apt-cache", *command).stdout
+
+
+def _file_name(package: Package) -> str:
+    version = package.version.replace(":", "%3a").replace("/", "_")
+    return f"{package.name}_{version}_{package.sha256[:12]}.deb"
+
+
+def _intact(package: Package, deb: Path) -> bool:
+    """Whether the cache has the package; a damaged file is removed."""
+    if not deb.is_file():
+        return False
+    if sha256_of(deb) == package.sha256:
+        return True
+    log.warning("%s in the cache is damaged; downloading it again", deb.name)
+    deb.unlink()
+    return False
 
 
 def _apt_conf(directory: Path) -> str:

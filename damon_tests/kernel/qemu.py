@@ -137,19 +137,19 @@ def _suites_to_try() -> list[tuple[str, str]]:
 def _fetch_from(suites: tuple[str, str], root: Path, cache: Path | None) -> Qemu | None:
     release, suite = suites
     archive = Archive(f"qemu-{release}", tuple(dict.fromkeys(suites)), cache)
-    needed = dict(archive.closure(_PACKAGES[0], suite))
+    needed = dict(archive.closure(_PACKAGES[:1], suite))
     known = {(p.name, p.version): p for p in archive.packages(sorted(needed))}
     version = needed[_PACKAGES[0]]
     with tempfile.TemporaryDirectory(dir=root, prefix=".unpack-") as name:
         tree = Path(name) / "qemu"
         chosen = [known[p, needed[p]] for p in _PACKAGES]
-        unpack([archive.fetch(package) for package in chosen], tree)
+        unpack(archive.fetch(chosen), tree)
         if _missing_libraries(tree / "usr/bin" / BINARY):
             # Only libraries that this machine lacks: its own C library has to stay in use.
             lacking = sorted(p for p in needed if p.startswith("lib") and not _never_ours(p))
             lacking = [p for p in lacking if p not in _installed_packages()]
             extra = [known[p, needed[p]] for p in lacking]
-            unpack([archive.fetch(package) for package in extra], tree)
+            unpack(archive.fetch(extra), tree)
             chosen += extra
         record = {"packages": [[p.name, p.version, p.sha256] for p in chosen]}
         (tree / "qemu.json").write_text(json.dumps(record, indent=1) + "\n")

@@ -17,7 +17,7 @@ class Topology:
     ``memory_mib`` is divided evenly among ``numa_nodes``; all CPUs are on node 0, so that the
     other nodes are far memory. ``swap_zram_mib``: size of the swap on zram, 0 for none.
     ``hugetlb_pages``: reserved huge pages of the default size (2 MiB). ``cmdline``: more kernel
-    parameters, after ours, so that they win.
+    parameters, after ours, so that they win. ``userland``: with Python, see ``kernel.userland``.
     """
 
     memory_mib: int = 1024
@@ -26,6 +26,7 @@ class Topology:
     swap_zram_mib: int = 0
     hugetlb_pages: int = 0
     cmdline: tuple[str, ...] = ()
+    userland: bool = False
 
     def __post_init__(self) -> None:
         if self.cpus < 1 or self.numa_nodes < 1 or self.swap_zram_mib < 0 or self.hugetlb_pages < 0:
@@ -43,4 +44,5 @@ class Topology:
     @property
     def modules(self) -> tuple[str, ...]:
         """Kernel modules that this needs, unless they are built in."""
-        return ("zram",) if self.swap_zram_mib else ()
+        disk = ("virtio_blk", "ext4") if self.userland else ()
+        return (*(("zram",) if self.swap_zram_mib else ()), *disk)

@@ -23,6 +23,7 @@ from damon_tests.kernel.launch import Plan
 from damon_tests.kernel.qemu import Qemu
 from damon_tests.kernel.snapshot import BootedGuest, SnapshotStore, copy_sparse, memory_files, remove_stale
 from damon_tests.kernel.topology import Topology
+from damon_tests.kernel.userland import chroot
 from damon_tests.kernel.vm import parse_memory
 from damon_tests.ports import FileOp, HarnessError, MachineLost, NotSupported, SpawnRequest, UsageError
 
@@ -105,6 +106,22 @@ def test_parameters_of_the_kernel(programs: Path) -> None:
     assert {"console=ttyS0", "panic=-1", "damon_stat.enabled=N", "pti=on", "hugepages=4"} <= {*emulated}
     assert emulated[-1] == "pti=off"  # the user's come last, and win
     assert "pti=on" not in Plan(IMAGE, Topology(), QEMU, "kvm").cmdline
+
+
+def test_what_is_built_in_needs_no_module(programs: Path) -> None:
+    built_in = KernelImage("k", "7.3.4", Path("/k/vmlinuz"), None, {"CONFIG_ZRAM": "y"}, sha256="ab")
+    assert b"zram.ko" not in Plan(built_in, Topology(swap_zram_mib=64), QEMU, "tcg").initramfs
+
+
+def test_a_kernel_without_virtio_ports_gets_a_serial_line(programs: Path) -> None:
+    ports = {"CONFIG_VIRTIO_CONSOLE": "y", "CONFIG_VIRTIO_PCI": "y"}
+    configs = [None, ports, {"CONFIG_VIRTIO_PCI": "y"}, {**ports, "CONFIG_VIRTIO_CONSOLE": "m"}]
+    serial = []
+    for config in configs:
+        plan = Plan(KernelImage("k", "7", Path("/k"), None, config), Topology(), QEMU, "tcg")
+        serial.append(plan.on_serial_line)
+        assert plan.on_serial_line is ("damon_tests.agent=/dev/ttyS1" in plan.cmdline)
+    assert serial == [False, False, True, True]
 
 
 def test_swap_needs_zram(programs: Path) -> None:
@@ -356,3 +373,16 @@ def test_a_live_guest_runs_programs(kernel: KernelImage, guests: Guests) -> None
         assert [entry.path for entry in entries] == ["kdamonds"]
         process = live.machine.spawn(SpawnRequest(["/init", "--nonsense"]))
         assert process.wait(30 * 10**9).code not in (0, None)
+
+
+@pytest.mark.vm
+def test_a_userland_has_python(guests: Guests) -> None:
+    script = "import json, sys; print(open('/sys/kernel/mm/damon/admin/kdamonds/nr_kdamonds').read(), end='')"
+    with guests.fresh(image.resolve(KERNELS[0]), Topology(userland=True), 1) as fresh:
+        for argv in (
+            ["/usr/bin/python3", "-c", script],
+            ["/bin/bash", "-c", "echo x > /tmp/x && pgrep -c init"],
+        ):
+            process = fresh.machine.spawn(SpawnRequest(chroot(argv), {"PATH": "/usr/bin"}))
+            assert process.wait(120 * 10**9).ok, process.read_stderr()
+            assert process.read_stdout() in (b"0\n", b"1\n")

@@ -158,9 +158,9 @@ def test_download_and_unpack(tmp_path: Path, debian: DebianArchive) -> None:
     assert archive.versions("tool") == {"alpha": "1:2.0-1", "beta": "1:3.0-1"}
     assert archive.called("stable") == "alpha"
     assert archive.called("testing") is None
-    assert sorted(archive.closure("tool", "alpha")) == [("libtool9", "9-1"), ("tool", "1:2.0-1")]
+    assert sorted(archive.closure(["tool"], "alpha")) == [("libtool9", "9-1"), ("tool", "1:2.0-1")]
     package = next(p for p in archive.packages(["tool"]) if p.version == "1:2.0-1")
-    deb = archive.fetch(package)
+    (deb,) = archive.fetch([package])
     assert sha256_of(deb) == package.sha256
     unpack([deb], tmp_path / "tree")
     assert (tmp_path / "tree/usr/bin/tool").read_bytes() == b"#!/bin/true\n"
@@ -170,9 +170,9 @@ def test_download_and_unpack(tmp_path: Path, debian: DebianArchive) -> None:
 def test_a_damaged_cached_package_is_downloaded_again(tmp_path: Path, debian: DebianArchive) -> None:
     archive = Archive("t", ("alpha",), tmp_path / "cache", debian.mirror)
     (package,) = archive.packages(["libtool9"])
-    deb = archive.fetch(package)
+    (deb,) = archive.fetch([package])
     deb.write_bytes(b"rot")
-    assert sha256_of(archive.fetch(package)) == package.sha256
+    assert sha256_of(archive.fetch([package])[0]) == package.sha256
 
 
 def test_a_package_changed_on_the_mirror_is_refused(tmp_path: Path, debian: DebianArchive) -> None:
@@ -181,7 +181,7 @@ def test_a_package_changed_on_the_mirror_is_refused(tmp_path: Path, debian: Debi
     deb = next((debian.root / "pool").glob("libtool9_*"))
     deb.write_bytes(deb.read_bytes()[:-1] + b"x")
     with pytest.raises(HarnessError, match="libtool9 9-1 could not be downloaded"):
-        archive.fetch(package)
+        archive.fetch([package])
     assert list((tmp_path / "cache" / "debs").glob("*.deb")) == []
 
 
