@@ -10,10 +10,11 @@ import numpy as np
 from damon_tests.reference.actions import Application
 from damon_tests.reference.clock import VirtualClock
 from damon_tests.reference.context import Context, Target
-from damon_tests.reference.core_rules import I64
+from damon_tests.reference.core_rules import I64, Bools
 from damon_tests.reference.events import ThreadEvents
 from damon_tests.reference.filters import core_verdict
 from damon_tests.reference.goals import achievements
+from damon_tests.reference.merge import merge_alike
 from damon_tests.reference.ops import Operations
 from damon_tests.reference.process import NO_FRAME
 from damon_tests.reference.rows import Row, rows_of_target, store_rows
@@ -47,12 +48,46 @@ class DamosPass:
         self.size_limit = self.rules.merge_size_limit(
             ctx.regions.total_size(), ctx.attrs.min_nr_regions, ctx.min_region_sz
         )
-        for index, target in enumerate(ctx.targets):
-            if self.ops.target_valid(target):
-                self._apply_to_target(index, target)
-            else:
-                self._forget_continuation(target)
+        if self._all_only_watch():
+            self._watch()
+        else:
+            for index, target in enumerate(ctx.targets):
+                if self.ops.target_valid(target):
+                    self._apply_to_target(index, target)
+                else:
+                    self._forget_continuation(target)
         self._finish()
+
+    # Schemes that only watch need no walk from region to region
+
+    def _all_only_watch(self) -> bool:
+        return (
+            all(scheme.only_watches for _, scheme in self.due)
+            and not self.events.enabled("damos_before_apply")
+            and all(self.ops.target_valid(target) for target in self.ctx.targets)
+        )
+
+    def _watch(self) -> None:
+        """What the walk would do when no scheme changes anything, for all regions at once."""
+        ctx, regions = self.ctx, self.ctx.regions
+        nr_visited = len(np.unique(regions.target))
+        for scheme_idx, scheme in self.due:
+            chosen = scheme.matches_all(regions.sizes, self.values, regions.age)
+            count, size = int(chosen.sum()), int(regions.sizes[chosen].sum())
+            if self.walk is not None and scheme_idx not in self.walk.complete:
+                self._report_all(scheme_idx, chosen)
+            scheme.quota.charge(scheme.params.quota, size, 0)
+            self.rules.account(scheme.stats, count, size, 0, 0)
+            regions.age = np.where(chosen, self.rules.age_after_action("stat", regions.age), regions.age)
+            scheme.stats.nr_snapshots += nr_visited
+        if self.rules.remerge_after_apply:
+            ctx.regions = merge_alike(regions, self.size_limit)
+
+    def _report_all(self, scheme_idx: int, chosen: Bools) -> None:
+        for index in range(len(self.ctx.targets)):
+            for row in rows_of_target(self.ctx, index, self.values):
+                if chosen[row.origin]:
+                    self._report(scheme_idx, row, 0)
 
     # Quota
 
@@ -200,7 +235,7 @@ class DamosPass:
         if quota.is_full(scheme.params.quota, ctx.min_region_sz):
             quota.remember(target, row.end)
         row.age = rules.age_after_action(scheme.params.action, row.age)
-        rules.account(stats, size, applied, passed)
+        rules.account(stats, 1, size, applied, passed)
 
     def _act(
         self, scheme_idx: int, scheme: Scheme, row: Row, target: Target, bypass: bool

@@ -11,15 +11,15 @@ from damon_tests.reference.core_rules import I64
 from damon_tests.reference.faults import Fault
 
 
-def _exclusive_maximum(bounds: Sequence[tuple[int, int]], *values: int) -> bool:
-    return all(low <= value < high for (low, high), value in zip(bounds, values, strict=True))
+def _exclusive_maximum(bounds: Sequence[tuple[int, int]], *values: Any) -> Any:
+    return damos.pattern_matches([(low, max(high, 1) - 1) for low, high in bounds], *values)
 
 
-def _size_only(bounds: Sequence[tuple[int, int]], size: int, nr_accesses: int, age: int) -> bool:
-    return bounds[0][0] <= size <= bounds[0][1]
+def _size_only(bounds: Sequence[tuple[int, int]], size: Any, nr_accesses: Any, age: Any) -> Any:
+    return (size >= bounds[0][0]) & (size <= bounds[0][1])
 
 
-def _ageless(bounds: Sequence[tuple[int, int]], size: int, nr_accesses: int, age: int) -> bool:
+def _ageless(bounds: Sequence[tuple[int, int]], size: Any, nr_accesses: Any, age: Any) -> Any:
     return damos.pattern_matches((bounds[0], bounds[1], (0, 1 << 32)), size, nr_accesses, age)
 
 
@@ -31,16 +31,16 @@ def _from_the_bottom(histogram: Sequence[int], effective_size: int) -> int:
     return min((score for score, size in enumerate(histogram) if size), default=0)
 
 
-def _applied_only(stats: Any, size: int, applied: int, passed: int) -> None:
-    damos.account(stats, applied, applied, passed)
+def _applied_only(stats: Any, count: int, size: int, applied: int, passed: int) -> None:
+    damos.account(stats, count, applied, applied, passed)
 
 
-def _applied_always(stats: Any, size: int, applied: int, passed: int) -> None:
-    damos.account(stats, size, size, passed)
+def _applied_always(stats: Any, count: int, size: int, applied: int, passed: int) -> None:
+    damos.account(stats, count, size, size, passed)
 
 
-def _passed_forgotten(stats: Any, size: int, applied: int, passed: int) -> None:
-    damos.account(stats, size, applied, 0)
+def _passed_forgotten(stats: Any, count: int, size: int, applied: int, passed: int) -> None:
+    damos.account(stats, count, size, applied, 0)
 
 
 def _kept_part(start: int, end: int, at: int, min_region_sz: int) -> int:

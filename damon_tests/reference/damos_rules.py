@@ -164,10 +164,12 @@ def charge_at_window_start(charged: int) -> int:
 # Pattern and watermarks
 
 
-def pattern_matches(bounds: Sequence[tuple[int, int]], size: int, nr_accesses: int, age: int) -> bool:
-    """(min, max) of size, nr_accesses and age, all inclusive."""
+def pattern_matches(bounds: Sequence[tuple[int, int]], size: Any, nr_accesses: Any, age: Any) -> Any:
+    """(min, max) of size, nr_accesses and age, all inclusive. Numbers, or arrays of one element a region."""
     (sz_min, sz_max), (nr_min, nr_max), (age_min, age_max) = bounds
-    return sz_min <= size <= sz_max and nr_min <= nr_accesses <= nr_max and age_min <= age <= age_max
+    matches = (size >= sz_min) & (size <= sz_max)
+    matches &= (nr_accesses >= nr_min) & (nr_accesses <= nr_max)
+    return matches & (age >= age_min) & (age <= age_max)
 
 
 def watermark_active(value: int, high: int, mid: int, low: int, active: bool) -> bool:
@@ -202,8 +204,8 @@ def ops_default_reject(ops_allows_last: bool) -> bool:
 # Effects on the region and the statistics
 
 
-def age_after_action(action: str, age: int) -> int:
-    """Acting resets the age, even if nothing was achieved; ``stat`` is no act."""
+def age_after_action(action: str, age: Any) -> Any:
+    """Acting resets the age, even if nothing was achieved; ``stat`` is no act. A number or an array."""
     return age if action == "stat" else 0
 
 
@@ -211,11 +213,11 @@ def snapshot_limit_reached(nr_snapshots: int, max_nr_snapshots: int) -> bool:
     return max_nr_snapshots != 0 and nr_snapshots >= max_nr_snapshots
 
 
-def account(stats: Any, size: int, applied: int, passed: int) -> None:
-    """Statistics of one region that a scheme was applied to."""
-    stats.nr_tried += 1
+def account(stats: Any, count: int, size: int, applied: int, passed: int) -> None:
+    """Statistics of ``count`` regions that a scheme was applied to, with equal success: sizes in total."""
+    stats.nr_tried += count
     stats.sz_tried += size
-    stats.nr_applied += applied > 0
+    stats.nr_applied += count if applied > 0 else 0
     stats.sz_applied += applied
     stats.sz_ops_filter_passed += passed
 

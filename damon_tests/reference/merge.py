@@ -137,3 +137,31 @@ class _Columns:
             was_merged = last_row != np.flatnonzero(keep)
             merged.nr_accesses_bp = np.where(was_merged, merged.nr_accesses * 10_000, merged.nr_accesses_bp)
         return merged
+
+
+def merge_alike(regions: Regions, size_limit: int) -> Regions:
+    """Merge neighbours with equal counters and age, as a scheme's walk does behind itself.
+
+    The left region's probe hits stay.
+    """
+    alike = (regions.start[1:] == regions.end[:-1]) & (regions.target[1:] == regions.target[:-1])
+    for column in (regions.age, regions.last_nr_accesses, regions.nr_accesses):
+        alike &= column[1:] == column[:-1]
+    if not alike.any():
+        return regions
+    size: list[int] = regions.sizes.tolist()
+    keep = np.ones(len(size), np.bool_)
+    left = previous = -1
+    for row in (np.flatnonzero(alike) + 1).tolist():
+        if row - 1 != previous:  # another group of alike neighbours begins
+            left = row - 1
+        previous = row
+        if size[left] + size[row] <= size_limit:
+            size[left] += size[row]
+            keep[row] = False
+        else:
+            left = row
+    merged = regions.take(keep)
+    kept = np.flatnonzero(keep)
+    merged.end = regions.end[np.append(kept[1:] - 1, len(size) - 1)]
+    return merged

@@ -119,11 +119,11 @@ class Rules:
     clear_needs_no_kdamond: bool = True  # 6.15
 
     # schemes
-    pattern_matches: Callable[[Sequence[tuple[int, int]], int, int, int], bool] = damos.pattern_matches
+    pattern_matches: Callable[[Sequence[tuple[int, int]], Any, Any, Any], Any] = damos.pattern_matches
     watermark_active: Callable[[int, int, int, int, bool], bool] = damos.watermark_active
     watermark_wait_us: Callable[[Sequence[int]], int] = damos.watermark_wait_us
-    account: Callable[[Any, int, int, int], None] = damos.account
-    age_after_action: Callable[[str, int], int] = damos.age_after_action
+    account: Callable[[Any, int, int, int, int], None] = damos.account
+    age_after_action: Callable[[str, Any], Any] = damos.age_after_action
     snapshot_limit_reached: Callable[[int, int], bool] = damos.snapshot_limit_reached
     remerge_after_apply: bool = True
     rest_of_split_is_visited: bool = True  # 6.13?; in 6.12 not in the same pass

@@ -75,12 +75,23 @@ class Scheme:
 
     def matches(self, size: int, nr_accesses: int, age: int) -> bool:
         """Whether the access pattern includes a region; all bounds are inclusive."""
-        return self.rules.pattern_matches(self.bounds, size, nr_accesses, age)
+        return bool(self.rules.pattern_matches(self.bounds, size, nr_accesses, age))
 
     def matches_all(self, sizes: U64, nr_accesses: I64, ages: I64) -> Bools:
         """``matches`` for many regions."""
-        rows = zip(sizes.tolist(), nr_accesses.tolist(), ages.tolist(), strict=True)
-        return np.array([self.matches(*row) for row in rows], np.bool_)
+        found: Bools = self.rules.pattern_matches(self.bounds, sizes, nr_accesses, ages)
+        return found
+
+    @property
+    def only_watches(self) -> bool:
+        """Whether applying it changes nothing but statistics: no action, quota, filter or limit."""
+        params, quota = self.params, self.quota
+        return (
+            params.action == "stat"
+            and not (self.lists.core or self.lists.ops or params.max_nr_snapshots)
+            and not (quota.is_set(params.quota) or params.quota.fail_charge_denom)
+            and quota.continue_target is None
+        )
 
     def priorities(self, operations: str, values: I64, ages: I64, window: int, aggr_us: int) -> I64:
         """Score 0..99 of regions with these access values and ages; higher goes first."""

@@ -630,3 +630,30 @@ def test_weights_replace_access_monitoring():
     assert {text.split()[3] for text in last} == {"0"}
     assert max(hits) == 20
     assert min(hits) == 0
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 99),
+    low=st.integers(3, 60),
+    nr_min=st.integers(0, 20),
+    age_max=st.sampled_from([0, 3, U32_MAX]),
+    apply_ms=st.sampled_from([15, 100, 250]),
+)
+def test_watching_at_once_is_the_walk(seed, low, nr_min, age_max, apply_ms):
+    """Schemes that change nothing are applied to all regions at once, unless each one is traced."""
+    pattern = DamosAccessPattern(0, U64_MAX, nr_min, 20, 0, age_max)
+    schemes = (Damos(access_pattern=pattern, apply_interval_us=apply_ms * 1000), STAT_ALL)
+
+    def run(traced):
+        box = Box(16 * MIB, [(HEAP + MIB, HEAP + 6 * MIB)], seed=seed)
+        if traced:
+            box.events.open(["damos_before_apply"])
+        box.start(box.fvaddr(schemes=schemes, min_nr_regions=low, max_nr_regions=100))
+        texts = [event.text for event in box.record(1.5)]
+        tried_regions = [box.client.tried_regions(0, i).regions for i in range(2)]
+        tables = [np.column_stack([r.start, r.end, r.nr_accesses, r.age]).tolist() for r in tried_regions]
+        charged = [scheme.quota.charged_sz for scheme in box.core().schemes]
+        return texts, [box.client.stats(0, i) for i in range(2)], tables, charged
+
+    assert run(False) == run(True)
