@@ -1,22 +1,65 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A recording on disk: the "damon-tests recording" format, version 1.
+"""A recording on disk: the "damon-tests recording" format, version 1. This text is its definition.
 
-One ``.npz`` file (a zip of numpy arrays, readable with numpy alone, nothing pickled):
+A file is a zip archive (deflated or stored) of ``NAME.npy`` members, one array each, in numpy's .npy format,
+version 1.0 or later, never pickled: ``numpy.load(path, allow_pickle=False)["start"]`` reads one. Any other
+reader needs zip, and a .npy header: magic, a dict with the element type ("<u8": little-endian, unsigned,
+8 bytes), the order, the shape; then the elements. We write little-endian; a reader follows the header.
 
-``header``            JSON text, UTF-8 bytes as uint8: ``format`` ("damon-tests recording"), ``version`` (1),
-                      and the scalar fields of ``records.Recording`` under their names.
-``time_ns`` int64 (s,), ``target_idx`` int32 (s,), ``nr_regions`` int64 (s,), ``complete`` bool (s,)
-                      one element a snapshot, in the recording's order.
-``offset`` int64 (s + 1,)
-                      snapshot i's regions are ``[offset[i], offset[i+1])`` of the arrays below.
-``start``, ``end`` uint64 (r,), ``nr_accesses``, ``age`` uint32 (r,)
-                      as in ``records.Snapshot``: core address units, samples, aggregations.
-``probe_hits`` uint8 (r, probes), ``sz_filter_passed`` uint64 (r,)
-                      only when the recording has them.
+**What DAMON reported.** s snapshots, each the regions of one target at one moment; r regions in all.
 
-What really happened may stand beside it (``TruthSpans``), so that a recording can be judged and drawn
-again later: ``truth_t0_ns``, ``truth_t1_ns`` int64 (w,), ``truth_offset`` int64 (w + 1,), ``truth_start``,
-``truth_end`` int64 (t,) in bytes, ``truth_rate`` float64 (t,).
+===================  ===========  =================================================================
+array                type, shape  meaning
+===================  ===========  =================================================================
+``header``           uint8 (b,)   UTF-8 bytes of one JSON object, see below
+``time_ns``          int64 (s,)   when the aggregation ended (its last event), or when the tried
+                                  regions were read: CLOCK_MONOTONIC of the monitored machine, ns;
+                                  never descends within a target
+``target_idx``       int32 (s,)   position of the target in its context, from 0
+``nr_regions``       int64 (s,)   how many regions the events said there are
+``complete``         bool (s,)    false: events of this snapshot were lost, regions may be missing
+``offset``           int64 (s+1,) the regions of snapshot i are [offset[i], offset[i+1]) of:
+``start``, ``end``   uint64 (r,)  bounds [start, end) in core address units: times ``addr_unit`` gives
+                                  bytes. Virtual addresses for vaddr and fvaddr, physical ones for paddr
+``nr_accesses``      uint32 (r,)  samples with an access, of ``aggr_us div sample_us`` in all
+``age``              uint32 (r,)  aggregations
+``probe_hits``       uint8 (r, p) optional: samples that hit, for each of the p probes
+``sz_filter_passed`` uint64 (r,)  optional: address units that passed the scheme's filters
+===================  ===========  =================================================================
+
+``header`` has: ``format`` (always "damon-tests recording"), ``version`` (1), ``source``
+("damon_aggregated" or "damon_region_aggregated": tracepoints; "tried_regions": a scheme's directories),
+``operations`` ("vaddr", "fvaddr", "paddr", or "unknown"), ``sample_us``, ``aggr_us`` (as asked for),
+``started_ns``, ``stopped_ns`` (recording began, before DAMON was turned on, and ended; same clock),
+``lost_events`` (0: the recording is whole), ``addr_unit`` (bytes), ``intervals`` (a list of
+[time_ns, sample_us]: from then on DAMON sampled at that interval, which it had tuned; the aggregation
+interval keeps its ratio to it).
+
+A snapshot counts what happened since the one before it of the same target (the first: since
+``started_ns``); that stretch is its window. Only complete snapshots have one; with lost events, only
+those not later than 1.5 ``aggr_us`` after the one before. A "tried_regions" snapshot's window are the last
+``aggr_us``.
+
+**What really happened** (optional; of target 0), so that a recording can be judged and drawn again: the w
+windows of the target's snapshots in order, each with the memory touched in it, run-length encoded.
+
+===================================  ==============  ====================================================
+``truth_t0_ns``, ``truth_t1_ns``     int64 (w,)      the window (t0, t1]
+``truth_offset``                     int64 (w+1,)    its spans are [truth_offset[i], truth_offset[i+1]) of:
+``truth_start``, ``truth_end``       int64 (t,)      bytes, ascending, disjoint, multiples of the page size
+``truth_rate``                       float64 (t,)    fraction of sampling intervals with a touch of each
+                                                     page of the span, above 0
+===================================  ==============  ====================================================
+
+Memory of the pattern's regions outside the spans was not touched in that window; of other memory nothing
+is known.
+
+**What it is about** (optional; keys of ``header``): ``title`` (a test's name), ``level`` ("7.3": the kernel
+series whose behaviour is expected), ``layout`` ({name: [start, end]}: the workload's regions, bytes in the
+monitored address space), ``phases`` (a list of [name, time_ns]: when each phase of the workload began),
+``request`` (what DAMON was asked for: ``damon.params.DamonCtx``, ``damon.params_json``).
+
+Readers ignore keys and arrays they do not know. What they could not ignore will get another version.
 """
 
 from __future__ import annotations
@@ -25,13 +68,15 @@ import json
 import os
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from damon_tests.damon.params import DamonCtx
+from damon_tests.damon.params_json import ctx_from_json, ctx_to_json
 from damon_tests.damon.records import Recording, Snapshot
 from damon_tests.ports.errors import UsageError
 
@@ -79,9 +124,35 @@ class TruthSpans:
         return self.start[part], self.end[part], self.rate[part]
 
 
-def save(path: Path, recording: Recording, truth: TruthSpans | None = None) -> None:
-    """Write ``recording`` (and ``truth``) to ``path``; the file appears complete or not at all."""
-    arrays = _arrays(recording)
+@dataclass(frozen=True)
+class About:
+    """What a recording is about, as far as it is known.
+
+    ``layout``: the workload's regions, byte ranges by name. ``phases``: (name, monotonic ns at which it
+    began). ``ctx``: the request, targets filled in. ``level``: the series whose behaviour is expected, or "".
+    """
+
+    title: str = ""
+    level: str = ""
+    layout: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    phases: tuple[tuple[str, int], ...] = ()
+    ctx: DamonCtx | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Saved:
+    """All that a file holds."""
+
+    recording: Recording
+    truth: TruthSpans | None = None
+    about: About = field(default_factory=About)
+
+
+def save(
+    path: Path, recording: Recording, truth: TruthSpans | None = None, about: About | None = None
+) -> None:
+    """Write them to ``path``; the file appears complete or not at all."""
+    arrays = _arrays(recording, about or About())
     if truth is not None:
         arrays |= {f"truth_{name}": value for name, value in vars(truth).items()}
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
@@ -94,6 +165,12 @@ def save(path: Path, recording: Recording, truth: TruthSpans | None = None) -> N
 
 
 def load(path: Path) -> tuple[Recording, TruthSpans | None]:
+    """``read`` without what it is about."""
+    saved = read(path)
+    return saved.recording, saved.truth
+
+
+def read(path: Path) -> Saved:
     """Read a file written by ``save``. Raises UsageError for anything that is not one."""
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -104,16 +181,21 @@ def load(path: Path) -> tuple[Recording, TruthSpans | None]:
         raise UsageError(f"{path}: not a damon-tests recording ({error})") from None
     try:
         header = json.loads(arrays["header"].tobytes())
-        return _recording(header, arrays, path), _truth(arrays)
-    except (KeyError, ValueError, TypeError) as error:
+        return Saved(_recording(header, arrays, path), _truth(arrays), _about(header))
+    except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
         raise UsageError(f"{path}: not a damon-tests recording (missing or bad {error})") from None
 
 
-def _arrays(recording: Recording) -> dict[str, npt.NDArray[Any]]:
+def _arrays(recording: Recording, about: About) -> dict[str, npt.NDArray[Any]]:
     snapshots = recording.snapshots
     header: dict[str, object] = {"format": FORMAT, "version": VERSION}
     header |= {name: getattr(recording, name) for name in _SCALARS}
     header["intervals"] = [list(pair) for pair in recording.intervals]
+    header |= {"title": about.title, "level": about.level}
+    header |= {"layout": {name: list(r) for name, r in about.layout.items()}}
+    header |= {"phases": [list(phase) for phase in about.phases]}
+    if about.ctx is not None:
+        header["request"] = ctx_to_json(about.ctx)
     lengths = np.array([len(s) for s in snapshots], dtype=np.int64)
     arrays: dict[str, npt.NDArray[Any]] = {
         "header": np.frombuffer(json.dumps(header).encode(), dtype=np.uint8),
@@ -175,3 +257,14 @@ def _truth(arrays: Mapping[str, npt.NDArray[Any]]) -> TruthSpans | None:
     if "truth_t0_ns" not in arrays:
         return None
     return TruthSpans(**{name: arrays[f"truth_{name}"] for name in TruthSpans.__dataclass_fields__})
+
+
+def _about(header: Mapping[str, Any]) -> About:
+    request = header.get("request")
+    return About(
+        title=str(header.get("title", "")),
+        level=str(header.get("level", "")),
+        layout={str(n): (int(a), int(b)) for n, (a, b) in header.get("layout", {}).items()},
+        phases=tuple((str(name), int(at)) for name, at in header.get("phases", ())),
+        ctx=None if request is None else ctx_from_json(request),
+    )

@@ -11,21 +11,22 @@ import contextlib
 import os
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from damon_tests.damon import recording_file
+from damon_tests.damon.recording_file import About, Saved
+from damon_tests.damon.records import Recording
 from damon_tests.experiment.observation import Observation
 from damon_tests.judge.spans import spans_of
 from damon_tests.judge.windows import windows
-from damon_tests.ports import NSEC_PER_SEC, NotSupported
-from damon_tests.report import picture
+from damon_tests.ports import NotSupported
+from damon_tests.report import draw
 from damon_tests.report.events import RunLog
-from damon_tests.report.raster import raster
 
 RUNS = "damon-tests-runs"
 
-_TEXT_WIDTH = 120
-_TEXT_ROWS = 32
+_TEXT_WIDTH = 130
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -48,12 +49,22 @@ def keep_attempt(log: RunLog, test_id: str, seen: Observation) -> None:
     log.attempt(test_id, seen.attempt, seen.seed, seen.seconds)
     directory = attempt_directory(log.directory, test_id, seen.attempt)
     path = directory / "recording.npz"
-    recording_file.save(
-        path, seen.recording, spans_of(seen.truth, windows(seen.recording), seen.recording.sample_us)
-    )
+    saved = _saved(test_id, seen)
+    recording_file.save(path, saved.recording, saved.truth, saved.about)
     log.artifact(test_id, path.relative_to(log.directory), "recording", attempt=seen.attempt)
     if seen.kernel_log.strip():
         keep_text(log, test_id, seen.attempt, "kernel.log", seen.kernel_log)
+
+
+def keep_partial(log: RunLog, test_id: str, attempt: int, partial: object) -> None:
+    """What had been recorded when the machine was lost: ``MachineLost.partial``, a recording a kdamond."""
+    recordings = [r for r in partial if isinstance(r, Recording)] if isinstance(partial, tuple) else []
+    for i, recording in enumerate(recordings):
+        path = attempt_directory(log.directory, test_id, attempt) / f"partial-{i}.npz"
+        recording_file.save(path, recording)
+        log.artifact(
+            test_id, path.relative_to(log.directory), "recording", "until the machine was lost", attempt
+        )
 
 
 def keep_text(log: RunLog, test_id: str, attempt: int, name: str, text: str) -> Path:
@@ -69,27 +80,31 @@ def keep_picture(log: RunLog, test_id: str, seen: Observation) -> Path:
 
     Returns the path of the best one.
     """
-    spans = spans_of(seen.truth, windows(seen.recording), seen.recording.sample_us)
-    coarse = raster(
-        seen.recording,
-        seen.layout,
-        spans=spans,
-        rows=_TEXT_ROWS,
-        columns=picture.text_columns(_TEXT_WIDTH),
-    )
-    text = "\n".join(picture.text(coarse)) + "\n"
-    best = keep_text(log, test_id, seen.attempt, "heatmap.txt", text)
+    saved = _saved(test_id, seen)
+    best = attempt_directory(log.directory, test_id, seen.attempt) / "heatmap.txt"
+    best.write_text("\n".join(draw.lines(saved, _TEXT_WIDTH)) + "\n", encoding="utf-8")
+    kept = [best]
     with contextlib.suppress(NotSupported):  # no matplotlib: the text will do
-        path = best.with_suffix(".png")
-        fine = raster(seen.recording, seen.layout, spans=spans)
-        picture.save(fine, path, title=f"{test_id}, attempt {seen.attempt}", marks=_marks(seen))
+        best = best.with_suffix(".png")
+        draw.save(saved, best)
+        kept.append(best)
+    for path in reversed(kept):
         relative = path.relative_to(log.directory)
         log.artifact(test_id, relative, "picture", title="heat map", attempt=seen.attempt)
-        best = path
     return best
 
 
-def _marks(seen: Observation) -> list[tuple[str, float]]:
-    """When each phase began, in seconds of the recording."""
-    start = seen.recording.started_ns
-    return [(p.name, (p.start_ns - start) / NSEC_PER_SEC) for p in seen.phases if p.start_ns >= start]
+def _saved(test_id: str, seen: Observation) -> Saved:
+    """What there is to keep and to draw of one attempt."""
+    recording = seen.recording
+    about = About(
+        title=f"{test_id}, attempt {seen.attempt}",
+        level=seen.level,
+        phases=tuple((p.name, p.start_ns) for p in seen.phases),
+        ctx=seen.ctx,
+    )
+    if recording.operations == "paddr":
+        # Truth and layout are virtual addresses: they say nothing about physical ones.
+        return Saved(recording, None, about)
+    spans = spans_of(seen.truth, windows(recording), recording.sample_us)
+    return Saved(recording, spans, replace(about, layout=dict(seen.layout)))

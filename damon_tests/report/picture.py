@@ -1,137 +1,79 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What DAMON saw, beside what really happened, and the difference: as text, PNG or SVG."""
+"""What DAMON saw, beside what really happened, and the difference: as PNG or SVG.
+
+Below each heat map a figure over time: memory with any access, the number of regions, the error. As
+text: ``report.heatmap_text``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from damon_tests.damon.recording_file import F64
-from damon_tests.ports import NotSupported
+from damon_tests.ports import NotSupported, UsageError
 from damon_tests.report import words
+from damon_tests.report.heatmap_text import Marks
 from damon_tests.report.raster import Raster
 
-Marks = Sequence[tuple[str, float]]
-"""(name, seconds since recording began): phase changes and the like."""
+ROWS, COLUMNS = 160, 300
+"""A good resolution for ``raster``."""
 
-_SHADES = " ·░▒▓█"
-_UNDER = " -="
-_OVER = " +#"
-_UNCOVERED = "?"
-
-
-# --- text ------------------------------------------------------------------------------------
-
-
-def text(picture: Raster) -> list[str]:
-    """Three panels side by side, highest address on top. No colour, no dependency.
-
-    Every row and column of ``picture`` is printed; ``text_columns`` says how many columns fit.
-    """
-    if picture.seen.size == 0:
-        return ["(nothing was recorded)"]
-    labels = _row_labels(picture)
-    margin = max(len(label) for label in labels)
-    columns = picture.seen.shape[1]
-    titles = ("DAMON saw", "really happened", "difference")
-    out = [" " * margin + " " + " ".join(f" {t[:columns]:<{columns}} " for t in titles)]
-    panels = (_shaded(picture.seen), _shaded(picture.true), _signed(picture.difference))
-    starts = {s.row0 for s in picture.stretches[1:]}
-    bar = "─" * columns
-    for row in reversed(range(picture.seen.shape[0])):
-        cells = " ".join(f"│{panel[row]}│" for panel in panels)
-        out.append(f"{labels[row]:>{margin}} {cells}")
-        if row in starts:
-            out.append(" " * margin + " " + " ".join(f"├{bar}┤" for _ in panels))
-    out.append(" " * margin + " " + " ".join(f"└{bar}┘" for _ in panels))
-    first, last = f"{picture.edges_s[0]:.1f}", f"{picture.edges_s[-1]:.1f} s"
-    axis = f" {first}{last:>{max(0, columns - len(first))}} "
-    out.append(" " * margin + " " + " ".join(axis for _ in panels))
-    out.append(f"access rate 0 '{_SHADES}' 1   not monitored '{_UNCOVERED}'   ")
-    out[-1] += f"too little '{_UNDER[1:]}' too much '{_OVER[1:]}' (more than 0.1, 0.5)"
-    return [line.rstrip() for line in out]
-
-
-def text_columns(width: int, label: int = 14) -> int:
-    """How many columns a panel of ``text`` may have in a terminal of ``width``."""
-    return max(8, (width - label - 9) // 3)
-
-
-def _shaded(rates: F64) -> list[str]:
-    """Rows of one character a cell; every rate above 0 is visible."""
-    level = np.where(rates > 0, np.clip(np.ceil(np.nan_to_num(rates) * 5 - 1e-9), 1, 5), 0).astype(int)
-    characters = np.array(list(_SHADES))[level]
-    characters[np.isnan(rates)] = _UNCOVERED
-    return ["".join(row) for row in characters]
-
-
-def _signed(difference: F64) -> list[str]:
-    level = (np.abs(difference) > 0.1).astype(int) + (np.abs(difference) > 0.5)
-    characters = np.where(difference < 0, np.array(list(_UNDER))[level], np.array(list(_OVER))[level])
-    return ["".join(row) for row in characters]
-
-
-def _row_labels(picture: Raster) -> list[str]:
-    """The region's name in the middle of each stretch, offsets into it at its ends."""
-    labels = [""] * picture.seen.shape[0]
-    for s in picture.stretches:
-        labels[s.row0] = f"+{words.size(s.start - s.origin)}" if s.start > s.origin else "0"
-        if s.row1 - s.row0 > 1:
-            labels[s.row1 - 1] = f"+{words.size(s.end - s.origin)}"
-        if s.row1 - s.row0 > 2:
-            labels[(s.row0 + s.row1) // 2] = s.name[:20]
-    return labels
-
-
-# --- PNG, SVG --------------------------------------------------------------------------------
+_SUFFIXES = (".png", ".svg")
+_DARK = "0.25"
 
 
 def save(picture: Raster, path: Path, *, title: str = "", marks: Marks = ()) -> None:
     """Write ``path`` (.png or .svg). Raises NotSupported without matplotlib."""
+    if path.suffix not in _SUFFIXES:
+        raise UsageError(f"{path}: pictures are written as {' or '.join(_SUFFIXES)}")
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise NotSupported(
             "pictures as PNG or SVG need matplotlib", remedy="pip install 'damon-tests[report]'"
         ) from None
-    height = min(9.0, 2.6 + 0.055 * picture.seen.shape[0])
-    figure = Figure(figsize=(13, height), layout="constrained")
-    axes = figure.subplots(1, 3, sharex=True, sharey=True)
+    panels = 1 if picture.true is None else 3
+    figure = Figure(figsize=(5.2 + 3 * panels, 7.0), layout="constrained")
     if title:
         figure.suptitle(title, fontsize=11)
-    rate = _panel(axes[0], picture, picture.seen, "DAMON saw", "rate")
-    _panel(axes[1], picture, picture.true, "really happened", "rate")
-    signed = _panel(axes[2], picture, picture.difference, "difference (seen - true)", "signed")
-    for ax in axes:
-        for _, at in marks:
-            ax.axvline(at, color="0.35", linewidth=0.8, linestyle=":")
-    for name, at in marks:
-        axes[0].annotate(
-            name,
-            (at, 1),
-            xycoords=("data", "axes fraction"),
-            xytext=(2, -3),
-            textcoords="offset points",
-            fontsize=8,
-            va="top",
-            color="0.25",
-        )
-    _address_axis(axes[0], picture)
-    figure.colorbar(
-        rate, ax=list(axes[:2]), label="access rate (nr_accesses / W), white: none", pad=0.01, aspect=30
-    )
-    figure.colorbar(signed, ax=axes[2], label="too little        too much", pad=0.02, aspect=30)
+    grid = figure.subplots(2, panels, sharex=True, squeeze=False, height_ratios=(5.5, 1.2))
+    _heat_maps(figure, grid[0], picture, marks)
+    _series(grid[1], picture)
+    for ax in grid[1]:
+        ax.set_xlabel("seconds since recording began", fontsize=9)
     metadata = {"Date": None} if path.suffix == ".svg" else {}
     figure.savefig(path, dpi=110, metadata=metadata)
 
 
-def _panel(ax: Any, picture: Raster, values: F64, title: str, kind: str) -> Any:
+def _heat_maps(figure: Any, axes: Any, picture: Raster, marks: Marks) -> None:
+    shown = [m for m in marks if len(picture.edges_s) and 0 <= m[1] < picture.edges_s[-1]]
+    rate = _panel(axes[0], picture, picture.seen, "DAMON saw", rates=True)
+    label = "access rate (nr_accesses / W); white: none"
+    if np.isnan(picture.seen).any():
+        label += "; grey: not monitored"
+    if picture.true is not None and picture.difference is not None:
+        _panel(axes[1], picture, picture.true, "really happened", rates=True)
+        signed = _panel(axes[2], picture, picture.difference, "difference (seen - true)", rates=False)
+        bar = figure.colorbar(signed, ax=axes[2], pad=0.02, aspect=30)
+        bar.set_label("too little        too much", fontsize=9)
+        bar.ax.tick_params(labelsize=8)
+    bar = figure.colorbar(rate, ax=list(axes[:2]), pad=0.01, aspect=30)
+    bar.set_label(label, fontsize=9)
+    bar.ax.tick_params(labelsize=8)
+    for ax in axes:
+        _marks(ax, picture, shown)
+    for ax in axes[1:]:
+        ax.set_yticks([])
+    _address_axis(axes[0], picture)
+
+
+def _panel(ax: Any, picture: Raster, values: F64, title: str, *, rates: bool) -> Any:
     from matplotlib import colormaps
 
-    if kind == "rate":
+    if rates:
         # No access at all is white: the faintest access must stand out from it.
         colours, low = colormaps["YlGnBu"].with_extremes(bad="0.85", under="white"), 1e-9
     else:
@@ -142,20 +84,92 @@ def _panel(ax: Any, picture: Raster, values: F64, title: str, kind: str) -> Any:
     image = ax.pcolormesh(
         edges, rows, np.ma.masked_invalid(values), cmap=colours, vmin=low, vmax=1, rasterized=True
     )
-    ax.set_title(title, fontsize=10)
-    ax.set_xlabel("seconds since recording began", fontsize=9)
+    ax.set_title(title, fontsize=10, loc="left")
     ax.tick_params(labelsize=8)
+    ax.set_ylim(0, picture.seen.shape[0])
     for s in picture.stretches[1:]:
-        ax.axhline(s.row0, color="0.3", linewidth=0.7)
+        ax.axhline(s.row0, color="0.3", linewidth=1.0 if s.start == s.origin else 0.4)
     return image
+
+
+def _marks(ax: Any, picture: Raster, marks: Marks) -> None:
+    """A line where each phase begins; its name above, where there is room."""
+    length = float(picture.edges_s[-1] - picture.edges_s[0]) if len(picture.edges_s) else 1.0
+    free = -1.0
+    for name, at in sorted(marks, key=lambda mark: mark[1]):
+        # Seen on white and on dark blue alike.
+        ax.axvline(at, color="white", linewidth=1.4, alpha=0.8)
+        ax.axvline(at, color=_DARK, linewidth=0.9, linestyle=(0, (3, 3)))
+        if at < free:
+            continue
+        free = at + length * (0.014 * len(name) + 0.02)
+        ax.annotate(
+            name,
+            (at, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(1, 2),
+            textcoords="offset points",
+            fontsize=7,
+            va="bottom",
+            color=_DARK,
+            annotation_clip=False,
+        )
+    if marks:
+        ax.set_title(ax.get_title(loc="left"), fontsize=10, loc="left", pad=15)
 
 
 def _address_axis(ax: Any, picture: Raster) -> None:
     """Where each region begins, with its name, and offsets into it at the ends of its stretches."""
-    ticks: dict[int, str] = {}
+    ticks: dict[float, str] = {}
     for s in picture.stretches:
         if s.start == s.origin:
             ticks[s.row0] = s.name if s.name == f"{s.origin:#x}" else f"{s.name}  {s.origin:#x}"
-        ticks.setdefault(s.row1, f"+{words.size(s.end - s.origin)}")
+    room = picture.seen.shape[0] / 45
+    for s in picture.stretches:
+        if s.note and s.row1 - s.row0 > 2 * room:
+            _label(ticks, (s.row0 + s.row1) / 2, f"({s.note})", 0)
+        _label(ticks, s.row1, f"+{words.size(s.end - s.origin)}", room)
     ax.set_yticks(list(ticks), list(ticks.values()))
-    ax.set_ylim(0, picture.seen.shape[0])
+
+
+def _label(ticks: dict[float, str], row: float, text: str, room: float) -> None:
+    """A tick unless it would touch another."""
+    if all(abs(row - other) >= room for other in ticks):
+        ticks[row] = text
+
+
+# --- figures over time -----------------------------------------------------------------------
+
+
+def _series(axes: Any, picture: Raster) -> None:
+    s = picture.series
+    if not len(picture.edges_s):
+        return
+    edges = picture.edges_s
+    mib = 1 << 20
+    axes[0].stairs(
+        s.seen_bytes / mib, edges, color="#1f5fa8", label="DAMON saw", linewidth=1.2, baseline=None
+    )
+    if s.true_bytes is not None:
+        axes[0].stairs(s.true_bytes / mib, edges, color="black", label="really", linewidth=0.9, baseline=None)
+        axes[0].legend(fontsize=7, frameon=False, loc="best")
+    _figure(axes[0], "memory with any access, MiB")
+    if s.error is None:
+        counts = axes[0].twinx()
+        counts.stairs(s.nr_regions, edges, color="#b5541b", linewidth=1.0, baseline=None)
+        counts.set_ylim(bottom=0)
+        counts.tick_params(labelsize=8, colors="#b5541b")
+        counts.set_ylabel("regions", fontsize=8, color="#b5541b")
+        return
+    axes[1].stairs(s.nr_regions, edges, color="#b5541b", linewidth=1.2, baseline=None)
+    _figure(axes[1], "number of regions")
+    axes[2].stairs(s.error, edges, color="#8a1c1c", linewidth=1.2, baseline=None)
+    _figure(axes[2], "error, of what there was to see (1: as if nothing were reported)")
+
+
+def _figure(ax: Any, title: str) -> None:
+    ax.set_title(title, fontsize=8, loc="left", pad=3)
+    ax.set_ylim(bottom=0)
+    ax.tick_params(labelsize=8)
+    ax.grid(axis="y", color="0.9", linewidth=0.6)
+    ax.margins(x=0)

@@ -2,8 +2,7 @@
 """A recording and its truth on a grid of time and address, for pictures.
 
 Time is on the columns: each is one or more whole windows. Addresses are on the rows: each is an equal part
-of a *stretch*. Gaps between the pattern's regions have no row; idle parts of a large region are stretches
-of their own with few rows, so that a megabyte that is hot in a 64 GiB reservation can be seen.
+of a *stretch* (``report.stretches``).
 """
 
 from __future__ import annotations
@@ -17,43 +16,44 @@ from damon_tests.damon.recording_file import F64, I64, TruthSpans
 from damon_tests.damon.records import Recording, Snapshot
 from damon_tests.judge.compare import byte_ranges
 from damon_tests.judge.spans import spans_of
-from damon_tests.judge.windows import windows
-from damon_tests.ports import PAGE_SIZE, Truth
-
-Range = tuple[int, int]
-
-# A busy part smaller than this share of its region gets a stretch of its own.
-_SMALL_SHARE = 0.25
-_MOST_STRETCHES = 12
+from damon_tests.judge.windows import Window, windows
+from damon_tests.ports import Truth
+from damon_tests.report.stretches import Range, Stretch, busy_ranges, everything, stretches
 
 
-@dataclass(frozen=True)
-class Stretch:
-    """Rows [row0, row1) show bytes [start, end) of region ``name`` (which begins at ``origin``)."""
+@dataclass(frozen=True, eq=False)
+class Series:
+    """Figures over time, one a column, shape (columns,), means of the column's windows.
 
-    name: str
-    origin: int
-    start: int
-    end: int
-    row0: int
-    row1: int
+    ``seen_bytes``: memory of the shown regions in which DAMON reported any access; ``true_bytes``: that was
+    really touched (None without truth). ``nr_regions``: of the whole target. ``error``: Σ bytes·|seen - true|
+    / Σ bytes·true over the shown memory: 0 is perfect, 1 is what reporting nothing would score, NaN where
+    nothing was touched (None without truth).
+    """
+
+    seen_bytes: F64
+    nr_regions: F64
+    true_bytes: F64 | None = None
+    error: F64 | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Raster:
-    """``seen`` and ``true``: access rates 0..1, shape (rows, columns), row 0 at the lowest address; NaN in
-    ``seen`` where no region covered any of the memory. ``edges_s``: column bounds, seconds since recording
-    began, shape (columns + 1,). Undefined for an empty recording (no columns)."""
+    """``seen``, ``true``: access rates 0..1, shape (rows, columns), row 0 at the lowest address; NaN in
+    ``seen`` where no region covered any of the memory; ``true`` is None when nothing is known. ``edges_s``:
+    column bounds, seconds since recording began, shape (columns + 1,). An empty recording has no columns.
+    """
 
     seen: F64
-    true: F64
+    true: F64 | None
     edges_s: F64
     stretches: tuple[Stretch, ...]
+    series: Series
 
     @property
-    def difference(self) -> F64:
+    def difference(self) -> F64 | None:
         """seen - true; memory that no region covered counts as seen 0."""
-        return np.nan_to_num(self.seen) - self.true
+        return None if self.true is None else np.nan_to_num(self.seen) - self.true
 
 
 def raster(
@@ -66,40 +66,79 @@ def raster(
     columns: int = 200,
     target_idx: int = 0,
 ) -> Raster:
-    """Give ``truth``, or ``spans`` of all windows of the target. ``layout``: byte ranges to show, by name;
-    when empty, everything that was covered or touched."""
+    """Give ``truth``, or ``spans`` of all windows of the target, or neither. ``layout``: byte ranges to show,
+    by name; when empty, everything that was covered or touched."""
     chosen = windows(recording, target_idx)
-    if spans is None:
-        if truth is None:
-            raise TypeError("raster() needs truth or spans")
+    if spans is None and truth is not None:
         spans = spans_of(truth, chosen, recording.sample_us)
-    shown = dict(layout) or _everything(recording, spans, target_idx)
-    stretches = _stretches(shown, spans, rows)
-    bounds = [np.linspace(s.start, s.end, s.row1 - s.row0 + 1).astype(np.int64) for s in stretches]
-    low = np.concatenate([np.empty(0, np.int64), *(b[:-1] for b in bounds)])
-    high = np.concatenate([np.empty(0, np.int64), *(b[1:] for b in bounds)])
-    groups = np.array_split(np.arange(len(chosen)), min(columns, len(chosen))) if chosen else []
-    seen, true = np.empty((len(low), len(groups))), np.empty((len(low), len(groups)))
+    shown = dict(layout) or everything(recording, spans, target_idx)
+    parts = stretches(shown, busy_ranges(recording, spans, target_idx), rows)
+    low, high = _rows(parts)
+    # Every column the same number of windows, else the time axis would lie.
+    per_column = -(-len(chosen) // columns) or 1
+    groups = [np.arange(i, min(i + per_column, len(chosen))) for i in range(0, len(chosen), per_column)]
+    seen = np.empty((len(low), len(groups)))
+    true = None if spans is None else np.empty((len(low), len(groups)))
     for column, group in enumerate(groups):
-        columns_of = [_column(recording, spans, int(i), chosen[i].snapshot, low, high) for i in group]
-        seen[:, column] = _mean([s for s, _ in columns_of])
-        true[:, column] = np.mean([t for _, t in columns_of], axis=0)
+        of_group = [_seen(recording, chosen[i].snapshot, low, high) for i in group]
+        seen[:, column] = _mean(of_group)
+        if true is not None and spans is not None:
+            rates = [_integral(*spans.of_window(int(i)), low, high) for i in group]
+            true[:, column] = np.mean(rates, axis=0) / np.maximum(high - low, 1)
     times = [chosen[g[0]].t0_ns for g in groups] + [chosen[g[-1]].t1_ns for g in groups[-1:]]
     edges = (np.array(times, np.float64) - recording.started_ns) / 1e9
-    return Raster(seen, true, edges, stretches)
+    ranges = sorted(shown.values())
+    series = _series(recording, ranges, chosen, groups, spans)
+    if true is not None:
+        series = _with_error(series, seen, true, (high - low).astype(np.float64))
+    return Raster(seen, true, edges, parts, series)
 
 
-def _column(
-    recording: Recording, spans: TruthSpans, index: int, snapshot: Snapshot, low: I64, high: I64
-) -> tuple[F64, F64]:
-    """(seen, true) rates of one window on all rows."""
+def _rows(parts: Sequence[Stretch]) -> tuple[I64, I64]:
+    """Lower and upper bound of each row, bytes."""
+    bounds = [np.linspace(s.start, s.end, s.row1 - s.row0 + 1).astype(np.int64) for s in parts]
+    empty = np.empty(0, np.int64)
+    low: I64 = np.concatenate([empty, *(b[:-1] for b in bounds)])
+    high: I64 = np.concatenate([empty, *(b[1:] for b in bounds)])
+    return low, high
+
+
+def _seen(recording: Recording, snapshot: Snapshot, low: I64, high: I64) -> F64:
+    """Reported access rate of one window on all rows."""
     start, end = byte_ranges(snapshot, recording.addr_unit)
     rate = snapshot.nr_accesses / max(1, recording.samples_per_aggr)
     covered = _integral(start, end, np.ones(len(start)), low, high)
     seen = _integral(start, end, rate, low, high)
-    size = np.maximum(high - low, 1)
-    seen = np.divide(seen, covered, out=np.full(len(low), np.nan), where=covered > 0)
-    return seen, _integral(*spans.of_window(index), low, high) / size
+    mean: F64 = np.divide(seen, covered, out=np.full(len(low), np.nan), where=covered > 0)
+    return mean
+
+
+def _series(
+    recording: Recording,
+    ranges: Sequence[Range],
+    chosen: Sequence[Window],
+    groups: Sequence[I64],
+    spans: TruthSpans | None,
+) -> Series:
+    low = np.array([a for a, _ in ranges], np.int64)
+    high = np.array([b for _, b in ranges], np.int64)
+    seen, true = np.zeros(len(chosen)), np.zeros(len(chosen))
+    for i, window in enumerate(chosen):
+        start, end = byte_ranges(window.snapshot, recording.addr_unit)
+        seen[i] = _integral(start, end, (window.snapshot.nr_accesses > 0).astype(float), low, high).sum()
+        if spans is not None:
+            a, b, rate = spans.of_window(i)
+            true[i] = _integral(a, b, np.ones(len(rate)), low, high).sum()
+    counts = np.array([len(w.snapshot) for w in chosen], np.float64)
+    means = [np.array([v[g].mean() for g in groups], np.float64) for v in (seen, counts, true)]
+    return Series(means[0], means[1], None if spans is None else means[2])
+
+
+def _with_error(series: Series, seen: F64, true: F64, size: F64) -> Series:
+    wrong = size @ np.abs(np.nan_to_num(seen) - true)
+    mass = size @ true
+    error = np.divide(wrong, mass, out=np.full(len(mass), np.nan), where=mass > 0)
+    return Series(series.seen_bytes, series.nr_regions, series.true_bytes, error)
 
 
 def _integral(start: I64, end: I64, rate: F64, low: I64, high: I64) -> F64:
@@ -115,10 +154,12 @@ def _integral(start: I64, end: I64, rate: F64, low: I64, high: I64) -> F64:
         return found
 
     total: F64 = below(high) - below(low)
-    return total
+    # Differences of large sums leave crumbs, which would be drawn.
+    clean: F64 = np.where(np.abs(total) < 1e-9 * (high - low), 0.0, total)
+    return clean
 
 
-def _mean(columns: list[F64]) -> F64:
+def _mean(columns: Sequence[F64]) -> F64:
     """Mean that leaves NaN out, NaN where nothing else is."""
     stack = np.array(columns)
     known = ~np.isnan(stack)
@@ -126,69 +167,3 @@ def _mean(columns: list[F64]) -> F64:
     total = np.where(known, stack, 0).sum(axis=0)
     mean: F64 = np.divide(total, count, out=np.full(stack.shape[1], np.nan), where=count > 0)
     return mean
-
-
-# --- address axis ----------------------------------------------------------------------------
-
-
-def _everything(recording: Recording, spans: TruthSpans, target_idx: int) -> dict[str, Range]:
-    """Covered or touched memory, merged where it touches, named by address."""
-    parts = list(zip(spans.start.tolist(), spans.end.tolist(), strict=True))
-    for snapshot in recording.of_target(target_idx):
-        start, end = byte_ranges(snapshot, recording.addr_unit)
-        parts += zip(start.tolist(), end.tolist(), strict=True)
-    return {f"{a:#x}": (a, b) for a, b in _merge(parts, 0)}
-
-
-def _stretches(layout: Mapping[str, Range], spans: TruthSpans, rows: int) -> tuple[Stretch, ...]:
-    busy = _merge(list(zip(spans.start.tolist(), spans.end.tolist(), strict=True)), 0)
-    pieces: list[tuple[str, int, int, int, float]] = []
-    for name, (start, end) in sorted(layout.items(), key=lambda item: item[1]):
-        for a, b, weight in _pieces(start, end, busy):
-            pieces.append((name, start, a, b, weight))
-    total = sum(weight for *_, weight in pieces) or 1.0
-    made, row = [], 0
-    for name, origin, a, b, weight in pieces:
-        height = max(2, round(rows * weight / total))
-        height = max(1, min(height, (b - a) // PAGE_SIZE))
-        made.append(Stretch(name, origin, a, b, row, row + height))
-        row += height
-    return tuple(made)
-
-
-def _pieces(start: int, end: int, busy: Sequence[Range]) -> list[tuple[int, int, float]]:
-    """(start, end, weight) of a region: whole, or cut around busy parts too small to be seen else."""
-    size = end - start
-    inside = [(max(a, start), min(b, end)) for a, b in busy if a < end and b > start]
-    used = sum(b - a for a, b in inside)
-    if not inside or used > _SMALL_SHARE * size:
-        return [(start, end, float(size) ** 0.5)]
-    # Some idle memory around each busy part is shown at its scale: boundaries matter most.
-    margin = max(PAGE_SIZE, used // len(inside) // 2)
-    wide = [(max(start, a - margin), min(end, b + margin)) for a, b in inside]
-    grown = _merge(wide, 0)
-    gap = margin
-    while len(grown) > _MOST_STRETCHES:
-        gap *= 2
-        grown = _merge(wide, gap)
-    pieces, at = [], start
-    full = float(size) ** 0.5
-    for a, b in grown:
-        if a > at:
-            pieces.append((at, a, full * 0.1))
-        pieces.append((a, b, full * 0.8 / len(grown)))
-        at = b
-    if at < end:
-        pieces.append((at, end, full * 0.1))
-    return pieces
-
-
-def _merge(ranges: Sequence[Range], gap: int) -> list[Range]:
-    """Sorted union of ranges, closing gaps of at most ``gap`` bytes."""
-    merged: list[Range] = []
-    for start, end in sorted(ranges):
-        if merged and start <= merged[-1][1] + gap:
-            merged[-1] = (merged[-1][0], max(merged[-1][1], end))
-        else:
-            merged.append((start, end))
-    return merged

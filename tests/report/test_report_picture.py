@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 from synthetic_recordings import BASE, MIB, MS, ListTruth, Touch, phases, recording, snapshot
 
-from damon_tests.ports import NotSupported
-from damon_tests.report import picture
+from damon_tests.damon.recording_file import About, Saved
+from damon_tests.judge.spans import spans_of
+from damon_tests.judge.windows import windows
+from damon_tests.ports import NotSupported, UsageError
+from damon_tests.report import draw, heatmap_text, picture
 from damon_tests.report.raster import raster
 
 PAGE = 4096
@@ -28,21 +31,86 @@ def two_windows() -> tuple[object, object]:
 def test_cells_are_mean_rates() -> None:
     truth, report = two_windows()
     r = raster(report, {"a": (0, 8 * PAGE)}, truth, rows=4)  # type: ignore[arg-type]
+    assert r.true is not None
+    assert r.difference is not None
     assert r.true.tolist() == [[1, 0], [1, 0], [0, 0], [0, 0]]
     assert np.array_equal(r.seen, [[0, 0], [0, 0], [1, np.nan], [1, np.nan]], equal_nan=True)
     assert r.difference.tolist() == [[-1, 0], [-1, 0], [1, 0], [1, 0]]
     assert r.edges_s.tolist() == [0, 0.1, 0.2]
     joined = raster(report, {"a": (0, 8 * PAGE)}, truth, rows=4, columns=1)  # type: ignore[arg-type]
+    assert joined.true is not None
     assert joined.true[:, 0].tolist() == [0.5, 0.5, 0, 0]
     assert joined.seen[:, 0].tolist() == [0, 0, 1, 1]
 
 
 def test_text() -> None:
     truth, report = two_windows()
-    lines = picture.text(raster(report, {"a": (0, 8 * PAGE)}, truth, rows=4))  # type: ignore[arg-type]
+    lines = heatmap_text.text(raster(report, {"a": (0, 8 * PAGE)}, truth, rows=4))  # type: ignore[arg-type]
     cells = [line.split("│")[1::2] for line in lines if "│" in line]
     assert cells == [["█?", "  ", "# "], ["█?", "  ", "# "], ["  ", "█ ", "= "], ["  ", "█ ", "= "]]
-    assert "0.2 s" in lines[-2]
+    assert any("'?' not monitored" in line for line in lines)
+
+
+def long_recording() -> Saved:
+    truth, _, report = phases(aggregations=60)
+    spans = spans_of(truth, windows(report), report.sample_us)
+    about = About("t", "7.3", {"heap": (BASE, BASE + 64 * MIB)}, (("low", 0), ("high", 3000 * MS)))
+    return Saved(report, spans, about)
+
+
+@pytest.mark.parametrize("width", [64, 80, 100, 130, 160, 250])
+def test_text_fits_the_terminal(width: int) -> None:
+    lines = draw.lines(long_recording(), width)
+    assert max(map(len, lines)) <= width
+    assert sum("DAMON saw" in line for line in lines) == 1
+    assert sum("▾low" in line and "▾high" in line for line in lines) == (1 if width >= 112 else 3)
+
+
+def test_every_column_is_the_same_time() -> None:
+    saved = long_recording()
+    r = raster(saved.recording, saved.about.layout, spans=saved.truth, columns=50)
+    assert r.seen.shape[1] == 30
+    assert np.diff(r.edges_s) == pytest.approx(0.2)
+
+
+def test_marks_and_ticks_are_at_their_time() -> None:
+    saved = long_recording()
+    lines = draw.lines(saved, 250)
+    marked = next(line for line in lines if "▾high" in line)
+    border = next(line for line in lines if "└" in line)
+    numbers = lines[lines.index(border) + 1]
+    begin = border.index("└") + 1
+    assert marked.index("▾high") == begin + 30
+    assert (border[begin + 30], numbers[begin + 30]) == ("┬", "3")
+
+
+def test_without_truth_there_is_one_panel(tmp_path: Path) -> None:
+    saved = replace(long_recording(), truth=None)
+    lines = draw.lines(saved, 100)
+    assert not any("difference" in line or "really" in line for line in lines)
+    assert any("heap" in line for line in lines)
+    draw.save(saved, tmp_path / "p.png")
+    assert (tmp_path / "p.png").stat().st_size > 0
+
+
+def test_series_are_bytes_regions_and_error() -> None:
+    truth, report = two_windows()
+    s = raster(report, {"a": (0, 8 * PAGE)}, truth, rows=4).series  # type: ignore[arg-type]
+    assert s.seen_bytes.tolist() == [4 * PAGE, 0]
+    assert s.true_bytes is not None
+    assert s.true_bytes.tolist() == [4 * PAGE, 0]
+    assert s.nr_regions.tolist() == [2, 1]
+    assert s.error is not None
+    assert np.array_equal(s.error, [2, np.nan], equal_nan=True)
+
+
+def test_color_marks_the_difference_only() -> None:
+    truth, report = two_windows()
+    r = raster(report, {"a+b": (0, 8 * PAGE)}, truth, rows=4)  # type: ignore[arg-type]
+    plain, colored = heatmap_text.text(r), heatmap_text.text(r, color=True)
+    assert "\x1b[31m#" in colored[1]
+    assert colored[1] != plain[1]
+    assert all("\x1b" not in line for line in colored if "a+b" in line and "=" not in line)
 
 
 def test_gaps_between_regions_have_no_rows_and_small_hot_memory_does() -> None:
@@ -52,10 +120,36 @@ def test_gaps_between_regions_have_no_rows_and_small_hot_memory_does() -> None:
     truth = ListTruth([huge, far], [Touch(hot, hot + MIB, 0, 100 * MS)], 100 * MS)
     report = recording([snapshot(100 * MS, [(*huge, 0, 0), (*far, 0, 0)])])
     r = raster(report, {"huge": huge, "far": far}, truth, rows=60)
-    assert [s.name for s in r.stretches] == ["huge", "huge", "huge", "far"]
+    assert [(s.name, s.note) for s in r.stretches] == [
+        ("huge", "compressed"),
+        ("huge", ""),
+        ("huge", "compressed"),
+        ("far", ""),
+    ]
+    assert r.true is not None
+    assert set(r.true[:, 0].tolist()) == {0, 1}  # rows end where the hot memory does
     assert (r.true > 0.9).sum() >= 10
     assert r.seen.shape[0] <= 70
     assert all(a.row1 == b.row0 for a, b in zip(r.stretches, r.stretches[1:], strict=False))
+
+
+def test_of_very_many_islands_a_few_are_shown_and_the_rest_is_named() -> None:
+    sea = (BASE, BASE + 96 * MIB)
+    islands = [BASE + i * MIB + MIB // 2 for i in range(96)]
+    truth = ListTruth([sea], [Touch(a, a + 16 * PAGE, 0, 100 * MS) for a in islands], 100 * MS)
+    r = raster(recording([snapshot(100 * MS, [(*sea, 0, 0)])]), {"sea": sea}, truth, rows=160)
+    assert r.stretches[-1].note == "mean of 91 more"
+    assert r.true is not None
+    assert (r.true > 0.99).sum() >= 5 * 2
+
+
+def test_without_truth_what_was_reported_accessed_is_large() -> None:
+    huge, hot = (BASE, BASE + (64 << 30)), BASE + (20 << 30)
+    rows = [(huge[0], hot, 0, 0), (hot, hot + MIB, 20, 0), (hot + MIB, huge[1], 0, 0)]
+    r = raster(recording([snapshot(100 * MS, rows)]), {"huge": huge}, rows=60)
+    assert r.true is None
+    assert r.difference is None
+    assert (r.seen > 0.99).sum() >= 10
 
 
 def test_everything_is_shown_without_a_layout() -> None:
@@ -66,7 +160,7 @@ def test_everything_is_shown_without_a_layout() -> None:
 
 def test_nothing_recorded() -> None:
     r = raster(recording([]), {"a": (0, PAGE)}, ListTruth([], [], 0))
-    assert picture.text(r) == ["(nothing was recorded)"]
+    assert heatmap_text.text(r) == ["(nothing was recorded)"]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
@@ -82,6 +176,12 @@ def test_files(tmp_path: Path, suffix: str) -> None:
 def test_an_empty_recording_can_be_drawn(tmp_path: Path) -> None:
     picture.save(raster(recording([]), {"a": (0, PAGE)}, ListTruth([], [], 0)), tmp_path / "p.png")
     assert (tmp_path / "p.png").stat().st_size > 0
+
+
+def test_other_kinds_of_pictures_are_refused(tmp_path: Path) -> None:
+    truth, report = two_windows()
+    with pytest.raises(UsageError, match=r"\.png or \.svg"):
+        picture.save(raster(report, {}, truth), tmp_path / "p.txt")  # type: ignore[arg-type]
 
 
 def test_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Requests as JSON values: the fields of ``damon.params`` under their names, tuples as lists.
+
+Read leniently: a field that is not there has its default, one that this version does not know is left
+out. So recordings of older and newer versions can be read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from functools import cache
+from typing import Any, get_args, get_origin, get_type_hints
+
+from damon_tests.damon.params import DamonCtx
+from damon_tests.ports.errors import UsageError
+
+
+def ctx_to_json(ctx: DamonCtx) -> dict[str, Any]:
+    """What ``json.dumps`` takes."""
+    return asdict(ctx)
+
+
+def ctx_from_json(value: Any) -> DamonCtx:
+    """The request that ``ctx_to_json`` made. Raises UsageError for values of another shape."""
+    try:
+        ctx: DamonCtx = _make(DamonCtx, value)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UsageError(f"not a DAMON request ({error})") from None
+    return ctx
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    return get_type_hints(cls)
+
+
+def _make(kind: Any, value: Any) -> Any:
+    """``value`` as ``kind``: a dataclass, a tuple, or one of int, str, bool."""
+    if hasattr(kind, "__dataclass_fields__"):
+        hints = _hints(kind)
+        known = {f.name: _make(hints[f.name], value[f.name]) for f in fields(kind) if f.name in dict(value)}
+        return kind(**known)
+    if get_origin(kind) is tuple:
+        of, *more = get_args(kind)
+        if more == [Ellipsis]:
+            return tuple(_make(of, v) for v in value)
+        return tuple(_make(k, v) for k, v in zip((of, *more), value, strict=True))
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise TypeError(f"{value!r} where a value of type {kind.__name__} belongs")
+    return value
