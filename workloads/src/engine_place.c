@@ -14,6 +14,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -178,6 +179,34 @@ static void populate(const struct region *region)
 		bytes[offset] = 1;
 }
 
+/*
+ * New pages wait in a batch of the CPU that faulted them in, up to 31 of them, before they are on
+ * an LRU list. DAMON cannot make a waiting page old: it would read as accessed until something
+ * else drains the batch, though nobody touches it. We may have moved between CPUs while populating,
+ * so the batch of each CPU that we may run on is drained: madvise(MADV_COLD) begins with that.
+ */
+static void drain_batches(void)
+{
+	void *page =
+		mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	cpu_set_t allowed, one;
+
+	if (page == MAP_FAILED)
+		die(EXIT_CANNOT, "a page cannot be mapped: %s", strerror(errno));
+	if (!sched_getaffinity(0, sizeof(allowed), &allowed)) {
+		for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+			if (!CPU_ISSET(cpu, &allowed))
+				continue;
+			CPU_ZERO(&one);
+			CPU_SET(cpu, &one);
+			if (!sched_setaffinity(0, sizeof(one), &one))
+				madvise(page, PAGE_BYTES, MADV_COLD);
+		}
+		sched_setaffinity(0, sizeof(allowed), &allowed);
+	}
+	munmap(page, PAGE_BYTES);
+}
+
 void place_regions(struct program *program)
 {
 	uint64_t below = lowest_above_heap();
@@ -202,6 +231,7 @@ void place_regions(struct program *program)
 		printf("region %s %" PRIx64 " %" PRIx64 "\n", region->name, region->start,
 		       region->start + region->size);
 	}
+	drain_batches();
 }
 
 /* What DAMON's vaddr will watch: all but the two biggest gaps; of equal ones the lower counts as
