@@ -30,6 +30,10 @@ class Subject(Protocol):
         """Mappings of the target now, sorted byte ranges."""
         ...
 
+    def change_vmas(self, target: RunningTarget, vmas: Sequence[tuple[int, int]]) -> None:
+        """Give the target these mappings. Raises NotSupported where it has to change them by itself."""
+        ...
+
     def ram_ranges(self) -> Sequence[tuple[int, int]]:
         """System RAM as physical byte ranges [start, end)."""
         ...

@@ -21,7 +21,7 @@ from damon_tests.kernel.programs import program
 from damon_tests.kernel.splat import parse_splats
 from damon_tests.kernel.topology import Topology
 from damon_tests.patterns.spec import Pattern
-from damon_tests.ports import Clock, Events, HarnessError, Machine, Tree
+from damon_tests.ports import Clock, Events, HarnessError, Machine, NotSupported, Tree
 from damon_tests.workload import engine
 from damon_tests.workload.target import RunningTarget
 
@@ -60,6 +60,11 @@ class MachineSubject:
         maps = self.machine.read_file(f"/proc/{target.pid}/maps").decode()
         # vsyscall is listed at an address that no process owns; DAMON does not see it either.
         return [(int(a, 16), int(b, 16)) for a, b in _MAPS_LINE.findall(maps) if int(a, 16) < 1 << 63]
+
+    def change_vmas(self, target: RunningTarget, vmas: Sequence[tuple[int, int]]) -> None:
+        raise NotSupported(
+            "mappings of a real process that change on request", remedy="use --kernel reference for this"
+        )
 
     def ram_ranges(self) -> Sequence[tuple[int, int]]:
         text = self.machine.read_file("/proc/iomem").decode()

@@ -33,11 +33,14 @@ def ages(s: Setting, *, from_start: bool) -> list[Check]:
 
 def follow(s: Setting) -> Iterator[tuple[Snapshot, Snapshot, Parents]]:
     """(previous, snapshot, (first, last)) of consecutive snapshots of a target; regions
-    [first[i], last[i]) of previous overlap region i."""
+    [first[i], last[i]) of previous overlap region i.
+
+    Left out where coverage changed in between: mappings were read again, which moves the edges of
+    regions that keep their counters, so addresses do not tell what came from where (specification 3.3)."""
     for target_idx in s.targets():
         chosen = windows(s.recording, target_idx)
         for a, b in pairwise(chosen):
-            if b.index == a.index + 1:
+            if b.index == a.index + 1 and rules.covered(a.snapshot) == rules.covered(b.snapshot):
                 before, after = a.snapshot, b.snapshot
                 first = np.searchsorted(before.end, after.start, side="right")
                 last = np.searchsorted(before.start, after.end, side="left")

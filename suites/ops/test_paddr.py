@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-2.0
+"""paddr: physical memory, whoever uses it."""
+
+import numpy as np
+import pytest
+
+from damon_tests.damon.params import DamonAttrs, DamonCtx
+from damon_tests.judge.driven import invariants
+from damon_tests.judge.observed import invariants as invariants_of
+from damon_tests.judge.verdict import Measurement
+from damon_tests.judge.visibility import LEAST
+from damon_tests.judge.windows import windows
+from damon_tests.ports import NSEC_PER_SEC
+from damon_tests.workload.physical import UniformPhysicalTruth
+
+pytestmark = pytest.mark.needs("ops.paddr", "damon_aggregated")
+
+ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=100)
+PADDR = DamonCtx("paddr", attrs=ATTRS)
+
+
+def test_all_of_system_ram(experiment, expect):
+    """Given all System RAM, exactly that is watched, within the limits on regions."""
+    expect.add(invariants_of(experiment("hot_cold", PADDR, seconds=2).observe()))
+
+
+def test_frames_of_idle_memory_are_silent(live, expect):
+    """Frames of memory that nobody touches have no accesses and grow old."""
+    with live("idle", PADDR, cover="regions") as run:
+        run.record(2.5)
+    expect.add(invariants(run))
+    # Half a second for accessed bits from before monitoring began.
+    after_ns = run.recording().started_ns + NSEC_PER_SEC // 2
+    counts = [
+        int(w.snapshot.nr_accesses.max(initial=0)) for w in windows(run.recording()) if w.t0_ns > after_ns
+    ]
+    m = Measurement(
+        "most accesses of an idle frame", max(counts, default=0), "samples", tuple(map(float, counts))
+    )
+    expect.equal(m, 0, because="nobody touched this memory", kind="closed form")
+
+
+@pytest.mark.accuracy
+def test_frames_in_use_are_seen(live, expect):
+    """Frames of memory in use are reported accessed through their physical addresses, too."""
+    with live("everything_hot", PADDR, cover="regions") as run:
+        frames = run.target.physical()
+        run.record(2.5)
+    expect.add(invariants(run))
+    truth = UniformPhysicalTruth(run.target.truth(), run.target.layout, frames)
+    pages = np.array([truth.ranges()[0][0] // 4096], dtype=np.int64)
+    rates, sample_ns = [], ATTRS.sample_us * 1000
+    for window in windows(run.recording())[5:]:
+        snap = window.snapshot
+        true = float(truth.rate(pages, window.t0_ns, window.t1_ns, sample_ns)[0])
+        seen = float((snap.sizes * snap.nr_accesses).sum() / snap.sizes.sum()) / ATTRS.samples_per_aggr
+        if true > 0:
+            rates.append(seen / true)
+    m = Measurement("share of accesses seen", float(np.median(rates or [0])), "fraction", tuple(rates))
+    why = "what this machine must show through virtual addresses, too (judge.visibility)"
+    expect.at_least(m, LEAST, because=why, kind="closed form")
+
+
+def test_it_outlives_every_process(live, expect):
+    """Physical memory does not exit: the kdamond runs until it is turned off."""
+    with live("hot_cold", PADDR) as run:
+        run.record(0.5)
+        run.target.stop()
+        run.record(1)
+        running = run.session.running()
+    expect.equal(Measurement("kdamonds that run", float(running), "count"), 1, because="I39: never by itself")
+    expect.add(invariants(run))
+
+
+@pytest.mark.needs("ctx.addr_unit")
+@pytest.mark.parametrize("addr_unit", [2, 4096, 16384])
+def test_address_units(experiment, expect, addr_unit):
+    """Addresses in other units than bytes: the same memory, told in those units."""
+    ctx = DamonCtx("paddr", addr_unit=addr_unit, attrs=ATTRS)
+    expect.add(invariants_of(experiment("hot_cold", ctx, seconds=1).observe()))
