@@ -91,7 +91,7 @@ def _command(guest: Guest, command: Sequence[str]) -> int:
     except FileNotFoundError:
         print(f"damon-tests vm: there is no {command[0]!r} in the guest", file=sys.stderr)
         return 127
-    stdin: int | None = None if sys.stdin is None or sys.stdin.isatty() else sys.stdin.fileno()
+    stdin = _stdin_to_pass_on()
     if stdin is None:
         process.close_stdin()
     while True:
@@ -102,6 +102,14 @@ def _command(guest: Guest, command: Sequence[str]) -> int:
         readable = select.select([] if stdin is None else [stdin], [], [], _POLL_S)[0]
         if readable and stdin is not None and not _feed(process, stdin):
             stdin = None
+
+
+def _stdin_to_pass_on() -> int | None:
+    """Our standard input if it is a file or a pipe; a terminal is for shells."""
+    try:
+        return None if sys.stdin.isatty() else sys.stdin.fileno()
+    except (AttributeError, OSError, ValueError):  # there is none, or a stand-in without a file
+        return None
 
 
 def _copy_output(process: Process) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from damon_tests.kernel import accel, guest, image, launch, snapshot
+from damon_tests.kernel import accel, guest, image, launch, snapshot, vm
 from damon_tests.kernel.guest import Guest, Guests
 from damon_tests.kernel.guest_setup import swap_header
 from damon_tests.kernel.image import KernelImage
@@ -24,7 +24,6 @@ from damon_tests.kernel.qemu import Qemu
 from damon_tests.kernel.snapshot import BootedGuest, SnapshotStore, copy_sparse, memory_files, remove_stale
 from damon_tests.kernel.topology import Topology
 from damon_tests.kernel.userland import chroot
-from damon_tests.kernel.vm import parse_memory
 from damon_tests.ports import FileOp, HarnessError, MachineLost, NotSupported, SpawnRequest, UsageError
 
 IMAGE = KernelImage("k", "7.3.4", Path("/k/vmlinuz"), None, None, sha256="ab")
@@ -51,7 +50,7 @@ def test_topologies_that_cannot_be(values: dict[str, int]) -> None:
 
 
 def test_memory_sizes() -> None:
-    assert [parse_memory(text) for text in ("2G", "512M", "1GiB", "768", "1 g")] == [
+    assert [vm.parse_memory(text) for text in ("2G", "512M", "1GiB", "768", "1 g")] == [
         2048,
         512,
         1024,
@@ -59,7 +58,7 @@ def test_memory_sizes() -> None:
         1024,
     ]
     with pytest.raises(UsageError, match="no size of memory"):
-        parse_memory("much")
+        vm.parse_memory("much")
 
 
 def test_swap_header_is_what_swapon_reads() -> None:
@@ -386,3 +385,13 @@ def test_a_userland_has_python(guests: Guests) -> None:
             process = fresh.machine.spawn(SpawnRequest(chroot(argv), {"PATH": "/usr/bin"}))
             assert process.wait(120 * 10**9).ok, process.read_stderr()
             assert process.read_stdout() in (b"0\n", b"1\n")
+
+
+@pytest.mark.vm
+def test_vm_runs_a_command_and_returns_its_status(capfd: pytest.CaptureFixture[str]) -> None:
+    command = ["sh", "-c", "uname -r; echo to stderr >&2; exit 3"]
+    assert vm.run(KERNELS[0], "512M", 1, 1, command) == 3
+    out, err = capfd.readouterr()
+    assert out.strip() == image.resolve(KERNELS[0]).release
+    assert "to stderr\n" in err
+    assert vm.run(KERNELS[0], "512M", 1, 1, ["nonsense"]) == 127
