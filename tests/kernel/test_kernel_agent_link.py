@@ -236,8 +236,8 @@ def test_counts_that_lie_are_refused(raw: RawClient) -> None:
     assert raw.call(Op.SPAWN, Writer().u32(2**32 - 1).done()).i32() != 0
     assert raw.call(Op.FOLLOW, Writer().u32(2**32 - 1).done()).i32() != 0
     assert raw.call(Op.SPAWN, Writer().u32(0).u32(0).text("/").done()).i32() != 0
-    nul_inside = Writer().u32(3).done() + b"a\0b\0"
-    assert raw.call(Op.FOLLOW, nul_inside).i32() != 0
+    nul_inside = b"/proc/version\0x"
+    assert raw.call(Op.FOLLOW, Writer().u32(len(nul_inside)).done() + nul_inside + b"\0").i32() != 0
     assert raw.call(Op.PING).i32() == 0
 
 
@@ -310,12 +310,67 @@ def test_another_hello_ends_what_the_last_one_began(raw: RawClient, tmp_path: Pa
     assert eventually(lambda: threads() <= 3)  # the blocked writes wait no more
     with pytest.raises(OSError, match="No such device"):  # ENXIO: nobody has it open for reading
         assert eventually(lambda: os.close(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)) is not None)
-    # The numbers of the old session mean nothing in the new one, and its replies do not come.
-    assert raw.call(Op.STDIN, Writer().u32(40).blob(b"x").done()).i32() != 0
+    # Its replies do not come, and its numbers mean nothing.
     seen: list[int] = []
     raw.send(pack_frame(Op.PING, 60))
     raw.receive(lambda frame: bool(seen.append(frame.id)) or frame.id == 60)
     assert seen == [60]
+    assert raw.call(Op.STDIN, Writer().u32(40).blob(b"x").done()).i32() != 0
+
+
+def test_output_that_the_channel_does_not_take_waits_in_its_process(raw: RawClient) -> None:
+    """Neither the agent's memory grows, nor is anything lost."""
+    size = 20_000_000
+    raw.hello()
+    argv = Writer().u32(4).text("/usr/bin/head").text("-c").text(str(size)).text("/dev/zero")
+    reply = raw.call(Op.SPAWN, argv.u32(0).text("/").done())
+    assert reply.i32() == 0
+    pid = reply.u32()
+    assert eventually(lambda: stays(lambda: state(pid) == "S"))
+    got = 0
+    while got < size:
+        frame = raw.receive(lambda frame: frame.op == Op.STREAM)
+        got += len(frame.payload) - 1
+    raw.receive(lambda frame: frame.op == Op.EXIT)
+
+
+def test_a_file_is_followed_only_as_fast_as_the_channel_takes_it(raw: RawClient, tmp_path: Path) -> None:
+    fifo = str(tmp_path / "fifo")
+    os.mkfifo(fifo)
+    raw.hello()
+    assert raw.call(Op.FOLLOW, Writer().text(fifo).done()).i32() == 0
+    writer = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    written = 0
+
+    def full() -> bool:
+        nonlocal written
+        try:
+            while written < 50_000_000:
+                written += os.write(writer, bytes(1 << 16))
+        except BlockingIOError:
+            return True
+        return False
+
+    assert eventually(lambda: stays(full))
+    assert written < 5_000_000
+    os.close(writer)
+    got = 0
+    while got < written:
+        got += len(raw.receive(lambda frame: frame.op == Op.STREAM).payload) - 1
+
+
+def stays(condition: Callable[[], bool]) -> bool:
+    """Whether it holds, and goes on to hold when looked at again and again."""
+    for _ in range(50):
+        if not condition():
+            return False
+        time.sleep(0.005)
+    return True
+
+
+def state(pid: int) -> str:
+    """Of a process: S is asleep."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
 
 
 def _spawn_sleep(raw: RawClient) -> int:

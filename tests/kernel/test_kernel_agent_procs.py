@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -187,7 +188,8 @@ def test_many_processes_at_once(machine: Machine) -> None:
 
 
 def test_signals_are_not_inherited_blocked_or_ignored(machine: Machine) -> None:
-    process = machine.spawn(sh("grep -E '^Sig(Blk|Ign)' /proc/self/status"))
+    # Not through a shell: dash unblocks everything for its children.
+    process = machine.spawn(SpawnRequest(["/bin/grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"]))
     assert process.wait(SOON_NS).ok
     masks = [int(line.split()[1], 16) for line in process.read_stdout().splitlines()]
     python_restores = {signal.SIGPIPE}  # what subprocess resets by itself
@@ -203,6 +205,13 @@ def test_no_descriptor_leaks_into_a_process(agent: AgentMachine, tmp_path: Path)
     fifo = str(tmp_path / "fifo")
     os.mkfifo(fifo)
     stream = agent.follow(fifo)
+    full = str(tmp_path / "full")
+    os.mkfifo(full)
+    reader = os.open(full, os.O_RDONLY | os.O_NONBLOCK)
+    pending = agent.begin_write_file(full, bytes(1 << 20))
+    assert eventually(
+        lambda: select.select([reader], [], [], 0)[0] != []
+    )  # the agent has it open, and blocks
     other = agent.spawn(SpawnRequest(["/bin/cat"]))
     process = agent.spawn(SpawnRequest(["/bin/ls", "/proc/self/fd"]))
     assert process.wait(SOON_NS).ok
@@ -210,6 +219,9 @@ def test_no_descriptor_leaks_into_a_process(agent: AgentMachine, tmp_path: Path)
     other.kill(signal.SIGKILL)
     other.wait(SOON_NS)
     stream.close()
+    os.close(reader)
+    with pytest.raises(OSError, match="bytes were written"):
+        pending.result(SOON_NS)
 
 
 def test_output_that_nobody_takes_is_dropped_and_said(tmp_path: Path) -> None:
