@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -344,12 +345,11 @@ def test_a_file_is_followed_only_as_fast_as_the_channel_takes_it(raw: RawClient,
 
     def full() -> bool:
         nonlocal written
-        try:
+        before = written
+        with contextlib.suppress(BlockingIOError):
             while written < 50_000_000:
                 written += os.write(writer, bytes(1 << 16))
-        except BlockingIOError:
-            return True
-        return False
+        return written == before
 
     assert eventually(lambda: stays(full))
     assert written < 5_000_000
