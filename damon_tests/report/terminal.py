@@ -124,6 +124,11 @@ def _detailed(run: Mapping[str, Any], verdict: str) -> Iterator[Text]:
         yield Text(f"and {len(tests) - _MOST_TESTS} more with verdict {verdict}", style=STYLES[verdict])
 
 
+def check(check: Mapping[str, Any]) -> list[str]:
+    """One check as plain lines."""
+    return [text.plain for text in _check(check)]
+
+
 def _check(check: Mapping[str, Any]) -> Iterator[Text]:
     m = check["measurement"]
     text = Text("  ").append(m["name"], style="bold").append(" = ")

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Recordings for damo: its record files, written.
+
+Three of damo's formats: ``json_compressed`` (zlib; its default), ``json``, and ``perf_script`` (text). JSON
+is a list of records, one for each target (or scheme), of snapshots, of regions:
+
+- record: ``kdamond_idx``, ``context_idx``, ``intervals``, ``scheme_idx`` (null: aggregations of a target),
+  ``target_id`` (null: a scheme's tried regions), ``scheme_filters``, ``snapshots``, ``data_source``;
+- snapshot: ``start_time``, ``end_time`` (ns), ``regions``, ``total_bytes``, ``damos_stats``,
+  ``sample_interval_us`` (the tuned one, else null);
+- region: ``start``, ``end`` (bytes), ``nr_accesses`` {``samples``, ``percent``}, ``age`` {``usec``,
+  ``aggr_intervals``}, ``probe_hits``, ``sz_filter_passed``.
+
+damo has no word for a lost event: incomplete snapshots are left out. A key ``damon_tests`` of each record,
+which damo ignores, keeps what else a recording knows. ``damo_import`` reads all of this back.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from damon_tests.damon import damo_params
+from damon_tests.damon.params import DamonAttrs, DamonCtx
+from damon_tests.damon.records import DamosStats, Recording, SchemeReport, Snapshot
+from damon_tests.ports import NSEC_PER_SEC, NSEC_PER_USEC
+
+DamoFormat = Literal["json_compressed", "json", "perf_script"]
+FORMATS: tuple[str, ...] = get_args(DamoFormat)
+
+OURS = "damon_tests"
+"""Key of a record with what damo has no key for."""
+
+KDAMONDS = ".kdamonds"
+"""Suffix of the file with the parameters, beside the record."""
+
+FAKE_TAIL = "0-0: -1 -1"
+"""A region that marks the end of a single snapshot in text, which has no start times."""
+
+
+def save(
+    path: Path,
+    recording: Recording,
+    format: DamoFormat = "json_compressed",
+    *,
+    ctx: DamonCtx | None = None,
+    schemes: Sequence[SchemeReport] = (),
+) -> int:
+    """Write ``recording`` to ``path``, and the request, if given, to ``path`` + ".kdamonds".
+
+    ``schemes``: their last tried regions and stats become records of their own (not in text, which has
+    none). Returns how many incomplete snapshots were left out.
+    """
+    if format == "perf_script":
+        data = "".join(f"{line}\n" for line in perf_script(recording)).encode()
+    else:
+        text = json.dumps(records(recording, ctx=ctx, schemes=schemes), indent=1).encode()
+        data = zlib.compress(text) if format == "json_compressed" else text
+    _write(path, data)
+    if ctx is not None:
+        notes = json.dumps(damo_params.ctx_to_json(ctx), indent=1)
+        _write(path.with_name(path.name + KDAMONDS), notes.encode())
+    return sum(not s.complete for s in recording.snapshots)
+
+
+def _write(path: Path, data: bytes) -> None:
+    """The file appears complete or not at all."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)
+
+
+# --- JSON ------------------------------------------------------------------------------------
+
+
+def records(
+    recording: Recording, *, ctx: DamonCtx | None = None, schemes: Sequence[SchemeReport] = ()
+) -> list[dict[str, Any]]:
+    """The JSON value: a record for each target, then for each scheme that has tried regions."""
+    attrs = replace(
+        ctx.attrs if ctx else DamonAttrs(), sample_us=recording.sample_us, aggr_us=recording.aggr_us
+    )
+    found = [_of_target(recording, attrs, target_idx) for target_idx in _targets(recording)]
+    return found + [_of_scheme(recording, attrs, report) for report in schemes if report.tried]
+
+
+def _targets(recording: Recording) -> list[int]:
+    return sorted({s.target_idx for s in recording.snapshots})
+
+
+def _of_target(recording: Recording, attrs: DamonAttrs, target_idx: int) -> dict[str, Any]:
+    tried = recording.source == "tried_regions"
+    snapshots = [
+        _snapshot(snap, start_ns, recording.addr_unit, _tuned_us(recording, snap))
+        for snap, start_ns in _spanned(recording, target_idx)
+    ]
+    return {
+        **_head(recording, attrs),
+        "scheme_idx": 0 if tried else None,
+        "target_id": None if tried else target_idx,
+        "snapshots": snapshots,
+    }
+
+
+def _of_scheme(recording: Recording, attrs: DamonAttrs, report: SchemeReport) -> dict[str, Any]:
+    snapshots = []
+    for tried in report.tried:
+        start_ns = tried.regions.time_ns - recording.aggr_us * NSEC_PER_USEC
+        snapshots.append(_snapshot(tried.regions, start_ns, recording.addr_unit, None))
+        if tried.total_bytes is not None:
+            snapshots[-1]["total_bytes"] = str(tried.total_bytes * recording.addr_unit)
+        snapshots[-1]["damos_stats"] = _stats(report.stats, recording.addr_unit)
+    head = _head(replace(recording, source="tried_regions"), attrs)
+    return head | {"scheme_idx": report.tried[0].scheme_idx, "target_id": None, "snapshots": snapshots}
+
+
+def _head(recording: Recording, attrs: DamonAttrs) -> dict[str, Any]:
+    """What all records of a recording share."""
+    return {
+        "kdamond_idx": 0,
+        "context_idx": 0,
+        "intervals": damo_params.intervals_to_json(attrs),
+        "scheme_filters": [],
+        "data_source": "unknown",
+        OURS: {
+            "source": recording.source,
+            "operations": recording.operations,
+            "started_ns": recording.started_ns,
+            "stopped_ns": recording.stopped_ns,
+            "lost_events": recording.lost_events,
+        },
+    }
+
+
+def _spanned(recording: Recording, target_idx: int) -> Iterator[tuple[Snapshot, int]]:
+    """Complete snapshots of a target, with the time from which they count."""
+    previous_ns = recording.started_ns
+    for snap in recording.of_target(target_idx):
+        start_ns = previous_ns
+        if recording.source == "tried_regions":
+            start_ns = snap.time_ns - recording.aggr_us * NSEC_PER_USEC
+        if snap.complete:
+            yield snap, start_ns
+        previous_ns = snap.time_ns
+
+
+def _tuned_us(recording: Recording, snap: Snapshot) -> int | None:
+    """The sampling interval at the snapshot's time, if DAMON tuned it."""
+    if not recording.intervals:
+        return None
+    before = [us for at, us in recording.intervals if at < snap.time_ns]
+    return before[-1] if before else recording.sample_us
+
+
+def _snapshot(snap: Snapshot, start_ns: int, unit: int, tuned_us: int | None) -> dict[str, Any]:
+    return {
+        "start_time": str(start_ns),
+        "end_time": str(snap.time_ns),
+        "regions": list(_regions(snap, unit)),
+        "total_bytes": str(int(snap.sizes.sum(dtype=np.uint64)) * unit),
+        "damos_stats": None,
+        "sample_interval_us": None if tuned_us is None else str(tuned_us),
+    }
+
+
+def _regions(snap: Snapshot, unit: int) -> Iterator[dict[str, Any]]:
+    n = len(snap)
+    hits = [[]] * n if snap.probe_hits is None else snap.probe_hits.tolist()
+    passed = [0] * n if snap.sz_filter_passed is None else snap.sz_filter_passed.tolist()
+    columns = (snap.start.tolist(), snap.end.tolist(), snap.nr_accesses.tolist(), snap.age.tolist())
+    for start, end, nr, age, hit, sz in zip(*columns, hits, passed, strict=True):
+        yield {
+            "start": str(start * unit),
+            "end": str(end * unit),
+            "nr_accesses": {"samples": nr, "percent": None},
+            "age": {"usec": None, "aggr_intervals": str(age)},
+            "probe_hits": hit,
+            "sz_filter_passed": str(sz * unit),
+        }
+
+
+def _stats(stats: DamosStats, unit: int) -> dict[str, str]:
+    """Counts and bytes; what the kernel does not have counts 0, as damo has it."""
+    return {
+        "nr_tried": str(stats.nr_tried),
+        "sz_tried": str(stats.sz_tried * unit),
+        "nr_applied": str(stats.nr_applied),
+        "sz_applied": str(stats.sz_applied * unit),
+        "sz_ops_filter_passed": str((stats.sz_ops_filter_passed or 0) * unit),
+        "qt_exceeds": str(stats.qt_exceeds),
+        "nr_snapshots": str(stats.nr_snapshots or 0),
+        "max_nr_snapshots": "0",
+    }
+
+
+# --- text ------------------------------------------------------------------------------------
+
+
+def perf_script(recording: Recording) -> Iterator[str]:
+    """Lines as ``perf script`` prints damon_aggregated, in time order; the tuned intervals among them.
+
+    With nanoseconds when there is need for them. Text has no start of the first snapshot and no intervals.
+    """
+    times = [s.time_ns for s in recording.snapshots] + [at for at, _ in recording.intervals]
+    digits = 6 if all(t % NSEC_PER_USEC == 0 for t in times) else 9
+    tunes = list(recording.intervals)
+    for snap in recording.snapshots:
+        while tunes and tunes[0][0] <= snap.time_ns:
+            at, us = tunes.pop(0)
+            yield _line(at, digits, f"damon_monitor_intervals_tune: sample_us={us}")
+        if snap.complete:
+            yield from _text(snap, recording.addr_unit, digits)
+    for target_idx in _targets(recording):
+        shown = [s for s in recording.of_target(target_idx) if s.complete]
+        if len(shown) == 1:
+            at = 2 * shown[0].time_ns - recording.started_ns
+            tail = f"damon_aggregated: target_id={target_idx} nr_regions=1 {FAKE_TAIL}"
+            yield _line(at, digits, tail)
+
+
+def _text(snap: Snapshot, unit: int, digits: int) -> Iterator[str]:
+    head = f"damon_aggregated: target_id={snap.target_idx} nr_regions={len(snap)}"
+    columns = (snap.start.tolist(), snap.end.tolist(), snap.nr_accesses.tolist(), snap.age.tolist())
+    for start, end, nr, age in zip(*columns, strict=True):
+        yield _line(snap.time_ns, digits, f"{head} {start * unit}-{end * unit}: {nr} {age}")
+
+
+def _line(time_ns: int, digits: int, text: str) -> str:
+    seconds, ns = divmod(time_ns, NSEC_PER_SEC)
+    return f"kdamond.0  0000 [000] {seconds}.{ns:09d}"[: digits - 9 or None] + f": damon:{text}"

@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Recordings of damo, read: its JSON, compressed or not, and the text of ``perf script`` or trace_pipe.
+
+``damo_format`` describes the JSON. Read leniently: of a region only its bounds must be there, of a snapshot
+nothing but its regions; what was missing and how it was made up is said in ``Imported.notes``. What is
+cut off, or something else altogether, is a UsageError that says so.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any, cast
+
+import numpy as np
+
+from damon_tests.damon import damo_params, damo_text
+from damon_tests.damon import damo_values as values
+from damon_tests.damon.damo_format import KDAMONDS, OURS
+from damon_tests.damon.params import DamonAttrs, DamonCtx
+from damon_tests.damon.records import Recording, Snapshot, Source
+from damon_tests.ports import NSEC_PER_USEC, HarnessError, UsageError
+
+# damo makes nanoseconds of perf's microseconds in floating point: these are the errors.
+_FLOAT_ERROR_NS = 50
+
+_DEFAULT_W = 20
+"""Samples an aggregation when neither the file nor the user says how many: DAMON's default."""
+
+
+@dataclass(frozen=True, eq=False)
+class Imported:
+    """One recording of a file. ``name`` says which: "kdamond 0, context 0, scheme 1".
+
+    ``ctx``: the parameters noted beside the file, None without. ``intervals_known``: they were in the file,
+    beside it, or given. ``notes``: what was not there, in sentences.
+    """
+
+    name: str
+    recording: Recording
+    ctx: DamonCtx | None
+    intervals_known: bool
+    notes: tuple[str, ...] = ()
+
+
+def load(path: Path, intervals: tuple[int, int] | None = None) -> tuple[Imported, ...]:
+    """All recordings of a file: one for each context's targets, one for each scheme.
+
+    ``intervals``: (sample_us, aggr_us) for files that do not say. Raises UsageError.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such recording") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+    asked = _noted(path)
+    records = _records(path, data)
+    if not any(r.get("snapshots") for r in records):
+        raise UsageError(f"{path}: damo recorded no snapshot")
+    groups: dict[tuple[int, int, int | None], list[Mapping[str, Any]]] = {}
+    for i, record in enumerate(records):
+        with _Place(path, f"record {i}"):
+            groups.setdefault(_key(record), []).append(record)
+    return tuple(_imported(path, key, group, asked.get(key[:2]), intervals) for key, group in groups.items())
+
+
+def _noted(path: Path) -> dict[tuple[int, int], DamonCtx]:
+    """The parameters beside the file, if they are there."""
+    notes = path.with_name(path.name + KDAMONDS)
+    if not notes.is_file():
+        return {}
+    with _Place(notes, "parameters"):
+        return damo_params.contexts(json.loads(notes.read_text(encoding="utf-8")))
+
+
+class _Place:
+    """Makes a UsageError, which names the place, of what reading foreign values raises."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        self._text = f"{path}: {what}"
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, KeyError):
+            raise UsageError(f"{self._text}: {error} is missing") from None
+        wrong = (ValueError, TypeError, AttributeError, OverflowError, ZeroDivisionError, HarnessError)
+        if isinstance(error, wrong):
+            raise UsageError(f"{self._text}: {error}") from None
+
+
+# --- files -----------------------------------------------------------------------------------
+
+
+def _records(path: Path, data: bytes) -> Sequence[Mapping[str, Any]]:
+    """The file's records, whatever its format."""
+    if data.startswith(b"PERFILE"):
+        raise UsageError(f"{path}: perf's data file; make text of it first: perf script -i {path} > TEXT")
+    if data[:1] == b"\x78":
+        data = _inflated(path, data)
+    text = data.decode("utf-8", "replace").lstrip("\ufeff")
+    if text.lstrip()[:1] not in ("[", "{"):
+        with _Place(path, "trace"):
+            found = damo_text.records(text)
+        if not found:
+            raise UsageError(f"{path}: neither a damon-tests recording nor one of damo's, nor a DAMON trace")
+        return found
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{path}: JSON that is damaged or cut off ({error})") from None
+    # A wrapping of newer damo versions: {"damo_records": {"damon_records": {"record_list": [...]}}}.
+    for key in ("damo_records", "damon_records", "record_list"):
+        value = value.get(key, value) if isinstance(value, dict) else value
+    if not isinstance(value, list) or not all(isinstance(r, dict) and "snapshots" in r for r in value):
+        raise UsageError(f"{path}: JSON, but no list of damo's records")
+    return value
+
+
+def _inflated(path: Path, data: bytes) -> bytes:
+    inflate = zlib.decompressobj()
+    try:
+        text = inflate.decompress(data)
+    except zlib.error as error:
+        raise UsageError(f"{path}: looks compressed, but is damaged ({error})") from None
+    if not inflate.eof:
+        raise UsageError(f"{path}: cut off: the compressed data has no end")
+    return text
+
+
+# --- records ---------------------------------------------------------------------------------
+
+
+def _key(record: Mapping[str, Any]) -> tuple[int, int, int | None]:
+    """(kdamond, context, scheme or None)."""
+    scheme = record.get("scheme_idx")
+    return (
+        values.count(record.get("kdamond_idx") or 0),
+        values.count(record.get("context_idx") or 0),
+        None if scheme is None else values.count(scheme),
+    )
+
+
+def _imported(
+    path: Path,
+    key: tuple[int, int, int | None],
+    group: Sequence[Mapping[str, Any]],
+    ctx: DamonCtx | None,
+    given: tuple[int, int] | None,
+) -> Imported:
+    name = f"kdamond {key[0]}, context {key[1]}" + ("" if key[2] is None else f", scheme {key[2]}")
+    targets = _target_numbers(group)
+    unit = ctx.addr_unit if ctx else 1
+    starts, snaps, tuned = [], [], []
+    for record, target_idx in zip(group, targets, strict=True):
+        with _Place(path, f"{name}, intervals"):
+            attrs = _attrs(record, ctx, given)
+        for number, value in enumerate(record["snapshots"] or ()):
+            with _Place(path, f"{name}, snapshot {number}"):
+                snaps.append(_snapshot(value, target_idx, attrs))
+                starts.append(_start_ns(value, snaps[-1], attrs))
+                us = value.get("sample_interval_us")
+                tuned.append((snaps[-1].time_ns, values.time_us(us) if us is not None else 0))
+    with _Place(path, name):
+        return _recording(name, group[0], (snaps, starts, tuned), (ctx, given), unit, key[2] is not None)
+
+
+def _target_numbers(group: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Positions of the targets; older kernels print a number that is none, then by first appearance."""
+    ids = [record.get("target_id") for record in group]
+    known = [values.count(i) for i in ids if i is not None]
+    if known and max(known) < 1024 and min(known) >= 0:
+        return [values.count(i) if i is not None else 0 for i in ids]
+    order = list(dict.fromkeys(known))
+    return [order.index(values.count(i)) if i is not None else 0 for i in ids]
+
+
+def _attrs(
+    record: Mapping[str, Any], ctx: DamonCtx | None, given: tuple[int, int] | None
+) -> DamonAttrs | None:
+    """The intervals: given by the user, else of the record, else noted beside it; None when unknown."""
+    found = ctx.attrs if ctx else None
+    if record.get("intervals"):
+        found = damo_params.intervals(record["intervals"], found or DamonAttrs())
+    if given is not None:
+        found = replace(found or DamonAttrs(), sample_us=given[0], aggr_us=given[1])
+    return found
+
+
+def _start_ns(value: Mapping[str, Any], snap: Snapshot, attrs: DamonAttrs | None) -> int | None:
+    start = value.get("start_time")
+    if start is not None:
+        return _exact(values.time_ns(start))
+    return snap.time_ns - attrs.aggr_us * NSEC_PER_USEC if attrs else None
+
+
+def _exact(ns: int) -> int:
+    """Whole microseconds where damo's floating point missed them by a few ns."""
+    us = round(ns / NSEC_PER_USEC) * NSEC_PER_USEC
+    return us if abs(ns - us) <= _FLOAT_ERROR_NS else ns
+
+
+def _snapshot(value: Mapping[str, Any], target_idx: int, attrs: DamonAttrs | None) -> Snapshot:
+    regions = value["regions"]
+    end = value.get("end_time")
+    if end is None:
+        end = values.time_ns(value["start_time"]) + (attrs.aggr_us if attrs else 0) * NSEC_PER_USEC
+    w = attrs.samples_per_aggr if attrs else _DEFAULT_W
+    hits = [r.get("probe_hits") for r in regions]
+    passed = [values.size(r.get("sz_filter_passed") or 0) for r in regions]
+    claimed = values.count(value.get("nr_regions", len(regions)))
+    return Snapshot(
+        time_ns=_exact(values.time_ns(end)),
+        target_idx=target_idx,
+        start=np.array([values.size(r["start"]) for r in regions], dtype=np.uint64),
+        end=np.array([values.size(r["end"]) for r in regions], dtype=np.uint64),
+        nr_accesses=np.array([_accesses(r.get("nr_accesses"), w) for r in regions], dtype=np.uint32),
+        age=np.array([_age(r.get("age"), attrs) for r in regions], dtype=np.uint32),
+        nr_regions=claimed,
+        complete=bool(value.get("complete", True)),
+        probe_hits=np.array(hits, dtype=np.uint8) if hits and all(hits) else None,
+        sz_filter_passed=np.array(passed, dtype=np.uint64) if any(passed) else None,
+    )
+
+
+def _accesses(value: Mapping[str, Any] | None, w: int) -> int:
+    """Samples; a share of them where that is all there is."""
+    if value is None:
+        return 0
+    if value.get("samples") is not None:
+        return values.count(value["samples"])
+    return round(values.percent(value.get("percent") or 0) * w / 100)
+
+
+def _age(value: Mapping[str, Any] | None, attrs: DamonAttrs | None) -> int:
+    """Aggregations; a time where that is all there is."""
+    if value is None:
+        return 0
+    if value.get("aggr_intervals") is not None:
+        return values.count(value["aggr_intervals"])
+    return values.time_us(value.get("usec") or 0) // (attrs.aggr_us if attrs else 100_000)
+
+
+def _recording(
+    name: str,
+    first: Mapping[str, Any],
+    content: tuple[list[Snapshot], list[int | None], list[tuple[int, int]]],
+    known: tuple[DamonCtx | None, tuple[int, int] | None],
+    unit: int,
+    tried: bool,
+) -> Imported:
+    snaps, starts, tuned = content
+    ctx, given = known
+    ours = first.get(OURS) or {}
+    order = sorted(range(len(snaps)), key=lambda i: (snaps[i].time_ns, snaps[i].target_idx))
+    attrs, notes = _attrs(first, ctx, given), []
+    sample_us, aggr_us = (attrs.sample_us, attrs.aggr_us) if attrs else _guess(snaps)
+    if attrs is None:
+        notes.append(f"the file has no intervals: {sample_us} µs and {aggr_us} µs are guessed from its times")
+    began = [
+        s if s is not None else snap.time_ns - aggr_us * NSEC_PER_USEC
+        for s, snap in zip(starts, snaps, strict=True)
+    ]
+    if any(s is None for s in starts):
+        notes.append("when the first snapshot began is not in the file: one aggregation before its end")
+    source = "tried_regions" if tried else ours.get("source", first.get("source", "damon_aggregated"))
+    operations = str(ours.get("operations") or (ctx.operations if ctx else "unknown"))
+    recording = Recording(
+        source=cast(Source, source),
+        operations=operations,
+        sample_us=sample_us,
+        aggr_us=aggr_us,
+        snapshots=tuple(snaps[i] for i in order),
+        started_ns=values.count(ours.get("started_ns", min(began, default=0))),
+        stopped_ns=values.count(ours.get("stopped_ns", snaps[order[-1]].time_ns if snaps else 0)),
+        lost_events=values.count(ours.get("lost_events", first.get("lost_events", 0))),
+        addr_unit=unit,
+        intervals=_tunings(tuned, sample_us) or tuple(first.get("tunings", ())),
+    )
+    return Imported(name, recording, ctx, attrs is not None, tuple(notes))
+
+
+def _guess(snaps: Sequence[Snapshot]) -> tuple[int, int]:
+    """(sample_us, aggr_us): the usual distance of snapshots, and at least as many samples as were counted."""
+    by_target: dict[int, list[int]] = {}
+    for snap in snaps:
+        by_target.setdefault(snap.target_idx, []).append(snap.time_ns)
+    gaps = [b - a for times in by_target.values() for a, b in pairwise(sorted(times)) if b > a]
+    aggr_us = max(1, round(median(gaps) / NSEC_PER_USEC)) if gaps else 100_000
+    most = max((int(s.nr_accesses.max(initial=0)) for s in snaps), default=0)
+    return max(1, aggr_us // max(_DEFAULT_W, most)), aggr_us
+
+
+def _tunings(tuned: Sequence[tuple[int, int]], sample_us: int) -> tuple[tuple[int, int], ...]:
+    """Tune events from the sampling interval that each snapshot was made with."""
+    found, now = [], sample_us
+    previous_ns = 0
+    for at, us in sorted(tuned):
+        if us and us != now:
+            found.append((previous_ns, us))
+            now = us
+        previous_ns = at
+    return tuple(found)

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Text of DAMON's aggregation events, as perf, trace-cmd, trace_pipe or damo print it, as damo's records.
+
+Only the time, the event's name and its text are looked at: damo itself writes ``xxxx`` for pid and CPU,
+and each target's lines in a block of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from damon_tests.damon import trace
+from damon_tests.ports import LOST_EVENTS, NSEC_PER_SEC, Event, HarnessError
+
+_LINE = re.compile(r"(?:^|\s)(\d+)\.(\d+): +(?:damon:)?(\w+):\s+(.*?)\s*$")
+_LOST = re.compile(r"LOST (\d+)? ?EVENTS|PERF_RECORD_LOST lost (\d+)")
+_TARGET = re.compile(r"target_id=(\d+) ")
+# Kernels before 5.16 print no age; damo's copy of their events says None.
+_NO_AGE = re.compile(r"(: \d+)(?: None)?$")
+# What damo adds to a single snapshot, so that a reader can tell when it began.
+_FAKE = re.compile(r" 0-0: -1 -1$")
+_AGGREGATIONS = (trace.AGGREGATED, trace.REGION_AGGREGATED)
+
+
+def records(text: str) -> list[dict[str, Any]]:
+    """A record for each target; [] when there is no aggregation in the text.
+
+    Times of a fake last snapshot give the start of the only one. Raises HarnessError for malformed events.
+    """
+    events: dict[int, list[Event]] = {}
+    fakes: dict[int, int] = {}
+    tunings: list[tuple[int, int]] = []
+    lost, source = 0, ""
+    for line in text.splitlines():
+        hole = _LOST.search(line)
+        match = None if hole else _LINE.search(line)
+        if hole:
+            lost += int(hole[1] or hole[2] or 1)
+            for of_target in events.values():
+                of_target.append(Event(of_target[-1].time_ns, LOST_EVENTS, "1"))
+        elif match and match[3] == trace.INTERVALS_TUNE:
+            tunings.append((_ns(match), int(match[4].partition("=")[2])))
+        elif match and match[3] in _AGGREGATIONS:
+            target = _TARGET.match(match[4])
+            if target is None:
+                raise HarnessError(f"malformed event: {line!r}")
+            if _FAKE.search(match[4]):
+                fakes[int(target[1])] = _ns(match)
+                continue
+            source = source or match[3]
+            event = Event(_ns(match), match[3], _NO_AGE.sub(r"\1 0", match[4]))
+            events.setdefault(int(target[1]), []).append(event)
+    shared = {"lost_events": lost, "tunings": tunings, "source": source}
+    return [shared | _record(target, found, fakes.get(target)) for target, found in events.items()]
+
+
+def _ns(match: re.Match[str]) -> int:
+    return int(match[1]) * NSEC_PER_SEC + int(match[2].ljust(9, "0")[:9])
+
+
+def _record(target_id: int, events: list[Event], fake_ns: int | None) -> dict[str, Any]:
+    """In JSON's shape, so that there is one way on."""
+    found, previous_ns = [], None
+    for snap in trace.snapshots(events):
+        start_ns = previous_ns if fake_ns is None else 2 * snap.time_ns - fake_ns
+        hits = [[]] * len(snap) if snap.probe_hits is None else snap.probe_hits.tolist()
+        columns = (snap.start.tolist(), snap.end.tolist(), snap.nr_accesses.tolist(), snap.age.tolist(), hits)
+        regions = [
+            {
+                "start": start,
+                "end": end,
+                "nr_accesses": {"samples": nr},
+                "age": {"aggr_intervals": age},
+                "probe_hits": hit,
+            }
+            for start, end, nr, age, hit in zip(*columns, strict=True)
+        ]
+        found.append(
+            {
+                "start_time": start_ns,
+                "end_time": snap.time_ns,
+                "regions": regions,
+                "complete": snap.complete,
+                "nr_regions": snap.nr_regions,
+            }
+        )
+        previous_ns = snap.time_ns
+    return {"target_id": target_id, "snapshots": found}
