@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Commands and what is refused: every answer as the level's documentation and intent have it.
+
+The same steps are done on the DAMON under test and on a clean reference of its level (specification 5.3,
+5.4, appendix A); what each step answered is compared. Each step waits for its answer: time has no part in it.
+"""
+
+from contextlib import suppress
+from dataclasses import replace
+
+import pytest
+
+from damon_tests.damon.client import DamonClient
+from damon_tests.damon.layout import Write
+from damon_tests.damon.params import (
+    ANY,
+    DamonAttrs,
+    DamonCtx,
+    DamonIntervalsGoal,
+    DamonTarget,
+    Damos,
+    DamosFilter,
+    Kdamond,
+)
+from damon_tests.patterns import load
+from damon_tests.ports import NSEC_PER_MSEC, DamonTestsError, NotSupported, TreeError
+from damon_tests.reference.system import ReferenceSystem
+from damon_tests.workload.layout import plan_layout, process_vmas
+from damon_tests.workload.truth import PatternTruth
+
+COMMANDS = (
+    "update_schemes_stats",
+    "commit",
+    "commit_schemes_quota_goals",
+    "clear_schemes_tried_regions",
+    "update_schemes_tried_regions",
+    "update_schemes_tried_bytes",
+    "update_schemes_effective_quotas",
+    "update_tuned_intervals",
+    "bogus",
+    " on",
+)
+SCHEME = Damos("stat", ANY)
+FAST = DamonAttrs(min_nr_regions=10, max_nr_regions=50)
+
+
+class Answers:
+    """What a DAMON answered to the steps done to it."""
+
+    def __init__(self, client, pid, ranges, ram):
+        self.client, self.pid, self.ranges, self.ram = client, pid, ranges, ram
+        self.given = []
+
+    def stage(self, ctx):
+        """Stage a request anew; what the kernel has no file for is an answer as well."""
+        try:
+            self.client.stage([Kdamond(ctx)])
+        except (NotSupported, TreeError) as error:
+            self.client.stage([Kdamond(replace(ctx, schemes=(), attrs=FAST, addr_unit=1))])
+            return getattr(error, "errno_name", "no file")
+        return "0"
+
+    def command(self, word):
+        try:
+            self.client.command(0, word)
+        except TreeError as error:
+            return error.errno_name
+        return "0"
+
+    def write(self, path, value):
+        try:
+            self.client.write_all([Write(path, value)])
+        except (NotSupported, TreeError) as error:
+            return getattr(error, "errno_name", "no file")
+        return "0"
+
+    def settled(self):
+        """The state once it changes no more by itself."""
+        self.client.clock.run_for(150 * NSEC_PER_MSEC)
+        return self.client.state(0), self.client.pid(0) > 0
+
+    def note(self, what, answer):
+        self.given.append((what, answer))
+
+
+@pytest.fixture
+def both(subject):
+    """(under test, clean reference): each with a target of its own that idles."""
+    pattern = load.load("idle")
+    target = subject.start_target(pattern, 1)
+    system = ReferenceSystem(level=subject.level)
+    layout = plan_layout(pattern)
+    pid = system.add_process(
+        process_vmas(pattern, layout), PatternTruth(pattern, layout, 1, go_ns=system.clock.now_ns())
+    )
+    client, model = DamonClient(subject.tree, subject.clock), DamonClient(system.tree, system.clock)
+    try:
+        yield (
+            Answers(client, target.pid, tuple(sorted(target.layout.values())), subject.ram_ranges()),
+            Answers(model, pid, tuple(sorted(layout.values())), system.ram_ranges()),
+        )
+    finally:
+        _clean_up(client)
+        target.stop()
+
+
+def _clean_up(client):
+    with suppress(DamonTestsError):  # it may be off
+        client.command(0, "off")
+    client.clear()
+
+
+def compare(both, steps, expect, level):
+    """Do the steps to both; every answer that differs is a violation."""
+    for one in both:
+        steps(one)
+    tested, clean = (one.given for one in both)
+    wrong = [
+        f"{what}: {got} instead of {wanted}"
+        for (what, got), (_, wanted) in zip(tested, clean, strict=True)
+        if got != wanted
+    ]
+    expect.nothing("steps answered differently", wrong, because=f"§5.3 and §5.4 for {level}")
+
+
+def test_commands_in_every_state(both, expect, subject):
+    """Never started, running, turned off: every command answers as documented."""
+
+    def steps(it):
+        it.stage(DamonCtx("fvaddr", attrs=FAST, targets=(DamonTarget(it.pid, it.ranges),), schemes=(SCHEME,)))
+        for word in (*COMMANDS, "off"):
+            it.note(f"{word}, never started", it.command(word))
+        it.note("on", it.command("on"))
+        it.note("state", it.settled())
+        for word in (*COMMANDS, "on"):
+            it.note(f"{word}, running", it.command(word))
+        it.note("state", it.settled())
+        it.note("nr_kdamonds while running", it.write("kdamonds/nr_kdamonds", "2"))
+        it.note("off", it.command("off"))
+        it.note("state", it.settled())
+        for word in (*COMMANDS, "off", "on", "off\n", "off\n\n"):
+            it.note(f"{word!r}, turned off", it.command(word))
+        it.note("state", it.settled())
+
+    compare(both, steps, expect, subject.level)
+
+
+def test_commands_without_schemes(both, expect, subject):
+    """With nothing to tell about, commands about schemes answer at once."""
+
+    def steps(it):
+        it.stage(DamonCtx("fvaddr", attrs=FAST, targets=(DamonTarget(it.pid, it.ranges),)))
+        it.note("on", it.command("on"))
+        for word in COMMANDS:
+            it.note(word, it.command(word))
+        it.note("off", it.command("off"))
+
+    compare(both, steps, expect, subject.level)
+
+
+GOAL = DamonIntervalsGoal(access_bp=400, aggrs=1, min_sample_us=5_000, max_sample_us=50_000)
+
+ATTRIBUTES = {
+    "min regions 2": replace(FAST, min_nr_regions=2),
+    "min regions 3": replace(FAST, min_nr_regions=3),
+    "min above max": replace(FAST, min_nr_regions=51),
+    "min equal to max": replace(FAST, min_nr_regions=50),
+    "sample above aggr": replace(FAST, sample_us=100_001),
+    "sample equal to aggr": replace(FAST, sample_us=100_000),
+    "goal": replace(FAST, intervals_goal=GOAL),
+    "goal, min above max": replace(FAST, intervals_goal=replace(GOAL, max_sample_us=4_000)),
+    "goal, sample below min": replace(FAST, intervals_goal=replace(GOAL, min_sample_us=6_000)),
+    "goal, sample above max": replace(FAST, sample_us=60_000, intervals_goal=GOAL),
+}
+
+
+def test_attributes_are_checked(both, expect, subject):
+    """Attributes outside of their limits are refused when DAMON is turned on, those at the limit are not."""
+
+    def steps(it):
+        for name, attrs in ATTRIBUTES.items():
+            staged = it.stage(DamonCtx("fvaddr", attrs=attrs, targets=(DamonTarget(it.pid, it.ranges),)))
+            it.note(f"stage {name}", staged)
+            it.note(f"on, {name}", it.command("on"))
+            it.note(f"state, {name}", it.settled())
+            it.command("off")
+
+    compare(both, steps, expect, subject.level)
+
+
+def test_targets_are_checked(both, expect, subject):
+    """Processes that do not exist and ranges that make no sense are refused."""
+    page = 4096
+
+    def steps(it):
+        targets = {
+            "pid 0": DamonTarget(0),
+            "pid -5": DamonTarget(-5),
+            "unknown pid": DamonTarget(2**22 - 3),
+            "no range": DamonTarget(it.pid),
+            "range": DamonTarget(it.pid, it.ranges),
+            "empty range": DamonTarget(it.pid, ((8 * page, 8 * page),)),
+            "unaligned empty range": DamonTarget(it.pid, ((5, 5),)),
+            "backward range": DamonTarget(it.pid, ((8 * page, 4 * page),)),
+            "slightly backward range": DamonTarget(it.pid, ((4095, 1),)),
+            "overlapping ranges": DamonTarget(it.pid, ((0, 2 * page), (page, 3 * page))),
+            "touching ranges": DamonTarget(it.pid, ((0, 2 * page), (2 * page, 3 * page))),
+            "descending ranges": DamonTarget(it.pid, ((8 * page, 9 * page), (0, page))),
+        }
+        for operations in ("vaddr", "fvaddr"):
+            for name, target in targets.items():
+                it.stage(DamonCtx(operations, attrs=FAST, targets=(target,)))
+                it.note(f"{operations}, {name}", it.command("on"))
+                it.note(f"state, {operations}, {name}", it.settled())
+                it.command("off")
+            it.stage(DamonCtx(operations, attrs=FAST))
+            it.note(f"{operations}, no target", it.command("on"))
+            it.note(f"state, {operations}, no target", it.settled())
+            it.command("off")
+
+    compare(both, steps, expect, subject.level)
+
+
+@pytest.mark.needs("ops.paddr")
+def test_paddr_targets_are_checked(both, expect, subject):
+    """paddr has at most one target, and units of addresses are powers of two (since 7.0)."""
+
+    def steps(it):
+        ram = DamonTarget(regions=tuple(it.ram[:1]))
+        for name, targets in {
+            "one": (ram,),
+            "none": (),
+            "two": (ram, ram),
+            "no range": (DamonTarget(),),
+        }.items():
+            it.stage(DamonCtx("paddr", attrs=FAST, targets=targets))
+            it.note(f"{name}", it.command("on"))
+            it.note(f"state, {name}", it.settled())
+            it.command("off")
+        for unit in (2, 3, 4096, 5000):
+            ctx = DamonCtx(
+                "paddr", addr_unit=unit, attrs=FAST, targets=(DamonTarget(regions=((1 << 20, 1 << 21),)),)
+            )
+            it.note(f"stage unit {unit}", it.stage(ctx))
+            it.note(f"on, unit {unit}", it.command("on"))
+            it.command("off")
+
+    compare(both, steps, expect, subject.level)
+
+
+def test_schemes_are_checked(both, expect, subject):
+    """Filters that make no sense are refused when DAMON is turned on (ENOMEM: §8.4 Q7)."""
+    schemes = {
+        "stat": SCHEME,
+        "addr filter": replace(SCHEME, filters=(DamosFilter("addr", addr_start=4096, addr_end=8192),)),
+        "backward addr filter": replace(
+            SCHEME, filters=(DamosFilter("addr", addr_start=8192, addr_end=4096),)
+        ),
+        "memcg filter without path": replace(SCHEME, filters=(DamosFilter("memcg"),)),
+        "memcg filter, unknown path": replace(SCHEME, filters=(DamosFilter("memcg", memcg_path="/no/such"),)),
+        "min above max pattern": replace(SCHEME, access_pattern=replace(ANY, sz_min=2, sz_max=1)),
+        "no apply interval": replace(SCHEME, apply_interval_us=1),
+    }
+
+    def steps(it):
+        for name, scheme in schemes.items():
+            ctx = DamonCtx("fvaddr", attrs=FAST, targets=(DamonTarget(it.pid, it.ranges),), schemes=(scheme,))
+            it.note(f"stage {name}", it.stage(ctx))
+            it.note(f"on, {name}", it.command("on"))
+            it.note(f"state, {name}", it.settled())
+            it.command("off")
+
+    compare(both, steps, expect, subject.level)
+
+
+@pytest.mark.needs("targets.obsolete_target")
+def test_an_obsolete_target_cannot_be_started(both, expect, subject):
+    """What is obsolete before anything runs is a mistake (refused since 7.3)."""
+
+    def steps(it):
+        target = DamonTarget(it.pid, it.ranges, obsolete_target=True)
+        it.stage(DamonCtx("fvaddr", attrs=FAST, targets=(target,)))
+        it.note("on", it.command("on"))
+
+    compare(both, steps, expect, subject.level)
+
+
+def test_numbers_of_directories(both, expect, subject):
+    """Counts that make no sense are refused; a context is one at most."""
+
+    def steps(it):
+        it.stage(DamonCtx())
+        for path, values in {
+            "kdamonds/0/contexts/nr_contexts": ("2", "-1", "0x1", "1"),
+            "kdamonds/0/contexts/0/targets/nr_targets": ("-1", "abc", "3"),
+            "kdamonds/0/contexts/0/schemes/nr_schemes": ("-1", "2"),
+            "kdamonds/0/contexts/0/monitoring_attrs/intervals/sample_us": (
+                "-1",
+                "",
+                "99999999999999999999",
+                "0x10",
+            ),
+            "kdamonds/0/contexts/0/targets/0/pid_target": ("99999999999", "x", "-5"),
+            "kdamonds/0/contexts/0/operations": ("foo", "paddr", "paddr\n"),
+        }.items():
+            for value in values:
+                it.note(f"{path} := {value!r}", it.write(path, value))
+
+    compare(both, steps, expect, subject.level)

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Probes of data attributes: what kind of memory is it, beside how often it is accessed?"""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from damon_tests.damon.params import DamonAttrs, DamonCtx, DamonProbe, DamonProbeFilter
+from damon_tests.judge.driven import invariants
+from damon_tests.judge.verdict import Measurement
+from damon_tests.judge.windows import windows
+from damon_tests.ports import TreeError
+
+pytestmark = pytest.mark.needs("ops.paddr", "attrs.probes", "damon_region_aggregated")
+
+ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=100)
+ALWAYS = DamonProbe()
+ANON = DamonProbe(filters=(DamonProbeFilter("anon", matching=True, allow=True),))
+NOT_ANON = DamonProbe(filters=(DamonProbeFilter("anon", matching=False, allow=True),))
+NEVER = DamonProbe(filters=(DamonProbeFilter("anon", True, False), DamonProbeFilter("anon", False, False)))
+
+
+def hits(run, probe):
+    """The hits of a probe in every region of every aggregation, and the regions' sizes."""
+    snaps = [w.snapshot for w in windows(run.recording())]
+    return [(s.probe_hits[:, probe].astype(int), s.sizes) for s in snaps if s.probe_hits is not None]
+
+
+def test_probes_of_anonymous_memory(live, expect):
+    """Without filters a probe always hits, allowing nothing never, and anon or not anon once."""
+    attrs = replace(ATTRS, probes=(ALWAYS, ANON, NOT_ANON, NEVER))
+    with live("idle", DamonCtx("paddr", attrs=attrs), cover="regions") as run:
+        run.record(1.5)
+    expect.add(invariants(run))  # I27, I28
+    w = attrs.samples_per_aggr
+    both = [int((a + b).max()) for (a, _), (b, _) in zip(hits(run, 1), hits(run, 2), strict=True)]
+    m = Measurement("most hits of anon and not anon", max(both), "samples", tuple(map(float, both)))
+    expect.at_most(
+        m, w, because="§2.10: a page is one or the other; merging only truncates", kind="closed form"
+    )
+    never = max(int(h.max()) for h, _ in hits(run, 3))
+    m = Measurement("hits of a probe that rejects everything", never, "samples")
+    expect.equal(m, 0, because="§2.10: the first matching filter decides", kind="closed form")
+    shares = [float((h * s).sum() / (w * s.sum())) for h, s in hits(run, 1)]
+    m = Measurement("share of anonymous samples", float(np.median(shares)), "fraction", tuple(shares))
+    # Exceptions: pages on their way to an LRU list (at most 31 a CPU) and what merging truncates (less than 1
+    # of W for each of the few merges a region takes part in). Both are far below half.
+    expect.at_least(m, 0.5, because="all of the target's frames are anonymous", kind="closed form")
+
+
+@pytest.mark.needs("probes.weight")
+def test_attributes_only(live, expect):
+    """With a weighted probe accesses are not looked at any more; regions age by the probes alone."""
+    attrs = replace(ATTRS, probes=(replace(ALWAYS, weight=1),))
+    with live("everything_hot", DamonCtx("paddr", attrs=attrs), cover="regions") as run:
+        run.record(1.5)
+    expect.add(invariants(run))  # I26: nr_accesses is 0; I28: every sample hits
+    ages = [(int(s.age.min()), int(s.age.max())) for s in run.recording().snapshots]
+    wrong = [f"{a} then {b}" for a, b in pairwise(ages[1:]) if b != (a[0] + 1, a[1] + 1)]
+    expect.nothing(
+        "ages of a constant attribute", wrong, because="§2.5 with weighted hits", kind="closed form"
+    )
+
+
+@pytest.mark.needs("probes.weight")
+def test_weights_are_checked(live, expect):
+    """Weights whose sums would not fit are refused when DAMON is turned on, with EINVAL."""
+    attrs = replace(ATTRS, aggr_us=ATTRS.sample_us * 256, probes=(replace(ALWAYS, weight=1),))
+    try:
+        with live("idle", DamonCtx("paddr", attrs=attrs), cover="regions", source="none"):
+            answer = "accepted"
+    except TreeError as error:
+        answer = error.errno_name
+    expect.nothing("answers", [] if answer == "EINVAL" else [answer], because="§1.5: W <= 255 with weights")

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Intervals are counted in samples: how many make an aggregation, a scheme's pass, an answer."""
+
+import pytest
+
+from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos
+from damon_tests.damon.trace import StatEvent
+from damon_tests.judge.driven import invariants
+from damon_tests.judge.observed import full_counts
+from damon_tests.judge.observed import invariants as invariants_of
+from damon_tests.judge.rules import series
+from damon_tests.judge.verdict import Measurement
+from damon_tests.ports import NSEC_PER_USEC
+
+pytestmark = pytest.mark.needs("ops.fvaddr", "damon_aggregated")
+
+
+@pytest.mark.parametrize(("sample_us", "aggr_us"), [(7_000, 100_000), (5_000, 5_000), (20_000, 110_000)])
+def test_aggregations_are_whole_samples(experiment, expect, sample_us, aggr_us):
+    """aggr_us div sample_us samples make an aggregation: memory in use has that many hits."""
+    attrs = DamonAttrs(sample_us, aggr_us, min_nr_regions=10, max_nr_regions=50)
+    trial = experiment("everything_hot", DamonCtx("fvaddr", attrs=attrs), seconds=2, cover="regions")
+    seen = trial.observe()
+    expect.add(invariants_of(seen))
+    expect.add(full_counts(seen))
+
+
+@pytest.mark.needs("damos_stat_after_apply_interval", "schemes.apply_interval_us")
+def test_schemes_are_applied_by_samples(live, expect):
+    """A scheme with an apply interval of 10 ms has exactly 10 passes for each of one with 100 ms."""
+    attrs = DamonAttrs(min_nr_regions=10, max_nr_regions=50)
+    schemes = (Damos("stat", ANY, apply_interval_us=10_000), Damos("stat", ANY, apply_interval_us=100_000))
+    event = "damos_stat_after_apply_interval"
+    ctx = DamonCtx("fvaddr", attrs=attrs, schemes=schemes)
+    with live("hot_cold", ctx, cover="regions", source="events", extra_events=[event]) as run:
+        run.record(2)
+    expect.add(invariants(run))
+    order = [e.scheme_idx for e in run.session.events(event) if isinstance(e, StatEvent)]
+    runs, count = [], 0
+    for scheme in order:
+        if scheme == 1:
+            runs.append(count)
+            count = 0
+        else:
+            count += 1
+    m = Measurement(
+        "passes of the first for one of the second",
+        float(min(runs, default=0)),
+        "count",
+        tuple(map(float, runs)),
+    )
+    expect.equal(m, 10, because="I35: every 2 and every 20 samples")
+    m = Measurement("most passes of the first for one of the second", float(max(runs, default=0)), "count")
+    expect.equal(m, 10, because="I35: every 2 and every 20 samples")
+
+
+@pytest.mark.needs("schemes.apply_interval_us")
+def test_tries_grow_with_passes(live, expect):
+    """Ten times the passes try at least nine times the regions: splits only add to what is there."""
+    attrs = DamonAttrs(min_nr_regions=10, max_nr_regions=50)
+    schemes = (Damos("stat", ANY, apply_interval_us=10_000), Damos("stat", ANY, apply_interval_us=100_000))
+    with live("idle", DamonCtx("fvaddr", attrs=attrs, schemes=schemes), cover="regions") as run:
+        run.record(3)
+        run.client.command(0, "update_schemes_stats")
+        tried = [run.client.stats(0, i, update=False).sz_tried for i in range(2)]
+    passes = tried[1] / sum(e - s for s, e in run.target.layout.values())
+    ratio = Measurement(
+        "bytes tried every 10 ms for one tried every 100 ms", tried[0] / max(1, tried[1]), "fraction"
+    )
+    # Passes of the first between the last one of the second and the command: 0 to 9.
+    expect.between(ratio, 10, 10 + 10 / max(1, passes), because="I35: all memory is tried in every pass")
+
+
+@pytest.mark.needs("schemes.stat")
+@pytest.mark.parametrize("word", ["update_schemes_stats", "commit", "update_schemes_tried_regions"])
+def test_commands_do_not_wait_for_aggregations(live, expect, word):
+    """Since 6.15 a command is served after the next sample, not after the aggregation."""
+    attrs = DamonAttrs(sample_us=50_000, aggr_us=4_000_000, min_nr_regions=10, max_nr_regions=50)
+    scheme = Damos("stat", ANY, apply_interval_us=50_000)
+    with live(
+        "idle", DamonCtx("fvaddr", attrs=attrs, schemes=(scheme,)), cover="regions", source="none"
+    ) as run:
+        if series(run.level) < (6, 15):
+            pytest.skip("before 6.15 requests are served after aggregations")
+        run.record(0.3)
+        took = []
+        for _ in range(3):
+            begin = run.clock.now_ns()
+            run.client.command(0, word)
+            took.append((run.clock.now_ns() - begin) / NSEC_PER_USEC)
+            run.record(0.1)
+    m = Measurement(f"fastest {word}", min(took), "µs", tuple(took))
+    # Three of them would have to wait for three aggregations of 4 s; half of one leaves 40 samples of room.
+    expect.at_most(m, attrs.aggr_us / 2, because="I36: within one sampling interval and the work in it")

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The several ways in which DAMON tells the same: do they agree?"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, DamonProbe, Damos
+from damon_tests.damon.trace import AggregatedEvent, RegionAggregatedEvent
+from damon_tests.judge.driven import invariants
+from damon_tests.judge.invariants import tried_regions
+from damon_tests.judge.rules import series
+from damon_tests.judge.verdict import Measurement
+from damon_tests.ports import NSEC_PER_USEC
+
+ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=100)
+EVERYTHING = Damos("stat", ANY)
+
+
+@pytest.mark.needs("ops.paddr", "attrs.probes", "damon_region_aggregated", "damon_aggregated")
+def test_both_aggregation_events_agree(live, expect):
+    """damon_region_aggregated says what damon_aggregated says, event for event, and the probes' hits."""
+    ctx = DamonCtx("paddr", attrs=replace(ATTRS, probes=(DamonProbe(),)))
+    with live("hot_cold", ctx, cover="regions", extra_events=["damon_aggregated"]) as run:
+        run.record(1.5)
+    expect.add(invariants(run))
+    plain = [_fields(e) for e in run.session.events("damon_aggregated") if isinstance(e, AggregatedEvent)]
+    probed = run.session.events("damon_region_aggregated")
+    with_hits = [_fields(e) for e in probed if isinstance(e, RegionAggregatedEvent)]
+    count = Measurement("damon_region_aggregated events", len(with_hits), "count")
+    expect.equal(count, len(plain), because="§7: both for every region of every aggregation")
+    differing = [f"{a} and {b}" for a, b in zip(plain, with_hits, strict=False) if a != b]
+    expect.nothing("events that differ", differing, because="§7: the same fields")
+
+
+def _fields(event):
+    return event.target_id, event.nr_regions, event.start, event.end, event.nr_accesses, event.age
+
+
+@pytest.mark.needs("ops.fvaddr", "schemes.stat", "damon_aggregated", "commands.update_schemes_tried_regions")
+@pytest.mark.parametrize("pattern", ["hot_cold", "many_islands"])
+def test_tried_regions_are_those_of_the_aggregation(live, expect, pattern):
+    """A scheme that matches everything tries the regions of its aggregation, with their counts and ages."""
+    ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=(EVERYTHING,))
+    tried = []
+    with live(pattern, ctx, cover="regions", source="events") as run:
+        run.record(0.7)
+        for _ in range(5):
+            begin = run.clock.now_ns()
+            tried.append((begin, run.client.tried_regions(0, 0)))
+            run.record(0.25)
+    expect.add(invariants(run))
+    wrong = []
+    for begin, seen in tried:
+        expect.add(tried_regions(seen))
+        # The pass that was reported came after the request; it may have waited for the following one.
+        until = seen.regions.time_ns + 2 * ATTRS.aggr_us * NSEC_PER_USEC
+        near = [s for s in run.recording().snapshots if begin < s.time_ns < until]
+        if near and not any(_made_of(s, seen.regions) for s in near):
+            wrong.append(
+                f"at {(begin - run.recording().started_ns) / 1e9:.3f} s: {len(seen.regions)} regions"
+            )
+    why = "§2.2: schemes see the regions that are then reported; I21: with the same counts"
+    expect.nothing("tried regions of no aggregation", wrong, because=why)
+
+
+def _made_of(snapshot, parts):
+    """Whether every region is the union of parts with its count and age (equal neighbours are merged)."""
+    if not len(parts) or snapshot.start[0] != parts.start[0] or snapshot.end[-1] != parts.end[-1]:
+        return False
+    if not np.isin(snapshot.start, parts.start).all():
+        return False
+    owner = np.searchsorted(snapshot.start, parts.start, side="right") - 1
+    return bool(
+        (snapshot.nr_accesses[owner] == parts.nr_accesses).all() and (snapshot.age[owner] == parts.age).all()
+    )
+
+
+@pytest.mark.needs("ops.fvaddr", "schemes.apply_interval_us", "damon_aggregated")
+def test_moving_value_of_constant_memory(live, expect):
+    """Between aggregations users see a moving sum: of idle memory it is 0, of memory always in use W."""
+    often = replace(EVERYTHING, apply_interval_us=5_000)
+    values = {}
+    for pattern in ("idle", "everything_hot"):
+        with live(
+            pattern, DamonCtx("fvaddr", attrs=ATTRS, schemes=(often,)), cover="regions", source="events"
+        ) as run:
+            run.record(0.65)
+            values[pattern] = []
+            for _ in range(12):
+                begin = run.clock.now_ns()
+                regions = run.client.tried_regions(0, 0).regions
+                if len(regions):
+                    values[pattern].append((begin, regions.time_ns, regions))
+                run.record(0.017)
+            run.record(0.3)
+        expect.add(invariants(run))
+    w = ATTRS.samples_per_aggr
+    silent = [float(r.nr_accesses.max()) for _, _, r in values["idle"]]
+    m = Measurement("largest moving value of idle memory", max(silent), "samples", tuple(silent))
+    expect.equal(m, 0, because="0 of both windows", kind="closed form")
+    lowest = [
+        float(r.nr_accesses.min())
+        for begin, end, r in values["everything_hot"]
+        if _full_around(run.recording(), begin, end)
+    ]
+    slack = 0 if series(run.level) >= (7, 3) else 1  # I20: truncated steps before 7.3
+    m = Measurement("smallest moving value of hot memory", min(lowest, default=w), "samples", tuple(lowest))
+    why = "§2.9: the share of the last window and all samples of this one"
+    expect.between(m, w - slack, w + slack, because=why, kind="closed form")
+
+
+def _full_around(recording, begin_ns, end_ns):
+    """Whether the aggregations before, during and after [begin, end] saw every sample of every region."""
+    snaps = recording.snapshots
+    first = max((i for i, s in enumerate(snaps) if s.time_ns <= begin_ns), default=None)
+    last = min((i for i, s in enumerate(snaps) if s.time_ns >= end_ns), default=None)
+    if first is None or last is None:
+        return False
+    return all(int(s.nr_accesses.min()) == recording.samples_per_aggr for s in snaps[first : last + 1])
