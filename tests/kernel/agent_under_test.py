@@ -15,6 +15,7 @@ import pytest
 
 from damon_tests.kernel import programs
 from damon_tests.kernel.agent import AgentMachine
+from damon_tests.kernel.agent_wire import REPLY, Frame, FrameReader, Op, Reader, pack_frame
 from damon_tests.ports import NotSupported
 
 SOON_S = 60.0
@@ -64,3 +65,35 @@ def agent_machine(*wrapper: str, **options: Any) -> Iterator[tuple[AgentMachine,
             yield machine, agent
         finally:
             machine.close()
+
+
+HELLO = pack_frame(Op.HELLO, 0, b"\1" * 8)
+
+
+class RawClient:
+    """Speaks frames, and says whatever it wants."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self.channel = channel
+        self.channel.settimeout(SOON_S)
+        self.frames = FrameReader()
+
+    def send(self, data: bytes) -> None:
+        self.channel.sendall(data)
+
+    def receive(self, wanted: Callable[[Frame], bool]) -> Frame:
+        while True:
+            while frame := self.frames.next():
+                if wanted(frame):
+                    return frame
+            data = self.channel.recv(1 << 16)
+            assert data, "the agent closed the channel"
+            self.frames.feed(data)
+
+    def hello(self) -> None:
+        self.send(HELLO)
+        self.receive(lambda frame: frame.op == Op.HELLO | REPLY)
+
+    def call(self, op: int, payload: bytes = b"", request_id: int = 77) -> Reader:
+        self.send(pack_frame(op, request_id, payload))
+        return Reader(self.receive(lambda f: f.op == op | REPLY and f.id == request_id).payload)

@@ -1,92 +1,30 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Sessions with the agent: how they begin, how they end, and what stray bytes do to them."""
+"""The harness's end of a session: how it begins, and how everybody hears of its end."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import random
 import signal
 import socket
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from agent_under_test import SOON_NS, SOON_S, agent_machine, agent_on_a_socket, agent_program, eventually
+from agent_under_test import SOON_NS, SOON_S, agent_machine
 
 from damon_tests.kernel.agent import AgentMachine
 from damon_tests.kernel.agent_wire import (
-    MAX_PAYLOAD,
     REPLY,
     VERSION,
     Frame,
     FrameReader,
     Op,
-    Reader,
     Writer,
-    encode_batch,
     pack_frame,
 )
 from damon_tests.ports import FileOp, HarnessError, MachineLost, SpawnRequest
-
-HELLO = pack_frame(Op.HELLO, 0, b"\1" * 8)
-
-
-class RawClient:
-    """Speaks frames, and says whatever it wants."""
-
-    def __init__(self, channel: socket.socket) -> None:
-        self.channel = channel
-        self.channel.settimeout(SOON_S)
-        self.frames = FrameReader()
-
-    def send(self, data: bytes) -> None:
-        self.channel.sendall(data)
-
-    def receive(self, wanted: Callable[[Frame], bool]) -> Frame:
-        while True:
-            while frame := self.frames.next():
-                if wanted(frame):
-                    return frame
-            data = self.channel.recv(1 << 16)
-            assert data, "the agent closed the channel"
-            self.frames.feed(data)
-
-    def hello(self) -> None:
-        self.send(HELLO)
-        self.receive(lambda frame: frame.op == Op.HELLO | REPLY)
-
-    def call(self, op: int, payload: bytes = b"", request_id: int = 77) -> Reader:
-        self.send(pack_frame(op, request_id, payload))
-        return Reader(self.receive(lambda f: f.op == op | REPLY and f.id == request_id).payload)
-
-
-@pytest.fixture
-def raw() -> Iterator[RawClient]:
-    with agent_on_a_socket() as (_, channel):
-        yield RawClient(channel)
-
-
-@pytest.fixture
-def listening(tmp_path: Path) -> Iterator[Callable[[], socket.socket]]:
-    """Connects to one agent that serves one client after the other, as in a guest."""
-    path = str(tmp_path / "agent.sock")
-    agent = subprocess.Popen([str(agent_program()), "--unix", path])
-
-    def connect() -> socket.socket:
-        channel = socket.socket(socket.AF_UNIX)
-        assert eventually(lambda: channel.connect_ex(path) == 0)  # not yet while it starts
-        return channel
-
-    try:
-        yield connect
-        assert agent.poll() is None
-    finally:
-        agent.kill()
-        agent.wait()
 
 
 def fake_agent(answer: Callable[[Frame], bytes | None]) -> socket.socket:
@@ -113,29 +51,12 @@ def good_hello(nonce: bytes) -> bytes:
     return Writer().i32(0).done() + nonce + VERSION.to_bytes(2, "little") + facts
 
 
-# --- beginning ---
-
-
 def test_the_hello_tells_where_we_are() -> None:
     with agent_machine() as (machine, agent):
         assert machine.facts.pid == agent.pid
         assert machine.facts.release == os.uname().release
         assert machine.facts.machine == os.uname().machine
         assert machine.facts.page_size == os.sysconf("SC_PAGESIZE")
-
-
-def test_requests_before_a_hello_are_refused(raw: RawClient) -> None:
-    assert raw.call(Op.PING).i32() != 0
-    raw.hello()
-    assert raw.call(Op.PING).i32() == 0
-
-
-def test_the_agent_names_its_version_to_a_client_of_another(raw: RawClient) -> None:
-    raw.send(pack_frame(Op.HELLO, 5, b"\1" * 8, version=VERSION + 1))
-    frame = raw.receive(lambda frame: frame.op == Op.HELLO | REPLY)
-    assert (frame.id, frame.version) == (5, VERSION)
-    assert Reader(frame.payload).i32() != 0
-    raw.hello()
 
 
 def test_an_agent_of_another_version_is_named_with_the_way_out() -> None:
@@ -169,243 +90,6 @@ def test_the_answer_to_somebody_elses_hello_is_not_ours() -> None:
     assert len(answered) == 2  # it asked again, with the same nonce
     assert answered[0] == answered[1]
     machine.close()
-
-
-# --- stray bytes ---
-
-
-def test_garbage_before_a_hello_is_skipped(raw: RawClient) -> None:
-    raw.send(random.Random(1).randbytes(10_000) + b"DMTA" * 10 + b"D")
-    raw.hello()
-    assert raw.call(Op.PING).i32() == 0
-
-
-def test_garbage_in_a_session_ends_it_with_a_reason(raw: RawClient) -> None:
-    raw.hello()
-    raw.send(b"no frame at all, not even nearly")
-    error = raw.receive(lambda frame: frame.op == Op.ERROR)
-    assert "no frame" in Reader(error.payload).text()
-    assert raw.call(Op.PING).i32() != 0
-    raw.hello()
-    assert raw.call(Op.PING).i32() == 0
-
-
-def test_a_frame_too_long_ends_the_session(raw: RawClient) -> None:
-    raw.hello()
-    raw.send(pack_frame(Op.BATCH, 1, bytes(MAX_PAYLOAD + 1))[:20])
-    error = raw.receive(lambda frame: frame.op == Op.ERROR)
-    assert "longer" in Reader(error.payload).text()
-    raw.hello()
-
-
-def test_a_frame_of_another_version_ends_the_session(raw: RawClient) -> None:
-    raw.hello()
-    raw.send(pack_frame(Op.PING, 1, version=9))
-    error = raw.receive(lambda frame: frame.op == Op.ERROR)
-    assert "version" in Reader(error.payload).text()
-
-
-def test_malformed_payloads_are_refused_one_by_one(raw: RawClient) -> None:
-    """A prefix of a good request, and one with something after it; the session goes on."""
-    good = {
-        Op.BATCH: encode_batch([FileOp("read", "/proc/version"), FileOp("list", "/proc/self")], True),
-        Op.SPAWN: Writer().u32(1).text("/bin/true").u32(1).text("A=b").text("/").done(),
-        Op.STDIN: Writer().u32(1).blob(b"xyz").done(),
-        Op.STDIN_CLOSE: Writer().u32(1).done(),
-        Op.KILL: Writer().u32(1).u32(9).done(),
-        Op.FOLLOW: Writer().text("/proc/version").done(),
-        Op.UNFOLLOW: Writer().u32(1).done(),
-        Op.MOUNT: Writer().text("a").text("/missing").text("c").u64(0).text("").done(),
-        Op.UMOUNT: Writer().text("/missing").u32(0).done(),
-        Op.MODULE: Writer().text("/missing").text("").done(),
-        Op.SWAPON: Writer().text("/missing").u32(0).done(),
-        Op.SWAPOFF: Writer().text("/missing").done(),
-        Op.RESEED: Writer().blob(b"").done(),
-    }
-    raw.hello()
-    for op, payload in good.items():
-        for size in range(len(payload)):
-            assert raw.call(op, payload[:size]).i32() != 0, (op, size)
-    assert raw.call(Op.BATCH, good[Op.BATCH] + b"x").i32() != 0
-    assert raw.call(99).i32() != 0
-    assert raw.call(Op.PING).i32() == 0
-
-
-def test_counts_that_lie_are_refused(raw: RawClient) -> None:
-    raw.hello()
-    assert raw.call(Op.BATCH, Writer().u8(0).u32(2**32 - 1).done()).i32() != 0
-    assert raw.call(Op.SPAWN, Writer().u32(2**32 - 1).done()).i32() != 0
-    assert raw.call(Op.FOLLOW, Writer().u32(2**32 - 1).done()).i32() != 0
-    assert raw.call(Op.SPAWN, Writer().u32(0).u32(0).text("/").done()).i32() != 0
-    nul_inside = b"/proc/version\0x"
-    assert raw.call(Op.FOLLOW, Writer().u32(len(nul_inside)).done() + nul_inside + b"\0").i32() != 0
-    assert raw.call(Op.PING).i32() == 0
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_no_bytes_crash_the_agent(raw: RawClient, seed: int) -> None:
-    """Frames with bits turned, cut and glued together; afterwards a hello is answered as ever.
-
-    The payloads name nothing that a turned bit could make dangerous.
-    """
-    rng = random.Random(seed)
-    frames = [
-        pack_frame(Op.PING, 3),
-        pack_frame(Op.CLOCK, 4),
-        pack_frame(Op.STDIN, 5, Writer().u32(9).blob(bytes(100)).done()),
-        pack_frame(Op.HELLO, 6, b"\2" * 8),
-        pack_frame(Op.UNFOLLOW, 7, bytes(4)),
-    ]
-    for _ in range(200):
-        data = bytearray(rng.choice(frames))
-        if rng.random() < 0.5:
-            data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
-        if rng.random() < 0.3:
-            del data[rng.randrange(len(data)) :]
-        raw.send(bytes(data))
-    raw.hello()
-    assert raw.call(Op.PING).i32() == 0
-
-
-def test_a_hello_inside_an_unfinished_frame_is_found(raw: RawClient) -> None:
-    """The client before died while it was sending a megabyte."""
-    raw.hello()
-    raw.send(pack_frame(Op.BATCH, 1, bytes(1 << 20))[:5000])
-    raw.send(pack_frame(Op.HELLO, 0, b"\3" * 8))
-    raw.receive(
-        lambda frame: frame.op == Op.HELLO | REPLY and Reader(frame.payload[4:12]).rest() == b"\3" * 8
-    )
-    assert raw.call(Op.PING).i32() == 0
-
-
-# --- new sessions ---
-
-
-def test_the_same_hello_again_changes_nothing(raw: RawClient) -> None:
-    raw.hello()
-    pid = _spawn_sleep(raw)
-    raw.hello()
-    assert raw.call(Op.PING).i32() == 0
-    assert Path(f"/proc/{pid}").exists()
-
-
-def test_another_hello_ends_what_the_last_one_began(raw: RawClient, tmp_path: Path) -> None:
-    """As after the restore of a snapshot: the agent believes that it still talks to its old client."""
-    fifo, blocked = str(tmp_path / "fifo"), str(tmp_path / "blocked")
-    os.mkfifo(fifo)
-    os.mkfifo(blocked)
-    raw.hello()
-    pid = _spawn_sleep(raw)
-    agent_pid = int(Path(f"/proc/{pid}/stat").read_text().split()[3])
-
-    def threads() -> int:
-        return len(os.listdir(f"/proc/{agent_pid}/task"))
-
-    assert raw.call(Op.FOLLOW, Writer().text(fifo).done(), 50).i32() == 0
-    for number in range(51, 56):
-        raw.send(pack_frame(Op.BATCH, number, encode_batch([FileOp("write", blocked, b"x")], False)))
-    assert eventually(lambda: threads() >= 7)
-    raw.send(pack_frame(Op.HELLO, 0, b"\4" * 8))
-    raw.receive(lambda frame: frame.op == Op.HELLO | REPLY)
-    assert eventually(lambda: not Path(f"/proc/{pid}").exists())
-    assert eventually(lambda: threads() <= 3)  # the blocked writes wait no more
-    with pytest.raises(OSError, match="No such device"):  # ENXIO: nobody has it open for reading
-        assert eventually(lambda: os.close(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)) is not None)
-    # Its replies do not come, and its numbers mean nothing.
-    seen: list[int] = []
-    raw.send(pack_frame(Op.PING, 60))
-    raw.receive(lambda frame: bool(seen.append(frame.id)) or frame.id == 60)
-    assert seen == [60]
-    assert raw.call(Op.STDIN, Writer().u32(40).blob(b"x").done()).i32() != 0
-
-
-def test_output_that_the_channel_does_not_take_waits_in_its_process(raw: RawClient) -> None:
-    """Neither the agent's memory grows, nor is anything lost."""
-    size = 20_000_000
-    raw.hello()
-    argv = Writer().u32(4).text("/usr/bin/head").text("-c").text(str(size)).text("/dev/zero")
-    reply = raw.call(Op.SPAWN, argv.u32(0).text("/").done())
-    assert reply.i32() == 0
-    pid = reply.u32()
-    assert eventually(lambda: stays(lambda: state(pid) == "S"))
-    got = 0
-    while got < size:
-        frame = raw.receive(lambda frame: frame.op == Op.STREAM)
-        got += len(frame.payload) - 1
-    raw.receive(lambda frame: frame.op == Op.EXIT)
-
-
-def test_a_file_is_followed_only_as_fast_as_the_channel_takes_it(raw: RawClient, tmp_path: Path) -> None:
-    fifo = str(tmp_path / "fifo")
-    os.mkfifo(fifo)
-    raw.hello()
-    assert raw.call(Op.FOLLOW, Writer().text(fifo).done()).i32() == 0
-    writer = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
-    written = 0
-
-    def full() -> bool:
-        nonlocal written
-        before = written
-        with contextlib.suppress(BlockingIOError):
-            while written < 50_000_000:
-                written += os.write(writer, bytes(1 << 16))
-        return written == before
-
-    assert eventually(lambda: stays(full))
-    assert written < 5_000_000
-    os.close(writer)
-    got = 0
-    while got < written:
-        got += len(raw.receive(lambda frame: frame.op == Op.STREAM).payload) - 1
-
-
-def stays(condition: Callable[[], bool]) -> bool:
-    """Whether it holds, and goes on to hold when looked at again and again."""
-    for _ in range(50):
-        if not condition():
-            return False
-        time.sleep(0.005)
-    return True
-
-
-def state(pid: int) -> str:
-    """Of a process: S is asleep."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
-
-
-def _spawn_sleep(raw: RawClient) -> int:
-    reply = raw.call(Op.SPAWN, Writer().u32(2).text("/bin/sleep").text("1000").u32(0).text("/").done(), 40)
-    assert reply.i32() == 0
-    return reply.u32()
-
-
-def test_one_client_after_the_other(listening: Callable[[], socket.socket]) -> None:
-    for i in range(5):
-        machine = AgentMachine(listening(), f"client {i}")
-        process = machine.spawn(SpawnRequest(["/bin/sleep", "1000"]))
-        machine.close()
-        assert eventually(lambda pid=process.pid: not Path(f"/proc/{pid}").exists())  # type: ignore[misc]
-
-
-def test_a_client_that_left_half_a_frame(listening: Callable[[], socket.socket]) -> None:
-    with listening() as rude:
-        rude.sendall(HELLO + pack_frame(Op.BATCH, 1, bytes(1 << 20))[:70_000])
-    machine = AgentMachine(listening(), "polite")
-    assert machine.read_file("/proc/version")
-    machine.close()
-
-
-def test_an_agent_that_was_sending_when_its_client_left(listening: Callable[[], socket.socket]) -> None:
-    with listening() as client:
-        raw = RawClient(client)
-        raw.hello()
-        raw.call(Op.SPAWN, Writer().u32(2).text("/bin/cat").text("/dev/zero").u32(0).text("/").done())
-    machine = AgentMachine(listening(), "next")
-    assert machine.read_file("/proc/version")
-    machine.close()
-
-
-# --- the end ---
 
 
 def test_everybody_hears_of_the_death(tmp_path: Path) -> None:
