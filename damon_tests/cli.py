@@ -95,6 +95,16 @@ def serve(args: argparse.Namespace) -> int:
     return reference_serve.at(args.at, args.level, transport=args.transport, seed=args.seed)
 
 
+def false_alarms(args: argparse.Namespace) -> int:
+    """``damon-tests false-alarms``: how often the suites accuse a correct DAMON."""
+    from damon_tests.report import artifacts
+    from damon_tests.report import false_alarms as measured
+
+    output = Path(args.output) if args.output else artifacts.new_directory()
+    paths = [_suite_path(p) for p in args.paths]
+    return measured.show(args.kernel, args.runs, output, paths, args.first_seed, args.profile)
+
+
 def _suite_path(text: str) -> str:
     """A path as given, else the same below the checkout's or wheel's own suites."""
     path = text.split("::", 1)[0]
@@ -121,6 +131,15 @@ def _parser() -> argparse.ArgumentParser:
     p = commands.add_parser("doctor", help="what this machine and kernel can do, and which suites would run")
     p.add_argument("--json", action="store_true", help="print it for a program")
     p.set_defaults(function=doctor)
+
+    p = commands.add_parser("false-alarms", help="measure how often the suites accuse a correct DAMON")
+    p.add_argument("paths", nargs="*", metavar="PATH", help="suites, files or test ids (default: all)")
+    p.add_argument("--runs", type=int, default=5000, metavar="N", help="test executions (default 5000)")
+    p.add_argument("--kernel", default="reference", metavar="K", help="as for run; default: the reference")
+    p.add_argument("--profile", choices=("quick", "full"), default="full")
+    p.add_argument("--first-seed", type=int, default=1000, metavar="N", help="seeds are N, N+1, ...")
+    p.add_argument("--output", metavar="DIR", help="where results of alarms are kept")
+    p.set_defaults(function=false_alarms)
 
     p = commands.add_parser("report", help="print a finished run again")
     p.add_argument("directory", metavar="DIR", help="the run's output directory")

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-2.0
+"""How often the suites accuse a correct DAMON: measured, with fresh seeds each time.
+
+Every round runs the suites' own test bodies as users run them, in a process of its own, with a seed that
+no round had before. A FAIL or an INCONCLUSIVE is a false alarm on the clean reference; on a real kernel it is
+one unless DAMON was wrong, which somebody has to look at: results of such rounds are kept.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from damon_tests.judge.stats import upper_bound
+from damon_tests.judge.verdict import Verdict
+from damon_tests.ports import HarnessError, UsageError
+from damon_tests.report import model
+
+ALARMS = (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.XPASS)
+JUDGED = (*ALARMS, Verdict.PASS, Verdict.XFAIL)
+GOAL = 1e-3
+"""At most one false alarm in a thousand test executions."""
+
+
+@dataclass
+class Tally:
+    """``executions``: tests that came to a judgement; ``alarms``: (seed, test id, reason)."""
+
+    executions: int = 0
+    errors: list[tuple[int, str, str]] = field(default_factory=list)
+    alarms: list[tuple[int, str, str]] = field(default_factory=list)
+
+    def add(self, seed: int, tests: Sequence[Mapping[str, Any]]) -> bool:
+        """Count a round's tests of run.json; whether its results are worth keeping."""
+        named = [(str(t["verdict"]), (seed, str(t["id"]), str(t["reason"]))) for t in tests]
+        alarms = [what for verdict, what in named if verdict in ALARMS]
+        errors = [what for verdict, what in named if verdict == Verdict.ERROR]
+        self.executions += sum(verdict in JUDGED for verdict, _ in named)
+        self.alarms += alarms
+        self.errors += errors
+        return bool(alarms or errors)
+
+    def line(self) -> str:
+        """The numbers so far, with the two-sided 95 % bound of Clopper and Pearson (its upper end)."""
+        n, k = self.executions, len(self.alarms)
+        bound = upper_bound(k, n, 0.975) if n else 1.0
+        errors = f", {len(self.errors)} errors" if self.errors else ""
+        return f"{n} test executions, {k} false alarms, 95 % upper bound {bound:.2e}{errors}"
+
+
+def measure(
+    kernel: str,
+    runs: int,
+    output: Path,
+    *,
+    paths: Sequence[str],
+    first_seed: int = 1000,
+    profile: str = "full",
+    tell: Callable[[str], None] = print,
+) -> Tally:
+    """Rounds of the suites until ``runs`` tests were judged; tells progress after each.
+
+    On the reference, whose time is virtual, as many rounds at once as there are CPUs. Raises
+    HarnessError when a round comes to no result at all.
+    """
+    if runs < 1:
+        raise UsageError("--runs must be at least 1")
+    virtual = kernel.partition(":")[0] == "reference"
+    workers = (os.cpu_count() or 1) if virtual else 1
+    tally, began = Tally(), time.monotonic()
+    output.mkdir(parents=True, exist_ok=True)
+    options = [f"--kernel={kernel}", f"--profile={profile}"]
+
+    def one(seed: int) -> tuple[int, Path]:
+        directory = output / f"seed-{seed}"
+        _round([*options, f"--seed={seed}", f"--output={directory}"], paths, output, virtual=virtual)
+        return seed, directory
+
+    for seed, directory in _rounds(one, first_seed, workers, lambda: tally.executions < runs):
+        kept = tally.add(seed, model.load(directory)["tests"])
+        tell(f"seed {seed}, {time.monotonic() - began:.0f} s: {tally.line()}")
+        if not kept:
+            shutil.rmtree(directory)
+    return tally
+
+
+def show(kernel: str, runs: int, output: Path, paths: Sequence[str], first_seed: int, profile: str) -> int:
+    """``measure``, told on the terminal; 1 when the goal is missed, 6 when tests broke."""
+
+    def tell(line: str) -> None:
+        print(line, flush=True)
+
+    tally = measure(kernel, runs, output, paths=paths, first_seed=first_seed, profile=profile, tell=tell)
+    for seed, test, reason in (*tally.alarms, *tally.errors):
+        print(f"seed {seed}: {test}: {reason}")
+    print(f"\n{kernel}: {tally.line()}; goal: at most {GOAL:g}")
+    if tally.errors:
+        return 6
+    return 1 if tally.executions and len(tally.alarms) / tally.executions > GOAL else 0
+
+
+def _rounds(
+    one: Callable[[int], tuple[int, Path]], first_seed: int, workers: int, more: Callable[[], bool]
+) -> Iterator[tuple[int, Path]]:
+    """Rounds as they end, ``workers`` at a time; none is begun once ``more`` says no, none is left out."""
+    seed, running = first_seed, set[Future[tuple[int, Path]]]()
+    with ThreadPoolExecutor(workers) as pool:
+        while True:
+            while more() and len(running) < workers:
+                running.add(pool.submit(one, seed))
+                seed += 1
+            if not running:
+                return
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
+
+
+def _round(options: Sequence[str], paths: Sequence[str], output: Path, *, virtual: bool) -> None:
+    command = [sys.executable, "-m", "damon_tests.cli", "run", *options, *paths]
+    environment = dict(os.environ)
+    if virtual:
+        # Bands of seeds that nobody will ask for again are not to fill the user's cache.
+        environment["DAMON_TESTS_CACHE"] = str(output / "cache")
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode not in (0, 1, 5, 6, 7):
+        tail = (done.stdout + done.stderr)[-2000:]
+        raise HarnessError(f"a round ended with {done.returncode}: {' '.join(command)}\n{tail}")
