@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """``damon-tests recording``: recordings opened whatever wrote them, shown, converted, judged.
 
-A file is ours (``damon.recording_file``) or damo's (``damon.damo_import``); which is found out from its content.
+A file is ours (``damon.recording_file``) or damo's (``damon.damo_import``): its content tells which.
 """
 
 from __future__ import annotations
@@ -49,9 +49,7 @@ def load(path: Path, select: int | None = None, intervals: tuple[int, int] | Non
         listed = ", ".join(f"{i} ({x.name})" for i, x in enumerate(found))
         raise UsageError(f"{path} holds {len(found)} recordings; choose with --select: {listed}")
     if not 0 <= (select or 0) < len(found):
-        raise UsageError(
-            f"{path} holds {words.plural(len(found), 'recording')}; there is none of that number"
-        )
+        raise UsageError(f"{path} holds {words.plural(len(found), 'recording')}, none with number {select}")
     chosen = found[select or 0]
     saved = Saved(chosen.recording, None, About(path.name, ctx=chosen.ctx))
     return Opened(saved, chosen.notes, chosen.intervals_known)
@@ -95,9 +93,8 @@ def export(path: Path, out: Path, format: DamoFormat = "json_compressed") -> int
     left_out = damo_format.save(out, saved.recording, format, ctx=saved.about.ctx)
     print(f"{out}: {words.plural(len(saved.recording.snapshots) - left_out, 'snapshot')} for damo ({format})")
     if left_out:
-        print(
-            f"note: {words.plural(left_out, 'incomplete snapshot')} left out: damo has no word for lost events"
-        )
+        left = words.plural(left_out, "incomplete snapshot")
+        print(f"note: {left} left out: damo has no word for lost events")
     return 0
 
 
@@ -130,7 +127,9 @@ def judge(path: Path, request: Request, *, select: int | None = None) -> int:
                 print(line)
     for measurement in judged.measurements:
         print(f"  {measurement.name}: {words.quantity(measurement.value, measurement.unit)}")
-    print(f"{judged.verdict}  {judged.reason}, judged as {judged.level}")
+    bad = sum(check.holds is not True for check in judged.checks)
+    what = judged.reason if not bad else f"{bad} of {words.plural(len(judged.checks), 'check')} not met"
+    print(f"{judged.verdict}  {what}, judged as {judged.level}")
     return _EXIT[judged.verdict]
 
 
