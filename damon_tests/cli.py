@@ -95,6 +95,30 @@ def serve(args: argparse.Namespace) -> int:
     return reference_serve.at(args.at, args.level, transport=args.transport, seed=args.seed)
 
 
+def recording(args: argparse.Namespace) -> int:
+    """``damon-tests recording``: what DAMON saw, shown, converted, judged."""
+    from damon_tests.judge.recorded import Request
+    from damon_tests.report import recordings
+
+    path = Path(args.file)
+    intervals = tuple(args.intervals) if getattr(args, "intervals", None) else None
+    if args.action == "show":
+        return recordings.show(
+            path,
+            truth=args.truth,
+            png=Path(args.png) if args.png else None,
+            width=args.width,
+            target=args.target,
+            select=args.select,
+        )
+    if args.action == "export":
+        return recordings.export(path, Path(args.out), args.format)
+    if args.action == "import":
+        return recordings.import_(path, Path(args.out), select=args.select, intervals=intervals)
+    limits = tuple(args.nr_regions) if args.nr_regions else None
+    return recordings.judge(path, Request(args.level, limits, intervals, args.ops), select=args.select)
+
+
 def false_alarms(args: argparse.Namespace) -> int:
     """``damon-tests false-alarms``: how often the suites accuse a correct DAMON."""
     from damon_tests.report import artifacts
@@ -145,6 +169,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("directory", metavar="DIR", help="the run's output directory")
     p.add_argument("--html", metavar="FILE", help="also write one self-contained page")
     p.set_defaults(function=report)
+    _add_recording(commands)
     return parser
 
 
@@ -204,6 +229,52 @@ def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="run a command that sees it at /sys/kernel/mm/damon, in namespaces of its own; must be last",
     )
     p.set_defaults(function=serve)
+
+
+def _add_recording(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    group = commands.add_parser(
+        "recording",
+        help="show, convert or judge one recording: ours, or a file of damo",
+        description="FILE is a recording of ours (recording.npz in a run's directory), or a file of damo:"
+        " JSON, compressed or not, or the text of perf script.",
+    )
+    actions = group.add_subparsers(required=True, metavar="ACTION", dest="action")
+    show = actions.add_parser("show", help="a heat map: what DAMON saw, what really happened, the difference")
+    export = actions.add_parser("export", help="write it for another tool")
+    import_ = actions.add_parser("import", help="make a recording of ours from a file of damo")
+    judge = actions.add_parser(
+        "judge", help="the invariants that need no workload; exit code as of a test", epilog=EXIT_CODES
+    )
+    for p in (show, export, import_, judge):
+        p.add_argument("file", metavar="FILE")
+        p.set_defaults(function=recording)
+    for p in (show, import_, judge):
+        p.add_argument("--select", type=int, metavar="N", help="which of a file's recordings")
+    for p in (import_, judge):
+        p.add_argument(
+            "--intervals",
+            type=int,
+            nargs=2,
+            metavar=("SAMPLE_US", "AGGR_US"),
+            help="where the file does not say",
+        )
+    show.add_argument(
+        "--truth",
+        action=argparse.BooleanOptionalAction,
+        help="what really happened, too (default: when it is in the file)",
+    )
+    show.add_argument("--png", metavar="OUT", help="write a picture, .png or .svg, instead of text")
+    show.add_argument("--width", type=int, metavar="N", help="columns of the text (default: the terminal's)")
+    show.add_argument("--target", type=int, default=0, metavar="N", help="position of the target (default 0)")
+    export.add_argument("--to", choices=("damo",), required=True, help="whose format")
+    export.add_argument(
+        "--format", choices=("json_compressed", "json", "perf_script"), default="json_compressed"
+    )
+    export.add_argument("out", metavar="OUT")
+    import_.add_argument("out", metavar="OUT")
+    judge.add_argument("--level", metavar="L", help="kernel series that made it")
+    judge.add_argument("--nr-regions", type=int, nargs=2, metavar=("MIN", "MAX"), help="the limits asked for")
+    judge.add_argument("--ops", metavar="NAME", help="vaddr, fvaddr or paddr")
 
 
 if __name__ == "__main__":
