@@ -193,8 +193,8 @@ class Guests:
             up.machine.close()
             up.running.kill()
             raise
-        times = {"boot_s": up.boot_s, "boot_attempts": up.attempts}
-        return self._guest(plan, chosen, up.running, up.machine, times)
+        facts = {"boot_s": up.boot_s, "boot_attempts": up.attempts}
+        return self._guest(plan, chosen, up.running, up.machine, facts)
 
     def close(self) -> None:
         """End all guests. May be called twice."""
@@ -279,7 +279,7 @@ class Guests:
         chosen: accel.Accel,
         running: RunningGuest,
         machine: AgentMachine,
-        more: dict[str, object],
+        more: Mapping[str, object],
     ) -> Guest:
         provenance: dict[str, object] = {
             "kernel": machine.facts.release,

@@ -108,7 +108,8 @@ def _compile(tree: Path) -> None:
     libraries = tree / "usr/lib/x86_64-linux-gnu"
     library = next((tree / "usr/lib").glob("python3.[0-9]*"))
     python = tree / "usr/bin" / library.name
-    command = [loader, "--library-path", libraries, python, "-m", "compileall", "-q", "-s", tree, library]
-    result = run_tool(["env", f"PYTHONHOME={tree / 'usr'}", *command])
+    command: list[str | Path] = ["env", f"PYTHONHOME={tree / 'usr'}", loader, "--library-path", libraries]
+    command += [python, "-m", "compileall", "-q", "-s", tree, library]
+    result = run_tool(command)
     if result.returncode:
         log.warning("the userland's Python library is not compiled: %s", result.stderr.strip()[-200:])
