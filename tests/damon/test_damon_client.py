@@ -26,7 +26,15 @@ from damon_tests.damon.params import (
     Kdamond,
 )
 from damon_tests.damon.users import ADMIN
-from damon_tests.ports import HarnessError, NotSupported, TimedOut, TreeError, UsageError
+from damon_tests.ports import (
+    NSEC_PER_SEC,
+    HarnessError,
+    NotSupported,
+    Pending,
+    TimedOut,
+    TreeError,
+    UsageError,
+)
 
 NEWEST = RELEASES[-1]
 PLAIN = Kdamond(DamonCtx(targets=(DamonTarget(7, ((4096, 8192),)),), schemes=(Damos(access_pattern=ANY),)))
@@ -216,6 +224,53 @@ def test_a_command_that_does_not_return_is_told() -> None:
     client = DamonClient(Stuck(NEWEST), FakeClock())
     with pytest.raises(TimedOut, match=r"state := 'commit' did not return within 3 s"):
         client.command(0, "commit", 3_000_000_000)
+
+
+def test_a_commands_time_is_shared_by_its_attempts() -> None:
+    """Waiting for EBUSY leaves less time for the command itself, and ends when there is none."""
+    waits: list[int] = []
+
+    class Slow(FakeTree):
+        def begin_write(self, path: str, value: str) -> Pending:
+            outer = super().begin_write(path, value)
+
+            class Waited:
+                done = outer.done
+
+                def result(self, timeout_ns: int) -> None:
+                    waits.append(timeout_ns)
+                    outer.result(timeout_ns)
+
+            return Waited()
+
+    tree, clock = Slow(NEWEST), FakeClock()
+    client = DamonClient(tree, clock)
+    client.stage((PLAIN,))
+    tree.fail("0/state", errno.EBUSY, times=4, value="off")
+    with pytest.raises(TreeError, match="EPERM"):
+        client.command(0, "off", NSEC_PER_SEC)
+    assert waits[0] == NSEC_PER_SEC
+    assert waits == sorted(waits, reverse=True)
+    assert len(set(waits)) == 5
+    tree.fail("0/state", errno.EBUSY, times=10_000, value="off")
+    began = clock.now_ns()
+    with pytest.raises(TreeError, match="EBUSY"):
+        client.command(0, "off", NSEC_PER_SEC)
+    assert NSEC_PER_SEC <= clock.now_ns() - began < 2 * NSEC_PER_SEC
+
+
+def test_results_a_kernel_does_not_have_are_not_supported() -> None:
+    client, tree, _ = client_of(NEWEST)
+    client.stage((PLAIN,))
+    client.command(0, "on")
+    path = client.scheme_path(0, 0, "quotas", "effective_bytes")
+    del tree.files[path]
+    with pytest.raises(NotSupported, match=r"effective_bytes \(since 6.9\)"):
+        client.effective_bytes(0, 0)
+    tree.files[path] = "1"
+    tree.fail("effective_bytes", errno.EIO)
+    with pytest.raises(TreeError, match="EIO"):
+        client.effective_bytes(0, 0)
 
 
 def test_pending_commands_explain_their_error() -> None:
