@@ -41,8 +41,9 @@ class Attendant:
         return int(answer)
 
     def kill(self, pid: int) -> None:
-        """End a child. Others are left alone."""
+        """End a child; returns when ``ps`` does not show it any more. Others are left alone."""
         self._send(f"kill {pid}")
+        self._lines.readline()
 
     def _send(self, line: str) -> None:
         try:
@@ -93,9 +94,11 @@ def _obey(stream: socket.socket) -> None:
                 pid = _sleeper(argument, stream)
                 children.add(pid)
                 stream.sendall(f"{pid}\n".encode())
-            elif command == "kill" and int(argument) in children:
-                children.discard(int(argument))
-                _end(int(argument))
+            elif command == "kill":
+                if int(argument) in children:
+                    children.discard(int(argument))
+                    _end(int(argument))
+                stream.sendall(b"done\n")
     except OSError:
         pass  # the server is gone
     for pid in children:

@@ -1,11 +1,162 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Watching real processes from user space."""
+"""Watching real processes: a ``ports.Truth`` that is found out while the reference asks.
+
+A **source** is one way to find out. Before each sample it is told the pages that will be asked for (most
+ways need to clear something first, and disturb the process less when that is only a few pages).
+"""
 
 from __future__ import annotations
 
-from damon_tests.ports import Truth
-from damon_tests.reference.steady import SteadyTruth
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from damon_tests.ports import Bools, NotSupported, Pages, Truth, UsageError
+from damon_tests.reference.context import Context
+from damon_tests.reference.cooperative import CooperativeMap
+from damon_tests.reference.core_rules import F64, I64, Range
+from damon_tests.reference.ops import VirtualOperations, page_numbers
+from damon_tests.reference.page_idle import PageIdle
+from damon_tests.reference.steady import FOREVER_NS, SteadyTruth
+from damon_tests.reference.write_tracking import WriteTracker
 
 
-def truth_of_anything(pid: int) -> Truth:
-    return SteadyTruth()
+class Source(Protocol):
+    """One way to watch one process. All calls raise OSError when the process is gone."""
+
+    def prepare(self, pages: Pages) -> None:
+        """These pages will be asked for next."""
+        ...
+
+    def touched(self, pages: Pages, t0_ns: int, t1_ns: int) -> Bools:
+        """Whether each page was touched since it was prepared, or within [t0, t1) if that is known."""
+        ...
+
+    def arm(self) -> None:
+        """Follow changes of the process's mappings."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One way to watch. ``name`` is the operations set that a recording names; ``sees`` what it observes."""
+
+    name: str
+    sees: str
+    open: Callable[[int], Source]
+
+
+KINDS: Mapping[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind("cooperative", "accesses, as the workload says", CooperativeMap),
+        # Accessed bits read by BPF would come here.
+        Kind("writes", "writes only", WriteTracker),
+        Kind("page_idle", "accesses, by idle page tracking", PageIdle),
+    )
+}
+"""In order of preference."""
+
+
+class LiveTruth:
+    """The truth about a process that is being watched; ``kind`` says how.
+
+    It knows about no memory in particular (``ranges`` is empty): the simulated machine gives the process
+    no physical memory. Once the process has ended nothing is touched any more.
+    """
+
+    def __init__(self, kind: Kind, source: Source, now_ns: int) -> None:
+        self.kind = kind
+        self.alive = True
+        self._source = source
+        self._from_ns = now_ns
+
+    def ranges(self) -> Sequence[Range]:
+        return ()
+
+    def span_ns(self) -> tuple[int, int]:
+        return self._from_ns, FOREVER_NS
+
+    def prepare(self, pages: Pages) -> None:
+        """These pages will be asked for next."""
+        self._guarded(lambda: self._source.prepare(pages))
+
+    def arm(self) -> None:
+        """Follow changes of the process's mappings."""
+        self._guarded(self._source.arm)
+
+    def close(self) -> None:
+        """Stop watching. May be called twice."""
+        if self.alive:
+            self.alive = False
+            self._source.close()
+
+    def _guarded(self, function: Callable[[], None]) -> None:
+        try:
+            if self.alive:
+                function()
+        except OSError:
+            self.close()
+
+    def touched(self, pages: Pages, t0_ns: int, t1_ns: int) -> Bools:
+        hits = np.zeros(len(pages), np.bool_)
+
+        def ask() -> None:
+            hits[:] = self._source.touched(pages, t0_ns, t1_ns)
+
+        self._guarded(ask)
+        return hits
+
+    def touched_each(self, pages: Pages, t0_ns: I64, t1_ns: I64) -> Bools:
+        hits = np.zeros(len(pages), np.bool_)
+        for t0, t1 in {*zip(t0_ns.tolist(), t1_ns.tolist(), strict=True)}:
+            mine = (t0_ns == t0) & (t1_ns == t1)
+            hits[mine] = self.touched(pages[mine], t0, t1)
+        return hits
+
+    def rate(self, pages: Pages, t0_ns: int, t1_ns: int, window_ns: int) -> F64:
+        """Not known: the past is not kept."""
+        raise NotSupported(f"the {self.kind.name} operations set keeps no history")
+
+
+class LiveOperations(VirtualOperations):
+    """``vaddr`` and ``fvaddr``, telling live truths which pages were sampled."""
+
+    def prepare(self, ctx: Context, now_ns: int) -> None:
+        super().prepare(ctx, now_ns)
+        for index, target in enumerate(ctx.targets):
+            if target.process is not None and isinstance(target.process.truth, LiveTruth):
+                mine = ctx.sampled[ctx.regions.target == index]
+                target.process.truth.prepare(page_numbers(mine))
+
+
+def watch(pid: int, now_ns: int, kind: str = "auto") -> LiveTruth:
+    """Watch a process by the best way there is, or by the one named.
+
+    Raises UsageError for an unknown name and for no such process, NotSupported with a reason for each way.
+    """
+    if kind != "auto" and kind not in KINDS:
+        raise UsageError(f"unknown operations set {kind!r}; there are auto, {', '.join(KINDS)}")
+    if not os.path.isdir(f"/proc/{pid}"):
+        raise UsageError(f"no process has pid {pid}")
+    reasons: list[str] = []
+    for candidate in KINDS.values() if kind == "auto" else [KINDS[kind]]:
+        try:
+            return LiveTruth(candidate, candidate.open(pid), now_ns)
+        except NotSupported as error:
+            reasons.append(f"{candidate.name}: {error}")
+    raise NotSupported(f"process {pid} cannot be watched", *reasons)
+
+
+def watch_or_nothing(pid: int, now_ns: int, complain: Callable[[str], None]) -> Truth:
+    """``watch``; where that is impossible, a process that touches nothing."""
+    try:
+        return watch(pid, now_ns)
+    except (NotSupported, UsageError) as error:
+        complain(f"{error}; no accesses of it will be seen")
+        return SteadyTruth()

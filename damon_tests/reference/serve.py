@@ -14,18 +14,19 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import psutil
 
-from damon_tests.ports import DamonTestsError, HarnessError, NotSupported, UsageError
+from damon_tests.ports import DamonTestsError, HarnessError, NotSupported, Truth, UsageError
 from damon_tests.reference import linux_calls
 from damon_tests.reference.covers import Covers
 from damon_tests.reference.fuse import Served, serve
 from damon_tests.reference.levels import level as level_of
-from damon_tests.reference.live import truth_of_anything
+from damon_tests.reference.live import watch_or_nothing
 
 REFUSED = 126
 """What the command's process ends with when it was not started."""
@@ -39,7 +40,14 @@ def at(directory: str, level: str, *, transport: str = "auto", seed: int = 0) ->
         raise UsageError(f"{directory} is not a directory: make one, empty, to mount at")
     if os.path.ismount(path) or os.listdir(path):
         raise UsageError(f"{directory} is not empty, or something is mounted there: choose another directory")
-    serve(path, level, lambda served: _tell(path, level, served), seed=seed, transport=transport)
+    serve(
+        path,
+        level,
+        lambda served: _tell(path, level, served),
+        seed=seed,
+        transport=transport,
+        truth_of=_watched,
+    )
     return 0
 
 
@@ -213,12 +221,18 @@ def _be_server(parent: int, mountpoint: Path, level: str, seed: int, writer: int
             lambda served: tell(asdict(served)),
             seed=seed,
             transport="direct",
-            truth_of=truth_of_anything,
+            truth_of=_watched,
         )
     except DamonTestsError as error:
         with contextlib.suppress(OSError):
             tell({"refused": str(error)})
     return 0
+
+
+def _watched(pid: int) -> Truth:
+    return watch_or_nothing(
+        pid, time.monotonic_ns(), lambda reason: print(f"damon-tests: {reason}", file=sys.stderr)
+    )
 
 
 def _environment(outer: dict[str, str], inner: Path, level: str, served: Served) -> dict[str, str]:

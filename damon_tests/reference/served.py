@@ -13,12 +13,13 @@ from damon_tests.ports import NSEC_PER_MSEC, PAGE_SIZE, TreeError, Truth
 from damon_tests.reference.attendant import Attendant
 from damon_tests.reference.core_rules import Range
 from damon_tests.reference.kdamond import Kdamond
+from damon_tests.reference.live import LiveOperations, LiveTruth
 from damon_tests.reference.realtime import late_sleep_ns
 from damon_tests.reference.steady import Beat, SteadyTruth
 from damon_tests.reference.system import ReferenceSystem
 
 MIB = 1 << 20
-_MAPS_EVERY_NS = 500 * NSEC_PER_MSEC
+_MAPS_EVERY_NS = 200 * NSEC_PER_MSEC
 
 TruthOf = Callable[[int], Truth]
 """The truth about a real process, by its pid."""
@@ -30,6 +31,7 @@ class ServedSystem(ReferenceSystem):
     def __init__(self, level: str, seed: int, attendant: Attendant) -> None:
         self._attendant = attendant
         super().__init__(level, seed, origin_ns=time.monotonic_ns(), sleep_ns=late_sleep_ns)
+        self._operations |= {name: LiveOperations(self.memory, name) for name in ("vaddr", "fvaddr")}
 
     def new_pid(self) -> int:
         return self._attendant.spawn(f"kdamond.{self.nr_running}")
@@ -70,6 +72,7 @@ class _Adopted:
     started: str
     vmas: list[Range]
     looked_ns: int
+    truth: Truth
 
 
 class RealProcesses:
@@ -110,22 +113,31 @@ class RealProcesses:
         if started is None:
             return  # the tree answers that there is no such process
         vmas = mappings(pid)
-        self._adopted[pid] = _Adopted(started, vmas, time.monotonic_ns())
-        self._system.add_process(vmas, self._truth_of(pid), pid)
+        truth = self._truth_of(pid)
+        self._adopted[pid] = _Adopted(started, vmas, time.monotonic_ns(), truth)
+        self._system.add_process(vmas, truth, pid)
 
     def refresh(self) -> None:
         """Processes that ended are gone from the simulation, too; mappings are looked at again."""
         now = time.monotonic_ns()
         for pid, known in list(self._adopted.items()):
-            if start_time(pid) != known.started:
-                del self._adopted[pid]
-                self._system.remove_process(pid)
+            if start_time(pid) != known.started or not self._system.nr_running:
+                self._release(pid)
             elif now - known.looked_ns >= _MAPS_EVERY_NS:
                 known.looked_ns = now
                 vmas = mappings(pid)
                 if vmas and vmas != known.vmas:
                     known.vmas = vmas
                     self._system.set_vmas(pid, vmas)
+                    if isinstance(known.truth, LiveTruth):
+                        known.truth.arm()
+
+    def _release(self, pid: int) -> None:
+        """Also when nobody monitors anything: watching costs the process something."""
+        known = self._adopted.pop(pid)
+        self._system.remove_process(pid)
+        if isinstance(known.truth, LiveTruth):
+            known.truth.close()
 
 
 def start_time(pid: int) -> str | None:
