@@ -84,7 +84,7 @@ class Slot:
         else:
             self.kdamond.stop(lambda: finish(0))
 
-    def _call(self, function: Callable[[Kdamond], None], finish: Finish) -> None:
+    def _call(self, function: Callable[[Kdamond], None], finish: Finish, is_commit: bool = False) -> None:
         """Have the kdamond run ``function``; refuse when there is none, or none any more."""
         kdamond = self._started()
 
@@ -95,7 +95,7 @@ class Slot:
         def done(outcome: Exception | int) -> None:
             finish(outcome.errno if isinstance(outcome, CoreError) else outcome)
 
-        kdamond.call(run, done)
+        kdamond.call(run, done, is_commit)
 
     def _started(self) -> Kdamond:
         if self.kdamond is None:
@@ -108,7 +108,7 @@ class Slot:
         def run(kdamond: Kdamond) -> None:
             commit(kdamond.ctx, read_context(self._context_dir()), self.system.memory)
 
-        self._call(run, finish)
+        self._call(run, finish, is_commit=True)
 
     def _commit_schemes_quota_goals(self, finish: Finish) -> None:
         def run(kdamond: Kdamond) -> None:

@@ -49,6 +49,9 @@ class Frames:
             rng.permutation(blocks[max(low, 1) : high]).tolist() for low, high in pairwise(edges)
         ]
         self._free_pages: list[list[int]] = [[] for _ in range(nr_nodes)]
+        # Counts that are asked for at every sample, until something changes.
+        self._used_pages: dict[int | None, int] = {}
+        self._out_frames: I64 | None = None
 
     # RAM and nodes
 
@@ -118,13 +121,31 @@ class Frames:
 
     def give_back(self, frames: I64) -> None:
         """Frames that hold nothing any more."""
-        self.owner[frames] = 0
+        self.contents_changed()
+        self.owner[frames] = self.out_since[frames] = 0
         self.huge_blocks[frames // CHUNK_PAGES] = False
         node = self.node_of(frames)
         for nid, pool in enumerate(self._free_pages):
             pool.extend(frames[node == nid].tolist())
 
     # State of frames
+
+    def contents_changed(self) -> None:
+        """Which frames hold something is about to change."""
+        self._used_pages.clear()
+        self._out_frames = None
+
+    def used_pages(self, nid: int | None = None) -> int:
+        """Pages that hold something now."""
+        if nid not in self._used_pages:
+            self._used_pages[nid] = int(self.resident(self.span(nid)).sum())
+        return self._used_pages[nid]
+
+    def out_frames(self) -> I64:
+        """Frames whose pages were reclaimed."""
+        if self._out_frames is None:
+            self._out_frames = np.flatnonzero(self.out_since).astype(np.int64)
+        return self._out_frames
 
     def resident(self, span: slice) -> Bools:
         """Which frames hold something now."""
@@ -144,12 +165,16 @@ class Frames:
 
     def reclaim(self, frames: I64, now_ns: int) -> None:
         """The pages are written out; their frames stay reserved for their return."""
+        self.contents_changed()
         self.out_since[frames] = now_ns
         self.deactivate(frames)
 
     def bring_back(self, frames: I64) -> None:
         """Pages are resident again, as if never looked at."""
         out = frames[self.out_since[frames] != 0]
+        if not len(out):
+            return
+        self.contents_changed()
         self.out_since[out] = self.cleared_at[out] = 0
 
     def note_cleared(self, frames: I64, now_ns: int) -> None:
@@ -159,6 +184,7 @@ class Frames:
 
     def copy_state(self, source: I64, target: I64) -> None:
         """The contents of frames, with all their state, in other frames."""
+        self.contents_changed()
         for array in (self.owner, self.page, self.out_since, self.cleared_at):
             array[target] = array[source]
         for flags in (self.active, self.referenced, self.file):

@@ -44,7 +44,7 @@ class Kdamond:
         self.exclusive = False
         self.walk: Walk | None = None
         self.repeating: list[Callable[[], None]] = []
-        self._requests: list[tuple[Callable[[], int], OnDone]] = []
+        self._requests: list[tuple[Callable[[], int], OnDone, bool]] = []
         self._stop_waiters: list[Callable[[], None]] = []
         self._stopping = False
 
@@ -59,12 +59,12 @@ class Kdamond:
         self._stopping = True
         self._stop_waiters.append(on_stopped)
 
-    def call(self, function: Callable[[], int], on_done: OnDone) -> None:
+    def call(self, function: Callable[[], int], on_done: OnDone, is_commit: bool = False) -> None:
         """Have ``function`` run by the thread; its errno, or what it raised, goes to ``on_done``."""
         if not self.running:
             on_done(errno.ECANCELED)
             return
-        self._requests.append((function, on_done))
+        self._requests.append((function, on_done, is_commit))
 
     def start_walk(self, walk: Walk) -> None:
         """Collect the regions of the next pass of every scheme. One walk at a time."""
@@ -109,7 +109,7 @@ class Kdamond:
             ops.apply_probes(ctx, by_probes, clock.now_ns())
             if rules.aggregation_is_due(ctx.passed, next_aggr):
                 self._merge()
-            self._serve_requests()
+            self._serve_requests(rules.aggregation_is_due(ctx.passed, next_aggr))
             if ctx.corrupted:
                 break
             yield from self._pause()
@@ -168,9 +168,12 @@ class Kdamond:
         if rules.strict_min_regions:
             ctx.enforce_min_regions()
 
-    def _serve_requests(self) -> None:
+    def _serve_requests(self, window_ends: bool = True) -> None:
         requests, self._requests = self._requests, []
-        for function, on_done in requests:
+        for function, on_done, is_commit in requests:
+            if is_commit and not window_ends and self.ctx.rules.commit_waits_for_aggregation:
+                self._requests.append((function, on_done, is_commit))
+                continue
             try:
                 outcome: Exception | int = function()
             except Exception as error:  # goes to whoever asked, as a failed write does
@@ -223,17 +226,14 @@ class Kdamond:
         if not (plain or with_hits):
             return
         texts = aggregated_texts(ctx)
-        if plain:
+        if not with_hits:
             events.emit("damon_aggregated", texts)
-        if with_hits:
-            hits = ctx.regions.probe_hits[:, :nr_probes].tolist()
-            events.emit(
-                "damon_region_aggregated",
-                [
-                    f"{text} probe_hits={' '.join(f'{h:02x}' for h in row)}"
-                    for text, row in zip(texts, hits, strict=True)
-                ],
-            )
+            return
+        for text, row in zip(texts, ctx.regions.probe_hits[:, :nr_probes].tolist(), strict=True):
+            if plain:
+                events.emit("damon_aggregated", [text])
+            hits = " ".join(f"{count:02x}" for count in row)
+            events.emit("damon_region_aggregated", [f"{text} probe_hits={hits}"])
 
     def _exit(self) -> None:
         """Regions are lost, everybody who waits is told."""
@@ -241,7 +241,7 @@ class Kdamond:
         self.ctx.targets = []
         self.ctx.regions = self.ctx.regions.take(slice(0, 0))
         requests, self._requests = self._requests, []
-        for _, on_done in requests:
+        for _, on_done, _ in requests:
             on_done(errno.ECANCELED)
         self._cancel_walk()
         self.host.kdamond_exits(self)

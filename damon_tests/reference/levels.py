@@ -2,6 +2,10 @@
 """Levels: the behaviour of a kernel series, as a version of the tree and a ``Rules``.
 
 A level models what its series documents and intends. Differences come from specification §8.
+Its bugs are not modelled, so that a kernel which has them differs: ages that grow once per merge
+pass (6.12), names of tried regions that go on counting (6.16 to 7.1), a refresh timer shared by all
+kdamonds (6.17 to 7.2), RAM ranges that end a byte early (7.0), results reused for neighbouring
+samples (7.1 and older).
 """
 
 from __future__ import annotations
@@ -84,6 +88,7 @@ def _until_6_12(rules: Rules) -> Rules:
         rest_of_split_is_visited=False,
         core_allow_is_final=False,
         cancelled_walk=0,
+        commit_waits_for_aggregation=True,
         clear_needs_no_kdamond=False,
         state_commands=rules.state_commands - {"update_tuned_intervals"},
     )

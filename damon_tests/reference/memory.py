@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -102,6 +102,7 @@ class Memory(Frames):
         self.give_back(frames[~used])
 
     def _own(self, process: Process, pages: I64, frames: I64) -> None:
+        self.contents_changed()
         process.set_frames(pages, frames)
         self.owner[frames] = process.pid
         self.page[frames] = pages
@@ -160,9 +161,8 @@ class Memory(Frames):
     def _move(self, source: I64, target: I64) -> None:
         """Move the pages of frames to other, free frames, with their state."""
         self.copy_state(source, target)
-        for pid in np.unique(self.owner[source]).tolist():
-            mine = self.owner[source] == pid
-            self.processes[pid].set_frames(self.page[source[mine]], target[mine])
+        for process, mine in self._by_process(self.owner[source]):
+            process.set_frames(self.page[source[mine]], target[mine])
         self.give_back(source)
 
     # Accesses
@@ -171,11 +171,17 @@ class Memory(Frames):
         """Whether the page in each frame was touched within [t0, t1). Frames may lie outside RAM."""
         self.place()
         hits = np.zeros(len(frames), np.bool_)
-        owner = self.owners(frames)
-        for pid in np.unique(owner[owner > 0]).tolist():
-            mine = owner == pid
-            hits[mine] = self.processes[pid].accessed(self.page[frames[mine]], t0_ns, t1_ns)
+        for process, mine in self._by_process(self.owners(frames)):
+            hits[mine] = process.accessed(self.page[frames[mine]], t0_ns, t1_ns)
         return hits
+
+    def _by_process(self, owners: I64) -> Iterator[tuple[Process, Bools]]:
+        """Each process that is among the owners, and where."""
+        few = len(self.processes) <= 4
+        for pid in self.processes if few else np.unique(owners).tolist():
+            mine: Bools = owners == pid
+            if pid in self.processes and mine.any():
+                yield self.processes[pid], mine
 
     def owners(self, frames: I64) -> I64:
         """Pid that owns each frame; 0 for a free one or one outside RAM."""
@@ -194,16 +200,16 @@ class Memory(Frames):
     def settle(self, frames: I64, now_ns: int) -> None:
         """Reclaimed pages that were touched since are resident again."""
         out = frames[self.out_since[frames] > 0]
-        for pid in np.unique(self.owner[out]).tolist():
-            process = self.processes.get(pid)
-            if process is not None:
-                mine = out[self.owner[out] == pid]
-                back = process.touched_since(self.page[mine], self.out_since[mine], now_ns)
-                self.bring_back(mine[back])
+        if not len(out):
+            return
+        for process, mine in self._by_process(self.owner[out]):
+            chosen = out[mine]
+            back = process.touched_since(self.page[chosen], self.out_since[chosen], now_ns)
+            self.bring_back(chosen[back])
 
     def settle_all(self, now_ns: int) -> None:
         self.place()
-        out = np.flatnonzero(self.out_since)
+        out = self.out_frames()
         if len(out):
             self.settle(out, now_ns)
 
@@ -213,11 +219,10 @@ class Memory(Frames):
         A page whose bit was never cleared is young: it was accessed when it came into being.
         """
         young: Bools = self.cleared_at[frames] == 0
-        for pid in np.unique(self.owner[frames]).tolist():
-            mine = (self.owner[frames] == pid) & ~young
-            chosen = frames[mine]
-            process = self.processes[pid]
-            young[mine] = process.touched_since(self.page[chosen], self.cleared_at[chosen], now_ns)
+        asked = np.flatnonzero(~young)
+        for process, mine in self._by_process(self.owner[frames[asked]]):
+            chosen = frames[asked[mine]]
+            young[asked[mine]] = process.touched_since(self.page[chosen], self.cleared_at[chosen], now_ns)
         self.cleared_at[frames] = now_ns
         return young
 
@@ -237,7 +242,7 @@ class Memory(Frames):
     def used_pages(self, nid: int | None = None) -> int:
         """Pages that hold something now."""
         self.place()
-        return int(self.resident(self.span(nid)).sum())
+        return super().used_pages(nid)
 
     def lru_pages(self, active: bool, nid: int | None = None, memcg: str | None = None) -> int:
         """Resident pages on the active or inactive lists."""

@@ -210,7 +210,13 @@ class CommitInputsFile(ModuleFile):
         else:
             finish(0)
             if self.module.running:
-                self.module.commit_inputs(lambda outcome: None)
+                self.module.commit_inputs(_unanswered)
+
+
+def _unanswered(outcome: Exception | int) -> None:
+    """Refusals are not told before 7.2; anything else is a defect of the reference."""
+    if isinstance(outcome, Exception):
+        raise outcome
 
 
 class ModulePidFile(ModuleFile):

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from damon_tests.ports import PAGE_SIZE, Truth, UsageError
 from damon_tests.reference.core_rules import I64, Bools, Range
+from damon_tests.reference.tlb import Tlb
 
 CHUNK_PAGES = 512  # 2 MiB: what a huge page spans, and the unit of physical allocation
 NO_FRAME = -1
@@ -23,8 +24,11 @@ class Process:
     ``huge[row]`` says that the row is one huge page.
     """
 
-    def __init__(self, pid: int, vmas: Sequence[Range], truth: Truth, memcg: str = "/") -> None:
+    def __init__(
+        self, pid: int, vmas: Sequence[Range], truth: Truth, memcg: str = "/", tlb: Tlb | None = None
+    ) -> None:
         self.pid = pid
+        self.tlb = tlb
         self.truth: Truth = truth
         self.memcg = memcg
         self.vmas: tuple[Range, ...] = ()
@@ -72,7 +76,7 @@ class Process:
 
         A huge page has one bit: touching any of its pages marks all of them.
         """
-        touched = self.truth.touched(pages, t0_ns, t1_ns)
+        touched = self._seen(pages, t0_ns, t1_ns)
         if not self._all_mapped:
             touched = touched & self.is_mapped(pages)
         if self.huge.any():
@@ -81,6 +85,11 @@ class Process:
             return marked
         return touched
 
+    def _seen(self, pages: I64, t0_ns: int, t1_ns: int) -> Bools:
+        if self.tlb is None:
+            return self.truth.touched(pages, t0_ns, t1_ns)
+        return self.tlb.seen(self.truth, pages, t0_ns, t1_ns)
+
     def _mark_huge(self, pages: I64, touched: Bools, t0_ns: int, t1_ns: int) -> None:
         row = self.rows_of(pages)
         inside = np.flatnonzero((row >= 0) & self.huge[np.maximum(row, 0)] & ~touched)
@@ -88,7 +97,7 @@ class Process:
             return
         rows, back = np.unique(row[inside], return_inverse=True)
         every = (self.rows[rows][:, None] + np.arange(CHUNK_PAGES)).ravel()
-        each = self.truth.touched(every, t0_ns, t1_ns).reshape(-1, CHUNK_PAGES)
+        each = self._seen(every, t0_ns, t1_ns).reshape(-1, CHUNK_PAGES)
         hit: Bools = np.logical_or.reduce(each, axis=1)
         touched[inside] = hit[back]
 

@@ -94,6 +94,7 @@ class Rules:
     is_paused: Callable[[bool], bool] = core.is_paused
     committed_scheme: Callable[[Any, Any], Any] = damos.committed_scheme
     commit_is_checked_first: bool = True
+    commit_waits_for_aggregation: bool = False  # 6.12; later it is served after the next sample
 
     # what `on` and `commit` refuse
     power_of_two_min_region: bool = True  # 7.0

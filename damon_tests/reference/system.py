@@ -18,6 +18,7 @@ from damon_tests.reference.ops import Operations, make_operations
 from damon_tests.reference.process import Process
 from damon_tests.reference.rules import Rules
 from damon_tests.reference.split import SplitHistory
+from damon_tests.reference.tlb import Tlb
 from damon_tests.reference.tree import ReferenceTree
 
 FIRST_PID = 1000
@@ -28,7 +29,8 @@ class ReferenceSystem:
 
     ``rules`` replaces the level's rules (a fault under test). Everything random comes from ``seed``:
     the same calls give the same run. ``ram_bytes`` is the size of physical memory, in ``nr_nodes``
-    NUMA nodes of equal size. ``damon_stat``: DAMON_STAT is on from boot, as in some distributions.
+    NUMA nodes of equal size. ``tlb``: translations stay cached, and
+    accesses through them unseen. ``damon_stat``: DAMON_STAT is on from boot, as in some distributions.
     Time begins at ``origin_ns``; ``sleep_ns`` sets how long sampling sleeps take (default: as asked).
     Raises UsageError for an unknown level.
     """
@@ -41,6 +43,7 @@ class ReferenceSystem:
         ram_bytes: int = 1 << 30,
         *,
         nr_nodes: int = 1,
+        tlb: Tlb | None = None,
         damon_stat: bool = False,
         origin_ns: int = ORIGIN_NS,
         sleep_ns: SleepNs | None = None,
@@ -52,6 +55,7 @@ class ReferenceSystem:
         self.seed = seed
         self._seeds = np.random.SeedSequence(seed)
         self.memory = Memory(ram_bytes, self.new_rng(), nr_nodes)
+        self._tlb = tlb
         self.clock = VirtualClock(origin_ns, sleep_ns)
         self.events = ReferenceEvents(self.clock, self.version)
         self.locked = False  # the global lock of the tree
@@ -84,7 +88,7 @@ class ReferenceSystem:
         if pid is not None and pid in self.memory.processes:
             raise UsageError(f"a process with pid {pid} exists already")
         chosen = self.new_pid() if pid is None else pid
-        self.memory.add(Process(chosen, vmas, truth, memcg), huge, file)
+        self.memory.add(Process(chosen, vmas, truth, memcg, self._tlb), huge, file)
         return chosen
 
     def remove_process(self, pid: int) -> None:

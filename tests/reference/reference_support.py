@@ -101,9 +101,9 @@ class Box:
         rules: Rules | None = None,
         vmas: Ranges | None = None,
         ram_bytes: int = 1 << 30,
-        nr_nodes: int = 1,
+        **machine: object,
     ) -> None:
-        self.system = make_system(level, seed, rules, ram_bytes=ram_bytes, nr_nodes=nr_nodes)
+        self.system = make_system(level, seed, rules, ram_bytes=ram_bytes, **machine)
         self.size = size
         self.truth = HotTruth([(HEAP, HEAP + size)], hot)
         self.pid = self.system.add_process(heap(size) if vmas is None else vmas, self.truth)

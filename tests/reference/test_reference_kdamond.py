@@ -12,9 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_support import HEAP, MIB, STACK, STAT_ALL, Box, HotTruth, TimedTruth, heap
 
-from damon_tests.damon.params import DamonAttrs, DamonIntervalsGoal, DamonTarget, Damos, DamosAccessPattern
+from damon_tests.damon.params import (
+    DamonAttrs,
+    DamonIntervalsGoal,
+    DamonProbe,
+    DamonTarget,
+    Damos,
+    DamosAccessPattern,
+)
 from damon_tests.ports import TreeError
 from damon_tests.reference.levels import LEVELS
+from damon_tests.reference.tlb import Tlb
 
 PAGE = 4096
 
@@ -500,3 +508,55 @@ def test_truncated_pattern_bounds_match_nothing():
     box.start(box.fvaddr(schemes=(Damos(access_pattern=pattern),)))
     box.run(1)
     assert box.client.stats(0, 0).nr_tried == 0
+
+
+# The machine
+
+
+def test_cached_translations_hide_accesses():
+    """A page that is always touched is seen once in a lifetime of its translation."""
+    for lifetime_ms, share in ((4, 1.0), (50, 0.1), (500, 0.01)):
+        box = Box(8 * MIB, [(HEAP, HEAP + 8 * MIB)], tlb=Tlb(lifetime_ms * 1_000_000))
+        box.start(box.fvaddr())
+        box.run(1)
+        rates = [float((s.nr_accesses * s.sizes).sum()) / (8 * MIB) / 20 for s in box.snapshots(5)]
+        assert abs(sum(rates) / len(rates) - share) < 0.2 * share
+
+
+def test_translations_do_not_hide_what_is_touched_rarely():
+    def hot(t0, t1):
+        return [(HEAP, HEAP + 8 * MIB)] if t0 // 100_000_000 != t1 // 100_000_000 else []
+
+    rates = []
+    for tlb in (None, Tlb(10_000_000)):
+        box = Box(8 * MIB, tlb=tlb)
+        pid = box.system.add_process(heap(8 * MIB), TimedTruth([(HEAP, HEAP + 8 * MIB)], hot))
+        target = DamonTarget(pid, ((HEAP, HEAP + 8 * MIB),))
+        box.start(replace(box.fvaddr(), targets=(target,)))
+        rates.append([s.nr_accesses.tolist() for s in box.snapshots(1)])
+    assert rates[0] == rates[1]
+    assert rates[0][0][0] == 1
+
+
+def test_commit_waits_for_the_aggregation_in_6_12():
+    waited = {}
+    for level in ("6.12", "6.16"):
+        box = Box(level=level)
+        box.start(box.fvaddr())
+        box.run(0.042)
+        began = box.clock.now_ns()
+        box.command("commit")
+        waited[level] = (box.clock.now_ns() - began) // 1_000_000
+    assert waited == {"6.12": 58, "6.16": 3}
+
+
+def test_probe_events_follow_their_region():
+    box = Box(8 * MIB, ram_bytes=32 * MIB)
+    names = ["damon_aggregated", "damon_region_aggregated"]
+    stream = box.events.open(names)
+    ram = (DamonTarget(0, ((2 * MIB, 32 * MIB),)),)
+    box.start(box.ctx(operations="paddr", targets=ram, probes=(DamonProbe(),)))
+    box.run(0.101)
+    events = stream.read()
+    assert [event.name for event in events] == names * (len(events) // 2)
+    assert all(b.text.startswith(a.text) for a, b in zip(events[::2], events[1::2], strict=True))
