@@ -33,7 +33,7 @@ from damon_tests.ports import (
 
 ROOTS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 PREFIX = "damon-tests-"
-BUFFER_KB = (8192, 2048, 0)
+BUFFER_KB = (4096, 1024, 0)
 """Buffer sizes a CPU to try, largest first; 0 leaves the kernel's own default."""
 
 DRAIN_NS = 20 * NSEC_PER_SEC
@@ -103,16 +103,27 @@ class TracefsEvents:
             raise
 
     def _set_up(self, path: str, names: Sequence[str]) -> None:
-        for size in filter(None, self._buffer_kb):
-            (answer,) = self._machine.batch([_write(f"{path}/buffer_size_kb", str(size))])
-            if not isinstance(answer, OSError):
-                break
+        """One round trip, unless memory is short. Events come last: nothing happens before all is set."""
         # Not every kernel has every option in an instance. Without buffer_percent, poll(2) on trace_pipe
         # waits for half of the buffer.
-        settings = {f"options/{name}": value for name, value in _OPTIONS.items()} | {"buffer_percent": "0"}
-        self._machine.batch([_write(f"{path}/{name}", value) for name, value in settings.items()])
-        _do(self._machine, [_write(f"{path}/trace_clock", "mono"), _write(f"{path}/tracing_on", "1")])
-        _do(self._machine, [_write(f"{path}/events/damon/{name}/enable", "1") for name in names])
+        wishes = {f"options/{name}": value for name, value in _OPTIONS.items()} | {"buffer_percent": "0"}
+        musts = {"trace_clock": "mono", "tracing_on": "1"} | {f"events/damon/{n}/enable": "1" for n in names}
+        sizes = [str(size) for size in self._buffer_kb if size]
+        settings = {**wishes, **({"buffer_size_kb": sizes[0]} if sizes else {}), **musts}
+        ops = [_write(f"{path}/{name}", value) for name, value in settings.items()]
+        for name, op, answer in zip(settings, ops, self._machine.batch(ops), strict=True):
+            if not isinstance(answer, OSError):
+                continue
+            if name in musts:
+                raise HarnessError(f"{op.path} := {op.data.decode()!r}: {answer.strerror}")
+            if name == "buffer_size_kb":
+                self._smaller_buffer(path, sizes[1:])
+
+    def _smaller_buffer(self, path: str, sizes: Sequence[str]) -> None:
+        for size in sizes:
+            (answer,) = self._machine.batch([_write(f"{path}/buffer_size_kb", size)])
+            if not isinstance(answer, OSError):
+                return
 
 
 class TracefsStream:
@@ -210,18 +221,22 @@ def remove_left_over(machine: Machine, root: str) -> list[str]:
 
 def _owner(machine: Machine) -> str:
     """The process that serves the machine's files: ours on this machine, the agent in a guest."""
-    pid = machine.read_file("/proc/self/stat").split(b" ", 1)[0].decode()
-    return f"{pid}-{_start_time(machine, pid)}"
+    stat = machine.read_file("/proc/self/stat")
+    return f"{stat.split(b' ', 1)[0].decode()}-{_start_field(stat)}"
 
 
 def _start_time(machine: Machine, pid: str) -> str | None:
     """Clock ticks since boot at its start, None if there is no such process."""
     try:
-        stat = machine.read_file(f"/proc/{pid}/stat").decode("utf-8", "replace")
+        return _start_field(machine.read_file(f"/proc/{pid}/stat"))
     except OSError:
         return None
-    fields = stat.rpartition(")")[2].split()  # the name may contain anything; state is field 3
-    return fields[19] if len(fields) > 19 else None
+
+
+def _start_field(stat: bytes) -> str | None:
+    # The name before the last parenthesis may contain anything. Then: state is field 3, start time 22.
+    fields = stat.rpartition(b")")[2].split()
+    return fields[19].decode() if len(fields) > 19 else None
 
 
 def _remove(machine: Machine, path: str) -> None:
