@@ -88,7 +88,7 @@ def replicas_seconds(nr_replicas: int, regions: int, seconds: int) -> float:
     """Processor time of a new oracle band."""
     size = 1 << 30
     process = Process(1, [(BASE, BASE + size)], QuarterHot(size))
-    attrs = DamonAttrs(max_nr_regions=regions)
+    attrs = DamonAttrs(max_nr_regions=regions, min_nr_regions=regions * 6 // 10)
     ctx = DamonCtx("fvaddr", attrs=attrs, targets=(DamonTarget(1, ((BASE, BASE + size),)),))
     began = time.process_time()
     batch = Batch(Rules(), ctx, [process], nr_replicas, np.random.default_rng(1))
