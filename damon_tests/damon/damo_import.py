@@ -29,6 +29,8 @@ from damon_tests.ports import NSEC_PER_USEC, HarnessError, UsageError
 # damo makes nanoseconds of perf's microseconds in floating point: these are the errors.
 _FLOAT_ERROR_NS = 50
 
+_ZLIB = (b"x\x01", b"x\x5e", b"x\x9c", b"x\xda")
+
 _DEFAULT_W = 20
 """Samples an aggregation when neither the file nor the user says how many: DAMON's default."""
 
@@ -103,7 +105,7 @@ def _records(path: Path, data: bytes) -> Sequence[Mapping[str, Any]]:
     """The file's records, whatever its format."""
     if data.startswith(b"PERFILE"):
         raise UsageError(f"{path}: perf's data file; make text of it first: perf script -i {path} > TEXT")
-    if data[:1] == b"\x78":
+    if data[:2] in _ZLIB:
         data = _inflated(path, data)
     text = data.decode("utf-8", "replace").lstrip("\ufeff")
     if text.lstrip()[:1] not in ("[", "{"):
@@ -165,7 +167,8 @@ def _imported(
         for number, value in enumerate(record["snapshots"] or ()):
             with _Place(path, f"{name}, snapshot {number}"):
                 snaps.append(_snapshot(value, target_idx, attrs))
-                starts.append(_start_ns(value, snaps[-1], attrs))
+                start = value.get("start_time")
+                starts.append(None if start is None else _exact(values.time_ns(start)))
                 us = value.get("sample_interval_us")
                 tuned.append((snaps[-1].time_ns, values.time_us(us) if us is not None else 0))
     with _Place(path, name):
@@ -192,13 +195,6 @@ def _attrs(
     if given is not None:
         found = replace(found or DamonAttrs(), sample_us=given[0], aggr_us=given[1])
     return found
-
-
-def _start_ns(value: Mapping[str, Any], snap: Snapshot, attrs: DamonAttrs | None) -> int | None:
-    start = value.get("start_time")
-    if start is not None:
-        return _exact(values.time_ns(start))
-    return snap.time_ns - attrs.aggr_us * NSEC_PER_USEC if attrs else None
 
 
 def _exact(ns: int) -> int:
