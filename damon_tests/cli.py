@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         else [f"--config-file={os.devnull}", "-p", "no:cacheprovider", "--strict-markers"]
     )
     options += [f"--kernel={args.kernel}", f"--profile={args.profile}"]
-    for name in ("level", "output", "seed"):
+    for name in ("level", "output", "seed", "fault"):
         if getattr(args, name) is not None:
             options.append(f"--{name}={getattr(args, name)}")
     if args.require:
@@ -186,6 +186,7 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     p.add_argument("--profile", choices=("quick", "full"), default="full")
     p.add_argument("--output", metavar="DIR", help="where results go (default: a new directory)")
     p.add_argument("--seed", type=int, metavar="N", help="seed of the run (default: 1)")
+    p.add_argument("--fault", metavar="NAME", help="make the reference wrong on purpose: which tests notice?")
     p.add_argument("--require", action="store_true", help="a test that cannot run fails")
     p.add_argument("-n", dest="workers", metavar="WORKERS", help="run tests in this many processes")
     p.add_argument(

@@ -81,7 +81,7 @@ class DamonRun:
             option = self.config.option
             began = time.monotonic()
             try:
-                opened = open_backend(option.kernel, self.output, option.level)
+                opened = open_backend(option.kernel, self.output, option.level, option.fault)
                 self._backend = self.stack.enter_context(opened)
                 self._backend.capabilities()
             except NotSupported as missing:
@@ -151,6 +151,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--profile", choices=("quick", "full"), default="full")
     group.addoption("--output", metavar="DIR", help="where results go (default: a new directory)")
     group.addoption("--seed", type=int, default=1, metavar="N", help="seed of the run (default: 1)")
+    group.addoption("--fault", metavar="NAME", help="make the reference wrong on purpose: who notices?")
     group.addoption("--require", action="store_true", help="a test that cannot run fails")
 
 

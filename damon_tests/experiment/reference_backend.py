@@ -76,12 +76,13 @@ class ReferenceSubject:
 
 
 class ReferenceBackend:
-    """``--kernel reference[:LEVEL]``; ``rules`` replaces the level's rules (a fault under test)."""
+    """``--kernel reference[:LEVEL]``; ``rules`` replaces the level's (``fault`` is their name)."""
 
     shows_all_accesses = True
 
-    def __init__(self, level: str, rules: Rules | None = None) -> None:
-        self.name = f"reference:{level}"
+    def __init__(self, level: str, rules: Rules | None = None, fault: str = "") -> None:
+        self.name = f"reference:{level}" + (f"+{fault}" if fault else "")
+        self._fault = fault
         self.level = level
         self._rules = rules
         self._capabilities: Capabilities | None = None
@@ -102,6 +103,7 @@ class ReferenceBackend:
         return {
             "kind": "reference",
             "level": self.level,
+            "fault": self._fault,
             "version": damon_tests.__version__,
             "python": platform.python_version(),
         }

@@ -11,20 +11,26 @@ from pathlib import Path
 from damon_tests.experiment.backend import Backend
 from damon_tests.kernel.topology import Topology
 from damon_tests.ports import UsageError
+from damon_tests.reference import faults
 from damon_tests.reference.levels import LEVELS
 
 
 @contextmanager
-def open_backend(kernel: str, run_dir: Path, level: str | None = None) -> Iterator[Backend]:
+def open_backend(
+    kernel: str, run_dir: Path, level: str | None = None, fault: str | None = None
+) -> Iterator[Backend]:
     """The backend named by ``kernel``, closed (guests ended, lease released) at the end.
 
+    ``fault`` makes the reference a wrong DAMON (``reference.faults``), to see which tests notice.
     ``reference[:LEVEL]``, ``host``, ``debian:SERIES|stable|newest``, or a kernel image's path.
     Raises UsageError for a word that is none of these, NotSupported when the machine cannot.
     """
     if level is not None and level not in LEVELS:
         raise UsageError(f"unknown level {level!r}; known: {', '.join(LEVELS)}")
     if kernel == "reference" or kernel.startswith("reference:"):
-        yield _reference(kernel, level)
+        yield _reference(kernel, level, fault)
+    elif fault is not None:
+        raise UsageError(f"--fault {fault} needs --kernel reference: only that can be made wrong on purpose")
     elif kernel == "host":
         with _host(run_dir, level) as backend:
             yield backend
@@ -49,7 +55,7 @@ def check_workers(kernel: str, workers: int) -> None:
         )
 
 
-def _reference(kernel: str, level: str | None) -> Backend:
+def _reference(kernel: str, level: str | None, fault: str | None) -> Backend:
     from damon_tests.experiment.reference_backend import ReferenceBackend
 
     _, _, named = kernel.partition(":")
@@ -58,7 +64,10 @@ def _reference(kernel: str, level: str | None) -> Backend:
     chosen = named or level or list(LEVELS)[-1]
     if chosen not in LEVELS:
         raise UsageError(f"unknown level {chosen!r} in --kernel {kernel}; known: {', '.join(LEVELS)}")
-    return ReferenceBackend(chosen)
+    if fault is None:
+        return ReferenceBackend(chosen)
+    wrong = faults.fault(fault).apply(LEVELS[chosen].rules)
+    return ReferenceBackend(chosen, wrong, fault)
 
 
 @contextmanager
