@@ -129,6 +129,16 @@ def false_alarms(args: argparse.Namespace) -> int:
     return measured.show(args.kernel, args.runs, output, paths, args.first_seed, args.profile)
 
 
+def faults(args: argparse.Namespace) -> int:
+    """``damon-tests faults``: wrong DAMONs, and which tests notice which."""
+    from damon_tests.report import kill
+
+    if not args.run:
+        return kill.show(args.names, args.area, as_json=args.json)
+    paths = [_suite_path(p) for p in args.suite]
+    return kill.run(args.names, args.area, paths, output=Path(args.output), workers=args.workers)
+
+
 def _suite_path(text: str) -> str:
     """A path as given, else the same below the checkout's or wheel's own suites."""
     path = text.split("::", 1)[0]
@@ -164,6 +174,16 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--first-seed", type=int, default=1000, metavar="N", help="seeds are N, N+1, ...")
     p.add_argument("--output", metavar="DIR", help="where results of alarms are kept")
     p.set_defaults(function=false_alarms)
+
+    p = commands.add_parser("faults", help="wrong DAMONs, and which tests notice which")
+    p.add_argument("names", nargs="*", metavar="NAME", help="these faults (default: all)")
+    p.add_argument("--area", action="append", default=[], metavar="A", help="faults of this area")
+    p.add_argument("--run", action="store_true", help="run the suites on each, and print the kill matrix")
+    p.add_argument("--suite", action="append", default=[], metavar="PATH", help="only these suites")
+    p.add_argument("--output", default="damon-tests-faults", metavar="DIR", help="where the matrix goes")
+    p.add_argument("-n", dest="workers", type=int, default=1, metavar="N", help="this many faults at once")
+    p.add_argument("--json", action="store_true", help="print the list for a program")
+    p.set_defaults(function=faults)
 
     p = commands.add_parser("report", help="print a finished run again")
     p.add_argument("directory", metavar="DIR", help="the run's output directory")
