@@ -37,8 +37,10 @@ def _hints(cls: type) -> dict[str, Any]:
 def _make(kind: Any, value: Any) -> Any:
     """``value`` as ``kind``: a dataclass, a tuple, or one of int, str, bool."""
     if hasattr(kind, "__dataclass_fields__"):
+        if not isinstance(value, dict):
+            raise TypeError(f"{value!r} where the fields of {kind.__name__} belong")
         hints = _hints(kind)
-        known = {f.name: _make(hints[f.name], value[f.name]) for f in fields(kind) if f.name in dict(value)}
+        known = {f.name: _make(hints[f.name], value[f.name]) for f in fields(kind) if f.name in value}
         return kind(**known)
     if get_origin(kind) is tuple:
         of, *more = get_args(kind)

@@ -191,11 +191,7 @@ def _arrays(recording: Recording, about: About) -> dict[str, npt.NDArray[Any]]:
     header: dict[str, object] = {"format": FORMAT, "version": VERSION}
     header |= {name: getattr(recording, name) for name in _SCALARS}
     header["intervals"] = [list(pair) for pair in recording.intervals]
-    header |= {"title": about.title, "level": about.level}
-    header |= {"layout": {name: list(r) for name, r in about.layout.items()}}
-    header |= {"phases": [list(phase) for phase in about.phases]}
-    if about.ctx is not None:
-        header["request"] = ctx_to_json(about.ctx)
+    header |= _about_header(about)
     lengths = np.array([len(s) for s in snapshots], dtype=np.int64)
     arrays: dict[str, npt.NDArray[Any]] = {
         "header": np.frombuffer(json.dumps(header).encode(), dtype=np.uint8),
@@ -257,6 +253,16 @@ def _truth(arrays: Mapping[str, npt.NDArray[Any]]) -> TruthSpans | None:
     if "truth_t0_ns" not in arrays:
         return None
     return TruthSpans(**{name: arrays[f"truth_{name}"] for name in TruthSpans.__dataclass_fields__})
+
+
+def _about_header(about: About) -> dict[str, object]:
+    header: dict[str, object] = {
+        "title": about.title,
+        "level": about.level,
+        "layout": {name: list(r) for name, r in about.layout.items()},
+        "phases": [list(phase) for phase in about.phases],
+    }
+    return header if about.ctx is None else header | {"request": ctx_to_json(about.ctx)}
 
 
 def _about(header: Mapping[str, Any]) -> About:

@@ -11,6 +11,18 @@ import pytest
 from synthetic_recordings import MS, hot_cold, recording, snapshot
 
 from damon_tests.damon import recording_file
+from damon_tests.damon.params import (
+    DamonAttrs,
+    DamonCtx,
+    DamonIntervalsGoal,
+    DamonProbe,
+    DamonTarget,
+    Damos,
+    DamosQuota,
+    DamosQuotaGoal,
+)
+from damon_tests.damon.params_json import ctx_from_json
+from damon_tests.damon.recording_file import About
 from damon_tests.damon.records import Recording, Snapshot
 from damon_tests.judge import metrics
 from damon_tests.judge.compare import compare
@@ -54,6 +66,41 @@ def test_round_trip_of_everything_optional(tmp_path: Path) -> None:
     again, truth = recording_file.load(path)
     assert truth is None
     assert same(report, again)
+
+
+def test_what_it_is_about(tmp_path: Path) -> None:
+    ctx = DamonCtx(
+        "vaddr",
+        attrs=DamonAttrs(intervals_goal=DamonIntervalsGoal(400, 3, 5000, 10**7), probes=(DamonProbe(2),)),
+        targets=(DamonTarget(7, ((0, 4096), (8192, 1 << 63))),),
+        schemes=(Damos("pageout", quota=DamosQuota(ms=5, goals=(DamosQuotaGoal(target_value=3),))),),
+    )
+    about = About("t, attempt 2", "6.12", {"a": (4096, 8192)}, (("warm", -5), ("hot", 9)), ctx)
+    recording_file.save(tmp_path / "r.npz", recording([]), None, about)
+    assert recording_file.read(tmp_path / "r.npz").about == about
+
+
+def test_a_file_that_does_not_say_what_it_is_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as older:
+        older.setattr(recording_file, "_about_header", lambda about: {})
+        recording_file.save(tmp_path / "r.npz", recording([]))
+    assert recording_file.read(tmp_path / "r.npz").about == About()
+
+
+@pytest.mark.parametrize("request_", [[], {"operations": 5}, {"attrs": {"sample_us": "5"}}, "x"])
+def test_a_malformed_request_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request_: object
+) -> None:
+    monkeypatch.setattr(recording_file, "_about_header", lambda about: {"request": request_})
+    recording_file.save(tmp_path / "r.npz", recording([]))
+    with pytest.raises(UsageError, match="not a DAMON request"):
+        recording_file.read(tmp_path / "r.npz")
+
+
+def test_requests_of_other_versions_are_read() -> None:
+    assert ctx_from_json({"operations": "paddr", "new": 1, "attrs": {"min_nr_regions": 3}}) == DamonCtx(
+        "paddr", attrs=DamonAttrs(min_nr_regions=3)
+    )
 
 
 def test_an_empty_recording(tmp_path: Path) -> None:
