@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from damon_tests import bundle
 from damon_tests.experiment.observation import Observation
-from damon_tests.experiment.replica import replica
+from damon_tests.experiment.replica import replicas
 from damon_tests.experiment.trial import Trial
 from damon_tests.judge import metrics, oracle
 from damon_tests.judge.ageing import age_error
@@ -21,6 +21,8 @@ from damon_tests.judge.oracle import Band, BandMetric
 from damon_tests.judge.stats import SequentialRule
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.judge.windows import Window, windows
+from damon_tests.workload.truth import PatternTruth
+from damon_tests.patterns.spec import Pattern
 
 HOT = 0.5
 """Memory is called hot when it is accessed in at least half of the sampling intervals."""
@@ -97,6 +99,17 @@ def like_the_reference(
     return oracle.decide_sequentially(attempt, [c.band for c in chosen], rule).checks
 
 
+@cache
+def _code() -> str:
+    """Hash of the code that makes bands: a kept band is not used any more when it changes."""
+    digest = hashlib.sha256()
+    package = Path(damon_tests.__file__).parent
+    for part in ("reference", "judge", "workload", "patterns", "experiment"):
+        for path in sorted((package / part).glob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
 def _values(
     seen: Observation, chosen: Sequence[NamedMetric], after_s: float, until_s: float | None
 ) -> dict[str, float]:
@@ -114,16 +127,15 @@ def _values(
 def _band(
     seen: Observation, chosen: Sequence[NamedMetric], after_s: float, until_s: float | None, n: int
 ) -> Band:
-    from dataclasses import replace
-
     def simulate(seed: int) -> Mapping[str, float]:
         return _values(replace(seen, recording=replica(seen, seed)), chosen, after_s, until_s)
 
-    # Everything that decides a replica. A real target's accesses never repeat, so neither does its key.
+    # Everything that decides a replica. A real target's accesses never repeat, so neither does its key;
+    # simulated ones that are not drawn are the same in every attempt, which then share their replicas.
     times = np.array([w.t1_ns for w in judged_windows(seen, 0)], dtype=np.int64).tobytes()
     key = oracle.cache_key(
         pattern=seen.pattern,
-        seed=seen.seed,
+        seed=seen.seed if _drawn(seen.pattern) else "none",
         layout=sorted(seen.layout.items()),
         vmas=seen.vmas,
         phases=seen.phases,
@@ -131,7 +143,13 @@ def _band(
         level=seen.level,
         times=times,
         span=(after_s, until_s),
-        source=type(seen.truth).__name__,
+        code=_code(),
     )
-    cache: Path | None = bundle.cache_dir() / "bands" if type(seen.truth).__name__ == "PatternTruth" else None
-    return oracle.band([c.band for c in chosen], simulate, n, cache, key)
+    # A real target's accesses never repeat: nothing would ever be found again.
+    kept = bundle.cache_dir() / "bands" if isinstance(seen.truth, PatternTruth) else None
+    return oracle.band([c.band for c in chosen], simulate, n, kept, key)
+
+
+def _drawn(pattern: Pattern) -> bool:
+    """Whether the seed decides what is accessed."""
+    return any(access.order != "sequential" for phase in pattern.phases for access in phase.accesses)

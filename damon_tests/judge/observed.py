@@ -29,6 +29,7 @@ def invariants(seen: Observation) -> list[Check]:
     checks = expect.monitoring(seen.recording, seen.ctx, seen.level, truth)
     if truth is not None and checks[0].holds is not None:
         checks += merging.merged_ages(seen.recording, seen.ctx, seen.level, truth)
+        checks += expect.no_excess_accesses(seen.recording, seen.ctx, seen.level, truth)
     if seen.ctx.operations == "vaddr" and not any(t.regions for t in seen.ctx.targets):
         checks += initial_layout(seen.recording, seen.ctx, seen.vmas)
     return checks

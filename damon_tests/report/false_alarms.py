@@ -26,6 +26,10 @@ from damon_tests.report import model
 
 ALARMS = (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.XPASS)
 JUDGED = (*ALARMS, Verdict.PASS, Verdict.XFAIL)
+SHARED = 5
+"""On the reference so many rounds share the replicas of their bands, as runs share the cache. What one
+such set says about its rounds is not independent, so sets are fresh as often as time allows."""
+
 GOAL = 1e-3
 """At most one false alarm in a thousand test executions."""
 
@@ -81,7 +85,8 @@ def measure(
 
     def one(seed: int) -> tuple[int, Path]:
         directory = output / f"seed-{seed}"
-        _round([*options, f"--seed={seed}", f"--output={directory}"], paths, output, virtual=virtual)
+        cache = output / f"cache-{seed // SHARED}" if virtual else None
+        _round([*options, f"--seed={seed}", f"--output={directory}"], paths, cache)
         return seed, directory
 
     for seed, directory in _rounds(one, first_seed, workers, lambda: tally.executions < runs):
@@ -124,12 +129,11 @@ def _rounds(
                 yield future.result()
 
 
-def _round(options: Sequence[str], paths: Sequence[str], output: Path, *, virtual: bool) -> None:
+def _round(options: Sequence[str], paths: Sequence[str], cache: Path | None) -> None:
     command = [sys.executable, "-m", "damon_tests.cli", "run", *options, *paths]
     environment = dict(os.environ)
-    if virtual:
-        # Bands of seeds that nobody will ask for again are not to fill the user's cache.
-        environment["DAMON_TESTS_CACHE"] = str(output / "cache")
+    if cache is not None:
+        environment["DAMON_TESTS_CACHE"] = str(cache)
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode not in (0, 1, 5, 6, 7):
         tail = (done.stdout + done.stderr)[-2000:]

@@ -36,4 +36,4 @@ def test_everything_hot(experiment, expect):
     seen = trial.observe()
     expect.add(invariants(seen))
     expect.add(full_counts(seen))
-    expect.add(like_the_reference(trial, ["recall", "regions"], after_s=1.0))
+    expect.add(like_the_reference(trial, ["recall", "regions"], after_s=1.0, replicas=40))
