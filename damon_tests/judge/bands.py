@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
+import damon_tests
 from damon_tests import bundle
+from damon_tests.experiment import replica
 from damon_tests.experiment.observation import Observation
-from damon_tests.experiment.replica import replicas
 from damon_tests.experiment.trial import Trial
 from damon_tests.judge import metrics, oracle
 from damon_tests.judge.ageing import age_error
@@ -21,8 +24,8 @@ from damon_tests.judge.oracle import Band, BandMetric
 from damon_tests.judge.stats import SequentialRule
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.judge.windows import Window, windows
-from damon_tests.workload.truth import PatternTruth
 from damon_tests.patterns.spec import Pattern
+from damon_tests.workload.truth import PatternTruth
 
 HOT = 0.5
 """Memory is called hot when it is accessed in at least half of the sampling intervals."""
@@ -127,8 +130,9 @@ def _values(
 def _band(
     seen: Observation, chosen: Sequence[NamedMetric], after_s: float, until_s: float | None, n: int
 ) -> Band:
-    def simulate(seed: int) -> Mapping[str, float]:
-        return _values(replace(seen, recording=replica(seen, seed)), chosen, after_s, until_s)
+    def simulate(seeds: Sequence[int]) -> Sequence[Mapping[str, float]]:
+        runs = replica.replicas(seen, seeds)
+        return [_values(replace(seen, recording=run), chosen, after_s, until_s) for run in runs]
 
     # Everything that decides a replica. A real target's accesses never repeat, so neither does its key;
     # simulated ones that are not drawn are the same in every attempt, which then share their replicas.

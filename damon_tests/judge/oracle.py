@@ -80,24 +80,25 @@ def replica_seed(key: str, index: int) -> int:
 
 def band(
     metrics: Sequence[BandMetric],
-    simulate: Callable[[int], Mapping[str, float]],
+    simulate: Callable[[Sequence[int]], Sequence[Mapping[str, float]]],
     n: int,
     cache_dir: Path | None,
     key: str,
 ) -> Band:
     """``n`` replicas of every metric; those already in the cache are not run again.
 
-    ``simulate(seed)`` gives the value of each metric, by name, of one run of the reference with clean
-    rules. Raises KeyError when it leaves one out.
+    ``simulate(seeds)`` gives for each seed the value of each metric, by name, of one run of the reference
+    with clean rules. Raises KeyError when it leaves one out.
     """
     names = [m.name for m in metrics]
     path = None if cache_dir is None else cache_dir / f"band-{key[:32]}.json"
     values = _cached(path, key, names)
-    for index in range(len(values[names[0]]), n):
-        result = simulate(replica_seed(key, index))
-        for name in names:
-            values[name].append(float(result[name]))
-        if path is not None and (index + 1 == n or (index + 1) % 50 == 0):
+    missing = [replica_seed(key, index) for index in range(len(values[names[0]]), n)]
+    if missing:
+        for result in simulate(missing):
+            for name in names:
+                values[name].append(float(result[name]))
+        if path is not None:
             _store(path, key, values)
     return Band(key, {name: tuple(values[name][:n]) for name in names})
 

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from damon_tests.damon.params import DamonAttrs, DamonCtx
+from damon_tests.damon.records import Recording
 from damon_tests.experiment.experiment import Experiment, derive_seed, observe
 from damon_tests.experiment.observation import Observation
 from damon_tests.experiment.reference_backend import ReferenceBackend
-from damon_tests.experiment.replica import _steps, _within_aggregation, replica
+from damon_tests.experiment.replica import _steps, _within_aggregation, replica, replicas
+from damon_tests.judge.stats import ks_test
 from damon_tests.patterns import load
 from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC
 
@@ -72,6 +74,29 @@ def test_replica_keeps_the_recorded_pace(seen: Observation) -> None:
 def test_replica_covers_the_same_memory(seen: Observation) -> None:
     snapshot = replica(seen, seed=1).snapshots[0]
     assert (snapshot.start[0], snapshot.end[-1]) == seen.layout["data"]
+
+
+def test_replicas_at_once_are_like_single_ones(seen: Observation) -> None:
+    """The fast way: same times, same coverage, and as many accesses and regions on average."""
+    many = replicas(seen, list(range(40)))
+    single = [replica(seen, seed) for seed in range(40)]
+    assert [s.time_ns for s in many[0].snapshots] == [s.time_ns for s in single[0].snapshots]
+    assert many[0].snapshots[0].start[0] == single[0].snapshots[0].start[0]
+
+    def hits(run: Recording) -> float:
+        last = run.snapshots[-1]
+        return float((last.sizes * last.nr_accesses).sum())
+
+    for of in (hits, lambda run: len(run.snapshots[-1])):
+        assert ks_test([of(r) for r in many], [of(r) for r in single], seed=1) > 0.001
+    assert len({hits(r) for r in many}) > 5, "replicas must differ"
+
+
+def test_replicas_follow_the_seeds(seen: Observation) -> None:
+    def starts(seeds: list[int]) -> list[list[int]]:
+        return [r.snapshots[-1].start.tolist() for r in replicas(seen, seeds)]
+
+    assert starts([1, 2]) == starts([1, 2]) != starts([1, 3])
 
 
 def test_steps_are_spread_evenly_without_stalls() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +30,12 @@ class Simulation:
     def __init__(self) -> None:
         self.seeds: list[int] = []
 
-    def __call__(self, seed: int) -> Mapping[str, float]:
-        self.seeds.append(seed)
+    def __call__(self, seeds: Sequence[int]) -> list[Mapping[str, float]]:
+        self.seeds += seeds
+        return [self.one(seed) for seed in seeds]
+
+    @staticmethod
+    def one(seed: int) -> Mapping[str, float]:
         rng = np.random.default_rng(seed)
         return {"recall": float(rng.beta(9, 1)), "error": float(rng.exponential())}
 
@@ -65,8 +69,8 @@ def test_a_cache_key_depends_on_every_part() -> None:
 
 
 def test_an_undefined_value_survives_the_cache(tmp_path: Path) -> None:
-    def simulate(seed: int) -> Mapping[str, float]:
-        return {"recall": math.nan, "error": 1.0}
+    def simulate(seeds: Sequence[int]) -> list[Mapping[str, float]]:
+        return [{"recall": math.nan, "error": 1.0} for _ in seeds]
 
     band(METRICS, simulate, 3, tmp_path, "k")
     again = band(METRICS, Simulation(), 3, tmp_path, "k")
