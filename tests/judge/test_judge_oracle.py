@@ -83,7 +83,7 @@ def _attempts(bad: float, seed: int, n: int = 100) -> tuple[list[Band], list[Map
     for i in range(5):
         key = f"{seed}/{i}"
         bands.append(band(METRICS, Simulation(), n, None, key))
-        value = Simulation()(replica_seed(key, 10_000))
+        value = Simulation.one(replica_seed(key, 10_000))
         observed.append({"recall": value["recall"] - bad, "error": value["error"]})
     return bands, observed
 
