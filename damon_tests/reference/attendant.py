@@ -107,15 +107,21 @@ def _obey(stream: socket.socket) -> None:
 
 def _sleeper(name: str, stream: socket.socket) -> int:
     parent = os.getpid()
+    reader, writer = os.pipe()
     pid = os.fork()
     if pid:
+        os.close(writer)
+        os.read(reader, 1)  # the end of the stream: it has its name
+        os.close(reader)
         return pid
     try:
         stream.close()
+        os.close(reader)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         linux_calls.set_name(name)
         linux_calls.die_with_parent(parent)
+        os.close(writer)
         while True:
             signal.pause()
     finally:

@@ -29,6 +29,7 @@ _PAGEMAP_SCAN = 0xC0606610
 _PM_SCAN_WP_MATCHING = 1
 _PAGE_IS_WPALLOWED, _PAGE_IS_WRITTEN = 1, 2
 _MAX_RUNS = 4096
+SINGLY = 64
 _SCAN = struct.Struct("<12Q")
 _USER_END = (1 << 47) - 4096
 
@@ -70,7 +71,15 @@ class WriteTracker:
         self._armed = now
 
     def prepare(self, pages: Pages) -> None:
-        """Write-protect these pages: those that lose it are written to. Others run at full speed."""
+        """Write-protect these pages: those that lose it are written to. Others run at full speed.
+
+        A call a page takes 20 µs (it flushes TLBs); where that would be too long, all pages are protected.
+        """
+        if len(pages) > SINGLY:
+            start = 0
+            while start < _USER_END:
+                _, start = self._scan(start, _USER_END, _PM_SCAN_WP_MATCHING)
+            return
         for page in pages.tolist():
             self._scan(page * PAGE_SIZE, (page + 1) * PAGE_SIZE, _PM_SCAN_WP_MATCHING)
 
