@@ -40,7 +40,7 @@ def page(run: Mapping[str, Any], directory: Path) -> str:
         seconds=words.seconds, quantity=words.quantity, number=_number, pretty=_pretty, points=_points
     )
     order = {verdict: i for i, verdict in enumerate(words.VERDICTS)}
-    tests = [_test(t, directory) for t in sorted(run["tests"], key=lambda t: order[t["verdict"]])]
+    tests = [_test(t, run, directory) for t in sorted(run["tests"], key=lambda t: order[t["verdict"]])]
     started = run["started"]
     return environment.from_string(source).render(
         run=run,
@@ -54,17 +54,25 @@ def page(run: Mapping[str, Any], directory: Path) -> str:
     )
 
 
-def _test(test: Mapping[str, Any], directory: Path) -> dict[str, Any]:
+def _test(test: Mapping[str, Any], run: Mapping[str, Any], directory: Path) -> dict[str, Any]:
     """A test with what its files hold, when somebody will want to look."""
     files = words.artifacts(test)
     wanted = test["verdict"] not in ("PASS", "SKIP")
+    checks = words.checks(test)
+    recordings = [f["path"] for f in files if f["kind"] == "recording"]
+    shown = [p for f in files if wanted and (p := _picture(f, directory))]
+    # A picture as text is for those who have no other.
+    texts = [f for f in files if not (shown and f["kind"] == "picture")]
     return {
         **test,
-        "all_checks": sorted(words.checks(test), key=lambda c: (c["holds"] is True, c["holds"] is None)),
+        "unmet": sorted((c for c in checks if c["holds"] is not True), key=lambda c: c["holds"] is None),
+        "held": [c for c in checks if c["holds"] is True],
         "files": files,
         "open": test["verdict"] in ("ERROR", "FAIL", "XPASS", "INCONCLUSIVE"),
-        "pictures": [p for f in files if wanted and (p := _picture(f, directory))],
-        "texts": [t for f in files if wanted and (t := _text(f, directory))],
+        "pictures": shown,
+        "texts": [t for f in texts if wanted and (t := _text(f, directory))],
+        "rerun": words.rerun(run, test) if test["verdict"] != "SKIP" else "",
+        "recording": recordings[-1] if recordings else "",
     }
 
 
@@ -74,7 +82,8 @@ def _picture(artifact: Mapping[str, Any], directory: Path) -> dict[str, str] | N
     if data is None:
         return None
     encoded = base64.b64encode(data).decode()
-    return {"title": artifact["title"] or artifact["path"], "source": f"data:{mime};base64,{encoded}"}
+    title = artifact["title"] or artifact["path"]
+    return {"title": f"{title}, {artifact['path']}", "source": f"data:{mime};base64,{encoded}"}
 
 
 def _text(artifact: Mapping[str, Any], directory: Path) -> dict[str, str] | None:
@@ -105,13 +114,13 @@ def _pretty(value: object) -> str:
 
 
 def _points(samples: Sequence[object], width: int = 160, height: int = 28) -> str:
-    """Raw samples as the points of an SVG polyline; "" when there are fewer than two finite ones."""
+    """Raw samples as the points of an SVG polyline; "" when fewer than two differ."""
     finite = [float(s) for s in samples if isinstance(s, int | float) and math.isfinite(s)]
     step = -(-len(finite) // _MOST_POINTS)
     shown = finite[:: step or 1]
-    if len(shown) < 2:
+    low, high = min(shown, default=0.0), max(shown, default=0.0)
+    if low == high:
         return ""
-    low, high = min(shown), max(shown)
-    scale = (height - 4) / (high - low) if high > low else 0.0
+    scale = (height - 4) / (high - low)
     across = width / (len(shown) - 1)
     return " ".join(f"{i * across:.1f},{height - 2 - (v - low) * scale:.1f}" for i, v in enumerate(shown))

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import io
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,7 +50,7 @@ def _summary(run: Mapping[str, Any], directory: Path) -> Iterator[Text]:
     yield _headline(run)
     yield _counts(run)
     for verdict in _DETAILED:
-        yield from _detailed(run, verdict)
+        yield from _detailed(run, verdict, directory)
     yield from _grouped(run, "XFAIL")
     yield from _grouped(run, "SKIP")
     yield from _time(run)
@@ -65,15 +64,7 @@ def _summary(run: Mapping[str, Any], directory: Path) -> Iterator[Text]:
     yield Text("Again    ", style="dim").append(f"damon-tests report {directory}")
     again = [t for v in _DETAILED for t in run["tests"] if t["verdict"] == v]
     if again:
-        yield Text("Rerun    ", style="dim").append(_rerun(run, again[0]))
-
-
-def _rerun(run: Mapping[str, Any], test: Mapping[str, Any]) -> str:
-    """The command that repeats one test with the same seed."""
-    command = ["damon-tests", "run", f"--kernel={test['backend']}"]
-    if "seed" in run["provenance"]:
-        command.append(f"--seed={run['provenance']['seed']}")
-    return shlex.join([*command, test["id"]])
+        yield Text("Rerun    ", style="dim").append(words.rerun(run, again[0]))
 
 
 def _headline(run: Mapping[str, Any]) -> Text:
@@ -103,7 +94,7 @@ def _counts(run: Mapping[str, Any]) -> Text:
     return text
 
 
-def _detailed(run: Mapping[str, Any], verdict: str) -> Iterator[Text]:
+def _detailed(run: Mapping[str, Any], verdict: str, directory: Path) -> Iterator[Text]:
     tests = [t for t in run["tests"] if t["verdict"] == verdict]
     for test in tests[:_MOST_TESTS]:
         yield Text("")
@@ -118,10 +109,20 @@ def _detailed(run: Mapping[str, Any], verdict: str) -> Iterator[Text]:
             yield Text(f"  {test['reason']}")
         if len(test["attempts"]) > 1:
             yield Text(f"  attempts  {len(test['attempts'])}", style="dim")
-        for artifact in words.artifacts(test):
-            yield Text(f"  {artifact['kind']:<9} ", style="dim").append(artifact["path"])
+        yield from _files(test, directory)
     if len(tests) > _MOST_TESTS:
         yield Text(f"and {len(tests) - _MOST_TESTS} more with verdict {verdict}", style=STYLES[verdict])
+
+
+def _files(test: Mapping[str, Any], directory: Path) -> Iterator[Text]:
+    """Where to look: of several attempts the last one's files, of pictures the best one."""
+    last = test["attempts"][-1]["artifacts"] if test["attempts"] else []
+    pictures = [a for a in last if a["kind"] == "picture"]
+    best = next((a for a in pictures if not a["path"].endswith(".txt")), None)
+    for artifact in (*last, *test["artifacts"]):
+        if artifact not in pictures or artifact is (best or pictures[0]):
+            path = directory / artifact["path"]
+            yield Text(f"  {artifact['kind']:<9} ", style="dim").append(str(path))
 
 
 def check(check: Mapping[str, Any]) -> list[str]:

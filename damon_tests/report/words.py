@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -73,6 +74,14 @@ def checks(test: Mapping[str, Any]) -> list[dict[str, Any]]:
 def artifacts(test: Mapping[str, Any]) -> list[dict[str, Any]]:
     """All files of a test, those of its attempts first."""
     return [a for place in (*test["attempts"], test) for a in place["artifacts"]]
+
+
+def rerun(run: Mapping[str, Any], test: Mapping[str, Any]) -> str:
+    """The command that repeats one test with the same seed."""
+    command = ["damon-tests", "run", f"--kernel={test['backend']}"]
+    if "seed" in run["provenance"]:
+        command.append(f"--seed={run['provenance']['seed']}")
+    return shlex.join([*command, test["id"]])
 
 
 def subject(run: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import sample_run
 
+from damon_tests.judge.verdict import Verdict
 from damon_tests.ports import NotSupported, UsageError
 from damon_tests.report import html, junit, model, picture, show, terminal, words
 from damon_tests.report.events import RunLog
@@ -140,7 +141,8 @@ def test_html_is_one_escaped_page(run_dir: Path, tmp_path: Path) -> None:
     assert "&lt;oops&gt; &amp; more" in page
     assert "<oops>" not in page
     assert "something &lt;b&gt;odd&lt;/b&gt;" in page
-    assert not re.search(r'(src|href)="(?!data:)', page)
+    assert not re.search(r'(src|href)="(?!data:|#[A-Z]+")', page)
+    assert set(re.findall(r'href="#(\w+)"', page)) == set(re.findall(r'id="(\w+)"', page))
     assert page.count('<details class="test"') == 9
     assert "recall of hot bytes" in page
 
@@ -160,6 +162,30 @@ def test_html_shows_pictures_of_failures(tmp_path: Path) -> None:
     page = html.page(model.load(tmp_path), tmp_path)
     assert page.count("data:image/png;base64,") == 1
     assert page.count("data:image/svg+xml;base64,") == 1
+    # What is wrong comes first, what holds is folded away.
+    assert page.index("recall of hot bytes") < page.index("data:image/png;base64,")
+    assert "damon-tests recording show" in page
+
+
+def test_of_a_text_and_a_picture_the_picture_is_shown(tmp_path: Path) -> None:
+    sample_run.write(tmp_path, finish=False)
+    test, backend = f"{sample_run.SUITE}/test_phases.py::test_again", sample_run.BACKEND
+    with RunLog(tmp_path) as log:
+        log.test_started(test, *backend)
+        for attempt in (1, 2):
+            log.attempt(test, attempt, 1, {})
+            for name in ("heatmap.png", "heatmap.txt"):
+                path = tmp_path / f"{attempt}-{name}"
+                path.write_bytes(b"drawn as text")
+                log.artifact(test, path.name, "picture", title="heat map", attempt=attempt)
+        log.test_finished(test, *backend, Verdict.FAIL, "wrong", 1.0)
+        log.run_finished()
+    run = model.load(tmp_path)
+    assert "drawn as text" not in html.page(run, tmp_path)
+    printed = "\n".join(terminal.lines(run, tmp_path))
+    assert str(tmp_path / "2-heatmap.png") in printed
+    assert "1-heatmap" not in printed
+    assert "heatmap.txt" not in printed
 
 
 def test_missing_extras_are_a_sentence(
