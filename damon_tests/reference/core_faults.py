@@ -313,7 +313,7 @@ FAULTS = (
         "core",
         "tuning leaves min_sample_us and max_sample_us",
         "tuned_sample_us",
-        lambda sample, bp, low, high: sample * bp // core.BP,
+        lambda sample, bp, low, high: max(sample * bp // core.BP, low // 4),
     ),
     Fault("pause_ignored", "core", "monitoring goes on while paused", "is_paused", _never),
 )

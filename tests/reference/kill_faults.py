@@ -15,6 +15,7 @@ from pathlib import Path
 from damon_tests.reference.faults import catalogue
 
 HERE = Path(__file__).parent
+TIMEOUT_S = 600
 # The quickest first, and those that notice most.
 ORDER = ("vectors", "regions", "tree", "damos", "kdamond", "appendix", "abi", "modules", "batch")
 
@@ -22,17 +23,25 @@ ORDER = ("vectors", "regions", "tree", "damos", "kdamond", "appendix", "abi", "m
 def killer(name: str) -> str:
     """The first test that fails with this fault; empty when all pass."""
     files = [str(HERE / f"test_reference_{part}.py") for part in ORDER]
-    run = subprocess.run(
+    try:
+        run = _pytest(name, files)
+    except subprocess.TimeoutExpired:
+        return f"(not done after {TIMEOUT_S} s)"
+    failed = re.search(r"^(?:FAILED|ERROR) \S*?::(\S+)", run.stdout, re.MULTILINE)
+    if run.returncode and not failed:
+        return f"(pytest ended with {run.returncode})"
+    return failed.group(1) if failed else ""
+
+
+def _pytest(name: str, files: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", *files],
         env={**os.environ, "DAMON_TESTS_FAULT": name},
         capture_output=True,
         text=True,
         check=False,
+        timeout=TIMEOUT_S,
     )
-    failed = re.search(r"^(?:FAILED|ERROR) \S*?::(\S+)", run.stdout, re.MULTILINE)
-    if run.returncode and not failed:
-        return f"(pytest ended with {run.returncode})"
-    return failed.group(1) if failed else ""
 
 
 def main(names: list[str]) -> int:

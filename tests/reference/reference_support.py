@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
+from hypothesis import settings
 
 from damon_tests.damon import trace
 from damon_tests.damon.client import DamonClient
@@ -18,6 +19,10 @@ from damon_tests.reference.faults import fault
 from damon_tests.reference.levels import level as level_of
 from damon_tests.reference.rules import Rules
 from damon_tests.reference.system import ReferenceSystem
+
+# A busy machine makes examples slow, not wrong.
+settings.register_profile("reference", deadline=None)
+settings.load_profile("reference")
 
 MIB = 1 << 20
 HEAP = 0x100000000  # where heap() puts the monitored memory

@@ -161,6 +161,35 @@ def test_an_access_counts_only_between_prepare_and_check():
     assert windows == [(began + i * 5_000_000, began + (i + 1) * 5_000_000) for i in range(4)]
 
 
+def test_every_page_of_a_region_is_sampled_equally_often():
+    asked = []
+
+    class Asked(HotTruth):
+        def touched(self, pages, t0_ns, t1_ns):
+            asked.extend(pages.tolist())
+            return super().touched(pages, t0_ns, t1_ns)
+
+    box = Box()
+    size = 24 * PAGE
+    pid = box.system.add_process([(HEAP, HEAP + size)], Asked([(HEAP, HEAP + size)]))
+    target = DamonTarget(pid, ((HEAP, HEAP + size),))
+    box.start(replace(box.fvaddr(min_nr_regions=3, max_nr_regions=3), targets=(target,)))
+    box.run(50)
+    counts = np.bincount(np.array(asked) - HEAP // PAGE, minlength=24)
+    # 10,000 samples in each of three regions of eight pages.
+    assert counts.sum() == 30_000
+    assert (abs(counts - 1250) < 5 * np.sqrt(1250 * 7 / 8)).all()
+
+
+def test_an_update_interval_of_zero_is_due_at_every_sample():
+    box = Box(8 * MIB)
+    box.start(box.ctx(update_us=0))
+    box.run(0.2)
+    box.system.set_vmas(box.pid, heap(16 * MIB))
+    box.run(0.006)
+    assert box.core().regions.total_size() == 16 * MIB + 2 * PAGE
+
+
 def test_age_grows_by_one_and_resets_on_change():
     changed_at = 2_000_000_000
 
@@ -267,6 +296,23 @@ def test_paddr_sees_the_pages_where_the_machine_keeps_them():
     overlap = sum(max(0, min(e, end) - max(s, start)) for s, e in found for start, end in places)
     assert overlap > 6 * MIB
     assert overlap > 0.8 * sum(e - s for s, e in found)
+
+
+@pytest.mark.parametrize("unit", [2, 8192])
+def test_addr_unit_scales_what_is_checked(unit):
+    """The hot half of a process that fills most of the memory is found at its bytes / unit."""
+    hot = (HEAP, HEAP + 30 * MIB)
+    box = Box(60 * MIB, [hot], ram_bytes=64 * MIB)
+    regions = ((2 * MIB // unit, 64 * MIB // unit),)
+    ctx = box.ctx(operations="paddr", addr_unit=unit, targets=(DamonTarget(0, regions),))
+    box.start(replace(ctx, attrs=replace(ctx.attrs, min_nr_regions=200)))
+    snap = box.snapshots(5)[-1]
+    places = box.system.physical_ranges(box.pid, *hot)
+    rows = zip(snap.start, snap.end, snap.nr_accesses, strict=True)
+    found = [(int(s) * unit, int(e) * unit) for s, e, nr in rows if nr > 10]
+    overlap = sum(max(0, min(e, end) - max(s, start)) for s, e in found for start, end in places)
+    assert overlap > 27 * MIB
+    assert overlap > 0.9 * sum(e - s for s, e in found)
 
 
 @pytest.mark.parametrize("unit", [2, 4096, 8192])
