@@ -74,6 +74,12 @@ class Answers:
             return getattr(error, "errno_name", "no file")
         return "0"
 
+    def read(self, path):
+        try:
+            return self.client.read(f"{self.client.root}/{path}")
+        except TreeError as error:
+            return error.errno_name
+
     def settled(self):
         """The state once it changes no more by itself."""
         self.client.clock.run_for(150 * NSEC_PER_MSEC)
@@ -157,6 +163,9 @@ def test_commands_without_schemes(both, expect, subject):
 
     compare(both, steps, expect, subject.level)
 
+
+NUMBERS = ("-1", "9" * 20, "0x10", "010", " 7", "7 ", "7\n", "7x", "+7", "18446744073709551615", "5000")
+BOOLEANS = ("Y", "n", "1", "0", "on", "off", "yes", "No", "2", "true", "x")
 
 GOAL = DamonIntervalsGoal(access_bp=400, aggrs=1, min_sample_us=5_000, max_sample_us=50_000)
 
@@ -285,25 +294,32 @@ def test_an_obsolete_target_cannot_be_started(both, expect, subject):
     compare(both, steps, expect, subject.level)
 
 
-def test_numbers_of_directories(both, expect, subject):
-    """Counts that make no sense are refused; a context is one at most."""
+def test_values_that_are_refused(both, expect, subject):
+    """Numbers, booleans and words that make no sense are refused, and leave what was there."""
 
     def steps(it):
-        it.stage(DamonCtx())
+        it.stage(DamonCtx(targets=(DamonTarget(),), schemes=(replace(SCHEME, filters=(DamosFilter(),)),)))
         for path, values in {
             "kdamonds/0/contexts/nr_contexts": ("2", "-1", "0x1", "1"),
             "kdamonds/0/contexts/0/targets/nr_targets": ("-1", "abc", "3"),
             "kdamonds/0/contexts/0/schemes/nr_schemes": ("-1", "2"),
-            "kdamonds/0/contexts/0/monitoring_attrs/intervals/sample_us": (
-                "-1",
-                "",
-                "99999999999999999999",
-                "0x10",
-            ),
+            "kdamonds/0/contexts/0/monitoring_attrs/intervals/sample_us": NUMBERS,
+            "kdamonds/0/contexts/0/monitoring_attrs/nr_regions/max": NUMBERS,
+            "kdamonds/0/contexts/0/pause": BOOLEANS,
+            "kdamonds/0/contexts/0/schemes/0/filters/0/matching": BOOLEANS,
             "kdamonds/0/contexts/0/targets/0/pid_target": ("99999999999", "x", "-5"),
-            "kdamonds/0/contexts/0/operations": ("foo", "paddr", "paddr\n"),
+            "kdamonds/0/contexts/0/operations": (
+                "foo",
+                "paddr",
+                "vaddr\n",
+                "PADDR",
+                "paddrs",
+                "pad",
+                " vaddr",
+            ),
         }.items():
             for value in values:
                 it.note(f"{path} := {value!r}", it.write(path, value))
+                it.note(f"{path} after {value!r}", it.read(path))
 
     compare(both, steps, expect, subject.level)

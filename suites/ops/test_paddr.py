@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """paddr: physical memory, whoever uses it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -41,9 +43,10 @@ def test_frames_of_idle_memory_are_silent(live, expect):
 
 
 @pytest.mark.accuracy
-def test_frames_in_use_are_seen(live, expect):
-    """Frames of memory in use are reported accessed through their physical addresses, too."""
-    with live("everything_hot", PADDR, cover="regions") as run:
+@pytest.mark.parametrize("addr_unit", [1, pytest.param(4096, marks=pytest.mark.needs("ctx.addr_unit"))])
+def test_frames_in_use_are_seen(live, expect, addr_unit):
+    """Frames of memory in use are reported accessed through their physical addresses, in any unit."""
+    with live("everything_hot", replace(PADDR, addr_unit=addr_unit), cover="regions") as run:
         frames = run.target.physical()
         run.record(2.5)
     expect.add(invariants(run))
