@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import median
 
 from damon_tests.damon.recording_file import Saved
+from damon_tests.judge.windows import windows
 from damon_tests.ports import NSEC_PER_SEC
-from damon_tests.report import heatmap_text, picture
+from damon_tests.report import heatmap_text, picture, words
 from damon_tests.report.raster import Raster, raster
 
 
@@ -15,13 +17,29 @@ def lines(saved: Saved, width: int, *, target_idx: int = 0, color: bool = False)
     """Lines of text, at most ``width`` wide unless names are long."""
     plan = heatmap_text.plan(width, truth=saved.truth is not None)
     drawn = _raster(saved, plan.rows, plan.columns, target_idx)
-    return heatmap_text.text(drawn, marks=marks(saved), beside=plan.beside, color=color)
+    drawing = heatmap_text.text(drawn, marks=marks(saved), beside=plan.beside, color=color)
+    return [*drawing, facts(saved, target_idx)]
 
 
 def save(saved: Saved, path: Path, *, target_idx: int = 0) -> None:
     """Write ``path`` (.png or .svg). Raises NotSupported without matplotlib."""
     drawn = _raster(saved, picture.ROWS, picture.COLUMNS, target_idx)
-    picture.save(drawn, path, title=saved.about.title, marks=marks(saved))
+    picture.save(drawn, path, title=saved.about.title, subtitle=facts(saved, target_idx), marks=marks(saved))
+
+
+def facts(saved: Saved, target_idx: int = 0) -> str:
+    """What was recorded, and how fast DAMON really was: a slow machine explains much of a picture."""
+    r = saved.recording
+    parts = [f"{r.operations}, {words.plural(len(r.of_target(target_idx)), 'snapshot')}"]
+    gaps = [w.duration_ns / 1e9 for w in windows(r, target_idx) if w.index > 0]
+    if gaps and r.source != "tried_regions":
+        took = f"every {words.seconds(median(gaps))}"
+        if max(gaps) > 1.1 * median(gaps):
+            took += f" (up to {words.seconds(max(gaps))})"
+        parts.append(f"{took}, asked: {words.seconds(r.aggr_us / 1e6)}")
+    if r.lost_events:
+        parts.append(f"{words.plural(r.lost_events, 'event')} lost")
+    return ", ".join(parts)
 
 
 def marks(saved: Saved) -> list[tuple[str, float]]:

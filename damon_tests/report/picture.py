@@ -25,7 +25,7 @@ _SUFFIXES = (".png", ".svg")
 _DARK = "0.25"
 
 
-def save(picture: Raster, path: Path, *, title: str = "", marks: Marks = ()) -> None:
+def save(picture: Raster, path: Path, *, title: str = "", subtitle: str = "", marks: Marks = ()) -> None:
     """Write ``path`` (.png or .svg). Raises NotSupported without matplotlib."""
     if path.suffix not in _SUFFIXES:
         raise UsageError(f"{path}: pictures are written as {' or '.join(_SUFFIXES)}")
@@ -37,8 +37,8 @@ def save(picture: Raster, path: Path, *, title: str = "", marks: Marks = ()) -> 
         ) from None
     panels = 1 if picture.true is None else 3
     figure = Figure(figsize=(5.2 + 3 * panels, 7.0), layout="constrained")
-    if title:
-        figure.suptitle(title, fontsize=11)
+    if title or subtitle:
+        figure.suptitle(f"{title}\n{subtitle}".strip(), fontsize=10)
     grid = figure.subplots(2, panels, sharex=True, squeeze=False, height_ratios=(5.5, 1.2))
     _heat_maps(figure, grid[0], picture, marks)
     _series(grid[1], picture)

@@ -73,6 +73,17 @@ def test_every_column_is_the_same_time() -> None:
     assert np.diff(r.edges_s) == pytest.approx(0.2)
 
 
+def test_truth_is_what_a_late_aggregation_could_see() -> None:
+    """All touched in half of the time, but the aggregation took twice as long: every sample sees a touch."""
+    truth = ListTruth([(0, 8 * PAGE)], [Touch(0, 8 * PAGE, 0, 200 * MS)], 300 * MS)
+    snaps = [snapshot(t * MS, [(0, 8 * PAGE, 20, 0)]) for t in (100, 300)]
+    r = raster(recording(snaps), {"a": (0, 8 * PAGE)}, truth, rows=4)
+    assert r.true is not None
+    assert r.true[0].tolist() == [1, 1]
+    lines = draw.lines(Saved(recording(snaps)), 100)
+    assert lines[-1] == "fvaddr, 2 snapshots, every 200 ms, asked: 100 ms"
+
+
 def test_marks_and_ticks_are_at_their_time() -> None:
     saved = long_recording()
     lines = draw.lines(saved, 250)
