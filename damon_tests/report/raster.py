@@ -39,10 +39,10 @@ class Series:
 
 @dataclass(frozen=True, eq=False)
 class Raster:
-    """``seen``, ``true``: access rates (of W samples) 0..1, shape (rows, columns), row 0 at the lowest address;
-    NaN in ``seen`` where no region covered any of the memory; ``true`` is None when nothing is known.
-    ``edges_s``: column bounds, seconds since recording began, shape (columns + 1,). An empty recording has no
-    columns."""
+    """``seen``, ``true``: access rates (of W samples) 0..1, shape (rows, columns), row 0 at the lowest
+    address; NaN in ``seen`` where no region covered any of the memory; ``true`` is None when nothing is
+    known. ``edges_s``: column bounds, seconds since recording began, shape (columns + 1,). An empty
+    recording has no columns."""
 
     seen: F64
     true: F64 | None
