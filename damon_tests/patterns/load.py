@@ -5,27 +5,19 @@ The format, by example (``workloads/patterns/README.md`` explains every key)::
 
     reason: a small hot set in cold memory      # required, one line: what the pattern is for
     repeat: true                                # default false
-    gap: 64 MiB                                 # unmapped space after each region, default 64 MiB
-    visible: flush                              # or natural
     regions:
       - name: data
         size: 64 MiB
-        populate: true                          # default true
-        hugepage: no                            # no (default), yes, or default
     phases:
       - name: steady
         duration: 1 h
         accesses:                               # [] for idling
           - region: data
             span: 16 MiB .. 24 MiB              # default: the whole region
-            order: sequential                   # or random, then with touches
-            stride: 4 KiB
             period: 2 ms                        # or rate: 500 /s
-            kind: write                         # or read
-            islands: 4                          # default 1; then every: how far apart
-            every: 1 MiB
 
-The pattern's name is the file's name without its suffix, unless the key ``name`` is there.
+The pattern's name is the file's name without its suffix, unless the key ``name`` is there. Other files
+than YAML are masim's configurations (``damon_tests.patterns.masim``).
 """
 
 from __future__ import annotations
@@ -35,13 +27,15 @@ from pathlib import Path
 from typing import cast
 
 from damon_tests import bundle
-from damon_tests.patterns import nodes
-from damon_tests.patterns.access import read_accesses
+from damon_tests.patterns import masim, nodes
+from damon_tests.patterns.access import MAX_WORKERS, read_accesses
+from damon_tests.patterns.actions import read_actions
 from damon_tests.patterns.dump import dump
+from damon_tests.patterns.mapped import problems
 from damon_tests.patterns.nodes import Value
-from damon_tests.patterns.spec import Pattern, PatternRegion, Phase, Visible
+from damon_tests.patterns.spec import Memory, Pattern, PatternRegion, Phase, Visible
 from damon_tests.patterns.units import parse_duration
-from damon_tests.ports import UsageError
+from damon_tests.ports import PAGE_SIZE, UsageError
 
 __all__ = ["dump", "load", "names", "parse"]
 
@@ -49,6 +43,12 @@ MAX_REGION_BYTES = 1 << 50
 MAX_GAP_BYTES = 64 << 30
 # A shorter phase would be over before a busy machine has begun it.
 MIN_PHASE_NS = 1_000_000
+MAX_FILE_NAME = 3000
+MAX_NODE = 63
+HUGE_BYTES = 2 << 20
+
+_YAML = (".yaml", ".yml")
+_MEMORY = ("anonymous", "file", "shmem", "hugetlb", "heap")
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")
 _HUGEPAGE: dict[str, bool | None] = {"no": False, "false": False, "yes": True, "true": True, "default": None}
@@ -62,11 +62,12 @@ def names() -> tuple[str, ...]:
 def load(name_or_path: str | Path) -> Pattern:
     """A pattern of the library by name, or from a file by path.
 
-    A path is recognised by a directory separator or the suffix ``.yaml``/``.yml``. Raises UsageError
-    with file, line, what is wrong and what to do.
+    A path is recognised by a directory separator or the suffix ``.yaml``, ``.yml`` or ``.cfg``; a file
+    that is not YAML by its suffix is a masim configuration. Raises UsageError with file, line, what is
+    wrong and what to do.
     """
     path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml") and len(path.parts) == 1:
+    if path.suffix not in (*_YAML, ".cfg") and len(path.parts) == 1:
         path = bundle.patterns_dir() / f"{name_or_path}.yaml"
         if not path.is_file():
             raise UsageError(
@@ -77,16 +78,18 @@ def load(name_or_path: str | Path) -> Pattern:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read: {error}") from None
-    return parse(text, str(path), default_name=path.stem)
+    if path.suffix in _YAML:
+        return parse(text, str(path), default_name=path.stem)
+    return masim.parse(text, str(path), name=path.stem)
 
 
 def parse(text: str, path: str = "<pattern>", default_name: str = "pattern") -> Pattern:
     """A pattern from the text of a YAML file; ``path`` is for messages. Raises UsageError."""
     top = nodes.read(text, path)
-    keys = top.mapping("name", "reason", "repeat", "gap", "visible", "regions", "phases")
+    keys = top.mapping("name", "reason", "repeat", "gap", "visible", "memcg", "regions", "phases")
     regions = _regions(top.required(keys, "regions"))
     phases = _phases(top.required(keys, "phases"), regions)
-    return Pattern(
+    pattern = Pattern(
         name=_name(keys["name"]) if "name" in keys else default_name,
         reason=_reason(top.required(keys, "reason")),
         regions=tuple(regions.values()),
@@ -94,7 +97,32 @@ def parse(text: str, path: str = "<pattern>", default_name: str = "pattern") -> 
         repeat=keys["repeat"].boolean() if "repeat" in keys else False,
         gap_bytes=_gap(keys["gap"]) if "gap" in keys else Pattern.gap_bytes,
         visible=cast(Visible, keys["visible"].choice("flush", "natural") if "visible" in keys else "flush"),
+        memcg=_name(keys["memcg"]) if "memcg" in keys else "",
     )
+    _refuse_whole(keys, pattern)
+    return pattern
+
+
+def _refuse_whole(keys: dict[str, Value], pattern: Pattern) -> None:
+    """What can only be said about all phases together."""
+    if len(pattern.workers) > MAX_WORKERS:
+        raise keys["phases"].error(
+            f"{len(pattern.workers)} threads in all processes are more than {MAX_WORKERS}"
+        )
+    problem = problems(pattern)
+    if problem is not None:
+        phase = list(keys["phases"].items())[problem.phase]
+        items = list(phase.mapping("name", "duration", "accesses", "actions")[problem.list_name].items())
+        # Actions are kept by time; the one meant is found again by its place in that order.
+        if problem.list_name == "actions":
+            when = [_at_ns(item) for item in items]
+            items = [items[i] for i in sorted(range(len(items)), key=lambda i: when[i])]
+        raise items[problem.index].error(problem.message)
+
+
+def _at_ns(action: Value) -> int:
+    keys = action.mapping("do", "at", "region", "span", "size", "populate", "count", "lifetime", "exec")
+    return keys["at"].quantity(parse_duration) if "at" in keys else 0
 
 
 def _name(value: Value) -> str:
@@ -118,31 +146,68 @@ def _gap(value: Value) -> int:
 def _regions(value: Value) -> dict[str, PatternRegion]:
     regions: dict[str, PatternRegion] = {}
     for item in value.items():
-        keys = item.mapping("name", "size", "populate", "hugepage")
+        keys = item.mapping(*_REGION_KEYS)
         name = _name(item.required(keys, "name"))
         if name in regions:
             raise keys["name"].error(f"two regions are named {name!r}; rename one")
-        regions[name] = PatternRegion(
-            name=name,
-            size_bytes=item.required(keys, "size").pages(MAX_REGION_BYTES),
-            populate=keys["populate"].boolean() if "populate" in keys else True,
-            hugepage=_HUGEPAGE[keys["hugepage"].choice(*_HUGEPAGE)] if "hugepage" in keys else False,
-        )
+        regions[name] = _region(item, keys, name)
     if not regions:
         raise value.error("a pattern needs at least one region")
+    if sum(region.memory == "heap" for region in regions.values()) > 1:
+        raise value.error("a process has one heap; only one region can be of 'memory: heap'")
     return regions
+
+
+_REGION_KEYS = ("name", "size", "populate", "hugepage", "memory", "file", "lock", "node", "mapped")
+
+
+def _region(item: Value, keys: dict[str, Value], name: str) -> PatternRegion:
+    size = item.required(keys, "size").pages(MAX_REGION_BYTES)
+    memory = cast(Memory, keys["memory"].choice(*_MEMORY) if "memory" in keys else "anonymous")
+    if memory == "hugetlb" and size % HUGE_BYTES:
+        raise keys["size"].error("huge pages of hugetlb are 2 MiB; use a multiple of that")
+    if memory in ("hugetlb", "heap") and "hugepage" in keys:
+        raise keys["hugepage"].error(f"is not for 'memory: {memory}'")
+    mapped = None
+    if "mapped" in keys:
+        if memory == "hugetlb":
+            raise keys["mapped"].error("is not for 'memory: hugetlb'")
+        # A heap that is empty has no mapping that DAMON could find.
+        least = PAGE_SIZE if memory == "heap" else 0
+        mapped = keys["mapped"].pages(size, minimum=least)
+    return PatternRegion(
+        name=name,
+        size_bytes=size,
+        populate=keys["populate"].boolean() if "populate" in keys else True,
+        hugepage=_HUGEPAGE[keys["hugepage"].choice(*_HUGEPAGE)] if "hugepage" in keys else False,
+        memory=memory,
+        file=_file(keys["file"]) if "file" in keys else "",
+        lock=keys["lock"].boolean() if "lock" in keys else False,
+        node=keys["node"].integer(0, MAX_NODE) if "node" in keys else None,
+        mapped_bytes=mapped if mapped != size else None,
+    )
+
+
+def _file(value: Value) -> str:
+    path = value.text()
+    if path == "none":
+        return ""
+    if len(path) > MAX_FILE_NAME or not path.isprintable():
+        raise value.error("is not a path that a line can hold; use a shorter, plain one")
+    return path
 
 
 def _phases(value: Value, regions: dict[str, PatternRegion]) -> tuple[Phase, ...]:
     phases: list[Phase] = []
     for item in value.items():
-        keys = item.mapping("name", "duration", "accesses")
+        keys = item.mapping("name", "duration", "accesses", "actions")
         name = _name(item.required(keys, "name"))
         if any(phase.name == name for phase in phases):
             raise keys["name"].error(f"two phases are named {name!r}; rename one")
         duration_ns = item.required(keys, "duration").period(parse_duration, MIN_PHASE_NS)
         accesses = read_accesses(item.required(keys, "accesses"), regions)
-        phases.append(Phase(name, duration_ns, accesses))
+        actions = read_actions(keys["actions"], regions, duration_ns) if "actions" in keys else ()
+        phases.append(Phase(name, duration_ns, accesses, actions))
     if not phases:
         raise value.error("a pattern needs at least one phase")
     return tuple(phases)

@@ -6,6 +6,7 @@ PyYAML's node tree is used instead of plain dicts, because dicts have forgotten 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -82,6 +83,17 @@ class Value:
         if not minimum <= int(text) <= maximum:
             raise self.error(f"{text} is out of range; use {minimum} to {maximum}")
         return int(text)
+
+    def decimal(self, minimum: float, maximum: float) -> float:
+        """A number such as 0.99 within (minimum, maximum]."""
+        text = self.text()
+        try:
+            number = float(text) if text[:1].isdigit() else math.nan
+        except ValueError:
+            number = math.nan
+        if not minimum < number <= maximum:
+            raise self.error(f"{text!r} is not a number above {minimum:g} and up to {maximum:g}")
+        return number
 
     def choice(self, *allowed: str) -> str:
         text = self.text()

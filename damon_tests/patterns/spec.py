@@ -5,17 +5,34 @@ A pattern is the only source of truth for both kinds of target. The engine (C) p
 it in a real process; the simulated memory of the reference answers it in closed form.
 Both follow the same rule, so it is stated here, once:
 
-* Regions are anonymous mappings, laid out in list order at ascending addresses with a gap
-  of at least ``gap_bytes`` after each (so that DAMON's three-regions rule sees what we say).
+* Regions are mappings, laid out in list order at ascending addresses with a gap of at least
+  ``gap_bytes`` after each (so that DAMON's three-regions rule sees what we say). A region of
+  ``memory`` "heap" is the program break instead.
 * Phases follow each other without pause; within a phase each access term runs in *passes*:
   pass ``j`` starts at ``phase start + j * period_ns``, for every ``j`` with
   ``j * period_ns < duration_ns``, and touches its pages as fast as possible. In closed form a
   pass takes no time; what a real pass took is in the engine's pass log.
 * A term has *slots*: one byte address every ``stride_bytes`` within each of its islands,
-  numbered upwards from 0. ``sequential`` touches every slot in every pass, in order;
-  ``random`` touches ``touches`` slots in every pass, drawn by the generator of
-  ``damon_tests.workload.truth.pass_pages`` from (seed, phase, term, pass): the engine
+  numbered upwards from 0. ``sequential`` touches every slot in every pass, in order, or, with
+  ``touches``, that many: pass ``j`` begins at slot ``j * touches`` and goes round. ``random``
+  touches ``touches`` slots in every pass, drawn by the generator of
+  ``damon_tests.workload.generator`` from (seed, phase, term, pass): the engine
   implements the same generator, so the truth of a random term is known in closed form, too.
+  ``zipf`` and ``gaussian`` draw with weights (``damon_tests.workload.weights``). ``chase``
+  follows pointers through all slots in a random order (``damon_tests.workload.chase``): pass
+  ``j`` takes the steps from ``j * touches``, round and round.
+* A *drifting* term moves all its slots up by ``drift_bytes`` every ``drift_passes`` passes,
+  and starts again after ``drift_positions`` places.
+* A *free-running* term (``rate: max``) starts its next pass when the one before is done. On
+  simulated targets, which have no speed, its passes are ``period_ns`` apart: a declared, nominal
+  rate. Truth about real targets comes from the pass log, as for all terms.
+* Terms with a ``weight`` take turns: at each turn one of them is drawn by its weight (generator
+  with term ``CHOICE_TERM`` and the number of the turn), and does its next pass. A phase has one
+  such group, with one period (or free-running), in one thread.
+* A term runs in the ``thread`` of the ``process`` that it names. Process 0 is the target; others
+  have the same mappings at the same addresses, shared only where ``memory`` is "file" or "shmem".
+* Actions are done by thread 0 of process 0 at ``phase start + at_ns``, before passes that are due at the
+  same time, and never left out. Accesses only go where memory is mapped during the whole phase.
 * With ``repeat`` the phases start again after the last one. Phases are counted on, never back
   to 0: with two phases, phase 2 is the first one again. The generator gets this running number,
   so that a repeated phase draws other pages.
@@ -26,20 +43,44 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Order = Literal["sequential", "random"]
-Kind = Literal["read", "write"]
+Order = Literal["sequential", "random", "zipf", "gaussian", "chase"]
+Kind = Literal["read", "write", "update"]
 Visible = Literal["flush", "natural"]
+Memory = Literal["anonymous", "file", "shmem", "hugetlb", "heap"]
+Do = Literal[
+    "mmap", "munmap", "mremap", "brk", "dontneed", "free", "mlock", "munlock", "willneed", "fork", "exec"
+]
+
+CHOICE_TERM = (1 << 32) - 1
+"""What the generator gets as term when a weighted access is chosen."""
+
+SHARED: tuple[Memory, ...] = ("file", "shmem")
+"""Kinds of memory that all processes of a pattern share."""
 
 
 @dataclass(frozen=True)
 class PatternRegion:
     """One mapping. ``populate``: touch every page once before ready (else memory is lazily
-    faulted). ``hugepage``: madvise(MADV_HUGEPAGE / MADV_NOHUGEPAGE), None leaves the default."""
+    faulted). ``hugepage``: madvise(MADV_HUGEPAGE / MADV_NOHUGEPAGE), None leaves the default.
+
+    ``file``: a file whose bytes are the initial content, "" for none. ``lock``: mlock(). ``node``: NUMA
+    node, None for any. ``mapped_bytes``: how much of it is mapped before the first phase, from
+    its start; None for all. Its other addresses stay free for actions.
+    """
 
     name: str
     size_bytes: int
     populate: bool = True
     hugepage: bool | None = False
+    memory: Memory = "anonymous"
+    file: str = ""
+    lock: bool = False
+    node: int | None = None
+    mapped_bytes: int | None = None
+
+    @property
+    def initially_mapped(self) -> int:
+        return self.size_bytes if self.mapped_bytes is None else self.mapped_bytes
 
 
 @dataclass(frozen=True)
@@ -56,10 +97,20 @@ class Access:
     order: Order = "sequential"
     stride_bytes: int = 4096
     period_ns: int = 2_000_000
-    touches: int = 0  # random only: touches per pass
+    touches: int = 0  # per pass; 0, for sequential only: every slot once
     kind: Kind = "write"
     islands: int = 1
     every_bytes: int = 0  # only with more than one island
+    skew: float = 0.0  # zipf: the k-th slot has weight k ** -skew
+    center_bytes: int = 0  # gaussian: within the region
+    sigma_bytes: int = 0
+    free_running: bool = False
+    weight: int = 0  # 0: on its own; else it takes turns with the others that have one
+    drift_bytes: int = 0
+    drift_passes: int = 1
+    drift_positions: int = 1
+    process: int = 0
+    thread: int = 0
 
     @property
     def slots_per_island(self) -> int:
@@ -72,7 +123,12 @@ class Access:
 
     @property
     def touches_per_pass(self) -> int:
-        return self.touches if self.order == "random" else self.slots
+        return self.touches or self.slots
+
+    @property
+    def worker(self) -> tuple[int, int]:
+        """(process, thread) that performs it."""
+        return self.process, self.thread
 
     def spans(self) -> tuple[tuple[int, int], ...]:
         """Byte ranges [start, end) within the region, one per island, ascending."""
@@ -81,14 +137,53 @@ class Access:
             for i in range(self.islands)
         )
 
+    def reach(self) -> tuple[tuple[int, int], ...]:
+        """Byte ranges [start, end) within the region that some pass may touch, ascending."""
+        far = self.drift_bytes * (self.drift_positions - 1)
+        if not far:
+            return self.spans()
+        return ((self.start_bytes, self.end_bytes + (self.islands - 1) * self.every_bytes + far),)
+
+
+@dataclass(frozen=True)
+class Action:
+    """Something done once in a phase, to ``[start_bytes, end_bytes)`` of ``region``.
+
+    "mmap" maps the range as the region is (``populate``: and writes to every page), "munmap" unmaps
+    it. "mremap" and, for heap regions, "brk" change what is mapped to [0, end_bytes). "dontneed",
+    "free", "willneed" are madvise(); "mlock", "munlock". "fork" makes ``children`` processes that
+    idle for ``lifetime_ns``, with ``exec_children`` after an exec. "exec" executes the target's program
+    anew, in the same process: all memory is mapped again as before, none of it is there.
+    """
+
+    do: Do
+    at_ns: int = 0
+    region: str = ""
+    start_bytes: int = 0
+    end_bytes: int = 0
+    populate: bool = False
+    children: int = 0
+    lifetime_ns: int = 0
+    exec_children: bool = False
+
+    @property
+    def touches(self) -> bool:
+        """Whether it counts as an access to its whole range."""
+        return self.do == "mlock" or (self.do == "mmap" and self.populate)
+
 
 @dataclass(frozen=True)
 class Phase:
-    """What is accessed for ``duration_ns``. No accesses: the target idles."""
+    """What is accessed for ``duration_ns``. No accesses: the target idles. ``actions``: by time."""
 
     name: str
     duration_ns: int
     accesses: tuple[Access, ...]
+    actions: tuple[Action, ...] = ()
+
+    @property
+    def total_weight(self) -> int:
+        return sum(access.weight for access in self.accesses)
 
 
 @dataclass(frozen=True)
@@ -99,6 +194,7 @@ class Pattern:
     ``visible``: DAMON clears accessed bits without flushing the TLB, so a page whose translation
     stays cached looks idle while it is used. "flush" makes the engine drop its cached
     translations before it touches anything; "natural" leaves that to chance, as programs do.
+    ``memcg``: the target is put into a memory control group of this name, "" for none.
     """
 
     name: str
@@ -108,6 +204,13 @@ class Pattern:
     repeat: bool = False
     gap_bytes: int = 64 << 20
     visible: Visible = "flush"
+    memcg: str = ""
+
+    @property
+    def workers(self) -> tuple[tuple[int, int], ...]:
+        """All (process, thread) that have something to do, sorted; (0, 0) is always there."""
+        named = {access.worker for phase in self.phases for access in phase.accesses}
+        return tuple(sorted({(0, 0), *named, *((process, 0) for process, _ in named)}))
 
     def region(self, name: str) -> PatternRegion:
         for region in self.regions:

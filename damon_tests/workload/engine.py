@@ -91,7 +91,8 @@ class EngineTarget:
     """``RunningTarget`` of an engine process. Made by ``start``.
 
     ``visibility`` says how accesses are made visible to a DAMON that does not flush TLBs; ``vaddr``
-    are the ranges that DAMON's three-regions rule should find in the process.
+    are the ranges that DAMON's three-regions rule should find in the process. ``pids``: of all processes,
+    by number. ``memcg``: path of its memory control group below the mount, "" for none of its own.
     """
 
     def __init__(
@@ -102,6 +103,8 @@ class EngineTarget:
         self.seed = seed
         self.layout: Mapping[str, tuple[int, int]] = {}
         self.visibility = ""
+        self.pids: Mapping[int, int] = {0: self.pid}
+        self.memcg = ""
         self.vaddr: tuple[tuple[int, int], ...] = ()
         self._machine = machine
         self._dialogue = dialogue
@@ -124,6 +127,7 @@ class EngineTarget:
             raise HarnessError(f"pattern {self.pattern.name}: {error}") from None
         layout = {}
         vaddr = []
+        pids = {0: self.pid}
         for words in lines:
             if words[0] == "region":
                 layout[words[1]] = (int(words[2], 16), int(words[3], 16))
@@ -131,7 +135,12 @@ class EngineTarget:
                 vaddr.append((int(words[1], 16), int(words[2], 16)))
             elif words[0] == "visibility":
                 self.visibility = " ".join(words[1:])
+            elif words[0] == "process":
+                pids[int(words[1])] = int(words[2])
+            elif words[0] == "memcg":
+                self.memcg = " ".join(words[1:])
         self.layout = layout
+        self.pids = pids
         self.vaddr = tuple(vaddr)
 
     def go(self) -> None:
@@ -195,7 +204,11 @@ class EngineTarget:
         return counts
 
     def truth(self) -> RecordedTruth:
-        """From the pass log; its span ends where the log does. Raises HarnessError if the engine died."""
+        """Accesses of the target itself (process 0). Raises HarnessError if the engine died."""
+        return self.truth_of(0)
+
+    def truth_of(self, process: int | None) -> RecordedTruth:
+        """Accesses of one process, None: of all. From the pass log; its span ends where the log does."""
         status = self._finished_or_running()
         end = status.first_dropped_ns or status.stopped_ns or status.now_ns
         records = parse_passes(self._read("passes"))
@@ -203,7 +216,7 @@ class EngineTarget:
             raise NotSupported("no passes were logged", remedy="start the engine with pass_log=True")
         if not self._ended:  # a pass may have been logged after the status was read
             records = records[records["start_ns"] + records["length_ns"] <= end]
-        return RecordedTruth(self.pattern, self.layout, self.seed, records, (status.go_ns, end))
+        return RecordedTruth(self.pattern, self.layout, self.seed, records, (status.go_ns, end), process)
 
     def disturbances(self, slack_ns: int) -> Sequence[tuple[int, int]]:
         return self.truth().disturbances(slack_ns)

@@ -39,13 +39,42 @@ def _mix(z: int) -> int:
     return z ^ z >> 31
 
 
-def _mix_array(z: U64) -> U64:
+def mix_array(z: U64) -> U64:
     z = z ^ z >> np.uint64(30)
     z *= np.uint64(_MULTIPLY_1)
     z ^= z >> np.uint64(27)
     z *= np.uint64(_MULTIPLY_2)
     z ^= z >> np.uint64(31)
     return z
+
+
+def pass_key(seed: int, phase: int, term: int, pass_index: int) -> int:
+    """What all draws of one pass come from."""
+    key = _mix(seed + GOLDEN & _U64_MASK)
+    for value in (phase, term, pass_index):
+        key = _mix((key ^ value) + GOLDEN & _U64_MASK)
+    return key
+
+
+def draw_bits(seed: int, phase: int, term: int, passes: npt.NDArray[np.int64], touches: int) -> U64:
+    """The 64 bits of each draw of these passes, (len(passes), touches)."""
+    key = _mix(seed + GOLDEN & _U64_MASK)
+    for value in (phase, term):
+        key = _mix((key ^ value) + GOLDEN & _U64_MASK)
+    golden = np.uint64(GOLDEN)
+    keys = mix_array((passes.astype(np.uint64) ^ np.uint64(key)) + golden)
+    steps = np.arange(1, touches + 1, dtype=np.uint64) * golden
+    return mix_array(keys[:, None] + steps)
+
+
+def draw_passes(
+    seed: int, phase: int, term: int, passes: npt.NDArray[np.int64], *, touches: int, slots: int
+) -> Slots:
+    """``pass_pages`` of many passes at once, int64 (len(passes), touches)."""
+    shift = np.uint64(32)
+    draws = draw_bits(seed, phase, term, passes, touches)
+    found: Slots = ((draws >> shift) * np.uint64(slots) >> shift).astype(np.int64)
+    return found
 
 
 def pass_pages(seed: int, phase: int, term: int, pass_index: int, *, touches: int, slots: int) -> Slots:
@@ -58,19 +87,3 @@ def pass_pages(seed: int, phase: int, term: int, pass_index: int, *, touches: in
     rows = draw_passes(seed, phase, term, passes, touches=touches, slots=slots)
     row: Slots = rows[0]
     return row
-
-
-def draw_passes(
-    seed: int, phase: int, term: int, passes: npt.NDArray[np.int64], *, touches: int, slots: int
-) -> Slots:
-    """``pass_pages`` of many passes at once, int64 (len(passes), touches)."""
-    key = _mix(seed + GOLDEN & _U64_MASK)
-    for value in (phase, term):
-        key = _mix((key ^ value) + GOLDEN & _U64_MASK)
-    golden = np.uint64(GOLDEN)
-    keys = _mix_array((passes.astype(np.uint64) ^ np.uint64(key)) + golden)
-    steps = np.arange(1, touches + 1, dtype=np.uint64) * golden
-    draws = _mix_array(keys[:, None] + steps)
-    shift = np.uint64(32)
-    found: Slots = ((draws >> shift) * np.uint64(slots) >> shift).astype(np.int64)
-    return found

@@ -12,9 +12,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from damon_tests.patterns.spec import Access, Phase
+from damon_tests.patterns.spec import Access, Action, Phase
 from damon_tests.ports import PAGE_SIZE, Bools, Pages
-from damon_tests.workload.generator import Slots
+from damon_tests.workload.chase import way
+from damon_tests.workload.generator import Slots, draw_bits, draw_passes
+from damon_tests.workload.tracks import I64
+from damon_tests.workload.weights import buckets_of
 
 # Up to this many pages (16 GiB), a phase is answered from tables of one byte a page.
 MAX_TABLE_PAGES = 1 << 22
@@ -23,11 +26,18 @@ MAX_TABLES = 64
 
 
 class TermPages:
-    """One access term at its place in memory. Pages are absolute page numbers."""
+    """One access term at its place in memory. Pages are absolute page numbers.
 
-    def __init__(self, access: Access, region_start: int) -> None:
+    ``drawn``: each pass touches slots of its own, by the generator. ``moving``: slots follow each other, but
+    not the same in each pass. Neither: every pass touches every slot. ``region`` is the region's index.
+    """
+
+    def __init__(self, access: Access, region_start: int, region: int = 0) -> None:
         self.access = access
-        self.random = access.order == "random"
+        self.drawn = access.order != "sequential"
+        self.moving = not self.drawn and (access.touches > 0 or access.drift_bytes > 0)
+        self.process = access.process
+        self._region = region
         self.slots = access.slots
         self.touches = access.touches_per_pass
         self._start = region_start + access.start_bytes
@@ -36,7 +46,8 @@ class TermPages:
         self._every = access.every_bytes or access.end_bytes - access.start_bytes
         last = (self._per_island - 1) * access.stride_bytes
         self.first_page = self._start // PAGE_SIZE
-        self.last_page = (self._start + (access.islands - 1) * self._every + last) // PAGE_SIZE
+        drift = (access.drift_positions - 1) * access.drift_bytes
+        self.last_page = (self._start + (access.islands - 1) * self._every + last + drift) // PAGE_SIZE
 
     def pages_of(self, slots: Slots) -> Pages:
         """The page of each slot, same shape."""
@@ -57,6 +68,45 @@ class TermPages:
         """Whether each page has a slot."""
         return self.slots_of(pages)[0]
 
+    def drawn_pages(self, seed: int, phase: int, term: int, passes: I64) -> Pages:
+        """What these passes of a drawn term touch, in order, (len(passes), touches)."""
+        access = self.access
+        if access.order == "random":
+            slots = draw_passes(seed, phase, term, passes, touches=self.touches, slots=self.slots)
+        elif access.order == "chase":
+            steps = passes[:, None] * self.touches + np.arange(self.touches, dtype=np.int64)
+            slots = way(seed, self._region, access.start_bytes, self.slots, steps)
+        else:
+            slots = buckets_of(access).slots_of(draw_bits(seed, phase, term, passes, self.touches))
+        pages = self.pages_of(slots)
+        if access.drift_bytes:
+            places = passes // access.drift_passes % access.drift_positions
+            pages += (places * (access.drift_bytes // PAGE_SIZE))[:, None]
+        return pages
+
+    def displacement(self, pass_index: int) -> int:
+        """By how many pages a drifting term has moved in this pass."""
+        place = pass_index // self.access.drift_passes % self.access.drift_positions
+        return place * self.access.drift_bytes // PAGE_SIZE
+
+    def covers_touches(self, pages: Pages, pass_index: int, a: int, b: int) -> Bools:
+        """Whether the touches [a, b) of a sequential pass are at each page."""
+        covered, first, last = self.slots_of(pages - self.displacement(pass_index))
+        if b - a >= self.slots:
+            return covered
+        low = (pass_index * self.touches + a) % self.slots
+        high = low + b - a
+        found: Bools = covered & (last >= low) & (first < high)
+        if high > self.slots:
+            found |= covered & (first < high - self.slots)
+        return found
+
+    def next_touch(self, first: Slots, last: Slots, pass_index: int, touch: Slots) -> Slots:
+        """The first touch of a sequential pass from ``touch`` on that is at a slot of [first, last]."""
+        at = (pass_index * self.touches + touch) % self.slots
+        inside = (first <= at) & (at <= last)
+        return np.where(inside, touch, touch + (first - at) % self.slots)
+
     def all_pages(self) -> Pages:
         """Every page with a slot, ascending. Only for terms of a moderate size."""
         pages = np.arange(self.first_page, self.last_page + 1, dtype=np.int64)
@@ -69,11 +119,15 @@ class PhaseGeometry:
     ``index_of(pages)`` turns pages into indexes of its tables: tables start one page
     before the first page and end one after the last, so that clipping the index
     finds False for everything outside. ``tables`` is False when the terms are too far apart.
+    The phase's actions follow its accesses as terms that touch their range (or nothing).
     """
 
     def __init__(self, phase: Phase, layout: Mapping[str, tuple[int, int]]) -> None:
+        numbers = {name: number for number, name in enumerate(layout)}
+        accesses = [*phase.accesses, *(_as_access(action, layout) for action in phase.actions)]
+        self.touching = (*(True for _ in phase.accesses), *(action.touches for action in phase.actions))
         self.terms: Sequence[TermPages] = tuple(
-            TermPages(access, layout[access.region][0]) for access in phase.accesses
+            TermPages(access, layout[access.region][0], numbers[access.region]) for access in accesses
         )
         first = min((term.first_page for term in self.terms), default=0)
         last = max((term.last_page for term in self.terms), default=0)
@@ -104,3 +158,8 @@ class PhaseGeometry:
         if self._scratch is None:
             self._scratch = np.zeros(self._table_size, dtype=np.bool_)
         return self._scratch
+
+
+def _as_access(action: Action, layout: Mapping[str, tuple[int, int]]) -> Access:
+    region = action.region or next(iter(layout))
+    return Access(region, action.start_bytes, max(action.end_bytes, action.start_bytes + PAGE_SIZE))

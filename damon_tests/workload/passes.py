@@ -20,7 +20,6 @@ import numpy.typing as npt
 
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import Bools, Pages
-from damon_tests.workload.generator import draw_passes
 from damon_tests.workload.geometry import PhaseGeometry, TermPages
 from damon_tests.workload.tracks import I64, Track
 
@@ -46,19 +45,35 @@ class _Window:
 
     run: Run
     mask: int = 0  # sequential terms with a whole pass
-    cuts: list[tuple[TermPages, int, int]] = field(default_factory=list)  # sequential: slots [a, b)
-    rows: list[Pages] = field(default_factory=list)  # random: pages
+    # Sequential: touches [a, b) of a pass.
+    cuts: list[tuple[TermPages, int, int, int]] = field(default_factory=list)
+    rows: list[Pages] = field(default_factory=list)  # drawn: pages
 
 
 class PassTruth(abc.ABC):
-    """Implements ``damon_tests.ports.Truth`` over runs."""
+    """Implements ``damon_tests.ports.Truth`` over runs.
 
-    def __init__(self, pattern: Pattern, layout: Mapping[str, tuple[int, int]], seed: int) -> None:
+    ``layout`` is in the order of the pattern's regions. ``process``: whose accesses count; None for all.
+    """
+
+    def __init__(
+        self,
+        pattern: Pattern,
+        layout: Mapping[str, tuple[int, int]],
+        seed: int,
+        process: int | None = 0,
+    ) -> None:
         self.pattern = pattern
         self.seed = seed
+        self._process = process
         self._ranges = tuple(sorted(layout.values()))
         self._geometries = tuple(PhaseGeometry(phase, layout) for phase in pattern.phases)
         self._chunks: dict[tuple[int, int, int], Pages] = {}
+
+    def _counts(self, geometry: PhaseGeometry, term: int) -> bool:
+        """Whether what this term does is an access of the processes asked for (None: of all)."""
+        asked = self._process is None or geometry.terms[term].process == self._process
+        return geometry.touching[term] and asked
 
     @abc.abstractmethod
     def span_ns(self) -> tuple[int, int]: ...
@@ -82,16 +97,31 @@ class PassTruth(abc.ABC):
         window = _Window(run)
         for number, (term, track) in enumerate(zip(run.geometry.terms, run.tracks, strict=True)):
             first, last, cuts = track.within(t0, t1)
-            if term.random:
+            if term.drawn:
                 for position in range(first, last):
                     window.rows.append(self._row(run, number, track.pass_index(position)))
                 for position, a, b in cuts:
                     window.rows.append(self._row(run, number, track.pass_index(position))[a:b])
+                continue
+            if term.moving:
+                self._add_moving(window, term, track, first, last)
             elif first < last:
                 window.mask |= 1 << number
-            else:
-                window.cuts += [(term, a, b) for _, a, b in cuts if a < b]
+                continue
+            window.cuts += [(term, track.pass_index(p), a, b) for p, a, b in cuts if a < b]
         return window
+
+    @staticmethod
+    def _add_moving(window: _Window, term: TermPages, track: Track, first: int, last: int) -> None:
+        """Whole passes of a moving term; of those at the same place, as many as go once round are enough."""
+        seen: set[tuple[int, int]] = set()
+        for position in range(first, last):
+            index = track.pass_index(position)
+            begin = index * term.touches % term.slots if term.touches < term.slots else 0
+            place = (begin, term.displacement(index))
+            if place not in seen:
+                seen.add(place)
+                window.cuts.append((term, index, 0, term.touches))
 
     def _row(self, run: Run, term_number: int, pass_index: int) -> Pages:
         """The pages of one pass of a random term, in the order they are touched."""
@@ -102,11 +132,10 @@ class PassTruth(abc.ABC):
         chunk = self._chunks.get(key)
         if chunk is None:
             passes = np.arange(chunk_index * per_chunk, (chunk_index + 1) * per_chunk, dtype=np.int64)
-            slots = draw_passes(
-                self.seed, run.number, term_number, passes, touches=term.touches, slots=term.slots
-            )
-            chunk = term.pages_of(slots)
-            if len(self._chunks) >= _MAX_CHUNKS:
+            chunk = term.drawn_pages(self.seed, run.number, term_number, passes)
+            # A chunk may be one long pass, much larger than others.
+            room = max(1, _MAX_CHUNKS * _CHUNK_TOUCHES // max(chunk.size, _CHUNK_TOUCHES))
+            while len(self._chunks) >= room:
                 self._chunks.pop(next(iter(self._chunks)))
             self._chunks[key] = chunk
         row_pages: Pages = chunk[row]
@@ -120,12 +149,16 @@ class PassTruth(abc.ABC):
         for run in self._runs(int(t0_ns.min()), int(t1_ns.max())):
             for number, (term, track) in enumerate(zip(run.geometry.terms, run.tracks, strict=True)):
                 covered, first, last = term.slots_of(pages)
+                if term.access.drift_bytes:
+                    covered = (pages >= term.first_page) & (pages <= term.last_page)
                 asked = np.flatnonzero(covered & ~result)
                 if len(asked) == 0:
                     continue
                 t0, t1 = t0_ns[asked], t1_ns[asked]
-                if term.random:
+                if term.drawn:
                     hit = self._random_each(run, number, pages[asked], t0, t1)
+                elif term.moving:
+                    hit = self._moving_each(run, number, pages[asked], t0, t1)
                 else:
                     hit = track.any_within(t0, t1, first[asked], last[asked])
                 result[asked] |= hit
@@ -141,6 +174,23 @@ class PassTruth(abc.ABC):
             low = pages * (count + 1) + np.searchsorted(times, t0)
             high = pages * (count + 1) + np.searchsorted(times, t1)
             hit |= np.searchsorted(keys, low) < np.searchsorted(keys, high)
+        return hit
+
+    def _moving_each(self, run: Run, term_number: int, pages: Pages, t0: I64, t1: I64) -> Bools:
+        track, term = run.tracks[term_number], run.geometry.terms[term_number]
+        hit = np.zeros(len(pages), dtype=np.bool_)
+        begin, end = int(t0.min()), int(t1.max())
+        first, last, cuts = track.within(begin, end)
+        for position in sorted({*range(first, last), *(position for position, _, _ in cuts)}):
+            asked = np.flatnonzero(~hit)
+            if not len(asked):
+                break
+            index = track.pass_index(position)
+            covered, low, high = term.slots_of(pages[asked] - term.displacement(index))
+            earliest = track.touch_from(position, t0[asked])
+            touch = term.next_touch(low, high, index, earliest)
+            done = covered & (touch < term.touches)
+            hit[asked] = done & (track.touch_time(position, touch) < t1[asked])
         return hit
 
     def _random_touches(self, run: Run, term_number: int, t0: int, t1: int) -> Iterator[tuple[Pages, I64]]:
@@ -190,8 +240,8 @@ def _resolve(window: _Window, pages: Pages) -> Bools:
         return _resolve_slowly(window, pages)
     index = geometry.index_of(pages)
     result = geometry.sequential(window.mask).take(index, mode="clip")
-    for term, a, b in window.cuts:
-        result |= _covers_slots(term, pages, a, b)
+    for term, pass_index, a, b in window.cuts:
+        result |= term.covers_touches(pages, pass_index, a, b)
     if window.rows:
         scratch = geometry.scratch()
         rows = [geometry.index_of(row) for row in window.rows]
@@ -209,14 +259,8 @@ def _resolve_slowly(window: _Window, pages: Pages) -> Bools:
     for number, term in enumerate(window.run.geometry.terms):
         if window.mask >> number & 1:
             result |= term.covers(pages)
-    for term, a, b in window.cuts:
-        result |= _covers_slots(term, pages, a, b)
+    for term, pass_index, a, b in window.cuts:
+        result |= term.covers_touches(pages, pass_index, a, b)
     if window.rows:
         result |= np.isin(pages, np.concatenate(window.rows))
     return result
-
-
-def _covers_slots(term: TermPages, pages: Pages, a: int, b: int) -> Bools:
-    """Whether each page has one of the slots [a, b) of a sequential term."""
-    covered, first, last = term.slots_of(pages)
-    return covered & (last >= a) & (first < b)

@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from damon_tests.patterns.spec import Access, Pattern
-from damon_tests.ports import HarnessError, UsageError
+from damon_tests.patterns.spec import Access, Action, Pattern, PatternRegion
+from damon_tests.ports import HarnessError, NotSupported, UsageError
 from damon_tests.workload.recorded import PASS_RECORD, PassRecords, SliceTruth, SliceWindow
+from damon_tests.workload.weights import buckets_of
 
-VERSION = "damon-tests-engine 1"
+VERSION = "damon-tests-engine 2"
 
 # A pass every millisecond for an hour; 115 MB that are only used when they are needed.
 MAX_PASSES = 3_600_000
@@ -26,6 +27,8 @@ MAX_PASSES = 3_600_000
 MAX_SLICES_BYTES = 64 << 20
 
 _HUGEPAGE = {False: "no", True: "yes", None: "default"}
+_ORDERS = {"zipf": "weighted", "gaussian": "weighted"}
+_ANY_NODE = 64
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,12 @@ class Files:
 def write_program(
     pattern: Pattern, seed: int, files: Files, slices_ns: int | None, *, pass_log: bool = True
 ) -> bytes:
-    """The program for a pattern. Raises UsageError for a directory that a line cannot hold."""
+    """The program for a pattern.
+
+    Raises UsageError for a directory that a line cannot hold, NotSupported for slices that cannot be.
+    """
+    if slices_ns is not None:
+        _refuse_slices(pattern)
     if "\n" in files.directory or len(files.directory) > 4000:
         raise UsageError(f"{files.directory!r} cannot be the engine's directory: use a shorter, plain path")
     lines = [
@@ -70,15 +78,66 @@ def write_program(
         lines.append(f"passes {MAX_PASSES} {files.passes}")
     if slices_ns is not None:
         lines.append(f"slices {slices_ns} {MAX_SLICES_BYTES} {files.slices}")
-    for region in pattern.regions:
-        lines.append(
-            f"region {region.name} {region.size_bytes} {int(region.populate)} {_HUGEPAGE[region.hugepage]}"
-        )
+    if pattern.memcg:
+        lines.append(f"memcg {pattern.memcg}")
+    lines += [_region(region) for region in pattern.regions]
     numbers = {region.name: number for number, region in enumerate(pattern.regions)}
     for phase in pattern.phases:
         lines.append(f"phase {phase.name} {phase.duration_ns}")
-        lines += [_access(access, numbers[access.region]) for access in phase.accesses]
+        for access in phase.accesses:
+            lines.append(_access(access, numbers[access.region]))
+            if access.order in _ORDERS:
+                lines += _buckets(access)
+        lines += [_action(action, numbers.get(action.region, 0)) for action in phase.actions]
     return "\n".join([*lines, "end", ""]).encode()
+
+
+def _refuse_slices(pattern: Pattern) -> None:
+    if len(pattern.workers) > 1:
+        raise NotSupported(
+            f"touched-page slices of {pattern.name}, which has several threads or processes",
+            remedy="use the pass log",
+        )
+    if any(action.do == "exec" for phase in pattern.phases for action in phase.actions):
+        raise NotSupported(
+            f"touched-page slices of {pattern.name}, which does exec", remedy="use the pass log"
+        )
+
+
+def _region(region: PatternRegion) -> str:
+    words = (
+        region.name,
+        region.size_bytes,
+        int(region.populate),
+        _HUGEPAGE[region.hugepage],
+        region.memory,
+        int(region.lock),
+        _ANY_NODE if region.node is None else region.node,
+        region.initially_mapped,
+        region.file or "-",
+    )
+    return "region " + " ".join(str(word) for word in words)
+
+
+def _buckets(access: Access) -> list[str]:
+    buckets = buckets_of(access)
+    pairs = zip(buckets.ends.tolist(), buckets.cumulative.tolist(), strict=True)
+    return [f"bucket {end} {cumulative}" for end, cumulative in pairs]
+
+
+def _action(action: Action, region: int) -> str:
+    words = (
+        action.do,
+        action.at_ns,
+        region,
+        action.start_bytes,
+        action.end_bytes,
+        int(action.populate),
+        action.children,
+        action.lifetime_ns,
+        int(action.exec_children),
+    )
+    return "action " + " ".join(str(word) for word in words)
 
 
 def _access(access: Access, region: int) -> str:
@@ -86,13 +145,20 @@ def _access(access: Access, region: int) -> str:
         region,
         access.start_bytes,
         access.end_bytes,
-        access.order,
+        _ORDERS.get(access.order, access.order),
         access.stride_bytes,
         access.period_ns,
         access.touches,
         access.kind,
         access.islands,
         access.every_bytes,
+        int(access.free_running),
+        access.weight,
+        access.drift_bytes,
+        access.drift_passes,
+        access.drift_positions,
+        access.process,
+        access.thread,
     )
     return "access " + " ".join(str(word) for word in words)
 

@@ -47,6 +47,14 @@ class Track(Protocol):
         """When each touch of these passes was, int64 (len(positions), touches)."""
         ...
 
+    def touch_from(self, position: int, times: I64) -> Slots:
+        """The first touch of a pass that is not before each time; the number of touches if there is none."""
+        ...
+
+    def touch_time(self, position: int, touches: Slots) -> I64:
+        """When these touches of a pass were."""
+        ...
+
 
 class GridTrack:
     """Pass ``j`` of ``passes`` is at ``start_ns + j * period_ns`` and takes no time."""
@@ -76,6 +84,12 @@ class GridTrack:
     def touch_times(self, positions: I64) -> I64:
         times = self._start + positions * self._period
         return np.repeat(times[:, None], self._touches, axis=1)
+
+    def touch_from(self, position: int, times: I64) -> Slots:
+        return np.where(self._start + position * self._period >= times, 0, self._touches)
+
+    def touch_time(self, position: int, touches: Slots) -> I64:
+        return np.full(len(touches), self._start + position * self._period)
 
 
 class LogTrack:
@@ -120,6 +134,8 @@ class LogTrack:
 
     def any_within(self, t0: I64, t1: I64, first: Slots, last: Slots) -> Bools:
         count = len(self._starts)
+        if not count:
+            return np.zeros(len(t0), np.bool_)
         position = np.searchsorted(self._starts, t0, side="right") - 1
         running = np.maximum(position, 0)
         # The pass that was running at t0 counts if a slot of ours was still to come.
@@ -136,3 +152,18 @@ class LogTrack:
     def touch_times(self, positions: I64) -> I64:
         steps = np.arange(self._touches, dtype=np.int64)
         return self._starts[positions, None] + steps * self._lengths[positions, None] // self._touches
+
+    def touch_from(self, position: int, times: I64) -> Slots:
+        start, length = self._starts[position], self._lengths[position]
+        touch: Slots = np.clip(-((start - times) * self._touches // length), 0, self._touches)
+        return touch
+
+    def touch_time(self, position: int, touches: Slots) -> I64:
+        times: I64 = self._starts[position] + touches * self._lengths[position] // self._touches
+        return times
+
+
+def no_passes(touches: int) -> LogTrack:
+    """A term that did nothing."""
+    nothing = np.zeros(0, np.int64)
+    return LogTrack(nothing, nothing, nothing, touches)

@@ -7,10 +7,13 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
-from damon_tests.patterns.spec import Pattern
+import numpy as np
+
+from damon_tests.patterns.spec import CHOICE_TERM, Pattern, Phase
+from damon_tests.ports import NotSupported
 from damon_tests.workload.generator import draw_passes, pass_pages
 from damon_tests.workload.passes import PassTruth, Run
-from damon_tests.workload.tracks import GridTrack
+from damon_tests.workload.tracks import I64, GridTrack, LogTrack, Track, no_passes
 
 __all__ = ["FOREVER_NS", "PatternTruth", "draw_passes", "pass_pages"]
 
@@ -18,6 +21,7 @@ FOREVER_NS = (1 << 62) - 1
 """The end of a span that is still open: far, but sums of two such times still fit 64 bits."""
 
 _MAX_RUNS = 64
+_MAX_TURNS = 1 << 24
 
 
 class PatternTruth(PassTruth):
@@ -34,8 +38,9 @@ class PatternTruth(PassTruth):
         seed: int,
         go_ns: int | None,
         stopped_ns: int | None = None,
+        process: int | None = 0,
     ) -> None:
-        super().__init__(pattern, layout, seed)
+        super().__init__(pattern, layout, seed, process)
         self._go = FOREVER_NS if go_ns is None else go_ns
         self._stopped = FOREVER_NS if stopped_ns is None else stopped_ns
         self._offsets = [0, *accumulate(phase.duration_ns for phase in pattern.phases)]
@@ -95,14 +100,51 @@ class PatternTruth(PassTruth):
         index = number % len(self.pattern.phases)
         start = self._go + self.pattern.phase_start_ns(number)
         end = min(start + self.pattern.phases[index].duration_ns, self._stopped)
-        tracks = []
-        for access in self.pattern.phases[index].accesses:
+        phase, geometry = self.pattern.phases[index], self._geometries[index]
+        tracks: list[Track] = []
+        turns = self._turns(number, phase, start, end) if phase.total_weight else {}
+        for term, access in enumerate(phase.accesses):
             passes = max(0, -((start - end) // access.period_ns))
-            tracks.append(GridTrack(start, access.period_ns, passes, access.touches_per_pass))
-        return Run(number, self._geometries[index], tuple(tracks), start, end)
+            if not self._counts(geometry, term):
+                tracks.append(no_passes(access.touches_per_pass))
+            elif access.weight:
+                tracks.append(turns[term])
+            else:
+                tracks.append(GridTrack(start, access.period_ns, passes, access.touches_per_pass))
+        for term, action in enumerate(phase.actions, start=len(tracks)):
+            at_ns = start + action.at_ns
+            done = self._counts(geometry, term) and at_ns < end
+            tracks.append(GridTrack(at_ns, FOREVER_NS, int(done), geometry.terms[term].touches))
+        return Run(number, geometry, tuple(tracks), start, end)
+
+    def _turns(self, number: int, phase: Phase, start: int, end: int) -> dict[int, LogTrack]:
+        """Passes of the weighted terms, which take turns."""
+        weights = [access.weight for access in phase.accesses]
+        period = next(access.period_ns for access in phase.accesses if access.weight)
+        count = max(0, -((start - end) // period))
+        if count > _MAX_TURNS:
+            raise NotSupported(
+                f"pattern {self.pattern.name}: phase {phase.name} has {count} turns, more than a simulated "
+                f"target can plan ({_MAX_TURNS})",
+                remedy="shorten the phase, and repeat it",
+            )
+        chosen = choose(self.seed, number, np.arange(count, dtype=np.int64), weights)
+        found = {}
+        for term, access in enumerate(phase.accesses):
+            starts = start + np.flatnonzero(chosen == term).astype(np.int64) * period
+            order = np.arange(len(starts), dtype=np.int64)
+            found[term] = LogTrack(starts, np.ones_like(starts), order, access.touches_per_pass)
+        return found
 
     def passes(self, number: int, term: int, t0_ns: int, t1_ns: int) -> int:
         """How many passes of a term of a phase started within [t0, t1)."""
         if not self._exists(number) or self._go >= self._stopped:
             return 0
         return self._run(number).tracks[term].count(t0_ns, t1_ns)
+
+
+def choose(seed: int, phase: int, turns: I64, weights: Sequence[int]) -> I64:
+    """Which of the terms with these weights each turn draws."""
+    drawn = draw_passes(seed, phase, CHOICE_TERM, turns, touches=1, slots=sum(weights))[:, 0]
+    chosen: I64 = np.searchsorted(np.cumsum(weights), drawn, side="right")
+    return chosen

@@ -6,18 +6,16 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from engine_starter import TIMEOUT_NS, Starter
 
 from damon_tests.kernel.host import LocalMachine
-from damon_tests.kernel.programs import program
 from damon_tests.patterns.load import parse
-from damon_tests.patterns.spec import Pattern
-from damon_tests.ports import NSEC_PER_SEC, HarnessError, NotSupported, UsageError
+from damon_tests.ports import HarnessError, NotSupported, UsageError
 from damon_tests.workload import engine
 from damon_tests.workload.engine import EngineTarget
 from damon_tests.workload.layout import three_regions
@@ -27,7 +25,6 @@ from damon_tests.workload.truth import pass_pages
 
 PAGE = 4096
 MSEC = 1_000_000
-TIMEOUT_NS = 30 * NSEC_PER_SEC
 
 TINY = """
 reason: one sequential and one random term, strides, islands, reads
@@ -47,50 +44,6 @@ phases:
       - {region: a, span: 0 .. 16 KiB, stride: 1 KiB, kind: read, period: 5 ms}
       - {region: b, order: random, touches: 2, islands: 2, every: 512 KiB, span: 0 .. 8 KiB, period: 1 ms}
 """
-
-
-@pytest.fixture(scope="session")
-def engine_path() -> str:
-    try:
-        return str(program("damon-tests-engine"))
-    except NotSupported as error:
-        pytest.skip(str(error))
-
-
-@pytest.fixture
-def machine() -> LocalMachine:
-    return LocalMachine()
-
-
-class Starter:
-    """Starts targets, and stops what a test leaves behind."""
-
-    def __init__(self, machine: LocalMachine, engine_path: str, work_dir: Path) -> None:
-        self.machine, self.engine_path, self.work_dir = machine, engine_path, work_dir
-        self.started: list[EngineTarget] = []
-
-    def __call__(self, pattern: Pattern | str, seed: int = 7, slices_ns: int | None = None) -> EngineTarget:
-        if isinstance(pattern, str):
-            pattern = parse(pattern, default_name="tiny")
-        target = engine.start(
-            self.machine, pattern, seed, self.engine_path, str(self.work_dir), slices_ns=slices_ns
-        )
-        self.started.append(target)
-        return target
-
-    def run_until_phase(self, target: EngineTarget, number: int) -> None:
-        """Wait until the phase with this running number has begun."""
-        clock = self.machine.clock
-        begun = clock.wait_until(lambda: len(target.phases()) > number, clock.now_ns() + TIMEOUT_NS)
-        assert begun, target.status()
-
-
-@pytest.fixture
-def start(machine: LocalMachine, engine_path: str, tmp_path: Path) -> Iterator[Starter]:
-    starter = Starter(machine, engine_path, tmp_path)
-    yield starter
-    for target in starter.started:
-        target.stop()
 
 
 def all_pages(target: EngineTarget) -> np.ndarray:
@@ -368,9 +321,9 @@ GOOD_PROGRAM = write_program(parse(TINY), 1, Files("/proc/no-such"), None).decod
     ("old", "new", "says"),
     [
         (
-            "damon-tests-engine 1",
             "damon-tests-engine 2",
-            'line 1 of the program: expected "damon-tests-engine 1"',
+            "damon-tests-engine 1",
+            'line 1 of the program: expected "damon-tests-engine 2"',
         ),
         ("seed 1", "seed x", "line 2 of the program: seed is not a number"),
         ("seed 1", "seed -1", "seed is not a number"),
@@ -379,12 +332,19 @@ GOOD_PROGRAM = write_program(parse(TINY), 1, Files("/proc/no-such"), None).decod
         ("visible flush", "visible maybe", "an unknown word"),
         ("region a 1048576 1 no", "region a 1048576 1", "too few words"),
         ("region a 1048576 1 no", "region a 1000 1 no", "size is not a number from 4096"),
-        ("region a 1048576 1 no", "region a 5000 1 no", "not a multiple of the page size"),
+        ("region a 1048576", "region a 1048577", "not a multiple of the page size"),
         ("region a 1048576 1 no", f"region {'a' * 70} 1048576 1 no", "a name is too long"),
         ("phase one 60000000", "phase one 0", "duration is not a number"),
         ("access 0 65536 131072", "access 2 65536 131072", "region is not a number from 0 to 1"),
         ("access 0 65536 131072", "access 0 131072 65536", "outside its region, or empty"),
-        ("sequential 8192 3000000 0", "sequential 8192 3000000 5", "touches are for random"),
+        ("sequential 8192 3000000 0", "random 8192 3000000 0", "touches are missing"),
+        ("sequential 8192 3000000 0", "backwards 8192 3000000 0", "an unknown word where there is a choice"),
+        ("access 0 65536 131072 sequential", "action mmap 0 0 4096 0 0 0 0 0", "end is not a number"),
+        ("262144 0 0 0 1 1 0 0", "262144 0 0 4097 1 1 0 0", "a drift that is not a multiple"),
+        ("262144 0 0 0 1 1 0 0", "262144 0 0 4096 1 500 0 0", "a drift out of the region"),
+        ("262144 0 0 0 1 1 0 0", "262144 0 0 0 1 1 8 0", "process is not a number from 0 to 7"),
+        ("phase two 40000000", "bucket 5 5\nphase two 40000000", "a bucket of an access that has none"),
+        ("524288 random 4096", "524288 weighted 4096", "an access without its buckets"),
         ("write 3 262144", "write 3 4096", "islands that overlap"),
         ("write 3 262144", "write 5 262144", "islands beyond their region"),
         ("phase one 60000000\n", "", "an access before the first phase"),

@@ -11,13 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from damon_tests.patterns.load import load, names, parse
-from damon_tests.patterns.spec import Access, Pattern, PatternRegion, Phase
+from damon_tests.patterns.spec import CHOICE_TERM, Access, Action, Pattern, PatternRegion, Phase
 from damon_tests.ports import HarnessError, Truth
 from damon_tests.workload import geometry
-from damon_tests.workload.generator import draw_passes
+from damon_tests.workload.chase import way
+from damon_tests.workload.generator import draw_bits, draw_passes
 from damon_tests.workload.layout import plan_layout
 from damon_tests.workload.recorded import PASS_RECORD, RecordedTruth, SliceTruth, SliceWindow
 from damon_tests.workload.truth import FOREVER_NS, PatternTruth, pass_pages
+from damon_tests.workload.weights import buckets_of
 
 PAGE = 4096
 GO = 1_000
@@ -34,24 +36,47 @@ class Touch:
 
 
 @st.composite
-def accesses(draw: st.DrawFn, region: PatternRegion) -> Access:
+def accesses(draw: st.DrawFn, region: PatternRegion, weight: int, period_ns: int) -> Access:
     pages = region.size_bytes // PAGE
-    islands = draw(st.integers(1, 3))
+    order = draw(st.sampled_from(["sequential", "random", "zipf", "gaussian", "chase"]))
+    islands = draw(st.integers(1, 3)) if order != "gaussian" else 1
     length = draw(st.integers(1, pages // islands))
     every = draw(st.integers(length, (pages - length) // (islands - 1))) if islands > 1 else 0
-    start = draw(st.integers(0, pages - length - (islands - 1) * every))
-    order = draw(st.sampled_from(["sequential", "random"]))
+    room = pages - length - (islands - 1) * every
+    start = draw(st.integers(0, room))
+    drift = draw(st.integers(0, room - start)) if order != "chase" else 0
+    walks = draw(st.booleans())
     return Access(
         region=region.name,
         start_bytes=start * PAGE,
         end_bytes=(start + length) * PAGE,
         order=order,  # type: ignore[arg-type]
         stride_bytes=draw(st.sampled_from([512, 4096, 5000, 8192, 12288])) if length > 2 else 1024,
-        period_ns=draw(st.integers(1, 40)),
-        touches=draw(st.integers(1, 7)) if order == "random" else 0,
+        period_ns=period_ns,
+        touches=draw(st.integers(1, 30)) if order != "sequential" or walks else 0,
         islands=islands,
         every_bytes=every * PAGE,
+        skew=draw(st.sampled_from([0.5, 1.0, 1.3])) if order == "zipf" else 0.0,
+        center_bytes=(start * 2 + length) * PAGE // 2 if order == "gaussian" else 0,
+        sigma_bytes=draw(st.sampled_from([12288, 40000])) if order == "gaussian" else 0,
+        weight=weight,
+        drift_bytes=PAGE if drift else 0,
+        drift_passes=draw(st.integers(1, 3)) if drift else 1,
+        drift_positions=drift + 1,
+        process=draw(st.sampled_from([0, 0, 0, 1])) if not weight else 0,
     )
+
+
+@st.composite
+def actions(draw: st.DrawFn, duration_ns: int) -> Action:
+    region = draw(st.sampled_from(REGIONS))
+    start = draw(st.integers(0, region.size_bytes // PAGE - 2))
+    end = draw(st.integers(start + 1, region.size_bytes // PAGE))
+    do = draw(st.sampled_from(["mmap", "mlock", "dontneed", "fork"]))
+    at_ns = draw(st.integers(0, duration_ns - 1))
+    if do == "fork":
+        return Action("fork", at_ns, children=1, lifetime_ns=5)
+    return Action(do, at_ns, region.name, start * PAGE, end * PAGE, populate=draw(st.booleans()))  # type: ignore[arg-type]
 
 
 @st.composite
@@ -59,35 +84,100 @@ def small_patterns(draw: st.DrawFn) -> Pattern:
     phases = []
     for number in range(draw(st.integers(1, 3))):
         chosen = draw(st.lists(st.sampled_from(REGIONS), unique=True, max_size=2))
-        terms = tuple(draw(accesses(region)) for region in chosen)
-        phases.append(Phase(f"p{number}", draw(st.integers(1, 90)), terms))
+        turns = draw(st.booleans())
+        period = draw(st.integers(1, 40))
+        terms = tuple(
+            draw(
+                accesses(
+                    region,
+                    draw(st.integers(1, 3)) if turns else 0,
+                    period if turns else draw(st.integers(1, 40)),
+                )
+            )
+            for region in chosen
+        )
+        duration = draw(st.integers(1, 90))
+        done = sorted(draw(st.lists(actions(duration), max_size=2)), key=lambda action: action.at_ns)
+        phases.append(Phase(f"p{number}", duration, terms, tuple(done)))
     return Pattern("small", "test", REGIONS, tuple(phases), repeat=draw(st.booleans()))
 
 
-def slot_page(pattern: Pattern, access: Access, slot: int) -> int:
+def slot_page(access: Access, slot: int, index: int) -> int:
     island, within = divmod(slot, access.slots_per_island)
     byte = LAYOUT[access.region][0] + access.start_bytes + island * access.every_bytes
-    return (byte + within * access.stride_bytes) // PAGE
+    moves = index // access.drift_passes % access.drift_positions
+    return (byte + within * access.stride_bytes + moves * access.drift_bytes) // PAGE
 
 
 def pass_slots(access: Access, seed: int, number: int, term: int, index: int) -> list[int]:
+    count = access.touches_per_pass
     if access.order == "sequential":
-        return list(range(access.slots))
-    drawn = pass_pages(seed, number, term, index, touches=access.touches, slots=access.slots)
-    return [int(slot) for slot in drawn]
+        return [(index * count + k) % access.slots for k in range(count)]
+    if access.order == "chase":
+        region = list(LAYOUT).index(access.region)
+        steps = np.arange(access.slots)
+        order = way(seed, region, access.start_bytes, access.slots, steps).tolist()
+        return [order[(index * count + k) % access.slots] for k in range(count)]
+    if access.order == "random":
+        return pass_pages(seed, number, term, index, touches=count, slots=access.slots).tolist()
+    buckets = buckets_of(access)
+    bits = draw_bits(seed, number, term, np.array([index]), count)[0].tolist()
+    return [weighted_slot(buckets.ends.tolist(), buckets.cumulative.tolist(), draw) for draw in bits]
+
+
+def weighted_slot(ends: list[int], cumulative: list[int], draw: int) -> int:
+    bucket = next(i for i, weight in enumerate(cumulative) if weight > draw >> 32)
+    begin = ends[bucket - 1] if bucket else 0
+    return begin + ((draw & 0xFFFFFFFF) * (ends[bucket] - begin) >> 32)
+
+
+def chosen_term(phase: Phase, seed: int, number: int, turn: int) -> int:
+    drawn = pass_pages(seed, number, CHOICE_TERM, turn, touches=1, slots=phase.total_weight)[0]
+    for term, access in enumerate(phase.accesses):
+        drawn -= access.weight
+        if drawn < 0:
+            return term
+    raise AssertionError("weights do not add up")
+
+
+def planned_passes(phase: Phase, seed: int, number: int) -> list[tuple[int, int, int]]:
+    """(offset in ns, term, index of its pass) of all passes of a phase."""
+    passes = []
+    done = [0] * len(phase.accesses)
+    weighted = [access for access in phase.accesses if access.weight]
+    for turn, offset in enumerate(range(0, phase.duration_ns, weighted[0].period_ns) if weighted else ()):
+        term = chosen_term(phase, seed, number, turn)
+        passes.append((offset, term, done[term]))
+        done[term] += 1
+    for term, access in enumerate(phase.accesses):
+        if not access.weight:
+            times = range(0, phase.duration_ns, access.period_ns)
+            passes += [(offset, term, index) for index, offset in enumerate(times)]
+    return passes
+
+
+def action_pages(action: Action) -> range:
+    """What an action touches."""
+    if not action.touches:
+        return range(0)
+    first = LAYOUT[action.region][0]
+    return range((first + action.start_bytes) // PAGE, (first + action.end_bytes) // PAGE)
 
 
 def plan_touches(pattern: Pattern, seed: int, until: int) -> list[Touch]:
-    """All touches by plan from GO to ``until``."""
+    """All touches of process 0 by plan from GO to ``until``."""
     touches = []
     number, start = 0, GO
     while start < until and (pattern.repeat or number < len(pattern.phases)):
         phase = pattern.phases[number % len(pattern.phases)]
-        for term, access in enumerate(phase.accesses):
-            for index, offset in enumerate(range(0, phase.duration_ns, access.period_ns)):
-                if start + offset < until:
-                    slots = pass_slots(access, seed, number, term, index)
-                    touches += [Touch(start + offset, slot_page(pattern, access, slot)) for slot in slots]
+        for offset, term, index in planned_passes(phase, seed, number):
+            access = phase.accesses[term]
+            if start + offset < until and access.process == 0:
+                slots = pass_slots(access, seed, number, term, index)
+                touches += [Touch(start + offset, slot_page(access, slot, index)) for slot in slots]
+        for action in phase.actions:
+            if start + action.at_ns < until:
+                touches += [Touch(start + action.at_ns, page) for page in action_pages(action)]
         number, start = number + 1, start + phase.duration_ns
     return touches
 
@@ -158,7 +248,7 @@ class TestPatternTruth:
 
 
 def real_passes(pattern: Pattern, seed: int, data: st.DataObject) -> tuple[np.ndarray, list[Touch]]:
-    """A log as the engine would write it, with passes that take time and are late, and all its touches."""
+    """A log as the engine would write it, with passes that take time and are late, and all touches."""
     rows, touches = [], []
     now = GO
     for number in range(len(pattern.phases)):
@@ -170,8 +260,17 @@ def real_passes(pattern: Pattern, seed: int, data: st.DataObject) -> tuple[np.nd
                 rows.append((now, length, index * 2, number, term))
                 slots = pass_slots(access, seed, number, term, index * 2)
                 for k, slot in enumerate(slots):
-                    touches.append(Touch(now + k * length // len(slots), slot_page(pattern, access, slot)))
+                    if access.process == 0:
+                        page = slot_page(access, slot, index * 2)
+                        touches.append(Touch(now + k * length // len(slots), page))
                 now += length
+        for term, action in enumerate(phase.actions, start=len(phase.accesses)):
+            now += data.draw(st.integers(0, 30))
+            length = data.draw(st.integers(1, 40))
+            rows.append((now, length, 0, number, term))
+            pages = action_pages(action)
+            touches += [Touch(now + k * length // len(pages), page) for k, page in enumerate(pages)]
+            now += length
     return np.array(rows, dtype=PASS_RECORD), touches
 
 

@@ -3,17 +3,17 @@
  * The workload engine's dialogue.
  *
  * stdin   a program (engine_program.c), then commands: "go" starts the first phase, "sync" brings
- * the published files up to date, "stop" (or the end of stdin, SIGTERM, SIGINT) ends stdout
- * "region NAME START END" for each, "visibility ...", "vaddr START END" (what DAMON will watch),
- *	   "ready PID"; then an answer to each command: "went NS", "synced NS", "stopped NS".
- * Addresses are hexadecimal, times are CLOCK_MONOTONIC stderr  one sentence before exit code 2 (the
- * program is wrong) or 3 (this machine cannot do it)
- *
- * damon-tests-engine --draw SEED PHASE TERM PASS TOUCHES SLOTS prints the slots of a random pass.
+ *	   the published files up to date, "stop" (or the end of stdin, SIGTERM, SIGINT) ends
+ * stdout  "visibility ...", "memcg PATH", "process NUMBER PID" for each that is not the target,
+ *	   "region NAME START END" for each, "vaddr START END" (what DAMON will watch), "ready PID";
+ *	   then an answer to each command: "went NS", "synced NS", "stopped NS". Addresses are
+ *	   hexadecimal, times are CLOCK_MONOTONIC
+ * stderr  one sentence before exit code 2 (the program is wrong) or 3 (this machine cannot do it)
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <malloc.h>
 #include <poll.h>
 #include <signal.h>
@@ -31,7 +31,9 @@
 
 static volatile sig_atomic_t signalled;
 static sigset_t unblocked; /* while waiting */
-static struct worker worker;
+struct program program;
+struct board *board;
+bool resumed;
 
 uint64_t now_ns(void)
 {
@@ -61,6 +63,14 @@ void *allocate(size_t count, size_t size)
 	if (!memory)
 		die(EXIT_CANNOT, "no memory: %zu times %zu bytes", count, size);
 	return memory;
+}
+
+void sleep_until(uint64_t until_ns)
+{
+	struct timespec until = { until_ns / NSEC_PER_SEC, until_ns % NSEC_PER_SEC };
+
+	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR)
+		;
 }
 
 static void on_signal(int signal)
@@ -98,7 +108,7 @@ static bool obey(const char *line)
 	if (!strcmp(line, "stop"))
 		return false;
 	if (!strcmp(line, "sync")) {
-		publish_status(&worker);
+		publish_status();
 		answer("synced");
 	} else {
 		die(EXIT_BAD_PROGRAM, "unknown command \"%.40s\"; go, sync and stop are known",
@@ -117,11 +127,12 @@ static bool stdin_ready(uint64_t until_ns)
 	return ppoll(&in, 1, until_ns == UINT64_MAX ? NULL : &timeout, &unblocked) > 0;
 }
 
-bool wait_until(struct worker *waiting, uint64_t until_ns)
+bool wait_until(struct worker *worker, uint64_t until_ns)
 {
 	char line[LINE_LEN];
 
-	(void)waiting;
+	if (worker != &board->workers[0])
+		return wait_with_stop(until_ns);
 	do {
 		if (stdin_ready(until_ns)) {
 			if (!read_line(line, sizeof(line)))
@@ -161,52 +172,119 @@ static bool wait_for_go(void)
 	}
 }
 
-static int draw(char **argv)
+/* --draw SEED PHASE TERM PASS TOUCHES SLOTS, --way SEED REGION START SLOTS: for tests. */
+static int draw(int argc, char **argv)
 {
-	uint64_t numbers[6], state;
+	uint64_t numbers[6] = { 0 }, key;
+	bool chase = !strcmp(argv[1], "--way");
+	uint64_t count, slots;
 
-	for (int i = 0; i < 6; i++)
-		numbers[i] = strtoull(argv[i], NULL, 10);
-	state = pass_key(numbers[0], numbers[1], numbers[2], numbers[3]);
-	for (uint64_t i = 0; i < numbers[4]; i++)
-		printf("%" PRIu64 "\n", draw_slot(&state, numbers[5]));
+	for (int i = 2; i < argc && i < 8; i++)
+		numbers[i - 2] = strtoull(argv[i], NULL, 10);
+	key = pass_key(numbers[0], numbers[1], numbers[2], numbers[3]);
+	count = chase ? numbers[3] : numbers[4];
+	slots = chase ? numbers[3] : numbers[5];
+	for (uint64_t i = 0; i < count; i++)
+		printf("%" PRIu64 "\n", chase ? way(key, slots, i) : draw_slot(&key, slots));
 	return 0;
+}
+
+/* After an exec of our own: the program comes from where we left it. */
+static void look_back(void)
+{
+	const char *text = getenv("DAMON_TESTS_ENGINE_RESUME");
+
+	if (!text)
+		return;
+	resumed = true;
+	read_from(atoi(text));
+}
+
+static void prepare_memory(void)
+{
+	enter_memcg();
+	place_regions();
+	if (resumed)
+		return;
+	start_processes();
+	for (size_t i = 0; i < program.nr_regions; i++) {
+		struct region *region = &program.regions[i];
+
+		if (region->populate && region->mapped)
+			populate_region(region, 0, region->mapped);
+		fill_region(region);
+	}
+	write_pointers();
+	drain_lru(true);
+}
+
+static void print_ready(void)
+{
+	for (size_t i = 0; i < program.nr_regions; i++) {
+		const struct region *region = &program.regions[i];
+
+		printf("region %s %" PRIx64 " %" PRIx64 "\n", region->name, region->start,
+		       region->start + region->size);
+	}
+	print_vaddr();
+	publish_state("ready");
+	printf("ready %d\n", getpid());
+	fflush(stdout);
+}
+
+static void perform(void)
+{
+	uint64_t go_ns;
+
+	if (resumed) {
+		read_from(STDIN_FILENO);
+		go_ns = board->go_ns;
+	} else {
+		print_ready();
+		start_threads(0);
+		if (!wait_for_go())
+			return;
+		go_ns = now_ns();
+		publish_go(go_ns);
+		let_go(go_ns);
+		printf("went %" PRIu64 "\n", go_ns);
+		fflush(stdout);
+	}
+	run(&board->workers[0], go_ns);
 }
 
 int main(int argc, char **argv)
 {
-	static struct program program;
-	uint64_t go_ns;
-
-	if (argc == 8 && !strcmp(argv[1], "--draw"))
-		return draw(argv + 2);
+	if (argc == 3 && !strcmp(argv[1], "--idle"))
+		return idle(argv[2]);
+	if ((argc == 8 && !strcmp(argv[1], "--draw")) || (argc == 6 && !strcmp(argv[1], "--way")))
+		return draw(argc, argv);
 	if (argc != 1)
 		die(EXIT_BAD_PROGRAM,
 		    "takes its program on stdin, and no arguments but --draw SEED "
-		    "PHASE TERM PASS TOUCHES SLOTS");
+		    "PHASE TERM PASS TOUCHES SLOTS and --way SEED REGION START SLOTS");
 	place_again(argv);
 	prepare_signals();
 	prctl(PR_SET_TIMERSLACK, 1);
-	/* Large blocks on the heap too: a mapping of their own would land among the regions. */
+	/* Large blocks on the heap too, and all in one: a mapping of their own would land among the
+	 * regions. And what was freed stays: above it may be a region. */
 	mallopt(M_MMAP_MAX, 0);
-	read_program(&program);
-	worker.program = &program;
-	open_publication(&program);
-	prepare_flush(&program);
-	place_regions(&program);
-	print_vaddr();
-	publish_state(&worker, "ready");
-	printf("ready %d\n", getpid());
-	fflush(stdout);
-	if (wait_for_go()) {
-		go_ns = now_ns();
-		publish_go(go_ns);
-		printf("went %" PRIu64 "\n", go_ns);
-		fflush(stdout);
-		run(&worker, go_ns);
-	}
+	mallopt(M_ARENA_MAX, 1);
+	mallopt(M_TRIM_THRESHOLD, INT_MAX);
+	look_back();
+	read_program();
+	prepare_board();
+	open_publication();
+	prepare_workers();
+	prepare_drain();
+	prepare_flush();
+	prepare_memory();
+	perform();
+	end_workers();
+	end_children();
 	publish_stop(now_ns());
-	publish_state(&worker, "stopped");
+	publish_state("stopped");
+	leave_memcg();
 	answer("stopped");
 	return 0;
 }

@@ -2,21 +2,25 @@
 /*
  * The workload engine: performs a pattern in a real process, and publishes what it did.
  *
- * What a pattern means (regions, phases, terms, passes, slots) is stated in
+ * What a pattern means (regions, phases, terms, passes, slots, actions) is stated in
  * damon_tests/patterns/spec.py; how this process talks, in engine.c.
  */
 #ifndef DAMON_TESTS_ENGINE_H
 #define DAMON_TESTS_ENGINE_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #define PAGE_SHIFT   12
 #define PAGE_BYTES   ((uint64_t)1 << PAGE_SHIFT)
 #define REGION_ALIGN ((uint64_t)2 << 20)
 #define NAME_LEN     64
 #define LINE_LEN     4096
+#define MAX_REGIONS  1024
+#define MAX_WORKERS  8
 
 /* Exit codes: something broke; what we were told makes no sense; this machine cannot do it. */
 #define EXIT_BROKEN	 1
@@ -24,18 +28,44 @@
 #define EXIT_CANNOT	 3
 
 enum hugepage { HUGEPAGE_DEFAULT, HUGEPAGE_NO, HUGEPAGE_YES };
+enum memory { MEMORY_ANONYMOUS, MEMORY_FILE, MEMORY_SHMEM, MEMORY_HUGETLB, MEMORY_HEAP };
+enum order { SEQUENTIAL, RANDOM, WEIGHTED, CHASE };
+enum kind { KIND_READ, KIND_WRITE, KIND_UPDATE };
+enum deed { MMAP, MUNMAP, MREMAP, BRK, DONTNEED, FREE, MLOCK, MUNLOCK, WILLNEED, FORK, EXEC };
 
 struct region {
 	char name[NAME_LEN];
+	uint64_t number;
 	uint64_t size;
 	bool populate;
 	enum hugepage hugepage;
-	uint64_t start; /* address, once mapped */
+	enum memory memory;
+	bool lock;
+	int64_t node;	 /* -1: any */
+	uint64_t mapped; /* bytes from its start; as long as nothing was unmapped in its middle */
+	char file[LINE_LEN]; /* initial content; "-": none */
+	int fd;		     /* of file and shmem */
+	uint64_t start;	     /* address, once mapped */
 	/* Pages that any term can touch, relative to the region: all that slices have bits for. */
 	uint64_t window_first;
 	uint64_t window_pages;
 	uint64_t window_bit;
 };
+
+/* Progress and totals of a term (or of a phase's turns); on the board. */
+struct counts {
+	uint64_t next_pass; /* within the current phase */
+	uint64_t passes;
+	uint64_t accesses;
+	uint64_t missed;
+};
+
+struct bucket {
+	uint64_t end;
+	uint64_t cumulative;
+};
+
+#define GUIDE_BITS 8
 
 struct term {
 	struct region *region;
@@ -48,15 +78,34 @@ struct term {
 	uint64_t every;
 	uint64_t slots_per_island;
 	uint64_t slots;
-	bool random;
-	bool write;
+	enum order order;
+	enum kind kind;
+	bool free_running;
+	uint64_t weight;
+	uint64_t drift;
+	uint64_t drift_passes;
+	uint64_t drift_positions;
+	uint64_t process;
+	uint64_t thread;
+	struct bucket *buckets; /* weighted */
+	size_t nr_buckets;
+	uint32_t guide[1 << GUIDE_BITS];
+	bool walks;	  /* sequential: a pass goes on where the last one ended */
 	bool whole_pages; /* every slot is the start of a page */
-	/* Progress within the current phase. */
-	uint64_t next_pass;
-	/* Totals. */
-	uint64_t passes;
-	uint64_t accesses;
-	uint64_t missed;
+	bool lazy;	  /* may fault pages in at any time */
+	struct counts *counts;
+};
+
+struct action {
+	enum deed deed;
+	uint64_t at_ns;
+	struct region *region;
+	uint64_t start;
+	uint64_t end;
+	bool populate;
+	uint64_t children;
+	uint64_t lifetime_ns;
+	bool exec_children;
 };
 
 struct phase {
@@ -64,13 +113,19 @@ struct phase {
 	uint64_t duration_ns;
 	struct term *terms;
 	size_t nr_terms;
+	struct action *actions; /* by time */
+	size_t nr_actions;
+	uint64_t total_weight;
+	struct counts *turns; /* of the weighted terms */
 };
 
 struct program {
 	uint64_t seed;
 	bool repeat;
 	bool flush;
+	bool acts; /* has actions */
 	uint64_t gap;
+	char memcg[NAME_LEN];
 	struct region *regions;
 	size_t nr_regions;
 	struct phase *phases;
@@ -90,25 +145,48 @@ struct pass_record {
 	uint64_t length_ns;
 	uint64_t pass;
 	uint32_t phase;
-	uint32_t term;
+	uint32_t term; /* actions are numbered on from the terms */
 };
 
 #define LOG_RECORDS 128
 
-/*
- * One thread that performs terms. There is one so far; what several would need of their own
- * is here, and what they would share is in struct program and in engine_publish.c.
- */
+/* One thread that performs terms; on the board. The first is the target's main thread. */
 struct worker {
-	struct program *program;
+	uint64_t process;
+	uint64_t thread;
+	pid_t pid;	       /* of its process, when that is not the target */
 	uint64_t phase_number; /* running number, never back to 0 */
-	struct pass_record log[LOG_RECORDS];
-	size_t nr_logged;
+	uint64_t next_action;
 	uint64_t flushes;
 	uint64_t flush_ns;
 	uint64_t late_max_ns;
 	uint64_t looked_ns; /* when it last looked at stdin and signals */
+	char *flush_area;
+	bool flush_writable;
+	pthread_mutex_t lock; /* of its log */
+	size_t nr_logged;
+	struct pass_record log[LOG_RECORDS];
 };
+
+/*
+ * What all threads and processes of the pattern share, and what survives an exec of the target.
+ */
+struct board {
+	uint64_t go_ns;
+	uint64_t nr_phases, phases_dropped;
+	uint64_t passes_logged, passes_dropped, first_dropped_ns;
+	uint64_t seq;
+	pthread_mutex_t lock; /* of the pass log's file and its counters */
+	uint64_t nr_workers;
+	uint64_t nr_counts;
+	struct worker workers[MAX_WORKERS];
+	uint64_t region_starts[MAX_REGIONS];
+	struct counts counts[];
+};
+
+extern struct program program;
+extern struct board *board;
+extern bool resumed; /* this is a target after an exec of its own */
 
 /* engine.c */
 uint64_t now_ns(void);
@@ -116,40 +194,89 @@ _Noreturn void die(int code, const char *format, ...) __attribute__((format(prin
 void *allocate(size_t count, size_t size);
 /* Waits until a time (0: only looks), and does what stdin or a signal asks for. False: stop. */
 bool wait_until(struct worker *worker, uint64_t until_ns);
+void sleep_until(uint64_t until_ns);
 
-/* engine_program.c */
+/* engine_input.c */
 bool read_line(char *line, size_t size);
 bool next_line(char *line, size_t size);
-void read_program(struct program *program);
+unsigned int line_number(void);
+void read_from(int fd);
+int program_text(void);
+
+/* engine_program.c */
+void read_program(void);
 
 /* engine_place.c */
 void place_again(char **argv);
-void place_regions(struct program *program);
+void *own_area(size_t size, int fd);
+void place_regions(void);
 void print_vaddr(void);
 
-/* engine_touch.c */
+/* engine_memory.c */
+extern const char *const memory_names[];
+void open_region(struct region *region);
+void map_region(struct region *region, uint64_t start, uint64_t end);
+void populate_region(struct region *region, uint64_t start, uint64_t end);
+void fill_region(struct region *region);
+void refuse_without_memory(void);
+void prepare_drain(void);
+void drain_lru(bool all_cpus);
+
+/* engine_memcg.c */
+void enter_memcg(void);
+void remember_memcg(void);
+void leave_memcg(void);
+
+/* engine_draw.c */
 uint64_t mix(uint64_t z);
 uint64_t pass_key(uint64_t seed, uint64_t phase, uint64_t term, uint64_t pass);
+uint64_t draw_bits(uint64_t *state);
 uint64_t draw_slot(uint64_t *state, uint64_t slots);
+uint64_t draw_weighted(uint64_t *state, const struct term *term);
+void prepare_guide(struct term *term);
+uint64_t way(uint64_t key, uint64_t slots, uint64_t step);
+uint64_t slot_offset(const struct term *term, uint64_t slot);
+uint64_t chase_key(const struct term *term);
+void write_pointers(void);
+size_t choose_term(const struct phase *phase, uint64_t number, uint64_t turn);
+
+/* engine_touch.c */
 void do_pass(const struct worker *worker, const struct term *term, size_t term_index,
 	     uint64_t pass);
-void prepare_flush(struct program *program);
+void mark_span(const struct region *region, uint64_t start, uint64_t end);
+
+/* engine_flush.c */
+void prepare_flush(void);
 void flush_translations(struct worker *worker);
+
+/* engine_actions.c */
+void act(struct worker *worker, const struct phase *phase, uint64_t phase_start);
+void end_children(void);
+int idle(const char *nanoseconds);
+
+/* engine_workers.c */
+void prepare_board(void);
+void prepare_workers(void);
+void start_processes(void);
+void start_threads(uint64_t process);
+void let_go(uint64_t go_ns);
+void end_workers(void);
+bool wait_with_stop(uint64_t until_ns);
+int board_fd(void);
 
 /* engine_run.c */
 void run(struct worker *worker, uint64_t go_ns);
 
 /* engine_publish.c */
 extern uint64_t *slice_bits; /* of the slice under way; NULL: no slices */
-void open_publication(struct program *program);
-void publish_state(struct worker *worker, const char *new_state);
-void publish_status(struct worker *worker);
+void open_publication(void);
+void publish_state(const char *new_state);
+void publish_status(void);
 void publish_phase(uint64_t start_ns);
 void publish_go(uint64_t go_ns);
 void publish_stop(uint64_t stop_ns);
 void log_pass(struct worker *worker, size_t term, uint64_t pass, uint64_t start_ns,
 	      uint64_t end_ns);
-void write_log(struct worker *worker);
 uint64_t slice_end_ns(void);
 void end_slice(uint64_t at_ns);
 

@@ -29,7 +29,7 @@
 #define STACK_GAP    ((rlim_t)1 << 40)
 #define HIGH_HALF    ((uint64_t)1 << 63) /* [vsyscall] is listed up there, but is no mapping */
 #define MIB	     ((uint64_t)1 << 20)
-#define MAX_MAPPINGS 4096
+#define MAX_MAPPINGS 8192
 
 void place_again(char **argv)
 {
@@ -99,139 +99,94 @@ static uint64_t lowest_above_heap(void)
 	return (uintptr_t)probe + PAGE_BYTES;
 }
 
-static void map_region(struct region *region)
+/*
+ * Memory of the engine's own, below its program, and so outside of what DAMON watches of the
+ * pattern.
+ * ``fd``: what it maps, shared; -1: private memory.
+ */
+void *own_area(size_t size, int fd)
 {
-	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_NORESERVE;
-	void *wanted = (void *)(uintptr_t)region->start;
-	void *got = mmap(wanted, region->size, PROT_READ | PROT_WRITE, flags, -1, 0);
+	extern char __executable_start;
+	static uintptr_t below;
+	int flags = MAP_FIXED_NOREPLACE | (fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED);
+	void *area;
 
-	if (got == MAP_FAILED)
+	if (!below)
+		below = ((uintptr_t)&__executable_start & ~(uintptr_t)(PAGE_BYTES - 1)) - (1 << 16);
+	size = (size + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
+	area = MAP_FAILED;
+	if (size < below)
+		area = mmap((void *)(below - size), size, PROT_READ | PROT_WRITE, flags, fd, 0);
+	if (area == MAP_FAILED)
 		die(EXIT_CANNOT,
-		    "region %s (%" PRIu64 " MiB) cannot be mapped at %p: %s; make it smaller",
-		    region->name, region->size / MIB, wanted, strerror(errno));
-	if (got != wanted)
-		die(EXIT_CANNOT,
-		    "region %s was mapped at %p instead of %p; a newer kernel is needed",
-		    region->name, got, wanted);
-	if (region->hugepage == HUGEPAGE_YES && madvise(got, region->size, MADV_HUGEPAGE))
-		die(EXIT_CANNOT,
-		    "region %s wants huge pages, but madvise(MADV_HUGEPAGE) failed: %s",
-		    region->name, strerror(errno));
-	/* A kernel that knows no huge pages refuses this, and does what was asked. */
-	if (region->hugepage == HUGEPAGE_NO)
-		madvise(got, region->size, MADV_NOHUGEPAGE);
-}
-
-/* Bytes that the pattern will occupy: what is populated, and what its accesses will fault in. */
-static uint64_t needed_bytes(const struct program *program)
-{
-	uint64_t needed = 0;
-
-	for (size_t i = 0; i < program->nr_regions; i++) {
-		const struct region *region = &program->regions[i];
-		uint64_t faulted = 0;
-
-		for (size_t p = 0; p < program->nr_phases; p++) {
-			for (size_t t = 0; t < program->phases[p].nr_terms; t++) {
-				const struct term *term = &program->phases[p].terms[t];
-
-				if (term->region == region)
-					faulted += (term->end - term->start) * term->islands;
-			}
-		}
-		if (region->populate || faulted > region->size)
-			faulted = region->size;
-		needed += faulted;
-	}
-	return needed;
-}
-
-static void refuse_without_memory(const struct program *program)
-{
-	uint64_t needed = needed_bytes(program), available_kib = UINT64_MAX;
-	FILE *meminfo = fopen("/proc/meminfo", "re");
-	char line[256];
-
-	if (!meminfo)
-		return;
-	while (fgets(line, sizeof(line), meminfo)) {
-		if (sscanf(line, "MemAvailable: %" SCNu64, &available_kib) == 1)
-			break;
-	}
-	fclose(meminfo);
-	if (available_kib != UINT64_MAX && needed / 1024 > available_kib)
-		die(EXIT_CANNOT,
-		    "the pattern needs %" PRIu64 " MiB of memory, and %" PRIu64
-		    " MiB are available: "
-		    "use a smaller pattern, or a machine with more memory",
-		    needed / MIB, available_kib / 1024);
-}
-
-static void populate(const struct region *region)
-{
-	volatile uint8_t *bytes = (uint8_t *)(uintptr_t)region->start;
-
-	/* Reports a lack of memory, where a store would be killed; older kernels do not have it. */
-	if (madvise((void *)bytes, region->size, MADV_POPULATE_WRITE) && errno != EINVAL)
-		die(EXIT_CANNOT, "region %s (%" PRIu64 " MiB) cannot be populated: %s",
-		    region->name, region->size / MIB, strerror(errno));
-	for (uint64_t offset = 0; offset < region->size; offset += PAGE_BYTES)
-		bytes[offset] = 1;
+		    "%zu bytes for the engine's own use cannot be mapped below it: use fewer "
+		    "accesses, phases or threads",
+		    size);
+	below -= size;
+	return area;
 }
 
 /*
- * New pages wait in a batch of the CPU that faulted them in, up to 31 of them, before they are on
- * an LRU list. DAMON cannot make a waiting page old: it would read as accessed until something
- * else drains the batch, though nobody touches it. We may have moved between CPUs while populating,
- * so the batch of each CPU that we may run on is drained: madvise(MADV_COLD) begins with that.
+ * The program break, as far as a heap region wants it. What malloc() may still need is taken
+ * before, because it could not grow any more without putting its memory above the region.
  */
-static void drain_batches(void)
+static void place_heap(struct region *region)
 {
-	void *page =
-		mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	cpu_set_t allowed, one;
+	size_t spare = ((size_t)4 << 20) + 256 * board->nr_counts;
+	void *room = malloc(spare);
+	uintptr_t start;
 
-	if (page == MAP_FAILED)
-		die(EXIT_CANNOT, "a page cannot be mapped: %s", strerror(errno));
-	if (!sched_getaffinity(0, sizeof(allowed), &allowed)) {
-		for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-			if (!CPU_ISSET(cpu, &allowed))
-				continue;
-			CPU_ZERO(&one);
-			CPU_SET(cpu, &one);
-			if (!sched_setaffinity(0, sizeof(one), &one))
-				madvise(page, PAGE_BYTES, MADV_COLD);
-		}
-		sched_setaffinity(0, sizeof(allowed), &allowed);
-	}
-	munmap(page, PAGE_BYTES);
+	if (!room)
+		die(EXIT_CANNOT, "no memory for the engine's own heap");
+	free(room);
+	start = ((uintptr_t)sbrk(0) + REGION_ALIGN - 1) / REGION_ALIGN * REGION_ALIGN;
+	if (brk((void *)(start + region->mapped)))
+		die(EXIT_CANNOT, "region %s: the heap cannot grow by %" PRIu64 " MiB: %s",
+		    region->name, region->mapped / MIB, strerror(errno));
+	region->start = start;
+	map_region(region, 0, region->mapped);
 }
 
-void place_regions(struct program *program)
+static void choose_places(void)
 {
 	uint64_t below = lowest_above_heap();
 
-	refuse_without_memory(program);
-	for (size_t i = program->nr_regions; i-- > 0;) {
-		struct region *region = &program->regions[i];
+	for (size_t i = program.nr_regions; i-- > 0;) {
+		struct region *region = &program.regions[i];
 
-		if (below <= program->gap || region->size >= below - program->gap)
+		if (region->memory == MEMORY_HEAP)
+			continue;
+		if (below <= program.gap || region->size >= below - program.gap)
 			die(EXIT_CANNOT,
 			    "region %s does not fit into the address space; make it smaller",
 			    region->name);
-		region->start = (below - program->gap - region->size) / REGION_ALIGN * REGION_ALIGN;
-		map_region(region);
+		region->start = (below - program.gap - region->size) / REGION_ALIGN * REGION_ALIGN;
 		below = region->start;
 	}
-	for (size_t i = 0; i < program->nr_regions; i++) {
-		struct region *region = &program->regions[i];
+}
 
-		if (region->populate)
-			populate(region);
-		printf("region %s %" PRIx64 " %" PRIx64 "\n", region->name, region->start,
-		       region->start + region->size);
+/* After an exec regions are where they were, or we say that they cannot be. */
+void place_regions(void)
+{
+	if (!resumed) {
+		refuse_without_memory();
+		choose_places();
 	}
-	drain_batches();
+	for (size_t i = 0; i < program.nr_regions; i++) {
+		struct region *region = &program.regions[i];
+
+		if (resumed)
+			region->start = board->region_starts[i];
+		open_region(region);
+		if (region->memory == MEMORY_HEAP)
+			place_heap(region);
+		else if (region->mapped)
+			map_region(region, 0, region->mapped);
+		if (resumed && region->start != board->region_starts[i])
+			die(EXIT_BROKEN,
+			    "the heap is elsewhere after an exec: addresses are random here");
+		board->region_starts[i] = region->start;
+	}
 }
 
 /* What DAMON's vaddr will watch: all but the two biggest gaps; of equal ones the lower counts as

@@ -5,7 +5,7 @@
  * status  text: counters, "key value" a line, from "seq N" to "end N" (N equal: not torn)
  * phases  u64 start times of the phases begun so far, by running number; one more for the end
  *	   of the last when nothing follows
- * passes  struct pass_record, in time order
+ * passes  struct pass_record, in the order in which each thread began them
  * slices  u64 start, u64 end, then one bit for each page of the windows (see status), set if
  * touched
  *
@@ -26,24 +26,23 @@
 
 uint64_t *slice_bits;
 
-static struct program *program;
 static struct {
 	int status, phases, passes, slices;
 } fds = { -1, -1, -1, -1 };
 static const char *state = "starting";
-static uint64_t seq, go_time, stop_time;
-static uint64_t nr_phases, phases_dropped;
-static uint64_t passes_logged, passes_dropped, first_dropped_ns;
+static uint64_t stop_time;
 static uint64_t slices_logged, slices_dropped, slice_start, slices_bytes;
 static uint64_t *slice_record; /* start, end, bits */
 static size_t slice_bytes;
 
 static int create(const char *path)
 {
-	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	int how = resumed ? 0 : O_TRUNC;
+	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | how, 0644);
 
 	if (fd < 0)
 		die(EXIT_BROKEN, "%s cannot be created: %s", path, strerror(errno));
+	lseek(fd, 0, SEEK_END);
 	return fd;
 }
 
@@ -66,8 +65,8 @@ static void prepare_slices(void)
 {
 	uint64_t bits = 0;
 
-	for (size_t i = 0; i < program->nr_regions; i++) {
-		struct region *region = &program->regions[i];
+	for (size_t i = 0; i < program.nr_regions; i++) {
+		struct region *region = &program.regions[i];
 
 		region->window_bit = bits;
 		bits += (region->window_pages + 63) / 64 * 64;
@@ -75,53 +74,118 @@ static void prepare_slices(void)
 	slice_bytes = bits / 8;
 	slice_record = allocate(2 + bits / 64, sizeof(*slice_record));
 	slice_bits = slice_record + 2;
-	fds.slices = create(program->slices_path);
+	fds.slices = create(program.slices_path);
 }
 
-void open_publication(struct program *the_program)
+void open_publication(void)
 {
-	program = the_program;
-	fds.status = create(program->status_path);
-	fds.phases = create(program->phases_path);
-	if (*program->passes_path)
-		fds.passes = create(program->passes_path);
-	if (*program->slices_path)
+	fds.status = create(program.status_path);
+	fds.phases = create(program.phases_path);
+	if (*program.passes_path)
+		fds.passes = create(program.passes_path);
+	if (*program.slices_path)
 		prepare_slices();
 }
 
-static void print_status(FILE *out, const struct worker *worker)
+/* Of all workers. */
+static void print_work(FILE *out)
 {
-	fprintf(out, "seq %" PRIu64 "\nstate %s\nnow_ns %" PRIu64 "\n", seq, state, now_ns());
-	fprintf(out, "go_ns %" PRIu64 "\nstopped_ns %" PRIu64 "\n", go_time, stop_time);
-	fprintf(out, "flushes %" PRIu64 "\nflush_ns %" PRIu64 "\n", worker->flushes,
-		worker->flush_ns);
-	fprintf(out, "late_max_ns %" PRIu64 "\n", worker->late_max_ns);
-	fprintf(out, "phases %" PRIu64 "\nphases_dropped %" PRIu64 "\n", nr_phases, phases_dropped);
-	fprintf(out, "passes_logged %" PRIu64 "\npasses_dropped %" PRIu64 "\n", passes_logged,
-		passes_dropped);
-	fprintf(out, "first_dropped_ns %" PRIu64 "\n", first_dropped_ns);
+	uint64_t flushes = 0, flush_ns = 0, late_max_ns = 0;
+
+	for (uint64_t i = 0; i < board->nr_workers; i++) {
+		const struct worker *worker = &board->workers[i];
+
+		flushes += worker->flushes;
+		flush_ns += worker->flush_ns;
+		if (worker->late_max_ns > late_max_ns)
+			late_max_ns = worker->late_max_ns;
+	}
+	fprintf(out, "flushes %" PRIu64 "\nflush_ns %" PRIu64 "\n", flushes, flush_ns);
+	fprintf(out, "late_max_ns %" PRIu64 "\n", late_max_ns);
+}
+
+static void print_terms(FILE *out)
+{
+	for (size_t p = 0; p < program.nr_phases; p++) {
+		const struct phase *phase = &program.phases[p];
+		uint64_t turns_missed =
+			phase->turns->missed; /* told of the first that takes them */
+
+		for (size_t t = 0; t < phase->nr_terms; t++) {
+			const struct counts *counts = phase->terms[t].counts;
+			uint64_t missed = counts->missed;
+
+			if (phase->terms[t].weight) {
+				missed += turns_missed;
+				turns_missed = 0;
+			}
+			fprintf(out, "term %zu %zu %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", p, t,
+				counts->passes, counts->accesses, missed);
+		}
+	}
+}
+
+static void print_status(FILE *out)
+{
+	fprintf(out, "seq %" PRIu64 "\nstate %s\nnow_ns %" PRIu64 "\n", board->seq, state,
+		now_ns());
+	fprintf(out, "go_ns %" PRIu64 "\nstopped_ns %" PRIu64 "\n", board->go_ns, stop_time);
+	print_work(out);
+	fprintf(out, "phases %" PRIu64 "\nphases_dropped %" PRIu64 "\n", board->nr_phases,
+		board->phases_dropped);
+	fprintf(out, "passes_logged %" PRIu64 "\npasses_dropped %" PRIu64 "\n",
+		board->passes_logged, board->passes_dropped);
+	fprintf(out, "first_dropped_ns %" PRIu64 "\n", board->first_dropped_ns);
 	fprintf(out, "slices_logged %" PRIu64 "\nslices_dropped %" PRIu64 "\n", slices_logged,
 		slices_dropped);
 	fprintf(out, "slice_bytes %zu\n", slice_bytes);
-	for (size_t i = 0; slice_bits && i < program->nr_regions; i++) {
-		const struct region *region = &program->regions[i];
+	for (size_t i = 0; slice_bits && i < program.nr_regions; i++) {
+		const struct region *region = &program.regions[i];
 
 		fprintf(out, "window %s %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", region->name,
 			(region->start >> PAGE_SHIFT) + region->window_first, region->window_pages,
 			region->window_bit);
 	}
-	for (size_t p = 0; p < program->nr_phases; p++) {
-		for (size_t t = 0; t < program->phases[p].nr_terms; t++) {
-			const struct term *term = &program->phases[p].terms[t];
-
-			fprintf(out, "term %zu %zu %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", p, t,
-				term->passes, term->accesses, term->missed);
-		}
-	}
-	fprintf(out, "end %" PRIu64 "\n", seq);
+	print_terms(out);
+	fprintf(out, "end %" PRIu64 "\n", board->seq);
 }
 
-void publish_status(struct worker *worker)
+/* With one worker there is nobody to lock out. */
+static void lock(pthread_mutex_t *mutex)
+{
+	if (board->nr_workers > 1)
+		pthread_mutex_lock(mutex);
+}
+
+static void unlock(pthread_mutex_t *mutex)
+{
+	if (board->nr_workers > 1)
+		pthread_mutex_unlock(mutex);
+}
+
+/* The caller has the worker's lock. */
+static void write_log(struct worker *worker)
+{
+	size_t count = worker->nr_logged;
+
+	worker->nr_logged = 0;
+	if (!count)
+		return;
+	lock(&board->lock);
+	/* Once something is lost, nothing more is logged: a log with a hole would look complete. */
+	if (!board->passes_dropped && board->passes_logged + count <= program.max_passes &&
+	    write_all(fds.passes, worker->log, count * sizeof(*worker->log))) {
+		board->passes_logged += count;
+	} else {
+		/* Of several workers any may be the first to lose something. */
+		if (!board->passes_dropped || worker->log[0].start_ns < board->first_dropped_ns)
+			board->first_dropped_ns = worker->log[0].start_ns;
+		board->passes_dropped += count;
+	}
+	unlock(&board->lock);
+}
+
+void publish_status(void)
 {
 	char *text = NULL;
 	size_t size = 0;
@@ -129,60 +193,46 @@ void publish_status(struct worker *worker)
 
 	if (!out)
 		die(EXIT_BROKEN, "no memory for the status");
-	seq++;
-	write_log(worker);
-	print_status(out, worker);
+	board->seq++;
+	for (uint64_t i = 0; i < board->nr_workers; i++) {
+		lock(&board->workers[i].lock);
+		write_log(&board->workers[i]);
+		unlock(&board->workers[i].lock);
+	}
+	print_status(out);
 	if (fclose(out))
 		die(EXIT_BROKEN, "no memory for the status");
 	/* Never shorter than before: numbers only grow, so nothing old is left behind its end. */
 	if (pwrite(fds.status, text, size, 0) != (ssize_t)size)
-		die(EXIT_BROKEN, "%s cannot be written: %s", program->status_path, strerror(errno));
+		die(EXIT_BROKEN, "%s cannot be written: %s", program.status_path, strerror(errno));
 	free(text);
 }
 
-void publish_state(struct worker *worker, const char *new_state)
+void publish_state(const char *new_state)
 {
 	state = new_state;
-	publish_status(worker);
+	publish_status();
 }
 
 void publish_phase(uint64_t start_ns)
 {
 	if (write_all(fds.phases, &start_ns, sizeof(start_ns)))
-		nr_phases++;
+		board->nr_phases++;
 	else
-		phases_dropped++;
+		board->phases_dropped++;
 }
 
 void publish_go(uint64_t go_ns)
 {
-	go_time = go_ns;
+	board->go_ns = go_ns;
 	slice_start = go_ns;
 }
 
 void publish_stop(uint64_t stop_ns)
 {
 	stop_time = stop_ns;
-	if (slice_bits && go_time)
+	if (slice_bits && board->go_ns)
 		end_slice(stop_ns);
-}
-
-void write_log(struct worker *worker)
-{
-	size_t count = worker->nr_logged;
-
-	worker->nr_logged = 0;
-	if (!count)
-		return;
-	/* Once something is lost, nothing more is logged: a log with a hole would look complete. */
-	if (!passes_dropped && passes_logged + count <= program->max_passes &&
-	    write_all(fds.passes, worker->log, count * sizeof(*worker->log))) {
-		passes_logged += count;
-		return;
-	}
-	if (!passes_dropped)
-		first_dropped_ns = worker->log[0].start_ns;
-	passes_dropped += count;
 }
 
 void log_pass(struct worker *worker, size_t term, uint64_t pass, uint64_t start_ns, uint64_t end_ns)
@@ -191,6 +241,7 @@ void log_pass(struct worker *worker, size_t term, uint64_t pass, uint64_t start_
 
 	if (fds.passes < 0)
 		return;
+	lock(&worker->lock);
 	record = &worker->log[worker->nr_logged++];
 	record->start_ns = start_ns;
 	record->length_ns = end_ns - start_ns;
@@ -199,11 +250,12 @@ void log_pass(struct worker *worker, size_t term, uint64_t pass, uint64_t start_
 	record->term = term;
 	if (worker->nr_logged == LOG_RECORDS)
 		write_log(worker);
+	unlock(&worker->lock);
 }
 
 uint64_t slice_end_ns(void)
 {
-	return slice_start + program->slice_ns;
+	return slice_start + program.slice_ns;
 }
 
 void end_slice(uint64_t at_ns)
@@ -212,7 +264,7 @@ void end_slice(uint64_t at_ns)
 
 	slice_record[0] = slice_start;
 	slice_record[1] = at_ns;
-	if (!slices_dropped && slices_bytes + size <= program->max_slices_bytes &&
+	if (!slices_dropped && slices_bytes + size <= program.max_slices_bytes &&
 	    write_all(fds.slices, slice_record, size)) {
 		slices_logged++;
 		slices_bytes += size;

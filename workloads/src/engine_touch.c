@@ -1,50 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The accesses themselves, the generator of random ones, and making them visible to DAMON. */
-#define _GNU_SOURCE
-#include <errno.h>
-#include <stdio.h>
+/* The accesses themselves. */
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "engine.h"
 
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 
-#define GOLDEN 0x9e3779b97f4a7c15ULL
-
-/* The generator is defined in damon_tests/workload/generator.py, and tested to be the same. */
-uint64_t mix(uint64_t z)
+static ALWAYS_INLINE void touch(uint8_t *byte, enum kind kind)
 {
-	z ^= z >> 30;
-	z *= 0xbf58476d1ce4e5b9ULL;
-	z ^= z >> 27;
-	z *= 0x94d049bb133111ebULL;
-	return z ^ (z >> 31);
-}
+	volatile uint8_t *it = byte;
 
-uint64_t pass_key(uint64_t seed, uint64_t phase, uint64_t term, uint64_t pass)
-{
-	uint64_t key = mix(seed + GOLDEN);
-
-	key = mix((key ^ phase) + GOLDEN);
-	key = mix((key ^ term) + GOLDEN);
-	return mix((key ^ pass) + GOLDEN);
-}
-
-/* ``state`` starts as the pass's key. */
-uint64_t draw_slot(uint64_t *state, uint64_t slots)
-{
-	*state += GOLDEN;
-	return ((mix(*state) >> 32) * slots) >> 32;
-}
-
-static inline void touch(uint8_t *byte, bool write)
-{
-	if (write)
-		*(volatile uint8_t *)byte = 1;
+	if (kind == KIND_WRITE)
+		*it = 1;
+	else if (kind == KIND_READ)
+		(void)*it;
 	else
-		(void)*(volatile uint8_t *)byte;
+		*it = *it + 1;
 }
 
 static inline void mark(uint64_t bit)
@@ -74,9 +45,15 @@ static inline uint64_t bit_of(const struct region *region, uint64_t offset)
 	return (offset >> PAGE_SHIFT) - region->window_first + region->window_bit;
 }
 
-static void mark_island(const struct term *term, uint64_t start)
+void mark_span(const struct region *region, uint64_t start, uint64_t end)
 {
-	uint64_t end = start + (term->slots_per_island - 1) * term->stride;
+	mark_range(bit_of(region, start), bit_of(region, end - 1));
+}
+
+/* ``slots`` slots from ``start`` on. */
+static void mark_slots(const struct term *term, uint64_t start, uint64_t slots)
+{
+	uint64_t end = start + (slots - 1) * term->stride;
 
 	if (term->stride <= PAGE_BYTES) {
 		mark_range(bit_of(term->region, start), bit_of(term->region, end));
@@ -94,137 +71,110 @@ static void mark_island(const struct term *term, uint64_t start)
 #define LINE_BYTES     64
 #define LINES_PER_PAGE (PAGE_BYTES / LINE_BYTES)
 
-/* ``write`` and ``whole_pages`` are constants where this is called: the loops have no branch for
+/* ``kind`` and ``whole_pages`` are constants where this is called: the loops have no branch for
  * them. */
-static ALWAYS_INLINE void touch_island(uint8_t *base, uint64_t slots, uint64_t stride, bool write,
-				       bool whole_pages)
+static ALWAYS_INLINE void touch_island(uint8_t *base, uint64_t slots, uint64_t stride,
+				       enum kind kind, bool whole_pages)
 {
 	for (uint64_t slot = 0; slot < slots; slot++)
 		touch(base + slot * stride + (whole_pages ? slot % LINES_PER_PAGE * LINE_BYTES : 0),
-		      write);
+		      kind);
 }
 
-static void do_sequential(const struct term *term)
+static void touch_slots(const struct term *term, uint8_t *base, uint64_t slots)
+{
+	if (term->kind == KIND_READ)
+		touch_island(base, slots, term->stride, KIND_READ, term->whole_pages);
+	else if (term->kind == KIND_UPDATE)
+		touch_island(base, slots, term->stride, KIND_UPDATE, term->whole_pages);
+	else if (term->stride == PAGE_BYTES && term->whole_pages)
+		touch_island(base, slots, PAGE_BYTES, KIND_WRITE, true);
+	else
+		touch_island(base, slots, term->stride, KIND_WRITE, false);
+}
+
+/* ``count`` slots from slot ``first`` on, round and round. */
+static void do_sequential(const struct term *term, uint64_t drift, uint64_t first, uint64_t count)
 {
 	uint8_t *base = (uint8_t *)(uintptr_t)term->region->start;
-	uint64_t start = term->start, slots = term->slots_per_island;
 
-	for (uint64_t i = 0; i < term->islands; i++, start += term->every) {
-		if (!term->write)
-			touch_island(base + start, slots, term->stride, false, term->whole_pages);
-		else if (term->stride == PAGE_BYTES && term->whole_pages)
-			touch_island(base + start, slots, PAGE_BYTES, true, true);
-		else
-			touch_island(base + start, slots, term->stride, true, false);
+	while (count) {
+		uint64_t left = term->slots_per_island - first % term->slots_per_island;
+		uint64_t slots = count < left ? count : left;
+		uint64_t start = slot_offset(term, first) + drift;
+
+		touch_slots(term, base + start, slots);
 		if (slice_bits)
-			mark_island(term, start);
+			mark_slots(term, start, slots);
+		first = (first + slots) % term->slots;
+		count -= slots;
 	}
 }
 
-static ALWAYS_INLINE void touch_random(const struct term *term, uint64_t state, bool write,
-				       bool marked, bool islands)
+static ALWAYS_INLINE void touch_drawn(const struct term *term, uint64_t drift, uint64_t state,
+				      enum kind kind, bool weighted, bool marked, bool islands)
 {
 	uint8_t *base = (uint8_t *)(uintptr_t)term->region->start;
-	uint64_t slots = term->slots, stride = term->stride, first = term->start;
+	uint64_t slots = term->slots, stride = term->stride, first = term->start + drift;
 	uint64_t lines = term->whole_pages ? LINES_PER_PAGE - 1 : 0;
 
 	for (uint64_t i = 0; i < term->touches; i++) {
-		uint64_t slot = draw_slot(&state, slots);
+		uint64_t slot = weighted ? draw_weighted(&state, term) : draw_slot(&state, slots);
 		uint64_t offset = first + slot * stride;
 
 		if (islands)
-			offset = first + slot / term->slots_per_island * term->every +
-				 slot % term->slots_per_island * stride;
-		touch(base + offset + (slot & lines) * LINE_BYTES, write);
+			offset = slot_offset(term, slot) + drift;
+		touch(base + offset + (slot & lines) * LINE_BYTES, kind);
 		if (marked)
 			mark(bit_of(term->region, offset));
 	}
 }
 
-static void do_random(const struct term *term, uint64_t key)
+static void do_drawn(const struct term *term, uint64_t drift, uint64_t key)
 {
-	bool islands = term->islands > 1;
+	bool islands = term->islands > 1, weighted = term->order == WEIGHTED;
 
-	if (!slice_bits && !islands && term->write)
-		touch_random(term, key, true, false, false);
-	else if (slice_bits && !islands && term->write)
-		touch_random(term, key, true, true, false);
+	if (!slice_bits && !islands && !weighted && term->kind == KIND_WRITE)
+		touch_drawn(term, drift, key, KIND_WRITE, false, false, false);
+	else if (!slice_bits && !islands && weighted && term->kind == KIND_WRITE)
+		touch_drawn(term, drift, key, KIND_WRITE, true, false, false);
 	else
-		touch_random(term, key, term->write, slice_bits, islands);
+		touch_drawn(term, drift, key, term->kind, weighted, slice_bits, islands);
+}
+
+/* Each access needs the one before it: what it read is where it goes. */
+static void do_chase(const struct term *term, uint64_t pass)
+{
+	const uint8_t *base = (const uint8_t *)(uintptr_t)term->region->start;
+	uint64_t step = (pass % term->slots) * (term->touches % term->slots) % term->slots;
+	uint64_t offset = slot_offset(term, way(chase_key(term), term->slots, step));
+
+	for (uint64_t i = 0; i < term->touches; i++) {
+		if (slice_bits)
+			mark(bit_of(term->region, offset));
+		offset = *(const volatile uint64_t *)(base + offset);
+	}
 }
 
 void do_pass(const struct worker *worker, const struct term *term, size_t term_index, uint64_t pass)
 {
-	if (term->random)
-		do_random(term,
-			  pass_key(worker->program->seed, worker->phase_number, term_index, pass));
-	else
-		do_sequential(term);
-}
+	uint64_t drift = 0, first = 0;
 
-/*
- * DAMON clears accessed bits in page tables without telling the TLB, so a page whose translation is
- * still cached can be used without the bit being set again. Changing the access rights of more
- * pages than the kernel flushes one by one makes it drop all of this process's translations. The
- * pages are ones of our own, which nothing else uses, so that the pattern's mappings and
- * pages are left alone.
- *
- * x86 flushes up to 33 pages one by one (tlb_single_page_flush_ceiling), and flushes when rights
- * are given as well as when they are taken, so each flush is one call, in turns. Measured: 512
- * pages are touched in 0.25 us after changing 33 pages, in 1.38 us after changing 34, in either
- * direction.
- */
-#if defined(__x86_64__) || defined(__i386__)
-#define FLUSH_PAGES    40
-#define GIVING_FLUSHES true
-#else
-#define FLUSH_PAGES    1024 /* arm64 flushes up to 512 pages one by one */
-#define GIVING_FLUSHES false
-#endif
-
-static void *flush_area;
-
-void prepare_flush(struct program *program)
-{
-	size_t size = FLUSH_PAGES * PAGE_BYTES;
-	extern char __executable_start;
-	uintptr_t low =
-		((uintptr_t)&__executable_start & ~(uintptr_t)(PAGE_BYTES - 1)) - (1 << 16) - size;
-
-	if (!program->flush) {
-		printf("visibility natural: translations stay cached as the machine pleases\n");
-		return;
+	if (term->drift)
+		drift = pass / term->drift_passes % term->drift_positions * term->drift;
+	switch (term->order) {
+	case SEQUENTIAL:
+		if (term->walks)
+			first = (pass % term->slots) * (term->touches % term->slots) % term->slots;
+		do_sequential(term, drift, first, term->touches);
+		break;
+	case CHASE:
+		do_chase(term, pass);
+		break;
+	default:
+		do_drawn(term, drift,
+			 pass_key(program.seed, worker->phase_number, term_index, pass));
 	}
-	/* Near the program, outside of what DAMON watches of the pattern. */
-	flush_area = mmap((void *)low, size, PROT_READ | PROT_WRITE,
-			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-	if (flush_area == MAP_FAILED)
-		die(EXIT_CANNOT, "%d pages for flushing cannot be mapped: %s", FLUSH_PAGES,
-		    strerror(errno));
-	madvise(flush_area, size, MADV_NOHUGEPAGE);
-	memset(flush_area, 1, size);
-	printf("visibility flush: mprotect() of %d pages before each round of passes makes the "
-	       "kernel drop "
-	       "all cached translations\n",
-	       FLUSH_PAGES);
-}
-
-static void set_rights(size_t size, bool writable)
-{
-	if (mprotect(flush_area, size, writable ? PROT_READ | PROT_WRITE : PROT_READ))
-		die(EXIT_BROKEN, "mprotect() for flushing failed: %s", strerror(errno));
-}
-
-void flush_translations(struct worker *worker)
-{
-	static bool writable = true;
-	size_t size = FLUSH_PAGES * PAGE_BYTES;
-
-	if (!writable && !GIVING_FLUSHES) {
-		set_rights(size, true);
-		writable = true;
-	}
-	writable = !writable;
-	set_rights(size, writable);
-	worker->flushes++;
+	if (term->lazy)
+		drain_lru(false);
 }

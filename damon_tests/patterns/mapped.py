@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What is mapped when, as a pattern's actions change it; and whether its accesses fit that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from damon_tests.patterns.spec import SHARED, Access, Action, Do, Pattern, PatternRegion, Phase
+
+Span = tuple[int, int]
+Spans = tuple[Span, ...]
+
+DROPPING = ("munmap", "mremap", "brk", "dontneed", "free", "exec")
+UNMAPPING = ("munmap", "mremap", "brk", "exec")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with a pattern as a whole: where (by index), and what to say about it."""
+
+    phase: int
+    list_name: str  # "accesses" or "actions"
+    index: int
+    message: str
+
+
+def initial(region: PatternRegion) -> Spans:
+    """Byte ranges of a region that are mapped before the first phase."""
+    return ((0, region.initially_mapped),) if region.initially_mapped else ()
+
+
+def after(mapped: Spans, action: Action, region: PatternRegion) -> Spans:
+    """What is mapped of a region after an action."""
+    if action.do == "exec":
+        return initial(region)
+    if action.region != region.name:
+        return mapped
+    if action.do == "mmap":
+        return _joined([*mapped, (action.start_bytes, action.end_bytes)])
+    if action.do == "munmap":
+        return _without(mapped, action.start_bytes, action.end_bytes)
+    if action.do in ("mremap", "brk"):
+        return ((0, action.end_bytes),)
+    return mapped
+
+
+def _joined(spans: Sequence[Span]) -> Spans:
+    result: list[Span] = []
+    for start, end in sorted(spans):
+        if result and start <= result[-1][1]:
+            result[-1] = (result[-1][0], max(end, result[-1][1]))
+        else:
+            result.append((start, end))
+    return tuple(result)
+
+
+def _without(spans: Spans, low: int, high: int) -> Spans:
+    parts = [part for start, end in spans for part in ((start, min(end, low)), (max(start, high), end))]
+    return tuple((start, end) for start, end in parts if start < end)
+
+
+def _holds(mapped: Spans, start: int, end: int) -> bool:
+    return any(low <= start and end <= high for low, high in mapped)
+
+
+def problems(pattern: Pattern) -> Problem | None:
+    """The first thing about actions, and what they do to accesses, that cannot work."""
+    return _actions_problem(pattern) or _accesses_problem(pattern) or _pointers_problem(pattern)
+
+
+def _actions_problem(pattern: Pattern) -> Problem | None:
+    mapped = {region.name: initial(region) for region in pattern.regions}
+    for number, phase in enumerate(pattern.phases):
+        for index, action in enumerate(phase.actions):
+            if action.do == "exec" and pattern.workers != ((0, 0),):
+                return Problem(number, "actions", index, "exec is for patterns of one thread and one process")
+            wrong = action.region and _wrong_action(action, mapped[action.region])
+            if wrong:
+                return Problem(number, "actions", index, wrong)
+            for region in pattern.regions:
+                mapped[region.name] = after(mapped[region.name], action, region)
+    for region in pattern.regions:
+        if pattern.repeat and mapped[region.name] != initial(region):
+            last = max(i for i, phase in enumerate(pattern.phases) if phase.actions)
+            message = (
+                f"with 'repeat', the last phase must leave region {region.name!r} mapped as it was at first"
+            )
+            return Problem(last, "actions", len(pattern.phases[last].actions) - 1, message)
+    return None
+
+
+def _wrong_action(action: Action, mapped: Spans) -> str:
+    if action.do == "mmap":
+        if any(start < action.end_bytes and action.start_bytes < end for start, end in mapped):
+            return f"a part of this span of region {action.region!r} is mapped already; unmap it first"
+    elif action.do in ("mremap", "brk"):
+        if len(mapped) != 1 or mapped[0][0]:
+            return f"region {action.region!r} is not mapped as one piece from its start at that time"
+        if mapped[0][1] == action.end_bytes:
+            return f"region {action.region!r} has this size already"
+    elif not _holds(mapped, action.start_bytes, action.end_bytes):
+        return f"not all of this span of region {action.region!r} is mapped at that time"
+    return ""
+
+
+def states(pattern: Pattern, region: PatternRegion, phase: int) -> list[Spans]:
+    """What is mapped of a region during a phase: at its start, and after each of its actions."""
+    mapped = initial(region)
+    for earlier in pattern.phases[:phase]:
+        for action in earlier.actions:
+            mapped = after(mapped, action, region)
+    found = [mapped]
+    for action in pattern.phases[phase].actions:
+        found.append(after(found[-1], action, region))
+    return found
+
+
+def _accesses_problem(pattern: Pattern) -> Problem | None:
+    done = {(action.do, action.region) for phase in pattern.phases for action in phase.actions}
+    for number, phase in enumerate(pattern.phases):
+        for index, access in enumerate(phase.accesses):
+            message = _wrong_access(pattern, number, access, done)
+            if message:
+                return Problem(number, "accesses", index, message)
+    return None
+
+
+def _wrong_access(pattern: Pattern, phase: int, access: Access, done: set[tuple[Do, str]]) -> str:
+    region = pattern.region(access.region)
+    during = states(pattern, region, phase) if access.process == 0 else [initial(region)]
+    for start, end in access.reach():
+        if not all(_holds(mapped, start, -(-end // 4096) * 4096) for mapped in during):
+            return f"not all that it touches of region {region.name!r} is mapped during the whole phase"
+    if access.process:
+        return ""
+    mine = {do for do, name in done if name in (region.name, "")}
+    if access.thread and mine & set(UNMAPPING):
+        return f"region {region.name!r} is unmapped at some time; let thread 0, which does that, access it"
+    if access.order == "chase" and mine & {*DROPPING, "fork"}:
+        return f"what region {region.name!r} holds is dropped at some time, and the chase's pointers with it"
+    if access.kind == "read" and region.memory not in SHARED and mine & set(DROPPING):
+        return (
+            f"what region {region.name!r} holds is dropped at some time; reads would then find the kernel's "
+            "zero page, which DAMON does not watch"
+        )
+    return ""
+
+
+def _pointers_problem(pattern: Pattern) -> Problem | None:
+    """A chase's pointers must not be overwritten, in any phase."""
+    everything = [
+        (n, i, access) for n, phase in enumerate(pattern.phases) for i, access in enumerate(phase.accesses)
+    ]
+    for _, _, chase in everything:
+        if chase.order != "chase":
+            continue
+        for number, index, other in everything:
+            if _overwrites(other, chase):
+                message = f"overwrites the pointers that a chase in region {chase.region!r} follows"
+                return Problem(number, "accesses", index, message)
+    return None
+
+
+def _overwrites(other: Access, chase: Access) -> bool:
+    if other.region != chase.region or other.process or (other.kind == "read" and other.order != "chase"):
+        return False
+    same = ("start_bytes", "end_bytes", "stride_bytes", "islands", "every_bytes")
+    if other.order == "chase" and all(getattr(other, key) == getattr(chase, key) for key in same):
+        return False
+    return any(a < d and c < b for a, b in other.reach() for c, d in chase.reach())
+
+
+def changes_mappings(phase: Phase) -> bool:
+    """Whether an action of the phase changes what is mapped."""
+    return any(action.do in ("mmap", "munmap", "mremap", "brk") for action in phase.actions)

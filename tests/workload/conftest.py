@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The engine, started on this machine by several test files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from engine_starter import Starter
+
+from damon_tests.kernel.host import LocalMachine
+from damon_tests.kernel.programs import program
+from damon_tests.ports import NotSupported
+
+
+@pytest.fixture(scope="session")
+def engine_path() -> str:
+    try:
+        return str(program("damon-tests-engine"))
+    except NotSupported as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def machine() -> LocalMachine:
+    return LocalMachine()
+
+
+@pytest.fixture
+def start(machine: LocalMachine, engine_path: str, tmp_path: Path) -> Iterator[Starter]:
+    starter = Starter(machine, engine_path, tmp_path)
+    yield starter
+    for target in starter.started:
+        target.stop()

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Engines started by a test, and stopped after it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from damon_tests.kernel.host import LocalMachine
+from damon_tests.patterns.load import parse
+from damon_tests.patterns.spec import Pattern
+from damon_tests.ports import NSEC_PER_SEC
+from damon_tests.workload import engine
+from damon_tests.workload.engine import EngineTarget
+
+TIMEOUT_NS = 30 * NSEC_PER_SEC
+
+
+class Starter:
+    """Starts targets, and stops what a test leaves behind."""
+
+    def __init__(self, machine: LocalMachine, engine_path: str, work_dir: Path) -> None:
+        self.machine, self.engine_path, self.work_dir = machine, engine_path, work_dir
+        self.started: list[EngineTarget] = []
+
+    def __call__(self, pattern: Pattern | str, seed: int = 7, slices_ns: int | None = None) -> EngineTarget:
+        if isinstance(pattern, str):
+            pattern = parse(pattern, default_name="tiny")
+        target = engine.start(
+            self.machine, pattern, seed, self.engine_path, str(self.work_dir), slices_ns=slices_ns
+        )
+        self.started.append(target)
+        return target
+
+    def run_until_phase(self, target: EngineTarget, number: int) -> None:
+        """Wait until the phase with this running number has begun."""
+        clock = self.machine.clock
+        begun = clock.wait_until(lambda: len(target.phases()) > number, clock.now_ns() + TIMEOUT_NS)
+        assert begun, target.status()
+
+    def run_to_the_end(self, target: EngineTarget) -> None:
+        """Let a pattern that does not repeat go, wait until its last phase is over, and stop it."""
+        target.go()
+        clock, last = self.machine.clock, len(target.pattern.phases)
+        over = clock.wait_until(
+            lambda: len(target.phases()) == last and target.phases()[-1].end_ns is not None,
+            clock.now_ns() + TIMEOUT_NS,
+        )
+        assert over, target.status()
+        target.stop()
