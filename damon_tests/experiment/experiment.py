@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -58,7 +58,8 @@ def observe(experiment: Experiment, backend: Backend, seed: int, attempt: int = 
     try:
         return _act(experiment, subject, seed, attempt, seconds)
     finally:
-        subject.close()
+        with _timed(seconds, "close"):
+            subject.close()
 
 
 def _act(
@@ -67,17 +68,21 @@ def _act(
     with _timed(seconds, "start target"):
         target = subject.start_target(experiment.pattern, seed)
     try:
-        covered = target_of(experiment.ctx, experiment.cover, target, subject)
-        ctx = replace(experiment.ctx, targets=(covered,))
-        vmas = tuple(subject.vmas(target))
-        client = DamonClient(subject.tree, subject.clock)
-        with Session(client, subject.events, (Kdamond(ctx),)) as session:
-            target.go()
-            session.start()
+        with ExitStack() as stack:
+            with _timed(seconds, "start DAMON"):
+                covered = target_of(experiment.ctx, experiment.cover, target, subject)
+                ctx = replace(experiment.ctx, targets=(covered,))
+                vmas = tuple(subject.vmas(target))
+                client = DamonClient(subject.tree, subject.clock)
+                session = stack.enter_context(Session(client, subject.events, (Kdamond(ctx),)))
+                target.go()
+                session.start()
             with _timed(seconds, "monitor"):
                 session.record(experiment.duration_ns)
-            schemes = session.scheme_reports() if ctx.schemes else ()
-            recording = session.recording()
+            with _timed(seconds, "stop DAMON"):
+                schemes = session.scheme_reports() if ctx.schemes else ()
+                stack.close()
+        recording = session.recording()
         target.stop()
         with _timed(seconds, "collect"):
             log, splats = subject.kernel_log(), tuple(subject.splats())
