@@ -16,7 +16,7 @@ from damon_tests.ports import NSEC_PER_MSEC, NotSupported
 _GETREGS, _SETREGS, _SINGLESTEP, _DETACH = 12, 13, 9, 17
 _SEIZE, _INTERRUPT = 0x4206, 0x4207
 _WALL = 0x40000000
-_STOP_WITHIN_NS = 500 * NSEC_PER_MSEC
+_STOP_WITHIN_NS = 50 * NSEC_PER_MSEC
 _SYSCALL_INSTRUCTION = b"\x0f\x05"
 
 
@@ -78,7 +78,9 @@ class Stopped:
 def stopped(pid: int) -> Iterator[Stopped]:
     """Hold a process while something is done with it: well below a millisecond.
 
-    Raises NotSupported on other processors, OSError when it may not be traced, or does not stop.
+    Only for a process that then ends: one that cannot stop now (it waits for an answer of ours) stays
+    traced until its tracer has ended. Raises NotSupported on other processors, TimeoutError when it does
+    not stop, and other OSError when it may not be traced.
     """
     if platform.machine() != "x86_64":
         raise NotSupported(f"calls in another process are not written for {platform.machine()}")
@@ -101,12 +103,13 @@ def _wait_stopped(pid: int) -> int:
     while time.monotonic_ns() < deadline:
         waited, status = os.waitpid(pid, _WALL | os.WNOHANG)
         if not waited:
+            time.sleep(0.0001)
             continue
         if not os.WIFSTOPPED(status):
             raise OSError(3, "the process ended", f"process {pid}")
         event, number = status >> 16, os.WSTOPSIG(status)
         return 0 if event or number == signal.SIGTRAP else number
-    raise OSError(110, "the process does not stop", f"process {pid}")
+    raise TimeoutError(110, "the process does not stop", f"process {pid}")
 
 
 def _find_instruction(pid: int) -> int:

@@ -114,7 +114,7 @@ class RealProcesses:
             return  # the tree answers that there is no such process
         vmas = mappings(pid)
         truth = self._truth_of(pid)
-        self._adopted[pid] = _Adopted(started, vmas, time.monotonic_ns(), truth)
+        self._adopted[pid] = _Adopted(started, vmas, 0, truth)
         self._system.add_process(vmas, truth, pid)
 
     def refresh(self) -> None:
@@ -125,12 +125,12 @@ class RealProcesses:
                 self._release(pid)
             elif now - known.looked_ns >= _MAPS_EVERY_NS:
                 known.looked_ns = now
+                if isinstance(known.truth, LiveTruth):
+                    known.truth.arm()
                 vmas = mappings(pid)
                 if vmas and vmas != known.vmas:
                     known.vmas = vmas
                     self._system.set_vmas(pid, vmas)
-                    if isinstance(known.truth, LiveTruth):
-                        known.truth.arm()
 
     def _release(self, pid: int) -> None:
         """Also when nobody monitors anything: watching costs the process something."""

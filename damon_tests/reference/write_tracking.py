@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import os
+import platform
+import socket
 import struct
 
 import numpy as np
@@ -21,7 +24,7 @@ from damon_tests.reference.core_rules import I64
 from damon_tests.reference.ptrace_call import stopped
 
 _SYS_CLOSE, _SYS_USERFAULTFD, _SYS_PIDFD_OPEN, _SYS_PIDFD_GETFD = 3, 323, 434, 438
-_USER_MODE_ONLY = 1
+_FLAGS = os.O_CLOEXEC | os.O_NONBLOCK | 1  # UFFD_USER_MODE_ONLY
 _UFFDIO_API, _UFFDIO_REGISTER = 0xC018AA3F, 0xC020AA00
 _FEATURES = 1 << 15 | 1 << 13 | 1 << 12 | 1 << 0  # WP_ASYNC, WP_UNPOPULATED, WP_HUGETLBFS_SHMEM, PAGEFAULT_WP
 _MODE_WP = 2
@@ -38,30 +41,38 @@ _libc.syscall.restype = ctypes.c_long
 
 
 class WriteTracker:
-    """Arms a process on construction. Raises NotSupported with the reason when that cannot be done."""
+    """A ``live.Source``; it sees nothing before ``arm`` found the process at a time when it could stop.
+
+    Raises NotSupported with the reason when it cannot be done.
+    """
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self._armed: set[tuple[int, int]] = set()
-        opened: list[int] = []
+        self._uffd: int | None = None
+        _require_userfaultfd()
         try:
+            # Who may open its memory may trace it, too.
+            os.close(os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC))
+            _require_untraced(pid)
             self._pagemap = os.open(f"/proc/{pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
-            opened.append(self._pagemap)
-            self._uffd = _userfaultfd_of(pid)
-            opened.append(self._uffd)
-            fcntl.ioctl(self._uffd, _UFFDIO_API, bytearray(struct.pack("<QQQ", 0xAA, _FEATURES, 0)))
         except OSError as error:
-            for fd in opened:
-                os.close(fd)
             raise NotSupported(
-                f"writes of process {pid} cannot be tracked ({error.strerror})",
-                remedy="it must be a process of yours that nobody else traces, on Linux 6.7 or newer",
+                f"process {pid} may not be traced ({error.strerror})", remedy="be root, or its user"
             ) from error
         self._vector = ctypes.create_string_buffer(24 * _MAX_RUNS)
-        self.arm()
 
     def arm(self) -> None:
-        """Also watch mappings that were made since."""
+        """Make the userfaultfd if there is none yet, and watch mappings that were made since.
+
+        A process that cannot be stopped now (it may be waiting for us) is left for the next time.
+        """
+        if self._uffd is None:
+            try:
+                self._uffd = _userfaultfd_of(self.pid)
+            except TimeoutError:
+                return
+            _enable(self._uffd)
         now = set(mapped_ranges(self.pid, writable=True))
         for start, end in now - self._armed:
             message = bytearray(struct.pack("<QQQQ", start, end - start, _MODE_WP, 0))
@@ -117,19 +128,74 @@ class WriteTracker:
         return pages, int.from_bytes(argument[32:40], "little")
 
     def close(self) -> None:
-        os.close(self._uffd)
+        if self._uffd is not None:
+            os.close(self._uffd)
         os.close(self._pagemap)
 
 
+def _enable(uffd: int) -> None:
+    fcntl.ioctl(uffd, _UFFDIO_API, bytearray(struct.pack("<QQQ", 0xAA, _FEATURES, 0)))
+
+
+def _require_userfaultfd() -> None:
+    """Try with one of our own."""
+    if platform.machine() != "x86_64":
+        raise NotSupported(f"write tracking of other processes is not written for {platform.machine()}")
+    fd = _libc.syscall(_SYS_USERFAULTFD, _FLAGS)
+    try:
+        if fd < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        _enable(fd)
+    except OSError as error:
+        raise NotSupported(
+            f"this kernel cannot write-protect asynchronously ({error.strerror})",
+            remedy="Linux 6.7 or newer with CONFIG_USERFAULTFD",
+        ) from error
+    finally:
+        if fd >= 0:
+            os.close(fd)
+
+
+def _require_untraced(pid: int) -> None:
+    with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as status:
+        tracers = [line.split()[1] for line in status if line.startswith("TracerPid:")]
+    if tracers != ["0"]:
+        raise OSError(errno.EBUSY, "somebody else traces it")
+
+
 def _userfaultfd_of(pid: int) -> int:
-    """A descriptor of ours for a userfaultfd of that process."""
-    with stopped(pid) as process:
-        flags = os.O_CLOEXEC | os.O_NONBLOCK | _USER_MODE_ONLY
-        theirs = process.call(_SYS_USERFAULTFD, flags)
+    """A descriptor of ours for a userfaultfd of that process. Raises OSError, TimeoutError."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            child = os.fork()
+            if not child:
+                _trace(pid, theirs)
         try:
-            return _take(pid, theirs)
+            answer = struct.unpack("<i", ours.recv(4) or struct.pack("<i", -errno.ESRCH))[0]
+            if answer < 0:
+                raise OSError(-answer, os.strerror(-answer), f"process {pid}")
+            return _take(pid, answer)
         finally:
-            process.call(_SYS_CLOSE, theirs)
+            ours.shutdown(socket.SHUT_WR)  # it may close the process's descriptor
+            os.waitpid(child, 0)
+
+
+def _trace(pid: int, stream: socket.socket) -> None:
+    """The life of the process that traces: tell the descriptor (or -errno), wait until it was taken."""
+    answer = -errno.EIO
+    try:
+        with stopped(pid) as process:
+            answer = process.call(_SYS_USERFAULTFD, _FLAGS)
+            stream.sendall(struct.pack("<i", answer))
+            stream.recv(1)
+            process.call(_SYS_CLOSE, answer)
+    except OSError as error:
+        if answer < 0:
+            with contextlib.suppress(OSError):
+                stream.sendall(struct.pack("<i", -(error.errno or errno.EIO)))
+    finally:
+        os._exit(0)
 
 
 def _take(pid: int, fd: int) -> int:
