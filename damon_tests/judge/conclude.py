@@ -16,11 +16,13 @@ class KnownDefect:
     """A named, still open defect of DAMON that a test is expected to find on some levels.
 
     ``evidence`` says where it is shown (a commit, a report, a section of the specification).
+    ``kernels_only``: the reference, which models what a level intends, does not have it.
     """
 
     name: str
     evidence: str
     levels: tuple[str, ...]
+    kernels_only: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0
 """Age: for how many aggregations has memory been as it is?"""
 
+from dataclasses import replace
+from itertools import pairwise
+
 import pytest
 
 from damon_tests.damon.params import DamonAttrs, DamonCtx
 from damon_tests.judge.bands import like_the_reference
 from damon_tests.judge.observed import invariants
+from damon_tests.judge.verdict import Measurement
+from damon_tests.ports import NSEC_PER_SEC
 
 ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=100)
 
@@ -36,3 +41,31 @@ def test_small_changes_of_a_rate_are_no_change(experiment, expect):
     trial = experiment("half_rate", ctx, seconds=4, cover="regions")
     expect.add(invariants(trial.observe()))
     expect.add(like_the_reference(trial, ["age error", "regions"], after_s=1, replicas=40))
+
+
+@pytest.mark.needs("ops.fvaddr", "damon_aggregated", "commands.commit")
+@pytest.mark.known_defect(
+    name="age counted once per merge pass",
+    evidence="specification 8.3, 31; shown by this test on 6.12",
+    levels=("6.12",),
+    kernels_only=True,
+)
+def test_merging_hard_makes_nothing_older(live, expect):
+    """Far too many regions take several merge passes, and yet age counts aggregations."""
+    attrs, few = replace(ATTRS, max_nr_regions=400), 25
+    with live("many_islands", DamonCtx("fvaddr", attrs=attrs), cover="regions") as run:
+        many = run.session.record(30 * NSEC_PER_SEC, until=lambda: _regions_now(run) > few)
+        run.commit_attrs(replace(attrs, max_nr_regions=few))
+        run.record(1)
+    expect.equal(
+        Measurement("more regions than will be allowed", float(many), "count"), 1, because="96 islands"
+    )
+    oldest = [int(snap.age.max()) for snap in run.recording().snapshots if snap.complete]
+    growth = [float(b - a) for a, b in pairwise(oldest)]
+    m = Measurement("I29 growth of the oldest age", max(growth, default=0), "aggregations", tuple(growth))
+    expect.at_most(m, 1, because="I29: one aggregation makes nothing older by more than one")
+
+
+def _regions_now(run):
+    snapshots = run.session.recording().snapshots
+    return len(snapshots[-1]) if snapshots else 0
