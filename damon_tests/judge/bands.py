@@ -19,7 +19,7 @@ from damon_tests.experiment.trial import Trial
 from damon_tests.judge import metrics, oracle
 from damon_tests.judge.ageing import age_error
 from damon_tests.judge.compare import Comparison
-from damon_tests.judge.observed import comparison, judged_windows
+from damon_tests.judge.observed import FEWEST_WINDOWS, MOST_STALLED, comparison, judged_windows
 from damon_tests.judge.oracle import Band, BandMetric
 from damon_tests.judge.stats import SequentialRule
 from damon_tests.judge.verdict import Check, Measurement
@@ -96,10 +96,24 @@ def like_the_reference(
 
     def attempt(number: int) -> tuple[Band, Mapping[str, float]]:
         seen = trial.observe(number)
+        judged = judged_windows(seen, after_s, until_s)
+        if len(judged) < FEWEST_WINDOWS:
+            raise _TooFewWindows(len(judged))
         observed = _values(seen, chosen, after_s, until_s)
         return _band(seen, chosen, after_s, until_s, replicas), observed
 
-    return oracle.decide_sequentially(attempt, [c.band for c in chosen], rule).checks
+    try:
+        return oracle.decide_sequentially(attempt, [c.band for c in chosen], rule).checks
+    except _TooFewWindows as few:
+        m = Measurement("windows that can be judged", float(few.count), "count")
+        why = f"in the others the target had no processor for more than {MOST_STALLED:.0%} of the time"
+        detail = "end what else keeps this machine busy, and run again"
+        return (Check("oracle band", m, f">= {FEWEST_WINDOWS}", why, None, detail),)
+
+
+class _TooFewWindows(Exception):
+    def __init__(self, count: int) -> None:
+        self.count = count
 
 
 @cache

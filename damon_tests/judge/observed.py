@@ -44,11 +44,30 @@ def full_counts(seen: Observation) -> list[Check]:
     return expect.always_touched_is_full(seen.recording, seen.ctx, seen.truth)
 
 
+MOST_STALLED = 0.5
+"""Windows in which the target was without a processor for more of the time are not judged: replicas
+stall where the machine did, but cannot know when exactly the sampling thread ran."""
+
+FEWEST_WINDOWS = 5
+
+
 def judged_windows(seen: Observation, after_s: float, until_s: float | None = None) -> tuple[Window, ...]:
-    """Windows from ``after_s`` seconds after DAMON was turned on (to ``until_s``)."""
+    """Windows from ``after_s`` seconds after DAMON was turned on (to ``until_s``), but for stalled ones."""
     start = seen.recording.started_ns
     until = None if until_s is None else start + int(until_s * NSEC_PER_SEC)
-    return within(windows(seen.recording), start + int(after_s * NSEC_PER_SEC), until)
+    chosen = within(windows(seen.recording), start + int(after_s * NSEC_PER_SEC), until)
+    return tuple(w for w in chosen if stalled_ns(seen, w) <= MOST_STALLED * w.duration_ns)
+
+
+def stalled_ns(seen: Observation, window: Window) -> int:
+    """How long the target was without a processor in a window, by what it missed of its schedule."""
+    total, at = 0, window.t0_ns
+    for start, end in seen.disturbances:  # sorted, may overlap
+        low, high = max(start, at), min(end, window.t1_ns)
+        if low < high:
+            total += high - low
+            at = high
+    return total
 
 
 def comparison(

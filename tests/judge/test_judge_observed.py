@@ -115,3 +115,28 @@ def test_visibility_is_undecided_where_nothing_shows(monkeypatch: pytest.MonkeyP
     hidden = visibility(backend, 1)
     assert hidden.holds is None
     assert hidden.measurement.value == 0
+
+
+def stalled(seen: Observation, share: float) -> Observation:
+    """As if the target had been without a processor for ``share`` of the second half of the recording."""
+    start, stop = seen.recording.started_ns, seen.recording.stopped_ns
+    step = (stop - start) // 100
+    times = [(start + i * step, start + i * step + int(share * step)) for i in range(50, 100)]
+    return replace(seen, disturbances=tuple(times))
+
+
+def test_stalled_windows_are_not_judged(seen: Observation) -> None:
+    every = judged_windows(seen, 1.0)
+    assert len(judged_windows(stalled(seen, 0.4), 1.0)) == len(every)
+    fewer = judged_windows(stalled(seen, 0.9), 1.0)
+    assert 0 < len(fewer) < len(every)
+    assert max(w.t1_ns for w in fewer) <= seen.recording.started_ns + 1.6 * NSEC_PER_SEC
+
+
+def test_a_machine_that_is_too_busy_is_inconclusive(monkeypatch: pytest.MonkeyPatch) -> None:
+    busy = trial("hot_cold", seed=12)
+    observe = busy.observe
+    monkeypatch.setattr(busy, "observe", lambda attempt=1: stalled(observe(attempt), 0.9))
+    (check,) = like_the_reference(busy, ["recall"], after_s=1.6, replicas=40)
+    assert check.holds is None
+    assert "busy" in check.detail
