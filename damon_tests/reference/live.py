@@ -8,6 +8,7 @@ ways need to clear something first, and disturb the process less when that is on
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -20,7 +21,9 @@ from damon_tests.reference.cooperative import CooperativeMap
 from damon_tests.reference.core_rules import F64, I64, Range
 from damon_tests.reference.ops import VirtualOperations, page_numbers
 from damon_tests.reference.page_idle import PageIdle
+from damon_tests.reference.realtime import late_sleep_ns
 from damon_tests.reference.steady import FOREVER_NS, SteadyTruth
+from damon_tests.reference.system import ReferenceSystem
 from damon_tests.reference.write_tracking import WriteTracker
 
 
@@ -133,6 +136,14 @@ class LiveOperations(VirtualOperations):
             if target.process is not None and isinstance(target.process.truth, LiveTruth):
                 mine = ctx.sampled[ctx.regions.target == index]
                 target.process.truth.prepare(page_numbers(mine))
+
+
+class LiveSystem(ReferenceSystem):
+    """A ReferenceSystem whose time begins now and may be moved on in real time (``realtime.RealTime``)."""
+
+    def __init__(self, level: str, seed: int) -> None:
+        super().__init__(level, seed, origin_ns=time.monotonic_ns(), sleep_ns=late_sleep_ns)
+        self._operations |= {name: LiveOperations(self.memory, name) for name in ("vaddr", "fvaddr")}
 
 
 def watch(pid: int, now_ns: int, kind: str = "auto") -> LiveTruth:

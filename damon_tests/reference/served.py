@@ -13,8 +13,7 @@ from damon_tests.ports import NSEC_PER_MSEC, PAGE_SIZE, TreeError, Truth
 from damon_tests.reference.attendant import Attendant
 from damon_tests.reference.core_rules import Range
 from damon_tests.reference.kdamond import Kdamond
-from damon_tests.reference.live import LiveOperations, LiveTruth
-from damon_tests.reference.realtime import late_sleep_ns
+from damon_tests.reference.live import LiveSystem, LiveTruth
 from damon_tests.reference.steady import Beat, SteadyTruth
 from damon_tests.reference.system import ReferenceSystem
 
@@ -25,13 +24,12 @@ TruthOf = Callable[[int], Truth]
 """The truth about a real process, by its pid."""
 
 
-class ServedSystem(ReferenceSystem):
-    """A ReferenceSystem in real time, whose pids are those of real processes that do nothing."""
+class ServedSystem(LiveSystem):
+    """A simulated machine in real time, whose pids are those of real processes that do nothing."""
 
     def __init__(self, level: str, seed: int, attendant: Attendant) -> None:
         self._attendant = attendant
-        super().__init__(level, seed, origin_ns=time.monotonic_ns(), sleep_ns=late_sleep_ns)
-        self._operations |= {name: LiveOperations(self.memory, name) for name in ("vaddr", "fvaddr")}
+        super().__init__(level, seed)
 
     def new_pid(self) -> int:
         return self._attendant.spawn(f"kdamond.{self.nr_running}")
@@ -94,7 +92,7 @@ class RealProcesses:
         for target in self._names(f"{kdamond}/contexts/0/targets"):
             pid = self._read_pid(f"{kdamond}/contexts/0/targets/{target}/pid_target")
             if pid > 0 and pid not in self._system.memory.processes:
-                self._adopt(pid)
+                self.adopt(pid)
 
     def _names(self, path: str) -> list[str]:
         try:
@@ -108,7 +106,8 @@ class RealProcesses:
         except (TreeError, ValueError):
             return 0
 
-    def _adopt(self, pid: int) -> None:
+    def adopt(self, pid: int) -> None:
+        """Make a real process known, before it is monitored; nothing when there is none of that pid."""
         started = start_time(pid)
         if started is None:
             return  # the tree answers that there is no such process
