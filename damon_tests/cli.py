@@ -42,14 +42,8 @@ def run(args: argparse.Namespace) -> int:
     """``damon-tests run``: the suites, through pytest with our plugin."""
     import pytest
 
-    checkout = (bundle.root() / "pyproject.toml").is_file()
-    options = ["-p", "damon_tests.plugin", f"--rootdir={bundle.root()}"]
-    # A wheel has no configuration of its own, and its directory may not be writable.
-    options += (
-        [f"--config-file={bundle.root() / 'pyproject.toml'}"]
-        if checkout
-        else [f"--config-file={os.devnull}", "-p", "no:cacheprovider", "--strict-markers"]
-    )
+    paths = [_suite_path(p) for p in args.paths] or [str(bundle.suites_dir())]
+    options = ["-p", "damon_tests.plugin", *_configuration(paths)]
     options += [f"--kernel={args.kernel}", f"--profile={args.profile}"]
     for name in ("level", "output", "seed", "fault"):
         if getattr(args, name) is not None:
@@ -58,7 +52,6 @@ def run(args: argparse.Namespace) -> int:
         options.append("--require")
     if args.workers is not None:
         options += ["-n", args.workers]
-    paths = [_suite_path(p) for p in args.paths] or [str(bundle.suites_dir())]
     code = int(pytest.main([*options, *args.pytest_args, *paths]))
     return 2 if code == pytest.ExitCode.USAGE_ERROR else code
 
@@ -139,6 +132,34 @@ def faults(args: argparse.Namespace) -> int:
     return kill.run(args.names, args.area, paths, output=Path(args.output), workers=args.workers)
 
 
+def monitor(args: argparse.Namespace) -> int:
+    """``damon-tests monitor``: the reference watches a real process."""
+    from damon_tests.report import monitor as report_monitor
+
+    return report_monitor.monitor(
+        args.reference,
+        level=args.level,
+        operations=args.operations,
+        seconds=args.seconds,
+        record=None if args.record is None else Path(args.record),
+        seed=args.seed,
+    )
+
+
+def _configuration(paths: Sequence[str]) -> list[str]:
+    """pytest's root and configuration: ids are the same in a checkout and from a wheel.
+
+    Tests that are not of this project get ids from here, so that the same command finds them again.
+    """
+    root = bundle.root()
+    ours = any(Path(p.split("::", 1)[0]).resolve().is_relative_to(root) for p in paths)
+    if ours and (root / "pyproject.toml").is_file():
+        return [f"--rootdir={root}", f"--config-file={root / 'pyproject.toml'}"]
+    # Without a configuration of its own; and the wheel's directory may not be writable.
+    root = root if ours else Path.cwd()
+    return [f"--rootdir={root}", f"--config-file={os.devnull}", "-p", "no:cacheprovider", "--strict-markers"]
+
+
 def _suite_path(text: str) -> str:
     """A path as given, else the same below the checkout's or wheel's own suites."""
     path = text.split("::", 1)[0]
@@ -161,6 +182,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_vm(commands)
     _add_serve(commands)
+    _add_monitor(commands)
 
     p = commands.add_parser("doctor", help="what this machine and kernel can do, and which suites would run")
     p.add_argument("--json", action="store_true", help="print it for a program")
@@ -296,6 +318,27 @@ def _add_recording(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     judge.add_argument("--level", metavar="L", help="kernel series that made it")
     judge.add_argument("--nr-regions", type=int, nargs=2, metavar=("MIN", "MAX"), help="the limits asked for")
     judge.add_argument("--ops", metavar="NAME", help="vaddr, fvaddr or paddr")
+
+
+def _add_monitor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    p = commands.add_parser("monitor", help="watch a real process with the reference, live")
+    p.add_argument(
+        "--reference",
+        required=True,
+        metavar="PID|PATTERN",
+        help="a process of yours, or a pattern (hot_cold, a file) to run and to watch",
+    )
+    p.add_argument("--level", default="7.3", metavar="L", help="kernel series to be like (default 7.3)")
+    p.add_argument(
+        "--operations",
+        default="auto",
+        metavar="SET",
+        help="how accesses are found out: auto (default), cooperative, writes, page_idle",
+    )
+    p.add_argument("--seconds", type=float, metavar="S", help="how long (default: until it ends, or Ctrl-C)")
+    p.add_argument("--record", metavar="FILE", help="also write what was seen (.damon.npz)")
+    p.add_argument("--seed", type=int, default=0, metavar="N")
+    p.set_defaults(function=monitor)
 
 
 if __name__ == "__main__":
