@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Live sources: what was really touched is found, what was not is not, and nothing breaks the process."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import psutil
+import pytest
+from serving import environment, until
+
+from damon_tests.damon.recording_file import load
+from damon_tests.ports import PAGE_SIZE, NotSupported, UsageError
+from damon_tests.reference import live
+from damon_tests.reference.page_idle import PageIdle
+from damon_tests.reference.realtime import late_sleep_ns
+from damon_tests.reference.steady import Beat, SteadyTruth
+from damon_tests.reference.write_tracking import SINGLY, WriteTracker
+
+PAGES = 512
+
+CHILD = f"""
+import ctypes, mmap, sys
+m = mmap.mmap(-1, {PAGES * PAGE_SIZE})
+m.write(bytes({PAGES * PAGE_SIZE}))
+print(ctypes.addressof(ctypes.c_char.from_buffer(m)), flush=True)
+for line in sys.stdin:
+    verb, *pages = line.split()
+    total = 0
+    for page in map(int, pages):
+        if verb == "write": m[page * {PAGE_SIZE}] = 7
+        else: total += m[page * {PAGE_SIZE}]
+    print("done", flush=True)
+print("good bye", flush=True)
+"""
+
+
+class Child:
+    """A process that touches the pages it is told to."""
+
+    def __init__(self) -> None:
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen([sys.executable, "-c", CHILD], stdin=pipe, stdout=pipe, text=True)
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self._stdin: IO[str] = self.process.stdin
+        self._stdout: IO[str] = self.process.stdout
+        self.pid = self.process.pid
+        self.first = int(self._stdout.readline()) // PAGE_SIZE
+
+    def touch(self, verb: str, pages: list[int]) -> None:
+        self._stdin.write(f"{verb} {' '.join(map(str, pages))}\n")
+        self._stdin.flush()
+        assert self._stdout.readline() == "done\n"
+
+    def end(self) -> str:
+        self._stdin.close()
+        last = self._stdout.read()
+        assert self.process.wait(timeout=30) == 0
+        return last
+
+
+@pytest.fixture
+def child() -> Iterator[Child]:
+    started = Child()
+    yield started
+    started.process.kill()
+    started.process.wait()
+
+
+def tracker(pid: int) -> WriteTracker:
+    try:
+        made = WriteTracker(pid)
+    except NotSupported as error:
+        pytest.skip(str(error))
+    made.arm()
+    return made
+
+
+@pytest.mark.parametrize("count", [5, SINGLY + 100])
+def test_written_pages_and_only_those_are_found(child: Child, count: int) -> None:
+    source = tracker(child.pid)
+    rng = np.random.default_rng(1)
+    for _ in range(5):
+        asked = np.sort(rng.choice(PAGES, count, replace=False))
+        written = rng.choice(PAGES, 40, replace=False)
+        source.prepare(child.first + asked)
+        child.touch("read", asked.tolist())
+        child.touch("write", written.tolist())
+        found = source.touched(child.first + asked, 0, 1)
+        assert found.tolist() == np.isin(asked, written).tolist()
+    source.close()
+
+
+def test_the_process_goes_on_as_if_nothing_had_been(child: Child) -> None:
+    fds = len(os.listdir(f"/proc/{child.pid}/fd"))
+    source = tracker(child.pid)
+    source.prepare(child.first + np.arange(10))
+    assert len(os.listdir(f"/proc/{child.pid}/fd")) == fds
+    assert "TracerPid:\t0\n" in Path(f"/proc/{child.pid}/status").read_text()
+    source.close()
+    child.touch("write", list(range(20)))
+    assert child.end() == "good bye\n"
+
+
+def test_a_sleeping_system_call_is_continued() -> None:
+    started = time.monotonic()
+    with subprocess.Popen(["sleep", "1"]) as sleeper:
+        until(lambda: "[vdso]" in Path(f"/proc/{sleeper.pid}/maps").read_text(), "it runs")
+        source = tracker(sleeper.pid)
+        assert sleeper.wait(timeout=30) == 0
+        assert time.monotonic() - started >= 1
+        source.close()
+
+
+def test_a_process_that_ended_touches_nothing_and_raises_nothing(child: Child) -> None:
+    truth = live.LiveTruth(live.KINDS["writes"], tracker(child.pid), 0)
+    assert child.end() == "good bye\n"
+    pages = child.first + np.arange(4)
+    truth.prepare(pages)
+    truth.arm()
+    assert not truth.touched(pages, 0, 1).any()
+    assert not truth.alive
+    truth.close()
+
+
+def test_a_process_that_may_not_be_traced_is_refused() -> None:
+    with pytest.raises(NotSupported, match=r"may not be traced|cannot write-protect"):
+        WriteTracker(1 << 22)
+
+
+def test_what_cannot_be_watched_is_told(child: Child) -> None:
+    with pytest.raises(UsageError, match="there are auto, cooperative, writes, page_idle"):
+        live.watch(child.pid, 0, "telepathy")
+    with pytest.raises(UsageError, match="no process has pid"):
+        live.watch(1 << 22, 0)
+    with pytest.raises(NotSupported, match="cooperative: it publishes no touched-page slices"):
+        live.watch(child.pid, 0, "cooperative")
+
+
+def test_idle_page_tracking(tmp_path: Path) -> None:
+    """With a bitmap file of ours in the kernel's place, for pages of this very process."""
+    frames = pagemap_of_this_process()
+    bitmap = tmp_path / "bitmap"
+    with bitmap.open("wb") as file:
+        file.truncate(1 << 31)
+    source = PageIdle(os.getpid(), str(bitmap))
+    pages = np.array([page for page, _ in frames], np.int64)
+    source.prepare(pages)
+    assert not source.touched(pages, 0, 1).any()
+    frame = frames[0][1]
+    with bitmap.open("r+b") as file:  # "the kernel" clears the bit of an accessed page
+        file.seek(frame // 64 * 8)
+        word = int.from_bytes(file.read(8), "little") & ~(1 << frame % 64)
+        file.seek(frame // 64 * 8)
+        file.write(word.to_bytes(8, "little"))
+    assert source.touched(pages[:1], 0, 1).tolist() == [True]
+    source.close()
+
+
+def pagemap_of_this_process() -> list[tuple[int, int]]:
+    memory = mmap.mmap(-1, 4 * PAGE_SIZE)
+    memory.write(bytes(4 * PAGE_SIZE))
+    address = np.frombuffer(memory, np.uint8).ctypes.data
+    with open("/proc/self/pagemap", "rb", buffering=0) as file:
+        file.seek(address // PAGE_SIZE * 8)
+        entries = np.frombuffer(file.read(32), np.uint64)
+    found = [(address // PAGE_SIZE + i, int(e) & ((1 << 55) - 1)) for i, e in enumerate(entries)]
+    if not all(frame for _, frame in found):
+        pytest.skip("the kernel hides frame numbers")
+    pagemap_of_this_process.kept = memory  # type: ignore[attr-defined]
+    return found
+
+
+def test_steady_truth_in_closed_form() -> None:
+    truth = SteadyTruth(
+        [(0, 8 * PAGE_SIZE)], [Beat(0, 2 * PAGE_SIZE, 10), Beat(4 * PAGE_SIZE, 5 * PAGE_SIZE, 3)]
+    )
+    pages = np.arange(8)
+    assert np.flatnonzero(truth.touched(pages, 1, 3)).tolist() == []
+    assert np.flatnonzero(truth.touched(pages, 1, 4)).tolist() == [4]
+    assert np.flatnonzero(truth.touched(pages, 10, 11)).tolist() == [0, 1]
+    assert truth.rate(pages, 0, 100, 5)[[0, 2]].tolist() == [0.5, 0.0]
+
+
+def test_late_sleeps_are_made_good_once() -> None:
+    now = time.monotonic_ns()
+    assert late_sleep_ns(now + 10**9, 5000) == 5_000_000
+    assert late_sleep_ns(now - 10**9, 5000) >= 10**9
+
+
+def test_monitor_records_a_workload(tmp_path: Path) -> None:
+    """A pattern of the library through its own slices: the hot part is found, the source named."""
+    file = tmp_path / "seen.damon.npz"
+    command = [sys.executable, "-m", "damon_tests.cli", "monitor", "--reference", "hot_cold"]
+    done = subprocess.run(
+        [*command, "--seconds", "4", "--record", str(file)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "not built" in done.stderr or "compiler" in done.stderr:
+        pytest.skip(done.stderr)
+    assert done.returncode == 0, done.stderr
+    assert "watched by cooperative" in done.stdout
+    recording, _ = load(file)
+    assert recording.operations == "live:cooperative"
+    assert len(recording.snapshots) > 5
+    last = recording.snapshots[-1]
+    assert last.sizes[last.nr_accesses > 10].sum() > 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("target", "says"), [("4194304", "no process has pid 4194304"), ("nope", "no pattern is named 'nope'")]
+)
+def test_monitor_tells_bad_targets(target: str, says: str) -> None:
+    command = [sys.executable, "-m", "damon_tests.cli", "monitor", "--reference", target]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_monitor_ends_with_the_process(child: Child) -> None:
+    command = [sys.executable, "-m", "damon_tests.cli", "monitor", "--reference", str(child.pid)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment(), stdout=pipe, stderr=pipe, text=True) as monitor:
+        # Watched or not yet: it has to notice the end either way.
+        until(lambda: bool(psutil.Process(monitor.pid).cpu_times().user > 0.5), "it has begun")
+        child.end()
+        out, err = monitor.communicate(timeout=60)
+    assert "has ended" in out or "no process has pid" in err or "traced" in err, (out, err)
