@@ -23,7 +23,7 @@ from damon_tests.damon.params import (
     Kdamond,
 )
 from damon_tests.patterns import load
-from damon_tests.ports import NSEC_PER_MSEC, DamonTestsError, NotSupported, TreeError
+from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, DamonTestsError, NotSupported, TreeError
 from damon_tests.reference.system import ReferenceSystem
 from damon_tests.workload.layout import plan_layout, process_vmas
 from damon_tests.workload.truth import PatternTruth
@@ -147,6 +147,29 @@ def test_commands_in_every_state(both, expect, subject):
         for word in (*COMMANDS, "off", "on", "off\n", "off\n\n"):
             it.note(f"{word!r}, turned off", it.command(word))
         it.note("state", it.settled())
+
+    compare(both, steps, expect, subject.level)
+
+
+def test_commands_exclude_each_other(both, expect, subject):
+    """While one command waits for the kdamond, others are refused with EBUSY."""
+
+    def steps(it):
+        slow = replace(SCHEME, apply_interval_us=3_000_000)
+        it.stage(DamonCtx("fvaddr", attrs=FAST, targets=(DamonTarget(it.pid, it.ranges),), schemes=(slow,)))
+        it.note("on", it.command("on"))
+        it.client.clock.run_for(300 * NSEC_PER_MSEC)
+        waiting = it.client.begin_command(0, "update_schemes_tried_regions")
+        it.client.clock.run_for(300 * NSEC_PER_MSEC)
+        for path, value in {"0/state": "update_schemes_stats", "nr_kdamonds": "2"}.items():
+            try:
+                it.client.tree.write(f"{it.client.root}/kdamonds/{path}", value)
+                answer = "0"
+            except TreeError as error:
+                answer = error.errno_name
+            it.note(f"{path} := {value} meanwhile", answer)
+        waiting.result(60 * NSEC_PER_SEC)
+        it.note("off", it.command("off"))
 
     compare(both, steps, expect, subject.level)
 

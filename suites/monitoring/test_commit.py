@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from damon_tests.damon.params import DamonAttrs, DamonCtx, DamonTarget
+from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, DamonTarget, Damos
 from damon_tests.judge.driven import invariants
 from damon_tests.judge.verdict import Measurement
 from damon_tests.judge.windows import windows
@@ -174,17 +174,21 @@ def _age_faults(run, kept):
 
 def test_a_refused_commit_changes_nothing(live, expect):
     """An invalid request is refused with EINVAL, and DAMON goes on with the one it has."""
-    with live("idle", FVADDR, cover="regions") as run:
+    scheme = Damos("stat", ANY)
+    with live("idle", replace(FVADDR, schemes=(scheme,)), cover="regions", source="events") as run:
         if level(run) < (6, 16):
             pytest.skip("a refused commit ends the kdamond before 6.15")
         run.record(1)
+        before = run.client.stats(0, 0).nr_tried
         refused = []
         for wrong in (
             replace(ATTRS, min_nr_regions=2),
             replace(ATTRS, max_nr_regions=5),
             replace(ATTRS, sample_us=200_000),
         ):
-            run.client.restage([replace(run.session.kdamonds[0], ctx=replace(run.ctx, attrs=wrong))])
+            run.client.restage(
+                [replace(run.session.kdamonds[0], ctx=replace(run.ctx, attrs=wrong, schemes=(Damos(),)))]
+            )
             try:
                 run.client.command(0, "commit")
             except TreeError as error:
@@ -194,6 +198,12 @@ def test_a_refused_commit_changes_nothing(live, expect):
             run.record(0.3)
         run.client.restage(run.session.kdamonds)
         still = run.session.running()
+        tried = run.client.stats(0, 0).nr_tried - before
+    m = Measurement("regions tried since", tried, "regions")
+    # Three times 300 ms, 10 regions at least in each aggregation since 7.1, 1 before.
+    expect.at_least(
+        m, 5, because="§5.6: the scheme of the refused requests, which matches nothing, is not in force"
+    )
     expect.nothing("not refused", [r for r in refused if r != "EINVAL"], because="§1.5, checked at commit")
     expect.equal(Measurement("kdamonds that run on", float(still), "count"), 1, because="§5.6, since 6.15")
     expect.add(invariants(run))
