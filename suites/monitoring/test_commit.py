@@ -90,7 +90,7 @@ def test_counts_follow_the_sampling_interval(live, expect, sample_us):
     snaps = run.recording().snapshots
     before = [s for s in snaps if s.time_ns < commit.begin_ns][-1]
     after = [s for s in snaps if s.time_ns > commit.end_ns]
-    after = next((s for s in after if s.nr_accesses.min(initial=0) > 0 and s is not after[0]), None)
+    after = next((s for s in after if len(s) and s.nr_accesses.min() > 0 and s is not after[0]), None)
     if after is None or before.nr_accesses.min() < old_w or after.nr_accesses.min() < new_w:
         return  # the target missed a sample: then its rate did change
     m = Measurement("youngest age after the commit", float(after.age.min()), "aggregations")
