@@ -199,6 +199,29 @@ def test_tuned_intervals_are_in_the_recording() -> None:
     assert session.recording().intervals == ((77, 10000),)
 
 
+def test_goals_without_the_tune_event_are_recorded_all_the_same() -> None:
+    damon = FakeDamon("6.16.12")
+    tuned = replace(
+        PLAIN.ctx.attrs.intervals_goal, aggrs=3, access_bp=400, min_sample_us=1, max_sample_us=10**7
+    )
+    with session_on(damon, Kdamond(replace(PLAIN.ctx, attrs=DamonAttrs(intervals_goal=tuned)))) as session:
+        session.record(NSEC_PER_SEC)
+    assert session.recording().intervals == ()
+    assert session.recording().snapshots
+
+
+def test_stopping_twice_is_stopping_once() -> None:
+    damon = FakeDamon(NEWEST)
+    with session_on(damon) as session:
+        session.record(NSEC_PER_SEC)
+        session.stop()
+        stopped = session.recording().stopped_ns
+        damon.clock.run_for(NSEC_PER_SEC)
+        session.start()  # a session is over when it was stopped
+    assert session.recording().stopped_ns == stopped
+    assert commands(damon) == ["on", "off"]
+
+
 # --- polling ---------------------------------------------------------------------------------
 
 
@@ -214,6 +237,19 @@ def test_without_the_tracepoint_tried_regions_are_polled() -> None:
     assert recording.source == "tried_regions"
     assert len(recording.snapshots) >= 8
     assert recording.snapshots[0].nr_accesses.tolist() == [9]
+    assert is_clean(damon)
+
+
+def test_polling_does_not_hide_errors() -> None:
+    damon = FakeDamon(NEWEST)
+
+    def body() -> None:
+        with session_on(damon, source="tried_regions") as session:
+            damon.refuse("update_schemes_tried_regions", errno.ENOMEM)
+            session.record(NSEC_PER_SEC)
+
+    with pytest.raises(TreeError, match="ENOMEM"):
+        body()
     assert is_clean(damon)
 
 

@@ -10,7 +10,7 @@ import pytest
 from fake_tracefs import ROOT, FakeTracefs
 
 from damon_tests.damon import trace
-from damon_tests.damon.tracefs import PREFIX, TracefsEvents
+from damon_tests.damon.tracefs import PREFIX, TracefsEvents, remove_left_over
 from damon_tests.ports import LOST_EVENTS, Entry, FileOp, HarnessError, MachineLost, NotSupported
 
 AGG = "damon_aggregated"
@@ -257,8 +257,26 @@ def test_instances_of_dead_owners_are_removed_and_no_others() -> None:
     mine, dead, reused = f"{PREFIX}500-42-0", f"{PREFIX}501-42-0", f"{PREFIX}500-41-3"
     for name in (mine, dead, reused, "somebody", f"{PREFIX}notes"):
         machine.directories.add(f"{ROOT}/instances/{name}")
-    TracefsEvents(machine).open([AGG]).close()
+    assert remove_left_over(machine, ROOT) == sorted([dead, reused])
     assert machine.instances() == sorted([mine, "somebody", f"{PREFIX}notes"])
+
+
+def test_opening_removes_what_is_left_over() -> None:
+    machine = FakeTracefs()
+    machine.directories.add(f"{ROOT}/instances/{PREFIX}501-42-0")
+    TracefsEvents(machine).open([AGG]).close()
+    assert machine.instances() == []
+
+
+def test_one_lost_byte_is_a_loss() -> None:
+    machine = FakeTracefs()
+    stream = TracefsEvents(machine).open([AGG])
+    machine.put(line(1), "")
+    machine.pipes[0].lost_bytes = 1
+    assert [e.name for e in stream.read()] == [AGG, LOST_EVENTS]
+    assert stream.lost() == 1
+    assert stream.read() == []
+    assert stream.lost() == 1
 
 
 def test_removal_waits_for_the_reader_to_be_gone() -> None:
