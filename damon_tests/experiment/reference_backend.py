@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import damon_tests
 from damon_tests.damon.capability import Capabilities, probe
@@ -34,7 +34,19 @@ class _Target(SimulatedTarget):
             system.clock,
             physical_ranges=lambda start, end: system.physical_ranges(pid, start, end),
         )
-        system.add_process(self.vmas(), self.truth(), pid)
+        memcg = f"/{pattern.memcg}" if pattern.memcg else "/"
+        system.add_process(self.vmas(), self.truth(), pid, memcg=memcg, huge=self.huge, file=self.file_backed)
+
+    def go(self) -> None:
+        super().go()
+        self._system.clock.start(self._change_mappings())
+
+    def _change_mappings(self) -> Iterator[int]:
+        for time_ns in self.mapping_times():
+            yield time_ns
+            if not self.alive:
+                return
+            self._system.set_vmas(self.pid, self.vmas())
 
     def stop(self) -> None:
         if self.alive:

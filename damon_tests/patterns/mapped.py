@@ -11,6 +11,7 @@ from damon_tests.patterns.spec import SHARED, Access, Action, Do, Pattern, Patte
 Span = tuple[int, int]
 Spans = tuple[Span, ...]
 
+MAPPING_ACTIONS = ("mmap", "munmap", "mremap", "brk")
 DROPPING = ("munmap", "mremap", "brk", "dontneed", "free", "exec")
 UNMAPPING = ("munmap", "mremap", "brk", "exec")
 
@@ -173,4 +174,4 @@ def _overwrites(other: Access, chase: Access) -> bool:
 
 def changes_mappings(phase: Phase) -> bool:
     """Whether an action of the phase changes what is mapped."""
-    return any(action.do in ("mmap", "munmap", "mremap", "brk") for action in phase.actions)
+    return any(action.do in MAPPING_ACTIONS for action in phase.actions)

@@ -5,7 +5,7 @@ vaddr monitoring drops the two biggest gaps between a process's mappings and wat
 target places its mappings in three groups, from low to high addresses, and keeps the two
 gaps between the groups bigger than every gap inside one:
 
-1. the program: text, data, heap;
+1. the program: text, data, heap, with the region whose memory is "heap", if there is one;
 2. the pattern's regions, each followed by a gap of ``gap_bytes``, and above them only what the
    kernel itself maps there (vvar and vdso, a few pages);
 3. the stack.
@@ -16,15 +16,18 @@ The engine does the same in C, with addresses as its kernel gives them, and publ
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from damon_tests.patterns.spec import Pattern
+from damon_tests.patterns.mapped import Spans, initial
+from damon_tests.patterns.spec import Pattern, PatternRegion
 from damon_tests.ports import UsageError
 
 # Regions start at multiples of this, so that huge pages are possible in all of them alike.
 REGION_ALIGN = 2 << 20
 
 _TEXT_START = 0x400000
+_HEAP_START = _TEXT_START + 0xD0000
+_HEAP_END = _TEXT_START + 0xF2000
 _STACK_END = 0x7FFF_FFFF_F000
 _STACK_GAP = 1 << 40  # what the engine asks for by its stack limit
 _FIVE_LEVEL_SHIFT = 9  # patterns beyond 47 bits of address space are placed within 56 bits
@@ -39,6 +42,10 @@ def plan_layout(pattern: Pattern, below: int | None = None) -> dict[str, tuple[i
         below = _stack_end(pattern) - _STACK_GAP
     layout: dict[str, tuple[int, int]] = {}
     for region in reversed(pattern.regions):
+        if region.memory == "heap":
+            start = -(-_HEAP_END // REGION_ALIGN) * REGION_ALIGN
+            layout[region.name] = (start, start + region.size_bytes)
+            continue
         start = (below - pattern.gap_bytes - region.size_bytes) // REGION_ALIGN * REGION_ALIGN
         layout[region.name] = (start, start + region.size_bytes)
         below = start
@@ -56,17 +63,32 @@ def _stack_end(pattern: Pattern) -> int:
     return (_STACK_END + 0x1000 << _FIVE_LEVEL_SHIFT) - 0x1000
 
 
-def process_vmas(pattern: Pattern, layout: Mapping[str, tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Bytes [start, end) of all mappings of a process like the engine with this layout, ascending."""
+def process_vmas(
+    pattern: Pattern,
+    layout: Mapping[str, tuple[int, int]],
+    mapped: Callable[[PatternRegion], Spans] = initial,
+) -> tuple[tuple[int, int], ...]:
+    """Bytes [start, end) of all mappings of a process like the engine with this layout, ascending.
+
+    ``mapped`` tells which parts of a region are mapped; default: those before the first phase.
+    """
+    heap_end = _HEAP_END
+    parts: list[tuple[int, int]] = []
+    for region in pattern.regions:
+        start = layout[region.name][0]
+        if region.memory == "heap":
+            heap_end = max([heap_end, *(start + end for _, end in mapped(region))])
+        else:
+            parts += [(start + a, start + b) for a, b in mapped(region)]
     stack_end = _stack_end(pattern)
     vdso_end = stack_end - _STACK_GAP
     return (
         (_TEXT_START, _TEXT_START + 0x1000),  # headers
         (_TEXT_START + 0x1000, _TEXT_START + 0x99000),  # text
         (_TEXT_START + 0x99000, _TEXT_START + 0xC5000),  # constants
-        (_TEXT_START + 0xC5000, _TEXT_START + 0xD0000),  # data
-        (_TEXT_START + 0xD0000, _TEXT_START + 0xF2000),  # heap
-        *sorted(layout.values()),
+        (_TEXT_START + 0xC5000, _HEAP_START),  # data
+        (_HEAP_START, heap_end),  # heap
+        *sorted(parts),
         (vdso_end - 0x6000, vdso_end - 0x2000),  # vvar
         (vdso_end - 0x2000, vdso_end),  # vdso
         (stack_end - 0x21000, stack_end),  # stack

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from damon_tests.patterns.spec import Pattern
+from damon_tests.patterns.mapped import MAPPING_ACTIONS, Spans, after, changes_mappings, initial
+from damon_tests.patterns.spec import SHARED, Pattern, PatternRegion
 from damon_tests.ports import Clock, HarnessError, NotSupported
 from damon_tests.workload.layout import plan_layout, process_vmas
 from damon_tests.workload.target import PhaseTime
@@ -20,6 +21,9 @@ class SimulatedTarget:
     ``layout`` None: as the engine would choose it. ``physical_ranges(start, end)`` tells where the
     simulated machine keeps these bytes of the process (for paddr). ``alive`` is False after ``stop``:
     then there is no address space any more, and ``vmas()`` is empty.
+
+    A fork, an exec, and dropped memory leave no trace in a simulated address space: it has no pages that come
+    and go. mlock and hints have no effect. What it cannot be asked for at all raises NotSupported.
     """
 
     def __init__(
@@ -32,6 +36,7 @@ class SimulatedTarget:
         *,
         physical_ranges: PhysicalRanges | None = None,
     ) -> None:
+        _refuse(pattern)
         self.pid = pid
         self.pattern = pattern
         self.seed = seed
@@ -40,12 +45,16 @@ class SimulatedTarget:
         self._clock = clock
         self._physical_ranges = physical_ranges
         self._truth = PatternTruth(pattern, self.layout, seed, go_ns=None)
+        self._everybody = self._truth
+        if len(pattern.workers) > 1:
+            self._everybody = PatternTruth(pattern, self.layout, seed, go_ns=None, process=None)
 
     def go(self) -> None:
         """Start the first phase now. Raises HarnessError the second time, and after ``stop``."""
         if not self.alive or self._started:
             raise HarnessError(f"pattern {self.pattern.name}: go was called twice, or after stop")
         self._truth.begin(self._clock.now_ns())
+        self._everybody.begin(self._truth.span_ns()[0])
 
     @property
     def _started(self) -> bool:
@@ -80,21 +89,67 @@ class SimulatedTarget:
         for number in range(self._last_number(end) + 1):
             index = number % len(self.pattern.phases)
             for term, access in enumerate(self.pattern.phases[index].accesses):
-                passes = self._truth.passes(number, term, go, end)
+                passes = self._everybody.passes(number, term, go, end)
                 counts[index, access.region] += passes * access.touches_per_pass
         return counts
 
     def truth(self) -> PatternTruth:
-        """One object for the target's whole life: before ``go`` it says that nothing is touched."""
+        """Accesses of the target itself (process 0). One object for its whole life: before ``go`` it says
+        that nothing is touched."""
         return self._truth
+
+    def truth_of(self, process: int | None) -> PatternTruth:
+        """Accesses of one process so far, None: of all."""
+        go, end = self._truth.span_ns()
+        started = go if self._started else None
+        return PatternTruth(self.pattern, self.layout, self.seed, started, end, process)
 
     def disturbances(self, slack_ns: int) -> Sequence[tuple[int, int]]:
         """None: it runs by plan."""
         return ()
 
     def vmas(self) -> Sequence[tuple[int, int]]:
-        """All mappings as bytes [start, end), ascending; empty once the target is gone."""
-        return process_vmas(self.pattern, self.layout) if self.alive else ()
+        """All mappings now as bytes [start, end), ascending; empty once the target is gone."""
+        return process_vmas(self.pattern, self.layout, self._mapped) if self.alive else ()
+
+    def _mapped(self, region: PatternRegion) -> Spans:
+        """What is mapped of a region now."""
+        mapped = initial(region)
+        if not self._started:
+            return mapped
+        go, now = self._truth.span_ns()[0], self._until_ns()
+        last = self._last_number(now)
+        # With repeat, what was changed is as it was at first when the phases start again.
+        first = last // len(self.pattern.phases) * len(self.pattern.phases)
+        for number in range(first, last + 1):
+            start = go + self.pattern.phase_start_ns(number)
+            for action in self.pattern.phases[number % len(self.pattern.phases)].actions:
+                if start + action.at_ns <= now:
+                    mapped = after(mapped, action, region)
+        return mapped
+
+    def mapping_times(self) -> Iterator[int]:
+        """When ``vmas()`` changes, from ``go`` on, ascending; without end if the phases repeat."""
+        phases = self.pattern.phases
+        number = 0
+        if not any(changes_mappings(phase) for phase in phases):
+            return
+        while self.pattern.repeat or number < len(phases):
+            start = self._truth.span_ns()[0] + self.pattern.phase_start_ns(number)
+            for action in phases[number % len(phases)].actions:
+                if action.do in MAPPING_ACTIONS:
+                    yield start + action.at_ns
+            number += 1
+
+    @property
+    def huge(self) -> tuple[tuple[int, int], ...]:
+        """Bytes [start, end) that huge pages are asked for."""
+        return tuple(self.layout[r.name] for r in self.pattern.regions if r.hugepage)
+
+    @property
+    def file_backed(self) -> tuple[tuple[int, int], ...]:
+        """Bytes [start, end) of files and shmem, as far as they are populated."""
+        return tuple(self.layout[r.name] for r in self.pattern.regions if r.memory in SHARED and r.populate)
 
     def physical(self) -> Mapping[str, Sequence[tuple[int, int]]]:
         if self._physical_ranges is None:
@@ -108,3 +163,24 @@ class SimulatedTarget:
         self.alive = False
         if self._started:
             self._truth.end(self._clock.now_ns())
+            self._everybody.end(self._truth.span_ns()[1])
+
+
+def _refuse(pattern: Pattern) -> None:
+    """What a simulated address space does not have."""
+    missing = []
+    for region in pattern.regions:
+        if region.memory == "hugetlb":
+            missing.append(f"hugetlb memory (region {region.name})")
+        if region.node is not None:
+            missing.append(f"placement on a NUMA node (region {region.name})")
+        if region.memory in SHARED and len(_processes(pattern, region)) > 1:
+            missing.append(f"memory that several processes share (region {region.name})")
+    if missing:
+        missing[0] = f"pattern {pattern.name} on a simulated target: {missing[0]}"
+        raise NotSupported(*missing, remedy="run it on a real kernel")
+
+
+def _processes(pattern: Pattern, region: PatternRegion) -> set[int]:
+    accesses = [a for phase in pattern.phases for a in phase.accesses if a.region == region.name]
+    return {0, *(access.process for access in accesses)}

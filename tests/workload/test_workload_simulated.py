@@ -150,3 +150,94 @@ def test_physical_memory_is_asked_from_the_machine() -> None:
         parse(SWITCH), 1, 100, None, FakeClock(), physical_ranges=lambda start, end: [(0, end - start)]
     )
     assert other.physical() == {"a": [(0, 1 << 20)], "b": [(0, 1 << 20)]}
+
+
+CHANGING = """
+reason: mappings that come and go
+repeat: true
+regions:
+  - {name: a, size: 1 MiB, mapped: 256 KiB}
+  - {name: h, size: 1 MiB, memory: heap, mapped: 64 KiB}
+phases:
+  - name: grow
+    duration: 1 s
+    accesses: [{region: a, span: 0 .. 64 KiB, period: 10 ms}]
+    actions:
+      - {do: mremap, at: 500 ms, region: a, size: 1 MiB}
+      - {do: brk, at: 600 ms, region: h, size: 1 MiB}
+      - {do: mmap, at: 700 ms, region: b, span: 0 .. 64 KiB, populate: true}
+  - name: shrink
+    duration: 1 s
+    accesses: []
+    actions:
+      - {do: munmap, region: b, span: 0 .. 64 KiB}
+      - {do: mremap, region: a, size: 256 KiB}
+      - {do: brk, region: h, size: 64 KiB}
+      - {do: fork, lifetime: 1 s}
+""".replace("  - {name: h,", "  - {name: b, size: 1 MiB, mapped: 0}\n  - {name: h,")
+
+
+def test_mappings_follow_the_actions() -> None:
+    clock = FakeClock()
+    target = make(CHANGING, clock)
+    (a, _), (b, _), (h, _) = (target.layout[name] for name in "abh")
+    small = {(a, a + (256 << 10))}
+    large = {(a, a + (1 << 20)), (b, b + (64 << 10))}
+    clock.time_ns = SECOND
+    before = set(target.vmas())
+    assert small <= before
+    target.go()
+    assert set(target.vmas()) == before
+    clock.time_ns += 800_000_000
+    now = set(target.vmas())
+    assert large <= now
+    assert h + (1 << 20) in {end for _, end in now}
+    page = np.array([b // 4096])
+    assert target.truth().touched(page, SECOND + 700_000_000, SECOND + 700_000_001)[0]
+    assert not target.truth().touched(page, SECOND, SECOND + 700_000_000)[0]
+    clock.time_ns += 200_000_000
+    assert set(target.vmas()) == before
+    clock.time_ns += 1_800_000_000
+    assert set(target.vmas()) == now, "repeated"
+    times = target.mapping_times()
+    first = [next(times) - SECOND for _ in range(7)]
+    assert first == [t * 100_000_000 for t in (5, 6, 7, 10, 10, 10, 25)]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("{name: b, size: 1 MiB}", "{name: b, size: 2 MiB, memory: hugetlb}", "hugetlb memory"),
+        ("{name: b, size: 1 MiB}", "{name: b, size: 1 MiB, node: 1}", "NUMA node"),
+        (
+            "{name: b, size: 1 MiB}], phases",
+            "{name: b, size: 1 MiB, memory: shmem}], phases",
+            "several processes share",
+        ),
+    ],
+)
+def test_what_a_simulated_target_cannot_is_named(old: str, new: str, says: str) -> None:
+    text = (
+        "{reason: r, regions: [{name: a, size: 1 MiB}, {name: b, size: 1 MiB}], phases: "
+        "[{name: p, duration: 1 s, accesses: [{region: b, process: 1}]}]}"
+    )
+    assert old in text
+    with pytest.raises(NotSupported, match=says):
+        make(text.replace(old, new), FakeClock())
+
+
+def test_processes_have_their_own_accesses() -> None:
+    text = (
+        "{reason: r, regions: [{name: a, size: 64 KiB}, {name: b, size: 64 KiB}], phases: "
+        "[{name: p, duration: 1 s, accesses: [{region: a, period: 10 ms}, {region: b, process: 1}]}]}"
+    )
+    clock = FakeClock()
+    target = make(text, clock)
+    target.go()
+    clock.time_ns = SECOND // 2
+    target.stop()
+    pages = np.array([target.layout[name][0] // 4096 for name in "ab"])
+    for process, expected in ((0, [True, False]), (1, [False, True]), (None, [True, True])):
+        assert target.truth_of(process).touched(pages, 0, SECOND).tolist() == expected
+    assert target.truth().touched(pages, 0, SECOND).tolist() == [True, False]
+    assert target.accesses() == {(0, "a"): 50 * 16, (0, "b"): 250 * 16}

@@ -35,6 +35,8 @@ static void resize(const struct action *action)
 		if (brk((uint8_t *)place + action->end))
 			die(EXIT_CANNOT, "brk() of region %s to %" PRIu64 " bytes failed: %s",
 			    region->name, action->end, strerror(errno));
+		if (action->end > region->mapped)
+			map_region(region, region->mapped, action->end);
 	} else if (mremap(place, region->mapped, action->end, 0) != place) {
 		die(EXIT_CANNOT, "mremap() of region %s to %" PRIu64 " bytes failed: %s",
 		    region->name, action->end, strerror(errno));

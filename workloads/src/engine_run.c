@@ -184,15 +184,21 @@ static bool step(struct worker *worker, const struct phase *phase, uint64_t phas
 	return go_on;
 }
 
-/* Every action is done, however late: later phases count on what it did. */
-static void act_until(struct worker *worker, const struct phase *phase, uint64_t phase_start,
-		      uint64_t now)
+/*
+ * Does the actions that are due at ``until``; returns the time after them. Every action is done,
+ * however late: later phases count on what it did.
+ */
+static uint64_t act_until(struct worker *worker, const struct phase *phase, uint64_t phase_start,
+			  uint64_t now, uint64_t until)
 {
 	if (worker->process || worker->thread)
-		return;
+		return now;
 	while (worker->next_action < phase->nr_actions &&
-	       phase_start + phase->actions[worker->next_action].at_ns <= now)
+	       phase_start + phase->actions[worker->next_action].at_ns <= until) {
 		act(worker, phase, phase_start);
+		now = now_ns();
+	}
+	return now;
 }
 
 /* False: stop. */
@@ -202,14 +208,14 @@ static bool run_phase(struct worker *worker, const struct phase *phase, uint64_t
 	bool go_on = true;
 
 	begin_phase(worker, phase);
-	act_until(worker, phase, phase_start, now);
+	now = act_until(worker, phase, phase_start, now, now);
 	while (go_on && now < end) {
 		go_on = step(worker, phase, phase_start, &now);
 		if (go_on)
-			act_until(worker, phase, phase_start, now);
+			now = act_until(worker, phase, phase_start, now, now);
 	}
 	if (go_on) {
-		act_until(worker, phase, phase_start, UINT64_MAX);
+		act_until(worker, phase, phase_start, now, UINT64_MAX);
 		end_phase(worker, phase);
 	}
 	return go_on;

@@ -194,14 +194,16 @@ void start_processes(void)
 	fflush(stdout);
 	for (uint64_t i = 0; i < board->nr_workers; i++) {
 		struct worker *worker = &board->workers[i];
+		pid_t pid;
 
 		if (!worker->process || worker->thread)
 			continue;
-		worker->pid = fork();
-		if (worker->pid < 0)
+		pid = fork(); /* the board is shared: only one of the two may write it there */
+		if (pid < 0)
 			die(EXIT_CANNOT, "no more processes can be started: %s", strerror(errno));
-		if (!worker->pid)
+		if (!pid)
 			live(worker, parent);
+		worker->pid = pid;
 		printf("process %d %d\n", (int)worker->process, worker->pid);
 	}
 }
