@@ -6,14 +6,20 @@ from __future__ import annotations
 import ctypes.util
 import errno
 import os
+import shutil
 import signal
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from serving import Server, needs_fuse, server, stage, until
+from serving import COMMAND, Server, environment, needs_fuse, server, stage, until
+
+from damon_tests.ports import NotSupported
+from damon_tests.reference import fuse_direct, fuse_library
 
 TRANSPORTS = ("direct", "library")
 
@@ -210,3 +216,33 @@ def test_nothing_is_left_behind(tmp_path: Path, transport: str, number: int) -> 
     finally:
         os.close(held)
     assert os.listdir(tmp_path / "at") == []
+
+
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes.util, "find_library", lambda name: None)
+    monkeypatch.setitem(sys.modules, "mfusepy", None)
+    with pytest.raises(NotSupported) as caught:
+        fuse_library.load()
+    assert "libfuse3 is not installed" in str(caught.value)
+    assert "mfusepy is not installed" in str(caught.value)
+    assert "damon-tests[serve]" in str(caught.value)
+
+
+def test_a_missing_device_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(path: str, flags: int) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(fuse_direct.os, "open", refuse)
+    with pytest.raises(NotSupported, match="/dev/fuse cannot be opened"):
+        fuse_direct.mount(str(tmp_path))
+
+
+def test_without_privilege_it_says_so(tmp_path: Path) -> None:
+    """Root without any capability may not mount; nothing is left behind then either."""
+    command = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", *COMMAND, "--at", str(tmp_path)]
+    if shutil.which("setpriv") is None or os.getuid() != 0:
+        pytest.skip("needs setpriv, and root to lose")
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == NotSupported.exit_code
+    assert "only root may mount" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -12,7 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from serving import ROOT, around, environment, needs_fuse, until
+from serving import COMMAND, ROOT, around, environment, needs_fuse, until
 
 ADMIN = "/sys/kernel/mm/damon/admin/kdamonds"
 
@@ -214,3 +216,32 @@ def test_it_starts_quickly_enough_to_be_used_for_one_command() -> None:
     started = time.monotonic()
     assert around("true").returncode == 0
     assert time.monotonic() - started < 60
+
+
+def test_no_privilege_is_needed() -> None:
+    """Root without the capabilities is like any user (who maps no uid 0: that is what setfcap is for)."""
+    if shutil.which("setpriv") is None or os.getuid() != 0:
+        pytest.skip("needs setpriv, and root to lose")
+    few = ["--bounding-set=-all,+setfcap", "--inh-caps=-all"]
+    command = ["setpriv", *few, *COMMAND, "--exec", "ls", ADMIN]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("nr_kdamonds\n", 0), done.stderr
+
+
+def test_a_kernel_without_damon(tmp_path: Path) -> None:
+    """Where /sys/kernel/mm has no damon directory, its other children are still there."""
+    script = f"""
+    mount -t tmpfs none /sys/kernel/mm && mkdir /sys/kernel/mm/other && echo hello > /sys/kernel/mm/other/file
+    ln -s other /sys/kernel/mm/link
+    {shlex.join([*COMMAND, "--exec", "sh", "-c", f"cat /sys/kernel/mm/link/file; ls /sys/kernel/mm {ADMIN}"])}
+    """
+    done = subprocess.run(
+        ["unshare", "-Urm", "sh", "-c", script],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == [
+        *("hello", "/sys/kernel/mm:", "damon", "link", "other", f"{ADMIN}:", "nr_kdamonds")
+    ], done.stderr
