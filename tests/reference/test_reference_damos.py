@@ -327,6 +327,23 @@ def test_commit_keeps_charges_and_statistics():
     assert before.sz_tried == MIB
 
 
+def test_splits_by_the_quota_are_undone():
+    """Regions are as if there was no scheme: what a quota split is merged again behind it."""
+    counts = []
+    for schemes in ((), (with_quota(bytes=5 * PAGE, reset_interval_ms=100),)):
+        box = Box(10 * MIB)  # ten regions of exactly the size limit, which is not rounded here
+        box.start(box.fvaddr(schemes=schemes))
+        counts.append([len(snap) for snap in box.snapshots(2)])
+    assert counts[0] == counts[1]
+
+
+def test_watching_does_not_change_ages():
+    box = Box(8 * MIB)
+    watch = replace(STAT_ALL, ops_filters=(DamosFilter("anon", True, True),))
+    box.start(box.fvaddr(schemes=(STAT_ALL, watch)))
+    assert [int(s.age.min()) for s in box.snapshots(1)] == list(range(1, 11))
+
+
 # Watermarks
 
 

@@ -401,12 +401,13 @@ def test_refused_commit_leaves_the_kdamond_running():
     box = Box()
     box.start(box.fvaddr())
     box.run(0.5)
-    bad = box.fvaddr(min_nr_regions=2)
+    bad = box.fvaddr(min_nr_regions=2, schemes=(STAT_ALL,))
     box.client.restage([replace(box.client.staged()[0], ctx=bad)])
     with pytest.raises(TreeError, match="EINVAL"):
         box.command("commit")
     assert box.read("state") == "on"
     assert box.core().attrs.min_nr_regions == 10
+    assert box.core().schemes == []
 
 
 def test_commit_changes_targets_by_index():
