@@ -28,13 +28,15 @@ STOPPED_BY = (signal.SIGINT, signal.SIGTERM)
 class Served:
     """What a server tells when it is ready: ``processes`` are the simulated ones, by name.
 
-    ``ram`` are byte ranges of physical memory, ``events`` the names of its tracepoints.
+    ``ram`` are byte ranges of physical memory, ``events`` the names of its tracepoints,
+    ``kdamond_parent`` the process whose children stand for its kdamonds.
     """
 
     nonce: str
     processes: dict[str, int]
     ram: list[tuple[int, int]]
     events: list[str]
+    kdamond_parent: int
 
 
 def nothing_touched(pid: int) -> SteadyTruth:
@@ -69,6 +71,7 @@ def serve(
             dict(system.add_simulated()),
             list(system.ram_ranges()),
             sorted(system.events.available()),
+            helper.pid,
         )
         if transport == "library" or (transport == "auto" and os.getuid() != 0):
             fuse_library.run(mountpoint, files, real_time, lambda: ready(served))

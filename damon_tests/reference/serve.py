@@ -242,6 +242,7 @@ def _environment(outer: dict[str, str], inner: Path, level: str, served: Served)
     pids = {
         f"DAMON_TESTS_{name.upper().replace('-', '_')}": str(pid) for name, pid in served.processes.items()
     }
+    pids["DAMON_TESTS_KDAMOND_PARENT"] = str(served.kdamond_parent)
     return {**outer, "HOME": str(home), "DAMON_TESTS_SERVED_LEVEL": level, **pids}
 
 
