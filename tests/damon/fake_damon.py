@@ -6,9 +6,12 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 
-from fake_tree import FakeClock, FakeTree
+from fake_tree import RELEASES, FakeClock, FakeTree
 
 from damon_tests.damon import trace
+from damon_tests.damon.client import DamonClient
+from damon_tests.damon.params import DamonCtx, DamonTarget, Kdamond
+from damon_tests.damon.session import Session
 from damon_tests.damon.users import ADMIN
 from damon_tests.ports import Event, EventStream, MachineLost, NotSupported
 
@@ -117,3 +120,23 @@ class FakeDamon(FakeTree):
     def refuse(self, word: str, error: int = errno.EINVAL) -> None:
         """The next such command fails."""
         self.fail("/state", error, value=word)
+
+
+# --- what tests of sessions share -----------------------------------------------------------
+
+NEWEST = RELEASES[-1]
+PLAIN = Kdamond(DamonCtx(targets=(DamonTarget(7),)))
+
+
+def session_on(damon: FakeDamon, *kdamonds: Kdamond, **options: object) -> Session:
+    client = DamonClient(damon, damon.clock)
+    return Session(client, damon.events, kdamonds or (PLAIN,), **options)  # type: ignore[arg-type]
+
+
+def is_clean(damon: FakeDamon) -> bool:
+    streams = damon.events.streams
+    return damon.files[f"{ADMIN}/kdamonds/nr_kdamonds"] == "0" and all(s.closed for s in streams)
+
+
+def commands(damon: FakeDamon) -> list[str]:
+    return [value for path, value in damon.log if path.endswith("/state")]
