@@ -148,36 +148,48 @@ def test_what_cannot_be_watched_is_told(child: Child) -> None:
 
 def test_idle_page_tracking(tmp_path: Path) -> None:
     """With a bitmap file of ours in the kernel's place, for pages of this very process."""
-    frames = pagemap_of_this_process()
+    memory = mmap.mmap(-1, 4 * PAGE_SIZE)
+    memory.write(bytes(4 * PAGE_SIZE))
+    first = np.frombuffer(memory, np.uint8).ctypes.data // PAGE_SIZE
+    pages = first + np.arange(4)
     bitmap = tmp_path / "bitmap"
-    with bitmap.open("wb") as file:
-        file.truncate(1 << 31)
+    bitmap.touch()
+    os.truncate(bitmap, 1 << 31)
     source = PageIdle(os.getpid(), str(bitmap))
-    pages = np.array([page for page, _ in frames], np.int64)
-    source.prepare(pages)
-    assert not source.touched(pages, 0, 1).any()
-    frame = frames[0][1]
-    with bitmap.open("r+b") as file:  # "the kernel" clears the bit of an accessed page
+
+    def attempt() -> bool:
+        """Whether the kernel left the pages where they are meanwhile: only then something is shown."""
+        before = frames(first)
+        source.prepare(pages)
+        idle = source.touched(pages, 0, 1)
+        clear_bit(bitmap, before[0])
+        accessed = source.touched(pages, 0, 1)
+        if frames(first) != before:
+            return False
+        assert not idle.any()
+        assert accessed.tolist() == [True, False, False, False]
+        return True
+
+    until(attempt, "pages stay in their frames")
+    source.close()
+
+
+def frames(first: int) -> list[int]:
+    with open("/proc/self/pagemap", "rb", buffering=0) as file:
+        file.seek(first * 8)
+        found = [int(entry) & ((1 << 55) - 1) for entry in np.frombuffer(file.read(32), np.uint64)]
+    if not all(found):
+        pytest.skip("the kernel hides frame numbers")
+    return found
+
+
+def clear_bit(bitmap: Path, frame: int) -> None:
+    """What the kernel does when the page is accessed."""
+    with bitmap.open("r+b") as file:
         file.seek(frame // 64 * 8)
         word = int.from_bytes(file.read(8), "little") & ~(1 << frame % 64)
         file.seek(frame // 64 * 8)
         file.write(word.to_bytes(8, "little"))
-    assert source.touched(pages[:1], 0, 1).tolist() == [True]
-    source.close()
-
-
-def pagemap_of_this_process() -> list[tuple[int, int]]:
-    memory = mmap.mmap(-1, 4 * PAGE_SIZE)
-    memory.write(bytes(4 * PAGE_SIZE))
-    address = np.frombuffer(memory, np.uint8).ctypes.data
-    with open("/proc/self/pagemap", "rb", buffering=0) as file:
-        file.seek(address // PAGE_SIZE * 8)
-        entries = np.frombuffer(file.read(32), np.uint64)
-    found = [(address // PAGE_SIZE + i, int(e) & ((1 << 55) - 1)) for i, e in enumerate(entries)]
-    if not all(frame for _, frame in found):
-        pytest.skip("the kernel hides frame numbers")
-    pagemap_of_this_process.kept = memory  # type: ignore[attr-defined]
-    return found
 
 
 def test_steady_truth_in_closed_form() -> None:
