@@ -36,9 +36,12 @@ class PageIdle:
 
     def prepare(self, pages: Pages) -> None:
         """Mark the pages idle. Writing a bit that is 0 does nothing, so that other pages stay as they are."""
+        words: dict[int, int] = {}
         for frame in self._frames(pages):
             if frame:
-                os.pwrite(self._bitmap, (1 << frame % 64).to_bytes(8, "little"), frame // 64 * 8)
+                words[frame // 64] = words.get(frame // 64, 0) | 1 << frame % 64
+        for word, bits in words.items():
+            os.pwrite(self._bitmap, bits.to_bytes(8, "little"), word * 8)
 
     def touched(self, pages: Pages, t0_ns: int, t1_ns: int) -> Bools:
         """Whether each page is not idle any more (the times do not matter)."""
