@@ -49,6 +49,12 @@ def test_tuned_intervals_refresh_themselves(live, expect):
 
 
 @pytest.mark.profile("full")
+@pytest.mark.known_defect(
+    name="kdamonds share one refresh deadline",
+    evidence="specification 8.3, 28; shown by this test on 6.18.15",
+    levels=("6.18",),
+    kernels_only=True,
+)
 def test_each_kdamond_has_its_own_timer(live, expect):
     """A kdamond that refreshes rarely does not keep another from refreshing often."""
     often, rarely = Kdamond(CTX, refresh_ms=100), Kdamond(CTX, refresh_ms=3_600_000)
