@@ -48,5 +48,5 @@ def test_commands_of_the_readme_exist() -> None:
     assert (
         {"run", "vm", "doctor", "report"}
         <= named
-        <= set(re.findall(r"^    ([a-z-]+) ", done.stdout, re.MULTILINE))
+        <= set(re.findall(r"^    ([a-z-]+)(?: |$)", done.stdout, re.MULTILINE))
     )
