@@ -331,8 +331,9 @@ def pytest_runtest_makereport(
     if not _is_damon_test(item) or TEST not in item.stash:
         return report
     test, run = item.stash[TEST], item.config.stash[RUN]
-    if report.failed and (test.conclusion is None or report.when == "teardown"):
-        # A fixture, ours or the test's, broke: nothing is said about DAMON.
+    shown = test.conclusion is not None and test.conclusion.verdict is Verdict.FAIL
+    if report.failed and not shown and (test.conclusion is None or report.when == "teardown"):
+        # A fixture, ours or the test's, broke: nothing is said about DAMON. A violation stays shown.
         error = call.excinfo.value if call.excinfo is not None else None
         test.conclusion = Conclusion(Verdict.ERROR, f"{report.when}: {error}")
     if test.conclusion is not None:

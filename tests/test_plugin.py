@@ -74,6 +74,21 @@ def test_verdict_and_exit_code(tmp_path: Path, verdict: str) -> None:
     assert code == EXIT[verdict], out
 
 
+@pytest.mark.parametrize(("holds", "verdict"), [("True", "ERROR"), ("False", "FAIL")])
+def test_broken_teardown_hides_no_violation(tmp_path: Path, holds: str, verdict: str) -> None:
+    body = f"""
+@pytest.fixture
+def fragile():
+    yield
+    raise HarnessError("the guest is gone")
+
+def test(fragile, expect):
+    expect.add(check({holds}))
+"""
+    finish(start(tmp_path, body))
+    assert load(tmp_path)["tests"][0]["verdict"] == verdict
+
+
 def test_worst_verdict_decides(tmp_path: Path) -> None:
     bodies = [VERDICTS[v].replace("def test(", f"def test_{v}(") for v in ("FAIL", "INCONCLUSIVE", "ERROR")]
     code, _ = finish(start(tmp_path, "\n\n".join(bodies)))
