@@ -125,7 +125,7 @@ class Live:
         whole, parts = self.recording(kdamond_idx), []
         for i, commit in enumerate(self.commits):
             until = self.commits[i + 1].begin_ns if i + 1 < len(self.commits) else None
-            snaps = [s for s in whole.snapshots if until is None or s.time_ns < until]
+            snaps = [s for s in whole.snapshots if until is None or s.time_ns <= until]
             started = whole.started_ns
             if i:
                 snaps = [s for s in snaps if s.time_ns > commit.end_ns]
