@@ -364,7 +364,7 @@ def _undo_swapon(entry: Entry, files: Files, until: float) -> tuple[Result, str]
 
 
 def _libc(function: str, path: str, *flags: int) -> None:
-    import ctypes  # noqa: PLC0415 - a megabyte that the guard needs only here
+    import ctypes  # here only: a megabyte that the guard otherwise does not need
 
     libc = ctypes.CDLL(None, use_errno=True)
     if getattr(libc, function)(os.fsencode(path), *flags) != 0:

@@ -85,9 +85,7 @@ def test_a_wheel_is_taken_as_it_is(checkout: Path, monkeypatch: pytest.MonkeyPat
 
 def test_without_a_compiler_it_says_how_to_get_one(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CC", "no-such-compiler -O2")
-    with pytest.raises(
-        NotSupported, match=r"there is no no-such-compiler .*apt-get install gcc"
-    ):
+    with pytest.raises(NotSupported, match=r"there is no no-such-compiler .*apt-get install gcc"):
         programs.program(NAME)
 
 
