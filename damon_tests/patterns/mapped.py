@@ -13,7 +13,6 @@ Spans = tuple[Span, ...]
 
 MAPPING_ACTIONS = ("mmap", "munmap", "mremap", "brk")
 DROPPING = ("munmap", "mremap", "brk", "dontneed", "free", "exec")
-UNMAPPING = ("munmap", "mremap", "brk", "exec")
 
 
 @dataclass(frozen=True)
@@ -106,14 +105,15 @@ def _wrong_action(action: Action, mapped: Spans) -> str:
 
 
 def states(pattern: Pattern, region: PatternRegion, phase: int) -> list[Spans]:
-    """What is mapped of a region during a phase: at its start, and after each of its actions."""
+    """What is mapped of a region during a phase: after the actions at its start, and after each later one."""
     mapped = initial(region)
     for earlier in pattern.phases[:phase]:
         for action in earlier.actions:
             mapped = after(mapped, action, region)
     found = [mapped]
     for action in pattern.phases[phase].actions:
-        found.append(after(found[-1], action, region))
+        mapped = after(found[-1], action, region)
+        found = [*found, mapped] if action.at_ns else [mapped]
     return found
 
 
@@ -136,8 +136,8 @@ def _wrong_access(pattern: Pattern, phase: int, access: Access, done: set[tuple[
     if access.process:
         return ""
     mine = {do for do, name in done if name in (region.name, "")}
-    if access.thread and mine & set(UNMAPPING):
-        return f"region {region.name!r} is unmapped at some time; let thread 0, which does that, access it"
+    if access.thread and mine & set(MAPPING_ACTIONS):
+        return f"the mapping of region {region.name!r} changes; let thread 0, which does that, access it"
     if access.order == "chase" and mine & {*DROPPING, "fork"}:
         return f"what region {region.name!r} holds is dropped at some time, and the chase's pointers with it"
     if access.kind == "read" and region.memory not in SHARED and mine & set(DROPPING):

@@ -32,7 +32,8 @@ Both follow the same rule, so it is stated here, once:
 * A term runs in the ``thread`` of the ``process`` that it names. Process 0 is the target; others
   have the same mappings at the same addresses, shared only where ``memory`` is "file" or "shmem".
 * Actions are done by thread 0 of process 0 at ``phase start + at_ns``, before passes that are due at the
-  same time, and never left out. Accesses only go where memory is mapped during the whole phase.
+  same time, and never left out. Accesses only go where memory is mapped during the whole phase
+  (after the actions at its very start).
 * With ``repeat`` the phases start again after the last one. Phases are counted on, never back
   to 0: with two phases, phase 2 is the first one again. The generator gets this running number,
   so that a repeated phase draws other pages.

@@ -389,3 +389,45 @@ def test_another_process_that_dies_is_told(start: Starter) -> None:
     target.stop()
     with pytest.raises(HarnessError, match="process 1 ended badly"):
         target.truth()
+
+
+KPF_LRU = 5  # bit of /proc/kpageflags
+
+
+def off_lists(target: EngineTarget) -> int:
+    """How many pages of the target's regions are on no LRU list."""
+    frames = [range(a // PAGE, b // PAGE) for spans in target.physical().values() for a, b in spans]
+    missing = 0
+    with open("/proc/kpageflags", "rb", buffering=0) as flags:
+        for span in frames:
+            data = os.pread(flags.fileno(), 8 * len(span), 8 * span.start)
+            missing += int((~np.frombuffer(data, "<u8") >> np.uint64(KPF_LRU) & np.uint64(1)).sum())
+    return missing
+
+
+@pytest.mark.parametrize("memory", ["anonymous", "shmem", "file"])
+def test_populated_pages_are_on_their_lists(start: Starter, memory: str) -> None:
+    """DAMON leaves accessed bits of pages alone that still wait in a batch of a CPU: none may wait."""
+    target = start(pattern(f"{{name: a, size: 3 MiB, memory: {memory}}}"))
+    try:
+        assert off_lists(target) == 0
+    except (NotSupported, FileNotFoundError, PermissionError) as error:
+        pytest.skip(f"page flags cannot be read: {error}")
+
+
+def test_pages_of_first_accesses_are_on_their_lists(start: Starter) -> None:
+    target = start(
+        pattern(
+            "{name: a, size: 1 MiB, populate: false}",
+            "{region: a, span: 0 .. 20 KiB, drift: 20 KiB}",
+            more="visible: natural,",
+        )
+    )
+    target.go()
+    clock = start.machine.clock
+    start.run_until_phase(target, 0)
+    assert clock.wait_until(lambda: target.phases()[0].end_ns is not None, clock.now_ns() + TIMEOUT_NS)
+    try:
+        assert off_lists(target) == 0
+    except (NotSupported, FileNotFoundError, PermissionError) as error:
+        pytest.skip(f"page flags cannot be read: {error}")
