@@ -17,7 +17,19 @@ from damon_tests.reference.faults import catalogue
 HERE = Path(__file__).parent
 TIMEOUT_S = 600
 # The quickest first, and those that notice most.
-ORDER = ("vectors", "regions", "tree", "damos", "kdamond", "appendix", "abi", "modules", "batch")
+ORDER = (
+    "vectors",
+    "regions",
+    "tree",
+    "damos",
+    "actions",
+    "kdamond",
+    "commit",
+    "appendix",
+    "abi",
+    "modules",
+    "batch",
+)
 
 
 def killer(name: str) -> str:

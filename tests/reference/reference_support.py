@@ -12,7 +12,7 @@ from hypothesis import settings
 
 from damon_tests.damon import trace
 from damon_tests.damon.client import DamonClient
-from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, DamonTarget, Damos, Kdamond
+from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, DamonTarget, Damos, DamosQuota, Kdamond
 from damon_tests.damon.records import Snapshot
 from damon_tests.ports import NSEC_PER_SEC, Event
 from damon_tests.reference.faults import fault
@@ -171,3 +171,12 @@ class Box:
 
 
 STAT_ALL = Damos(action="stat", access_pattern=ANY)
+
+
+def with_quota(**fields):
+    fields.setdefault("reset_interval_ms", 1000)
+    return replace(STAT_ALL, quota=DamosQuota(**fields))
+
+
+def esz_values(box, seconds):
+    return [int(e.text.rsplit("=", 1)[1]) for e in box.record(seconds, "damos_esz")]
