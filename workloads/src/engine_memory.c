@@ -20,6 +20,7 @@
 #define MPOL_BIND_   2
 #define HUGE_2MB     (21 << 26) /* MAP_HUGE_2MB */
 #define NODES	     64
+#define FS_CREATE    6 /* FSCONFIG_CMD_CREATE */
 
 const char *const memory_names[] = { "anonymous", "file", "shmem", "hugetlb", "heap", NULL };
 
@@ -42,8 +43,31 @@ static int temporary_file(const char *directory)
 	return fd;
 }
 
+/*
+ * Where all is tmpfs, as in a bare guest: a file on a ramfs that is mounted nowhere, so that
+ * nothing of the machine changes. Its pages are page cache, though never reclaimed. Needs
+ * CAP_SYS_ADMIN.
+ */
+static int detached_file(void)
+{
+	int context = syscall(SYS_fsopen, "ramfs", 1), mount = -1, fd = -1;
+
+	if (context < 0)
+		return -1;
+	if (!syscall(SYS_fsconfig, context, FS_CREATE, NULL, NULL, 0))
+		mount = syscall(SYS_fsmount, context, 1, 0);
+	if (mount >= 0)
+		fd = openat(mount, "file", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (mount >= 0)
+		close(mount);
+	close(context);
+	return fd;
+}
+
 static int open_file(const struct region *region)
 {
+	int fd;
+
 	char beside[LINE_LEN];
 	const char *const directories[] = { beside, "/var/tmp", "/tmp", "/" };
 
@@ -51,14 +75,16 @@ static int open_file(const struct region *region)
 	if (strrchr(beside, '/'))
 		*strrchr(beside, '/') = '\0';
 	for (size_t i = 0; i < sizeof(directories) / sizeof(*directories); i++) {
-		int fd = temporary_file(directories[i]);
-
+		fd = temporary_file(directories[i]);
 		if (fd >= 0)
 			return fd;
 	}
+	fd = detached_file();
+	if (fd >= 0)
+		return fd;
 	die(EXIT_CANNOT,
 	    "region %s is a file, and no temporary one can be made outside of tmpfs (tried %s, "
-	    "/var/tmp, /tmp, /)",
+	    "/var/tmp, /tmp, / and a ramfs)",
 	    region->name, beside);
 }
 
