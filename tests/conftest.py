@@ -8,13 +8,18 @@ import os
 import pytest
 
 
+OPT_IN = {
+    "vm": ("DAMON_TESTS_VM", "boots a real kernel in a VM"),
+    "long": ("DAMON_TESTS_LONG", "takes minutes, and downloads programs of others"),
+}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that boot a real kernel take minutes under emulation: they run when asked for."""
-    if os.environ.get("DAMON_TESTS_VM") == "1":
-        return
-    skip = pytest.mark.skip(
-        reason="boots a real kernel in a VM; to run it: DAMON_TESTS_VM=1 pytest -m vm tests"
-    )
-    for item in items:
-        if item.get_closest_marker("vm"):
-            item.add_marker(skip)
+    """Tests that take minutes run when asked for, by their marker's environment variable."""
+    for marker, (variable, why) in OPT_IN.items():
+        if os.environ.get(variable) == "1":
+            continue
+        skip = pytest.mark.skip(reason=f"{why}; to run it: {variable}=1 pytest -m {marker} tests")
+        for item in items:
+            if item.get_closest_marker(marker):
+                item.add_marker(skip)

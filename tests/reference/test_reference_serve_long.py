@@ -199,6 +199,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", selftests())
 def test_kernel_selftests_pass_where_they_pass_on_a_kernel(name: str, built: Path) -> None:
     import run
