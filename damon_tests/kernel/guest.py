@@ -220,7 +220,7 @@ class Guests:
             plan = Plan(image, topology, found, chosen.name)
             if topology.userland:
                 files = busybox.nodes(busybox.find(self._cache))
-                plan = replace(plan, disk=userland.disk(self._cache), extra=files)
+                plan = replace(plan, disk=userland.disk(self._cache, topology.packages), extra=files)
             self._plans[key] = plan, chosen
         return self._plans[key]
 

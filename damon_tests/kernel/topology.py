@@ -17,7 +17,8 @@ class Topology:
     ``memory_mib`` is divided evenly among ``numa_nodes``; all CPUs are on node 0, so that the
     other nodes are far memory. ``swap_zram_mib``: size of the swap on zram, 0 for none.
     ``hugetlb_pages``: reserved huge pages of the default size (2 MiB). ``cmdline``: more kernel
-    parameters, after ours, so that they win. ``userland``: with Python, see ``kernel.userland``.
+    parameters, after ours, so that they win. ``userland``: with Python, see ``kernel.userland``;
+    ``packages``: more Debian packages in it.
     """
 
     memory_mib: int = 1024
@@ -27,6 +28,7 @@ class Topology:
     hugetlb_pages: int = 0
     cmdline: tuple[str, ...] = ()
     userland: bool = False
+    packages: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.cpus < 1 or self.numa_nodes < 1 or self.swap_zram_mib < 0 or self.hugetlb_pages < 0:
@@ -36,6 +38,8 @@ class Topology:
                 f"{self.memory_mib} MiB are too little for {self.numa_nodes} memory node(s):"
                 f" each needs {_MIN_NODE_MIB} MiB"
             )
+        if self.packages and not self.userland:
+            raise UsageError(f"packages need a userland to be in: {', '.join(self.packages)}")
         if self.hugetlb_pages * 2 > self.memory_mib // 2:
             raise UsageError(
                 f"{self.hugetlb_pages} huge pages are more than half of {self.memory_mib} MiB of memory"

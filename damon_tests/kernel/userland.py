@@ -40,18 +40,22 @@ def chroot(argv: Sequence[str]) -> list[str]:
     return ["/bin/busybox", "chroot", MOUNTED_AT, *argv]
 
 
-def disk(cache: Path | None = None) -> Path:
+def disk(cache: Path | None = None, more: Sequence[str] = ()) -> Path:
     """The ext4 image, made once from Debian's packages (about 25 MB of them). Its name tells its contents.
 
+    ``more`` packages are in an image of their own, and what they need. Their scripts do not run.
     Raises NotSupported (no apt, no mkfs.ext4) and HarnessError.
     """
     cache = cache or bundle.cache_dir()
+    more = sorted(set(more))
     root = cache / "userland"
+    if more:
+        root /= hashlib.sha256(" ".join(more).encode()).hexdigest()[:16]
     with using(root):
         root.mkdir(parents=True, exist_ok=True)
     with using(root), FileLock(root / ".lock"):
         try:
-            return _current(cache, root)
+            return _current(cache, root, (*PACKAGES, *more))
         except ArchiveUnreachable as error:
             kept = sorted(root.glob("*.ext4"), key=lambda path: path.stat().st_mtime)
             if not kept:
@@ -60,9 +64,9 @@ def disk(cache: Path | None = None) -> Path:
             return kept[-1]
 
 
-def _current(cache: Path, root: Path) -> Path:
+def _current(cache: Path, root: Path, packages: Sequence[str]) -> Path:
     archive = Archive("userland", (SUITE,), cache)
-    needed = archive.closure(PACKAGES, SUITE)
+    needed = archive.closure(packages, SUITE)
     known = {(p.name, p.version): p for p in archive.packages(sorted({name for name, _ in needed}))}
     chosen = [known[entry] for entry in sorted(needed)]
     contents = json.dumps([_FORMAT, [package.sha256 for package in chosen]])
@@ -96,9 +100,18 @@ def _finish(tree: Path) -> None:
     for directory in ("dev", "proc", "sys", "tmp", "root", "run"):
         (tree / directory).mkdir(exist_ok=True)
     (tree / "usr/bin/awk").symlink_to("gawk")
+    _choose_alternatives(tree)
     _compile(tree)
     (tree / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/bash\n")
     (tree / "etc/group").write_text("root:x:0:\n")
+
+
+def _choose_alternatives(tree: Path) -> None:
+    """The libraries of linear algebra, which numpy needs, are alternatives in directories of their own."""
+    libraries = tree / "usr/lib/x86_64-linux-gnu"
+    for name in ("blas", "lapack"):
+        for library in (libraries / name).glob("*.so.3"):
+            (libraries / library.name).symlink_to(f"{name}/{library.name}")
 
 
 def _compile(tree: Path) -> None:
@@ -110,6 +123,8 @@ def _compile(tree: Path) -> None:
     python = tree / "usr/bin" / library.name
     command: list[str | Path] = ["env", f"PYTHONHOME={tree / 'usr'}", loader, "--library-path", libraries]
     command += [python, "-m", "compileall", "-q", "-s", tree, library]
+    if (packages := tree / "usr/lib/python3/dist-packages").exists():
+        command.append(packages)
     result = run_tool(command)
     if result.returncode:
         log.warning("the userland's Python library is not compiled: %s", result.stderr.strip()[-200:])
