@@ -269,7 +269,6 @@ def test_goal_metrics(goal, expected):
 def test_pressure_goal_is_neutral_at_first_and_then_counts_increases():
     goal = DamosQuotaGoal("some_mem_psi_us", target_value=1000)
     box = Box(8 * MIB)
-    box.system.memory.psi_some_us = 50_000
     box.start(box.fvaddr(schemes=(with_quota(goals=(goal,), reset_interval_ms=100),)))
     assert esz_values(box, 0.101) == [1]
     box.system.memory.psi_some_us += 500

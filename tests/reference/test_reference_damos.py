@@ -121,6 +121,11 @@ def test_min_score_takes_from_the_top():
     assert RULES.min_score([0] * 100, 5) == 0
 
 
+def test_the_most_satisfied_goal_decides():
+    assert RULES.goal_score([(50, 100), (30, 20), (0, 7)]) == 15_000
+    assert RULES.goal_score([(0, 7)]) == 0
+
+
 @pytest.mark.parametrize(
     ("start", "end", "at", "skipped"),
     [(0, 40, 40, 40), (0, 40, 50, 40), (40, 80, 40, 0), (0, 40, 14, 12), (0, 40, 2, 4), (0, 4, 2, 4)],
