@@ -48,8 +48,8 @@ def run(args: argparse.Namespace) -> int:
     for name in ("level", "output", "seed", "fault"):
         if getattr(args, name) is not None:
             options.append(f"--{name}={getattr(args, name)}")
-    if args.require:
-        options.append("--require")
+    options += ["--require"] if args.require else []
+    options += ["--stop-modules"] if args.stop_modules else []
     if args.workers is not None:
         options += ["-n", args.workers]
     code = int(pytest.main([*options, *args.pytest_args, *paths]))
@@ -229,6 +229,11 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     p.add_argument("--output", metavar="DIR", help="where results go (default: a new directory)")
     p.add_argument("--seed", type=int, metavar="N", help="seed of the run (default: 1)")
     p.add_argument("--fault", metavar="NAME", help="make the reference wrong on purpose: which tests notice?")
+    p.add_argument(
+        "--stop-modules",
+        action="store_true",
+        help="with --kernel host: stop DAMON_STAT, DAMON_RECLAIM and DAMON_LRU_SORT, restore them at the end",
+    )
     p.add_argument("--require", action="store_true", help="a test that cannot run fails")
     p.add_argument("-n", dest="workers", metavar="WORKERS", help="run tests in this many processes")
     p.add_argument(

@@ -13,7 +13,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ import damon_tests
 from damon_tests.experiment.backend import Backend, Subject
 from damon_tests.experiment.experiment import derive_seed
 from damon_tests.experiment.fixtures import ExperimentFixture, LiveFixture
+from damon_tests.experiment.lease import to_stderr
 from damon_tests.experiment.observation import Observation
 from damon_tests.experiment.requirements import Needs, Requirements, combine, evaluate, not_supported
 from damon_tests.experiment.select import check_workers, open_backend
@@ -32,7 +33,7 @@ from damon_tests.judge.collect import Expect
 from damon_tests.judge.conclude import Conclusion, KnownDefect, conclude
 from damon_tests.judge.verdict import Check, Verdict
 from damon_tests.judge.visibility import visibility
-from damon_tests.ports import DamonTestsError, MachineLost, NotSupported
+from damon_tests.ports import DamonTestsError, NotSupported
 from damon_tests.report import artifacts, model, show
 from damon_tests.report.events import RunLog
 
@@ -81,7 +82,9 @@ class DamonRun:
             option = self.config.option
             began = time.monotonic()
             try:
-                opened = open_backend(option.kernel, self.output, option.level, option.fault)
+                opened = open_backend(
+                    option.kernel, self.output, option.level, option.fault, option.stop_modules, self._tell
+                )
                 self._backend = self.stack.enter_context(opened)
                 self._backend.capabilities()
             except NotSupported as missing:
@@ -98,6 +101,12 @@ class DamonRun:
         if self._backend is None:
             return self.config.option.kernel, ""
         return self._backend.name, self._backend.level
+
+    def _tell(self, text: str) -> None:
+        """Now and always: pytest would keep from the user what they have to wait for."""
+        capture = self.config.pluginmanager.getplugin("capturemanager")
+        with capture.global_and_fixture_disabled() if capture else nullcontext():
+            to_stderr(text)
 
     @property
     def visibility(self) -> Check | None:
@@ -152,6 +161,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--output", metavar="DIR", help="where results go (default: a new directory)")
     group.addoption("--seed", type=int, default=1, metavar="N", help="seed of the run (default: 1)")
     group.addoption("--fault", metavar="NAME", help="make the reference wrong on purpose: who notices?")
+    group.addoption("--stop-modules", action="store_true", help="of --kernel host, and restore them")
     group.addoption("--require", action="store_true", help="a test that cannot run fails")
 
 
@@ -288,7 +298,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
     if run.backend.name.startswith("reference"):
         defects = [d for d in defects if not d.kernels_only]
     test.conclusion = conclude(test.expect.checks, error, splats, defects, run.backend.level)
-    _keep_evidence(run, pyfuncitem.nodeid, test, error)
+    artifacts.keep_evidence(run.log, pyfuncitem.nodeid, test.conclusion.verdict, test.observations, error)
     if (
         test.conclusion.verdict is Verdict.ERROR
         and error is not None
@@ -297,18 +307,6 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
         raise error  # a defect of the harness: its traceback is what helps
     _raise_outcome(test.conclusion, require=pyfuncitem.config.option.require)
     return True
-
-
-def _keep_evidence(run: DamonRun, test_id: str, test: DamonTest, error: BaseException | None) -> None:
-    """Pictures of what was judged bad, and the log of a machine that died."""
-    assert test.conclusion is not None
-    if isinstance(error, MachineLost) and error.log:
-        attempt = len(test.observations) + 1
-        artifacts.keep_text(run.log, test_id, attempt, "console.log", error.log)
-        artifacts.keep_partial(run.log, test_id, attempt, error.partial)
-    if test.conclusion.verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.XFAIL):
-        for seen in test.observations:
-            artifacts.keep_picture(run.log, test_id, seen)
 
 
 def _raise_outcome(conclusion: Conclusion, *, require: bool) -> None:

@@ -126,6 +126,7 @@ def test_missing_feature_is_named(tmp_path: Path) -> None:
         ("--kernel=reference:9.9", "unknown level '9.9'"),
         ("--kernel=/no/such/image", "/no/such/image"),
         ("--level=banana", "unknown level 'banana'"),
+        ("--stop-modules", "--stop-modules needs --kernel host"),
     ],
 )
 def test_bad_kernel_is_a_sentence(tmp_path: Path, option: str, words: str) -> None:
@@ -133,6 +134,21 @@ def test_bad_kernel_is_a_sentence(tmp_path: Path, option: str, words: str) -> No
     assert code == 2, out
     assert words in out
     assert "Traceback" not in out
+
+
+def test_what_has_to_be_waited_for_is_told_at_once(tmp_path: Path) -> None:
+    """Opening the kernel is a test's setup, whose output pytest keeps to itself."""
+    (tmp_path / "conftest.py").write_text(
+        "from damon_tests import plugin\n"
+        "real = plugin.open_backend\n"
+        "def telling(kernel, *more):\n"
+        "    more[-1]('waiting for pid 7')\n"
+        "    return real(kernel, *more)\n"
+        "plugin.open_backend = telling\n"
+    )
+    code, out = finish(start(tmp_path, VERDICTS["PASS"]))
+    assert code == 0, out
+    assert "damon-tests: waiting for pid 7\n" in out
 
 
 def test_harness_tests_are_left_alone(tmp_path: Path) -> None:

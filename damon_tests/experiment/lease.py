@@ -39,14 +39,15 @@ _REMEDY = (
     " or test in a VM (--kernel debian:newest)"
 )
 _REMEDY_MODULE = (
-    "turn the module off while testing (echo N > /sys/module/MODULE/parameters/enabled), ask this run to"
-    " stop and restore it (stop_modules), or test in a VM (--kernel debian:newest)"
+    "turn the module off while testing (echo N > /sys/module/MODULE/parameters/enabled), let this run stop"
+    " it and restore it afterwards (--stop-modules), or test in a VM (--kernel debian:newest)"
 )
 
 Notify = Callable[[str], None]
 
 
-def _to_stderr(text: str) -> None:
+def to_stderr(text: str) -> None:
+    """The usual ``notify``."""
     print(f"damon-tests: {text}", file=sys.stderr, flush=True)
 
 
@@ -111,7 +112,7 @@ def acquire(
     stop_modules: bool = False,
     wait_s: float = WAIT_S,
     lock_directory: str | os.PathLike[str] | None = None,
-    notify: Notify = _to_stderr,
+    notify: Notify = to_stderr,
 ) -> Lease:
     """Wait for our turn on this kernel, clean up after dead runs, and make sure that nobody uses DAMON.
 
@@ -148,7 +149,7 @@ def hold_host(
     stop_modules: bool = False,
     directory: Path | None = None,
     root: str | os.PathLike[str] = "/",
-    notify: Notify = _to_stderr,
+    notify: Notify = to_stderr,
 ) -> Iterator[JournaledMachine]:
     """This machine, its DAMON leased: what is changed through it is undone at the end.
 

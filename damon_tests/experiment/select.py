@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,22 +17,30 @@ from damon_tests.reference.levels import LEVELS
 
 @contextmanager
 def open_backend(
-    kernel: str, run_dir: Path, level: str | None = None, fault: str | None = None
+    kernel: str,
+    run_dir: Path,
+    level: str | None = None,
+    fault: str | None = None,
+    stop_modules: bool = False,
+    notify: Callable[[str], None] | None = None,
 ) -> Iterator[Backend]:
     """The backend named by ``kernel``, closed (guests ended, lease released) at the end.
 
     ``fault`` makes the reference a wrong DAMON (``reference.faults``), to see which tests notice.
+    ``stop_modules`` and ``notify`` are for this machine, see ``lease.acquire``.
     ``reference[:LEVEL]``, ``host``, ``debian:SERIES|stable|newest``, or a kernel image's path.
     Raises UsageError for a word that is none of these, NotSupported when the machine cannot.
     """
     if level is not None and level not in LEVELS:
         raise UsageError(f"unknown level {level!r}; known: {', '.join(LEVELS)}")
+    if stop_modules and kernel != "host":
+        raise UsageError(f"--stop-modules needs --kernel host: in {kernel} none of them runs")
     if kernel == "reference" or kernel.startswith("reference:"):
         yield _reference(kernel, level, fault)
     elif fault is not None:
         raise UsageError(f"--fault {fault} needs --kernel reference: only that can be made wrong on purpose")
     elif kernel == "host":
-        with _host(run_dir, level) as backend:
+        with _host(run_dir, level, stop_modules, notify) as backend:
             yield backend
     else:
         with _guest(kernel, run_dir, level) as backend:
@@ -83,10 +91,12 @@ def _guest(kernel: str, run_dir: Path, level: str | None) -> Iterator[Backend]:
 
 
 @contextmanager
-def _host(run_dir: Path, level: str | None) -> Iterator[Backend]:
-    from damon_tests.experiment.lease import hold_host
+def _host(
+    run_dir: Path, level: str | None, stop_modules: bool, notify: Callable[[str], None] | None
+) -> Iterator[Backend]:
+    from damon_tests.experiment.lease import hold_host, to_stderr
 
-    with hold_host(run_dir) as machine:
+    with hold_host(run_dir, stop_modules=stop_modules, notify=notify or to_stderr) as machine:
         from damon_tests.experiment.machine_backend import HostBackend
 
         yield HostBackend(machine, run_dir, level)

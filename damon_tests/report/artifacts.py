@@ -11,6 +11,7 @@ import contextlib
 import os
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +20,9 @@ from damon_tests.damon.recording_file import About, Saved
 from damon_tests.damon.records import Recording
 from damon_tests.experiment.observation import Observation
 from damon_tests.judge.spans import spans_of
+from damon_tests.judge.verdict import Verdict
 from damon_tests.judge.windows import windows
-from damon_tests.ports import NotSupported
+from damon_tests.ports import MachineLost, NotSupported
 from damon_tests.report import draw
 from damon_tests.report.events import RunLog
 
@@ -54,6 +56,23 @@ def keep_attempt(log: RunLog, test_id: str, seen: Observation) -> None:
     log.artifact(test_id, path.relative_to(log.directory), "recording", attempt=seen.attempt)
     if seen.kernel_log.strip():
         keep_text(log, test_id, seen.attempt, "kernel.log", seen.kernel_log)
+
+
+def keep_evidence(
+    log: RunLog,
+    test_id: str,
+    verdict: Verdict,
+    observations: Sequence[Observation],
+    error: BaseException | None,
+) -> None:
+    """Pictures of what was judged bad, and the log of a machine that died in the attempt after those."""
+    if isinstance(error, MachineLost) and error.log:
+        attempt = len(observations) + 1
+        keep_text(log, test_id, attempt, "console.log", error.log)
+        keep_partial(log, test_id, attempt, error.partial)
+    if verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.XFAIL):
+        for seen in observations:
+            keep_picture(log, test_id, seen)
 
 
 def keep_partial(log: RunLog, test_id: str, attempt: int, partial: object) -> None:

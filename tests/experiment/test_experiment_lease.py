@@ -96,7 +96,7 @@ def test_a_running_module_is_named_and_not_touched(leases: Leases, module: str) 
     pid = leases.damon.start_module(module)
     error = refused(leases)
     assert f"module {module} (pid {pid}) is on" in str(error)
-    assert "stop_modules" in error.remedy
+    assert "--stop-modules" in error.remedy
 
 
 def test_a_module_without_a_pid_is_named_too(leases: Leases) -> None:
