@@ -42,6 +42,7 @@ QEMU = Qemu(Path("/q"), "10.0.2")
         {"numa_nodes": 0},
         {"swap_zram_mib": -1},
         {"hugetlb_pages": 300},
+        {"packages": ("python3-numpy",)},
     ],
 )
 def test_topologies_that_cannot_be(values: dict[str, int]) -> None:
