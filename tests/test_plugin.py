@@ -151,6 +151,20 @@ def test_what_has_to_be_waited_for_is_told_at_once(tmp_path: Path) -> None:
     assert "damon-tests: waiting for pid 7\n" in out
 
 
+@pytest.mark.parametrize("option", ["--fault=age_always_reset", "--kernel=reference:7.3+age_always_reset"])
+def test_fault_is_noticed_and_named(tmp_path: Path, option: str) -> None:
+    body = """
+from damon_tests.damon.params import DamonAttrs, DamonCtx
+from damon_tests.judge.observed import invariants
+
+def test(experiment, expect):
+    expect.add(invariants(experiment("hot_cold", DamonCtx(attrs=DamonAttrs()), seconds=1).observe()))
+"""
+    code, out = finish(start(tmp_path, body, option))
+    assert code == 1, out
+    assert load(tmp_path)["tests"][0]["backend"] == "reference:7.3+age_always_reset"
+
+
 def test_harness_tests_are_left_alone(tmp_path: Path) -> None:
     code, _ = finish(start(tmp_path, "def test():\n    assert 1 == 2"))
     assert code == 1

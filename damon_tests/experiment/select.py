@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,7 +36,7 @@ def open_backend(
         raise UsageError(f"unknown level {level!r}; known: {', '.join(LEVELS)}")
     if stop_modules and kernel != "host":
         raise UsageError(f"--stop-modules needs --kernel host: in {kernel} none of them runs")
-    if kernel == "reference" or kernel.startswith("reference:"):
+    if re.match(r"reference(:|\+|$)", kernel):
         yield _reference(kernel, level, fault)
     elif fault is not None:
         raise UsageError(f"--fault {fault} needs --kernel reference: only that can be made wrong on purpose")
@@ -53,7 +54,7 @@ def check_workers(kernel: str, workers: int) -> None:
     The reference may have any number: its time is virtual. A guest needs its CPUs for itself, and
     this machine has only one DAMON.
     """
-    if workers <= 1 or kernel.partition(":")[0] == "reference":
+    if workers <= 1 or re.match(r"reference(:|\+|$)", kernel):
         return
     most = 1 if kernel == "host" else max(1, (os.cpu_count() or 1) // Topology().cpus)
     if workers > most:
@@ -66,6 +67,8 @@ def check_workers(kernel: str, workers: int) -> None:
 def _reference(kernel: str, level: str | None, fault: str | None) -> Backend:
     from damon_tests.experiment.reference_backend import ReferenceBackend
 
+    kernel, _, in_word = kernel.partition("+")  # as a run of a fault names its backend
+    fault = fault or in_word or None
     _, _, named = kernel.partition(":")
     if named and level and named != level:
         raise UsageError(f"--kernel {kernel} and --level {level} disagree; give one of them")
