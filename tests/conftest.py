@@ -7,7 +7,6 @@ import os
 
 import pytest
 
-
 OPT_IN = {
     "vm": ("DAMON_TESTS_VM", "boots a real kernel in a VM"),
     "long": ("DAMON_TESTS_LONG", "takes minutes, and downloads programs of others"),
