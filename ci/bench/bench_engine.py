@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""Speed of the workload engine: accesses per millisecond, and what truth and visibility cost.
+"""Speed of the workload engine: accesses per millisecond of a CPU, and what truth and visibility cost.
 
     bench_engine.py [--seconds S] [--rounds N] [--masim PATH] [--json]
 
-Passes follow each other without pause. All variants (and masim, on the same sizes and strides) take
-turns in one run, so that a busy machine slows all of them alike; figures are medians of the rounds.
+Each case is a masim configuration, which the engine imports: turns of 131,072 accesses without pause. All
+variants (and masim, on the same text) take turns in one run, and times are those that each had a CPU, so
+that a busy machine slows all of them alike; figures are medians of the rounds, also of the ratios to masim.
 "log" is what every target has (the pass log, exact truth); "no truth" leaves it out; "slices" adds
 touched-page bitmaps every 5 ms; "flush" drops cached translations before each pass.
 """
@@ -15,15 +16,18 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import resource
 import statistics
 import subprocess
 import tempfile
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from damon_tests.kernel.host import LocalMachine
 from damon_tests.kernel.programs import program
-from damon_tests.patterns.spec import Access, Pattern, PatternRegion, Phase
+from damon_tests.patterns import masim
+from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC
 from damon_tests.workload import engine
 
@@ -40,24 +44,9 @@ class Case:
     stride: int
 
     def pattern(self, flush: bool) -> Pattern:
-        access = Access(
-            "a",
-            0,
-            self.size_mib * MIB,
-            "random" if self.random else "sequential",
-            stride_bytes=self.stride,
-            # A period that no pass keeps: the next one is always due.
-            period_ns=1,
-            touches=16384 if self.random else 0,
-        )
-        return Pattern(
-            name=self.name,
-            reason="benchmark",
-            # masim leaves huge pages to the system, too.
-            regions=(PatternRegion("a", self.size_mib * MIB, hugepage=None),),
-            phases=(Phase("all", 3600 * NSEC_PER_SEC, (access,)),),
-            visible="flush" if flush else "natural",
-        )
+        """masim's configuration, imported as it is."""
+        imported = masim.parse(self.masim(3_600_000), name="bench")
+        return replace(imported, visible="flush" if flush else "natural")
 
     def masim(self, milliseconds: int) -> str:
         return (
@@ -102,24 +91,34 @@ def run_engine(machine: LocalMachine, case: Case, variant: Variant, seconds: flo
             machine, pattern, 1, path, work_dir, slices_ns=variant.slices_ns, pass_log=variant.log
         )
         try:
+            before = cpu_ns(target.pid)
             target.go()
             machine.clock.run_for(int(seconds * NSEC_PER_SEC))
+            accesses = sum(target.accesses().values())
+            used = cpu_ns(target.pid) - before
         finally:
             target.stop()
-        status = target.status()
-    return status.terms[0, 0].accesses * NSEC_PER_MSEC / (status.stopped_ns - status.go_ns)
+    return accesses * NSEC_PER_MSEC / used
+
+
+def cpu_ns(pid: int) -> int:
+    """Time that a process's first thread has had a CPU."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split(maxsplit=1)[0])
 
 
 def run_masim(binary: str, case: Case, seconds: float) -> float:
-    """Accesses per millisecond, as it reports them."""
+    """Accesses per millisecond, as it reports them, for the share of the CPU that it had."""
     with tempfile.TemporaryDirectory() as directory:
         config = Path(directory) / "config"
         config.write_text(case.masim(int(seconds * 1000)), encoding="utf-8")
+        began, used = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run([binary, str(config)], capture_output=True, text=True, check=True)
+        wall, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime
     found = re.search(r"([\d,]+) accesses/msec", done.stdout)
     if found is None:
         raise SystemExit(f"{binary} did not print accesses/msec: {done.stdout}{done.stderr}")
-    return float(found[1].replace(",", ""))
+    return float(found[1].replace(",", "")) * wall / cpu
 
 
 def measure(case: Case, arguments: argparse.Namespace) -> dict[str, list[float]]:
@@ -142,7 +141,8 @@ def show(case: Case, samples: dict[str, list[float]]) -> None:
         if name.startswith("log"):
             text += f"   {value / medians['no truth']:.3f} of no truth"
         if "masim" in medians and name != "masim":
-            text += f"   {value / medians['masim']:.2f} x masim"
+            ratios = [ours / theirs for ours, theirs in zip(samples[name], samples["masim"], strict=True)]
+            text += f"   {statistics.median(ratios):.2f} x masim"
         print(text)
 
 

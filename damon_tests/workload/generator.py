@@ -11,8 +11,11 @@ splitmix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 
     key = mix(seed + G)                          G = 0x9E3779B97F4A7C15
     for v in phase number, term, pass index:
         key = mix((key ^ v) + G)
-    draw i (i = 0, 1, ...):
-        slot = (mix(key + (i + 1) * G) >> 32) * slots >> 32
+    bits of step k (k = 0, 1, ...):
+        bits = mix(key + (k + 1) * G)
+    draw i of a random pass takes half of the bits of step i // 2, the upper one when i is even:
+        slot = half * slots >> 32
+    draw i of a weighted pass takes all bits of step i (``weights``)
 
 The draws of a pass depend on nothing but these numbers, so any pass can be answered alone.
 """
@@ -57,7 +60,7 @@ def pass_key(seed: int, phase: int, term: int, pass_index: int) -> int:
 
 
 def draw_bits(seed: int, phase: int, term: int, passes: npt.NDArray[np.int64], touches: int) -> U64:
-    """The 64 bits of each draw of these passes, (len(passes), touches)."""
+    """The 64 bits of each step of these passes, (len(passes), touches)."""
     key = _mix(seed + GOLDEN & _U64_MASK)
     for value in (phase, term):
         key = _mix((key ^ value) + GOLDEN & _U64_MASK)
@@ -72,8 +75,9 @@ def draw_passes(
 ) -> Slots:
     """``pass_pages`` of many passes at once, int64 (len(passes), touches)."""
     shift = np.uint64(32)
-    draws = draw_bits(seed, phase, term, passes, touches)
-    found: Slots = ((draws >> shift) * np.uint64(slots) >> shift).astype(np.int64)
+    bits = draw_bits(seed, phase, term, passes, (touches + 1) // 2)
+    halves = np.stack([bits >> shift, bits & np.uint64(0xFFFFFFFF)], axis=2).reshape(len(passes), -1)
+    found: Slots = (halves[:, :touches] * np.uint64(slots) >> shift).astype(np.int64)
     return found
 
 

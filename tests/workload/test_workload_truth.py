@@ -294,7 +294,8 @@ def test_known_draws_of_the_generator() -> None:
     key = mix(12345 + golden & mask)
     for value in (7, 1, 4000):
         key = mix((key ^ value) + golden & mask)
-    expected = [(mix(key + (i + 1) * golden & mask) >> 32) * 1000 >> 32 for i in range(20)]
+    bits = [mix(key + (k + 1) * golden & mask) for k in range(10)]
+    expected = [half * 1000 >> 32 for step in bits for half in (step >> 32, step & 0xFFFFFFFF)]
     assert pass_pages(12345, 7, 1, 4000, touches=20, slots=1000).tolist() == expected
     # The first number of splitmix64 with seed 0, as published.
     assert mix(golden) == 0xE220A8397B1DCDAF

@@ -25,7 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "engine.h"
+#include "engine_draw.h"
 
 #define NSEC_PER_SEC 1000000000ULL
 
@@ -177,15 +177,21 @@ static int draw(int argc, char **argv)
 {
 	uint64_t numbers[6] = { 0 }, key;
 	bool chase = !strcmp(argv[1], "--way");
-	uint64_t count, slots;
+	uint64_t count, slots, second = 0;
 
 	for (int i = 2; i < argc && i < 8; i++)
 		numbers[i - 2] = strtoull(argv[i], NULL, 10);
 	key = pass_key(numbers[0], numbers[1], numbers[2], numbers[3]);
 	count = chase ? numbers[3] : numbers[4];
 	slots = chase ? numbers[3] : numbers[5];
-	for (uint64_t i = 0; i < count; i++)
-		printf("%" PRIu64 "\n", chase ? way(key, slots, i) : draw_slot(&key, slots));
+	for (uint64_t i = 0; i < count; i++) {
+		if (chase)
+			printf("%" PRIu64 "\n", way(key, slots, i));
+		else if (i % 2)
+			printf("%" PRIu64 "\n", second);
+		else
+			printf("%" PRIu64 "\n", draw_slots(&key, slots, &second));
+	}
 	return 0;
 }
 

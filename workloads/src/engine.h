@@ -228,11 +228,7 @@ void remember_memcg(void);
 void leave_memcg(void);
 
 /* engine_draw.c */
-uint64_t mix(uint64_t z);
 uint64_t pass_key(uint64_t seed, uint64_t phase, uint64_t term, uint64_t pass);
-uint64_t draw_bits(uint64_t *state);
-uint64_t draw_slot(uint64_t *state, uint64_t slots);
-uint64_t draw_weighted(uint64_t *state, const struct term *term);
 void prepare_guide(struct term *term);
 uint64_t way(uint64_t key, uint64_t slots, uint64_t step);
 uint64_t slot_offset(const struct term *term, uint64_t slot);

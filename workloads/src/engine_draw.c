@@ -7,19 +7,9 @@
  */
 #include <string.h>
 
-#include "engine.h"
+#include "engine_draw.h"
 
-#define GOLDEN	    0x9e3779b97f4a7c15ULL
 #define CHOICE_TERM UINT32_MAX
-
-uint64_t mix(uint64_t z)
-{
-	z ^= z >> 30;
-	z *= 0xbf58476d1ce4e5b9ULL;
-	z ^= z >> 27;
-	z *= 0x94d049bb133111ebULL;
-	return z ^ (z >> 31);
-}
 
 uint64_t pass_key(uint64_t seed, uint64_t phase, uint64_t term, uint64_t pass)
 {
@@ -28,29 +18,6 @@ uint64_t pass_key(uint64_t seed, uint64_t phase, uint64_t term, uint64_t pass)
 	key = mix((key ^ phase) + GOLDEN);
 	key = mix((key ^ term) + GOLDEN);
 	return mix((key ^ pass) + GOLDEN);
-}
-
-/* ``state`` starts as the pass's key. */
-uint64_t draw_bits(uint64_t *state)
-{
-	*state += GOLDEN;
-	return mix(*state);
-}
-
-uint64_t draw_slot(uint64_t *state, uint64_t slots)
-{
-	return ((draw_bits(state) >> 32) * slots) >> 32;
-}
-
-uint64_t draw_weighted(uint64_t *state, const struct term *term)
-{
-	uint64_t bits = draw_bits(state), weight = bits >> 32, begin;
-	size_t bucket = term->guide[weight >> (32 - GUIDE_BITS)];
-
-	while (term->buckets[bucket].cumulative <= weight)
-		bucket++;
-	begin = bucket ? term->buckets[bucket - 1].end : 0;
-	return begin + (((bits & UINT32_MAX) * (term->buckets[bucket].end - begin)) >> 32);
 }
 
 /* Where the search for a bucket begins, by the highest bits of the weight. */
@@ -136,7 +103,7 @@ void write_pointers(void)
 size_t choose_term(const struct phase *phase, uint64_t number, uint64_t turn)
 {
 	uint64_t state = pass_key(program.seed, number, CHOICE_TERM, turn);
-	uint64_t drawn = draw_slot(&state, phase->total_weight), below = 0;
+	uint64_t second, drawn = draw_slots(&state, phase->total_weight, &second), below = 0;
 	size_t chosen = 0;
 
 	while ((below += phase->terms[chosen].weight) <= drawn)

@@ -2,7 +2,7 @@
 /* The accesses themselves. */
 #include <string.h>
 
-#include "engine.h"
+#include "engine_draw.h"
 
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 
@@ -111,35 +111,69 @@ static void do_sequential(const struct term *term, uint64_t drift, uint64_t firs
 	}
 }
 
+/*
+ * Slots are drawn a block ahead of their accesses: a processor that is waiting for the memory of
+ * one access then has many more in sight that it can begin, and not the arithmetic between them.
+ * ``far`` ones, which no cache will have, are fetched at once: all are touched in this very pass.
+ */
+#define BLOCK	  128
+#define FAR_BYTES ((uint64_t)8 << 20)
+
+static ALWAYS_INLINE void draw_block(const struct term *term, uint64_t *state, uint64_t *slots,
+				     uint64_t count, bool weighted)
+{
+	uint64_t all = term->slots;
+
+	if (weighted) {
+		for (uint64_t i = 0; i < count; i++)
+			slots[i] = draw_weighted(state, term);
+		return;
+	}
+	/* Both of the last step, although the pass may need one only. */
+	for (uint64_t i = 0; i < count; i += 2)
+		slots[i] = draw_slots(state, all, &slots[i + 1]);
+}
+
 static ALWAYS_INLINE void touch_drawn(const struct term *term, uint64_t drift, uint64_t state,
-				      enum kind kind, bool weighted, bool marked, bool islands)
+				      enum kind kind, bool weighted, bool islands, bool far)
 {
 	uint8_t *base = (uint8_t *)(uintptr_t)term->region->start;
-	uint64_t slots = term->slots, stride = term->stride, first = term->start + drift;
+	uint64_t stride = term->stride, first = term->start + drift;
 	uint64_t lines = term->whole_pages ? LINES_PER_PAGE - 1 : 0;
+	uint64_t slots[BLOCK + 1], left = term->touches;
 
-	for (uint64_t i = 0; i < term->touches; i++) {
-		uint64_t slot = weighted ? draw_weighted(&state, term) : draw_slot(&state, slots);
-		uint64_t offset = first + slot * stride;
+	while (left) {
+		uint64_t count = left < BLOCK ? left : BLOCK;
 
-		if (islands)
-			offset = slot_offset(term, slot) + drift;
-		touch(base + offset + (slot & lines) * LINE_BYTES, kind);
-		if (marked)
-			mark(bit_of(term->region, offset));
+		draw_block(term, &state, slots, count, weighted);
+		for (uint64_t i = 0; i < count; i++) {
+			uint64_t slot = slots[i];
+
+			slots[i] =
+				islands ? slot_offset(term, slot) + drift : first + slot * stride;
+			slots[i] += (slot & lines) * LINE_BYTES;
+			if (far)
+				__builtin_prefetch(base + slots[i], 1);
+		}
+		for (uint64_t i = 0; i < count; i++)
+			touch(base + slots[i], kind);
+		for (uint64_t i = 0; slice_bits && i < count; i++)
+			mark(bit_of(term->region, slots[i]));
+		left -= count;
 	}
 }
 
 static void do_drawn(const struct term *term, uint64_t drift, uint64_t key)
 {
 	bool islands = term->islands > 1, weighted = term->order == WEIGHTED;
+	bool far = term->end - term->start > FAR_BYTES;
 
-	if (!slice_bits && !islands && !weighted && term->kind == KIND_WRITE)
-		touch_drawn(term, drift, key, KIND_WRITE, false, false, false);
-	else if (!slice_bits && !islands && weighted && term->kind == KIND_WRITE)
-		touch_drawn(term, drift, key, KIND_WRITE, true, false, false);
+	if (islands || weighted || term->kind != KIND_WRITE)
+		touch_drawn(term, drift, key, term->kind, weighted, islands, far);
+	else if (far)
+		touch_drawn(term, drift, key, KIND_WRITE, false, false, true);
 	else
-		touch_drawn(term, drift, key, term->kind, weighted, slice_bits, islands);
+		touch_drawn(term, drift, key, KIND_WRITE, false, false, false);
 }
 
 /* Each access needs the one before it: what it read is where it goes. */
