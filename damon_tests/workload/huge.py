@@ -18,7 +18,8 @@ class HugePages:
     """``truth``, with one accessed bit for each 2 MiB block that lies wholly in one of ``ranges``.
 
     A page of such a block counts as touched when any page of the block was. ``ranges``: byte ranges
-    [start, end) that are mapped with huge pages, sorted; a caller knows from /proc/PID/smaps, or asked for them.
+    [start, end) that are mapped with huge pages, sorted; a caller knows them from
+    /proc/PID/smaps, or asked for them.
     """
 
     def __init__(self, truth: Truth, ranges: Sequence[tuple[int, int]]) -> None:
