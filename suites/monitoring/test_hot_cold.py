@@ -34,8 +34,14 @@ def test_hot_set_is_found_in_given_ranges(experiment, expect):
 
 @pytest.mark.profile("full")
 @pytest.mark.needs("ops.vaddr")
-def test_half_rate_is_seen_as_half(experiment, expect):
-    """Memory touched in about half of the sampling intervals is reported so, without bias."""
+def test_half_rate_is_seen_as_half(experiment, expect, backend):
+    """Memory touched in about half of the sampling intervals is reported so, without bias.
+
+    On a kernel a region is watched only from its preparation to its check, which is shorter than the
+    sampling step by the time the kdamond works (7 % under emulation), and nothing records by how much. A
+    replica watches the whole step: it bounds what a correct kernel sees from above only.
+    """
     trial = experiment("half_rate", DamonCtx(attrs=ATTRS), seconds=6)
     expect.add(invariants(trial.observe()))
-    expect.add(like_the_reference(trial, ["rate bias", "rate error"], after_s=SETTLED_S, replicas=40))
+    names = ["rate bias", "rate error"] if backend.shows_all_accesses else ["rate excess"]
+    expect.add(like_the_reference(trial, names, after_s=SETTLED_S, replicas=40))
