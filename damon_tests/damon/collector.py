@@ -123,7 +123,8 @@ class Tracing:
 
     def recording(self, kdamond_idx: int, started_ns: int, stopped_ns: int, final: bool) -> Recording:
         name = self._regions[kdamond_idx]
-        snapshots = trace.snapshots(self._of(kdamond_idx, name))
+        arrived = trace.snapshots(self._of(kdamond_idx, name))
+        snapshots = [s for s in arrived if s.time_ns <= stopped_ns]
         if not final and snapshots and not snapshots[-1].complete:
             snapshots.pop()  # still arriving
         tuned = (trace.parse_event(e) for e in self._of(kdamond_idx, trace.INTERVALS_TUNE))

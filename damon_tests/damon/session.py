@@ -34,6 +34,8 @@ from damon_tests.ports import (
     UsageError,
 )
 
+_OPEN_END_NS = (1 << 63) - 1  # of a recording whose end nobody could note
+
 Source = Literal["auto", "events", "tried_regions", "none"]
 
 
@@ -111,10 +113,14 @@ class Session:
             self._collector.started(i, self.client.pid(i))
 
     def stop(self) -> None:
-        """Turn off what was started, and collect what was recorded until then. May be called twice."""
+        """Turn off what was started, and collect what was recorded until then. May be called twice.
+
+        The recording ends before "off" is written: it wakes a kdamond that sleeps by ticks (specification
+        2.11), whose last aggregation is then shorter than it should be.
+        """
         with ExitStack() as steps:  # each is tried, whatever the others do; the last one first
             steps.callback(self._collector.close)
-            steps.callback(self._note_stop)
+            self._note_stop()
             for i in self._on:
                 steps.callback(self._turn_off, i)
             self._on = []
@@ -282,7 +288,7 @@ class Session:
         """What there is when the machine does not answer any more; it ends at its last snapshot."""
         with suppress(DamonTestsError):
             self._collector.collect()  # what had already arrived on this side
-        recording = self._collector.recording(kdamond_idx, self._started_ns, self._started_ns, final=False)
+        recording = self._collector.recording(kdamond_idx, self._started_ns, _OPEN_END_NS, final=False)
         last = recording.snapshots[-1].time_ns if recording.snapshots else self._started_ns
         return replace(recording, stopped_ns=last)
 

@@ -81,17 +81,32 @@ def test_what_arrives_late_is_in_the_recording() -> None:
         session.record(NSEC_PER_SEC)
         stream = damon.events.streams[0]
         stream.late = [
-            Event(damon.clock.now_ns() + 9, trace.AGGREGATED, "target_id=0 nr_regions=1 0-5: 0 0", 4242)
+            Event(damon.clock.now_ns(), trace.AGGREGATED, "target_id=0 nr_regions=1 0-5: 0 0", 4242)
         ]
     last = session.recording().snapshots[-1]
     assert last.end.tolist() == [5]
 
 
-def test_an_aggregation_still_arriving_is_not_called_lost() -> None:
+def test_what_off_cut_short_is_not_in_the_recording() -> None:
+    """Turning off wakes a kdamond that sleeps by ticks: its last aggregation is not a whole one."""
     damon = FakeDamon(NEWEST)
-    half = Event(5 * NSEC_PER_SEC, trace.AGGREGATED, "target_id=0 nr_regions=2 0-4096: 0 0", 4242)
     with session_on(damon) as session:
         session.record(NSEC_PER_SEC)
+        after = damon.clock.now_ns() + 1
+        damon.events.streams[0].late = [
+            Event(after, trace.AGGREGATED, "target_id=0 nr_regions=1 0-5: 0 0", 4242)
+        ]
+    recording = session.recording()
+    assert recording.snapshots
+    assert recording.snapshots[-1].time_ns <= recording.stopped_ns < after
+
+
+def test_an_aggregation_still_arriving_is_not_called_lost() -> None:
+    damon = FakeDamon(NEWEST)
+    with session_on(damon) as session:
+        session.record(NSEC_PER_SEC)
+        now = damon.clock.now_ns()
+        half = Event(now, trace.AGGREGATED, "target_id=0 nr_regions=2 0-4096: 0 0", 4242)
         damon.events.streams[0].arrived.append(half)
         assert all(s.complete for s in session.recording().snapshots)
     assert not session.recording().snapshots[-1].complete  # nothing follows any more: it is
