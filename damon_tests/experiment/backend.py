@@ -11,6 +11,8 @@ from damon_tests.experiment.requirements import Needs
 from damon_tests.kernel.topology import Topology
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import Clock, Events, Tree
+from damon_tests.workload.memory_info import MemoryInfo
+from damon_tests.workload.pages import PageStates
 from damon_tests.workload.target import RunningTarget
 
 
@@ -36,6 +38,14 @@ class Subject(Protocol):
 
     def ram_ranges(self) -> Sequence[tuple[int, int]]:
         """System RAM as physical byte ranges [start, end)."""
+        ...
+
+    def pages(self, target: RunningTarget, start: int, end: int) -> PageStates:
+        """The state of the target's pages in [start, end) now: where effects of schemes are measured."""
+        ...
+
+    def memory_info(self) -> MemoryInfo:
+        """How much memory the machine has and uses now."""
         ...
 
     def kernel_log(self) -> str:

@@ -22,6 +22,7 @@ from damon_tests.experiment.observation import Observation
 from damon_tests.kernel.topology import Topology
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import NSEC_PER_SEC, NSEC_PER_USEC, Truth
+from damon_tests.workload.pages import PageStates
 from damon_tests.workload.target import RunningTarget
 
 
@@ -103,6 +104,11 @@ class Live:
     def covering(self, *targets: RunningTarget, cover: Cover = "regions") -> tuple[DamonTarget, ...]:
         """Targets of a request that watches these processes."""
         return tuple(target_of(self.ctx, cover, t, self.subject) for t in targets)
+
+    def pages(self, region: str, target: RunningTarget | None = None) -> PageStates:
+        """The state now of the pages of one region of the pattern, of the first target unless said."""
+        chosen = target or self.target
+        return self.subject.pages(chosen, *chosen.layout[region])
 
     # --- afterwards --------------------------------------------------------------------------------
 

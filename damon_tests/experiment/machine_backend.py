@@ -23,6 +23,8 @@ from damon_tests.kernel.topology import Topology
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import Clock, Events, HarnessError, Machine, NotSupported, Tree
 from damon_tests.workload import engine
+from damon_tests.workload.memory_info import MemoryInfo, read_memory_info
+from damon_tests.workload.pages import PageStates, read_pages
 from damon_tests.workload.target import RunningTarget
 
 ENGINE_IN_GUEST = "/bin/damon-tests-engine"
@@ -72,6 +74,12 @@ class MachineSubject:
         if not any(end > 1 for _, end in ranges):
             raise HarnessError("/proc/iomem shows no addresses: reading physical ranges needs CAP_SYS_ADMIN")
         return ranges
+
+    def pages(self, target: RunningTarget, start: int, end: int) -> PageStates:
+        return read_pages(self.machine, target.pid, start, end)
+
+    def memory_info(self) -> MemoryInfo:
+        return read_memory_info(self.machine)
 
     def kernel_log(self) -> str:
         return self._log()

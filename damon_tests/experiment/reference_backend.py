@@ -10,12 +10,15 @@ import damon_tests
 from damon_tests.damon.capability import Capabilities, probe
 from damon_tests.damon.client import DamonClient
 from damon_tests.experiment.backend import Subject
-from damon_tests.experiment.requirements import Needs, of
+from damon_tests.experiment.requirements import Needs
+from damon_tests.experiment.simulated_memory import simulated_memory_info, simulated_pages
 from damon_tests.kernel.topology import Topology
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import Clock, Events, Tree
 from damon_tests.reference.rules import Rules
 from damon_tests.reference.system import ReferenceSystem
+from damon_tests.workload.memory_info import MemoryInfo
+from damon_tests.workload.pages import PageStates
 from damon_tests.workload.simulated import SimulatedTarget
 from damon_tests.workload.target import RunningTarget
 
@@ -35,7 +38,16 @@ class _Target(SimulatedTarget):
             physical_ranges=lambda start, end: system.physical_ranges(pid, start, end),
         )
         memcg = f"/{pattern.memcg}" if pattern.memcg else "/"
-        system.add_process(self.vmas(), self.truth(), pid, memcg=memcg, huge=self.huge, file=self.file_backed)
+        system.add_process(
+            self.vmas(),
+            self.truth(),
+            pid,
+            memcg=memcg,
+            huge=self.huge,
+            file=self.backed_by("file"),
+            shmem=self.backed_by("shmem"),
+            nodes=self.nodes,
+        )
 
     def go(self) -> None:
         super().go()
@@ -55,10 +67,20 @@ class _Target(SimulatedTarget):
 
 
 class ReferenceSubject:
-    """A ReferenceSystem of its own for one attempt."""
+    """A ReferenceSystem of its own for one attempt, on a machine of that topology."""
 
-    def __init__(self, level: str, seed: int, rules: Rules | None = None) -> None:
-        self._system = ReferenceSystem(level=level, seed=seed, rules=rules)
+    def __init__(
+        self, level: str, seed: int, rules: Rules | None = None, topology: Topology | None = None
+    ) -> None:
+        machine = topology or Topology()
+        self._system = ReferenceSystem(
+            level=level,
+            seed=seed,
+            rules=rules,
+            ram_bytes=machine.memory_mib << 20,
+            nr_nodes=machine.numa_nodes,
+            swap_bytes=machine.swap_zram_mib << 20,
+        )
         self.tree: Tree = self._system.tree
         self.events: Events = self._system.events
         self.clock: Clock = self._system.clock
@@ -76,6 +98,12 @@ class ReferenceSubject:
 
     def ram_ranges(self) -> Sequence[tuple[int, int]]:
         return self._system.ram_ranges()
+
+    def pages(self, target: RunningTarget, start: int, end: int) -> PageStates:
+        return simulated_pages(self._system, target.pid, start, end)
+
+    def memory_info(self) -> MemoryInfo:
+        return simulated_memory_info(self._system)
 
     def kernel_log(self) -> str:
         return ""
@@ -100,7 +128,7 @@ class ReferenceBackend:
         self._capabilities: Capabilities | None = None
 
     def subject(self, seed: int, topology: Topology | None = None) -> Subject:
-        return ReferenceSubject(self.level, seed, self._rules)
+        return ReferenceSubject(self.level, seed, self._rules, topology)
 
     def capabilities(self) -> Capabilities:
         if self._capabilities is None:
@@ -108,8 +136,8 @@ class ReferenceBackend:
             self._capabilities = probe(DamonClient(subject.tree, subject.clock), subject.events)
         return self._capabilities
 
-    def machine_has(self) -> Needs:
-        return of(Topology())
+    def machine_has(self) -> Needs | None:
+        return None
 
     def provenance(self) -> Mapping[str, object]:
         return {

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The reference's memory in the words in which a kernel's is read: states of pages, sizes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from damon_tests.ports import PAGE_SIZE
+from damon_tests.reference.process import CHUNK_PAGES, NO_FRAME
+from damon_tests.reference.system import ReferenceSystem
+from damon_tests.workload.memory_info import MemoryInfo
+from damon_tests.workload.pages import PageStates
+
+
+def simulated_pages(system: ReferenceSystem, pid: int, start: int, end: int) -> PageStates:
+    """See ``workload.pages.read_pages``. Reclaimed anonymous pages are in swap, others just gone."""
+    memory, now = system.memory, system.clock.now_ns()
+    memory.settle_all(now)
+    process = memory.processes[pid]
+    first = start // PAGE_SIZE
+    frame = process.frames_of(np.arange(first, -(-end // PAGE_SIZE), dtype=np.int64))
+    known = np.where(frame == NO_FRAME, 0, frame)
+    out = memory.out_since[known] > 0
+    present = (frame != NO_FRAME) & ~out
+    return PageStates(
+        first * PAGE_SIZE,
+        now,
+        present=present,
+        swapped=(frame != NO_FRAME) & out & ~memory.file[known],
+        huge=present & memory.huge_blocks[known // CHUNK_PAGES],
+        lru=present.copy(),
+        active=present & memory.active[known],
+        referenced=present & memory.referenced[known],
+        unevictable=np.zeros(len(present), np.bool_),
+        node=np.where(present, memory.node_of(known), -1),
+        frame=np.where(present, frame, -1),
+    )
+
+
+def simulated_memory_info(system: ReferenceSystem) -> MemoryInfo:
+    """See ``workload.memory_info.read_memory_info``. Swap has no end here: ``swap_total`` is all of RAM."""
+    memory, now = system.memory, system.clock.now_ns()
+    memory.settle_all(now)
+    nodes = range(memory.nr_nodes)
+    total = {nid: memory.total_pages(nid) * PAGE_SIZE for nid in nodes}
+    free = {nid: total[nid] - memory.used_pages(nid) * PAGE_SIZE for nid in nodes}
+    return MemoryInfo(
+        now,
+        total=sum(total.values()),
+        free=sum(free.values()),
+        active=memory.lru_pages(active=True) * PAGE_SIZE,
+        inactive=memory.lru_pages(active=False) * PAGE_SIZE,
+        swap_total=sum(total.values()),
+        swap_used=len(memory.out_frames()) * PAGE_SIZE,
+        node_total=total,
+        node_free=free,
+        psi_some_us=memory.psi_some_us,
+    )

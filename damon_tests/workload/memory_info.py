@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0
+"""How much memory a machine has and uses: what goals and watermarks look at, from the kernel's own files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from damon_tests.ports import FileOp, Machine
+
+
+@dataclass(frozen=True)
+class MemoryInfo:
+    """Bytes, of all memory and by NUMA node, at one moment. ``active``, ``inactive``: on the LRU lists,
+    anonymous and file. ``psi_some_us``: total stall time of "some" memory pressure, None where the
+    kernel does not count it. ``counters``: /proc/vmstat, empty where there is no kernel.
+    """
+
+    time_ns: int
+    total: int
+    free: int
+    active: int
+    inactive: int
+    swap_total: int
+    swap_used: int
+    node_total: Mapping[int, int]
+    node_free: Mapping[int, int]
+    psi_some_us: int | None = None
+    counters: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def free_permil(self) -> int:
+        """The watermark metric free_mem_rate."""
+        return self.free * 1000 // self.total
+
+
+_LINE = re.compile(r"^(?:Node \d+ )?(\w+(?:\(\w+\))?): +(\d+) kB$", re.MULTILINE)
+
+
+def read_memory_info(machine: Machine) -> MemoryInfo:
+    """Of a running machine, now. Raises OSError when /proc cannot be read."""
+    (entries,) = machine.batch([FileOp("list", "/sys/devices/system/node")])
+    listed = [] if isinstance(entries, OSError | bytes) else [entry.path for entry in entries]
+    nodes = [name for name in listed if re.fullmatch(r"node\d+", name)]
+    paths = ["/proc/meminfo", "/proc/vmstat", "/proc/pressure/memory"]
+    paths += [f"/sys/devices/system/node/{name}/meminfo" for name in nodes]
+    results = machine.batch([FileOp("read", path) for path in paths])
+    texts = [r.decode() if isinstance(r, bytes) else "" for r in results]
+    if isinstance(results[0], OSError):
+        raise results[0]
+    whole = _values(texts[0])
+    per_node = {
+        int(name.removeprefix("node")): _values(text) for name, text in zip(nodes, texts[3:], strict=True)
+    }
+    some = re.search(r"^some .*total=(\d+)$", texts[2], re.MULTILINE)
+    return MemoryInfo(
+        machine.clock.now_ns(),
+        total=whole["MemTotal"],
+        free=whole["MemFree"],
+        active=whole["Active"],
+        inactive=whole["Inactive"],
+        swap_total=whole.get("SwapTotal", 0),
+        swap_used=whole.get("SwapTotal", 0) - whole.get("SwapFree", 0),
+        node_total={nid: values["MemTotal"] for nid, values in per_node.items()} or {0: whole["MemTotal"]},
+        node_free={nid: values["MemFree"] for nid, values in per_node.items()} or {0: whole["MemFree"]},
+        psi_some_us=int(some[1]) if some else None,
+        counters={k: int(v) for k, v in (line.split() for line in texts[1].splitlines())},
+    )
+
+
+def _values(text: str) -> dict[str, int]:
+    return {name: int(kib) << 10 for name, kib in _LINE.findall(text)}

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What the kernel holds of a process's memory: the state of each page, read from procfs.
+
+This is how effects of schemes are measured: on memory, never on DAMON's own counters.
+Formats: Documentation/admin-guide/mm/pagemap.rst.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from damon_tests.ports import PAGE_SIZE, Bools, FileOp, HarnessError, Machine
+
+I64 = npt.NDArray[np.int64]
+U64 = npt.NDArray[np.uint64]
+
+_PRESENT, _SWAPPED = 63, 62  # /proc/PID/pagemap
+_PFN_MASK = np.uint64((1 << 55) - 1)
+_LRU, _ACTIVE, _REFERENCED, _UNEVICTABLE, _THP = 5, 6, 2, 18, 22  # /proc/kpageflags
+_ENTRY = 8  # bytes of an entry in both files
+_MAX_GAP_FRAMES = 4096  # reading 32 KiB more costs less than another read
+
+
+@dataclass(frozen=True, eq=False)
+class PageStates:
+    """All pages of [start, end) of one process at one moment; arrays have shape (pages,).
+
+    ``present``: in memory and mapped by the process. ``swapped``: in swap. ``huge``: part of a transparent
+    huge page. ``lru``, ``active``, ``referenced``, ``unevictable``: the page flags. ``node``: NUMA node,
+    -1 where not present. ``frame``: page frame number, -1 where not present. ``time_ns``: when it was read.
+    """
+
+    start: int
+    time_ns: int
+    present: Bools
+    swapped: Bools
+    huge: Bools
+    lru: Bools
+    active: Bools
+    referenced: Bools
+    unevictable: Bools
+    node: I64
+    frame: I64
+
+    def __len__(self) -> int:
+        return len(self.present)
+
+    @property
+    def end(self) -> int:
+        """Where it ends, in bytes."""
+        return self.start + len(self) * PAGE_SIZE
+
+    def on_node(self, nid: int) -> Bools:
+        """Which pages are in memory of that node."""
+        found: Bools = self.node == nid
+        return found
+
+    def part(self, start: int, end: int) -> PageStates:
+        """Of the pages of [start, end) only; it must lie within."""
+        if not self.start <= start <= end <= self.end:
+            raise HarnessError(f"pages {start:#x}-{end:#x} were not read: only {self.start:#x}-{self.end:#x}")
+        chosen = slice((start - self.start) // PAGE_SIZE, -(-(end - self.start) // PAGE_SIZE))
+        arrays = {name: getattr(self, name)[chosen] for name in _ARRAYS}
+        return PageStates(self.start + chosen.start * PAGE_SIZE, self.time_ns, **arrays)
+
+
+_ARRAYS = (
+    "present",
+    "swapped",
+    "huge",
+    "lru",
+    "active",
+    "referenced",
+    "unevictable",
+    "node",
+    "frame",
+)
+
+
+def bytes_of(pages: Bools) -> int:
+    """How many bytes the chosen pages are."""
+    return int(pages.sum()) * PAGE_SIZE
+
+
+def read_pages(machine: Machine, pid: int, start: int, end: int) -> PageStates:
+    """The state of the pages of [start, end) now. Needs CAP_SYS_ADMIN (else HarnessError).
+
+    Raises OSError when the process is gone.
+    """
+    first, count = start // PAGE_SIZE, -(-end // PAGE_SIZE) - start // PAGE_SIZE
+    entries = _entries(machine.read_file(f"/proc/{pid}/pagemap", first * _ENTRY, count * _ENTRY))
+    time_ns = machine.clock.now_ns()
+    entries = np.pad(entries, (0, count - len(entries)))
+    present = _bit(entries, _PRESENT)
+    frame = np.where(present, (entries & _PFN_MASK).astype(np.int64), -1)
+    if (frame == 0).any():
+        raise HarnessError(f"/proc/{pid}/pagemap shows no page frames: reading them needs CAP_SYS_ADMIN")
+    flags = np.zeros(count, np.uint64)
+    flags[present] = _page_flags(machine, frame[present])
+    return PageStates(
+        first * PAGE_SIZE,
+        time_ns,
+        present=present,
+        swapped=_bit(entries, _SWAPPED) & ~present,
+        huge=_bit(flags, _THP),
+        lru=_bit(flags, _LRU),
+        active=_bit(flags, _ACTIVE),
+        referenced=_bit(flags, _REFERENCED),
+        unevictable=_bit(flags, _UNEVICTABLE),
+        node=_nodes(machine, frame),
+        frame=frame,
+    )
+
+
+def _entries(data: bytes) -> U64:
+    return np.frombuffer(data, dtype="<u8").astype(np.uint64)
+
+
+def _bit(entries: U64, number: int) -> Bools:
+    found: Bools = (entries >> np.uint64(number)) & np.uint64(1) == 1
+    return found
+
+
+def _page_flags(machine: Machine, frames: I64) -> U64:
+    """/proc/kpageflags of these frames, read in stretches, in one round trip."""
+    unique, back = np.unique(frames, return_inverse=True)
+    if not len(unique):
+        return np.zeros(0, np.uint64)
+    cuts = np.flatnonzero(np.diff(unique) > _MAX_GAP_FRAMES) + 1
+    stretches = [(int(s[0]), int(s[-1]) + 1) for s in np.split(unique, cuts)]
+    ops = [FileOp("read", "/proc/kpageflags", b"", a * _ENTRY, (b - a) * _ENTRY) for a, b in stretches]
+    flags = np.zeros(len(unique), np.uint64)
+    for (a, b), result in zip(stretches, machine.batch(ops), strict=True):
+        if isinstance(result, OSError):
+            raise result
+        assert isinstance(result, bytes)
+        read = _entries(result)
+        mine = (unique >= a) & (unique < b)
+        flags[mine] = read[unique[mine] - a]
+    return flags[back]
+
+
+_ZONE = re.compile(r"^Node (\d+), zone +\w+$(.*?)(?=^Node|\Z)", re.MULTILINE | re.DOTALL)
+
+
+def node_spans(machine: Machine) -> Sequence[tuple[int, int, int]]:
+    """(first frame, end frame, NUMA node) of each zone that has memory, from /proc/zoneinfo."""
+    spans = []
+    for node, body in _ZONE.findall(machine.read_file("/proc/zoneinfo").decode()):
+        spanned = re.search(r"^ +spanned +(\d+)$", body, re.MULTILINE)
+        start = re.search(r"^ +start_pfn: +(\d+)$", body, re.MULTILINE)
+        if spanned and start and int(spanned[1]):
+            spans.append((int(start[1]), int(start[1]) + int(spanned[1]), int(node)))
+    return sorted(spans)
+
+
+def _nodes(machine: Machine, frames: I64) -> I64:
+    nodes = np.full(len(frames), -1, np.int64)
+    for first, end, node in node_spans(machine):
+        nodes[(frames >= first) & (frames < end)] = node
+    return nodes

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Reading page states and memory sizes from procfs, of this very process."""
+
+import ctypes
+import mmap
+import os
+
+import pytest
+
+from damon_tests.kernel.host import LocalMachine
+from damon_tests.ports import PAGE_SIZE, HarnessError
+from damon_tests.workload.memory_info import read_memory_info
+from damon_tests.workload.pages import bytes_of, node_spans, read_pages
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="page frames are shown to root only")
+
+
+@pytest.fixture
+def machine():
+    return LocalMachine()
+
+
+def test_touched_pages_are_present_and_others_not(machine):
+    area = mmap.mmap(-1, 8 * PAGE_SIZE)
+    area[0] = area[3 * PAGE_SIZE] = 1
+    start = ctypes.addressof(ctypes.c_char.from_buffer(area))
+    seen = read_pages(machine, os.getpid(), start, start + 8 * PAGE_SIZE)
+    assert seen.present.tolist() == [True, False, False, True, False, False, False, False]
+    assert bytes_of(seen.present) == 2 * PAGE_SIZE
+    assert not seen.swapped[~seen.present].any()
+    assert (seen.frame[seen.present] > 0).all()
+    assert (seen.node[~seen.present] == -1).all()
+    assert (seen.node[seen.present] >= 0).all()
+    assert seen.part(start + 3 * PAGE_SIZE, start + 5 * PAGE_SIZE).present.tolist() == [True, False]
+    with pytest.raises(HarnessError, match="were not read"):
+        seen.part(start, start + 9 * PAGE_SIZE)
+
+
+def test_memory_adds_up(machine):
+    info = read_memory_info(machine)
+    assert 0 < info.free < info.total
+    # In a container the sum over nodes may be another machine's than /proc/meminfo.
+    assert all(0 < info.node_free[nid] < total for nid, total in info.node_total.items())
+    assert info.free_permil == info.free * 1000 // info.total
+    spans = node_spans(machine)
+    assert {node for _, _, node in spans} == set(info.node_total)
