@@ -76,8 +76,7 @@ class Actions:
         frames = folios.frames()
         match action:
             case "pageout":
-                self.memory.reclaim(frames, app.now_ns)
-                return folios.total_bytes()
+                return self.memory.reclaim(frames, app.now_ns) * PAGE_SIZE
             case "lru_prio":
                 self.memory.activate(frames, self.rules.lru_prio_in_one_step)
                 return folios.total_bytes()

@@ -20,18 +20,25 @@ HIGH_RAM_START = 0x100000
 
 
 class Frames:
-    """RAM of ``ram_bytes`` in ``nr_nodes`` equal parts.
+    """RAM of ``ram_bytes`` in ``nr_nodes`` equal parts, and swap (``swap_bytes``; None: without end).
 
     Memory is handed out in blocks of 2 MiB, in random order, from the first node that has one.
     """
 
-    def __init__(self, ram_bytes: int, rng: np.random.Generator, nr_nodes: int = 1) -> None:
+    def __init__(
+        self,
+        ram_bytes: int,
+        rng: np.random.Generator,
+        nr_nodes: int = 1,
+        swap_bytes: int | None = None,
+    ) -> None:
         if nr_nodes < 1 or ram_bytes < 2 * CHUNK_BYTES * nr_nodes or ram_bytes % CHUNK_BYTES:
             raise UsageError(
                 f"ram_bytes={ram_bytes} with nr_nodes={nr_nodes}: "
                 "a multiple of 2 MiB is needed, and at least 4 MiB for each node"
             )
         self.nr_nodes = nr_nodes
+        self.swap_pages = None if swap_bytes is None else swap_bytes // PAGE_SIZE
         nr_frames = ram_bytes // PAGE_SIZE
         self.owner: I64 = np.zeros(nr_frames, np.int64)  # pid, 0: free
         self.page: I64 = np.zeros(nr_frames, np.int64)  # page number in the owner
@@ -40,6 +47,7 @@ class Frames:
         self.active: Bools = np.zeros(nr_frames, np.bool_)  # on the active LRU list
         self.referenced: Bools = np.zeros(nr_frames, np.bool_)  # marked accessed once (6.19 and older)
         self.file: Bools = np.zeros(nr_frames, np.bool_)  # not anonymous
+        self.shmem: Bools = np.zeros(nr_frames, np.bool_)  # of those: swapped out like anonymous ones
         self.huge_blocks: Bools = np.zeros(nr_frames // CHUNK_PAGES, np.bool_)  # 2 MiB folios
         blocks = np.arange(nr_frames // CHUNK_PAGES)
         edges = [len(blocks) * node // nr_nodes for node in range(nr_nodes + 1)]
@@ -163,11 +171,26 @@ class Frames:
     def deactivate(self, frames: I64) -> None:
         self.active[frames] = self.referenced[frames] = False
 
-    def reclaim(self, frames: I64, now_ns: int) -> None:
-        """The pages are written out; their frames stay reserved for their return."""
+    def reclaim(self, frames: I64, now_ns: int) -> int:
+        """The pages are written out, as far as there is swap for them; their frames stay reserved for
+        their return. Returns how many were."""
+        if self.swap_pages is not None:
+            swapped = self._needs_swap(frames)
+            beyond = np.cumsum(swapped) > self.swap_pages - self.swapped_pages()
+            frames = frames[~(swapped & beyond)]
         self.contents_changed()
         self.out_since[frames] = now_ns
         self.deactivate(frames)
+        return len(frames)
+
+    def _needs_swap(self, frames: I64) -> Bools:
+        """Whether each frame's page can only be written to swap, not back to its file."""
+        needs: Bools = ~self.file[frames] | self.shmem[frames]
+        return needs
+
+    def swapped_pages(self) -> int:
+        """Pages that are in swap now."""
+        return int(self._needs_swap(self.out_frames()).sum())
 
     def bring_back(self, frames: I64) -> None:
         """Pages are resident again, as if never looked at."""
@@ -187,5 +210,5 @@ class Frames:
         self.contents_changed()
         for array in (self.owner, self.page, self.out_since, self.cleared_at):
             array[target] = array[source]
-        for flags in (self.active, self.referenced, self.file):
+        for flags in (self.active, self.referenced, self.file, self.shmem):
             flags[target] = flags[source]

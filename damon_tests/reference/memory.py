@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
-from damon_tests.ports import PAGE_SIZE, Truth
+from damon_tests.ports import PAGE_SIZE, Truth, UsageError
 from damon_tests.reference.core_rules import I64, Bools, Range
 from damon_tests.reference.frames import CHUNK_BYTES, Frames
 from damon_tests.reference.process import CHUNK_PAGES, NO_FRAME, Process
@@ -20,8 +21,14 @@ class Memory(Frames):
     ``psi_some_us`` is the system's memory pressure stall time, for tests to set.
     """
 
-    def __init__(self, ram_bytes: int, rng: np.random.Generator, nr_nodes: int = 1) -> None:
-        super().__init__(ram_bytes, rng, nr_nodes)
+    def __init__(
+        self,
+        ram_bytes: int,
+        rng: np.random.Generator,
+        nr_nodes: int = 1,
+        swap_bytes: int | None = None,
+    ) -> None:
+        super().__init__(ram_bytes, rng, nr_nodes, swap_bytes)
         self.processes: dict[int, Process] = {}
         self._waiting: list[Process] = []
         self.psi_some_us = 0
@@ -34,16 +41,31 @@ class Memory(Frames):
 
     # Processes
 
-    def add(self, process: Process, huge: Sequence[Range] = (), file: Sequence[Range] = ()) -> None:
-        """``huge``: byte ranges whose fully populated 2 MiB blocks are huge pages. ``file``: mapped files."""
+    def add(
+        self,
+        process: Process,
+        huge: Sequence[Range] = (),
+        file: Sequence[Range] = (),
+        shmem: Sequence[Range] = (),
+    ) -> None:
+        """``huge``: byte ranges whose fully populated 2 MiB blocks are huge pages. ``file``: mapped files,
+        ``shmem``: of tmpfs. Raises UsageError when it wants memory of a node that does not exist."""
+        for (start, end), nid in process.nodes:
+            if not self.has_node(nid):
+                raise UsageError(
+                    f"[{start:#x}, {end:#x}) of process {process.pid} wants memory of NUMA node {nid}, "
+                    f"and the simulated machine has {self.nr_nodes} node(s)"
+                )
         self.processes[process.pid] = process
         self.memcgs.add(process.memcg)
         self._waiting.append(process)
         self.make_huge(process, huge)
-        for start, end in file:
+        for start, end in (*file, *shmem):
             self.place()
             frames = process.frames_of(np.arange(start // PAGE_SIZE, end // PAGE_SIZE))
-            self.file[frames[frames != NO_FRAME]] = True
+            frames = frames[frames != NO_FRAME]
+            self.file[frames] = True
+            self.shmem[frames] = (start, end) in shmem
 
     def place(self) -> None:
         """Give frames to processes that came, in their order. Done when somebody asks: monitoring
@@ -93,8 +115,15 @@ class Memory(Frames):
 
     def _fill(self, process: Process, pages: I64, missing: Bools) -> None:
         """Frames for the missing pages (shape (rows, 512)): one block for each row that lacks some."""
-        rows = np.flatnonzero(missing.any(axis=1))
-        blocks = self.take_blocks(len(rows))
+        lacking = np.flatnonzero(missing.any(axis=1))
+        nids = process.nodes_of_rows(pages[lacking, 0])
+        for nid in np.unique(nids).tolist():
+            self._fill_rows(process, pages, missing, lacking[nids == nid], None if nid < 0 else nid)
+
+    def _fill_rows(
+        self, process: Process, pages: I64, missing: Bools, rows: npt.NDArray[np.intp], nid: int | None
+    ) -> None:
+        blocks = self.take_blocks(len(rows), nid)
         rows = rows[: len(blocks)]
         frames = blocks[:, None] * CHUNK_PAGES + np.arange(CHUNK_PAGES)
         used = missing[rows]
@@ -108,7 +137,7 @@ class Memory(Frames):
         self.page[frames] = pages
         self.out_since[frames] = self.cleared_at[frames] = 0
         self.deactivate(frames)
-        self.file[frames] = False
+        self.file[frames] = self.shmem[frames] = False
 
     # Huge pages and migration
 

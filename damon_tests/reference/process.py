@@ -21,13 +21,21 @@ class Process:
     """``vmas`` are sorted byte ranges; accesses come only from ``truth``.
 
     The page table has one row of 512 frames for each 2 MiB of addresses that has memory.
-    ``huge[row]`` says that the row is one huge page.
+    ``huge[row]`` says that the row is one huge page. ``nodes``: byte ranges that may only have memory of
+    one NUMA node, and which.
     """
 
     def __init__(
-        self, pid: int, vmas: Sequence[Range], truth: Truth, memcg: str = "/", tlb: Tlb | None = None
+        self,
+        pid: int,
+        vmas: Sequence[Range],
+        truth: Truth,
+        memcg: str = "/",
+        tlb: Tlb | None = None,
+        nodes: Sequence[tuple[Range, int]] = (),
     ) -> None:
         self.pid = pid
+        self.nodes = tuple(nodes)
         self.tlb = tlb
         self.truth: Truth = truth
         self.memcg = memcg
@@ -110,6 +118,14 @@ class Process:
     def populated(self) -> list[Range]:
         """Byte ranges that have memory: what the truth knows about, as far as it is mapped."""
         return clip(self.truth.ranges(), self.vmas)
+
+    def nodes_of_rows(self, first_pages: I64) -> I64:
+        """The node that the memory of each 2 MiB must come from; -1: any."""
+        nids: I64 = np.full(len(first_pages), -1, np.int64)
+        for (start, end), nid in self.nodes:
+            inside = (first_pages + CHUNK_PAGES > start // PAGE_SIZE) & (first_pages < -(-end // PAGE_SIZE))
+            nids[inside] = nid
+        return nids
 
     # Page table
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from damon_tests.patterns.mapped import MAPPING_ACTIONS, Spans, after, changes_mappings, initial
-from damon_tests.patterns.spec import SHARED, Pattern, PatternRegion
+from damon_tests.patterns.spec import SHARED, Memory, Pattern, PatternRegion
 from damon_tests.ports import Clock, HarnessError, NotSupported
 from damon_tests.workload.layout import plan_layout, process_vmas
 from damon_tests.workload.target import PhaseTime
@@ -146,10 +146,14 @@ class SimulatedTarget:
         """Bytes [start, end) that huge pages are asked for."""
         return tuple(self.layout[r.name] for r in self.pattern.regions if r.hugepage)
 
+    def backed_by(self, memory: Memory) -> tuple[tuple[int, int], ...]:
+        """Bytes [start, end) of regions of this kind, as far as they are populated."""
+        return tuple(self.layout[r.name] for r in self.pattern.regions if r.memory == memory and r.populate)
+
     @property
-    def file_backed(self) -> tuple[tuple[int, int], ...]:
-        """Bytes [start, end) of files and shmem, as far as they are populated."""
-        return tuple(self.layout[r.name] for r in self.pattern.regions if r.memory in SHARED and r.populate)
+    def nodes(self) -> tuple[tuple[tuple[int, int], int], ...]:
+        """Bytes [start, end) that must have memory of one NUMA node, and which."""
+        return tuple((self.layout[r.name], r.node) for r in self.pattern.regions if r.node is not None)
 
     def physical(self) -> Mapping[str, Sequence[tuple[int, int]]]:
         if self._physical_ranges is None:
@@ -172,8 +176,6 @@ def _refuse(pattern: Pattern) -> None:
     for region in pattern.regions:
         if region.memory == "hugetlb":
             missing.append(f"hugetlb memory (region {region.name})")
-        if region.node is not None:
-            missing.append(f"placement on a NUMA node (region {region.name})")
         if region.memory in SHARED and len(_processes(pattern, region)) > 1:
             missing.append(f"memory that several processes share (region {region.name})")
     if missing:

@@ -210,7 +210,6 @@ def test_mappings_follow_the_actions() -> None:
     ("old", "new", "says"),
     [
         ("{name: b, size: 1 MiB}", "{name: b, size: 2 MiB, memory: hugetlb}", "hugetlb memory"),
-        ("{name: b, size: 1 MiB}", "{name: b, size: 1 MiB, node: 1}", "NUMA node"),
         (
             "{name: b, size: 1 MiB}], phases",
             "{name: b, size: 1 MiB, memory: shmem}], phases",
