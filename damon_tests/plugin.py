@@ -33,6 +33,7 @@ from damon_tests.judge.collect import Expect
 from damon_tests.judge.conclude import Conclusion, KnownDefect, conclude
 from damon_tests.judge.verdict import Check, Verdict
 from damon_tests.judge.visibility import visibility
+from damon_tests.kernel.topology import Topology
 from damon_tests.ports import DamonTestsError, NotSupported
 from damon_tests.report import artifacts, model, show
 from damon_tests.report.events import RunLog
@@ -223,7 +224,7 @@ def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
     """A pristine DAMON of the backend, without a target: for tests of its interface."""
     run = request.config.stash[RUN]
     seed = derive_seed(run.config.option.seed, request.node.nodeid, 1, "subject")
-    made = run.backend.subject(seed, _requirements(request.node).needs.topology())
+    made = run.backend.subject(seed, _machine_needed(request))
     yield made
     made.close()
 
@@ -246,16 +247,20 @@ def _attempts(request: pytest.FixtureRequest) -> tuple[Callable[[], Backend], st
     return lambda: run.backend, item.nodeid, run.config.option.seed, keep
 
 
+def _machine_needed(request: pytest.FixtureRequest) -> Topology:
+    return _requirements(request.node).needs.topology()
+
+
 @pytest.fixture
 def experiment(request: pytest.FixtureRequest) -> ExperimentFixture:
     """States what to do; ``.observe()`` does it."""
-    return ExperimentFixture(*_attempts(request))
+    return ExperimentFixture(*_attempts(request), needed=_machine_needed(request))
 
 
 @pytest.fixture
 def live(request: pytest.FixtureRequest) -> LiveFixture:
     """Targets and DAMON that the test body changes while they run."""
-    return LiveFixture(*_attempts(request))
+    return LiveFixture(*_attempts(request), needed=_machine_needed(request))
 
 
 # --- one test --------------------------------------------------------------------------------

@@ -24,13 +24,15 @@ from damon_tests.ports import NSEC_PER_SEC
 class ExperimentFixture:
     """``experiment(pattern, ctx, seconds=...)``: a Trial on the DAMON under test.
 
-    ``pattern`` is the name of one in the library, a path, or a Pattern.
+    ``pattern`` is the name of one in the library, a path, or a Pattern. ``needed`` is the machine that the
+    test's ``needs`` markers ask for; ``topology`` another one.
     """
 
     backend: Callable[[], Backend]
     test_id: str
     run_seed: int
     keep: OnAttempt
+    needed: Topology | None = None
 
     def __call__(
         self,
@@ -43,7 +45,7 @@ class ExperimentFixture:
     ) -> Trial:
         duration_ns = int(seconds * NSEC_PER_SEC)
         return Trial(
-            Experiment(_pattern(pattern), ctx or DamonCtx(), duration_ns, cover, topology),
+            Experiment(_pattern(pattern), ctx or DamonCtx(), duration_ns, cover, topology or self.needed),
             self.backend(),
             test_id=self.test_id,
             run_seed=self.run_seed,
@@ -56,13 +58,15 @@ class LiveFixture:
     """``with live(pattern, ctx) as run``: a run that the test drives (``experiment.live``).
 
     ``pattern``: one name, path or Pattern, or a list of them, one a target. ``ctx``: a DamonCtx, a Kdamond,
-    or a list of Kdamonds. Each call of a test is an attempt with a seed of its own.
+    or a list of Kdamonds. Each call of a test is an attempt with a seed of its own. ``needed``: the machine
+    that the test's ``needs`` markers ask for, unless ``topology`` says another.
     """
 
     backend: Callable[[], Backend]
     test_id: str
     run_seed: int
     keep: OnAttempt
+    needed: Topology | None = None
     attempts: int = 0
 
     @contextmanager
@@ -79,6 +83,7 @@ class LiveFixture:
         kdamonds = [ctx] if isinstance(ctx, Kdamond) else ctx
         seed = derive_seed(self.run_seed, self.test_id, self.attempts, "target")
         chosen = [_pattern(p) for p in patterns]
+        options.setdefault("topology", self.needed)
         with live_act(self.backend(), chosen, kdamonds, seed, **options) as running:
             yield running
         if running.observation is not None:

@@ -26,7 +26,7 @@ def simulated_pages(system: ReferenceSystem, pid: int, start: int, end: int) -> 
         first * PAGE_SIZE,
         now,
         present=present,
-        swapped=(frame != NO_FRAME) & out & ~memory.file[known],
+        swapped=(frame != NO_FRAME) & out & memory.needs_swap(known),
         huge=present & memory.huge_blocks[known // CHUNK_PAGES],
         lru=present.copy(),
         active=present & memory.active[known],
@@ -38,20 +38,21 @@ def simulated_pages(system: ReferenceSystem, pid: int, start: int, end: int) -> 
 
 
 def simulated_memory_info(system: ReferenceSystem) -> MemoryInfo:
-    """See ``workload.memory_info.read_memory_info``. Swap has no end here: ``swap_total`` is all of RAM."""
+    """See ``workload.memory_info.read_memory_info``. Swap without end: ``swap_total`` is all of RAM."""
     memory, now = system.memory, system.clock.now_ns()
     memory.settle_all(now)
     nodes = range(memory.nr_nodes)
     total = {nid: memory.total_pages(nid) * PAGE_SIZE for nid in nodes}
     free = {nid: total[nid] - memory.used_pages(nid) * PAGE_SIZE for nid in nodes}
+    swap = sum(total.values()) if memory.swap_pages is None else memory.swap_pages * PAGE_SIZE
     return MemoryInfo(
         now,
         total=sum(total.values()),
         free=sum(free.values()),
         active=memory.lru_pages(active=True) * PAGE_SIZE,
         inactive=memory.lru_pages(active=False) * PAGE_SIZE,
-        swap_total=sum(total.values()),
-        swap_used=len(memory.out_frames()) * PAGE_SIZE,
+        swap_total=swap,
+        swap_used=memory.swapped_pages() * PAGE_SIZE,
         node_total=total,
         node_free=free,
         psi_some_us=memory.psi_some_us,

@@ -175,7 +175,7 @@ class Frames:
         """The pages are written out, as far as there is swap for them; their frames stay reserved for
         their return. Returns how many were."""
         if self.swap_pages is not None:
-            swapped = self._needs_swap(frames)
+            swapped = self.needs_swap(frames)
             beyond = np.cumsum(swapped) > self.swap_pages - self.swapped_pages()
             frames = frames[~(swapped & beyond)]
         self.contents_changed()
@@ -183,14 +183,14 @@ class Frames:
         self.deactivate(frames)
         return len(frames)
 
-    def _needs_swap(self, frames: I64) -> Bools:
+    def needs_swap(self, frames: I64) -> Bools:
         """Whether each frame's page can only be written to swap, not back to its file."""
         needs: Bools = ~self.file[frames] | self.shmem[frames]
         return needs
 
     def swapped_pages(self) -> int:
         """Pages that are in swap now."""
-        return int(self._needs_swap(self.out_frames()).sum())
+        return int(self.needs_swap(self.out_frames()).sum())
 
     def bring_back(self, frames: I64) -> None:
         """Pages are resident again, as if never looked at."""
