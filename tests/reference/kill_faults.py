@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Which of the reference's own tests notice which fault: ``kill_faults.py [FAULT...]``
+"""Which of the reference's own tests notice which fault: ``kill_faults.py [--jobs N] [--table FILE] [FAULT...]``
 
-Runs the tests once for each fault, until the first failure. Ends with 1 when a fault survives.
+Runs the tests once without a fault, which must pass, then once for each fault until the first failure.
+Ends with 1 when a fault survives.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from damon_tests.reference.faults import catalogue
@@ -25,6 +29,7 @@ ORDER = (
     "actions",
     "kdamond",
     "commit",
+    "memory",
     "appendix",
     "abi",
     "modules",
@@ -56,16 +61,38 @@ def _pytest(name: str, files: list[str]) -> subprocess.CompletedProcess[str]:
     )
 
 
-def main(names: list[str]) -> int:
-    survivors = []
-    for name in names or list(catalogue()):
-        test = killer(name)
-        print(f"{name:32} {test or 'SURVIVES'}", flush=True)
-        if not test:
-            survivors.append(name)
-    print(f"{len(survivors)} survive: {', '.join(survivors)}" if survivors else "all are killed")
-    return 1 if survivors else 0
+def matrix(names: list[str], jobs: int) -> list[str]:
+    """Lines of the table, printed as they come; the last one says who survives."""
+    catalogued = catalogue()
+    started = time.monotonic()
+    if failed := killer(""):
+        return [f"without a fault {failed} fails: nothing can be told"]
+    lines, survivors = [], []
+    with ThreadPoolExecutor(jobs) as pool:
+        for name, test in zip(names, pool.map(killer, names), strict=True):
+            lines.append(f"{catalogued[name].area:14} {name:32} {test or 'SURVIVES'}")
+            print(f"[{len(lines)}/{len(names)}] {lines[-1]}", flush=True)
+            if not test:
+                survivors.append(name)
+    seconds = time.monotonic() - started
+    lines.append(f"{len(names) - len(survivors)} of {len(names)} faults are killed, in {seconds:.0f} s")
+    if survivors:
+        lines.append(f"SURVIVE: {', '.join(survivors)}")
+    return lines
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="faults at a time")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="write the table there as well")
+    parser.add_argument("faults", nargs="*", metavar="FAULT", help="default: all")
+    args = parser.parse_args()
+    lines = matrix(args.faults or list(catalogue()), args.jobs)
+    if args.table:
+        args.table.write_text("\n".join(lines) + "\n")
+    print("\n".join(line for line in lines[-2:] if "fault" in line or "SURVIVE:" in line))
+    return 0 if "faults are killed" in lines[-1] else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())
