@@ -10,7 +10,7 @@ import numpy as np
 from damon_tests.damon.recording_file import F64, I64, TruthSpans
 from damon_tests.damon.records import Recording
 from damon_tests.judge.compare import byte_ranges, look_up
-from damon_tests.judge.spans import rasterise
+from damon_tests.judge.spans import spans_of
 from damon_tests.judge.verdict import Measurement
 from damon_tests.judge.windows import Window, windows
 from damon_tests.ports import Bools, Truth
@@ -24,6 +24,7 @@ def age_error(
     chosen: Sequence[Window] | None = None,
     target_idx: int = 0,
     tolerance: float = 0.1,
+    stalls: Sequence[tuple[int, int]] = (),
 ) -> Measurement:
     """Mean absolute error of age, weighted by bytes.
 
@@ -34,13 +35,14 @@ def age_error(
     Σ size·|age - true age| / Σ size over covered memory.
 
     Unit: aggregations, mean over the chosen windows (None: all; each must be one of
-    ``windows(recording, target_idx)``). ``spans`` belong to all windows, not only to the chosen.
+    ``windows(recording, target_idx)``). ``spans`` belong to all windows, not only to the chosen. ``stalls``
+    as in ``judge.spans.spans_of``.
     """
     every = windows(recording, target_idx)
     if spans is None:
         if truth is None:
             raise TypeError("age_error() needs truth or spans")
-        spans = rasterise(truth, [(w.t0_ns, w.t1_ns) for w in every], recording.sample_us)
+        spans = spans_of(truth, every, recording, stalls)
     wanted = {w.index for w in (every if chosen is None else chosen)}
     grid = np.unique(np.concatenate([spans.start, spans.end]))
     cells = max(0, len(grid) - 1)

@@ -45,7 +45,7 @@ class NamedMetric:
 
 
 def _age_error(seen: Observation, judged: Sequence[Window]) -> Measurement:
-    return age_error(seen.recording, seen.truth, chosen=judged)
+    return age_error(seen.recording, seen.truth, chosen=judged, stalls=seen.disturbances)
 
 
 def _latency(seen: Observation, judged: Sequence[Window]) -> Measurement:

@@ -58,16 +58,17 @@ def compare(
     chosen: Sequence[Window],
     truth: Truth | None = None,
     spans: TruthSpans | None = None,
+    stalls: Sequence[tuple[int, int]] = (),
 ) -> Comparison:
     """Cut the chosen windows of ``recording`` into pieces.
 
     Give ``spans`` (element i for ``chosen[i]``, as ``judge.spans.spans_of`` makes them) when they are at
-    hand, else ``truth``.
+    hand, else ``truth``, and the ``stalls`` that it was disturbed by.
     """
     if spans is None:
         if truth is None:
             raise TypeError("compare() needs truth or spans")
-        spans = spans_of(truth, chosen, recording.sample_us)
+        spans = spans_of(truth, chosen, recording, stalls)
     w = max(1, recording.samples_per_aggr)
     parts = [_pieces(win.snapshot, spans.of_window(i), recording.addr_unit) for i, win in enumerate(chosen)]
     counts = [len(part[0]) for part in parts]

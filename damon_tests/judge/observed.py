@@ -82,7 +82,8 @@ def comparison(
     ``chosen`` overrides the windows; else those of ``judged_windows``.
     """
     picked = judged_windows(seen, after_s, until_s) if chosen is None else tuple(chosen)
-    return clip(compare(seen.recording, picked, seen.truth), sorted(seen.layout.values()))
+    compared = compare(seen.recording, picked, seen.truth, stalls=seen.disturbances)
+    return clip(compared, sorted(seen.layout.values()))
 
 
 def clip(c: Comparison, ranges: Sequence[Range]) -> Comparison:

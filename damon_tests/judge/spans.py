@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from damon_tests.damon.recording_file import F64, I64, TruthSpans
+from damon_tests.damon.records import Recording
 from damon_tests.judge.windows import Window
 from damon_tests.ports import NSEC_PER_USEC, PAGE_SIZE, Pages, Truth
 
@@ -57,7 +58,8 @@ def rasterise(truth: Truth, windows: Sequence[tuple[int, int]], sample_us: int) 
     The rate is ``truth.rate`` with the sampling interval: what nr_accesses / W of a perfect DAMON
     would be. A window shorter than the sampling interval has rate 1 where it was touched.
     """
-    return _encode(windows, [_of_window(truth, p, w, sample_us) for p, w in _asked(truth, windows)])
+    sample_ns = max(1, sample_us * NSEC_PER_USEC)
+    return _encode(windows, [_compress(p, _rate(truth, p, w, sample_ns)) for p, w in _asked(truth, windows)])
 
 
 def touched_spans(truth: Truth, windows: Sequence[tuple[int, int]]) -> TruthSpans:
@@ -67,9 +69,51 @@ def touched_spans(truth: Truth, windows: Sequence[tuple[int, int]]) -> TruthSpan
     )
 
 
-def spans_of(truth: Truth, chosen: Sequence[Window], sample_us: int) -> TruthSpans:
-    """``rasterise`` for judged windows; element i belongs to ``chosen[i]``."""
-    return rasterise(truth, [(w.t0_ns, w.t1_ns) for w in chosen], sample_us)
+def spans_of(
+    truth: Truth, chosen: Sequence[Window], recording: Recording, stalls: Sequence[Range] = ()
+) -> TruthSpans:
+    """Spans of equal access rate for windows of ``recording``; element i belongs to ``chosen[i]``.
+
+    W samples fill a window however long it took: on a slow machine each looks back on more than the
+    sampling interval that was asked for, in which more is touched. So the rate is the fraction of the W
+    intervals there really were. ``stalls``: sorted times in which the machine may have stood still (a
+    target's disturbances); what a window took longer is placed there first, as nobody sampled meanwhile.
+    """
+    parts = []
+    for pages, window in _asked_of(truth, chosen):
+        rate = np.zeros(len(pages))
+        for t0_ns, t1_ns, steps in sampling_steps(window, recording, stalls):
+            rate += steps * _rate(truth, pages, (t0_ns, t1_ns), max(1, int((t1_ns - t0_ns) / steps)))
+        parts.append(_compress(pages, rate / max(1, recording.samples_per_aggr)))
+    return _encode([(w.t0_ns, w.t1_ns) for w in chosen], parts)
+
+
+def sampling_steps(
+    window: Window, recording: Recording, stalls: Sequence[Range] = ()
+) -> list[tuple[int, int, float]]:
+    """[from, to) and how many of the window's W sampling steps fell into it, ascending.
+
+    A window that is no longer than asked is one stretch. Of a longer one as much as the excess is cut out of
+    the stalls; steps are as long in one stretch as in another. The first window is not known that well: a
+    kdamond starts some time after recording did; its W steps end it.
+    """
+    w = max(1, recording.samples_per_aggr)
+    asked_ns = w * max(1, recording.sample_us) * NSEC_PER_USEC
+    excess = window.duration_ns - asked_ns
+    if window.index == 0 and excess > 0:
+        return [(window.t1_ns - asked_ns, window.t1_ns, float(w))]
+    if excess <= 0 or recording.intervals:
+        return [(window.t0_ns, window.t1_ns, float(w))]
+    kept, at = [], window.t0_ns
+    for start, end in stalls:
+        low, high = max(start, at), min(end, window.t1_ns, max(start, at) + excess)
+        if low < high:
+            excess -= high - low
+            kept.append((at, low))
+            at = high
+    kept = [(a, b) for a, b in [*kept, (at, window.t1_ns)] if a < b]
+    total = sum(b - a for a, b in kept)
+    return [(a, b, w * (b - a) / total) for a, b in kept]
 
 
 def _encode(windows: Sequence[tuple[int, int]], parts: Sequence[Spans]) -> TruthSpans:
@@ -85,7 +129,7 @@ def _encode(windows: Sequence[tuple[int, int]], parts: Sequence[Spans]) -> Truth
     )
 
 
-def _asked(truth: Truth, windows: Sequence[tuple[int, int]]) -> Iterator[tuple[Pages, tuple[int, int]]]:
+def _asked(truth: Truth, windows: Sequence[Range]) -> Iterator[tuple[Pages, Range]]:
     if not windows:
         return
     busy = busy_ranges(truth, min(t0 for t0, _ in windows), max(t1 for _, t1 in windows))
@@ -94,14 +138,18 @@ def _asked(truth: Truth, windows: Sequence[tuple[int, int]]) -> Iterator[tuple[P
         yield pages, window
 
 
-def _of_window(truth: Truth, pages: Pages, window: tuple[int, int], sample_us: int) -> Spans:
+def _asked_of(truth: Truth, chosen: Sequence[Window]) -> Iterator[tuple[Pages, Window]]:
+    asked = _asked(truth, [(w.t0_ns, w.t1_ns) for w in chosen])
+    for (pages, _), window in zip(asked, chosen, strict=True):
+        yield pages, window
+
+
+def _rate(truth: Truth, pages: Pages, window: Range, sample_ns: int) -> F64:
+    """Fraction of the window's sampling intervals in which each page was touched; 1 or 0 in a shorter one."""
     t0_ns, t1_ns = window
-    sample_ns = max(1, sample_us * NSEC_PER_USEC)
     if t1_ns - t0_ns < sample_ns:
-        rate = truth.touched(pages, t0_ns, t1_ns).astype(np.float64)
-    else:
-        rate = np.asarray(truth.rate(pages, t0_ns, t1_ns, sample_ns), dtype=np.float64)
-    return _compress(pages, rate)
+        return truth.touched(pages, t0_ns, t1_ns).astype(np.float64)
+    return np.asarray(truth.rate(pages, t0_ns, t1_ns, sample_ns), dtype=np.float64)
 
 
 def _compress(pages: Pages, rate: F64) -> Spans:

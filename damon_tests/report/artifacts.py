@@ -125,5 +125,5 @@ def _saved(test_id: str, seen: Observation) -> Saved:
     if recording.operations == "paddr":
         # Truth and layout are virtual addresses: they say nothing about physical ones.
         return Saved(recording, None, about)
-    spans = spans_of(seen.truth, windows(recording), recording.sample_us)
+    spans = spans_of(seen.truth, windows(recording), recording, seen.disturbances)
     return Saved(recording, spans, replace(about, layout=dict(seen.layout)))

@@ -17,7 +17,7 @@ from damon_tests.damon.records import Recording, Snapshot
 from damon_tests.judge.compare import byte_ranges
 from damon_tests.judge.spans import spans_of
 from damon_tests.judge.windows import Window, windows
-from damon_tests.ports import NSEC_PER_USEC, Truth
+from damon_tests.ports import Truth
 from damon_tests.report.stretches import Range, Stretch, busy_ranges, everything, stretches
 
 
@@ -70,7 +70,7 @@ def raster(
     by name; when empty, everything that was covered or touched."""
     chosen = windows(recording, target_idx)
     if spans is None and truth is not None:
-        spans = spans_of(truth, chosen, recording.sample_us)
+        spans = spans_of(truth, chosen, recording)
     shown = dict(layout) or everything(recording, spans, target_idx)
     parts = stretches(shown, busy_ranges(recording, spans, target_idx), rows)
     low, high = _rows(parts)
@@ -83,7 +83,7 @@ def raster(
         of_group = [_seen(recording, chosen[i].snapshot, low, high) for i in group]
         seen[:, column] = _mean(of_group)
         if true is not None and spans is not None:
-            rates = [_integral(*_true(recording, spans, chosen[i], int(i)), low, high) for i in group]
+            rates = [_integral(*spans.of_window(int(i)), low, high) for i in group]
             true[:, column] = np.mean(rates, axis=0) / np.maximum(high - low, 1)
     times = [chosen[g[0]].t0_ns for g in groups] + [chosen[g[-1]].t1_ns for g in groups[-1:]]
     edges = (np.array(times, np.float64) - recording.started_ns) / 1e9
@@ -111,20 +111,6 @@ def _seen(recording: Recording, snapshot: Snapshot, low: I64, high: I64) -> F64:
     seen = _integral(start, end, rate, low, high)
     mean: F64 = np.divide(seen, covered, out=np.full(len(low), np.nan), where=covered > 0)
     return mean
-
-
-def _true(recording: Recording, spans: TruthSpans, window: Window, i: int) -> tuple[I64, I64, F64]:
-    """(start, end, rate) of one window, as W samples in it could see it.
-
-    A late aggregation has no more samples than another: each then looks back on more time, in which
-    more was touched; and while the machine stood still, nobody sampled. Without this, the difference on slow
-    machines would be "too much" although DAMON saw what there was.
-    """
-    start, end, rate = spans.of_window(i)
-    asked_ns = recording.samples_per_aggr * recording.sample_us * NSEC_PER_USEC
-    if window.index == 0 or asked_ns == 0 or recording.intervals or window.duration_ns <= asked_ns:
-        return start, end, rate
-    return start, end, np.minimum(1.0, rate * (window.duration_ns / asked_ns))
 
 
 def _series(

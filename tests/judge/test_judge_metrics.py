@@ -13,7 +13,7 @@ from synthetic_recordings import BASE, MIB, MS, ListTruth, Touch, hot_cold, phas
 from damon_tests.judge import metrics
 from damon_tests.judge.ageing import age_error
 from damon_tests.judge.compare import Comparison, compare
-from damon_tests.judge.spans import busy_ranges, idle_ranges, rasterise
+from damon_tests.judge.spans import busy_ranges, idle_ranges, rasterise, sampling_steps, spans_of
 from damon_tests.judge.windows import settled, windows
 
 PAGE = 4096
@@ -173,3 +173,24 @@ def test_spans_keep_different_rates_apart() -> None:
     start, end, rate = spans.of_window(0)
     assert np.stack([start // PAGE, end // PAGE]).T.tolist() == [[0, 2], [2, 4]]
     assert rate.tolist() == [1.0, 0.5]
+
+
+def test_the_true_rate_is_per_sample_on_a_slow_machine() -> None:
+    """Touched every 10 ms, sampled every 5 ms as asked: half. Sampled every 10 ms in fact: always."""
+    truth = ListTruth([(0, 8 * PAGE)], [Touch(0, 8 * PAGE, 0, 900 * MS, 10 * MS)], 900 * MS)
+    snaps = [snapshot(t * MS, [(0, 8 * PAGE, 20, 0)]) for t in (100, 200, 400, 550)]
+    seen = recording(snaps)
+    spans = spans_of(truth, windows(seen), seen)
+    assert [float(spans.of_window(i)[2][0]) for i in range(4)] == pytest.approx(
+        [0.5, 0.5, 1.0, 0.75], abs=0.06
+    )
+
+
+def test_what_a_window_took_longer_is_placed_in_stalls_first() -> None:
+    seen = recording([snapshot(t * MS, [(0, 8 * PAGE, 20, 0)]) for t in (100, 200, 260 + 100, 600)])
+    late, both = windows(seen)[2], windows(seen)[3]
+    assert sampling_steps(late, seen) == [(200 * MS, 360 * MS, 20)]
+    assert sampling_steps(late, seen, [(190 * MS, 220 * MS)]) == [(220 * MS, 360 * MS, 20)]
+    cut = sampling_steps(both, seen, [(400 * MS, 500 * MS), (510 * MS, 590 * MS)])
+    assert cut == [(360 * MS, 400 * MS, 8), (500 * MS, 510 * MS, 2), (550 * MS, 600 * MS, 10)]
+    assert sampling_steps(windows(seen)[1], seen, [(120 * MS, 150 * MS)]) == [(100 * MS, 200 * MS, 20)]

@@ -41,7 +41,7 @@ def same(a: Recording, b: Recording) -> bool:
 
 def test_round_trip_with_truth(tmp_path: Path) -> None:
     truth, _, report = hot_cold(aggregations=5)
-    spans = spans_of(truth, windows(report), report.sample_us)
+    spans = spans_of(truth, windows(report), report)
     path = tmp_path / "attempt-1.damon.npz"
     recording_file.save(path, report, spans)
     again, found = recording_file.load(path)

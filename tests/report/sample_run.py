@@ -86,7 +86,7 @@ def _wrong(log: RunLog) -> None:
     log.attempt(test, 1, 42, {"prepare": 0.3, "monitor": 6.1})
     directory = log.directory / "tests" / "accuracy" / "attempt-1"
     directory.mkdir(parents=True)
-    spans = spans_of(truth, windows(report), report.sample_us)
+    spans = spans_of(truth, windows(report), report)
     recording_file.save(directory / "recording.npz", report, spans)
     log.artifact(test, directory / "recording.npz", "recording", attempt=1)
     (directory / "kernel.log").write_text("[    4.2] something <b>odd</b>\n")

@@ -53,7 +53,7 @@ def test_text() -> None:
 
 def long_recording() -> Saved:
     truth, _, report = phases(aggregations=60)
-    spans = spans_of(truth, windows(report), report.sample_us)
+    spans = spans_of(truth, windows(report), report)
     about = About("t", "7.3", {"heap": (BASE, BASE + 64 * MIB)}, (("low", 0), ("high", 3000 * MS)))
     return Saved(report, spans, about)
 
@@ -74,12 +74,16 @@ def test_every_column_is_the_same_time() -> None:
 
 
 def test_truth_is_what_a_late_aggregation_could_see() -> None:
-    """All touched in half of the time, but the aggregation took twice as long: every sample sees a touch."""
+    """All touched in half of the time, in an aggregation that took twice as long: every sample saw a touch if
+    the machine stood still in the other half, and half of them if it was slow all the time."""
     truth = ListTruth([(0, 8 * PAGE)], [Touch(0, 8 * PAGE, 0, 200 * MS)], 300 * MS)
     snaps = [snapshot(t * MS, [(0, 8 * PAGE, 20, 0)]) for t in (100, 300)]
-    r = raster(recording(snaps), {"a": (0, 8 * PAGE)}, truth, rows=4)
-    assert r.true is not None
-    assert r.true[0].tolist() == [1, 1]
+    seen = recording(snaps)
+    for stalls, rate in (((200 * MS, 300 * MS),), 1.0), ((), 0.5):
+        spans = spans_of(truth, windows(seen), seen, stalls)
+        r = raster(seen, {"a": (0, 8 * PAGE)}, spans=spans, rows=4)
+        assert r.true is not None
+        assert r.true[0].tolist() == [1, rate]
     lines = draw.lines(Saved(recording(snaps)), 100)
     assert lines[-1] == "fvaddr, 2 snapshots, every 200 ms, asked: 100 ms"
 

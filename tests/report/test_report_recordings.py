@@ -26,7 +26,7 @@ GOLDEN = Path(__file__).parents[1] / "golden/damo"
 def ours(tmp_path: Path) -> Path:
     """A recording of ours with everything beside it."""
     truth, damon, report = hot_cold(aggregations=20)
-    spans = spans_of(truth, windows(report), report.sample_us)
+    spans = spans_of(truth, windows(report), report)
     about = About("a test, attempt 1", "7.3", {"heap": damon.ranges[0]}, (("steady", 0),), damon.ctx)
     recording_file.save(tmp_path / "recording.npz", report, spans, about)
     return tmp_path / "recording.npz"
