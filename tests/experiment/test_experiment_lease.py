@@ -28,17 +28,6 @@ CLOCK = LocalClock()
 TESTS = Path(__file__).resolve().parents[1]
 
 
-@pytest.fixture
-def damon(tmp_path: Path) -> FakeDamon:
-    (tmp_path / "root").mkdir()
-    return FakeDamon(tmp_path / "root", ("damon_stat", "damon_reclaim", "damon_lru_sort"))
-
-
-@pytest.fixture
-def leases(damon: FakeDamon, tmp_path: Path) -> Leases:
-    return Leases(damon, tmp_path)
-
-
 def refused(leases: Leases, **options: object) -> NotSupported:
     """Acquiring must be refused, with not one write tried and not one byte changed."""
     leases.damon.write_allowed = False

@@ -31,17 +31,6 @@ CLOCK = LocalClock()
 TESTS = Path(__file__).resolve().parents[1]
 
 
-@pytest.fixture
-def damon(tmp_path: Path) -> FakeDamon:
-    (tmp_path / "root").mkdir()
-    return FakeDamon(tmp_path / "root", ("damon_stat", "damon_reclaim", "damon_lru_sort"))
-
-
-@pytest.fixture
-def leases(damon: FakeDamon, tmp_path: Path) -> Leases:
-    return Leases(damon, tmp_path)
-
-
 # --- dead runs -----------------------------------------------------------------------------------
 
 # A run under a lease that holds DAMON, kills its guard if told to, and waits to be killed.

@@ -4,16 +4,12 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from agent_under_test import agent_machine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from damon_tests.kernel.agent import AgentMachine
-from damon_tests.kernel.host import LocalMachine
 from damon_tests.ports import FileOp, Machine
 
 NAMES = st.sampled_from(["a", "b", "c"])
@@ -64,20 +60,6 @@ def _file_op(directory: Path, op: tuple[object, ...]) -> FileOp:
     if op[0] == "read":
         return FileOp("read", path, offset=op[2], size=op[3])  # type: ignore[arg-type]
     return FileOp("unlink", path)
-
-
-@pytest.fixture(scope="module")
-def agent() -> Iterator[AgentMachine]:
-    with agent_machine() as (machine, _):
-        yield machine
-
-
-@pytest.fixture(params=["agent", "local"])
-def machine(request: pytest.FixtureRequest) -> Machine:
-    if request.param == "local":
-        return LocalMachine()
-    started: AgentMachine = request.getfixturevalue("agent")
-    return started
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

@@ -6,29 +6,13 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from agent_under_test import SOON_NS, agent_machine, eventually
+from agent_under_test import SOON_NS, eventually
 
 from damon_tests.kernel.agent import AgentMachine
-from damon_tests.kernel.host import LocalMachine
 from damon_tests.ports import Entry, FileOp, Machine, TimedOut, TreeError
-
-
-@pytest.fixture(scope="module")
-def agent() -> Iterator[AgentMachine]:
-    with agent_machine() as (machine, _):
-        yield machine
-
-
-@pytest.fixture(params=["agent", "local"])
-def machine(request: pytest.FixtureRequest) -> Machine:
-    if request.param == "local":
-        return LocalMachine()
-    started: AgentMachine = request.getfixturevalue("agent")
-    return started
 
 
 def errno_of(result: object) -> int | None:

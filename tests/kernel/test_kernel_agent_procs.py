@@ -9,14 +9,12 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from agent_under_test import SOON_NS, agent_machine, eventually
 
 from damon_tests.kernel.agent import AgentMachine
-from damon_tests.kernel.host import LocalMachine
 from damon_tests.ports import (
     NSEC_PER_MSEC,
     ExitStatus,
@@ -27,20 +25,6 @@ from damon_tests.ports import (
     SpawnRequest,
     TimedOut,
 )
-
-
-@pytest.fixture(scope="module")
-def agent() -> Iterator[AgentMachine]:
-    with agent_machine() as (machine, _):
-        yield machine
-
-
-@pytest.fixture(params=["agent", "local"])
-def machine(request: pytest.FixtureRequest) -> Machine:
-    if request.param == "local":
-        return LocalMachine()
-    started: AgentMachine = request.getfixturevalue("agent")
-    return started
 
 
 def sh(script: str) -> SpawnRequest:

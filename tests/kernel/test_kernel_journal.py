@@ -24,20 +24,6 @@ SYSCTL = "/proc/sys/vm/swappiness"
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    path = tmp_path / "root"
-    (path / "proc/sys/vm").mkdir(parents=True)
-    (path / SYSCTL[1:]).write_text("60\n")
-    return path
-
-
-@pytest.fixture
-def journal(root: Path, tmp_path: Path) -> Journal:
-    """Without a guard: what a guard does has tests of its own."""
-    return Journal(tmp_path / "journal", root=root, guard=False)
-
-
-@pytest.fixture
 def machine(root: Path, journal: Journal) -> JournaledMachine:
     return JournaledMachine(LocalMachine(root=root), journal)
 

@@ -24,22 +24,8 @@ SYSCTL = "/proc/sys/vm/swappiness"
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    path = tmp_path / "root"
-    (path / "proc/sys/vm").mkdir(parents=True)
-    (path / SYSCTL[1:]).write_text("60\n")
-    return path
-
-
-@pytest.fixture
 def damon(root: Path) -> FakeDamon:
     return FakeDamon(root)
-
-
-@pytest.fixture
-def journal(root: Path, tmp_path: Path) -> Journal:
-    """Without a guard: what a guard does has tests of its own."""
-    return Journal(tmp_path / "journal", root=root, guard=False)
 
 
 @pytest.fixture
