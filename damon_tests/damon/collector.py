@@ -55,7 +55,7 @@ class Collector(Protocol):
 
     def recording(self, kdamond_idx: int, started_ns: int, stopped_ns: int, final: bool) -> Recording: ...
 
-    def typed(self, name: str, kdamond_idx: int) -> list[trace.TypedEvent]: ...
+    def typed(self, names: Sequence[str], kdamond_idx: int) -> list[trace.TypedEvent]: ...
 
 
 def wanted_source(source: str, events: Events | None, kdamonds: Sequence[Kdamond]) -> Wanted:
@@ -137,12 +137,12 @@ class Tracing:
             intervals=tuple((e.time_ns, e.sample_us) for e in tuned if isinstance(e, trace.TuneEvent)),
         )
 
-    def typed(self, name: str, kdamond_idx: int) -> list[trace.TypedEvent]:
-        return trace.parse_events(self._of(kdamond_idx, name))
+    def typed(self, names: Sequence[str], kdamond_idx: int) -> list[trace.TypedEvent]:
+        return trace.parse_events(self._of(kdamond_idx, *names))
 
-    def _of(self, kdamond_idx: int, name: str) -> list[Event]:
-        """Events of one kdamond and name in time order, with the holes."""
-        names = (name, LOST_EVENTS)
+    def _of(self, kdamond_idx: int, *names: str) -> list[Event]:
+        """Events of one kdamond and these names in time order, with the holes."""
+        names = (*names, LOST_EVENTS)
         pids = (0, self._pids.get(kdamond_idx, 0))
         anybody = len(self.kdamonds) == 1 and pids[1] <= 0  # it ended before its pid could be read
         events = [e for e in self._seen if e.name in names and (anybody or e.pid in pids)]
@@ -196,8 +196,8 @@ class Polling:
         span = (started_ns, stopped_ns)
         return _recording("tried_regions", self._first_requests[kdamond_idx], snapshots, span)
 
-    def typed(self, name: str, kdamond_idx: int) -> list[trace.TypedEvent]:
-        raise NotSupported(f"tracepoint {name}", remedy="mount tracefs, run as root")
+    def typed(self, names: Sequence[str], kdamond_idx: int) -> list[trace.TypedEvent]:
+        raise NotSupported(*(f"tracepoint {name}" for name in names), remedy="mount tracefs, run as root")
 
 
 def _region_event(kdamond: Kdamond, available: frozenset[str]) -> str:

@@ -193,11 +193,14 @@ class Session:
             recording if target_idx is None else replace(recording, snapshots=recording.of_target(target_idx))
         )
 
-    def events(self, name: str, kdamond_idx: int = 0) -> list[trace.TypedEvent]:
-        """Typed values of one kind of event so far, such as those of ``extra_events``."""
+    def events(self, name: str | Sequence[str], kdamond_idx: int = 0) -> list[trace.TypedEvent]:
+        """Typed values of one kind of event so far, such as those of ``extra_events``.
+
+        Of several kinds: all of them in the order in which they happened.
+        """
         if self._stopped_ns is None:
             self._collector.collect()
-        return self._collector.typed(name, kdamond_idx)
+        return self._collector.typed((name,) if isinstance(name, str) else name, kdamond_idx)
 
     def scheme_report(self, scheme_idx: int, kdamond_idx: int = 0) -> SchemeReport:
         """Stats, effective quota (None before 6.9) and tried regions of one scheme, updated now.

@@ -178,6 +178,22 @@ def test_extra_events_are_given_typed() -> None:
     assert is_clean(damon)
 
 
+def test_events_of_several_kinds_are_in_the_order_they_happened() -> None:
+    damon = FakeDamon(NEWEST)
+    names = (trace.ESZ, trace.BEFORE_APPLY)
+    with session_on(damon, extra_events=names) as session:
+        session.record(NSEC_PER_SEC)
+        tried = "ctx_idx=0 scheme_idx=0 target_idx=0 nr_regions=1 0-4096: 0 0"
+        damon.events.streams[0].arrived += [
+            Event(2, trace.BEFORE_APPLY, tried, 4242),
+            Event(2, trace.ESZ, "ctx_idx=0 scheme_idx=0 esz=9", 4242),
+            Event(1, trace.BEFORE_APPLY, tried, 4242),
+            Event(2, trace.ESZ, "ctx_idx=0 scheme_idx=0 esz=8", 4711),  # another kdamond's
+        ]
+        kinds = [type(event) for event in session.events(names)]
+        assert kinds == [trace.BeforeApplyEvent, trace.BeforeApplyEvent, trace.EszEvent]
+
+
 def test_tuned_intervals_are_in_the_recording() -> None:
     damon = FakeDamon(NEWEST)
     tuned = replace(
