@@ -47,6 +47,14 @@ class VirtualClock:
         """Run ``task`` until its first sleep, then whenever it is due."""
         self._step(task)
 
+    def wake(self, task: Iterator[int]) -> None:
+        """A sleeping task is due now; nothing when it does not sleep."""
+        for i, (time_ns, number, sleeper) in enumerate(self._sleepers):
+            if sleeper is task and time_ns > self._now_ns:
+                self._sleepers[i] = (self._now_ns, number, task)
+                heapq.heapify(self._sleepers)
+                return
+
     def run_for(self, duration_ns: int) -> None:
         self.run_until(self._now_ns + max(duration_ns, 0))
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from damon_tests.reference.build import build_context, commit, quota_goals_only
@@ -92,10 +92,34 @@ class Slot:
             function(kdamond)
             return 0
 
+        answer = self._polled(finish)
+        if self.system.rules.command_poll_ns:
+            self.system.lock_holder = None
+
         def done(outcome: Exception | int) -> None:
-            finish(outcome.errno if isinstance(outcome, CoreError) else outcome)
+            answer(outcome.errno if isinstance(outcome, CoreError) else outcome)
 
         kdamond.call(run, done, is_commit)
+
+    def _polled(self, finish: Finish) -> Finish:
+        """6.12: a request is answered when its writer looks again, and there is one at a time."""
+        system = self.system
+        poll_ns = system.rules.command_poll_ns
+        if not poll_ns:
+            return finish
+        if system.polled_command is not None:
+            raise CoreError(errno.EBUSY, "somebody waits for another command")
+        outcomes: list[Exception | int] = []
+        system.polled_command = outcomes
+
+        def look() -> Iterator[int]:
+            while not outcomes:
+                yield system.clock.now_ns() + poll_ns
+            system.polled_command = None
+            finish(outcomes[0])
+
+        system.clock.start(look())
+        return outcomes.append
 
     def _started(self) -> Kdamond:
         if self.kdamond is None:
@@ -151,7 +175,15 @@ class Slot:
                 assert isinstance(directory, TriedDir)
                 directory.add(region, with_dirs)
 
-        kdamond.start_walk(Walk(on_region, finish))
+        answer, holder = self._polled(finish), self.system.lock_holder
+
+        def done(outcome: Exception | int) -> None:
+            # 6.12: the kdamond has the lock until here; whoever waits does not.
+            if self.system.lock_holder is holder:
+                self.system.lock_holder = None
+            answer(outcome)
+
+        kdamond.start_walk(Walk(on_region, done))
 
     # What the commands copy
 

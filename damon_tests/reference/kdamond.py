@@ -10,6 +10,7 @@ from typing import Protocol
 from damon_tests.reference.clock import VirtualClock
 from damon_tests.reference.context import Context
 from damon_tests.reference.damos import DamosPass, watermark_wait_us
+from damon_tests.reference.errors import CoreError
 from damon_tests.reference.events import ReferenceEvents, ThreadEvents
 from damon_tests.reference.intervals import tune
 from damon_tests.reference.merge import merge_regions, scores
@@ -18,6 +19,9 @@ from damon_tests.reference.schemes import Walk
 from damon_tests.reference.split import SplitHistory, split_regions
 
 OnDone = Callable[[Exception | int], None]
+
+TICK_SLEEP_US = 16_000
+"""Sleeps from here on are counted in ticks, and whoever stops the thread ends them. Shorter ones are not."""
 
 
 class Host(Protocol):
@@ -47,17 +51,21 @@ class Kdamond:
         self._requests: list[tuple[Callable[[], int], OnDone, bool]] = []
         self._stop_waiters: list[Callable[[], None]] = []
         self._stopping = False
+        self._thread = self._run()
+        self._sleep_us = 0
 
     # From outside
 
     def start(self) -> None:
         self.running = True
-        self.host.clock.start(self._run())
+        self.host.clock.start(self._thread)
 
     def stop(self, on_stopped: Callable[[], None]) -> None:
-        """Ask the thread to end; it finishes the iteration it is in."""
+        """Ask the thread to end; it finishes the iteration it is in. A long sleep ends at once."""
         self._stopping = True
         self._stop_waiters.append(on_stopped)
+        if self._sleep_us >= TICK_SLEEP_US:
+            self.host.clock.wake(self._thread)
 
     def call(self, function: Callable[[], int], on_done: OnDone, is_commit: bool = False) -> None:
         """Have ``function`` run by the thread; its errno, or what it raised, goes to ``on_done``."""
@@ -150,6 +158,7 @@ class Kdamond:
                 return
 
     def _after(self, sample_us: int) -> int:
+        self._sleep_us = sample_us
         return self.host.clock.wake_ns(sample_us)
 
     def _merge(self) -> None:
@@ -178,6 +187,8 @@ class Kdamond:
                 outcome: Exception | int = function()
             except Exception as error:  # goes to whoever asked, as a failed write does
                 outcome = error
+            if is_commit and isinstance(outcome, CoreError) and self.ctx.rules.failed_commit_ends:
+                self.ctx.corrupted, outcome = True, 0
             on_done(outcome)
         for function_ in self.repeating:
             function_()

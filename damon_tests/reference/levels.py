@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 from dataclasses import dataclass, replace
 
-from damon_tests.ports import UsageError
+from damon_tests.ports import NSEC_PER_MSEC, UsageError
 from damon_tests.reference import core_rules as core
 from damon_tests.reference import damos_rules as damos
 from damon_tests.reference.rules import Rules
@@ -89,6 +89,8 @@ def _until_6_12(rules: Rules) -> Rules:
         core_allow_is_final=False,
         cancelled_walk=0,
         commit_waits_for_aggregation=True,
+        failed_commit_ends=True,
+        command_poll_ns=100 * NSEC_PER_MSEC,
         clear_needs_no_kdamond=False,
         state_commands=rules.state_commands - {"update_tuned_intervals"},
     )

@@ -95,6 +95,8 @@ class Rules:
     committed_scheme: Callable[[Any, Any], Any] = damos.committed_scheme
     commit_is_checked_first: bool = True
     commit_waits_for_aggregation: bool = False  # 6.12; later it is served after the next sample
+    failed_commit_ends: bool = False  # 6.12: the write succeeds, and the kdamond ends
+    command_poll_ns: int = 0  # 6.12: whoever waits for a command looks this often, without the lock
 
     # what `on` and `commit` refuse
     power_of_two_min_region: bool = True  # 7.0

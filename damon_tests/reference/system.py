@@ -59,7 +59,8 @@ class ReferenceSystem:
         self._tlb = tlb
         self.clock = VirtualClock(origin_ns, sleep_ns)
         self.events = ReferenceEvents(self.clock, self.version)
-        self.locked = False  # the global lock of the tree
+        self.lock_holder: object | None = None  # the write that has the tree's global lock
+        self.polled_command: object | None = None  # the command that somebody waits for (6.12: one at a time)
         self.split_history = SplitHistory()
         self._running: list[Kdamond] = []
         self._next_pid = FIRST_PID
@@ -67,6 +68,10 @@ class ReferenceSystem:
         self.tree = ReferenceTree(self)
         if damon_stat and "damon_stat" in self.tree.modules:
             self.tree.modules["damon_stat"].start()
+
+    @property
+    def locked(self) -> bool:
+        return self.lock_holder is not None
 
     # Processes
 

@@ -194,11 +194,13 @@ class ReferenceTree:
 
     def _begin(self, file: BlockingFile, path: str, value: str) -> PendingWrite:
         pending = PendingWrite(self, path, value)
-        self.system.locked |= file.holds_lock
+        system = self.system
+        if file.holds_lock:
+            system.lock_holder = pending
 
         def finish(outcome: Exception | int) -> None:
-            if file.holds_lock:
-                self.system.locked = False
+            if system.lock_holder is pending:
+                system.lock_holder = None
             pending.finish(outcome)
 
         try:

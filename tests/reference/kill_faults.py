@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Which of the reference's own tests notice which fault: ``kill_faults.py [--jobs N] [--table FILE] [FAULT...]``
+"""Which of the reference's own tests notice which fault: ``kill_faults.py [--jobs N] [FAULT...]``
 
 Runs the tests once without a fault, which must pass, then once for each fault until the first failure.
 Ends with 1 when a fault survives.

@@ -16,7 +16,7 @@ from damon_tests.damon.params import (
     Damos,
     DamosAccessPattern,
 )
-from damon_tests.ports import TreeError
+from damon_tests.ports import NSEC_PER_SEC, TreeError
 from damon_tests.reference.tlb import Tlb
 
 PAGE = 4096
@@ -264,16 +264,57 @@ def test_translations_do_not_hide_what_is_touched_rarely():
     assert rates[0][0][0] == 1
 
 
-def test_commit_waits_for_the_aggregation_in_6_12():
-    waited = {}
-    for level in ("6.12", "6.16"):
+def waiting(level: str, word: str, after_s: float = 0.042) -> int:
+    """How many ms a command takes that is given some time after the start."""
+    box = Box(level=level)
+    box.start(box.fvaddr(aggr_us=150_000, schemes=(STAT_ALL,)))
+    box.run(after_s)
+    began = box.clock.now_ns()
+    box.command(word)
+    return (box.clock.now_ns() - began) // 1_000_000
+
+
+def test_commands_are_polled_and_commits_wait_for_the_aggregation_in_6_12():
+    """I36: served after the next sample, a commit after the aggregation; the writer looks every 100 ms."""
+    assert waiting("6.16", "commit") == waiting("6.16", "update_schemes_stats") == 3
+    assert waiting("6.12", "update_schemes_stats") == 100
+    assert waiting("6.12", "commit") == 200
+    assert waiting("6.12", "commit", 0.072) == 100
+    assert waiting("6.12", "update_schemes_tried_regions", 0.072) == 100
+
+
+def test_whoever_waits_in_6_12_has_no_lock_but_the_only_turn():
+    box = Box(level="6.12")
+    box.stage(box.fvaddr(schemes=(STAT_ALL,)), box.fvaddr())
+    for index in (0, 1):
+        box.command("on", index)
+    state, pid = box.path("state"), box.path("pid")
+    pending = box.tree.begin_write(state, "update_schemes_stats")
+    assert int(box.tree.read(pid)) > 0
+    for index in (0, 1):
+        with pytest.raises(TreeError, match="EBUSY"):
+            box.command("commit", index)
+    pending.result(NSEC_PER_SEC)
+    box.command("commit", 1)
+    walk = box.tree.begin_write(state, "update_schemes_tried_regions")
+    with pytest.raises(TreeError, match="EBUSY"):
+        box.tree.read(pid)
+    walk.result(NSEC_PER_SEC)
+    assert int(box.tree.read(pid)) > 0
+
+
+def test_a_failed_commit_ends_the_kdamond_in_6_12():
+    for level, state in (("6.12", "off"), ("6.16", "on")):
         box = Box(level=level)
         box.start(box.fvaddr())
-        box.run(0.042)
-        began = box.clock.now_ns()
-        box.command("commit")
-        waited[level] = (box.clock.now_ns() - began) // 1_000_000
-    assert waited == {"6.12": 58, "6.16": 3}
+        wrong = box.fvaddr(max_nr_regions=5)
+        if level == "6.12":
+            box.commit(wrong)
+            box.run(0.2)
+        else:
+            with pytest.raises(TreeError, match="EINVAL"):
+                box.commit(wrong)
+        assert box.read("state") == state
 
 
 def test_probe_events_follow_their_region():

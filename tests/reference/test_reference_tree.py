@@ -271,14 +271,27 @@ def test_commands_waiting_when_the_target_exits_are_cancelled():
     assert box.read("state") == "off"
 
 
-def test_off_waits_for_the_iteration():
+def test_off_waits_for_a_short_sleep_and_ends_a_long_one():
+    """Shown on 7.3.4 and 6.12.107: with a sampling interval of 3 s, `off` takes 10 ms. It is a tick's sleep."""
+    for sample_us, waits_ns in ((10_000, 10_000_000), (50_000, 0), (3_000_000, 0)):
+        box = Box()
+        box.start(box.fvaddr(sample_us=sample_us, aggr_us=10 * sample_us))
+        began = box.clock.now_ns()
+        box.command("off")
+        assert box.clock.now_ns() - began == waits_ns
+        assert box.clock.next_wake_ns() is None, "the thread is gone"
+        box.command("on")
+        assert box.read("state") == "on"
+
+
+def test_off_ends_the_sleep_of_inactive_schemes():
     box = Box()
-    box.start(box.fvaddr(sample_us=50_000, aggr_us=500_000))
+    never = DamosWatermarks("free_mem_rate", 60_000_000, 3, 2, 1)
+    box.start(box.fvaddr(schemes=(replace(STAT_ALL, watermarks=never),)))
+    box.run(1)
     began = box.clock.now_ns()
     box.command("off")
-    assert box.clock.now_ns() - began == 50_000_000
-    box.command("on")
-    assert box.read("state") == "on"
+    assert box.clock.now_ns() == began
 
 
 def test_results_survive_off_and_go_with_on():
