@@ -17,6 +17,9 @@ from damon_tests.damon.features import ALIASES, FEATURES
 from damon_tests.kernel.topology import Topology
 from damon_tests.ports import Machine, NotSupported
 
+_LRU_GEN = "/sys/kernel/mm/lru_gen/enabled"
+_THP = "/sys/kernel/mm/transparent_hugepage"
+_EAGER_MS = 100
 _OR_VM = "or test in a VM (--kernel debian:newest)"
 
 
@@ -24,7 +27,8 @@ _OR_VM = "or test in a VM (--kernel debian:newest)"
 class Needs:
     """What a machine must have at least; 0: any will do. Sizes in MiB, ``hugetlb_pages`` of 2 MiB.
 
-    ``hugetlb_pages`` and ``swap_mib`` are reserved and set up, not only possible.
+    ``hugetlb_pages`` and ``swap_mib`` are reserved and set up, not only possible. ``lru_lists`` and
+    ``thp_on_advice`` (0 or 1): see ``Topology``.
     """
 
     memory_mib: int = 0
@@ -32,6 +36,8 @@ class Needs:
     numa_nodes: int = 0
     swap_mib: int = 0
     hugetlb_pages: int = 0
+    lru_lists: int = 0
+    thp_on_advice: int = 0
 
     def topology(self, usual: Topology | None = None) -> Topology:
         """The guest that has it: the usual one, with more where that is too little."""
@@ -43,6 +49,8 @@ class Needs:
             swap_zram_mib=max(self.swap_mib, usual.swap_zram_mib),
             hugetlb_pages=max(self.hugetlb_pages, usual.hugetlb_pages),
             cmdline=usual.cmdline,
+            lru_lists=usual.lru_lists or bool(self.lru_lists),
+            thp_on_advice=usual.thp_on_advice or bool(self.thp_on_advice),
         )
 
 
@@ -119,6 +127,8 @@ _UNITS = {
     "numa_nodes": "{} memory nodes",
     "swap_mib": "{} MiB of swap",
     "hugetlb_pages": "{} reserved huge pages of 2 MiB",
+    "lru_lists": "active and inactive lists",
+    "thp_on_advice": "huge pages on advice, and an eager khugepaged",
 }
 _WAYS = {
     "memory_mib": "use a larger machine",
@@ -126,6 +136,9 @@ _WAYS = {
     "numa_nodes": "use a machine with more memory nodes",
     "swap_mib": "add swap",
     "hugetlb_pages": "reserve them in /proc/sys/vm/nr_hugepages",
+    "lru_lists": f"turn off multi-generational LRU in {_LRU_GEN}",
+    "thp_on_advice": f"write madvise to {_THP}/enabled, at most {_EAGER_MS} to"
+    f" {_THP}/khugepaged/scan_sleep_millisecs",
 }
 
 
@@ -134,7 +147,7 @@ def _machine_lacks(needs: Needs, machine: Needs) -> list[Missing]:
     for name, unit in _UNITS.items():
         wanted, there = getattr(needs, name), getattr(machine, name)
         if there < wanted:
-            what = f"{unit.format(wanted)}: the machine has {there}"
+            what = f"{unit.format(wanted)}: the machine has {there or 'none'}"
             lacks.append(Missing(what, f"{_WAYS[name]}, {_OR_VM}"))
     return lacks
 
@@ -147,6 +160,8 @@ def of(topology: Topology) -> Needs:
         numa_nodes=topology.numa_nodes,
         swap_mib=topology.swap_zram_mib,
         hugetlb_pages=topology.hugetlb_pages,
+        lru_lists=topology.lru_lists,
+        thp_on_advice=topology.thp_on_advice,
     )
 
 
@@ -161,14 +176,26 @@ def look(machine: Machine) -> Needs:
         numa_nodes=_count(machine, "/sys/devices/system/node/has_memory"),
         swap_mib=values.get("SwapTotal", 0) >> 10,
         hugetlb_pages=huge,
+        lru_lists=int(_text(machine, _LRU_GEN, "0"), 0) & 1 ^ 1,
+        thp_on_advice=_thp_on_advice(machine),
     )
+
+
+def _thp_on_advice(machine: Machine) -> int:
+    sleep_ms = int(_text(machine, f"{_THP}/khugepaged/scan_sleep_millisecs", "10000"))
+    return int("[madvise]" in _text(machine, f"{_THP}/enabled", "") and sleep_ms <= _EAGER_MS)
+
+
+def _text(machine: Machine, path: str, absent: str) -> str:
+    """What a file says; ``absent`` where the kernel was built without it."""
+    try:
+        return machine.read_file(path).decode().strip()
+    except FileNotFoundError:
+        return absent
 
 
 def _count(machine: Machine, path: str) -> int:
     """How many a list such as "0-3,6" names; 1 where the kernel was built without it."""
-    try:
-        text = machine.read_file(path).decode()
-    except FileNotFoundError:
-        return 1
-    ranges = [part.partition("-") for part in text.strip().split(",")]
+    text = _text(machine, path, "0")
+    ranges = [part.partition("-") for part in text.split(",")]
     return sum(int(last or first) - int(first) + 1 for first, _, last in ranges)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What a topology asks of a guest that has booted: swap, huge pages, quiet NUMA."""
+"""What a topology asks of a guest that has booted: swap, huge pages, LRU lists, quiet NUMA."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from damon_tests.ports import NSEC_PER_SEC, FileOp, HarnessError, NotSupported, 
 _PAGE = 4096
 _WARM_UP_NS = 120 * NSEC_PER_SEC
 _ZRAM = "/dev/zram0"
+_LRU_GEN = "/sys/kernel/mm/lru_gen/enabled"
+_THP = "/sys/kernel/mm/transparent_hugepage"
 _MS_RDONLY, _MS_BIND, _MS_REC = 1, 4096, 16384  # include/uapi/linux/mount.h
 
 
@@ -40,6 +42,11 @@ def set_up(machine: AgentMachine, topology: Topology) -> None:
         _mount_userland(machine)
     if topology.swap_zram_mib:
         _swap_on_zram(machine, topology.swap_zram_mib)
+    if topology.lru_lists:
+        with contextlib.suppress(FileNotFoundError):  # a kernel without MGLRU has nothing else
+            machine.write_file(_LRU_GEN, b"0\n")
+    if topology.thp_on_advice:
+        _thp_on_advice(machine)
 
 
 def _check_hugetlb(machine: AgentMachine, wanted: int) -> None:
@@ -49,6 +56,20 @@ def _check_hugetlb(machine: AgentMachine, wanted: int) -> None:
         raise NotSupported(f"the kernel {machine.facts.release} has no hugetlb pages") from error
     if int(text) != wanted:
         raise HarnessError(f"the guest reserved {text.strip()} huge pages instead of {wanted}")
+
+
+def _thp_on_advice(machine: AgentMachine) -> None:
+    """khugepaged would look at 16 MiB in 10 s; it is not what is tested here, so let it be quick."""
+    try:
+        machine.write_file(f"{_THP}/enabled", b"madvise\n")
+    except FileNotFoundError as error:
+        raise NotSupported(f"the kernel {machine.facts.release} has no transparent huge pages") from error
+    for name, value in (
+        ("scan_sleep_millisecs", 50),
+        ("alloc_sleep_millisecs", 50),
+        ("pages_to_scan", 65536),
+    ):
+        machine.write_file(f"{_THP}/khugepaged/{name}", f"{value}\n".encode())
 
 
 def _mount_userland(machine: AgentMachine) -> None:

@@ -18,7 +18,9 @@ class Topology:
     other nodes are far memory. ``swap_zram_mib``: size of the swap on zram, 0 for none.
     ``hugetlb_pages``: reserved huge pages of the default size (2 MiB). ``cmdline``: more kernel
     parameters, after ours, so that they win. ``userland``: with Python, see ``kernel.userland``;
-    ``packages``: more Debian packages in it.
+    ``packages``: more Debian packages in it. ``lru_lists``: active and inactive lists instead of
+    multi-generational LRU, under which no page flag tells how a page is ranked.
+    ``thp_on_advice``: transparent huge pages only where madvise() asks, and khugepaged at work all the time.
     """
 
     memory_mib: int = 1024
@@ -29,6 +31,8 @@ class Topology:
     cmdline: tuple[str, ...] = ()
     userland: bool = False
     packages: tuple[str, ...] = ()
+    lru_lists: bool = False
+    thp_on_advice: bool = False
 
     def __post_init__(self) -> None:
         if self.cpus < 1 or self.numa_nodes < 1 or self.swap_zram_mib < 0 or self.hugetlb_pages < 0:

@@ -112,6 +112,9 @@ def machine(root: Path, **files: str) -> LocalMachine:
         "meminfo": "proc/meminfo",
         "cpus": "sys/devices/system/cpu/online",
         "nodes": "sys/devices/system/node/has_memory",
+        "lru_gen": "sys/kernel/mm/lru_gen/enabled",
+        "thp": "sys/kernel/mm/transparent_hugepage/enabled",
+        "khugepaged": "sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs",
     }
     for name, text in files.items():
         path = root / paths[name]
@@ -128,12 +131,27 @@ Hugepagesize:       2048 kB
 
 
 def test_what_a_machine_has_is_read_from_its_files(tmp_path: Path) -> None:
-    found = look(machine(tmp_path, meminfo=MEMINFO, cpus="0-3,6\n", nodes="0,2\n"))
+    found = look(machine(tmp_path, meminfo=MEMINFO, cpus="0-3,6\n", nodes="0,2\n", lru_gen="0x0007\n"))
     assert found == Needs(memory_mib=24105, cpus=5, numa_nodes=2, swap_mib=2047, hugetlb_pages=12)
 
 
 def test_a_kernel_without_nodes_swap_or_huge_pages(tmp_path: Path) -> None:
     found = look(machine(tmp_path, meminfo="MemTotal:  1024 kB\n", cpus="0\n"))
-    assert found == Needs(memory_mib=1, cpus=1, numa_nodes=1)
+    assert found == Needs(memory_mib=1, cpus=1, numa_nodes=1, lru_lists=1)
     larger = look(machine(tmp_path, meminfo=MEMINFO.replace("2048 kB", "1048576 kB"), cpus="0\n"))
     assert larger.hugetlb_pages == 0
+
+
+def test_lru_lists_and_an_eager_khugepaged_are_settings(tmp_path: Path) -> None:
+    thp = {"thp": "always [madvise] never\n", "khugepaged": "50\n", "lru_gen": "0x0000\n"}
+    found = look(machine(tmp_path, meminfo=MEMINFO, cpus="0\n", **thp))
+    assert (found.lru_lists, found.thp_on_advice) == (1, 1)
+    for setting in ({"khugepaged": "10000\n"}, {"thp": "[always] madvise never\n"}):
+        assert not look(machine(tmp_path, meminfo=MEMINFO, cpus="0\n", **{**thp, **setting})).thp_on_advice
+    needed = Requirements(needs=Needs(lru_lists=1, thp_on_advice=1))
+    missing = evaluate(needed, having(), Needs())
+    assert [one.what for one in missing] == [
+        "active and inactive lists: the machine has none",
+        "huge pages on advice, and an eager khugepaged: the machine has none",
+    ]
+    assert evaluate(needed, having(), of(needed.needs.topology())) == []
