@@ -33,9 +33,10 @@ class Fault:
 def catalogue() -> dict[str, Fault]:
     """All faults by name, in the order of the areas."""
     # These modules need Fault, so they can only be imported when it exists.
-    from damon_tests.reference import core_faults, damos_faults, ops_faults, tree_faults
+    from damon_tests.reference import core_faults, damos_faults, module_faults, ops_faults, tree_faults
 
-    faults = (*core_faults.FAULTS, *ops_faults.FAULTS, *tree_faults.FAULTS, *damos_faults.FAULTS)
+    areas = (core_faults, ops_faults, tree_faults, damos_faults, module_faults)
+    faults = (fault for area in areas for fault in area.FAULTS)
     return {fault.name: fault for fault in faults}
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from damon_tests.reference.abi import OLDEST, FileSpec
 from damon_tests.reference.formats import BOOL, INT, PATH, U64, U64_NONZERO, Value
+from damon_tests.reference.module_rules import PERCENTILES
 from damon_tests.reference.tree_rules import Version
 
-PERCENTILES = 101
 NO_PERCENTILES = ",".join(["0"] * PERCENTILES)
 
 

@@ -135,19 +135,3 @@ def stat(values: Parameters, ram: Sequence[Range], rules: Rules) -> DamonCtx:
     """DAMON_STAT: watch all of RAM with tuned intervals, and do nothing."""
     attrs = DamonAttrs(intervals_goal=STAT_GOAL)
     return _ctx({}, attrs, (ram[0][0], ram[-1][1]), ())
-
-
-def idle_percentiles(sizes: Sequence[int], idle_ms: Sequence[int], count: int) -> list[int]:
-    """Percentiles 0.. of idleness weighted by bytes: each the value of the region at which the sum,
-    regions sorted by idleness, first reaches that share."""
-    total = sum(sizes)
-    result = [0] * count
-    if not total:
-        return result
-    done, percentile = 0, 0
-    for idle, size in sorted(zip(idle_ms, sizes, strict=True)):
-        done += size
-        while percentile <= done * 100 // total and percentile < count:
-            result[percentile] = idle
-            percentile += 1
-    return result

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from damon_tests.damon.params import DamonCtx
-from damon_tests.ports import NSEC_PER_SEC
 from damon_tests.reference import module_requests as requests
 from damon_tests.reference.build import build_context, commit
 from damon_tests.reference.core_rules import Range
@@ -16,7 +15,7 @@ from damon_tests.reference.errors import CoreError
 from damon_tests.reference.files import BlockingFile, Finish
 from damon_tests.reference.formats import BOOL, Grammar, Value
 from damon_tests.reference.kdamond import Kdamond
-from damon_tests.reference.module_abi import MODULES, PERCENTILES
+from damon_tests.reference.module_abi import MODULES
 from damon_tests.reference.nodes import Dir, File
 from damon_tests.reference.rules import Rules
 from damon_tests.reference.schemes import SchemeStats
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from damon_tests.reference.system import ReferenceSystem
 
 Derive = Callable[[requests.Parameters, Sequence[Range], Rules], DamonCtx]
-
-REFRESH_NS = 5 * NSEC_PER_SEC  # of DAMON_STAT's results
 
 # Statistics of the modules' schemes: parameter name by scheme and field.
 _RECLAIM_STATS = (
@@ -64,6 +61,7 @@ class Module:
         self.system = system
         self.directory = Dir()
         self.kdamond: Kdamond | None = None
+        self._requested = DamonCtx()
         self._derive = derive
         self._stats = stats
         grammar = Grammar(system.version, system.rules)
@@ -89,18 +87,24 @@ class Module:
         values: dict[str, Value] = {
             name: file.value for name, file in self.directory.children.items() if isinstance(file, File)
         }
-        return self._derive(values, self.system.ram_ranges(), self.system.rules)
+        rules = self.system.rules
+        ctx: DamonCtx = rules.module_request(self.name, self._derive(values, self.system.ram_ranges(), rules))
+        return ctx
 
     def start(self) -> None:
         """Raises CoreError: EBUSY when any kdamond runs, or what the core refuses."""
         system = self.system
-        if system.nr_running:
+        if system.nr_running and system.rules.module_asks_first:
             raise CoreError(errno.EBUSY, "another kdamond is running")
         params = self.request()
-        self._write_back(params)
+        self._requested = params
+        if system.rules.module_writes_back:
+            self._write_back(params)
+        if not system.rules.module_starts:
+            return
         ctx = build_context(params, system.memory, system.rules, system.new_rng())
         self.kdamond = Kdamond(system, ctx, system.new_pid())
-        self.kdamond.exclusive = True
+        self.kdamond.exclusive = system.rules.module_is_exclusive
         self.kdamond.repeating.append(self.refresh)
         system.start_kdamond(self.kdamond)
 
@@ -112,7 +116,10 @@ class Module:
 
     def stop(self, finish: Finish) -> None:
         assert self.kdamond is not None
-        self.kdamond.stop(lambda: finish(0))
+        if self.system.rules.module_stops:
+            self.kdamond.stop(lambda: finish(0))
+        else:
+            finish(0)
 
     def commit_inputs(self, finish: Finish) -> None:
         """Apply the parameters to the running kdamond."""
@@ -121,7 +128,9 @@ class Module:
             raise CoreError(errno.EINVAL, "the module was never enabled")
 
         def run() -> int:
-            commit(kdamond.ctx, self.request(), self.system.memory)
+            if self.system.rules.commit_inputs_reads:
+                self._requested = self.request()
+            commit(kdamond.ctx, self._requested, self.system.memory)
             return 0
 
         def done(outcome: Exception | int) -> None:
@@ -135,7 +144,8 @@ class Module:
         for scheme, names in zip(self.kdamond.ctx.schemes, self._stats, strict=False):
             stats: SchemeStats = scheme.stats
             for name, field in names.items():
-                self.directory.set_value(name, getattr(stats, field))
+                shown = self.system.rules.module_statistic(field)
+                self.directory.set_value(name, getattr(stats, shown) if shown else 0)
 
 
 class StatModule(Module):
@@ -151,16 +161,17 @@ class StatModule(Module):
 
     def refresh(self) -> None:
         now = self.system.clock.now_ns()
-        if self.kdamond is None or now - self._refreshed_ns <= REFRESH_NS:
+        rules = self.system.rules
+        if self.kdamond is None or now - self._refreshed_ns <= rules.stat_refresh_ns:
             return
         self._refreshed_ns = now
         ctx = self.kdamond.ctx
         regions, aggr_us = ctx.regions, ctx.attrs.aggr_us
         sizes, nr, ages = (a.tolist() for a in (regions.sizes, regions.nr_accesses, regions.age))
         accessed = sum(size * n for size, n in zip(sizes, nr, strict=True))
-        self.directory.set_value("estimated_memory_bandwidth", accessed * 1_000_000 // aggr_us)
-        idle = [self.system.rules.stat_idle_ms(age, aggr_us, n > 0) for age, n in zip(ages, nr, strict=True)]
-        percentiles = requests.idle_percentiles(sizes, idle, PERCENTILES)
+        self.directory.set_value("estimated_memory_bandwidth", rules.stat_bandwidth(accessed, aggr_us))
+        idle = [rules.stat_idle_ms(age, aggr_us, n > 0) for age, n in zip(ages, nr, strict=True)]
+        percentiles = rules.stat_percentiles(sizes, idle)
         self.directory.set_value("memory_idle_ms_percentiles", ",".join(map(str, percentiles)))
         self.directory.set_value("aggr_interval_us", aggr_us)
 
@@ -186,7 +197,7 @@ class EnabledFile(ModuleFile):
     def begin(self, text: str, finish: Finish) -> None:
         wanted = BOOL.parse(text, self.grammar)
         if wanted == self.module.running:
-            finish(0)
+            finish(self.module.system.rules.module_enabled_again if wanted else 0)
         elif wanted:
             self.module.start()
             finish(0)
@@ -226,7 +237,9 @@ class ModulePidFile(ModuleFile):
 
     def read(self) -> str:
         kdamond = self.module.kdamond
-        return f"{kdamond.pid if kdamond is not None and kdamond.running else -1}\n"
+        if kdamond is None:
+            return "-1\n"
+        return f"{self.module.system.rules.module_pid(kdamond.pid, kdamond.running)}\n"
 
 
 def make_modules(system: ReferenceSystem) -> dict[str, Module]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from damon_tests.reference import core_rules as core
 from damon_tests.reference import damos_rules as damos
+from damon_tests.reference import module_rules as modules
 from damon_tests.reference import tree_rules as tree
 from damon_tests.reference.core_rules import F64, I64, U64, Bools, Range
 
@@ -160,6 +161,19 @@ class Rules:
     default_ram_range: Callable[[Sequence[Range]], Range] = damos.whole_ram
     commit_inputs_answers: bool = True  # 7.2
     stat_idle_ms: Callable[[int, int, bool], int] = damos.stat_idle_ms
+    module_request: Callable[[str, Any], Any] = modules.request
+    module_statistic: Callable[[str], str] = modules.statistic
+    module_pid: Callable[[int, bool], int] = modules.pid
+    module_starts: bool = True
+    module_stops: bool = True
+    module_writes_back: bool = True
+    module_enabled_again: int = 0  # an errno
+    module_asks_first: bool = True  # whether another kdamond runs
+    module_is_exclusive: bool = True
+    commit_inputs_reads: bool = True
+    stat_percentiles: Callable[[Sequence[int], Sequence[int]], list[int]] = modules.idle_percentiles
+    stat_bandwidth: Callable[[int, int], int] = modules.bandwidth
+    stat_refresh_ns: int = modules.STAT_REFRESH_NS
 
     # filters
     filter_verdict: Callable[[bool, bool, bool], bool | None] = damos.filter_verdict

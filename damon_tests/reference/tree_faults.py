@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Wrong behaviour of the sysfs tree and of the modules."""
+"""Wrong behaviour of the sysfs tree."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import errno
 from collections.abc import Sequence
 from contextlib import suppress
 
-from damon_tests.reference import damos_rules as damos
 from damon_tests.reference import tree_rules as tree
-from damon_tests.reference.core_rules import Range
 from damon_tests.reference.errors import CoreError
 from damon_tests.reference.faults import Fault
 
@@ -57,11 +55,6 @@ def _prefix(text: str, known: Sequence[str]) -> str:
 
 def _swapped(name: str) -> str:
     return {"sz_tried": "sz_applied", "sz_applied": "sz_tried"}.get(name, name)
-
-
-def _one_byte_short(ram: Sequence[Range]) -> Range:
-    start, end = damos.whole_ram(ram)
-    return start, end - 1
 
 
 FAULTS = (
@@ -190,33 +183,5 @@ FAULTS = (
         "results are refreshed although refresh_ms is 0",
         "refresh_is_due",
         lambda now, then, ms: True,
-    ),
-    Fault(
-        "module_ram_one_byte_short",
-        "modules",
-        "the default range misses the last byte (7.0 and older)",
-        "default_ram_range",
-        _one_byte_short,
-    ),
-    Fault(
-        "module_biggest_ram_only",
-        "modules",
-        "only the largest RAM resource is monitored (7.1 and older)",
-        "default_ram_range",
-        damos.biggest_ram,
-    ),
-    Fault(
-        "commit_inputs_silent",
-        "modules",
-        "invalid inputs are accepted silently (7.1 and older)",
-        "commit_inputs_answers",
-        False,
-    ),
-    Fault(
-        "stat_idle_unsigned",
-        "modules",
-        "accessed memory is reported as idle (6.17)",
-        "stat_idle_ms",
-        damos.stat_idle_ms_6_17,
     ),
 )

@@ -7,7 +7,7 @@ import pytest
 from reference_support import HEAP, MIB, Box, make_system
 
 from damon_tests.ports import TreeError
-from damon_tests.reference.module_requests import idle_percentiles
+from damon_tests.reference.module_rules import idle_percentiles
 
 
 class Parameters:

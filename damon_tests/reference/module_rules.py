@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The rules of the built-in modules, as small pure functions (DAMON 7.3; specification §6).
+
+``rules.Rules`` collects them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from damon_tests.ports import NSEC_PER_SEC
+
+PERCENTILES = 101
+STAT_REFRESH_NS = 5 * NSEC_PER_SEC
+"""How often DAMON_STAT computes its results, at the earliest."""
+
+
+def request(module: str, ctx: Any) -> Any:
+    """What a module asks of DAMON (a DamonCtx), derived from its parameters: exactly that."""
+    return ctx
+
+
+def statistic(name: str) -> str:
+    """Which counter of its scheme a parameter shows."""
+    return name
+
+
+def pid(pid: int, running: bool) -> int:
+    """``kdamond_pid`` of a module whose last thread had this pid."""
+    return pid if running else -1
+
+
+def idle_percentiles(sizes: Sequence[int], idle_ms: Sequence[int], count: int = PERCENTILES) -> list[int]:
+    """Percentiles 0.. of idleness weighted by bytes: each the value of the region at which the sum,
+    regions sorted by idleness, first reaches that share."""
+    total = sum(sizes)
+    result = [0] * count
+    if not total:
+        return result
+    done, percentile = 0, 0
+    for idle, size in sorted(zip(idle_ms, sizes, strict=True)):
+        done += size
+        while percentile <= done * 100 // total and percentile < count:
+            result[percentile] = idle
+            percentile += 1
+    return result
+
+
+def bandwidth(accessed: int, aggr_us: int) -> int:
+    """Bytes a second: ``accessed`` is the sum of size * nr_accesses over all regions."""
+    return accessed * 1_000_000 // aggr_us
