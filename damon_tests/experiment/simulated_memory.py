@@ -56,4 +56,5 @@ def simulated_memory_info(system: ReferenceSystem) -> MemoryInfo:
         node_total=total,
         node_free=free,
         psi_some_us=memory.psi_some_us,
+        counters={"pswpin": memory.swapped_in, "pswpout": memory.swapped_out},
     )

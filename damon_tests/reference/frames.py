@@ -57,6 +57,7 @@ class Frames:
             rng.permutation(blocks[max(low, 1) : high]).tolist() for low, high in pairwise(edges)
         ]
         self._free_pages: list[list[int]] = [[] for _ in range(nr_nodes)]
+        self.swapped_in = self.swapped_out = 0  # pages read from and written to swap so far
         # Counts that are asked for at every sample, until something changes.
         self._used_pages: dict[int | None, int] = {}
         self._out_frames: I64 | None = None
@@ -179,6 +180,7 @@ class Frames:
             beyond = np.cumsum(swapped) > self.swap_pages - self.swapped_pages()
             frames = frames[~(swapped & beyond)]
         self.contents_changed()
+        self.swapped_out += int(self.needs_swap(frames).sum())
         self.out_since[frames] = now_ns
         self.deactivate(frames)
         return len(frames)
@@ -198,6 +200,7 @@ class Frames:
         if not len(out):
             return
         self.contents_changed()
+        self.swapped_in += int(self.needs_swap(out).sum())
         self.out_since[out] = self.cleared_at[out] = 0
 
     def note_cleared(self, frames: I64, now_ns: int) -> None:

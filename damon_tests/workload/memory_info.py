@@ -14,7 +14,7 @@ from damon_tests.ports import FileOp, Machine
 class MemoryInfo:
     """Bytes, of all memory and by NUMA node, at one moment. ``active``, ``inactive``: on the LRU lists,
     anonymous and file. ``psi_some_us``: total stall time of "some" memory pressure, None where the
-    kernel does not count it. ``counters``: /proc/vmstat, empty where there is no kernel.
+    kernel does not count it. ``counters``: /proc/vmstat; of it, the reference counts pswpin and pswpout.
     """
 
     time_ns: int
