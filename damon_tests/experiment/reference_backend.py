@@ -37,12 +37,11 @@ class _Target(SimulatedTarget):
             system.clock,
             physical_ranges=lambda start, end: system.physical_ranges(pid, start, end),
         )
-        memcg = f"/{pattern.memcg}" if pattern.memcg else "/"
         system.add_process(
             self.vmas(),
             self.truth(),
             pid,
-            memcg=memcg,
+            memcg=self.memcg or "/",
             huge=self.huge,
             file=self.backed_by("file"),
             shmem=self.backed_by("shmem"),

@@ -41,6 +41,7 @@ class SimulatedTarget:
         self.pattern = pattern
         self.seed = seed
         self.layout: Mapping[str, tuple[int, int]] = plan_layout(pattern) if layout is None else dict(layout)
+        self.memcg = f"/{pattern.memcg}" if pattern.memcg else ""
         self.alive = True
         self._clock = clock
         self._physical_ranges = physical_ranges

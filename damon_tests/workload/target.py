@@ -25,6 +25,7 @@ class RunningTarget(Protocol):
     ``go`` starts the first phase; ``stop`` ends it and is safe to call at any time, twice.
 
     ``layout`` gives each region's byte range [start, end) by name, in virtual addresses.
+    ``memcg`` is the path of its memory control group, "" when it has none of its own.
     ``physical`` gives the same as lists of physical ranges where the machine can tell (for paddr).
     """
 
@@ -32,6 +33,7 @@ class RunningTarget(Protocol):
     pattern: Pattern
     seed: int
     layout: Mapping[str, tuple[int, int]]
+    memcg: str
 
     def go(self) -> None: ...
 
