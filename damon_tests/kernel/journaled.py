@@ -6,7 +6,8 @@ What is announced, and how it is undone:
 - ``nr_kdamonds``: refused unless it was 0. Undone by turning off the run's own kdamonds and writing 0,
   which also undoes everything staged below; staging is refused while the kdamonds are not this run's.
 - ``state`` := ``on``: which thread was started, so that a later run knows it as its own.
-- other attribute files (sysctl, cgroup, module parameters…): the old value.
+- other attribute files (sysctl, cgroup, module parameters…): the old value, that before the run's first
+  write of it. A module that is turned on writes the range it found into its parameters: those, too.
 - directories, files and processes made through the Machine: removed, killed. Others are never removed.
 
 Commands (``commit_inputs``, ``drop_caches``…) have no old value; nothing is announced for them.
@@ -42,6 +43,7 @@ from damon_tests.ports import (
 
 KDAMONDS = f"{ADMIN}/kdamonds"
 COUNT = f"{KDAMONDS}/nr_kdamonds"
+_ENABLED = re.compile(r"/sys/module/damon_\w+/parameters/enabled")
 _STATE = re.compile(re.escape(KDAMONDS) + r"/(\d+)/state")
 
 # Files that do something when written and hold no value to come back to.
@@ -79,6 +81,8 @@ class Changes:
             return self._announce_below_kdamonds(path, value)
         if os.path.basename(path) in _COMMANDS or self._below_own(path):
             return _nothing
+        if _ENABLED.fullmatch(path):
+            return self._announce_enabled(path, value)
         return self._announce_value(path, value)
 
     def _announce_value(self, path: str, value: str) -> Finish:
@@ -90,12 +94,48 @@ class Changes:
             raise
         if len(old) > _LARGEST_VALUE:
             raise HarnessError(f"{path} is too large ({len(old)} characters) to be put back: not written")
-        change = self._journal.add("value", path, old=old, new=value, undo=undo_value(path, old, value))
+        change = self._written_before(path, old, value)
+        if change is not None:
+            self._journal.after(change, writing=value)
+        else:
+            change = self._journal.add("value", path, old=old, new=value, undo=undo_value(path, old, value))
+        return lambda ok: self._note_value(change)
+
+    def _note_value(self, change: Change) -> None:
+        """What the file reads now. Without this fact, undo goes by what was written."""
+        try:
+            seen = self._read(change.path)
+        except OSError:
+            return
+        if seen == change.data["old"]:
+            self._journal.settle(change)
+        else:
+            self._journal.after(change, seen=seen)
+
+    def _written_before(self, path: str, now: str, value: str) -> Change | None:
+        """The entry of this run's earlier write, if nobody else has changed the file since and undoing it
+        undoes this one, too: a file goes back to what it was at first in one step, not over all that it
+        held meanwhile (which could be a module that is on)."""
+        for change in self._journal.outstanding():
+            if (change.kind, change.path, change.latest("seen")) == ("value", path, now):
+                same = change.data["undo"] == undo_value(path, str(change.data["old"]), value)
+                return change if same else None
+        return None
+
+    def _announce_enabled(self, path: str, value: str) -> Finish:
+        """A module that starts writes the range that it found into two parameters by itself."""
+        directory = os.path.dirname(path)
+        found = [f"{directory}/monitor_region_{edge}" for edge in ("start", "end")]
+        notes: list[Finish] = []
+        for parameter in found:
+            # In place of a value to be written: what is there, to be put back.
+            with contextlib.suppress(OSError):
+                notes.append(self._announce_value(parameter, self._read(parameter)))
+        notes.append(self._announce_value(path, value))
 
         def finish(ok: bool) -> None:
-            # Without this fact, undo goes by what was written.
-            with contextlib.suppress(OSError):
-                self._journal.after(change, seen=self._read(path))
+            for note in notes:
+                note(ok)
 
         return finish
 

@@ -162,7 +162,7 @@ def same_value(current: str, written: str) -> bool:
 
 
 def _undo_value(entry: Entry, files: Files, until: float) -> tuple[Result, str]:
-    old, new = str(entry.data["old"]), str(entry.data["new"])
+    old, new = str(entry.data["old"]), str(entry.latest("writing") or entry.data["new"])
     try:
         current = patiently(lambda: files.read(entry.path), until)
     except OSError as error:
@@ -171,14 +171,22 @@ def _undo_value(entry: Entry, files: Files, until: float) -> tuple[Result, str]:
         raise
     if current == old:
         return "nothing", ""
-    seen = entry.latest("seen")
-    if current != seen if seen is not None else not same_value(current, new):
+    if not _is_ours(entry, current):
         return "left", f"reads {current.strip()!r}, which is not what this run wrote ({new.strip()!r})"
     patiently(lambda: files.write(entry.path, str(entry.data["undo"])), until)
     now = patiently(lambda: files.read(entry.path), until)
     if now != old and not same_value(now, old):
         return "failed", f"reads {now.strip()!r} after {entry.data['undo']!r} was written"
     return "restored", ""
+
+
+def _is_ours(entry: Entry, current: str) -> bool:
+    """Whether a file that reads ``current`` holds what this run wrote, or was about to write, into it."""
+    seen = entry.latest("seen")
+    if seen is None:
+        return same_value(current, str(entry.data["new"]))
+    writing = entry.after[-1].get("writing")  # only a write that nothing is known of yet
+    return bool(current == seen or (writing is not None and same_value(current, str(writing))))
 
 
 @dataclass

@@ -109,9 +109,74 @@ def test_values_are_restored_in_reverse_order(machine: JournaledMachine, root: P
     (root / "other").write_text("a\n")
     machine.write_file(SYSCTL, b"70\n")
     machine.write_file("/other", b"b\n")
-    machine.write_file(SYSCTL, b"80\n")
-    assert results(machine.journal) == [(SYSCTL, "restored"), ("/other", "restored"), (SYSCTL, "restored")]
+    assert results(machine.journal) == [("/other", "restored"), (SYSCTL, "restored")]
     assert ((root / SYSCTL[1:]).read_text(), (root / "other").read_text()) == ("60\n", "a\n")
+
+
+def test_a_value_written_again_goes_back_in_one_step(machine: JournaledMachine, root: Path) -> None:
+    for value in (b"70\n", b"80\n", b"90\n"):
+        machine.write_file(SYSCTL, value)
+    assert results(machine.journal) == [(SYSCTL, "restored")]
+    assert (root / SYSCTL[1:]).read_text() == "60\n"
+
+
+def test_a_value_that_the_run_put_back_itself_is_settled(machine: JournaledMachine, root: Path) -> None:
+    machine.write_file(SYSCTL, b"70\n")
+    machine.write_file(SYSCTL, b"60\n")
+    assert machine.journal.outstanding() == []
+    (root / SYSCTL[1:]).write_text("33\n")
+    assert results(machine.journal) == []
+    assert (root / SYSCTL[1:]).read_text() == "33\n"
+
+
+def test_a_value_changed_by_others_between_two_writes_is_left(machine: JournaledMachine, root: Path) -> None:
+    """What the run wrote later is taken back; what they had written is theirs."""
+    machine.write_file(SYSCTL, b"70\n")
+    (root / SYSCTL[1:]).write_text("33\n")
+    machine.write_file(SYSCTL, b"80\n")
+    assert results(machine.journal) == [(SYSCTL, "restored"), (SYSCTL, "left")]
+    assert (root / SYSCTL[1:]).read_text() == "33\n"
+
+
+@pytest.mark.parametrize("arrived", [False, True])
+def test_a_run_that_dies_in_a_second_write(journal: Journal, root: Path, arrived: bool) -> None:
+    """Whether the value had arrived or not: it is the run's, and the first one comes back."""
+
+    class Dying(LocalMachine):
+        def write_file(self, path: str, data: bytes, create: bool = False, mode: int = 0o644) -> None:
+            if data != b"80\n" or arrived:
+                super().write_file(path, data, create, mode)
+            if data == b"80\n":
+                monkeypatch.setattr(journal, "after", lambda *_, **__: None)  # nothing is noted any more
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        machine = JournaledMachine(Dying(root=root), journal)
+        machine.write_file(SYSCTL, b"70\n")
+        machine.write_file(SYSCTL, b"80\n")
+    assert [r for _, r in results(journal)] == ["restored"]
+    assert (root / SYSCTL[1:]).read_text() == "60\n"
+
+
+def test_a_module_that_is_turned_on_changes_its_region_by_itself(journal: Journal, root: Path) -> None:
+    """The parameters into which it writes the range that it found are as before in the end."""
+    directory = "/sys/module/damon_reclaim/parameters"
+    values = {"enabled": "N\n", "monitor_region_start": "0\n", "monitor_region_end": "0\n"}
+    (root / directory[1:]).mkdir(parents=True)
+    for name, value in values.items():
+        (root / directory[1:] / name).write_text(value)
+
+    class Starting(LocalMachine):
+        def write_file(self, path: str, data: bytes, create: bool = False, mode: int = 0o644) -> None:
+            super().write_file(path, data, create, mode)
+            if path.endswith("/enabled") and data == b"Y\n":
+                (root / directory[1:] / "monitor_region_end").write_text("4096\n")
+
+    JournaledMachine(Starting(root=root), journal).write_file(f"{directory}/enabled", b"Y\n")
+    assert results(journal) == [
+        (f"{directory}/enabled", "restored"),
+        (f"{directory}/monitor_region_end", "restored"),
+    ]
+    assert {name: (root / directory[1:] / name).read_text() for name in values} == values
 
 
 def test_restoring_twice_does_nothing_the_second_time(machine: JournaledMachine, root: Path) -> None:
@@ -176,7 +241,8 @@ def test_a_failed_write_restores_nothing(machine: JournaledMachine, root: Path) 
     refusing = JournaledMachine(Refusing(root=root), machine.journal)
     with pytest.raises(OSError, match="Invalid"):
         refusing.write_file(SYSCTL, b"100000\n")
-    assert results(machine.journal) == [(SYSCTL, "nothing")]
+    assert machine.journal.outstanding() == []
+    assert (root / SYSCTL[1:]).read_text() == "60\n"
 
 
 def test_what_cannot_be_restored_is_told_and_kept(
