@@ -119,7 +119,9 @@ def false_alarms(args: argparse.Namespace) -> int:
 
     output = Path(args.output) if args.output else artifacts.new_directory()
     paths = [_suite_path(p) for p in args.paths]
-    return measured.show(args.kernel, args.runs, output, paths, args.first_seed, args.profile)
+    seconds = None if args.minutes is None else args.minutes * 60
+    limits = measured.Limits(args.runs, args.rounds, seconds)
+    return measured.show(args.kernel, limits, output, paths, args.first_seed, args.profile)
 
 
 def faults(args: argparse.Namespace) -> int:
@@ -191,10 +193,12 @@ def _parser() -> argparse.ArgumentParser:
     p = commands.add_parser("false-alarms", help="measure how often the suites accuse a correct DAMON")
     p.add_argument("paths", nargs="*", metavar="PATH", help="suites, files or test ids (default: all)")
     p.add_argument("--runs", type=int, default=5000, metavar="N", help="test executions (default 5000)")
+    p.add_argument("--rounds", type=int, metavar="N", help="at most so often each test")
+    p.add_argument("--minutes", type=float, metavar="N", help="begin no round after so long")
     p.add_argument("--kernel", default="reference", metavar="K", help="as for run; default: the reference")
     p.add_argument("--profile", choices=("quick", "full"), default="full")
     p.add_argument("--first-seed", type=int, default=1000, metavar="N", help="seeds are N, N+1, ...")
-    p.add_argument("--output", metavar="DIR", help="where results of alarms are kept")
+    p.add_argument("--output", metavar="DIR", help="where results are kept; an earlier measurement goes on")
     p.set_defaults(function=false_alarms)
 
     p = commands.add_parser("faults", help="wrong DAMONs, and which tests notice which")

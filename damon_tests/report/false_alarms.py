@@ -2,12 +2,15 @@
 """How often the suites accuse a correct DAMON: measured, with fresh seeds each time.
 
 Every round runs the suites' own test bodies as users run them, in a process of its own, with a seed that
-no round had before. A FAIL or an INCONCLUSIVE is a false alarm on the clean reference; on a real kernel it is
-one unless DAMON was wrong, which somebody has to look at: results of such rounds are kept.
+no round had before. Each round's verdicts are appended to a file before the next one begins: a measurement
+that was interrupted counts, and goes on where it was. A FAIL or an INCONCLUSIVE is a false alarm on the
+clean reference; on a real kernel it is one unless DAMON was wrong, which somebody has to look at: results of
+such rounds are kept.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -32,6 +35,27 @@ such set says about its rounds is not independent, so sets are fresh as often as
 
 GOAL = 1e-3
 """At most one false alarm in a thousand test executions."""
+
+
+ROUNDS_FILE = "rounds.jsonl"
+"""In the output directory: a line about what is measured, then one for each round."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When to begin no more rounds: after so many test executions, so many rounds, so many seconds."""
+
+    runs: int | None = None
+    rounds: int | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if any(n is not None and n <= 0 for n in (self.runs, self.rounds, self.seconds)):
+            raise UsageError("limits of a measurement must be above 0")
+
+    def reached(self, executions: int, rounds: int, seconds: float) -> bool:
+        pairs = ((executions, self.runs), (rounds, self.rounds), (seconds, self.seconds))
+        return any(limit is not None and value >= limit for value, limit in pairs)
 
 
 @dataclass
@@ -62,7 +86,7 @@ class Tally:
 
 def measure(
     kernel: str,
-    runs: int,
+    limits: Limits,
     output: Path,
     *,
     paths: Sequence[str],
@@ -70,18 +94,19 @@ def measure(
     profile: str = "full",
     tell: Callable[[str], None] = print,
 ) -> Tally:
-    """Rounds of the suites until ``runs`` tests were judged; tells progress after each.
+    """Rounds of the suites until a limit is reached; tells progress after each.
 
-    On the reference, whose time is virtual, as many rounds at once as there are CPUs. Raises
-    HarnessError when a round comes to no result at all.
+    ``output`` may have earlier rounds of the same measurement: they count, and no seed is used again. On
+    the reference, whose time is virtual, as many rounds at once as there are CPUs. Raises HarnessError when
+    a round comes to no result at all, UsageError when ``output`` is of another measurement.
     """
-    if runs < 1:
-        raise UsageError("--runs must be at least 1")
     virtual = kernel.partition(":")[0] == "reference"
     workers = (os.cpu_count() or 1) if virtual else 1
-    tally, began = Tally(), time.monotonic()
-    output.mkdir(parents=True, exist_ok=True)
-    options = [f"--kernel={kernel}", f"--profile={profile}"]
+    kept = _Kept(output, {"kernel": kernel, "profile": profile, "paths": list(paths)})
+    tally, done = kept.read()
+    began, options = time.monotonic(), [f"--kernel={kernel}", f"--profile={profile}"]
+    if done:
+        tell(f"{len(done)} rounds from before: {tally.line()}")
 
     def one(seed: int) -> tuple[int, Path]:
         directory = output / f"seed-{seed}"
@@ -89,37 +114,80 @@ def measure(
         _round([*options, f"--seed={seed}", f"--output={directory}"], paths, cache)
         return seed, directory
 
-    for seed, directory in _rounds(one, first_seed, workers, lambda: tally.executions < runs):
-        kept = tally.add(seed, model.load(directory)["tests"])
+    def more(running: int) -> bool:
+        seconds = time.monotonic() - began
+        return not limits.reached(tally.executions, len(done) + running, seconds)
+
+    for seed, directory in _rounds(one, max([first_seed, *(s + 1 for s in done)]), workers, more):
+        tests = model.load(directory)["tests"]
+        kept.append(seed, tests)
+        done.append(seed)
+        of_interest = tally.add(seed, tests)
         tell(f"seed {seed}, {time.monotonic() - began:.0f} s: {tally.line()}")
-        if not kept:
+        if not of_interest:
             shutil.rmtree(directory)
     return tally
 
 
-def show(kernel: str, runs: int, output: Path, paths: Sequence[str], first_seed: int, profile: str) -> int:
+class _Kept:
+    """The file of rounds."""
+
+    def __init__(self, output: Path, about: Mapping[str, Any]) -> None:
+        self._path = output / ROUNDS_FILE
+        self._about = dict(about)
+
+    def read(self) -> tuple[Tally, list[int]]:
+        """What earlier rounds counted, and their seeds. Raises UsageError for another measurement's file."""
+        tally, seeds = Tally(), list[int]()
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        if not self._path.exists():
+            self._write(self._about)
+            return tally, seeds
+        first, *rounds = self._path.read_text().splitlines()
+        if json.loads(first) != self._about:
+            raise UsageError(f"{self._path} is of another measurement: {first}; give another --output")
+        for line in rounds:
+            told = json.loads(line)
+            tally.add(told["seed"], told["tests"])
+            seeds.append(told["seed"])
+        return tally, seeds
+
+    def append(self, seed: int, tests: Sequence[Mapping[str, Any]]) -> None:
+        told = [{key: str(test[key]) for key in ("id", "verdict", "reason")} for test in tests]
+        self._write({"seed": seed, "tests": told})
+
+    def _write(self, value: Mapping[str, Any]) -> None:
+        with self._path.open("a") as file:
+            file.write(json.dumps(value) + "\n")
+
+
+def show(
+    kernel: str, limits: Limits, output: Path, paths: Sequence[str], first_seed: int, profile: str
+) -> int:
     """``measure``, told on the terminal; 1 when the goal is missed, 6 when tests broke."""
 
     def tell(line: str) -> None:
         print(line, flush=True)
 
-    tally = measure(kernel, runs, output, paths=paths, first_seed=first_seed, profile=profile, tell=tell)
+    tally = measure(kernel, limits, output, paths=paths, first_seed=first_seed, profile=profile, tell=tell)
     for seed, test, reason in (*tally.alarms, *tally.errors):
         print(f"seed {seed}: {test}: {reason}")
     print(f"\n{kernel}: {tally.line()}; goal: at most {GOAL:g}")
+    print(f"rounds are kept in {output / ROUNDS_FILE}; the same command with --output goes on from there")
     if tally.errors:
         return 6
     return 1 if tally.executions and len(tally.alarms) / tally.executions > GOAL else 0
 
 
 def _rounds(
-    one: Callable[[int], tuple[int, Path]], first_seed: int, workers: int, more: Callable[[], bool]
+    one: Callable[[int], tuple[int, Path]], first_seed: int, workers: int, more: Callable[[int], bool]
 ) -> Iterator[tuple[int, Path]]:
-    """Rounds as they end, ``workers`` at a time; none is begun once ``more`` says no, none is left out."""
+    """Rounds as they end, ``workers`` at a time; none is left out, and none is begun once ``more``, given how
+    many are running, says no."""
     seed, running = first_seed, set[Future[tuple[int, Path]]]()
     with ThreadPoolExecutor(workers) as pool:
         while True:
-            while more() and len(running) < workers:
+            while len(running) < workers and more(len(running)):
                 running.add(pool.submit(one, seed))
                 seed += 1
             if not running:

@@ -4,7 +4,7 @@
 import pytest
 
 from damon_tests.ports import UsageError
-from damon_tests.report.false_alarms import Tally, measure
+from damon_tests.report.false_alarms import ROUNDS_FILE, Limits, Tally, measure
 
 
 def told(verdict: str) -> dict[str, str]:
@@ -37,15 +37,41 @@ def test_bound_is_that_of_clopper_and_pearson() -> None:
     assert "7.38e-04" in tally.line()  # 1 - 0.025 ** (1 / 5000)
 
 
+PATH = "suites/ops/test_fvaddr.py::test_no_range_at_all"
+
+
+def seeds(lines: list[str]) -> set[str]:
+    return {line.split(",")[0] for line in lines if line.startswith("seed")}
+
+
 def test_rounds_until_enough(tmp_path) -> None:
     lines: list[str] = []
-    path = "suites/ops/test_fvaddr.py::test_no_range_at_all"
-    tally = measure("reference", 2, tmp_path, paths=[path], tell=lines.append)
+    tally = measure("reference", Limits(runs=2), tmp_path, paths=[PATH], tell=lines.append)
     assert tally.executions >= 2
-    assert len({line.split(",")[0] for line in lines}) == len(lines) >= 2  # a seed of its own for each
+    assert len(seeds(lines)) == len(lines) >= 2  # a seed of its own for each
     assert not list(tmp_path.glob("seed-*"))  # nothing to look at
 
 
-def test_no_runs_is_a_mistake(tmp_path) -> None:
+def test_an_interrupted_measurement_goes_on(tmp_path) -> None:
+    first: list[str] = []
+    later: list[str] = []
+    measure("reference", Limits(rounds=1), tmp_path, paths=[PATH], tell=first.append)
+    tally = measure("reference", Limits(rounds=2), tmp_path, paths=[PATH], tell=later.append)
+    assert tally.executions == 2
+    assert len(seeds(first) | seeds(later)) == 2
+    assert len((tmp_path / ROUNDS_FILE).read_text().splitlines()) == 3
+    with pytest.raises(UsageError, match="another measurement"):
+        measure("reference:7.1", Limits(rounds=3), tmp_path, paths=[PATH])
+
+
+def test_limits() -> None:
+    assert not Limits(runs=5, rounds=3, seconds=60).reached(4, 2, 59)
+    assert Limits(runs=5).reached(5, 0, 0)
+    assert Limits(rounds=3).reached(0, 3, 0)
+    assert Limits(seconds=60).reached(0, 0, 60)
+
+
+@pytest.mark.parametrize("limits", [{"runs": 0}, {"rounds": -1}, {"seconds": 0}])
+def test_no_runs_is_a_mistake(limits) -> None:
     with pytest.raises(UsageError):
-        measure("reference", 0, tmp_path, paths=[])
+        Limits(**limits)
