@@ -21,7 +21,8 @@ from damon_tests.damon.params import (
 )
 from damon_tests.damon.records import Recording, Snapshot, TriedRegions
 from damon_tests.judge import expect, rules
-from damon_tests.judge.invariants import initial_layout, monitoring_invariants, tried_regions
+from damon_tests.judge.invariants import initial_layout, monitoring_invariants, timing, tried_regions
+from damon_tests.judge.setting import Setting
 from damon_tests.judge.verdict import Check
 
 PAGE = 4096
@@ -234,3 +235,28 @@ def test_probe_hits() -> None:
     checks = monitoring_invariants(report, ctx, "7.3")
     assert [c.measurement.value for c in checks if c.measurement.name.startswith("I28")] == [0, 17]
     assert failing(checks) == {"I28"}
+
+
+@pytest.mark.parametrize(
+    ("sample_us", "lengths_ms", "holds"),
+    [
+        (20_000, (120, 120, 120), True),
+        (20_000, (120, 118, 84, 120), True),  # ticks were late at the end of the second window
+        (20_000, (120, 100, 84, 120), False),
+        (20_000, (120, 84, 84, 120), False),
+        (5_000, (120, 118, 99, 120), False),
+    ],
+)
+def test_ticks_may_lag(sample_us: int, lengths_ms: tuple[int, ...], holds: bool) -> None:
+    times = np.cumsum([1, *lengths_ms]) * MS
+    one = {
+        "start": np.array([0], np.uint64),
+        "end": np.array([4096], np.uint64),
+        "nr_accesses": np.zeros(1, np.uint32),
+        "age": np.zeros(1, np.uint32),
+    }
+    snaps = tuple(Snapshot(int(t), 0, nr_regions=1, **one) for t in times)
+    recording = Recording("damon_aggregated", "fvaddr", sample_us, 100_000, snaps, 0, int(times[-1]))
+    ctx = DamonCtx("fvaddr", attrs=DamonAttrs(sample_us, 100_000))
+    (check,) = timing(Setting(recording, ctx, (7, 3)))
+    assert check.holds is holds
