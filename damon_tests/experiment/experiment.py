@@ -15,6 +15,7 @@ from damon_tests.damon.params import DamonCtx, DamonTarget, Kdamond
 from damon_tests.damon.session import Session
 from damon_tests.experiment.backend import Backend, Subject
 from damon_tests.experiment.observation import Observation
+from damon_tests.experiment.physical_view import frames_of, unmoved
 from damon_tests.kernel.topology import Topology
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import NSEC_PER_USEC, PAGE_SIZE
@@ -69,7 +70,9 @@ def _act(
         target = subject.start_target(experiment.pattern, seed)
     try:
         with ExitStack() as stack:
+            physical = experiment.ctx.operations == "paddr"
             with _timed(seconds, "start DAMON"):
+                frames = frames_of(subject, target) if physical else {}
                 covered = target_of(experiment.ctx, experiment.cover, target, subject)
                 ctx = replace(experiment.ctx, targets=(covered,))
                 vmas = tuple(subject.vmas(target))
@@ -82,6 +85,7 @@ def _act(
             with _timed(seconds, "stop DAMON"):
                 schemes = session.scheme_reports() if ctx.schemes else ()
                 stack.close()
+                frames = unmoved(frames, frames_of(subject, target)) if physical else frames
         recording = session.recording()
         target.stop()
         with _timed(seconds, "collect"):
@@ -99,6 +103,7 @@ def _act(
                 recording=recording,
                 schemes=schemes,
                 disturbances=tuple(target.disturbances(ctx.attrs.sample_us * NSEC_PER_USEC // 2)),
+                frames=frames,
                 kernel_log=log,
                 splats=splats,
                 seconds=seconds,

@@ -8,7 +8,7 @@ its own for every attempt.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -18,10 +18,12 @@ from damon_tests.damon.records import Recording, Snapshot
 from damon_tests.damon.session import Session, Source
 from damon_tests.experiment.backend import Backend, Subject
 from damon_tests.experiment.experiment import Cover, target_of
-from damon_tests.experiment.observation import Observation
+from damon_tests.experiment.observation import Commit, Committed, Observation
+from damon_tests.experiment.physical_view import frames_of, unmoved
 from damon_tests.kernel.topology import Topology
 from damon_tests.patterns.spec import Pattern
-from damon_tests.ports import NSEC_PER_SEC, NSEC_PER_USEC, Truth
+from damon_tests.ports import NSEC_PER_SEC, NSEC_PER_USEC, HarnessError, Truth
+from damon_tests.workload.framed import I64
 from damon_tests.workload.pages import PageStates
 from damon_tests.workload.target import RunningTarget
 
@@ -37,15 +39,6 @@ class Part:
     recording: Recording
     ctx: DamonCtx
     from_start: bool
-
-
-@dataclass(frozen=True)
-class Commit:
-    """A request that was committed online between ``begin_ns`` and ``end_ns``; at 0 the first one."""
-
-    begin_ns: int
-    end_ns: int
-    kdamonds: tuple[Kdamond, ...]
 
 
 class Live:
@@ -67,6 +60,7 @@ class Live:
         self.commits = [Commit(0, 0, session.kdamonds)]
         self.vmas = tuple(tuple(subject.vmas(target)) for target in targets)
         self.pattern = patterns[0]
+        self.frames = self._frames_now()
         self._final: dict[int, Recording] = {}
         self.observation: Observation | None = None
 
@@ -124,24 +118,53 @@ class Live:
         return None
 
     def parts(self, kdamond_idx: int = 0) -> tuple[Part, ...]:
-        """The recording, cut where the request changed.
+        """The recording, cut where the request changed; see ``parts_of``."""
+        return parts_of(self.recording(kdamond_idx), self.commits, kdamond_idx)
 
-        The aggregation in which a commit returned counted under both requests, and belongs to no part.
+    def seen_of(self, part: int) -> Observation:
+        """The attempt as far as it was under the request with this number, 0 for the first.
+
+        What judges a whole attempt judges this, too (``judge.bands.like_the_reference``): replicas go through
+        the same commits at the same times. For the first kdamond and target. Once the run is over.
         """
-        whole, parts = self.recording(kdamond_idx), []
-        for i, commit in enumerate(self.commits):
-            until = self.commits[i + 1].begin_ns if i + 1 < len(self.commits) else None
-            snaps = [s for s in whole.snapshots if until is None or s.time_ns <= until]
-            started = whole.started_ns
-            if i:
-                snaps = [s for s in snaps if s.time_ns > commit.end_ns]
-                started = snaps[0].time_ns if snaps else commit.end_ns
-                # Targets of one aggregation are traced together, within far less than a sampling interval.
-                ctx = commit.kdamonds[kdamond_idx].ctx
-                together = started + max(1, ctx.attrs.sample_us) * NSEC_PER_USEC // 2
-                snaps = [s for s in snaps if s.time_ns > together]
-            parts.append(_part(whole, snaps, started, until, commit.kdamonds[kdamond_idx].ctx, first=i == 0))
-        return tuple(parts)
+        if self.observation is None:
+            raise HarnessError("there is nothing to judge before a run is over, or without a recording")
+        chosen = self.parts()[part]
+        committed = Committed(tuple(self.commits[: part + 1]), self.recording()) if part else None
+        return replace(self.observation, recording=chosen.recording, ctx=chosen.ctx, committed=committed)
+
+    def _frames_now(self) -> Mapping[str, I64]:
+        """Where the first target's memory is, if physical memory is watched."""
+        watched = any(k.ctx.operations == "paddr" for k in self.session.kdamonds)
+        return frames_of(self.subject, self.targets[0]) if watched and self.targets else {}
+
+    def _note_frames(self) -> None:
+        """Before the targets end: keep what did not move; nothing, where the target has ended already."""
+        try:
+            self.frames = unmoved(self.frames, self._frames_now()) if self.frames else {}
+        except (OSError, KeyError):
+            self.frames = {}
+
+
+def parts_of(whole: Recording, commits: Sequence[Commit], kdamond_idx: int = 0) -> tuple[Part, ...]:
+    """A recording, cut where the request changed.
+
+    The aggregation in which a commit returned counted under both requests, and belongs to no part.
+    """
+    parts = []
+    for i, commit in enumerate(commits):
+        until = commits[i + 1].begin_ns if i + 1 < len(commits) else None
+        snaps = [s for s in whole.snapshots if until is None or s.time_ns <= until]
+        started = whole.started_ns
+        if i:
+            snaps = [s for s in snaps if s.time_ns > commit.end_ns]
+            started = snaps[0].time_ns if snaps else commit.end_ns
+            # Targets of one aggregation are traced together, within far less than a sampling interval.
+            ctx = commit.kdamonds[kdamond_idx].ctx
+            together = started + max(1, ctx.attrs.sample_us) * NSEC_PER_USEC // 2
+            snaps = [s for s in snaps if s.time_ns > together]
+        parts.append(_part(whole, snaps, started, until, commit.kdamonds[kdamond_idx].ctx, first=i == 0))
+    return tuple(parts)
 
 
 def _part(
@@ -197,6 +220,7 @@ def live(
             session.start()
             yield run
             session.stop()
+            run._note_frames()
             if source != "none":
                 run._final = {i: session.recording(i) for i in range(len(requests))}
         for target in targets:
@@ -230,6 +254,7 @@ def _observation(run: Live, seed: int, ctx: DamonCtx) -> Observation:
         phases=tuple(target.phases()),
         recording=run.recording(),
         disturbances=tuple(target.disturbances(ctx.attrs.sample_us * NSEC_PER_USEC // 2)),
+        frames=run.frames,
         kernel_log=run.subject.kernel_log(),
         splats=tuple(run.subject.splats()),
     )

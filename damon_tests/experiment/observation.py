@@ -6,11 +6,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from damon_tests.damon.params import DamonCtx
+from damon_tests.damon.params import DamonCtx, Kdamond
 from damon_tests.damon.records import Recording, SchemeReport
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import Truth
+from damon_tests.workload.framed import I64
 from damon_tests.workload.target import PhaseTime
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A request that was committed online between ``begin_ns`` and ``end_ns``; at 0 the first one."""
+
+    begin_ns: int
+    end_ns: int
+    kdamonds: tuple[Kdamond, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Committed:
+    """All requests until the one in force (the first at 0), and the recording under all of them."""
+
+    commits: tuple[Commit, ...]
+    whole: Recording
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +39,10 @@ class Observation:
     by byte range in the address space that was monitored with vaddr/fvaddr (virtual addresses).
     ``vmas`` are the mappings of the target process when monitoring began, sorted byte ranges.
     ``disturbances`` are the times in which the target lost its processor for half a sampling interval or
-    longer. ``kernel_log`` is what the kernel printed meanwhile; ``splats`` the complaints found in it.
+    longer. ``frames`` (paddr only): for each region the page frame of each of its pages, -1 where it is not
+    known or was not the same before and after. ``committed``: how this request came into force, when it
+    was not the first; ``recording`` is then the part under it. ``kernel_log`` is what the kernel printed
+    meanwhile; ``splats`` the complaints found in it.
     ``seconds`` says where wall time went.
     """
 
@@ -37,6 +58,8 @@ class Observation:
     recording: Recording
     schemes: tuple[SchemeReport, ...] = ()
     disturbances: tuple[tuple[int, int], ...] = ()
+    frames: Mapping[str, I64] = field(default_factory=dict)
+    committed: Committed | None = None
     kernel_log: str = ""
     splats: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)

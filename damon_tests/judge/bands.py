@@ -15,6 +15,7 @@ import damon_tests
 from damon_tests import bundle
 from damon_tests.experiment import replica
 from damon_tests.experiment.observation import Observation
+from damon_tests.experiment.physical_view import as_virtual
 from damon_tests.experiment.trial import Trial
 from damon_tests.judge import metrics, oracle
 from damon_tests.judge.ageing import age_error
@@ -82,8 +83,12 @@ METRICS: Mapping[str, NamedMetric] = {
 }
 
 
+Attempts = Trial | Callable[[int], Observation]
+"""What makes attempt number n: an experiment, or a function of the test that drives a run itself."""
+
+
 def like_the_reference(
-    trial: Trial,
+    attempts: Attempts,
     names: Sequence[str],
     *,
     after_s: float,
@@ -93,12 +98,15 @@ def like_the_reference(
 ) -> tuple[Check, ...]:
     """Judge ``names`` (of METRICS) over the windows from ``after_s``: as good as the reference's?
 
-    Makes more attempts when the rule asks for them. One check a metric; all share one α.
+    Makes more attempts when the rule asks for them. One check a metric; all share one α. Attempts with paddr
+    are judged by physical address.
     """
     chosen = [METRICS[name] for name in names]
+    observe = attempts.observe if isinstance(attempts, Trial) else attempts
 
     def attempt(number: int) -> tuple[Band, Mapping[str, float]]:
-        seen = trial.observe(number)
+        seen = observe(number)
+        seen = as_virtual(seen) if seen.ctx.operations == "paddr" else seen
         judged = judged_windows(seen, after_s, until_s)
         if len(judged) < FEWEST_WINDOWS:
             raise _TooFewWindows(len(judged))
@@ -151,24 +159,32 @@ def _band(
         runs = replica.replicas(seen, seeds)
         return [_values(replace(seen, recording=run), chosen, after_s, until_s) for run in runs]
 
-    # Everything that decides a replica. A real target's accesses never repeat, so neither does its key;
-    # simulated ones that are not drawn are the same in every attempt, which then share their replicas.
+    key = band_key(seen, after_s, until_s)
+    return oracle.band([c.band for c in chosen], simulate, n, kept_bands(seen), key)
+
+
+def band_key(seen: Observation, after_s: float, until_s: float | None) -> str:
+    """Everything that decides a replica. A real target's accesses never repeat, so neither does its key;
+    simulated ones that are not drawn are the same in every attempt, which then share their replicas."""
     times = np.array([w.t1_ns for w in judged_windows(seen, 0)], dtype=np.int64).tobytes()
-    key = oracle.cache_key(
+    return oracle.cache_key(
         pattern=seen.pattern,
         seed=seen.seed if _drawn(seen.pattern) else "none",
         layout=sorted(seen.layout.items()),
         vmas=seen.vmas,
         phases=seen.phases,
         ctx=seen.ctx,
+        commits=seen.committed.commits if seen.committed else "none",
         level=seen.level,
         times=times,
         span=(after_s, until_s),
         code=_code(),
     )
-    # A real target's accesses never repeat: nothing would ever be found again.
-    kept = bundle.cache_dir() / "bands" if isinstance(seen.truth, PatternTruth) else None
-    return oracle.band([c.band for c in chosen], simulate, n, kept, key)
+
+
+def kept_bands(seen: Observation) -> Path | None:
+    """Where bands are kept; None for a real target, whose accesses never repeat."""
+    return bundle.cache_dir() / "bands" if isinstance(seen.truth, PatternTruth) else None
 
 
 def _drawn(pattern: Pattern) -> bool:

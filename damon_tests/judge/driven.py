@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from damon_tests.experiment.live import Live, Part
 from damon_tests.judge import expect, merging
 from damon_tests.judge.invariants import monitoring_invariants, recorded
+from damon_tests.judge.observed import physical_closed_forms
 from damon_tests.judge.verdict import Check
 from damon_tests.workload.others import MaybeTouched
 
@@ -24,7 +27,12 @@ def invariants(run: Live, kdamond_idx: int = 0) -> list[Check]:
 
 def _of_part(run: Live, part: Part) -> list[Check]:
     checks = monitoring_invariants(part.recording, part.ctx, run.level, from_start=part.from_start)[1:]
-    if part.ctx.operations == "paddr" or any(probe.weight for probe in part.ctx.attrs.probes):
+    if any(probe.weight for probe in part.ctx.attrs.probes):
+        return checks
+    if part.ctx.operations == "paddr":
+        if run.observation is not None:
+            seen = replace(run.observation, recording=part.recording, ctx=part.ctx)
+            checks += physical_closed_forms(seen)
         return checks
     for i, target in enumerate(part.ctx.targets):
         known = run.truth_of(target)

@@ -9,12 +9,13 @@ from dataclasses import replace
 import numpy as np
 
 from damon_tests.experiment.observation import Observation
+from damon_tests.experiment.physical_view import as_virtual
 from damon_tests.judge import expect, merging
 from damon_tests.judge.compare import Comparison, compare
 from damon_tests.judge.invariants import initial_layout
 from damon_tests.judge.verdict import Check
 from damon_tests.judge.windows import Window, windows, within
-from damon_tests.ports import NSEC_PER_SEC
+from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE
 from damon_tests.workload.others import MaybeTouched
 
 Range = tuple[int, int]
@@ -25,14 +26,34 @@ def invariants(seen: Observation) -> list[Check]:
 
     With vaddr, also that the first layout follows from the process's mappings (three regions).
     """
-    truth = None if seen.ctx.operations == "paddr" else MaybeTouched(seen.truth, seen.vmas)
+    if seen.ctx.operations == "paddr":
+        return expect.monitoring(seen.recording, seen.ctx, seen.level) + physical_closed_forms(seen)
+    truth = MaybeTouched(seen.truth, seen.vmas)
     checks = expect.monitoring(seen.recording, seen.ctx, seen.level, truth)
-    if truth is not None and checks[0].holds is not None:
+    if checks[0].holds is not None:
         checks += merging.merged_ages(seen.recording, seen.ctx, seen.level, truth)
         checks += expect.no_excess_accesses(seen.recording, seen.ctx, seen.level, truth)
     if seen.ctx.operations == "vaddr" and not any(t.regions for t in seen.ctx.targets):
         checks += initial_layout(seen.recording, seen.ctx, seen.vmas)
     return checks
+
+
+def physical_closed_forms(seen: Observation) -> list[Check]:
+    """What known truth makes certain about frames: those that held untouched memory were silent and grew old.
+
+    For the first target's frames that are known; all others count as touched all the time. No check where
+    accesses are not looked at, or in units larger than a page.
+    """
+    if any(p.weight for p in seen.ctx.attrs.probes) or PAGE_SIZE % seen.ctx.addr_unit or not seen.frames:
+        return []
+    view = as_virtual(seen)
+    truth = MaybeTouched(view.truth, view.vmas)
+    return [
+        *expect.untouched_is_silent(view.recording, view.ctx, truth),
+        *expect.untouched_ages(view.recording, view.ctx, seen.level, truth),
+        *merging.merged_ages(view.recording, view.ctx, seen.level, truth),
+        *expect.no_excess_accesses(view.recording, view.ctx, seen.level, truth),
+    ]
 
 
 def full_counts(seen: Observation) -> list[Check]:

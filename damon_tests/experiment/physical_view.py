@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0
+"""paddr as if physical memory were an address space that somebody touches: then all that can be said about
+virtual address spaces can be said about it, replicas included."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from damon_tests.damon.params import DamonTarget
+from damon_tests.damon.records import Recording, Snapshot
+from damon_tests.experiment.backend import Subject
+from damon_tests.experiment.observation import Observation
+from damon_tests.patterns.spec import SHARED, Pattern
+from damon_tests.ports import PAGE_SIZE, HarnessError, NotSupported
+from damon_tests.workload.framed import I64, UNKNOWN, FrameTruth, frame_ranges
+from damon_tests.workload.target import RunningTarget
+
+_MOST_BYTES = 1 << 30  # of page tables of larger regions too much would have to be read
+
+
+def frames_of(subject: Subject, target: RunningTarget) -> Mapping[str, I64]:
+    """The frame of each page of each region now. Regions whose memory others use as well, and
+    ones of more than 1 GiB, are left out: about their frames nothing is known."""
+    return {
+        name: subject.pages(target, start, end).frame
+        for name, (start, end) in target.layout.items()
+        if end - start <= _MOST_BYTES and not _shared(target.pattern, name)
+    }
+
+
+def _shared(pattern: Pattern, name: str) -> bool:
+    return pattern.region(name).memory in SHARED and len({process for process, _ in pattern.workers}) > 1
+
+
+def unmoved(before: Mapping[str, I64], after: Mapping[str, I64]) -> Mapping[str, I64]:
+    """What was the same both times; the kernel may have moved pages meanwhile, nobody knows when."""
+    return {name: np.where(before[name] == after[name], before[name], UNKNOWN) for name in before}
+
+
+def as_virtual(seen: Observation) -> Observation:
+    """What a paddr attempt saw, as one of fvaddr over physical byte addresses.
+
+    ``layout`` names the physical ranges of the pattern's regions ("data 0", "data 1" ...), ``truth`` is by
+    physical address, and so on. Only for core addresses that are no larger units than a page. Raises
+    NotSupported when frames are not known or the unit is larger.
+    """
+    ctx, unit = seen.ctx, seen.recording.addr_unit
+    if PAGE_SIZE % unit:
+        raise NotSupported(f"physical memory in units of {unit} bytes as an address space of pages")
+    layout = {
+        f"{name} {number}": found
+        for name, frames in seen.frames.items()
+        for number, found in enumerate(frame_ranges(frames))
+    }
+    if not layout:
+        raise HarnessError("where the target's memory lay is not known")
+    ranges = tuple((start * unit, end * unit) for target in ctx.targets for start, end in target.regions)
+    pid = max(1, seen.ctx.targets[0].pid_target)
+    return replace(
+        seen,
+        ctx=replace(ctx, operations="fvaddr", addr_unit=1, targets=(DamonTarget(pid, ranges),)),
+        truth=FrameTruth(seen.truth, seen.layout, seen.frames),
+        layout=layout,
+        vmas=_joined(ranges),
+        recording=_in_bytes(seen.recording),
+        frames={},
+    )
+
+
+def _joined(ranges: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+    """The ranges page aligned, outwards, and joined where they touch: what is mapped there."""
+    pages = [np.arange(start // PAGE_SIZE, -(-end // PAGE_SIZE)) for start, end in ranges]
+    return frame_ranges(np.concatenate([np.zeros(0, np.int64), *pages]))
+
+
+def _in_bytes(recording: Recording) -> Recording:
+    unit = np.uint64(recording.addr_unit)
+
+    def scaled(snapshot: Snapshot) -> Snapshot:
+        return replace(snapshot, start=snapshot.start * unit, end=snapshot.end * unit)
+
+    return replace(
+        recording,
+        operations="fvaddr",
+        addr_unit=1,
+        snapshots=tuple(scaled(snapshot) for snapshot in recording.snapshots),
+    )

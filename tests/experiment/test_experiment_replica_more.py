@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Replicas of what is no plain run: online commits, physical memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from damon_tests.damon.params import DamonAttrs, DamonCtx, Kdamond
+from damon_tests.experiment.experiment import Experiment, observe
+from damon_tests.experiment.live import live
+from damon_tests.experiment.observation import Observation
+from damon_tests.experiment.physical_view import as_virtual
+from damon_tests.experiment.reference_backend import ReferenceBackend
+from damon_tests.experiment.replica import replicas
+from damon_tests.judge.stats import ks_test
+from damon_tests.patterns import load
+from damon_tests.ports import NSEC_PER_SEC, NotSupported
+
+ATTRS = DamonAttrs(max_nr_regions=100)
+
+
+def committed(seed: int, after: DamonAttrs) -> Observation:
+    request = Kdamond(DamonCtx("fvaddr", attrs=ATTRS))
+    with live(ReferenceBackend("7.3"), [load.load("hot_cold")], [request], seed, cover="regions") as run:
+        run.record(0.537)
+        run.commit_attrs(after)
+        run.record(0.9)
+    return run.seen_of(1)
+
+
+def hits(seen_of: Observation) -> float:
+    last = seen_of.recording.snapshots[-1]
+    return float((last.sizes * last.nr_accesses).sum())
+
+
+@pytest.mark.parametrize(
+    "after",
+    [replace(ATTRS, max_nr_regions=20), replace(ATTRS, sample_us=10_000), replace(ATTRS, aggr_us=150_000)],
+)
+def test_replicas_go_through_the_same_commits(after: DamonAttrs) -> None:
+    """Aggregations at the very same times, and the same distribution of what they say."""
+    seen = committed(1, after)
+    runs = replicas(seen, list(range(12)))
+    wanted = np.array([s.time_ns for s in seen.recording.snapshots])
+    for run in runs:
+        times = np.array([s.time_ns for s in run.snapshots])
+        assert len(times) == len(wanted)
+        assert np.abs(times - wanted).max() <= 1000  # rounding of steps
+        assert (run.sample_us, run.aggr_us) == (after.sample_us, after.aggr_us)
+    others = [committed(seed, after) for seed in range(2, 14)]
+    assert (
+        ks_test([hits(replace(seen, recording=r)) for r in runs], [hits(o) for o in others], seed=1) > 0.001
+    )
+
+
+@pytest.mark.parametrize("addr_unit", [1, 4096])
+def test_replicas_of_physical_memory(addr_unit: int) -> None:
+    ctx = DamonCtx("paddr", addr_unit=addr_unit, attrs=ATTRS)
+    experiment = Experiment(load.load("hot_cold"), ctx, NSEC_PER_SEC, "regions")
+    views = [as_virtual(observe(experiment, ReferenceBackend("7.3"), seed)) for seed in range(12)]
+    first = views[0]
+    assert sum(end - start for start, end in first.layout.values()) == 64 << 20
+    assert int(first.recording.snapshots[0].sizes.sum()) == 64 << 20
+    runs = replicas(first, list(range(12)))
+    assert [s.time_ns for s in runs[0].snapshots] == [s.time_ns for s in first.recording.snapshots]
+    seen = [hits(view) for view in views]
+    assert ks_test([hits(replace(first, recording=r)) for r in runs], seen, seed=1) > 0.001
+
+
+def test_units_larger_than_a_page_have_no_view() -> None:
+    ctx = DamonCtx("paddr", addr_unit=16384, attrs=ATTRS)
+    seen = observe(Experiment(load.load("idle"), ctx, NSEC_PER_SEC // 2), ReferenceBackend("7.3"), 1)
+    with pytest.raises(NotSupported, match="16384"):
+        as_virtual(seen)
