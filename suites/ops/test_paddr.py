@@ -3,17 +3,17 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from damon_tests.damon.params import DamonAttrs, DamonCtx
+from damon_tests.experiment.physical_view import as_virtual
+from damon_tests.judge.bands import like_the_reference
 from damon_tests.judge.driven import invariants
+from damon_tests.judge.observed import full_counts
 from damon_tests.judge.observed import invariants as invariants_of
 from damon_tests.judge.verdict import Measurement
-from damon_tests.judge.visibility import LEAST
 from damon_tests.judge.windows import windows
 from damon_tests.ports import NSEC_PER_SEC
-from damon_tests.workload.physical import UniformPhysicalTruth
 
 pytestmark = pytest.mark.needs("ops.paddr", "damon_aggregated")
 
@@ -44,24 +44,22 @@ def test_frames_of_idle_memory_are_silent(live, expect):
 
 @pytest.mark.accuracy
 @pytest.mark.parametrize("addr_unit", [1, pytest.param(4096, marks=pytest.mark.needs("ctx.addr_unit"))])
-def test_frames_in_use_are_seen(live, expect, addr_unit):
+def test_frames_in_use_are_seen(experiment, expect, addr_unit):
     """Frames of memory in use are reported accessed through their physical addresses, in any unit."""
-    with live("everything_hot", replace(PADDR, addr_unit=addr_unit), cover="regions") as run:
-        frames = run.target.physical()
-        run.record(2.5)
-    expect.add(invariants(run))
-    truth = UniformPhysicalTruth(run.target.truth(), run.target.layout, frames)
-    pages = np.array([truth.ranges()[0][0] // 4096], dtype=np.int64)
-    rates, sample_ns = [], ATTRS.sample_us * 1000
-    for window in windows(run.recording())[5:]:
-        snap = window.snapshot
-        true = float(truth.rate(pages, window.t0_ns, window.t1_ns, sample_ns)[0])
-        seen = float((snap.sizes * snap.nr_accesses).sum() / snap.sizes.sum()) / ATTRS.samples_per_aggr
-        if true > 0:
-            rates.append(seen / true)
-    m = Measurement("share of accesses seen", float(np.median(rates or [0])), "fraction", tuple(rates))
-    why = "what this machine must show through virtual addresses, too (judge.visibility)"
-    expect.at_least(m, LEAST, because=why, kind="closed form")
+    ctx = replace(PADDR, addr_unit=addr_unit)
+    trial = experiment("everything_hot", ctx, seconds=2.5, cover="regions")
+    seen = trial.observe()
+    expect.add(invariants_of(seen))
+    expect.add(full_counts(as_virtual(seen)))
+    expect.add(like_the_reference(trial, ["recall", "regions"], after_s=0.7, replicas=40))
+
+
+@pytest.mark.accuracy
+def test_a_hot_set_is_found_among_frames(experiment, expect):
+    """8 MiB of 64 MiB are hot: their frames are found, wherever they lie, and others are not called hot."""
+    trial = experiment("hot_cold", PADDR, seconds=4, cover="regions")
+    expect.add(invariants_of(trial.observe()))
+    expect.add(like_the_reference(trial, ["precision", "recall", "rate excess"], after_s=2, replicas=40))
 
 
 def test_it_outlives_every_process(live, expect):

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Merging: regions that differ little become one, with the mean of what they had, and no more than that."""
+
+from dataclasses import replace
+
+import pytest
+
+from damon_tests.damon.params import DamonAttrs, DamonCtx
+from damon_tests.judge.bands import like_the_reference
+from damon_tests.judge.driven import invariants as invariants_of
+from damon_tests.judge.observed import invariants
+
+pytestmark = [pytest.mark.accuracy, pytest.mark.needs("ops.fvaddr", "damon_aggregated")]
+
+
+def test_merging_weighs_by_size(experiment, expect):
+    """Small islands of rare accesses are merged with idle memory: this makes no accesses of theirs more."""
+    # At least 60 regions of at most about 1 MiB: each has an island, a sixteenth of its size.
+    attrs = DamonAttrs(aggr_us=300_000, min_nr_regions=60, max_nr_regions=400)
+    trial = experiment("simmering", DamonCtx("fvaddr", attrs=attrs), seconds=5, cover="regions")
+    expect.add(invariants(trial.observe()))
+    expect.add(like_the_reference(trial, ["rate excess", "rate error"], after_s=1.5, replicas=40))
+
+
+@pytest.mark.needs("commands.commit")
+def test_merging_harder_keeps_what_differs_most(live, expect):
+    """Fewer regions are allowed online than differ: what differs little goes first, hot and cold stay."""
+    many = DamonAttrs(min_nr_regions=250, max_nr_regions=500)
+    few = replace(many, min_nr_regions=10, max_nr_regions=50)
+
+    def attempt(number):
+        with live("graded", DamonCtx("fvaddr", attrs=many), cover="regions") as run:
+            run.record(0.6)
+            run.commit_attrs(few)
+            run.record(0.8)
+        if number == 1:
+            expect.add(invariants_of(run))
+        return run.seen_of(1)
+
+    expect.add(like_the_reference(attempt, ["rate error", "boundary"], after_s=0, replicas=40))
