@@ -90,16 +90,13 @@ class TracefsEvents:
             remedy = "mount tracefs" if self._root is None else "run on a kernel that has it"
             raise NotSupported(*(missing or ["tracefs"]), remedy=remedy)
         remove_left_over(self._machine, self._root)
-        path = f"{self._root}/instances/{PREFIX}{_owner(self._machine)}-{next(self._numbers)}"
-        (made,) = self._machine.batch([FileOp("mkdir", path, mode=0o700)])
-        if isinstance(made, OSError):
-            raise NotSupported(f"a tracefs instance ({path}: {made.strerror})", remedy="run as root")
+        path = make_instance(self._machine, self._root, next(self._numbers))
         try:
             self._set_up(path, names)
             return TracefsStream(self._machine, path, names)
         except BaseException:
             with suppress(OSError, DamonTestsError):
-                _remove(self._machine, path)
+                remove_instance(self._machine, path)
             raise
 
     def _set_up(self, path: str, names: Sequence[str]) -> None:
@@ -167,7 +164,7 @@ class TracefsStream:
         finally:
             pipe, self._pipe = self._pipe, None
             pipe.close()  # first: an instance that is being read cannot be removed
-            _remove(self._machine, self._path)
+            remove_instance(self._machine, self._path)
 
     def _pump(self) -> None:
         if self._pipe is not None:
@@ -214,7 +211,7 @@ def remove_left_over(machine: Machine, root: str) -> list[str]:
         match = _NAME.fullmatch(entry.path)
         if match and _start_time(machine, match[1]) != match[2]:
             with suppress(OSError, DamonTestsError):
-                _remove(machine, f"{root}/instances/{entry.path}")
+                remove_instance(machine, f"{root}/instances/{entry.path}")
                 removed.append(entry.path)
     return removed
 
@@ -239,7 +236,16 @@ def _start_field(stat: bytes) -> str | None:
     return fields[19].decode() if len(fields) > 19 else None
 
 
-def _remove(machine: Machine, path: str) -> None:
+def make_instance(machine: Machine, root: str, number: int) -> str:
+    """A new instance below tracefs's ``root``, named after its owner; its path. Raises NotSupported."""
+    path = f"{root}/instances/{PREFIX}{_owner(machine)}-{number}"
+    (made,) = machine.batch([FileOp("mkdir", path, mode=0o700)])
+    if isinstance(made, OSError):
+        raise NotSupported(f"a tracefs instance ({path}: {made.strerror})", remedy="run as root")
+    return path
+
+
+def remove_instance(machine: Machine, path: str) -> None:
     """Remove an instance; the kernel refuses for a moment after its reader was closed."""
     clock = machine.clock
     last: list[OSError | None] = [None]
