@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Goals of quotas: the tuners' recurrence, applied to what was fed to them (specification 4.4).
+
+Each window the tuner makes the next effective size of the last one and of how far the goals are achieved.
+Where the input is known the sizes follow exactly; where it is only known to lie between two measurements,
+so does the next size: the recurrence is monotone in both. Written from the specification, not shared with
+the reference: two that agree say more than one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from damon_tests.damon.params import U64_MAX, DamosQuota, DamosQuotaGoal
+from damon_tests.judge.passes import Pass
+from damon_tests.judge.verdict import Check, Measurement
+
+BP = 10_000
+UNLIMITED = U64_MAX // BP
+"""What the temporal tuner allows where no size quota does."""
+
+Range = tuple[int, int]
+"""Lowest and highest possible value, both included."""
+
+
+def feedback(last: int, score: int) -> int:
+    """The next value when ``last`` came of ``score``, 10000 being the goal."""
+    if score == BP:
+        return last
+    if score >= 2 * BP:
+        return BP
+    error = abs(BP - score)
+    change = last * error // BP if last < U64_MAX // error else last // BP * error
+    return max(last - change, BP) if score > BP else min(last + change, U64_MAX)
+
+
+def score(goals: Sequence[DamosQuotaGoal], current: Sequence[int]) -> int:
+    """bp. Of several goals the one achieved most decides."""
+    return max(
+        (value * BP // goal.target_value for goal, value in zip(goals, current, strict=True)), default=0
+    )
+
+
+def next_bp(quota: DamosQuota, last_bp: int, achieved: int) -> int:
+    """The tuner's next effective size, in bytes * 10000."""
+    if quota.goal_tuner != "temporal":
+        return feedback(max(last_bp, BP), achieved)
+    if achieved >= BP:
+        return 0
+    return quota.bytes * BP if 0 < quota.bytes <= UNLIMITED else U64_MAX
+
+
+def limited(quota: DamosQuota, bp: int) -> int:
+    """The effective size: what the tuner allows, never more than the requested size."""
+    size = bp // BP
+    return min(size, quota.bytes) if quota.bytes else size
+
+
+def sizes(quota: DamosQuota, scores: Sequence[int]) -> list[int]:
+    """Effective sizes after each evaluation, from the start of a scheme."""
+    found, bp = [], 0
+    for achieved in scores:
+        bp = next_bp(quota, bp, achieved)
+        found.append(limited(quota, bp))
+    return found
+
+
+# --- exact -------------------------------------------------------------------------------------
+
+
+def told_sizes(passes: Sequence[Pass]) -> list[int | None]:
+    """The effective size in force after each pass, as damos_esz told it; None before it was ever told."""
+    found: list[int | None] = []
+    size: int | None = None
+    for one in passes:
+        size = one.esz[-1].esz if one.esz else size
+        found.append(size)
+    return found
+
+
+def steps_follow(passes: Sequence[Pass], quota: DamosQuota, scores: Callable[[Pass], Sequence[int]]) -> Check:
+    """Every size that was told is what the recurrence gives. Exact, for a reset interval of 0.
+
+    ``scores`` gives what the score of a pass may have been: one value, or two while a commit was under way.
+    """
+    possible, wrong, judged = {0}, "", 0
+    for index, (one, told) in enumerate(zip(passes, told_sizes(passes), strict=True)):
+        for _ in range(1 if index else 2):
+            possible = {next_bp(quota, bp, s) for bp in possible for s in scores(one)}
+        if told is None:
+            continue
+        judged += 1
+        agreeing = {bp for bp in possible if limited(quota, bp) == told}
+        if not agreeing:
+            expected = " or ".join(str(limited(quota, bp)) for bp in sorted(possible))
+            wrong = f"pass {index}: {told}, expected {expected}"
+            break
+        possible = agreeing
+    m = Measurement("effective sizes that are not the tuner's", float(bool(wrong)), "count")
+    why = f"§4.4 with the {quota.goal_tuner} tuner; {judged} sizes recomputed"
+    holds = None if not judged and not wrong else not wrong
+    return Check("closed form", m, "== 0", why, holds, wrong)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """``effective_bytes`` as read between two moments, during which that many passes may have been done."""
+
+    value: int
+    passes: Range
+
+
+def readings_follow(readings: Sequence[Reading], expected: Sequence[int]) -> Check:
+    """Every value read is the size after one of the passes done by then. ``expected``: after each
+    number of passes, from 0. Exact; for kernels without damos_esz, too."""
+    wrong = []
+    for reading in readings:
+        low, high = reading.passes
+        admissible = expected[max(low, 0) : high + 1]
+        if admissible and reading.value not in admissible:
+            wrong.append(f"{reading.value} after {low} to {high} passes, expected {sorted(set(admissible))}")
+    m = Measurement("effective_bytes that are not the tuner's", float(len(wrong)), "count")
+    holds = None if not readings else not wrong
+    why = f"§4.4; {len(readings)} values read"
+    return Check("closed form", m, "== 0", why, holds, "; ".join(wrong[:3]))
+
+
+# --- from inputs that are only known to lie between measurements ---------------------------------
+
+
+def next_range(quota: DamosQuota, size: int, current: Range, target: int) -> Range:
+    """Where the next effective size lies if the goal's current value does in ``current``.
+
+    ``size`` is the last one, of which the tuner keeps a fraction that nobody is told.
+    """
+    low_score, high_score = (value * BP // target for value in current)
+    last = size * BP, size * BP + BP - 1
+    low = next_bp(quota, last[0], high_score)
+    high = next_bp(quota, last[1], low_score)
+    return limited(quota, low), limited(quota, high)
+
+
+def steps_between(
+    passes: Sequence[Pass], quota: DamosQuota, current: Callable[[Pass], Range], *, least: int
+) -> Check:
+    """Every change that was told is one that the measured input allows, from the size before it.
+
+    Passes in which no change was told have the old size (reset interval 0). ``least``: fewer passes
+    show too little.
+    """
+    (goal,) = quota.goals
+    told, wrong, judged = told_sizes(passes), [], 0
+    for index in range(1, len(passes)):
+        before, after = told[index - 1], told[index]
+        # At the requested size the tuner may be far above it: only that it stays is known.
+        if before is None or after is None or (quota.bytes and before >= quota.bytes):
+            continue
+        judged += 1
+        low, high = next_range(quota, before, current(passes[index]), goal.target_value)
+        if not low <= after <= high:
+            wrong.append(f"pass {index}: {before} became {after}, expected {low} to {high}")
+    m = Measurement("steps that the measured input does not allow", float(len(wrong)), "count")
+    why = f"§4.4: {goal.target_metric} was measured, the recurrence is monotone; {judged} steps"
+    return Check("closed form", m, "== 0", why, None if judged < least else not wrong, "; ".join(wrong[:3]))
+
+
+# --- how fast, how far ----------------------------------------------------------------------------
+
+
+def doublings(size: int) -> int:
+    """Evaluations without any achievement until the effective size reaches ``size``, from the start."""
+    bp, count = 0, 0
+    while bp < size * BP:
+        bp, count = feedback(max(bp, BP), 0), count + 1
+    return count
+
+
+def settled_after(values: Sequence[float], goal: float, tolerance: float) -> int | None:
+    """The index from which on all values are within ``tolerance`` (a share) of the goal; None if never."""
+    outside = [i for i, value in enumerate(values) if abs(value - goal) > tolerance * goal]
+    after = outside[-1] + 1 if outside else 0
+    return after if after < len(values) else None
+
+
+def overshoot(values: Sequence[float], goal: float) -> float:
+    """How far the values went above the goal, as a share of it."""
+    return max((value - goal for value in values), default=0.0) / goal

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Passes of one scheme, put together from tracepoints: what it was applied to, and what it chose from.
+
+For schemes that are applied once per aggregation (apply_interval_us 0): the kdamond traces a pass just
+before the regions of its aggregation, in one go. Regions are traced with what the pass did to them; what
+they were when the scheme saw them follows, because a pass changes nothing but ages, and only of what it
+applied to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from damon_tests.damon import trace
+from damon_tests.damon.capability import Capabilities
+from damon_tests.damon.trace import AggregatedEvent, BeforeApplyEvent, EszEvent, LostEvent, StatEvent
+from damon_tests.experiment.live import Live
+
+Place = tuple[int, int]
+"""(index of the target, address): the order in which schemes go through memory."""
+
+
+def wanted_events(capabilities: Capabilities) -> list[str]:
+    """What to record besides aggregations, as far as this DAMON has it."""
+    names = (trace.BEFORE_APPLY, trace.ESZ, trace.STAT_AFTER_APPLY)
+    return [name for name in names if capabilities.has(name)]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Memory that the scheme saw alike: core address units, samples, aggregations."""
+
+    target_idx: int
+    start: int
+    end: int
+    nr_accesses: int
+    age: int
+
+    @property
+    def size(self) -> int:
+        return self.end - self.start
+
+
+@dataclass(frozen=True)
+class Pass:
+    """``begin_ns``, ``end_ns``: its first and last event. ``applied``: in order. ``esz``: the effective
+    quotas told in it. ``stat``: the counters after it, None before 7.0. ``regions``: of all targets.
+    """
+
+    begin_ns: int
+    end_ns: int
+    applied: tuple[BeforeApplyEvent, ...]
+    esz: tuple[EszEvent, ...]
+    stat: StatEvent | None
+    regions: tuple[AggregatedEvent, ...]
+
+    def pieces(self) -> list[Piece]:
+        """All monitored memory as the scheme saw it, in order."""
+        applied = [Piece(e.target_idx, e.start, e.end, e.nr_accesses, e.age) for e in self.applied]
+        applied.sort(key=lambda p: (p.target_idx, p.start))
+        found: list[Piece] = []
+        for r in self.regions:
+            here = [p for p in applied if p.target_idx == r.target_id and p.start < r.end and p.end > r.start]
+            at = r.start
+            for p in here:
+                start, end = max(p.start, r.start), min(p.end, r.end)
+                if at < start:
+                    found.append(Piece(r.target_id, at, start, r.nr_accesses, r.age))
+                found.append(Piece(r.target_id, start, end, p.nr_accesses, p.age))
+                at = end
+            if at < r.end:
+                found.append(Piece(r.target_id, at, r.end, r.nr_accesses, r.age))
+        return found
+
+    def last_region(self, target_idx: int) -> AggregatedEvent | None:
+        """The region of a target with the highest address."""
+        mine = [r for r in self.regions if r.target_id == target_idx]
+        return mine[-1] if mine else None
+
+
+def of_run(run: Live, scheme_idx: int = 0, kdamond_idx: int = 0) -> list[Pass]:
+    """The complete passes of a run, in order; none if events were lost."""
+    events = run.session.events([trace.AGGREGATED, *_EXTRA], kdamond_idx)
+    return of_events(events, scheme_idx)
+
+
+_EXTRA = (trace.BEFORE_APPLY, trace.ESZ, trace.STAT_AFTER_APPLY)
+
+
+def of_events(events: Sequence[trace.TypedEvent], scheme_idx: int = 0) -> list[Pass]:
+    """``of_run`` of typed events in the order in which they happened."""
+    if any(isinstance(e, LostEvent) for e in events):
+        return []
+    found: list[Pass] = []
+    told: list[trace.TypedEvent] = []
+    regions: list[AggregatedEvent] = []
+    for event in events:
+        ends = regions and (not isinstance(event, AggregatedEvent) or _place(event) <= _place(regions[-1]))
+        if ends:
+            found.append(_pass(told, regions, scheme_idx))
+            told, regions = [], []
+        if isinstance(event, AggregatedEvent):
+            regions.append(event)
+        else:
+            told.append(event)
+    if regions and _complete(regions):
+        found.append(_pass(told, regions, scheme_idx))
+    return found
+
+
+def _place(event: AggregatedEvent) -> Place:
+    return event.target_id, event.start
+
+
+def _complete(regions: Sequence[AggregatedEvent]) -> bool:
+    """Whether the last target's regions have all arrived."""
+    last = regions[-1]
+    return sum(r.target_id == last.target_id for r in regions) == last.nr_regions
+
+
+def _pass(told: Sequence[trace.TypedEvent], regions: Sequence[AggregatedEvent], scheme_idx: int) -> Pass:
+    mine = [e for e in told if getattr(e, "scheme_idx", scheme_idx) == scheme_idx]
+    stats = [e for e in mine if isinstance(e, StatEvent)]
+    return Pass(
+        begin_ns=mine[0].time_ns if mine else regions[0].time_ns,
+        end_ns=regions[-1].time_ns,
+        applied=tuple(e for e in mine if isinstance(e, BeforeApplyEvent)),
+        esz=tuple(e for e in mine if isinstance(e, EszEvent)),
+        stat=stats[-1] if stats else None,
+        regions=tuple(regions),
+    )

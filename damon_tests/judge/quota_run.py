@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A run of one scheme with a quota, from which every pass is held against what the quota allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from damon_tests.damon.params import DamonCtx
+from damon_tests.experiment.fixtures import LiveFixture
+from damon_tests.experiment.live import Live
+from damon_tests.judge import passes, quotas, rules
+from damon_tests.judge.passes import Pass
+from damon_tests.judge.quotas import ReadStats
+from damon_tests.judge.verdict import Check
+
+
+@dataclass(frozen=True)
+class QuotaRun:
+    """``run`` is over; ``read`` are the scheme's counters just before its end."""
+
+    run: Live
+    ctx: DamonCtx
+    passes: list[Pass]
+    read: ReadStats
+
+    @property
+    def level(self) -> tuple[int, int]:
+        return rules.series(self.run.level)
+
+    @property
+    def memory(self) -> tuple[rules.Range, ...]:
+        """What was monitored of the first target: all of the pattern's regions."""
+        return tuple(sorted(self.run.target.layout.values()))
+
+    @property
+    def tried(self) -> list[int]:
+        """Bytes tried in each pass."""
+        return [sum(e.end - e.start for e in one.applied) for one in self.passes]
+
+    def checks(self, **replay: Any) -> list[Check]:
+        """``quotas.follow`` of the whole run; ``replay``: fields of ``quotas.Replay``."""
+        followed = quotas.Replay(self.ctx.schemes[0], self.ctx, self.level, **replay)
+        return quotas.follow(followed, self.passes, self.read)
+
+
+def quota_run(
+    live: LiveFixture,
+    ctx: DamonCtx,
+    seconds: float,
+    *,
+    pattern: Any = "idle",
+    cover: str = "regions",
+    while_running: Callable[[Live], None] | None = None,
+) -> QuotaRun:
+    """Let the first scheme of ``ctx`` run for that long, then do ``while_running``, and read what it did."""
+    extra = passes.wanted_events(live.backend().capabilities())
+    with live(pattern, ctx, cover=cover, extra_events=extra) as run:
+        run.record(seconds)
+        if while_running is not None:
+            while_running(run)
+        begin = run.clock.now_ns()
+        stats = run.client.stats(0, 0)
+        read = ReadStats(begin, run.clock.now_ns(), stats)
+        last = run.ctx
+    return QuotaRun(run, last, passes.of_run(run), read)
