@@ -195,7 +195,13 @@ def _commit_targets(ctx: Context, params: DamonCtx, memory: Memory) -> None:
         old.target = np.full(len(old), len(targets), np.int64)
         parts.append(old)
         process = None if params.operations == "paddr" else memory.processes.get(new.pid_target)
-        targets.append(Target(new.pid_target, process))
+        # A target that goes on stays the same one: quotas continue in it where they stopped.
+        target = ctx.targets[index] if index < len(ctx.targets) else Target(new.pid_target, process)
+        target.pid, target.process = new.pid_target, process
+        targets.append(target)
+    for scheme in ctx.schemes:
+        if scheme.quota.continue_target is not None and scheme.quota.continue_target not in targets:
+            scheme.quota.forget()
     ctx.regions = Regions.concat(parts)
     ctx.targets = targets
 

@@ -191,3 +191,19 @@ def test_idle_percentiles():
     assert values[:51] == [100] * 51
     assert values[51:] == [200] * 50
     assert idle_percentiles([], [], 3) == [0, 0, 0]
+
+
+def test_a_quota_goes_on_after_commit_inputs():
+    """The target stays the same one, so the next window continues where the last one stopped."""
+    box = idle_box()
+    reclaim = Parameters(box, "reclaim")
+    for name, value in {"min_age": 0, "quota_sz": 4 * MIB, "wmarks_high": 990, "wmarks_mid": 980}.items():
+        reclaim[name] = value
+    reclaim["enabled"] = "Y"
+    box.run(3)
+    before = int(reclaim["bytes_reclaim_tried_regions"])
+    assert before == 4 * MIB * 3
+    reclaim["quota_sz"] = 8 * MIB
+    reclaim["commit_inputs"] = "Y"
+    box.run(3)
+    assert int(reclaim["bytes_reclaim_tried_regions"]) == before + 8 * MIB * 3
