@@ -48,6 +48,10 @@ class Subject(Protocol):
         """How much memory the machine has and uses now."""
         ...
 
+    def limit_trace_buffer(self, kib: int) -> None:
+        """Let ``events`` use a buffer of about this size a CPU from now on: far too small ones lose events."""
+        ...
+
     def kernel_log(self) -> str:
         """What the kernel printed since the subject was made; empty where there is no kernel."""
         ...

@@ -200,13 +200,16 @@ def live(
     source: Source = "auto",
     extra_events: Sequence[str] = (),
     topology: Topology | None = None,
+    trace_buffer_kib: int | None = None,
 ) -> Iterator[Live]:
     """Start a target for each pattern and DAMON on them; all is ended on leaving.
 
-    Requests without targets get the first ``watched`` ones (None: all), as ``cover`` says. Raises what
-    ``observe`` raises.
+    Requests without targets get the first ``watched`` ones (None: all), as ``cover`` says.
+    ``trace_buffer_kib``: of a CPU, None for one that is large enough. Raises what ``observe`` raises.
     """
     subject = backend.subject(seed, topology)
+    if trace_buffer_kib is not None:
+        subject.limit_trace_buffer(trace_buffer_kib)
     targets: list[RunningTarget] = []
     try:
         for number, pattern in enumerate(patterns):

@@ -17,6 +17,7 @@ from damon_tests.experiment.requirements import Needs, look
 from damon_tests.kernel.guest import Guests
 from damon_tests.kernel.image import KernelImage
 from damon_tests.kernel.machine_tree import MachineTree
+from damon_tests.kernel.own_log import KMSG, OwnLog
 from damon_tests.kernel.programs import program
 from damon_tests.kernel.splat import parse_splats
 from damon_tests.kernel.topology import Topology
@@ -80,6 +81,9 @@ class MachineSubject:
 
     def memory_info(self) -> MemoryInfo:
         return read_memory_info(self.machine)
+
+    def limit_trace_buffer(self, kib: int) -> None:
+        self.events = TracefsEvents(self.machine, buffer_kb=(kib,))
 
     def kernel_log(self) -> str:
         return self._log()
@@ -161,9 +165,12 @@ class HostBackend:
     name = "host"
     shows_all_accesses = False
 
-    def __init__(self, machine: Machine, work_dir: Path, level: str | None = None) -> None:
+    def __init__(
+        self, machine: Machine, work_dir: Path, level: str | None = None, *, kmsg: str = KMSG
+    ) -> None:
         self._machine = machine
         self._work_dir = work_dir
+        self._kmsg = kmsg
         self._level = level
         self._capabilities: Capabilities | None = None
 
@@ -177,19 +184,23 @@ class HostBackend:
         return self._subject(self.level)
 
     def _subject(self, level: str) -> MachineSubject:
+        log = OwnLog(self._kmsg)
         return MachineSubject(
             self._machine,
             level,
             engine_path=str(program("damon-tests-engine")),
             work_dir=str(self._work_dir),
-            log=lambda: "",
-            release=lambda: None,
+            log=log.text,
+            release=log.close,
         )
 
     def capabilities(self) -> Capabilities:
         if self._capabilities is None:
             subject = self._subject("")
-            self._capabilities = probe(DamonClient(subject.tree, subject.clock), subject.events)
+            try:
+                self._capabilities = probe(DamonClient(subject.tree, subject.clock), subject.events)
+            finally:
+                subject.close()
         return self._capabilities
 
     def machine_has(self) -> Needs:

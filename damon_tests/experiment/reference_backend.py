@@ -22,6 +22,9 @@ from damon_tests.workload.pages import PageStates
 from damon_tests.workload.simulated import SimulatedTarget
 from damon_tests.workload.target import RunningTarget
 
+_EVENT_BYTES = 64
+"""About what an event of DAMON takes in a kernel's trace buffer."""
+
 
 class _Target(SimulatedTarget):
     """A simulated target that is also a process of the simulated machine."""
@@ -103,6 +106,9 @@ class ReferenceSubject:
 
     def memory_info(self) -> MemoryInfo:
         return simulated_memory_info(self._system)
+
+    def limit_trace_buffer(self, kib: int) -> None:
+        self._system.events.bounded = (kib << 10) // _EVENT_BYTES
 
     def kernel_log(self) -> str:
         return ""

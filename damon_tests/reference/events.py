@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from damon_tests.ports import Event, NotSupported
+from damon_tests.ports import LOST_EVENTS, Event, NotSupported
 from damon_tests.reference.clock import VirtualClock
 
 SINCE: dict[str, tuple[int, int]] = {
@@ -19,29 +19,44 @@ SINCE: dict[str, tuple[int, int]] = {
 
 
 class ReferenceEventStream:
-    """An open recording: nothing is ever lost."""
+    """An open recording. Nothing is lost unless it is ``bounded``: then only the newest that many events wait
+    to be read, as in a ring buffer that is overwritten."""
 
-    def __init__(self, events: ReferenceEvents, names: frozenset[str]) -> None:
+    def __init__(self, events: ReferenceEvents, names: frozenset[str], bounded: int | None = None) -> None:
         self._events = events
         self.names = names
-        self.pending: list[Event] = []
+        self._bounded = bounded
+        self._pending: list[Event] = []
+        self._lost = self._lost_since_read = 0
+
+    def add(self, hits: Sequence[Event]) -> None:
+        self._pending.extend(hits)
+        if self._bounded is not None and len(self._pending) > self._bounded:
+            overwritten = len(self._pending) - self._bounded
+            del self._pending[:overwritten]
+            self._lost += overwritten
+            self._lost_since_read += overwritten
 
     def read(self) -> Sequence[Event]:
-        taken, self.pending = self.pending, []
+        taken, self._pending = self._pending, []
+        if self._lost_since_read:
+            taken.insert(0, Event(taken[0].time_ns, LOST_EVENTS, str(self._lost_since_read)))
+            self._lost_since_read = 0
         return taken
 
     def lost(self) -> int:
-        return 0
+        return self._lost
 
     def close(self) -> None:
         self._events.forget(self)
 
 
 class ReferenceEvents:
-    """``ports.Events`` of one simulated system."""
+    """``ports.Events`` of one simulated system. ``bounded``: of every stream opened from now on."""
 
     def __init__(self, clock: VirtualClock, version: tuple[int, int]) -> None:
         self._clock = clock
+        self.bounded: int | None = None
         self._available = frozenset(name for name, since in SINCE.items() if since <= version)
         self._streams: list[ReferenceEventStream] = []
         self._enabled: frozenset[str] = frozenset()
@@ -56,7 +71,7 @@ class ReferenceEvents:
                 *(f"tracepoint damon:{name}" for name in missing),
                 remedy="use a level that has it: newer kernels, `reference:7.3`",
             )
-        stream = ReferenceEventStream(self, frozenset(names))
+        stream = ReferenceEventStream(self, frozenset(names), self.bounded)
         self._streams.append(stream)
         self._update()
         return stream
@@ -76,7 +91,7 @@ class ReferenceEvents:
         hits = [Event(now, name, text, pid) for text in texts]
         for stream in self._streams:
             if name in stream.names:
-                stream.pending.extend(hits)
+                stream.add(hits)
 
     def _update(self) -> None:
         self._enabled = frozenset().union(*(stream.names for stream in self._streams))

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Targets that fork and execute: which process is watched, and which address space?"""
+
+from dataclasses import replace
+
+import pytest
+
+from damon_tests.damon.params import DamonAttrs, DamonCtx
+from damon_tests.judge import rules
+from damon_tests.judge.driven import invariants
+from damon_tests.judge.invariants import monitoring_invariants
+from damon_tests.judge.verdict import Check, Measurement
+from damon_tests.judge.windows import windows
+from damon_tests.ports import NSEC_PER_SEC
+
+pytestmark = pytest.mark.needs("damon_aggregated")
+
+ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=100)
+MIB = 1 << 20
+
+
+def most_accesses(run, start, end, after_ns):
+    """The largest count of a region that lies in [start, end), of windows that began after that."""
+    found = []
+    for window in windows(run.recording()):
+        snap = window.snapshot
+        inside = (snap.start >= start) & (snap.end <= end)
+        if window.t0_ns > after_ns and inside.any():
+            found.append(float(snap.nr_accesses[inside].max()))
+    return found
+
+
+@pytest.mark.accuracy
+@pytest.mark.needs("ops.fvaddr")
+def test_a_child_at_the_same_addresses_is_not_seen(live, expect):
+    """A forked process is busy where its parent is idle: the parent's memory stays silent there."""
+    with live("two_processes", DamonCtx("fvaddr", attrs=ATTRS), cover="regions") as run:
+        run.record(2.5)
+    expect.add(invariants(run))  # its truth is the target's own
+    start = run.target.layout["data"][0]
+    after_ns = run.recording().started_ns + NSEC_PER_SEC // 2
+    of_child = most_accesses(run, start + 20 * MIB, start + 22 * MIB, after_ns)
+    if of_child:
+        m = Measurement("accesses where the child is busy", max(of_child), "samples", tuple(of_child))
+        expect.equal(m, 0, because="§3.4: only the target's own page table is read", kind="closed form")
+    own = most_accesses(run, start + 4 * MIB, start + 6 * MIB, after_ns)
+    m = Measurement("accesses where the target is busy", max(own, default=0), "samples", tuple(own))
+    expect.at_least(m, 1, because="it is used in every sampling interval", kind="closed form")
+
+
+@pytest.mark.needs("ops.vaddr")
+def test_forks_disturb_nothing(live, expect):
+    """Sixteen children a second, half of which execute: layout, counts and ages of the parent stay right."""
+    with live("fork_storm", DamonCtx(attrs=ATTRS)) as run:
+        run.record(2.5)
+        running = run.session.running()
+        vmas = run.subject.vmas(run.target)
+    expect.add(invariants(run))
+    expect.equal(Measurement("kdamonds that run", float(running), "count"), 1, because="the target lives")
+    wanted = list(rules.three_ranges([v for v in vmas if v[0] < 1 << 63]))
+    wrong = [str(rules.covered(s)) for s in run.recording().snapshots if list(rules.covered(s)) != wanted]
+    expect.nothing("other coverage than the parent's", wrong, because="§3.1: children are not followed")
+
+
+@pytest.mark.needs("ops.vaddr")
+def test_an_executed_program_is_followed(live, expect):
+    """The target executes a program: same process, so it is watched on, in its new address space."""
+    ctx = DamonCtx(attrs=replace(ATTRS, update_us=200_000))
+    with live("exec", ctx) as run:
+        executed_ns = run.target.phases()[0].start_ns + NSEC_PER_SEC
+        run.record(2.7)
+        running = run.session.running()
+        vmas = run.subject.vmas(run.target)
+    expect.equal(Measurement("kdamonds that run", float(running), "count"), 1, because="the process lives")
+    expect.add(monitoring_invariants(run.recording(), run.ctx, run.level))
+    wanted = rules.three_ranges([v for v in vmas if v[0] < 1 << 63])
+    # One update interval, and an aggregation before and after it.
+    late = [s for s in run.recording().snapshots if s.time_ns > executed_ns + 400_000_000]
+    m = Measurement("aggregations after the exec", len(late), "count")
+    expect.add(Check("invariant", m, ">= 3", "it was a second ago", True if len(late) >= 3 else None))
+    wrong = [str(rules.covered(s)) for s in late if rules.covered(s) != wanted]
+    expect.nothing("stale coverage", wrong, because="I6: mappings are read anew within update_us")
+
+
+@pytest.mark.accuracy
+@pytest.mark.needs("ops.fvaddr")
+def test_given_ranges_outlast_an_exec(live, expect):
+    """With given ranges the same addresses are watched after an exec, and what is in use there is seen."""
+    with live("exec", DamonCtx("fvaddr", attrs=ATTRS), cover="regions") as run:
+        executed_ns = run.target.phases()[0].start_ns + NSEC_PER_SEC
+        run.record(2.7)
+        running = run.session.running()
+    expect.equal(Measurement("kdamonds that run", float(running), "count"), 1, because="the process lives")
+    expect.add(invariants(run))  # memory that nobody touched is silent, before and after
+    start = run.target.layout["data"][0]
+    own = most_accesses(run, start + 4 * MIB, start + 6 * MIB, executed_ns + NSEC_PER_SEC // 4)
+    m = Measurement("accesses after the exec", max(own, default=0), "samples", tuple(own))
+    expect.at_least(m, 1, because="the new program uses the same addresses", kind="closed form")

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Huge pages have one accessed bit: how much hot memory is made up, and what stays exact?"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from damon_tests.damon.params import DamonAttrs, DamonCtx
+from damon_tests.judge.bands import like_the_reference
+from damon_tests.judge.driven import invariants as invariants_of
+from damon_tests.judge.observed import full_counts, invariants
+from damon_tests.judge.verdict import Measurement
+from damon_tests.judge.windows import windows
+from damon_tests.patterns.spec import Access, Pattern, PatternRegion, Phase
+from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE
+from damon_tests.workload.huge import PAGES_PER_HUGE, HugePages
+
+ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=200)
+FVADDR = DamonCtx("fvaddr", attrs=ATTRS)
+MIB = 1 << 20
+
+
+def every_other_block(hugepage):
+    """One small page of every other 2 MiB is in use; the blocks between are idle."""
+    data = PatternRegion("data", 32 * MIB, hugepage=hugepage)
+    use = Access("data", 0, PAGE_SIZE, islands=8, every_bytes=4 * MIB)
+    reason = "huge pages in use beside idle ones"
+    return Pattern("every_other_block", reason, (data,), (Phase("steady", 3600 * NSEC_PER_SEC, (use,)),))
+
+
+def huge_ranges(states):
+    """Byte ranges of the region that are mapped with huge pages."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], states.huge.astype(np.int8), [0]))))
+    return [
+        (states.start + int(a) * PAGE_SIZE, states.start + int(b) * PAGE_SIZE)
+        for a, b in edges.reshape(-1, 2)
+    ]
+
+
+def seen_with(live, ctx, hugepage):
+    """One attempt, with the truth as the accessed bits of the pages that there were could show it."""
+    with live(every_other_block(hugepage), ctx, cover="regions") as run:
+        run.record(3.5)
+        states = run.pages("data")
+    if hugepage and states.huge.sum() < 8 * PAGES_PER_HUGE:
+        pytest.skip(
+            "this machine gave the target no huge pages (/sys/kernel/mm/transparent_hugepage/enabled)"
+        )
+    return replace(run.observation, truth=HugePages(run.observation.truth, huge_ranges(states)))
+
+
+@pytest.mark.accuracy
+@pytest.mark.needs("ops.fvaddr", "damon_aggregated")
+@pytest.mark.parametrize("hugepage", [True, False])
+def test_an_access_marks_its_page_and_no_other(live, expect, hugepage):
+    """A touched huge page is hot as a whole, its idle neighbour not at all; else only the 4 KiB are."""
+    names = ["precision", "recall", "boundary"] if hugepage else ["precision", "rate excess"]
+
+    def attempt(number):
+        seen = seen_with(live, FVADDR, hugepage)
+        if number == 1:
+            expect.add(invariants(seen))  # idle blocks (or pages) are silent and grow old
+            expect.add(full_counts(seen))
+        return seen
+
+    expect.add(like_the_reference(attempt, names, after_s=1.5, replicas=40))
+
+
+@pytest.mark.accuracy
+@pytest.mark.needs("ops.paddr", "damon_aggregated")
+def test_huge_pages_by_physical_address(live, expect):
+    """The same through physical addresses: frames of a touched huge page are hot together."""
+    ctx = DamonCtx("paddr", attrs=ATTRS)
+
+    def attempt(number):
+        seen = seen_with(live, ctx, True)
+        if number == 1:
+            expect.add(invariants(seen))
+        return seen
+
+    expect.add(like_the_reference(attempt, ["precision", "recall"], after_s=1.5, replicas=40))
+
+
+@pytest.mark.accuracy
+@pytest.mark.needs("ops.fvaddr", "damon_aggregated", hugetlb_pages=8)
+def test_hugetlb_pages(live, expect):
+    """4 MiB of 16 MiB of hugetlb memory are in use: these are found, the rest is silent."""
+
+    def attempt(number):
+        with live("hugetlb", FVADDR, cover="regions") as run:
+            run.record(3)
+        seen = run.observation
+        seen = replace(seen, truth=HugePages(seen.truth, [run.target.layout["huge"]]))
+        if number == 1:
+            expect.add(invariants(seen))
+            expect.add(full_counts(seen))
+        return seen
+
+    expect.add(like_the_reference(attempt, ["precision", "recall"], after_s=1.5, replicas=40))
+
+
+@pytest.mark.needs("ops.paddr", "damon_aggregated", hugetlb_pages=8)
+def test_hugetlb_frames_are_no_business_of_paddr(live, expect):
+    """Frames of hugetlb pages are on no LRU list, so physical monitoring never sees them accessed."""
+    with live("hugetlb", DamonCtx("paddr", attrs=ATTRS), cover="regions") as run:
+        run.record(1.5)
+        in_use = sum(run.target.accesses().values())
+    expect.at_least(Measurement("accesses done", in_use, "count"), 1, because="they are in use")
+    counts = [int(w.snapshot.nr_accesses.max(initial=0)) for w in windows(run.recording())]
+    m = Measurement("most accesses of a hugetlb frame", max(counts), "samples", tuple(map(float, counts)))
+    expect.equal(
+        m, 0, because="§3.5: a folio that is not on an LRU list is not looked at", kind="closed form"
+    )
+    expect.add(invariants_of(run))
