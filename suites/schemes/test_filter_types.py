@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Every type of filter: what it is true for, and what asking it does."""
+
+from dataclasses import replace
+from itertools import permutations
+
+import pytest
+
+from damon_tests.damon.params import ANY, U64_MAX, DamonCtx, DamonTarget, Damos, DamosFilter, Kdamond
+from damon_tests.judge.filtered import STILL, WatchedMemory, pass_once, table_holds
+from damon_tests.judge.verdict import Measurement
+from damon_tests.patterns import load
+from damon_tests.ports import PAGE_SIZE
+from damon_tests.workload.pages import bytes_of
+
+KINDS = "kinds_of_memory"
+HUGE = 2 << 20
+PADDR = pytest.param("paddr", marks=pytest.mark.needs("ops.paddr"))
+# stat asks page filters about virtual memory since 6.18, as does everything else that is new in it.
+FVADDR = pytest.param("fvaddr", marks=pytest.mark.needs("ops.fvaddr", "ctx.addr_unit"))
+EITHER = pytest.mark.parametrize("operations", [PADDR, FVADDR])
+NOWHERE = (DamonTarget(),)
+
+SIZES = (
+    (0, U64_MAX),
+    (0, 4095),
+    (4096, 4096),
+    (4097, U64_MAX),
+    (8192, HUGE - 1),
+    (HUGE, HUGE),
+    (HUGE + 1, U64_MAX),
+)
+
+
+def alone(kinds):
+    """Each filter alone, with either value of matching and allow."""
+    table = {"no filter": Damos("stat", ANY)}
+    for kind in kinds:
+        for matching in (False, True):
+            for allow in (False, True):
+                item = replace(kind, matching=matching, allow=allow)
+                table[words(item)] = Damos("stat", ANY, ops_filters=(item,))
+    return table
+
+
+def pairs(kinds):
+    """One that allows, then another that rejects, in all orders."""
+    table = {}
+    for first, second in permutations(kinds, 2):
+        items = (replace(first, matching=True, allow=True), replace(second, matching=True))
+        table[", ".join(words(f) for f in items)] = Damos("stat", ANY, ops_filters=items)
+    return table
+
+
+def words(item):
+    size = f" {item.min}..{item.max}" if item.type == "hugepage_size" else ""
+    return f"{'allow' if item.allow else 'reject'} {'' if item.matching else 'not '}{item.type}{size}"
+
+
+@EITHER
+@pytest.mark.needs("ops_filters.hugepage_size", "ops_filters.unmapped", "stats.sz_ops_filter_passed")
+def test_what_pages_are(live, expect, operations):
+    """anon, hugepage_size (bounds included) and unmapped tell the pages of a process apart."""
+    kinds = [DamosFilter("anon"), DamosFilter("unmapped")]
+    kinds += [DamosFilter("hugepage_size", min=low, max=high) for low, high in SIZES]
+    with live(KINDS, DamonCtx(operations, attrs=STILL), cover="regions", source="none") as run:
+        memory = WatchedMemory(run, operations)
+        table = pass_once(run, memory, {**alone(kinds), **pairs((kinds[0], kinds[1], kinds[-2]))})
+    expect.add(table_holds(table))
+
+
+@EITHER
+@pytest.mark.needs("ops_filters.active", "stats.sz_ops_filter_passed", "ops.paddr", lru_lists=1)
+def test_active(live, expect, operations):
+    """active is true for pages on an active list, where lru_prio had put half of them."""
+    prio = Damos("lru_prio", ANY)
+    idle = Kdamond(DamonCtx("paddr", attrs=STILL, targets=NOWHERE))
+    kdamonds = [Kdamond(DamonCtx(operations, attrs=STILL)), idle]
+    with live(KINDS, kdamonds, cover="regions", source="none") as run:
+        physical, memory = WatchedMemory(run, "paddr"), WatchedMemory(run, operations)
+        half = DamonTarget(regions=physical.ranges[0][::2])
+        first, second = run.session.kdamonds
+        helper = replace(second, ctx=replace(second.ctx, targets=(half,), schemes=(prio,)))
+        run.session.commit((first, helper))
+        # 6.19 and older need two passes; pages in a processor's batch are on no list for a while.
+        run.session.record(until=lambda: run.client.stats(1, 0).nr_tried > 2 * len(half.regions))
+        active = bytes_of(memory.pages().active)
+        run.session.commit((first, replace(helper, ctx=replace(helper.ctx, schemes=()))))
+        table = pass_once(run, memory, alone([DamosFilter("active"), DamosFilter("anon")]))
+    m = Measurement("memory made active", active, "bytes")
+    expect.at_least(m, PAGE_SIZE, because="else the filter would not be tested")
+    expect.add(table_holds(table))
+
+
+@EITHER
+@pytest.mark.needs("ops_filters.memcg", "stats.sz_ops_filter_passed")
+def test_memcg(live, expect, operations):
+    """memcg is true for memory of exactly that control group: not of its parent, nor of another."""
+    grouped = replace(load.load(KINDS), memcg="damon-tests")
+    patterns = [grouped, grouped, KINDS]
+    with live(patterns, DamonCtx(operations, attrs=STILL), watched=1, cover="regions", source="none") as run:
+        memory = WatchedMemory(run, operations)
+        paths = [memory.memcg(i) for i in range(len(patterns))]
+        kinds = [DamosFilter("memcg", memcg_path=path) for path in paths]
+        schemes = {}
+        for path, kind in zip(paths, kinds, strict=True):
+            schemes |= {f"{name} {path}": s for name, s in alone([kind]).items()}
+        allowed = tuple(replace(k, matching=True, allow=True) for k in kinds[:2])
+        schemes["either of two"] = Damos("stat", ANY, ops_filters=allowed)
+        table = pass_once(run, memory, schemes)
+    expect.add(table_holds(table))

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-2.0
+"""young: whether a page was accessed since its accessed bit was last cleared; asking clears it."""
+
+from dataclasses import replace
+
+import pytest
+
+from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosFilter
+from damon_tests.judge.filtered import WatchedMemory
+from damon_tests.judge.filters import folio_bytes
+from damon_tests.judge.verdict import Measurement
+from damon_tests.judge.young import questions, young_bytes
+from damon_tests.patterns.spec import Access, Pattern, PatternRegion, Phase
+from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, PAGE_SIZE
+from damon_tests.workload.framed import FrameTruth, frame_ranges
+
+pytestmark = pytest.mark.needs("ops_filters.young", "stats.sz_ops_filter_passed", "damos_before_apply")
+
+PADDR = pytest.param("paddr", marks=pytest.mark.needs("ops.paddr"))
+# stat asks page filters about virtual memory since 6.18, as does everything else that is new in it.
+FVADDR = pytest.param("fvaddr", marks=pytest.mark.needs("ops.fvaddr", "ctx.addr_unit"))
+EITHER = pytest.mark.parametrize("operations", [PADDR, FVADDR])
+
+# One sample for each pass: sampling clears accessed bits as well, of one page in each region.
+SLOW = DamonAttrs(sample_us=300_000, aggr_us=300_000, min_nr_regions=3, max_nr_regions=3)
+SAMPLES_BETWEEN = 2
+KIB = 1 << 10
+
+ANON = DamosFilter("anon", matching=True, allow=True)
+YOUNG = DamosFilter("young", matching=True, allow=True)
+OLD = DamosFilter("young", matching=False, allow=True)
+
+
+def pattern(*regions, hot=""):
+    accesses = [
+        Access(r.name, 0, r.size_bytes, period_ns=2 * NSEC_PER_MSEC) for r in regions if r.name == hot
+    ]
+    phase = Phase("steady", 3600 * NSEC_PER_SEC, tuple(accesses))
+    return Pattern("small", "small memory for young filters", regions, (phase,), repeat=True)
+
+
+# At addresses of its own: DAMON keeps regions at the same ones when it turns to another target.
+BYSTANDER = replace(pattern(PatternRegion("data", 64 * KIB)), gap_bytes=1 << 30)
+
+
+def watched_later(live, of, operations):
+    """A run that monitors a bystander until it is told the memory of interest: nothing of that is cleared."""
+    ctx = DamonCtx(operations, attrs=SLOW)
+    return live(
+        [BYSTANDER, of], ctx, watched=1, cover="regions", source="none", extra_events=["damos_before_apply"]
+    )
+
+
+@EITHER
+def test_asking_clears(live, expect, operations):
+    """Of pages that nobody touches, the first list to ask finds them young, and no other; a list that decides
+    without asking leaves them as they are."""
+    of = pattern(PatternRegion("anon", 512 * KIB), PatternRegion("file", 384 * KIB, memory="file"))
+    lists = {
+        "anon, young": (ANON, YOUNG),  # asks only what is not anonymous
+        "young": (YOUNG,),  # so the anonymous ones are still young
+        "young again": (YOUNG,),
+        "not young": (OLD,),
+    }
+    schemes = (Damos("stat", ANY), *(Damos("stat", ANY, ops_filters=items) for items in lists.values()))
+    with watched_later(live, of, operations) as run:
+        memory = WatchedMemory(run, operations, only=(1,), most_bytes=64 * KIB)
+        pages = memory.pages()
+        run.commit(replace(run.ctx, targets=memory.targets(), schemes=schemes))
+        run.session.record(until=lambda: run.client.stats(0, 0).nr_tried > 0)
+        stats = [run.client.stats(0, i, update=i == 0) for i in range(len(schemes))]
+    total, anon = folio_bytes(pages, pages.met), folio_bytes(pages, pages.met & pages.anon)
+    lost = len(memory.ranges[0]) * SAMPLES_BETWEEN * PAGE_SIZE
+    passes, rest = divmod(stats[0].sz_tried, len(pages) * PAGE_SIZE)
+    expect.at_least(Measurement("passes", passes, "count"), 1, because="it was waited for")
+    expect.equal(Measurement("bytes of a pass cut short", rest, "bytes"), 0, because="each pass tries all")
+    repeated = (passes - 1) * anon
+    for (name, low, high), got in zip(
+        (
+            ("anon, young", total - lost + repeated, total + repeated),
+            ("young", anon - lost, anon),
+            ("young again", 0, 0),
+            ("not young", passes * total, passes * total),
+        ),
+        stats[1:],
+        strict=True,
+    ):
+        m = Measurement(f"bytes that passed {name!r}", got.sz_ops_filter_passed, "bytes")
+        expect.between(m, low, high, because=f"populated once, {passes} passes; sampling may clear {lost}")
+
+
+@EITHER
+def test_who_is_young(live, expect, operations):
+    """Memory in use is young at every pass, memory that was only populated at the first one."""
+    of = pattern(PatternRegion("hot", 256 * KIB), PatternRegion("cold", 256 * KIB), hot="hot")
+    with watched_later(live, of, operations) as run:
+        target = run.targets[1]
+        memory = WatchedMemory(run, operations, only=(1,), most_bytes=64 * KIB)
+        frames = {name: run.pages(name, target).frame for name in target.layout}
+        ranges = memory.ranges[0]
+        of_hot = frame_ranges(frames["hot"]) if memory.physical else (target.layout["hot"],)
+        hot = [r for r in ranges if inside(r, of_hot)]
+        cold = [r for r in ranges if r not in hot]
+        schemes = (only(hot, cold), only(cold, hot), Damos("stat", ANY))
+        run.commit(replace(run.ctx, targets=memory.targets(), schemes=schemes))
+        run.record(2)
+        stats = [run.client.stats(0, i, update=i == 0) for i in range(2)]
+    events = run.session.events("damos_before_apply")
+    truth = target.truth()
+    if memory.physical:
+        truth = FrameTruth(truth, target.layout, frames)
+    for number, name in enumerate(("hot", "cold")):
+        asked = questions(events, number, len(schemes) - 1, stats[number].nr_tried)
+        passes = len(asked) // max(1, len((hot, cold)[number]))
+        expect.at_least(Measurement(f"passes over {name} memory", passes, "count"), 2, because="in 2 s")
+        low, high = young_bytes(asked, truth, SAMPLES_BETWEEN)
+        m = Measurement(f"young bytes of {name} memory", stats[number].sz_ops_filter_passed, "bytes")
+        expect.between(m, low, high, because=f"as it was touched between {passes} passes")
+
+
+def inside(one, ranges):
+    return any(start <= one[0] and one[1] <= end for start, end in ranges)
+
+
+def only(mine, others):
+    """Young pages of these ranges. By rejecting the others: what a core filter allows is not asked."""
+    rejected = tuple(DamosFilter("addr", matching=True, addr_start=a, addr_end=b) for a, b in others)
+    return Damos("stat", ANY, core_filters=rejected, ops_filters=(YOUNG,))
