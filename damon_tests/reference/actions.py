@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from damon_tests.damon.params import Damos, DamosDest, DamosFilter
+from damon_tests.damon.params import Damos, DamosFilter
 from damon_tests.ports import PAGE_SIZE
 from damon_tests.reference.core_rules import I64, Range
 from damon_tests.reference.filters import FilterLists
@@ -52,14 +52,15 @@ class Actions:
 
     def apply_physical(self, app: Application) -> tuple[int, int]:
         self.memory.place()
-        action = app.scheme.action
+        action = self.rules.action_done("paddr", app.scheme.action)
         if action == "stat" and not app.lists.ops:
             return NOTHING
         if action not in ("pageout", "lru_prio", "lru_deprio", "migrate_hot", "migrate_cold", "stat"):
             return NOTHING
-        start, end = app.bytes_
+        start, end = self.rules.action_range(*app.bytes_)
         frames = np.arange(start // PAGE_SIZE, min(-(-end // PAGE_SIZE), self.memory.nr_frames))
-        extra = () if action != "pageout" or _has_young(app.lists.ops) else (YOUNG_REJECT,)
+        asks_young = action == "pageout" and self.rules.pageout_spares_young
+        extra = (YOUNG_REJECT,) if asks_young and not _has_young(app.lists.ops) else ()
         folios = self._passing(frames, app, extra)
         return self._act_on_folios(action, folios, app), folios.total_bytes()
 
@@ -76,7 +77,8 @@ class Actions:
         frames = folios.frames()
         match action:
             case "pageout":
-                return self.memory.reclaim(frames, app.now_ns) * PAGE_SIZE
+                done = self.memory.reclaim(frames, app.now_ns) * PAGE_SIZE
+                return self.rules.pages_applied(done, folios.total_bytes())
             case "lru_prio":
                 self.memory.activate(frames, self.rules.lru_prio_in_one_step)
                 return folios.total_bytes()
@@ -84,27 +86,35 @@ class Actions:
                 self.memory.deactivate(frames)
                 return folios.total_bytes()
             case "migrate_hot" | "migrate_cold":
-                return self._migrate(folios, np.full(len(folios), app.scheme.target_nid))
+                return self._migrate(folios, self._nids(folios, app, ignore=self.rules.dests_need_vaddr))
         return 0
+
+    def _nids(self, folios: Folios, app: Application, *, ignore: bool = False) -> I64:
+        """The node that each folio shall go to; ``ignore`` the scheme's weighted destinations."""
+        dests = () if ignore else app.scheme.dests
+        if not dests:
+            return np.full(len(folios), app.scheme.target_nid)
+        index = self.memory.page[folios.head] // folios.pages
+        return self.rules.interleaved(index, [(dest.id, dest.weight) for dest in dests])
 
     def _migrate(self, folios: Folios, nids: I64) -> int:
         """Move each folio to its node, as far as there is room; never to another node instead."""
-        moved = 0
+        moved, nids = 0, self.rules.migration_node(nids)
         at = self.memory.node_of(folios.head)
         for nid in np.unique(nids).tolist():
             if self.memory.has_node(nid):
                 for pages in (1, CHUNK_PAGES):
                     chosen = folios.take((nids == nid) & (at != nid) & (folios.pages == pages))
                     moved += self.memory.migrate(chosen.head, pages, nid)
-        return moved * PAGE_SIZE
+        return self.rules.pages_applied(moved * PAGE_SIZE, folios.total_bytes())
 
     # Virtual memory
 
     def apply_virtual(self, app: Application, process: Process) -> tuple[int, int]:
         self.memory.place()
-        action = app.scheme.action
+        action = self.rules.action_done("vaddr", app.scheme.action)
         if action in MADVISE:
-            return self._madvise(app, process), 0
+            return self._madvise(action, app, process), 0
         if action == "stat" and app.lists.ops and self.rules.vaddr_filters_pages:
             return 0, self._passing(self._frames(app, process), app).total_bytes()
         if action in ("migrate_hot", "migrate_cold") and self.rules.vaddr_migrates:
@@ -113,18 +123,21 @@ class Actions:
 
     def _frames(self, app: Application, process: Process) -> I64:
         """Frames of the mapped pages of the region, in the order of their addresses."""
-        pages = _pages(clip([app.bytes_], process.vmas))
+        pages = _pages(self._mapped(app, process))
         frames = process.frames_of(pages)
         present: I64 = frames[frames != NO_FRAME]
         return present
 
-    def _madvise(self, app: Application, process: Process) -> int:
+    def _mapped(self, app: Application, process: Process) -> list[Range]:
+        return clip([self.rules.action_range(*app.bytes_)], process.vmas)
+
+    def _madvise(self, action: str, app: Application, process: Process) -> int:
         """Works on what is mapped, but counts only when all of it is."""
         start, end = app.bytes_
         frames = self._frames(app, process)
         self.memory.settle(frames, app.now_ns)
         resident = frames[self.memory.out_since[frames] == 0]
-        match app.scheme.action:
+        match action:
             case "willneed":
                 self.memory.bring_back(frames)
             case "cold":
@@ -133,30 +146,15 @@ class Actions:
             case "pageout":
                 self.memory.split_huge(resident)
                 self.memory.reclaim(resident, app.now_ns)
-            case "hugepage" | "collapse":
-                # khugepaged is taken to be as quick as a collapse that was asked for.
-                self.memory.make_huge(process, clip([app.bytes_], process.vmas))
+            case "hugepage" | "nohugepage":
+                process.advise_huge(self._mapped(app, process), action == "hugepage")
+            case "collapse":
+                self.memory.make_huge(process, self._mapped(app, process))
         return self.rules.madvise_applied(end - start, not process.is_fully_mapped(start, end))
 
     def _migrate_virtual(self, app: Application, process: Process) -> tuple[int, int]:
         folios = self._passing(self._frames(app, process), app)
-        dests = app.scheme.dests
-        if dests:
-            nids = interleaved(self.memory.page[folios.head] // folios.pages, dests)
-        else:
-            nids = np.full(len(folios), app.scheme.target_nid)
-        return self._migrate(folios, nids), folios.total_bytes()
-
-
-def interleaved(index: I64, dests: Sequence[DamosDest]) -> I64:
-    """Node for each page index, by weight and with a period of the sum of weights; -1: stay."""
-    total = sum(dest.weight for dest in dests)
-    if not total:
-        return np.full(len(index), -1, np.int64)
-    edges = np.cumsum([dest.weight for dest in dests])
-    chosen = np.searchsorted(edges, index % total, side="right")
-    nids: I64 = np.array([dest.id for dest in dests], np.int64)[chosen]
-    return nids
+        return self._migrate(folios, self._nids(folios, app)), folios.total_bytes()
 
 
 def _has_young(filters: Sequence[DamosFilter]) -> bool:

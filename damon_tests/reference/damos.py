@@ -42,6 +42,7 @@ class DamosPass:
         if not self.due:
             return
         ctx = self.ctx
+        self.ops.memory.khugepaged()
         self.values = ctx.access_values(ctx.regions)
         for index, scheme in self.due:
             self._adjust_quota(index, scheme)

@@ -227,6 +227,37 @@ def committed_scheme(running: Any, fresh: Any) -> Any:
     return running
 
 
+def action_done(operations: str, action: str) -> str:
+    """What is done where an action is asked for ("vaddr" stands for fvaddr, too)."""
+    return action
+
+
+def action_range(start: int, end: int) -> Range:
+    """The bytes that an action works on: those of the region."""
+    return start, end
+
+
+def pages_applied(done: int, visited: int) -> int:
+    """What counts as applied of ``visited`` bytes when ``done`` were reclaimed or moved."""
+    return done
+
+
+def migration_node(nids: I64) -> I64:
+    """Where each folio goes that shall go to a node."""
+    return nids
+
+
+def interleaved(index: I64, dests: Sequence[Range]) -> I64:
+    """Node for each page index by (node, weight), with a period of the sum of weights; -1: stay."""
+    total = sum(weight for _, weight in dests)
+    if not total:
+        return np.full(len(index), -1, np.int64)
+    edges = np.cumsum([weight for _, weight in dests])
+    chosen = np.searchsorted(edges, index % total, side="right")
+    nids: I64 = np.array([nid for nid, _ in dests], np.int64)[chosen]
+    return nids
+
+
 def madvise_applied(size: int, failed: bool) -> int:
     """The whole length, or nothing when any part of the range was not mapped."""
     return 0 if failed else size

@@ -33,9 +33,16 @@ class Fault:
 def catalogue() -> dict[str, Fault]:
     """All faults by name, in the order of the areas."""
     # These modules need Fault, so they can only be imported when it exists.
-    from damon_tests.reference import core_faults, damos_faults, module_faults, ops_faults, tree_faults
+    from damon_tests.reference import (
+        action_faults,
+        core_faults,
+        damos_faults,
+        module_faults,
+        ops_faults,
+        tree_faults,
+    )
 
-    areas = (core_faults, ops_faults, tree_faults, damos_faults, module_faults)
+    areas = (core_faults, ops_faults, tree_faults, damos_faults, action_faults, module_faults)
     faults = (fault for area in areas for fault in area.FAULTS)
     return {fault.name: fault for fault in faults}
 

@@ -43,6 +43,7 @@ class Process:
         self.rows: I64 = np.zeros(0, np.int64)  # first page of each row, ascending
         self.table: I64 = np.zeros((0, CHUNK_PAGES), np.int64)
         self.huge: Bools = np.zeros(0, np.bool_)
+        self.advised: list[Range] = []  # where huge pages were asked for after its memory was filled
         self._vma_starts: I64 = np.zeros(0, np.int64)
         self._vma_ends: I64 = np.zeros(0, np.int64)
         self._all_mapped = False
@@ -115,6 +116,11 @@ class Process:
             return np.zeros(0, np.bool_)
         return self.truth.touched_each(pages, since_ns, np.full(len(pages), now_ns, np.int64))
 
+    def advise_huge(self, ranges: Sequence[Range], wanted: bool) -> None:
+        """MADV_HUGEPAGE or MADV_NOHUGEPAGE: what is asked for last counts."""
+        kept = without(self.advised, ranges)
+        self.advised = joined(sorted([*kept, *ranges])) if wanted else kept
+
     def populated(self) -> list[Range]:
         """Byte ranges that have memory: what the truth knows about, as far as it is mapped."""
         return clip(self.truth.ranges(), self.vmas)
@@ -174,6 +180,15 @@ def clip(ranges: Sequence[Range], within: Sequence[Range]) -> list[Range]:
             if part[0] < part[1]:
                 parts.append(part)
     return joined(parts)
+
+
+def without(ranges: Sequence[Range], holes: Sequence[Range]) -> list[Range]:
+    """The parts of ``ranges`` outside ``holes`` (both sorted and disjoint)."""
+    left = list(ranges)
+    for low, high in holes:
+        cut = [part for start, end in left for part in ((start, min(end, low)), (max(start, high), end))]
+        left = [(start, end) for start, end in cut if start < end]
+    return left
 
 
 def joined(ranges: Sequence[Range]) -> list[Range]:

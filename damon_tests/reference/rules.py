@@ -135,6 +135,13 @@ class Rules:
     vaddr_filters_pages: bool = True  # 6.18: ops filters of `stat`
     lru_prio_in_one_step: bool = True  # 7.0; before, marked accessed once, activated the second time
     madvise_applied: Callable[[int, bool], int] = damos.madvise_applied
+    pages_applied: Callable[[int, int], int] = damos.pages_applied
+    action_done: Callable[[str, str], str] = damos.action_done
+    action_range: Callable[[int, int], Range] = damos.action_range
+    migration_node: Callable[[I64], I64] = damos.migration_node
+    interleaved: Callable[[I64, Sequence[Range]], I64] = damos.interleaved
+    pageout_spares_young: bool = True
+    dests_need_vaddr: bool = True  # paddr ignores them
 
     # priority
     hot_score: Callable[[I64, int, I64, int, int, int], I64] = damos.hot_score

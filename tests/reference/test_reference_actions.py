@@ -177,6 +177,46 @@ def test_hugepage_action_makes_one_accessed_bit_of_2_mib():
     assert 1.5 * MIB < hot < 3 * MIB
 
 
+def huge_blocks(box):
+    box.system.memory.settle_all(box.clock.now_ns())
+    process = box.system.memory.processes[box.pid]
+    return [(int(page) * PAGE - HEAP) // (2 * MIB) for page in process.rows[process.huge]]
+
+
+def test_huge_pages_come_where_they_were_advised_last():
+    box = Box(16 * MIB)
+    part = DamosFilter("addr", True, False, addr_start=HEAP + 6 * MIB, addr_end=HEAP + 16 * MIB)
+    rest = DamosFilter("addr", True, False, addr_start=0, addr_end=HEAP + 6 * MIB)
+    low = Damos(action="nohugepage", access_pattern=ANY, filters=(part,))
+    high = Damos(action="hugepage", access_pattern=ANY, filters=(rest,))
+    everywhere = Damos(action="hugepage", access_pattern=ANY)
+    box.start(box.fvaddr(schemes=(everywhere, low, high)))
+    box.run(0.3)
+    aligned = -(-HEAP // (2 * MIB)) * 2 * MIB
+    first = (aligned - HEAP) // (2 * MIB)
+    blocks = huge_blocks(box)
+    assert blocks
+    assert all(block >= 3 for block in blocks)
+    assert len(blocks) >= 4 + first
+
+
+def test_what_is_in_swap_is_not_made_huge_until_it_is_back():
+    back_at = 2_000_000_000
+    everything = [(HEAP, HEAP + 8 * MIB)]
+    box = Box(8 * MIB)
+    pid = box.system.add_process(
+        heap(8 * MIB), TimedTruth(everything, lambda t0, t1: everything if t1 > back_at else [])
+    )
+    box.pid = pid
+    once = Damos(action="pageout", access_pattern=ANY, max_nr_snapshots=1)
+    schemes = (once, Damos(action="hugepage", access_pattern=ANY))
+    box.start(replace(box.fvaddr(schemes=schemes), targets=(DamonTarget(pid, tuple(everything)),)))
+    box.run(0.9)
+    assert huge_blocks(box) == []
+    box.run(3)
+    assert huge_blocks(box)
+
+
 # Filters of the operations layer
 
 

@@ -34,9 +34,16 @@ def test_one_rule_is_replaced(name):
 
 
 def test_names_are_unique():
-    from damon_tests.reference import core_faults, damos_faults, module_faults, ops_faults, tree_faults
+    from damon_tests.reference import (
+        action_faults,
+        core_faults,
+        damos_faults,
+        module_faults,
+        ops_faults,
+        tree_faults,
+    )
 
-    modules = (core_faults, ops_faults, tree_faults, damos_faults, module_faults)
+    modules = (core_faults, ops_faults, tree_faults, damos_faults, action_faults, module_faults)
     assert sum(len(module.FAULTS) for module in modules) == len(catalogue())
 
 
