@@ -9,6 +9,7 @@ reservation of which a megabyte is used costs a megabyte's worth of pages.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -79,13 +80,44 @@ def spans_of(
     intervals there really were. ``stalls``: sorted times in which the machine may have stood still (a
     target's disturbances); what a window took longer is placed there first, as nobody sampled meanwhile.
     """
+    return _rates(
+        _Same(truth),
+        truth.span_ns(),
+        tuple((w.t0_ns, w.t1_ns) for w in chosen),
+        tuple(tuple(sampling_steps(w, recording, stalls)) for w in chosen),
+        max(1, recording.samples_per_aggr),
+    )
+
+
+class _Same:
+    """A truth as a key: the same object."""
+
+    def __init__(self, truth: Truth) -> None:
+        self.truth = truth
+
+    def __hash__(self) -> int:
+        return id(self.truth)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.truth is other.truth
+
+
+@lru_cache(maxsize=4)
+def _rates(
+    same: _Same,
+    known_ns: Range,
+    times: tuple[Range, ...],
+    steps: tuple[tuple[tuple[int, int, float], ...], ...],
+    samples: int,
+) -> TruthSpans:
+    """Replicas of one attempt ask for the same again and again. ``known_ns``: a truth may still grow."""
     parts = []
-    for pages, window in _asked_of(truth, chosen):
+    for (pages, _), stretches in zip(_asked(same.truth, times), steps, strict=True):
         rate = np.zeros(len(pages))
-        for t0_ns, t1_ns, steps in sampling_steps(window, recording, stalls):
-            rate += steps * _rate(truth, pages, (t0_ns, t1_ns), max(1, int((t1_ns - t0_ns) / steps)))
-        parts.append(_compress(pages, rate / max(1, recording.samples_per_aggr)))
-    return _encode([(w.t0_ns, w.t1_ns) for w in chosen], parts)
+        for t0_ns, t1_ns, count in stretches:
+            rate += count * _rate(same.truth, pages, (t0_ns, t1_ns), max(1, int((t1_ns - t0_ns) / count)))
+        parts.append(_compress(pages, rate / samples))
+    return _encode(times, parts)
 
 
 def sampling_steps(
@@ -135,12 +167,6 @@ def _asked(truth: Truth, windows: Sequence[Range]) -> Iterator[tuple[Pages, Rang
     busy = busy_ranges(truth, min(t0 for t0, _ in windows), max(t1 for _, t1 in windows))
     pages = np.concatenate([np.empty(0, np.int64), *_chunks(busy)])
     for window in windows:
-        yield pages, window
-
-
-def _asked_of(truth: Truth, chosen: Sequence[Window]) -> Iterator[tuple[Pages, Window]]:
-    asked = _asked(truth, [(w.t0_ns, w.t1_ns) for w in chosen])
-    for (pages, _), window in zip(asked, chosen, strict=True):
         yield pages, window
 
 
