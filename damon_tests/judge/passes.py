@@ -73,11 +73,6 @@ class Pass:
                 found.append(Piece(r.target_id, at, r.end, r.nr_accesses, r.age))
         return found
 
-    def last_region(self, target_idx: int) -> AggregatedEvent | None:
-        """The region of a target with the highest address."""
-        mine = [r for r in self.regions if r.target_id == target_idx]
-        return mine[-1] if mine else None
-
 
 def of_run(run: Live, scheme_idx: int = 0, kdamond_idx: int = 0) -> list[Pass]:
     """The complete passes of a run, in order; none if events were lost."""

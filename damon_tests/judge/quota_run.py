@@ -18,7 +18,7 @@ from damon_tests.judge.verdict import Check
 
 @dataclass(frozen=True)
 class QuotaRun:
-    """``run`` is over; ``read`` are the scheme's counters just before its end."""
+    """``run`` is over; ``ctx`` is the first request, ``read`` are the scheme's counters just before the end."""
 
     run: Live
     ctx: DamonCtx
@@ -41,7 +41,8 @@ class QuotaRun:
 
     def checks(self, **replay: Any) -> list[Check]:
         """``quotas.follow`` of the whole run; ``replay``: fields of ``quotas.Replay``."""
-        followed = quotas.Replay(self.ctx.schemes[0], self.ctx, self.level, **replay)
+        later = [(c.begin_ns, c.end_ns, c.kdamonds[0].ctx.schemes[0]) for c in self.run.commits[1:]]
+        followed = quotas.Replay(self.ctx.schemes[0], self.ctx, self.level, later=later, **replay)
         return quotas.follow(followed, self.passes, self.read)
 
 
@@ -63,5 +64,5 @@ def quota_run(
         begin = run.clock.now_ns()
         stats = run.client.stats(0, 0)
         read = ReadStats(begin, run.clock.now_ns(), stats)
-        last = run.ctx
-    return QuotaRun(run, last, passes.of_run(run), read)
+        first = run.commits[0].kdamonds[0].ctx
+    return QuotaRun(run, first, passes.of_run(run), read)

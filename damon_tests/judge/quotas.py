@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 
 from damon_tests.damon.params import DamonCtx, Damos
 from damon_tests.damon.records import DamosStats
@@ -20,7 +21,7 @@ from damon_tests.judge import priorities, rules
 from damon_tests.judge.passes import Pass, Place
 from damon_tests.judge.priorities import Span
 from damon_tests.judge.verdict import Check, Measurement
-from damon_tests.ports import NSEC_PER_MSEC
+from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_USEC
 
 Level = tuple[int, int]
 
@@ -85,6 +86,8 @@ class WrongPassError(Exception):
 class Replay:
     """``scheme`` of ``ctx`` must take regions of any size; its actions succeed on ``applied_share`` of the
     bytes (0 or 1). ``sizes``: the effective size in force at each pass; None: always the requested one.
+    ``later``: schemes that were committed online, (begin_ns, end_ns, scheme); a pass during a commit
+    may have had either.
 
     Some series have defects that tests of their own show. Unless ``strict`` they are let pass, so
     that the rest can be judged there, too: 6.12 sets no quota in its first window of a reset interval,
@@ -97,6 +100,7 @@ class Replay:
     sizes: Sequence[int] | None = None
     applied_share: int = 0
     strict: bool = False
+    later: Sequence[tuple[int, int, Damos]] = ()
 
     @property
     def m(self) -> int:
@@ -116,12 +120,12 @@ class Replay:
         """Follow the passes from ``first`` (None: just started); stops at the first that is wrong."""
         states, done = frozenset({first or State()}), Replayed()
         for index, one in enumerate(passes):
-            after, reasons = set(), []
-            for state in states:
-                for begun in self._windows(state, one, index):
-                    for at in self._starts(begun.cursor, one):
+            after, reasons = set(states) if self._may_be_left_out(one) else set(), []
+            for state, replay in product(states, self._in_force(one)):
+                for begun in replay._windows(state, one, index):
+                    for at in replay._starts(begun.cursor, one):
                         try:
-                            after.add(self._pass(begun, one, index, at))
+                            after.add(replay._pass(begun, one, index, at))
                         except WrongPassError as wrong:
                             reasons.append(str(wrong))
             if not after:
@@ -130,6 +134,23 @@ class Replay:
             states = frozenset(after)
             done.states.append(states)
         return done
+
+    def _may_be_left_out(self, one: Pass) -> bool:
+        """A commit starts the apply interval again before 6.18: at its aggregation there may be no pass."""
+        if self.level >= (6, 18) or one.applied:
+            return False
+        last_ns = self.ctx.attrs.aggr_us * NSEC_PER_USEC
+        return any(begin <= one.end_ns and one.begin_ns <= end + last_ns for begin, end, _ in self.later)
+
+    def _in_force(self, one: Pass) -> list[Replay]:
+        """This, with each scheme that the pass may have had."""
+        possible = [self.scheme]
+        for begin, end, scheme in self.later:
+            if one.end_ns > end:
+                possible = [scheme]
+            elif one.end_ns > begin:
+                possible.append(scheme)
+        return [replace(self, scheme=scheme, later=()) for scheme in possible]
 
     def _windows(self, state: State, one: Pass, index: int) -> list[State]:
         """The states in which the pass may have begun to apply: in the old window, in a new one."""
@@ -161,9 +182,9 @@ class Replay:
         """Where the pass may begin."""
         if cursor is None or cursor == ANYWHERE:
             return [cursor or (0, 0)]
-        last = one.last_region(cursor[0])
-        if self.level < (6, 13) and last is not None and cursor[1] >= last.start:
-            return [(cursor[0], last.end)]  # 6.12 skips the last region if nothing before it was left
+        mine = [r for r in one.regions if r.target_id == cursor[0]]
+        if self.level < (6, 13) and mine and all(r.end <= cursor[1] for r in mine[:-1]):
+            return [(cursor[0], mine[-1].end)]  # 6.12 skips the last region if nothing before it was left
         defect = not self.strict and (6, 13) <= self.level < (7, 2)
         return [cursor, (cursor[0], cursor[1] + self.m)] if defect else [cursor]
 

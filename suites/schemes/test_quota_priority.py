@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A quota is for the memory with the highest priority: cold or hot first, as its weights say."""
+
+from dataclasses import replace
+
+import pytest
+
+from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosQuota
+from damon_tests.judge import priorities
+from damon_tests.judge.quota_run import quota_run
+
+pytestmark = pytest.mark.needs("damon_aggregated", "damos_before_apply")
+
+MIB = 1 << 20
+# 1 MiB of 64 MiB each 50 ms: what was acted on stays untried for longer than a second, so that ages tell.
+QUOTA = DamosQuota(bytes=MIB, weight_nr_accesses_permil=0, weight_age_permil=1000)
+ATTRS = DamonAttrs(sample_us=5_000, aggr_us=50_000, min_nr_regions=10, max_nr_regions=100)
+# (of the access rate, of the age): the rate alone, one as much as the other, hardly the age, nothing.
+WEIGHTS = [(1000, 0), (500, 500), (999, 1), (0, 0)]
+
+SCHEMES = [
+    pytest.param("fvaddr", "pageout", marks=pytest.mark.needs("ops.fvaddr")),
+    pytest.param("paddr", "lru_prio", marks=pytest.mark.needs("ops.paddr", "schemes.lru_prio")),
+    pytest.param(
+        "fvaddr",
+        "migrate_hot",
+        marks=[pytest.mark.needs("ops.fvaddr", "schemes.dests"), pytest.mark.profile("full")],
+    ),
+    pytest.param(
+        "paddr",
+        "migrate_cold",
+        marks=[pytest.mark.needs("ops.paddr", "schemes.migrate_cold"), pytest.mark.profile("full")],
+    ),
+    pytest.param(
+        "paddr",
+        "lru_deprio",
+        marks=[pytest.mark.needs("ops.paddr", "schemes.lru_deprio"), pytest.mark.profile("full")],
+    ),
+]
+
+
+@pytest.mark.parametrize(("operations", "action"), SCHEMES)
+def test_what_is_chosen(live, expect, operations, action):
+    """In every window the memory tried is that of the highest scores, recomputed from what was reported."""
+
+    def reweigh(run):
+        scheme = run.ctx.schemes[0]
+        for rate, age in WEIGHTS:
+            quota = replace(QUOTA, weight_nr_accesses_permil=rate, weight_age_permil=age)
+            run.commit(replace(run.ctx, schemes=(replace(scheme, quota=quota),)))
+            run.record(0.5)
+
+    ctx = DamonCtx(operations, attrs=ATTRS, schemes=(Damos(action, ANY, quota=QUOTA),))
+    seen = quota_run(live, ctx, 2.2, pattern="hot_cold", while_running=reweigh)
+    expect.add(seen.checks())
+    pieces = [one.pieces() for one in seen.passes]
+    expect.add(priorities.selective(pieces, ctx.schemes[0], seen.ctx, seen.level, MIB))
+
+
+@pytest.mark.needs("ops.fvaddr")
+def test_the_size_has_no_weight(live, expect):
+    """The weight of the size changes nothing: actions without a priority take memory in order, too."""
+    quota = DamosQuota(bytes=4 * MIB, weight_sz_permil=1000, weight_nr_accesses_permil=1000)
+    ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=(Damos("stat", ANY, quota=quota),))
+    seen = quota_run(live, ctx, 0.7, pattern="hot_cold")
+    expect.add(seen.checks())
