@@ -131,7 +131,14 @@ def faults(args: argparse.Namespace) -> int:
     if not args.run:
         return kill.show(args.names, args.area, as_json=args.json)
     paths = [_suite_path(p) for p in args.suite]
-    return kill.run(args.names, args.area, paths, output=Path(args.output), workers=args.workers)
+    return kill.run(
+        args.names,
+        args.area,
+        paths,
+        output=Path(args.output),
+        workers=args.workers,
+        first_killer=args.first_killer,
+    )
 
 
 def monitor(args: argparse.Namespace) -> int:
@@ -208,6 +215,9 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--suite", action="append", default=[], metavar="PATH", help="only these suites")
     p.add_argument("--output", default="damon-tests-faults", metavar="DIR", help="where the matrix goes")
     p.add_argument("-n", dest="workers", type=int, default=1, metavar="N", help="this many faults at once")
+    p.add_argument(
+        "--first-killer", action="store_true", help="end a fault's run with the first test that notices it"
+    )
     p.add_argument("--json", action="store_true", help="print the list for a program")
     p.set_defaults(function=faults)
 

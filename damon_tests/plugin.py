@@ -164,6 +164,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--fault", metavar="NAME", help="make the reference wrong on purpose: who notices?")
     group.addoption("--stop-modules", action="store_true", help="of --kernel host, and restore them")
     group.addoption("--require", action="store_true", help="a test that cannot run fails")
+    group.addoption("--first", metavar="FILE", help="test ids, one a line: these run first, in this order")
+    group.addoption("--until-fail", action="store_true", help="end with the first verdict FAIL")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -198,6 +200,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if full:
             config.hook.pytest_deselected(items=full)
             items[:] = [i for i in items if i not in full]
+    if config.option.first:
+        first = Path(config.option.first).read_text(encoding="utf-8").splitlines()
+        order = {test: number for number, test in enumerate(first)}
+        items.sort(key=lambda item: order.get(item.nodeid, len(order)))
 
 
 def _is_damon_test(item: pytest.Item) -> bool:
@@ -343,6 +349,9 @@ def pytest_runtest_makereport(
         report.user_properties.append((VERDICT, str(test.conclusion.verdict)))
     if report.when == "teardown":
         _finish(run, item.nodeid, test)
+        failed = test.conclusion is not None and test.conclusion.verdict is Verdict.FAIL
+        if failed and item.config.option.until_fail:
+            item.session.shouldstop = "--until-fail"
     return report
 
 

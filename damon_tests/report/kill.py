@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,7 +27,8 @@ _LIMIT_S = 1800
 
 @dataclass(frozen=True)
 class Kill:
-    """``killers``: tests that failed; ``others``: verdicts other than PASS, FAIL and SKIP, by test."""
+    """``killers``: tests that failed (only the first, where a fault's run ended with it); ``others``:
+    verdicts other than PASS, FAIL and SKIP, by test."""
 
     fault: str
     area: str
@@ -69,30 +71,73 @@ def run(
     *,
     output: Path,
     workers: int = 1,
+    first_killer: bool = False,
     pytest_options: Sequence[str] = (),
 ) -> int:
     """Run the suites on every chosen fault and print the kill matrix, also as ``output/kill.json``.
 
-    0 when every fault is killed, 1 when some survive. Raises HarnessError when the correct DAMON
-    does not pass: then nothing a test says about a wrong one means anything.
+    ``first_killer``: a fault's run ends with the first test that notices it, and those that noticed most
+    faults so far come first: says that each is noticed, not by how many. 0 when every fault is
+    killed, 1 when some survive. Raises HarnessError when the correct DAMON does not pass: then nothing a test
+    says about a wrong one means anything.
     """
     chosen = select(names, areas)
     output.mkdir(parents=True, exist_ok=True)
-    clean = _verdicts(None, paths, output, pytest_options)
-    failing = sorted(test for test, verdict in clean.items() if verdict not in ("PASS", "SKIP"))
-    if failing or "PASS" not in clean.values():
-        raise HarnessError(f"the correct reference does not pass: {', '.join(failing) or 'nothing ran'}")
+    matrix = _Matrix(paths, output, pytest_options, first_killer)
+    tests = matrix.run_correct()
     kills: list[Kill] = []
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        done = pool.map(lambda f: _kill(f, paths, output, pytest_options), chosen)
-        for number, kill in enumerate(done, 1):
+        for number, kill in enumerate(pool.map(matrix.run_fault, chosen), 1):
             kills.append(kill)
             print(f"[{number}/{len(chosen)}] {_line(kill)}", flush=True)
-            _save(output / "kill.json", kills, len(clean))
+            _save(output / "kill.json", kills, tests)
     for line in summary(kills):
         print(line)
     print(f"Results  {output}")
     return 0 if all(k.killers for k in kills) else 1
+
+
+class _Matrix:
+    """Runs of the suites, one a fault. What killed others before is tried first."""
+
+    def __init__(
+        self, paths: Sequence[str], output: Path, options: Sequence[str], first_killer: bool
+    ) -> None:
+        self._paths, self._output, self._options = paths, output, options
+        self._first_killer = first_killer
+        self._seconds: dict[str, float] = {}
+        self._killed: Counter[str] = Counter()
+
+    def run_correct(self) -> int:
+        """How many tests there are. Raises HarnessError unless they pass on the correct DAMON."""
+        tests = _tests(None, self._paths, self._output, self._options)
+        verdicts = [t["verdict"] for t in tests]
+        failing = sorted(t["id"] for t in tests if t["verdict"] not in ("PASS", "SKIP"))
+        if failing or "PASS" not in verdicts:
+            what = ", ".join(failing) or "nothing ran"
+            raise HarnessError(f"the correct reference does not pass: {what}")
+        self._seconds = {t["id"]: float(t["duration_s"]) for t in tests}
+        return len(tests)
+
+    def run_fault(self, fault: Fault) -> Kill:
+        options = list(self._options)
+        if self._first_killer:
+            first = self._output / f"{fault.name}.first"
+            first.write_text("\n".join(self._order()), encoding="utf-8")
+            options += ["--until-fail", f"--first={first.absolute()}"]
+        tests = _tests(fault.name, self._paths, self._output, options)
+        verdicts = {t["id"]: str(t["verdict"]) for t in tests}
+        killers = tuple(sorted(t for t, v in verdicts.items() if v == "FAIL"))
+        self._killed.update(killers)
+        others = tuple(sorted((t, v) for t, v in verdicts.items() if v not in ("PASS", "FAIL", "SKIP")))
+        return Kill(fault.name, fault.area, killers, others)
+
+    def _order(self) -> list[str]:
+        """Most kills a second of running time first; those without any by their time."""
+        return sorted(
+            self._seconds,
+            key=lambda test: (-self._killed[test] / (0.2 + self._seconds[test]), self._seconds[test]),
+        )
 
 
 def summary(kills: Sequence[Kill]) -> Iterator[str]:
@@ -115,17 +160,11 @@ def summary(kills: Sequence[Kill]) -> Iterator[str]:
         yield f"survive: {', '.join(survivors)}"
 
 
-def _kill(fault: Fault, paths: Sequence[str], output: Path, options: Sequence[str]) -> Kill:
-    verdicts = _verdicts(fault.name, paths, output, options)
-    killers = tuple(sorted(t for t, v in verdicts.items() if v == "FAIL"))
-    others = tuple(sorted((t, v) for t, v in verdicts.items() if v not in ("PASS", "FAIL", "SKIP")))
-    return Kill(fault.name, fault.area, killers, others)
-
-
-def _verdicts(
+def _tests(
     fault: str | None, paths: Sequence[str], output: Path, options: Sequence[str]
-) -> dict[str, str]:
-    """Verdict of every test, run in a process of its own: a wrong DAMON may also hang or crash it."""
+) -> list[dict[str, Any]]:
+    """Every test as ``report.model`` tells it, run in a process of its own: a wrong DAMON may also hang or
+    crash it."""
     with tempfile.TemporaryDirectory(prefix="damon-tests-fault-") as scratch:
         directory = Path(scratch) / "run"
         command = [sys.executable, "-m", "damon_tests.cli", "run", "--output", str(directory)]
@@ -149,7 +188,7 @@ def _verdicts(
         from damon_tests.report import model
 
         tests: list[dict[str, Any]] = model.derive(directory)["tests"]
-        return {t["id"]: t["verdict"] for t in tests}
+        return tests
 
 
 def _line(kill: Kill) -> str:

@@ -67,3 +67,15 @@ def test_suite_that_fails_anyway_says_nothing(tmp_path: Path) -> None:
     suite.write_text("def test(expect):\n    assert 1 == 2\n")
     with pytest.raises(HarnessError, match="correct reference does not pass"):
         kill.run(["split_never"], [], [str(suite)], output=tmp_path / "out")
+
+
+def test_a_faults_run_ends_with_its_first_killer(tmp_path: Path) -> None:
+    """Three tests that all notice: only one is asked, the one that noticed before others."""
+    one = SUITE.partition("def ")[2]
+    suite = tmp_path / "test_it.py"
+    suite.write_text(SUITE + "".join(f"\ndef {one.replace('ages', name)}" for name in ("more", "most")))
+    names = ["age_always_reset", "age_counted_twice"]
+    kill.run(names, [], [str(suite)], output=tmp_path / "out", first_killer=True)
+    rows = json.loads((tmp_path / "out" / "kill.json").read_text())["faults"]
+    assert [len(row["killers"]) for row in rows] == [1, 1]
+    assert rows[0]["killers"] == rows[1]["killers"]
