@@ -13,12 +13,14 @@ from typing import Literal
 from damon_tests.damon.client import DamonClient
 from damon_tests.damon.params import DamonCtx, DamonTarget, Kdamond
 from damon_tests.damon.session import Session
+from damon_tests.damon.sleeps import SleepWatch
 from damon_tests.experiment.backend import Backend, Subject
+from damon_tests.experiment.machine_backend import MachineSubject
 from damon_tests.experiment.observation import Observation
 from damon_tests.experiment.physical_view import frames_of, unmoved
 from damon_tests.kernel.topology import Topology
 from damon_tests.patterns.spec import Pattern
-from damon_tests.ports import NSEC_PER_USEC, PAGE_SIZE
+from damon_tests.ports import NSEC_PER_USEC, PAGE_SIZE, NotSupported
 from damon_tests.workload.target import RunningTarget
 
 Cover = Literal["process", "regions"]
@@ -77,13 +79,17 @@ def _act(
                 ctx = replace(experiment.ctx, targets=(covered,))
                 vmas = tuple(subject.vmas(target))
                 client = DamonClient(subject.tree, subject.clock)
+                watch = watch_sleeps(subject, stack)
                 session = stack.enter_context(Session(client, subject.events, (Kdamond(ctx),)))
                 target.go()
                 session.start()
+                pid = client.pid(0)
             with _timed(seconds, "monitor"):
                 session.record(experiment.duration_ns)
             with _timed(seconds, "stop DAMON"):
                 schemes = session.scheme_reports() if ctx.schemes else ()
+                session.stop()
+                sleeps = watch.sleeps(pid) if watch else ()
                 stack.close()
                 frames = unmoved(frames, frames_of(subject, target)) if physical else frames
         recording = session.recording()
@@ -103,6 +109,8 @@ def _act(
                 recording=recording,
                 schemes=schemes,
                 disturbances=tuple(target.disturbances(ctx.attrs.sample_us * NSEC_PER_USEC // 2)),
+                irregular=tuple(target.disturbances(_irregular_ns(experiment.pattern, ctx))),
+                sleeps=sleeps,
                 frames=frames,
                 kernel_log=log,
                 splats=splats,
@@ -110,6 +118,30 @@ def _act(
             )
     finally:
         target.stop()
+
+
+def watch_sleeps(subject: Subject, stack: ExitStack) -> SleepWatch | None:
+    """Watch when kdamonds sleep, until ``stack`` ends; None where there is no kernel or no way to do so."""
+    if not isinstance(subject, MachineSubject):
+        return None
+    try:
+        watch = SleepWatch(subject.machine)
+    except NotSupported:
+        return None
+    stack.callback(watch.close)
+    return watch
+
+
+def _irregular_ns(pattern: Pattern, ctx: DamonCtx) -> int:
+    """How late a pass may begin, and how long take, ns, so that each page is still touched in every sampling
+    interval: from the begin of one to the end of the next then is no more than that. Half an interval
+    where none of the pattern's passes come that often."""
+    sample_ns = ctx.attrs.sample_us * NSEC_PER_USEC
+    periods = [
+        access.period_ns for phase in pattern.phases for access in phase.accesses if not access.free_running
+    ]
+    spare_ns = sample_ns - max(periods, default=0)
+    return (spare_ns if spare_ns > 0 else sample_ns) // 2
 
 
 def target_of(ctx: DamonCtx, cover: Cover, target: RunningTarget, subject: Subject) -> DamonTarget:

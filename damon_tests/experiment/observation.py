@@ -39,10 +39,12 @@ class Observation:
     by byte range in the address space that was monitored with vaddr/fvaddr (virtual addresses).
     ``vmas`` are the mappings of the target process when monitoring began, sorted byte ranges.
     ``disturbances`` are the times in which the target lost its processor for half a sampling interval or
-    longer. ``frames`` (paddr only): for each region the page frame of each of its pages, -1 where it is not
-    known or was not the same before and after. ``committed``: how this request came into force, when it
-    was not the first; ``recording`` is then the part under it. ``kernel_log`` is what the kernel printed
-    meanwhile; ``splats`` the complaints found in it.
+    longer; ``irregular`` those in which it may have left memory alone for a whole one that it touches always.
+    ``sleeps`` are the kdamond's sampling sleeps [from, to), where they could be had. ``frames`` (paddr only):
+    for each region the page frame of each of its pages, -1 where it is not known or was not the same before
+    and after. ``committed``: how this request came into force, when it was not the first; ``recording`` is
+    then the part under it. ``kernel_log`` is what the kernel printed meanwhile; ``splats`` the complaints
+    found in it.
     ``seconds`` says where wall time went.
     """
 
@@ -58,6 +60,8 @@ class Observation:
     recording: Recording
     schemes: tuple[SchemeReport, ...] = ()
     disturbances: tuple[tuple[int, int], ...] = ()
+    irregular: tuple[tuple[int, int], ...] = ()
+    sleeps: tuple[tuple[int, int], ...] = ()
     frames: Mapping[str, I64] = field(default_factory=dict)
     committed: Committed | None = None
     kernel_log: str = ""

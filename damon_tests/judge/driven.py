@@ -10,6 +10,7 @@ from damon_tests.judge import expect, merging
 from damon_tests.judge.invariants import monitoring_invariants, recorded
 from damon_tests.judge.observed import physical_closed_forms
 from damon_tests.judge.verdict import Check
+from damon_tests.ports import NSEC_PER_USEC
 from damon_tests.workload.others import MaybeTouched
 
 
@@ -38,9 +39,15 @@ def _of_part(run: Live, part: Part) -> list[Check]:
         known = run.truth_of(target)
         if known is None:
             continue
-        truth = MaybeTouched(*known)
+        truth = MaybeTouched(*known, _stalls(run, part, target.pid_target))
         checks += expect.untouched_is_silent(part.recording, part.ctx, truth, target_idx=i)
         if i == 0:
             checks += expect.untouched_ages(part.recording, part.ctx, run.level, truth)
             checks += merging.merged_ages(part.recording, part.ctx, run.level, truth)
     return checks
+
+
+def _stalls(run: Live, part: Part, pid: int) -> list[tuple[int, int]]:
+    """When the target with this pid was disturbed for half a sampling interval or longer."""
+    slack_ns = max(1, part.recording.sample_us) * NSEC_PER_USEC // 2
+    return [s for target in run.targets if target.pid == pid for s in target.disturbances(slack_ns)]

@@ -128,16 +128,26 @@ def untouched_ages(
 
 
 def always_touched_is_full(
-    recording: Recording, ctx: DamonCtx, truth: Truth, *, target_idx: int = 0
+    recording: Recording,
+    ctx: DamonCtx,
+    truth: Truth,
+    *,
+    target_idx: int = 0,
+    stalls: Sequence[tuple[int, int]] = (),
 ) -> list[Check]:
     """A region wholly in memory that is touched in every sampling interval has nr_accesses W. Exact, but only
     where every touch is seen: on the reference, or with a pattern whose touches all set accessed bits.
 
-    Touched in every sampling interval, wherever it begins: in every half sampling interval.
+    Touched in every sampling interval, wherever it begins: in every half sampling interval. Windows that
+    overlap ``stalls`` are left out: in them it is not known when exactly touches were.
     """
     if rules.schemes_split(ctx):
         return []
-    chosen = _steady(recording, target_idx)
+    chosen = [
+        w
+        for w in _steady(recording, target_idx)
+        if not any(start < w.t1_ns and w.t0_ns < end for start, end in stalls)
+    ]
     spans = rasterise(truth, [(w.t0_ns, w.t1_ns) for w in chosen], max(1, recording.sample_us // 2))
     w, judged, lowest, detail = recording.samples_per_aggr, 0, [], ""
     for i, window in enumerate(chosen):

@@ -28,7 +28,7 @@ def invariants(seen: Observation) -> list[Check]:
     """
     if seen.ctx.operations == "paddr":
         return expect.monitoring(seen.recording, seen.ctx, seen.level) + physical_closed_forms(seen)
-    truth = MaybeTouched(seen.truth, seen.vmas)
+    truth = MaybeTouched(seen.truth, seen.vmas, seen.disturbances)
     checks = expect.monitoring(seen.recording, seen.ctx, seen.level, truth)
     if checks[0].holds is not None:
         checks += merging.merged_ages(seen.recording, seen.ctx, seen.level, truth)
@@ -47,7 +47,7 @@ def physical_closed_forms(seen: Observation) -> list[Check]:
     if any(p.weight for p in seen.ctx.attrs.probes) or PAGE_SIZE % seen.ctx.addr_unit or not seen.frames:
         return []
     view = as_virtual(seen)
-    truth = MaybeTouched(view.truth, view.vmas)
+    truth = MaybeTouched(view.truth, view.vmas, view.disturbances)
     return [
         *expect.untouched_is_silent(view.recording, view.ctx, truth),
         *expect.untouched_ages(view.recording, view.ctx, seen.level, truth),
@@ -59,24 +59,29 @@ def physical_closed_forms(seen: Observation) -> list[Check]:
 def full_counts(seen: Observation) -> list[Check]:
     """Regions of memory that was certainly touched in every sampling interval have all hits. Exact.
 
-    Only where the truth is certain: windows in which the target was disturbed judge themselves out, because
-    then not every half sampling interval had a touch. No check when there is no such region.
+    Only where the truth is certain: not in windows in which the target was irregular. No check when there
+    is no such region.
     """
-    return expect.always_touched_is_full(seen.recording, seen.ctx, seen.truth)
+    stalls = (*seen.irregular, *seen.disturbances)
+    return expect.always_touched_is_full(seen.recording, seen.ctx, seen.truth, stalls=stalls)
 
 
 MOST_STALLED = 0.5
 """Windows in which the target was without a processor for more of the time are not judged: replicas
-stall where the machine did, but cannot know when exactly the sampling thread ran."""
+stall where the machine did, but do not know when exactly the sampling thread ran."""
 
 FEWEST_WINDOWS = 5
 
 
 def judged_windows(seen: Observation, after_s: float, until_s: float | None = None) -> tuple[Window, ...]:
-    """Windows from ``after_s`` seconds after DAMON was turned on (to ``until_s``), but for stalled ones."""
+    """Windows from ``after_s`` seconds after DAMON was turned on (to ``until_s``).
+
+    Without stalled ones where it is not known when the kdamond sampled."""
     start = seen.recording.started_ns
     until = None if until_s is None else start + int(until_s * NSEC_PER_SEC)
     chosen = within(windows(seen.recording), start + int(after_s * NSEC_PER_SEC), until)
+    if seen.sleeps:
+        return chosen
     return tuple(w for w in chosen if stalled_ns(seen, w) <= MOST_STALLED * w.duration_ns)
 
 

@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 from damon_tests.ports import PAGE_SIZE, Bools, Pages, Truth
 
+I64 = npt.NDArray[np.int64]
+
 
 class MaybeTouched:
     """``truth``, with every other mapping of the process as touched all the time.
@@ -18,10 +20,17 @@ class MaybeTouched:
     A real process has text, heap, stack and the engine's own books, about whose accesses nobody
     keeps a record. "Nobody touched this" may only be said of memory outside them: this is
     the upper bound of what was touched. Unmapped memory stays untouched.
+
+    ``stalls``: times [from, to) within which the target was disturbed. When exactly its touches in them were
+    is not known: each may have been at any time of its stall.
     """
 
-    def __init__(self, truth: Truth, vmas: Sequence[tuple[int, int]]) -> None:
+    def __init__(
+        self, truth: Truth, vmas: Sequence[tuple[int, int]], stalls: Sequence[tuple[int, int]] = ()
+    ) -> None:
         self._truth = truth
+        joined = np.array(_union(stalls), dtype=np.int64).reshape(-1, 2)
+        self._stall_starts, self._stall_ends = joined[:, 0], joined[:, 1]
         self._ranges = _union([*truth.ranges(), *vmas])
         self._known = np.array(truth.ranges(), dtype=np.int64).reshape(-1, 2) // PAGE_SIZE
         self._mapped = np.array(self._ranges, dtype=np.int64).reshape(-1, 2) // PAGE_SIZE
@@ -33,14 +42,26 @@ class MaybeTouched:
         return self._truth.span_ns()
 
     def touched(self, pages: Pages, t0_ns: int, t1_ns: int) -> Bools:
-        return self._truth.touched(pages, t0_ns, t1_ns) | self._unknown(pages)
+        t0, t1 = self._widened(np.array([t0_ns], np.int64), np.array([t1_ns], np.int64))
+        return self._truth.touched(pages, int(t0[0]), int(t1[0])) | self._unknown(pages)
 
-    def touched_each(self, pages: Pages, t0_ns: npt.NDArray[np.int64], t1_ns: npt.NDArray[np.int64]) -> Bools:
-        return self._truth.touched_each(pages, t0_ns, t1_ns) | self._unknown(pages)
+    def touched_each(self, pages: Pages, t0_ns: I64, t1_ns: I64) -> Bools:
+        return self._truth.touched_each(pages, *self._widened(t0_ns, t1_ns)) | self._unknown(pages)
 
     def rate(self, pages: Pages, t0_ns: int, t1_ns: int, window_ns: int) -> npt.NDArray[Any]:
         rate = self._truth.rate(pages, t0_ns, t1_ns, window_ns)
         return np.where(self._unknown(pages), 1.0, rate)
+
+    def _widened(self, t0_ns: I64, t1_ns: I64) -> tuple[I64, I64]:
+        """Times [t0, t1) with all of the stalls that they cut."""
+        if not len(self._stall_starts):
+            return t0_ns, t1_ns
+        at = np.maximum(np.searchsorted(self._stall_starts, t0_ns, side="right") - 1, 0)
+        inside = (self._stall_starts[at] <= t0_ns) & (t0_ns < self._stall_ends[at])
+        t0 = np.where(inside, self._stall_starts[at], t0_ns)
+        at = np.maximum(np.searchsorted(self._stall_starts, t1_ns, side="left") - 1, 0)
+        inside = (self._stall_starts[at] < t1_ns) & (t1_ns < self._stall_ends[at])
+        return t0, np.where(inside, self._stall_ends[at], t1_ns)
 
     def _unknown(self, pages: Pages) -> Bools:
         return _in(pages, self._mapped) & ~_in(pages, self._known)
