@@ -15,6 +15,7 @@ from damon_tests.damon.session import Session
 from damon_tests.experiment.live import parts_of
 from damon_tests.experiment.observation import Observation
 from damon_tests.experiment.pace import pace
+from damon_tests.experiment.steps import steps
 from damon_tests.ports import NSEC_PER_USEC, NotSupported
 from damon_tests.reference.batch import Batch, missing_for_batch
 from damon_tests.reference.levels import LEVELS
@@ -56,7 +57,11 @@ def replicas(seen: Observation, seeds: Sequence[int]) -> list[Recording]:
     process = Process(ctx.targets[0].pid_target, seen.vmas, seen.truth)
     rng = np.random.default_rng(list(seeds))
     batch = Batch(LEVELS[seen.level].rules, ctx, [process], len(seeds), rng)
-    runs = batch.run(recording.started_ns, recording.stopped_ns, pace(seen))
+    known = steps(seen)
+    if known:
+        runs = batch.run_steps(known)
+    else:
+        runs = batch.run(recording.started_ns, recording.stopped_ns, pace(seen))
     clean = replace(recording, source="damon_aggregated", lost_events=0, intervals=())
     return [replace(clean, snapshots=runs.snapshots(i)) for i in range(len(seeds))]
 

@@ -68,8 +68,7 @@ METRICS: Mapping[str, NamedMetric] = {
         BandMetric("working set error", "fraction", "both"), metrics.working_set_error
     ),
     "rate bias": NamedMetric(BandMetric("access rate bias", "fraction", "both"), metrics.rate_bias),
-    # Where it is not known how much of a sampling step lies between check and next preparation, memory that
-    # is not touched all the time may be seen less often than a replica sees it, never more often.
+    # Where something else than DAMON may hide accesses, such as frames that are not known.
     "rate excess": NamedMetric(BandMetric("access rate bias", "fraction", "high"), metrics.rate_bias),
     "rate error": NamedMetric(
         BandMetric("access rate error of accessed memory", "fraction", "high"), metrics.rate_error_of_accessed

@@ -8,7 +8,7 @@ same times and differ in their random numbers. With one replica, and the random 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,16 @@ from damon_tests.reference.process import Process
 from damon_tests.reference.regions import Regions, cut_to_limit, set_ranges
 from damon_tests.reference.rules import Rules
 from damon_tests.reference.split import cut
+
+
+@dataclass(frozen=True)
+class Step:
+    """One sampling step as it really was: regions are watched from ``prepared_ns`` to ``checked_ns``. The
+    last step of an aggregation has the time at which that was reported."""
+
+    prepared_ns: int
+    checked_ns: int
+    reported_ns: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,11 +154,24 @@ class Batch:
             self._check(sampled, prepared_ns, checked_ns)
             if self.rules.aggregation_is_due(passed, next_aggr):
                 next_aggr += self.window
-                self._merge()
-                aggregations.append(self._aggregation(checked_ns))
-                self.rules.reset_aggregated(self.regions)
-                self._split()
+                aggregations.append(self._aggregate(checked_ns))
         return BatchRecording(self.nr_replicas, len(self.processes), tuple(aggregations))
+
+    def run_steps(self, steps: Iterable[Step]) -> BatchRecording:
+        """Monitor in exactly these steps: aggregate where one was reported, not by counting."""
+        aggregations: list[Aggregation] = []
+        for step in steps:
+            self._check(self._sampled_pages(), step.prepared_ns, step.checked_ns)
+            if step.reported_ns is not None:
+                aggregations.append(self._aggregate(step.reported_ns))
+        return BatchRecording(self.nr_replicas, len(self.processes), tuple(aggregations))
+
+    def _aggregate(self, time_ns: int) -> Aggregation:
+        self._merge()
+        aggregation = self._aggregation(time_ns)
+        self.rules.reset_aggregated(self.regions)
+        self._split()
+        return aggregation
 
     def _sampled_pages(self) -> I64:
         regions = self.regions

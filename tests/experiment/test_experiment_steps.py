@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Sampling steps as a kernel's own sleeps tell them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from damon_tests.damon.params import DamonAttrs, DamonCtx
+from damon_tests.experiment import experiment as act
+from damon_tests.experiment.experiment import Experiment
+from damon_tests.experiment.observation import Observation
+from damon_tests.experiment.reference_backend import ReferenceBackend
+from damon_tests.experiment.replica import replicas
+from damon_tests.experiment.steps import steps
+from damon_tests.judge.observed import judged_windows
+from damon_tests.patterns import load
+
+MS = 1_000_000
+WORK_NS = MS
+
+
+@pytest.fixture(scope="module")
+def seen() -> Observation:
+    """half_rate on the reference, with sleeps as if the kdamond worked for 1 ms of each step."""
+    experiment = Experiment(
+        load.load("half_rate"), DamonCtx("fvaddr", attrs=DamonAttrs()), 2_000 * MS, "regions"
+    )
+    found = act.observe(experiment, ReferenceBackend("7.3"), 1)
+    times = [found.recording.started_ns, *(s.time_ns for s in found.recording.snapshots)]
+    w = found.recording.samples_per_aggr
+    sleeps = []
+    for start, end in pairwise(times):
+        edges = np.linspace(start, end, w + 1).astype(np.int64).tolist()
+        sleeps += [(a + WORK_NS // 2, b - WORK_NS // 2) for a, b in pairwise(edges)]
+    return replace(found, sleeps=tuple(sleeps))
+
+
+def test_half_of_the_work_is_watched(seen: Observation) -> None:
+    found = steps(seen)
+    watched = [s.checked_ns - s.prepared_ns for s in found]
+    slept = [b - a for a, b in seen.sleeps]
+    # Before the first sleep of an aggregation only half of the work was.
+    assert {w - s for w, s in zip(watched, slept, strict=True)} == {WORK_NS // 2, WORK_NS // 4}
+    assert [s.reported_ns for s in found if s.reported_ns] == [s.time_ns for s in seen.recording.snapshots]
+
+
+def test_an_aggregation_with_a_sleep_missing_is_evenly_spread(seen: Observation) -> None:
+    w = seen.recording.samples_per_aggr
+    found = steps(replace(seen, sleeps=seen.sleeps[:3] + seen.sleeps[4:]))
+    assert len(found) == len(steps(seen))
+    first = np.diff([s.checked_ns for s in found[:w]])
+    assert first.max() - first.min() <= 1
+    assert found[w:] == steps(seen)[w:]
+
+
+def test_no_sleeps_no_steps(seen: Observation) -> None:
+    assert steps(replace(seen, sleeps=())) == []
+
+
+def test_replicas_see_less_when_less_is_watched(seen: Observation) -> None:
+    """One of the two passes of a step is not watched: the set is hit less often, by what is expected."""
+
+    def hits(one: Observation) -> float:
+        runs = replicas(one, range(20))
+        low, high = one.layout["warm"]
+        total = 0.0
+        for run in runs:
+            for snap in run.snapshots:
+                part = np.minimum(snap.end, high).astype(np.int64) - np.maximum(snap.start, low).astype(
+                    np.int64
+                )
+                total += float((np.maximum(part, 0) * snap.nr_accesses).sum())
+        return total
+
+    # Passes are at 0 and 2.5 ms of each step of 5 ms, each hits with 1 - 2 ** -0.5. With 3.2 ms of work, half
+    # of it before the sleep, only the first is watched; in the first step of an aggregation none.
+    blind = replace(seen, sleeps=tuple((a - WORK_NS // 2 + MS // 5, a + 3 * MS // 2) for a, _ in seen.sleeps))
+    expected = 0.95 * (1 - 2**-0.5) / 0.5
+    assert hits(blind) / hits(replace(seen, sleeps=())) == pytest.approx(expected, rel=0.1)
+
+
+def test_stalled_windows_are_judged_when_sleeps_are_known(seen: Observation) -> None:
+    stalled = replace(seen, disturbances=((0, 1 << 62),))
+    assert len(judged_windows(stalled, 0)) == len(seen.recording.snapshots)
+    assert judged_windows(replace(stalled, sleeps=()), 0) == ()
