@@ -20,6 +20,8 @@ from damon_tests.ports import Machine, NotSupported
 _LRU_GEN = "/sys/kernel/mm/lru_gen/enabled"
 _THP = "/sys/kernel/mm/transparent_hugepage"
 _EAGER_MS = 100
+_PSI = "psi=1"
+_PRESSURE = "/proc/pressure/memory"
 _OR_VM = "or test in a VM (--kernel debian:newest)"
 
 
@@ -28,7 +30,7 @@ class Needs:
     """What a machine must have at least; 0: any will do. Sizes in MiB, ``hugetlb_pages`` of 2 MiB.
 
     ``hugetlb_pages`` and ``swap_mib`` are reserved and set up, not only possible. ``lru_lists`` and
-    ``thp_on_advice`` (0 or 1): see ``Topology``.
+    ``thp_on_advice`` (0 or 1): see ``Topology``. ``psi`` (0 or 1): the kernel counts pressure stalls.
     """
 
     memory_mib: int = 0
@@ -38,6 +40,7 @@ class Needs:
     hugetlb_pages: int = 0
     lru_lists: int = 0
     thp_on_advice: int = 0
+    psi: int = 0
 
     def topology(self, usual: Topology | None = None) -> Topology:
         """The guest that has it: the usual one, with more where that is too little."""
@@ -48,7 +51,7 @@ class Needs:
             numa_nodes=max(self.numa_nodes, usual.numa_nodes),
             swap_zram_mib=max(self.swap_mib, usual.swap_zram_mib),
             hugetlb_pages=max(self.hugetlb_pages, usual.hugetlb_pages),
-            cmdline=usual.cmdline,
+            cmdline=(*usual.cmdline, _PSI) if self.psi and _PSI not in usual.cmdline else usual.cmdline,
             lru_lists=usual.lru_lists or bool(self.lru_lists),
             thp_on_advice=usual.thp_on_advice or bool(self.thp_on_advice),
         )
@@ -129,6 +132,7 @@ _UNITS = {
     "hugetlb_pages": "{} reserved huge pages of 2 MiB",
     "lru_lists": "active and inactive lists",
     "thp_on_advice": "huge pages on advice, and an eager khugepaged",
+    "psi": "pressure stall information",
 }
 _WAYS = {
     "memory_mib": "use a larger machine",
@@ -139,6 +143,7 @@ _WAYS = {
     "lru_lists": f"turn off multi-generational LRU in {_LRU_GEN}",
     "thp_on_advice": f"write madvise to {_THP}/enabled, at most {_EAGER_MS} to"
     f" {_THP}/khugepaged/scan_sleep_millisecs",
+    "psi": f"boot with {_PSI}",
 }
 
 
@@ -162,6 +167,7 @@ def of(topology: Topology) -> Needs:
         hugetlb_pages=topology.hugetlb_pages,
         lru_lists=topology.lru_lists,
         thp_on_advice=topology.thp_on_advice,
+        psi=_PSI in topology.cmdline,
     )
 
 
@@ -178,12 +184,20 @@ def look(machine: Machine) -> Needs:
         hugetlb_pages=huge,
         lru_lists=int(_text(machine, _LRU_GEN, "0"), 0) & 1 ^ 1,
         thp_on_advice=_thp_on_advice(machine),
+        psi=_counts_stalls(machine),
     )
 
 
 def _thp_on_advice(machine: Machine) -> int:
     sleep_ms = int(_text(machine, f"{_THP}/khugepaged/scan_sleep_millisecs", "10000"))
     return int("[madvise]" in _text(machine, f"{_THP}/enabled", "") and sleep_ms <= _EAGER_MS)
+
+
+def _counts_stalls(machine: Machine) -> int:
+    try:
+        return int(bool(_text(machine, _PRESSURE, "")))
+    except OSError:  # reading is refused where the kernel has it, and it is off
+        return 0
 
 
 def _text(machine: Machine, path: str, absent: str) -> str:
