@@ -199,8 +199,8 @@ def disturbance(seen: Observation) -> float:
 
 
 def _metric(name: str) -> BandMetric:
-    """Rates are judged on their wrong side only: when exactly the sampling thread ran in a stall is not known,
-    and replicas may miss accesses there that were seen. More accesses than there were are for invariants."""
+    """Rates are judged on their wrong side only: when the sampling thread ran in a stall is not known, and
+    replicas may miss accesses there that were seen. More accesses than there were are for invariants."""
     unit = "count" if name.startswith("scheme") else "bytes"
     for word, named in (
         ("rate", "fraction"),

@@ -51,6 +51,25 @@ def test_long(experiment, expect):
     experiment("hot_cold", DamonCtx(), seconds=3600).observe()
 """
 
+# While the kernel's log gets a report.
+SHORT = """
+from damon_tests.damon.params import DamonCtx
+from damon_tests.judge.verdict import Measurement
+
+def test_short(experiment, expect):
+    seen = experiment("idle", DamonCtx(), seconds=8).observe()
+    count = Measurement("snapshots", float(len(seen.recording.snapshots)), "count")
+    expect.at_least(count, 1, because="it was watched")
+"""
+REPORT = """<4>------------[ cut here ]------------
+<4>WARNING: mm/page_alloc.c:1 at {what}+0x50/0x60, CPU#1: {task}/77
+<4>Call Trace:
+<4> <TASK>
+<4> {what}+0xf2/0x120
+<4> </TASK>
+<4>---[ end trace 0000000000000000 ]---
+"""
+
 
 def copy_of_the_project() -> bytes:
     """A tar file of what a run needs. Raises NotSupported when the workload engine cannot be built."""
@@ -60,9 +79,10 @@ def copy_of_the_project() -> bytes:
         for name in COPIED:
             tar.add(bundle.root() / name, name, filter=lambda m: None if "__pycache__" in m.name else m)
         tar.add(engine, f"workloads/build/{ENGINE}")
-        info = tarfile.TarInfo("long/test_long.py")
-        info.size = len(LONG)
-        tar.addfile(info, io.BytesIO(LONG.encode()))
+        for name, text in {"long/test_long.py": LONG, "long/test_short.py": SHORT}.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(text)
+            tar.addfile(info, io.BytesIO(text.encode()))
     return archive.getvalue()
 
 
@@ -103,7 +123,10 @@ def is_on(guest: Guest) -> bool:
     """A kdamond is on, and its events are being recorded."""
     if read(guest, f"{KDAMONDS}/nr_kdamonds") == "0" or not names(guest, INSTANCES):
         return False
-    return read(guest, f"{KDAMONDS}/0/state") == "on"
+    try:
+        return read(guest, f"{KDAMONDS}/0/state") == "on"
+    except OSError:  # EBUSY: the run gives a command just now
+        return False
 
 
 def is_clean(guest: Guest) -> bool:
@@ -166,6 +189,23 @@ def test_suites_pass_on_the_own_kernel(guest: Guest) -> None:
     assert "3 passed" in printed
     assert is_clean(guest)
     assert names(guest, JOURNALS) == []
+
+
+@pytest.mark.parametrize(
+    ("what", "task", "code"), [("damon_merge_two_regions", "kdamond.0", 1), ("do_something", "nginx", 0)]
+)
+def test_the_own_kernels_complaints_about_damon_are_failures(
+    guest: Guest, what: str, task: str, code: int
+) -> None:
+    process = run(guest, "long/test_short.py")
+    until(partial(is_on, guest), "a kdamond is on", process)
+    for line in REPORT.format(what=what, task=task).splitlines():
+        guest.machine.write_file("/dev/kmsg", f"{line}\n".encode())
+    status = process.wait(RUN_NS)
+    printed = output(process)
+    assert status.code == code, printed
+    assert (what in printed) == bool(code)
+    assert is_clean(guest)
 
 
 def test_somebody_elses_kdamonds_are_left_alone(guest: Guest) -> None:
