@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A run of a built-in module that the test body drives: a target, the module's session, its tracepoints.
+
+DAMON_RECLAIM, DAMON_LRU_SORT and DAMON_STAT watch physical memory, so what they do to the target
+is measured on its pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import Generic, TypeVar
+
+from damon_tests.damon import trace
+from damon_tests.damon.module_params import ModuleParameters
+from damon_tests.damon.modules import ModuleClient, ModuleSession
+from damon_tests.damon.records import DamosStats, Recording
+from damon_tests.experiment.backend import Subject
+from damon_tests.patterns.spec import Pattern
+from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, Event, EventStream
+from damon_tests.workload.memory_info import MemoryInfo
+from damon_tests.workload.pages import PageStates
+from damon_tests.workload.target import RunningTarget
+
+P = TypeVar("P", bound=ModuleParameters)
+T = TypeVar("T", bound=trace.TypedEvent)
+
+TRACED = (
+    trace.AGGREGATED,
+    trace.BEFORE_APPLY,
+    trace.ESZ,
+    trace.INTERVALS_TUNE,
+)
+_POLL_NS = 50 * NSEC_PER_MSEC
+
+
+class ModuleRun(Generic[P]):
+    """What a test body gets. ``raw``: events so far, of all kdamonds; complete after the run.
+
+    ``module`` is the client of the module's parameters, ``session`` owns them.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        session: ModuleSession[P],
+        targets: Sequence[RunningTarget],
+        stream: EventStream | None,
+    ) -> None:
+        self.subject = subject
+        self.session = session
+        self.module = session.client
+        self.clock = subject.clock
+        self.level = subject.level
+        self.targets = tuple(targets)
+        self.raw: list[Event] = []
+        self._stream = stream
+        self._started_ns = 0
+
+    @property
+    def target(self) -> RunningTarget:
+        return self.targets[0]
+
+    def enable(self) -> None:
+        """Raises TreeError when DAMON refuses."""
+        self._started_ns = self.clock.now_ns()
+        self.session.enable()
+
+    def disable(self) -> None:
+        self.session.disable()
+        self.collect()
+
+    def commit(self, **changed: int | bool) -> tuple[int, int]:
+        """Change parameters online; when it began and when it had returned, ns."""
+        begin = self.clock.now_ns()
+        self.session.commit(**changed)
+        return begin, self.clock.now_ns()
+
+    def run_for(self, seconds: float) -> None:
+        """Let time pass; events are fetched meanwhile, so that none get lost."""
+        deadline = self.clock.now_ns() + int(seconds * NSEC_PER_SEC)
+        while (left := deadline - self.clock.now_ns()) > 0:
+            self.clock.run_for(min(left, 250 * NSEC_PER_MSEC))
+            self.collect()
+
+    def until(self, condition: Callable[[], bool], seconds: float, poll_ns: int = _POLL_NS) -> bool:
+        """Wait until ``condition()``; whether it came to hold within that time."""
+        deadline = self.clock.now_ns() + int(seconds * NSEC_PER_SEC)
+        while not condition():
+            if self.clock.now_ns() >= deadline:
+                return False
+            self.clock.run_for(poll_ns)
+            self.collect()
+        return True
+
+    # --- what is seen --------------------------------------------------------------------------------
+
+    def stats(self, kind: str = "") -> DamosStats:
+        return self.module.stats(kind)
+
+    def pages(self, region: str) -> PageStates:
+        """The state now of the pages of one region of the first target's pattern."""
+        return self.subject.pages(self.target, *self.target.layout[region])
+
+    def memory_info(self) -> MemoryInfo:
+        return self.subject.memory_info()
+
+    def collect(self) -> None:
+        """Fetch the events that have arrived."""
+        if self._stream is not None:
+            self.raw += self._stream.read()
+
+    def events(self, kind: type[T]) -> list[T]:
+        """Typed events of one kind so far, in order."""
+        self.collect()
+        names = [name for name, (_, made) in trace.FORMATS.items() if made is kind]
+        parsed = trace.parse_events(e for e in self.raw if e.name in names)
+        return [e for e in parsed if isinstance(e, kind)]
+
+    def tried(self, scheme_idx: int = 0) -> list[trace.BeforeApplyEvent]:
+        """What one of the module's schemes was tried on so far, in order."""
+        return [e for e in self.events(trace.BeforeApplyEvent) if e.scheme_idx == scheme_idx]
+
+    def lost(self) -> int:
+        """How many events were lost."""
+        return self._stream.lost() if self._stream is not None else 0
+
+    def recording(self) -> Recording:
+        """Aggregations since the module was last enabled, with the intervals it was asked for."""
+        parameters = self.session.parameters
+        sample_us = getattr(parameters, "sample_interval", 5_000)
+        aggr_us = getattr(parameters, "aggr_interval", 100_000)
+        self.collect()
+        chosen = [e for e in self.raw if e.name == trace.AGGREGATED and e.time_ns >= self._started_ns]
+        tuned = tuple((e.time_ns, e.sample_us) for e in self.events(trace.TuneEvent))
+        made = Recording(
+            "damon_aggregated",
+            "paddr",
+            sample_us,
+            aggr_us,
+            tuple(trace.snapshots(chosen)),
+            self._started_ns,
+            self.clock.now_ns(),
+            self.lost(),
+            getattr(parameters, "addr_unit", 1),
+        )
+        return replace(made, intervals=tuned)
+
+    def close(self) -> None:
+        """The last events; called when the module is off."""
+        if self._stream is not None:
+            self._stream.close()
+            self.collect()
+
+
+@contextmanager
+def module_run(
+    subject: Subject,
+    parameters: P,
+    patterns: Sequence[Pattern] = (),
+    seed: int = 0,
+    *,
+    events: Sequence[str] = TRACED,
+) -> Iterator[ModuleRun[P]]:
+    """Targets that run, and a session of the module, which is not enabled yet; all is ended on leaving.
+
+    Of ``events``, those that this DAMON has are recorded. Raises what ModuleSession raises.
+    """
+    with ExitStack() as stack:
+        targets = []
+        for number, pattern in enumerate(patterns):
+            target = subject.start_target(pattern, seed + number)
+            stack.callback(target.stop)
+            targets.append(target)
+        names = [name for name in events if name in subject.events.available()]
+        stream = subject.events.open(names) if names else None
+        if stream is not None:
+            stack.callback(stream.close)
+        client = ModuleClient(subject.tree, subject.clock, parameters.MODULE)
+        with ModuleSession(client, parameters) as session:
+            run = ModuleRun(subject, session, targets, stream)
+            for target in targets:
+                target.go()
+            yield run
+        run.close()
+
+
+def hull(targets: Sequence[RunningTarget]) -> tuple[int, int]:
+    """The physical bytes [start, end) from the first to the last page of these targets."""
+    ranges = [r for target in targets for regions in target.physical().values() for r in regions]
+    return min(start for start, _ in ranges), max(end for _, end in ranges)

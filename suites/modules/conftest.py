@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The fixture of the modules' suites: ``with module(DamonReclaim(...), "idle") as run``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+
+import pytest
+
+from damon_tests.damon.module_params import ModuleParameters
+from damon_tests.experiment.experiment import derive_seed
+from damon_tests.experiment.module_run import ModuleRun, hull, module_run
+from damon_tests.patterns import load
+from damon_tests.patterns.spec import Pattern
+
+Run = Callable[..., AbstractContextManager[ModuleRun]]
+
+
+@pytest.fixture
+def module(subject, request, expect) -> Run:
+    """A module that is staged, not enabled, beside a target that runs.
+
+    ``watch``: "target" sets the monitored region to where the target's memory is, "ram" leaves it.
+    """
+
+    @contextmanager
+    def run(
+        parameters: ModuleParameters,
+        pattern: str | Pattern | None = None,
+        *,
+        watch: str = "target",
+        **options,
+    ) -> Iterator[ModuleRun]:
+        patterns = [] if pattern is None else [load.load(pattern) if isinstance(pattern, str) else pattern]
+        seed = derive_seed(request.config.option.seed, request.node.nodeid, 1, "target")
+        with module_run(subject, parameters, patterns, seed, **options) as running:
+            if patterns and watch == "target":
+                start, end = hull(running.targets)
+                unit = parameters.addr_unit
+                asked = {"monitor_region_start": start // unit, "monitor_region_end": end // unit}
+                running.session.stage(replace(parameters, **asked))
+            yield running
+        splats = subject.splats()
+        expect.nothing("kernel complaints", splats, because="a module must not break the kernel")
+
+    return run
