@@ -150,8 +150,10 @@ class Session:
             self._collector.collect()
         return True
 
-    def commit(self, kdamonds: Sequence[Kdamond]) -> None:
+    def commit(self, kdamonds: Sequence[Kdamond], word: str = "commit") -> None:
         """Change running kdamonds online: stage the differences, then ``commit`` each that differs.
+
+        ``word``: another command that takes what is staged (commit_schemes_quota_goals: of that only goals).
 
         Targets marked obsolete are gone after it: their directories are removed as well, so that
         the indices of the tree and of the running context stay the same.
@@ -160,7 +162,7 @@ class Session:
         self.client.restage(self.kdamonds)
         for i, (old, new) in enumerate(zip(before, self.kdamonds, strict=True)):
             if old != new:
-                self.client.command(i, "commit")
+                self.client.command(i, word)
         kept = tuple(_without_obsolete(k) for k in self.kdamonds)
         if kept != self.kdamonds:
             self.kdamonds = kept

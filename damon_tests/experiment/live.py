@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from damon_tests.damon.client import DamonClient
-from damon_tests.damon.params import DamonAttrs, DamonCtx, DamonTarget, Kdamond
+from damon_tests.damon.params import DamonAttrs, DamonCtx, DamonTarget, Damos, Kdamond
 from damon_tests.damon.records import Recording, Snapshot
 from damon_tests.damon.session import Session, Source
 from damon_tests.experiment.backend import Backend, Subject
@@ -88,6 +88,16 @@ class Live:
 
     def commit_attrs(self, attrs: DamonAttrs) -> None:
         self.commit(replace(self.ctx, attrs=attrs))
+
+    def feed_goals(self, scheme: Damos) -> None:
+        """Give the only scheme's running quota other goals, by their own command; nothing else changes."""
+        begin = self.clock.now_ns()
+        wanted = (
+            replace(self.session.kdamonds[0], ctx=replace(self.ctx, schemes=(scheme,))),
+            *self.session.kdamonds[1:],
+        )
+        self.session.commit(wanted, word="commit_schemes_quota_goals")
+        self.commits.append(Commit(begin, self.clock.now_ns(), self.session.kdamonds))
 
     def commit_unchanged(self) -> tuple[int, int]:
         """A commit of what is in force anyway; when it began and when it had returned, ns."""
