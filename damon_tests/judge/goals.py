@@ -11,14 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from damon_tests.damon.params import U64_MAX, DamosQuota, DamosQuotaGoal
+from damon_tests.damon.trace import EszEvent
 from damon_tests.judge.passes import Pass
+from damon_tests.judge.quotas import TICKS_NS
 from damon_tests.judge.verdict import Check, Measurement
+from damon_tests.ports import NSEC_PER_MSEC
 
 BP = 10_000
 UNLIMITED = U64_MAX // BP
 """What the temporal tuner allows where no size quota does."""
+
+_FEW = 3  # windows of a length
 
 Range = tuple[int, int]
 """Lowest and highest possible value, both included."""
@@ -79,15 +85,24 @@ def told_sizes(passes: Sequence[Pass]) -> list[int | None]:
     return found
 
 
-def steps_follow(passes: Sequence[Pass], quota: DamosQuota, scores: Callable[[Pass], Sequence[int]]) -> Check:
-    """Every size that was told is what the recurrence gives. Exact, for a reset interval of 0.
+def steps_follow(
+    passes: Sequence[Pass],
+    quota: DamosQuota,
+    scores: Callable[[Pass], Sequence[int]],
+    *,
+    first: Sequence[int] = (),
+) -> Check:
+    """Every size that was told is what the recurrence gives. Exact, for a reset interval of 0: each pass
+    is a window, and the very first one evaluates twice.
 
-    ``scores`` gives what the score of a pass may have been: one value, or two while a commit was under way.
+    ``scores`` gives what the score of a pass may have been: one value, or two while a commit was under way;
+    ``first`` that of the very first evaluation, if it is another.
     """
     possible, wrong, judged = {0}, "", 0
     for index, (one, told) in enumerate(zip(passes, told_sizes(passes), strict=True)):
-        for _ in range(1 if index else 2):
-            possible = {next_bp(quota, bp, s) for bp in possible for s in scores(one)}
+        if index == 0:
+            possible = {next_bp(quota, 0, s) for s in first or scores(one)}
+        possible = {next_bp(quota, bp, s) for bp in possible for s in scores(one)}
         if told is None:
             continue
         judged += 1
@@ -101,6 +116,28 @@ def steps_follow(passes: Sequence[Pass], quota: DamosQuota, scores: Callable[[Pa
     why = f"§4.4 with the {quota.goal_tuner} tuner; {judged} sizes recomputed"
     holds = None if not judged and not wrong else not wrong
     return Check("closed form", m, "== 0", why, holds, wrong)
+
+
+def windows_follow(
+    told: Sequence[EszEvent], quota: DamosQuota, achieved: int, passes: Sequence[Pass]
+) -> list[Check]:
+    """With a reset interval: one step of the recurrence in each window, none in between. For a score that
+    never changes, and that changes the size each time. The very first window evaluates once."""
+    expected = list(dict.fromkeys(sizes(quota, [achieved] * (len(told) + 1))))[: len(told)]
+    seen = [event.esz for event in told]
+    m = Measurement("effective sizes told", float(len(told)), "count", tuple(map(float, seen)))
+    checks = [Check("closed form", m, f"{expected[:8]} ...", "§4.4: one step a window", seen == expected)]
+    reset_ns = quota.reset_interval_ms * NSEC_PER_MSEC
+    gaps = [b.time_ns - a.time_ns for a, b in pairwise(told)]
+    # A window begins with the first pass after the interval.
+    longest = max((b.begin_ns - a.begin_ns for a, b in pairwise(passes)), default=0)
+    wrong = [
+        f"{gap / NSEC_PER_MSEC:g} ms" for gap in gaps if not -TICKS_NS <= gap - reset_ns <= TICKS_NS + longest
+    ]
+    m = Measurement("windows of another length", float(len(wrong)), "count", tuple(map(float, gaps)))
+    why = f"§4.4: {quota.reset_interval_ms} ms, rounded up to the next pass"
+    holds = None if len(gaps) < _FEW else not wrong
+    return [*checks, Check("invariant", m, "== 0", why, holds, "; ".join(wrong[:3]))]
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from damon_tests.judge.verdict import Check
 
 @dataclass(frozen=True)
 class QuotaRun:
-    """``run`` is over; ``ctx`` is the first request, ``read`` are the scheme's counters just before the end."""
+    """``run`` is over. ``ctx``: the first request. ``read``: the scheme's counters just before the end."""
 
     run: Live
     ctx: DamonCtx
@@ -39,6 +39,11 @@ class QuotaRun:
         """Bytes tried in each pass."""
         return [sum(e.end - e.start for e in one.applied) for one in self.passes]
 
+    @property
+    def told(self) -> bool:
+        """Whether changes of the effective size are traced (6.17)."""
+        return any(one.esz for one in self.passes)
+
     def checks(self, **replay: Any) -> list[Check]:
         """``quotas.follow`` of the whole run; ``replay``: fields of ``quotas.Replay``."""
         later = [(c.begin_ns, c.end_ns, c.kdamonds[0].ctx.schemes[0]) for c in self.run.commits[1:]]
@@ -58,7 +63,10 @@ def quota_run(
     """Let the first scheme of ``ctx`` run for that long, then do ``while_running``, and read what it did."""
     extra = passes.wanted_events(live.backend().capabilities())
     with live(pattern, ctx, cover=cover, extra_events=extra) as run:
-        run.record(seconds)
+        if seconds:
+            run.record(seconds)
+        else:
+            run.session.start()
         if while_running is not None:
             while_running(run)
         begin = run.clock.now_ns()

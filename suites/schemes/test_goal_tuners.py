@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Goals that users feed: every effective size is the one that the tuner makes of what it was told."""
+
+from dataclasses import replace
+
+import pytest
+
+from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosQuota, DamosQuotaGoal
+from damon_tests.judge import goals
+from damon_tests.judge.quota_run import quota_run
+from damon_tests.judge.verdict import Measurement
+
+pytestmark = pytest.mark.needs("ops.fvaddr", "damon_aggregated", "damos_before_apply", "quotas.goals")
+
+MIB = 1 << 20
+ATTRS = DamonAttrs(sample_us=5_000, aggr_us=50_000, min_nr_regions=10, max_nr_regions=60)
+TEMPORAL = pytest.mark.needs("quotas.goal_tuner")
+
+
+def achieved(*achievements):
+    """User goals as (current value, target value)."""
+    return tuple(DamosQuotaGoal("user_input", target, current) for current, target in achievements)
+
+
+def tuned(*achievements, **quota):
+    """A reset interval of 0: every pass is a window, and the tuner runs in each."""
+    scheme = Damos("stat", ANY, quota=DamosQuota(goals=achieved(*achievements), **quota))
+    return DamonCtx("fvaddr", attrs=ATTRS, schemes=(scheme,))
+
+
+def score_of(scheme):
+    found = scheme.quota.goals
+    return goals.score(found, [goal.current_value for goal in found])
+
+
+def test_an_unachieved_goal_doubles_the_quota(live, expect):
+    """Nothing achieved: the effective size doubles in each window, from a byte to the requested size, never
+    more; each window tries as much as it may."""
+    limit = 16 * MIB
+    ctx = tuned((0, 10_000), bytes=limit)
+    quota, read = ctx.schemes[0].quota, []
+
+    def watch(run):
+        for _ in range(4):
+            begin = run.clock.now_ns()
+            value = run.client.effective_bytes(0, 0)
+            read.append((begin, run.clock.now_ns(), value))
+            run.record(0.45)
+
+    seen = quota_run(live, ctx, 0, while_running=watch)
+    expected = [0, *goals.sizes(quota, [0] * (len(seen.passes) + 2))[1:]]
+    expect.add(seen.checks(sizes=expected[1:]))
+    expect.add(goals.readings_follow(readings(seen.passes, read), expected))
+    if seen.told:
+        expect.add(goals.steps_follow(seen.passes, quota, lambda _: [0]))
+    doublings = goals.doublings(limit)
+    last = Measurement("windows to the requested size", doublings, "count")
+    expect.equal(last, 24, because="§4.4: from 1 byte, at most twice as much each time", kind="closed form")
+
+
+def readings(seen, read):
+    """Values of effective_bytes with how many passes were done when they were read."""
+    return [
+        goals.Reading(
+            value,
+            (sum(one.end_ns <= begin for one in seen), sum(one.begin_ns <= end for one in seen)),
+        )
+        for begin, end, value in read
+    ]
+
+
+STEPS = [
+    # (current, target): under, over by a fifth, achieved, over by far more than twice, rounded, under again
+    (1_000, 10_000),
+    (12_000, 10_000),
+    (10_000, 10_000),
+    (5, 7),
+    (19_999, 10_000),
+    (3, 10_000),
+    (70_000, 10_000),
+    (2, 3),
+]
+
+
+@pytest.mark.needs("damos_esz")
+@pytest.mark.parametrize("word", ["commit_schemes_quota_goals", "commit"])
+def test_a_step_of_the_input(live, expect, word):
+    """Whatever the user reports next, the next effective size is exactly what feedback makes of the last."""
+    ctx = tuned((0, 10_000))
+
+    def steps(run):
+        for step in STEPS:
+            scheme = run.ctx.schemes[0]
+            feed(run, replace(scheme, quota=replace(scheme.quota, goals=achieved(step))), word)
+            run.record(0.25)
+
+    seen = quota_run(live, ctx, 0.8, while_running=steps)
+    expect.add(goals.steps_follow(seen.passes, ctx.schemes[0].quota, scores_of(seen)))
+    changes = {size for size in goals.told_sizes(seen.passes) if size is not None}
+    m = Measurement("different effective sizes", len(changes), "count")
+    expect.at_least(m, 12, because="the input called for that many, or nothing was tested")
+
+
+def feed(run, scheme, word):
+    """Give new goals to the running scheme by either command."""
+    if word == "commit":
+        run.commit(replace(run.ctx, schemes=(scheme,)))
+    else:
+        run.feed_goals(scheme)
+
+
+def scores_of(seen):
+    """What the score of a pass may have been: the last one committed, or also the one being committed."""
+    commits = [(c.begin_ns, c.end_ns, score_of(c.kdamonds[0].ctx.schemes[0])) for c in seen.run.commits]
+
+    def scores(one):
+        done = [score for _, end, score in commits if end <= one.begin_ns]
+        doing = [score for begin, end, score in commits if begin <= one.end_ns and end > one.begin_ns]
+        return [done[-1], *doing]
+
+    return scores
+
+
+@pytest.mark.needs("damos_esz")
+@pytest.mark.parametrize(
+    "achievements",
+    [
+        pytest.param([(500, 10_000), (150, 200), (0, 7)], id="the-second-most"),
+        pytest.param([(9_999, 10_000), (1, 1), (1, 9)], id="one-is-achieved"),
+    ],
+)
+def test_several_goals(live, expect, achievements):
+    """Of several goals the one that is achieved most decides, wherever it stands in the list."""
+    ctx = tuned(*achievements)
+    seen = quota_run(live, ctx, 0.7)
+    score = score_of(ctx.schemes[0])
+    expect.add(goals.steps_follow(seen.passes, ctx.schemes[0].quota, lambda _: [score]))
+
+
+@pytest.mark.needs("damos_esz")
+def test_one_step_in_each_window(live, expect):
+    """With a reset interval the tuner runs once in each window, not in each pass."""
+    ctx = tuned((0, 10_000), reset_interval_ms=300)
+    seen = quota_run(live, ctx, 2)
+    told = [event for one in seen.passes for event in one.esz]
+    expect.add(goals.windows_follow(told, ctx.schemes[0].quota, 0, seen.passes))
+
+
+@TEMPORAL
+@pytest.mark.parametrize("limit", [8 * MIB, 0])
+def test_the_temporal_tuner(live, expect, limit):
+    """All that is requested until the goal is achieved, then nothing; again all when it is missed again."""
+    ctx = tuned((9_999, 10_000), bytes=limit, goal_tuner="temporal")
+
+    def steps(run):
+        for step in ((10_000, 10_000), (0, 10_000), (30_000, 10_000)):
+            scheme = run.ctx.schemes[0]
+            feed(run, replace(scheme, quota=replace(scheme.quota, goals=achieved(step))), "commit")
+            run.record(0.3)
+
+    seen = quota_run(live, ctx, 0.3, while_running=steps)
+    expect.add(goals.steps_follow(seen.passes, ctx.schemes[0].quota, scores_of(seen)))
+    told = [size or 0 for size in goals.told_sizes(seen.passes)]
+    expect.add(seen.checks(sizes=told))
+    allowed = {0, limit or goals.UNLIMITED}
+    expect.nothing("other sizes", [str(size) for size in set(told) - allowed], because="I58")
+
+
+@pytest.mark.profile("full")
+@pytest.mark.needs("quotas.effective_bytes")
+def test_a_loop_settles(live, expect):
+    """A user reports in each window what the quota achieved: the loop comes to the goal and stays."""
+    goal = 1024  # bytes: ten doublings
+    ctx = tuned((0, 10_000), reset_interval_ms=500)
+    sizes = []
+
+    def loop(run):
+        for _ in range(18):
+            before = run.client.effective_bytes(0, 0)
+            sizes.append(float(before))
+            scheme = run.ctx.schemes[0]
+            quota = replace(scheme.quota, goals=achieved((before * 10_000 // goal, 10_000)))
+            run.feed_goals(replace(scheme, quota=quota))
+            # The next window begins with another size, unless the goal is achieved exactly.
+            run.session.record(600_000_000, until=lambda was=before: run.client.effective_bytes(0, 0) != was)
+
+    quota_run(live, ctx, 0.1, while_running=loop)
+    settled = goals.settled_after(sizes, goal, 0.05)
+    m = Measurement("windows until settled within 5 %", -1 if settled is None else settled, "count")
+    expect.between(m, 8, 15, because="§4.4: ten doublings at most, then the error is squared in each window")
+    overshoot = Measurement("overshoot", goals.overshoot(sizes, goal), "fraction", tuple(sizes))
+    expect.at_most(overshoot, 1, because="§4.4: below the goal a window at most doubles")
+
+
+def test_no_goal_value_is_no_goal(live, expect):
+    """A goal whose target value is 0 is none: without another quota nothing is limited."""
+    ctx = tuned((7, 0))
+    seen = quota_run(live, ctx, 0.5)
+    size = sum(end - start for start, end in seen.memory)
+    wrong = [str(tried) for tried in seen.tried if tried != size]
+    expect.nothing("passes that did not try all memory", wrong, because="§5.2: target 0 means ignored")
+    expect.equal(
+        Measurement("sizes told", sum(len(one.esz) for one in seen.passes), "count"),
+        0,
+        because="§4.5: not set",
+    )
