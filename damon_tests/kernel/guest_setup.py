@@ -36,6 +36,9 @@ def set_up(machine: AgentMachine, topology: Topology) -> None:
     # It moves pages by itself, which placement tests would take for DAMON's doing.
     with contextlib.suppress(FileNotFoundError):
         machine.write_file("/proc/sys/kernel/numa_balancing", b"0\n")
+    # As service managers do: without it no memory control group can be made. Not every kernel has them.
+    with contextlib.suppress(OSError):
+        machine.write_file("/sys/fs/cgroup/cgroup.subtree_control", b"+memory\n")
     if topology.hugetlb_pages:
         _check_hugetlb(machine, topology.hugetlb_pages)
     if topology.userland:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from damon_tests.kernel import initramfs
+from damon_tests.kernel import guest_setup, initramfs
 from damon_tests.kernel.image import KernelImage
 from damon_tests.kernel.modules import ModuleTree
 from damon_tests.kernel.programs import program
@@ -87,8 +87,14 @@ class Plan:
             self.accel,
             self.disk.name if self.disk else "",
             _cpu_model() if self.accel == "kvm" else "",
+            _set_up_code(),
         )
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+def _set_up_code() -> str:
+    """What is done in a guest before it is saved."""
+    return hashlib.sha256(Path(guest_setup.__file__).read_bytes()).hexdigest()
 
 
 def _cpu_model() -> str:

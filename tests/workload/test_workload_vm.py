@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The engine in guests (marked vm): kinds of memory and places that this machine may not have.
+
+What the engine says it did is compared with what the kernel says: numa_maps, smaps, control group files.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from damon_tests.kernel import image
+from damon_tests.kernel.agent import AgentMachine
+from damon_tests.kernel.guest import Guests
+from damon_tests.kernel.topology import Topology
+from damon_tests.patterns.load import load, parse
+from damon_tests.patterns.spec import Pattern
+from damon_tests.ports import NSEC_PER_SEC, NotSupported
+from damon_tests.workload import engine
+from damon_tests.workload.engine import EngineTarget
+from damon_tests.workload.pages import read_pages
+
+pytestmark = pytest.mark.vm
+
+KERNELS = os.environ.get("DAMON_TESTS_VM_KERNELS", "debian:stable debian:newest").split()
+TOPOLOGY = Topology(numa_nodes=2, hugetlb_pages=16)
+PAGE, MIB = 4096, 1 << 20
+
+Start = Callable[[Pattern | str], EngineTarget]
+
+
+@pytest.fixture(scope="module", params=KERNELS)
+def machine(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[AgentMachine]:
+    with Guests(tmp_path_factory.mktemp("run")) as guests:
+        yield guests.fresh(image.resolve(request.param), TOPOLOGY, 1).machine
+
+
+@pytest.fixture
+def start(machine: AgentMachine) -> Iterator[Start]:
+    started: list[EngineTarget] = []
+
+    def starter(pattern: Pattern | str) -> EngineTarget:
+        pattern = parse(pattern, default_name="tiny") if isinstance(pattern, str) else pattern
+        started.append(engine.start(machine, pattern, 7, "/bin/damon-tests-engine", "/tmp"))
+        return started[-1]
+
+    yield starter
+    for target in started:
+        target.stop()
+
+
+def pattern(region: str, access: str = "", actions: str = "") -> str:
+    return (
+        f"{{reason: r, regions: [{region}], phases: [{{name: p, duration: 30 ms, accesses: [{access}],"
+        f" actions: [{actions}]}}]}}"
+    )
+
+
+def smaps(machine: AgentMachine, target: EngineTarget, name: str) -> dict[str, str]:
+    """What smaps says of the mapping at a region's beginning; its file as ``path``."""
+    found: dict[str, str] = {}
+    inside = False
+    for line in machine.read_file(f"/proc/{target.pid}/smaps").decode().splitlines():
+        words = line.split()
+        if not words[0].endswith(":"):
+            start, end = (int(word, 16) for word in words[0].split("-"))
+            inside = start <= target.layout[name][0] < end
+            found |= {"path": " ".join(words[5:])} if inside else {}
+        elif inside:
+            found[words[0][:-1]] = " ".join(words[1:])
+    return found
+
+
+def kib(text: str) -> int:
+    return int(text.split(maxsplit=1)[0])
+
+
+def numa_maps(machine: AgentMachine, target: EngineTarget, name: str) -> dict[str, str]:
+    """The words of a region's line: ``policy``, and N0, N1, anon, huge ... by name."""
+    for line in machine.read_file(f"/proc/{target.pid}/numa_maps").decode().splitlines():
+        words = line.split()
+        if int(words[0], 16) == target.layout[name][0]:
+            return {"policy": words[1]} | dict(w.split("=", 1) for w in words[2:] if "=" in w)
+    raise AssertionError(f"numa_maps has no mapping at {target.layout[name][0]:#x}")
+
+
+@pytest.mark.parametrize("node", [0, 1])
+def test_numa_placement(machine: AgentMachine, start: Start, node: int) -> None:
+    """Every page is on the node that was asked for, by numa_maps and by its frame's zone."""
+    target = start(pattern(f"{{name: a, size: 8 MiB, node: {node}}}"))
+    line = numa_maps(machine, target, "a")
+    assert line["policy"] == f"bind:{node}"
+    assert line[f"N{node}"] == str(8 * MIB // PAGE)
+    assert f"N{1 - node}" not in line
+    assert (read_pages(machine, target.pid, *target.layout["a"]).node == node).all()
+
+
+def test_a_node_that_is_not_there(start: Start) -> None:
+    with pytest.raises(NotSupported, match=r"wants NUMA node 5, but mbind\(\) failed"):
+        start(pattern("{name: a, size: 1 MiB, node: 5}"))
+
+
+def test_memory_that_comes_later_is_placed_as_well(machine: AgentMachine, start: Start) -> None:
+    target = start(
+        pattern("{name: a, size: 4 MiB, node: 1, populate: false}", "{region: a, span: 0 .. 2 MiB}")
+    )
+    assert "N1" not in numa_maps(machine, target, "a")
+    target.go()
+    clock = machine.clock
+    came = clock.wait_until(
+        lambda: numa_maps(machine, target, "a").get("N1") == "512", clock.now_ns() + 60 * NSEC_PER_SEC
+    )
+    assert came, numa_maps(machine, target, "a")
+
+
+def test_hugetlb(machine: AgentMachine, start: Start) -> None:
+    target = start(load("hugetlb"))
+    mapping = smaps(machine, target, "huge")
+    assert kib(mapping["KernelPageSize"]) == 2048
+    assert kib(mapping["Private_Hugetlb"]) == 16 << 10
+    free = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
+    assert int(machine.read_file(free)) == 16 - 8
+    target.stop()
+    assert int(machine.read_file(free)) == 16
+
+
+def test_too_few_hugetlb_pages_are_a_sentence(start: Start) -> None:
+    with pytest.raises(NotSupported, match=r"needs 50 huge pages of 2 MiB: .*nr_hugepages"):
+        start(pattern("{name: a, size: 100 MiB, memory: hugetlb}"))
+
+
+@pytest.mark.parametrize(("word", "huge_kib"), [("yes", 8 << 10), ("no", 0)])
+def test_transparent_huge_pages(machine: AgentMachine, start: Start, word: str, huge_kib: int) -> None:
+    """8 MiB are in huge pages, or not one of them is."""
+    target = start(pattern(f"{{name: a, size: 8 MiB, hugepage: {word}}}"))
+    mapping = smaps(machine, target, "a")
+    assert kib(mapping["AnonHugePages"]) == huge_kib
+    assert ("hg" if word == "yes" else "nh") in mapping["VmFlags"].split()
+    assert read_pages(machine, target.pid, *target.layout["a"]).huge.sum() == huge_kib // 4
+
+
+def test_a_memory_control_group(machine: AgentMachine, start: Start) -> None:
+    """The target and what it populates are in a group of its own, gone when the target is."""
+    target = start(load("own_memcg"))
+    group = f"/sys/fs/cgroup{target.memcg}"
+    assert target.memcg.startswith("/damon-tests-")
+    assert machine.read_file(f"/proc/{target.pid}/cgroup").decode() == f"0::{target.memcg}\n"
+    assert machine.read_file(f"{group}/cgroup.procs").decode().split() == [str(target.pid)]
+    assert int(machine.read_file(f"{group}/memory.current")) >= 32 * MIB
+    stat = dict(line.split() for line in machine.read_file(f"{group}/memory.stat").decode().splitlines())
+    assert 32 * MIB <= int(stat["anon"]) < 34 * MIB
+    target.stop()
+    with pytest.raises(FileNotFoundError):
+        machine.read_file(f"{group}/cgroup.procs")
+
+
+def test_shmem_that_two_processes_share(machine: AgentMachine, start: Start) -> None:
+    """Both map the same pages, and both touch them."""
+    target = start(load("shared_memory"))
+    mapping = smaps(machine, target, "shared")
+    assert mapping["path"].startswith("/memfd:damon-tests")
+    assert "sh" in mapping["VmFlags"].split()
+    assert kib(mapping["Rss"]) == 32 << 10
+    target.go()
+    clock = machine.clock
+    used = clock.wait_until(
+        lambda: min(target.accesses().values()) > 0 and both_mapped(machine, target) >= 512,
+        clock.now_ns() + 60 * NSEC_PER_SEC,
+    )
+    assert used, target.accesses()
+
+
+def both_mapped(machine: AgentMachine, target: EngineTarget) -> int:
+    """Pages of the shared region that both processes map; then they are the same frames."""
+    one, other = (read_pages(machine, target.pids[i], *target.layout["shared"]).frame for i in (0, 1))
+    both = (one >= 0) & (other >= 0)
+    assert np.array_equal(one[both], other[both])
+    return int(both.sum())
+
+
+def test_the_page_cache_of_a_file(machine: AgentMachine, start: Start) -> None:
+    target = start(load("file_reads"))
+    mapping = smaps(machine, target, "file")
+    assert mapping["path"].startswith("/"), "a file, though no directory has it"
+    assert "sh" in mapping["VmFlags"].split()
+    assert kib(mapping["Rss"]) == 32 << 10
+    assert numa_maps(machine, target, "file")["file"]
+    target.go()
+    deadline = machine.clock.now_ns() + 60 * NSEC_PER_SEC
+    assert machine.clock.wait_until(lambda: min(target.accesses().values()) > 0, deadline)
+
+
+def test_dropped_memory_is_gone(machine: AgentMachine, start: Start) -> None:
+    """madvise(MADV_DONTNEED) takes the pages; mlock() pins them."""
+    target = start(
+        pattern(
+            "{name: a, size: 4 MiB}",
+            "{region: a, span: 0 .. 1 MiB}",
+            "{do: dontneed, region: a, span: 2 MiB .. 4 MiB, at: 5 ms},"
+            " {do: mlock, region: a, span: 0 .. 1 MiB, at: 6 ms}",
+        )
+    )
+    before = read_pages(machine, target.pid, *target.layout["a"])
+    assert before.present.all()
+    target.go()
+    clock = machine.clock
+    deadline = clock.now_ns() + 60 * NSEC_PER_SEC
+    assert clock.wait_until(lambda: bool(target.phases()[-1].end_ns), deadline), target.status()
+    after = read_pages(machine, target.pid, *target.layout["a"])
+    assert after.present.tolist() == [True] * 512 + [False] * 512
+    assert re.match(r"1024 kB", smaps(machine, target, "a")["Locked"])
