@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What watermarks must do with free memory as it was."""
+
+import pytest
+
+from damon_tests.damon.params import DamosWatermarks
+from damon_tests.judge.watermarks import MARGIN_PERMIL, Stretch, active
+
+MARKS = DamosWatermarks("free_mem_rate", 1, high=800, mid=600, low=200)
+
+
+@pytest.mark.parametrize(
+    ("free", "states"),
+    [
+        ([900], [False]),
+        ([700], [True]),  # it starts active, and stays so between mid and high
+        ([900, 700, 400, 700, 900, 700], [False, False, True, True, False, False]),
+        ([100, 400], [False, True]),
+        ([100, 700], [False, False]),
+    ],
+)
+def test_states_follow_free_memory(free, states):
+    assert active([Stretch(f, f) for f in free], MARKS) == states
+
+
+def test_what_is_close_to_a_mark_is_not_certain():
+    near = Stretch(600 - MARGIN_PERMIL, 600 - MARGIN_PERMIL)
+    assert active([near, Stretch(400, 400), near], MARKS, at_first=False) == [None, True, None]
+    assert active([Stretch(190, 210), Stretch(700, 700), Stretch(900, 900)], MARKS) == [None, None, False]
+    assert active([Stretch.between(700, 650)], MARKS, margin=49) == [True]
+    assert active([Stretch.between(700, 650)], MARKS, margin=51) == [None]
+
+
+def test_marks_without_order_or_metric():
+    assert active([Stretch(100, 900)], DamosWatermarks()) == [True]
+    # mid above high: below mid it becomes active, but never above high.
+    odd = DamosWatermarks("free_mem_rate", 1, high=500, mid=900, low=0)
+    assert active([Stretch(700, 700), Stretch(400, 400)], odd) == [False, True]
