@@ -9,9 +9,10 @@ import pytest
 
 from damon_tests.damon.params import DamonAttrs, DamonCtx, DamonProbe, DamonProbeFilter
 from damon_tests.judge.driven import invariants
-from damon_tests.judge.verdict import Measurement
+from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.judge.windows import windows
 from damon_tests.ports import TreeError
+from damon_tests.workload.framed import frame_ranges
 
 pytestmark = pytest.mark.needs("ops.paddr", "attrs.probes", "damon_region_aggregated")
 
@@ -22,10 +23,17 @@ NOT_ANON = DamonProbe(filters=(DamonProbeFilter("anon", matching=False, allow=Tr
 NEVER = DamonProbe(filters=(DamonProbeFilter("anon", True, False), DamonProbeFilter("anon", False, False)))
 
 
-def hits(run, probe):
-    """The hits of a probe in every region of every aggregation, and the regions' sizes."""
-    snaps = [w.snapshot for w in windows(run.recording())]
-    return [(s.probe_hits[:, probe].astype(int), s.sizes) for s in snaps if s.probe_hits is not None]
+def hits(run, probe, inside=((0, 1 << 62),)):
+    """The hits of a probe in every region of every aggregation that lies in one of the ranges."""
+    found = []
+    for window in windows(run.recording()):
+        snap = window.snapshot
+        if snap.probe_hits is not None:
+            mine = np.zeros(len(snap), np.bool_)
+            for start, end in inside:
+                mine |= (snap.start >= start) & (snap.end <= end)
+            found.append(snap.probe_hits[mine, probe].astype(int))
+    return found
 
 
 def test_probes_of_anonymous_memory(live, expect):
@@ -33,21 +41,30 @@ def test_probes_of_anonymous_memory(live, expect):
     attrs = replace(ATTRS, probes=(ALWAYS, ANON, NOT_ANON, NEVER))
     with live("idle", DamonCtx("paddr", attrs=attrs), cover="regions") as run:
         run.record(1.5)
+        listed = run.pages("data").lru
     expect.add(invariants(run))  # I27, I28
     w = attrs.samples_per_aggr
-    both = [int((a + b).max()) for (a, _), (b, _) in zip(hits(run, 1), hits(run, 2), strict=True)]
+    both = [int((a + b).max()) for a, b in zip(hits(run, 1), hits(run, 2), strict=True)]
     m = Measurement("most hits of anon and not anon", max(both), "samples", tuple(map(float, both)))
     expect.at_most(
         m, w, because="§2.10: a page is one or the other; merging only truncates", kind="closed form"
     )
-    never = max(int(h.max()) for h, _ in hits(run, 3))
+    never = max(int(h.max()) for h in hits(run, 3))
     m = Measurement("hits of a probe that rejects everything", never, "samples")
     expect.equal(m, 0, because="§2.10: the first matching filter decides", kind="closed form")
-    shares = [float((h * s).sum() / (w * s.sum())) for h, s in hits(run, 1)]
-    m = Measurement("share of anonymous samples", float(np.median(shares)), "fraction", tuple(shares))
-    # Exceptions: pages on their way to an LRU list (at most 31 a CPU) and what merging truncates (less than 1
-    # of W for each of the few merges a region takes part in). Both are far below half.
-    expect.at_least(m, 0.5, because="all of the target's frames are anonymous", kind="closed form")
+    # A frame on no LRU list has no folio (§3.5), so it is not anonymous. Of all others every sample hits;
+    # merging means of W is W.
+    known = frame_ranges(run.frames["data"][listed])
+    anon = np.concatenate(hits(run, 1, known))
+    m = Measurement("fewest hits of anonymous frames", float(anon.min(initial=w)), "samples")
+    why = f"all are anonymous and on an LRU list before and after; {len(anon)} regions looked at"
+    expect.equal(m, w, because=why, kind="closed form")
+    m = Measurement(
+        "most hits of what they are not", float(max(h.max(initial=0) for h in hits(run, 2, known))), "samples"
+    )
+    expect.equal(m, 0, because=why, kind="closed form")
+    m = Measurement("regions of anonymous frames", len(anon), "count")
+    expect.add(Check("closed form", m, ">= 1", "or nothing was tested", True if len(anon) else None))
 
 
 @pytest.mark.needs("probes.weight")

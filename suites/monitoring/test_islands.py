@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Many small hot islands: are they found when there are regions enough for them?"""
+
+import pytest
+
+from damon_tests.damon.params import DamonAttrs, DamonCtx
+from damon_tests.judge.bands import like_the_reference
+from damon_tests.judge.observed import invariants
+
+pytestmark = pytest.mark.accuracy
+
+
+@pytest.mark.needs("ops.fvaddr", "damon_aggregated")
+def test_islands_are_found(experiment, expect):
+    """96 islands and up to 1000 regions: as many of them are reported hot, and as precisely, as can be."""
+    attrs = DamonAttrs(min_nr_regions=10, max_nr_regions=1000)
+    trial = experiment("many_islands", DamonCtx("fvaddr", attrs=attrs), seconds=4, cover="regions")
+    expect.add(invariants(trial.observe()))
+    expect.add(like_the_reference(trial, ["precision", "recall", "boundary"], after_s=2, replicas=40))
