@@ -26,6 +26,10 @@ _EVENT_BYTES = 64
 """About what an event of DAMON takes in a kernel's trace buffer."""
 
 
+_APPLY_NS = 400
+"""What time quotas are charged for a page: about what it takes a real machine."""
+
+
 class _Target(SimulatedTarget):
     """A simulated target that is also a process of the simulated machine."""
 
@@ -83,6 +87,7 @@ class ReferenceSubject:
             nr_nodes=machine.numa_nodes,
             swap_bytes=machine.swap_zram_mib << 20,
         )
+        self._system.memory.apply_ns_per_page = _APPLY_NS
         self.tree: Tree = self._system.tree
         self.events: Events = self._system.events
         self.clock: Clock = self._system.clock

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Time quotas: as much memory as the scheme can do in the time, by the throughput it has shown so far."""
+
+import pytest
+
+from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosQuota, DamosQuotaGoal
+from damon_tests.judge import goals, time_quotas
+from damon_tests.judge.quota_run import quota_run
+from damon_tests.judge.verdict import Measurement
+
+pytestmark = pytest.mark.needs("ops.fvaddr", "damon_aggregated", "damos_before_apply", "damos_esz")
+
+MIB = 1 << 20
+PAGE = 4096
+ATTRS = DamonAttrs(sample_us=5_000, aggr_us=50_000, min_nr_regions=10, max_nr_regions=60)
+
+
+def timed(action, **quota):
+    return DamonCtx("fvaddr", attrs=ATTRS, schemes=(Damos(action, ANY, quota=DamosQuota(**quota)),))
+
+
+# ``stat`` takes no time at all, ``cold`` visits every page: on slow machines that takes ticks of the clock.
+@pytest.mark.parametrize(("action", "ms"), [("cold", 3), ("stat", 7)])
+def test_the_size_follows_from_the_throughput(live, expect, action, ms):
+    """Each effective size is the quota's time times a throughput that all memory so far can have had."""
+    ctx = timed(action, ms=ms)
+    seen = quota_run(live, ctx, 1.5)
+    expect.add(time_quotas.follow(seen.passes, ctx.schemes[0].quota, PAGE))
+    expect.add(seen.checks(sizes=goals.told_sizes(seen.passes), applied_share=int(action == "cold")))
+
+
+def test_the_smaller_quota_counts(live, expect):
+    """With time and size the smaller of both is in force."""
+    ctx = timed("stat", ms=1000, bytes=6 * MIB)
+    seen = quota_run(live, ctx, 0.6)
+    told = goals.told_sizes(seen.passes)
+    most = Measurement("largest effective size", max(size or 0 for size in told), "bytes")
+    expect.equal(most, 6 * MIB, because="§4.4, I56: a second is enough for 6 MiB of doing nothing")
+    expect.add(seen.checks(sizes=told))
+
+
+@pytest.mark.profile("full")
+def test_time_and_goal(live, expect):
+    """A goal cannot make the time quota larger: the tuner's size grows up to it, and stays."""
+    ctx = timed("stat", ms=3, goals=(DamosQuotaGoal("user_input", 10_000, 0),))
+    seen = quota_run(live, ctx, 1.6)
+    told = goals.told_sizes(seen.passes)
+    tuners = goals.sizes(ctx.schemes[0].quota, [0] * (len(told) + 1))[1:]
+    wrong = [
+        f"{size} where the tuner wants {wanted}"
+        for size, wanted in zip(told, tuners, strict=True)
+        if size != wanted and (size is None or size > wanted or size % 3)
+    ]
+    expect.nothing("sizes of neither", wrong, because="§4.4: the tuner's, or less: 3 times a throughput")
+    expect.add(seen.checks(sizes=told))
