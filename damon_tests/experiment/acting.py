@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Schemes turned on for a while in a run that goes on, and all memory looked at before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+from damon_tests.damon import trace
+from damon_tests.damon.params import ANY, Damos, DamosFilter
+from damon_tests.damon.records import DamosStats
+from damon_tests.experiment.live import Live
+from damon_tests.patterns.load import load
+from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE
+from damon_tests.workload.pages import PageStates
+from damon_tests.workload.target import RunningTarget
+
+BEFORE_APPLY = "damos_before_apply"
+APPLY_US = 20_000
+PATIENCE_NS = 60 * NSEC_PER_SEC
+
+Range = tuple[int, int]
+Memories = Mapping[tuple[int, str], PageStates]
+
+
+@dataclass(frozen=True, eq=False)
+class Acted:
+    """What schemes did. ``before`` and ``after``: pages by (number of the target, region). ``stats``: of each
+    scheme, read last before it was removed; ``counted``: the trace's events that those count, by scheme.
+    ``tried``: all events, until it was removed. ``in_time``: all was done before ``PATIENCE_NS``.
+    """
+
+    before: Memories
+    after: Memories
+    stats: tuple[DamosStats, ...]
+    counted: tuple[tuple[trace.BeforeApplyEvent, ...], ...]
+    tried: tuple[trace.BeforeApplyEvent, ...]
+    in_time: bool
+
+    def pair(self, region: str, target: int = 0) -> tuple[PageStates, PageStates]:
+        """(before, after) of one region."""
+        return self.before[target, region], self.after[target, region]
+
+    def pairs(self) -> dict[tuple[int, str], tuple[PageStates, PageStates]]:
+        """(before, after) of all regions of all targets."""
+        return {key: (pages, self.after[key]) for key, pages in self.before.items()}
+
+    def others(self, *regions: str) -> list[tuple[PageStates, PageStates]]:
+        """The same of all regions of all targets but these ones of the first."""
+        named = {(0, region) for region in regions}
+        return [pair for key, pair in self.pairs().items() if key not in named]
+
+    def sz_counted(self, scheme_idx: int = 0) -> int:
+        """Bytes that ``stats`` tell about. Not its ``sz_tried``: until 7.2 that has the size of a region
+        before an address filter cut it."""
+        return sum(event.end - event.start for event in self.counted[scheme_idx])
+
+
+def look(run: Live, *more: RunningTarget) -> Memories:
+    """The states of all pages of all targets now; those of ``more`` are counted on after the run's."""
+    return {
+        (number, name): run.pages(name, target)
+        for number, target in enumerate((*run.targets, *more))
+        for name in target.layout
+    }
+
+
+def act(
+    run: Live,
+    *schemes: Damos,
+    over: Sequence[Range] = (),
+    passes: int = 1,
+    until: Callable[[], bool] = lambda: True,
+    more: Sequence[RunningTarget] = (),
+) -> Acted:
+    """Commit these schemes to the first kdamond, wait until each was tried ``passes`` times on all of
+    ``over`` (byte ranges that are monitored) and ``until`` holds, and remove them.
+
+    The run must record ``BEFORE_APPLY``, and have no schemes: so memory can be looked at before
+    anything happens. ``more``: targets beside the run's to look at.
+    """
+    before, since_ns = look(run, *more), run.clock.now_ns()
+    run.commit(replace(run.ctx, schemes=schemes))
+
+    def done() -> bool:
+        each = _by_scheme(_tried(run, since_ns), len(schemes))
+        return all(not over or fewest(events, over) >= passes for events in each) and until()
+
+    in_time = run.session.record(PATIENCE_NS, until=done)
+    stats = tuple(run.client.stats(0, i) for i in range(len(schemes)))
+    run.commit(replace(run.ctx, schemes=()))
+    after, tried = look(run, *more), _tried(run, since_ns)
+    each = _by_scheme(tried, len(schemes))
+    counted = tuple(tuple(events[: s.nr_tried]) for events, s in zip(each, stats, strict=True))
+    return Acted(before, after, stats, counted, tried, in_time)
+
+
+def _tried(run: Live, since_ns: int) -> tuple[trace.BeforeApplyEvent, ...]:
+    events = run.session.events(BEFORE_APPLY)
+    return tuple(e for e in events if isinstance(e, trace.BeforeApplyEvent) and e.time_ns >= since_ns)
+
+
+def _by_scheme(tried: Sequence[trace.BeforeApplyEvent], schemes: int) -> list[list[trace.BeforeApplyEvent]]:
+    return [[event for event in tried if event.scheme_idx == i] for i in range(schemes)]
+
+
+@contextmanager
+def waiting(run: Live, pattern: str) -> Iterator[RunningTarget]:
+    """One more target, of a pattern of the library, that touches nothing until it is told to go. The first
+    kdamond watches its regions instead of what it watched before."""
+    target = run.subject.start_target(load(pattern), seed=1)
+    try:
+        run.commit(replace(run.ctx, targets=run.covering(target)))
+        yield target
+    finally:
+        target.stop()
+
+
+def middle(span: Range) -> Range:
+    """The middle half of a range, about: with bounds that are page aligned, but no huge page's."""
+    start, end = span
+    quarter = (end - start) // 4 // PAGE_SIZE * PAGE_SIZE
+    return start + quarter + 3 * PAGE_SIZE, end - quarter - 5 * PAGE_SIZE
+
+
+def upper_frames(target: RunningTarget) -> tuple[Range, list[Range]]:
+    """About the upper half of the physical memory that a target's regions have: the range of addresses, and
+    the ranges of it that are theirs."""
+    frames = sorted(f for ranges in target.physical().values() for f in ranges)
+    start, end = frames[len(frames) // 2]
+    span = ((start + end) // 2 // PAGE_SIZE * PAGE_SIZE, frames[-1][1])
+    return span, [(max(low, span[0]), high) for low, high in frames if high > span[0]]
+
+
+def fewest(tried: Iterable[trace.BeforeApplyEvent], over: Sequence[Range]) -> int:
+    """How often the part of ``over`` that was tried least was tried. Ranges in the events' units."""
+    steps = [step for e in tried for step in ((e.start, 1), (e.end, -1))]
+    edges = sorted({at for at, _ in steps} | {at for one in over for at in one})
+    change = dict.fromkeys(edges, 0)
+    for at, step in steps:
+        change[at] += step
+    count, least = 0, None
+    for at, after in pairwise(edges):
+        count += change[at]
+        if any(start <= at and after <= end for start, end in over):
+            least = count if least is None else min(least, count)
+    return least or 0
+
+
+def scheme(action: str, span: Range | None = None, apply_us: int = APPLY_US, **fields: Any) -> Damos:
+    """A scheme for all memory, or exactly for [start, end) of ``span``, whatever its accesses are.
+
+    As it is, it is due several times in an aggregation: so regions that the span's bounds cut are visited
+    as they are now, also by 6.12, which leaves out the right part in the pass that cuts.
+    """
+    filters = () if span is None else only(*span)
+    return Damos(action, ANY, apply_interval_us=apply_us, filters=filters, **fields)
+
+
+def only(start: int, end: int) -> tuple[DamosFilter, ...]:
+    """Filters that leave a scheme exactly [start, end); page aligned, in core address units. For
+    ``Damos.filters``, in words that all kernels have and take alike.
+
+    They reject what is below and above. One filter that rejects whatever is outside would do, but 6.12 then
+    rejects every page of physical memory: its page filters take an address filter for one of theirs that
+    no page matches.
+    """
+    below = DamosFilter("addr", matching=True, addr_start=0, addr_end=start)
+    above = DamosFilter("addr", matching=True, addr_start=end, addr_end=1 << 63)
+    return below, above

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-2.0
+"""pageout, and willneed, which brings back: measured on pages that are in memory or in swap."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from damon_tests.damon.params import U32_MAX, U64_MAX, DamonAttrs, DamonCtx, Damos, DamosAccessPattern
+from damon_tests.experiment.acting import BEFORE_APPLY, act, middle, scheme, upper_frames, waiting
+from damon_tests.judge import effects
+from damon_tests.judge.verdict import Measurement
+from damon_tests.ports import NSEC_PER_MSEC, PAGE_SIZE
+from damon_tests.workload.pages import bytes_of
+
+pytestmark = pytest.mark.needs("schemes.pageout", "filters.addr", BEFORE_APPLY)
+SWAP = pytest.mark.needs(swap_mib=256)
+
+ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=100)
+VADDR = DamonCtx("vaddr", attrs=ATTRS)
+PADDR = DamonCtx("paddr", attrs=ATTRS)
+WATCHED = {"cover": "regions", "watched": 1, "extra_events": [BEFORE_APPLY]}
+TWO = ["two_idle_regions", "two_idle_regions"]
+
+
+def swapped(pages):
+    return pages.swapped
+
+
+@SWAP
+@pytest.mark.parametrize("ops", ["vaddr", pytest.param("fvaddr", marks=pytest.mark.profile("full"))])
+def test_pages_of_a_process_go_to_swap(live, expect, ops):
+    """Exactly the pages that pageout is for go to swap; others, and another process's, stay as they were."""
+    with live(TWO, replace(VADDR, operations=ops), **WATCHED) as run:
+        part = middle(run.target.layout["data"])
+        done = act(run, scheme("pageout", part), over=[part])
+    before, after = done.pair("data")
+    found = effects.effect(before, after, effects.in_ranges(before, [part]), swapped)
+    found += effects.all_spared(done.others("data"))
+    expect.add(effects.takes_effect("pageout", found, "§4.10: madvise(MADV_PAGEOUT) over the region"))
+    size, why = done.sz_counted(), "§4.10: the whole length each time, whatever could be reclaimed"
+    expect.add(effects.applied("pageout", done.stats[0].sz_applied, size, size, why))
+
+
+@SWAP
+def test_physical_pages_go_to_swap(live, expect):
+    """Exactly the frames that pageout is for are emptied; sz_applied is what really left memory."""
+    with live(TWO, PADDR, **WATCHED) as run:
+        span, frames = upper_frames(run.target)
+        # The first pass finds pages young since they were filled, and makes them old.
+        done = act(run, scheme("pageout", span), over=frames, passes=3)
+    found = effects.all_spared(done.others("data", "other"))
+    for region in run.target.layout:
+        before, after = done.pair(region)
+        found += effects.effect(before, after, effects.in_frames(before, [span]), swapped)
+    expect.add(effects.takes_effect("pageout", found, "§4.10: idle pages are reclaimed"))
+    # Pages on their way to an LRU list may be reclaimed between the last statistics and the end.
+    low, why = found.gained - (found.asked - found.able), "§4.10: the pages that were reclaimed"
+    expect.add(effects.applied("pageout", done.stats[0].sz_applied, low, found.gained, why))
+
+
+@SWAP
+@pytest.mark.accuracy
+def test_cold_memory_goes_and_used_memory_stays(live, expect):
+    """Pageout of what looks cold: all that was tried and not used again is in swap, nothing else is."""
+    cold = DamosAccessPattern(0, U64_MAX, 0, 0, 3, U32_MAX)
+    with live("hot_cold", VADDR, **WATCHED) as run:
+        run.record(1)
+        last = run.target.layout["data"][1]
+        done = act(run, Damos("pageout", cold), over=[(last - (16 << 20), last)])
+    before, after = done.pair("data")
+    asked = effects.in_ranges(before, [(event.start, event.end) for event in done.tried])
+    pages = before.start // PAGE_SIZE + np.arange(len(before))
+    # A pass that began shortly before the look may be in the truth and not yet in the pages.
+    margin_ns = 100 * NSEC_PER_MSEC
+    touched = run.target.truth().touched(pages, before.time_ns - margin_ns, after.time_ns + margin_ns)
+    idle = asked & ~touched
+    found = effects.effect(before, after, idle, swapped, excused=touched)
+    expect.add(effects.takes_effect("pageout", found, "§4.10; nobody used these pages", least=16 << 20))
+    used = run.target.truth().touched(pages, before.time_ns - margin_ns, before.time_ns)
+    gone = Measurement(
+        "used pages that were not tried and left", bytes_of(used & ~asked & after.swapped), "bytes"
+    )
+    expect.equal(gone, 0, because="an action is for its regions only")
+
+
+@SWAP
+@pytest.mark.accuracy
+def test_physical_pages_in_use_stay(live, expect):
+    """Pageout of all physical pages: those that were used since it came by last are passed over."""
+    apply_ns, passes = 500 * NSEC_PER_MSEC, 3
+    with live("hot_cold", PADDR, **WATCHED) as run:
+        frames = sorted(f for ranges in run.target.physical().values() for f in ranges)
+        everything = scheme("pageout", apply_us=apply_ns // 1000)
+        done = act(run, everything, over=frames, passes=passes)
+    before, after = done.pair("data")
+    hot_from = run.target.layout["data"][0] + (16 << 20)
+    hot = effects.in_ranges(before, [(hot_from, hot_from + (8 << 20))])
+    found = effects.effect(before, after, ~hot, swapped)
+    expect.add(effects.takes_effect("pageout", found, "§4.10: idle pages are reclaimed", least=32 << 20))
+    # The target did not run for as long as there is between two passes: its pages were old by then.
+    stalled = any(end - start >= apply_ns // 2 for start, end in run.target.disturbances(apply_ns // 4))
+    excess = bytes_of(hot) * (passes + 2) if stalled else 0
+    why = "§4.10: a page that was used since the last pass is young, and rejected"
+    low = found.gained - (found.asked - found.able)
+    expect.add(effects.applied("pageout", done.stats[0].sz_applied, low, found.gained + excess, why))
+
+
+@pytest.mark.needs(swap_mib=4)
+@pytest.mark.parametrize("ctx", [VADDR, PADDR], ids=["vaddr", "paddr"])
+def test_what_does_not_fit_into_swap_stays(live, expect, ctx):
+    """With little swap little goes. For madvise that is a success all the same; paddr tells what went."""
+    with live("two_idle_regions", ctx, **WATCHED) as run:
+        everything = [r for t in run.ctx.targets for r in t.regions]
+        done = act(run, scheme("pageout"), over=everything, passes=3)
+        info = run.subject.memory_info()
+    pairs = [done.pair(region) for region in run.target.layout]
+    gone = sum(bytes_of(after.swapped) for _, after in pairs)
+    m = Measurement("bytes in swap", gone, "bytes")
+    expect.between(m, 1 << 20, info.swap_total, because="swap can hold no more, and is of no use to others")
+    lost = sum(bytes_of(~after.present & ~after.swapped) for _, after in pairs)
+    expect.equal(Measurement("bytes lost", lost, "bytes"), 0, because="what cannot be written stays")
+    applied, tried = done.stats[0].sz_applied, done.sz_counted()
+    if ctx is PADDR:
+        # A pass between the last statistics and the end finds no more room than those before.
+        expect.add(effects.applied("pageout", applied, gone, gone, "§4.10: the pages that were reclaimed"))
+    else:
+        expect.add(effects.applied("pageout", applied, tried, tried, "§4.10: the call succeeds all the same"))
+
+
+@SWAP
+@pytest.mark.needs("schemes.willneed")
+def test_pages_come_back_when_needed_and_when_used(live, expect):
+    """willneed reads exactly its pages from swap; of the others, use reads what is used, and nothing else."""
+    with live("two_idle_regions", VADDR, **WATCHED) as run, waiting(run, "half_used") as target:
+        start, end = target.layout["data"]
+        wanted, used = middle((start, start + (8 << 20))), (start, start + (8 << 20))
+        act(run, scheme("pageout"), over=[(start, end)], more=[target])
+        out, reads = run.subject.pages(target, start, end), [reads_from_swap(run)]
+        done = act(run, scheme("willneed", wanted), over=[wanted], more=[target])
+        reads.append(reads_from_swap(run))
+        target.go()
+        back = run.session.record(60 * 10**9, until=lambda: there(run, target, used))
+        reads.append(reads_from_swap(run))
+        after = run.subject.pages(target, start, end)
+    asked = effects.in_ranges(out, [wanted])
+    first = Measurement("read by willneed", (reads[1] - reads[0]) * PAGE_SIZE, "bytes")
+    expect.equal(first, bytes_of(asked & out.swapped), because="§4.10: madvise(MADV_WILLNEED)")
+    size = done.sz_counted()
+    expect.add(effects.applied("willneed", done.stats[0].sz_applied, size, size, "§4.10: the whole length"))
+    used_pages = effects.in_ranges(out, [used])
+    m = Measurement("used pages that came back", bytes_of(used_pages & after.present), "bytes")
+    expect.equal(m, bytes_of(used_pages), because="touched memory is refaulted" if back else "within 60 s")
+    second = Measurement("read by use", (reads[2] - reads[1]) * PAGE_SIZE, "bytes")
+    # What willneed read is in memory already, and not read again.
+    why = "only what is used and was not read before"
+    expect.equal(second, bytes_of(used_pages & out.swapped & ~asked), because=why)
+    idle = ~used_pages & out.swapped
+    m = Measurement("unused pages that came back", bytes_of(idle & ~after.swapped), "bytes")
+    expect.equal(m, 0, because="nobody asked for them")
+
+
+def there(run, target, span):
+    """Whether all pages of a range of bytes are in memory now."""
+    return bool(run.subject.pages(target, *span).present.all())
+
+
+def reads_from_swap(run):
+    """Pages read from swap so far, of all processes."""
+    return run.subject.memory_info().counters["pswpin"]

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Effects of actions, from page states made up here: what is seen, what is missed, what is collateral."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from damon_tests.damon.params import DamosDest
+from damon_tests.judge import effects
+from damon_tests.judge.effects import Effect
+from damon_tests.judge.verdict import Verdict, decide
+from damon_tests.ports import PAGE_SIZE
+from damon_tests.workload.pages import PageStates
+
+START = 64 << 20
+HUGE = 2 << 20
+
+
+def states(count: int = 8, **flags: list[int]) -> PageStates:
+    """Pages in memory, on an LRU list, of node 0; ``flags``: pages that have one (or lack present, lru)."""
+    pages = PageStates(
+        START,
+        0,
+        present=np.ones(count, np.bool_),
+        swapped=np.zeros(count, np.bool_),
+        huge=np.zeros(count, np.bool_),
+        lru=np.ones(count, np.bool_),
+        active=np.zeros(count, np.bool_),
+        referenced=np.zeros(count, np.bool_),
+        unevictable=np.zeros(count, np.bool_),
+        node=np.zeros(count, np.int64),
+        frame=np.arange(100, 100 + count),
+    )
+    for name, chosen in flags.items():
+        array = getattr(pages, name)
+        array[chosen] = not array[0] if name in ("present", "lru") else True
+        if name == "swapped":
+            pages.present[chosen] = False
+    return pages
+
+
+def page(number: int) -> int:
+    return START + number * PAGE_SIZE
+
+
+def test_pages_of_ranges_and_frames() -> None:
+    pages = states()
+    inside = effects.in_ranges(pages, [(page(1) + 1, page(4)), (page(6), page(7))])
+    assert inside.nonzero()[0].tolist() == [2, 3, 6]  # page 1 only partly
+    pages.present[3] = False
+    frames = effects.in_frames(pages, [(102 * PAGE_SIZE, 105 * PAGE_SIZE)])
+    assert frames.nonzero()[0].tolist() == [2, 4]
+
+
+def test_only_whole_blocks_become_huge() -> None:
+    pages = states(3 * 512)
+    chosen = np.ones(3 * 512, np.bool_)
+    chosen[600] = False
+    found = effects.whole_huge(pages, chosen)
+    assert found.reshape(3, 512).all(axis=1).tolist() == [True, False, True]
+    assert found.sum() == 1024
+
+
+def test_an_effect_has_all_its_sides() -> None:
+    before, after = states(lru=[3], swapped=[4]), states(swapped=[1, 4, 6])
+    asked = effects.in_ranges(before, [(page(1), page(5))])
+    found = effects.effect(before, after, asked, lambda p: p.swapped)
+    p = PAGE_SIZE
+    # 1 went, 2 should have, 3 was on no list, 4 was there already; 6 went though nobody asked.
+    assert found == Effect(asked=4 * p, able=2 * p, done=2 * p, missed=p, gained=p, collateral=p)
+    excused = effects.effect(
+        before, after, asked, lambda p: p.swapped, excused=effects.changed(before, after)
+    )
+    assert excused.collateral == 0
+    assert found + found == Effect(8 * p, 4 * p, 4 * p, 2 * p, 2 * p, 2 * p)
+
+
+@pytest.mark.parametrize("name", ["present", "swapped", "huge", "active"])
+def test_any_change_of_other_memory_is_collateral(name: str) -> None:
+    found = effects.spared(states(), states(**{name: [2, 5]}))
+    assert found.collateral == 2 * PAGE_SIZE
+    assert not effects.spares_others("x", found).holds
+
+
+def test_moved_memory_is_collateral_and_what_waits_for_a_list_is_not() -> None:
+    moved = states()
+    moved.node[3] = 1
+    assert effects.spared(states(), moved).collateral == PAGE_SIZE
+    assert effects.spared(states(lru=[1]), states(referenced=[4])).collateral == 0
+    assert effects.all_spared([(states(), moved), (states(), states())]).collateral == PAGE_SIZE
+
+
+def verdict(found: Effect, least: int = PAGE_SIZE) -> Verdict:
+    return decide(effects.takes_effect("x", found, "because", least=least))[0]
+
+
+def test_verdicts_of_effects() -> None:
+    p = PAGE_SIZE
+    good = Effect(asked=4 * p, able=3 * p, done=3 * p, gained=3 * p)
+    assert verdict(good) is Verdict.PASS
+    assert verdict(replace(good, missed=p)) is Verdict.FAIL
+    assert verdict(replace(good, collateral=p)) is Verdict.FAIL
+    assert verdict(good, least=4 * p) is Verdict.INCONCLUSIVE
+    late = replace(good, missed=2 * p, collateral=p)
+    for waiting, holds in ((p, False), (2 * p, True)):
+        assert all(c.holds for c in effects.takes_effect("x", late, "", waiting=waiting)) is holds
+    assert verdict(Effect()) is Verdict.INCONCLUSIVE
+
+
+def test_applied_bytes_against_what_was_measured() -> None:
+    for claimed, off in ((99, 1), (100, 0), (150, 0), (200, 0), (203, 3)):
+        check = effects.applied("x", claimed, 100, 200, "because")
+        assert (check.measurement.value, check.holds) == (off, off == 0)
+
+
+def test_ranges_with_holes_do_not_count() -> None:
+    mapped = [(0x3000, 0x5000), (0x1000, 0x3000), (0x6000, 0x8000)]
+    tried = [(0x1000, 0x4000), (0x4000, 0x6000), (0x6000, 0x8000), (0x7000, 0x9000), (0x2000, 0x3000)]
+    assert effects.fully_mapped(tried, mapped) == 0x3000 + 0x2000 + 0x1000
+
+
+def test_weighted_interleave() -> None:
+    """Specification 4.10: the address over the page's size, modulo the sum of weights."""
+    pages = states(8)
+    dests = (DamosDest(0, 1), DamosDest(3, 2))
+    first = START // PAGE_SIZE % 3
+    cycle = [0, 3, 3]
+    assert effects.interleaved(pages, dests).tolist() == [cycle[(first + i) % 3] for i in range(8)]
+    assert effects.interleaved(pages, (DamosDest(1, 0),)).tolist() == [-1] * 8
+    huge = states(1024)
+    huge.huge[512:] = True
+    nodes = effects.interleaved(huge, dests)
+    assert set(nodes[512:].tolist()) == {cycle[(START // HUGE + 1) % 3]}
