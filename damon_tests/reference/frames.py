@@ -166,8 +166,9 @@ class Frames:
         if in_one_step:
             self.active[frames] = True
             return
-        self.active[frames] |= self.referenced[frames]
-        self.referenced[frames] = True
+        marked, was_active = self.referenced[frames], self.active[frames]
+        self.active[frames] = was_active | marked
+        self.referenced[frames] = was_active | ~marked  # the mark is used up where it activates
 
     def deactivate(self, frames: I64) -> None:
         self.active[frames] = self.referenced[frames] = False
