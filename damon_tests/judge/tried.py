@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What schemes were tried on, event for event.
+
+The first scheme of a request is the *watcher*: ``stat`` on everything, without quota or filter, due whenever
+any other is. A pass asks the schemes in order about each region (specification 4.2), so the watcher's
+damos_before_apply tells the region as it is just then, and which of the others must follow is certain:
+those that are due and whose pattern includes it, in order, each seeing what the ones before it did.
+
+The events of a run are damos_before_apply and, where recorded, damon_aggregated and
+damos_stat_after_apply_interval, from the kdamond's start and in the order in which they happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from damon_tests.damon import trace
+from damon_tests.damon.capability import Capabilities
+from damon_tests.damon.params import ANY, U32_MAX, DamonAttrs, DamonCtx, Damos, DamosAccessPattern, DamosQuota
+from damon_tests.damon.trace import AggregatedEvent, BeforeApplyEvent, LostEvent, StatEvent, TypedEvent
+from damon_tests.experiment.live import Live
+from damon_tests.judge.verdict import Check, Measurement
+from damon_tests.ports import UsageError
+
+EXTRA_EVENTS = (trace.BEFORE_APPLY, trace.STAT_AFTER_APPLY)
+
+
+def wanted_events(capabilities: Capabilities, *more: str) -> list[str]:
+    """What to record besides aggregations, as far as this DAMON has it."""
+    return [name for name in (*EXTRA_EVENTS, *more) if capabilities.has(name)]
+
+
+def of_run(run: Live, kdamond_idx: int = 0) -> tuple[WatchedPass, ...]:
+    """The passes of a run that recorded ``wanted_events`` besides aggregations."""
+    return passes(run.session.events([trace.AGGREGATED, *EXTRA_EVENTS], kdamond_idx))
+
+
+class Try(NamedTuple):
+    """One scheme tried on one region, as damos_before_apply prints it."""
+
+    scheme_idx: int
+    target_idx: int
+    start: int
+    end: int
+    nr_accesses: int
+    age: int
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A region as the watcher saw it, and what the other schemes were then tried on, in order."""
+
+    region: Try
+    nr_regions: int
+    tried: tuple[Try, ...]
+
+
+@dataclass(frozen=True)
+class WatchedPass:
+    """One time at which the watcher was due. ``number`` counts from 1, ``time_ns`` is of its first event.
+
+    ``stats`` and ``aggregated`` are the events that followed, before the next pass.
+    """
+
+    number: int
+    time_ns: int
+    visits: tuple[Visit, ...]
+    stats: tuple[StatEvent, ...] = ()
+    aggregated: tuple[AggregatedEvent, ...] = ()
+
+    @property
+    def tries(self) -> tuple[Try, ...]:
+        """All of the pass, the watcher's included."""
+        return tuple(t for visit in self.visits for t in (visit.region, *visit.tried))
+
+
+@dataclass
+class _Open:
+    """A pass that is being read."""
+
+    time_ns: int
+    visits: list[tuple[Try, int, list[Try]]] = field(default_factory=list)
+    stats: list[StatEvent] = field(default_factory=list)
+    aggregated: list[AggregatedEvent] = field(default_factory=list)
+
+    def ends_before(self, region: Try) -> bool:
+        """Whether the watcher's next region belongs to another pass: targets and addresses ascend in one."""
+        last = self.visits[-1][0]
+        done = bool(self.stats or self.aggregated)
+        return done or (region.target_idx, region.start) <= (last.target_idx, last.start)
+
+    def closed(self, number: int) -> WatchedPass:
+        visits = tuple(Visit(region, count, tuple(tried)) for region, count, tried in self.visits)
+        return WatchedPass(number, self.time_ns, visits, tuple(self.stats), tuple(self.aggregated))
+
+
+def passes(events: Sequence[TypedEvent]) -> tuple[WatchedPass, ...]:
+    """The passes before the first lost event, without the last one: the end of the run may have cut it."""
+    found: list[WatchedPass] = []
+    now: _Open | None = None
+    for event in events:
+        if isinstance(event, LostEvent):
+            break
+        if isinstance(event, StatEvent | AggregatedEvent):
+            if now is not None:
+                (now.stats if isinstance(event, StatEvent) else now.aggregated).append(event)  # type: ignore[arg-type]
+        elif isinstance(event, BeforeApplyEvent):
+            tried = _try_of(event)
+            if tried.scheme_idx == 0:
+                if now is None or now.ends_before(tried):
+                    if now is not None:
+                        found.append(now.closed(len(found) + 1))
+                    now = _Open(event.time_ns)
+                now.visits.append((tried, event.nr_regions, []))
+            elif now is not None:
+                now.visits[-1][2].append(tried)
+    return tuple(found)
+
+
+def _try_of(event: BeforeApplyEvent) -> Try:
+    return Try(event.scheme_idx, event.target_idx, event.start, event.end, event.nr_accesses, event.age)
+
+
+# --- what must happen --------------------------------------------------------------------------
+
+
+def bounds_of(pattern: DamosAccessPattern) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    """(min, max) of size, nr_accesses and age as the core has them: the last two lose all above 32 bits."""
+    return (
+        (pattern.sz_min, pattern.sz_max),
+        (pattern.nr_accesses_min & U32_MAX, pattern.nr_accesses_max & U32_MAX),
+        (pattern.age_min & U32_MAX, pattern.age_max & U32_MAX),
+    )
+
+
+def matches(pattern: DamosAccessPattern, size: int, nr_accesses: int, age: int) -> bool:
+    """Whether the pattern includes such a region: all six bounds are inclusive (specification 4.3)."""
+    values = (size, nr_accesses, age)
+    return all(low <= v <= high for (low, high), v in zip(bounds_of(pattern), values, strict=True))
+
+
+def interval_samples(scheme: Damos, attrs: DamonAttrs) -> int:
+    """How many samples from one pass of a scheme to its next; 0 is every sample (specification 2.1)."""
+    return (scheme.apply_interval_us or attrs.aggr_us) // (attrs.sample_us or 1)
+
+
+def due_in(schemes: Sequence[Damos], attrs: DamonAttrs) -> Iterator[tuple[int, ...]]:
+    """For each pass of the watcher, the first to last, the schemes that are due, itself included."""
+    step = max(1, interval_samples(schemes[0], attrs))
+    periods = [interval_samples(scheme, attrs) for scheme in schemes]
+    next_apply, sample = list(periods), 0
+    while True:
+        sample += step
+        due = tuple(i for i, when in enumerate(next_apply) if sample >= when)
+        for i in due:
+            next_apply[i] = sample + periods[i]
+        yield due
+
+
+class Replay:
+    """What a pass must try, given the regions that the watcher saw. Knows what passes before it did."""
+
+    def __init__(self, ctx: DamonCtx) -> None:
+        _refuse_unpredictable(ctx)
+        self.schemes = ctx.schemes
+        self.nr_snapshots = [0] * len(ctx.schemes)
+        self._due = due_in(ctx.schemes, ctx.attrs)
+
+    def expected(self, one: WatchedPass) -> tuple[tuple[int, ...], list[tuple[Try, ...]]]:
+        """The schemes due in it, and for each visited region what others than the watcher are tried on."""
+        due = next(self._due)
+        return due, [
+            self._visit(due, visit.region, last)
+            for visit, last in zip(one.visits, _last_of_target(one.visits), strict=True)
+        ]
+
+    def _visit(self, due: Sequence[int], region: Try, last: bool) -> tuple[Try, ...]:
+        tried: list[Try] = []
+        for i in due:
+            scheme = self.schemes[i]
+            if scheme.max_nr_snapshots and self.nr_snapshots[i] >= scheme.max_nr_snapshots:
+                continue
+            if matches(scheme.access_pattern, region.end - region.start, region.nr_accesses, region.age):
+                tried.append(region._replace(scheme_idx=i))
+                if scheme.action != "stat":
+                    region = region._replace(age=0)
+            self.nr_snapshots[i] += last
+        return tuple(tried[1:])  # the first is the watcher
+
+
+def _last_of_target(visits: Sequence[Visit]) -> list[bool]:
+    targets = [visit.region.target_idx for visit in visits]
+    return [a != b for a, b in zip(targets, [*targets[1:], None], strict=True)]
+
+
+def _refuse_unpredictable(ctx: DamonCtx) -> None:
+    watcher = ctx.schemes[0] if ctx.schemes else Damos()
+    if watcher.action != "stat" or watcher.access_pattern != ANY or watcher.max_nr_snapshots:
+        raise UsageError("the first scheme must be stat on everything: it tells what the others see")
+    periods = [max(1, interval_samples(scheme, ctx.attrs)) for scheme in ctx.schemes]
+    if any(period % periods[0] for period in periods):
+        raise UsageError(f"the first scheme is not due whenever another is: every {periods} samples")
+    for i, scheme in enumerate(ctx.schemes):
+        filters = scheme.core_filters or scheme.ops_filters or scheme.filters
+        if scheme.quota != DamosQuota() or filters or scheme.watermarks.metric != "none":
+            raise UsageError(
+                f"scheme {i} has a quota, filters or watermarks: these do not follow from patterns"
+            )
+
+
+# --- judging -----------------------------------------------------------------------------------
+
+
+def tried_as_asked(recorded: Sequence[WatchedPass], ctx: DamonCtx) -> list[Check]:
+    """Every pass tries exactly the schemes that are due on exactly the regions they match, in order. Exact.
+
+    For a request that did not change, from its start, and schemes without quotas, filters and watermarks.
+    """
+    replay, wrong, tries, detail = Replay(ctx), [], 0, ""
+    for one in recorded:
+        due, expected = replay.expected(one)
+        differences = _differences(one, expected) + _wrong_stats(one, due, replay.nr_snapshots)
+        tries += len(one.tries)
+        wrong.append(float(len(differences)))
+        if differences and not detail:
+            detail = f"pass {one.number}: {differences[0]}"
+    m = Measurement("tries that differ from what was asked", sum(wrong), "count", tuple(wrong))
+    why = f"§4.2, §4.3: due, matching, in order; {tries} tries in {len(recorded)} passes"
+    return [judged(m, recorded, why, detail)]
+
+
+def _differences(one: WatchedPass, expected: Sequence[tuple[Try, ...]]) -> list[str]:
+    found = []
+    counts: dict[int, int] = {}
+    for visit in one.visits:
+        counts[visit.region.target_idx] = counts.get(visit.region.target_idx, 0) + 1
+    for visit, wanted in zip(one.visits, expected, strict=True):
+        count = counts.pop(visit.region.target_idx, None)  # later merges make it smaller
+        if count is not None and count != visit.nr_regions:
+            found.append(f"nr_regions={visit.nr_regions} of {count} regions")
+        if visit.tried != wanted:
+            found.append(
+                f"{spell(visit.region)}: tried {_spell_all(visit.tried)}, expected {_spell_all(wanted)}"
+            )
+    return found
+
+
+def _wrong_stats(one: WatchedPass, due: Sequence[int], nr_snapshots: Sequence[int]) -> list[str]:
+    """damos_stat_after_apply_interval comes once for each due scheme, in order, with nr_snapshots (7.0)."""
+    told = tuple(event.scheme_idx for event in one.stats)
+    if told and told != tuple(due):
+        return [f"statistics of schemes {told}, due were {tuple(due)}"]
+    snapshots = [(e.scheme_idx, e.nr_snapshots, nr_snapshots[e.scheme_idx]) for e in one.stats]
+    return [
+        f"scheme {i}: nr_snapshots={seen}, expected {want}" for i, seen, want in snapshots if seen != want
+    ]
+
+
+def spell(tried: Try) -> str:
+    """A region as the trace prints it."""
+    return f"{tried.start}-{tried.end}: {tried.nr_accesses} {tried.age}"
+
+
+def _spell_all(tries: Sequence[Try]) -> str:
+    return ", ".join(f"{t.scheme_idx} on {spell(t)}" for t in tries) or "none"
+
+
+def judged(m: Measurement, recorded: Sequence[WatchedPass], why: str, detail: str) -> Check:
+    """0 is right; of no pass at all nothing is known."""
+    if not recorded:
+        return Check("invariant", m, "== 0", why, None, "no pass of the schemes was recorded")
+    return Check("invariant", m, "== 0", why, m.value == 0, detail)
+
+
+def edges_met(
+    recorded: Sequence[WatchedPass],
+    schemes: Sequence[Damos],
+    names: Sequence[str] = ("size", "nr_accesses", "age"),
+) -> list[Check]:
+    """The regions that there were did put the bounds of ``names`` to the test: there were values at one, and
+    next to one on its wrong side. Undecided where they did not: then nothing was shown."""
+    at, beyond = [0, 0, 0], [0, 0, 0]
+    for one in recorded:
+        for visit in one.visits:
+            r = visit.region
+            for scheme in schemes[1:]:
+                bounds = bounds_of(scheme.access_pattern)
+                for i, ((low, high), value) in enumerate(
+                    zip(bounds, (r.end - r.start, r.nr_accesses, r.age), strict=True)
+                ):
+                    at[i] += low <= high and value in (low, high)
+                    beyond[i] += value in (low - 1, high + 1)
+    checks = []
+    for i, name in enumerate(("size", "nr_accesses", "age")):
+        if name not in names:
+            continue
+        for what, count in (("at", at[i]), ("just beyond", beyond[i])):
+            m = Measurement(f"regions {what} a bound of {name}", count, "count")
+            checks.append(Check("invariant", m, ">= 1", "or bounds were not tested", True if count else None))
+    return checks

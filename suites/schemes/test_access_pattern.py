@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Access patterns: a scheme is tried on exactly the regions whose size, access rate and age it asks for."""
+
+from dataclasses import replace
+
+import pytest
+
+from damon_tests.damon.params import ANY, U64_MAX, DamonAttrs, DamonCtx, Damos
+from damon_tests.judge import tried
+from damon_tests.judge.aftermath import aftermath
+from damon_tests.judge.driven import invariants
+from damon_tests.judge.scheme_stats import told_after_passes
+
+pytestmark = pytest.mark.needs(
+    "ops.fvaddr", "schemes.stat", "schemes.apply_interval_us", "damon_aggregated", "damos_before_apply"
+)
+
+MIB = 1 << 20
+ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=40)
+WATCHER = Damos("stat", ANY)
+
+
+def stat(**bounds):
+    """A scheme that only watches what is within these bounds."""
+    return Damos("stat", replace(ANY, **bounds))
+
+
+# hot_cold is 64 MiB: its first regions are ten of 6.4 MiB, rounded up to a page, since 7.1, one before.
+FIRST = (64 * MIB // 10 + 4095) // 4096 * 4096
+SIZES = (
+    stat(sz_min=FIRST, sz_max=FIRST),
+    stat(sz_min=FIRST + 1),
+    stat(sz_max=FIRST - 1),
+    stat(sz_min=64 * MIB, sz_max=64 * MIB),
+    stat(sz_min=64 * MIB + 1),
+    stat(sz_max=64 * MIB - 1),
+    stat(sz_min=FIRST, sz_max=FIRST - 1),
+    stat(sz_min=1 << 63),
+)
+RATES = (
+    stat(nr_accesses_max=0),
+    stat(nr_accesses_min=1),
+    stat(nr_accesses_min=20),
+    stat(nr_accesses_max=19),
+    stat(nr_accesses_min=1, nr_accesses_max=19),
+    stat(nr_accesses_min=21),
+    stat(nr_accesses_min=20, nr_accesses_max=0),
+)
+AGES = (
+    stat(age_max=0),
+    stat(age_min=1),
+    stat(age_min=3, age_max=3),
+    stat(age_min=4, age_max=7),
+    stat(age_min=7, age_max=4),
+    stat(age_min=1000),
+)
+# sysfs keeps 64 bits of each bound; for access rates and ages the core keeps 32 of them.
+WIDE = (
+    stat(nr_accesses_max=1 << 32),
+    stat(nr_accesses_max=(1 << 32) + 19),
+    stat(nr_accesses_min=(1 << 32) + 1),
+    stat(age_max=1 << 32),
+    stat(age_min=(1 << 32) + 2, age_max=U64_MAX),
+    stat(age_min=(7 << 32) + 3, age_max=(9 << 32) + 5),
+    stat(sz_min=(1 << 32) + FIRST),
+)
+ALL_THREE = (
+    stat(nr_accesses_max=0, age_min=2, sz_max=FIRST - 1),
+    stat(nr_accesses_min=20, age_min=2, sz_min=4096),
+    stat(nr_accesses_max=0, age_max=5, sz_min=MIB),
+    stat(),
+)
+
+
+@pytest.mark.parametrize(
+    ("schemes", "edges"),
+    [
+        pytest.param(SIZES, ("size",), id="sizes"),
+        pytest.param(RATES, ("nr_accesses",), id="rates"),
+        pytest.param(AGES, ("age",), id="ages"),
+        pytest.param(WIDE, ("nr_accesses", "age"), id="wider_than_32_bits"),
+        pytest.param(ALL_THREE, ("age",), id="all_three"),
+    ],
+)
+def test_exactly_the_matching_regions_are_tried(live, expect, schemes, edges):
+    """At each aggregation every scheme is tried on the regions within its bounds, and on no other."""
+    ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=(WATCHER, *schemes))
+    events = tried.wanted_events(live.backend().capabilities())
+    with live("hot_cold", ctx, cover="regions", source="events", extra_events=events) as run:
+        run.record(1.8)
+    seen = tried.of_run(run)
+    expect.add(invariants(run))
+    expect.add(tried.tried_as_asked(seen, run.ctx))
+    expect.add(tried.edges_met(seen, run.ctx.schemes, edges))
+    expect.add(aftermath(seen, run.ctx, run.level))
+    expect.add(told_after_passes(seen, run.ctx))

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Apply intervals: a scheme is applied each so many samples, whatever the aggregation interval is."""
+
+from dataclasses import replace
+
+import pytest
+
+from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos
+from damon_tests.judge import tried
+from damon_tests.judge.aftermath import aftermath
+from damon_tests.judge.driven import invariants
+from damon_tests.judge.rules import series
+from damon_tests.judge.scheme_stats import told_after_passes
+
+pytestmark = pytest.mark.needs(
+    "ops.fvaddr", "schemes.stat", "schemes.apply_interval_us", "damon_aggregated", "damos_before_apply"
+)
+
+ATTRS = DamonAttrs(10_000, 100_000, min_nr_regions=5, max_nr_regions=12)
+
+
+def every(interval_us, **bounds):
+    """A scheme that watches what is within these bounds at that interval."""
+    return Damos("stat", replace(ANY, **bounds), apply_interval_us=interval_us)
+
+
+SCHEMES = (
+    every(10_000),
+    every(1_000),  # less than a sample: at every sample
+    every(39_999),  # whole samples: 3
+    every(70_000),
+    every(0),  # the aggregation interval
+    every(100_000, nr_accesses_max=0),
+    every(50_000, nr_accesses_min=5),  # in mid-window the access rate is a moving sum
+    every(250_000),
+    every(300_000, age_min=3),
+)
+
+
+def test_passes_are_counted_in_samples(live, expect):
+    """Schemes are due each apply interval in whole samples, shorter or longer than an aggregation."""
+    with live("hot_cold", DamonCtx("fvaddr", attrs=ATTRS, schemes=SCHEMES), **_recorded(live)) as run:
+        run.record(1.3)
+    _judge(run, expect)
+
+
+@pytest.mark.profile("full")
+def test_aggregations_of_one_sample(live, expect):
+    """A window of a single sample: passes and aggregations are at the same samples."""
+    attrs = replace(ATTRS, aggr_us=10_000)
+    schemes = (every(10_000), every(0), every(20_000, nr_accesses_min=1), every(100_000, age_min=5))
+    with live("hot_cold", DamonCtx("fvaddr", attrs=attrs, schemes=schemes), **_recorded(live)) as run:
+        run.record(1)
+    _judge(run, expect)
+
+
+@pytest.mark.needs("commands.commit")
+def test_a_commit_of_the_same_keeps_the_schedule(live, expect):
+    """Commits in between that change nothing neither delay a pass nor add one (since 6.18)."""
+    schemes = (every(20_000), every(0), every(60_000), every(220_000))
+    with live("idle", DamonCtx("fvaddr", attrs=ATTRS, schemes=schemes), **_recorded(live)) as run:
+        if series(run.level) < (6, 18):
+            pytest.skip("before 6.18 any commit starts the window again")
+        run.record(0.3)
+        for _ in range(8):
+            run.commit_unchanged()
+            run.record(0.07)
+        run.record(0.3)
+    _judge(run, expect)
+
+
+def _recorded(live):
+    events = tried.wanted_events(live.backend().capabilities())
+    return {"cover": "regions", "source": "events", "extra_events": events}
+
+
+def _judge(run, expect):
+    seen = tried.of_run(run)
+    expect.add(invariants(run))
+    expect.add(tried.tried_as_asked(seen, run.ctx))
+    expect.add(aftermath(seen, run.ctx, run.level))
+    expect.add(told_after_passes(seen, run.ctx))

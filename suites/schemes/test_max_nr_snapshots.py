@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0
+"""nr_snapshots counts the passes of a scheme, and max_nr_snapshots ends them."""
+
+from dataclasses import replace
+
+import pytest
+
+from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos
+from damon_tests.judge import tried
+from damon_tests.judge.aftermath import aftermath
+from damon_tests.judge.driven import invariants
+from damon_tests.judge.scheme_stats import told_after_passes
+from damon_tests.judge.verdict import Measurement
+
+pytestmark = pytest.mark.needs(
+    "ops.fvaddr",
+    "schemes.max_nr_snapshots",
+    "stats.nr_snapshots",
+    "damon_aggregated",
+    "damos_before_apply",
+    "damos_stat_after_apply_interval",
+)
+
+ATTRS = DamonAttrs(10_000, 100_000, min_nr_regions=5, max_nr_regions=15)
+WATCHER = Damos("stat", ANY, apply_interval_us=50_000)
+
+
+def limited(limit, action="stat", interval_us=0, pattern=ANY):
+    """A scheme for so many passes."""
+    return Damos(action, pattern, apply_interval_us=interval_us, max_nr_snapshots=limit)
+
+
+SCHEMES = (
+    WATCHER,
+    limited(1),
+    limited(5, interval_us=50_000),
+    limited(3, "willneed", 50_000, replace(ANY, nr_accesses_max=0)),
+    limited(4, pattern=replace(ANY, nr_accesses_min=200)),  # passes count that try nothing
+    limited(1000),
+    Damos("stat", ANY),
+)
+
+
+@pytest.mark.parametrize(
+    "patterns", [["idle"], pytest.param(["idle", "hot_cold"], marks=pytest.mark.profile("full"))], ids=len
+)
+def test_passes_are_counted_and_limited(live, expect, patterns):
+    """A scheme is applied until its passes, counted for each target, are as many as allowed."""
+    ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=SCHEMES)
+    with live(patterns, ctx, **_recorded(live)) as run:
+        run.record(0.9)
+        told = [run.client.stats(0, i).nr_snapshots for i in range(len(SCHEMES))]
+        run.record(0.1)
+    seen = tried.of_run(run)
+    expect.add(invariants(run))
+    expect.add(tried.tried_as_asked(seen, run.ctx))
+    expect.add(aftermath(seen, run.ctx, run.level))
+    expect.add(told_after_passes(seen, run.ctx))
+    for i, scheme in enumerate(SCHEMES):
+        if 0 < scheme.max_nr_snapshots < 1000:
+            m = Measurement(f"nr_snapshots of scheme {i}", told[i], "count")
+            expect.equal(m, scheme.max_nr_snapshots, because="I55: the limit, in 9 or more passes")
+
+
+@pytest.mark.needs("commands.commit")
+def test_the_limit_is_changed_online(live, expect):
+    """A higher limit lets a scheme go on where it stopped, a lower one stops it, none lets it go on."""
+    ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=(WATCHER, limited(2, interval_us=50_000)))
+    told = []
+    with live("idle", ctx, **_recorded(live)) as run:
+        for limit in (2, 5, 3):
+            if limit != 2:
+                run.commit(replace(run.ctx, schemes=(WATCHER, limited(limit, interval_us=50_000))))
+            run.record(0.4)
+            told.append(run.client.stats(0, 1).nr_snapshots)
+        run.commit(replace(run.ctx, schemes=(WATCHER, limited(0, interval_us=50_000))))
+        run.record(0.4)
+        told.append(run.client.stats(0, 1).nr_snapshots)
+    expect.add(told_after_passes(tried.of_run(run), run.ctx))
+    for seen, wanted, why in zip(
+        told, (2, 5, 5), ("the limit", "3 more", "already more than allowed"), strict=False
+    ):
+        expect.equal(Measurement("nr_snapshots", seen, "count"), wanted, because=f"§4.12: {why}")
+    m = Measurement("nr_snapshots without a limit", told[-1], "count")
+    expect.at_least(m, 6, because="§4.12: 0 is no limit")
+
+
+def _recorded(live):
+    events = tried.wanted_events(live.backend().capabilities())
+    return {"cover": "regions", "source": "events", "extra_events": events}

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Schemes cut regions to fit their quotas; what they cut becomes one again."""
+
+import pytest
+
+from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosQuota
+from damon_tests.judge import tried
+from damon_tests.judge.aftermath import aftermath
+from damon_tests.judge.driven import invariants
+from damon_tests.judge.rules import series
+from damon_tests.judge.scheme_stats import told_after_passes
+from damon_tests.judge.verdict import Measurement
+
+pytestmark = pytest.mark.needs(
+    "ops.fvaddr", "schemes.stat", "schemes.apply_interval_us", "damon_aggregated", "damos_before_apply"
+)
+
+MIB = 1 << 20
+ATTRS = DamonAttrs(10_000, 200_000, min_nr_regions=8, max_nr_regions=40)
+
+
+@pytest.mark.parametrize("action", ["stat", "willneed"])
+def test_quota_splits_are_merged_back(live, expect, action):
+    """However often quotas cut regions, equal neighbours are one region after each pass; what was acted on
+    differs from the rest of its region, in age."""
+    quota = DamosQuota(bytes=5 * MIB + 4096, reset_interval_ms=1)
+    schemes = (
+        Damos("stat", ANY, apply_interval_us=20_000),
+        Damos(action, ANY, apply_interval_us=20_000, quota=quota),
+    )
+    ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=schemes)
+    events = tried.wanted_events(live.backend().capabilities())
+    with live("idle", ctx, cover="regions", source="events", extra_events=events) as run:
+        run.record(1.2)
+    seen = tried.of_run(run)
+    cuts = sum(v.region.end not in {t.end for t in v.tried} for p in seen for v in p.visits if v.tried)
+    expect.at_least(Measurement("regions cut", cuts, "count"), 5, because="half a MiB is left of each window")
+    expect.add(invariants(run))
+    expect.add(told_after_passes(seen, run.ctx))
+    if series(run.level) >= (7, 2):  # before, what was cut is merged at aggregations only
+        expect.add(aftermath(seen, run.ctx, run.level))

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Several schemes on one context: applied in order, each to memory as the ones before it left it."""
+
+from dataclasses import replace
+
+import pytest
+
+from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos
+from damon_tests.judge import tried
+from damon_tests.judge.aftermath import aftermath
+from damon_tests.judge.driven import invariants
+from damon_tests.judge.scheme_stats import told_after_passes
+from damon_tests.judge.verdict import Measurement
+
+pytestmark = pytest.mark.needs(
+    "ops.fvaddr",
+    "schemes.stat",
+    "schemes.lru_prio",
+    "schemes.apply_interval_us",
+    "damon_aggregated",
+    "damos_before_apply",
+)
+
+ATTRS = DamonAttrs(10_000, 100_000, min_nr_regions=5, max_nr_regions=20)
+WATCHER = Damos("stat", ANY, apply_interval_us=20_000)
+
+
+def scheme(action="stat", interval_us=0, **bounds):
+    """A scheme for what is within these bounds, at each aggregation unless told."""
+    return Damos(action, replace(ANY, **bounds), apply_interval_us=interval_us)
+
+
+# vaddr has no lru_prio: nothing is achieved, and the age is reset all the same.
+NOTHING = scheme("lru_prio", 60_000, age_min=2, nr_accesses_min=1)
+ACTS = scheme("willneed", age_min=3, nr_accesses_max=0)
+ORDERS = {
+    "act_first": (ACTS, scheme(age_max=0), scheme(age_min=3), NOTHING, scheme(age_min=1)),
+    "act_last": (scheme(age_min=1), scheme(age_min=3), NOTHING, scheme(age_max=0), ACTS),
+    "act_twice": (ACTS, ACTS, scheme("willneed", age_max=0), scheme(age_max=0)),
+    "act_often": (scheme("willneed", 20_000, age_min=2), scheme("stat", 20_000, age_min=2), ACTS),
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_each_sees_what_the_ones_before_it_did(live, expect, order):
+    """A region that one scheme acted on is of age 0 for the next in the same pass, and afterwards."""
+    ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=(WATCHER, *ORDERS[order]))
+    with live("hot_cold", ctx, **_recorded(live)) as run:
+        run.record(1.3)
+    _judge(run, expect)
+    _acted(run, expect)
+
+
+@pytest.mark.profile("full")
+def test_targets_one_after_the_other(live, expect):
+    """With several targets every scheme goes through the first one before the next."""
+    ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=(WATCHER, *ORDERS["act_first"]))
+    with live(["hot_cold", "idle"], ctx, **_recorded(live)) as run:
+        run.record(1.3)
+    _judge(run, expect)
+    targets = {t.target_idx for p in tried.of_run(run) for t in p.tries}
+    expect.equal(Measurement("targets tried", len(targets), "count"), 2, because="both match")
+
+
+def _recorded(live):
+    events = tried.wanted_events(live.backend().capabilities())
+    return {"cover": "regions", "source": "events", "extra_events": events}
+
+
+def _judge(run, expect):
+    seen = tried.of_run(run)
+    expect.add(invariants(run))
+    expect.add(tried.tried_as_asked(seen, run.ctx))
+    expect.add(aftermath(seen, run.ctx, run.level))
+    expect.add(told_after_passes(seen, run.ctx))
+
+
+def _acted(run, expect):
+    """Something was acted on, or nothing was shown."""
+    acts = {i for i, s in enumerate(run.ctx.schemes) if s.action == "willneed"}
+    count = sum(t.scheme_idx in acts for p in tried.of_run(run) for t in p.tries)
+    expect.at_least(Measurement("regions acted on", count, "count"), 1, because="cold memory is old enough")

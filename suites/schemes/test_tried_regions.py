@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-2.0
+"""tried_regions/: the regions of one pass of each scheme, as they were before it."""
+
+from dataclasses import replace
+
+import pytest
+
+from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos
+from damon_tests.judge import tried
+from damon_tests.judge.driven import invariants
+from damon_tests.judge.reported import ask, reported
+from damon_tests.judge.verdict import Measurement
+
+pytestmark = pytest.mark.needs(
+    "ops.fvaddr",
+    "schemes.stat",
+    "schemes.apply_interval_us",
+    "damon_aggregated",
+    "damos_before_apply",
+    "commands.update_schemes_tried_regions",
+)
+
+ATTRS = DamonAttrs(10_000, 100_000, min_nr_regions=5, max_nr_regions=20)
+WATCHER = Damos("stat", ANY, apply_interval_us=50_000)
+COLD = replace(ANY, nr_accesses_max=0)
+
+
+def test_they_are_those_of_one_pass(live, expect):
+    """Every scheme reports what one pass of it was tried on: access rates, ages before the action, bytes."""
+    schemes = (
+        WATCHER,
+        Damos("stat", replace(ANY, nr_accesses_min=1)),
+        Damos("willneed", replace(COLD, age_min=1), apply_interval_us=50_000),
+        Damos("stat", COLD, apply_interval_us=200_000),
+        Damos("stat", replace(ANY, nr_accesses_min=200, nr_accesses_max=200)),
+    )
+    with live("hot_cold", DamonCtx("fvaddr", attrs=ATTRS, schemes=schemes), **_recorded(live)) as run:
+        run.record(0.4)
+        answers = []
+        for _ in range(4):
+            answers.append(ask(run.client, len(schemes)))
+            run.record(0.03)
+        run.record(0.4)
+    seen = tried.of_run(run)
+    expect.add(invariants(run))
+    expect.add(tried.tried_as_asked(seen, run.ctx))
+    expect.add(reported(seen, answers))
+    nothing = [len(answer.schemes[-1].regions) for answer in answers]
+    m = Measurement(
+        "regions of a scheme that matches none", max(nothing), "regions", tuple(map(float, nothing))
+    )
+    expect.equal(m, 0, because="§4.11: the command returns, and there are none")
+
+
+@pytest.mark.needs("tried_regions.total_bytes", "commands.update_schemes_tried_bytes")
+def test_bytes_alone(live, expect):
+    """update_schemes_tried_bytes tells the sum of one pass without the regions; clear forgets both."""
+    with live(
+        "idle", DamonCtx("fvaddr", attrs=ATTRS, schemes=(WATCHER, Damos())), cover="regions", source="none"
+    ) as run:
+        run.record(0.3)
+        full = run.client.tried_regions(0, 0)
+        kept = run.client.tried_regions(0, 0, update=False)
+        sums = [run.client.tried_bytes(0, i) for i in range(2)]
+        alone = run.client.tried_regions(0, 0, update=False)
+        run.client.tried_regions(0, 0)
+        run.client.command(0, "clear_schemes_tried_regions")
+        cleared = run.client.tried_regions(0, 0, update=False)
+    memory = sum(end - start for start, end in run.target.layout.values())
+    for name, value, wanted, why in (
+        ("bytes tried with regions", full.total_bytes, memory, "all memory, once (specification 8.3, 7)"),
+        ("bytes tried", sums[0], memory, "all memory, once"),
+        ("bytes tried by a scheme that matches nothing", sums[1], 0, "the default pattern matches nothing"),
+        ("regions shown after the bytes were asked for", len(alone.regions), 0, "§5.4: bytes alone"),
+        ("regions shown after clear", len(cleared.regions), 0, "§5.4: cleared"),
+        ("bytes shown after clear", cleared.total_bytes, 0, "§5.4: cleared"),
+        ("regions still shown without an update", len(kept.regions), len(full.regions), "I69"),
+    ):
+        expect.equal(Measurement(name, value, "count"), wanted, because=why)
+
+
+def _recorded(live):
+    events = tried.wanted_events(live.backend().capabilities())
+    return {"cover": "regions", "source": "events", "extra_events": events}

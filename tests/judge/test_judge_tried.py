@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The replay of passes: what must be tried follows from what the first scheme saw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import islice
+
+import pytest
+
+from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosQuota
+from damon_tests.damon.trace import AggregatedEvent, BeforeApplyEvent, LostEvent, StatEvent, TypedEvent
+from damon_tests.judge import tried
+from damon_tests.judge.tried import Try
+from damon_tests.ports import UsageError
+
+ATTRS = DamonAttrs(10_000, 100_000)
+WATCHER = Damos("stat", ANY)
+PAGE = 4096
+
+
+def context(*schemes: Damos, attrs: DamonAttrs = ATTRS) -> DamonCtx:
+    return DamonCtx("fvaddr", attrs=attrs, schemes=schemes)
+
+
+def apply(
+    scheme: int, start: int, end: int, nr: int = 0, age: int = 0, *, target: int = 0, count: int = 2
+) -> BeforeApplyEvent:
+    return BeforeApplyEvent(1000, 0, scheme, target, count, start * PAGE, end * PAGE, nr, age)
+
+
+def stat(scheme: int, nr_snapshots: int = 0) -> StatEvent:
+    return StatEvent(1000, 0, scheme, 0, 0, 0, 0, 0, 0, nr_snapshots)
+
+
+END = apply(0, 0, 1)
+"""Begins a pass that is not whole; the ones before it are."""
+
+
+def verdict(events: Sequence[TypedEvent], ctx: DamonCtx) -> bool | None:
+    (check,) = tried.tried_as_asked(tried.passes([*events, END]), ctx)
+    return check.holds
+
+
+def test_passes_are_told_apart_by_descending_addresses_and_what_follows_them() -> None:
+    aggregated = AggregatedEvent(1000, 0, 1, 0, PAGE, 0, 0)
+    events: list[TypedEvent] = [
+        apply(0, 0, 1), apply(1, 0, 1), apply(0, 1, 2), apply(0, 0, 9, target=1),
+        apply(0, 0, 2), stat(0), aggregated,
+        apply(0, 2, 3), apply(0, 0, 2),
+    ]  # fmt: skip
+    found = tried.passes(events)
+    assert [len(one.visits) for one in found] == [3, 1, 1]
+    assert [one.number for one in found] == [1, 2, 3]
+    assert found[0].visits[0].tried == (Try(1, 0, 0, PAGE, 0, 0),)
+    assert found[1].stats == (stat(0),)
+    assert found[1].aggregated == (aggregated,)
+    assert len(found[0].tries) == 4
+
+
+def test_nothing_is_read_behind_lost_events_and_before_the_first_visit() -> None:
+    whole = apply(0, 0, 1)
+    events: list[TypedEvent] = [apply(1, 0, 1), stat(0), whole, whole, LostEvent(0, 3), whole, END]
+    assert [len(one.visits) for one in tried.passes(events)] == [1]
+
+
+@pytest.mark.parametrize(
+    ("bounds", "values", "within"),
+    [
+        ({"sz_min": 8, "sz_max": 9}, (8, 0, 0), True),
+        ({"sz_min": 8, "sz_max": 9}, (9, 0, 0), True),
+        ({"sz_min": 8, "sz_max": 9}, (10, 0, 0), False),
+        ({"sz_min": 8}, (7, 0, 0), False),
+        ({"sz_min": 9, "sz_max": 8}, (8, 0, 0), False),
+        ({"sz_min": 1 << 32}, (8, 0, 0), False),
+        ({"nr_accesses_max": 1 << 32}, (8, 1, 0), False),
+        ({"nr_accesses_max": (1 << 32) + 1}, (8, 1, 0), True),
+        ({"nr_accesses_min": (1 << 32) + 2}, (8, 1, 0), False),
+        ({"age_max": 1 << 32}, (8, 0, 0), True),
+        ({"age_min": (3 << 32) + 5, "age_max": (9 << 32) + 5}, (8, 0, 5), True),
+        ({"age_min": 6}, (8, 0, 5), False),
+    ],
+)
+def test_bounds_are_inclusive_and_the_last_two_have_32_bits(
+    bounds: dict[str, int], values: tuple[int, int, int], within: bool
+) -> None:
+    assert tried.matches(replace(ANY, **bounds), *values) is within
+
+
+def test_due_by_samples() -> None:
+    def every(us: int) -> Damos:
+        return Damos("stat", ANY, apply_interval_us=us)
+
+    schemes = (every(10_000), every(1), every(29_999), every(0), every(30_000))
+    due = list(islice(tried.due_in(schemes, ATTRS), 10))
+    assert [i for i, d in enumerate(due, 1) if 1 in d] == list(range(1, 11))
+    assert [i for i, d in enumerate(due, 1) if 2 in d] == [2, 4, 6, 8, 10]
+    assert [i for i, d in enumerate(due, 1) if 3 in d] == [10]
+    assert [i for i, d in enumerate(due, 1) if 4 in d] == [3, 6, 9]
+    steps = list(islice(tried.due_in((every(20_000), every(60_000)), ATTRS), 6))
+    assert steps == [(0,), (0,), (0, 1), (0,), (0,), (0, 1)]
+
+
+def test_an_action_is_seen_by_the_schemes_after_it_and_not_before() -> None:
+    young, old = Damos("stat", replace(ANY, age_max=0)), Damos("stat", replace(ANY, age_min=3))
+    acts = Damos("willneed", replace(ANY, age_min=3))
+    ctx = context(WATCHER, old, acts, young, old)
+    right = [apply(0, 0, 1, 0, 3, count=1), apply(1, 0, 1, 0, 3), apply(2, 0, 1, 0, 3), apply(3, 0, 1)]
+    assert verdict(right, ctx) is True
+    assert verdict([*right, apply(4, 0, 1, 0, 3)], ctx) is False
+    assert verdict(right[:-1], ctx) is False
+    assert verdict([right[0], right[2], right[1], right[3]], ctx) is False
+    assert verdict([*right[:3], apply(3, 0, 1, 0, 3)], ctx) is False
+
+
+def test_schemes_that_are_not_due_must_not_be_tried() -> None:
+    ctx = context(replace(WATCHER, apply_interval_us=50_000), Damos("stat", ANY))
+    first, second = [apply(0, 0, 1, count=1)], [apply(0, 0, 1, count=1), apply(1, 0, 1)]
+    assert verdict([*first, *second], ctx) is True
+    assert verdict([*second, *second], ctx) is False
+    assert verdict([*first, *first], ctx) is False
+
+
+def test_the_number_of_regions_and_the_statistics_told_are_compared() -> None:
+    ctx = context(WATCHER, Damos("stat"))
+    regions = [apply(0, 0, 1), apply(0, 1, 2)]
+    assert verdict(regions, ctx) is True
+    assert verdict(regions[:1], ctx) is False
+    assert verdict([*regions, stat(0, 1), stat(1, 1)], ctx) is True
+    assert verdict([*regions, stat(0, 1)], ctx) is False
+    assert verdict([*regions, stat(1, 1), stat(0, 1)], ctx) is False
+    assert verdict([*regions, stat(0, 1), stat(1, 2)], ctx) is False
+
+
+def test_a_limit_of_passes_counts_each_target() -> None:
+    ctx = context(WATCHER, replace(WATCHER, max_nr_snapshots=3), Damos(max_nr_snapshots=1))
+
+    def one_pass(*limited: int) -> list[TypedEvent]:
+        events: list[TypedEvent] = []
+        for target in range(2):
+            events.append(apply(0, 0, 1, target=target, count=1))
+            if target in limited:
+                events.append(apply(1, 0, 1, target=target))
+        return events
+
+    told = [stat(0, 6), stat(1, 3), stat(2, 1)]
+    assert verdict([*one_pass(0, 1), *one_pass(0), *one_pass(), *told], ctx) is True
+    assert verdict([*one_pass(0, 1), *one_pass(0, 1), *one_pass(), *told], ctx) is False
+    assert verdict([*one_pass(0, 1), *one_pass(0), *one_pass(0), *told], ctx) is False
+    assert verdict([*one_pass(0, 1), *one_pass(), *one_pass(), *told], ctx) is False
+
+
+def test_without_a_pass_nothing_is_known() -> None:
+    assert verdict([], context(WATCHER)) is None
+
+
+@pytest.mark.parametrize(
+    "schemes",
+    [
+        (),
+        (Damos("stat"),),
+        (Damos("cold", ANY),),
+        (WATCHER, Damos("stat", ANY, quota=DamosQuota(bytes=1))),
+        (WATCHER, Damos("stat", ANY, apply_interval_us=50_000)),
+    ],
+)
+def test_requests_that_cannot_be_replayed_are_refused(schemes: tuple[Damos, ...]) -> None:
+    with pytest.raises(UsageError):
+        tried.Replay(context(*schemes))
+
+
+def test_edges_are_met_at_a_bound_and_next_to_it() -> None:
+    seen = tried.passes([apply(0, 0, 1, 3, 5), apply(0, 1, 2, 4, 9), END])
+    checks = tried.edges_met(
+        seen, (WATCHER, Damos("stat", replace(ANY, nr_accesses_max=3))), ("nr_accesses",)
+    )
+    assert [check.holds for check in checks] == [True, True]
+    checks = tried.edges_met(seen, (WATCHER, Damos("stat", replace(ANY, age_max=5))), ("age",))
+    assert [check.holds for check in checks] == [True, None]
+    empty = replace(ANY, age_min=9, age_max=5)  # matches nothing: its bounds are no edges
+    assert tried.edges_met(seen, (WATCHER, Damos("stat", empty)), ("age",))[0].holds is None
