@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: GPL-2.0
+"""DAMON_STAT's results against the aggregations that were traced meanwhile and the truth (specification 6.3).
+
+Results are computed from what the counters hold in the middle of an aggregation. Ages are those of the
+aggregation before, so the percentiles follow from its trace, but for which regions were accessed since; the
+bandwidth is what a part of an aggregation shows of what was touched in it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from damon_tests.damon.records import Snapshot
+from damon_tests.judge.verdict import Check, Measurement
+
+PERCENTILES = 101
+Range = tuple[int, int]
+F64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Refresh:
+    """Results that were seen to change between ``after_ns`` and ``before_ns``; ``aggr_us`` is their own."""
+
+    after_ns: int
+    before_ns: int
+    percentiles: tuple[int, ...]
+    bandwidth: int
+    aggr_us: int
+
+
+@dataclass(frozen=True)
+class Partial:
+    """How far an aggregation was when results were computed: ``low`` to ``high`` of its ``window`` samples.
+
+    ``regions``: those of the aggregation before; ``t0_ns`` to ``t1_ns``: from its end to the results."""
+
+    regions: Snapshot
+    low: int
+    high: int
+    t0_ns: int
+    t1_ns: int
+
+
+def candidates(refresh: Refresh, snapshots: Sequence[Snapshot]) -> list[Snapshot]:
+    """The aggregations whose ages the results may show: the last one before, and those meanwhile."""
+    earlier = [s for s in snapshots if s.time_ns < refresh.after_ns]
+    meanwhile = [s for s in snapshots if refresh.after_ns <= s.time_ns]
+    # The one in which it fell is traced after the results were computed, with the same ages.
+    return earlier[-1:] + meanwhile[: 1 + sum(s.time_ns <= refresh.before_ns for s in meanwhile)]
+
+
+def percentiles(refresh: Refresh, snapshots: Sequence[Snapshot]) -> list[Check]:
+    """Ascending, and of the regions that there were: exact but for those accessed in the last moment."""
+    values = refresh.percentiles
+    m = Measurement("percentiles", float(len(values)), "count")
+    checks = [Check("invariant", m, f"== {PERCENTILES}", "0 to 100", len(values) == PERCENTILES)]
+    falling = [p for p, (low, high) in enumerate(pairwise(values)) if low > high]
+    m = Measurement("percentiles that descend", float(len(falling)), "count")
+    detail = f"after {falling[0]}: {values}" if falling else ""
+    checks.append(Check("invariant", m, "== 0", "they are sorted", not falling, detail))
+    possible = candidates(refresh, snapshots)
+    found = [wrong_percentiles(values, refresh.aggr_us, s) for s in possible]
+    best = min(found, key=len, default=["no aggregation was traced"])
+    m = Measurement("percentiles that no region explains", float(len(best)), "count")
+    why = "each is the idle time of the region at that share of memory"
+    checks.append(Check("closed form", m, "== 0", why, not best, "; ".join(best[:3])))
+    return checks
+
+
+def wrong_percentiles(values: Sequence[int], aggr_us: int, regions: Snapshot) -> list[str]:
+    """What contradicts that ``values`` were computed of these regions.
+
+    Which of them were accessed since is not known: as much memory as has negative values may be missing
+    from its place among the others.
+    """
+    sizes = regions.sizes.astype(np.int64)
+    idle = (regions.age.astype(np.int64) + 1) * aggr_us // 1000
+    total = int(sizes.sum())
+    strange = sorted({abs(v) for v in values} - set(idle.tolist()))
+    wrong = [f"{v} ms is no region's idle time" for v in strange]
+    in_use = sum(v < 0 for v in values) * total / 100
+    for percentile, value in enumerate(values):
+        if value < 0 or percentile == 0:
+            continue
+        up_to = int(sizes[idle <= value].sum())
+        below = int(sizes[idle < value].sum())
+        if (up_to + in_use) * 100 < percentile * total:
+            wrong.append(
+                f"percentile {percentile} is {value} ms, {100 * up_to / total:.1f} % are idle up to that"
+            )
+        elif below * 100 >= percentile * total + 100 * in_use:
+            wrong.append(
+                f"percentile {percentile} is {value} ms, {100 * below / total:.1f} % are idle for less"
+            )
+    return wrong
+
+
+def partial(refresh: Refresh, snapshots: Sequence[Snapshot], window: int) -> Partial | None:
+    """Where in an aggregation of ``window`` samples the results were computed; None if it may be in
+    either of two, or was not traced to its end."""
+    possible = [
+        (a, b)
+        for a, b in pairwise(snapshots)
+        if a.time_ns < refresh.before_ns and b.time_ns > refresh.after_ns
+    ]
+    if len(possible) != 1:
+        return None
+    first, last = possible[0]
+    step = (last.time_ns - first.time_ns) / window
+    low = max(0, math.floor((refresh.after_ns - first.time_ns) / step) - 1)
+    high = min(window, math.ceil((refresh.before_ns - first.time_ns) / step) + 1)
+    return Partial(first, low, high, first.time_ns, refresh.before_ns)
+
+
+def share_of(regions: Snapshot, ranges: Sequence[Range]) -> F64:
+    """Which fraction of each region lies in these byte ranges, which do not overlap."""
+    start, end = regions.start.astype(np.int64), regions.end.astype(np.int64)
+    inside: F64 = np.zeros(len(start))
+    for low, high in ranges:
+        inside += np.maximum(np.minimum(end, high) - np.maximum(start, low), 0)
+    share: F64 = inside / np.maximum(end - start, 1)
+    return share
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes times samples that a part of an aggregation must show: ``low`` to ``high`` on average, with
+    ``variance`` from the draw of sampling addresses."""
+
+    low: float
+    high: float
+    variance: float
+
+
+def estimate(part: Partial, ranges: Sequence[Range], rate: float) -> Estimate:
+    """``ranges``: the bytes in use, each touched in a fraction ``rate`` of the sampling intervals."""
+    sizes = part.regions.sizes.astype(np.float64)
+    share = share_of(part.regions, ranges) * rate
+    mean = float((sizes * share).sum())
+    # A sample of a region is one byte drawn evenly; splitting it since only made this smaller.
+    variance = part.high * float((sizes**2 * share * (1 - share)).sum())
+    return Estimate(part.low * mean, part.high * mean, variance)
+
+
+def bandwidth(
+    refreshes: Sequence[Refresh], estimates: Sequence[Estimate], *, least: float, others: float
+) -> list[Check]:
+    """The sum of the results lies between what was touched, ``least`` of it seen, and a bit more.
+
+    ``others``: bytes times samples that others than the target may have touched. Six standard deviations of
+    sampling on either side: 1 in 100 million by a normal law; what sampling cuts off is less than that.
+    """
+    told = [r.bandwidth * r.aggr_us / 1e6 for r in refreshes]
+    noise = 6 * math.sqrt(sum(e.variance for e in estimates))
+    low = least * sum(e.low for e in estimates) - noise
+    high = sum(e.high for e in estimates) + noise + others
+    m = Measurement("bytes times samples in the bandwidth", sum(told), "byte samples", tuple(told))
+    why = f"what the target touched in {len(told)} parts of aggregations"
+    detail = f"noise {noise:.3g}, others {others:.3g}"
+    decided = low > 0
+    holds = low <= m.value <= high if decided or m.value > high else None
+    return [Check("closed form", m, f"{low:.4g} to {high:.4g}", why, holds, detail)]

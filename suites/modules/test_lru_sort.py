@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-2.0
+"""DAMON_LRU_SORT: hot memory to the head of the LRU lists, cold memory to their tail.
+
+Seen by page flags, so on machines with the two classic lists only: with multi-generational LRU the flag
+of the active list says nothing (a guest is set up without it).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from damon_tests.damon.module_params import DamonLruSort
+from damon_tests.damon.trace import EszEvent
+from damon_tests.judge import modules as judged
+from damon_tests.judge.verdict import Measurement
+from damon_tests.patterns.spec import Access, Pattern, PatternRegion, Phase
+from damon_tests.ports import NSEC_PER_SEC
+
+pytestmark = pytest.mark.needs(
+    "modules.damon_lru_sort", "damos_before_apply", "damon_aggregated", lru_lists=1
+)
+full = pytest.mark.profile("full")
+
+MIB = 1 << 20
+FREE = DamonLruSort(
+    cold_min_age=500_000,
+    quota_ms=0,
+    wmarks_interval=100_000,
+    wmarks_high=1000,
+    wmarks_mid=999,
+    wmarks_low=0,
+    min_nr_regions=100,
+)
+MOST = 0.9
+"""Of a mapping that must be on the list: changes are collected in batches per CPU, and regions at its edges
+may hold something else."""
+
+
+# Rests long enough for the cold scheme to look at each page, and make it old; then half of the pages are
+# used, so that its regions are hot.
+EVERY_SECOND_PAGE = Pattern(
+    name="every_second_page",
+    reason="hot regions of which half of the pages are not used",
+    regions=(PatternRegion("data", 8 * MIB),),
+    phases=(
+        Phase("rest", 3 * NSEC_PER_SEC, ()),
+        Phase("half", 3600 * NSEC_PER_SEC, (Access("data", 0, 8 * MIB, stride_bytes=8192),)),
+    ),
+)
+
+
+def active(run, region: str) -> float:
+    """Share of a region's pages that are on the active list."""
+    return float(run.pages(region).active.mean())
+
+
+@pytest.mark.accuracy
+def test_hot_to_the_head_and_cold_to_the_tail(module, expect):
+    """What is in use becomes active; when it rests for cold_min_age, it becomes inactive again."""
+    with module(FREE, "one_after_the_other") as run:
+        first = (active(run, "a"), active(run, "b"))
+        started_ns = run.clock.now_ns()
+        run.enable()
+        run.until(lambda: active(run, "a") >= MOST, 8, 200_000_000)
+        while_a = (active(run, "a"), active(run, "b"))
+        run.until(lambda: active(run, "b") >= MOST and active(run, "a") <= 1 - MOST, 15, 200_000_000)
+        while_b = (active(run, "a"), active(run, "b"))
+        stats = {kind: (run.stats(kind), run.clock.now_ns()) for kind in ("hot", "cold")}
+        run.disable()
+    ctx = judged.derived(run.session.parameters, (), run.level)
+    for index, kind in enumerate(("hot", "cold")):
+        expect.add(judged.something_tried(kind, run.tried(index)))
+        region = ctx.targets[0].regions[0]
+        expect.add(judged.as_asked(kind, run.tried(index), ctx.schemes[index], region))
+        expect.add(judged.counted(kind, *stats[kind], judged.passes(run.raw, index)))
+    expect.add(judged.not_before("cold", run.tried(1), started_ns, ctx))
+    m = Measurement("share of a active while it is in use", while_a[0], "fraction", first)
+    expect.at_least(m, MOST, because="touched every 2 ms")
+    m = Measurement("share of b active while it rests", while_a[1], "fraction", first)
+    expect.at_most(m, 1 - MOST, because="never touched so far")
+    m = Measurement("share of b active while it is in use", while_b[1], "fraction")
+    expect.at_least(m, MOST, because="touched every 2 ms")
+    m = Measurement("share of a active after it rested", while_b[0], "fraction")
+    expect.at_most(m, 1 - MOST, because="not touched for cold_min_age")
+    m = Measurement("bytes counted as sorted, hot", float(stats["hot"][0].sz_applied), "bytes")
+    expect.at_least(m, MOST * 8 * MIB, because="a became active")
+
+
+@full
+@pytest.mark.accuracy
+def test_hot_is_what_is_accessed_often_enough(module, expect):
+    """hot_thres_access_freq: 900 of 1000 samples leave memory that is used in half of them alone."""
+    with module(replace(FREE, hot_thres_access_freq=900), "rate_ladder") as run:
+        run.enable()
+        run.until(lambda: len(run.tried(0)) >= 20, 15)
+        run.disable()
+    ctx = judged.derived(run.session.parameters, (), run.level)
+    least = ctx.schemes[0].access_pattern.nr_accesses_min
+    m = Measurement("samples that make memory hot", float(least), "samples")
+    expect.equal(m, 18, because="900 of 1000 of 20 samples")
+    expect.add(judged.something_tried("hot", run.tried(0)))
+    expect.add(judged.as_asked("hot", run.tried(0), ctx.schemes[0], ctx.targets[0].regions[0]))
+
+
+@full
+@pytest.mark.needs("damos_esz")
+def test_each_scheme_has_half_of_the_time(module, expect):
+    """quota_ms is divided between the two schemes; before anything was measured 4 MiB are a millisecond."""
+    with module(replace(FREE, quota_ms=6), "hot_cold") as run:
+        run.enable()
+        run.until(lambda: {e.scheme_idx for e in run.events(EszEvent)} == {0, 1}, 10)
+    for index, kind in enumerate(("hot", "cold")):
+        sizes = [e.esz for e in run.events(EszEvent) if e.scheme_idx == index]
+        m = Measurement(f"first effective quota, {kind}", float(sizes[0] if sizes else -1), "bytes")
+        expect.equal(m, 12 * MIB, because="3 ms at 4096 * 1024 bytes/ms (specification 4.4)")
+
+
+@full
+@pytest.mark.needs("damos_esz", "modules.damon_lru_sort.active_mem_bp")
+def test_aims_at_a_share_of_active_memory(module, expect):
+    """active_mem_bp: each scheme's quota grows while its list is shorter than that."""
+    with module(
+        replace(FREE, active_mem_bp=9_000, quota_ms=10_000, quota_reset_interval_ms=10), "hot_cold"
+    ) as run:
+        before = run.memory_info()
+        run.enable()
+        run.until(lambda: len([e for e in run.events(EszEvent) if e.scheme_idx == 0]) >= 6, 10)
+        after = run.memory_info()
+    sizes = {i: [e.esz for e in run.events(EszEvent) if e.scheme_idx == i] for i in (0, 1)}
+    shares = [10_000 * i.active // max(i.active + i.inactive, 1) for i in (before, after)]
+    m = Measurement("first effective quota, hot", float(sizes[0][0] if sizes[0] else -1), "bytes")
+    why = f"of the LRU lists, {shares[0]} to {shares[1]} of 10000 are active: it grows from one byte"
+    expect.between(m, 1, 2, because=why, detail=str(sizes[0]))
+    wrong = [f"{a} to {b}" for a, b in pairwise(sizes[0]) if not a < b <= 2 * a + 1]
+    expect.nothing("steps of another size", wrong, because="at most doubled in a window")
+    m = Measurement("last effective quota, cold", float(sizes[1][-1] if sizes[1] else -1), "bytes")
+    expect.between(m, 1, 2, because="most memory is inactive already: its goal is overachieved")
+
+
+@full
+@pytest.mark.accuracy
+@pytest.mark.needs("modules.damon_lru_sort.filter_young_pages")
+def test_filter_young_pages(module, expect):
+    """With filter_young_pages, pages of a hot region that nobody uses stay inactive."""
+    asked = replace(FREE, filter_young_pages=True, hot_thres_access_freq=250)
+    with module(asked, EVERY_SECOND_PAGE) as run:
+        run.enable()
+        run.until(lambda: run.pages("data").active[::2].mean() >= MOST, 20, 200_000_000)
+        found = run.pages("data").active
+    m = Measurement("share of pages in use that are active", float(found[::2].mean()), "fraction")
+    expect.at_least(m, MOST, because="they are young in a hot region")
+    m = Measurement("share of unused pages that are active", float(found[1::2].mean()), "fraction")
+    # Those that were still young from being filled, where the cold scheme did not look in time.
+    expect.at_most(m, 0.5, because="they were not used since DAMON looked at them last")

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-2.0
+"""DAMON_STAT: how long memory was idle, and how much of it is accessed, of the whole machine."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from damon_tests.damon.module_params import DamonStat
+from damon_tests.experiment.experiment import derive_seed
+from damon_tests.experiment.module_run import module_run
+from damon_tests.judge import idleness
+from damon_tests.judge import modules as judged
+from damon_tests.judge.idleness import Refresh
+from damon_tests.judge.verdict import Measurement
+from damon_tests.judge.visibility import LEAST
+from damon_tests.kernel.topology import Topology
+from damon_tests.patterns import load
+from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC
+
+pytestmark = pytest.mark.needs(
+    "modules.damon_stat", "modules.damon_stat.aggr_interval_us", "damon_aggregated"
+)
+
+MIB = 1 << 20
+SMALL = Topology(memory_mib=256)
+POLL_NS = 5 * NSEC_PER_MSEC
+FEW_SAMPLES = 12
+"""Of all looked at results together, how many samples they must be computed of: those of one result may be
+none, as it is computed at any moment of an aggregation."""
+
+
+@pytest.fixture
+def stat(backend, request):
+    """``with stat("idle") as run``: DAMON_STAT, not enabled yet, on a small machine beside a target."""
+    seed = derive_seed(request.config.option.seed, request.node.nodeid, 1, "target")
+
+    def run(pattern):
+        subject = backend.subject(seed, SMALL)
+        request.addfinalizer(subject.close)
+        return module_run(subject, DamonStat(), [load.load(pattern)], seed)
+
+    return run
+
+
+def refreshed(run, timeout_s=30):
+    """Wait for the next results; None if there were none in time."""
+    module = run.module
+    names = ("memory_idle_ms_percentiles", "estimated_memory_bandwidth", "aggr_interval_us")
+    paths = [module.path(name) for name in names]
+
+    def look():
+        return run.clock.now_ns(), module.tree.read_batch(paths)
+
+    after_ns, first = look()
+    deadline = after_ns + timeout_s * NSEC_PER_SEC
+    while (now_ns := run.clock.now_ns()) < deadline:
+        run.clock.run_for(POLL_NS)
+        began_ns, texts = look()
+        if texts[0] != first[0]:
+            # Once more: this reading may have been in the middle of it. The next results are seconds away.
+            texts = module.tree.read_batch(paths)
+            run.collect()
+            values = tuple(int(word) for word in texts[0].split(","))
+            return Refresh(after_ns, run.clock.now_ns(), values, int(texts[1]), int(texts[2]))
+        after_ns = began_ns
+        if now_ns % (50 * POLL_NS) < POLL_NS:
+            run.collect()
+    return None
+
+
+@pytest.mark.accuracy
+def test_percentiles_and_bandwidth(stat, expect):
+    """Percentiles of idle time and the bandwidth are those of the regions and accesses that there were."""
+    with stat("sixteenth_hot") as run:
+        frames = run.target.physical()
+        started_ns = run.clock.now_ns()
+        run.enable()
+        first = refreshed(run)
+        results, samples = [], 0
+        while samples < FEW_SAMPLES and len(results) < 8 and (one := refreshed(run)):
+            run.run_for(0.3)
+            snapshots = run.recording().of_target(0)
+            part = idleness.partial(one, snapshots, 20)
+            if part is not None:
+                results.append((one, part))
+                samples += part.low
+        run.disable()
+        run.target.stop()
+        truth = run.target.truth()
+    m = Measurement("results", float(len(results)), "count")
+    expect.at_least(m, 1, because="they are computed every five seconds")
+    page = np.array([run.target.layout["hot"][0] // 4096])
+    estimates = []
+    for one, part in results:
+        expect.add(idleness.percentiles(one, run.recording().of_target(0)))
+        rate = float(truth.rate(page, part.t0_ns, part.t1_ns, 5 * NSEC_PER_MSEC)[0])
+        estimates.append(idleness.estimate(part, frames["hot"], rate))
+    # What kernel and agent do themselves, a few MiB, in each sample.
+    others = 4.0 * MIB * sum(part.high for _, part in results)
+    expect.add(idleness.bandwidth([one for one, _ in results], estimates, least=LEAST, others=others))
+    longest = [(first, started_ns)] if first else []
+    for one, _ in longest:
+        elapsed_ms = (one.before_ns - started_ns) / 1e6
+        m = Measurement("longest idle time", float(one.percentiles[-1]), "ms")
+        expect.between(m, 0.5 * elapsed_ms, elapsed_ms + one.aggr_us / 1000, because="idle since it began")
+        m = Measurement("time to the first results", elapsed_ms, "ms")
+        expect.at_least(m, 5_000, because="specification 6.3: more than five seconds after the start")
+
+
+def test_slows_down_when_idle(stat, expect):
+    """Its intervals are tuned: on an idle machine aggregations become longer, and the results tell so."""
+    with stat("idle") as run:
+        run.enable()
+        one = refreshed(run)
+        run.run_for(1)
+        snapshots = run.recording().of_target(0)
+        pid = run.module.kdamond_pid()
+    m = Measurement("aggregation interval told", float(one.aggr_us if one else 0), "µs")
+    expect.at_least(m, 200_000, because="far less than 4 % of what could be accessed is")
+    if one:
+        expect.add(idleness.percentiles(one, snapshots))
+    wrong = [] if pid is None else [f"pid {p}, not {pid}" for p in sorted({e.pid for e in run.raw} - {pid})]
+    expect.nothing("events of other threads", wrong, because="kdamond_pid is the thread's")
+
+
+def test_watches_all_memory(stat, expect):
+    """All System RAM is watched, and nothing else."""
+    with stat("idle") as run:
+        run.enable()
+        run.until(lambda: bool(run.recording().snapshots), 10)
+        snapshot = run.recording().snapshots[0]
+        ((start, end),) = judged.derived(DamonStat(), run.subject.ram_ranges(), run.level).targets[0].regions
+    found = (int(snapshot.start[0]), int(snapshot.end[-1]))
+    wrong = [] if found == (start, end) else [f"{found} instead of {(start, end)}"]
+    expect.nothing("other ranges", wrong, because="from the first to the last byte of System RAM")
