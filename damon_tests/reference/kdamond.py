@@ -111,6 +111,8 @@ class Kdamond:
             if not by_probes:
                 ops.prepare(ctx, clock.now_ns())
             yield self._after(sample_us)
+            while not ops.may_check(ctx) and not self._stopping:
+                yield self._after(sample_us)
             ctx.passed += 1
             if not by_probes:
                 ops.check(ctx, clock.now_ns())

@@ -15,10 +15,11 @@ from typing import Protocol
 
 import numpy as np
 
-from damon_tests.ports import Bools, NotSupported, Pages, Truth, UsageError
-from damon_tests.reference.context import Context
+from damon_tests.ports import NSEC_PER_USEC, Bools, NotSupported, Pages, Truth, UsageError
+from damon_tests.reference.context import Context, Target
 from damon_tests.reference.cooperative import CooperativeMap
 from damon_tests.reference.core_rules import F64, I64, Range
+from damon_tests.reference.memory import Memory
 from damon_tests.reference.ops import VirtualOperations, page_numbers
 from damon_tests.reference.page_idle import PageIdle
 from damon_tests.reference.realtime import late_sleep_ns
@@ -65,6 +66,12 @@ KINDS: Mapping[str, Kind] = {
 }
 """In order of preference."""
 
+_ENOUGH = 0.8
+"""Share of a sampling interval for which a process that wants to run must have run."""
+
+STEPS_TO_RUN = 20
+"""So many sampling intervals at most one is prolonged by."""
+
 
 class LiveTruth:
     """The truth about a process that is being watched; ``kind`` says how.
@@ -73,8 +80,10 @@ class LiveTruth:
     no physical memory. Once the process has ended nothing is touched any more.
     """
 
-    def __init__(self, kind: Kind, source: Source, now_ns: int) -> None:
+    def __init__(self, pid: int, kind: Kind, source: Source, now_ns: int) -> None:
         self.kind = kind
+        self._pid = pid
+        self._prepared_cpu_ns = 0
         self.alive = True
         self._source = source
         self._from_ns = now_ns
@@ -87,7 +96,12 @@ class LiveTruth:
 
     def prepare(self, pages: Pages) -> None:
         """These pages will be asked for next."""
-        self._guarded(lambda: self._source.prepare(pages))
+
+        def begin() -> None:
+            self._source.prepare(pages)
+            self._prepared_cpu_ns = cpu_time_ns(self._pid)
+
+        self._guarded(begin)
 
     def arm(self) -> None:
         """Follow changes of the process's mappings."""
@@ -98,6 +112,18 @@ class LiveTruth:
         if self.alive:
             self.alive = False
             self._source.close()
+
+    def was_starved(self, sample_us: int) -> bool:
+        """Whether the process wanted to run since ``prepare``, and got less than the sampling interval."""
+        starved = False
+
+        def ask() -> None:
+            nonlocal starved
+            wanted_ns = sample_us * NSEC_PER_USEC * _ENOUGH
+            starved = cpu_time_ns(self._pid) - self._prepared_cpu_ns < wanted_ns and wants_to_run(self._pid)
+
+        self._guarded(ask)
+        return starved
 
     def _guarded(self, function: Callable[[], None]) -> None:
         try:
@@ -130,12 +156,44 @@ class LiveTruth:
 class LiveOperations(VirtualOperations):
     """``vaddr`` and ``fvaddr``, telling live truths which pages were sampled."""
 
+    def __init__(self, memory: Memory, name: str) -> None:
+        super().__init__(memory, name)
+        self._steps = 0
+
     def prepare(self, ctx: Context, now_ns: int) -> None:
         super().prepare(ctx, now_ns)
         for index, target in enumerate(ctx.targets):
             if target.process is not None and isinstance(target.process.truth, LiveTruth):
                 mine = ctx.sampled[ctx.regions.target == index]
                 target.process.truth.prepare(page_numbers(mine))
+
+    def may_check(self, ctx: Context) -> bool:
+        """A machine that takes the processor away from what is watched does not make memory idle: the
+        sampling step goes on until every target that wants to run could, or for STEPS_TO_RUN intervals."""
+        if self._steps < STEPS_TO_RUN and any(
+            _starved(target, ctx.attrs.sample_us) for target in ctx.targets
+        ):
+            self._steps += 1
+            return False
+        self._steps = 0
+        return True
+
+
+def _starved(target: Target, sample_us: int) -> bool:
+    truth = target.process.truth if target.process is not None else None
+    return isinstance(truth, LiveTruth) and truth.was_starved(sample_us)
+
+
+def cpu_time_ns(pid: int) -> int:
+    """Processor time of all threads of a process so far. Raises OSError when it is gone."""
+    # The clock of a process as clock_getcpuclockid(3) makes it: complement of the pid, CPUCLOCK_SCHED.
+    return time.clock_gettime_ns((~pid << 3) | 2)
+
+
+def wants_to_run(pid: int) -> bool:
+    """Whether the main thread runs or waits for a processor now. Raises OSError when it is gone."""
+    with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+        return file.read().rpartition(")")[2].split()[0] == "R"
 
 
 class LiveSystem(ReferenceSystem):
@@ -158,7 +216,7 @@ def watch(pid: int, now_ns: int, kind: str = "auto") -> LiveTruth:
     reasons: list[str] = []
     for candidate in KINDS.values() if kind == "auto" else [KINDS[kind]]:
         try:
-            return LiveTruth(candidate, candidate.open(pid), now_ns)
+            return LiveTruth(pid, candidate, candidate.open(pid), now_ns)
         except NotSupported as error:
             reasons.append(f"{candidate.name}: {error}")
     raise NotSupported(f"process {pid} cannot be watched", *reasons)

@@ -17,6 +17,8 @@ import psutil
 import pytest
 from serving import environment, until
 
+from damon_tests.damon.client import DamonClient
+from damon_tests.damon.params import DamonCtx, DamonTarget, Kdamond
 from damon_tests.damon.recording_file import load
 from damon_tests.ports import PAGE_SIZE, NotSupported, UsageError
 from damon_tests.reference import live
@@ -122,7 +124,7 @@ def test_a_sleeping_system_call_is_continued() -> None:
 
 
 def test_a_process_that_ended_touches_nothing_and_raises_nothing(child: Child) -> None:
-    truth = live.LiveTruth(live.KINDS["writes"], tracker(child.pid), 0)
+    truth = live.LiveTruth(child.pid, live.KINDS["writes"], tracker(child.pid), 0)
     assert child.end() == "good bye\n"
     pages = child.first + np.arange(4)
     truth.prepare(pages)
@@ -130,6 +132,64 @@ def test_a_process_that_ended_touches_nothing_and_raises_nothing(child: Child) -
     assert not truth.touched(pages, 0, 1).any()
     assert not truth.alive
     truth.close()
+
+
+BUSY = """
+import sys, time
+sys.stdin.readline()
+while True: pass
+"""
+
+
+def test_a_process_that_is_kept_from_running_is_starved_and_a_sleeping_one_is_not() -> None:
+    with subprocess.Popen([sys.executable, "-c", BUSY], stdin=subprocess.PIPE, text=True) as busy:
+        try:
+            assert busy.stdin is not None
+            until(lambda: not live.wants_to_run(busy.pid), "it waits for input")
+            truth = live.LiveTruth(busy.pid, live.KINDS["writes"], NoSource(), 0)
+            truth.prepare(np.zeros(0, np.int64))
+            assert not truth.was_starved(5_000)
+            busy.stdin.write("go\n")
+            busy.stdin.flush()
+            until(lambda: live.wants_to_run(busy.pid), "it runs")
+            truth.prepare(np.zeros(0, np.int64))
+            assert truth.was_starved(3_600_000_000), "an hour is more than it had"
+            until(lambda: not truth.was_starved(5_000), "it ran for 5 ms")
+        finally:
+            busy.kill()
+    assert not truth.was_starved(5_000)
+    assert not truth.alive
+
+
+class NoSource:
+    """A source that sees nothing."""
+
+    def prepare(self, pages: np.ndarray) -> None: ...
+
+    def touched(self, pages: np.ndarray, t0_ns: int, t1_ns: int) -> np.ndarray:
+        return np.zeros(len(pages), np.bool_)
+
+    def arm(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def test_a_sampling_step_is_prolonged_for_a_starved_process_and_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(live, "wants_to_run", lambda pid: True)
+    monkeypatch.setattr(live, "cpu_time_ns", lambda pid: 0)
+    system = live.LiveSystem("7.3", 1)
+    truth = live.LiveTruth(os.getpid(), live.KINDS["writes"], NoSource(), 0)
+    system.add_process([(1 << 30, 1 << 31)], truth, os.getpid())
+    client = DamonClient(system.tree, system.clock)
+    target = DamonTarget(os.getpid(), ((1 << 30, 1 << 31),))
+    client.stage([Kdamond(DamonCtx("fvaddr", targets=(target,)))])
+    client.command(0, "on")
+    operations = system.operations_of("fvaddr")
+    context = system.tree.slots[0].kdamond.ctx
+    answers = [operations.may_check(context) for _ in range(live.STEPS_TO_RUN + 1)]
+    assert answers == [False] * live.STEPS_TO_RUN + [True]
 
 
 def test_a_process_that_may_not_be_traced_is_refused() -> None:
