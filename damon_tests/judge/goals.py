@@ -163,45 +163,6 @@ def readings_follow(readings: Sequence[Reading], expected: Sequence[int]) -> Che
     return Check("closed form", m, "== 0", why, holds, "; ".join(wrong[:3]))
 
 
-# --- from inputs that are only known to lie between measurements ---------------------------------
-
-
-def next_range(quota: DamosQuota, size: int, current: Range, target: int) -> Range:
-    """Where the next effective size lies if the goal's current value does in ``current``.
-
-    ``size`` is the last one, of which the tuner keeps a fraction that nobody is told.
-    """
-    low_score, high_score = (value * BP // target for value in current)
-    last = size * BP, size * BP + BP - 1
-    low = next_bp(quota, last[0], high_score)
-    high = next_bp(quota, last[1], low_score)
-    return limited(quota, low), limited(quota, high)
-
-
-def steps_between(
-    passes: Sequence[Pass], quota: DamosQuota, current: Callable[[Pass], Range], *, least: int
-) -> Check:
-    """Every change that was told is one that the measured input allows, from the size before it.
-
-    Passes in which no change was told have the old size (reset interval 0). ``least``: fewer passes
-    show too little.
-    """
-    (goal,) = quota.goals
-    told, wrong, judged = told_sizes(passes), [], 0
-    for index in range(1, len(passes)):
-        before, after = told[index - 1], told[index]
-        # At the requested size the tuner may be far above it: only that it stays is known.
-        if before is None or after is None or (quota.bytes and before >= quota.bytes):
-            continue
-        judged += 1
-        low, high = next_range(quota, before, current(passes[index]), goal.target_value)
-        if not low <= after <= high:
-            wrong.append(f"pass {index}: {before} became {after}, expected {low} to {high}")
-    m = Measurement("steps that the measured input does not allow", float(len(wrong)), "count")
-    why = f"§4.4: {goal.target_metric} was measured, the recurrence is monotone; {judged} steps"
-    return Check("closed form", m, "== 0", why, None if judged < least else not wrong, "; ".join(wrong[:3]))
-
-
 # --- how fast, how far ----------------------------------------------------------------------------
 
 

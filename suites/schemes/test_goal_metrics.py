@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Goals that the kernel measures: every step of the tuner is the one that the state of memory calls for.
+
+Several schemes of one context, each with a goal of its own, do nothing (``stat``) while memory changes.
+"""
+
+from dataclasses import replace
+
+import pytest
+
+from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosQuota, DamosQuotaGoal
+from damon_tests.judge import goal_metrics, goals, passes
+from damon_tests.judge.goal_metrics import lru_bp, measured, memcg_bp, node_mem_bp
+from damon_tests.patterns import load
+from damon_tests.patterns.spec import Pattern, PatternRegion, Phase
+
+pytestmark = pytest.mark.needs("ops.fvaddr", "damon_aggregated", "damos_before_apply", "damos_esz")
+
+MIB = 1 << 20
+HOUR_NS = 3_600 * 10**9
+ATTRS = DamonAttrs(sample_us=5_000, aggr_us=40_000, min_nr_regions=3, max_nr_regions=10)
+# What the machine and its agent may take or give back between two measurements: 4 MiB of 1 GiB.
+SLACK_BP = 40
+
+
+def goal(metric, target, **where):
+    return Damos("stat", ANY, quota=DamosQuota(goals=(DamosQuotaGoal(metric, target, **where),)))
+
+
+def another(nid=None, mib=96):
+    """A second process that comes in the middle and takes memory."""
+    region = PatternRegion("data", mib * MIB, node=nid)
+    return Pattern("another", "takes memory", (region,), (Phase("idle", HOUR_NS, ()),), repeat=True)
+
+
+def measure(live, schemes, *, pattern="idle", comes=None, operations="fvaddr", seconds=0.8):
+    """Run, measuring memory all the time; in the middle another process ``comes``."""
+    infos, extra = [], passes.wanted_events(live.backend().capabilities())
+    ctx = DamonCtx(operations, attrs=ATTRS, schemes=tuple(schemes))
+
+    def sample(run):
+        for _ in range(int(seconds / 0.1)):
+            infos.append(run.subject.memory_info())
+            run.record(0.1)
+
+    with live(pattern, ctx, cover="regions", extra_events=extra) as run:
+        sample(run)
+        if comes is not None:
+            target = run.subject.start_target(comes, 1)
+            infos.append(run.subject.memory_info())
+            sample(run)
+            target.stop()
+    return run, infos
+
+
+def judge(expect, run, infos, schemes, values, slack=SLACK_BP):
+    """``values``: for each scheme what its goal should have read of a measurement."""
+    for index, (scheme, value) in enumerate(zip(schemes, values, strict=True)):
+        (wanted,) = scheme.quota.goals
+        name = f"{wanted.target_metric} {wanted.nid or ''}{wanted.path}".strip()
+        seen = passes.of_run(run, index)
+        expect.add(goal_metrics.steps_between(name, seen, scheme.quota, measured(infos, value, slack)))
+
+
+@pytest.mark.needs("goals.node_mem_used_bp", numa_nodes=2)
+def test_memory_of_nodes(live, expect):
+    """node_mem_used_bp and node_mem_free_bp are the used and free share of the node that was named, now."""
+    schemes = [
+        goal("node_mem_used_bp", 10_000),
+        goal("node_mem_used_bp", 10_000, nid=1),
+        goal("node_mem_free_bp", 20_000),
+        goal("node_mem_free_bp", 20_000, nid=1),
+    ]
+    run, infos = measure(live, schemes, comes=another(nid=1))
+    values = [
+        lambda info: node_mem_bp(info, 0, used=True),
+        lambda info: node_mem_bp(info, 1, used=True),
+        lambda info: node_mem_bp(info, 0, used=False),
+        lambda info: node_mem_bp(info, 1, used=False),
+    ]
+    judge(expect, run, infos, schemes, values, slack=2 * SLACK_BP)  # nodes are half of the memory
+
+
+@pytest.mark.needs("goals.active_mem_bp")
+def test_active_and_inactive_memory(live, expect):
+    """active_mem_bp and inactive_mem_bp are shares of what is on the LRU lists, now."""
+    schemes = [goal("active_mem_bp", 20_000), goal("inactive_mem_bp", 20_000)]
+    run, infos = measure(live, schemes, comes=another())
+    values = [lambda info: lru_bp(info, active=True), lambda info: lru_bp(info, active=False)]
+    # 2 MiB of 64 and more: pages wait in batches of each CPU before they are on a list.
+    judge(expect, run, infos, schemes, values, slack=300)
+
+
+@pytest.mark.needs("goals.node_memcg_used_bp")
+def test_memory_of_a_control_group(live, expect):
+    """node_memcg_used_bp and _free_bp are a memory control group's share of the node, and the rest of it."""
+    path = "/damon-tests"
+    schemes = [
+        goal("node_memcg_used_bp", 625, path=path),
+        goal("node_memcg_free_bp", 20_000, path=path),
+        goal("node_memcg_used_bp", 625, path="/none"),
+    ]
+    pattern = replace(load.load("own_memcg"), phases=(Phase("idle", HOUR_NS, ()),))
+    run, infos = measure(live, schemes, pattern=pattern)
+    values = [
+        lambda info: memcg_bp(info, path, used=True),
+        lambda info: memcg_bp(info, path, used=False),
+        lambda info: memcg_bp(info, "/none", used=True),
+    ]
+    judge(expect, run, infos, schemes, values, slack=20)
+
+
+@pytest.mark.needs("ops.paddr", "goals.node_eligible_mem_bp", numa_nodes=2)
+def test_eligible_memory_of_nodes(live, expect):
+    """node_eligible_mem_bp is the node's share of the memory that matches: here a third is on node 1."""
+    regions = (PatternRegion("near", 32 * MIB, node=0), PatternRegion("far", 16 * MIB, node=1))
+    pattern = Pattern("near_and_far", "a third is far", regions, (Phase("idle", HOUR_NS, ()),), repeat=True)
+    schemes = [
+        goal("node_eligible_mem_bp", 10_000, nid=0),
+        goal("node_eligible_mem_bp", 10_000, nid=1),
+        goal("node_eligible_mem_bp", 5_000, nid=1),
+    ]
+    run, _ = measure(live, schemes, pattern=pattern, operations="paddr")
+    for index, share in enumerate((6_666, 3_333, 6_666)):
+        quota = schemes[index].quota
+        expect.add(goals.steps_follow(passes.of_run(run, index), quota, lambda _, s=share: [s]))
+
+
+@pytest.mark.needs(psi=1)
+def test_memory_pressure_that_is_not_there(live, expect):
+    """some_mem_psi_us is the stall time since the last window: without any the quota doubles. What was before
+    the scheme began does not count (since 7.3)."""
+    second = 10**9  # so that a stall of less than 100 ms is less than a unit of the score
+    schemes = [goal("some_mem_psi_us", second)]
+    temporal = live.backend().capabilities().has("quotas.goal_tuner")
+    if temporal:
+        quota = replace(schemes[0].quota, bytes=8 * MIB, goal_tuner="temporal")
+        schemes.append(replace(schemes[0], quota=quota))
+    run, infos = measure(live, schemes)
+    totals = [info.psi_some_us for info in infos]
+    since_boot = goals.score(schemes[0].quota.goals, [max(totals)])
+    neutral = tuple(map(int, run.level.split("."))) >= (7, 3)
+    expect.nothing(
+        "stalls of 100 ms",
+        [str(t) for t in totals if t - totals[0] >= 100_000],
+        because="nothing needs memory",
+    )
+    for index, scheme in enumerate(schemes):
+        first = [10_000] if neutral else [0, since_boot]
+        seen = passes.of_run(run, index)
+        expect.add(goals.steps_follow(seen, scheme.quota, lambda _: [0], first=first))
