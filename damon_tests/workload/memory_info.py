@@ -28,6 +28,7 @@ class MemoryInfo:
     node_free: Mapping[int, int]
     psi_some_us: int | None = None
     counters: Mapping[str, int] = field(default_factory=dict)
+    memcg_lru: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def free_permil(self) -> int:
@@ -65,8 +66,31 @@ def read_memory_info(machine: Machine) -> MemoryInfo:
         node_total={nid: values["MemTotal"] for nid, values in per_node.items()} or {0: whole["MemTotal"]},
         node_free={nid: values["MemFree"] for nid, values in per_node.items()} or {0: whole["MemFree"]},
         psi_some_us=int(some[1]) if some else None,
-        counters={k: int(v) for k, v in (line.split() for line in texts[1].splitlines())},
+        counters=_counters(texts[1]),
+        memcg_lru=_memcg_lru(machine),
     )
+
+
+_CGROUPS = "/sys/fs/cgroup"
+_LISTS = ("inactive_anon", "active_anon", "inactive_file", "active_file")
+
+
+def _memcg_lru(machine: Machine) -> dict[str, int]:
+    """Of the memory control groups (version 2) right below the root."""
+    (entries,) = machine.batch([FileOp("list", _CGROUPS)])
+    listed = [] if isinstance(entries, OSError | bytes) else [entry.path for entry in entries]
+    names = [name for name in listed if "." not in name]
+    results = machine.batch([FileOp("read", f"{_CGROUPS}/{name}/memory.stat") for name in names])
+    found = {}
+    for name, result in zip(names, results, strict=True):
+        if isinstance(result, bytes):
+            values = _counters(result.decode())
+            found[f"/{name}"] = sum(values.get(one, 0) for one in _LISTS)
+    return found
+
+
+def _counters(text: str) -> dict[str, int]:
+    return {k: int(v) for k, v in (line.split() for line in text.splitlines())}
 
 
 def _values(text: str) -> dict[str, int]:
