@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Which of the reference's own tests notice which fault: ``kill_faults.py [--jobs N] [FAULT...]``
+"""Which of the reference's own tests notice which fault: ``kill_faults.py [--jobs N] [--keep] [FAULT...]``
 
 Runs the tests once without a fault, which must pass, then once for each fault until the first failure.
 Ends with 1 when a fault survives.
@@ -19,6 +19,7 @@ from pathlib import Path
 from damon_tests.reference.faults import catalogue
 
 HERE = Path(__file__).parent
+KEPT = HERE / "kills.txt"
 TIMEOUT_S = 600
 # The quickest first, and those that notice most.
 ORDER = (
@@ -37,17 +38,27 @@ ORDER = (
 )
 
 
-def killer(name: str) -> str:
-    """The first test that fails with this fault; empty when all pass."""
-    files = [str(HERE / f"test_reference_{part}.py") for part in ORDER]
+def known_killers() -> dict[str, str]:
+    """By fault the test that noticed it in the matrix that is kept: tried first, which saves time."""
+    lines = KEPT.read_text().splitlines() if KEPT.exists() else []
+    return {words[1]: words[2] for line in lines if "::" in line and (words := line.split())}
+
+
+def killer(name: str, known: str = "") -> str:
+    """The first test that fails with this fault, as file::test; empty when all pass."""
     try:
-        run = _pytest(name, files)
+        first = _failed(name, [str(HERE / known)]) if known else ""
+        return first or _failed(name, [str(HERE / f"test_reference_{part}.py") for part in ORDER])
     except subprocess.TimeoutExpired:
         return f"(not done after {TIMEOUT_S} s)"
-    failed = re.search(r"^(?:FAILED|ERROR) \S*?::(\S+)", run.stdout, re.MULTILINE)
-    if run.returncode and not failed:
-        return f"(pytest ended with {run.returncode})"
-    return failed.group(1) if failed else ""
+
+
+def _failed(name: str, tests: list[str]) -> str:
+    run = _pytest(name, tests)
+    failed = re.search(r"^(?:FAILED|ERROR) \S*?(test_\w+\.py::\w+)", run.stdout, re.MULTILINE)
+    if run.returncode in (0, 4) or failed:  # 4: a known test that is no more
+        return failed.group(1) if failed else ""
+    return f"(pytest ended with {run.returncode})"
 
 
 def _pytest(name: str, files: list[str]) -> subprocess.CompletedProcess[str]:
@@ -68,8 +79,10 @@ def matrix(names: list[str], jobs: int) -> list[str]:
     if failed := killer(""):
         return [f"without a fault {failed} fails: nothing can be told"]
     lines, survivors = [], []
+    known = known_killers()
     with ThreadPoolExecutor(jobs) as pool:
-        for name, test in zip(names, pool.map(killer, names), strict=True):
+        found = pool.map(lambda name: killer(name, known.get(name, "")), names)
+        for name, test in zip(names, found, strict=True):
             lines.append(f"{catalogued[name].area:14} {name:32} {test or 'SURVIVES'}")
             print(f"[{len(lines)}/{len(names)}] {lines[-1]}", flush=True)
             if not test:
@@ -84,12 +97,14 @@ def matrix(names: list[str], jobs: int) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="faults at a time")
-    parser.add_argument("--table", type=Path, metavar="FILE", help="write the table there as well")
+    parser.add_argument("--keep", action="store_true", help=f"write the table to {KEPT.name}")
     parser.add_argument("faults", nargs="*", metavar="FAULT", help="default: all")
     args = parser.parse_args()
     lines = matrix(args.faults or list(catalogue()), args.jobs)
-    if args.table:
-        args.table.write_text("\n".join(lines) + "\n")
+    if args.keep:
+        KEPT.write_text(
+            "\n".join([f"# Made by kill_faults.py: which test notices which fault.", *lines]) + "\n"
+        )
     print("\n".join(line for line in lines[-2:] if "fault" in line or "SURVIVE:" in line))
     return 0 if "faults are killed" in lines[-1] else 1
 

@@ -272,7 +272,7 @@ def test_commands_waiting_when_the_target_exits_are_cancelled():
 
 
 def test_off_waits_for_a_short_sleep_and_ends_a_long_one():
-    """Shown on 7.3.4 and 6.12.107: with a sampling interval of 3 s, `off` takes 10 ms. It is a tick's sleep."""
+    """Shown on 7.3.4 and 6.12.107: with a sampling interval of 3 s, `off` takes 10 ms."""
     for sample_us, waits_ns in ((10_000, 10_000_000), (50_000, 0), (3_000_000, 0)):
         box = Box()
         box.start(box.fvaddr(sample_us=sample_us, aggr_us=10 * sample_us))
