@@ -36,6 +36,8 @@ ORDER = (
     "modules",
     "batch",
 )
+# Faults of these areas are noticed by these first.
+FIRST = {"actions": ("actions", "memory"), "modules": ("modules",), "tree": ("tree", "abi")}
 
 
 def known_killers() -> dict[str, str]:
@@ -48,7 +50,9 @@ def killer(name: str, known: str = "") -> str:
     """The first test that fails with this fault, as file::test; empty when all pass."""
     try:
         first = _failed(name, [str(HERE / known)]) if known else ""
-        return first or _failed(name, [str(HERE / f"test_reference_{part}.py") for part in ORDER])
+        area = catalogue()[name].area if name else ""
+        order = sorted(ORDER, key=lambda part: part not in FIRST.get(area, ()))
+        return first or _failed(name, [str(HERE / f"test_reference_{part}.py") for part in order])
     except subprocess.TimeoutExpired:
         return f"(not done after {TIMEOUT_S} s)"
 
@@ -103,7 +107,7 @@ def main() -> int:
     lines = matrix(args.faults or list(catalogue()), args.jobs)
     if args.keep:
         KEPT.write_text(
-            "\n".join([f"# Made by kill_faults.py: which test notices which fault.", *lines]) + "\n"
+            "\n".join(["# Made by kill_faults.py: which test notices which fault.", *lines]) + "\n"
         )
     print("\n".join(line for line in lines[-2:] if "fault" in line or "SURVIVE:" in line))
     return 0 if "faults are killed" in lines[-1] else 1
