@@ -87,6 +87,16 @@ def goal_score(achievements: Sequence[tuple[int, int]]) -> int:
     return max((muldiv(current, BP, target) for current, target in achievements), default=0)
 
 
+def goal_metric(requested: str) -> str:
+    """Which metric is read for the requested one."""
+    return requested
+
+
+def goal_node(nid: int) -> int:
+    """Which node a goal's metric is of."""
+    return nid
+
+
 def time_quota_size(ms: int, total_bytes: int, total_ns: int, min_region_sz: int) -> int:
     """Bytes that the time quota allows, from the throughput so far."""
     throughput = muldiv(total_bytes, 1_000_000, total_ns) if total_ns else 4096 * 1024

@@ -39,10 +39,19 @@ def catalogue() -> dict[str, Fault]:
         damos_faults,
         module_faults,
         ops_faults,
+        quota_faults,
         tree_faults,
     )
 
-    areas = (core_faults, ops_faults, tree_faults, damos_faults, action_faults, module_faults)
+    areas = (
+        core_faults,
+        ops_faults,
+        tree_faults,
+        damos_faults,
+        quota_faults,
+        action_faults,
+        module_faults,
+    )
     faults = (fault for area in areas for fault in area.FAULTS)
     return {fault.name: fault for fault in faults}
 

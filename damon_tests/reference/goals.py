@@ -23,19 +23,20 @@ def achievements(ctx: Context, scheme: Scheme, memory: Memory, now_ns: int) -> l
 
 
 def _current(ctx: Context, scheme: Scheme, index: int, goal: DamosQuotaGoal, memory: Memory) -> int:
-    match goal.target_metric:
+    rules, nid = scheme.rules, scheme.rules.goal_node(goal.nid)
+    match rules.goal_metric(goal.target_metric):
         case "user_input":
             return goal.current_value
         case "some_mem_psi_us":
             return _pressure(scheme, index, goal, memory)
         case "node_mem_used_bp" | "node_mem_free_bp" as metric:
-            return node_memory_bp(memory, goal.nid, used=metric == "node_mem_used_bp")
+            return node_memory_bp(memory, nid, used=metric == "node_mem_used_bp")
         case "node_memcg_used_bp" | "node_memcg_free_bp" as metric:
-            return node_memcg_bp(memory, goal.nid, goal.path, used=metric == "node_memcg_used_bp")
+            return node_memcg_bp(memory, nid, goal.path, used=metric == "node_memcg_used_bp")
         case "active_mem_bp" | "inactive_mem_bp" as metric:
             return lru_bp(memory, active=metric == "active_mem_bp")
         case _:
-            return eligible_bp(ctx, scheme, memory, goal.nid)
+            return eligible_bp(ctx, scheme, memory, nid)
 
 
 def _pressure(scheme: Scheme, index: int, goal: DamosQuotaGoal, memory: Memory) -> int:

@@ -163,6 +163,8 @@ class Rules:
     consist_tuner: Callable[[int, int, int], int] = damos.consist_tuner
     temporal_tuner: Callable[[int, int, int], int] = damos.temporal_tuner
     first_pressure_is_neutral: bool = True  # 7.3; before, the total since boot counted
+    goal_metric: Callable[[str], str] = damos.goal_metric
+    goal_node: Callable[[int], int] = damos.goal_node
 
     # modules
     default_ram_range: Callable[[Sequence[Range]], Range] = damos.whole_ram

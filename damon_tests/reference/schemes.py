@@ -97,7 +97,8 @@ class Scheme:
         """Score 0..99 of regions with these access values and ages; higher goes first."""
         kind = operations if operations == "paddr" else "virtual"
         direction = PRIORITY.get((kind, self.params.action))
-        if direction is None:
+        unknown = kind == "virtual" and self.params.action != "pageout" and not self.rules.vaddr_migrates
+        if direction is None or unknown:
             return np.full(len(values), 99, np.int64)
         quota = self.params.quota
         hot = self.rules.hot_score(
