@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from damon_tests.damon.params import DamonAttrs, DamonTarget, Damos
 from damon_tests.damon.records import DamosStats
 from damon_tests.experiment.live import Live
@@ -21,9 +23,11 @@ from damon_tests.judge.filters import (
     pages_of,
     passed_bounds,
     separate_ranges,
+    verdicts,
 )
 from damon_tests.judge.verdict import Check, Measurement
-from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE, HarnessError
+from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE, Bools, HarnessError
+from damon_tests.workload.pages import PageStates
 
 STILL = DamonAttrs(sample_us=20_000, aggr_us=100_000, min_nr_regions=3, max_nr_regions=3)
 """With more ranges than that which are apart from each other, regions stay what they are."""
@@ -66,25 +70,40 @@ class WatchedMemory:
             return PageFacts.joined(known).within(self.ranges[0])
         return PageFacts.joined([p.within(r) for p, r in zip(known, self.ranges, strict=True)])
 
+    def states(self, target_idx: int = 0) -> dict[str, PageStates]:
+        """All pages of a target's regions as they are now, watched or not."""
+        target = self.run.targets[self._chosen[target_idx]]
+        return {name: self.run.pages(name, target) for name in target.layout}
+
+    def asked(self, scheme: Damos, states: Mapping[str, PageStates], target_idx: int = 0) -> dict[str, Bools]:
+        """Which pages of each region, of those that are watched, the scheme does its action to."""
+        ranges = self.ranges[0 if self.physical else target_idx]
+        found = {}
+        for name, state in states.items():
+            facts = self._facts(target_idx, {name: state})
+            inside = np.isin(facts.address, facts.within(ranges).address)
+            found[name] = np.zeros(len(state), np.bool_)
+            found[name][state.present] = inside & verdicts(scheme, facts, self.operations).acted_on
+        return found
+
     def memcg(self, target_idx: int = 0) -> str:
         """Path of a target's memory control group; the root's is "/"."""
-        return self.run.targets[target_idx].memcg or "/"
+        return self.run.targets[self._chosen[target_idx]].memcg or "/"
 
     @property
     def physical(self) -> bool:
         return self.operations == "paddr"
 
     def _known(self) -> list[PageFacts]:
-        return [self._known_of(position, i) for position, i in enumerate(self._chosen)]
+        return [self._facts(i, self.states(i)) for i in range(len(self._chosen))]
 
-    def _known_of(self, position: int, index: int) -> PageFacts:
-        target = self.run.targets[index]
+    def _facts(self, target_idx: int, states: Mapping[str, PageStates]) -> PageFacts:
         return pages_of(
-            target.pattern,
-            {name: self.run.pages(name, target) for name in target.layout},
+            self.run.targets[self._chosen[target_idx]].pattern,
+            states,
             physical=self.physical,
-            memcg=self.memcg(index),
-            target_idx=0 if self.physical else position,
+            memcg=self.memcg(target_idx),
+            target_idx=0 if self.physical else target_idx,
         )
 
 
