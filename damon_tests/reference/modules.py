@@ -107,6 +107,9 @@ class Module:
         self.kdamond.exclusive = system.rules.module_is_exclusive
         self.kdamond.repeating.append(self.refresh)
         system.start_kdamond(self.kdamond)
+        flag = self.directory.get("commit_inputs")
+        if isinstance(flag, CommitInputsFile):
+            flag.serve()
 
     def _write_back(self, params: DamonCtx) -> None:
         """The range that was found becomes the parameter's value."""
@@ -206,22 +209,32 @@ class EnabledFile(ModuleFile):
 
 
 class CommitInputsFile(ModuleFile):
-    """``commit_inputs``: always reads N (7.2); before, a flag that is consumed without an answer."""
+    """``commit_inputs``: answers, and reads N (7.2); before, a flag that the running module takes back
+    when it has read its parameters, without an answer."""
 
     __slots__ = ()
 
-    def read(self) -> str:
-        return "N\n"
-
     def begin(self, text: str, finish: Finish) -> None:
-        if not BOOL.parse(text, self.grammar):
-            finish(0)
-        elif self.module.system.rules.commit_inputs_answers:
-            self.module.commit_inputs(finish)
-        else:
-            finish(0)
-            if self.module.running:
-                self.module.commit_inputs(_unanswered)
+        wanted = BOOL.parse(text, self.grammar)
+        if self.module.system.rules.commit_inputs_answers:
+            if wanted:
+                self.module.commit_inputs(finish)
+            else:
+                finish(0)
+            return
+        self.value = wanted
+        finish(0)
+        self.serve()
+
+    def serve(self) -> None:
+        """Have the module, if it runs, read its parameters when the flag is set."""
+        if self.value and self.module.running:
+            self.module.commit_inputs(self._served)
+
+    def _served(self, outcome: Exception | int) -> None:
+        if outcome != errno.ECANCELED:
+            self.value = False
+        _unanswered(outcome)
 
 
 def _unanswered(outcome: Exception | int) -> None:
