@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Who may run beside whom: modules want DAMON for themselves, whoever came first keeps it."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import pytest
+
+from damon_tests.damon.client import DamonClient
+from damon_tests.damon.module_params import DamonLruSort, DamonReclaim, DamonStat
+from damon_tests.damon.modules import ModuleClient, ModuleSession
+from damon_tests.damon.params import DamonCtx, DamonTarget, Kdamond
+from damon_tests.damon.users import MODULES
+from damon_tests.ports import NSEC_PER_SEC, TreeError
+
+pytestmark = pytest.mark.needs("modules.damon_reclaim", "modules.damon_lru_sort", "ops.paddr")
+
+REQUESTS = {"damon_reclaim": DamonReclaim(), "damon_lru_sort": DamonLruSort(), "damon_stat": DamonStat()}
+
+
+class ModuleUser:
+    """A module, as somebody who may want DAMON."""
+
+    def __init__(self, subject, name):
+        self.name = name
+        self.client = ModuleClient(subject.tree, subject.clock, name)
+
+    def start(self):
+        self.client.enable()
+
+    def stop(self):
+        self.client.disable()
+
+    @property
+    def running(self):
+        return self.client.enabled
+
+    @property
+    def pid(self):
+        return self.client.kdamond_pid()
+
+
+class SysfsUser:
+    """A kdamond of the sysfs tree."""
+
+    name = "sysfs"
+
+    def __init__(self, client):
+        self.client = client
+
+    def start(self):
+        # Not the client's command, which waits and explains: DAMON's own answer.
+        self.client.tree.write(self.client.path(0, "state"), "on")
+
+    def stop(self):
+        self.client.command(0, "off")
+
+    @property
+    def running(self):
+        return self.client.state(0) == "on"
+
+    @property
+    def pid(self):
+        return self.client.pid(0)
+
+
+@pytest.fixture
+def users(subject):
+    """All modules and one kdamond of the tree, all off; everything is as before at the end."""
+    ranges = tuple(subject.ram_ranges())[-1:]
+    client = DamonClient(subject.tree, subject.clock)
+    there = [name for name in MODULES if subject.tree.exists(f"/sys/module/{name}/parameters")]
+    sessions = []
+    try:
+        for name in there:
+            module = ModuleClient(subject.tree, subject.clock, name)
+            sessions.append(ModuleSession(module, REQUESTS[name]).__enter__())
+        client.stage([Kdamond(DamonCtx("paddr", targets=(DamonTarget(0, ranges),)))])
+        yield [SysfsUser(client), *(ModuleUser(subject, name) for name in there)]
+    finally:
+        if client.nr_kdamonds():
+            if client.state(0) == "on":
+                client.command(0, "off")
+            client.clear()
+        for session in reversed(sessions):
+            session.__exit__(None, None, None)
+
+
+def refusal(start):
+    """The errno's name with which somebody is refused, "" when not."""
+    try:
+        start()
+    except TreeError as error:
+        return error.errno_name
+    return ""
+
+
+def test_one_at_a_time(users, expect):
+    """In every order: the second is refused with EBUSY and stays off, the first one goes on; then in turn."""
+    wrong = []
+    for first, second in permutations(users, 2):
+        pair = f"{first.name}, then {second.name}"
+        if found := refusal(first.start):
+            wrong.append(f"{pair}: the first is refused with {found}")
+            continue
+        pid = first.pid
+        found = refusal(second.start)
+        if found != "EBUSY":
+            wrong.append(f"{pair}: the second gets {found or 'DAMON'} instead of EBUSY")
+        if second.running:
+            wrong.append(f"{pair}: the second runs beside the first")
+            second.stop()
+        if not first.running or first.pid != pid:
+            wrong.append(f"{pair}: the first does not go on")
+        first.stop()
+        if first.running:
+            wrong.append(f"{pair}: the first runs on after it was turned off")
+            break
+        if found := refusal(second.start):
+            wrong.append(f"{pair}: the second is refused with {found} although the first is off")
+            continue
+        second.stop()
+    expect.nothing("wrong turns", wrong, because="modules want DAMON for themselves (specification 6)")
+
+
+def test_on_off_and_again(users, subject, expect):
+    """A module can be turned on and off at any time; what is so already is no error; kdamond_pid follows."""
+    wrong = []
+    for user in users[1:]:
+        pids = []
+        steps = ("N", "Y", "Y", "N", "N", "Y", "N", "Y", "N")
+        for number, step in enumerate(steps):
+            where = f"{user.name}, step {number} ({step})"
+            if found := refusal(user.start if step == "Y" else user.stop):
+                wrong.append(f"{where}: {found}")
+            if user.running != (step == "Y"):
+                wrong.append(f"{where}: enabled reads {'Y' if user.running else 'N'}")
+            if user.pid is not None and (user.pid > 0) != (step == "Y"):
+                wrong.append(f"{where}: kdamond_pid is {user.pid}")
+            if number and step == steps[number - 1] and user.pid != pids[-1]:
+                wrong.append(f"{where}: kdamond_pid changes from {pids[-1]} to {user.pid}")
+            pids.append(user.pid)
+            subject.clock.run_for(NSEC_PER_SEC // 50)
+    expect.nothing("wrong steps", wrong, because="enabled says whether it runs (specification 6)")
+
+
+def test_counters_begin_anew(users, subject, expect):
+    """Turned on again, a module starts from nothing: it reads its parameters, and counts from 0."""
+    reclaim = next(u.client for u in users if u.name == "damon_reclaim")
+    free = {"min_age": 0, "quota_ms": 0, "wmarks_high": 1000, "wmarks_mid": 999, "wmarks_low": 0}
+    for name, value in {**free, "skip_anon": True, "quota_sz": 1 << 20}.items():
+        reclaim.write(name, value)
+    deadline = subject.clock.now_ns() + 10 * NSEC_PER_SEC
+    reclaim.enable()
+    tried = subject.clock.wait_until(lambda: reclaim.stats().nr_tried > 0, deadline)
+    reclaim.disable()
+    reclaim.write("min_age", 1_000_000_000)
+    reclaim.enable()
+    subject.clock.run_for(NSEC_PER_SEC // 2)
+    later = reclaim.stats()
+    wrong = [] if later.nr_tried == 0 or not tried else [str(later)]
+    expect.nothing("counters of an earlier life", wrong, because="a new kdamond has tried nothing yet")
