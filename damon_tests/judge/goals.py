@@ -140,6 +140,29 @@ def windows_follow(
     return [*checks, Check("invariant", m, "== 0", why, holds, "; ".join(wrong[:3]))]
 
 
+def fed_steps_follow(
+    told: Sequence[EszEvent], quota: DamosQuota, scores: Callable[[int], Sequence[int]]
+) -> Check:
+    """With any reset interval: each size that was told is one step from the last, for a score that was in
+    force then. ``scores`` gives those of a time: one, or more while a commit was under way.
+
+    Windows that do not change the size are not told, so the fraction of a byte that the tuner keeps is
+    not known: it may be any.
+    """
+    last, wrong = (0, 0), []
+    for event in told:
+        allowed = [
+            (limited(quota, next_bp(quota, last[0], s)), limited(quota, next_bp(quota, last[1], s)))
+            for s in scores(event.time_ns)
+        ]
+        if not any(low <= event.esz <= high for low, high in allowed):
+            wrong.append(f"{last[0] // BP} became {event.esz}, expected one of {sorted(set(allowed))[:3]}")
+        last = event.esz * BP, event.esz * BP + BP - 1
+    m = Measurement("effective sizes that are not the tuner's", float(len(wrong)), "count")
+    why = f"§4.4 with the {quota.goal_tuner} tuner; {len(told)} sizes"
+    return Check("closed form", m, "== 0", why, not wrong if told else None, "; ".join(wrong[:3]))
+
+
 @dataclass(frozen=True)
 class Reading:
     """``effective_bytes`` as read between two moments, during which that many passes may have been done."""

@@ -110,12 +110,17 @@ def feed(run, scheme, word):
 
 
 def scores_of(seen):
-    """What the score of a pass may have been: the last one committed, or also the one being committed."""
+    """What the score of a pass may have been: the last one committed, or also one being committed."""
+    scores = scores_between(seen)
+    return lambda one: scores(one.begin_ns, one.end_ns)
+
+
+def scores_between(seen):
     commits = [(c.begin_ns, c.end_ns, score_of(c.kdamonds[0].ctx.schemes[0])) for c in seen.run.commits]
 
-    def scores(one):
-        done = [score for _, end, score in commits if end <= one.begin_ns]
-        doing = [score for begin, end, score in commits if begin <= one.end_ns and end > one.begin_ns]
+    def scores(from_ns, until_ns):
+        done = [score for _, end, score in commits if end <= from_ns]
+        doing = [score for begin, end, score in commits if begin <= until_ns and end > from_ns]
         return [done[-1], *doing]
 
     return scores
@@ -167,29 +172,36 @@ def test_the_temporal_tuner(live, expect, limit):
 
 
 @pytest.mark.profile("full")
-@pytest.mark.needs("quotas.effective_bytes")
+@pytest.mark.needs("damos_esz")
 def test_a_loop_settles(live, expect):
     """A user reports in each window what the quota achieved: the loop comes to the goal and stays."""
     goal = 1024  # bytes: ten doublings
     ctx = tuned((0, 10_000), reset_interval_ms=500)
-    sizes = []
+    sizes, reports = [], []
 
     def loop(run):
         for _ in range(18):
+            begin = run.clock.now_ns()
             before = run.client.effective_bytes(0, 0)
             sizes.append(float(before))
             scheme = run.ctx.schemes[0]
             quota = replace(scheme.quota, goals=achieved((before * 10_000 // goal, 10_000)))
             run.feed_goals(replace(scheme, quota=quota))
+            reports.append((begin, run.clock.now_ns()))
             # The next window begins with another size, unless the goal is achieved exactly.
             run.session.record(600_000_000, until=lambda was=before: run.client.effective_bytes(0, 0) != was)
 
-    quota_run(live, ctx, 0.1, while_running=loop)
+    seen = quota_run(live, ctx, 0.1, while_running=loop)
+    told, scores = [event for one in seen.passes for event in one.esz], scores_between(seen)
+    expect.add(goals.fed_steps_follow(told, ctx.schemes[0].quota, lambda at: scores(at, at)))
+    # On a machine so slow that windows pass between reading and reporting, the user is what overshoots.
+    slow = any(begin < event.time_ns < end for begin, end in reports for event in told)
     settled = goals.settled_after(sizes, goal, 0.05)
     m = Measurement("windows until settled within 5 %", -1 if settled is None else settled, "count")
-    expect.between(m, 8, 15, because="§4.4: ten doublings at most, then the error is squared in each window")
     overshoot = Measurement("overshoot", goals.overshoot(sizes, goal), "fraction", tuple(sizes))
-    expect.at_most(overshoot, 1, because="§4.4: below the goal a window at most doubles")
+    if not slow:
+        expect.between(m, 8, 15, because="§4.4: ten doublings at most, then the error is squared each time")
+        expect.at_most(overshoot, 1, because="§4.4: below the goal a window at most doubles")
 
 
 def test_no_goal_value_is_no_goal(live, expect):
