@@ -40,10 +40,19 @@ def test_names_are_unique():
         damos_faults,
         module_faults,
         ops_faults,
+        quota_faults,
         tree_faults,
     )
 
-    modules = (core_faults, ops_faults, tree_faults, damos_faults, action_faults, module_faults)
+    modules = (
+        core_faults,
+        ops_faults,
+        tree_faults,
+        damos_faults,
+        quota_faults,
+        action_faults,
+        module_faults,
+    )
     assert sum(len(module.FAULTS) for module in modules) == len(catalogue())
 
 
