@@ -78,7 +78,7 @@ def test_percentiles_and_bandwidth(stat, expect):
         run.enable()
         first = refreshed(run)
         results, samples = [], 0
-        while samples < FEW_SAMPLES and len(results) < 8 and (one := refreshed(run)):
+        while samples < FEW_SAMPLES and len(results) < 6 and (one := refreshed(run)):
             run.run_for(0.3)
             snapshots = run.recording().of_target(0)
             part = idleness.partial(one, snapshots, 20)
@@ -99,11 +99,10 @@ def test_percentiles_and_bandwidth(stat, expect):
     # What kernel and agent do themselves, a few MiB, in each sample.
     others = 4.0 * MIB * sum(part.high for _, part in results)
     expect.add(idleness.bandwidth([one for one, _ in results], estimates, least=LEAST, others=others))
-    longest = [(first, started_ns)] if first else []
-    for one, _ in longest:
-        elapsed_ms = (one.before_ns - started_ns) / 1e6
-        m = Measurement("longest idle time", float(one.percentiles[-1]), "ms")
-        expect.between(m, 0.5 * elapsed_ms, elapsed_ms + one.aggr_us / 1000, because="idle since it began")
+    if first:
+        elapsed_ms = (first.before_ns - started_ns) / 1e6
+        m = Measurement("longest idle time", float(first.percentiles[-1]), "ms")
+        expect.between(m, 0, elapsed_ms + first.aggr_us / 1000, because="idle since it began at most")
         m = Measurement("time to the first results", elapsed_ms, "ms")
         expect.at_least(m, 5_000, because="specification 6.3: more than five seconds after the start")
 
