@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 from damon_tests.damon.client import DamonClient
 from damon_tests.damon.params import DamonAttrs, DamonCtx, DamonTarget, Damos, Kdamond
@@ -75,9 +76,24 @@ class Live:
         """The request of the first kdamond that is in force now."""
         return self.session.kdamonds[0].ctx
 
-    def record(self, seconds: float) -> None:
-        """Let DAMON run for that long."""
+    def record(self, seconds: float, *, aggregations: int = 0) -> None:
+        """Let DAMON run for that long, and until it has reported so many aggregations meanwhile.
+
+        A machine that is busy with something else may stand still for most of that time. After a minute more
+        without them the recording is left as it is.
+        """
+        begin = self.clock.now_ns()
         self.session.record(int(seconds * NSEC_PER_SEC))
+        if aggregations and self._reported(begin) < aggregations:
+            enough = partial(self._has_reported, begin, aggregations)
+            self.session.record(60 * NSEC_PER_SEC, until=enough)
+
+    def _reported(self, since_ns: int) -> int:
+        """Aggregations of the first kdamond's first target since then."""
+        return sum(s.time_ns > since_ns for s in self.session.recording().of_target(0))
+
+    def _has_reported(self, since_ns: int, aggregations: int) -> bool:
+        return self._reported(since_ns) >= aggregations
 
     def commit(self, ctx: DamonCtx) -> None:
         """Change the first kdamond's request online. Raises TreeError when DAMON refuses."""

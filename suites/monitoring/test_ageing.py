@@ -53,9 +53,9 @@ def test_merging_hard_makes_nothing_older(live, expect):
     """Too many regions to merge at once take many passes; age counts aggregations."""
     many = replace(ATTRS, min_nr_regions=100, max_nr_regions=200)
     with live("idle", DamonCtx("fvaddr", attrs=many), cover="regions") as run:
-        run.record(1.5)
+        run.record(1.5, aggregations=5)
         run.commit_attrs(replace(many, min_nr_regions=10, max_nr_regions=25))
-        run.record(1)
+        run.record(1, aggregations=5)
     oldest = [int(snap.age.max()) for snap in run.recording().snapshots if snap.complete]
     growth = [float(b - a) for a, b in pairwise(oldest)]
     m = Measurement("I29 growth of the oldest age", max(growth, default=0), "aggregations", tuple(growth))

@@ -9,6 +9,7 @@ from damon_tests.damon.params import DamonAttrs, DamonCtx, DamonIntervalsGoal
 from damon_tests.judge.driven import invariants
 from damon_tests.judge.tuning import bounded, steps_follow
 from damon_tests.judge.verdict import Measurement
+from damon_tests.ports import NSEC_PER_SEC
 
 pytestmark = pytest.mark.needs("ops.fvaddr", "attrs.intervals_goal", "damon_monitor_intervals_tune")
 
@@ -32,11 +33,13 @@ def test_every_step_follows_from_what_was_seen(live, expect, pattern):
 def test_tuned_intervals_are_told(live, expect):
     """update_tuned_intervals tells what tuning chose; the ratio is as requested."""
     with live("idle", DamonCtx("fvaddr", attrs=ATTRS), cover="regions") as run:
-        run.record(2)
+        run.session.record(
+            60 * NSEC_PER_SEC, until=lambda: run.client.tuned_intervals(0)[0] == GOAL.max_sample_us
+        )
         sample_us, aggr_us = run.client.tuned_intervals(0)
     ratio = Measurement("aggr_us of a tuned sample_us", aggr_us, "µs")
     expect.equal(ratio, sample_us * ATTRS.samples_per_aggr, because="I40: the ratio is kept exactly")
-    # Nothing is accessed: every step doubles, so after a second the limit is reached.
+    # Nothing is accessed: every step doubles, so the limit is reached after three.
     m = Measurement("sample_us of idle memory", sample_us, "µs")
     expect.equal(m, GOAL.max_sample_us, because="intervals of idle memory double up to max_sample_us")
 
@@ -48,7 +51,7 @@ def test_goal_enabled_online(live, expect):
     with live("everything_hot", DamonCtx("fvaddr", attrs=plain), cover="regions", extra_events=extra) as run:
         run.record(0.7)
         run.commit_attrs(ATTRS)
-        run.record(1)
+        run.record(1, aggregations=4)
     tuned = run.session.events("damon_monitor_intervals_tune")
     expect.at_least(Measurement("steps", len(tuned), "count"), 1, because="the goal was enabled a second ago")
     expect.add(bounded(tuned, ATTRS))

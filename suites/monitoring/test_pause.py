@@ -33,7 +33,7 @@ def test_everything_stands_still(live, expect):
             answer = error.errno_name
         resumed_ns = run.clock.now_ns()
         run.session.pause(False)
-        run.record(1)
+        run.record(1, aggregations=1)
     snaps = run.recording().snapshots
     meanwhile = [s for s in snaps if paused_ns < s.time_ns <= resumed_ns]
     expect.equal(Measurement("aggregations while paused", len(meanwhile), "count"), 0, because="I37")
@@ -59,7 +59,7 @@ def test_starting_paused(live, expect):
         early = len(run.session.recording().snapshots)
         running = run.session.running()
         run.session.pause(False)
-        run.record(0.7)
+        run.record(0.7, aggregations=1)
         late = len(run.session.recording().snapshots)
     expect.equal(
         Measurement("kdamonds that run", float(running), "count"), 1, because="pausing is not stopping"

@@ -51,7 +51,7 @@ def test_targets_are_told_apart(live, expect):
     """Three processes at once: each is reported under its own index, by its own truth."""
     patterns = ["idle", "everything_hot", "hot_cold"]
     with live(patterns, FVADDR, cover="regions") as run:
-        run.record(2)
+        run.record(2, aggregations=10)
     expect.add(invariants(run))
     hottest = [
         max(int(s.nr_accesses.max()) for s in run.recording().of_target(i)[5:]) for i in range(len(patterns))

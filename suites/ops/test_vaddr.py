@@ -70,7 +70,7 @@ def _windows_until_updated(attrs):
     return -(-(samples + 1) // attrs.samples_per_aggr)
 
 
-@pytest.mark.parametrize("update_us", [400_000, 0])
+@pytest.mark.parametrize("update_us", [200_000, 0])
 def test_mapping_changes_are_followed(live, expect, update_us):
     """New mappings are watched after at most one update interval; surviving memory keeps its age."""
     seen = []
