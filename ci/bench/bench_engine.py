@@ -148,7 +148,7 @@ def show(case: Case, samples: dict[str, list[float]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    # In shorter runs on a busy machine faulting memory in, which costs both the same, is most of what is timed.
+    # In shorter runs on a busy machine most of what is timed is memory that is faulted in.
     parser.add_argument("--seconds", type=float, default=2, help="of each run (default %(default)s)")
     parser.add_argument(
         "--rounds", type=int, default=5, help="how often all take turns (default %(default)s)"

@@ -28,7 +28,7 @@ def every_40_ms():
     return Pattern("every_40_ms", reason, (data,), (Phase("steady", 3600 * NSEC_PER_SEC, (access,)),))
 
 
-@pytest.mark.parametrize("sample_us", [2_500, 20_000])
+@pytest.mark.parametrize("sample_us", [pytest.param(2_500, marks=pytest.mark.profile("full")), 20_000])
 def test_goal_is_reached(live, expect, sample_us):
     """A fifth of the samples shall see an access, which memory touched every 40 ms gives at 8 ms."""
     goal = DamonIntervalsGoal(access_bp=2_000, aggrs=1, min_sample_us=1_000, max_sample_us=40_000)

@@ -10,6 +10,7 @@ from damon_tests.judge.observed import invariants
 pytestmark = pytest.mark.accuracy
 
 
+@pytest.mark.profile("full")
 @pytest.mark.needs("ops.fvaddr", "damon_aggregated")
 def test_islands_are_found(experiment, expect):
     """96 islands and up to 1000 regions: as many of them are reported hot, and as precisely, as can be."""

@@ -13,6 +13,7 @@ from damon_tests.judge.observed import invariants
 pytestmark = [pytest.mark.accuracy, pytest.mark.needs("ops.fvaddr", "damon_aggregated")]
 
 
+@pytest.mark.profile("full")
 def test_merging_weighs_by_size(experiment, expect):
     """Small islands of rare accesses are merged with idle memory: this makes no accesses of theirs more."""
     # At least 60 regions of at most about 1 MiB: each has an island, a sixteenth of its size.

@@ -68,6 +68,7 @@ def test_an_access_marks_its_page_and_no_other(live, expect, hugepage):
 
 
 @pytest.mark.accuracy
+@pytest.mark.profile("full")
 @pytest.mark.needs("ops.paddr", "damon_aggregated")
 def test_huge_pages_by_physical_address(live, expect):
     """The same through physical addresses: frames of a touched huge page are hot together."""
