@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -14,6 +15,8 @@ from damon_tests.experiment.experiment import derive_seed
 from damon_tests.experiment.module_run import ModuleRun, hull, module_run
 from damon_tests.patterns import load
 from damon_tests.patterns.spec import Pattern
+from damon_tests.plugin import RUN
+from damon_tests.report import artifacts
 
 Run = Callable[..., AbstractContextManager[ModuleRun]]
 
@@ -46,3 +49,17 @@ def module(subject, request, expect) -> Run:
         expect.nothing("kernel complaints", splats, because="a module must not break the kernel")
 
     return run
+
+
+@pytest.fixture
+def figures(request) -> Callable[[str, str, object], None]:
+    """``figures(title, text, data)``: keep figures that a test compares, to read and to compute with."""
+
+    def keep(title: str, text: str, data: object) -> None:
+        log = request.config.stash[RUN].log
+        directory = artifacts.attempt_directory(log.directory, request.node.nodeid, 1)
+        for name, content in (("figures.txt", text), ("figures.json", json.dumps(data, indent=1) + "\n")):
+            (directory / name).write_text(content, encoding="utf-8")
+            log.artifact(request.node.nodeid, directory / name, "log", title=title, attempt=1)
+
+    return keep

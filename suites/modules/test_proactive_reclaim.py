@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Proactive reclaim as users deploy it: DAMON_RECLAIM beside a workload that has filled most of the machine,
+against the same workload without it. Both take turns in one machine; all figures are kept, side by side.
+
+Speed is that of a noisy machine, so it is told, and judged by a bound that only a broken DAMON misses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import pytest
+
+from damon_tests.damon.module_params import DamonReclaim
+from damon_tests.experiment.experiment import derive_seed
+from damon_tests.experiment.module_run import module_run
+from damon_tests.judge.verdict import Measurement
+from damon_tests.kernel.topology import Topology
+from damon_tests.patterns.spec import Access, Pattern, PatternRegion, Phase
+from damon_tests.ports import NSEC_PER_SEC
+from damon_tests.workload.pages import bytes_of
+
+pytestmark = [
+    pytest.mark.needs("modules.damon_reclaim", swap_mib=256),
+    pytest.mark.known_defect(
+        name="6.12-reclaim-inert",
+        evidence="6.12.107 (Debian): DAMON_RECLAIM runs without its scheme; see test_reclaim.py",
+        levels=("6.12",),
+        kernels_only=True,
+    ),
+]
+
+MIB = 1 << 20
+SMALL = Topology(memory_mib=256, swap_zram_mib=256)
+HOT = 8 * MIB
+
+# Default quotas. Memory is called idle after a second instead of two minutes, and looked at more often; the
+# watermarks let it work up to where most of the machine is free.
+DEPLOYED = DamonReclaim(
+    min_age=1_000_000, wmarks_interval=500_000, wmarks_high=900, wmarks_mid=800, wmarks_low=20
+)
+SAVED = 0.5
+"""Of the idle bytes, at least: far less than all, as reclaim goes on while the arm ends."""
+LONGEST_S = 25
+SHORTEST_S = 4
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What one run of the workload cost and saved. Bytes; accesses of hot memory a second; ``refaults``:
+    pages read back from swap."""
+
+    reclaim: bool
+    seconds: float
+    idle_bytes: int
+    idle_bytes_out: int
+    hot_bytes_out: int
+    free_bytes_gained: int
+    accesses_per_s: float
+    refaults: int
+
+
+def workload(free: int, total: int) -> Pattern:
+    """Hot memory as fast as it goes, and as much idle memory as leaves 30 % of the machine free."""
+    idle = (free - int(0.3 * total) - HOT) // (2 * MIB) * 2 * MIB
+    return Pattern(
+        name="proactive",
+        reason="a service that filled most of the machine and uses little of it",
+        regions=(PatternRegion("hot", HOT), PatternRegion("idle", max(idle, 16 * MIB))),
+        phases=(Phase("serving", 3600 * NSEC_PER_SEC, (Access("hot", 0, HOT, free_running=True),)),),
+        repeat=True,
+    )
+
+
+def perform(subject, reclaim: bool, seed: int) -> Arm:
+    """A fresh process of the workload, until most is saved, or for a while without reclaim."""
+    info = subject.memory_info()
+    pattern = workload(info.free, info.total)
+    with module_run(subject, DEPLOYED, [pattern], seed, events=()) as run:
+        before, began_ns = run.memory_info(), run.clock.now_ns()
+        done = sum(run.target.accesses().values())
+        if reclaim:
+            run.enable()
+        run.run_for(SHORTEST_S)
+        if reclaim:
+            run.until(lambda: (~run.pages("idle").present).mean() >= 0.8, LONGEST_S, NSEC_PER_SEC // 2)
+        seconds = (run.clock.now_ns() - began_ns) / NSEC_PER_SEC
+        speed = (sum(run.target.accesses().values()) - done) / seconds
+        after, idle, hot = run.memory_info(), run.pages("idle"), run.pages("hot")
+        return Arm(
+            reclaim,
+            seconds,
+            len(idle) * 4096,
+            bytes_of(~idle.present),
+            bytes_of(~hot.present),
+            after.free - before.free,
+            speed,
+            after.counters["pswpin"] - before.counters["pswpin"],
+        )
+
+
+def table(arms) -> str:
+    """The figures, a line each, an arm a column."""
+    heads = ["with reclaim" if a.reclaim else "without" for a in arms]
+    lines = [f"{'':20}" + "".join(f"{h:>16}" for h in heads)]
+    for name in list(asdict(arms[0]))[1:]:
+        values = [f"{getattr(a, name):>16,.0f}" for a in arms]
+        lines.append(f"{name:20}" + "".join(values))
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.accuracy
+@pytest.mark.parametrize("order", ["ab", pytest.param("abba", marks=pytest.mark.profile("full"))])
+def test_saves_memory_and_spares_what_is_used(backend, request, expect, figures, order):
+    """With proactive reclaim, idle memory is given back and hot memory stays; without it, nothing changes."""
+    seed = derive_seed(request.config.option.seed, request.node.nodeid, 1, "target")
+    subject = backend.subject(seed, SMALL)
+    try:
+        arms = [perform(subject, step == "b", seed + i) for i, step in enumerate(order)]
+        splats = subject.splats()
+    finally:
+        subject.close()
+    figures("proactive reclaim, arm by arm", table(arms), [asdict(a) for a in arms])
+    without, with_it = [a for a in arms if not a.reclaim], [a for a in arms if a.reclaim]
+
+    def compared(name, of, unit):
+        """The worst arm with reclaim; samples are all arms', in order."""
+        return Measurement(
+            f"{name}, with reclaim", float(of(with_it)), unit, tuple(map(of, [[a] for a in arms]))
+        )
+
+    m = compared(
+        "share of idle bytes saved", lambda s: min(a.idle_bytes_out / a.idle_bytes for a in s), "fraction"
+    )
+    expect.at_least(m, SAVED, because="idle for more than min_age", detail=one_line(arms))
+    m = Measurement(
+        "share of idle bytes gone without reclaim",
+        max(a.idle_bytes_out / a.idle_bytes for a in without),
+        "fraction",
+    )
+    expect.at_most(m, 0.02, because="a third of the machine is free: the kernel has no need to reclaim")
+    m = compared(
+        "bytes of hot memory out or read back",
+        lambda s: max(float(a.hot_bytes_out + 4096 * a.refaults) for a in s),
+        "bytes",
+    )
+    # Its own and the machine's other pages are among those that come back.
+    expect.at_most(m, 0.1 * HOT + MIB, because="hot memory is not reclaimed", detail=one_line(arms))
+    speeds = Measurement(
+        "accesses a second, with reclaim to without",
+        min(a.accesses_per_s for a in with_it) / max(1.0, *(a.accesses_per_s for a in without)),
+        "fraction",
+        tuple(a.accesses_per_s for a in arms),
+    )
+    expect.at_least(
+        speeds, 0.05, because="reclaim must not stop the workload", kind="budget", detail=one_line(arms)
+    )
+    expect.nothing("kernel complaints", splats, because="a module must not break the kernel")
+
+
+def one_line(arms) -> str:
+    """Side by side in the verdict."""
+    return "; ".join(
+        f"{'with' if a.reclaim else 'without'}: {a.idle_bytes_out / MIB:.0f} of {a.idle_bytes / MIB:.0f} MiB"
+        f" saved, {a.accesses_per_s / 1e6:.2f} M accesses/s, {a.refaults} refaults"
+        for a in arms
+    )
