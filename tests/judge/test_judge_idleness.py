@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-2.0
+"""DAMON_STAT's results, judged against regions and truth: each check can fail."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from damon_tests.damon.records import Snapshot
+from damon_tests.judge import idleness
+from damon_tests.judge.idleness import Partial, Refresh
+from damon_tests.reference.module_rules import bandwidth, idle_percentiles
+
+MS = 1_000_000
+MIB = 1 << 20
+
+
+def snapshot(time_ms, sizes, ages, nr=None):
+    ends = np.cumsum(np.array(sizes, np.uint64))
+    count = len(sizes)
+    return Snapshot(
+        time_ms * MS,
+        0,
+        ends - np.array(sizes, np.uint64),
+        ends,
+        np.array(nr or [0] * count, np.uint32),
+        np.array(ages, np.uint32),
+        count,
+    )
+
+
+SIZES, AGES = (10 * MIB, 30 * MIB, 60 * MIB), (3, 20, 50)
+REGIONS = snapshot(1000, SIZES, AGES)
+
+
+def told(in_use=(), aggr_us=100_000):
+    """What DAMON_STAT makes of REGIONS."""
+    idle = [(age + 1) * aggr_us // 1000 * (-1 if i in in_use else 1) for i, age in enumerate(AGES)]
+    return Refresh(1040 * MS, 1045 * MS, tuple(idle_percentiles(SIZES, idle, 101)), 0, aggr_us)
+
+
+def failing(checks):
+    return [c.measurement.name for c in checks if not c.holds]
+
+
+def test_percentiles_of_the_regions_there_were():
+    snapshots = [snapshot(900, [100 * MIB], [7]), REGIONS]
+    for in_use in ((), (0,), (0, 1), (2,)):
+        assert failing(idleness.percentiles(told(in_use), snapshots)) == []
+
+
+def test_wrong_percentiles():
+    right = told()
+    values = right.percentiles
+    unweighted = tuple(idle_percentiles([1, 1, 1], [(a + 1) * 100 for a in AGES], 101))
+    for wrong in (
+        values[10:] + values[-1:] * 10,
+        values[:1] * 10 + values[:-10],
+        tuple(v - 100 for v in values),
+        values[::-1],
+        values[:-1],
+        unweighted,
+    ):
+        assert failing(idleness.percentiles(replace(right, percentiles=wrong), [REGIONS]))
+    assert failing(idleness.percentiles(right, []))
+
+
+def test_which_aggregations_it_may_be():
+    snapshots = [snapshot(ms, [MIB], [1]) for ms in (800, 900, 1000, 1100)]
+    refresh = Refresh(950 * MS, 960 * MS, (), 0, 100_000)
+    assert [s.time_ns // MS for s in idleness.candidates(refresh, snapshots)] == [900, 1000]
+    refresh = Refresh(990 * MS, 1010 * MS, (), 0, 100_000)
+    assert [s.time_ns // MS for s in idleness.candidates(refresh, snapshots)] == [900, 1000, 1100]
+
+
+def test_how_far_the_aggregation_was():
+    snapshots = [snapshot(ms, [MIB], [1]) for ms in (900, 1000, 1100)]
+    found = idleness.partial(Refresh(1050 * MS, 1055 * MS, (), 0, 100_000), snapshots, 20)
+    assert found is not None
+    assert (found.low, found.high, found.t0_ns) == (9, 12, 1000 * MS)
+    assert idleness.partial(Refresh(990 * MS, 1010 * MS, (), 0, 100_000), snapshots, 20) is None
+    assert idleness.partial(Refresh(1150 * MS, 1155 * MS, (), 0, 100_000), snapshots, 20) is None
+
+
+def test_bandwidth():
+    part = Partial(REGIONS, 10, 10, 0, 1)
+    hot = [(0, 10 * MIB), (30 * MIB, 35 * MIB)]
+    assert idleness.share_of(REGIONS, hot).tolist() == [1, 5 / 30, 0]
+    estimate = idleness.estimate(part, hot, 1.0)
+    assert estimate.low == estimate.high == 10 * 15 * MIB
+    assert estimate.variance > 0
+    accessed = 10 * 15 * MIB
+    pure = idleness.estimate(part, hot[:1], 1.0)
+    assert pure.variance == 0
+
+    def judged(factor, estimate=pure, accessed=10 * 10 * MIB):
+        one = replace(told(), bandwidth=int(factor * bandwidth(accessed, 100_000)))
+        return failing(idleness.bandwidth([one] * 3, [estimate] * 3, least=0.75, others=MIB))
+
+    assert judged(1) == []
+    assert judged(0.8) == []
+    assert judged(0.7)
+    assert judged(1.1)
+    assert judged(0.001)
+    assert judged(1, estimate, accessed) == []

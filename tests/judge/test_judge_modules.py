@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What modules' schemes were tried on, judged: each check can fail."""
+
+from __future__ import annotations
+
+from damon_tests.damon.module_params import DamonLruSort, DamonReclaim, DamonStat
+from damon_tests.damon.records import DamosStats
+from damon_tests.damon.trace import BeforeApplyEvent
+from damon_tests.judge import modules as judged
+from damon_tests.ports import Event
+
+MS = 1_000_000
+MIB = 1 << 20
+RAM = ((0x1000, 0x9F000), (0x100000, 1 << 30))
+
+
+def apply(time_ms, size=4096, start=0, nr=0, age=10, scheme=0):
+    return BeforeApplyEvent(time_ms * MS, 0, scheme, 0, 10, start, start + size, nr, age)
+
+
+def raw(*steps):
+    """Events: a number is an aggregation at that time, an application itself."""
+    events = []
+    for step in steps:
+        if isinstance(step, int):
+            events.append(Event(step * MS, "damon_aggregated", "target_id=0 nr_regions=1 0-4096: 0 0", 7))
+        else:
+            e = step
+            text = f"ctx_idx=0 scheme_idx={e.scheme_idx} target_idx=0 nr_regions={e.nr_regions} "
+            text += f"{e.start}-{e.end}: {e.nr_accesses} {e.age}"
+            events.append(Event(e.time_ns, "damos_before_apply", text, 7))
+    return events
+
+
+def failing(checks):
+    return [c.measurement.name for c in checks if not c.holds]
+
+
+def test_derived_requests():
+    reclaim = judged.derived(DamonReclaim(), RAM, "7.3")
+    assert reclaim.schemes[0].action == "pageout"
+    assert reclaim.targets[0].regions == ((0x1000, 1 << 30),)
+    assert judged.derived(DamonReclaim(), RAM, "7.1").targets[0].regions == ((0x100000, 1 << 30),)
+    assert len(judged.derived(DamonLruSort(), RAM, "7.3").schemes) == 2
+    assert judged.derived(DamonStat(), RAM, "7.3").schemes == ()
+
+
+def test_passes_are_cut_at_aggregations():
+    events = raw(apply(1), apply(2, scheme=1), 3, 3, apply(4), 5, 6, apply(7), apply(8))
+    assert [[e.time_ns // MS for e in one] for one in judged.passes(events)] == [[1], [4], [7, 8]]
+    assert [[e.time_ns // MS for e in one] for one in judged.passes(events, 1)] == [[2]]
+    assert judged.passes(raw(1, 2)) == []
+
+
+def test_as_asked():
+    scheme = judged.derived(DamonReclaim(min_age=1_000_000), RAM, "7.3").schemes[0]
+    assert failing(judged.as_asked("x", [apply(1)], scheme, (0, 8192))) == []
+    wrong = {
+        "sizes": apply(1, size=2048),
+        "nr_accesses": apply(1, nr=1),
+        "ages": apply(1, age=9),
+        "regions": apply(1, start=8192),
+    }
+    for word, event in wrong.items():
+        (name,) = failing(judged.as_asked("x", [apply(1), event], scheme, (0, 8192)))
+        assert word in name
+
+
+def test_something_tried():
+    assert judged.something_tried("x", [apply(1)]).holds
+    assert judged.something_tried("x", []).holds is False
+
+
+def test_nothing_is_old_enough_sooner():
+    ctx = judged.derived(DamonReclaim(min_age=1_000_000), RAM, "7.3")
+    assert judged.not_before("x", [], 0, ctx) == []
+    assert failing(judged.not_before("x", [apply(1_100)], 100 * MS, ctx)) == []
+    assert failing(judged.not_before("x", [apply(1_099)], 100 * MS, ctx))
+
+
+def test_counters_follow_the_trace():
+    applied = [[apply(10, 4096), apply(11, 8192)], [apply(110, 4096)], [apply(210, 4096)]]
+
+    def found(nr, size, at_ms=120, nr_applied=0, sz_applied=0):
+        return failing(
+            judged.counted("x", DamosStats(nr, size, nr_applied, sz_applied, 0), at_ms * MS, applied)
+        )
+
+    assert found(2, 12288) == []  # the second pass may not be counted yet
+    assert found(3, 16384) == []
+    assert found(1, 4096)  # the first pass must be
+    assert found(3, 12288)
+    assert found(4, 20480)
+    assert found(4, 20480, at_ms=220) == []
+    assert found(0, 0, at_ms=1) == []
+    assert found(3, 16384, nr_applied=4, sz_applied=1)
+    assert found(3, 16384, nr_applied=1)
+
+
+def test_quota():
+    def found(*sizes, every_ms=500, quota=4 * MIB):
+        passes = [[apply(i * every_ms, size)] for i, size in enumerate(sizes)]
+        return failing(judged.within_quota("x", passes, quota, 500))
+
+    assert found(*[4 * MIB] * 10) == []
+    assert any("in a pass" in name for name in found(5 * MIB))
+    assert found(*[4 * MIB] * 10, every_ms=100)
+    assert found(*[2 * MIB] * 10, every_ms=250) == []
+    assert found() == []
