@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from damon_tests.damon.params import DamosQuota
-from damon_tests.judge.goals import BP, Range, limited, next_bp, told_sizes
+from damon_tests.judge.goals import BP, UNLIMITED, Range, limited, next_bp, told_sizes
 from damon_tests.judge.passes import Pass
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.workload.memory_info import MemoryInfo
@@ -72,6 +73,23 @@ def next_range(quota: DamosQuota, size: int, current: Range, target: int) -> Ran
     return limited(quota, low), limited(quota, high)
 
 
+def implied_total(passes: Sequence[Pass], quota: DamosQuota) -> int:
+    """Of a metric that is an increase since the window before: the least that all steps together imply.
+
+    Growing by less than double means that some of the goal was achieved, shrinking that more than it was.
+    """
+    (goal,) = quota.goals
+    told, total = told_sizes(passes), 0
+    for before, after in pairwise(told):
+        most = quota.bytes or UNLIMITED
+        if before is None or after is None or before < 64 or after >= most:
+            continue
+        # after = before * (2 - score), of a before that is up to a byte larger; after one byte: 2 and more.
+        score = 2 * BP if after == 1 else 2 * BP + -(after + 1) * BP // before
+        total += max(score, 0) * goal.target_value // BP
+    return total
+
+
 def steps_between(
     name: str, passes: Sequence[Pass], quota: DamosQuota, metric: Measured, *, least: int = 5
 ) -> list[Check]:
@@ -92,9 +110,7 @@ def steps_between(
         low, high = next_range(quota, before, current, goal.target_value)
         narrow += before >= 64 and high - low <= before // 4
         if not low <= after <= high:
-            wrong.append(
-                f"pass {index}: {before} became {after}, expected {low} to {high} for {current}"
-            )
+            wrong.append(f"pass {index}: {before} became {after}, expected {low} to {high} for {current}")
     m = Measurement(f"{name}: steps that the measured input does not allow", float(len(wrong)), "count")
     why = f"§4.4: {goal.target_metric} was measured, the recurrence is monotone; {judged} steps"
     enough = Measurement(f"{name}: steps known within a quarter", float(narrow), "count")

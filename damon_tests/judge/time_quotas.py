@@ -52,11 +52,17 @@ def spent(size: int, quota: DamosQuota, charged: int, m: int) -> Spent | None:
     return Spent(low, high) if low <= high else None
 
 
+def first_size(quota: DamosQuota) -> int:
+    """The effective size before anything was charged."""
+    size = FIRST_THROUGHPUT * quota.ms
+    return min(size, quota.bytes) if quota.bytes else size
+
+
 def follow(passes: Sequence[Pass], quota: DamosQuota, m: int, *, least: int = 5) -> list[Check]:
     """Every size that was told is the time quota's, for a time that can have been spent. For a reset interval
     of 0, without fail charges."""
     charged, low, wrong, judged, times = 0, 0, [], 0, []
-    for index, (one, size) in enumerate(zip(passes, told_sizes(passes), strict=True)):
+    for index, (one, size) in enumerate(zip(passes, told_sizes(passes, first_size(quota)), strict=True)):
         if size is not None:
             judged += 1
             found = spent(size, quota, charged, m)

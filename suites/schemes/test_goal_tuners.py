@@ -148,7 +148,7 @@ def test_one_step_in_each_window(live, expect):
     ctx = tuned((0, 10_000), reset_interval_ms=300)
     seen = quota_run(live, ctx, 2)
     told = [event for one in seen.passes for event in one.esz]
-    expect.add(goals.windows_follow(told, ctx.schemes[0].quota, 0, seen.passes))
+    expect.add(goals.windows_follow(told, ctx.schemes[0].quota, 0, seen.passes, seen.level))
 
 
 @TEMPORAL

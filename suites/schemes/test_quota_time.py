@@ -26,14 +26,15 @@ def test_the_size_follows_from_the_throughput(live, expect, action, ms):
     ctx = timed(action, ms=ms)
     seen = quota_run(live, ctx, 1.5)
     expect.add(time_quotas.follow(seen.passes, ctx.schemes[0].quota, PAGE))
-    expect.add(seen.checks(sizes=goals.told_sizes(seen.passes), applied_share=int(action == "cold")))
+    sizes = goals.told_sizes(seen.passes, time_quotas.first_size(ctx.schemes[0].quota))
+    expect.add(seen.checks(sizes=sizes, applied_share=int(action == "cold")))
 
 
 def test_the_smaller_quota_counts(live, expect):
     """With time and size the smaller of both is in force."""
     ctx = timed("stat", ms=1000, bytes=6 * MIB)
     seen = quota_run(live, ctx, 0.6)
-    told = goals.told_sizes(seen.passes)
+    told = goals.told_sizes(seen.passes, time_quotas.first_size(ctx.schemes[0].quota))
     most = Measurement("largest effective size", max(size or 0 for size in told), "bytes")
     expect.equal(most, 6 * MIB, because="§4.4, I56: a second is enough for 6 MiB of doing nothing")
     expect.add(seen.checks(sizes=told))

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Whole loops: a scheme acts, memory changes, the goal is measured, the quota follows."""
+
+from dataclasses import replace
+
+import pytest
+
+from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosQuota, DamosQuotaGoal
+from damon_tests.judge import goal_metrics, passes, quotas
+from damon_tests.judge.goal_metrics import lru_bp, measured, node_mem_bp
+from damon_tests.judge.rules import series
+from damon_tests.judge.verdict import Measurement
+
+pytestmark = pytest.mark.needs("damon_aggregated", "damos_before_apply", "damos_esz")
+
+MIB = 1 << 20
+BP = 10_000
+ATTRS = DamonAttrs(sample_us=5_000, aggr_us=40_000, min_nr_regions=10, max_nr_regions=40)
+# What else takes or gives back memory in the meantime, with what swap itself needs: 6 MiB.
+OTHERS = 6 * MIB
+
+
+def with_goal(scheme, **goal):
+    return replace(scheme, quota=replace(scheme.quota, goals=(DamosQuotaGoal(**goal),)))
+
+
+@pytest.mark.needs("ops.fvaddr", "goals.node_mem_free_bp", "quotas.goal_tuner", swap_mib=512)
+def test_reclaim_until_enough_is_free(live, expect):
+    """The temporal tuner reclaims at full quota until that much memory is free, and then stops."""
+    step, wanted = 4 * MIB, 24 * MIB
+    quota = DamosQuota(bytes=step, goal_tuner="temporal")
+    scheme = with_goal(Damos("pageout", ANY, quota=quota), target_metric="node_mem_free_bp", target_value=1)
+    ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=(scheme,))
+    infos, extra = [], passes.wanted_events(live.backend().capabilities())
+    with live("idle", ctx, cover="regions", extra_events=extra) as run:
+        run.record(0.3)
+        before, swapped = run.subject.memory_info(), int(run.pages("data").swapped.sum())
+        target = node_mem_bp(before, 0, used=False) + wanted * BP // before.node_total[0]
+        run.feed_goals(with_goal(scheme, target_metric="node_mem_free_bp", target_value=target))
+        run.session.record(30 * 10**9, until=lambda: free_bp(run, infos) >= target)
+        run.record(0.5)
+        at_end = run.pages("data")
+        free_bp(run, infos)
+    reclaimed = Measurement("bytes reclaimed", (int(at_end.swapped.sum()) - swapped) * 4096, "bytes")
+    expect.equal(Measurement("bytes reclaimed before", swapped * 4096, "bytes"), 0, because="1 bp was free")
+    # Swapped pages on zram take some memory themselves, so more than was wanted has to go.
+    expect.between(
+        reclaimed,
+        wanted - OTHERS,
+        2 * wanted + OTHERS,
+        because="§4.4: all until it is achieved, then nothing",
+    )
+    free = Measurement("free memory", node_mem_bp(infos[-1], 0, used=False), "bp")
+    slack = OTHERS * BP // before.node_total[0]
+    expect.at_least(free, target - slack, because="the goal is reachable: there are 64 MiB to reclaim")
+    sizes = {event.esz for one in passes.of_run(run) for event in one.esz}
+    expect.nothing("other sizes", [str(size) for size in sizes - {0, step}], because="I58: all or nothing")
+    most = max((sum(e.end - e.start for e in one.applied) for one in passes.of_run(run)), default=0)
+    expect.at_most(Measurement("tried in a window", most, "bytes"), step, because="I44: the requested size")
+
+
+def free_bp(run, infos):
+    infos.append(run.subject.memory_info())
+    return node_mem_bp(infos[-1], 0, used=False)
+
+
+@pytest.mark.profile("full")
+@pytest.mark.needs("ops.paddr", "goals.active_mem_bp", "schemes.lru_prio", lru_lists=1)
+def test_activate_until_enough_is_active(live, expect):
+    """The consist tuner activates memory in growing steps until the share is as wanted; every step is the
+    recurrence's for what was measured."""
+    scheme = with_goal(Damos("lru_prio", ANY), target_metric="active_mem_bp", target_value=BP)
+    ctx = DamonCtx("paddr", attrs=ATTRS, schemes=(scheme,))
+    infos, extra = [], passes.wanted_events(live.backend().capabilities())
+    with live("idle", ctx, cover="regions", extra_events=extra) as run:
+        for _ in range(15):
+            active_bp(run, infos)
+            run.record(0.1)
+        reached = run.session.record(30 * 10**9, until=lambda: active_bp(run, infos) >= 6_000)
+        run.record(0.3)
+        active_bp(run, infos)
+    seen = passes.of_run(run)
+    metric = measured(infos, lambda info: lru_bp(info, active=True), 300)
+    expect.add(goal_metrics.steps_between("active_mem_bp", seen, scheme.quota, metric))
+    expect.equal(
+        Measurement("reached", float(reached), "count"), 1, because="§4.4: it grows until it is achieved"
+    )
+    told = [event.esz for one in seen for event in one.esz]
+    sizes = Measurement("effective size", float(told[-1]) if told else 0, "bytes", tuple(map(float, told)))
+    expect.at_least(sizes, 4096, because="the quota grew beyond a page, or nothing could be activated")
+
+
+def active_bp(run, infos):
+    infos.append(run.subject.memory_info())
+    return lru_bp(infos[-1], active=True)
+
+
+@pytest.mark.profile("full")
+@pytest.mark.needs("ops.fvaddr", "goals.node_mem_free_bp", swap_mib=512)
+def test_a_goal_out_of_reach(live, expect):
+    """A goal that cannot be reached saturates at the requested size: never more is tried in a window, and
+    all memory is reclaimed again and again."""
+    limit = 6 * MIB
+    # Twice of all memory: half achieved at best.
+    scheme = Damos("pageout", ANY, quota=DamosQuota(bytes=limit))
+    scheme = with_goal(scheme, target_metric="node_mem_free_bp", target_value=20 * BP)
+    ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=(scheme,))
+    infos, extra = [], passes.wanted_events(live.backend().capabilities())
+    with live("idle", ctx, cover="regions", extra_events=extra) as run:
+        for _ in range(25):
+            free_bp(run, infos)
+            run.record(0.1)
+        swapped = int(run.pages("data").swapped.sum()) * 4096
+    seen, level = passes.of_run(run), series(run.level)
+    tried = [float(sum(e.end - e.start for e in one.applied)) for one in seen]
+    most = Measurement("tried in a window", max(tried, default=0), "bytes", tuple(tried))
+    expect.equal(most, limit, because="§4.4, I44: grows until the requested size, not beyond")
+    metric = measured(infos, lambda info: node_mem_bp(info, 0, used=False), 60)
+    expect.add(goal_metrics.steps_between("node_mem_free_bp", seen, scheme.quota, metric))
+    expect.add(quotas.sizes_agree(seen, level))
+    expect.at_least(
+        Measurement("reclaimed", swapped, "bytes"), limit, because="at least the first full window's memory"
+    )
+
+
+@pytest.mark.profile("full")
+@pytest.mark.needs("ops.fvaddr", swap_mib=512, psi=1)
+def test_reclaim_under_pressure(live, expect):
+    """some_mem_psi_us: the tuner's steps imply no more pressure than the kernel counted."""
+    target_us = 2_000
+    scheme = Damos("pageout", ANY, quota=DamosQuota(bytes=32 * MIB))
+    scheme = with_goal(scheme, target_metric="some_mem_psi_us", target_value=target_us)
+    ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=(scheme,))
+    infos, extra = [], passes.wanted_events(live.backend().capabilities())
+    with live("everything_hot", ctx, cover="regions", extra_events=extra) as run:
+        infos.append(run.subject.memory_info())
+        run.record(2.5)
+        infos.append(run.subject.memory_info())
+    seen = passes.of_run(run)
+    implied = goal_metrics.implied_total(seen, scheme.quota)
+    counted = infos[-1].psi_some_us - infos[0].psi_some_us
+    m = Measurement("stall time that the steps imply at least", float(implied), "µs")
+    # What was counted before the first pass's end is no part of it since 7.3; before, all since boot.
+    before = 0 if series(run.level) >= (7, 3) else infos[0].psi_some_us
+    expect.at_most(m, counted + before, because=f"§4.4: increases between windows; {counted} µs were counted")
+    expect.add(quotas.judged(seen, 10))
