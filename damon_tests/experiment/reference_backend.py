@@ -53,6 +53,8 @@ class _Target(SimulatedTarget):
             file=self.backed_by("file"),
             shmem=self.backed_by("shmem"),
             nodes=self.nodes,
+            hugetlb=self.backed_by("hugetlb"),
+            others=self.others(),
         )
 
     def go(self) -> None:
@@ -86,6 +88,7 @@ class ReferenceSubject:
             ram_bytes=machine.memory_mib << 20,
             nr_nodes=machine.numa_nodes,
             swap_bytes=machine.swap_zram_mib << 20,
+            hugetlb_pages=machine.hugetlb_pages,
         )
         self._system.memory.apply_ns_per_page = _APPLY_NS
         self.tree: Tree = self._system.tree

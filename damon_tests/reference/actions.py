@@ -17,7 +17,7 @@ from damon_tests.reference.core_rules import I64, Range
 from damon_tests.reference.filters import FilterLists
 from damon_tests.reference.folios import Folios, folios_in, passing
 from damon_tests.reference.memory import Memory
-from damon_tests.reference.process import CHUNK_PAGES, NO_FRAME, Process, clip
+from damon_tests.reference.process import CHUNK_PAGES, NO_FRAME, Process, clip, without
 from damon_tests.reference.rules import Rules
 
 NOTHING = (0, 0)
@@ -132,9 +132,11 @@ class Actions:
         return clip([self.rules.action_range(*app.bytes_)], process.vmas)
 
     def _madvise(self, action: str, app: Application, process: Process) -> int:
-        """Works on what is mapped, but counts only when all of it is."""
+        """Works on what is mapped, but counts only when all of it is. Hugetlb refuses most."""
         start, end = app.bytes_
+        refused = clip([(start, end)], process.hugetlb) if action != "willneed" else []
         frames = self._frames(app, process)
+        frames = frames[~self.memory.is_hugetlb(frames)] if refused else frames
         self.memory.settle(frames, app.now_ns)
         resident = frames[self.memory.out_since[frames] == 0]
         match action:
@@ -147,10 +149,12 @@ class Actions:
                 self.memory.split_huge(resident)
                 self.memory.reclaim(resident, app.now_ns)
             case "hugepage" | "nohugepage":
-                process.advise_huge(self._mapped(app, process), action == "hugepage")
+                allowed = without(self._mapped(app, process), refused)
+                process.advise_huge(allowed, action == "hugepage")
             case "collapse":
-                self.memory.make_huge(process, self._mapped(app, process))
-        return self.rules.madvise_applied(end - start, not process.is_fully_mapped(start, end))
+                self.memory.make_huge(process, without(self._mapped(app, process), refused))
+        failed = bool(refused) or not process.is_fully_mapped(start, end)
+        return self.rules.madvise_applied(end - start, failed)
 
     def _migrate_virtual(self, app: Application, process: Process) -> tuple[int, int]:
         folios = self._passing(self._frames(app, process), app)

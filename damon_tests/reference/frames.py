@@ -17,6 +17,8 @@ from damon_tests.reference.process import CHUNK_PAGES
 CHUNK_BYTES = CHUNK_PAGES * PAGE_SIZE
 LOW_RAM = (0x1000, 0x9F000)
 HIGH_RAM_START = 0x100000
+NOBODY = -1
+"""Owner of reserved huge pages with nothing in them."""
 
 
 class Frames:
@@ -57,6 +59,8 @@ class Frames:
             rng.permutation(blocks[max(low, 1) : high]).tolist() for low, high in pairwise(edges)
         ]
         self._free_pages: list[list[int]] = [[] for _ in range(nr_nodes)]
+        self.hugetlb_blocks: Bools = np.zeros(nr_frames // CHUNK_PAGES, np.bool_)  # reserved for hugetlb
+        self._free_hugetlb: list[int] = []
         self.swapped_in = self.swapped_out = 0  # pages read from and written to swap so far
         # Counts that are asked for at every sample, until something changes.
         self._used_pages: dict[int | None, int] = {}
@@ -128,9 +132,41 @@ class Frames:
         del pool[:count]
         return np.array(taken, np.int64)
 
+    def reserve_hugetlb(self, count: int) -> None:
+        """Set blocks aside for hugetlb: they are in use from now on, whether something is in them or not.
+
+        Raises UsageError when there are not so many.
+        """
+        blocks = self.take_blocks(count)
+        if len(blocks) < count:
+            raise UsageError(f"{count} huge pages cannot be reserved, RAM has {len(blocks)} left")
+        self.hugetlb_blocks[blocks] = True
+        self._into_pool(blocks)
+
+    def _into_pool(self, blocks: I64) -> None:
+        self._free_hugetlb += blocks.tolist()
+        self.owner[blocks[:, None] * CHUNK_PAGES + np.arange(CHUNK_PAGES)] = NOBODY
+        self.contents_changed()
+
+    def take_hugetlb(self, count: int) -> I64:
+        """``count`` of the reserved blocks. Raises UsageError when there are not so many."""
+        have = len(self._free_hugetlb)
+        if have < count:
+            raise UsageError(f"{count} reserved huge pages are wanted, and the simulated machine has {have}")
+        return np.array([self._free_hugetlb.pop() for _ in range(count)], np.int64)
+
+    def is_hugetlb(self, frames: I64) -> Bools:
+        """Whether each frame belongs to hugetlb, whose pages are on no LRU list. Frames must be in RAM."""
+        reserved: Bools = self.hugetlb_blocks[frames // CHUNK_PAGES]
+        return reserved
+
     def give_back(self, frames: I64) -> None:
         """Frames that hold nothing any more."""
         self.contents_changed()
+        reserved = self.is_hugetlb(frames)
+        if reserved.any():
+            self._into_pool(np.unique(frames[reserved] // CHUNK_PAGES))
+            frames = frames[~reserved]
         self.owner[frames] = self.out_since[frames] = 0
         self.huge_blocks[frames // CHUNK_PAGES] = False
         node = self.node_of(frames)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from damon_tests.ports import PAGE_SIZE, Truth, UsageError
 from damon_tests.reference.core_rules import I64, Bools, Range
 from damon_tests.reference.frames import CHUNK_BYTES, Frames
-from damon_tests.reference.process import CHUNK_PAGES, NO_FRAME, Process
+from damon_tests.reference.process import CHUNK_PAGES, NO_FRAME, RESERVED, Process
 
 
 class Memory(Frames):
@@ -59,7 +59,7 @@ class Memory(Frames):
         self.processes[process.pid] = process
         self.memcgs.add(process.memcg)
         self._waiting.append(process)
-        self.make_huge(process, huge)
+        self.make_huge(process, (*huge, *process.hugetlb))
         for start, end in (*file, *shmem):
             self.place()
             frames = process.frames_of(np.arange(start // PAGE_SIZE, end // PAGE_SIZE))
@@ -118,12 +118,12 @@ class Memory(Frames):
         lacking = np.flatnonzero(missing.any(axis=1))
         nids = process.nodes_of_rows(pages[lacking, 0])
         for nid in np.unique(nids).tolist():
-            self._fill_rows(process, pages, missing, lacking[nids == nid], None if nid < 0 else nid)
+            self._fill_rows(process, pages, missing, lacking[nids == nid], None if nid == -1 else nid)
 
     def _fill_rows(
         self, process: Process, pages: I64, missing: Bools, rows: npt.NDArray[np.intp], nid: int | None
     ) -> None:
-        blocks = self.take_blocks(len(rows), nid)
+        blocks = self.take_hugetlb(len(rows)) if nid == RESERVED else self.take_blocks(len(rows), nid)
         rows = rows[: len(blocks)]
         frames = blocks[:, None] * CHUNK_PAGES + np.arange(CHUNK_PAGES)
         used = missing[rows]
@@ -208,7 +208,10 @@ class Memory(Frames):
         self.place()
         hits = np.zeros(len(frames), np.bool_)
         for process, mine in self._by_process(self.owners(frames)):
-            hits[mine] = process.accessed(self.page[frames[mine]], t0_ns, t1_ns)
+            hits[mine] = process.accessed_by_anybody(self.page[frames[mine]], t0_ns, t1_ns)
+        if self.hugetlb_blocks.any():
+            seen = np.flatnonzero(hits)
+            hits[seen] = ~self.is_hugetlb(frames[seen])  # on no LRU list: not looked at
         return hits
 
     def _by_process(self, owners: I64) -> Iterator[tuple[Process, Bools]]:
@@ -286,6 +289,8 @@ class Memory(Frames):
         self.place()
         span = self.span(nid)
         wanted = self.resident(span) & (self.active[span] == active)
+        if self.hugetlb_blocks.any():
+            wanted &= ~np.repeat(self.hugetlb_blocks, CHUNK_PAGES)[span]
         if memcg is not None:
             wanted &= np.isin(self.owner[span], self._members(memcg))
         return int(wanted.sum())

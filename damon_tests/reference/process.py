@@ -15,6 +15,7 @@ from damon_tests.reference.tlb import Tlb
 
 CHUNK_PAGES = 512  # 2 MiB: what a huge page spans, and the unit of physical allocation
 NO_FRAME = -1
+RESERVED = -2
 
 
 class Process:
@@ -22,7 +23,8 @@ class Process:
 
     The page table has one row of 512 frames for each 2 MiB of addresses that has memory.
     ``huge[row]`` says that the row is one huge page. ``nodes``: byte ranges that may only have memory of
-    one NUMA node, and which.
+    one NUMA node, and which; ``hugetlb``: those backed by reserved huge pages. ``others``: what other
+    processes touch of memory that they share with this one, at the same addresses.
     """
 
     def __init__(
@@ -33,9 +35,13 @@ class Process:
         memcg: str = "/",
         tlb: Tlb | None = None,
         nodes: Sequence[tuple[Range, int]] = (),
+        hugetlb: Sequence[Range] = (),
+        others: Sequence[tuple[Range, Truth]] = (),
     ) -> None:
         self.pid = pid
         self.nodes = tuple(nodes)
+        self.hugetlb = tuple(hugetlb)
+        self.others = tuple(others)
         self.tlb = tlb
         self.truth: Truth = truth
         self.memcg = memcg
@@ -94,6 +100,14 @@ class Process:
             return marked
         return touched
 
+    def accessed_by_anybody(self, pages: I64, t0_ns: int, t1_ns: int) -> Bools:
+        """The same by way of any page table that maps the pages: what looking at frames shows."""
+        hits = self.accessed(pages, t0_ns, t1_ns)
+        for (start, end), truth in self.others:
+            inside = (pages >= start // PAGE_SIZE) & (pages < end // PAGE_SIZE)
+            hits = hits | (inside & truth.touched(pages, t0_ns, t1_ns))
+        return hits
+
     def _seen(self, pages: I64, t0_ns: int, t1_ns: int) -> Bools:
         if self.tlb is None:
             return self.truth.touched(pages, t0_ns, t1_ns)
@@ -111,10 +125,15 @@ class Process:
         touched[inside] = hit[back]
 
     def touched_since(self, pages: I64, since_ns: I64, now_ns: int) -> Bools:
-        """Whether each page was touched from its own time on until now."""
+        """Whether each page was touched, by anybody, from its own time on until now."""
         if not len(pages):
             return np.zeros(0, np.bool_)
-        return self.truth.touched_each(pages, since_ns, np.full(len(pages), now_ns, np.int64))
+        until = np.full(len(pages), now_ns, np.int64)
+        hits = self.truth.touched_each(pages, since_ns, until)
+        for (start, end), truth in self.others:
+            inside = (pages >= start // PAGE_SIZE) & (pages < end // PAGE_SIZE)
+            hits = hits | (inside & truth.touched_each(pages, since_ns, until))
+        return hits
 
     def advise_huge(self, ranges: Sequence[Range], wanted: bool) -> None:
         """MADV_HUGEPAGE or MADV_NOHUGEPAGE: what is asked for last counts."""
@@ -126,9 +145,9 @@ class Process:
         return clip(self.truth.ranges(), self.vmas)
 
     def nodes_of_rows(self, first_pages: I64) -> I64:
-        """The node that the memory of each 2 MiB must come from; -1: any."""
+        """The node that the memory of each 2 MiB must come from; -1: any; RESERVED: a reserved huge page."""
         nids: I64 = np.full(len(first_pages), -1, np.int64)
-        for (start, end), nid in self.nodes:
+        for (start, end), nid in (*self.nodes, *((span, RESERVED) for span in self.hugetlb)):
             inside = (first_pages + CHUNK_PAGES > start // PAGE_SIZE) & (first_pages < -(-end // PAGE_SIZE))
             nids[inside] = nid
         return nids

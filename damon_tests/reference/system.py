@@ -29,10 +29,10 @@ class ReferenceSystem:
 
     ``rules`` replaces the level's rules (a fault under test). Everything random comes from ``seed``:
     the same calls give the same run. ``ram_bytes`` is the size of physical memory, in ``nr_nodes``
-    NUMA nodes of equal size; ``swap_bytes`` that of its swap (None: without end). ``tlb``:
-    translations stay cached, and accesses through them unseen. ``damon_stat``: DAMON_STAT is on from
-    boot, as in some distributions. Time begins at ``origin_ns``; ``sleep_ns`` sets how long sampling
-    sleeps take (default: as asked). Raises UsageError for an unknown level.
+    NUMA nodes of equal size; ``swap_bytes`` that of its swap (None: without end); ``hugetlb_pages`` of
+    2 MiB are reserved. ``tlb``: translations stay cached, and accesses through them unseen. ``damon_stat``:
+    DAMON_STAT is on from boot, as in some distributions. Time begins at ``origin_ns``; ``sleep_ns`` sets how
+    long sampling sleeps take (default: as asked). Raises UsageError for an unknown level.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class ReferenceSystem:
         *,
         nr_nodes: int = 1,
         swap_bytes: int | None = None,
+        hugetlb_pages: int = 0,
         tlb: Tlb | None = None,
         damon_stat: bool = False,
         origin_ns: int = ORIGIN_NS,
@@ -56,6 +57,7 @@ class ReferenceSystem:
         self.seed = seed
         self._seeds = np.random.SeedSequence(seed)
         self.memory = Memory(ram_bytes, self.new_rng(), nr_nodes, swap_bytes)
+        self.memory.reserve_hugetlb(hugetlb_pages)
         self._tlb = tlb
         self.clock = VirtualClock(origin_ns, sleep_ns)
         self.events = ReferenceEvents(self.clock, self.version)
@@ -86,18 +88,21 @@ class ReferenceSystem:
         file: Sequence[Range] = (),
         shmem: Sequence[Range] = (),
         nodes: Sequence[tuple[Range, int]] = (),
+        hugetlb: Sequence[Range] = (),
+        others: Sequence[tuple[Range, Truth]] = (),
     ) -> int:
         """A new process with these mappings (byte ranges); returns its pid.
 
         Its accesses are ``truth``'s; the pages that the truth knows about get physical memory.
         ``memcg`` is its memory cgroup; 2 MiB blocks within ``huge`` are huge pages; ``file`` and ``shmem``
-        are not anonymous; ``nodes``: ranges that only have memory of one NUMA node. Raises UsageError for a
-        node that does not exist.
+        are not anonymous; ``nodes``, ``hugetlb``, ``others``: see Process. Raises UsageError for a node that
+        does not exist, and for more reserved huge pages than there are.
         """
         if pid is not None and pid in self.memory.processes:
             raise UsageError(f"a process with pid {pid} exists already")
         chosen = self.new_pid() if pid is None else pid
-        self.memory.add(Process(chosen, vmas, truth, memcg, self._tlb, nodes), huge, file, shmem)
+        process = Process(chosen, vmas, truth, memcg, self._tlb, nodes, hugetlb, others)
+        self.memory.add(process, huge, file, shmem)
         return chosen
 
     def remove_process(self, pid: int) -> None:

@@ -23,7 +23,8 @@ class SimulatedTarget:
     then there is no address space any more, and ``vmas()`` is empty.
 
     A fork, an exec, and dropped memory leave no trace in a simulated address space: it has no pages that come
-    and go. mlock and hints have no effect. What it cannot be asked for at all raises NotSupported.
+    and go. mlock and hints have no effect. Of other processes only what they share exists. What it cannot be
+    asked for at all raises NotSupported.
     """
 
     def __init__(
@@ -49,13 +50,24 @@ class SimulatedTarget:
         self._everybody = self._truth
         if len(pattern.workers) > 1:
             self._everybody = PatternTruth(pattern, self.layout, seed, go_ns=None, process=None)
+        others = sorted({process for process, _ in pattern.workers} - {0}) if self._shared() else []
+        self._others = [PatternTruth(pattern, self.layout, seed, None, process=process) for process in others]
+
+    def _shared(self) -> list[tuple[int, int]]:
+        """Bytes [start, end) that all processes of the pattern share."""
+        return [self.layout[region.name] for region in self.pattern.regions if region.memory in SHARED]
+
+    def others(self) -> tuple[tuple[tuple[int, int], PatternTruth], ...]:
+        """What the other processes do to the memory that they share with the target."""
+        return tuple((span, truth) for span in self._shared() for truth in self._others)
 
     def go(self) -> None:
         """Start the first phase now. Raises HarnessError the second time, and after ``stop``."""
         if not self.alive or self._started:
             raise HarnessError(f"pattern {self.pattern.name}: go was called twice, or after stop")
         self._truth.begin(self._clock.now_ns())
-        self._everybody.begin(self._truth.span_ns()[0])
+        for truth in (self._everybody, *self._others):
+            truth.begin(self._truth.span_ns()[0])
 
     @property
     def _started(self) -> bool:
@@ -168,22 +180,16 @@ class SimulatedTarget:
         self.alive = False
         if self._started:
             self._truth.end(self._clock.now_ns())
-            self._everybody.end(self._truth.span_ns()[1])
+            for truth in (self._everybody, *self._others):
+                truth.end(self._truth.span_ns()[1])
 
 
 def _refuse(pattern: Pattern) -> None:
     """What a simulated address space does not have."""
     missing = []
     for region in pattern.regions:
-        if region.memory == "hugetlb":
-            missing.append(f"hugetlb memory (region {region.name})")
-        if region.memory in SHARED and len(_processes(pattern, region)) > 1:
-            missing.append(f"memory that several processes share (region {region.name})")
+        if region.memory == "hugetlb" and region.node is not None:
+            missing.append(f"hugetlb memory of one NUMA node (region {region.name})")
     if missing:
         missing[0] = f"pattern {pattern.name} on a simulated target: {missing[0]}"
         raise NotSupported(*missing, remedy="run it on a real kernel")
-
-
-def _processes(pattern: Pattern, region: PatternRegion) -> set[int]:
-    accesses = [a for phase in pattern.phases for a in phase.accesses if a.region == region.name]
-    return {0, *(access.process for access in accesses)}

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The machine's memory: several NUMA nodes, swap that is full, what it can write out."""
+"""The machine's memory: NUMA nodes, swap that is full, memory that is shared, reserved huge pages."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -111,3 +113,81 @@ def test_a_subject_is_the_machine_that_was_asked_for():
     assert all(start >= 256 * MIB for start, _ in where["far"])
     with pytest.raises(UsageError, match="NUMA node 1"):
         backend.subject(1).start_target(pattern, 1)
+
+
+def watched(box: Box, operations: str) -> int:
+    """Bytes that are seen as accessed in the last of ten aggregations."""
+    ctx = paddr(box) if operations == "paddr" else box.fvaddr()
+    box.start(replace(ctx, schemes=()))
+    last = box.snapshots(1)[-1]
+    return int(last.sizes[last.nr_accesses >= 10].sum())
+
+
+def test_memory_that_others_share_is_seen_in_frames_only():
+    whole, used = (HEAP, HEAP + 32 * MIB), (HEAP + 8 * MIB, HEAP + 16 * MIB)
+    for operations, seen in (("fvaddr", False), ("paddr", True)):
+        box = Box(32 * MIB, ram_bytes=128 * MIB)
+        box.system.remove_process(box.pid)
+        others = ((whole, HotTruth([whole], [used])),)
+        box.pid = box.system.add_process(heap(32 * MIB), HotTruth([whole]), shmem=[whole], others=others)
+        found = watched(box, operations)
+        assert (4 * MIB < found < 16 * MIB) if seen else found == 0
+
+
+def test_shared_memory_comes_back_when_others_touch_it():
+    whole = (HEAP, HEAP + 4 * MIB)
+    box = Box(4 * MIB, ram_bytes=64 * MIB)
+    box.system.remove_process(box.pid)
+    others = ((whole, HotTruth([whole], [(HEAP, HEAP + MIB)])),)
+    pid = box.system.add_process(heap(4 * MIB), HotTruth([whole]), shmem=[whole], others=others)
+    memory = box.system.memory
+    memory.place()
+    memory.reclaim(memory.processes[pid].frames_of(np.arange(HEAP // 4096, (HEAP + 4 * MIB) // 4096)), 1)
+    memory.settle_all(box.clock.now_ns())
+    assert out_bytes(box) == 3 * MIB
+
+
+def hugetlb_box(hot=(), **machine):
+    """A machine whose only process has 16 MiB of hugetlb memory."""
+    whole = (HEAP, HEAP + 16 * MIB)
+    box = Box(16 * MIB, ram_bytes=128 * MIB, hugetlb_pages=10, **machine)
+    box.system.remove_process(box.pid)
+    box.pid = box.system.add_process(heap(16 * MIB), HotTruth([whole], hot), hugetlb=[whole])
+    return box
+
+
+def test_hugetlb_memory_comes_from_the_reserve_and_goes_back():
+    box, more = hugetlb_box(), (HEAP, HEAP + 8 * MIB)
+    memory = box.system.memory
+    assert memory.used_pages() == 20 * MIB // PAGE_SIZE, "reserved, in use or not"
+    assert memory.lru_pages(active=False) == 0
+    with pytest.raises(UsageError, match="4 reserved huge pages are wanted, and the simulated machine has 2"):
+        box.system.add_process(heap(8 * MIB), HotTruth([more]), hugetlb=[more])
+    box.system.remove_process(box.pid)
+    assert len(memory.take_hugetlb(10)) == 10
+    with pytest.raises(UsageError, match="1000 huge pages cannot be reserved"):
+        Box(ram_bytes=128 * MIB, hugetlb_pages=1000)
+
+
+def test_hugetlb_memory_has_one_accessed_bit_a_page_and_is_on_no_list():
+    one_page = [(HEAP + 4 * MIB, HEAP + 4 * MIB + 4096)]
+    box = hugetlb_box(one_page)
+    accessed = box.system.memory.processes[box.pid].accessed(
+        np.arange(HEAP // 4096, HEAP // 4096 + 4096), 0, 1
+    )
+    assert accessed.sum() == 512
+    assert watched(hugetlb_box([(HEAP, HEAP + 16 * MIB)]), "fvaddr") == 16 * MIB
+    assert watched(hugetlb_box([(HEAP, HEAP + 16 * MIB)]), "paddr") == 0
+
+
+def test_actions_that_hugetlb_memory_refuses():
+    for action, applied in (("cold", 0), ("pageout", 0), ("hugepage", 0), ("willneed", 16 * MIB)):
+        box = hugetlb_box()
+        box.start(box.fvaddr(schemes=(Damos(action=action, access_pattern=ANY),)))
+        box.run(0.102)
+        assert box.client.stats(0, 0).sz_applied == applied, action
+        assert out_bytes(box) == 0
+    box = hugetlb_box()
+    box.start(paddr(box))
+    box.run(0.5)
+    assert box.client.stats(0, 0).sz_applied == 0

@@ -206,25 +206,34 @@ def test_mappings_follow_the_actions() -> None:
     assert first == [t * 100_000_000 for t in (5, 6, 7, 10, 10, 10, 25)]
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "says"),
-    [
-        ("{name: b, size: 1 MiB}", "{name: b, size: 2 MiB, memory: hugetlb}", "hugetlb memory"),
-        (
-            "{name: b, size: 1 MiB}], phases",
-            "{name: b, size: 1 MiB, memory: shmem}], phases",
-            "several processes share",
-        ),
-    ],
-)
-def test_what_a_simulated_target_cannot_is_named(old: str, new: str, says: str) -> None:
+def test_what_a_simulated_target_cannot_is_named() -> None:
     text = (
-        "{reason: r, regions: [{name: a, size: 1 MiB}, {name: b, size: 1 MiB}], phases: "
-        "[{name: p, duration: 1 s, accesses: [{region: b, process: 1}]}]}"
+        "{reason: r, regions: [{name: b, size: 2 MiB, memory: hugetlb, node: 1}], phases: "
+        "[{name: p, duration: 1 s, accesses: [{region: b}]}]}"
     )
-    assert old in text
-    with pytest.raises(NotSupported, match=says):
-        make(text.replace(old, new), FakeClock())
+    with pytest.raises(NotSupported, match="hugetlb memory of one NUMA node"):
+        make(text, FakeClock())
+
+
+def test_what_others_do_to_shared_memory_is_told() -> None:
+    text = (
+        "{reason: r, regions: [{name: own, size: 64 KiB}, {name: b, size: 64 KiB, memory: shmem}], phases: "
+        "[{name: p, duration: 1 s, accesses: [{region: b, process: 1, period: 10 ms}, "
+        "{region: own, process: 2}]}]}"
+    )
+    clock = FakeClock()
+    target = make(text, clock)
+    pages = np.arange(target.layout["b"][0] // 4096, target.layout["b"][1] // 4096)
+    for go in (False, True):
+        if go:
+            target.go()
+        found = target.others()
+        assert [span for span, _ in found] == [target.layout["b"]] * 2
+        now = clock.now_ns()
+        touched = [truth.touched(pages, now, now + SECOND // 50).any() for _, truth in found]
+        assert touched == [go, False], "process 1 touches it, process 2 does not"
+    target.stop()
+    assert not target.others()[0][1].touched(pages, clock.now_ns() + 1, clock.now_ns() + SECOND).any()
 
 
 def test_processes_have_their_own_accesses() -> None:
