@@ -50,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
             options.append(f"--{name}={getattr(args, name)}")
     options += ["--require"] if args.require else []
     options += ["--stop-modules"] if args.stop_modules else []
+    options += ["--keep-guest"] if args.keep_guest else []
     if args.workers is not None:
         options += ["-n", args.workers]
     code = int(pytest.main([*options, *args.pytest_args, *paths]))
@@ -247,6 +248,9 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--stop-modules",
         action="store_true",
         help="with --kernel host: stop DAMON_STAT, DAMON_RECLAIM and DAMON_LRU_SORT, restore them at the end",
+    )
+    p.add_argument(
+        "--keep-guest", action="store_true", help="one guest for all tests, not a pristine one for each"
     )
     p.add_argument("--require", action="store_true", help="a test that cannot run fails")
     p.add_argument("-n", dest="workers", metavar="WORKERS", help="run tests in this many processes")

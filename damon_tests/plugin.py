@@ -84,7 +84,13 @@ class DamonRun:
             began = time.monotonic()
             try:
                 opened = open_backend(
-                    option.kernel, self.output, option.level, option.fault, option.stop_modules, self._tell
+                    option.kernel,
+                    self.output,
+                    option.level,
+                    option.fault,
+                    option.stop_modules,
+                    self._tell,
+                    option.keep_guest,
                 )
                 self._backend = self.stack.enter_context(opened)
                 self._backend.capabilities()
@@ -163,6 +169,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--seed", type=int, default=1, metavar="N", help="seed of the run (default: 1)")
     group.addoption("--fault", metavar="NAME", help="make the reference wrong on purpose: who notices?")
     group.addoption("--stop-modules", action="store_true", help="of --kernel host, and restore them")
+    group.addoption("--keep-guest", action="store_true", help="one guest for all tests")
     group.addoption("--require", action="store_true", help="a test that cannot run fails")
     group.addoption("--first", metavar="FILE", help="test ids, one a line: these run first, in this order")
     group.addoption("--until-fail", action="store_true", help="end with the first verdict FAIL")

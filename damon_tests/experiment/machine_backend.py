@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Real kernels as backends: a guest restored for every attempt, or this machine under a lease."""
+"""DAMON of a kernel on a Machine, and this machine's own as a backend, under a lease."""
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -14,8 +13,6 @@ from damon_tests.damon.client import DamonClient
 from damon_tests.damon.tracefs import TracefsEvents
 from damon_tests.experiment.backend import Subject
 from damon_tests.experiment.requirements import Needs, look
-from damon_tests.kernel.guest import Guests
-from damon_tests.kernel.image import KernelImage
 from damon_tests.kernel.machine_tree import MachineTree
 from damon_tests.kernel.own_log import KMSG, OwnLog
 from damon_tests.kernel.programs import program
@@ -28,7 +25,6 @@ from damon_tests.workload.memory_info import MemoryInfo, read_memory_info
 from damon_tests.workload.pages import PageStates, read_pages
 from damon_tests.workload.target import RunningTarget
 
-ENGINE_IN_GUEST = "/bin/damon-tests-engine"
 _IOMEM_RAM = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) : System RAM$", re.MULTILINE)
 _MAPS_LINE = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) ", re.MULTILINE)
 
@@ -93,70 +89,6 @@ class MachineSubject:
 
     def close(self) -> None:
         self._release()
-
-
-class GuestBackend:
-    """``--kernel debian:X`` or a kernel image: boots once per topology, restores for every attempt."""
-
-    shows_all_accesses = False
-
-    def __init__(self, image: KernelImage, run_dir: Path, level: str | None = None) -> None:
-        self.name = image.spec
-        self._image = image
-        self._guests = Guests(run_dir)
-        self._level = level
-        self._capabilities: Capabilities | None = None
-        self._provenance: dict[str, object] = {}
-
-    @property
-    def level(self) -> str:
-        if self._level is None:
-            self.capabilities()
-        assert self._level is not None
-        return self._level
-
-    def subject(self, seed: int, topology: Topology | None = None) -> Subject:
-        return self._fresh(seed, topology or Topology(), self.level)
-
-    def _fresh(self, seed: int, topology: Topology, level: str) -> MachineSubject:
-        guest = self._guests.fresh(self._image, topology, seed)
-        self._provenance.update(guest.provenance)
-        return MachineSubject(
-            guest.machine,
-            level,
-            engine_path=ENGINE_IN_GUEST,
-            work_dir="/tmp",  # the guest's own, a tmpfs
-            log=guest.dmesg,
-            release=guest.close,
-        )
-
-    def capabilities(self) -> Capabilities:
-        """Probed once, in a guest of its own that is thrown away."""
-        if self._capabilities is None:
-            subject = self._fresh(0, Topology(), "")
-            try:
-                client = DamonClient(subject.tree, subject.clock)
-                self._capabilities = probe(client, subject.events)
-                self._level = self._level or fingerprint(self._capabilities)
-            finally:
-                subject.close()
-        return self._capabilities
-
-    def machine_has(self) -> Needs | None:
-        return None
-
-    def provenance(self) -> Mapping[str, object]:
-        return {
-            "kind": "guest",
-            "release": self._image.release,
-            "packages": [list(p) for p in self._image.packages],
-            "host": platform.release(),
-            "host_cpus": os.cpu_count(),
-            **self._provenance,
-        }
-
-    def close(self) -> None:
-        self._guests.close()
 
 
 class HostBackend:

@@ -24,11 +24,13 @@ def open_backend(
     fault: str | None = None,
     stop_modules: bool = False,
     notify: Callable[[str], None] | None = None,
+    keep_guest: bool = False,
 ) -> Iterator[Backend]:
     """The backend named by ``kernel``, closed (guests ended, lease released) at the end.
 
     ``fault`` makes the reference a wrong DAMON (``reference.faults``), to see which tests notice.
-    ``stop_modules`` and ``notify`` are for this machine, see ``lease.acquire``.
+    ``stop_modules`` and ``notify`` are for this machine, see ``lease.acquire``. ``keep_guest``: one guest for
+    all attempts instead of a restored one for each.
     ``reference[:LEVEL]``, ``host``, ``debian:SERIES|stable|newest``, or a kernel image's path.
     Raises UsageError for a word that is none of these, NotSupported when the machine cannot.
     """
@@ -36,6 +38,8 @@ def open_backend(
         raise UsageError(f"unknown level {level!r}; known: {', '.join(LEVELS)}")
     if stop_modules and kernel != "host":
         raise UsageError(f"--stop-modules needs --kernel host: in {kernel} none of them runs")
+    if keep_guest and (kernel == "host" or re.match(r"reference(:|\+|$)", kernel)):
+        raise UsageError(f"--keep-guest needs a kernel in a guest: {kernel} is none")
     if re.match(r"reference(:|\+|$)", kernel):
         yield _reference(kernel, level, fault)
     elif fault is not None:
@@ -44,7 +48,7 @@ def open_backend(
         with _host(run_dir, level, stop_modules, notify) as backend:
             yield backend
     else:
-        with _guest(kernel, run_dir, level) as backend:
+        with _guest(kernel, run_dir, level, keep_guest) as backend:
             yield backend
 
 
@@ -82,11 +86,11 @@ def _reference(kernel: str, level: str | None, fault: str | None) -> Backend:
 
 
 @contextmanager
-def _guest(kernel: str, run_dir: Path, level: str | None) -> Iterator[Backend]:
-    from damon_tests.experiment.machine_backend import GuestBackend
+def _guest(kernel: str, run_dir: Path, level: str | None, keep: bool) -> Iterator[Backend]:
+    from damon_tests.experiment.guest_backend import GuestBackend
     from damon_tests.kernel.image import resolve
 
-    backend = GuestBackend(resolve(kernel), run_dir, level)
+    backend = GuestBackend(resolve(kernel), run_dir, level, keep=keep)
     try:
         yield backend
     finally:

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Kernels in guests as backends: one restored for every attempt, or one that lives through them all."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+
+from damon_tests.damon.capability import Capabilities, fingerprint, probe
+from damon_tests.damon.client import DamonClient
+from damon_tests.experiment.backend import Subject
+from damon_tests.experiment.machine_backend import MachineSubject
+from damon_tests.experiment.requirements import Needs
+from damon_tests.kernel.guest import Guest, Guests
+from damon_tests.kernel.image import KernelImage
+from damon_tests.kernel.topology import Topology
+
+ENGINE_IN_GUEST = "/bin/damon-tests-engine"
+
+
+class GuestBackend:
+    """``--kernel debian:X`` or a kernel image: boots once per topology, restores for every attempt.
+
+    ``keep``: does not restore. One guest sees all attempts that its topology fits, one after the other, as
+    long as it answers; what only a long life shows (leaks, what an earlier context left) then can.
+    """
+
+    shows_all_accesses = False
+
+    def __init__(
+        self, image: KernelImage, run_dir: Path, level: str | None = None, *, keep: bool = False
+    ) -> None:
+        self.name = image.spec
+        self._image = image
+        self._guests = Guests(run_dir)
+        self._level = level
+        self._keep = keep
+        self._kept: tuple[Topology, Guest] | None = None
+        self._capabilities: Capabilities | None = None
+        self._provenance: dict[str, object] = {}
+
+    @property
+    def level(self) -> str:
+        if self._level is None:
+            self.capabilities()
+        assert self._level is not None
+        return self._level
+
+    def subject(self, seed: int, topology: Topology | None = None) -> Subject:
+        wanted = topology or Topology()
+        if not self._keep:
+            return self._fresh(seed, wanted, self.level)
+        level = self.level  # before a guest is taken: finding it out needs one, too
+        return self._subject(self._long_lived(seed, wanted), level, closes=False)
+
+    def _long_lived(self, seed: int, topology: Topology) -> Guest:
+        if self._kept is not None:
+            before, guest = self._kept
+            if before == topology and guest.alive():
+                return guest
+            guest.close()
+        guest = self._guests.fresh(self._image, topology, seed)
+        self._provenance.update(guest.provenance)
+        self._kept = topology, guest
+        return guest
+
+    def _fresh(self, seed: int, topology: Topology, level: str) -> MachineSubject:
+        guest = self._guests.fresh(self._image, topology, seed)
+        self._provenance.update(guest.provenance)
+        return self._subject(guest, level, closes=True)
+
+    def _subject(self, guest: Guest, level: str, *, closes: bool) -> MachineSubject:
+        # What was said before belongs to others.
+        said = 0 if closes else len(guest.dmesg())
+        return MachineSubject(
+            guest.machine,
+            level,
+            engine_path=ENGINE_IN_GUEST,
+            work_dir="/tmp",  # the guest's own, a tmpfs
+            log=lambda: guest.dmesg()[said:],
+            release=guest.close if closes else lambda: None,
+        )
+
+    def capabilities(self) -> Capabilities:
+        """Probed once, in a guest of its own that is thrown away."""
+        if self._capabilities is None:
+            subject = self._fresh(0, Topology(), "")
+            try:
+                client = DamonClient(subject.tree, subject.clock)
+                self._capabilities = probe(client, subject.events)
+                self._level = self._level or fingerprint(self._capabilities)
+            finally:
+                subject.close()
+        return self._capabilities
+
+    def machine_has(self) -> Needs | None:
+        return None
+
+    def provenance(self) -> Mapping[str, object]:
+        return {
+            "kind": "guest",
+            "release": self._image.release,
+            "packages": [list(p) for p in self._image.packages],
+            "host": platform.release(),
+            "host_cpus": os.cpu_count(),
+            "one_guest_for_all": self._keep,
+            **self._provenance,
+        }
+
+    def close(self) -> None:
+        self._guests.close()
