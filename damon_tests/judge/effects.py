@@ -55,10 +55,15 @@ def whole_huge(pages: PageStates, chosen: Bools) -> Bools:
 
 
 def changed(before: PageStates, after: PageStates, what: Sequence[str] = KEPT) -> Bools:
-    """Which pages differ in one of these respects."""
+    """Which pages differ in one of these respects.
+
+    ``active`` is compared of pages on a list: multi-generational LRU keeps a page's generation in that flag
+    while it is on none.
+    """
     differs = np.zeros(len(before), np.bool_)
     for name in what:
-        differs |= getattr(before, name) != getattr(after, name)
+        other = getattr(before, name) != getattr(after, name)
+        differs |= other & before.lru & after.lru if name == "active" else other
     return differs
 
 

@@ -90,6 +90,7 @@ def test_moved_memory_is_collateral_and_what_waits_for_a_list_is_not() -> None:
     moved.node[3] = 1
     assert effects.spared(states(), moved).collateral == PAGE_SIZE
     assert effects.spared(states(lru=[1]), states(referenced=[4])).collateral == 0
+    assert effects.spared(states(), states(lru=[1], active=[1])).collateral == 0
     assert effects.all_spared([(states(), moved), (states(), states())]).collateral == PAGE_SIZE
 
 

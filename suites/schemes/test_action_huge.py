@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-2.0
+"""hugepage, nohugepage and collapse: measured on which pages are part of transparent huge pages."""
+
+import pytest
+
+from damon_tests.damon.params import DamonAttrs, DamonCtx
+from damon_tests.experiment.acting import BEFORE_APPLY, act, middle, scheme, waiting
+from damon_tests.judge import effects
+from damon_tests.judge.verdict import Measurement
+from damon_tests.ports import PAGE_SIZE
+from damon_tests.workload.pages import bytes_of
+
+# The guest gives huge pages only on advice, and its khugepaged is at work all the time.
+pytestmark = pytest.mark.needs("schemes.hugepage", "filters.addr", BEFORE_APPLY, thp_on_advice=1)
+
+ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=100)
+VADDR = DamonCtx("vaddr", attrs=ATTRS)
+# Regions that are not cut: each has whole blocks of 2 MiB.
+FEW = DamonCtx("vaddr", attrs=DamonAttrs(min_nr_regions=3, max_nr_regions=3))
+WATCHED = {"cover": "regions", "watched": 1, "extra_events": [BEFORE_APPLY]}
+TWO = ["two_idle_regions", "huge_if_advised"]
+HUGE = 2 << 20
+
+
+def huge(pages):
+    return pages.huge
+
+
+def whole_blocks(pages, ranges):
+    """Pages of 2 MiB blocks that lie wholly in one of the ranges."""
+    blocks = [(-(-start // HUGE) * HUGE, end // HUGE * HUGE) for start, end in ranges]
+    return effects.in_ranges(pages, blocks)
+
+
+def all_huge(run, target, span):
+    """Whether all whole blocks of a range of bytes are huge pages now."""
+    pages = run.subject.pages(target, *span)
+    return bool(pages.huge[whole_blocks(pages, [span])].all())
+
+
+def test_advice_makes_huge_pages(live, expect):
+    """hugepage: the blocks that lie wholly in its part become huge pages, and no other memory does."""
+    with live(TWO, VADDR, **WATCHED) as run, waiting(run, "huge_if_advised") as target:
+        part = middle(target.layout["data"])
+        done = act(run, scheme("hugepage", part), over=[part], more=[target])
+        run.session.record(60 * 10**9, until=lambda: all_huge(run, target, part))
+        before, after = done.before[2, "data"], run.subject.pages(target, *target.layout["data"])
+    asked = whole_blocks(before, [part])
+    found = effects.effect(before, after, asked, huge, able=asked & before.present)
+    found += effects.all_spared(pair for key, pair in done.pairs().items() if key != (2, "data"))
+    why = "§4.10: madvise(MADV_HUGEPAGE), and khugepaged follows the advice"
+    expect.add(effects.takes_effect("hugepage", found, why, least=HUGE))
+    size = done.sz_counted()
+    expect.add(effects.applied("hugepage", done.stats[0].sz_applied, size, size, "§4.10: the whole length"))
+
+
+@pytest.mark.needs("schemes.nohugepage", swap_mib=256)
+def test_advice_against_huge_pages(live, expect):
+    """nohugepage after hugepage: its part stays in small pages when it is used again, the rest does not."""
+    with live("two_idle_regions", VADDR, **WATCHED) as run, waiting(run, "huge_if_advised") as target:
+        whole = target.layout["data"]
+        part = (whole[0] + 8 * (1 << 20) + 3 * PAGE_SIZE, whole[1])
+        rest = (whole[0], whole[0] + 8 * (1 << 20))
+        # What is in swap is not collapsed: both advices are there before khugepaged can follow one.
+        act(run, scheme("pageout"), over=[whole], more=[target])
+        act(run, scheme("hugepage"), over=[whole], more=[target])
+        done = act(run, scheme("nohugepage", part), over=[part], more=[target])
+        target.go()
+        run.session.record(60 * 10**9, until=lambda: all_huge(run, target, rest))
+        run.record(0.5)
+        after = run.subject.pages(target, *whole)
+    before = done.before[1, "data"]
+    inside = effects.in_ranges(before, [rest])
+    m = Measurement("huge where it was advised", bytes_of(inside & after.huge), "bytes")
+    expect.equal(m, rest[1] - rest[0], because="the advice before holds where there is none against it")
+    m = Measurement(
+        "huge where it was advised against", bytes_of(effects.in_ranges(before, [part]) & after.huge), "bytes"
+    )
+    expect.equal(m, 0, because="§4.10: madvise(MADV_NOHUGEPAGE); what is advised last counts")
+    size = done.sz_counted()
+    expect.add(effects.applied("nohugepage", done.stats[0].sz_applied, size, size, "§4.10: the whole length"))
+
+
+@pytest.mark.needs("schemes.collapse")
+def test_collapse_does_it_at_once(live, expect):
+    """collapse: blocks that lie wholly in a region that it was tried on are huge pages when it is done."""
+    with live(TWO, FEW, **WATCHED) as run, waiting(run, "huge_if_advised") as target:
+        part = middle(target.layout["data"])
+        done = act(run, scheme("collapse", part), over=[part], more=[target])
+    before, after = done.before[2, "data"], done.after[2, "data"]
+    tried = [(event.start, event.end) for event in done.tried]
+    asked = whole_blocks(before, tried)
+    found = effects.effect(before, after, asked, huge, able=asked & before.present)
+    found += effects.all_spared(pair for key, pair in done.pairs().items() if key != (2, "data"))
+    expect.add(effects.takes_effect("collapse", found, "§4.10: madvise(MADV_COLLAPSE)", least=HUGE))
+    regions = [(event.start, event.end) for event in done.counted[0]]
+    # A call for a region without a whole block has nothing to do; kernels differ in what they call that.
+    low = sum(end - start for start, end in regions if -(-start // HUGE) < end // HUGE)
+    why = "§4.10: the whole length where the call succeeds"
+    expect.add(effects.applied("collapse", done.stats[0].sz_applied, low, done.sz_counted(), why))

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-2.0
+"""migrate_hot, migrate_cold and their weighted destinations: measured on the node that each page is on."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from damon_tests.damon.params import DamonAttrs, DamonCtx, DamosDest
+from damon_tests.experiment.acting import BEFORE_APPLY, act, middle, scheme, upper_frames
+from damon_tests.judge import effects
+from damon_tests.judge.verdict import Measurement
+from damon_tests.workload.pages import bytes_of
+
+pytestmark = pytest.mark.needs("schemes.migrate_cold", "filters.addr", BEFORE_APPLY, numa_nodes=2)
+VADDR_MIGRATES = pytest.mark.needs("schemes.dests")  # came in the same release, 6.17
+
+ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=100)
+VADDR = DamonCtx("vaddr", attrs=ATTRS)
+PADDR = DamonCtx("paddr", attrs=ATTRS)
+WATCHED = {"cover": "regions", "watched": 1, "extra_events": [BEFORE_APPLY]}
+TWO = ["two_idle_regions", "two_idle_regions"]
+EXACT = "§4.10: the pages that moved"
+
+
+def on(nid):
+    return lambda pages: pages.node == nid
+
+
+def moved(done, asked_of, wanted):
+    """The effect on both regions of the first target and on all other memory."""
+    found = effects.all_spared(done.others("data", "other"))
+    for region in ("data", "other"):
+        before, after = done.pair(region)
+        found += effects.effect(before, after, asked_of(region, before), wanted)
+    return found
+
+
+def check_applied(expect, name, done, found):
+    # Pages on their way to an LRU list may move between the last statistics and the end.
+    low = found.gained - (found.asked - found.able)
+    expect.add(effects.applied(name, done.stats[0].sz_applied, max(0, low), found.gained, EXACT))
+
+
+@VADDR_MIGRATES
+@pytest.mark.parametrize("action", ["migrate_hot", "migrate_cold"])
+def test_pages_of_a_process_move(live, expect, action):
+    """Exactly the pages of its part go to the node; others, and another process's, stay where they were."""
+    with live(TWO, VADDR, **WATCHED) as run:
+        part = middle(run.target.layout["data"])
+        # Visited again, a page that is there already is no success any more.
+        done = act(run, scheme(action, part, target_nid=1), over=[part], passes=2)
+    found = moved(done, lambda name, pages: effects.in_ranges(pages, [part] if name == "data" else []), on(1))
+    expect.add(effects.takes_effect(action, found, "§4.10: moved to target_nid"))
+    check_applied(expect, action, done, found)
+
+
+@pytest.mark.parametrize("action", ["migrate_hot", "migrate_cold"])
+def test_physical_pages_move(live, expect, action):
+    """Exactly the pages in its frames go to the node, whoever owns them."""
+    with live(TWO, PADDR, **WATCHED) as run:
+        span, frames = upper_frames(run.target)
+        done = act(run, scheme(action, span, target_nid=1), over=frames, passes=2)
+    found = moved(done, lambda _, pages: effects.in_frames(pages, [span]), on(1))
+    expect.add(effects.takes_effect(action, found, "§4.10: moved to target_nid"))
+    check_applied(expect, action, done, found)
+
+
+@VADDR_MIGRATES
+@pytest.mark.parametrize("ctx", [VADDR, PADDR], ids=["vaddr", "paddr"])
+def test_no_such_node(live, expect, ctx):
+    """Without a node to go to, or with one that does not exist, nothing moves and nothing breaks."""
+    with live("two_idle_regions", ctx, **WATCHED) as run:
+        everything = [r for t in run.ctx.targets for r in t.regions]
+        schemes = [scheme("migrate_cold", target_nid=nid) for nid in (-1, 7)]
+        done = act(run, *schemes, over=everything)
+    expect.add(effects.spares_others("no node", effects.all_spared(done.pairs().values())))
+    applied = Measurement("sz_applied", sum(s.sz_applied for s in done.stats), "bytes")
+    expect.equal(applied, 0, because="§4.10: put back where they were")
+
+
+WEIGHTS = {
+    "1:3": (DamosDest(0, 1), DamosDest(1, 3)),
+    "2:1": (DamosDest(1, 2), DamosDest(0, 1)),
+    "only 1": (DamosDest(1, 5),),
+    "0:1": (DamosDest(0, 0), DamosDest(1, 1)),
+    "three": (DamosDest(1, 1), DamosDest(0, 4), DamosDest(1, 2)),
+    "none": (DamosDest(0, 0), DamosDest(1, 0)),
+}
+QUICK = ("1:3", "2:1", "none")
+
+
+@pytest.mark.needs("schemes.dests")
+@pytest.mark.parametrize(
+    "name", [w if w in QUICK else pytest.param(w, marks=pytest.mark.profile("full")) for w in WEIGHTS]
+)
+def test_weights_split_pages(live, expect, name):
+    """dests: each page goes where its index and the weights say, exactly; without weight none moves."""
+    dests = WEIGHTS[name]
+    with live(TWO, VADDR, **WATCHED) as run:
+        part = middle(run.target.layout["data"])
+        done = act(run, scheme("migrate_hot", part, dests=dests), over=[part], passes=2)
+    before, after = done.pair("data")
+    wanted = effects.interleaved(before, dests)
+    wanted = np.where(wanted < 0, before.node, wanted)
+    asked = effects.in_ranges(before, [part])
+    found = effects.effect(before, after, asked, lambda pages: pages.node == wanted)
+    found += effects.all_spared(done.others("data"))
+    expect.add(effects.takes_effect("dests", found, "§4.10: weighted interleave by the page's index"))
+    check_applied(expect, "dests", done, found)
+    if name == "1:3":
+        share = float((after.node[asked] == 1).mean())
+        m = Measurement("share on node 1", share, "fraction")
+        unable = float((asked & ~before.lru).sum() / asked.sum())
+        why = "I60: 3 of 4, but for the last period, and pages on their way to an LRU list"
+        expect.between(m, 0.75 - unable - 4 / asked.sum(), 0.75 + 4 / asked.sum(), because=why)
+
+
+@pytest.mark.needs("schemes.dests")
+def test_physical_memory_has_no_destinations(live, expect):
+    """paddr moves to target_nid, whatever dests says."""
+    dests = (DamosDest(0, 1), DamosDest(1, 1))
+    with live("two_idle_regions", PADDR, **WATCHED) as run:
+        everything = [f for ranges in run.target.physical().values() for f in ranges]
+        done = act(run, scheme("migrate_cold", dests=dests, target_nid=1), over=everything)
+    found = moved(done, lambda _, pages: pages.present, on(1))
+    expect.add(effects.takes_effect("migrate_cold", found, "§4.10: paddr ignores dests", least=16 << 20))
+    check_applied(expect, "migrate_cold", done, found)
+
+
+@pytest.mark.profile("full")
+@pytest.mark.needs("schemes.dests", thp_on_advice=1)
+def test_huge_pages_move_as_a_whole(live, expect):
+    """Of huge pages each goes as a whole, by its own index."""
+    dests = (DamosDest(0, 1), DamosDest(1, 2))
+    with live("sparse_thp", VADDR, **WATCHED) as run:
+        whole = run.target.layout["data"]
+        done = act(run, scheme("migrate_hot", dests=dests), over=[whole], passes=2)
+    before, after = done.pair("data")
+    m = Measurement("huge before", bytes_of(before.huge), "bytes")
+    expect.at_least(m, 32 << 20, because="else nothing is shown")
+    wanted = effects.interleaved(before, dests)
+    kept = replace(after, huge=before.huge)
+    found = effects.effect(before, kept, before.present, lambda pages: pages.node == wanted)
+    expect.add(effects.takes_effect("dests", found, "§4.10: weighted interleave by the huge page's index"))
+    m = Measurement("huge pages that were split", bytes_of(before.huge & ~after.huge), "bytes")
+    expect.equal(m, 0, because="§4.10: folios are moved as a whole")

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What does nothing to memory: stat, actions that an operations set does not know; and ranges with holes."""
+
+from dataclasses import replace
+
+import pytest
+
+from damon_tests.damon.params import DamonAttrs, DamonCtx, DamonTarget
+from damon_tests.experiment.acting import BEFORE_APPLY, act, scheme
+from damon_tests.judge import effects, rules
+from damon_tests.judge.driven import invariants
+from damon_tests.judge.verdict import Check, Measurement
+
+pytestmark = pytest.mark.needs("filters.addr", BEFORE_APPLY, "damon_aggregated")
+
+ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=100)
+VADDR = DamonCtx("vaddr", attrs=ATTRS)
+PADDR = DamonCtx("paddr", attrs=ATTRS)
+WATCHED = {"cover": "regions", "watched": 1, "extra_events": [BEFORE_APPLY]}
+# All that the actions would need: so that what is not done is not for lack of it.
+ALL = pytest.mark.needs(swap_mib=256, lru_lists=1, thp_on_advice=1, numa_nodes=2)
+
+UNKNOWN = {
+    "vaddr": ("lru_prio", "lru_deprio"),
+    "paddr": ("willneed", "cold", "hugepage", "nohugepage"),
+}
+
+
+def everything_of(run):
+    """All that is monitored, in bytes."""
+    return [r for target in run.ctx.targets for r in target.regions]
+
+
+def unchanged(expect, name, done):
+    """Nothing happened to any memory, and nothing counts as applied."""
+    expect.add(effects.spares_others(name, effects.all_spared(done.pairs().values())))
+    applied = Measurement(f"{name}: applied", sum(s.nr_applied + s.sz_applied for s in done.stats), "count")
+    expect.equal(applied, 0, because="§4.10: nothing is done")
+    tried = Measurement(f"{name}: fewest tries", min(s.nr_tried for s in done.stats), "count")
+    expect.at_least(tried, 1, because="§4.10: it counts as tried")
+
+
+@ALL
+@pytest.mark.parametrize("ctx", [VADDR, PADDR], ids=["vaddr", "paddr"])
+def test_stat_only_watches(live, expect, ctx):
+    """stat changes neither memory nor ages, however often it is tried."""
+    with live("two_idle_regions", ctx, **WATCHED) as run:
+        done = act(run, scheme("stat"), over=everything_of(run), passes=20)
+        run.record(0.3)
+    unchanged(expect, "stat", done)
+    expect.add(invariants(run))  # ages of idle memory grow by one: I31, I32
+    oldest = max(int(snap.age.max()) for snap in run.recording().snapshots)
+    aggregations = len(run.recording().snapshots)
+    m = Measurement("oldest age", oldest, "aggregations")
+    # Merging takes means, which truncate; regions of one age lose nothing.
+    expect.at_least(m, aggregations // 2, because="I31: stat never changes age; nobody touched anything")
+
+
+@ALL
+@pytest.mark.parametrize("ops", ["vaddr", "paddr"])
+def test_unknown_actions(live, expect, ops):
+    """An action that the operations set does not know is tried everywhere, does nothing, and resets age."""
+    ctx = VADDR if ops == "vaddr" else PADDR
+    actions = UNKNOWN[ops]
+    with live(["two_idle_regions", "huge_if_advised"], ctx, **WATCHED) as run:
+        level = rules.series(run.level)
+        if ops == "vaddr" and level < (6, 17):
+            actions += ("migrate_hot", "migrate_cold")
+        if ops == "paddr" and level >= (7, 2):
+            actions += ("collapse",)
+        done = act(run, *(scheme(a, target_nid=1) for a in actions), over=everything_of(run), passes=20)
+    unchanged(expect, f"{ops} {' '.join(actions)}", done)
+    part = run.parts()[1]
+    ages = [int(snap.age.max()) for snap in part.recording.snapshots]
+    # Schemes are due five times in an aggregation; merging then makes ages older by one.
+    m = Measurement("oldest age while tried", max(ages, default=0), "aggregations", tuple(map(float, ages)))
+    enough = Measurement("aggregations judged", len(ages), "count")
+    expect.add(Check("invariant", enough, ">= 2", "else nothing is shown", len(ages) >= 2 or None))
+    limit = 1 + rules.extra_age(ATTRS.samples_per_aggr, level)
+    expect.at_most(m, limit, because="I31: any action but stat resets age, even if nothing was applied")
+
+
+@pytest.mark.needs("schemes.pageout", swap_mib=256)
+def test_ranges_with_holes(live, expect):
+    """madvise over a range with a hole works on what is mapped, and counts as not applied at all."""
+    with live("two_idle_regions", replace(VADDR, operations="fvaddr"), **WATCHED) as run:
+        low, high = sorted(run.target.layout.values())
+        span = (low[0], high[1])
+        run.commit(replace(run.ctx, targets=(DamonTarget(run.target.pid, (span,)),)))
+        done = act(run, scheme("pageout"), over=[span], passes=2)
+        mapped = run.subject.vmas(run.target)
+    found = effects.all_spared(done.others("data", "other"))
+    for region in ("data", "other"):
+        before, after = done.pair(region)
+        found += effects.effect(before, after, before.present, lambda pages: pages.swapped)
+    expect.add(
+        effects.takes_effect("pageout", found, "§4.10: the mapped parts are worked on", least=16 << 20)
+    )
+    tried = [(event.start, event.end) for event in done.counted[0]]
+    whole = effects.fully_mapped(tried, mapped)
+    holes = Measurement("tried bytes of ranges with holes", done.sz_counted() - whole, "bytes")
+    shown = holes.value > 0 or None
+    expect.add(Check("invariant", holes, "> 0", "else nothing is shown", shown))
+    why = "§4.10: the whole length where nothing is unmapped, else 0"
+    expect.add(effects.applied("pageout", done.stats[0].sz_applied, whole, whole, why))
