@@ -48,9 +48,18 @@ def test_an_unachieved_goal_doubles_the_quota(live, expect):
             run.record(0.45)
 
     seen = quota_run(live, ctx, 0, while_running=watch)
-    expected = [0, *goals.sizes(quota, [0] * (len(seen.passes) + 2))[1:]]
-    expect.add(seen.checks(sizes=expected[1:]))
-    expect.add(goals.readings_follow(readings(seen.passes, read), expected))
+    # The very first pass evaluates twice; before 6.18 once (the defect that test_quota_size shows).
+    sizes = goals.sizes(quota, [0] * (len(seen.passes) + 2))
+    found = [
+        (
+            seen.checks(sizes=sizes[skipped:]),
+            goals.readings_follow(readings(seen.passes, read), [0, *sizes[skipped:]]),
+        )
+        for skipped in ((1,) if seen.level >= (6, 18) else (1, 0))
+    ]
+    followed, follows = next((pair for pair in found if pair[1].holds), found[0])
+    expect.add(followed)
+    expect.add(follows)
     if seen.told:
         expect.add(goals.steps_follow(seen.passes, quota, lambda _: [0]))
     doublings = goals.doublings(limit)
