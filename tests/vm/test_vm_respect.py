@@ -7,10 +7,12 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
+from damon_tests.damon.modules import ModuleClient
 from damon_tests.damon.users import ADMIN, MODULES, usage
 from damon_tests.experiment.lease import acquire
 from damon_tests.kernel import busybox
 from damon_tests.kernel.guest import Guest, Guests
+from damon_tests.kernel.host import LocalClock
 from damon_tests.kernel.image import KernelImage, resolve
 from damon_tests.kernel.machine_tree import MachineTree
 from damon_tests.kernel.topology import Topology
@@ -152,6 +154,21 @@ def test_a_module_is_stopped_and_restored_when_the_user_asked(tree: WatchedTree,
         )
         lease.tree.begin_write(f"{KDAMONDS}/0/state", "on").result(SOON_NS)
         assert [user.kind for user in usage(tree).users] == ["kdamond"]
+    assert tree.picture() == before
+    assert [user.name for user in usage(tree).users] == [module]
+
+
+def test_modules_that_a_run_left_on_are_as_before(tree: WatchedTree, module: str) -> None:
+    """A run that dies while a module works for it: off, with all parameters back, the region that it found
+    among them; and what ran before the run runs again."""
+    before = tree.picture()
+    with acquire(tree, None, "guest", stop_modules=True) as lease:
+        reclaim = ModuleClient(lease.tree, LocalClock(), "damon_reclaim")
+        for name, value in {"min_age": 5, "wmarks_high": 0, "wmarks_mid": 0, "skip_anon": True}.items():
+            reclaim.write(name, value)
+        reclaim.enable()
+        assert [user.name for user in usage(tree).users] == ["damon_reclaim"]
+        assert reclaim.number("monitor_region_end") > 0
     assert tree.picture() == before
     assert [user.name for user in usage(tree).users] == [module]
 
