@@ -69,6 +69,7 @@ def test_takes_what_is_idle_and_nothing_hot(module, expect):
         pid = run.module.kdamond_pid()
         if works(run):
             run.until(lambda: gone(run, "cold") >= 0.9, 20, 200_000_000)
+            run.run_for(1.5)  # until what is in use has been so for min_age, too
         stats, read_ns = run.stats(), run.clock.now_ns()
         run.disable()
         cold, hot, after = run.pages("cold"), run.pages("hot"), run.memory_info()
