@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Quotas replayed: what follows is accepted, what does not is found, on made-up events and the reference."""
+
+from dataclasses import replace
+
+import pytest
+
+from damon_tests.damon.params import ANY, DamonCtx, Damos, DamosQuota
+from damon_tests.damon.records import DamosStats
+from damon_tests.damon.trace import AggregatedEvent, BeforeApplyEvent, EszEvent, LostEvent, StatEvent
+from damon_tests.judge import passes, quotas
+from damon_tests.judge.quotas import Replay, State
+from damon_tests.ports import NSEC_PER_MSEC
+
+PAGE = 4096
+MEMORY = (16 * PAGE, 32 * PAGE)  # 16 pages from the 16th
+
+
+def made(tried, *, every_ms=50, regions=((16, 24), (24, 32)), age=0):
+    """Events of passes that tried these page ranges, 50 ms apart."""
+    events = []
+    for index, ranges in enumerate(tried):
+        now = (index + 1) * every_ms * NSEC_PER_MSEC
+        for start, end in ranges:
+            event = BeforeApplyEvent(now, 0, 0, 0, len(regions), start * PAGE, end * PAGE, 0, age)
+            events.append(event)
+        for start, end in regions:
+            events.append(AggregatedEvent(now + 1, 0, len(regions), start * PAGE, end * PAGE, 0, age))
+    return events
+
+
+def replayed(tried, *, level=(7, 3), action="stat", made_by=None, first=None, **quota):
+    scheme = Damos(action, ANY, quota=DamosQuota(**{"bytes": 6 * PAGE, **quota}))
+    replay = Replay(scheme, DamonCtx("fvaddr", schemes=(scheme,)), level)
+    found = passes.of_events(made(tried) if made_by is None else made_by)
+    return replay.run(found, first)
+
+
+def test_windows_that_go_on_and_round():
+    done = replayed([[(16, 22)], [(22, 24), (24, 28)], [(28, 32)], [(16, 22)]])
+    assert done.wrong == []
+    (last,) = done.states[-1]
+    assert last.cursor == (0, 22 * PAGE)
+    assert last.qt_exceeds == 2  # the third window ended with memory, the last is not over
+    assert last.charged == 6 * PAGE
+
+
+@pytest.mark.parametrize(
+    ("tried", "what"),
+    [
+        pytest.param([[(16, 23)]], "with 24576 bytes of quota left", id="not cut"),
+        pytest.param([[(16, 21)]], "not tried though only 20480 of 24576", id="not used up"),
+        pytest.param([[(16, 22)], [(16, 22)]], "expected 0x16000", id="not continued"),
+        pytest.param([[(16, 22)], [(23, 29)]], "expected 0x16000", id="a page skipped"),
+        pytest.param([[(16, 22), (22, 23)]], "though 24576 of 24576 are charged", id="too much"),
+        pytest.param([[(16, 19), (18, 21)]], "expected 0x13000", id="twice"),
+        pytest.param([[]], "not tried though only 0", id="nothing"),
+    ],
+)
+def test_wrong_passes(tried, what):
+    (wrong,) = replayed(tried).wrong
+    assert what in wrong
+
+
+def test_a_window_lasts_its_interval():
+    once_in_500_ms = [[(16, 22)], *[[]] * 9, [(22, 28)]]
+    assert replayed(once_in_500_ms, reset_interval_ms=500).wrong == []
+    too_early = [[(16, 22)], *[[]] * 3, [(22, 28)]]
+    assert "are charged" in replayed(too_early, reset_interval_ms=500).wrong[0]
+    too_late = [[(16, 22)], *[[]] * 15, [(22, 28)]]
+    assert "not tried" in replayed(too_late, reset_interval_ms=500).wrong[0]
+    # Within the doubt about ticks both are followed.
+    for passes_between in (7, 8, 9, 10, 11):
+        about = [[(16, 22)], *[[]] * passes_between, [(22, 28)]]
+        assert replayed(about, reset_interval_ms=500).wrong == []
+
+
+def test_failures_cost_a_fraction():
+    # A quarter of 16 pages are 4: all memory in each window, cut to what is left each time.
+    parts = [(16, 22), (22, 26), (26, 29), (29, 31), (31, 32)]
+    assert replayed([parts], fail_charge_num=1, fail_charge_denom=4).wrong == []
+    (wrong,) = replayed([[(16, 22)]], fail_charge_num=1, fail_charge_denom=4).wrong
+    assert "not tried though only 6144" in wrong
+
+
+def test_charges():
+    scheme = Damos(quota=DamosQuota(fail_charge_num=1, fail_charge_denom=3))
+    assert quotas.charge(Damos(), 100, 0) == 100
+    assert quotas.charge(scheme, 100, 0) == 33
+    assert quotas.charge(scheme, 100, 100) == 100
+    assert quotas.charge(scheme, 100, 40) == 60
+    assert quotas.charge(scheme, 100, 101) == 100  # whole folios: more than the region
+
+
+@pytest.mark.parametrize(
+    ("level", "charged", "size", "full", "left"),
+    [
+        ((7, 3), 0, 0, True, 0),
+        ((7, 1), 0, 0, True, 0),
+        ((7, 0), 0, 0, False, None),
+        ((7, 3), PAGE, PAGE + 9, True, 0),
+        ((7, 1), PAGE, PAGE + 9, False, 0),
+        ((6, 12), PAGE, 2 * PAGE + 9, False, PAGE),
+        ((7, 3), 3 * PAGE, 2 * PAGE, True, 0),
+    ],
+)
+def test_full_and_room(level, charged, size, full, left):
+    assert quotas.is_full(level, True, charged, size, PAGE) is full
+    assert quotas.room(level, True, charged, size, PAGE) == left
+
+
+def test_no_quota_is_never_full():
+    assert not quotas.is_full((7, 3), False, 9, 0, PAGE)
+    assert quotas.room((7, 3), False, 9, 0, PAGE) is None
+
+
+def test_defects_of_older_series_are_let_pass_unless_strict():
+    skipping = [[(16, 22)], [(23, 24), (24, 29)]]
+    scheme = Damos("stat", ANY, quota=DamosQuota(bytes=6 * PAGE))
+    lenient = Replay(scheme, DamonCtx("fvaddr", schemes=(scheme,)), (6, 18))
+    found = passes.of_events(made(skipping))
+    assert lenient.run(found).wrong == []
+    assert replace(lenient, strict=True).run(found).wrong
+    assert replace(lenient, level=(7, 3)).run(found).wrong
+    unlimited = made([[(16, 24), (24, 32)]])
+    hour = replace(scheme, quota=replace(scheme.quota, reset_interval_ms=3_600_000))
+    lenient = Replay(hour, DamonCtx("fvaddr", schemes=(hour,)), (6, 12))
+    assert lenient.run(passes.of_events(unlimited)).wrong == []
+    assert replace(lenient, strict=True).run(passes.of_events(unlimited)).wrong
+
+
+def test_before_7_2_the_last_region_is_skipped():
+    tried = [[(16, 22)], [(22, 24), (24, 28)], [], [(16, 22)]]
+    assert replayed(tried, level=(7, 1)).wrong == []
+    assert "not tried" in replayed(tried, level=(7, 2)).wrong[0]
+
+
+def test_a_scheme_committed_online():
+    big = Damos("stat", ANY, quota=DamosQuota(bytes=8 * PAGE))
+    small = Damos("stat", ANY, quota=DamosQuota(bytes=4 * PAGE))
+    ctx = DamonCtx("fvaddr", schemes=(big,))
+    found = passes.of_events(made([[(16, 24)], [(24, 28)], [(28, 32)]]))
+    during = 90 * NSEC_PER_MSEC
+    later = [(during, during + NSEC_PER_MSEC, small)]
+    assert Replay(big, ctx, (7, 3), later=later).run(found).wrong == []
+    assert Replay(big, ctx, (7, 3)).run(found).wrong
+    # While it is under way either may be in force.
+    under_way = [(during, 110 * NSEC_PER_MSEC, small)]
+    assert Replay(big, ctx, (7, 3), later=under_way).run(found).wrong == []
+
+
+def test_starting_anywhere():
+    tried = [[(20, 24), (24, 26)], [(26, 32)]]
+    assert replayed(tried, first=State(cursor=quotas.ANYWHERE)).wrong == []
+    assert replayed(tried).wrong
+
+
+def test_counters_are_those_of_a_pass_done_by_then():
+    scheme = Damos("stat", ANY, quota=DamosQuota(bytes=6 * PAGE))
+    replay = Replay(scheme, DamonCtx("fvaddr", schemes=(scheme,)), (6, 18))
+    found = passes.of_events(made([[(16, 22)], [(22, 24), (24, 28)]]))
+
+    def counted(sz_tried, qt_exceeds, begin_ms, end_ms):
+        stats = DamosStats(0, sz_tried, 0, 0, qt_exceeds)
+        read = quotas.ReadStats(begin_ms * NSEC_PER_MSEC, end_ms * NSEC_PER_MSEC, stats)
+        return quotas.counted(replay.run(found), found, read).holds
+
+    assert counted(6 * PAGE, 0, 60, 70)
+    assert not counted(6 * PAGE, 1, 60, 70)
+    assert not counted(12 * PAGE, 1, 60, 70)
+    assert counted(12 * PAGE, 1, 60, 110)
+    assert counted(12 * PAGE, 1, 120, 130)
+    assert not counted(6 * PAGE, 0, 120, 130)
+
+
+def test_traced_counters_grow_by_what_was_tried():
+    def stat(time_ms, nr, size):
+        return StatEvent(time_ms * NSEC_PER_MSEC, 0, 0, nr, size, 0, 0, 0, 0, 0)
+
+    events = made([[(16, 22)]])
+    for size, holds in ((6 * PAGE, True), (7 * PAGE, False)):
+        (check,) = quotas.sizes_agree(passes.of_events([events[0], stat(50, 1, size), *events[1:]]), (7, 3))
+        assert check.holds is holds
+    assert quotas.sizes_agree(passes.of_events(events), (7, 3)) == []
+
+
+def test_fairness():
+    found = passes.of_events(made([[(16, 22)], [(22, 28)], [(28, 32)]]))
+    rounds, missed = quotas.fair(found, [MEMORY])
+    assert rounds.holds
+    assert missed.holds
+    found = passes.of_events(made([[(16, 22)], [(22, 28)]] * 2))
+    rounds, missed = quotas.fair(found, [MEMORY])
+    assert rounds.holds
+    assert missed.holds is False
+    assert missed.measurement.value == 4 * PAGE
+    assert quotas.fair(found[:1], [MEMORY])[0].holds is None
+
+
+# --- passes ------------------------------------------------------------------------------------
+
+
+def test_pieces_are_what_the_scheme_saw():
+    now = NSEC_PER_MSEC
+    tried = BeforeApplyEvent(now, 0, 0, 0, 2, 18 * PAGE, 20 * PAGE, 7, 9)
+    regions = [
+        AggregatedEvent(now + 1, 0, 2, 16 * PAGE, 24 * PAGE, 7, 0),
+        AggregatedEvent(now + 1, 0, 2, 24 * PAGE, 32 * PAGE, 1, 5),
+    ]
+    (one,) = passes.of_events([tried, *regions])
+    assert [(p.start // PAGE, p.end // PAGE, p.nr_accesses, p.age) for p in one.pieces()] == [
+        (16, 18, 7, 0),
+        (18, 20, 7, 9),
+        (20, 24, 7, 0),
+        (24, 32, 1, 5),
+    ]
+
+
+def test_passes_of_one_scheme():
+    events = made([[(16, 22)], [(16, 18)]])
+    other = BeforeApplyEvent(1, 0, 1, 0, 2, 0, PAGE, 0, 0)
+    told = EszEvent(1, 0, 0, 7)
+    found = passes.of_events([other, told, *events])
+    assert [len(one.applied) for one in found] == [1, 1]
+    assert [event.esz for event in found[0].esz] == [7]
+    assert [len(one.applied) for one in passes.of_events([other, told, *events], 1)] == [1, 0]
+
+
+def test_an_incomplete_pass_at_the_end_is_left_out():
+    assert len(passes.of_events(made([[(16, 22)], [(22, 28)]])[:-1])) == 1
+
+
+def test_lost_events_leave_nothing_to_judge():
+    assert passes.of_events([*made([[(16, 22)]]), LostEvent(0, 1)]) == []
+    assert quotas.judged([], 1).holds is None
