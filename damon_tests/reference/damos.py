@@ -30,9 +30,8 @@ class DamosPass:
         self.ctx, self.ops, self.clock, self.events, self.walk = ctx, ops, clock, events, walk
         self.rules = ctx.rules
         is_due = ctx.rules.scheme_is_due
-        self.due = [
-            (i, s) for i, s in enumerate(ctx.schemes) if s.activated and is_due(ctx.passed, s.next_apply)
-        ]
+        due = [(i, s) for i, s in enumerate(ctx.schemes) if s.activated and is_due(ctx.passed, s.next_apply)]
+        self.due = ctx.rules.scheme_order(due)
         self.values: I64 = np.zeros(0, np.int64)
         self.size_limit = 0
         self._last_folio = dict.fromkeys(range(len(ctx.schemes)), NO_FRAME)
@@ -71,7 +70,7 @@ class DamosPass:
     def _watch(self) -> None:
         """What the walk would do when no scheme changes anything, for all regions at once."""
         ctx, regions = self.ctx, self.ctx.regions
-        nr_visited = len(np.unique(regions.target))
+        last = np.append(regions.target[1:] != regions.target[:-1], True)[: len(regions.target)]
         for scheme_idx, scheme in self.due:
             chosen = scheme.matches_all(regions.sizes, self.values, regions.age)
             count, size = int(chosen.sum()), int(regions.sizes[chosen].sum())
@@ -79,8 +78,8 @@ class DamosPass:
                 self._report_all(scheme_idx, chosen)
             scheme.quota.charge(scheme.params.quota, size, 0)
             self.rules.account(scheme.stats, count, size, 0, 0)
-            regions.age = np.where(chosen, self.rules.age_after_action("stat", regions.age), regions.age)
-            scheme.stats.nr_snapshots += nr_visited
+            regions.age = np.where(chosen, self.rules.age_after_action("stat", regions.age, 0), regions.age)
+            scheme.stats.nr_snapshots += sum(map(self.rules.snapshot_counts, chosen[last].tolist()))
         if self.rules.remerge_after_apply:
             ctx.regions = merge_alike(regions, self.size_limit)
 
@@ -181,10 +180,11 @@ class DamosPass:
         skips, row = self._skips(scheme, row, target)
         if skips or self.rules.snapshot_limit_reached(scheme.stats.nr_snapshots, params.max_nr_snapshots):
             return row
-        if self._is_wanted(scheme, row):
+        wanted = self._is_wanted(scheme, row)
+        if wanted:
             self._apply(scheme_idx, scheme, row, target_idx, target)
         if row is row.rows[-1]:
-            scheme.stats.nr_snapshots += 1
+            scheme.stats.nr_snapshots += self.rules.snapshot_counts(wanted)
         return row
 
     def _is_wanted(self, scheme: Scheme, row: Row) -> bool:
@@ -235,7 +235,7 @@ class DamosPass:
         quota.charge(scheme.params.quota, size, applied)
         if quota.is_full(scheme.params.quota, ctx.min_region_sz):
             quota.remember(target, row.end)
-        row.age = rules.age_after_action(scheme.params.action, row.age)
+        row.age = rules.age_after_action(scheme.params.action, row.age, applied)
         rules.account(stats, 1, size, applied, passed)
 
     def _act(
@@ -274,10 +274,15 @@ class DamosPass:
             if not self.rules.scheme_is_due(ctx.passed, scheme.next_apply):
                 continue
             if self.walk is not None:
-                self.walk.complete.add(index)
+                self._end_walk_of(index, self.walk)
             scheme.schedule(ctx.passed, ctx.samples, ctx.attrs.aggr_us)
             if self.events.enabled("damos_stat_after_apply_interval"):
                 self.events.emit("damos_stat_after_apply_interval", [stat_text(index, scheme)])
+
+    def _end_walk_of(self, scheme_idx: int, walk: Walk) -> None:
+        if self.rules.walk_is_one_pass or scheme_idx in walk.visited:
+            walk.complete.add(scheme_idx)
+        walk.visited.add(scheme_idx)
 
     def _report(self, scheme_idx: int, row: Row, passed: int) -> None:
         if self.walk is None or scheme_idx in self.walk.complete:

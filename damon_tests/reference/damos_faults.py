@@ -96,14 +96,14 @@ FAULTS = (
         "schemes",
         "an action does not reset the age: regions are acted on again at once",
         "age_after_action",
-        lambda action, age: age,
+        lambda action, age, applied: age,
     ),
     Fault(
         "stat_resets_age",
         "schemes",
         "watching with stat changes what is watched",
         "age_after_action",
-        lambda action, age: 0,
+        lambda action, age, applied: 0,
     ),
     Fault(
         "snapshots_one_too_many",

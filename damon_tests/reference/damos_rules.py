@@ -214,9 +214,19 @@ def ops_default_reject(ops_allows_last: bool) -> bool:
 # Effects on the region and the statistics
 
 
-def age_after_action(action: str, age: Any) -> Any:
+def age_after_action(action: str, age: Any, applied: int) -> Any:
     """Acting resets the age, even if nothing was achieved; ``stat`` is no act. A number or an array."""
     return age if action == "stat" else 0
+
+
+def scheme_order(due: Sequence[Any]) -> Sequence[Any]:
+    """Schemes that are due, in the order in which each region is shown to them: as they were requested."""
+    return due
+
+
+def snapshot_counts(matched: bool) -> bool:
+    """Whether a visit to the last region of a target counts as a pass: whatever it matched."""
+    return True
 
 
 def snapshot_limit_reached(nr_snapshots: int, max_nr_snapshots: int) -> bool:

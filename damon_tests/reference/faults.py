@@ -40,6 +40,7 @@ def catalogue() -> dict[str, Fault]:
         module_faults,
         ops_faults,
         quota_faults,
+        scheme_faults,
         tree_faults,
     )
 
@@ -51,6 +52,7 @@ def catalogue() -> dict[str, Fault]:
         quota_faults,
         action_faults,
         module_faults,
+        scheme_faults,
     )
     faults = (fault for area in areas for fault in area.FAULTS)
     return {fault.name: fault for fault in faults}

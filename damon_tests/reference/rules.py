@@ -127,7 +127,7 @@ class Rules:
     watermark_active: Callable[[int, int, int, int, bool], bool] = damos.watermark_active
     watermark_wait_us: Callable[[Sequence[int]], int] = damos.watermark_wait_us
     account: Callable[[Any, int, int, int, int], None] = damos.account
-    age_after_action: Callable[[str, Any], Any] = damos.age_after_action
+    age_after_action: Callable[[str, Any, int], Any] = damos.age_after_action
     snapshot_limit_reached: Callable[[int, int], bool] = damos.snapshot_limit_reached
     remerge_after_apply: bool = True
     rest_of_split_is_visited: bool = True  # 7.2; before, not in the same pass
@@ -135,6 +135,9 @@ class Rules:
     vaddr_filters_pages: bool = True  # 6.18: ops filters of `stat`
     lru_prio_in_one_step: bool = True  # 7.0; before, marked accessed once, activated the second time
     madvise_applied: Callable[[int, bool], int] = damos.madvise_applied
+    scheme_order: Callable[[Sequence[Any]], Sequence[Any]] = damos.scheme_order
+    snapshot_counts: Callable[[bool], bool] = damos.snapshot_counts
+    walk_is_one_pass: bool = True
     pages_applied: Callable[[int, int], int] = damos.pages_applied
     action_done: Callable[[str, str], str] = damos.action_done
     action_range: Callable[[int, int], Range] = damos.action_range

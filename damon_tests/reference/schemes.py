@@ -129,3 +129,4 @@ class Walk:
     on_region: Callable[[int, TriedRegion], None]
     on_done: Callable[[int], None]
     complete: set[int] = field(default_factory=set)
+    visited: set[int] = field(default_factory=set)

@@ -41,6 +41,7 @@ def test_names_are_unique():
         module_faults,
         ops_faults,
         quota_faults,
+        scheme_faults,
         tree_faults,
     )
 
@@ -52,6 +53,7 @@ def test_names_are_unique():
         quota_faults,
         action_faults,
         module_faults,
+        scheme_faults,
     )
     assert sum(len(module.FAULTS) for module in modules) == len(catalogue())
 
