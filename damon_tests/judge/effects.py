@@ -149,6 +149,14 @@ def spares_others(name: str, found: Effect, *, waiting: int = 0) -> Check:
     return Check("invariant", m, f"<= {waiting}", "an action is for its regions only", spared)
 
 
+def put_back(name: str, pairs: Iterable[tuple[PageStates, PageStates]], waiting: int) -> Check:
+    """Pages that an action took off their LRU list are on one again, but for ``waiting`` bytes that may be on
+    their way. A page on none is never reclaimed, and DAMON does not see it either."""
+    lost = sum(bytes_of(before.lru & after.present & ~after.lru) for before, after in pairs)
+    m = Measurement(f"{name}: bytes on no LRU list any more", lost, "bytes")
+    return Check("invariant", m, f"<= {waiting}", "what was isolated is put back", lost <= waiting)
+
+
 def applied(name: str, sz_applied: int, low: int, high: int, because: str) -> Check:
     """What DAMON says it did, against what it can have done (bytes, both inclusive)."""
     off = max(low - sz_applied, sz_applied - high, 0)

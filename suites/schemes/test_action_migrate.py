@@ -10,6 +10,8 @@ from damon_tests.damon.params import DamonAttrs, DamonCtx, DamosDest
 from damon_tests.experiment.acting import BEFORE_APPLY, act, middle, scheme, upper_frames
 from damon_tests.judge import effects
 from damon_tests.judge.verdict import Measurement
+from damon_tests.kernel.topology import Topology
+from damon_tests.ports import PAGE_SIZE
 from damon_tests.workload.pages import bytes_of
 
 pytestmark = pytest.mark.needs("schemes.migrate_cold", "filters.addr", BEFORE_APPLY, numa_nodes=2)
@@ -21,6 +23,9 @@ PADDR = DamonCtx("paddr", attrs=ATTRS)
 WATCHED = {"cover": "regions", "watched": 1, "extra_events": [BEFORE_APPLY]}
 TWO = ["two_idle_regions", "two_idle_regions"]
 EXACT = "§4.10: the pages that moved"
+
+# Pages that are put back wait in batches of 31 (include/linux/pagevec.h), one for each CPU.
+WAITING = 31 * Topology().cpus * PAGE_SIZE
 
 
 def on(nid):
@@ -52,6 +57,7 @@ def test_pages_of_a_process_move(live, expect, action):
         done = act(run, scheme(action, part, target_nid=1), over=[part], passes=2)
     found = moved(done, lambda name, pages: effects.in_ranges(pages, [part] if name == "data" else []), on(1))
     expect.add(effects.takes_effect(action, found, "§4.10: moved to target_nid"))
+    expect.add(effects.put_back(action, done.pairs().values(), WAITING))
     check_applied(expect, action, done, found)
 
 
@@ -63,10 +69,17 @@ def test_physical_pages_move(live, expect, action):
         done = act(run, scheme(action, span, target_nid=1), over=frames, passes=2)
     found = moved(done, lambda _, pages: effects.in_frames(pages, [span]), on(1))
     expect.add(effects.takes_effect(action, found, "§4.10: moved to target_nid"))
+    expect.add(effects.put_back(action, done.pairs().values(), WAITING))
     check_applied(expect, action, done, found)
 
 
 @VADDR_MIGRATES
+@pytest.mark.known_defect(
+    name="pages that cannot go to an invalid node are never put back on their LRU lists",
+    evidence="this test on 6.18.15: all of them are on none afterwards, so they cannot be reclaimed any more",
+    levels=("6.18",),
+    kernels_only=True,
+)
 @pytest.mark.parametrize("ctx", [VADDR, PADDR], ids=["vaddr", "paddr"])
 def test_no_such_node(live, expect, ctx):
     """Without a node to go to, or with one that does not exist, nothing moves and nothing breaks."""
@@ -75,6 +88,7 @@ def test_no_such_node(live, expect, ctx):
         schemes = [scheme("migrate_cold", target_nid=nid) for nid in (-1, 7)]
         done = act(run, *schemes, over=everything)
     expect.add(effects.spares_others("no node", effects.all_spared(done.pairs().values())))
+    expect.add(effects.put_back("no node", done.pairs().values(), WAITING))
     applied = Measurement("sz_applied", sum(s.sz_applied for s in done.stats), "bytes")
     expect.equal(applied, 0, because="§4.10: put back where they were")
 

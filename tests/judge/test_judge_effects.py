@@ -117,6 +117,16 @@ def test_applied_bytes_against_what_was_measured() -> None:
         assert (check.measurement.value, check.holds) == (off, off == 0)
 
 
+def test_pages_that_were_isolated_have_to_come_back() -> None:
+    pairs = [
+        (states(), states(lru=[1, 2])),
+        (states(lru=[0]), states(lru=[0])),
+        (states(), states(swapped=[3])),
+    ]
+    for waiting, holds in ((PAGE_SIZE, False), (2 * PAGE_SIZE, True)):
+        assert effects.put_back("x", pairs, waiting).holds is holds
+
+
 def test_ranges_with_holes_do_not_count() -> None:
     mapped = [(0x3000, 0x5000), (0x1000, 0x3000), (0x6000, 0x8000)]
     tried = [(0x1000, 0x4000), (0x4000, 0x6000), (0x6000, 0x8000), (0x7000, 0x9000), (0x2000, 0x3000)]
