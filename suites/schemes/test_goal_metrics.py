@@ -110,6 +110,7 @@ def test_memory_of_a_control_group(live, expect):
     judge(expect, run, infos, schemes, values, slack=20)
 
 
+@pytest.mark.profile("full")
 @pytest.mark.needs("ops.paddr", "goals.node_eligible_mem_bp", numa_nodes=2)
 def test_eligible_memory_of_nodes(live, expect):
     """node_eligible_mem_bp is the node's share of the memory that matches: here a third is on node 1."""
@@ -126,6 +127,7 @@ def test_eligible_memory_of_nodes(live, expect):
         expect.add(goals.steps_follow(passes.of_run(run, index), quota, lambda _, s=share: [s]))
 
 
+@pytest.mark.profile("full")
 @pytest.mark.needs(psi=1)
 def test_memory_pressure_that_is_not_there(live, expect):
     """some_mem_psi_us is the stall time since the last window: without any the quota doubles. What was before

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.needs("ops.fvaddr", "damon_aggregated", "damos_before_a
 
 MIB = 1 << 20
 ATTRS = DamonAttrs(sample_us=5_000, aggr_us=50_000, min_nr_regions=10, max_nr_regions=60)
+FULL = pytest.mark.profile("full")
 TEMPORAL = pytest.mark.needs("quotas.goal_tuner")
 
 
@@ -92,7 +93,7 @@ STEPS = [
 
 
 @pytest.mark.needs("damos_esz")
-@pytest.mark.parametrize("word", ["commit_schemes_quota_goals", "commit"])
+@pytest.mark.parametrize("word", ["commit_schemes_quota_goals", pytest.param("commit", marks=FULL)])
 def test_a_step_of_the_input(live, expect, word):
     """Whatever the user reports next, the next effective size is exactly what feedback makes of the last."""
     ctx = tuned((0, 10_000))
@@ -140,7 +141,7 @@ def scores_between(seen):
     "achievements",
     [
         pytest.param([(500, 10_000), (150, 200), (0, 7)], id="the-second-most"),
-        pytest.param([(9_999, 10_000), (1, 1), (1, 9)], id="one-is-achieved"),
+        pytest.param([(9_999, 10_000), (1, 1), (1, 9)], id="one-is-achieved", marks=FULL),
     ],
 )
 def test_several_goals(live, expect, achievements):
@@ -161,7 +162,7 @@ def test_one_step_in_each_window(live, expect):
 
 
 @TEMPORAL
-@pytest.mark.parametrize("limit", [8 * MIB, 0])
+@pytest.mark.parametrize("limit", [8 * MIB, pytest.param(0, marks=FULL)])
 def test_the_temporal_tuner(live, expect, limit):
     """All that is requested until the goal is achieved, then nothing; again all when it is missed again."""
     ctx = tuned((9_999, 10_000), bytes=limit, goal_tuner="temporal")
@@ -180,7 +181,7 @@ def test_the_temporal_tuner(live, expect, limit):
     expect.nothing("other sizes", [str(size) for size in set(told) - allowed], because="I58")
 
 
-@pytest.mark.profile("full")
+@FULL
 @pytest.mark.needs("damos_esz")
 def test_a_loop_settles(live, expect):
     """A user reports in each window what the quota achieved: the loop comes to the goal and stays."""
@@ -213,6 +214,7 @@ def test_a_loop_settles(live, expect):
         expect.at_most(overshoot, 1, because="§4.4: below the goal a window at most doubles")
 
 
+@FULL
 def test_no_goal_value_is_no_goal(live, expect):
     """A goal whose target value is 0 is none: without another quota nothing is limited."""
     ctx = tuned((7, 0))

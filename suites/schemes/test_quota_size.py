@@ -15,6 +15,8 @@ pytestmark = pytest.mark.needs("ops.fvaddr", "damon_aggregated", "damos_before_a
 MIB = 1 << 20
 PAGE = 4096
 HOUR_MS = 3_600_000
+FULL = pytest.mark.profile("full")
+RATIOS = [(0, 1), (2, 1), (1, 3)]
 # Windows are passes, and a pass is an aggregation: 50 ms make many of them.
 ATTRS = DamonAttrs(sample_us=5_000, aggr_us=50_000, min_nr_regions=10, max_nr_regions=60)
 
@@ -54,7 +56,7 @@ def test_every_byte_gets_its_turn(live, expect):
         expect.add(quotas.fair(seen.passes, seen.memory))
 
 
-@pytest.mark.profile("full")
+@FULL
 def test_targets_take_turns(live, expect):
     """With two processes the windows go through the first one's memory, then through the other's."""
     seen = quota_run(live, watching(bytes=24 * MIB), 1.5, pattern=["idle", "hot_cold"])
@@ -96,6 +98,7 @@ def test_the_quota_is_for_the_whole_window(live, expect):
     expect.equal(m, 20 * MIB, because="I44, I46, I62: one window, one quota, whatever is committed")
 
 
+@FULL
 def test_more_quota_than_memory(live, expect):
     """A quota that is never used up limits nothing, continues nowhere and is never exceeded."""
     seen = quota_run(live, watching(bytes=1024 * MIB), 0.7)
@@ -139,6 +142,7 @@ def test_a_rest_of_less_than_a_page(live, expect):
     expect.add(quotas.fair(seen.passes, seen.memory))
 
 
+@FULL
 @pytest.mark.needs("quotas.effective_bytes")
 def test_effective_size_of_a_size_quota(live, expect):
     """Without goals and time the effective quota is the requested one."""
@@ -156,7 +160,7 @@ def test_effective_size_of_a_size_quota(live, expect):
 
 
 @pytest.mark.needs("quotas.fail_charge_denom")
-@pytest.mark.parametrize(("num", "denom"), [(1, 4), (0, 1), (2, 1), (1, 3)])
+@pytest.mark.parametrize(("num", "denom"), [(1, 4), *(pytest.param(*r, marks=FULL) for r in RATIOS)])
 def test_failures_are_charged_as_asked(live, expect, num, denom):
     """What an action did not achieve costs that fraction of the quota; ``stat`` achieves nothing."""
     seen = quota_run(live, watching(bytes=6 * MIB, fail_charge_num=num, fail_charge_denom=denom), 0.8)
