@@ -115,6 +115,7 @@ def machine(root: Path, **files: str) -> LocalMachine:
         "lru_gen": "sys/kernel/mm/lru_gen/enabled",
         "thp": "sys/kernel/mm/transparent_hugepage/enabled",
         "khugepaged": "sys/kernel/mm/transparent_hugepage/khugepaged/scan_sleep_millisecs",
+        "pressure": "proc/pressure/memory",
     }
     for name, text in files.items():
         path = root / paths[name]
@@ -155,3 +156,17 @@ def test_lru_lists_and_an_eager_khugepaged_are_settings(tmp_path: Path) -> None:
         "huge pages on advice, and an eager khugepaged: the machine has none",
     ]
     assert evaluate(needed, having(), of(needed.needs.topology())) == []
+
+
+def test_pressure_stalls_need_a_boot_parameter(tmp_path: Path) -> None:
+    needed = Requirements(needs=Needs(psi=1))
+    without = look(machine(tmp_path, meminfo=MEMINFO, cpus="0\n"))
+    (missing,) = evaluate(needed, having(), without)
+    assert missing.what == "pressure stall information: the machine has none"
+    assert "psi=1" in missing.how
+    some = "some avg10=0.00 avg60=0.00 avg300=0.00 total=12\n"
+    assert look(machine(tmp_path, meminfo=MEMINFO, cpus="0\n", pressure=some)).psi
+    topology = needed.needs.topology()
+    assert topology.cmdline == ("psi=1",)
+    assert needed.needs.topology(topology).cmdline == ("psi=1",)
+    assert evaluate(needed, having(), of(topology)) == []
