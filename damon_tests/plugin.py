@@ -26,12 +26,12 @@ from damon_tests.experiment.experiment import derive_seed
 from damon_tests.experiment.fixtures import ExperimentFixture, LiveFixture
 from damon_tests.experiment.lease import to_stderr
 from damon_tests.experiment.observation import Observation
-from damon_tests.experiment.requirements import Needs, Requirements, combine, evaluate, not_supported
+from damon_tests.experiment.requirements import Needs, Requirements, combine, evaluate, given, not_supported
 from damon_tests.experiment.select import check_workers, open_backend
 from damon_tests.experiment.trial import OnAttempt
 from damon_tests.judge.collect import Expect
 from damon_tests.judge.conclude import Conclusion, KnownDefect, conclude
-from damon_tests.judge.verdict import Check, Verdict
+from damon_tests.judge.verdict import Check, Measurement, Verdict
 from damon_tests.judge.visibility import visibility
 from damon_tests.kernel.topology import Topology
 from damon_tests.ports import DamonTestsError, NotSupported
@@ -297,6 +297,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if missing is not None:
         test.conclusion = conclude((), missing)
         _raise_outcome(test.conclusion, require=item.config.option.require)
+    for what in given(_requirements(item).needs):
+        run.log.measurement(item.nodeid, Measurement(f"machine: {what}", 1, "count"))
 
 
 @pytest.hookimpl(wrapper=True)

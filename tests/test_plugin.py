@@ -241,3 +241,11 @@ def test(experiment, expect):
     assert any(
         (tmp_path / "run" / a["path"]).is_file() for a in attempt["artifacts"] if a["kind"] == "recording"
     )
+
+
+def test_what_the_machine_was_given_is_in_the_results(tmp_path: Path) -> None:
+    body = "@pytest.mark.needs(swap_mib=64, numa_nodes=2)\ndef test(expect):\n    expect.add(check(True))"
+    code, out = finish(start(tmp_path, body))
+    assert code == 0, out
+    names = [m["name"] for m in load(tmp_path)["tests"][0]["measurements"]]
+    assert names == ["machine: 2 memory nodes", "machine: 64 MiB of swap"]

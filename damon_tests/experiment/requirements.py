@@ -111,6 +111,11 @@ def evaluate(
     return missing
 
 
+def given(needs: Needs) -> tuple[str, ...]:
+    """What a machine is given for a test beyond the usual, in words."""
+    return tuple(unit.format(value) for name, unit in _UNITS.items() if (value := getattr(needs, name)) > 0)
+
+
 def not_supported(missing: Sequence[Missing]) -> NotSupported:
     """The error that makes a test a SKIP, with every missing thing and every way to get one."""
     ways = dict.fromkeys(one.how for one in missing)
