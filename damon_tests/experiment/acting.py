@@ -20,7 +20,7 @@ from damon_tests.workload.target import RunningTarget
 
 BEFORE_APPLY = "damos_before_apply"
 APPLY_US = 20_000
-PATIENCE_NS = 60 * NSEC_PER_SEC
+PATIENCE_NS = 180 * NSEC_PER_SEC
 
 Range = tuple[int, int]
 Memories = Mapping[tuple[int, str], PageStates]

@@ -4,7 +4,7 @@
 import pytest
 
 from damon_tests.damon.params import DamonAttrs, DamonCtx
-from damon_tests.experiment.acting import BEFORE_APPLY, act, middle, scheme, waiting
+from damon_tests.experiment.acting import BEFORE_APPLY, PATIENCE_NS, act, middle, scheme, waiting
 from damon_tests.judge import effects
 from damon_tests.judge.verdict import Measurement
 from damon_tests.ports import PAGE_SIZE
@@ -43,7 +43,7 @@ def test_advice_makes_huge_pages(live, expect):
     with live(TWO, VADDR, **WATCHED) as run, waiting(run, "huge_if_advised") as target:
         part = middle(target.layout["data"])
         done = act(run, scheme("hugepage", part), over=[part], more=[target])
-        run.session.record(60 * 10**9, until=lambda: all_huge(run, target, part))
+        run.session.record(PATIENCE_NS, until=lambda: all_huge(run, target, part))
         before, after = done.before[2, "data"], run.subject.pages(target, *target.layout["data"])
     asked = whole_blocks(before, [part])
     found = effects.effect(before, after, asked, huge, able=asked & before.present)
@@ -66,7 +66,7 @@ def test_advice_against_huge_pages(live, expect):
         act(run, scheme("hugepage"), over=[whole], more=[target])
         done = act(run, scheme("nohugepage", part), over=[part], more=[target])
         target.go()
-        run.session.record(60 * 10**9, until=lambda: all_huge(run, target, rest))
+        run.session.record(PATIENCE_NS, until=lambda: all_huge(run, target, rest))
         run.record(0.5)
         after = run.subject.pages(target, *whole)
     before = done.before[1, "data"]

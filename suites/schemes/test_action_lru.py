@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from damon_tests.damon.params import DamonAttrs, DamonCtx, Kdamond
-from damon_tests.experiment.acting import BEFORE_APPLY, act, middle, scheme, upper_frames
+from damon_tests.experiment.acting import BEFORE_APPLY, PATIENCE_NS, act, middle, scheme, upper_frames
 from damon_tests.judge import effects, rules
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.kernel.topology import Topology
@@ -100,7 +100,7 @@ def test_cold_deactivates(live, expect):
     prio = scheme("lru_prio")
     contexts = [Kdamond(DamonCtx("vaddr", attrs=ATTRS)), Kdamond(replace(PADDR, schemes=(prio,)))]
     with live(TWO, contexts, **WATCHED) as run:
-        run.session.record(60 * 10**9, until=lambda: nearly_all_active(run))
+        run.session.record(PATIENCE_NS, until=lambda: nearly_all_active(run))
         physical = run.session.kdamonds[1]
         without = replace(physical, ctx=replace(physical.ctx, schemes=()))
         run.session.commit((run.session.kdamonds[0], without))

@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 
 from damon_tests.damon.params import U32_MAX, U64_MAX, DamonAttrs, DamonCtx, Damos, DamosAccessPattern
-from damon_tests.experiment.acting import BEFORE_APPLY, act, middle, scheme, upper_frames, waiting
+from damon_tests.experiment.acting import (
+    BEFORE_APPLY,
+    PATIENCE_NS,
+    act,
+    middle,
+    scheme,
+    upper_frames,
+    waiting,
+)
 from damon_tests.judge import effects
 from damon_tests.judge.verdict import Measurement
 from damon_tests.ports import NSEC_PER_MSEC, PAGE_SIZE
@@ -140,7 +148,7 @@ def test_pages_come_back_when_needed_and_when_used(live, expect):
         done = act(run, scheme("willneed", wanted), over=[wanted], more=[target])
         reads.append(reads_from_swap(run))
         target.go()
-        back = run.session.record(60 * 10**9, until=lambda: there(run, target, used))
+        back = run.session.record(PATIENCE_NS, until=lambda: there(run, target, used))
         reads.append(reads_from_swap(run))
         after = run.subject.pages(target, start, end)
     asked = effects.in_ranges(out, [wanted])
@@ -150,7 +158,7 @@ def test_pages_come_back_when_needed_and_when_used(live, expect):
     expect.add(effects.applied("willneed", done.stats[0].sz_applied, size, size, "§4.10: the whole length"))
     used_pages = effects.in_ranges(out, [used])
     m = Measurement("used pages that came back", bytes_of(used_pages & after.present), "bytes")
-    expect.equal(m, bytes_of(used_pages), because="touched memory is refaulted" if back else "within 60 s")
+    expect.equal(m, bytes_of(used_pages), because="touched memory is refaulted" if back else "in time")
     second = Measurement("read by use", (reads[2] - reads[1]) * PAGE_SIZE, "bytes")
     # What willneed read is in memory already, and not read again.
     why = "only what is used and was not read before"
