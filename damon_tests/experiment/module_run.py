@@ -99,6 +99,11 @@ class ModuleRun(Generic[P]):
     def stats(self, kind: str = "") -> DamosStats:
         return self.module.stats(kind)
 
+    def timed_stats(self, kind: str = "") -> tuple[DamosStats, tuple[int, int]]:
+        """The counters, and between which two times they were read, ns."""
+        before = self.clock.now_ns()
+        return self.stats(kind), (before, self.clock.now_ns())
+
     def pages(self, region: str) -> PageStates:
         """The state now of the pages of one region of the first target's pattern."""
         return self.subject.pages(self.target, *self.target.layout[region])

@@ -91,15 +91,15 @@ def not_before(name: str, tried: Sequence[BeforeApplyEvent], started_ns: int, ct
 
 
 def counted(
-    name: str, stats: DamosStats, read_ns: int, applied: Sequence[Sequence[BeforeApplyEvent]]
+    name: str, stats: DamosStats, read_ns: Range, applied: Sequence[Sequence[BeforeApplyEvent]]
 ) -> list[Check]:
     """A module's counters are those after one of its applications, none of an earlier pass missing.
 
-    ``stats`` were read at ``read_ns``. They are renewed before each pass, so only the last pass's
-    applications may not be in them yet.
+    ``stats`` were read between these two times. They are renewed before each pass, so only the applications
+    of the last pass that had begun may not be in them yet.
     """
-    begun = [one for one in applied if one[0].time_ns <= read_ns]
-    traced = [e for one in begun for e in one if e.time_ns <= read_ns]
+    begun = [one for one in applied if one[0].time_ns <= read_ns[0]]
+    traced = [e for one in applied for e in one if e.time_ns <= read_ns[1]]
     fewest = sum(map(len, begun[:-1]))
     sizes = [0, *accumulate(e.end - e.start for e in traced)]
     found = (stats.nr_tried, stats.sz_tried)

@@ -69,32 +69,27 @@ def test_hot_to_the_head_and_cold_to_the_tail(module, expect):
         run.enable()
         run.until(lambda: min(active(run, "hot"), active(run, "cold")) >= MOST, 20, 200_000_000)
         promoted = (active(run, "hot"), active(run, "cold"))
-        run.disable()
-        rising = len(run.raw)
-        run.session.stage(replace(run.session.parameters, **{n: getattr(FREE, n) for n in CHANGED}))
-        started_ns = run.clock.now_ns()
-        run.enable()
+        _, changed_ns = run.commit(**{name: getattr(FREE, name) for name in CHANGED})
         run.until(lambda: active(run, "cold") <= 1 - MOST, 20, 200_000_000)
         sorted_ = (active(run, "hot"), active(run, "cold"))
-        stats = {kind: (run.stats(kind), run.clock.now_ns()) for kind in ("hot", "cold")}
+        timed = {kind: run.timed_stats(kind) for kind in ("hot", "cold")}
         run.disable()
-    raw = run.raw[rising:]
     ctx = judged.derived(run.session.parameters, (), run.level)
     for index, kind in enumerate(("hot", "cold")):
-        applied = judged.passes(raw, index)
-        tried = [e for one in applied for e in one]
+        applied = judged.passes(run.raw, index)
+        expect.add(judged.counted(kind, *timed[kind], applied))
+        # A pass may have been under way before 7.2, where the commit returns before it is done.
+        tried = [e for one in applied for e in one if one[0].time_ns > changed_ns]
         expect.add(judged.something_tried(kind, tried))
         expect.add(judged.as_asked(kind, tried, ctx.schemes[index], ctx.targets[0].regions[0]))
-        expect.add(judged.counted(kind, *stats[kind], applied))
-        expect.add(judged.not_before(kind, tried, started_ns, ctx))
     m = Measurement("least active share when all is taken for hot", min(promoted), "fraction", first)
     expect.at_least(m, MOST, because="any number of accesses was asked for, 0, too")
     m = Measurement("active share of memory in use", sorted_[0], "fraction")
     expect.at_least(m, MOST, because="touched every 2 ms")
     m = Measurement("active share of memory at rest", sorted_[1], "fraction")
     expect.at_most(m, 1 - MOST, because="not touched for cold_min_age")
-    m = Measurement("bytes counted as sorted, cold", float(stats["cold"][0].sz_applied), "bytes")
-    last = sum(e.end - e.start for one in judged.passes(raw, 1)[-1:] for e in one)
+    m = Measurement("bytes counted as sorted, cold", float(timed["cold"][0].sz_applied), "bytes")
+    last = sum(e.end - e.start for one in judged.passes(run.raw, 1)[-1:] for e in one)
     expect.at_least(m, (promoted[1] - sorted_[1]) * 32 * MIB - last, because="so much became inactive")
 
 

@@ -70,17 +70,17 @@ def test_takes_what_is_idle_and_nothing_hot(module, expect):
         if works(run):
             run.until(lambda: gone(run, "cold") >= 0.9, 20, 200_000_000)
             run.run_for(1.5)  # until what is in use has been so for min_age, too
-        stats, read_ns = run.stats(), run.clock.now_ns()
+        timed = run.timed_stats()
         run.disable()
         cold, hot, after = run.pages("cold"), run.pages("hot"), run.memory_info()
-        counted = run.stats()
+        counted, ended_ns = run.timed_stats()
     ctx = judged.derived(run.session.parameters, (), run.level)
     tried = run.tried()
     expect.add(judged.something_tried("reclaim", tried))
     expect.add(judged.as_asked("reclaim", tried, ctx.schemes[0], ctx.targets[0].regions[0]))
     expect.add(judged.not_before("reclaim", tried, started_ns, ctx))
-    expect.add(judged.counted("reclaim", stats, read_ns, judged.passes(run.raw)))
-    expect.add(judged.counted("reclaim, after the end", counted, run.clock.now_ns(), judged.passes(run.raw)))
+    expect.add(judged.counted("reclaim", *timed, judged.passes(run.raw)))
+    expect.add(judged.counted("reclaim, after the end", counted, ended_ns, judged.passes(run.raw)))
     m = Measurement("share of cold memory reclaimed", 1 - float(cold.present.mean()), "fraction")
     expect.at_least(m, MOST, because="nobody used it for min_age")
     back = (after.counters["pswpin"] - before.counters["pswpin"]) * 4096

@@ -82,9 +82,8 @@ def test_counters_follow_the_trace():
     applied = [[apply(10, 4096), apply(11, 8192)], [apply(110, 4096)], [apply(210, 4096)]]
 
     def found(nr, size, at_ms=120, nr_applied=0, sz_applied=0):
-        return failing(
-            judged.counted("x", DamosStats(nr, size, nr_applied, sz_applied, 0), at_ms * MS, applied)
-        )
+        stats = DamosStats(nr, size, nr_applied, sz_applied, 0)
+        return failing(judged.counted("x", stats, (at_ms * MS, at_ms * MS), applied))
 
     assert found(2, 12288) == []  # the second pass may not be counted yet
     assert found(3, 16384) == []
