@@ -100,16 +100,24 @@ def steps_between(
     have let be anything is not counted.
     """
     (goal,) = quota.goals
+    proportional = quota.goal_tuner != "temporal"
+    allowed: range | set[int]
     told, wrong, judged, narrow = told_sizes(passes), [], 0, 0
     for index in range(1, len(passes)):
         before, after, current = told[index - 1], told[index], metric.during(passes[index])
-        # At the requested size the tuner may be far above it, and only stays there.
-        if before is None or after is None or (quota.bytes and before >= quota.bytes) or current == _ANYTHING:
+        # At the requested size the consist tuner may be far above it, and only stays there.
+        saturated = proportional and quota.bytes and before is not None and before >= quota.bytes
+        if before is None or after is None or saturated or current == _ANYTHING:
             continue
         judged += 1
         low, high = next_range(quota, before, current, goal.target_value)
-        narrow += before >= 64 and high - low <= before // 4
-        if not low <= after <= high:
+        if not proportional:  # all or nothing
+            allowed = {low, high}
+            narrow += low == high
+        else:
+            allowed = range(low, high + 1)
+            narrow += before >= 64 and high - low <= before // 4
+        if after not in allowed:
             wrong.append(f"pass {index}: {before} became {after}, expected {low} to {high} for {current}")
     m = Measurement(f"{name}: steps that the measured input does not allow", float(len(wrong)), "count")
     why = f"§4.4: {goal.target_metric} was measured, the recurrence is monotone; {judged} steps"

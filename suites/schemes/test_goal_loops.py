@@ -44,15 +44,14 @@ def test_reclaim_until_enough_is_free(live, expect):
     reclaimed = Measurement("bytes reclaimed", (int(at_end.swapped.sum()) - swapped) * 4096, "bytes")
     expect.equal(Measurement("bytes reclaimed before", swapped * 4096, "bytes"), 0, because="1 bp was free")
     # Swapped pages on zram take some memory themselves, so more than was wanted has to go.
-    expect.between(
-        reclaimed,
-        wanted - OTHERS,
-        2 * wanted + OTHERS,
-        because="§4.4: all until it is achieved, then nothing",
-    )
+    expect.at_least(reclaimed, wanted - OTHERS, because="memory is free because it was reclaimed")
     free = Measurement("free memory", node_mem_bp(infos[-1], 0, used=False), "bp")
     slack = OTHERS * BP // before.node_total[0]
     expect.at_least(free, target - slack, because="the goal is reachable: there are 64 MiB to reclaim")
+    seen = [one for one in passes.of_run(run) if one.begin_ns > run.commits[-1].end_ns]
+    fed = run.commits[-1].kdamonds[0].ctx.schemes[0].quota
+    metric = measured(infos, lambda info: node_mem_bp(info, 0, used=False), slack)
+    expect.add(goal_metrics.steps_between("node_mem_free_bp", seen, fed, metric, least=1))
     sizes = {event.esz for one in passes.of_run(run) for event in one.esz}
     expect.nothing("other sizes", [str(size) for size in sizes - {0, step}], because="I58: all or nothing")
     most = max((sum(e.end - e.start for e in one.applied) for one in passes.of_run(run)), default=0)

@@ -4,6 +4,7 @@
 Several schemes of one context, each with a goal of its own, do nothing (``stat``) while memory changes.
 """
 
+import errno
 from dataclasses import replace
 
 import pytest
@@ -11,8 +12,10 @@ import pytest
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosQuota, DamosQuotaGoal
 from damon_tests.judge import goal_metrics, goals, passes
 from damon_tests.judge.goal_metrics import lru_bp, measured, memcg_bp, node_mem_bp
+from damon_tests.judge.verdict import Measurement
 from damon_tests.patterns import load
 from damon_tests.patterns.spec import Pattern, PatternRegion, Phase
+from damon_tests.ports import TreeError
 
 pytestmark = pytest.mark.needs("ops.fvaddr", "damon_aggregated", "damos_before_apply", "damos_esz")
 
@@ -98,16 +101,29 @@ def test_memory_of_a_control_group(live, expect):
     schemes = [
         goal("node_memcg_used_bp", 625, path=path),
         goal("node_memcg_free_bp", 20_000, path=path),
-        goal("node_memcg_used_bp", 625, path="/none"),
     ]
     pattern = replace(load.load("own_memcg"), phases=(Phase("idle", HOUR_NS, ()),))
     run, infos = measure(live, schemes, pattern=pattern)
     values = [
         lambda info: memcg_bp(info, path, used=True),
         lambda info: memcg_bp(info, path, used=False),
-        lambda info: memcg_bp(info, "/none", used=True),
     ]
     judge(expect, run, infos, schemes, values, slack=20)
+
+
+@pytest.mark.needs("goals.node_memcg_used_bp")
+def test_a_control_group_that_is_not_there(live, expect):
+    """A goal of a memory control group that does not exist is refused, like all schemes that cannot be built."""
+    ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=(goal("node_memcg_used_bp", 625, path="/none"),))
+    answer = 0
+    try:
+        with live("idle", ctx, cover="regions", source="none"):
+            pass
+    except TreeError as error:
+        answer = error.errno
+    expect.equal(
+        Measurement("errno of on", answer, "errno"), errno.ENOMEM, because="§5.3: ENOMEM for all schemes"
+    )
 
 
 @pytest.mark.profile("full")
