@@ -113,7 +113,7 @@ def test_memory_of_a_control_group(live, expect):
 
 @pytest.mark.needs("goals.node_memcg_used_bp")
 def test_a_control_group_that_is_not_there(live, expect):
-    """A goal of a memory control group that does not exist is refused, like all schemes that cannot be built."""
+    """A goal of a memory control group that does not exist is refused, like other bad schemes."""
     ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=(goal("node_memcg_used_bp", 625, path="/none"),))
     answer = 0
     try:
