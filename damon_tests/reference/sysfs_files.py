@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from damon_tests.ports import DamonTestsError, TreeError
 from damon_tests.reference.files import BlockingFile
 from damon_tests.reference.nodes import Dir, Node, TriedDir
+from damon_tests.reference.structs import dump
 from damon_tests.reference.tree import PendingWrite, ReferenceTree
 
 SYS = "/sys"
@@ -24,6 +25,8 @@ FILE_SIZE = 4096  # every sysfs file claims one page
 WRITE_MAX = 4096
 NONCE_NAME = ".damon-tests"
 """In each served directory a file of this name can be read but is not listed: proof who serves it."""
+STATE_NAME = ".damon-tests-state"
+"""Another one: what a debugger would read of running kdamonds (``structs.dump``)."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class SysfsFiles:
         region itself is the identity.
         """
         absolute = SYS + path.rstrip("/")
-        if absolute in self._above or self._is_nonce(absolute):
+        if absolute in self._above or self._is_hidden(absolute):
             return absolute
         node = self._node(absolute)
         if node is None:
@@ -96,16 +99,22 @@ class SysfsFiles:
             return False
         return now is identity or (isinstance(now, str) and now == identity)
 
-    def _is_nonce(self, absolute: str) -> bool:
+    def _is_hidden(self, absolute: str) -> bool:
         parent, _, name = absolute.rpartition("/")
-        return name == NONCE_NAME and parent in self._mounts
+        return name in (NONCE_NAME, STATE_NAME) and parent in self._mounts
+
+    def hidden(self, absolute: str) -> bytes:
+        """What a file reads that is not listed."""
+        if absolute.endswith(STATE_NAME):
+            return dump(self.tree.system).encode()
+        return self.nonce.encode() + b"\n"
 
     def attributes(self, path: str) -> Attributes:
         """Raises OSError ENOENT."""
         absolute = SYS + path.rstrip("/")
         if absolute in self._above:
             return Attributes(stat.S_IFDIR | 0o755, 0, 2 + len(self._above[absolute]), True)
-        if self._is_nonce(absolute):
+        if self._is_hidden(absolute):
             return Attributes(stat.S_IFREG | 0o444, FILE_SIZE, 1, True)
         node = self._node(absolute)
         if node is None:
@@ -153,7 +162,7 @@ class OpenFile:
         """All of it. Raises OSError; ENODEV when its directory was removed."""
         self._check_there()
         if self._identity == self._absolute:
-            return self._files.nonce.encode() + b"\n"
+            return self._files.hidden(self._absolute)
         return self._files.tree.read(self._absolute).encode("utf-8", "surrogateescape")
 
     def begin_write(self, data: bytes) -> Write:
