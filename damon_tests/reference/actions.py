@@ -67,7 +67,7 @@ class Actions:
     def _passing(self, frames: I64, app: Application, extra: Sequence[DamosFilter] = ()) -> Folios:
         folios = folios_in(self.memory, frames, app.now_ns, app.last_folio)
         if len(folios):
-            app.last_folio = int(folios.head[-1])
+            app.last_folio = int(folios.head[-1]) if self.rules.folio_counts_once else NO_FRAME
         if app.bypass:
             return folios
         default_reject = self.rules.ops_default_reject(app.lists.ops_allows_last)

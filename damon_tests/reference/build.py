@@ -171,7 +171,7 @@ def _commit_schemes(ctx: Context, params: DamonCtx) -> None:
     ctx.schemes = [ctx.rules.committed_scheme(old, Scheme(new, ctx.rules)) for old, new in pairs]
     for scheme, new in zip(ctx.schemes, params.schemes, strict=False):
         scheme.set_params(new)
-        scheme.activated = True
+        scheme.activated = scheme.activated or ctx.rules.commit_activates
         scheme.quota.psi_seen.clear()
     for new in params.schemes[len(ctx.schemes) :]:
         scheme = Scheme(new, ctx.rules)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from damon_tests.damon.params import Damos, DamosFilter
-from damon_tests.reference.core_rules import align_down
 from damon_tests.reference.rules import Rules
 
 CORE_TYPES = ("addr", "target")
@@ -30,9 +29,9 @@ class FilterLists:
     ops: tuple[DamosFilter, ...]
 
     @classmethod
-    def of(cls, params: Damos) -> FilterLists:
-        """From the three directories: core_filters, then ops_filters, then filters."""
-        ordered = (*params.core_filters, *params.ops_filters, *params.filters)
+    def of(cls, params: Damos, rules: Rules) -> FilterLists:
+        """From the three directories."""
+        ordered = rules.filter_order(params.core_filters, params.ops_filters, params.filters)
         return cls(
             tuple(f for f in ordered if f.type in CORE_TYPES),
             tuple(f for f in ordered if f.type not in CORE_TYPES),
@@ -48,11 +47,13 @@ class FilterLists:
         return bool(self.ops) and self.ops[-1].allow
 
 
-def address_matches(region: Splittable, start: int, end: int, min_region_sz: int) -> bool:
+def address_matches(region: Splittable, start: int, end: int, min_region_sz: int, rules: Rules) -> bool:
     """Whether the region, cut at the range's borders if it crosses them, is inside the range."""
-    low, high = align_down(start, min_region_sz), align_down(end, min_region_sz)
+    low, high = rules.address_range(start, end, min_region_sz)
     if region.end <= low or high <= region.start:
         return False
+    if not rules.address_filter_cuts:
+        return True
     if region.start < low:
         region.split_at(low)
         return False
@@ -70,9 +71,9 @@ def core_verdict(
     """
     for item in lists.core:
         if item.type == "target":
-            hit = target_idx == item.damon_target_idx
+            hit = rules.target_is(target_idx, item.damon_target_idx)
         else:
-            hit = address_matches(region, item.addr_start, item.addr_end, min_region_sz)
+            hit = address_matches(region, item.addr_start, item.addr_end, min_region_sz, rules)
         verdict = rules.filter_verdict(hit, item.matching, item.allow)
         if verdict is not None:
             return verdict, verdict and rules.core_allow_is_final

@@ -74,7 +74,7 @@ def passing(
     allowed = np.full(len(folios), not default_reject, np.bool_)
     for item in filters:
         rows = np.flatnonzero(undecided)
-        hit = _test(item, folios.take(undecided), now_ns)
+        hit = rules.page_filter_hit(item.type, _test(item, folios.take(undecided), rules, now_ns))
         for outcome in (True, False):
             verdict = rules.filter_verdict(outcome, item.matching, item.allow)
             if verdict is not None:
@@ -84,7 +84,7 @@ def passing(
     return folios.take(allowed)
 
 
-def _test(item: DamosFilter, folios: Folios, now_ns: int) -> Bools:
+def _test(item: DamosFilter, folios: Folios, rules: Rules, now_ns: int) -> Bools:
     memory, head = folios.memory, folios.head
     match item.type:
         case "anon":
@@ -92,19 +92,24 @@ def _test(item: DamosFilter, folios: Folios, now_ns: int) -> Bools:
         case "active":
             return memory.active[head]
         case "memcg":
-            return memory.in_memcg(head, item.memcg_path)
+            paths = rules.memcgs_meant(item.memcg_path.removesuffix("\n"), memory.memcgs)
+            inside: Bools = np.logical_or.reduce([memory.in_memcg(head, path) for path in paths])
+            return inside
         case "young":
-            return _young(folios, now_ns)
+            return _young(folios, now_ns, forget=rules.asking_makes_old)
         case "hugepage_size":
-            sizes = folios.sizes
-            return (sizes >= item.min) & (sizes <= min(item.max, (1 << 63) - 1))
+            return rules.size_within(folios.sizes, item.min, item.max)
         case _:  # unmapped: every page here belongs to a process
             return np.zeros(len(head), np.bool_)
 
 
-def _young(folios: Folios, now_ns: int) -> Bools:
-    """Accessed since the accessed bit was last cleared; asking clears it."""
-    young = folios.memory.is_young(folios.frames(), now_ns)
+def _young(folios: Folios, now_ns: int, *, forget: bool) -> Bools:
+    """Accessed since the accessed bit was last cleared; asking clears it (``forget``)."""
+    frames, memory = folios.frames(), folios.memory
+    cleared_at = memory.cleared_at[frames]
+    young = memory.is_young(frames, now_ns)
+    if not forget:
+        memory.cleared_at[frames] = cleared_at
     starts = np.cumsum(folios.pages) - folios.pages
     if not len(starts):
         return np.zeros(0, np.bool_)

@@ -144,6 +144,7 @@ class Kdamond:
             shortest = wait_us if shortest is None else min(wait_us, shortest)
             if not shortest:
                 return
+            self.ctx.regions.age = self.ctx.rules.ages_after_sleep(self.ctx.regions.age)
             yield self._after(shortest)
             self._serve_requests()
             self._cancel_walk()

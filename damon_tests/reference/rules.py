@@ -8,12 +8,13 @@ The engine asks its rules and never knows which it has.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from damon_tests.reference import core_rules as core
 from damon_tests.reference import damos_rules as damos
+from damon_tests.reference import filter_rules as filters
 from damon_tests.reference import module_rules as modules
 from damon_tests.reference import tree_rules as tree
 from damon_tests.reference.core_rules import F64, I64, U64, Bools, Range
@@ -126,6 +127,9 @@ class Rules:
     pattern_matches: Callable[[Sequence[tuple[int, int]], Any, Any, Any], Any] = damos.pattern_matches
     watermark_active: Callable[[int, int, int, int, bool], bool] = damos.watermark_active
     watermark_wait_us: Callable[[Sequence[int]], int] = damos.watermark_wait_us
+    schemes_start_active: bool = True
+    commit_activates: bool = True
+    ages_after_sleep: Callable[[I64], I64] = filters.ages_after_sleep
     account: Callable[[Any, int, int, int, int], None] = damos.account
     age_after_action: Callable[[str, Any, int], Any] = damos.age_after_action
     snapshot_limit_reached: Callable[[int, int], bool] = damos.snapshot_limit_reached
@@ -192,6 +196,16 @@ class Rules:
     core_default_reject: Callable[[bool, bool], bool] = damos.core_default_reject
     ops_default_reject: Callable[[bool], bool] = damos.ops_default_reject
     core_allow_is_final: bool = True  # 6.15: no ops filter is asked then
+    filter_order: Callable[[Sequence[Any], Sequence[Any], Sequence[Any]], list[Any]] = filters.filter_order
+    address_range: Callable[[int, int, int], Range] = filters.address_range
+    address_filter_cuts: bool = True
+    target_is: Callable[[int, int], bool] = filters.target_is
+    page_filter_hit: Callable[[str, Bools], Bools] = filters.page_filter_hit
+    size_within: Callable[[I64, int, int], Bools] = filters.size_within
+    memcgs_meant: Callable[[str, Collection[str]], Sequence[str]] = filters.memcgs_meant
+    asking_makes_old: bool = True
+    folio_counts_once: bool = True  # although several regions have a part of it
+    commit_takes_filters: bool = True
 
     # address spaces
     three_ranges: Callable[[Sequence[Range]], list[Range] | None] = core.three_ranges

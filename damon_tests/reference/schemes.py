@@ -49,13 +49,15 @@ class Scheme:
         self.stats = SchemeStats()
         self.quota = Quota(rules)
         self.next_apply = 0
-        self.activated = True
-        self.set_params(params)
+        self.activated = rules.schemes_start_active
+        self.lists = FilterLists.of(params, rules)
+        self.set_params(params, fresh=True)
 
-    def set_params(self, params: Damos) -> None:
+    def set_params(self, params: Damos, *, fresh: bool = False) -> None:
         """New parameters of a commit; statistics, charges and schedule stay."""
         self.params = params
-        self.lists = FilterLists.of(params)
+        if fresh or self.rules.commit_takes_filters:
+            self.lists = FilterLists.of(params, self.rules)
         pattern = params.access_pattern
         # Two of the bounds are 32 bits wide in the core and lose the rest.
         self.bounds = (

@@ -24,6 +24,7 @@ from damon_tests.damon.params import (
 )
 from damon_tests.reference import damos_rules as damos
 from damon_tests.reference.filters import FilterLists
+from damon_tests.reference.rules import Rules
 
 PAGE = 4096
 GOAL = DamosQuotaGoal("user_input", target_value=10_000, current_value=0)
@@ -94,7 +95,7 @@ OPS_ALLOW = DamosFilter("anon", allow=True)
     ],
 )
 def test_filter_defaults(filters, core_reject, ops_reject):
-    lists = FilterLists.of(Damos(filters=filters))
+    lists = FilterLists.of(Damos(filters=filters), Rules())
     assert RULES.core_default_reject(lists.core_allows_last, bool(lists.ops)) == core_reject
     assert RULES.ops_default_reject(lists.ops_allows_last) == ops_reject
 
@@ -102,7 +103,9 @@ def test_filter_defaults(filters, core_reject, ops_reject):
 def test_filters_are_installed_by_layer_and_directory():
     one, two, three = (DamosFilter("target", damon_target_idx=i) for i in range(3))
     young = DamosFilter("young")
-    lists = FilterLists.of(Damos(core_filters=(one, young), ops_filters=(OPS_ALLOW,), filters=(two, three)))
+    lists = FilterLists.of(
+        Damos(core_filters=(one, young), ops_filters=(OPS_ALLOW,), filters=(two, three)), Rules()
+    )
     assert lists.core == (one, two, three)
     assert lists.ops == (young, OPS_ALLOW)
 

@@ -219,7 +219,7 @@ class _Row:
 )
 def test_address_filter(start, end, inside, cuts):
     row = _Row(start, end)
-    assert address_matches(row, 2, 6, 1) is inside
+    assert address_matches(row, 2, 6, 1, RULES) is inside
     assert row.cuts == cuts
 
 
