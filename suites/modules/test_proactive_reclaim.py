@@ -82,7 +82,7 @@ def perform(subject, reclaim: bool, seed: int) -> Arm:
         if reclaim:
             run.enable()
         run.run_for(SHORTEST_S)
-        if reclaim:
+        if reclaim and run.until(lambda: run.stats().nr_tried > 0, SHORTEST_S):
             run.until(lambda: (~run.pages("idle").present).mean() >= 0.8, LONGEST_S, NSEC_PER_SEC // 2)
         seconds = (run.clock.now_ns() - began_ns) / NSEC_PER_SEC
         speed = (sum(run.target.accesses().values()) - done) / seconds

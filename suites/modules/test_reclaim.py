@@ -162,6 +162,7 @@ def test_works_only_between_its_watermarks(module, expect):
 
 
 @INERT
+@full
 def test_skip_anon(module, expect):
     """skip_anon spares anonymous memory and nothing else, and can be changed online."""
     with module(replace(FREE, min_age=300_000, skip_anon=True), "anon_and_shmem") as run:
@@ -309,6 +310,13 @@ def test_time_quota(module, expect):
     expect.equal(m, 12 * MIB, because="3 ms at 4096 * 1024 bytes/ms (specification 4.4)")
 
 
+@pytest.mark.known_defect(
+    name="default-region-one-byte-short",
+    evidence="up to 7.0.13 the range that modules find ends at the last byte of System RAM, not behind it;"
+    " fixed in 7.1",
+    levels=("6.12", "6.16", "6.17", "6.18", "6.19", "7.0"),
+    kernels_only=True,
+)
 def test_the_default_region_is_all_memory(module, subject, expect):
     """Without a region, System RAM is monitored, and the parameters tell which range was found."""
     with module(replace(FREE, wmarks_high=0, wmarks_mid=0), watch="ram") as run:

@@ -107,29 +107,21 @@ def test_percentiles_and_bandwidth(stat, expect):
         expect.at_least(m, 5_000, because="specification 6.3: more than five seconds after the start")
 
 
-def test_slows_down_when_idle(stat, expect):
-    """Its intervals are tuned: on an idle machine aggregations become longer, and the results tell so."""
+def test_watches_all_memory_and_slows_down_when_idle(stat, expect):
+    """All System RAM is watched; on an idle machine aggregations become longer, and the results tell so."""
     with stat("idle") as run:
         run.enable()
         one = refreshed(run)
         run.run_for(1)
         snapshots = run.recording().of_target(0)
         pid = run.module.kdamond_pid()
+        ((start, end),) = judged.derived(DamonStat(), run.subject.ram_ranges(), run.level).targets[0].regions
+    found = (int(snapshots[0].start[0]), int(snapshots[0].end[-1])) if snapshots else ()
+    wrong = [] if found == (start, end) else [f"{found} instead of {(start, end)}"]
+    expect.nothing("other ranges", wrong, because="from the first to the last byte of System RAM")
     m = Measurement("aggregation interval told", float(one.aggr_us if one else 0), "µs")
     expect.at_least(m, 200_000, because="far less than 4 % of what could be accessed is")
     if one:
         expect.add(idleness.percentiles(one, snapshots))
     wrong = [] if pid is None else [f"pid {p}, not {pid}" for p in sorted({e.pid for e in run.raw} - {pid})]
     expect.nothing("events of other threads", wrong, because="kdamond_pid is the thread's")
-
-
-def test_watches_all_memory(stat, expect):
-    """All System RAM is watched, and nothing else."""
-    with stat("idle") as run:
-        run.enable()
-        run.until(lambda: bool(run.recording().snapshots), 10)
-        snapshot = run.recording().snapshots[0]
-        ((start, end),) = judged.derived(DamonStat(), run.subject.ram_ranges(), run.level).targets[0].regions
-    found = (int(snapshot.start[0]), int(snapshot.end[-1]))
-    wrong = [] if found == (start, end) else [f"{found} instead of {(start, end)}"]
-    expect.nothing("other ranges", wrong, because="from the first to the last byte of System RAM")
