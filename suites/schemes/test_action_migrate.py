@@ -15,6 +15,7 @@ from damon_tests.ports import PAGE_SIZE
 from damon_tests.workload.pages import bytes_of
 
 pytestmark = pytest.mark.needs("schemes.migrate_cold", "filters.addr", BEFORE_APPLY, numa_nodes=2)
+FULL = pytest.mark.profile("full")
 VADDR_MIGRATES = pytest.mark.needs("schemes.dests")  # came in the same release, 6.17
 
 ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=100)
@@ -48,7 +49,7 @@ def check_applied(expect, name, done, found):
 
 
 @VADDR_MIGRATES
-@pytest.mark.parametrize("action", ["migrate_hot", "migrate_cold"])
+@pytest.mark.parametrize("action", ["migrate_hot", pytest.param("migrate_cold", marks=FULL)])
 def test_pages_of_a_process_move(live, expect, action):
     """Exactly the pages of its part go to the node; others, and another process's, stay where they were."""
     with live(TWO, VADDR, **WATCHED) as run:
@@ -61,7 +62,7 @@ def test_pages_of_a_process_move(live, expect, action):
     check_applied(expect, action, done, found)
 
 
-@pytest.mark.parametrize("action", ["migrate_hot", "migrate_cold"])
+@pytest.mark.parametrize("action", [pytest.param("migrate_hot", marks=FULL), "migrate_cold"])
 def test_physical_pages_move(live, expect, action):
     """Exactly the pages in its frames go to the node, whoever owns them."""
     with live(TWO, PADDR, **WATCHED) as run:
@@ -80,7 +81,7 @@ def test_physical_pages_move(live, expect, action):
     levels=("6.18",),
     kernels_only=True,
 )
-@pytest.mark.parametrize("ctx", [VADDR, PADDR], ids=["vaddr", "paddr"])
+@pytest.mark.parametrize("ctx", [VADDR, pytest.param(PADDR, marks=FULL)], ids=["vaddr", "paddr"])
 def test_no_such_node(live, expect, ctx):
     """Without a node to go to, or with one that does not exist, nothing moves and nothing breaks."""
     with live("two_idle_regions", ctx, **WATCHED) as run:
@@ -101,13 +102,11 @@ WEIGHTS = {
     "three": (DamosDest(1, 1), DamosDest(0, 4), DamosDest(1, 2)),
     "none": (DamosDest(0, 0), DamosDest(1, 0)),
 }
-QUICK = ("1:3", "2:1", "none")
+QUICK = ("1:3", "none")
 
 
 @pytest.mark.needs("schemes.dests")
-@pytest.mark.parametrize(
-    "name", [w if w in QUICK else pytest.param(w, marks=pytest.mark.profile("full")) for w in WEIGHTS]
-)
+@pytest.mark.parametrize("name", [w if w in QUICK else pytest.param(w, marks=FULL) for w in WEIGHTS])
 def test_weights_split_pages(live, expect, name):
     """dests: each page goes where its index and the weights say, exactly; without weight none moves."""
     dests = WEIGHTS[name]
@@ -142,7 +141,7 @@ def test_physical_memory_has_no_destinations(live, expect):
     check_applied(expect, "migrate_cold", done, found)
 
 
-@pytest.mark.profile("full")
+@FULL
 @pytest.mark.needs("schemes.dests", thp_on_advice=1)
 def test_huge_pages_move_as_a_whole(live, expect):
     """Of huge pages each goes as a whole, by its own index."""

@@ -41,7 +41,9 @@ def unchanged(expect, name, done):
 
 
 @ALL
-@pytest.mark.parametrize("ctx", [VADDR, PADDR], ids=["vaddr", "paddr"])
+@pytest.mark.parametrize(
+    "ctx", [pytest.param(VADDR, marks=pytest.mark.profile("full")), PADDR], ids=["vaddr", "paddr"]
+)
 def test_stat_only_watches(live, expect, ctx):
     """stat changes neither memory nor ages, however often it is tried."""
     with live("two_idle_regions", ctx, **WATCHED) as run:

@@ -115,7 +115,9 @@ def test_physical_pages_in_use_stay(live, expect):
 
 
 @pytest.mark.needs(swap_mib=4)
-@pytest.mark.parametrize("ctx", [VADDR, PADDR], ids=["vaddr", "paddr"])
+@pytest.mark.parametrize(
+    "ctx", [pytest.param(VADDR, marks=pytest.mark.profile("full")), PADDR], ids=["vaddr", "paddr"]
+)
 def test_what_does_not_fit_into_swap_stays(live, expect, ctx):
     """With little swap little goes. For madvise that is a success all the same; paddr tells what went."""
     with live("two_idle_regions", ctx, **WATCHED) as run:
