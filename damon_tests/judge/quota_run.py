@@ -14,6 +14,7 @@ from damon_tests.judge import passes, quotas, rules
 from damon_tests.judge.passes import Pass
 from damon_tests.judge.quotas import ReadStats
 from damon_tests.judge.verdict import Check
+from damon_tests.ports import NSEC_PER_SEC, TimedOut
 
 
 @dataclass(frozen=True)
@@ -51,22 +52,32 @@ class QuotaRun:
         return quotas.follow(followed, self.passes, self.read)
 
 
+def let_pass(run: Live, count: int) -> None:
+    """Let DAMON run for that many aggregations, however long that takes on a busy machine. Raises TimedOut
+    after a minute."""
+    wanted = _aggregations(run) + count
+    if not run.session.record(60 * NSEC_PER_SEC, until=lambda: _aggregations(run) >= wanted):
+        raise TimedOut(f"{count} aggregations did not come within a minute")
+
+
+def _aggregations(run: Live) -> int:
+    return len(run.session.recording().of_target(0))
+
+
 def quota_run(
     live: LiveFixture,
     ctx: DamonCtx,
-    seconds: float,
+    count: int,
     *,
     pattern: Any = "idle",
     cover: str = "regions",
     while_running: Callable[[Live], None] | None = None,
 ) -> QuotaRun:
-    """Let the first scheme of ``ctx`` run for that long, then do ``while_running``, and read what it did."""
+    """Let the first scheme of ``ctx`` do that many passes, then ``while_running``, and read what it did."""
     extra = passes.wanted_events(live.backend().capabilities())
     with live(pattern, ctx, cover=cover, extra_events=extra) as run:
-        if seconds:
-            run.record(seconds)
-        else:
-            run.session.start()
+        if count:
+            let_pass(run, count)
         if while_running is not None:
             while_running(run)
         begin = run.clock.now_ns()

@@ -8,6 +8,7 @@ import pytest
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosQuota, DamosQuotaGoal
 from damon_tests.judge import goal_metrics, passes, quotas
 from damon_tests.judge.goal_metrics import lru_bp, measured, node_mem_bp
+from damon_tests.judge.quota_run import let_pass
 from damon_tests.judge.rules import series
 from damon_tests.judge.verdict import Measurement
 
@@ -33,12 +34,12 @@ def test_reclaim_until_enough_is_free(live, expect):
     ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=(scheme,))
     infos, extra = [], passes.wanted_events(live.backend().capabilities())
     with live("idle", ctx, cover="regions", extra_events=extra) as run:
-        run.record(0.3)
+        let_pass(run, 6)
         before, swapped = run.subject.memory_info(), int(run.pages("data").swapped.sum())
         target = node_mem_bp(before, 0, used=False) + wanted * BP // before.node_total[0]
         run.feed_goals(with_goal(scheme, target_metric="node_mem_free_bp", target_value=target))
         run.session.record(30 * 10**9, until=lambda: free_bp(run, infos) >= target)
-        run.record(0.5)
+        let_pass(run, 8)
         at_end = run.pages("data")
         free_bp(run, infos)
     reclaimed = Measurement("bytes reclaimed", (int(at_end.swapped.sum()) - swapped) * 4096, "bytes")
@@ -74,9 +75,9 @@ def test_activate_until_enough_is_active(live, expect):
     with live("idle", ctx, cover="regions", extra_events=extra) as run:
         for _ in range(15):
             active_bp(run, infos)
-            run.record(0.1)
+            let_pass(run, 2)
         reached = run.session.record(30 * 10**9, until=lambda: active_bp(run, infos) >= 6_000)
-        run.record(0.3)
+        let_pass(run, 6)
         active_bp(run, infos)
     seen = passes.of_run(run)
     metric = measured(infos, lambda info: lru_bp(info, active=True), 300)
@@ -108,7 +109,7 @@ def test_a_goal_out_of_reach(live, expect):
     with live("idle", ctx, cover="regions", extra_events=extra) as run:
         for _ in range(25):
             free_bp(run, infos)
-            run.record(0.1)
+            let_pass(run, 2)
         swapped = int(run.pages("data").swapped.sum()) * 4096
     seen, level = passes.of_run(run), series(run.level)
     tried = [float(sum(e.end - e.start for e in one.applied)) for one in seen]
@@ -133,7 +134,7 @@ def test_reclaim_under_pressure(live, expect):
     infos, extra = [], passes.wanted_events(live.backend().capabilities())
     with live("everything_hot", ctx, cover="regions", extra_events=extra) as run:
         infos.append(run.subject.memory_info())
-        run.record(2.5)
+        let_pass(run, 40)
         infos.append(run.subject.memory_info())
     seen = passes.of_run(run)
     implied = goal_metrics.implied_total(seen, scheme.quota)

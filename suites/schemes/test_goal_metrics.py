@@ -12,6 +12,7 @@ import pytest
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosQuota, DamosQuotaGoal
 from damon_tests.judge import goal_metrics, goals, passes
 from damon_tests.judge.goal_metrics import lru_bp, measured, memcg_bp, node_mem_bp
+from damon_tests.judge.quota_run import let_pass
 from damon_tests.judge.verdict import Measurement
 from damon_tests.patterns import load
 from damon_tests.patterns.spec import Pattern, PatternRegion, Phase
@@ -36,15 +37,15 @@ def another(nid=None, mib=96):
     return Pattern("another", "takes memory", (region,), (Phase("idle", HOUR_NS, ()),), repeat=True)
 
 
-def measure(live, schemes, *, pattern="idle", comes=None, operations="fvaddr", seconds=0.8):
+def measure(live, schemes, *, pattern="idle", comes=None, operations="fvaddr"):
     """Run, measuring memory all the time; in the middle another process ``comes``."""
     infos, extra = [], passes.wanted_events(live.backend().capabilities())
     ctx = DamonCtx(operations, attrs=ATTRS, schemes=tuple(schemes))
 
     def sample(run):
-        for _ in range(int(seconds / 0.1)):
+        for _ in range(8):
             infos.append(run.subject.memory_info())
-            run.record(0.1)
+            let_pass(run, 2)
 
     with live(pattern, ctx, cover="regions", extra_events=extra) as run:
         sample(run)

@@ -7,7 +7,7 @@ import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosQuota, DamosQuotaGoal
 from damon_tests.judge import goals
-from damon_tests.judge.quota_run import quota_run
+from damon_tests.judge.quota_run import let_pass, quota_run
 from damon_tests.judge.verdict import Measurement
 
 pytestmark = pytest.mark.needs("ops.fvaddr", "damon_aggregated", "damos_before_apply", "quotas.goals")
@@ -46,7 +46,7 @@ def test_an_unachieved_goal_doubles_the_quota(live, expect):
             begin = run.clock.now_ns()
             value = run.client.effective_bytes(0, 0)
             read.append((begin, run.clock.now_ns(), value))
-            run.record(0.45)
+            let_pass(run, 8)
 
     seen = quota_run(live, ctx, 0, while_running=watch)
     # The very first pass evaluates twice; before 6.18 once (the defect that test_quota_size shows).
@@ -102,9 +102,9 @@ def test_a_step_of_the_input(live, expect, word):
         for step in STEPS:
             scheme = run.ctx.schemes[0]
             feed(run, replace(scheme, quota=replace(scheme.quota, goals=achieved(step))), word)
-            run.record(0.25)
+            let_pass(run, 3)
 
-    seen = quota_run(live, ctx, 0.8, while_running=steps)
+    seen = quota_run(live, ctx, 12, while_running=steps)
     expect.add(goals.steps_follow(seen.passes, ctx.schemes[0].quota, scores_of(seen)))
     changes = {size for size in goals.told_sizes(seen.passes) if size is not None}
     m = Measurement("different effective sizes", len(changes), "count")
@@ -147,7 +147,7 @@ def scores_between(seen):
 def test_several_goals(live, expect, achievements):
     """Of several goals the one that is achieved most decides, wherever it stands in the list."""
     ctx = tuned(*achievements)
-    seen = quota_run(live, ctx, 0.7)
+    seen = quota_run(live, ctx, 10)
     score = score_of(ctx.schemes[0])
     expect.add(goals.steps_follow(seen.passes, ctx.schemes[0].quota, lambda _: [score]))
 
@@ -156,7 +156,11 @@ def test_several_goals(live, expect, achievements):
 def test_one_step_in_each_window(live, expect):
     """With a reset interval the tuner runs once in each window, not in each pass."""
     ctx = tuned((0, 10_000), reset_interval_ms=300)
-    seen = quota_run(live, ctx, 2)
+
+    def until_told(run):
+        run.session.record(60 * 10**9, until=lambda: len(run.session.events("damos_esz")) >= 6)
+
+    seen = quota_run(live, ctx, 10, while_running=until_told)
     told = [event for one in seen.passes for event in one.esz]
     expect.add(goals.windows_follow(told, ctx.schemes[0].quota, 0, seen.passes, seen.level))
 
@@ -171,9 +175,9 @@ def test_the_temporal_tuner(live, expect, limit):
         for step in ((10_000, 10_000), (0, 10_000), (30_000, 10_000)):
             scheme = run.ctx.schemes[0]
             feed(run, replace(scheme, quota=replace(scheme.quota, goals=achieved(step))), "commit")
-            run.record(0.3)
+            let_pass(run, 4)
 
-    seen = quota_run(live, ctx, 0.3, while_running=steps)
+    seen = quota_run(live, ctx, 4, while_running=steps)
     expect.add(goals.steps_follow(seen.passes, ctx.schemes[0].quota, scores_of(seen)))
     told = [size or 0 for size in goals.told_sizes(seen.passes)]
     expect.add(seen.checks(sizes=told))
@@ -201,7 +205,7 @@ def test_a_loop_settles(live, expect):
             # The next window begins with another size, unless the goal is achieved exactly.
             run.session.record(600_000_000, until=lambda was=before: run.client.effective_bytes(0, 0) != was)
 
-    seen = quota_run(live, ctx, 0.1, while_running=loop)
+    seen = quota_run(live, ctx, 1, while_running=loop)
     told, scores = [event for one in seen.passes for event in one.esz], scores_between(seen)
     expect.add(goals.fed_steps_follow(told, ctx.schemes[0].quota, lambda at: scores(at, at)))
     # On a machine so slow that windows pass between reading and reporting, the user is what overshoots.
@@ -218,7 +222,7 @@ def test_a_loop_settles(live, expect):
 def test_no_goal_value_is_no_goal(live, expect):
     """A goal whose target value is 0 is none: without another quota nothing is limited."""
     ctx = tuned((7, 0))
-    seen = quota_run(live, ctx, 0.5)
+    seen = quota_run(live, ctx, 8)
     size = sum(end - start for start, end in seen.memory)
     wrong = [str(tried) for tried in seen.tried if tried != size]
     expect.nothing("passes that did not try all memory", wrong, because="§5.2: target 0 means ignored")

@@ -7,7 +7,7 @@ import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosQuota
 from damon_tests.judge import priorities
-from damon_tests.judge.quota_run import quota_run
+from damon_tests.judge.quota_run import let_pass, quota_run
 
 pytestmark = pytest.mark.needs("damon_aggregated", "damos_before_apply")
 
@@ -48,10 +48,10 @@ def test_what_is_chosen(live, expect, operations, action):
         for rate, age in WEIGHTS:
             quota = replace(QUOTA, weight_nr_accesses_permil=rate, weight_age_permil=age)
             run.commit(replace(run.ctx, schemes=(replace(scheme, quota=quota),)))
-            run.record(0.5)
+            let_pass(run, 8)
 
     ctx = DamonCtx(operations, attrs=ATTRS, schemes=(Damos(action, ANY, quota=QUOTA),))
-    seen = quota_run(live, ctx, 2.2, pattern="hot_cold", while_running=reweigh)
+    seen = quota_run(live, ctx, 40, pattern="hot_cold", while_running=reweigh)
     expect.add(seen.checks())
     pieces = [one.pieces() for one in seen.passes]
     expect.add(priorities.selective(pieces, ctx.schemes[0], seen.ctx, seen.level, MIB))
@@ -62,5 +62,5 @@ def test_the_size_has_no_weight(live, expect):
     """The weight of the size changes nothing: actions without a priority take memory in order, too."""
     quota = DamosQuota(bytes=4 * MIB, weight_sz_permil=1000, weight_nr_accesses_permil=1000)
     ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=(Damos("stat", ANY, quota=quota),))
-    seen = quota_run(live, ctx, 0.7, pattern="hot_cold")
+    seen = quota_run(live, ctx, 10, pattern="hot_cold")
     expect.add(seen.checks())

@@ -7,7 +7,7 @@ import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosQuota
 from damon_tests.judge import quotas
-from damon_tests.judge.quota_run import quota_run
+from damon_tests.judge.quota_run import let_pass, quota_run
 from damon_tests.judge.verdict import Measurement
 
 pytestmark = pytest.mark.needs("ops.fvaddr", "damon_aggregated", "damos_before_apply")
@@ -36,7 +36,7 @@ def used_up(quota_bytes, seen, expect):
 @pytest.mark.parametrize("size", [12 * MIB, PAGE])
 def test_each_window_tries_its_quota(live, expect, size):
     """With a reset interval of 0 each pass is a window: it tries exactly the quota."""
-    seen = quota_run(live, watching(bytes=size), 1)
+    seen = quota_run(live, watching(bytes=size), 18)
     expect.add(seen.checks())
     used_up(size, seen, expect)
 
@@ -50,7 +50,7 @@ def test_each_window_tries_its_quota(live, expect, size):
 )
 def test_every_byte_gets_its_turn(live, expect):
     """Continuation goes through all memory, and round again: nothing is left out, nothing preferred."""
-    seen = quota_run(live, watching(bytes=12 * MIB), 1.5)
+    seen = quota_run(live, watching(bytes=12 * MIB), 25)
     expect.add(seen.checks(strict=True))
     if seen.level >= (7, 2):  # before, a window that began in the last region skipped the rest of it
         expect.add(quotas.fair(seen.passes, seen.memory))
@@ -59,7 +59,7 @@ def test_every_byte_gets_its_turn(live, expect):
 @FULL
 def test_targets_take_turns(live, expect):
     """With two processes the windows go through the first one's memory, then through the other's."""
-    seen = quota_run(live, watching(bytes=24 * MIB), 1.5, pattern=["idle", "hot_cold"])
+    seen = quota_run(live, watching(bytes=24 * MIB), 25, pattern=["idle", "hot_cold"])
     expect.add(seen.checks())
     targets = {e.target_idx for one in seen.passes for e in one.applied}
     expect.equal(Measurement("targets tried", len(targets), "count"), 2, because="§4.6: the walk goes round")
@@ -67,12 +67,17 @@ def test_targets_take_turns(live, expect):
 
 def test_a_window_lasts_its_reset_interval(live, expect):
     """Within the reset interval the quota is given once, after it again."""
-    seen = quota_run(live, watching(bytes=6 * MIB, reset_interval_ms=400), 3)
+    seen = quota_run(
+        live, watching(bytes=6 * MIB, reset_interval_ms=400), 20, while_running=lambda run: run.record(1)
+    )
     expect.add(seen.checks())
     windows = sum(1 for tried in seen.tried if tried)
     m = Measurement("passes that tried something", windows, "count", tuple(seen.tried))
     # A window is spent by its first pass, unless memory ended there: then by two or three.
-    expect.at_least(m, 4, because="I45: windows of 400 ms, each begun by the next pass, within 3 s")
+    least = min(4, len(seen.passes) // 4)
+    expect.at_least(
+        m, least, because="I45: windows of 400 ms, each begun by the next pass, within 2 s and more"
+    )
 
 
 @pytest.mark.known_defect(
@@ -86,13 +91,13 @@ def test_the_quota_is_for_the_whole_window(live, expect):
 
     def commit(run):
         run.commit_unchanged()
-        run.record(0.4)
+        let_pass(run, 6)
         scheme = run.ctx.schemes[0]
         more = replace(scheme, quota=replace(scheme.quota, weight_age_permil=7))
         run.commit(replace(run.ctx, schemes=(more,)))
-        run.record(0.4)
+        let_pass(run, 6)
 
-    seen = quota_run(live, watching(bytes=20 * MIB, reset_interval_ms=HOUR_MS), 0.5, while_running=commit)
+    seen = quota_run(live, watching(bytes=20 * MIB, reset_interval_ms=HOUR_MS), 8, while_running=commit)
     expect.add(seen.checks(strict=True))
     m = Measurement("bytes tried", sum(seen.tried), "bytes", tuple(seen.tried))
     expect.equal(m, 20 * MIB, because="I44, I46, I62: one window, one quota, whatever is committed")
@@ -101,7 +106,7 @@ def test_the_quota_is_for_the_whole_window(live, expect):
 @FULL
 def test_more_quota_than_memory(live, expect):
     """A quota that is never used up limits nothing, continues nowhere and is never exceeded."""
-    seen = quota_run(live, watching(bytes=1024 * MIB), 0.7)
+    seen = quota_run(live, watching(bytes=1024 * MIB), 10)
     expect.add(seen.checks())
     size = sum(end - start for start, end in seen.memory)
     wrong = [str(tried) for tried in seen.tried if tried != size]
@@ -110,7 +115,7 @@ def test_more_quota_than_memory(live, expect):
 
 def test_no_quota(live, expect):
     """A size of 0 asks for no quota: a reset interval and weights alone limit nothing."""
-    seen = quota_run(live, watching(reset_interval_ms=HOUR_MS, weight_age_permil=5), 0.7)
+    seen = quota_run(live, watching(reset_interval_ms=HOUR_MS, weight_age_permil=5), 10)
     size = sum(end - start for start, end in seen.memory)
     wrong = [str(tried) for tried in seen.tried if tried != size]
     expect.add(quotas.judged(seen.passes, 5))
@@ -122,7 +127,7 @@ def test_no_quota(live, expect):
 def test_less_than_a_page(live, expect):
     """A quota of less than a page has room for nothing: no memory is tried, and (since 7.2) each window
     counts as exceeded."""
-    seen = quota_run(live, watching(bytes=PAGE // 2), 0.7)
+    seen = quota_run(live, watching(bytes=PAGE // 2), 10)
     expect.add(seen.checks())
     m = Measurement("bytes tried", sum(seen.tried), "bytes")
     expect.equal(m, 0, because="§4.7: regions are cut to whole pages")
@@ -137,7 +142,7 @@ def test_less_than_a_page(live, expect):
 def test_a_rest_of_less_than_a_page(live, expect):
     """What is left of a quota when no page fits any more does not keep the next window from going on."""
     size = 12 * MIB + PAGE // 2
-    seen = quota_run(live, watching(bytes=size), 1.3)
+    seen = quota_run(live, watching(bytes=size), 20)
     expect.add(seen.checks())
     expect.add(quotas.fair(seen.passes, seen.memory))
 
@@ -150,7 +155,7 @@ def test_effective_size_of_a_size_quota(live, expect):
     seen = quota_run(
         live,
         watching(bytes=5 * MIB + 3),
-        0.4,
+        6,
         while_running=lambda run: read.append(run.client.effective_bytes(0, 0)),
     )
     m = Measurement("effective_bytes", read[0], "bytes")
@@ -163,7 +168,7 @@ def test_effective_size_of_a_size_quota(live, expect):
 @pytest.mark.parametrize(("num", "denom"), [(1, 4), *(pytest.param(*r, marks=FULL) for r in RATIOS)])
 def test_failures_are_charged_as_asked(live, expect, num, denom):
     """What an action did not achieve costs that fraction of the quota; ``stat`` achieves nothing."""
-    seen = quota_run(live, watching(bytes=6 * MIB, fail_charge_num=num, fail_charge_denom=denom), 0.8)
+    seen = quota_run(live, watching(bytes=6 * MIB, fail_charge_num=num, fail_charge_denom=denom), 12)
     expect.add(seen.checks())
 
 
@@ -172,6 +177,6 @@ def test_success_is_charged_in_full(live, expect):
     """What an action achieved costs all of it, whatever failures would cost."""
     quota = DamosQuota(bytes=6 * MIB, fail_charge_num=1, fail_charge_denom=1000)
     ctx = replace(watching(), schemes=(Damos("cold", ANY, quota=quota),))
-    seen = quota_run(live, ctx, 0.8)
+    seen = quota_run(live, ctx, 12)
     expect.add(seen.checks(applied_share=1))
     used_up(6 * MIB, seen, expect)

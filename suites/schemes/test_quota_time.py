@@ -24,7 +24,7 @@ def timed(action, **quota):
 def test_the_size_follows_from_the_throughput(live, expect, action, ms):
     """Each effective size is the quota's time times a throughput that all memory so far can have had."""
     ctx = timed(action, ms=ms)
-    seen = quota_run(live, ctx, 1.5)
+    seen = quota_run(live, ctx, 25)
     expect.add(time_quotas.follow(seen.passes, ctx.schemes[0].quota, PAGE))
     sizes = goals.told_sizes(seen.passes, time_quotas.first_size(ctx.schemes[0].quota))
     expect.add(seen.checks(sizes=sizes, applied_share=int(action == "cold")))
@@ -33,7 +33,7 @@ def test_the_size_follows_from_the_throughput(live, expect, action, ms):
 def test_the_smaller_quota_counts(live, expect):
     """With time and size the smaller of both is in force."""
     ctx = timed("stat", ms=1000, bytes=6 * MIB)
-    seen = quota_run(live, ctx, 0.6)
+    seen = quota_run(live, ctx, 8)
     told = goals.told_sizes(seen.passes, time_quotas.first_size(ctx.schemes[0].quota))
     most = Measurement("largest effective size", max(size or 0 for size in told), "bytes")
     expect.equal(most, 6 * MIB, because="§4.4, I56: a second is enough for 6 MiB of doing nothing")
@@ -44,7 +44,7 @@ def test_the_smaller_quota_counts(live, expect):
 def test_time_and_goal(live, expect):
     """A goal cannot make the time quota larger: the tuner's size grows up to it, and stays."""
     ctx = timed("stat", ms=3, goals=(DamosQuotaGoal("user_input", 10_000, 0),))
-    seen = quota_run(live, ctx, 1.6)
+    seen = quota_run(live, ctx, 28)
     told = goals.told_sizes(seen.passes)
     tuners = goals.sizes(ctx.schemes[0].quota, [0] * (len(told) + 1))[1:]
     wrong = [
