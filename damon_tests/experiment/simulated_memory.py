@@ -28,7 +28,7 @@ def simulated_pages(system: ReferenceSystem, pid: int, start: int, end: int) -> 
         present=present,
         swapped=(frame != NO_FRAME) & out & memory.needs_swap(known),
         huge=present & memory.huge_blocks[known // CHUNK_PAGES],
-        lru=present & ~memory.is_hugetlb(known),
+        lru=present & ~memory.is_hugetlb(known) & ~memory.isolated[known],
         active=present & memory.active[known],
         referenced=present & memory.referenced[known],
         unevictable=np.zeros(len(present), np.bool_),

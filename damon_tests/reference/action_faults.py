@@ -133,6 +133,12 @@ FAULTS = (
     ),
     _fault("migrates_to_another_node", "pages go to a node nobody named", "migration_node", _off_by_one_node),
     _fault("migrates_to_a_node_that_is", "an invalid node is corrected", "migration_node", _nearest_node),
+    _fault(
+        "migrate_loses_pages",
+        "pages that cannot go to an invalid node stay isolated (6.18, 6.19)",
+        "unmovable_is_put_back",
+        False,
+    ),
     _fault("dests_weights_ignored", "destinations get equal shares", "interleaved", _equal_weights),
     _fault("dests_only_first", "all goes to the first destination", "interleaved", _first_dest),
     _fault(

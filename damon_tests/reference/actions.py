@@ -106,6 +106,8 @@ class Actions:
                 for pages in (1, CHUNK_PAGES):
                     chosen = folios.take((nids == nid) & (at != nid) & (folios.pages == pages))
                     moved += self.memory.migrate(chosen.head, pages, nid)
+            elif not self.rules.unmovable_is_put_back:
+                self.memory.isolated[folios.take(nids == nid).frames()] = True
         return self.rules.pages_applied(moved * PAGE_SIZE, folios.total_bytes())
 
     # Virtual memory

@@ -48,6 +48,7 @@ class Frames:
         self.cleared_at: I64 = np.zeros(nr_frames, np.int64)  # accessed bit cleared, 0: never
         self.active: Bools = np.zeros(nr_frames, np.bool_)  # on the active LRU list
         self.referenced: Bools = np.zeros(nr_frames, np.bool_)  # marked accessed once (6.19 and older)
+        self.isolated: Bools = np.zeros(nr_frames, np.bool_)  # on no LRU list
         self.file: Bools = np.zeros(nr_frames, np.bool_)  # not anonymous
         self.shmem: Bools = np.zeros(nr_frames, np.bool_)  # of those: swapped out like anonymous ones
         self.huge_blocks: Bools = np.zeros(nr_frames // CHUNK_PAGES, np.bool_)  # 2 MiB folios
@@ -168,6 +169,7 @@ class Frames:
             self._into_pool(np.unique(frames[reserved] // CHUNK_PAGES))
             frames = frames[~reserved]
         self.owner[frames] = self.out_since[frames] = 0
+        self.isolated[frames] = False
         self.huge_blocks[frames // CHUNK_PAGES] = False
         node = self.node_of(frames)
         for nid, pool in enumerate(self._free_pages):

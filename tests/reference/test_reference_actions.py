@@ -25,6 +25,9 @@ from damon_tests.damon.params import (
     DamosQuota,
     DamosQuotaGoal,
 )
+from damon_tests.experiment.simulated_memory import simulated_pages
+from damon_tests.reference.faults import fault
+from damon_tests.reference.rules import Rules
 
 PAGE = 4096
 
@@ -145,6 +148,17 @@ def test_migration_goes_to_the_target_node_and_nowhere_else():
         box.run(0.5)
         assert nodes_of(box, box.pid, 8 * MIB) == expected
         assert box.client.stats(0, 0).sz_applied == (8 * MIB if nid == 1 else 0)
+
+
+def test_what_cannot_move_is_put_back():
+    for fault_name, lost in (("", 0), ("migrate_loses_pages", 2048)):
+        rules = fault(fault_name).apply(Rules()) if fault_name else None
+        box = Box(8 * MIB, ram_bytes=128 * MIB, nr_nodes=2, rules=rules)
+        box.start(box.fvaddr(schemes=(Damos(action="migrate_cold", access_pattern=ANY, target_nid=7),)))
+        box.run(0.5)
+        assert int(box.system.memory.isolated.sum()) == lost
+        pages = simulated_pages(box.system, box.pid, HEAP, HEAP + 8 * MIB)
+        assert int((~pages.lru).sum()) == lost
 
 
 def test_migration_is_by_weights():
