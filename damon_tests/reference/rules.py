@@ -185,6 +185,7 @@ class Rules:
     module_stops: bool = True
     module_writes_back: bool = True
     module_enabled_again: int = 0  # an errno
+    module_schemes_live_on: bool = True  # with counters and quota, from one life to the next
     module_asks_first: bool = True  # whether another kdamond runs
     module_is_exclusive: bool = True
     commit_inputs_reads: bool = True
