@@ -61,13 +61,13 @@ def charge(scheme: Damos, size: int, applied: int) -> int:
 class State:
     """``charged``: of the running window, which began at ``began_ns`` (None: none yet). ``cursor``: where the
     last exhausted window ended, None: from the start. ``qt_exceeds``: windows that ended full.
-    ``unlimited``: the running window has no quota, by a defect of 6.12."""
+    ``size``: the effective size, which a window keeps whatever is committed meanwhile."""
 
     charged: int = 0
     began_ns: int | None = None
     cursor: Place | None = None
     qt_exceeds: int = 0
-    unlimited: bool = False
+    size: int = 0
 
 
 @dataclass
@@ -125,7 +125,7 @@ class Replay:
                 for begun in replay._windows(state, one, index):
                     for at in replay._starts(begun.cursor, one):
                         try:
-                            after.add(replay._pass(begun, one, index, at))
+                            after.add(replay._pass(begun, one, at))
                         except WrongPassError as wrong:
                             reasons.append(str(wrong))
             if not after:
@@ -158,18 +158,17 @@ class Replay:
         if not self.is_set(size):
             return [state]
         if state.began_ns is None:
-            state = replace(state, began_ns=one.begin_ns)
+            state = replace(state, began_ns=one.begin_ns, size=size)
             if reset_ns:
                 defect = not self.strict and self.level < (6, 13)
-                return [state, replace(state, unlimited=True)] if defect else [state]
+                return [state, replace(state, size=0)] if defect else [state]
         assert state.began_ns is not None
-        before = self.size_at(index - 1) if index else size
         fresh = replace(
             state,
             charged=0,
             began_ns=one.begin_ns,
-            qt_exceeds=state.qt_exceeds + (not state.unlimited and self.full(state.charged, before)),
-            unlimited=False,
+            qt_exceeds=state.qt_exceeds + self.full(state.charged, state.size),
+            size=size,
         )
         if not reset_ns:
             return [fresh]
@@ -188,8 +187,8 @@ class Replay:
         defect = not self.strict and (6, 13) <= self.level < (7, 2)
         return [cursor, (cursor[0], cursor[1] + self.m)] if defect else [cursor]
 
-    def _pass(self, state: State, one: Pass, index: int, at: Place) -> State:
-        size, charged = 0 if state.unlimited else self.size_at(index), state.charged
+    def _pass(self, state: State, one: Pass, at: Place) -> State:
+        size, charged = state.size, state.charged
         if self.full(charged, size):
             if one.applied:
                 raise WrongPassError(f"tried {_spell(one.applied[0])} though {charged} of {size} are charged")

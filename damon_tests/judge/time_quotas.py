@@ -58,6 +58,13 @@ def first_size(quota: DamosQuota) -> int:
     return min(size, quota.bytes) if quota.bytes else size
 
 
+def learnt(passes: Sequence[Pass], quota: DamosQuota) -> Check:
+    """Time was measured: the size is no longer that of the throughput that is assumed before."""
+    others = {size for size in told_sizes(passes, first_size(quota)) if size != first_size(quota)}
+    m = Measurement("effective sizes from a measured throughput", float(len(others)), "count")
+    return Check("invariant", m, ">= 1", "§4.4: the action takes longer than the clock's ticks", bool(others))
+
+
 def follow(passes: Sequence[Pass], quota: DamosQuota, m: int, *, least: int = 5) -> list[Check]:
     """Every size that was told is the time quota's, for a time that can have been spent. For a reset interval
     of 0, without fail charges."""

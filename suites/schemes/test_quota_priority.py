@@ -49,6 +49,10 @@ def test_what_is_chosen(live, expect, operations, action):
             quota = replace(QUOTA, weight_nr_accesses_permil=rate, weight_age_permil=age)
             run.commit(replace(run.ctx, schemes=(replace(scheme, quota=quota),)))
             let_pass(run, 8)
+        # More than the memory of the highest score has: the next lower one gets the rest.
+        large = replace(QUOTA, bytes=40 * MIB, weight_nr_accesses_permil=1000)
+        run.commit(replace(run.ctx, schemes=(replace(scheme, quota=large),)))
+        let_pass(run, 6)
 
     ctx = DamonCtx(operations, attrs=ATTRS, schemes=(Damos(action, ANY, quota=QUOTA),))
     seen = quota_run(live, ctx, 40, pattern="hot_cold", while_running=reweigh)

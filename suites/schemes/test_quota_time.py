@@ -30,6 +30,17 @@ def test_the_size_follows_from_the_throughput(live, expect, action, ms):
     expect.add(seen.checks(sizes=sizes, applied_share=int(action == "cold")))
 
 
+@pytest.mark.profile("full")
+@pytest.mark.needs(swap_mib=512)
+def test_the_throughput_is_measured(live, expect):
+    """What takes time is measured: reclaiming 8 MiB, which come back at once, 25 times is 50,000 pages
+    to compress, so that it cannot miss all ticks of the clock."""
+    ctx = timed("pageout", ms=3)
+    seen = quota_run(live, ctx, 25, pattern="everything_hot")
+    expect.add(time_quotas.follow(seen.passes, ctx.schemes[0].quota, PAGE))
+    expect.add(time_quotas.learnt(seen.passes, ctx.schemes[0].quota))
+
+
 def test_the_smaller_quota_counts(live, expect):
     """With time and size the smaller of both is in force."""
     ctx = timed("stat", ms=1000, bytes=6 * MIB)

@@ -149,6 +149,16 @@ def test_a_scheme_committed_online():
     assert Replay(big, ctx, (7, 3), later=under_way).run(found).wrong == []
 
 
+def test_a_window_keeps_its_size():
+    small, big = (Damos("stat", ANY, quota=DamosQuota(bytes=n * PAGE, reset_interval_ms=500)) for n in (6, 9))
+    ctx = DamonCtx("fvaddr", schemes=(small,))
+    later = [(90 * NSEC_PER_MSEC, 91 * NSEC_PER_MSEC, big)]
+    kept = [[(16, 22)], *[[]] * 9, [(22, 24), (24, 31)]]
+    assert Replay(small, ctx, (7, 3), later=later).run(passes.of_events(made(kept))).wrong == []
+    more_at_once = [[(16, 22)], [(22, 24), (24, 25)]]
+    assert Replay(small, ctx, (7, 3), later=later).run(passes.of_events(made(more_at_once))).wrong
+
+
 def test_starting_anywhere():
     tried = [[(20, 24), (24, 26)], [(26, 32)]]
     assert replayed(tried, first=State(cursor=quotas.ANYWHERE)).wrong == []
