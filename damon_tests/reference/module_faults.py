@@ -232,6 +232,12 @@ _ANY = (
     ),
     _fault("module_starts_beside_others", "a module starts while kdamonds run", "module_asks_first", False),
     _fault("module_shares", "kdamonds may be turned on beside a module", "module_is_exclusive", False),
+    _fault(
+        "module_forgets_counters",
+        "turned on again, a module counts from 0",
+        "module_schemes_live_on",
+        False,
+    ),
     _fault("module_pid_hidden", "kdamond_pid stays -1", "module_pid", lambda pid, running: -1),
     _fault("module_pid_stale", "kdamond_pid outlives the thread", "module_pid", lambda pid, running: pid),
     _fault("module_stats_stale", "statistics stay 0", "module_statistic", lambda name: ""),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from damon_tests.damon.params import DamonCtx
 from damon_tests.reference import module_requests as requests
 from damon_tests.reference.build import build_context, commit
+from damon_tests.reference.context import Context
 from damon_tests.reference.core_rules import Range
 from damon_tests.reference.errors import CoreError
 from damon_tests.reference.files import BlockingFile, Finish
@@ -103,6 +104,8 @@ class Module:
         if not system.rules.module_starts:
             return
         ctx = build_context(params, system.memory, system.rules, system.new_rng())
+        if system.rules.module_schemes_live_on:
+            self._live_on(ctx)
         self.kdamond = Kdamond(system, ctx, system.new_pid())
         self.kdamond.exclusive = system.rules.module_is_exclusive
         self.kdamond.repeating.append(self.refresh)
@@ -110,6 +113,17 @@ class Module:
         flag = self.directory.get("commit_inputs")
         if isinstance(flag, CommitInputsFile):
             flag.serve()
+
+    def _live_on(self, ctx: Context) -> None:
+        """Modules keep their context for good: its schemes go on counting when they are turned on again.
+        Seen on 6.12.107, 6.18.15 and 7.3.4."""
+        old = self.kdamond.ctx.schemes if self.kdamond is not None else []
+        for index, (scheme, fresh) in enumerate(zip(old, ctx.schemes, strict=False)):
+            scheme.set_params(fresh.params, fresh=True)
+            scheme.activated = True
+            scheme.quota.forget()
+            scheme.quota.psi_seen.clear()
+            ctx.schemes[index] = scheme
 
     def _write_back(self, params: DamonCtx) -> None:
         """The range that was found becomes the parameter's value."""

@@ -267,9 +267,10 @@ def test_quota_follows_feedback(module, expect):
     quota = judged.derived(asked, ((0, 1 << 30),), run.level).schemes[0].quota
     exact = list(dict.fromkeys(goals.sizes(quota, [4_000] * 60)))
     m = Measurement("steps of the quota", float(len(grown)), "count", tuple(map(float, grown)))
-    same = grown == exact[: len(grown)] and grown[-1:] == [16 * MIB]
+    # 6.18 and older do not tell the first one.
+    same = grown in (exact, exact[1:])
     why = f"x 1.6 in each window up to quota_sz: {exact[:4]} ... {exact[-2:]}"
-    expect.equal(m, len(exact) if same else -1, because=why, detail=str(grown))
+    expect.equal(m, len(grown) if same else -1, because=why, detail=str(grown))
     # The tuner's own value was not cut to quota_sz, so the sizes need a while to come back below it.
     m = Measurement("last size after too much", float(shrunk[-1] if shrunk else -1), "bytes")
     expect.between(m, 1, 8 * MIB, because="overachieved by half: halved in each window", detail=str(shrunk))
@@ -295,18 +296,19 @@ def test_quota_grows_without_pressure(module, expect):
     wrong = [f"{a} to {b}" for a, b in pairwise(sizes) if not a < b <= 2 * a + 1]
     expect.nothing("steps of another size", wrong, because="from one byte, at most doubled in a window")
     m = Measurement("first effective quota", float(sizes[0] if sizes else -1), "bytes")
-    expect.between(m, 1, 2, because="the tuner begins with 1 byte")
+    expect.between(m, 1, 4, because="the tuner begins with 1 byte; 6.18 and older do not tell the first size")
 
 
+@INERT
 @full
-@pytest.mark.needs("damos_esz")
 def test_time_quota(module, expect):
     """quota_ms: before anything was measured, 4 MiB are taken to be done in a millisecond."""
-    with module(replace(FREE, min_age=0, quota_ms=3, quota_reset_interval_ms=1_000), "idle") as run:
+    with module(replace(FREE, min_age=0, quota_ms=3, quota_reset_interval_ms=10_000), "idle") as run:
         run.enable()
-        run.until(lambda: bool(run.events(EszEvent)), 10)
-    sizes = [e.esz for e in run.events(EszEvent)]
-    m = Measurement("first effective quota", float(sizes[0] if sizes else -1), "bytes")
+        run.until(lambda: len(judged.passes(run.raw)) >= 1, 10)
+        run.run_for(0.3)
+    first = sum(e.end - e.start for one in judged.passes(run.raw)[:1] for e in one)
+    m = Measurement("bytes tried in the first window", float(first), "bytes")
     expect.equal(m, 12 * MIB, because="3 ms at 4096 * 1024 bytes/ms (specification 4.4)")
 
 

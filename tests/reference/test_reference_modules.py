@@ -207,3 +207,19 @@ def test_a_quota_goes_on_after_commit_inputs():
     reclaim["commit_inputs"] = "Y"
     box.run(3)
     assert int(reclaim["bytes_reclaim_tried_regions"]) == before + 8 * MIB * 3
+
+
+def test_counters_live_on_when_a_module_is_turned_off():
+    box = idle_box()
+    reclaim = Parameters(box, "reclaim")
+    for name, value in {"min_age": 0, "quota_sz": 4 * MIB, "wmarks_high": 990, "wmarks_mid": 980}.items():
+        reclaim[name] = value
+    reclaim["enabled"] = "Y"
+    box.run(2)
+    reclaim["enabled"] = "N"
+    before = int(reclaim["bytes_reclaim_tried_regions"])
+    assert before > 0
+    reclaim["min_age"] = 1_000_000_000
+    reclaim["enabled"] = "Y"
+    box.run(2)
+    assert int(reclaim["bytes_reclaim_tried_regions"]) == before
