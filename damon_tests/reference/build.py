@@ -90,6 +90,10 @@ def _new_regions(ranges: tuple[Range, ...], min_region_sz: int, target: int, rul
 def _check_scheme(scheme: Damos, memory: Memory) -> None:
     for item in (*scheme.core_filters, *scheme.ops_filters, *scheme.filters):
         _check_filter(item, memory)
+    for goal in scheme.quota.goals:
+        asked = goal.target_value and goal.target_metric in ("node_memcg_used_bp", "node_memcg_free_bp")
+        if asked and not memory.has_memcg(goal.path):
+            raise no_memory(f"no memory cgroup at {goal.path!r}")
 
 
 def _check_filter(item: DamosFilter, memory: Memory) -> None:
