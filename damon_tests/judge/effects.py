@@ -25,7 +25,7 @@ KEPT = ("present", "swapped", "huge", "active", "node")
 """What no action changes of memory that it is not for. ``lru`` changes by itself: pages wait in the
 batches of a CPU until these are full."""
 
-_HUGE_BYTES = 2 << 20
+HUGE = 2 << 20
 
 
 def in_ranges(pages: PageStates, ranges: Iterable[Range]) -> Bools:
@@ -46,12 +46,9 @@ def _inside(start: I64, ranges: Iterable[Range]) -> Bools:
     return inside
 
 
-def whole_huge(pages: PageStates, chosen: Bools) -> Bools:
-    """Of the chosen pages those whose 2 MiB block is chosen wholly: only such a block becomes a huge page."""
-    block = (pages.start + np.arange(len(pages)) * PAGE_SIZE) // _HUGE_BYTES
-    blocks, counts = np.unique(block[chosen], return_counts=True)
-    found: Bools = chosen & np.isin(block, blocks[counts == _HUGE_BYTES // PAGE_SIZE])
-    return found
+def in_whole_blocks(pages: PageStates, ranges: Iterable[Range]) -> Bools:
+    """Which pages are in 2 MiB blocks that lie wholly in one of the ranges: only those become huge pages."""
+    return in_ranges(pages, [(-(-start // HUGE) * HUGE, end // HUGE * HUGE) for start, end in ranges])
 
 
 def changed(before: PageStates, after: PageStates, what: Sequence[str] = KEPT) -> Bools:
@@ -185,7 +182,7 @@ def interleaved(pages: PageStates, dests: Sequence[DamosDest]) -> I64:
     mapping counts pages by address, so the index is the address over the page's size.
     """
     address = pages.start + np.arange(len(pages)) * PAGE_SIZE
-    index = np.where(pages.huge, address // _HUGE_BYTES, address // PAGE_SIZE)
+    index = np.where(pages.huge, address // HUGE, address // PAGE_SIZE)
     total = sum(dest.weight for dest in dests)
     if not total:
         return np.full(len(pages), -1, np.int64)

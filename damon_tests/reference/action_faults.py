@@ -135,7 +135,7 @@ FAULTS = (
     _fault("migrates_to_a_node_that_is", "an invalid node is corrected", "migration_node", _nearest_node),
     _fault(
         "migrate_loses_pages",
-        "pages that cannot go to an invalid node stay isolated (6.18, 6.19)",
+        "pages that cannot go to an invalid node stay isolated (6.17 to 7.0)",
         "unmovable_is_put_back",
         False,
     ),

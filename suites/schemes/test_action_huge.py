@@ -19,23 +19,16 @@ VADDR = DamonCtx("vaddr", attrs=ATTRS)
 FEW = DamonCtx("vaddr", attrs=DamonAttrs(min_nr_regions=3, max_nr_regions=3))
 WATCHED = {"cover": "regions", "watched": 1, "extra_events": [BEFORE_APPLY]}
 TWO = ["two_idle_regions", "huge_if_advised"]
-HUGE = 2 << 20
 
 
 def huge(pages):
     return pages.huge
 
 
-def whole_blocks(pages, ranges):
-    """Pages of 2 MiB blocks that lie wholly in one of the ranges."""
-    blocks = [(-(-start // HUGE) * HUGE, end // HUGE * HUGE) for start, end in ranges]
-    return effects.in_ranges(pages, blocks)
-
-
 def all_huge(run, target, span):
     """Whether all whole blocks of a range of bytes are huge pages now."""
     pages = run.subject.pages(target, *span)
-    return bool(pages.huge[whole_blocks(pages, [span])].all())
+    return bool(pages.huge[effects.in_whole_blocks(pages, [span])].all())
 
 
 def test_advice_makes_huge_pages(live, expect):
@@ -45,11 +38,11 @@ def test_advice_makes_huge_pages(live, expect):
         done = act(run, scheme("hugepage", part), over=[part], more=[target])
         run.session.record(PATIENCE_NS, until=lambda: all_huge(run, target, part))
         before, after = done.before[2, "data"], run.subject.pages(target, *target.layout["data"])
-    asked = whole_blocks(before, [part])
+    asked = effects.in_whole_blocks(before, [part])
     found = effects.effect(before, after, asked, huge, able=asked & before.present)
     found += effects.all_spared(pair for key, pair in done.pairs().items() if key != (2, "data"))
     why = "§4.10: madvise(MADV_HUGEPAGE), and khugepaged follows the advice"
-    expect.add(effects.takes_effect("hugepage", found, why, least=HUGE))
+    expect.add(effects.takes_effect("hugepage", found, why, least=effects.HUGE))
     size = done.sz_counted()
     expect.add(effects.applied("hugepage", done.stats[0].sz_applied, size, size, "§4.10: the whole length"))
 
@@ -89,12 +82,12 @@ def test_collapse_does_it_at_once(live, expect):
         done = act(run, scheme("collapse", part), over=[part], more=[target])
     before, after = done.before[2, "data"], done.after[2, "data"]
     tried = [(event.start, event.end) for event in done.tried]
-    asked = whole_blocks(before, tried)
+    asked = effects.in_whole_blocks(before, tried)
     found = effects.effect(before, after, asked, huge, able=asked & before.present)
     found += effects.all_spared(pair for key, pair in done.pairs().items() if key != (2, "data"))
-    expect.add(effects.takes_effect("collapse", found, "§4.10: madvise(MADV_COLLAPSE)", least=HUGE))
+    expect.add(effects.takes_effect("collapse", found, "§4.10: madvise(MADV_COLLAPSE)", least=effects.HUGE))
     regions = [(event.start, event.end) for event in done.counted[0]]
     # A call for a region without a whole block has nothing to do; kernels differ in what they call that.
-    low = sum(end - start for start, end in regions if -(-start // HUGE) < end // HUGE)
+    low = sum(end - start for start, end in regions if -(-start // effects.HUGE) < end // effects.HUGE)
     why = "§4.10: the whole length where the call succeeds"
     expect.add(effects.applied("collapse", done.stats[0].sz_applied, low, done.sz_counted(), why))

@@ -77,8 +77,9 @@ def test_physical_pages_move(live, expect, action):
 @VADDR_MIGRATES
 @pytest.mark.known_defect(
     name="pages that cannot go to an invalid node are never put back on their LRU lists",
-    evidence="this test on 6.18.15: all of them are on none afterwards, so they cannot be reclaimed any more",
-    levels=("6.18",),
+    evidence="this test on 6.17.13, 6.18.15, 6.19.14 and 7.0.13: all are on none afterwards, for good; not on"
+    " 7.1.13",
+    levels=("6.17", "6.18", "6.19", "7.0"),
     kernels_only=True,
 )
 @pytest.mark.parametrize("ctx", [VADDR, pytest.param(PADDR, marks=FULL)], ids=["vaddr", "paddr"])
