@@ -148,7 +148,10 @@ def windows_follow(
 
 
 def fed_steps_follow(
-    told: Sequence[EszEvent], quota: DamosQuota, scores: Callable[[int], Sequence[int]]
+    told: Sequence[EszEvent],
+    quota: DamosQuota,
+    scores: Callable[[int], Sequence[int]],
+    level: tuple[int, int],
 ) -> Check:
     """With any reset interval: each size that was told is one step from the last, for a score that was in
     force then. ``scores`` gives those of a time: one, or more while a commit was under way.
@@ -156,15 +159,20 @@ def fed_steps_follow(
     Windows that do not change the size are not told, so the fraction of a byte that the tuner keeps is
     not known: it may be any.
     """
-    last, wrong = (0, 0), []
+    lasts, wrong = [(0, 0)], []
+    if told and level < (7, 3):  # the first size was not told
+        lasts += [(bp, bp) for s in scores(told[0].time_ns) for bp in [next_bp(quota, 0, s)]]
     for event in told:
         allowed = [
-            (limited(quota, next_bp(quota, last[0], s)), limited(quota, next_bp(quota, last[1], s)))
+            (limited(quota, next_bp(quota, low, s)), limited(quota, next_bp(quota, high, s)))
+            for low, high in lasts
             for s in scores(event.time_ns)
         ]
         if not any(low <= event.esz <= high for low, high in allowed):
-            wrong.append(f"{last[0] // BP} became {event.esz}, expected one of {sorted(set(allowed))[:3]}")
-        last = event.esz * BP, event.esz * BP + BP - 1
+            wrong.append(
+                f"{lasts[0][0] // BP} became {event.esz}, expected one of {sorted(set(allowed))[:3]}"
+            )
+        lasts = [(event.esz * BP, event.esz * BP + BP - 1)]
     m = Measurement("effective sizes that are not the tuner's", float(len(wrong)), "count")
     why = f"§4.4 with the {quota.goal_tuner} tuner; {len(told)} sizes"
     return Check("closed form", m, "== 0", why, not wrong if told else None, "; ".join(wrong[:3]))

@@ -207,7 +207,7 @@ def test_a_loop_settles(live, expect):
 
     seen = quota_run(live, ctx, 1, while_running=loop)
     told, scores = [event for one in seen.passes for event in one.esz], scores_between(seen)
-    expect.add(goals.fed_steps_follow(told, ctx.schemes[0].quota, lambda at: scores(at, at)))
+    expect.add(goals.fed_steps_follow(told, ctx.schemes[0].quota, lambda at: scores(at, at), seen.level))
     # On a machine so slow that windows pass between reading and reporting, the user is what overshoots.
     slow = any(begin < event.time_ns < end for begin, end in reports for event in told)
     settled = goals.settled_after(sizes, goal, 0.05)

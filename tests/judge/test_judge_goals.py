@@ -117,11 +117,18 @@ def test_a_fed_loop():
     def scores(_):
         return [0]
 
-    assert goals.fed_steps_follow(events(2, 4, 9), user((0, 1)), scores).holds
+    def follows(told, level=(7, 3)):
+        return goals.fed_steps_follow(told, user((0, 1)), scores, level).holds
+
+    assert follows(events(2, 4, 9))
     # 2 with any fraction of a byte at most doubles to 5.
-    assert not goals.fed_steps_follow(events(2, 6), user((0, 1)), scores).holds
-    assert not goals.fed_steps_follow(events(3), user((0, 1)), scores).holds
-    assert goals.fed_steps_follow([], user((0, 1)), scores).holds is None
+    assert not follows(events(2, 6))
+    assert not follows(events(3))
+    assert follows([]) is None
+    # Before 7.3 the first size is not told.
+    assert not follows(events(4, 8))
+    assert follows(events(4, 8), (6, 18))
+    assert not follows(events(4, 12), (6, 18))
 
 
 def test_values_that_were_read():
