@@ -182,16 +182,27 @@ def test_skip_anon(module, expect):
     expect.at_least(m, MOST, because="skip_anon is N")
 
 
+UNIT_16 = (
+    pytest.mark.needs("modules.damon_reclaim.addr_unit"),
+    pytest.mark.known_defect(
+        name="module-region-aligned-to-4096-units",
+        evidence="6.18.15 aligns the monitored region to 4096 units instead of one page: with addr_unit 16 it"
+        " begins up to 60 KiB before monitor_region_start, and what is there is reclaimed; not so in 7.3.4",
+        levels=("6.18",),
+        kernels_only=True,
+    ),
+)
+
+
 @INERT
 @full
-@pytest.mark.parametrize(
-    "unit", [1, pytest.param(16, marks=pytest.mark.needs("modules.damon_reclaim.addr_unit"))]
-)
+@pytest.mark.parametrize("unit", [1, pytest.param(16, marks=UNIT_16)])
 def test_only_the_monitored_region(module, expect, unit):
     """Memory outside of monitor_region_start and _end is left alone, whatever unit they are in."""
     with module(replace(FREE, min_age=300_000, addr_unit=unit), "idle") as run:
         frames = run.pages("data").frame
-        middle = int(np.median(frames)) * 4096
+        # Not a multiple of 16 pages: that is where alignment to other sizes would show.
+        middle = (int(np.median(frames)) // 16 * 16 + 5) * 4096
         run.session.stage(replace(run.session.parameters, monitor_region_start=middle // unit))
         run.enable()
         inside = frames * 4096 >= middle
