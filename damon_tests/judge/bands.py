@@ -20,7 +20,7 @@ from damon_tests.experiment.trial import Trial
 from damon_tests.judge import metrics, oracle
 from damon_tests.judge.ageing import age_error
 from damon_tests.judge.compare import Comparison
-from damon_tests.judge.observed import FEWEST_WINDOWS, MOST_STALLED, comparison, judged_windows
+from damon_tests.judge.observed import FEWEST_WINDOWS, comparison, judged_windows
 from damon_tests.judge.oracle import Band, BandMetric
 from damon_tests.judge.stats import SequentialRule
 from damon_tests.judge.verdict import Check, Measurement
@@ -116,7 +116,7 @@ def like_the_reference(
         return oracle.decide_sequentially(attempt, [c.band for c in chosen], rule).checks
     except _TooFewWindows as few:
         m = Measurement("windows that can be judged", float(few.count), "count")
-        why = f"in the others the target had no processor for more than {MOST_STALLED:.0%} of the time"
+        why = "in the others target and kdamond had to wait too long for processors (judge.observed)"
         detail = "end what else keeps this machine busy, and run again"
         return (Check("oracle band", m, f">= {FEWEST_WINDOWS}", why, None, detail),)
 

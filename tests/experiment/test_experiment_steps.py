@@ -43,7 +43,7 @@ def test_half_of_the_work_is_watched(seen: Observation) -> None:
     found = steps(seen)
     watched = [s.checked_ns - s.prepared_ns for s in found]
     slept = [b - a for a, b in seen.sleeps]
-    # Before the first sleep of an aggregation only half of the work was.
+    # Of the work before the first sleep of an aggregation only half was in it.
     assert {w - s for w, s in zip(watched, slept, strict=True)} == {WORK_NS // 2, WORK_NS // 4}
     assert [s.reported_ns for s in found if s.reported_ns] == [s.time_ns for s in seen.recording.snapshots]
 
@@ -87,3 +87,13 @@ def test_stalled_windows_are_judged_when_sleeps_are_known(seen: Observation) -> 
     stalled = replace(seen, disturbances=((0, 1 << 62),))
     assert len(judged_windows(stalled, 0)) == len(seen.recording.snapshots)
     assert judged_windows(replace(stalled, sleeps=()), 0) == ()
+
+
+def test_windows_in_which_the_kdamond_waited_amid_its_work_are_not_judged(seen: Observation) -> None:
+    w = seen.recording.samples_per_aggr
+    late = [*seen.sleeps]
+    for i in range(w + 2, w + 8):  # of the second window; 6 times 3 ms of 100
+        late[i] = (late[i][0] + 3 * MS, late[i][1])
+    every = [s.time_ns for s in seen.recording.snapshots]
+    judged = [window.t1_ns for window in judged_windows(replace(seen, sleeps=tuple(late)), 0)]
+    assert judged == [every[0], *every[2:]]
