@@ -132,6 +132,6 @@ def _sorting(
 
 
 def stat(values: Parameters, ram: Sequence[Range], rules: Rules) -> DamonCtx:
-    """DAMON_STAT: watch all of RAM with tuned intervals, and do nothing."""
+    """DAMON_STAT: watch all of RAM (up to 7.1 its largest part) with tuned intervals, and do nothing."""
     attrs = DamonAttrs(intervals_goal=STAT_GOAL)
-    return _ctx({}, attrs, (ram[0][0], ram[-1][1]), ())
+    return _ctx({}, attrs, rules.default_ram_range(ram), ())
