@@ -96,8 +96,7 @@ def test_active(live, expect, operations):
 @pytest.mark.needs("ops_filters.memcg", "stats.sz_ops_filter_passed")
 def test_memcg(live, expect, operations):
     """memcg is true for memory of exactly that control group: not of its parent, nor of another."""
-    grouped = replace(load.load(KINDS), memcg="damon-tests")
-    patterns = [grouped, grouped, KINDS]
+    patterns = [*(replace(load.load(KINDS), memcg=name) for name in ("one", "other")), KINDS]
     with live(patterns, DamonCtx(operations, attrs=STILL), watched=1, cover="regions", source="none") as run:
         memory = WatchedMemory(run, operations)
         paths = [memory.memcg(i) for i in range(len(patterns))]

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Address filters that cut regions, filters changed online, and what is told region by region."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosFilter
+from damon_tests.judge.driven import invariants
+from damon_tests.judge.filtered import STILL, WatchedMemory
+from damon_tests.judge.filters import verdicts
+from damon_tests.judge.rules import series
+from damon_tests.judge.verdict import Check, Measurement
+from damon_tests.ports import PAGE_SIZE
+from damon_tests.workload.pages import bytes_of
+
+pytestmark = pytest.mark.needs("ops.fvaddr", "filters.addr", "tried_regions.total_bytes")
+
+FVADDR = DamonCtx("fvaddr", attrs=DamonAttrs(min_nr_regions=10, max_nr_regions=100))
+MIB = 1 << 20
+
+
+def reject(start, end, *, inside):
+    return DamosFilter("addr", matching=inside, addr_start=start, addr_end=end)
+
+
+def pages_of(ranges):
+    """Page numbers of byte ranges, each as often as it is in one."""
+    each = [np.arange(a // PAGE_SIZE, b // PAGE_SIZE) for a, b in ranges]
+    return np.concatenate([np.zeros(0, np.int64), *each])
+
+
+def tried_ranges(run, scheme, update=False):
+    regions = run.client.tried_regions(0, scheme, update=update)
+    return regions, list(zip(regions.regions.start.tolist(), regions.regions.end.tolist(), strict=True))
+
+
+def test_filters_cut_regions(live, expect):
+    """Regions are cut at a filter's borders, aligned down to pages: exactly what it lets through is tried."""
+    with live("idle", FVADDR, cover="regions", source="events") as run:
+        start, end = run.target.layout["data"]
+        low, high = start + 5 * MIB + 7 * PAGE_SIZE + 123, start + 23 * MIB + 3 * PAGE_SIZE + 4095
+        first, second = (low, high), (high - 2 * MIB, end)
+        cuts = {
+            "rejects the rest": (reject(*first, inside=False),),
+            "rejects it": (reject(*first, inside=True),),
+            "rejects the rest of two": (reject(*first, inside=False), reject(*second, inside=False)),
+            "rejects both": (reject(*first, inside=True), reject(*second, inside=True)),
+        }
+        schemes = (Damos("stat", ANY), *(Damos("stat", ANY, filters=items) for items in cuts.values()))
+        run.commit(replace(run.ctx, schemes=schemes))
+        aligned = [tuple(b // PAGE_SIZE * PAGE_SIZE for b in r) for r in (first, second)]
+        every, (a, b) = pages_of([(start, end)]), (pages_of([r]) for r in aligned)
+        wanted = [
+            every,
+            a,
+            np.setdiff1d(every, a),
+            np.intersect1d(a, b),
+            np.setdiff1d(np.setdiff1d(every, a), b),
+        ]
+        outside, left, wrong_sums = [], [], []
+        complete = series(run.level) >= (7, 2)  # before, what is right of a cut waits for the next pass
+        for round_ in range(3):
+            run.client.command(0, "update_schemes_tried_regions")
+            for i, name in enumerate(("is without filter", *cuts)):
+                told, ranges = tried_ranges(run, i)
+                seen = pages_of(ranges)
+                outside += [
+                    f"round {round_}, one that {name}: page {p:#x}" for p in np.setdiff1d(seen, wanted[i])
+                ]
+                if complete:
+                    left += [
+                        f"round {round_}, one that {name}: page {p:#x}" for p in np.setdiff1d(wanted[i], seen)
+                    ]
+                if told.total_bytes != len(seen) * PAGE_SIZE:
+                    wrong_sums.append(f"one that {name}: {told.total_bytes} for {len(seen)} pages")
+            run.record(0.3)
+    expect.nothing("pages tried beyond a filter's borders", outside, because="I53")
+    expect.nothing(
+        "pages not tried within them", left, because="§4.2: parts are visited as regions of their own"
+    )
+    expect.nothing("total_bytes that are no sum", wrong_sums, because="I7")
+    expect.add(invariants(run))
+
+
+@pytest.mark.known_defect(
+    name="sz_tried counts regions as they were before an address filter cut them",
+    evidence="this test on 6.12.107 to 7.2.12: more bytes than the traced regions have; not on 7.3.4",
+    levels=("6.12", "6.16", "6.17", "6.18", "6.19", "7.0", "7.1", "7.2"),
+    kernels_only=True,
+)
+@pytest.mark.needs("damos_before_apply")
+def test_cut_regions_count_as_they_are(live, expect):
+    """What a scheme is said to have tried is what is left of a region after its filters cut it."""
+    with live("idle", FVADDR, cover="regions", source="events", extra_events=["damos_before_apply"]) as run:
+        start, _ = run.target.layout["data"]
+        part = reject(start + 5 * MIB + PAGE_SIZE, start + 23 * MIB, inside=False)
+        run.commit(replace(run.ctx, schemes=(Damos("stat", ANY, filters=(part,)),)))
+        run.record(1)
+        stats = run.client.stats(0, 0)
+    sizes = [event.end - event.start for event in run.session.events("damos_before_apply")][: stats.nr_tried]
+    m = Measurement("bytes tried, beyond those of the traced regions", stats.sz_tried - sum(sizes), "bytes")
+    expect.equal(m, 0, because=f"I54; {len(sizes)} regions, cut at both borders of the filter")
+
+
+FIXED_BY_7_3 = pytest.mark.known_defect(
+    name="a walk that begins inside a huge page leaves out small pages behind it",
+    evidence="specification 8.3, bug 25: until 7.2 the walk went on by the size of the whole huge page",
+    levels=("6.16", "6.17", "6.18", "6.19", "7.0", "7.1", "7.2"),
+    kernels_only=True,
+)
+
+
+@pytest.mark.parametrize(
+    "operations",
+    [
+        pytest.param("paddr", marks=[pytest.mark.needs("ops.paddr"), FIXED_BY_7_3]),
+        pytest.param("fvaddr", marks=pytest.mark.needs("ctx.addr_unit")),
+    ],
+)
+@pytest.mark.needs("ops_filters.anon", "tried_regions.sz_filter_passed")
+def test_huge_pages_count_once(live, expect, operations):
+    """Regions that have parts of the same huge page tell it once, and none of the small pages is left out."""
+    scheme = Damos("stat", ANY, ops_filters=(DamosFilter("anon", matching=True, allow=True),))
+    ctx = replace(FVADDR, operations=operations, schemes=(scheme,))
+    wrong, inside = [], 0
+    with live("kinds_of_memory", ctx, cover="regions", source="none") as run:
+        run.record(0.5)
+        for _ in range(3):
+            states = {name: run.pages(name) for name in ("small", "huge")}
+            told, ranges = tried_ranges(run, 0, update=True)
+            heads = states["huge"].frame if operations == "paddr" else pages_of([run.target.layout["huge"]])
+            inside += int(np.isin([a // PAGE_SIZE for a, _ in ranges if a % (2 * MIB)], heads).sum())
+            met = [s.present & (s.lru if operations == "paddr" else True) for s in states.values()]
+            wanted, total = sum(map(bytes_of, met)), int(told.regions.sz_filter_passed.sum())
+            wrong += (
+                [] if total == wanted else [f"{total} instead of {wanted} bytes in {len(ranges)} regions"]
+            )
+            run.record(0.2)
+    m = Measurement("regions that begin inside a huge page", inside, "count")
+    expect.add(Check("invariant", m, ">= 1", "else nothing is shown", inside >= 1 or None))
+    expect.nothing("passes that told other sizes", wrong, because="§4.10: each folio once, and all of them")
+
+
+PADDR = pytest.param("paddr", marks=pytest.mark.needs("ops.paddr"))
+EITHER = pytest.mark.parametrize(
+    "operations", [PADDR, pytest.param("fvaddr", marks=pytest.mark.needs("ctx.addr_unit"))]
+)
+
+
+@EITHER
+@pytest.mark.needs("ops_filters.anon", "tried_regions.sz_filter_passed")
+def test_filters_changed_online(live, expect, operations):
+    """Committed filters hold from the next pass on, defaults included; regions tell what passed in each."""
+    anon = DamosFilter("anon", matching=True)
+    wrong = []
+    with live("kinds_of_memory", DamonCtx(operations, attrs=STILL), cover="regions", source="none") as run:
+        memory = WatchedMemory(run, operations)
+        half = memory.ranges[0][: len(memory.ranges[0]) // 2]
+        range_ = DamosFilter("addr", matching=True, allow=True, addr_start=half[0][0], addr_end=half[-1][1])
+        for name, filters in {
+            "allow anon": {"ops_filters": (replace(anon, allow=True),)},
+            "reject anon": {"ops_filters": (anon,)},
+            "reject not anon, reject anon": {"ops_filters": (replace(anon, matching=False), anon)},
+            "allow range": {"core_filters": (range_,)},
+            "allow range, reject anon": {"core_filters": (range_,), "ops_filters": (anon,)},
+            "no filter": {},
+        }.items():
+            scheme = Damos("stat", ANY, **filters)
+            run.commit(replace(run.ctx, targets=memory.targets(), schemes=(scheme,)))
+            before = memory.pages()
+            told, ranges = tried_ranges(run, 0, update=True)
+            moments = (before, memory.pages())
+            wrong += [f"{name}: {what}" for what in differences(scheme, moments, told, ranges, operations)]
+    expect.nothing("regions told wrongly after a commit", wrong, because="§5.6, §4.8")
+
+
+def differences(scheme, moments, told, ranges, operations):
+    """Of what a scheme's tried regions tell, all that pages contradict."""
+    wrong, before = [], moments[0]
+    tried = verdicts(scheme, before, operations).tried
+    wanted = np.unique(before.address[tried])
+    seen = pages_of(ranges) * PAGE_SIZE
+    if not np.array_equal(np.unique(seen), wanted):
+        wrong.append(f"tried {len(np.unique(seen))} pages instead of {len(wanted)}")
+    for (start, end), passed in zip(ranges, told.regions.sz_filter_passed.tolist(), strict=True):
+        sizes = [verdicts(scheme, m.within([(start, end)]), operations).passed_bytes for m in moments]
+        if not min(sizes) <= passed <= max(sizes):
+            wrong.append(
+                f"[{start:#x}, {end:#x}): {passed} bytes passed instead of {min(sizes)} to {max(sizes)}"
+            )
+    return wrong
+
+
+@pytest.mark.needs("ops.paddr", "ctx.addr_unit", "core_filters.addr", "ops_filters.anon")
+@pytest.mark.parametrize("addr_unit", [4096, pytest.param(512, marks=pytest.mark.profile("full"))])
+def test_address_units(live, expect, addr_unit):
+    """Addresses of filters, and what passed, are in the units of the context."""
+    anon = DamosFilter("anon", matching=True, allow=True)
+    with live("kinds_of_memory", DamonCtx("paddr", attrs=STILL), cover="regions", source="none") as run:
+        memory = WatchedMemory(run, "paddr")
+        ranges = memory.ranges[0]
+        half = (ranges[0][0], ranges[len(ranges) // 2 - 1][1])
+        in_bytes = Damos("stat", ANY, core_filters=(reject(*half, inside=True),), ops_filters=(anon,))
+        item = replace(
+            in_bytes.core_filters[0], addr_start=half[0] // addr_unit, addr_end=half[1] // addr_unit
+        )
+        target = replace(
+            memory.targets()[0], regions=tuple((a // addr_unit, b // addr_unit) for a, b in ranges)
+        )
+        before = memory.pages()
+        scheme = replace(in_bytes, core_filters=(item,))
+        run.commit(replace(run.ctx, addr_unit=addr_unit, targets=(target,), schemes=(scheme,)))
+        told, units = tried_ranges(run, 0, update=True)
+        after = memory.pages()
+    told = replace(
+        told,
+        regions=replace(told.regions, sz_filter_passed=told.regions.sz_filter_passed * np.uint64(addr_unit)),
+    )
+    in_bytes_ranges = [(a * addr_unit, b * addr_unit) for a, b in units]
+    wrong = differences(in_bytes, (before, after), told, in_bytes_ranges, "paddr")
+    expect.nothing("regions told wrongly", wrong, because="§3.7: core addresses are in those units")
