@@ -111,13 +111,12 @@ class Kdamond:
             if not by_probes:
                 ops.prepare(ctx, clock.now_ns())
             yield self._after(sample_us)
-            while not ops.may_check(ctx) and not self._stopping:
-                yield self._after(sample_us)
             ctx.passed += 1
             if not by_probes:
                 ops.check(ctx, clock.now_ns())
             ops.apply_probes(ctx, by_probes, clock.now_ns())
             if rules.aggregation_is_due(ctx.passed, next_aggr):
+                ops.complete(ctx)
                 self._merge()
             self._serve_requests(rules.aggregation_is_due(ctx.passed, next_aggr))
             if ctx.corrupted:

@@ -12,17 +12,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from damon_tests.ports import NSEC_PER_USEC, Bools, NotSupported, Pages, Truth, UsageError
 from damon_tests.reference.context import Context, Target
 from damon_tests.reference.cooperative import CooperativeMap
-from damon_tests.reference.core_rules import F64, I64, Range
+from damon_tests.reference.core_rules import BP, F64, I64, Range
 from damon_tests.reference.memory import Memory
 from damon_tests.reference.ops import VirtualOperations, page_numbers
 from damon_tests.reference.page_idle import PageIdle
 from damon_tests.reference.realtime import late_sleep_ns
+from damon_tests.reference.regions import Regions
 from damon_tests.reference.steady import FOREVER_NS, SteadyTruth
 from damon_tests.reference.system import ReferenceSystem
 from damon_tests.reference.write_tracking import WriteTracker
@@ -69,9 +71,6 @@ KINDS: Mapping[str, Kind] = {
 _ENOUGH = 0.8
 """Share of a sampling interval for which a process that wants to run must have run."""
 
-STEPS_TO_RUN = 20
-"""So many sampling intervals at most one is prolonged by."""
-
 
 class LiveTruth:
     """The truth about a process that is being watched; ``kind`` says how.
@@ -83,6 +82,7 @@ class LiveTruth:
     def __init__(self, pid: int, kind: Kind, source: Source, now_ns: int) -> None:
         self.kind = kind
         self._pid = pid
+        self._prepared_ns = 1 << 62
         self._prepared_cpu_ns = 0
         self.alive = True
         self._source = source
@@ -94,11 +94,12 @@ class LiveTruth:
     def span_ns(self) -> tuple[int, int]:
         return self._from_ns, FOREVER_NS
 
-    def prepare(self, pages: Pages) -> None:
+    def prepare(self, pages: Pages, now_ns: int) -> None:
         """These pages will be asked for next."""
 
         def begin() -> None:
             self._source.prepare(pages)
+            self._prepared_ns = now_ns
             self._prepared_cpu_ns = cpu_time_ns(self._pid)
 
         self._guarded(begin)
@@ -136,7 +137,8 @@ class LiveTruth:
         hits = np.zeros(len(pages), np.bool_)
 
         def ask() -> None:
-            hits[:] = self._source.touched(pages, t0_ns, t1_ns)
+            # Since it was prepared: that may be several sampling steps ago.
+            hits[:] = self._source.touched(pages, min(t0_ns, self._prepared_ns), t1_ns)
 
         self._guarded(ask)
         return hits
@@ -153,35 +155,77 @@ class LiveTruth:
         raise NotSupported(f"the {self.kind.name} operations set keeps no history")
 
 
+@dataclass
+class _Samples:
+    """Of one target, in one aggregation: samples not taken so far, and whether one is being taken still."""
+
+    regions: Regions
+    missed: int = 0
+    pending: bool = False
+
+
 class LiveOperations(VirtualOperations):
-    """``vaddr`` and ``fvaddr``, telling live truths which pages were sampled."""
+    """``vaddr`` and ``fvaddr``, telling live truths which pages were sampled.
+
+    A machine that takes the processor away from what is watched does not make memory idle: a sample of a
+    process that wanted to run, and did not for a sampling interval, goes on over the next step. Its counters
+    are made whole when the aggregation is complete, by those samples that could be taken; without any, memory
+    is taken to be as it was.
+    """
 
     def __init__(self, memory: Memory, name: str) -> None:
         super().__init__(memory, name)
-        self._steps = 0
+        self._samples: WeakKeyDictionary[Target, _Samples] = WeakKeyDictionary()
+
+    def _of(self, ctx: Context, target: Target) -> _Samples:
+        """What was merged, split or committed since is sampled anew."""
+        known = self._samples.get(target)
+        if known is None or known.regions is not ctx.regions:
+            known = self._samples[target] = _Samples(ctx.regions)
+        return known
 
     def prepare(self, ctx: Context, now_ns: int) -> None:
+        before = ctx.sampled
         super().prepare(ctx, now_ns)
         for index, target in enumerate(ctx.targets):
-            if target.process is not None and isinstance(target.process.truth, LiveTruth):
-                mine = ctx.sampled[ctx.regions.target == index]
-                target.process.truth.prepare(page_numbers(mine))
+            truth = _live(target)
+            mine = ctx.regions.target == index
+            if truth is not None and self._of(ctx, target).pending:
+                ctx.sampled[mine] = before[mine]
+            elif truth is not None:
+                truth.prepare(page_numbers(ctx.sampled[mine]), now_ns)
 
-    def may_check(self, ctx: Context) -> bool:
-        """A machine that takes the processor away from what is watched does not make memory idle: the
-        sampling step goes on until every target that wants to run could, or for STEPS_TO_RUN intervals."""
-        if self._steps < STEPS_TO_RUN and any(
-            _starved(target, ctx.attrs.sample_us) for target in ctx.targets
-        ):
-            self._steps += 1
-            return False
-        self._steps = 0
-        return True
+    def accessed(self, ctx: Context, t0_ns: int, t1_ns: int) -> Bools:
+        hits = super().accessed(ctx, t0_ns, t1_ns)
+        for index, target in enumerate(ctx.targets):
+            truth = _live(target)
+            if truth is None:
+                continue
+            samples = self._of(ctx, target)
+            samples.pending = truth.was_starved(ctx.attrs.sample_us)
+            if samples.pending:
+                samples.missed += 1
+                hits[ctx.regions.target == index] = False
+        return hits
+
+    def complete(self, ctx: Context) -> None:
+        regions = ctx.regions
+        for index, target in enumerate(ctx.targets):
+            samples = self._samples.pop(target, None)
+            if samples is None or samples.regions is not regions or not samples.missed:
+                continue
+            mine = regions.target == index
+            taken = ctx.window - samples.missed
+            whole = regions.last_nr_accesses
+            if taken > 0:
+                whole = np.minimum((regions.nr_accesses * ctx.window + taken // 2) // taken, ctx.window)
+            regions.nr_accesses = np.where(mine, whole, regions.nr_accesses)
+            regions.nr_accesses_bp = np.where(mine, regions.nr_accesses * BP, regions.nr_accesses_bp)
 
 
-def _starved(target: Target, sample_us: int) -> bool:
+def _live(target: Target) -> LiveTruth | None:
     truth = target.process.truth if target.process is not None else None
-    return isinstance(truth, LiveTruth) and truth.was_starved(sample_us)
+    return truth if isinstance(truth, LiveTruth) else None
 
 
 def cpu_time_ns(pid: int) -> int:

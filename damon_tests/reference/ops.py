@@ -44,9 +44,8 @@ class Operations:
         ctx.sampled = regions.start + ctx.rules.sample_offset(fractions, regions.float_sizes)
         ctx.prepared_ns = now_ns
 
-    def may_check(self, ctx: Context) -> bool:
-        """Whether the accesses since ``prepare`` mean something; if not, the sampling step goes on (live)."""
-        return True
+    def complete(self, ctx: Context) -> None:
+        """The counters of an aggregation are complete (live: but for samples that could not be taken)."""
 
     def check(self, ctx: Context, now_ns: int) -> None:
         """Count the regions whose sampled page was accessed since ``prepare``."""

@@ -42,13 +42,13 @@ STATS = (
 )
 # 2.5 aggregations a charge window, so that each has 3 passes on machines that run up to a fifth slow.
 LIMITED = DamosQuota(
-    bytes=4 << 20, reset_interval_ms=250, weight_nr_accesses_permil=1000, weight_age_permil=1000
+    bytes=2 << 20, reset_interval_ms=250, weight_nr_accesses_permil=1000, weight_age_permil=1000
 )
 ACTIONS = (
     EVERYTHING,
     Damos(access_pattern=ANY, quota=LIMITED),
     Damos(access_pattern=OLD, action="pageout", quota=LIMITED),
-    Damos(access_pattern=OLD, action="cold"),
+    Damos(access_pattern=OLD, action="cold", quota=LIMITED),
     Damos(access_pattern=SMALL, action="lru_prio"),  # unknown to virtual addresses: tried, never applied
     EVERYTHING,
 )

@@ -17,10 +17,11 @@ import psutil
 import pytest
 from serving import environment, until
 
+from damon_tests.damon import trace
 from damon_tests.damon.client import DamonClient
 from damon_tests.damon.params import DamonCtx, DamonTarget, Kdamond
 from damon_tests.damon.recording_file import load
-from damon_tests.ports import PAGE_SIZE, NotSupported, UsageError
+from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE, NotSupported, UsageError
 from damon_tests.reference import live
 from damon_tests.reference.page_idle import PageIdle
 from damon_tests.reference.realtime import late_sleep_ns
@@ -127,7 +128,7 @@ def test_a_process_that_ended_touches_nothing_and_raises_nothing(child: Child) -
     truth = live.LiveTruth(child.pid, live.KINDS["writes"], tracker(child.pid), 0)
     assert child.end() == "good bye\n"
     pages = child.first + np.arange(4)
-    truth.prepare(pages)
+    truth.prepare(pages, 0)
     truth.arm()
     assert not truth.touched(pages, 0, 1).any()
     assert not truth.alive
@@ -147,12 +148,12 @@ def test_a_process_that_is_kept_from_running_is_starved_and_a_sleeping_one_is_no
             assert busy.stdin is not None
             until(lambda: not live.wants_to_run(busy.pid), "it waits for input")
             truth = live.LiveTruth(busy.pid, live.KINDS["writes"], NoSource(), 0)
-            truth.prepare(np.zeros(0, np.int64))
+            truth.prepare(np.zeros(0, np.int64), 0)
             assert not truth.was_starved(5_000)
             busy.stdin.write("go\n")
             busy.stdin.flush()
             until(lambda: live.wants_to_run(busy.pid), "it runs")
-            truth.prepare(np.zeros(0, np.int64))
+            truth.prepare(np.zeros(0, np.int64), 0)
             assert truth.was_starved(3_600_000_000), "an hour is more than it had"
             until(lambda: not truth.was_starved(5_000), "it ran for 5 ms")
         finally:
@@ -174,22 +175,55 @@ class NoSource:
     def close(self) -> None: ...
 
 
-def test_a_sampling_step_is_prolonged_for_a_starved_process_and_not_for_ever(
-    monkeypatch: pytest.MonkeyPatch,
+class Half:
+    """A source for which the lower half of what is watched was touched since it was prepared."""
+
+    prepared: tuple[int, ...] = ()
+
+    def prepare(self, pages: np.ndarray) -> None:
+        self.prepared = tuple(pages.tolist())
+
+    def touched(self, pages: np.ndarray, t0_ns: int, t1_ns: int) -> np.ndarray:
+        assert tuple(pages.tolist()) == self.prepared, "asked for what was prepared"
+        return pages < (HEAP + HALF) // PAGE_SIZE
+
+    def arm(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+HEAP, HALF = 1 << 32, 16 << 20
+
+
+@pytest.mark.parametrize(("starved", "rate"), [(0, 20), (1, 20), (2, 20), (19, 20), (20, 0)])
+def test_samples_of_a_starved_process_are_taken_when_it_runs(
+    monkeypatch: pytest.MonkeyPatch, starved: int, rate: int
 ) -> None:
-    monkeypatch.setattr(live, "wants_to_run", lambda pid: True)
-    monkeypatch.setattr(live, "cpu_time_ns", lambda pid: 0)
+    """Of every 20 samples some cannot be taken; the counters are as if all had been. With none, as before."""
+    asked = 0
+
+    def was_starved(truth: live.LiveTruth, sample_us: int) -> bool:
+        nonlocal asked
+        asked += 1
+        return asked % 20 < starved if starved < 20 else True
+
+    monkeypatch.setattr(live.LiveTruth, "was_starved", was_starved)
     system = live.LiveSystem("7.3", 1)
-    truth = live.LiveTruth(os.getpid(), live.KINDS["writes"], NoSource(), 0)
-    system.add_process([(1 << 30, 1 << 31)], truth, os.getpid())
+    truth = live.LiveTruth(os.getpid(), live.KINDS["writes"], Half(), 0)
+    whole = (HEAP, HEAP + 2 * HALF)
+    system.add_process([whole], truth, os.getpid())
     client = DamonClient(system.tree, system.clock)
-    target = DamonTarget(os.getpid(), ((1 << 30, 1 << 31),))
-    client.stage([Kdamond(DamonCtx("fvaddr", targets=(target,)))])
+    client.stage([Kdamond(DamonCtx("fvaddr", targets=(DamonTarget(os.getpid(), (whole,)),)))])
     client.command(0, "on")
-    operations = system.operations_of("fvaddr")
-    context = system.tree.slots[0].kdamond.ctx
-    answers = [operations.may_check(context) for _ in range(live.STEPS_TO_RUN + 1)]
-    assert answers == [False] * live.STEPS_TO_RUN + [True]
+    stream = system.events.open(["damon_aggregated"])
+    system.clock.run_for(3 * NSEC_PER_SEC)
+    last = trace.snapshots(stream.read())[-1]
+    hot = last.nr_accesses >= 18
+    if rate:
+        assert int(last.sizes[hot].sum()) == pytest.approx(HALF, rel=0.15)
+        assert last.age[hot].max() > 10
+    else:
+        assert not last.nr_accesses.any()
 
 
 def test_a_process_that_may_not_be_traced_is_refused() -> None:
