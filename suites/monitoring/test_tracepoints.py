@@ -56,7 +56,7 @@ def test_tried_regions_are_those_of_the_aggregation(live, expect, pattern):
         expect.add(tried_regions(seen))
         waited_us = (seen.regions.time_ns - begin) / NSEC_PER_USEC
         if series(run.level) < (6, 15) and not len(seen.regions) and waited_us >= 2 * ATTRS.aggr_us:
-            continue  # these give up after two aggregation intervals of wall time, on a slow machine before any
+            continue  # these give up after two aggregation intervals, on a slow machine before any is over
         # The pass that was reported came after the request; it may have waited for the following one.
         until = seen.regions.time_ns + 2 * ATTRS.aggr_us * NSEC_PER_USEC
         near = [s for s in run.recording().snapshots if begin < s.time_ns < until]
