@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 
 import numpy as np
@@ -26,6 +27,7 @@ from damon_tests.damon.params import (
     DamosQuotaGoal,
 )
 from damon_tests.experiment.simulated_memory import simulated_pages
+from damon_tests.ports import TreeError
 from damon_tests.reference.faults import fault
 from damon_tests.reference.rules import Rules
 
@@ -299,7 +301,6 @@ def test_core_allow_makes_page_filters_void():
         (DamosQuotaGoal("node_mem_used_bp", nid=9), 0),
         (DamosQuotaGoal("node_mem_free_bp", nid=9), 10_000),
         (DamosQuotaGoal("node_memcg_used_bp", nid=0, path="/"), 5000),
-        (DamosQuotaGoal("node_memcg_used_bp", nid=0, path="/nothing"), 0),
         (DamosQuotaGoal("node_memcg_free_bp", nid=0, path="/\n"), 5000),
         (DamosQuotaGoal("active_mem_bp"), 0),
         (DamosQuotaGoal("inactive_mem_bp"), 10_000),
@@ -318,6 +319,16 @@ def test_goal_metrics(goal, expected):
     ((current, target),) = achievements(core, core.schemes[0], box.system.memory, box.clock.now_ns())
     assert target == 1
     assert abs(current - expected) <= (60 if expected == 5000 else 0)
+
+
+def test_a_goal_of_a_memory_control_group_that_is_not_there():
+    goal = DamosQuotaGoal("node_memcg_used_bp", target_value=1, path="/nothing")
+    box = Box(8 * MIB)
+    with pytest.raises(TreeError) as refused:
+        box.start(paddr(box, replace(STAT_ALL, quota=DamosQuota(goals=(goal,)))))
+    assert refused.value.errno == errno.ENOMEM
+    # A goal without a target value is none.
+    box.start(paddr(box, replace(STAT_ALL, quota=DamosQuota(goals=(replace(goal, target_value=0),)))))
 
 
 def test_pressure_goal_is_neutral_at_first_and_then_counts_increases():
