@@ -10,6 +10,7 @@ from damon_tests.judge import tried
 from damon_tests.judge.aftermath import aftermath
 from damon_tests.judge.driven import invariants
 from damon_tests.judge.scheme_stats import told_after_passes
+from damon_tests.judge.verdict import Measurement
 
 pytestmark = pytest.mark.needs(
     "ops.fvaddr", "schemes.stat", "schemes.apply_interval_us", "damon_aggregated", "damos_before_apply"
@@ -72,14 +73,15 @@ ALL_THREE = (
 )
 
 
+FULL = pytest.mark.profile("full")
+
+
 @pytest.mark.parametrize(
     ("schemes", "edges"),
     [
-        pytest.param(SIZES, ("size",), id="sizes"),
-        pytest.param(RATES, ("nr_accesses",), id="rates"),
-        pytest.param(AGES, ("age",), id="ages"),
+        pytest.param((*SIZES, *RATES, *AGES), ("size", "nr_accesses", "age"), id="each"),
         pytest.param(WIDE, ("nr_accesses", "age"), id="wider_than_32_bits"),
-        pytest.param(ALL_THREE, ("age",), id="all_three"),
+        pytest.param(ALL_THREE, ("age",), id="all_three", marks=FULL),
     ],
 )
 def test_exactly_the_matching_regions_are_tried(live, expect, schemes, edges):
@@ -89,8 +91,41 @@ def test_exactly_the_matching_regions_are_tried(live, expect, schemes, edges):
     with live("hot_cold", ctx, cover="regions", source="events", extra_events=events) as run:
         run.record(1.8)
     seen = tried.of_run(run)
+    expect.add(tried.edges_met(seen, run.ctx.schemes, edges))
+    _judge(run, seen, expect)
+
+
+@FULL
+@pytest.mark.needs("ops.paddr")
+def test_of_physical_memory(live, expect):
+    """Matching is the same for all address spaces."""
+    ctx = DamonCtx("paddr", attrs=ATTRS, schemes=(WATCHER, *RATES, *AGES))
+    events = tried.wanted_events(live.backend().capabilities())
+    with live("hot_cold", ctx, source="events", extra_events=events) as run:
+        run.record(1.2)
+    _judge(run, tried.of_run(run), expect)
+
+
+@FULL
+@pytest.mark.needs("ops.paddr", "ctx.addr_unit")
+def test_sizes_are_in_address_units(live, expect):
+    """With an address unit of 8 bytes, sizes of regions and their bounds count units."""
+    megabytes = [stat(sz_min=n * MIB // 8, sz_max=2 * n * MIB // 8 - 1) for n in (1, 2, 4, 8, 16, 32, 64)]
+    ctx = DamonCtx("paddr", addr_unit=8, attrs=ATTRS, schemes=(WATCHER, *megabytes))
+    events = tried.wanted_events(live.backend().capabilities())
+    with live("idle", ctx, source="events", extra_events=events) as run:
+        run.record(1.2)
+        memory = sum((end - start) // 8 for start, end in run.subject.ram_ranges())
+    seen = tried.of_run(run)
+    _judge(run, seen, expect)
+    all_units = sum(v.region.end - v.region.start for v in seen[0].visits)
+    # Ranges are rounded outwards to pages, of 512 units.
+    m = Measurement("units watched", all_units, "address units")
+    expect.between(m, memory, memory + 2 * 512 * 16, because="§3.7: all RAM, in units")
+
+
+def _judge(run, seen, expect):
     expect.add(invariants(run))
     expect.add(tried.tried_as_asked(seen, run.ctx))
-    expect.add(tried.edges_met(seen, run.ctx.schemes, edges))
     expect.add(aftermath(seen, run.ctx, run.level))
     expect.add(told_after_passes(seen, run.ctx))

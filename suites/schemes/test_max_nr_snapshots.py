@@ -62,6 +62,7 @@ def test_passes_are_counted_and_limited(live, expect, patterns):
             expect.equal(m, scheme.max_nr_snapshots, because="I55: the limit, in 9 or more passes")
 
 
+@pytest.mark.profile("full")
 @pytest.mark.needs("commands.commit")
 def test_the_limit_is_changed_online(live, expect):
     """A higher limit lets a scheme go on where it stopped, a lower one stops it, none lets it go on."""

@@ -19,7 +19,7 @@ MIB = 1 << 20
 ATTRS = DamonAttrs(10_000, 200_000, min_nr_regions=8, max_nr_regions=40)
 
 
-@pytest.mark.parametrize("action", ["stat", "willneed"])
+@pytest.mark.parametrize("action", ["stat", pytest.param("willneed", marks=pytest.mark.profile("full"))])
 def test_quota_splits_are_merged_back(live, expect, action):
     """However often quotas cut regions, equal neighbours are one region after each pass; what was acted on
     differs from the rest of its region, in age."""

@@ -125,6 +125,7 @@ def test_counters_survive_commits(live, expect):
     expect.at_most(m, len(since), because="§5.6: a removed scheme is destroyed, with its statistics")
 
 
+@pytest.mark.profile("full")
 def test_counters_start_again(live, expect):
     """Turned off and on again, a kdamond counts from 0."""
     with live(
