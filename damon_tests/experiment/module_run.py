@@ -18,7 +18,7 @@ from damon_tests.damon.modules import ModuleClient, ModuleSession
 from damon_tests.damon.records import DamosStats, Recording
 from damon_tests.experiment.backend import Subject
 from damon_tests.patterns.spec import Pattern
-from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, Event, EventStream
+from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, NSEC_PER_USEC, Event, EventStream
 from damon_tests.workload.memory_info import MemoryInfo
 from damon_tests.workload.pages import PageStates
 from damon_tests.workload.target import RunningTarget
@@ -110,6 +110,12 @@ class ModuleRun(Generic[P]):
 
     def memory_info(self) -> MemoryInfo:
         return self.subject.memory_info()
+
+    def kept_touching(self, every_us: int) -> bool:
+        """Whether the target really touched its memory at least that often; once the run is over.
+
+        On an overloaded machine it may stand still while DAMON does not: then what should be hot is idle."""
+        return not any(target.disturbances(every_us * NSEC_PER_USEC) for target in self.targets)
 
     def collect(self) -> None:
         """Fetch the events that have arrived."""
