@@ -37,8 +37,8 @@ def another(nid=None, mib=96):
     return Pattern("another", "takes memory", (region,), (Phase("idle", HOUR_NS, ()),), repeat=True)
 
 
-def measure(live, schemes, *, pattern="idle", comes=None, operations="fvaddr"):
-    """Run, measuring memory all the time; in the middle another process ``comes``."""
+def measure(live, schemes, *, pattern="idle", comes=None, operations="fvaddr", first=None):
+    """Run, measuring memory; ``first`` something is done, in the middle another process ``comes``."""
     infos, extra = [], passes.wanted_events(live.backend().capabilities())
     ctx = DamonCtx(operations, attrs=ATTRS, schemes=tuple(schemes))
 
@@ -48,6 +48,8 @@ def measure(live, schemes, *, pattern="idle", comes=None, operations="fvaddr"):
             let_pass(run, 2)
 
     with live(pattern, ctx, cover="regions", extra_events=extra) as run:
+        if first is not None:
+            first(run)
         sample(run)
         if comes is not None:
             target = run.subject.start_target(comes, 1)
@@ -97,19 +99,21 @@ def test_active_and_inactive_memory(live, expect):
 
 @pytest.mark.needs("goals.node_memcg_used_bp")
 def test_memory_of_a_control_group(live, expect):
-    """node_memcg_used_bp and _free_bp are a memory control group's share of the node, and the rest of it."""
-    path = "/damon-tests"
-    schemes = [
-        goal("node_memcg_used_bp", 625, path=path),
-        goal("node_memcg_free_bp", 20_000, path=path),
-    ]
+    """node_memcg_used_bp and _free_bp are a memory control group's share of the node, and the rest of it.
+
+    The group has its name when the target runs, so its goals are committed online."""
+    wanted = (("node_memcg_used_bp", 625), ("node_memcg_free_bp", 20_000))
     pattern = replace(load.load("own_memcg"), phases=(Phase("idle", HOUR_NS, ()),))
-    run, infos = measure(live, schemes, pattern=pattern)
-    values = [
-        lambda info: memcg_bp(info, path, used=True),
-        lambda info: memcg_bp(info, path, used=False),
-    ]
-    judge(expect, run, infos, schemes, values, slack=20)
+
+    def of_the_group(run):
+        schemes = tuple(goal(metric, value, path=run.target.memcg) for metric, value in wanted)
+        run.commit(replace(run.ctx, schemes=schemes))
+
+    without = [goal(metric, 0, path="") for metric, _ in wanted]
+    run, infos = measure(live, without, pattern=pattern, first=of_the_group)
+    path = run.target.memcg
+    values = [lambda info: memcg_bp(info, path, used=True), lambda info: memcg_bp(info, path, used=False)]
+    judge(expect, run, infos, run.ctx.schemes, values, slack=20)
 
 
 @pytest.mark.needs("goals.node_memcg_used_bp")
