@@ -58,7 +58,7 @@ def _whole_ones_since(run, time_ns):
 def test_nothing_is_lost_in_a_large_buffer(live, expect):
     """The same many regions with the usual buffer: every event arrives."""
     with live("idle", DamonCtx("fvaddr", attrs=MANY), cover="regions") as run:
-        run.record(1)
+        run.session.record(60 * NSEC_PER_SEC, until=lambda: _whole_ones_since(run, 0) > 3)
     recording = run.recording()
     expect.equal(
         Measurement("lost events", recording.lost_events, "events"), 0, because="the buffer is large"
