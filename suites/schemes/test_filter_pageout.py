@@ -75,7 +75,9 @@ REJECTS = {
         "anonymous",
         pytest.param("not anonymous", marks=pytest.mark.profile("full")),
         pytest.param("range", marks=[pytest.mark.profile("full"), pytest.mark.needs("filters.addr")]),
-        pytest.param("huge", marks=pytest.mark.needs("ops_filters.hugepage_size")),
+        pytest.param(
+            "huge", marks=[pytest.mark.profile("full"), pytest.mark.needs("ops_filters.hugepage_size")]
+        ),
     ],
 )
 def test_rejected_pages_stay(live, expect, rejected):
@@ -87,6 +89,7 @@ def test_rejected_pages_stay(live, expect, rejected):
 
 
 @PADDR
+@pytest.mark.profile("full")
 def test_pages_of_another_group_stay(live, expect):
     """Of two groups' memory only one's goes."""
     grouped = replace(load.load(KINDS), memcg="damon-tests")
@@ -102,6 +105,7 @@ def test_pages_of_another_group_stay(live, expect):
     expect.add(effects.takes_effect("pageout", found, "§4.8: the group that is not rejected"))
 
 
+@pytest.mark.profile("full")
 @pytest.mark.needs("ops.fvaddr")
 def test_hints_ask_no_page_filter(live, expect):
     """pageout of virtual memory is a hint for whole regions, and page filters do not matter to it."""

@@ -90,6 +90,7 @@ def test_filters_cut_regions(live, expect):
     levels=("6.12", "6.16", "6.17", "6.18", "6.19", "7.0", "7.1", "7.2"),
     kernels_only=True,
 )
+@pytest.mark.profile("full")
 @pytest.mark.needs("damos_before_apply")
 def test_cut_regions_count_as_they_are(live, expect):
     """What a scheme is said to have tried is what is left of a region after its filters cut it."""
@@ -104,21 +105,12 @@ def test_cut_regions_count_as_they_are(live, expect):
     expect.equal(m, 0, because=f"I54; {len(sizes)} regions, cut at both borders of the filter")
 
 
-FIXED_BY_7_3 = pytest.mark.known_defect(
-    name="a walk that begins inside a huge page leaves out small pages behind it",
-    evidence="specification 8.3, bug 25: until 7.2 the walk went on by the size of the whole huge page",
-    levels=("6.16", "6.17", "6.18", "6.19", "7.0", "7.1", "7.2"),
-    kernels_only=True,
-)
+PADDR = pytest.param("paddr", marks=pytest.mark.needs("ops.paddr"))
+FVADDR_FULL = pytest.param("fvaddr", marks=[pytest.mark.needs("ctx.addr_unit"), pytest.mark.profile("full")])
+EITHER = pytest.mark.parametrize("operations", [PADDR, FVADDR_FULL])
 
 
-@pytest.mark.parametrize(
-    "operations",
-    [
-        pytest.param("paddr", marks=[pytest.mark.needs("ops.paddr"), FIXED_BY_7_3]),
-        pytest.param("fvaddr", marks=pytest.mark.needs("ctx.addr_unit")),
-    ],
-)
+@EITHER
 @pytest.mark.needs("ops_filters.anon", "tried_regions.sz_filter_passed")
 def test_huge_pages_count_once(live, expect, operations):
     """Regions that have parts of the same huge page tell it once, and none of the small pages is left out."""
@@ -141,12 +133,6 @@ def test_huge_pages_count_once(live, expect, operations):
     m = Measurement("regions that begin inside a huge page", inside, "count")
     expect.add(Check("invariant", m, ">= 1", "else nothing is shown", inside >= 1 or None))
     expect.nothing("passes that told other sizes", wrong, because="§4.10: each folio once, and all of them")
-
-
-PADDR = pytest.param("paddr", marks=pytest.mark.needs("ops.paddr"))
-EITHER = pytest.mark.parametrize(
-    "operations", [PADDR, pytest.param("fvaddr", marks=pytest.mark.needs("ctx.addr_unit"))]
-)
 
 
 @EITHER

@@ -17,7 +17,8 @@ KINDS = "kinds_of_memory"
 HUGE = 2 << 20
 PADDR = pytest.param("paddr", marks=pytest.mark.needs("ops.paddr"))
 # stat asks page filters about virtual memory since 6.18, as does everything else that is new in it.
-FVADDR = pytest.param("fvaddr", marks=pytest.mark.needs("ops.fvaddr", "ctx.addr_unit"))
+NEEDS_6_18 = pytest.mark.needs("ops.fvaddr", "ctx.addr_unit")
+FVADDR = pytest.param("fvaddr", marks=[NEEDS_6_18, pytest.mark.profile("full")])
 EITHER = pytest.mark.parametrize("operations", [PADDR, FVADDR])
 NOWHERE = (DamonTarget(),)
 

@@ -18,7 +18,8 @@ pytestmark = pytest.mark.needs("ops_filters.young", "stats.sz_ops_filter_passed"
 
 PADDR = pytest.param("paddr", marks=pytest.mark.needs("ops.paddr"))
 # stat asks page filters about virtual memory since 6.18, as does everything else that is new in it.
-FVADDR = pytest.param("fvaddr", marks=pytest.mark.needs("ops.fvaddr", "ctx.addr_unit"))
+NEEDS_6_18 = pytest.mark.needs("ops.fvaddr", "ctx.addr_unit")
+FVADDR = pytest.param("fvaddr", marks=[NEEDS_6_18, pytest.mark.profile("full")])
 EITHER = pytest.mark.parametrize("operations", [PADDR, FVADDR])
 
 # One sample for each pass: sampling clears accessed bits as well, of one page in each region.

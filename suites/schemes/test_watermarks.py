@@ -143,6 +143,7 @@ def test_hysteresis(live, expect):
     judge(expect, "a scheme", walked, marks)
 
 
+@pytest.mark.profile("full")
 def test_a_scheme_starts_active(live, expect):
     """At first a scheme is active also between mid and high, where it would not become so."""
     with watched(live) as (run, free):
@@ -213,6 +214,7 @@ def test_all_inactive_suspends_monitoring(live, expect):
     )
 
 
+@pytest.mark.profile("full")
 def test_checks_are_an_interval_apart(live, expect):
     """While inactive, the kdamond looks (and answers) once in each watermark interval: the shortest one."""
     with watched(live) as (run, free):
@@ -233,6 +235,7 @@ def test_checks_are_an_interval_apart(live, expect):
     )
 
 
+@pytest.mark.profile("full")
 def test_interval_0(live, expect):
     """Without an interval nothing is waited for: monitoring goes on, the scheme stays inactive."""
     with watched(live) as (run, free):
@@ -250,6 +253,7 @@ def test_interval_0(live, expect):
     expect.at_least(m, 5, because="monitoring goes on, 50 ms each")
 
 
+@pytest.mark.profile("full")
 def test_borders(live, expect):
     """low and high themselves are inside."""
     wrong, sure = [], 0
@@ -278,6 +282,7 @@ def test_borders(live, expect):
     expect.add(Check("invariant", m, "== 0", why, not wrong if sure == 4 else None, "; ".join(wrong)))
 
 
+@pytest.mark.profile("full")
 def test_a_commit_activates(live, expect):
     """A commit makes an inactive scheme active, and between mid and high it stays so."""
     with watched(live) as (run, free):
@@ -290,6 +295,7 @@ def test_a_commit_activates(live, expect):
     judge(expect, "a scheme after a commit", again, marks)
 
 
+@pytest.mark.profile("full")
 @pytest.mark.known_defect(
     name="a commit is not served while watermarks keep all schemes inactive",
     evidence="this test on 6.12.107: it waits for an aggregation, and there is none",
