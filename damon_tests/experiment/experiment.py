@@ -86,6 +86,7 @@ def _act(
                 pid = client.pid(0)
             with _timed(seconds, "monitor"):
                 session.record(experiment.duration_ns)
+                _make_up(session, ctx, experiment.duration_ns)
             with _timed(seconds, "stop DAMON"):
                 schemes = session.scheme_reports() if ctx.schemes else ()
                 session.stop()
@@ -118,6 +119,20 @@ def _act(
             )
     finally:
         target.stop()
+
+
+def _make_up(session: Session, ctx: DamonCtx, duration_ns: int) -> None:
+    """Record on, at most twice as long again, while there are less than half of the aggregations that fit
+    into the duration: the machine stood still for much of it."""
+    if ctx.attrs.intervals_goal.aggrs:
+        return
+    wanted = duration_ns // (2 * max(1, ctx.attrs.aggr_us) * NSEC_PER_USEC)
+
+    def enough() -> bool:
+        return len(session.recording().of_target(0)) >= wanted
+
+    if not enough():
+        session.record(2 * duration_ns, until=enough)
 
 
 def watch_sleeps(subject: Subject, stack: ExitStack) -> SleepWatch | None:

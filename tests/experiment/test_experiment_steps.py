@@ -18,6 +18,7 @@ from damon_tests.experiment.replica import replicas
 from damon_tests.experiment.steps import steps
 from damon_tests.judge.observed import judged_windows
 from damon_tests.patterns import load
+from damon_tests.reference.clock import VirtualClock
 
 MS = 1_000_000
 WORK_NS = MS
@@ -97,3 +98,21 @@ def test_windows_in_which_the_kdamond_waited_amid_its_work_are_not_judged(seen: 
     every = [s.time_ns for s in seen.recording.snapshots]
     judged = [window.t1_ns for window in judged_windows(replace(seen, sleeps=tuple(late)), 0)]
     assert judged == [every[0], *every[2:]]
+
+
+def test_a_machine_that_stands_still_is_recorded_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of 25 ms instead of 5: two aggregations fit into a second, five are waited for, at most 3 s."""
+
+    def length_ms(step_ms: int) -> tuple[int, int]:
+        monkeypatch.setattr(VirtualClock, "wake_ns", lambda self, sample_us: self.now_ns() + step_ms * MS)
+        experiment = Experiment(
+            load.load("idle"), DamonCtx("fvaddr", attrs=DamonAttrs()), 1_000 * MS, "regions"
+        )
+        found = act.observe(experiment, ReferenceBackend("7.3"), 1).recording
+        return len(found.snapshots), (found.stopped_ns - found.started_ns) // MS
+
+    assert length_ms(5) == (10, 1000)
+    snapshots, length = length_ms(25)
+    assert snapshots == 5
+    assert 2500 <= length < 2700
+    assert 2900 <= length_ms(100)[1] <= 3100
