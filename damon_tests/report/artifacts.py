@@ -19,16 +19,18 @@ from damon_tests.damon import recording_file
 from damon_tests.damon.recording_file import About, Saved
 from damon_tests.damon.records import Recording
 from damon_tests.experiment.observation import Observation
+from damon_tests.experiment.physical_view import as_virtual
 from damon_tests.judge.spans import spans_of
 from damon_tests.judge.verdict import Verdict
 from damon_tests.judge.windows import windows
-from damon_tests.ports import MachineLost, NotSupported
+from damon_tests.ports import DamonTestsError, MachineLost, NotSupported
 from damon_tests.report import draw
 from damon_tests.report.events import RunLog
 
 RUNS = "damon-tests-runs"
 
 _TEXT_WIDTH = 130
+_MOST_RANGES = 16  # of scattered frames; in more, names say nothing
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -123,7 +125,20 @@ def _saved(test_id: str, seen: Observation) -> Saved:
         ctx=seen.ctx,
     )
     if recording.operations == "paddr":
-        # Truth and layout are virtual addresses: they say nothing about physical ones.
-        return Saved(recording, None, about)
+        return _saved_physical(seen, about)
     spans = spans_of(seen.truth, windows(recording), recording, seen.disturbances)
     return Saved(recording, spans, replace(about, layout=dict(seen.layout)))
+
+
+def _saved_physical(seen: Observation, about: About) -> Saved:
+    """The same of physical memory, as far as it is known which frames were the target's."""
+    recording = seen.recording
+    try:
+        view = as_virtual(seen) if seen.frames else None
+    except DamonTestsError:  # its units are larger than pages
+        view = None
+    if view is None:
+        return Saved(recording, None, about)
+    spans = spans_of(view.truth, windows(recording), recording, seen.disturbances)
+    few = len(view.layout) <= _MOST_RANGES
+    return Saved(recording, spans, replace(about, layout=dict(view.layout) if few else {}))
