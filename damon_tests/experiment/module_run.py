@@ -32,7 +32,7 @@ TRACED = (
     trace.ESZ,
     trace.INTERVALS_TUNE,
 )
-_POLL_NS = 50 * NSEC_PER_MSEC
+_POLL_NS = 100 * NSEC_PER_MSEC
 
 
 class ModuleRun(Generic[P]):

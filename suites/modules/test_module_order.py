@@ -156,7 +156,7 @@ def test_counters_go_on(users, subject, expect):
     for name, value in {"cold_min_age": 0, "wmarks_high": 1000, "wmarks_mid": 999, "wmarks_low": 0}.items():
         module.write(name, value)
     module.enable()
-    deadline = subject.clock.now_ns() + 10 * NSEC_PER_SEC
+    deadline = subject.clock.now_ns() + 60 * NSEC_PER_SEC
     subject.clock.wait_until(lambda: module.stats("cold").nr_tried > 0, deadline)
     module.disable()
     before = module.stats("cold")
