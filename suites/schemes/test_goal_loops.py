@@ -132,13 +132,13 @@ def test_a_goal_out_of_reach(live, expect):
 def test_reclaim_under_pressure(live, expect):
     """some_mem_psi_us: the tuner's steps imply no more pressure than the kernel counted."""
     target_us = 2_000
-    scheme = Damos("pageout", ANY, quota=DamosQuota(bytes=32 * MIB))
+    scheme = Damos("pageout", ANY, quota=DamosQuota(bytes=2 * MIB))
     scheme = with_goal(scheme, target_metric="some_mem_psi_us", target_value=target_us)
     ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=(scheme,))
     infos, extra = [], passes.wanted_events(live.backend().capabilities())
     with live("everything_hot", ctx, cover="regions", extra_events=extra) as run:
         infos.append(run.subject.memory_info())
-        let_pass(run, 40)
+        let_pass(run, 30)
         infos.append(run.subject.memory_info())
     seen = passes.of_run(run)
     implied = goal_metrics.implied_total(seen, scheme.quota)
