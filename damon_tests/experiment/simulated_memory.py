@@ -18,7 +18,8 @@ def simulated_pages(system: ReferenceSystem, pid: int, start: int, end: int) -> 
     memory.settle_all(now)
     process = memory.processes[pid]
     first = start // PAGE_SIZE
-    frame = process.frames_of(np.arange(first, -(-end // PAGE_SIZE), dtype=np.int64))
+    page = np.arange(first, -(-end // PAGE_SIZE), dtype=np.int64)
+    frame = np.where(process.is_mapped(page), process.frames_of(page), NO_FRAME)
     known = np.where(frame == NO_FRAME, 0, frame)
     out = memory.out_since[known] > 0
     present = (frame != NO_FRAME) & ~out

@@ -121,15 +121,21 @@ class Table:
     operations: str
 
 
-def pass_once(run: Live, memory: WatchedMemory, schemes: Mapping[str, Damos]) -> Table:
-    """Commit the schemes to the run, and let them be applied in at least one pass."""
-    before = memory.pages()
+def pass_once(
+    run: Live, memory: WatchedMemory, schemes: Mapping[str, Damos], known: PageFacts | None = None
+) -> Table:
+    """Commit the schemes to the run, and let them be applied in at least one pass.
+
+    ``known``: all watched pages, where they cannot be read (unmapped ones); None: they are read.
+    """
+    before = memory.pages() if known is None else known
     ctx = run.ctx
     chosen = tuple(schemes.values())
     run.commit(type(ctx)(memory.operations, attrs=STILL, targets=memory.targets(), schemes=chosen))
     run.session.record(until=lambda: run.client.stats(0, 0).nr_tried > 0, timeout_ns=_PATIENCE_NS)
     stats = [run.client.stats(0, i, update=i == 0) for i in range(len(chosen))]
-    return Table(schemes, stats, before, memory.pages(), memory.operations)
+    after = memory.pages() if known is None else known
+    return Table(schemes, stats, before, after, memory.operations)
 
 
 def table_holds(table: Table) -> list[Check]:

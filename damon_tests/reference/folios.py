@@ -100,8 +100,8 @@ def _test(item: DamosFilter, folios: Folios, rules: Rules, now_ns: int) -> Bools
             return _young(folios, now_ns, forget=rules.asking_makes_old)
         case "hugepage_size":
             return rules.size_within(folios.sizes, item.min, item.max)
-        case _:  # unmapped: every page here belongs to a process
-            return np.zeros(len(head), np.bool_)
+        case _:  # unmapped
+            return ~memory.is_mapped(head)
 
 
 def _young(folios: Folios, now_ns: int, *, forget: bool) -> Bools:

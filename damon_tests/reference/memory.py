@@ -81,13 +81,14 @@ class Memory(Frames):
         self.give_back(process.table[process.table != NO_FRAME])
 
     def set_vmas(self, pid: int, vmas: Sequence[Range]) -> None:
+        """Pages of files stay in memory, unmapped, until the process exits; others are gone."""
         process = self.processes[pid]
         process.set_vmas(vmas)
         if process in self._waiting:
             return
         pages = (process.rows[:, None] + np.arange(CHUNK_PAGES)).ravel()
         frames = process.table.ravel()
-        gone = (frames != NO_FRAME) & ~process.is_mapped(pages)
+        gone = (frames != NO_FRAME) & ~process.is_mapped(pages) & ~self.file[frames]
         self.split_huge(frames[gone])
         self.give_back(frames[gone])
         process.set_frames(pages[gone], np.full(int(gone.sum()), NO_FRAME, np.int64))
@@ -298,6 +299,13 @@ class Memory(Frames):
     def is_anon(self, frames: I64) -> Bools:
         return ~self.file[frames]
 
+    def is_mapped(self, frames: I64) -> Bools:
+        """Whether a process has the page in its address space; files' pages may be without one."""
+        mapped = np.zeros(len(frames), np.bool_)
+        for process, mine in self._by_process(self.owner[frames]):
+            mapped[mine] = process.is_mapped(self.page[frames[mine]])
+        return mapped
+
     def in_memcg(self, frames: I64, path: str) -> Bools:
         """Whether the page belongs to exactly this memory cgroup."""
         found: Bools = np.isin(self.owner[frames], self._members(path.removesuffix("\n")))
@@ -315,7 +323,7 @@ class Memory(Frames):
         self.place()
         process = self.processes[pid]
         pages = (process.rows[:, None] + np.arange(CHUNK_PAGES)).ravel()
-        wanted = (pages >= start // PAGE_SIZE) & (pages < -(-end // PAGE_SIZE))
+        wanted = (pages >= start // PAGE_SIZE) & (pages < -(-end // PAGE_SIZE)) & process.is_mapped(pages)
         frames = process.table.ravel()[wanted]
         frames = np.sort(frames[frames != NO_FRAME])
         if not len(frames):

@@ -8,12 +8,14 @@ import pytest
 
 from damon_tests.damon.params import ANY, U64_MAX, DamonCtx, DamonTarget, Damos, DamosFilter, Kdamond
 from damon_tests.judge.filtered import STILL, WatchedMemory, pass_once, table_holds
-from damon_tests.judge.verdict import Measurement
+from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.patterns import load
-from damon_tests.ports import PAGE_SIZE
+from damon_tests.patterns.spec import Action, Pattern, PatternRegion, Phase
+from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE
 from damon_tests.workload.pages import bytes_of
 
 KINDS = "kinds_of_memory"
+PATIENCE_NS = 20 * NSEC_PER_SEC
 HUGE = 2 << 20
 PADDR = pytest.param("paddr", marks=pytest.mark.needs("ops.paddr"))
 # stat asks page filters about virtual memory since 6.18, as does everything else that is new in it.
@@ -109,3 +111,36 @@ def test_memcg(live, expect, operations):
         schemes["either of two"] = Damos("stat", ANY, ops_filters=allowed)
         table = pass_once(run, memory, schemes)
     expect.add(table_holds(table))
+
+
+@pytest.mark.profile("full")
+@pytest.mark.needs("ops_filters.unmapped", "stats.sz_ops_filter_passed", "ops.paddr")
+def test_unmapped(live, expect):
+    """unmapped is true for pages of a file that no process maps any more; they are memory all the same."""
+    with live(dropped_file(), DamonCtx("paddr", attrs=STILL), cover="regions", source="none") as run:
+        memory = WatchedMemory(run, "paddr", most_bytes=64 << 10)
+        pages = memory.pages()
+        gone = run.session.record(until=lambda: not run.pages("file").present.any(), timeout_ns=PATIENCE_NS)
+        known = replace(pages, unmapped=~pages.anon)
+        kinds = (DamosFilter("unmapped"), DamosFilter("anon"))
+        table = pass_once(run, memory, {**alone(kinds), **pairs(kinds)}, known)
+    expect.add(
+        Check(
+            "invariant",
+            Measurement("mappings of the file gone", gone, "count"),
+            "== 1",
+            "munmap",
+            gone or None,
+        )
+    )
+    expect.add(table_holds(table))
+
+
+def dropped_file():
+    """A file that is mapped for two seconds, beside memory that stays."""
+    regions = (PatternRegion("small", 512 << 10), PatternRegion("file", 512 << 10, memory="file"))
+    phases = (
+        Phase("mapped", 2 * NSEC_PER_SEC, ()),
+        Phase("unmapped", 3600 * NSEC_PER_SEC, (), (Action("munmap", 0, "file", 0, 512 << 10),)),
+    )
+    return Pattern("dropped_file", "pages of a file that is not mapped any more", regions, phases)

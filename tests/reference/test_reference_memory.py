@@ -86,6 +86,25 @@ def test_files_need_no_swap_and_shmem_does():
         assert out_bytes(box) == expected
 
 
+def test_pages_of_a_file_stay_when_nobody_maps_them():
+    box = Box(4 * MIB, ram_bytes=128 * MIB)
+    file = (HEAP + (1 << 30), HEAP + (1 << 30) + 4 * MIB)
+    pid = box.system.add_process([file, (STACK, STACK + 0x1000)], HotTruth([file]), file=[file])
+    memory = box.system.memory
+    frames = memory.processes[pid].frames_of(np.arange(file[0] // PAGE_SIZE, file[1] // PAGE_SIZE))
+    used = memory.used_pages()
+    box.system.set_vmas(pid, [(STACK, STACK + 0x1000)])
+    assert memory.used_pages() == used
+    assert not memory.is_mapped(frames).any()
+    assert box.system.physical_ranges(pid, *file) == []
+    box.system.set_vmas(pid, [file, (STACK, STACK + 0x1000)])
+    again = memory.processes[pid].frames_of(np.arange(file[0] // PAGE_SIZE, file[1] // PAGE_SIZE))
+    assert (again == frames).all()
+    assert memory.is_mapped(frames).all()
+    box.system.remove_process(pid)
+    assert memory.used_pages() == used - 1024
+
+
 def test_swap_is_free_again_when_pages_come_back():
     box = Box(8 * MIB, ram_bytes=128 * MIB, swap_bytes=8 * MIB)
     memory = box.system.memory
