@@ -88,8 +88,8 @@ def _read_stats(client: DamonClient, nr_schemes: int) -> tuple[DamosStats, ...]:
 
 
 def _passes(seen: Observation, stats: Sequence[DamosStats]) -> int:
-    """After how many aggregations the statistics were read: as DAMON counts them (7.0), or by what the
-    schemes for everything tried. Where both are wrong, as many as were recorded: then counters will differ."""
+    """After how many aggregations the statistics were read: as DAMON counts them (7.0), or by what
+    the schemes for everything tried. Where both are wrong, as many as were recorded: then counters differ."""
     recorded = len(seen.recording.of_target(0))
     counted = stats[0].nr_snapshots
     if counted is None:
