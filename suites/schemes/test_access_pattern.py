@@ -89,10 +89,31 @@ def test_exactly_the_matching_regions_are_tried(live, expect, schemes, edges):
     ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=(WATCHER, *schemes))
     events = tried.wanted_events(live.backend().capabilities())
     with live("hot_cold", ctx, cover="regions", source="events", extra_events=events) as run:
-        run.record(1.8)
+        run.record(1.8, aggregations=12)
     seen = tried.of_run(run)
     expect.add(tried.edges_met(seen, run.ctx.schemes, edges))
     _judge(run, seen, expect)
+
+
+@pytest.mark.needs("commands.commit")
+def test_a_new_pattern_is_in_force_at_once(live, expect):
+    """A committed pattern decides from the next pass on, whatever the scheme was tried on before."""
+    nothing = stat(nr_accesses_min=21)
+    ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=(WATCHER, stat(), nothing))
+    events = tried.wanted_events(live.backend().capabilities())
+    with live("idle", ctx, cover="regions", source="events", extra_events=events) as run:
+        run.record(0.4, aggregations=3)
+        run.commit(replace(run.ctx, schemes=(WATCHER, nothing, stat(sz_min=1))))
+        run.record(0.5, aggregations=4)
+    seen, commit = tried.of_run(run), run.commits[1]
+    since = [p for p in seen if p.time_ns > commit.end_ns]
+    tries = [sum(t.scheme_idx == i for p in since for t in p.tries) for i in range(3)]
+    expect.add(tried.tried_as_asked([p for p in seen if p.time_ns < commit.begin_ns], ctx))
+    expect.at_least(Measurement("passes since", len(since), "count"), 1, because="4 aggregations")
+    m = Measurement("tries since of a scheme that matches nothing now", tries[1], "count")
+    expect.equal(m, 0, because="§5.6: existing schemes get the pattern of their index")
+    m = Measurement("tries since of a scheme that matches everything now", tries[2], "count")
+    expect.equal(m, tries[0], because="§5.6: as many as the first scheme's")
 
 
 @FULL
@@ -102,7 +123,7 @@ def test_of_physical_memory(live, expect):
     ctx = DamonCtx("paddr", attrs=ATTRS, schemes=(WATCHER, *RATES, *AGES))
     events = tried.wanted_events(live.backend().capabilities())
     with live("hot_cold", ctx, source="events", extra_events=events) as run:
-        run.record(1.2)
+        run.record(1.2, aggregations=8)
     _judge(run, tried.of_run(run), expect)
 
 
@@ -114,7 +135,7 @@ def test_sizes_are_in_address_units(live, expect):
     ctx = DamonCtx("paddr", addr_unit=8, attrs=ATTRS, schemes=(WATCHER, *megabytes))
     events = tried.wanted_events(live.backend().capabilities())
     with live("idle", ctx, source="events", extra_events=events) as run:
-        run.record(1.2)
+        run.record(1.2, aggregations=8)
         memory = sum((end - start) // 8 for start, end in run.subject.ram_ranges())
     seen = tried.of_run(run)
     _judge(run, seen, expect)

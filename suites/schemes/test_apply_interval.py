@@ -40,7 +40,7 @@ SCHEMES = (
 def test_passes_are_counted_in_samples(live, expect):
     """Schemes are due each apply interval in whole samples, shorter or longer than an aggregation."""
     with live("hot_cold", DamonCtx("fvaddr", attrs=ATTRS, schemes=SCHEMES), **_recorded(live)) as run:
-        run.record(1.3)
+        run.record(1.3, aggregations=8)
     _judge(run, expect)
 
 
@@ -50,7 +50,7 @@ def test_aggregations_of_one_sample(live, expect):
     attrs = replace(ATTRS, aggr_us=10_000)
     schemes = (every(10_000), every(0), every(20_000, nr_accesses_min=1), every(100_000, age_min=5))
     with live("hot_cold", DamonCtx("fvaddr", attrs=attrs, schemes=schemes), **_recorded(live)) as run:
-        run.record(1)
+        run.record(1, aggregations=40)
     _judge(run, expect)
 
 
@@ -65,7 +65,7 @@ def test_a_commit_of_the_same_keeps_the_schedule(live, expect):
         for _ in range(8):
             run.commit_unchanged()
             run.record(0.07)
-        run.record(0.3)
+        run.record(0.3, aggregations=4)
     _judge(run, expect)
 
 

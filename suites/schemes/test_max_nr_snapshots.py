@@ -48,7 +48,7 @@ def test_passes_are_counted_and_limited(live, expect, patterns):
     """A scheme is applied until its passes, counted for each target, are as many as allowed."""
     ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=SCHEMES)
     with live(patterns, ctx, **_recorded(live)) as run:
-        run.record(0.9)
+        run.record(0.9, aggregations=9)
         told = [run.client.stats(0, i).nr_snapshots for i in range(len(SCHEMES))]
         run.record(0.1)
     seen = tried.of_run(run)
@@ -72,10 +72,10 @@ def test_the_limit_is_changed_online(live, expect):
         for limit in (2, 5, 3):
             if limit != 2:
                 run.commit(replace(run.ctx, schemes=(WATCHER, limited(limit, interval_us=50_000))))
-            run.record(0.4)
+            run.record(0.4, aggregations=3)
             told.append(run.client.stats(0, 1).nr_snapshots)
         run.commit(replace(run.ctx, schemes=(WATCHER, limited(0, interval_us=50_000))))
-        run.record(0.4)
+        run.record(0.4, aggregations=3)
         told.append(run.client.stats(0, 1).nr_snapshots)
     expect.add(told_after_passes(tried.of_run(run), run.ctx))
     for seen, wanted, why in zip(

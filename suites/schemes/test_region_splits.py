@@ -31,7 +31,7 @@ def test_quota_splits_are_merged_back(live, expect, action):
     ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=schemes)
     events = tried.wanted_events(live.backend().capabilities())
     with live("idle", ctx, cover="regions", source="events", extra_events=events) as run:
-        run.record(1.2)
+        run.record(1.2, aggregations=5)
     seen = tried.of_run(run)
     cuts = sum(v.region.end not in {t.end for t in v.tried} for p in seen for v in p.visits if v.tried)
     expect.at_least(Measurement("regions cut", cuts, "count"), 5, because="half a MiB is left of each window")

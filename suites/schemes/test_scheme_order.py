@@ -52,7 +52,7 @@ def test_each_sees_what_the_ones_before_it_did(live, expect, order):
     """A region that one scheme acted on is of age 0 for the next in the same pass, and afterwards."""
     ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=(WATCHER, *ORDERS[order]))
     with live("hot_cold", ctx, **_recorded(live)) as run:
-        run.record(1.3)
+        run.record(1.3, aggregations=12)
     _judge(run, expect)
     _acted(run, expect)
 
@@ -62,7 +62,7 @@ def test_targets_one_after_the_other(live, expect):
     """With several targets every scheme goes through the first one before the next."""
     ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=(WATCHER, *ORDERS["act_first"]))
     with live(["hot_cold", "idle"], ctx, **_recorded(live)) as run:
-        run.record(1.3)
+        run.record(1.3, aggregations=12)
     _judge(run, expect)
     targets = {t.target_idx for p in tried.of_run(run) for t in p.tries}
     expect.equal(Measurement("targets tried", len(targets), "count"), 2, because="both match")

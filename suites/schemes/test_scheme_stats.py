@@ -32,7 +32,7 @@ def test_counters_are_the_tries(live, expect):
         for _ in range(8):
             run.record(0.13)
             readings += _read(run)
-        run.record(0.3)
+        run.record(0.2, aggregations=2)
     seen = tried.of_run(run)
     expect.add(invariants(run))
     expect.add(tried.tried_as_asked(seen, run.ctx))
@@ -50,9 +50,9 @@ def test_failures_are_not_applied(live, expect):
     schemes = (WATCHER, Damos("willneed", ANY), Damos("cold", ANY, apply_interval_us=50_000))
     ctx = DamonCtx("fvaddr", attrs=replace(ATTRS, min_nr_regions=20, max_nr_regions=40), schemes=schemes)
     with live(_with_a_hole(), ctx, **_recorded(live)) as run:
-        run.record(0.5)
+        run.record(0.5, aggregations=3)
         readings = _read(run)
-        run.record(0.3)
+        run.record(0.2, aggregations=2)
     seen = tried.of_run(run)
     expect.add(tried.tried_as_asked(seen, run.ctx))
     expect.add(scheme_stats.told_after_passes(seen, run.ctx, run.vmas[0]))
@@ -83,10 +83,10 @@ def test_passed_bytes_are_told_alike(live, expect):
     with live("idle", DamonCtx("fvaddr", attrs=ATTRS, schemes=schemes), **_recorded(live)) as run:
         if series(run.level) < (6, 18):
             pytest.skip("before 6.18 vaddr does not ask page filters for stat")
-        run.record(0.5)
+        run.record(0.5, aggregations=3)
         readings = _read(run)
         regions = run.client.tried_regions(0, 1).regions
-        run.record(0.2)
+        run.record(0.2, aggregations=2)
     seen = tried.of_run(run)
     expect.add(invariants(run))
     expect.add(scheme_stats.told_after_passes(seen, run.ctx))
@@ -106,7 +106,7 @@ def test_counters_survive_commits(live, expect):
     others = (WATCHER, Damos("willneed", ANY, apply_interval_us=50_000), Damos("stat", COLD))
     with live("hot_cold", DamonCtx("fvaddr", attrs=ATTRS, schemes=first), **_recorded(live)) as run:
         readings = []
-        run.record(0.5)
+        run.record(0.5, aggregations=3)
         readings += _read(run)
         run.commit_unchanged()
         readings += _read(run)
@@ -116,7 +116,7 @@ def test_counters_survive_commits(live, expect):
             readings += _read(run)
         run.commit(replace(run.ctx, schemes=first))
         new = run.client.stats(0, 2)
-        run.record(0.3)
+        run.record(0.2, aggregations=2)
     seen = tried.of_run(run)
     ctx = replace(run.ctx, schemes=(Damos(), Damos("willneed"), Damos("willneed")))
     expect.add(scheme_stats.shown(seen, readings, ctx))
@@ -128,17 +128,15 @@ def test_counters_survive_commits(live, expect):
 @pytest.mark.profile("full")
 def test_counters_start_again(live, expect):
     """Turned off and on again, a kdamond counts from 0."""
-    with live(
-        "idle", DamonCtx("fvaddr", attrs=ATTRS, schemes=(WATCHER,)), cover="regions", source="none"
-    ) as run:
-        run.record(0.5)
+    with live("idle", DamonCtx("fvaddr", attrs=ATTRS, schemes=(WATCHER,)), **_recorded(live)) as run:
+        run.record(0.5, aggregations=3)
         before = run.client.stats(0, 0)
         run.client.command(0, "off")
         run.client.restage([replace(run.session.kdamonds[0], ctx=replace(run.ctx, schemes=(Damos("stat"),)))])
         run.client.command(0, "on")
-        run.record(0.3)
+        run.session.record(20 * NSEC_PER_SEC, until=lambda: run.client.stats(0, 0).nr_snapshots != 0)
         after = run.client.stats(0, 0)
-    expect.at_least(Measurement("tries before", before.nr_tried, "count"), 1, because="10 passes")
+    expect.at_least(Measurement("tries before", before.nr_tried, "count"), 1, because="passes of 50 ms")
     m = Measurement("tries after", after.nr_tried, "count")
     expect.equal(m, 0, because="I61: counters end with on; the scheme matches nothing now")
     if after.nr_snapshots is not None:
@@ -160,10 +158,10 @@ def test_full_windows_are_counted(live, expect):
     schemes = (replace(WATCHER, apply_interval_us=0), *limited, Damos("stat", ANY))
     ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=schemes)
     with live("idle", ctx, cover="regions", source="events", extra_events=names) as run:
-        run.record(0.9)
+        run.record(0.9, aggregations=6)
         readings = _read(run)
         effective = [run.client.effective_bytes(0, i) for i in range(1, 5)]
-        run.record(0.3)
+        run.record(0.2, aggregations=2)
     seen = tried.of_run(run)
     expect.add(invariants(run))
     expect.add(scheme_stats.told_after_passes(seen, run.ctx))

@@ -35,12 +35,12 @@ def test_they_are_those_of_one_pass(live, expect):
         Damos("stat", replace(ANY, nr_accesses_min=200, nr_accesses_max=200)),
     )
     with live("hot_cold", DamonCtx("fvaddr", attrs=ATTRS, schemes=schemes), **_recorded(live)) as run:
-        run.record(0.4)
+        run.record(0.4, aggregations=4)
         answers = []
         for _ in range(4):
             answers.append(ask(run.client, len(schemes)))
             run.record(0.03)
-        run.record(0.4)
+        run.record(0.3, aggregations=3)
     seen = tried.of_run(run)
     expect.add(invariants(run))
     expect.add(tried.tried_as_asked(seen, run.ctx))
