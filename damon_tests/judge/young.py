@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from damon_tests.damon.trace import BeforeApplyEvent
-from damon_tests.ports import NSEC_PER_MSEC, PAGE_SIZE, Truth
+from damon_tests.ports import NSEC_PER_MSEC, PAGE_SIZE, Pages, Truth
 
 SLACK_NS = 50 * NSEC_PER_MSEC
-"""A touch's time is known as well as its pass is short: such passes take less than that, or are left out
-by the caller. Only makes the bounds wider."""
+"""A touch's time is known as well as its pass is short: passes over little memory take far less than that,
+unless the target loses its processor. Only makes the bounds wider."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,17 @@ def young_bytes(asked: Sequence[Asked], truth: Truth, samples_between: int) -> t
         pages = np.arange(one.start // PAGE_SIZE, one.end // PAGE_SIZE, dtype=np.int64)
         surely = possibly = len(pages)
         if one.last_from_ns is not None and one.last_to_ns is not None:
-            since, until = one.last_to_ns + SLACK_NS, one.from_ns - SLACK_NS
-            surely = int(truth.touched(pages, since, until).sum()) if since < until else 0
+            surely = _surely(truth, pages, one.last_to_ns + SLACK_NS, one.from_ns - SLACK_NS)
             possibly = int(truth.touched(pages, one.last_from_ns - SLACK_NS, one.to_ns + SLACK_NS).sum())
         low += max(0, surely - samples_between) * PAGE_SIZE
         high += possibly * PAGE_SIZE
     return low, high
+
+
+def _surely(truth: Truth, pages: Pages, since_ns: int, until_ns: int) -> int:
+    """How many pages were certainly touched in between: in both halves of it, so that one pass in which the
+    target lost its processor, whose touches may have been at any time of it, is not enough."""
+    middle = (since_ns + until_ns) // 2
+    if not since_ns < middle < until_ns:
+        return 0
+    return int((truth.touched(pages, since_ns, middle) & truth.touched(pages, middle, until_ns)).sum())

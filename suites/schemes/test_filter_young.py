@@ -26,6 +26,7 @@ EITHER = pytest.mark.parametrize("operations", [PADDR, FVADDR])
 SLOW = DamonAttrs(sample_us=300_000, aggr_us=300_000, min_nr_regions=3, max_nr_regions=3)
 SAMPLES_BETWEEN = 2
 KIB = 1 << 10
+PATIENCE_NS = 30 * NSEC_PER_SEC
 
 ANON = DamosFilter("anon", matching=True, allow=True)
 YOUNG = DamosFilter("young", matching=True, allow=True)
@@ -104,7 +105,8 @@ def test_who_is_young(live, expect, operations):
         cold = [r for r in ranges if r not in hot]
         schemes = (only(hot, cold), only(cold, hot), Damos("stat", ANY))
         run.commit(replace(run.ctx, targets=memory.targets(), schemes=schemes))
-        run.record(2)
+        enough = 4 * len(cold)
+        run.session.record(until=lambda: run.client.stats(0, 1).nr_tried >= enough, timeout_ns=PATIENCE_NS)
         stats = [run.client.stats(0, i, update=i == 0) for i in range(2)]
     events = run.session.events("damos_before_apply")
     truth = target.truth()
@@ -113,7 +115,9 @@ def test_who_is_young(live, expect, operations):
     for number, name in enumerate(("hot", "cold")):
         asked = questions(events, number, len(schemes) - 1, stats[number].nr_tried)
         passes = len(asked) // max(1, len((hot, cold)[number]))
-        expect.at_least(Measurement(f"passes over {name} memory", passes, "count"), 2, because="in 2 s")
+        expect.at_least(
+            Measurement(f"passes over {name} memory", passes, "count"), 2, because="it was waited for more"
+        )
         low, high = young_bytes(asked, truth, SAMPLES_BETWEEN)
         m = Measurement(f"young bytes of {name} memory", stats[number].sz_ops_filter_passed, "bytes")
         expect.between(m, low, high, because=f"as it was touched between {passes} passes")

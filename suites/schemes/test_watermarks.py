@@ -194,7 +194,7 @@ def test_all_inactive_suspends_monitoring(live, expect):
     before = [s for s in snaps if s.time_ns <= asleep_ns]
     after = [s for s in snaps if s.time_ns > awake_ns]
     expect.at_least(
-        Measurement("aggregations before", len(before), "count"), 5, because="a second of 50 ms each"
+        Measurement("aggregations before", len(before), "count"), 2, because="a second of 50 ms each"
     )
     expect.at_least(
         Measurement("aggregations after", len(after), "count"), 1, because="memory is scarce again"
@@ -218,7 +218,7 @@ def test_all_inactive_suspends_monitoring(live, expect):
 def test_checks_are_an_interval_apart(live, expect):
     """While inactive, the kdamond looks (and answers) once in each watermark interval: the shortest one."""
     with watched(live) as (run, free):
-        marks = free.marks(0.5, 0.5, 99, 200_000)
+        marks = free.marks(0.5, 0.5, 99, 500_000)
         schemes = (stat(replace(marks, interval_us=60_000_000)), stat(marks), stat(marks))
         run.commit(replace(run.ctx, schemes=schemes))
         settled(run)
@@ -229,10 +229,8 @@ def test_checks_are_an_interval_apart(live, expect):
         state = stretch(run, free, 3)
     judge(expect, "schemes that wait", [state], marks)
     m = Measurement("time of six answers", took, "ms")
-    expect.at_least(m, 1000, because="each is given at another check, and those are 200 ms apart or more")
-    expect.at_most(
-        m, 2000, because="five intervals and the rest of one are 1.2 s; the rest is for a busy machine"
-    )
+    expect.at_least(m, 2500, because="each is given at another check, and those are 500 ms apart or more")
+    expect.at_most(m, 4900, because="six intervals at most are 3 s; the rest is for a busy machine")
 
 
 @pytest.mark.profile("full")
@@ -250,7 +248,7 @@ def test_interval_0(live, expect):
     m = Measurement(
         "aggregations", sum(began < s.time_ns <= ended for s in run.recording().snapshots), "count"
     )
-    expect.at_least(m, 5, because="monitoring goes on, 50 ms each")
+    expect.at_least(m, 2, because="monitoring goes on, 50 ms each")
 
 
 @pytest.mark.profile("full")

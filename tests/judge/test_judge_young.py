@@ -47,10 +47,12 @@ def test_questions_pair_with_the_watcher_and_with_the_last_time():
 def test_young_the_first_time_and_when_touched_since():
     first = Asked(0, 4 * PAGE, SEC, SEC, None, None)
     later = Asked(0, 4 * PAGE, 2 * SEC, 2 * SEC + 10, SEC, SEC + 10)
-    truth = Touches((0, SEC + SEC // 2), (1, SEC + 5), (2, 3 * SEC))
+    truth = Touches(
+        (0, SEC + SEC // 3), (0, SEC + 2 * SEC // 3), (1, SEC + 5), (2, 3 * SEC), (3, SEC + SEC // 3)
+    )
     assert young_bytes([first], truth, 1) == (3 * PAGE, 4 * PAGE)
-    # Page 0 surely, page 1 perhaps (it was touched about when it was cleared), the others not.
-    assert young_bytes([later], truth, 0) == (PAGE, 2 * PAGE)
+    # Page 0 surely; page 1 perhaps, touched about when it was cleared, and page 3, touched once; page 2 not.
+    assert young_bytes([later], truth, 0) == (PAGE, 3 * PAGE)
 
 
 def test_windows_shorter_than_the_slack_promise_nothing():
