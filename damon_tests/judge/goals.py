@@ -201,6 +201,54 @@ def readings_follow(readings: Sequence[Reading], expected: Sequence[int]) -> Che
     return Check("closed form", m, "== 0", why, holds, "; ".join(wrong[:3]))
 
 
+def possible_sizes(
+    passes: Sequence[Pass],
+    quota: DamosQuota,
+    scores: Callable[[Pass], Sequence[int]],
+    level: tuple[int, int],
+    *,
+    first: Sequence[int] = (),
+    left_out: Callable[[Pass], bool] = lambda _: False,
+) -> list[set[int]]:
+    """What the effective size may be after each number of passes, from 0, for a reset interval of 0.
+
+    The very first pass evaluates twice; before 6.18 perhaps once. ``left_out``: whether there may have been
+    no pass at an aggregation.
+    """
+    possible, found = {0}, [{0}]
+    for index, one in enumerate(passes):
+        before = possible
+        if index == 0:
+            before = {next_bp(quota, 0, s) for s in first or scores(one)}
+            once = before if level < (6, 18) else set()
+        else:
+            once = possible if left_out(one) else set()
+        possible = {next_bp(quota, bp, s) for bp in before for s in scores(one)} | once
+        found.append({limited(quota, bp) for bp in possible})
+    return found
+
+
+def readings_possible(readings: Sequence[Reading], possible: Sequence[set[int]]) -> Check:
+    """Every value read is one that ``possible_sizes`` has for a number of passes done by then."""
+    wrong = []
+    for reading in readings:
+        low, high = reading.passes
+        admissible = set().union(*possible[max(low, 0) : high + 1])
+        if admissible and reading.value not in admissible:
+            wrong.append(f"{reading.value} after {low} to {high} passes, expected {sorted(admissible)[:8]}")
+    m = Measurement("effective_bytes that are not the tuner's", float(len(wrong)), "count")
+    why = f"§4.4; {len(readings)} values read"
+    return Check("closed form", m, "== 0", why, None if not readings else not wrong, "; ".join(wrong[:3]))
+
+
+def readings(passes: Sequence[Pass], read: Sequence[tuple[int, int, int]]) -> list[Reading]:
+    """Of (begin_ns, end_ns, value): with how many passes were done when each was read."""
+    return [
+        Reading(value, (sum(p.end_ns <= begin for p in passes), sum(p.begin_ns <= end for p in passes)))
+        for begin, end, value in read
+    ]
+
+
 # --- how fast, how far ----------------------------------------------------------------------------
 
 

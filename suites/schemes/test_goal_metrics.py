@@ -13,12 +13,14 @@ from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosQuot
 from damon_tests.judge import goal_metrics, goals, passes
 from damon_tests.judge.goal_metrics import lru_bp, measured, memcg_bp, node_mem_bp
 from damon_tests.judge.quota_run import let_pass
+from damon_tests.judge.rules import series
 from damon_tests.judge.verdict import Measurement
 from damon_tests.patterns import load
 from damon_tests.patterns.spec import Pattern, PatternRegion, Phase
 from damon_tests.ports import TreeError
 
-pytestmark = pytest.mark.needs("ops.fvaddr", "damon_aggregated", "damos_before_apply", "damos_esz")
+pytestmark = pytest.mark.needs("ops.fvaddr", "damon_aggregated", "damos_before_apply")
+TOLD = "damos_esz"
 
 MIB = 1 << 20
 HOUR_NS = 3_600 * 10**9
@@ -68,7 +70,7 @@ def judge(expect, run, infos, schemes, values, slack=SLACK_BP):
         expect.add(goal_metrics.steps_between(name, seen, scheme.quota, measured(infos, value, slack)))
 
 
-@pytest.mark.needs("goals.node_mem_used_bp", numa_nodes=2)
+@pytest.mark.needs(TOLD, "goals.node_mem_used_bp", numa_nodes=2)
 def test_memory_of_nodes(live, expect):
     """node_mem_used_bp and node_mem_free_bp are the used and free share of the node that was named, now."""
     schemes = [
@@ -87,7 +89,7 @@ def test_memory_of_nodes(live, expect):
     judge(expect, run, infos, schemes, values, slack=2 * SLACK_BP)  # nodes are half of the memory
 
 
-@pytest.mark.needs("goals.active_mem_bp")
+@pytest.mark.needs(TOLD, "goals.active_mem_bp")
 def test_active_and_inactive_memory(live, expect):
     """active_mem_bp and inactive_mem_bp are shares of what is on the LRU lists, now."""
     schemes = [goal("active_mem_bp", 20_000), goal("inactive_mem_bp", 20_000)]
@@ -97,7 +99,7 @@ def test_active_and_inactive_memory(live, expect):
     judge(expect, run, infos, schemes, values, slack=300)
 
 
-@pytest.mark.needs("goals.node_memcg_used_bp")
+@pytest.mark.needs(TOLD, "goals.node_memcg_used_bp")
 def test_memory_of_a_control_group(live, expect):
     """node_memcg_used_bp and _free_bp are a memory control group's share of the node, and the rest of it.
 
@@ -132,7 +134,7 @@ def test_a_control_group_that_is_not_there(live, expect):
 
 
 @pytest.mark.profile("full")
-@pytest.mark.needs("ops.paddr", "goals.node_eligible_mem_bp", numa_nodes=2)
+@pytest.mark.needs(TOLD, "ops.paddr", "goals.node_eligible_mem_bp", numa_nodes=2)
 def test_eligible_memory_of_nodes(live, expect):
     """node_eligible_mem_bp is the node's share of the memory that matches: here a third is on node 1."""
     regions = (PatternRegion("near", 32 * MIB, node=0), PatternRegion("far", 16 * MIB, node=1))
@@ -149,7 +151,7 @@ def test_eligible_memory_of_nodes(live, expect):
 
 
 @pytest.mark.profile("full")
-@pytest.mark.needs(psi=1)
+@pytest.mark.needs("goals.some_mem_psi_us", "quotas.effective_bytes", psi=1)
 def test_memory_pressure_that_is_not_there(live, expect):
     """some_mem_psi_us is the stall time since the last window: without any the quota doubles. What was before
     the scheme began does not count (since 7.3)."""
@@ -159,16 +161,31 @@ def test_memory_pressure_that_is_not_there(live, expect):
     if temporal:
         quota = replace(schemes[0].quota, bytes=8 * MIB, goal_tuner="temporal")
         schemes.append(replace(schemes[0], quota=quota))
-    run, infos = measure(live, schemes)
+    read = []
+
+    def watch(run):
+        for _ in range(4):
+            let_pass(run, 3)
+            begin = run.clock.now_ns()
+            value = run.client.effective_bytes(0, 0)
+            read.append((begin, run.clock.now_ns(), value))
+
+    run, infos = measure(live, schemes, first=watch)
     totals = [info.psi_some_us for info in infos]
     since_boot = goals.score(schemes[0].quota.goals, [max(totals)])
-    neutral = tuple(map(int, run.level.split("."))) >= (7, 3)
+    neutral = series(run.level) >= (7, 3)
     expect.nothing(
         "stalls of 100 ms",
         [str(t) for t in totals if t - totals[0] >= 100_000],
         because="nothing needs memory",
     )
+    initial = [10_000] if neutral else [0, since_boot]
     for index, scheme in enumerate(schemes):
-        first = [10_000] if neutral else [0, since_boot]
         seen = passes.of_run(run, index)
-        expect.add(goals.steps_follow(seen, scheme.quota, lambda _: [0], first=first))
+        if index == 0:
+            possible = goals.possible_sizes(
+                seen, scheme.quota, lambda _: [0], series(run.level), first=initial
+            )
+            expect.add(goals.readings_possible(goals.readings(seen, read), possible))
+        if any(one.esz for one in seen):
+            expect.add(goals.steps_follow(seen, scheme.quota, lambda _: [0], first=initial))

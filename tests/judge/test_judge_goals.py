@@ -138,6 +138,20 @@ def test_values_that_were_read():
     assert goals.readings_follow([], expected).holds is None
 
 
+def test_what_may_be_read():
+    seen, quota = telling(4, 8, 16), user((0, 1))
+    possible = goals.possible_sizes(seen, quota, lambda _: [0], (7, 3))
+    assert possible == [{0}, {4}, {8}, {16}]
+    assert goals.possible_sizes(seen, quota, lambda _: [0], (6, 12)) == [{0}, {2, 4}, {4, 8}, {8, 16}]
+    assert goals.possible_sizes(seen, quota, lambda _: [0], (7, 3), first=[10_000])[1] == {2}
+    ms = NSEC_PER_MSEC
+    read = goals.readings(seen, [(60 * ms, 70 * ms, 4), (90 * ms, 110 * ms, 8)])
+    assert [reading.passes for reading in read] == [(1, 1), (1, 2)]
+    assert goals.readings_possible(read, possible).holds
+    assert not goals.readings_possible([goals.Reading(8, (1, 1))], possible).holds
+    assert goals.readings_possible([], possible).holds is None
+
+
 def test_settling():
     assert goals.settled_after([1, 90, 104, 99], 100, 0.05) == 2
     assert goals.settled_after([100, 106], 100, 0.05) is None
