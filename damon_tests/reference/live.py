@@ -157,11 +157,18 @@ class LiveTruth:
 
 @dataclass
 class _Samples:
-    """Of one target, in one aggregation: samples not taken so far, and whether one is being taken still."""
+    """Of one target, in one aggregation: samples not taken so far, and whether one is being taken still, of
+    regions with these bounds."""
 
     regions: Regions
     missed: int = 0
     pending: bool = False
+
+    def follow(self, regions: Regions) -> None:
+        """What was merged, split or committed since has to be sampled anew."""
+        if regions is not self.regions:
+            self.pending &= same_bounds(regions, self.regions)
+            self.regions = regions
 
 
 class LiveOperations(VirtualOperations):
@@ -178,10 +185,10 @@ class LiveOperations(VirtualOperations):
         self._samples: WeakKeyDictionary[Target, _Samples] = WeakKeyDictionary()
 
     def _of(self, ctx: Context, target: Target) -> _Samples:
-        """What was merged, split or committed since is sampled anew."""
         known = self._samples.get(target)
-        if known is None or known.regions is not ctx.regions:
+        if known is None:
             known = self._samples[target] = _Samples(ctx.regions)
+        known.follow(ctx.regions)
         return known
 
     def prepare(self, ctx: Context, now_ns: int) -> None:
@@ -212,7 +219,7 @@ class LiveOperations(VirtualOperations):
         regions = ctx.regions
         for index, target in enumerate(ctx.targets):
             samples = self._samples.pop(target, None)
-            if samples is None or samples.regions is not regions or not samples.missed:
+            if samples is None or not samples.missed:
                 continue
             mine = regions.target == index
             taken = ctx.window - samples.missed
@@ -221,6 +228,15 @@ class LiveOperations(VirtualOperations):
                 whole = np.minimum((regions.nr_accesses * ctx.window + taken // 2) // taken, ctx.window)
             regions.nr_accesses = np.where(mine, whole, regions.nr_accesses)
             regions.nr_accesses_bp = np.where(mine, regions.nr_accesses * BP, regions.nr_accesses_bp)
+
+
+def same_bounds(one: Regions, other: Regions) -> bool:
+    """Whether both have the same regions, whatever was counted in them."""
+    return (
+        np.array_equal(one.start, other.start)
+        and np.array_equal(one.end, other.end)
+        and np.array_equal(one.target, other.target)
+    )
 
 
 def _live(target: Target) -> LiveTruth | None:

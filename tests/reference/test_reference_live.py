@@ -19,7 +19,7 @@ from serving import environment, until
 
 from damon_tests.damon import trace
 from damon_tests.damon.client import DamonClient
-from damon_tests.damon.params import DamonCtx, DamonTarget, Kdamond
+from damon_tests.damon.params import ANY, DamonCtx, DamonTarget, Damos, Kdamond
 from damon_tests.damon.recording_file import load
 from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE, NotSupported, UsageError
 from damon_tests.reference import live
@@ -195,9 +195,13 @@ class Half:
 HEAP, HALF = 1 << 32, 16 << 20
 
 
+EVERY_TWO_SAMPLES = Damos(access_pattern=ANY, apply_interval_us=10_000)
+
+
+@pytest.mark.parametrize("schemes", [(), (EVERY_TWO_SAMPLES,)], ids=["no scheme", "schemes in between"])
 @pytest.mark.parametrize(("starved", "rate"), [(0, 20), (1, 20), (2, 20), (19, 20), (20, 0)])
 def test_samples_of_a_starved_process_are_taken_when_it_runs(
-    monkeypatch: pytest.MonkeyPatch, starved: int, rate: int
+    monkeypatch: pytest.MonkeyPatch, starved: int, rate: int, schemes: tuple[Damos, ...]
 ) -> None:
     """Of every 20 samples some cannot be taken; the counters are as if all had been. With none, as before."""
     asked = 0
@@ -213,7 +217,8 @@ def test_samples_of_a_starved_process_are_taken_when_it_runs(
     whole = (HEAP, HEAP + 2 * HALF)
     system.add_process([whole], truth, os.getpid())
     client = DamonClient(system.tree, system.clock)
-    client.stage([Kdamond(DamonCtx("fvaddr", targets=(DamonTarget(os.getpid(), (whole,)),)))])
+    target = DamonTarget(os.getpid(), (whole,))
+    client.stage([Kdamond(DamonCtx("fvaddr", targets=(target,), schemes=schemes))])
     client.command(0, "on")
     stream = system.events.open(["damon_aggregated"])
     system.clock.run_for(3 * NSEC_PER_SEC)
