@@ -49,7 +49,7 @@ class Subject(Protocol):
         ...
 
     def limit_trace_buffer(self, kib: int) -> None:
-        """Let ``events`` use a buffer of about this size a CPU from now on: one far too small loses events."""
+        """Let ``events`` use a buffer of about this size a CPU from now on: small ones lose events."""
         ...
 
     def kernel_log(self) -> str:
