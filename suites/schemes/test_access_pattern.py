@@ -17,7 +17,7 @@ pytestmark = pytest.mark.needs(
 )
 
 MIB = 1 << 20
-ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=40)
+ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=30)
 WATCHER = Damos("stat", ANY)
 
 
@@ -89,7 +89,7 @@ def test_exactly_the_matching_regions_are_tried(live, expect, schemes, edges):
     ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=(WATCHER, *schemes))
     events = tried.wanted_events(live.backend().capabilities())
     with live("hot_cold", ctx, cover="regions", source="events", extra_events=events) as run:
-        run.record(1.8, aggregations=12)
+        run.record(1.2, aggregations=11)
     seen = tried.of_run(run)
     expect.add(tried.edges_met(seen, run.ctx.schemes, edges))
     _judge(run, seen, expect)
