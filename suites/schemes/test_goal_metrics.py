@@ -112,7 +112,7 @@ def test_memory_of_a_control_group(live, expect):
         run.commit(replace(run.ctx, schemes=schemes))
 
     without = [goal(metric, 0, path="") for metric, _ in wanted]
-    run, infos = measure(live, without, pattern=pattern, first=of_the_group)
+    run, infos = measure(live, without, pattern=pattern, first=of_the_group, comes=another())
     path = run.target.memcg
     values = [lambda info: memcg_bp(info, path, used=True), lambda info: memcg_bp(info, path, used=False)]
     judge(expect, run, infos, run.ctx.schemes, values, slack=20)
