@@ -1,26 +1,30 @@
 # SPDX-License-Identifier: GPL-2.0
 """Which of the reference's own tests notice which fault: ``kill_faults.py [--jobs N] [--keep] [FAULT...]``
 
-Runs the tests once without a fault, which must pass, then once for each fault until the first failure.
-Ends with 1 when a fault survives.
+Runs the tests once without a fault, which must pass, then once for each fault until the first failure, each
+time in a process of its own that is forked when everything is loaded. Ends with 1 when a fault survives.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import re
-import subprocess
+import signal
 import sys
+import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
+# Loaded before forking: what every run needs, but for what reads the fault's name (reference_support).
+from damon_tests.experiment import reference_backend  # noqa: F401
 from damon_tests.reference.faults import catalogue
 
 HERE = Path(__file__).parent
 KEPT = HERE / "kills.txt"
-TIMEOUT_S = 600
+TIMEOUT_S = 1200
 # The quickest first, and those that notice most.
 ORDER = (
     "vectors",
@@ -37,7 +41,7 @@ ORDER = (
     "batch",
 )
 # Faults of these areas are noticed by these first.
-FIRST = {"actions": ("actions", "memory"), "modules": ("modules",), "tree": ("tree", "abi")}
+FIRST = {"schemes": ("actions", "damos"), "modules": ("modules",), "tree": ("tree", "abi")}
 
 
 def known_killers() -> dict[str, str]:
@@ -46,52 +50,76 @@ def known_killers() -> dict[str, str]:
     return {words[1]: words[2] for line in lines if "::" in line and (words := line.split())}
 
 
-def killer(name: str, known: str = "") -> str:
-    """The first test that fails with this fault, as file::test; empty when all pass."""
-    try:
-        first = _failed(name, [str(HERE / known)]) if known else ""
-        area = catalogue()[name].area if name else ""
-        order = sorted(ORDER, key=lambda part: part not in FIRST.get(area, ()))
-        return first or _failed(name, [str(HERE / f"test_reference_{part}.py") for part in order])
-    except subprocess.TimeoutExpired:
-        return f"(not done after {TIMEOUT_S} s)"
+class FirstFailure:
+    """A pytest plugin that notes which test failed, as file::test."""
+
+    def __init__(self) -> None:
+        self.test = ""
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed and not self.test:
+            self.test = Path(report.nodeid.partition("[")[0]).name
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed and not self.test:
+            self.test = f"{Path(report.nodeid).name}::(collection)"
 
 
-def _failed(name: str, tests: list[str]) -> str:
-    run = _pytest(name, tests)
-    failed = re.search(r"^(?:FAILED|ERROR) \S*?(test_\w+\.py::\w+)", run.stdout, re.MULTILINE)
-    if run.returncode in (0, 4) or failed:  # 4: a known test that is no more
-        return failed.group(1) if failed else ""
-    return f"(pytest ended with {run.returncode})"
+def killer(name: str, known: str) -> str:
+    """The first test that fails with this fault; empty when all pass."""
+    os.environ["DAMON_TESTS_FAULT"] = name
+    area = catalogue()[name].area if name else ""
+    order = sorted(ORDER, key=lambda part: part not in FIRST.get(area, ()))
+    everything = [str(HERE / f"test_reference_{part}.py") for part in order]
+    for tests in [[str(HERE / known)], everything] if known else [everything]:
+        noted = FirstFailure()
+        code = pytest.main(["-x", "-q", "--no-header", "-p", "no:cacheprovider", *tests], [noted])
+        if noted.test:
+            return noted.test
+    return "" if code == 0 else f"(pytest ended with {code})"
 
 
-def _pytest(name: str, files: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", *files],
-        env={**os.environ, "DAMON_TESTS_FAULT": name},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=TIMEOUT_S,
-    )
+def fork(name: str, known: str, result: Path) -> int:
+    """A process that writes the killer to ``result``; returns its pid."""
+    pid = os.fork()
+    if pid:
+        return pid
+    signal.alarm(TIMEOUT_S)
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    result.write_text(killer(name, known))
+    os._exit(0)
+
+
+def killers(names: list[str], jobs: int) -> Iterator[tuple[str, str]]:
+    """(fault, test) as they are found."""
+    known, waiting, running = known_killers(), list(names), {}
+    with tempfile.TemporaryDirectory() as directory:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                name = waiting.pop(0)
+                result = Path(directory) / f"{name}.txt"
+                running[fork(name, known.get(name, ""), result)] = name, result
+            pid, status = os.wait()
+            name, result = running.pop(pid)
+            yield name, result.read_text() if status == 0 else f"(the run ended with status {status})"
 
 
 def matrix(names: list[str], jobs: int) -> list[str]:
     """Lines of the table, printed as they come; the last one says who survives."""
-    catalogued = catalogue()
+    areas = {name: fault.area for name, fault in catalogue().items()}
     started = time.monotonic()
-    if failed := killer(""):
-        return [f"without a fault {failed} fails: nothing can be told"]
-    lines, survivors = [], []
-    known = known_killers()
-    with ThreadPoolExecutor(jobs) as pool:
-        found = pool.map(lambda name: killer(name, known.get(name, "")), names)
-        for name, test in zip(names, found, strict=True):
-            lines.append(f"{catalogued[name].area:14} {name:32} {test or 'SURVIVES'}")
-            print(f"[{len(lines)}/{len(names)}] {lines[-1]}", flush=True)
-            if not test:
-                survivors.append(name)
+    for _, failed in killers([""], 1):
+        if failed:
+            return [f"without a fault {failed} fails: nothing can be told"]
+    found: dict[str, str] = {}
+    for name, test in killers(names, jobs):
+        found[name] = test
+        print(f"[{len(found)}/{len(names)}] {areas[name]:14} {name:32} {test or 'SURVIVES'}", flush=True)
+    survivors = [name for name in names if not found[name]]
     seconds = time.monotonic() - started
+    lines = [f"{areas[name]:14} {name:32} {found[name] or 'SURVIVES'}" for name in names]
     lines.append(f"{len(names) - len(survivors)} of {len(names)} faults are killed, in {seconds:.0f} s")
     if survivors:
         lines.append(f"SURVIVE: {', '.join(survivors)}")
@@ -105,7 +133,7 @@ def main() -> int:
     parser.add_argument("faults", nargs="*", metavar="FAULT", help="default: all")
     args = parser.parse_args()
     lines = matrix(args.faults or list(catalogue()), args.jobs)
-    if args.keep:
+    if args.keep and len(lines) > 1:
         KEPT.write_text(
             "\n".join(["# Made by kill_faults.py: which test notices which fault.", *lines]) + "\n"
         )
