@@ -61,9 +61,13 @@ def over_parents(reduce: np.ufunc, values: npt.NDArray[np.integer], parents: Par
 
 def _age_growth(s: Setting) -> list[Check]:
     most = 1 + rules.extra_age(s.w, s.level)
+    # What schemes cut has the age of all that was merged before, of which more may lie elsewhere.
+    anywhere = rules.schemes_split(s.ctx)
     growth, detail = [], ""
     for before, after, parents in follow(s):
         old = over_parents(np.maximum, before.age, parents, 0)
+        if anywhere:
+            old = np.full(len(after), int(before.age.max(initial=0)), np.int64)
         more = after.age.astype(np.int64) - old
         growth.append(float(more.max(initial=0)))
         bad = np.flatnonzero(more > most)
