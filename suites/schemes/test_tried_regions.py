@@ -44,7 +44,7 @@ def test_they_are_those_of_one_pass(live, expect):
     seen = tried.of_run(run)
     expect.add(invariants(run))
     expect.add(tried.tried_as_asked(seen, run.ctx))
-    expect.add(reported(seen, answers))
+    expect.add(reported(seen, answers, run.ctx, run.level))
     nothing = [len(answer.schemes[-1].regions) for answer in answers]
     m = Measurement(
         "regions of a scheme that matches none", max(nothing), "regions", tuple(map(float, nothing))
