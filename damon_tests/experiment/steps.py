@@ -36,13 +36,13 @@ def steps(seen: Observation) -> list[Step]:
     known = [_within(seen.sleeps, start, end) for start, end in pairwise(times)]
     if not any(len(sleeps) == w for sleeps in known):
         return []
-    work_ns = _usual_work(known, w)
+    usual_ns = int(np.median([_usual_work(sleeps) for sleeps in known if len(sleeps) == w]))
     found: list[Step] = []
     for (start, end), sleeps in zip(pairwise(times), known, strict=True):
         if len(sleeps) == w:
-            found += _exact(start, end, sleeps, work_ns)
+            found += _exact(start, end, sleeps)
         else:
-            found += _even(start, end, w, work_ns)
+            found += _even(start, end, w, usual_ns)
     return found
 
 
@@ -50,13 +50,10 @@ def unsure(seen: Observation, spans: Sequence[tuple[int, int]]) -> list[float]:
     """For the span (t0_ns, t1_ns] of each aggregation the share of time in which the kdamond worked longer
     than usual: somebody else had its processor, and it is not known how many regions it had looked at by
     then. 1 where its sleeps are not known."""
-    recording = seen.recording
-    w = max(1, recording.samples_per_aggr)
-    times = [recording.started_ns, *(s.time_ns for s in recording.of_target(0))]
-    usual = _usual_work([_within(seen.sleeps, start, end) for start, end in pairwise(times)], w)
-    shares = []
+    w, shares = max(1, seen.recording.samples_per_aggr), []
     for t0_ns, t1_ns in spans:
         sleeps = _within(seen.sleeps, t0_ns, t1_ns)
+        usual = _usual_work(sleeps)
         longer = sum(max(0, b[0] - a[1] - 2 * usual) for a, b in pairwise(sleeps))
         shares.append(longer / (t1_ns - t0_ns) if len(sleeps) == w else 1.0)
     return shares
@@ -67,14 +64,14 @@ def _within(sleeps: Sequence[Sleep], start: int, end: int) -> list[Sleep]:
     return [sleep for sleep in sleeps if start < sleep[1] <= end]
 
 
-def _usual_work(known: Sequence[Sequence[Sleep]], w: int) -> int:
+def _usual_work(sleeps: Sequence[Sleep]) -> int:
     """What it usually does between two sleeps of one aggregation, ns: look at all regions, prepare all."""
-    works = [b[0] - a[1] for sleeps in known if len(sleeps) == w for a, b in pairwise(sleeps)]
+    works = [b[0] - a[1] for a, b in pairwise(sleeps)]
     return int(np.median(works)) if works else 0
 
 
-def _exact(start: int, end: int, sleeps: Sequence[Sleep], work_ns: int) -> list[Step]:
-    found, free_ns = [], start
+def _exact(start: int, end: int, sleeps: Sequence[Sleep]) -> list[Step]:
+    found, free_ns, work_ns = [], start, _usual_work(sleeps)
     for i, (from_ns, to_ns) in enumerate(sleeps):
         before_ns = max(from_ns - free_ns, 0)
         # Before the first one it also split regions, and user space was told of the aggregation.

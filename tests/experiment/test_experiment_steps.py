@@ -93,8 +93,8 @@ def test_stalled_windows_are_judged_when_sleeps_are_known(seen: Observation) -> 
 def test_windows_in_which_the_kdamond_waited_amid_its_work_are_not_judged(seen: Observation) -> None:
     w = seen.recording.samples_per_aggr
     late = [*seen.sleeps]
-    for i in range(w + 2, w + 8):  # of the second window; 6 times 3 ms of 100
-        late[i] = (late[i][0] + 3 * MS, late[i][1])
+    for i in range(w + 2, w + 11):  # of the second window; 9 times 2.5 ms more than twice as long as usual
+        late[i] = (late[i][0] + 7 * MS // 2, late[i][1])
     every = [s.time_ns for s in seen.recording.snapshots]
     judged = [window.t1_ns for window in judged_windows(replace(seen, sleeps=tuple(late)), 0)]
     assert judged == [every[0], *every[2:]]
