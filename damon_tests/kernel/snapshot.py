@@ -192,15 +192,23 @@ class SnapshotStore:
         """Remove what was not used for longest, but nothing that a run may be using now."""
         now = time.time()
         for directory in self._root.glob(".new-*"):  # of a run that was killed
-            if now - directory.stat().st_mtime > _IN_USE_S:
+            made = _modified(directory)
+            if made is not None and now - made > _IN_USE_S:
                 shutil.rmtree(directory, ignore_errors=True)
-        saved = sorted(
-            ((path.parent.stat().st_mtime, path.parent) for path in self._root.glob("*/guest.json")),
-            reverse=True,
-        )
+        found = [(_modified(path.parent), path.parent) for path in self._root.glob("*/guest.json")]
+        saved = sorted(((used, path) for used, path in found if used is not None), reverse=True)
         total = 0
         for used, directory in saved:
-            total += sum(path.stat().st_blocks * 512 for path in directory.iterdir())
+            with contextlib.suppress(FileNotFoundError):
+                total += sum(path.stat().st_blocks * 512 for path in directory.iterdir())
             if total > KEPT_BYTES and now - used > _IN_USE_S and directory.name != keep:
                 with contextlib.suppress(Timeout), self.lock(directory.name).acquire(timeout=0):
                     shutil.rmtree(directory, ignore_errors=True)
+
+
+def _modified(path: Path) -> float | None:
+    """When a directory was modified; None: another run has finished or removed it meanwhile."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return None

@@ -228,6 +228,20 @@ def test_the_least_recently_used_goes_first(tmp_path: Path, monkeypatch: pytest.
     assert kept == {"newest", "young"}
 
 
+def test_room_is_made_while_another_run_stores_its_guest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is listed may be finished, renamed or removed by somebody else before it is looked at."""
+    store, glob = SnapshotStore(tmp_path), Path.glob
+
+    def and_gone(self: Path, pattern: str) -> list[Path]:
+        gone = {".new-*": self / ".new-gone", "*/guest.json": self / "gone" / "guest.json"}
+        return [*glob(self, pattern), *([gone[pattern]] if pattern in gone else [])]
+
+    monkeypatch.setattr(Path, "glob", and_gone)
+    assert store.store("mine", saved(tmp_path / "new-mine", 3 * 4096)).directory.name == "mine"
+
+
 # Real kernels
 
 
