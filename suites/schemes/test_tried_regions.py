@@ -9,6 +9,7 @@ from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos
 from damon_tests.judge import tried
 from damon_tests.judge.driven import invariants
 from damon_tests.judge.reported import ask, reported
+from damon_tests.judge.rules import series
 from damon_tests.judge.verdict import Measurement
 
 pytestmark = pytest.mark.needs(
@@ -55,21 +56,24 @@ def test_they_are_those_of_one_pass(live, expect):
 @pytest.mark.needs("tried_regions.total_bytes", "commands.update_schemes_tried_bytes")
 def test_bytes_alone(live, expect):
     """update_schemes_tried_bytes tells the sum of one pass without the regions; clear forgets both."""
-    with live(
-        "idle", DamonCtx("fvaddr", attrs=ATTRS, schemes=(WATCHER, Damos())), cover="regions", source="none"
-    ) as run:
+    slow = DamonAttrs(20_000, 200_000, min_nr_regions=5, max_nr_regions=20)
+    ctx = DamonCtx("fvaddr", attrs=slow, schemes=(Damos("stat", ANY), Damos()))
+    with live("idle", ctx, cover="regions", source="none") as run:
         run.record(0.3)
         full = run.client.tried_regions(0, 0)
         kept = run.client.tried_regions(0, 0, update=False)
-        sums = [run.client.tried_bytes(0, i) for i in range(2)]
+        sums = [run.client.tried_bytes(0, 0), run.client.tried_bytes(0, 1, update=False)]
         alone = run.client.tried_regions(0, 0, update=False)
         run.client.tried_regions(0, 0)
         run.client.command(0, "clear_schemes_tried_regions")
         cleared = run.client.tried_regions(0, 0, update=False)
     memory = sum(end - start for start, end in run.target.layout.values())
+    for name, value in (("bytes tried with regions", full.total_bytes), ("bytes tried", sums[0])):
+        # Before 6.15 a scheme that is not applied in time is given up: nothing is reported of it.
+        wanted = 0 if value == 0 and series(run.level) < (6, 15) else memory
+        why = "all memory, once (specification 8.3, 7)"
+        expect.equal(Measurement(name, value, "bytes"), wanted, because=why)
     for name, value, wanted, why in (
-        ("bytes tried with regions", full.total_bytes, memory, "all memory, once (specification 8.3, 7)"),
-        ("bytes tried", sums[0], memory, "all memory, once"),
         ("bytes tried by a scheme that matches nothing", sums[1], 0, "the default pattern matches nothing"),
         ("regions shown after the bytes were asked for", len(alone.regions), 0, "§5.4: bytes alone"),
         ("regions shown after clear", len(cleared.regions), 0, "§5.4: cleared"),
