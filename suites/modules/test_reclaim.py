@@ -234,25 +234,25 @@ def test_intervals_and_numbers_of_regions(module, expect):
     asked = replace(
         FREE,
         min_age=1_000_000_000,
-        sample_interval=10_000,
-        aggr_interval=80_000,
+        # Slow ones: what takes the default ones instead cannot be taken for them on a busy machine.
+        sample_interval=40_000,
+        aggr_interval=400_000,
         min_nr_regions=30,
         max_nr_regions=50,
     )
     with module(asked, "reclaim_me") as run:
         run.enable()
-        run.run_for(1.5)
+        run.run_for(3.5)
         recording = run.recording()
         run.disable()
     ctx = judged.derived(run.session.parameters, (), run.level)
     expect.add(monitoring_invariants(recording, ctx, run.level))
     counts = [len(s) for s in recording.snapshots]
-    # Those of the default limits come to much more within fifteen aggregations.
     m = Measurement("regions", float(max(counts, default=0)), "regions", tuple(map(float, counts)))
     expect.between(m, 2, 50, because="max_nr_regions")
     highest = max((int(s.nr_accesses.max(initial=0)) for s in recording.snapshots), default=0)
     m = Measurement("largest nr_accesses", float(highest), "samples")
-    expect.at_most(m, 8, because="I19: 80 ms are 8 samples of 10 ms")
+    expect.at_most(m, 10, because="I19: 400 ms are 10 samples of 40 ms")
 
 
 @pytest.mark.needs("modules.damon_reclaim.autotune_monitoring_intervals", "damon_monitor_intervals_tune")
