@@ -142,7 +142,7 @@ def test_what_has_to_be_waited_for_is_told_at_once(tmp_path: Path) -> None:
         "from damon_tests import plugin\n"
         "real = plugin.open_backend\n"
         "def telling(kernel, *more):\n"
-        "    more[-1]('waiting for pid 7')\n"
+        "    next(option for option in more if callable(option))('waiting for pid 7')\n"
         "    return real(kernel, *more)\n"
         "plugin.open_backend = telling\n"
     )
