@@ -88,7 +88,7 @@ def test_attempts_in_which_the_target_was_disturbed_are_made_again() -> None:
         if make.made > 2:
             return one
         start = one.seen.recording.started_ns
-        return replace(one, seen=replace(one.seen, disturbances=((start, start + 400_000_000),)))
+        return replace(one, seen=replace(one.seen, disturbances=((start, start + 1_000_000_000),)))
 
     checks = compare_with_reference(mostly_disturbed, after_s=0.5)
     assert make.made == 2 + conformance.RULE.looks[0]
@@ -101,7 +101,7 @@ def test_with_too_many_disturbed_attempts_nothing_is_known() -> None:
     def disturbed() -> Attempt:
         one = make()
         start = one.seen.recording.started_ns
-        return replace(one, seen=replace(one.seen, disturbances=((start, start + 400_000_000),)))
+        return replace(one, seen=replace(one.seen, disturbances=((start, start + 1_000_000_000),)))
 
     (check,) = compare_with_reference(disturbed, after_s=0.5)
     assert check.holds is None
