@@ -35,13 +35,19 @@ ORDER = (
     "kdamond",
     "commit",
     "memory",
+    "filters",
     "appendix",
     "abi",
     "modules",
     "batch",
 )
 # Faults of these areas are noticed by these first.
-FIRST = {"schemes": ("actions", "damos"), "modules": ("modules",), "tree": ("tree", "abi")}
+FIRST = {
+    "filters": ("filters",),
+    "schemes": ("actions", "damos"),
+    "modules": ("modules",),
+    "tree": ("tree", "abi"),
+}
 
 
 def known_killers() -> dict[str, str]:

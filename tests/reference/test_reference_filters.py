@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Order, borders and truth of filters (specification §4.8)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from reference_support import HEAP, MIB, RULES, STAT_ALL, Box
+
+from damon_tests.damon.params import Damos, DamosFilter
+from damon_tests.ports import PAGE_SIZE
+from damon_tests.reference.filters import FilterLists
+
+
+def addr(start: int, end: int, **fields: bool) -> DamosFilter:
+    return DamosFilter("addr", addr_start=start, addr_end=end, **fields)
+
+
+def test_filters_are_asked_directory_by_directory_in_their_order():
+    first, second, third = (addr(n, n + 1) for n in range(3))
+    anon, active, young = DamosFilter("anon"), DamosFilter("active"), DamosFilter("young")
+    given = Damos(core_filters=(first, second), ops_filters=(anon, active), filters=(third, young))
+    lists = FilterLists.of(given, RULES)
+    assert lists.core == (first, second, third)
+    assert lists.ops == (anon, active, young)
+
+
+def tried(*filters: DamosFilter) -> int:
+    """Bytes of 8 MiB that are tried in each pass."""
+    box = Box(8 * MIB)
+    box.start(box.fvaddr(schemes=(replace(STAT_ALL, core_filters=filters),)))
+    box.run(0.502)
+    stats = box.client.stats(0, 0)
+    assert stats.nr_snapshots == 5
+    return stats.sz_tried // 5
+
+
+def test_the_first_filter_that_matches_decides():
+    inner = addr(HEAP + MIB, HEAP + 2 * MIB, matching=True, allow=True)
+    outer = addr(HEAP, HEAP + 4 * MIB, matching=True, allow=False)
+    assert tried(inner, outer) == 5 * MIB
+    assert tried(outer, inner) == 0, "an allow list at the end rejects the rest"
+
+
+@pytest.mark.parametrize(("cut", "pages"), [(0, 0), (1, 0), (4095, 0), (4096, 1), (4097, 1)])
+def test_borders_of_address_filters_are_aligned_down(cut: int, pages: int):
+    assert RULES.address_range(HEAP + cut, HEAP + cut, 4096) == (HEAP + pages * 4096,) * 2
+    reject = addr(HEAP + MIB + cut, HEAP + 2 * MIB + cut, matching=True, allow=False)
+    assert tried(reject) == 7 * MIB
+    ends = addr(HEAP, HEAP + MIB + cut, matching=True, allow=True)
+    assert tried(ends) == MIB + pages * PAGE_SIZE
+
+
+def test_active_pages_are_those_on_the_active_list():
+    box = Box(8 * MIB, ram_bytes=64 * MIB)
+    memory = box.system.memory
+    memory.place()
+    first = HEAP // PAGE_SIZE
+    memory.active[memory.processes[box.pid].frames_of(np.arange(first, first + 512))] = True
+    allow = DamosFilter("active", matching=True, allow=True)
+    box.start(box.fvaddr(schemes=(replace(STAT_ALL, ops_filters=(allow,)),)))
+    box.run(0.102)
+    assert box.client.stats(0, 0).sz_ops_filter_passed == 2 * MIB
