@@ -21,7 +21,12 @@ from damon_tests.damon.params import (
 from damon_tests.judge.conformance import EVERYTHING, attempt, compare_with_reference
 from damon_tests.judge.observed import invariants
 
-pytestmark = [pytest.mark.accuracy, pytest.mark.needs("ops.fvaddr", "damon_aggregated")]
+# Up to seven attempts on a machine that must be quiet: not for gates.
+pytestmark = [
+    pytest.mark.accuracy,
+    pytest.mark.needs("ops.fvaddr", "damon_aggregated"),
+    pytest.mark.profile("full"),
+]
 
 ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=100)
 FVADDR = DamonCtx("fvaddr", attrs=ATTRS)
@@ -64,22 +69,12 @@ def check(live, expect, pattern, ctx, seconds):
     expect.add(compare_with_reference(make, after_s=SETTLED_S))
 
 
-@pytest.mark.parametrize(
-    "pattern",
-    [
-        "hot_cold",
-        *(
-            pytest.param(p, marks=pytest.mark.profile("full"))
-            for p in ("everything_hot", "many_islands", "idle")
-        ),
-    ],
-)
+@pytest.mark.parametrize("pattern", ["hot_cold", "everything_hot", "many_islands", "idle"])
 def test_monitoring(live, expect, pattern):
     """Region counts and sizes, access rates and ages of hot and of idle memory, boundaries."""
     check(live, expect, pattern, FVADDR, 4)
 
 
-@pytest.mark.profile("full")
 def test_a_moving_hot_set(live, expect):
     """The same while the hot set climbs: what was learnt is unlearnt as fast."""
     check(live, expect, "stairs", FVADDR, 6)
@@ -90,7 +85,6 @@ def test_scheme_statistics(live, expect):
     check(live, expect, "hot_cold", replace(FVADDR, schemes=STATS), 3)
 
 
-@pytest.mark.profile("full")
 def test_statistics_of_a_moving_hot_set(live, expect):
     check(live, expect, "stairs", replace(FVADDR, schemes=STATS), 6)
 
@@ -100,7 +94,6 @@ def test_quotas_and_actions(live, expect):
     check(live, expect, "hot_cold", replace(FVADDR, schemes=ACTIONS), 3)
 
 
-@pytest.mark.profile("full")
 @pytest.mark.known_defect(
     name="no quota in the first charge window",
     evidence="the first window's effective size was not computed before 6.18; shown by this test on 6.12.107",
