@@ -63,3 +63,24 @@ def test_active_pages_are_those_on_the_active_list():
     box.start(box.fvaddr(schemes=(replace(STAT_ALL, ops_filters=(allow,)),)))
     box.run(0.102)
     assert box.client.stats(0, 0).sz_ops_filter_passed == 2 * MIB
+
+
+def test_folio_sizes_and_intervals_are_inclusive_and_exact():
+    sizes = np.array([4096, 8192, 2 * MIB])
+    assert RULES.size_within(sizes, 4096, 8192).tolist() == [True, True, False]
+    assert RULES.watermark_wait_us([500_000, 300_000]) == 300_000
+    assert RULES.ages_after_sleep(np.array([3, 0])).tolist() == [3, 0]
+
+
+def test_a_commit_brings_new_filters_and_makes_schemes_active_again():
+    box = Box(8 * MIB)
+    box.start(box.fvaddr(schemes=(STAT_ALL,)))
+    box.run(0.5)
+    scheme = box.core().schemes[0]
+    scheme.activated = False
+    reject = addr(HEAP, HEAP + 8 * MIB, matching=True, allow=False)
+    box.commit(box.fvaddr(schemes=(replace(STAT_ALL, core_filters=(reject,)),)))
+    assert scheme.activated
+    before = box.client.stats(0, 0).sz_tried
+    box.run(0.5)
+    assert box.client.stats(0, 0).sz_tried == before > 0
