@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from reference_support import HEAP, MIB, STACK, Box, HotTruth, heap
 
-from damon_tests.damon.params import ANY, DamonCtx, DamonTarget, Damos
+from damon_tests.damon.params import ANY, DamonCtx, DamonTarget, Damos, DamosQuota, DamosQuotaGoal
 from damon_tests.experiment.reference_backend import ReferenceBackend
 from damon_tests.kernel.topology import Topology
 from damon_tests.patterns import load
 from damon_tests.ports import PAGE_SIZE, UsageError
+from damon_tests.reference.goals import achievements
 
 PAGEOUT = Damos(action="pageout", access_pattern=ANY)
 
@@ -210,3 +211,28 @@ def test_actions_that_hugetlb_memory_refuses():
     box.start(paddr(box))
     box.run(0.5)
     assert box.client.stats(0, 0).sz_applied == 0
+
+
+def test_cold_moves_pages_to_the_inactive_list_and_nowhere_else():
+    box = Box(8 * MIB, ram_bytes=64 * MIB)
+    memory = box.system.memory
+    memory.place()
+    at = HEAP // PAGE_SIZE
+    memory.active[memory.processes[box.pid].frames_of(np.arange(at, at + 2048))] = True
+    box.start(box.fvaddr(schemes=(Damos(action="cold", access_pattern=ANY),)))
+    box.run(0.102)
+    assert memory.lru_pages(active=True) == 0
+    assert memory.lru_pages(active=False) == 2048
+    assert out_bytes(box) == 0
+
+
+def test_goals_of_a_memory_control_group_read_that_group():
+    box = Box(16 * MIB, ram_bytes=64 * MIB)
+    small = (HEAP, HEAP + 4 * MIB)
+    box.system.add_process(heap(4 * MIB), HotTruth([small]), memcg="/small")
+    goal = DamosQuotaGoal("node_memcg_used_bp", target_value=1, path="/small")
+    scheme = replace(PAGEOUT, action="stat", quota=DamosQuota(goals=(goal,)))
+    box.start(replace(paddr(box), schemes=(scheme,)))
+    core = box.core()
+    ((current, _),) = achievements(core, core.schemes[0], box.system.memory, box.clock.now_ns())
+    assert current == pytest.approx(10_000 * 4 / 64, rel=0.02)
