@@ -10,6 +10,7 @@ import pytest
 from reference_support import HEAP, MIB, RULES, STAT_ALL, Box
 
 from damon_tests.damon.params import Damos, DamosFilter
+from damon_tests.damon.words import WORDS
 from damon_tests.ports import PAGE_SIZE
 from damon_tests.reference.filters import FilterLists
 
@@ -84,3 +85,10 @@ def test_a_commit_brings_new_filters_and_makes_schemes_active_again():
     before = box.client.stats(0, 0).sz_tried
     box.run(0.5)
     assert box.client.stats(0, 0).sz_tried == before > 0
+
+
+def test_an_action_is_the_one_that_was_asked_for_on_the_memory_it_was_asked_for():
+    for ops in ("vaddr", "paddr"):
+        for action in WORDS["action"]:
+            assert RULES.action_done(ops, action) == action
+    assert RULES.action_range(HEAP, HEAP + MIB) == (HEAP, HEAP + MIB)
