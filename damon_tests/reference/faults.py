@@ -30,8 +30,8 @@ class Fault:
         return replace(rules, **{self.rule: self.wrong})
 
 
-def catalogue() -> dict[str, Fault]:
-    """All faults by name, in the order of the areas."""
+def all_faults() -> tuple[Fault, ...]:
+    """Every fault of every area, in their order."""
     # These modules need Fault, so they can only be imported when it exists.
     from damon_tests.reference import (
         action_faults,
@@ -56,8 +56,12 @@ def catalogue() -> dict[str, Fault]:
         module_faults,
         scheme_faults,
     )
-    faults = (fault for area in areas for fault in area.FAULTS)
-    return {fault.name: fault for fault in faults}
+    return tuple(fault for area in areas for fault in area.FAULTS)
+
+
+def catalogue() -> dict[str, Fault]:
+    """All faults by name, in the order of the areas."""
+    return {fault.name: fault for fault in all_faults()}
 
 
 def fault(name: str) -> Fault:

@@ -9,7 +9,7 @@ from dataclasses import fields
 import pytest
 
 from damon_tests.ports import UsageError
-from damon_tests.reference.faults import catalogue, fault
+from damon_tests.reference.faults import all_faults, catalogue, fault
 from damon_tests.reference.levels import LEVELS
 from damon_tests.reference.rules import Rules
 
@@ -34,30 +34,7 @@ def test_one_rule_is_replaced(name):
 
 
 def test_names_are_unique():
-    from damon_tests.reference import (
-        action_faults,
-        core_faults,
-        damos_faults,
-        filter_faults,
-        module_faults,
-        ops_faults,
-        quota_faults,
-        scheme_faults,
-        tree_faults,
-    )
-
-    modules = (
-        core_faults,
-        ops_faults,
-        tree_faults,
-        damos_faults,
-        filter_faults,
-        quota_faults,
-        action_faults,
-        module_faults,
-        scheme_faults,
-    )
-    assert sum(len(module.FAULTS) for module in modules) == len(catalogue())
+    assert len(all_faults()) == len(catalogue())
 
 
 def test_unknown_fault():
