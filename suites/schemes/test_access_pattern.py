@@ -7,10 +7,8 @@ import pytest
 
 from damon_tests.damon.params import ANY, U64_MAX, DamonAttrs, DamonCtx, Damos
 from damon_tests.judge import tried
-from damon_tests.judge.aftermath import aftermath
-from damon_tests.judge.driven import invariants
-from damon_tests.judge.scheme_stats import told_after_passes
 from damon_tests.judge.verdict import Measurement
+from damon_tests.judge.watched_run import checks, watched
 
 pytestmark = pytest.mark.needs(
     "ops.fvaddr", "schemes.stat", "schemes.apply_interval_us", "damon_aggregated", "damos_before_apply"
@@ -87,12 +85,11 @@ FULL = pytest.mark.profile("full")
 def test_exactly_the_matching_regions_are_tried(live, expect, schemes, edges):
     """At each aggregation every scheme is tried on the regions within its bounds, and on no other."""
     ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=(WATCHER, *schemes))
-    events = tried.wanted_events(live.backend().capabilities())
-    with live("hot_cold", ctx, cover="regions", source="events", extra_events=events) as run:
+    with watched(live, "hot_cold", ctx) as run:
         run.record(1.2, aggregations=11)
     seen = tried.of_run(run)
     expect.add(tried.edges_met(seen, run.ctx.schemes, edges))
-    _judge(run, seen, expect)
+    expect.add(checks(run))
 
 
 @pytest.mark.needs("commands.commit")
@@ -100,8 +97,7 @@ def test_a_new_pattern_is_in_force_at_once(live, expect):
     """A committed pattern decides from the next pass on, whatever the scheme was tried on before."""
     nothing = stat(nr_accesses_min=21)
     ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=(WATCHER, stat(), nothing))
-    events = tried.wanted_events(live.backend().capabilities())
-    with live("idle", ctx, cover="regions", source="events", extra_events=events) as run:
+    with watched(live, "idle", ctx) as run:
         run.record(0.4, aggregations=3)
         run.commit(replace(run.ctx, schemes=(WATCHER, nothing, stat(sz_min=1))))
         run.record(0.5, aggregations=4)
@@ -121,10 +117,9 @@ def test_a_new_pattern_is_in_force_at_once(live, expect):
 def test_of_physical_memory(live, expect):
     """Matching is the same for all address spaces."""
     ctx = DamonCtx("paddr", attrs=ATTRS, schemes=(WATCHER, *RATES, *AGES))
-    events = tried.wanted_events(live.backend().capabilities())
-    with live("hot_cold", ctx, source="events", extra_events=events) as run:
+    with watched(live, "hot_cold", ctx, cover="process") as run:
         run.record(1.2, aggregations=8)
-    _judge(run, tried.of_run(run), expect)
+    expect.add(checks(run))
 
 
 @FULL
@@ -133,20 +128,12 @@ def test_sizes_are_in_address_units(live, expect):
     """With an address unit of 8 bytes, sizes of regions and their bounds count units."""
     megabytes = [stat(sz_min=n * MIB // 8, sz_max=2 * n * MIB // 8 - 1) for n in (1, 2, 4, 8, 16, 32, 64)]
     ctx = DamonCtx("paddr", addr_unit=8, attrs=ATTRS, schemes=(WATCHER, *megabytes))
-    events = tried.wanted_events(live.backend().capabilities())
-    with live("idle", ctx, source="events", extra_events=events) as run:
+    with watched(live, "idle", ctx, cover="process") as run:
         run.record(1.2, aggregations=8)
         memory = sum((end - start) // 8 for start, end in run.subject.ram_ranges())
     seen = tried.of_run(run)
-    _judge(run, seen, expect)
+    expect.add(checks(run))
     all_units = sum(v.region.end - v.region.start for v in seen[0].visits)
     # Ranges are rounded outwards to pages, of 512 units.
     m = Measurement("units watched", all_units, "address units")
     expect.between(m, memory, memory + 2 * 512 * 16, because="§3.7: all RAM, in units")
-
-
-def _judge(run, seen, expect):
-    expect.add(invariants(run))
-    expect.add(tried.tried_as_asked(seen, run.ctx))
-    expect.add(aftermath(seen, run.ctx, run.level))
-    expect.add(told_after_passes(seen, run.ctx))

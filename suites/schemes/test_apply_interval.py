@@ -6,11 +6,8 @@ from dataclasses import replace
 import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos
-from damon_tests.judge import tried
-from damon_tests.judge.aftermath import aftermath
-from damon_tests.judge.driven import invariants
 from damon_tests.judge.rules import series
-from damon_tests.judge.scheme_stats import told_after_passes
+from damon_tests.judge.watched_run import checks, watched
 
 pytestmark = pytest.mark.needs(
     "ops.fvaddr", "schemes.stat", "schemes.apply_interval_us", "damon_aggregated", "damos_before_apply"
@@ -39,9 +36,9 @@ SCHEMES = (
 
 def test_passes_are_counted_in_samples(live, expect):
     """Schemes are due each apply interval in whole samples, shorter or longer than an aggregation."""
-    with live("hot_cold", DamonCtx("fvaddr", attrs=ATTRS, schemes=SCHEMES), **_recorded(live)) as run:
+    with watched(live, "hot_cold", DamonCtx("fvaddr", attrs=ATTRS, schemes=SCHEMES)) as run:
         run.record(1.3, aggregations=8)
-    _judge(run, expect)
+    expect.add(checks(run))
 
 
 @pytest.mark.profile("full")
@@ -49,16 +46,16 @@ def test_aggregations_of_one_sample(live, expect):
     """A window of a single sample: passes and aggregations are at the same samples."""
     attrs = replace(ATTRS, aggr_us=10_000)
     schemes = (every(10_000), every(0), every(20_000, nr_accesses_min=1), every(100_000, age_min=5))
-    with live("hot_cold", DamonCtx("fvaddr", attrs=attrs, schemes=schemes), **_recorded(live)) as run:
+    with watched(live, "hot_cold", DamonCtx("fvaddr", attrs=attrs, schemes=schemes)) as run:
         run.record(1, aggregations=40)
-    _judge(run, expect)
+    expect.add(checks(run))
 
 
 @pytest.mark.needs("commands.commit")
 def test_a_commit_of_the_same_keeps_the_schedule(live, expect):
     """Commits in between that change nothing neither delay a pass nor add one (since 6.18)."""
     schemes = (every(20_000), every(0), every(60_000), every(220_000))
-    with live("idle", DamonCtx("fvaddr", attrs=ATTRS, schemes=schemes), **_recorded(live)) as run:
+    with watched(live, "idle", DamonCtx("fvaddr", attrs=ATTRS, schemes=schemes)) as run:
         if series(run.level) < (6, 18):
             pytest.skip("before 6.18 any commit starts the window again")
         run.record(0.3)
@@ -66,17 +63,4 @@ def test_a_commit_of_the_same_keeps_the_schedule(live, expect):
             run.commit_unchanged()
             run.record(0.07)
         run.record(0.3, aggregations=4)
-    _judge(run, expect)
-
-
-def _recorded(live):
-    events = tried.wanted_events(live.backend().capabilities())
-    return {"cover": "regions", "source": "events", "extra_events": events}
-
-
-def _judge(run, expect):
-    seen = tried.of_run(run)
-    expect.add(invariants(run))
-    expect.add(tried.tried_as_asked(seen, run.ctx))
-    expect.add(aftermath(seen, run.ctx, run.level))
-    expect.add(told_after_passes(seen, run.ctx))
+    expect.add(checks(run))

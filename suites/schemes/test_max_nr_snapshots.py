@@ -7,10 +7,9 @@ import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos
 from damon_tests.judge import tried
-from damon_tests.judge.aftermath import aftermath
-from damon_tests.judge.driven import invariants
 from damon_tests.judge.scheme_stats import told_after_passes
 from damon_tests.judge.verdict import Measurement
+from damon_tests.judge.watched_run import checks, watched
 
 pytestmark = pytest.mark.needs(
     "ops.fvaddr",
@@ -47,15 +46,11 @@ SCHEMES = (
 def test_passes_are_counted_and_limited(live, expect, patterns):
     """A scheme is applied until its passes, counted for each target, are as many as allowed."""
     ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=SCHEMES)
-    with live(patterns, ctx, **_recorded(live)) as run:
+    with watched(live, patterns, ctx) as run:
         run.record(0.9, aggregations=9)
         told = [run.client.stats(0, i).nr_snapshots for i in range(len(SCHEMES))]
         run.record(0.1)
-    seen = tried.of_run(run)
-    expect.add(invariants(run))
-    expect.add(tried.tried_as_asked(seen, run.ctx))
-    expect.add(aftermath(seen, run.ctx, run.level))
-    expect.add(told_after_passes(seen, run.ctx))
+    expect.add(checks(run))
     for i, scheme in enumerate(SCHEMES):
         if 0 < scheme.max_nr_snapshots < 1000:
             m = Measurement(f"nr_snapshots of scheme {i}", told[i], "count")
@@ -68,7 +63,7 @@ def test_the_limit_is_changed_online(live, expect):
     """A higher limit lets a scheme go on where it stopped, a lower one stops it, none lets it go on."""
     ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=(WATCHER, limited(2, interval_us=50_000)))
     told = []
-    with live("idle", ctx, **_recorded(live)) as run:
+    with watched(live, "idle", ctx) as run:
         for limit in (2, 5, 3):
             if limit != 2:
                 run.commit(replace(run.ctx, schemes=(WATCHER, limited(limit, interval_us=50_000))))
@@ -84,8 +79,3 @@ def test_the_limit_is_changed_online(live, expect):
         expect.equal(Measurement("nr_snapshots", seen, "count"), wanted, because=f"§4.12: {why}")
     m = Measurement("nr_snapshots without a limit", told[-1], "count")
     expect.at_least(m, 6, because="§4.12: 0 is no limit")
-
-
-def _recorded(live):
-    events = tried.wanted_events(live.backend().capabilities())
-    return {"cover": "regions", "source": "events", "extra_events": events}

@@ -10,6 +10,7 @@ from damon_tests.judge.driven import invariants
 from damon_tests.judge.rules import series
 from damon_tests.judge.scheme_stats import told_after_passes
 from damon_tests.judge.verdict import Measurement
+from damon_tests.judge.watched_run import watched
 
 pytestmark = pytest.mark.needs(
     "ops.fvaddr", "schemes.stat", "schemes.apply_interval_us", "damon_aggregated", "damos_before_apply"
@@ -29,8 +30,7 @@ def test_quota_splits_are_merged_back(live, expect, action):
         Damos(action, ANY, apply_interval_us=20_000, quota=quota),
     )
     ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=schemes)
-    events = tried.wanted_events(live.backend().capabilities())
-    with live("idle", ctx, cover="regions", source="events", extra_events=events) as run:
+    with watched(live, "idle", ctx) as run:
         run.record(1.2, aggregations=5)
     seen = tried.of_run(run)
     cuts = sum(v.region.end not in {t.end for t in v.tried} for p in seen for v in p.visits if v.tried)

@@ -7,10 +7,8 @@ import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos
 from damon_tests.judge import tried
-from damon_tests.judge.aftermath import aftermath
-from damon_tests.judge.driven import invariants
-from damon_tests.judge.scheme_stats import told_after_passes
 from damon_tests.judge.verdict import Measurement
+from damon_tests.judge.watched_run import checks, watched
 
 pytestmark = pytest.mark.needs(
     "ops.fvaddr",
@@ -51,9 +49,9 @@ FULL = pytest.mark.profile("full")
 def test_each_sees_what_the_ones_before_it_did(live, expect, order):
     """A region that one scheme acted on is of age 0 for the next in the same pass, and afterwards."""
     ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=(WATCHER, *ORDERS[order]))
-    with live("hot_cold", ctx, **_recorded(live)) as run:
+    with watched(live, "hot_cold", ctx) as run:
         run.record(1.3, aggregations=12)
-    _judge(run, expect)
+    expect.add(checks(run))
     _acted(run, expect)
 
 
@@ -61,24 +59,11 @@ def test_each_sees_what_the_ones_before_it_did(live, expect, order):
 def test_targets_one_after_the_other(live, expect):
     """With several targets every scheme goes through the first one before the next."""
     ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=(WATCHER, *ORDERS["act_first"]))
-    with live(["hot_cold", "idle"], ctx, **_recorded(live)) as run:
+    with watched(live, ["hot_cold", "idle"], ctx) as run:
         run.record(1.3, aggregations=12)
-    _judge(run, expect)
+    expect.add(checks(run))
     targets = {t.target_idx for p in tried.of_run(run) for t in p.tries}
     expect.equal(Measurement("targets tried", len(targets), "count"), 2, because="both match")
-
-
-def _recorded(live):
-    events = tried.wanted_events(live.backend().capabilities())
-    return {"cover": "regions", "source": "events", "extra_events": events}
-
-
-def _judge(run, expect):
-    seen = tried.of_run(run)
-    expect.add(invariants(run))
-    expect.add(tried.tried_as_asked(seen, run.ctx))
-    expect.add(aftermath(seen, run.ctx, run.level))
-    expect.add(told_after_passes(seen, run.ctx))
 
 
 def _acted(run, expect):

@@ -11,6 +11,7 @@ from damon_tests.judge import scheme_stats, tried
 from damon_tests.judge.driven import invariants
 from damon_tests.judge.rules import series
 from damon_tests.judge.verdict import Measurement
+from damon_tests.judge.watched_run import watched
 from damon_tests.patterns.spec import Pattern, PatternRegion, Phase
 from damon_tests.ports import NSEC_PER_SEC
 
@@ -27,7 +28,7 @@ COLD = replace(ANY, nr_accesses_max=0)
 def test_counters_are_the_tries(live, expect):
     """Whenever stats are read, they are the regions and bytes traced until then; stat applies nothing."""
     schemes = (WATCHER, Damos("stat", COLD), Damos("willneed", COLD), Damos("stat"), Damos("lru_prio", COLD))
-    with live("hot_cold", DamonCtx("fvaddr", attrs=ATTRS, schemes=schemes), **_recorded(live)) as run:
+    with watched(live, "hot_cold", DamonCtx("fvaddr", attrs=ATTRS, schemes=schemes)) as run:
         readings = []
         for _ in range(8):
             run.record(0.13)
@@ -49,7 +50,7 @@ def test_failures_are_not_applied(live, expect):
     """Regions with a part that is not mapped are tried, and count as nothing applied."""
     schemes = (WATCHER, Damos("willneed", ANY), Damos("cold", ANY, apply_interval_us=50_000))
     ctx = DamonCtx("fvaddr", attrs=replace(ATTRS, min_nr_regions=20, max_nr_regions=40), schemes=schemes)
-    with live(_with_a_hole(), ctx, **_recorded(live)) as run:
+    with watched(live, _with_a_hole(), ctx) as run:
         run.record(0.5, aggregations=3)
         readings = _read(run)
         run.record(0.2, aggregations=2)
@@ -80,7 +81,7 @@ def test_passed_bytes_are_told_alike(live, expect):
     anon = (DamosFilter("anon", matching=True, allow=True),)
     none = (DamosFilter("anon", matching=True, allow=False),)
     schemes = (WATCHER, Damos("stat", ANY, ops_filters=anon), Damos("stat", ANY, ops_filters=none))
-    with live("idle", DamonCtx("fvaddr", attrs=ATTRS, schemes=schemes), **_recorded(live)) as run:
+    with watched(live, "idle", DamonCtx("fvaddr", attrs=ATTRS, schemes=schemes)) as run:
         if series(run.level) < (6, 18):
             pytest.skip("before 6.18 vaddr does not ask page filters for stat")
         run.record(0.5, aggregations=3)
@@ -104,7 +105,7 @@ def test_counters_survive_commits(live, expect):
     """A commit changes what a scheme does, not what it has done; a scheme that is new has done nothing."""
     first = (WATCHER, Damos("stat", ANY), Damos("willneed", COLD))
     others = (WATCHER, Damos("willneed", ANY, apply_interval_us=50_000), Damos("stat", COLD))
-    with live("hot_cold", DamonCtx("fvaddr", attrs=ATTRS, schemes=first), **_recorded(live)) as run:
+    with watched(live, "hot_cold", DamonCtx("fvaddr", attrs=ATTRS, schemes=first)) as run:
         readings = []
         run.record(0.5, aggregations=3)
         readings += _read(run)
@@ -128,7 +129,7 @@ def test_counters_survive_commits(live, expect):
 @pytest.mark.profile("full")
 def test_counters_start_again(live, expect):
     """Turned off and on again, a kdamond counts from 0."""
-    with live("idle", DamonCtx("fvaddr", attrs=ATTRS, schemes=(WATCHER,)), **_recorded(live)) as run:
+    with watched(live, "idle", DamonCtx("fvaddr", attrs=ATTRS, schemes=(WATCHER,))) as run:
         run.record(0.5, aggregations=3)
         before = run.client.stats(0, 0)
         run.client.command(0, "off")
@@ -154,10 +155,9 @@ def test_full_windows_are_counted(live, expect):
     """qt_exceeds counts the charge windows that ended full, and no other; damos_esz tells the quota once."""
     quotas = (MIB, 8 * MIB, 1 << 40)
     limited = [Damos("stat", ANY, quota=DamosQuota(bytes=n, reset_interval_ms=1)) for n in quotas]
-    names = tried.wanted_events(live.backend().capabilities(), "damos_esz")
     schemes = (replace(WATCHER, apply_interval_us=0), *limited, Damos("stat", ANY))
     ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=schemes)
-    with live("idle", ctx, cover="regions", source="events", extra_events=names) as run:
+    with watched(live, "idle", ctx, "damos_esz") as run:
         run.record(0.9, aggregations=6)
         readings = _read(run)
         effective = [run.client.effective_bytes(0, i) for i in range(1, 5)]
@@ -172,17 +172,12 @@ def test_full_windows_are_counted(live, expect):
     expect.nothing(
         "effective quotas that differ", wrong, because="I56: without goals and time the size quota"
     )
-    if "damos_esz" in names:
+    if live.backend().capabilities().has("damos_esz"):
         told = [(e.scheme_idx, e.esz) for e in run.session.events("damos_esz") if isinstance(e, EszEvent)]
         # Before 7.1 the first window's is not told.
         wanted = list(enumerate(quotas, 1)) if told or series(run.level) >= (7, 1) else []
         wrong = [f"told {sorted(told)}, not {wanted}"] if sorted(told) != wanted else []
         expect.nothing("damos_esz that differ", wrong, because="§7: in the first window, then on change")
-
-
-def _recorded(live):
-    events = tried.wanted_events(live.backend().capabilities())
-    return {"cover": "regions", "source": "events", "extra_events": events}
 
 
 def _read(run):

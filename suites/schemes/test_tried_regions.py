@@ -11,6 +11,7 @@ from damon_tests.judge.driven import invariants
 from damon_tests.judge.reported import ask, reported
 from damon_tests.judge.rules import series
 from damon_tests.judge.verdict import Measurement
+from damon_tests.judge.watched_run import watched
 
 pytestmark = pytest.mark.needs(
     "ops.fvaddr",
@@ -35,7 +36,7 @@ def test_they_are_those_of_one_pass(live, expect):
         Damos("stat", COLD, apply_interval_us=200_000),
         Damos("stat", replace(ANY, nr_accesses_min=200, nr_accesses_max=200)),
     )
-    with live("hot_cold", DamonCtx("fvaddr", attrs=ATTRS, schemes=schemes), **_recorded(live)) as run:
+    with watched(live, "hot_cold", DamonCtx("fvaddr", attrs=ATTRS, schemes=schemes)) as run:
         run.record(0.4, aggregations=4)
         answers = []
         for _ in range(4):
@@ -81,8 +82,3 @@ def test_bytes_alone(live, expect):
         ("regions still shown without an update", len(kept.regions), len(full.regions), "I69"),
     ):
         expect.equal(Measurement(name, value, "count"), wanted, because=why)
-
-
-def _recorded(live):
-    events = tried.wanted_events(live.backend().capabilities())
-    return {"cover": "regions", "source": "events", "extra_events": events}
