@@ -45,9 +45,9 @@ def run(args: argparse.Namespace) -> int:
     paths = [_suite_path(p) for p in args.paths] or [str(bundle.suites_dir())]
     options = ["-p", "damon_tests.plugin", *_configuration(paths)]
     options += [f"--kernel={args.kernel}", f"--profile={args.profile}"]
-    for name in ("level", "output", "seed", "fault"):
+    for name in ("level", "output", "seed", "fault", "guest_clock"):
         if getattr(args, name) is not None:
-            options.append(f"--{name}={getattr(args, name)}")
+            options.append(f"--{name.replace('_', '-')}={getattr(args, name)}")
     options += ["--require"] if args.require else []
     options += ["--stop-modules"] if args.stop_modules else []
     options += ["--keep-guest"] if args.keep_guest else []
@@ -251,6 +251,12 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     p.add_argument(
         "--keep-guest", action="store_true", help="one guest for all tests, not a pristine one for each"
+    )
+    p.add_argument(
+        "--guest-clock",
+        choices=("instructions", "host"),
+        help="what time emulated guests see: that of the instructions they execute (default), which is the"
+        " same however busy this machine is, or this machine's",
     )
     p.add_argument("--require", action="store_true", help="a test that cannot run fails")
     p.add_argument("-n", dest="workers", metavar="WORKERS", help="run tests in this many processes")

@@ -91,6 +91,7 @@ class DamonRun:
                     option.stop_modules,
                     self._tell,
                     option.keep_guest,
+                    option.guest_clock,
                 )
                 self._backend = self.stack.enter_context(opened)
                 self._backend.capabilities()
@@ -170,6 +171,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--fault", metavar="NAME", help="make the reference wrong on purpose: who notices?")
     group.addoption("--stop-modules", action="store_true", help="of --kernel host, and restore them")
     group.addoption("--keep-guest", action="store_true", help="one guest for all tests")
+    group.addoption("--guest-clock", choices=("instructions", "host"), help="what time emulated guests see")
     group.addoption("--require", action="store_true", help="a test that cannot run fails")
     group.addoption("--first", metavar="FILE", help="test ids, one a line: these run first, in this order")
     group.addoption("--until-fail", action="store_true", help="end with the first verdict FAIL")
@@ -180,7 +182,9 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", marker)
     workers = getattr(config.option, "numprocesses", None)
     try:
-        check_workers(config.option.kernel, workers if isinstance(workers, int) else 0)
+        check_workers(
+            config.option.kernel, workers if isinstance(workers, int) else 0, config.option.guest_clock
+        )
     except DamonTestsError as error:
         raise pytest.UsageError(str(error)) from None
     # All of xdist's workers write to the controller's directory.

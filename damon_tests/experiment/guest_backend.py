@@ -24,17 +24,24 @@ class GuestBackend:
     """``--kernel debian:X`` or a kernel image: boots once per topology, restores for every attempt.
 
     ``keep``: does not restore. One guest sees all attempts that its topology fits, one after the other, as
-    long as it answers; what only a long life shows (leaks, what an earlier context left) then can.
+    long as it answers; what only a long life shows (leaks, what an earlier context left) then can. ``clock``:
+    of emulated guests, see ``qemu.machine_options``.
     """
 
     shows_all_accesses = False
 
     def __init__(
-        self, image: KernelImage, run_dir: Path, level: str | None = None, *, keep: bool = False
+        self,
+        image: KernelImage,
+        run_dir: Path,
+        level: str | None = None,
+        *,
+        keep: bool = False,
+        clock: str = "instructions",
     ) -> None:
         self.name = image.spec
         self._image = image
-        self._guests = Guests(run_dir)
+        self._guests = Guests(run_dir, clock=clock)
         self._level = level
         self._keep = keep
         self._kept: tuple[Topology, Guest] | None = None

@@ -25,12 +25,14 @@ def open_backend(
     stop_modules: bool = False,
     notify: Callable[[str], None] | None = None,
     keep_guest: bool = False,
+    guest_clock: str | None = None,
 ) -> Iterator[Backend]:
     """The backend named by ``kernel``, closed (guests ended, lease released) at the end.
 
     ``fault`` makes the reference a wrong DAMON (``reference.faults``), to see which tests notice.
     ``stop_modules`` and ``notify`` are for this machine, see ``lease.acquire``. ``keep_guest``: one guest for
-    all attempts instead of a restored one for each.
+    all attempts instead of a restored one for each. ``guest_clock`` (default "instructions"): what time
+    emulated guests see, see ``kernel.qemu.machine_options``.
     ``reference[:LEVEL]``, ``host``, ``debian:SERIES|stable|newest``, or a kernel image's path.
     Raises UsageError for a word that is none of these, NotSupported when the machine cannot.
     """
@@ -38,8 +40,10 @@ def open_backend(
         raise UsageError(f"unknown level {level!r}; known: {', '.join(LEVELS)}")
     if stop_modules and kernel != "host":
         raise UsageError(f"--stop-modules needs --kernel host: in {kernel} none of them runs")
-    if keep_guest and (kernel == "host" or re.match(r"reference(:|\+|$)", kernel)):
-        raise UsageError(f"--keep-guest needs a kernel in a guest: {kernel} is none")
+    if kernel == "host" or re.match(r"reference(:|\+|$)", kernel):
+        for option, given in (("--keep-guest", keep_guest), ("--guest-clock", guest_clock)):
+            if given:
+                raise UsageError(f"{option} needs a kernel in a guest: {kernel} is none")
     if re.match(r"reference(:|\+|$)", kernel):
         yield _reference(kernel, level, fault)
     elif fault is not None:
@@ -48,19 +52,20 @@ def open_backend(
         with _host(run_dir, level, stop_modules, notify) as backend:
             yield backend
     else:
-        with _guest(kernel, run_dir, level, keep_guest) as backend:
+        with _guest(kernel, run_dir, level, keep_guest, guest_clock or "instructions") as backend:
             yield backend
 
 
-def check_workers(kernel: str, workers: int) -> None:
+def check_workers(kernel: str, workers: int, guest_clock: str | None = None) -> None:
     """Raises UsageError for more workers than a kernel under test can have without measuring each other.
 
-    The reference may have any number: its time is virtual. A guest needs its CPUs for itself, and
-    this machine has only one DAMON.
+    The reference may have any number: its time is virtual. A guest needs its CPUs for itself, or one of
+    this machine's if it does not see the machine's time. This machine has only one DAMON.
     """
     if workers <= 1 or re.match(r"reference(:|\+|$)", kernel):
         return
-    most = 1 if kernel == "host" else max(1, (os.cpu_count() or 1) // Topology().cpus)
+    each = Topology().cpus if guest_clock == "host" else 1
+    most = 1 if kernel == "host" else max(1, (os.cpu_count() or 1) // each)
     if workers > most:
         raise UsageError(
             f"-n {workers} with --kernel {kernel}: at most {most} on this machine, because targets and DAMON"
@@ -86,11 +91,11 @@ def _reference(kernel: str, level: str | None, fault: str | None) -> Backend:
 
 
 @contextmanager
-def _guest(kernel: str, run_dir: Path, level: str | None, keep: bool) -> Iterator[Backend]:
+def _guest(kernel: str, run_dir: Path, level: str | None, keep: bool, clock: str) -> Iterator[Backend]:
     from damon_tests.experiment.guest_backend import GuestBackend
     from damon_tests.kernel.image import resolve
 
-    backend = GuestBackend(resolve(kernel), run_dir, level, keep=keep)
+    backend = GuestBackend(resolve(kernel), run_dir, level, keep=keep, clock=clock)
     try:
         yield backend
     finally:

@@ -46,6 +46,7 @@ class Op(enum.IntEnum):
     RESEED = 17
     SYNC = 18
     POWEROFF = 19
+    SLEEP = 20
     STREAM = 32
     STREAM_END = 33
     EXIT = 34

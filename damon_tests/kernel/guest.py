@@ -119,10 +119,12 @@ class Guest:
 class Guests:
     """The guests of one run; closing it ends them all.
 
-    Their logs go to ``run_dir``; saved guests are shared with other runs through ``cache``.
+    Their logs go to ``run_dir``; saved guests are shared with other runs through ``cache``. ``clock`` of
+    emulated guests: see ``qemu.machine_options``.
     """
 
-    def __init__(self, run_dir: Path, cache: Path | None = None) -> None:
+    def __init__(self, run_dir: Path, cache: Path | None = None, clock: str = "host") -> None:
+        self._clock = clock
         self._dir = run_dir / "guests"
         self._dir.mkdir(parents=True, exist_ok=True)
         self._cache = cache or bundle.cache_dir()
@@ -217,7 +219,8 @@ class Guests:
             image.require_damon()
             found = qemu.find()
             chosen = accel.choose(image, found, self._cache, self._dir)
-            plan = Plan(image, topology, found, chosen.name)
+            clock = self._clock if chosen.name == "tcg" else "host"
+            plan = Plan(image, topology, found, chosen.name, clock=clock)
             if topology.userland:
                 files = busybox.nodes(busybox.find(self._cache))
                 plan = replace(plan, disk=userland.disk(self._cache, topology.packages), extra=files)
@@ -286,6 +289,7 @@ class Guests:
             "cmdline": plan.cmdline,
             "accel": chosen.name,
             "accel_why": chosen.why,
+            "clock": plan.clock,
             "qemu": plan.qemu.version,
             "memory_mib": plan.topology.memory_mib,
             "cpus": plan.topology.cpus,

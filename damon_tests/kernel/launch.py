@@ -15,7 +15,13 @@ from damon_tests.kernel import guest_setup, initramfs
 from damon_tests.kernel.image import KernelImage
 from damon_tests.kernel.modules import ModuleTree
 from damon_tests.kernel.programs import program
-from damon_tests.kernel.qemu import Qemu, QemuProcess, machine_options, memory_options
+from damon_tests.kernel.qemu import (
+    INSTRUCTION_CLOCK,
+    Qemu,
+    QemuProcess,
+    machine_options,
+    memory_options,
+)
 from damon_tests.kernel.qmp import Qmp
 from damon_tests.kernel.topology import Topology
 from damon_tests.ports import HarnessError, NotSupported
@@ -43,7 +49,7 @@ class Plan:
     """Everything that decides how a guest comes up; equal plans give equal guests.
 
     ``extra`` adds files to the guest's root: {path: node}; ``disk`` is an image for /dev/vda,
-    whose name tells its contents.
+    whose name tells its contents. ``clock``: see ``qemu.machine_options``.
     """
 
     image: KernelImage
@@ -52,6 +58,7 @@ class Plan:
     accel: str
     extra: Mapping[str, initramfs.Node] = field(default_factory=dict)
     disk: Path | None = None
+    clock: str = "host"
 
     @property
     def cmdline(self) -> str:
@@ -85,6 +92,7 @@ class Plan:
             hashlib.sha256(self.initramfs).hexdigest(),
             self.qemu.version,
             self.accel,
+            INSTRUCTION_CLOCK if self.clock == "instructions" else "",
             self.disk.name if self.disk else "",
             _cpu_model() if self.accel == "kvm" else "",
             _set_up_code(),
@@ -146,7 +154,7 @@ class RunningGuest:
         directory.mkdir(parents=True, exist_ok=True)
         self.console = directory / "console.log"
         topology = plan.topology
-        options = machine_options(plan.accel, topology.cpus, topology.memory_mib)
+        options = machine_options(plan.accel, plan.clock, topology.cpus, topology.memory_mib)
         options += memory_options(
             memory, topology.memory_mib, topology.numa_nodes, topology.cpus, share=saving
         )

@@ -200,11 +200,22 @@ TCG_CPU = "max,-la57,-erms,-fsrm,-avx,-avx2"
 """Under emulation: memset 11 times and page touching 2 times as fast as with plain "max"."""
 
 
-def machine_options(accel: str, cpus: int, memory_mib: int) -> list[str]:
-    """Accelerator ("kvm" or "tcg"), CPU model, and nothing that was not asked for."""
+INSTRUCTION_CLOCK = "shift=0,sleep=off"
+"""2^0 ns for each instruction, about what real processors take; idle time is skipped."""
+
+
+def machine_options(accel: str, clock: str, cpus: int, memory_mib: int) -> list[str]:
+    """Accelerator ("kvm" or "tcg"), what time the guest sees, CPU model, and nothing that was not asked for.
+
+    ``clock``, of "tcg": "host", or "instructions" for time that passes with the instructions the guest
+    executes, so that what else this machine does cannot be seen in the guest. All its CPUs then share one
+    of this machine's.
+    """
     options = ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-M", "pc"]
     if accel == "kvm":
         options += ["-accel", "kvm", "-cpu", "host"]
+    elif clock == "instructions":
+        options += ["-accel", "tcg,thread=single", "-icount", INSTRUCTION_CLOCK, "-cpu", TCG_CPU]
     else:
         options += ["-accel", "tcg,thread=multi", "-cpu", TCG_CPU]
     return [*options, "-smp", str(cpus), "-m", str(memory_mib)]

@@ -90,9 +90,16 @@ def test_memory_of_two_nodes() -> None:
 
 
 def test_emulation_has_the_fast_cpu_model() -> None:
-    options = qemu.machine_options("tcg", 2, 1024)
+    options = qemu.machine_options("tcg", "host", 2, 1024)
     assert options[options.index("-cpu") + 1] == "max,-la57,-erms,-fsrm,-avx,-avx2"
     assert "-no-reboot" in options
+    assert "-icount" not in options
+
+
+def test_time_may_pass_with_instructions() -> None:
+    options = qemu.machine_options("tcg", "instructions", 2, 1024)
+    assert options[options.index("-icount") + 1] == "shift=0,sleep=off"
+    assert "-icount" not in qemu.machine_options("kvm", "instructions", 2, 1024)
 
 
 # The process, with a program in QEMU's place that sleeps and holds its sockets

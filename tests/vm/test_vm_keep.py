@@ -64,3 +64,8 @@ def test_a_dead_one_is_replaced(tmp_path: Path) -> None:
 def test_there_has_to_be_a_guest(tmp_path: Path, kernel: str) -> None:
     with pytest.raises(UsageError, match="--keep-guest"), open_backend(kernel, tmp_path, keep_guest=True):
         pass
+    with (
+        pytest.raises(UsageError, match="--guest-clock"),
+        open_backend(kernel, tmp_path, guest_clock="host"),
+    ):
+        pass

@@ -13,6 +13,7 @@
 #include <sys/reboot.h>
 #include <sys/swap.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 static int do_mount(struct reader *in)
@@ -107,6 +108,24 @@ static int do_reseed(struct reader *in)
 	return error;
 }
 
+/* The host waits by our clock, which need not go as fast as its own. */
+static int do_sleep(const struct request *r, struct reader *in)
+{
+	uint64_t until_ns = read_u64(in);
+	struct timespec until = {
+		.tv_sec = (time_t)(until_ns / 1000000000u),
+		.tv_nsec = (long)(until_ns % 1000000000u),
+	};
+	int error;
+
+	if (in->bad)
+		return EBADMSG;
+	do {
+		error = clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
+	} while (error == EINTR && !request_stale(r));
+	return error;
+}
+
 static void do_poweroff(const struct request *r)
 {
 	sync();
@@ -134,6 +153,8 @@ static int do_request(const struct request *r, struct reader *in)
 		return do_swapoff(in);
 	case OP_RESEED:
 		return do_reseed(in);
+	case OP_SLEEP:
+		return do_sleep(r, in);
 	case OP_SYNC:
 		sync();
 		return 0;

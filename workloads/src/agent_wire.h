@@ -45,6 +45,7 @@ enum wire_op {
 	OP_RESEED = 17,	    /* bytes -> */
 	OP_SYNC = 18,	    /* -> */
 	OP_POWEROFF = 19,   /* -> (then the machine goes) */
+	OP_SLEEP = 20,	    /* u64 CLOCK_MONOTONIC ns -> (when it is so late) */
 
 	OP_STREAM = 32,	    /* from the agent: u8 which, bytes up to the end of the frame */
 	OP_STREAM_END = 33, /* from the agent: u8 which, i32 errno */
