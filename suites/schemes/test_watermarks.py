@@ -44,11 +44,19 @@ class Free:
 
     def __init__(self, run):
         self.run, self.hogs = run, []
-        self.first = self.now()
+        self.first = self._at_rest()
         self.step = (HOG_MIB << 20) * 1000 // run.subject.memory_info().total
 
     def now(self):
         return self.run.subject.memory_info().free_permil
+
+    def _at_rest(self):
+        """Free memory when it moves no more: what was freed just before comes back in batches."""
+        readings = [self.now()]
+        while len(readings) < 20 and (len(readings) < 3 or len(set(readings[-3:])) > 1):
+            self.run.record(0.05)
+            readings.append(self.now())
+        return readings[-1]
 
     def at(self, steps):
         """Free memory between ``steps`` and the next, from what it was at first."""
