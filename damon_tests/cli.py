@@ -259,7 +259,12 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         " same however busy this machine is, or this machine's",
     )
     p.add_argument("--require", action="store_true", help="a test that cannot run fails")
-    p.add_argument("-n", dest="workers", metavar="WORKERS", help="run tests in this many processes")
+    p.add_argument(
+        "-n",
+        dest="workers",
+        metavar="WORKERS",
+        help="run tests in this many processes; auto: as many as do not disturb each other",
+    )
     p.add_argument(
         "--pytest", dest="pytest_args", action="append", default=[], metavar="ARG", help="pass ARG to pytest"
     )

@@ -27,7 +27,7 @@ from damon_tests.experiment.fixtures import ExperimentFixture, LiveFixture
 from damon_tests.experiment.lease import to_stderr
 from damon_tests.experiment.observation import Observation
 from damon_tests.experiment.requirements import Needs, Requirements, combine, evaluate, given, not_supported
-from damon_tests.experiment.select import check_workers, open_backend
+from damon_tests.experiment.select import check_workers, most_workers, open_backend
 from damon_tests.experiment.trial import OnAttempt
 from damon_tests.judge.collect import Expect
 from damon_tests.judge.conclude import Conclusion, KnownDefect, conclude
@@ -192,6 +192,12 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.option.output is None:
         config.option.output = str(artifacts.new_directory())
     config.stash[RUN] = DamonRun(config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """xdist's: what ``-n auto`` means."""
+    return most_workers(config.option.kernel, config.option.guest_clock)
 
 
 @pytest.hookimpl(optionalhook=True)

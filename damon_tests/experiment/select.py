@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from damon_tests import bundle
 from damon_tests.experiment.backend import Backend
+from damon_tests.kernel import accel
 from damon_tests.kernel.topology import Topology
 from damon_tests.ports import UsageError
 from damon_tests.reference import faults
@@ -56,16 +58,26 @@ def open_backend(
             yield backend
 
 
-def check_workers(kernel: str, workers: int, guest_clock: str | None = None) -> None:
-    """Raises UsageError for more workers than a kernel under test can have without measuring each other.
+def most_workers(kernel: str, guest_clock: str | None = None) -> int:
+    """How many tests of this kernel this machine can run beside each other without one measuring the other.
 
-    The reference may have any number: its time is virtual. A guest needs its CPUs for itself, or one of
-    this machine's if it does not see the machine's time. This machine has only one DAMON.
+    Of the reference, whose time is virtual, any number; one for each processor is of use. A guest needs one
+    processor, or, if it sees the machine's time or has KVM, each of its CPUs. This machine has one DAMON.
     """
+    processors = len(os.sched_getaffinity(0))
+    if kernel == "host":
+        return 1
+    if re.match(r"reference(:|\+|$)", kernel):
+        return processors
+    sees_time = guest_clock == "host" or accel.known_good(bundle.cache_dir())
+    return max(1, processors // (Topology().cpus if sees_time else 1))
+
+
+def check_workers(kernel: str, workers: int, guest_clock: str | None = None) -> None:
+    """Raises UsageError for more workers than ``most_workers``."""
     if workers <= 1 or re.match(r"reference(:|\+|$)", kernel):
         return
-    each = Topology().cpus if guest_clock == "host" else 1
-    most = 1 if kernel == "host" else max(1, (os.cpu_count() or 1) // each)
+    most = most_workers(kernel, guest_clock)
     if workers > most:
         raise UsageError(
             f"-n {workers} with --kernel {kernel}: at most {most} on this machine, because targets and DAMON"

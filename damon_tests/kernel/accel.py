@@ -50,6 +50,12 @@ def choose(image: KernelImage, qemu: Qemu, cache: Path, work_dir: Path) -> Accel
     return Accel("tcg", known[key]) if known[key] else Accel("kvm")
 
 
+def known_good(cache: Path) -> bool:
+    """Whether guests had KVM when it was last tried, since this machine was booted."""
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return any(boot_id in key and not failure for key, failure in _read(cache / "kvm.json").items())
+
+
 def _read(path: Path) -> dict[str, str]:
     try:
         known: dict[str, str] = json.loads(path.read_text())

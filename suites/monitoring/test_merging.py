@@ -33,7 +33,7 @@ def test_merging_harder_keeps_what_differs_most(live, expect):
         with live("graded", DamonCtx("fvaddr", attrs=many), cover="regions") as run:
             run.record(0.6)
             run.commit_attrs(few)
-            run.record(0.8)
+            run.record(0.8, aggregations=9)
         if number == 1:
             expect.add(invariants_of(run))
         return run.seen_of(1)

@@ -29,6 +29,8 @@ TIMEOUT_S = 1200
 ORDER = (
     "vectors",
     "regions",
+    "passes",
+    "stat",
     "tree",
     "damos",
     "actions",
@@ -44,8 +46,9 @@ ORDER = (
 # Faults of these areas are noticed by these first.
 FIRST = {
     "filters": ("filters",),
-    "schemes": ("actions", "damos"),
-    "modules": ("modules",),
+    "schemes": ("actions", "passes", "damos"),
+    "stats": ("passes",),
+    "modules": ("stat", "modules"),
     "tree": ("tree", "abi"),
 }
 

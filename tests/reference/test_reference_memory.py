@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from reference_support import HEAP, MIB, STACK, Box, HotTruth, heap
 
-from damon_tests.damon.params import ANY, DamonCtx, DamonTarget, Damos, DamosQuota, DamosQuotaGoal
+from damon_tests.damon.params import ANY, DamonCtx, DamonTarget, Damos, DamosDest, DamosQuota, DamosQuotaGoal
 from damon_tests.experiment.reference_backend import ReferenceBackend
 from damon_tests.kernel.topology import Topology
 from damon_tests.patterns import load
@@ -61,6 +61,29 @@ def test_memory_of_a_node_that_does_not_exist_is_refused():
 def paddr(box: Box) -> DamonCtx:
     ram = tuple(box.system.ram_ranges())[1:]
     return box.ctx(operations="paddr", targets=(DamonTarget(0, ram),), schemes=(PAGEOUT,))
+
+
+@pytest.mark.parametrize(("weights", "moved"), [((0, 0), 0), ((0, 1), 2048)])
+def test_destinations_without_weight_move_nothing(weights: tuple[int, int], moved: int):
+    """The sum of weights is 0: not migrated, and not to target_nid instead."""
+    box = Box(8 * MIB, ram_bytes=128 * MIB, nr_nodes=2)
+    dests = tuple(DamosDest(nid, weight) for nid, weight in enumerate(weights))
+    scheme = Damos(action="migrate_cold", access_pattern=ANY, target_nid=1, dests=dests)
+    box.start(box.fvaddr(schemes=(scheme,)))
+    box.run(0.5)
+    assert (box.system.memory.used_pages(0), box.system.memory.used_pages(1)) == (2048 - moved, moved)
+    assert box.client.stats(0, 0).sz_applied == moved * PAGE_SIZE
+
+
+@pytest.mark.parametrize(("nid", "moved"), [(1, 2048), (-1, 0)])
+def test_physical_memory_goes_to_the_target_node_whatever_the_destinations(nid: int, moved: int):
+    box = Box(8 * MIB, ram_bytes=128 * MIB, nr_nodes=2)
+    scheme = Damos(
+        action="migrate_cold", access_pattern=ANY, target_nid=nid, dests=(DamosDest(0, 1), DamosDest(1, 3))
+    )
+    box.start(replace(paddr(box), schemes=(scheme,)))
+    box.run(0.5)
+    assert (box.system.memory.used_pages(0), box.system.memory.used_pages(1)) == (2048 - moved, moved)
 
 
 def out_bytes(box: Box) -> int:

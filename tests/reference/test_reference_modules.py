@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from reference_support import HEAP, MIB, Box, make_system
+from reference_support import HEAP, MIB, STAT_ALL, Box, make_system
 
 from damon_tests.ports import TreeError
 from damon_tests.reference.module_rules import idle_percentiles
@@ -223,3 +223,67 @@ def test_counters_live_on_when_a_module_is_turned_off():
     reclaim["enabled"] = "Y"
     box.run(2)
     assert int(reclaim["bytes_reclaim_tried_regions"]) == before
+
+
+def test_intervals_are_those_that_were_asked_for():
+    """min_age 1.2 s is 6 aggregations of 200 ms; half of W = 200 ms / 10 ms is 10 accesses."""
+    box = idle_box()
+    for name, age in (("reclaim", "min_age"), ("lru_sort", "cold_min_age")):
+        module = Parameters(box, name)
+        module["sample_interval"] = 10_000
+        module["aggr_interval"] = 200_000
+        module[age] = 1_200_000
+        module["enabled"] = "Y"
+        kdamond = box.tree.modules[f"damon_{name}"].kdamond
+        assert kdamond is not None
+        ctx = kdamond.ctx
+        assert (ctx.attrs.sample_us, ctx.attrs.aggr_us, ctx.window) == (10_000, 200_000, 20)
+        assert ctx.schemes[-1].params.access_pattern.age_min == 6
+        module["enabled"] = "N"
+
+
+def test_writing_the_present_state_does_nothing():
+    box = idle_box()
+    reclaim = Parameters(box, "reclaim")
+    reclaim["enabled"] = "N"
+    reclaim["enabled"] = "Y"
+    pid = reclaim["kdamond_pid"]
+    reclaim["enabled"] = "Y"
+    assert (reclaim["enabled"], reclaim["kdamond_pid"]) == ("Y", pid)
+
+
+def test_a_module_wants_to_be_alone():
+    """It does not start beside any kdamond, and no kdamond starts beside it."""
+    box = idle_box()
+    reclaim, sort = Parameters(box, "reclaim"), Parameters(box, "lru_sort")
+    box.start(box.fvaddr(schemes=(STAT_ALL,)))
+    with pytest.raises(TreeError, match="EBUSY"):
+        reclaim["enabled"] = "Y"
+    assert (reclaim["enabled"], box.read("state")) == ("N", "on")
+    box.command("off")
+    reclaim["enabled"] = "Y"
+    with pytest.raises(TreeError, match="EBUSY"):
+        sort["enabled"] = "Y"
+    with pytest.raises(TreeError, match="EBUSY"):
+        box.command("on")
+    assert (reclaim["enabled"], sort["enabled"], box.read("state")) == ("Y", "N", "off")
+    reclaim["enabled"] = "N"
+    box.command("on")
+    assert box.read("state") == "on"
+
+
+def test_statistics_count_what_was_tried():
+    """Each region that a scheme tries is an event; parameters are told after the next sample."""
+    box = idle_box()
+    reclaim = Parameters(box, "reclaim")
+    for name, value in {"min_age": 0, "wmarks_high": 990, "wmarks_mid": 980, "quota_ms": 0}.items():
+        reclaim[name] = value
+    reclaim["quota_sz"] = 0
+    stream = box.events.open(["damos_before_apply"])
+    reclaim["enabled"] = "Y"
+    box.run(0.308)
+    stream.close()
+    spans = [event.text.split()[4].rstrip(":").split("-") for event in stream.read()]
+    assert len(spans) > 3, "more than passes"
+    assert int(reclaim["nr_reclaim_tried_regions"]) == len(spans)
+    assert int(reclaim["bytes_reclaim_tried_regions"]) == sum(int(end) - int(start) for start, end in spans)

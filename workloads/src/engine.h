@@ -93,6 +93,7 @@ struct term {
 	bool walks;	  /* sequential: a pass goes on where the last one ended */
 	bool whole_pages; /* every slot is the start of a page */
 	bool lazy;	  /* may fault pages in at any time */
+	bool dense;	  /* drawn, and each page of it several times a pass */
 	struct counts *counts;
 };
 
@@ -239,7 +240,14 @@ size_t choose_term(const struct phase *phase, uint64_t number, uint64_t turn);
 /* engine_touch.c */
 void do_pass(const struct worker *worker, const struct term *term, size_t term_index,
 	     uint64_t pass);
+
+/* engine_mark.c */
+void prepare_marks(void);
+void mark_page(const struct region *region, uint64_t offset);
 void mark_span(const struct region *region, uint64_t start, uint64_t end);
+void mark_slots(const struct term *term, uint64_t start, uint64_t slots);
+void mark_drawn(const struct term *term, uint64_t drift, const uint64_t *offsets, uint64_t count);
+void settle_drawn(const struct term *term, uint64_t drift);
 
 /* engine_flush.c */
 void prepare_flush(void);

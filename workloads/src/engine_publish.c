@@ -74,6 +74,7 @@ static void prepare_slices(void)
 	slice_bytes = bits / 8;
 	slice_record = allocate(2 + bits / 64, sizeof(*slice_record));
 	slice_bits = slice_record + 2;
+	prepare_marks();
 	fds.slices = create(program.slices_path);
 }
 

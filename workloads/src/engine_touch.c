@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The accesses themselves. */
-#include <string.h>
-
 #include "engine_draw.h"
 
 #define ALWAYS_INLINE inline __attribute__((always_inline))
@@ -16,51 +14,6 @@ static ALWAYS_INLINE void touch(uint8_t *byte, enum kind kind)
 		(void)*it;
 	else
 		*it = *it + 1;
-}
-
-static inline void mark(uint64_t bit)
-{
-	slice_bits[bit / 64] |= (uint64_t)1 << (bit % 64);
-}
-
-/* Bits [first, last] of the slice under way. */
-static void mark_range(uint64_t first, uint64_t last)
-{
-	uint64_t *word = &slice_bits[first / 64], *last_word = &slice_bits[last / 64];
-	uint64_t head = ~(uint64_t)0 << (first % 64), tail = ~(uint64_t)0 >> (63 - last % 64);
-
-	if (word == last_word) {
-		*word |= head & tail;
-		return;
-	}
-	*word++ |= head;
-	while (word < last_word)
-		*word++ = ~(uint64_t)0;
-	*word |= tail;
-}
-
-/* The bit of the page with this offset in the region. */
-static inline uint64_t bit_of(const struct region *region, uint64_t offset)
-{
-	return (offset >> PAGE_SHIFT) - region->window_first + region->window_bit;
-}
-
-void mark_span(const struct region *region, uint64_t start, uint64_t end)
-{
-	mark_range(bit_of(region, start), bit_of(region, end - 1));
-}
-
-/* ``slots`` slots from ``start`` on. */
-static void mark_slots(const struct term *term, uint64_t start, uint64_t slots)
-{
-	uint64_t end = start + (slots - 1) * term->stride;
-
-	if (term->stride <= PAGE_BYTES) {
-		mark_range(bit_of(term->region, start), bit_of(term->region, end));
-		return;
-	}
-	for (uint64_t offset = start; offset <= end; offset += term->stride)
-		mark(bit_of(term->region, offset));
 }
 
 /*
@@ -112,68 +65,93 @@ static void do_sequential(const struct term *term, uint64_t drift, uint64_t firs
 }
 
 /*
- * Slots are drawn a block ahead of their accesses: a processor that is waiting for the memory of
- * one access then has many more in sight that it can begin, and not the arithmetic between them.
- * ``far`` ones, which no cache will have, are fetched at once: all are touched in this very pass.
+ * Drawn accesses go group by group. While one group is touched, the next has been drawn, and its
+ * memory is on its way already: the accesses wait for the memory together, not one after the other.
+ * All that is fetched is touched in this very pass. Larger groups would find their first lines
+ * pushed out of the cache again, smaller ones not there yet.
  */
-#define BLOCK	  128
-#define FAR_BYTES ((uint64_t)8 << 20)
+#define GROUP 64
 
-static ALWAYS_INLINE void draw_block(const struct term *term, uint64_t *state, uint64_t *slots,
-				     uint64_t count, bool weighted)
+struct group {
+	uint64_t count;
+	uint64_t offsets[GROUP + 1]; /* in the region */
+};
+
+/* The next slots of a pass that has ``left`` to draw. */
+static ALWAYS_INLINE void draw_group(const struct term *term, uint64_t *state, uint64_t left,
+				     struct group *group, bool weighted)
 {
 	uint64_t all = term->slots;
 
+	group->count = left < GROUP ? left : GROUP;
 	if (weighted) {
-		for (uint64_t i = 0; i < count; i++)
-			slots[i] = draw_weighted(state, term);
+		for (uint64_t i = 0; i < group->count; i++)
+			group->offsets[i] = draw_weighted(state, term);
 		return;
 	}
 	/* Both of the last step, although the pass may need one only. */
-	for (uint64_t i = 0; i < count; i += 2)
-		slots[i] = draw_slots(state, all, &slots[i + 1]);
+	for (uint64_t i = 0; i < group->count; i += 2)
+		group->offsets[i] = draw_slots(state, all, &group->offsets[i + 1]);
+}
+
+/* Makes offsets of the slots, and asks for their memory. */
+static ALWAYS_INLINE void fetch_group(const struct term *term, uint64_t drift, struct group *group,
+				      bool islands)
+{
+	const uint8_t *base = (const uint8_t *)(uintptr_t)term->region->start;
+	uint64_t stride = term->stride, first = term->start + drift;
+	uint64_t lines = term->whole_pages ? LINES_PER_PAGE - 1 : 0;
+
+	for (uint64_t i = 0; i < group->count; i++) {
+		uint64_t slot = group->offsets[i];
+		uint64_t offset = islands ? slot_offset(term, slot) + drift : first + slot * stride;
+
+		group->offsets[i] = offset + (slot & lines) * LINE_BYTES;
+		__builtin_prefetch(base + group->offsets[i], 1);
+	}
+}
+
+static ALWAYS_INLINE void touch_group(const struct term *term, const struct group *group,
+				      enum kind kind)
+{
+	uint8_t *base = (uint8_t *)(uintptr_t)term->region->start;
+
+	for (uint64_t i = 0; i < group->count; i++)
+		touch(base + group->offsets[i], kind);
 }
 
 static ALWAYS_INLINE void touch_drawn(const struct term *term, uint64_t drift, uint64_t state,
-				      enum kind kind, bool weighted, bool islands, bool far)
+				      enum kind kind, bool weighted, bool islands)
 {
-	uint8_t *base = (uint8_t *)(uintptr_t)term->region->start;
-	uint64_t stride = term->stride, first = term->start + drift;
-	uint64_t lines = term->whole_pages ? LINES_PER_PAGE - 1 : 0;
-	uint64_t slots[BLOCK + 1], left = term->touches;
+	struct group groups[2], *now = &groups[0], *next = &groups[1];
+	uint64_t left = term->touches;
 
+	draw_group(term, &state, left, now, weighted);
+	fetch_group(term, drift, now, islands);
 	while (left) {
-		uint64_t count = left < BLOCK ? left : BLOCK;
+		struct group *done = now;
 
-		draw_block(term, &state, slots, count, weighted);
-		for (uint64_t i = 0; i < count; i++) {
-			uint64_t slot = slots[i];
-
-			slots[i] =
-				islands ? slot_offset(term, slot) + drift : first + slot * stride;
-			slots[i] += (slot & lines) * LINE_BYTES;
-			if (far)
-				__builtin_prefetch(base + slots[i], 1);
-		}
-		for (uint64_t i = 0; i < count; i++)
-			touch(base + slots[i], kind);
-		for (uint64_t i = 0; slice_bits && i < count; i++)
-			mark(bit_of(term->region, slots[i]));
-		left -= count;
+		left -= now->count;
+		draw_group(term, &state, left, next, weighted);
+		fetch_group(term, drift, next, islands);
+		touch_group(term, now, kind);
+		if (slice_bits)
+			mark_drawn(term, drift, now->offsets, now->count);
+		now = next;
+		next = done;
 	}
+	if (slice_bits)
+		settle_drawn(term, drift);
 }
 
 static void do_drawn(const struct term *term, uint64_t drift, uint64_t key)
 {
 	bool islands = term->islands > 1, weighted = term->order == WEIGHTED;
-	bool far = term->end - term->start > FAR_BYTES;
 
 	if (islands || weighted || term->kind != KIND_WRITE)
-		touch_drawn(term, drift, key, term->kind, weighted, islands, far);
-	else if (far)
-		touch_drawn(term, drift, key, KIND_WRITE, false, false, true);
+		touch_drawn(term, drift, key, term->kind, weighted, islands);
 	else
-		touch_drawn(term, drift, key, KIND_WRITE, false, false, false);
+		touch_drawn(term, drift, key, KIND_WRITE, false, false);
 }
 
 /* Each access needs the one before it: what it read is where it goes. */
@@ -185,7 +163,7 @@ static void do_chase(const struct term *term, uint64_t pass)
 
 	for (uint64_t i = 0; i < term->touches; i++) {
 		if (slice_bits)
-			mark(bit_of(term->region, offset));
+			mark_page(term->region, offset);
 		offset = *(const volatile uint64_t *)(base + offset);
 	}
 }

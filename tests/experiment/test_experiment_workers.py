@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-2.0
+"""How many tests may run beside each other."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from damon_tests.experiment.select import check_workers, most_workers
+from damon_tests.ports import UsageError
+
+BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+@pytest.fixture(autouse=True)
+def four_processors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3})
+    monkeypatch.setattr("damon_tests.bundle.cache_dir", lambda: tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("kernel", "clock", "most"),
+    [
+        ("reference", None, 4),
+        ("reference:6.12", None, 4),
+        ("host", None, 1),
+        ("debian:7.3", None, 4),
+        ("debian:7.3", "instructions", 4),
+        ("debian:7.3", "host", 2),
+    ],
+)
+def test_what_sees_the_machines_time_needs_its_processors(kernel: str, clock: str | None, most: int) -> None:
+    assert most_workers(kernel, clock) == most
+
+
+def test_kvm_sees_the_machines_time(four_processors: Path) -> None:
+    for failure, most in (("", 2), ("a trial boot failed", 4)):
+        (four_processors / "kvm.json").write_text(json.dumps({f"6.18 qemu 10 boot {BOOT}": failure}))
+        assert most_workers("debian:7.3") == most
+    (four_processors / "kvm.json").write_text(json.dumps({"6.18 qemu 10 boot another": ""}))
+    assert most_workers("debian:7.3") == 4
+
+
+def test_more_are_refused() -> None:
+    check_workers("reference", 50)
+    check_workers("debian:7.3", 4)
+    for kernel, workers in (("debian:7.3", 5), ("host", 2)):
+        with pytest.raises(UsageError, match="at most"):
+            check_workers(kernel, workers)
