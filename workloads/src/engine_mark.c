@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The touched-page map of the slice under way: a bit for each page that an access was in. */
+#include "engine.h"
+
+/* A byte a page of the dense term that is at work; all 0 between passes. See mark_drawn(). */
+static uint8_t *page_map;
+
+static inline void mark(uint64_t bit)
+{
+	slice_bits[bit / 64] |= (uint64_t)1 << (bit % 64);
+}
+
+/* Bits [first, last] of the slice under way. */
+static void mark_range(uint64_t first, uint64_t last)
+{
+	uint64_t *word = &slice_bits[first / 64], *last_word = &slice_bits[last / 64];
+	uint64_t head = ~(uint64_t)0 << (first % 64), tail = ~(uint64_t)0 >> (63 - last % 64);
+
+	if (word == last_word) {
+		*word |= head & tail;
+		return;
+	}
+	*word++ |= head;
+	while (word < last_word)
+		*word++ = ~(uint64_t)0;
+	*word |= tail;
+}
+
+/* The bit of the page with this offset in the region. */
+static inline uint64_t bit_of(const struct region *region, uint64_t offset)
+{
+	return (offset >> PAGE_SHIFT) - region->window_first + region->window_bit;
+}
+
+void mark_page(const struct region *region, uint64_t offset)
+{
+	mark(bit_of(region, offset));
+}
+
+void mark_span(const struct region *region, uint64_t start, uint64_t end)
+{
+	mark_range(bit_of(region, start), bit_of(region, end - 1));
+}
+
+/* ``slots`` slots from ``start`` on. */
+void mark_slots(const struct term *term, uint64_t start, uint64_t slots)
+{
+	uint64_t end = start + (slots - 1) * term->stride;
+
+	if (term->stride <= PAGE_BYTES) {
+		mark_range(bit_of(term->region, start), bit_of(term->region, end));
+		return;
+	}
+	for (uint64_t offset = start; offset <= end; offset += term->stride)
+		mark(bit_of(term->region, offset));
+}
+
+static uint64_t pages_of(const struct term *term)
+{
+	return ((term->end - 1) >> PAGE_SHIFT) - (term->start >> PAGE_SHIFT) + 1;
+}
+
+static bool is_dense(const struct term *term)
+{
+	bool drawn = term->order == RANDOM || term->order == WEIGHTED;
+
+	return drawn && term->islands == 1 && pages_of(term) <= term->touches / 4;
+}
+
+void prepare_marks(void)
+{
+	uint64_t most = 0;
+
+	for (size_t p = 0; p < program.nr_phases; p++) {
+		for (size_t t = 0; t < program.phases[p].nr_terms; t++) {
+			struct term *term = &program.phases[p].terms[t];
+
+			term->dense = is_dense(term);
+			if (term->dense && pages_of(term) > most)
+				most = pages_of(term);
+		}
+	}
+	if (most)
+		page_map = allocate(most, 1);
+}
+
+/*
+ * Accesses that were drawn. Setting a bit needs the word as the bit before left it, and where many
+ * accesses share few words, each would wait for the last. Those of a dense term set bytes, which
+ * need nothing; they become bits when the pass is over, and no slice ends within a pass.
+ */
+void mark_drawn(const struct term *term, uint64_t drift, const uint64_t *offsets, uint64_t count)
+{
+	const uint64_t first = (term->start + drift) >> PAGE_SHIFT;
+	uint8_t *map = page_map;
+
+	if (!term->dense) {
+		for (uint64_t i = 0; i < count; i++)
+			mark(bit_of(term->region, offsets[i]));
+		return;
+	}
+	for (uint64_t i = 0; i < count; i++)
+		map[(offsets[i] >> PAGE_SHIFT) - first] = 1;
+}
+
+/* Ends a pass of mark_drawn(). */
+void settle_drawn(const struct term *term, uint64_t drift)
+{
+	uint64_t first = bit_of(term->region, term->start + drift);
+	uint64_t pages = term->dense ? pages_of(term) : 0;
+
+	for (uint64_t page = 0; page < pages; page++) {
+		slice_bits[(first + page) / 64] |= (uint64_t)page_map[page] << (first + page) % 64;
+		page_map[page] = 0;
+	}
+}
