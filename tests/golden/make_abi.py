@@ -17,6 +17,7 @@ from pathlib import Path
 def parse(text: str) -> dict[str, object]:
     """One dump as a dictionary."""
     golden: dict[str, object] = {"tree": [], "words": {}, "state": {}, "modules": {}, "tracepoints": {}}
+    golden |= {"entries": [], "running": {}, "counts": {}}
     section = ""
     for line in text.splitlines():
         if line.startswith("# kernel "):
@@ -25,10 +26,16 @@ def parse(text: str) -> dict[str, object]:
             _words(golden, line)
         elif line.startswith("## state "):
             _state(golden, line)
+        elif line.startswith("## other "):
+            golden["entries"], section = ast.literal_eval(line.partition("entries ")[2]), ""
         elif line.startswith("## "):
             section = line[3:]
+        elif line.startswith(("nr_kdamonds write while on", "nr_contexts=2 off")):
+            _counts(golden, line)
         elif section.startswith("sysfs tree"):
             _tree(golden, line)
+        elif section.startswith("while-on dump"):
+            _running(golden, line)
         elif section.startswith("module "):
             _module(golden, line)
         elif section.startswith("tracepoint ") and line.startswith("print fmt: "):
@@ -53,6 +60,33 @@ def _words(golden, line):
 def _state(golden, line):
     name, answers = re.match(r"## state (.*?) (\[.*\])$", line).groups()
     golden["state"][name] = [answer[:3] for answer in ast.literal_eval(answers)]
+
+
+def _running(golden, line):
+    """Paths and modes below ``stats`` and below one directory of ``tried_regions``; the numbers that
+    those directories begin with, at most eight, in the order of their text."""
+    running = golden["running"]
+    if line.startswith("tried_regions entries "):
+        names = ast.literal_eval(re.search(r"\[.*\]", line).group())
+        running["first numbers"] = sorted(int(name) for name in names)
+    elif line == "./ 755":
+        running["regions" if "stats" in running else "stats"] = []
+    else:
+        path, mode, *_ = line.split()
+        running["regions" if "regions" in running else "stats"].append([path.rstrip("/"), mode])
+
+
+def _counts(golden, line):
+    """What writes of counts answered: in all but the last, while the kdamond runs."""
+    names = {
+        "nr_kdamonds write while on": "nr_kdamonds 1, on",
+        "nr_contexts": "nr_contexts 1, on",
+        "nr_contexts=2": "nr_contexts 2, on",
+        "nr_contexts=2 off": "nr_contexts 2, off",
+        "=1": "nr_contexts 1, off",
+    }
+    for name, answer in re.findall(r"(\S[^:]*): (\w+)", line):
+        golden["counts"][names[name]] = answer
 
 
 def _module(golden, line):

@@ -33,11 +33,28 @@ COUNTS = (
     "monitoring_attrs/probes/0/filters/nr_filters",
 )
 
-# Where the reference deliberately answers differently from the dumped kernel, and why.
-DEVIATIONS: dict[tuple[str, str], str] = {}
+_COUNTED_TWICE = (
+    "directories of tried regions count from 0 (specification, 5.2). Kernels 6.16 to 7.1 go 12, 14, 16...: "
+    "each is counted twice when it is made and once when it is removed, so that the second request begins at "
+    "the number of regions of the first. 7.2 has it right; a level is what is meant, not a bug"
+)
+# Where the reference deliberately answers differently from the dumped kernel, by level and line, and why.
+# ``compare`` wants each of them to be one still.
+DEVIATIONS: dict[tuple[str, str], str] = {
+    (level, "first numbers of tried_regions"): _COUNTED_TWICE
+    for level in ("6.16", "6.17", "6.18", "6.19", "7.0", "7.1")
+}
 
-# Results of DAMON_STAT from before the dump: live counters.
+# Live counters, the issue sets them aside: results of DAMON_STAT from before the dump.
 LIVE = {"aggr_interval_us", "estimated_memory_bandwidth", "memory_idle_ms_percentiles"}
+
+
+def compare(level, line, mine, kernels):
+    """The reference answers what the kernel answered, unless this line is a deviation: then it does not."""
+    if (level, line) in DEVIATIONS:
+        assert mine != kernels, f"{line} of {level} is no deviation any more"
+    else:
+        assert mine == kernels, (level, line)
 
 
 def golden(level):
@@ -62,7 +79,12 @@ def tree(level):
 
 def test_every_level_has_a_golden():
     assert sorted(path.stem for path in GOLDEN.glob("*.json")) == sorted(LEVELS)
+
+
+def test_deviations_are_few_and_have_a_reason():
+    """One is counted for each level that has it."""
     assert len(DEVIATIONS) < 10
+    assert all(len(reason) > 80 for reason in DEVIATIONS.values())
 
 
 def test_paths_modes_and_defaults(tree, level):
@@ -70,7 +92,11 @@ def test_paths_modes_and_defaults(tree, level):
     for entry in tree.walk(ADMIN):
         row = [entry.path, f"{entry.mode:o}"]
         mine.append(row if entry.is_dir else [*row, entry.value.rstrip("\n")])
-    assert sorted(mine) == sorted(golden(level)["tree"])
+    kernels = {row[0]: row for row in golden(level)["tree"]}
+    assert sorted(row[0] for row in mine) == sorted(kernels)
+    for row in mine:
+        compare(level, row[0], row, kernels[row[0]])
+    compare(level, "entries", [e.path for e in tree.list("/sys/kernel/mm/damon")], golden(level)["entries"])
 
 
 def word_path(name):
@@ -93,13 +119,13 @@ def test_accepted_and_rejected_words(tree, level):
         path = word_path(name)
         for written, shown in words["accept"]:
             tree.write(path, written)
-            assert tree.read(path).rstrip("\n") == shown, (name, written)
+            compare(level, f"{name} {written}", tree.read(path).rstrip("\n"), shown)
         for errno_name, rejected in words["reject"].items():
             for word in rejected:
                 before = tree.read(path)
                 with pytest.raises(TreeError) as caught:
                     tree.write(path, word)
-                assert caught.value.errno_name == errno_name, (name, word)
+                compare(level, f"{name} {word}", caught.value.errno_name, errno_name)
                 assert tree.read(path) == before
 
 
@@ -120,18 +146,50 @@ def test_state_commands_while_off(level):
     box.stage(DamonCtx(targets=(DamonTarget(0),)))
     for section in ("while off, 1 vaddr target pid=0", "off-again"):
         expected = golden(level)["state"][section]
-        assert answers(box, [row[0] for row in expected]) == expected
+        compare(level, section, answers(box, [row[0] for row in expected]), expected)
+
+
+def counted(box, name, number):
+    try:
+        box.tree.write(f"{ADMIN}/kdamonds/{name}", str(number))
+    except TreeError as error:
+        return error.errno_name
+    return "ok"
 
 
 def test_state_commands_while_on(level):
+    """In the order of the dump: commands, the files of a scheme that has results, counts, off, counts."""
     box = Box(level=level)
     ram = tuple(box.system.ram_ranges())[1:]
     box.stage(
         DamonCtx(operations="paddr", targets=(DamonTarget(0, ram),), schemes=(Damos(access_pattern=ANY),))
     )
-    state = golden(level)["state"]
-    for section in ("paddr on", "while on", "tr", "off"):
-        assert answers(box, [row[0] for row in state[section]]) == state[section], section
+    kernels = golden(level)
+    for section in ("paddr on", "while on", "tr"):
+        expected = kernels["state"][section]
+        compare(level, section, answers(box, [row[0] for row in expected]), expected)
+    check_results(box, level, kernels["running"])
+    counts = {
+        "nr_kdamonds 1, on": counted(box, "nr_kdamonds", 1),
+        "nr_contexts 1, on": counted(box, "0/contexts/nr_contexts", 1),
+        "nr_contexts 2, on": counted(box, "0/contexts/nr_contexts", 2),
+    }
+    compare(level, "off", answers(box, ["off"]), kernels["state"]["off"])
+    counts["nr_contexts 2, off"] = counted(box, "0/contexts/nr_contexts", 2)
+    counts["nr_contexts 1, off"] = counted(box, "0/contexts/nr_contexts", 1)
+    for name, answer in kernels["counts"].items():
+        compare(level, name, counts[name], answer)
+
+
+def check_results(box, level, kernels):
+    """Paths and modes below stats and tried_regions; how many regions there are is chance."""
+    tree, scheme = box.tree, f"{CTX}/schemes/0"
+    names = [entry.path for entry in tree.list(f"{scheme}/tried_regions")]
+    numbers = sorted(int(name) for name in names if name.isdecimal())
+    compare(level, "first numbers of tried_regions", numbers[:2], kernels["first numbers"][:2])
+    for name, directory in (("stats", "stats"), ("regions", f"tried_regions/{numbers[0]}")):
+        mine = [[entry.path, f"{entry.mode:o}"] for entry in tree.walk(f"{scheme}/{directory}")]
+        compare(level, name, sorted(mine), sorted(kernels[name]))
 
 
 def test_tracepoints(level):
@@ -155,7 +213,7 @@ def test_module_parameters(level):
         assert {entry.path for entry in entries} == set(wanted)
         for entry in entries:
             mode, default = wanted[entry.path]
-            assert f"{entry.mode:o}" == mode, entry.path
+            compare(level, f"mode of {module}.{entry.path}", f"{entry.mode:o}", mode)
             if entry.path not in LIVE:
-                assert entry.value == default + "\n", entry.path
+                compare(level, f"{module}.{entry.path}", entry.value, default + "\n")
     assert tree.exists("/sys/module/damon_stat") == ("damon_stat" in golden(level)["modules"])
