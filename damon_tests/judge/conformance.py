@@ -50,7 +50,7 @@ and 6.12.107 gave 238 p values as even as chance (the smallest 0.003): replicas 
 
 SPARE = 3
 
-RULE = SequentialRule(looks=(3, 5), spend=(0.5, 0.5), comfort=(0.05,))
+RULE = SequentialRule(alpha=0.001, looks=(3, 5), spend=(0.5, 0.5), comfort=(0.05,))
 
 EVERYTHING = Damos(action="stat", access_pattern=ANY)
 """The first and the last scheme of a request whose statistics are compared. They tell how many passes there

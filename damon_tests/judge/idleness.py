@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -18,8 +18,13 @@ import numpy.typing as npt
 
 from damon_tests.damon.records import Snapshot
 from damon_tests.judge.verdict import Check, Measurement
+from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, NSEC_PER_USEC
 
 PERCENTILES = 101
+SAMPLES = 20
+"""In an aggregation of DAMON_STAT, however it is tuned."""
+REFRESH_NS = 5 * NSEC_PER_SEC
+TICK_NS = 10 * NSEC_PER_MSEC
 Range = tuple[int, int]
 F64 = npt.NDArray[np.float64]
 
@@ -54,6 +59,20 @@ def candidates(refresh: Refresh, snapshots: Sequence[Snapshot]) -> list[Snapshot
     meanwhile = [s for s in snapshots if refresh.after_ns <= s.time_ns]
     # The one in which it fell is traced after the results were computed, with the same ages.
     return earlier[-1:] + meanwhile[: 1 + sum(s.time_ns <= refresh.before_ns for s in meanwhile)]
+
+
+def narrowed(refresh: Refresh, last_ns: Range) -> Refresh:
+    """The moment of the results by specification 6.3, too: at the first sample more than five seconds after
+    those before (or the start), which was between these two times. As it was seen, where that contradicts it,
+    and where it was seen so late that others may have come between.
+    """
+    after_ns = max(refresh.after_ns, last_ns[0] + REFRESH_NS)
+    # Two sampling sleeps with their work, and the tick of the kernel's clock that the seconds are counted in.
+    late_ns = 2 * refresh.aggr_us * NSEC_PER_USEC // SAMPLES + TICK_NS
+    before_ns = min(refresh.before_ns, last_ns[1] + REFRESH_NS + late_ns)
+    if after_ns >= before_ns or refresh.before_ns >= last_ns[0] + 2 * REFRESH_NS:
+        return refresh
+    return replace(refresh, after_ns=after_ns, before_ns=before_ns)
 
 
 def percentiles(refresh: Refresh, snapshots: Sequence[Snapshot]) -> list[Check]:

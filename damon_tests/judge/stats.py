@@ -206,9 +206,12 @@ class SequentialRule:
     ``comfort[i]`` a pass; else more attempts. At the last look at most half of its share is a fail, at most
     its share inconclusive, anything else a pass. So P(fail or inconclusive) <= alpha for a correct
     DAMON, by adding up the shares. No attempt is ever left out.
+
+    The default is for a run of some hundred such tests that gates: it is wrong less than once in a hundred
+    runs. A DAMON that is wrong is noticed all the same, mostly at the last look.
     """
 
-    alpha: float = 0.001
+    alpha: float = 1e-4
     looks: tuple[int, ...] = (1, 3, 5)
     spend: tuple[float, ...] = (0.25, 0.25, 0.5)
     comfort: tuple[float, ...] = (0.1, 0.05)

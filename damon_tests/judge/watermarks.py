@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from damon_tests.damon.params import DamosWatermarks
+from damon_tests.judge.verdict import Check, Measurement
 
 MARGIN_PERMIL = 4
 """How far free memory may wander between the readings at both ends of a stretch: 4 MiB of each GiB."""
@@ -27,6 +28,26 @@ class Stretch:
     @staticmethod
     def between(*readings: int) -> Stretch:
         return Stretch(min(readings), max(readings))
+
+
+def states_hold(
+    name: str,
+    walked: Sequence[tuple[Stretch, bool]],
+    marks: DamosWatermarks,
+    at_first: bool | None = True,
+) -> Check:
+    """I59: in each stretch it worked exactly when its marks say so. Undecided where less than half is sure."""
+    wanted = active([stretch for stretch, _ in walked], marks, at_first)
+    wrong = [
+        f"stretch {i} at {s.lowest}..{s.highest}: {'active' if got else 'not active'}"
+        for i, ((s, got), want) in enumerate(zip(walked, wanted, strict=True))
+        if want is not None and want != got
+    ]
+    m = Measurement(f"wrong states of {name}", float(len(wrong)), "count")
+    sure = sum(want is not None for want in wanted)
+    why = f"I59: high {marks.high}, mid {marks.mid}, low {marks.low}; {sure} of {len(wanted)} stretches sure"
+    decided = (not wrong) if sure > len(wanted) // 2 else None
+    return Check("invariant", m, "== 0", why, decided, "; ".join(wrong))
 
 
 def active(

@@ -74,6 +74,18 @@ def test_which_aggregations_it_may_be():
     assert [s.time_ns // MS for s in idleness.candidates(refresh, snapshots)] == [900, 1000, 1100]
 
 
+def test_results_are_five_seconds_apart():
+    seen = Refresh(5990 * MS, 6090 * MS, (), 0, 100_000)
+    found = idleness.narrowed(seen, (1000 * MS, 1003 * MS))
+    assert (found.after_ns // MS, found.before_ns // MS) == (6000, 6023)
+    assert idleness.narrowed(replace(seen, after_ns=6010 * MS), (1000 * MS, 1003 * MS)).after_ns == 6010 * MS
+    # Too soon, too late, maybe not the first ones: what was seen counts.
+    late = replace(seen, before_ns=11_000 * MS)
+    assert idleness.narrowed(late, (1000 * MS, 1003 * MS)) == late
+    assert idleness.narrowed(seen, (2000 * MS, 2003 * MS)) == seen
+    assert idleness.narrowed(seen, (0, 3 * MS)) == seen
+
+
 def test_how_far_the_aggregation_was():
     snapshots = [snapshot(ms, [MIB], [1]) for ms in (900, 1000, 1100)]
     found = idleness.partial(Refresh(1050 * MS, 1055 * MS, (), 0, 100_000), snapshots, 20)

@@ -94,7 +94,7 @@ def test_an_observation_like_the_replicas_passes_at_once() -> None:
     assert decision.state == "pass"
     assert [c.holds for c in decision.checks] == [True, True]
     assert [c.kind for c in decision.checks] == ["oracle band"] * 2
-    assert decision.checks[0].alpha == 0.001
+    assert decision.checks[0].alpha == 1e-4
     assert decision.checks[0].measurement.samples == (observed[0]["recall"],)
 
 
