@@ -114,6 +114,12 @@ def test_hot_is_what_is_accessed_often_enough(module, expect):
 
 
 @full
+@pytest.mark.known_defect(
+    name="no quota in the first charge window",
+    evidence="this test on 6.12.107: the first pass tries all memory",
+    levels=("6.12", "6.16", "6.17"),
+    kernels_only=True,
+)
 def test_each_scheme_has_half_of_the_time(module, expect):
     """quota_ms is divided between the two schemes; before anything was measured 4 MiB are a millisecond."""
     asked = replace(FREE, hot_thres_access_freq=0, quota_ms=6, quota_reset_interval_ms=10_000)
