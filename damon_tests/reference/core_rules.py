@@ -124,6 +124,8 @@ def next_age_ignoring_zero(age: I64, score: I64, last_score: I64, threshold: int
 
 def merged_value(left: int, left_size: int, right: int, right_size: int) -> int:
     """Counters of a merged region: mean weighted by size, truncated."""
+    if left == right:  # most often, and long divisions take time that grows with the sizes
+        return left
     return (left * left_size + right * right_size) // (left_size + right_size)
 
 

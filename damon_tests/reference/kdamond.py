@@ -103,9 +103,10 @@ class Kdamond:
         ctx.enforce_min_regions()
         while not self._must_stop():
             next_aggr, next_update, sample_us = ctx.next_aggr, ctx.next_update, ctx.attrs.sample_us
-            yield from self._wait_activation()
-            if self._must_stop():
-                break
+            if any(s.params.watermarks.metric != "none" for s in ctx.schemes):
+                yield from self._wait_activation()
+                if self._must_stop():
+                    break
             by_probes = any(ctx.weights)
             ops = self._ops
             if not by_probes:
@@ -121,9 +122,10 @@ class Kdamond:
             self._serve_requests(rules.aggregation_is_due(ctx.passed, next_aggr))
             if ctx.corrupted:
                 break
-            yield from self._pause()
             if rules.is_paused(ctx.pause):
-                break
+                yield from self._pause()
+                if rules.is_paused(ctx.pause):
+                    break
             self._apply_schemes()
             if rules.aggregation_is_due(ctx.passed, next_aggr):
                 self._end_aggregation(next_aggr)

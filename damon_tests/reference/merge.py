@@ -72,9 +72,11 @@ class _Columns:
 
     def __init__(self, regions: Regions, rules: Rules, weights: Weights) -> None:
         self.regions, self.rules, self.weights = regions, rules, weights
+        self.weighted = any(weights)
         self.size: list[int] = regions.sizes.tolist()
-        self.score: list[int] = scores(regions, weights).tolist()
         self.nr: list[int] = regions.nr_accesses.tolist()
+        # Without weights the score is nr_accesses: the same list.
+        self.score: list[int] = scores(regions, weights).tolist() if self.weighted else self.nr
         self.age: list[int] = regions.age.tolist()
         self.with_hits = bool(regions.probe_hits.any())
         self.hits: list[list[int]] = regions.probe_hits.tolist() if self.with_hits else []
@@ -113,11 +115,10 @@ class _Columns:
                 for a, b in zip(self.hits[left], self.hits[right], strict=True)
             ]
         self.size[left] = size_l + size_r
-        self.score[left] = self.merged_score(left)
+        if self.weighted:
+            self.score[left] = self.weighted_score(left)
 
-    def merged_score(self, row: int) -> int:
-        if not any(self.weights):
-            return self.nr[row]
+    def weighted_score(self, row: int) -> int:
         if not self.with_hits:
             return 0
         return sum(w * h for w, h in zip(self.weights, self.hits[row], strict=False))

@@ -94,7 +94,7 @@ class Process:
         touched = self._seen(pages, t0_ns, t1_ns)
         if not self._all_mapped:
             touched = touched & self.is_mapped(pages)
-        if self.huge.any():
+        if len(self.huge) and self.huge.any():
             marked: Bools = np.array(touched)
             self._mark_huge(pages, marked, t0_ns, t1_ns)
             return marked
