@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Speed of the reference: ticks per second of the core loop, and reads of its tree.
+"""Speed of the reference: ticks per second of the core loop, reads of its tree; memory for each region.
 
 Prints one line for each figure, then all of them as one line of JSON (``--json`` prints only that).
 Ratios are what counts; absolute numbers are this machine's, now.
@@ -11,6 +11,7 @@ import argparse
 import json
 import statistics
 import time
+import tracemalloc
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -84,6 +85,32 @@ def per_second(function: Callable[[], object], count: int) -> float:
     return count / (time.process_time() - began)
 
 
+def bytes_per_region() -> float:
+    """What 9,000 more regions take, all they bring with them included."""
+    sizes = {}
+    for regions in (1_000, 10_000):
+        tracemalloc.start()
+        system = monitored(1 << 40, regions)
+        kdamond = system.tree.slots[0].kdamond
+        assert kdamond is not None
+        sizes[len(kdamond.ctx.regions)] = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+    (few, less), (many, more) = sizes.items()
+    return (more - less) / (many - few)
+
+
+def tree_reads_per_second(system: ReferenceSystem) -> float:
+    """Reads of every readable file of the tree in turn."""
+    admin = "/sys/kernel/mm/damon/admin"
+    paths = [f"{admin}/{e.path}" for e in system.tree.walk(admin) if not e.is_dir and e.mode & 0o400]
+    turns = 200_000 // len(paths)
+    began = time.process_time()
+    for _ in range(turns):
+        for path in paths:
+            system.tree.read(path)
+    return turns * len(paths) / (time.process_time() - began)
+
+
 def replicas_seconds(nr_replicas: int, regions: int, seconds: int) -> float:
     """Processor time of a new oracle band."""
     size = 1 << 30
@@ -118,9 +145,10 @@ def measure(say: Callable[[str], None]) -> dict[str, float]:
     )
     note_sizes(note)
     note("200 replicas, 100 regions, 10 s", replicas_seconds(200, 100, 10), "s", "goal 3")
+    note("memory per region", bytes_per_region(), "bytes")
     system = monitored(1 << 30, 100)
     path = "/sys/kernel/mm/damon/admin/kdamonds/0/contexts/0/monitoring_attrs/intervals/sample_us"
-    note("tree reads/s", per_second(lambda: system.tree.read(path), 200_000), "reads/s", "goal 200,000")
+    note("tree reads/s", tree_reads_per_second(system), "reads/s", "goal 200,000")
     note("tree writes/s", per_second(lambda: system.tree.write(path, "5000"), 100_000), "writes/s")
     return figures
 
