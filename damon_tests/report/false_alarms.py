@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from damon_tests.experiment.select import most_workers
 from damon_tests.judge.stats import upper_bound
 from damon_tests.judge.verdict import Verdict
 from damon_tests.ports import HarnessError, UsageError
@@ -96,12 +97,12 @@ def measure(
 ) -> Tally:
     """Rounds of the suites until a limit is reached; tells progress after each.
 
-    ``output`` may have earlier rounds of the same measurement: they count, and no seed is used again. On
-    the reference, whose time is virtual, as many rounds at once as there are CPUs. Raises HarnessError when
-    a round comes to no result at all, UsageError when ``output`` is of another measurement.
+    ``output`` may have earlier rounds of the same measurement: they count, and no seed is used again. As
+    many rounds at once as do not disturb each other. Raises HarnessError when a round comes to no result at
+    all, UsageError when ``output`` is of another measurement.
     """
     virtual = kernel.partition(":")[0] == "reference"
-    workers = (os.cpu_count() or 1) if virtual else 1
+    workers = most_workers(kernel)
     kept = _Kept(output, {"kernel": kernel, "profile": profile, "paths": list(paths)})
     tally, done = kept.read()
     began, options = time.monotonic(), [f"--kernel={kernel}", f"--profile={profile}"]
