@@ -74,40 +74,52 @@ static void do_sequential(const struct term *term, uint64_t drift, uint64_t firs
 
 struct group {
 	uint64_t count;
-	uint64_t offsets[GROUP + 1]; /* in the region */
+	uint64_t offsets[GROUP]; /* in the region */
 };
 
-/* The next slots of a pass that has ``left`` to draw. */
-static ALWAYS_INLINE void draw_group(const struct term *term, uint64_t *state, uint64_t left,
-				     struct group *group, bool weighted)
-{
-	uint64_t all = term->slots;
+/* What makes drawing slower where it is not a constant. */
+struct shape {
+	bool weighted, islands, whole_pages;
+};
 
-	group->count = left < GROUP ? left : GROUP;
-	if (weighted) {
-		for (uint64_t i = 0; i < group->count; i++)
-			group->offsets[i] = draw_weighted(state, term);
-		return;
-	}
-	/* Both of the last step, although the pass may need one only. */
-	for (uint64_t i = 0; i < group->count; i += 2)
-		group->offsets[i] = draw_slots(state, all, &group->offsets[i + 1]);
-}
-
-/* Makes offsets of the slots, and asks for their memory. */
-static ALWAYS_INLINE void fetch_group(const struct term *term, uint64_t drift, struct group *group,
-				      bool islands)
+/* Asks for the memory of a slot; returns its offset in the region. */
+static ALWAYS_INLINE uint64_t fetch(const struct term *term, uint64_t drift, uint64_t slot,
+				    struct shape shape)
 {
 	const uint8_t *base = (const uint8_t *)(uintptr_t)term->region->start;
-	uint64_t stride = term->stride, first = term->start + drift;
-	uint64_t lines = term->whole_pages ? LINES_PER_PAGE - 1 : 0;
+	uint64_t offset = term->start + slot * term->stride;
 
-	for (uint64_t i = 0; i < group->count; i++) {
-		uint64_t slot = group->offsets[i];
-		uint64_t offset = islands ? slot_offset(term, slot) + drift : first + slot * stride;
+	if (shape.islands)
+		offset = slot_offset(term, slot);
+	if (shape.whole_pages)
+		offset += slot % LINES_PER_PAGE * LINE_BYTES;
+	__builtin_prefetch(base + offset + drift, 1);
+	return offset + drift;
+}
 
-		group->offsets[i] = offset + (slot & lines) * LINE_BYTES;
-		__builtin_prefetch(base + group->offsets[i], 1);
+/* The next group of a pass that has ``left`` slots to draw. */
+static ALWAYS_INLINE void draw_group(const struct term *term, uint64_t drift, uint64_t *state,
+				     uint64_t left, struct group *restrict group,
+				     struct shape shape)
+{
+	uint64_t all = term->slots, count = left < GROUP ? left : GROUP;
+
+	group->count = count;
+	if (shape.weighted) {
+		for (uint64_t i = 0; i < count; i++)
+			group->offsets[i] = fetch(term, drift, draw_weighted(state, term), shape);
+		return;
+	}
+	for (uint64_t i = 0; i + 1 < count; i += 2) {
+		uint64_t second, first = draw_slots(state, all, &second);
+
+		group->offsets[i] = fetch(term, drift, first, shape);
+		group->offsets[i + 1] = fetch(term, drift, second, shape);
+	}
+	if (count % 2) {
+		uint64_t unused, last = draw_slots(state, all, &unused);
+
+		group->offsets[count - 1] = fetch(term, drift, last, shape);
 	}
 }
 
@@ -121,19 +133,17 @@ static ALWAYS_INLINE void touch_group(const struct term *term, const struct grou
 }
 
 static ALWAYS_INLINE void touch_drawn(const struct term *term, uint64_t drift, uint64_t state,
-				      enum kind kind, bool weighted, bool islands)
+				      enum kind kind, struct shape shape)
 {
 	struct group groups[2], *now = &groups[0], *next = &groups[1];
 	uint64_t left = term->touches;
 
-	draw_group(term, &state, left, now, weighted);
-	fetch_group(term, drift, now, islands);
+	draw_group(term, drift, &state, left, now, shape);
 	while (left) {
 		struct group *done = now;
 
 		left -= now->count;
-		draw_group(term, &state, left, next, weighted);
-		fetch_group(term, drift, next, islands);
+		draw_group(term, drift, &state, left, next, shape);
 		touch_group(term, now, kind);
 		if (slice_bits)
 			mark_drawn(term, drift, now->offsets, now->count);
@@ -146,12 +156,12 @@ static ALWAYS_INLINE void touch_drawn(const struct term *term, uint64_t drift, u
 
 static void do_drawn(const struct term *term, uint64_t drift, uint64_t key)
 {
-	bool islands = term->islands > 1, weighted = term->order == WEIGHTED;
+	struct shape shape = { term->order == WEIGHTED, term->islands > 1, term->whole_pages };
 
-	if (islands || weighted || term->kind != KIND_WRITE)
-		touch_drawn(term, drift, key, term->kind, weighted, islands);
+	if (shape.weighted || shape.islands || shape.whole_pages || term->kind != KIND_WRITE)
+		touch_drawn(term, drift, key, term->kind, shape);
 	else
-		touch_drawn(term, drift, key, KIND_WRITE, false, false);
+		touch_drawn(term, drift, key, KIND_WRITE, (struct shape){ false, false, false });
 }
 
 /* Each access needs the one before it: what it read is where it goes. */
