@@ -6,7 +6,8 @@
 
 Each case is a masim configuration, which the engine imports: turns of 131,072 accesses without pause. All
 variants (and masim, on the same text) take turns in one run, and times are those that each had a CPU, so
-that a busy machine slows all of them alike; figures are medians of the rounds, also of the ratios to masim.
+that a busy machine slows all of them alike; figures are medians of the rounds, also of the ratios to masim
+(with their range).
 "log" is what every target has (the pass log, exact truth); "no truth" leaves it out; "slices" adds
 touched-page bitmaps every 5 ms; "flush" drops cached translations before each pass.
 """
@@ -142,7 +143,7 @@ def show(case: Case, samples: dict[str, list[float]]) -> None:
             text += f"   {value / medians['no truth']:.3f} of no truth"
         if "masim" in medians and name != "masim":
             ratios = [ours / theirs for ours, theirs in zip(samples[name], samples["masim"], strict=True)]
-            text += f"   {statistics.median(ratios):.2f} x masim"
+            text += f"   {statistics.median(ratios):.2f} x masim ({min(ratios):.2f} to {max(ratios):.2f})"
         print(text)
 
 

@@ -37,6 +37,12 @@ class Starter:
         begun = clock.wait_until(lambda: len(target.phases()) > number, clock.now_ns() + TIMEOUT_NS)
         assert begun, target.status()
 
+    def run_until_slice(self, target: EngineTarget, number: int) -> None:
+        """Wait until so many touched-page slices are over."""
+        clock = self.machine.clock
+        over = clock.wait_until(lambda: target.status().slices_logged >= number, clock.now_ns() + TIMEOUT_NS)
+        assert over, target.status()
+
     def run_to_the_end(self, target: EngineTarget) -> None:
         """Let a pattern that does not repeat go, wait until its last phase is over, and stop it."""
         target.go()
