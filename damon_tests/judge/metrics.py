@@ -212,6 +212,20 @@ def sampling_interval(recording: Recording, target_idx: int = 0) -> Measurement:
     return _series("sampling interval", gaps / max(1, recording.samples_per_aggr), "µs", "median")
 
 
+def sampling_jitter(recording: Recording, target_idx: int = 0) -> Measurement:
+    """How much the real sampling interval varies: (P95 - P5) / median of ``sampling_interval``.
+
+    Unit: fraction, never negative. What a recording can tell of it: W steps are averaged, so single late ones
+    show as far as they lengthen an aggregation.
+    """
+    means = np.array(sampling_interval(recording, target_idx).samples)
+    if not len(means):
+        return Measurement("sampling interval jitter", float("nan"), "fraction")
+    low, middle, high = np.percentile(means, (5, 50, 95))
+    value = float((high - low) / middle)
+    return Measurement("sampling interval jitter", value, "fraction", _floats(means / middle - 1))
+
+
 # --- regions ---------------------------------------------------------------------------------
 
 

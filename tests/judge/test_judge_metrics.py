@@ -136,6 +136,10 @@ def test_intervals() -> None:
     assert metrics.aggregation_interval(report).samples == pytest.approx((101_000, 99_000, 120_000))
     assert metrics.sampling_interval(report).value == pytest.approx(5050)
     assert min(metrics.aggregation_jitter(report).samples) == pytest.approx(-0.01)
+    # of 4950, 5050 and 6000 us, percentiles between the values
+    assert metrics.sampling_jitter(report).value == pytest.approx((5905 - 4960) / 5050)
+    even = recording([snapshot(t * MS, [(0, PAGE, 0, 0)]) for t in (100, 200, 300)])
+    assert metrics.sampling_jitter(even).value == 0
 
 
 def test_windows_leave_out_what_is_not_sure() -> None:

@@ -1,0 +1,139 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""Speed of the metrics: all of them, for a recording of 10,000 snapshots of 1,000 regions and its truth.
+
+    bench_metrics.py [--snapshots N] [--regions N] [--pattern NAME] [--json]
+
+The recording is made up: regions with random edges, counts and ages over a pattern's memory; nothing
+merges in it, so there is as much to compute as can be. The truth is the pattern's. Goal: seconds,
+all together. Times are the processor's, so that other work on the machine hardly changes them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from damon_tests.damon.records import Recording, Snapshot
+from damon_tests.judge import metrics
+from damon_tests.judge.ageing import age_error
+from damon_tests.judge.compare import Comparison, compare
+from damon_tests.judge.spans import busy_ranges, idle_ranges, spans_of
+from damon_tests.judge.windows import windows
+from damon_tests.patterns import load
+from damon_tests.patterns.spec import Pattern
+from damon_tests.ports import NSEC_PER_MSEC, PAGE_SIZE
+from damon_tests.workload.truth import PatternTruth
+
+SAMPLE_US, W = 5_000, 20
+AGGR_NS = 100 * NSEC_PER_MSEC
+BASE = 0x7F00_0000_0000
+THRESHOLD = 0.5
+
+Layout = Mapping[str, tuple[int, int]]
+
+
+def layout_of(pattern: Pattern) -> Layout:
+    at, found = BASE, {}
+    for region in pattern.regions:
+        found[region.name] = (at, at + region.size_bytes)
+        at += region.size_bytes + pattern.gap_bytes
+    return found
+
+
+def made_up(layout: Layout, snapshots: int, regions: int) -> Recording:
+    rng = np.random.default_rng(1)
+    pages = np.concatenate([np.arange(a, b, PAGE_SIZE) for a, b in layout.values()])
+    begins = np.searchsorted(pages, [a for a, _ in layout.values()])  # a DAMON region spans no gap
+    found = []
+    for number in range(snapshots):
+        inner = rng.choice(len(pages) - 1, regions - len(begins), replace=False) + 1
+        first = np.unique(np.concatenate([begins, inner]))
+        last = np.append(first[1:], len(pages)) - 1
+        found.append(
+            Snapshot(
+                time_ns=(number + 1) * AGGR_NS,
+                target_idx=0,
+                start=pages[first].astype(np.uint64),
+                end=(pages[last] + PAGE_SIZE).astype(np.uint64),
+                nr_accesses=rng.integers(0, W + 1, len(first)).astype(np.uint32),
+                age=rng.integers(0, 100, len(first)).astype(np.uint32),
+                nr_regions=len(first),
+            )
+        )
+    return Recording(
+        source="damon_aggregated",
+        operations="vaddr",
+        sample_us=SAMPLE_US,
+        aggr_us=SAMPLE_US * W,
+        snapshots=tuple(found),
+        started_ns=0,
+        stopped_ns=(snapshots + 1) * AGGR_NS,
+    )
+
+
+@dataclass
+class Stopwatch:
+    """Processor seconds of each step, by name."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def time(self, name: str, how: Callable[[], Any]) -> Any:
+        began = time.process_time()
+        result = how()
+        self.seconds[name] = time.process_time() - began
+        return result
+
+
+def time_metrics(watch: Stopwatch, c: Comparison, recording: Recording, layout: Layout, busy: Any) -> None:
+    ranges = sorted(layout.values())
+    idle = idle_ranges(ranges, busy)
+    change_ns = len(recording.snapshots) // 2 * AGGR_NS
+    for name in ("precision", "recall", "f1", "boundary_error", "working_set", "true_working_set"):
+        watch.time(name, partial(getattr(metrics, name), c, THRESHOLD))
+    for name in ("rate_error", "rate_bias", "rate_error_of_accessed", "region_count", "coverage"):
+        watch.time(name, partial(getattr(metrics, name), c))
+    for name in ("aggregation_interval", "aggregation_jitter", "sampling_interval", "sampling_jitter"):
+        watch.time(name, partial(getattr(metrics, name), recording))
+    watch.time("working_set_error", lambda: metrics.working_set_error(c, THRESHOLD, 95))
+    watch.time("percentiles", lambda: metrics.percentiles(metrics.working_set(c)))
+    watch.time("false_hot_bytes", lambda: metrics.false_hot_bytes(c, idle, THRESHOLD))
+    watch.time("detection_latency", lambda: metrics.detection_latency(c, change_ns, THRESHOLD))
+    watch.time("coverage_of", lambda: metrics.coverage_of(c, ranges))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--snapshots", type=int, default=10_000)
+    parser.add_argument("--regions", type=int, default=1_000)
+    parser.add_argument("--pattern", default="stairs", help="of the library, or a file (default %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print only all times, as JSON")
+    arguments = parser.parse_args()
+    pattern = load.load(arguments.pattern)
+    layout = layout_of(pattern)
+    recording = made_up(layout, arguments.snapshots, arguments.regions)
+    truth = PatternTruth(pattern, layout, 1, go_ns=0)
+    watch, every = Stopwatch(), windows(recording)
+    busy = watch.time("touched at all", lambda: busy_ranges(truth, 0, recording.stopped_ns))
+    spans = watch.time("true rates of each window", lambda: spans_of(truth, every, recording))
+    c = watch.time("pieces", lambda: compare(recording, every, spans=spans))
+    time_metrics(watch, c, recording, layout, busy)
+    watch.time("age_error", lambda: age_error(recording, spans=spans))
+    if arguments.json:
+        print(json.dumps(watch.seconds))
+        return
+    print(f"{len(every)} snapshots, {c.nr_regions.sum():,} regions, {len(c.start):,} pieces ({pattern.name})")
+    for name, seconds in watch.seconds.items():
+        print(f"  {name:28} {seconds:8.3f} s")
+    print(f"  {'all':28} {sum(watch.seconds.values()):8.3f} s")
+
+
+if __name__ == "__main__":
+    main()
