@@ -56,6 +56,17 @@ class _Target(SimulatedTarget):
             hugetlb=self.backed_by("hugetlb"),
             others=self.others(),
         )
+        self._other_pids = [
+            system.add_process(
+                spans,
+                truth,
+                memcg=self.memcg or "/",
+                huge=self.huge,
+                nodes=self.nodes,
+                hugetlb=self.backed_by("hugetlb"),
+            )
+            for spans, truth in self.other_processes()
+        ]
 
     def go(self) -> None:
         super().go()
@@ -71,7 +82,8 @@ class _Target(SimulatedTarget):
     def stop(self) -> None:
         if self.alive:
             super().stop()
-            self._system.remove_process(self.pid)
+            for pid in (self.pid, *self._other_pids):
+                self._system.remove_process(pid)
 
 
 class ReferenceSubject:

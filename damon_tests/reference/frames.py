@@ -134,11 +134,13 @@ class Frames:
         return np.array(taken, np.int64)
 
     def reserve_hugetlb(self, count: int) -> None:
-        """Set blocks aside for hugetlb: they are in use from now on, whether something is in them or not.
-
-        Raises UsageError when there are not so many.
+        """Set blocks aside for hugetlb, of all nodes in turn: they are in use from now on, whether something
+        is in them or not. Raises UsageError when there are not so many.
         """
-        blocks = self.take_blocks(count)
+        shares = [len(range(nid, count, self.nr_nodes)) for nid in range(self.nr_nodes)]
+        blocks = np.concatenate([self.take_blocks(share, nid) for nid, share in enumerate(shares)])
+        # What one node has not, another one may have.
+        blocks = np.concatenate([blocks, self.take_blocks(count - len(blocks))])
         if len(blocks) < count:
             raise UsageError(f"{count} huge pages cannot be reserved, RAM has {len(blocks)} left")
         self.hugetlb_blocks[blocks] = True
@@ -149,12 +151,18 @@ class Frames:
         self.owner[blocks[:, None] * CHUNK_PAGES + np.arange(CHUNK_PAGES)] = NOBODY
         self.contents_changed()
 
-    def take_hugetlb(self, count: int) -> I64:
-        """``count`` of the reserved blocks. Raises UsageError when there are not so many."""
-        have = len(self._free_hugetlb)
-        if have < count:
-            raise UsageError(f"{count} reserved huge pages are wanted, and the simulated machine has {have}")
-        return np.array([self._free_hugetlb.pop() for _ in range(count)], np.int64)
+    def take_hugetlb(self, count: int, nid: int | None = None) -> I64:
+        """``count`` of the reserved blocks, of one node or the first nodes that have some. Raises UsageError
+        when there are not so many."""
+        free = np.array(self._free_hugetlb[::-1], np.int64)
+        nodes = self.node_of(free * CHUNK_PAGES)
+        usable = free[np.argsort(nodes, kind="stable")] if nid is None else free[nodes == nid]
+        if len(usable) < count:
+            where = "the simulated machine" if nid is None else f"NUMA node {nid} of the simulated machine"
+            raise UsageError(f"{count} reserved huge pages are wanted, and {where} has {len(usable)}")
+        taken = set(usable[:count].tolist())
+        self._free_hugetlb = [block for block in self._free_hugetlb if block not in taken]
+        return usable[:count]
 
     def is_hugetlb(self, frames: I64) -> Bools:
         """Whether each frame belongs to hugetlb, whose pages are on no LRU list. Frames must be in RAM."""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from damon_tests.ports import PAGE_SIZE, Truth, UsageError
 from damon_tests.reference.core_rules import I64, Bools, Range
 from damon_tests.reference.frames import CHUNK_BYTES, Frames
-from damon_tests.reference.process import CHUNK_PAGES, NO_FRAME, RESERVED, Process
+from damon_tests.reference.process import CHUNK_PAGES, NO_FRAME, Process
 
 
 class Memory(Frames):
@@ -117,14 +117,17 @@ class Memory(Frames):
     def _fill(self, process: Process, pages: I64, missing: Bools) -> None:
         """Frames for the missing pages (shape (rows, 512)): one block for each row that lacks some."""
         lacking = np.flatnonzero(missing.any(axis=1))
-        nids = process.nodes_of_rows(pages[lacking, 0])
-        for nid in np.unique(nids).tolist():
-            self._fill_rows(process, pages, missing, lacking[nids == nid], None if nid == -1 else nid)
+        reserved = process.are_hugetlb(pages[lacking, 0])
+        for take, rows in ((self.take_hugetlb, lacking[reserved]), (self.take_blocks, lacking[~reserved])):
+            nids = process.nodes_of_rows(pages[rows, 0])
+            for nid in np.unique(nids).tolist():
+                here = rows[nids == nid]
+                self._fill_rows(process, pages, missing, here, take(len(here), None if nid == -1 else nid))
 
     def _fill_rows(
-        self, process: Process, pages: I64, missing: Bools, rows: npt.NDArray[np.intp], nid: int | None
+        self, process: Process, pages: I64, missing: Bools, rows: npt.NDArray[np.intp], blocks: I64
     ) -> None:
-        blocks = self.take_hugetlb(len(rows)) if nid == RESERVED else self.take_blocks(len(rows), nid)
+        """As many of the rows as there are blocks."""
         rows = rows[: len(blocks)]
         frames = blocks[:, None] * CHUNK_PAGES + np.arange(CHUNK_PAGES)
         used = missing[rows]

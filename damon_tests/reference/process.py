@@ -15,7 +15,6 @@ from damon_tests.reference.tlb import Tlb
 
 CHUNK_PAGES = 512  # 2 MiB: what a huge page spans, and the unit of physical allocation
 NO_FRAME = -1
-RESERVED = -2
 
 
 class Process:
@@ -145,12 +144,18 @@ class Process:
         return clip(self.truth.ranges(), self.vmas)
 
     def nodes_of_rows(self, first_pages: I64) -> I64:
-        """The node that the memory of each 2 MiB must come from; -1: any; RESERVED: a reserved huge page."""
+        """The node that the memory of each 2 MiB must come from; -1: any."""
         nids: I64 = np.full(len(first_pages), -1, np.int64)
-        for (start, end), nid in (*self.nodes, *((span, RESERVED) for span in self.hugetlb)):
-            inside = (first_pages + CHUNK_PAGES > start // PAGE_SIZE) & (first_pages < -(-end // PAGE_SIZE))
-            nids[inside] = nid
+        for span, nid in self.nodes:
+            nids[_rows_within(first_pages, span)] = nid
         return nids
+
+    def are_hugetlb(self, first_pages: I64) -> Bools:
+        """Whether the memory of each 2 MiB must be a reserved huge page."""
+        reserved = np.zeros(len(first_pages), np.bool_)
+        for span in self.hugetlb:
+            reserved |= _rows_within(first_pages, span)
+        return reserved
 
     # Page table
 
@@ -188,6 +193,12 @@ class Process:
     def drop_empty_rows(self) -> None:
         used = (self.table != NO_FRAME).any(axis=1)
         self.rows, self.table, self.huge = self.rows[used], self.table[used], self.huge[used]
+
+
+def _rows_within(first_pages: I64, span: Range) -> Bools:
+    """Which rows of 2 MiB have some of the bytes of a range."""
+    start, end = span
+    return (first_pages + CHUNK_PAGES > start // PAGE_SIZE) & (first_pages < -(-end // PAGE_SIZE))
 
 
 def clip(ranges: Sequence[Range], within: Sequence[Range]) -> list[Range]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,9 +29,9 @@ class MaybeTouched:
         self, truth: Truth, vmas: Sequence[tuple[int, int]], stalls: Sequence[tuple[int, int]] = ()
     ) -> None:
         self._truth = truth
-        joined = np.array(_union(stalls), dtype=np.int64).reshape(-1, 2)
+        joined = np.array(union(stalls), dtype=np.int64).reshape(-1, 2)
         self._stall_starts, self._stall_ends = joined[:, 0], joined[:, 1]
-        self._ranges = _union([*truth.ranges(), *vmas])
+        self._ranges = union([*truth.ranges(), *vmas])
         self._known = np.array(truth.ranges(), dtype=np.int64).reshape(-1, 2) // PAGE_SIZE
         self._mapped = np.array(self._ranges, dtype=np.int64).reshape(-1, 2) // PAGE_SIZE
 
@@ -76,7 +76,8 @@ def _in(pages: Pages, ranges: npt.NDArray[np.int64]) -> Bools:
     return inside
 
 
-def _union(ranges: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+def union(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """The same ranges ascending, those that overlap or touch as one."""
     merged: list[tuple[int, int]] = []
     for start, end in sorted(ranges):
         if merged and start <= merged[-1][1]:

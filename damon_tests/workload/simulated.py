@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from damon_tests.patterns.mapped import MAPPING_ACTIONS, Spans, after, changes_mappings, initial
 from damon_tests.patterns.spec import SHARED, Memory, Pattern, PatternRegion
-from damon_tests.ports import Clock, HarnessError, NotSupported
+from damon_tests.ports import PAGE_SIZE, Clock, HarnessError, NotSupported
 from damon_tests.workload.layout import plan_layout, process_vmas
+from damon_tests.workload.others import union
 from damon_tests.workload.target import PhaseTime
 from damon_tests.workload.truth import FOREVER_NS, PatternTruth
 
@@ -23,8 +24,8 @@ class SimulatedTarget:
     then there is no address space any more, and ``vmas()`` is empty.
 
     A fork, an exec, and dropped memory leave no trace in a simulated address space: it has no pages that come
-    and go. mlock and hints have no effect. Of other processes only what they share exists. What it cannot be
-    asked for at all raises NotSupported.
+    and go. mlock and hints have no effect. Other processes have memory of their own from the start where they
+    will ever touch it, not from their first touch.
     """
 
     def __init__(
@@ -37,7 +38,6 @@ class SimulatedTarget:
         *,
         physical_ranges: PhysicalRanges | None = None,
     ) -> None:
-        _refuse(pattern)
         self.pid = pid
         self.pattern = pattern
         self.seed = seed
@@ -50,8 +50,8 @@ class SimulatedTarget:
         self._everybody = self._truth
         if len(pattern.workers) > 1:
             self._everybody = PatternTruth(pattern, self.layout, seed, go_ns=None, process=None)
-        others = sorted({process for process, _ in pattern.workers} - {0}) if self._shared() else []
-        self._others = [PatternTruth(pattern, self.layout, seed, None, process=process) for process in others]
+        others = sorted({process for process, _ in pattern.workers} - {0})
+        self._others = {n: PatternTruth(pattern, self.layout, seed, None, process=n) for n in others}
 
     def _shared(self) -> list[tuple[int, int]]:
         """Bytes [start, end) that all processes of the pattern share."""
@@ -59,14 +59,32 @@ class SimulatedTarget:
 
     def others(self) -> tuple[tuple[tuple[int, int], PatternTruth], ...]:
         """What the other processes do to the memory that they share with the target."""
-        return tuple((span, truth) for span in self._shared() for truth in self._others)
+        return tuple((span, truth) for span in self._shared() for truth in self._others.values())
+
+    def other_processes(self) -> tuple[tuple[Spans, PatternTruth], ...]:
+        """The other processes: bytes [start, end) of memory of their own that they will touch, ascending and
+        page aligned, and what they touch at these addresses (and elsewhere, what is not their own)."""
+        found = [(self._own(process), truth) for process, truth in self._others.items()]
+        return tuple((spans, truth) for spans, truth in found if spans)
+
+    def _own(self, process: int) -> Spans:
+        shared = {region.name for region in self.pattern.regions if region.memory in SHARED}
+        reached = {
+            (self.layout[access.region][0] + start, self.layout[access.region][0] + end)
+            for phase in self.pattern.phases
+            for access in phase.accesses
+            if access.process == process and access.region not in shared
+            for start, end in access.reach()
+        }
+        pages = [(start // PAGE_SIZE * PAGE_SIZE, -(-end // PAGE_SIZE) * PAGE_SIZE) for start, end in reached]
+        return union(pages)
 
     def go(self) -> None:
         """Start the first phase now. Raises HarnessError the second time, and after ``stop``."""
         if not self.alive or self._started:
             raise HarnessError(f"pattern {self.pattern.name}: go was called twice, or after stop")
         self._truth.begin(self._clock.now_ns())
-        for truth in (self._everybody, *self._others):
+        for truth in (self._everybody, *self._others.values()):
             truth.begin(self._truth.span_ns()[0])
 
     @property
@@ -180,16 +198,5 @@ class SimulatedTarget:
         self.alive = False
         if self._started:
             self._truth.end(self._clock.now_ns())
-            for truth in (self._everybody, *self._others):
+            for truth in (self._everybody, *self._others.values()):
                 truth.end(self._truth.span_ns()[1])
-
-
-def _refuse(pattern: Pattern) -> None:
-    """What a simulated address space does not have."""
-    missing = []
-    for region in pattern.regions:
-        if region.memory == "hugetlb" and region.node is not None:
-            missing.append(f"hugetlb memory of one NUMA node (region {region.name})")
-    if missing:
-        missing[0] = f"pattern {pattern.name} on a simulated target: {missing[0]}"
-        raise NotSupported(*missing, remedy="run it on a real kernel")

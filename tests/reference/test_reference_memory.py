@@ -58,6 +58,41 @@ def test_memory_of_a_node_that_does_not_exist_is_refused():
         )
 
 
+TWO_PROCESSES = (
+    "{reason: r, regions: [{name: data, size: 32 MiB}, {name: common, size: 8 MiB, memory: shmem}],"
+    " phases: [{name: p, duration: 100 s, accesses: ["
+    "{region: data, span: 4 MiB .. 6 MiB, period: 2 ms},"
+    "{region: data, span: 20 MiB .. 24 MiB, period: 2 ms, process: 1},"
+    "{region: common, span: 0 .. 2 MiB, period: 2 ms, process: 1}]}]}"
+)
+
+
+def test_other_processes_have_memory_of_their_own():
+    """4 MiB more, at the target's addresses in other frames; they and 2 MiB of shared ones are in use."""
+    subject = ReferenceBackend("7.3").subject(1, Topology(memory_mib=256))
+    system = subject._system
+    target = subject.start_target(load.parse(TWO_PROCESSES), 1)
+    assert system.memory.used_pages() == (32 + 8 + 4) * MIB // PAGE_SIZE
+    target.go()
+    start, end = subject.ram_ranges()[1]
+    frames = np.arange(start // PAGE_SIZE, end // PAGE_SIZE)
+    now = system.clock.now_ns()
+    hit = frames[system.memory.frames_accessed(frames, now, now + 5_000_000)]
+    mine = {
+        name: np.concatenate([np.arange(s, e, PAGE_SIZE) for s, e in spans]) // PAGE_SIZE
+        for name, spans in target.physical().items()
+    }
+    assert len(hit) == (2 + 4 + 2) * MIB // PAGE_SIZE
+    assert np.isin(hit, mine["data"]).sum() == 2 * MIB // PAGE_SIZE
+    assert np.isin(hit, mine["common"]).sum() == 2 * MIB // PAGE_SIZE
+    low = target.layout["data"][0]
+    pages = np.arange(low // PAGE_SIZE, low // PAGE_SIZE + 8192)
+    seen = pages[system.memory.processes[target.pid].accessed(pages, now, now + 5_000_000)]
+    assert (seen[0] * PAGE_SIZE - low, len(seen)) == (4 * MIB, 2 * MIB // PAGE_SIZE)
+    target.stop()
+    assert system.memory.used_pages() == 0
+
+
 def paddr(box: Box) -> DamonCtx:
     ram = tuple(box.system.ram_ranges())[1:]
     return box.ctx(operations="paddr", targets=(DamonTarget(0, ram),), schemes=(PAGEOUT,))
@@ -210,6 +245,23 @@ def test_hugetlb_memory_comes_from_the_reserve_and_goes_back():
     assert len(memory.take_hugetlb(10)) == 10
     with pytest.raises(UsageError, match="1000 huge pages cannot be reserved"):
         Box(ram_bytes=128 * MIB, hugetlb_pages=1000)
+
+
+def test_hugetlb_memory_comes_from_the_node_that_was_asked_for():
+    """The reserve is of both nodes in turn: 5 and 4 huge pages."""
+    box = Box(ram_bytes=128 * MIB, nr_nodes=2, hugetlb_pages=9)
+
+    def add(at: int, **asked: object) -> int:
+        span = (at, at + 8 * MIB)
+        return box.system.add_process([span], HotTruth([span]), hugetlb=[span], **asked)
+
+    at, further = HEAP + (1 << 30), HEAP + (2 << 30)
+    first = add(at, nodes=(((at, at + 8 * MIB), 1),))
+    assert nodes(box, first, at, at + 8 * MIB) == {1}
+    with pytest.raises(UsageError, match=r"4 reserved huge pages are wanted, and NUMA node 1 of .* has 0"):
+        add(at, nodes=(((at, at + 8 * MIB), 1),))
+    second = add(further)
+    assert nodes(box, second, further, further + 8 * MIB) == {0}
 
 
 def test_hugetlb_memory_has_one_accessed_bit_a_page_and_is_on_no_list():

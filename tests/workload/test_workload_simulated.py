@@ -206,13 +206,20 @@ def test_mappings_follow_the_actions() -> None:
     assert first == [t * 100_000_000 for t in (5, 6, 7, 10, 10, 10, 25)]
 
 
-def test_what_a_simulated_target_cannot_is_named() -> None:
+def test_memory_of_their_own_that_others_touch_is_told() -> None:
+    """Page aligned, without what is shared; islands and drift included. None where there is none."""
     text = (
-        "{reason: r, regions: [{name: b, size: 2 MiB, memory: hugetlb, node: 1}], phases: "
-        "[{name: p, duration: 1 s, accesses: [{region: b}]}]}"
+        "{reason: r, regions: [{name: own, size: 64 KiB}, {name: b, size: 64 KiB, memory: shmem}], phases: "
+        "[{name: p, duration: 1 s, accesses: [{region: b, process: 1}, {region: own, span: 0 .. 6 KiB, "
+        "stride: 1 KiB, process: 2, islands: 2, every: 16 KiB}, {region: own, span: 32 KiB .. 40 KiB}]}]}"
     )
-    with pytest.raises(NotSupported, match="hugetlb memory of one NUMA node"):
-        make(text, FakeClock())
+    target = make(text, FakeClock())
+    start = target.layout["own"][0]
+    ((spans, truth),) = target.other_processes()
+    assert spans == ((start, start + 8192), (start + 16384, start + 24576))
+    target.go()
+    pages = start // 4096 + np.arange(16)
+    assert np.flatnonzero(truth.touched(pages, 0, 1 << 40)).tolist() == [0, 1, 4, 5]
 
 
 def test_what_others_do_to_shared_memory_is_told() -> None:
