@@ -131,6 +131,16 @@ _RECLAIM = (
         "modules work however much memory is free",
         _schemes(lambda _, s: replace(s, watermarks=DamosWatermarks()), *_SCHEMED),
     ),
+    _wrong_request(
+        "module_without_hysteresis",
+        "wmarks_mid has no effect: modules wake up as soon as less than wmarks_high is free",
+        _schemes(lambda _, s: replace(s, watermarks=replace(s.watermarks, mid=s.watermarks.high)), *_SCHEMED),
+    ),
+    _wrong_request(
+        "reclaim_any_age_first",
+        "the quota goes to what lies lowest, not to what is oldest",
+        _quota("damon_reclaim", weight_age_permil=0),
+    ),
     _wrong_request("reclaim_ignores_skip_anon", "anonymous memory is reclaimed anyway", _reclaim(filters=())),
     _wrong_request(
         "reclaim_skips_all_but_anon",
@@ -172,6 +182,14 @@ _LRU_SORT = (
         "lru_sort_ignores_cold_min_age",
         "memory is cold as soon as it rests",
         _pattern(1, "damon_lru_sort", age_min=0),
+    ),
+    _wrong_request(
+        "lru_sort_cold_never_sleeps",
+        "watermarks hold back the hot scheme only",
+        _schemes(
+            lambda i, s: replace(s, watermarks=DamosWatermarks()) if i else s,
+            "damon_lru_sort",
+        ),
     ),
     _wrong_request(
         "lru_sort_quota_doubled",
