@@ -14,6 +14,7 @@ import numpy as np
 from damon_tests.damon.recording_file import F64
 from damon_tests.report import words
 from damon_tests.report.raster import Raster
+from damon_tests.report.stretches import round_offsets
 
 Marks = Sequence[tuple[str, float]]
 """(name, seconds since recording began): phase changes and the like."""
@@ -24,6 +25,7 @@ _OVER = " +#"
 _UNCOVERED = "?"
 _BARS = " ▁▂▃▄▅▆▇█"
 _LABEL = 16
+_ROWS_PER_LABEL = 8
 _NARROWEST = 28
 _WIDEST = 120
 _RED, _BLUE, _PLAIN = "\x1b[31m", "\x1b[34m", "\x1b[0m"
@@ -112,9 +114,14 @@ def _signed(difference: F64) -> list[str]:
 
 
 def _row_labels(picture: Raster) -> list[str]:
-    """Each region's name where it begins, offsets into it where its stretches end."""
+    """Each region's name where it begins; offsets into it where its stretches end, and round ones: an offset
+    is that of the row's upper edge."""
     labels = [""] * picture.seen.shape[0]
     for s in picture.stretches:
+        most = 0 if s.note else (s.row1 - s.row0) // _ROWS_PER_LABEL
+        for edge, offset in round_offsets(s, most):
+            if edge.is_integer() and s.row0 + 1 < edge < s.row1 - 1:
+                labels[int(edge) - 1] = f"+{words.size(offset)}"
         if s.note and s.row1 - s.row0 > 2:
             labels[(s.row0 + s.row1) // 2] = f"({s.note})"
         labels[s.row1 - 1] = f"+{words.size(s.end - s.origin)}"

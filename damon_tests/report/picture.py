@@ -17,6 +17,7 @@ from damon_tests.ports import NotSupported, UsageError
 from damon_tests.report import words
 from damon_tests.report.heatmap_text import Marks
 from damon_tests.report.raster import Raster
+from damon_tests.report.stretches import round_offsets
 
 ROWS, COLUMNS = 160, 300
 """A good resolution for ``raster``."""
@@ -119,7 +120,7 @@ def _marks(ax: Any, picture: Raster, marks: Marks) -> None:
 
 
 def _address_axis(ax: Any, picture: Raster) -> None:
-    """Where each region begins, with its name, and offsets into it at the ends of its stretches."""
+    """Where each region begins, with its name, and offsets into it: ends of its stretches, round ones."""
     ticks: dict[float, str] = {}
     for s in picture.stretches:
         if s.start == s.origin:
@@ -129,6 +130,10 @@ def _address_axis(ax: Any, picture: Raster) -> None:
         if s.note and s.row1 - s.row0 > 2 * room:
             _label(ticks, (s.row0 + s.row1) / 2, f"({s.note})", 0)
         _label(ticks, s.row1, f"+{words.size(s.end - s.origin)}", room)
+    for s in picture.stretches:
+        most = 0 if s.note else int((s.row1 - s.row0) / (5 * room))
+        for row, offset in round_offsets(s, most):
+            _label(ticks, row, f"+{words.size(offset)}", room)
     ax.set_yticks(list(ticks), list(ticks.values()))
 
 

@@ -48,6 +48,19 @@ class Stretch:
         return (self.end - self.start) // (self.row1 - self.row0)
 
 
+def round_offsets(s: Stretch, most: int) -> list[tuple[float, int]]:
+    """(row edge, bytes into the region) of at most ``most`` offsets inside, multiples of a power of two."""
+    if most < 1:
+        return []
+    step = PAGE_SIZE
+    while (s.end - s.start) // step > most:
+        step *= 2
+    rows_per_byte = (s.row1 - s.row0) / (s.end - s.start)
+    begin = (s.start - s.origin) // step * step + step
+    offsets = range(begin, s.end - s.origin, step)
+    return [(s.row0 + (s.origin + offset - s.start) * rows_per_byte, offset) for offset in offsets]
+
+
 @dataclass(frozen=True)
 class _Piece:
     start: int

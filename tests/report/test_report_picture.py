@@ -17,6 +17,7 @@ from damon_tests.judge.windows import windows
 from damon_tests.ports import NotSupported, UsageError
 from damon_tests.report import draw, heatmap_text, picture
 from damon_tests.report.raster import raster
+from damon_tests.report.stretches import Stretch, round_offsets
 
 PAGE = 4096
 
@@ -146,6 +147,24 @@ def test_gaps_between_regions_have_no_rows_and_small_hot_memory_does() -> None:
     assert (r.true > 0.9).sum() >= 10
     assert r.seen.shape[0] <= 70
     assert all(a.row1 == b.row0 for a, b in zip(r.stretches, r.stretches[1:], strict=False))
+
+
+def test_round_offsets_are_where_they_say() -> None:
+    """Rows of a stretch from 3 to 35 MiB of its region, a row a MiB."""
+    stretch = Stretch("r", BASE, BASE + 3 * MIB, BASE + 35 * MIB, 10, 42)
+    found = round_offsets(stretch, 4)
+    assert found == [(15, 8 * MIB), (23, 16 * MIB), (31, 24 * MIB), (39, 32 * MIB)]
+    assert round_offsets(stretch, 0) == []
+    rows = [(0, 512 * PAGE, 0, 0)]
+    lines = heatmap_text.text(raster(recording([snapshot(100 * MS, rows)]), {"a": (0, 512 * PAGE)}, rows=32))
+    labels = [line.split("│")[0].strip() for line in lines if "│" in line]
+    assert {row: label for row, label in enumerate(reversed(labels), 1) if label} == {
+        1: "a",
+        8: "+512 KiB",
+        16: "+1 MiB",
+        24: "+1.5 MiB",
+        32: "+2 MiB",
+    }
 
 
 def test_of_very_many_islands_a_few_are_shown_and_the_rest_is_named() -> None:
