@@ -36,7 +36,7 @@ def states_hold(
     marks: DamosWatermarks,
     at_first: bool | None = True,
 ) -> Check:
-    """I59: in each stretch it worked exactly when its marks say so. Undecided where less than half is sure."""
+    """I59: in each stretch it worked exactly when its marks say so. Undecided unless most are sure."""
     wanted = active([stretch for stretch, _ in walked], marks, at_first)
     wrong = [
         f"stretch {i} at {s.lowest}..{s.highest}: {'active' if got else 'not active'}"

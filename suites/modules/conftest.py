@@ -13,6 +13,7 @@ import pytest
 from damon_tests.damon.module_params import ModuleParameters
 from damon_tests.experiment.experiment import derive_seed
 from damon_tests.experiment.module_run import ModuleRun, hull, module_run
+from damon_tests.kernel.topology import Topology
 from damon_tests.patterns import load
 from damon_tests.patterns.spec import Pattern
 from damon_tests.plugin import RUN
@@ -22,10 +23,11 @@ Run = Callable[..., AbstractContextManager[ModuleRun]]
 
 
 @pytest.fixture
-def module(subject, request, expect) -> Run:
+def module(backend, request, expect) -> Run:
     """A module that is staged, not enabled, beside a target that runs.
 
     ``watch``: "target" sets the monitored region to where the target's memory is, "ram" leaves it.
+    ``topology``: of a machine of its own; None: the usual one, with what the test's markers need.
     """
 
     @contextmanager
@@ -34,10 +36,16 @@ def module(subject, request, expect) -> Run:
         pattern: str | Pattern | None = None,
         *,
         watch: str = "target",
+        topology: Topology | None = None,
         **options,
     ) -> Iterator[ModuleRun]:
-        patterns = [] if pattern is None else [load.load(pattern) if isinstance(pattern, str) else pattern]
         seed = derive_seed(request.config.option.seed, request.node.nodeid, 1, "target")
+        if topology is None:
+            subject = request.getfixturevalue("subject")
+        else:
+            subject = backend.subject(seed, topology)
+            request.addfinalizer(subject.close)
+        patterns = [] if pattern is None else [load.load(pattern) if isinstance(pattern, str) else pattern]
         with module_run(subject, parameters, patterns, seed, **options) as running:
             if patterns and watch == "target":
                 start, end = hull(running.targets)

@@ -12,9 +12,9 @@ from dataclasses import replace
 import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosWatermarks
+from damon_tests.experiment.free_memory import FreeMemory, held
 from damon_tests.judge.verdict import Check, Measurement
-from damon_tests.judge.watermarks import Stretch, active
-from damon_tests.patterns.spec import Pattern, PatternRegion, Phase
+from damon_tests.judge.watermarks import Stretch, states_hold
 from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC
 
 pytestmark = pytest.mark.needs(
@@ -25,53 +25,9 @@ CTX = DamonCtx(
     "fvaddr", attrs=DamonAttrs(sample_us=5_000, aggr_us=50_000, min_nr_regions=10, max_nr_regions=100)
 )
 INTERVAL_US = 50_000
-HOG_MIB = 64
 WATCH_S = 0.1
 PATIENCE_NS = 5 * NSEC_PER_SEC
 NO_MARKS = DamosWatermarks()
-
-
-def pattern(size_mib):
-    """Memory that is populated and then left alone."""
-    region = PatternRegion("data", size_mib << 20, hugepage=True)
-    return Pattern(
-        "held", "memory that is held", (region,), (Phase("idle", 3600 * NSEC_PER_SEC, ()),), repeat=True
-    )
-
-
-class Free:
-    """Free memory, moved in steps by processes that hold it."""
-
-    def __init__(self, run):
-        self.run, self.hogs = run, []
-        self.first = self._at_rest()
-        self.step = (HOG_MIB << 20) * 1000 // run.subject.memory_info().total
-
-    def now(self):
-        return self.run.subject.memory_info().free_permil
-
-    def _at_rest(self):
-        """Free memory when it moves no more: what was freed just before comes back in batches."""
-        readings = [self.now()]
-        while len(readings) < 20 and (len(readings) < 3 or len(set(readings[-3:])) > 1):
-            self.run.record(0.05)
-            readings.append(self.now())
-        return readings[-1]
-
-    def at(self, steps):
-        """Free memory between ``steps`` and the next, from what it was at first."""
-        return self.first - int(steps * self.step)
-
-    def take(self, steps):
-        """Hold that many steps in all."""
-        while len(self.hogs) > steps:
-            self.hogs.pop().stop()
-        while len(self.hogs) < steps:
-            self.hogs.append(self.run.subject.start_target(pattern(HOG_MIB), len(self.hogs)))
-
-    def marks(self, high, mid, low, interval_us=INTERVAL_US):
-        """Watermarks at these steps."""
-        return DamosWatermarks("free_mem_rate", interval_us, *(max(self.at(s), 0) for s in (high, mid, low)))
 
 
 def stat(marks):
@@ -82,8 +38,8 @@ def stat(marks):
 @contextmanager
 def watched(live):
     """A run on small memory, and its free memory. Schemes are committed, when the marks are known."""
-    with live(pattern(2), CTX, cover="regions", source="events") as run:
-        free = Free(run)
+    with live(held(2), CTX, cover="regions", source="events") as run:
+        free = FreeMemory(run.subject, run.record)
         try:
             yield run, free
         finally:
@@ -123,29 +79,15 @@ def walk(run, free, steps, schemes=1):
     return found
 
 
-def judge(expect, name, walked, marks, scheme=0, at_first=True):
+def judge(expect, name, walked, marks, scheme=0):
     """A scheme works exactly when its marks say so."""
-    stretches = [s for s, _ in walked]
-    wanted = active(stretches, marks, at_first)
-    worked = [works[scheme] for _, works in walked]
-    wrong = [
-        f"stretch {i} at {s.lowest}..{s.highest}: {'active' if got else 'not active'}"
-        for i, (s, want, got) in enumerate(zip(stretches, wanted, worked, strict=True))
-        if want is not None and want != got
-    ]
-    m = Measurement(f"wrong states of {name}", len(wrong), "count")
-    sure = sum(want is not None for want in wanted)
-    why = f"high {marks.high}, mid {marks.mid}, low {marks.low}; {sure} of {len(wanted)} stretches sure"
-    detail = "; ".join(wrong)
-    expect.add(
-        Check("invariant", m, "== 0", f"I59: {why}", (not wrong) if sure > len(wanted) // 2 else None, detail)
-    )
+    expect.add(states_hold(name, [(stretch, works[scheme]) for stretch, works in walked], marks))
 
 
 def test_hysteresis(live, expect):
     """Off above high and below low, on below mid; between mid and high as before. Each border is crossed."""
     with watched(live) as (run, free):
-        marks = free.marks(0.5, 1.5, 2.5)
+        marks = free.marks(0.5, 1.5, 2.5, INTERVAL_US)
         run.commit(replace(run.ctx, schemes=(stat(marks),)))
         walked = walk(run, free, [0, 1, 2, 1, 0, 1, 2, 3, 2])
     judge(expect, "a scheme", walked, marks)
@@ -155,7 +97,7 @@ def test_hysteresis(live, expect):
 def test_a_scheme_starts_active(live, expect):
     """At first a scheme is active also between mid and high, where it would not become so."""
     with watched(live) as (run, free):
-        marks = free.marks(-0.5, 0.5, 2.5)
+        marks = free.marks(-0.5, 0.5, 2.5, INTERVAL_US)
         run.commit(replace(run.ctx, schemes=(stat(marks),)))
         walked = walk(run, free, [0, 1, 0])
     judge(expect, "a new scheme", walked, marks)
@@ -164,7 +106,7 @@ def test_a_scheme_starts_active(live, expect):
 def test_several_schemes(live, expect):
     """Each scheme goes by its own marks; one that is active, or has none, keeps monitoring alive."""
     with watched(live) as (run, free):
-        scarce, plenty = free.marks(0.5, 1.5, 99), free.marks(-9, -9, 0.5, 60_000_000)
+        scarce, plenty = free.marks(0.5, 1.5, 99, INTERVAL_US), free.marks(-9, -9, 0.5, 60_000_000)
         run.commit(replace(run.ctx, schemes=(stat(scarce), stat(plenty))))
         walked = walk(run, free, [0, 2, 1, 0], schemes=2)
         run.commit(replace(run.ctx, schemes=(stat(scarce), stat(NO_MARKS))))
@@ -179,7 +121,7 @@ def test_all_inactive_suspends_monitoring(live, expect):
     """While all are inactive nothing is sampled or aged, and all goes on from where it was."""
     with watched(live) as (run, free):
         free.take(1)
-        marks = free.marks(0.5, 0.5, 99)
+        marks = free.marks(0.5, 0.5, 99, INTERVAL_US)
         run.commit(replace(run.ctx, schemes=(stat(marks), stat(marks))))
         run.record(1)
         works_before = stretch(run, free, 2)
@@ -292,7 +234,7 @@ def test_borders(live, expect):
 def test_a_commit_activates(live, expect):
     """A commit makes an inactive scheme active, and between mid and high it stays so."""
     with watched(live) as (run, free):
-        marks = free.marks(0.5, 1.5, 99)
+        marks = free.marks(0.5, 1.5, 99, INTERVAL_US)
         run.commit(replace(run.ctx, schemes=(stat(marks), stat(NO_MARKS))))
         walked = walk(run, free, [0, 1], schemes=2)
         run.commit_unchanged()
@@ -311,7 +253,7 @@ def test_a_commit_activates(live, expect):
 def test_a_commit_while_inactive(live, expect):
     """While all schemes are inactive a commit is served as at any other time: other marks end the wait."""
     with watched(live) as (run, free):
-        run.commit(replace(run.ctx, schemes=(stat(free.marks(0.5, 0.5, 99)),)))
+        run.commit(replace(run.ctx, schemes=(stat(free.marks(0.5, 0.5, 99, INTERVAL_US)),)))
         settled(run)
         begin = run.client.begin_command(0, "commit")
         late = not run.clock.wait_until(begin.done, run.clock.now_ns() + PATIENCE_NS, 50 * NSEC_PER_MSEC)

@@ -4,7 +4,7 @@
 import pytest
 
 from damon_tests.damon.params import DamosWatermarks
-from damon_tests.judge.watermarks import MARGIN_PERMIL, Stretch, active
+from damon_tests.judge.watermarks import MARGIN_PERMIL, Stretch, active, states_hold
 
 MARKS = DamosWatermarks("free_mem_rate", 1, high=800, mid=600, low=200)
 
@@ -36,3 +36,14 @@ def test_marks_without_order_or_metric():
     # mid above high: below mid it becomes active, but never above high.
     odd = DamosWatermarks("free_mem_rate", 1, high=500, mid=900, low=0)
     assert active([Stretch(700, 700), Stretch(400, 400)], odd) == [False, True]
+
+
+def test_states_hold():
+    at = [Stretch(f, f) for f in (900, 700, 400, 700)]
+    right = (False, False, True, True)
+    assert states_hold("x", list(zip(at, right, strict=True)), MARKS).holds
+    for wrong in range(4):
+        works = [r != (i == wrong) for i, r in enumerate(right)]
+        assert states_hold("x", list(zip(at, works, strict=True)), MARKS).holds is False
+    unsure = [Stretch(100, 900)] * 3
+    assert states_hold("x", [(s, True) for s in unsure], MARKS).holds is None
