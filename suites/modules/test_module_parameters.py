@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
+
 import pytest
 
 from damon_tests.damon.module_params import DamonLruSort, DamonReclaim
 from damon_tests.damon.modules import ModuleClient, ModuleSession
 from damon_tests.damon.users import MODULES
 from damon_tests.judge.rules import series
+from damon_tests.judge.verdict import Measurement
 from damon_tests.ports import TreeError
 from damon_tests.reference.system import ReferenceSystem
 
@@ -162,3 +166,68 @@ def test_refused_together(subject, expect):
     if tells:
         why = "EINVAL since 7.2, and it goes on as before"
         expect.nothing("committed all the same", at_commit, because=why)
+
+
+INERT = pytest.mark.known_defect(
+    name="6.12-reclaim-inert",
+    evidence="6.12.107 (Debian): DAMON_RECLAIM takes the default intervals; see test_reclaim.py",
+    levels=("6.12",),
+    kernels_only=True,
+)
+LONG_S = 60
+MSEC = 1_000_000
+
+
+@pytest.mark.needs("damon_aggregated")
+@pytest.mark.parametrize(
+    "asked",
+    [
+        pytest.param(DamonReclaim(aggr_interval=60_000), marks=INERT, id="reclaim"),
+        pytest.param(
+            DamonLruSort(aggr_interval=60_000),
+            marks=pytest.mark.needs("modules.damon_lru_sort"),
+            id="lru_sort",
+        ),
+    ],
+)
+def test_a_refused_commit_changes_nothing(module, expect, asked):
+    """What cannot be committed leaves a running module as it was, and a later commit is taken as ever."""
+    always = replace(asked, wmarks_high=1000, wmarks_mid=1000, wmarks_low=0)
+    level, told = (), ""
+    with module(always, "idle") as run:
+        level = series(run.level)
+        run.enable()
+        pid = run.module.kdamond_pid()
+        run.until(lambda: len(run.recording().snapshots) >= 3, LONG_S)
+        try:
+            run.commit(sample_interval=240_000)
+        except TreeError as error:
+            told = error.errno_name
+        refused_ns = run.clock.now_ns()
+        run.until(lambda: not run.module.enabled or len(since(run, refused_ns)) >= 6, LONG_S)
+        kept, after = (run.module.enabled, run.module.kdamond_pid()), since(run, refused_ns)
+        if kept[0]:
+            _, taken_ns = run.commit(sample_interval=5_000, aggr_interval=180_000)
+            run.until(lambda: len(since(run, taken_ns)) >= 6, LONG_S)
+            later = since(run, taken_ns)
+    wanted = "EINVAL" if level >= (7, 2) else ""
+    wrong = [] if told == wanted else [f"{told or 'nothing'} instead of {wanted or 'nothing'}"]
+    expect.nothing("other answers", wrong, because="6: it is told since 7.2")
+    # 6.16 and older may end, as their documentation says.
+    wrong = (
+        [] if kept == (True, pid) or (level < (6, 17) and not kept[0]) else [f"on, pid: {kept}, not {pid}"]
+    )
+    expect.nothing("ended or begun anew", wrong, because="6: it goes on since 6.17")
+    if kept[0]:
+        m = Measurement(
+            "shortest aggregation after it was refused", min(after, default=-1), "ms", tuple(after)
+        )
+        expect.between(m, 59, 110, because="60 ms as before; of samples of 240 ms none is as short")
+        m = Measurement("shortest aggregation after a commit", min(later, default=-1), "ms", tuple(later))
+        expect.between(m, 179, 230, because="180 ms now")
+
+
+def since(run, time_ns):
+    """How long each aggregation took that began after that time, ms."""
+    ends = [s.time_ns for s in run.recording().of_target(0) if s.time_ns > time_ns]
+    return [(b - a) / MSEC for a, b in pairwise(ends)][1:]
