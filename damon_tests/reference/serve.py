@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -169,6 +170,10 @@ def _keep(
         return REFUSED
     finally:
         end_descendants()
+        if os.getppid() != parent:  # it was killed, and cannot tidy up
+            with contextlib.suppress(OSError):
+                linux_calls.unmount(str(Path(work) / "inner"))
+            shutil.rmtree(work, ignore_errors=True)
 
 
 def _raise_exit(number: int, frame: object) -> None:

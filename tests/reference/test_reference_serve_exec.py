@@ -147,7 +147,8 @@ def is_zombie(pid: int) -> bool:
 
 
 def test_killed_with_sigkill_it_leaves_nothing(tmp_path: Path) -> None:
-    pid_file = tmp_path / "pid"
+    pid_file, temporary = tmp_path / "pid", tmp_path / "tmp"
+    temporary.mkdir()
     outer = subprocess.Popen(
         [
             sys.executable,
@@ -159,15 +160,17 @@ def test_killed_with_sigkill_it_leaves_nothing(tmp_path: Path) -> None:
             "-c",
             f"echo $$ > {pid_file}; sleep 300",
         ],
-        env=environment(),
+        env={**environment(), "TMPDIR": str(temporary)},
     )
     until(lambda: pid_file.exists() and pid_file.read_text().strip() != "", "the command runs")
+    assert os.listdir(temporary)
     family = psutil.Process(outer.pid).children(recursive=True)
     assert len(family) >= 6
     outer.kill()
     outer.wait()
     until(lambda: all(not p.is_running() or is_zombie(p.pid) for p in family), "all processes are gone")
     assert "damon-tests" not in Path("/proc/self/mounts").read_text()
+    assert os.listdir(temporary) == []
 
 
 def test_home_is_private() -> None:
