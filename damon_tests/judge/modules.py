@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import accumulate
+
+import numpy as np
 
 from damon_tests.damon import trace
 from damon_tests.damon.module_params import DamonReclaim, DamonStat, ModuleParameters
@@ -13,10 +15,11 @@ from damon_tests.damon.params import DamonCtx, Damos
 from damon_tests.damon.records import DamosStats
 from damon_tests.damon.trace import BeforeApplyEvent
 from damon_tests.judge.verdict import Check, Measurement
-from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_USEC, Event
+from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_USEC, PAGE_SIZE, Event
 from damon_tests.reference import module_requests
 from damon_tests.reference.core_rules import Range
 from damon_tests.reference.levels import level as level_of
+from damon_tests.workload.pages import I64
 
 TICK_NS = 10 * NSEC_PER_MSEC
 """Windows of quotas are counted in the kernel's clock ticks; none is longer."""
@@ -136,6 +139,29 @@ def within_quota(
     m = Measurement(f"{name}: largest use of the windows in a stretch", worst, "fraction")
     checks.append(Check("invariant", m, "<= 1", "I45: windows are R apart", worst <= 1, detail))
     return checks
+
+
+@dataclass(frozen=True)
+class Halfway:
+    """``first``, ``other``: shares of two sets of memory that had been tried by ``time_ns``."""
+
+    first: float
+    other: float
+    time_ns: int
+
+
+def tried_when_half(tried: Sequence[BeforeApplyEvent], first: I64, other: I64) -> Halfway:
+    """How far it was with two sets of page frames, when half of the ``first`` had been tried; at the end, if
+    that never was."""
+    sets = [first * PAGE_SIZE, other * PAGE_SIZE]
+    seen = [np.zeros(len(address), np.bool_) for address in sets]
+    event = None
+    for event in tried:
+        for i, address in enumerate(sets):
+            seen[i] |= (address >= event.start) & (address < event.end)
+        if seen[0].mean() >= 0.5:
+            break
+    return Halfway(float(seen[0].mean()), float(seen[1].mean()), event.time_ns if event else 0)
 
 
 def region_of(parameters: DamonReclaim, ram: Sequence[Range], level: str) -> Range:

@@ -9,12 +9,16 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from damon_tests.damon import trace
 from damon_tests.damon.module_params import DamonReclaim
 from damon_tests.damon.trace import EszEvent, TuneEvent
-from damon_tests.judge import goals
+from damon_tests.judge import goals, passes, priorities, quotas
 from damon_tests.judge import modules as judged
 from damon_tests.judge.invariants import monitoring_invariants
+from damon_tests.judge.rules import series
 from damon_tests.judge.verdict import Measurement
+from damon_tests.kernel.topology import Topology
+from damon_tests.ports import NSEC_PER_SEC
 from damon_tests.workload.pages import bytes_of
 
 pytestmark = pytest.mark.needs(
@@ -188,6 +192,65 @@ def test_skip_anon(module, expect):
     expect.at_least(m, MOST, because="it is not anonymous")
     m = Measurement("share of anonymous memory reclaimed later", later, "fraction")
     expect.at_least(m, MOST, because="skip_anon is N")
+
+
+IDLE_FOR_S = 9.3
+"""From when on all memory of the pattern is at rest: for more than a second, and less than two."""
+PASSES = 8
+SMALL = Topology(memory_mib=256, swap_zram_mib=160)
+
+
+@INERT
+@full
+@pytest.mark.accuracy
+def test_the_oldest_goes_first(module, expect):
+    """What was idle for the longest is reclaimed first: the quota is for the oldest memory."""
+    asked = replace(FREE, min_age=3_600_000_000, min_nr_regions=200)
+    # On a small machine, where the memory of a process is not far apart.
+    with module(asked, "ages_of_idleness", topology=SMALL) as run:
+        frames = {name: run.pages(name).frame for name in run.target.layout}
+        started_ns = run.clock.now_ns()
+        run.enable()
+        run.run_for(IDLE_FOR_S)
+        first = run.session.parameters
+        # The memory between the regions is as old as the oldest.
+        size = (first.monitor_region_end - first.monitor_region_start) // PASSES // MIB * MIB
+        later = run.commit(min_age=300_000, quota_sz=size, quota_reset_interval_ms=0)
+        # The first visit finds pages young that nobody looked at since they were filled.
+        run.until(lambda: gone(run, "old") >= 0.9, LONG_S, 200_000_000)
+        run.disable()
+        left = gone(run, "old")
+    ctx, then = (judged.derived(p, (), run.level) for p in (first, run.session.parameters))
+    region = ctx.targets[0].regions[0]
+    tried = run.tried()
+    expect.add(judged.something_tried("reclaim", tried))
+    expect.add(judged.as_asked("reclaim", tried, then.schemes[0], region))
+    found = passes.of_events(sorted_events(run))
+    replay = quotas.Replay(ctx.schemes[0], ctx, series(run.level), later=[(*later, then.schemes[0])])
+    expect.add(quotas.follow(replay, found))
+    pieces = [one.pieces() for one in found if one.begin_ns > later[1]]
+    expect.add(priorities.selective(pieces, then.schemes[0], then, series(run.level), size))
+    half = judged.tried_when_half(tried, frames["old"], frames["young"])
+    rested = [phase.start_ns for phase in run.target.phases()[2:3]]
+    if rested and run.kept_touching(100_000) and tells_apart(later[0] - started_ns, half.time_ns - rested[0]):
+        m = Measurement("share of the youngest tried when half of the oldest was", half.other, "fraction")
+        # Where one borders on the other, regions blend their ages.
+        expect.at_most(m, 0.2, because="6.1: only the age has weight; idle for 9 s and for 1 s")
+    m = Measurement("share of the oldest reclaimed", left, "fraction")
+    expect.at_least(m, MOST, because="it is idle, and matches")
+
+
+def tells_apart(old_ns, young_ns):
+    """Whether memory that was idle for so long gets different priorities (4.3: powers of two of seconds). An
+    aggregation passes until it is known to be idle."""
+    old_s, young_s = (old_ns - NSEC_PER_SEC // 2) // NSEC_PER_SEC, young_ns // NSEC_PER_SEC
+    return old_s.bit_length() > young_s.bit_length()
+
+
+def sorted_events(run):
+    """All that was traced of aggregations and schemes."""
+    names = (trace.AGGREGATED, trace.BEFORE_APPLY, trace.ESZ)
+    return trace.parse_events(e for e in run.raw if e.name in names)
 
 
 UNIT_16 = (

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from damon_tests.damon.module_params import DamonLruSort, DamonReclaim, DamonStat
 from damon_tests.damon.records import DamosStats
 from damon_tests.damon.trace import BeforeApplyEvent
@@ -106,3 +108,13 @@ def test_quota():
     assert found(*[4 * MIB] * 10, every_ms=100)
     assert found(*[2 * MIB] * 10, every_ms=250) == []
     assert found() == []
+
+
+def test_how_far_the_others_were():
+    first, other = np.arange(10, 20), np.arange(30, 40)
+    in_turn = [apply(1, 10 * 4096, 10 * 4096), apply(2, 10 * 4096, 30 * 4096)]
+    assert judged.tried_when_half(in_turn, first, other) == judged.Halfway(1.0, 0.0, 1 * MS)
+    assert judged.tried_when_half(in_turn[::-1], first, other) == judged.Halfway(1.0, 1.0, 1 * MS)
+    part = [apply(3, 4 * 4096, 8 * 4096)]
+    assert judged.tried_when_half(part, first, other) == judged.Halfway(0.2, 0.0, 3 * MS)
+    assert judged.tried_when_half([], first, other) == judged.Halfway(0.0, 0.0, 0)

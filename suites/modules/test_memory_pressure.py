@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-2.0
+"""DAMON_RECLAIM on a machine that has not enough memory for all, where the kernel reclaims by itself.
+
+All processes together ask for about as much as the machine has, which is more than is free: on a real machine
+a part of it must go to swap. A simulated one has nothing else in its memory, and is just full.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from damon_tests.damon.module_params import DamonReclaim
+from damon_tests.judge import modules as judged
+from damon_tests.judge.verdict import Check, Measurement
+from damon_tests.judge.watermarks import MARGIN_PERMIL
+from damon_tests.kernel.topology import Topology
+from damon_tests.patterns.spec import Access, Action, Pattern, PatternRegion, Phase
+from damon_tests.ports import NSEC_PER_SEC
+from damon_tests.workload.pages import bytes_of
+
+pytestmark = [
+    pytest.mark.needs("modules.damon_reclaim", "damos_before_apply", "damon_aggregated"),
+    pytest.mark.known_defect(
+        name="6.12-reclaim-inert",
+        evidence="6.12.107 (Debian): DAMON_RECLAIM runs without its scheme; see test_reclaim.py",
+        levels=("6.12",),
+        kernels_only=True,
+    ),
+]
+
+MIB = 1 << 20
+SMALL = Topology(memory_mib=256, swap_zram_mib=160)
+HOT = 4 * MIB
+LOW = 150
+"""Of 1000, must be free, or it is left to the kernel; wmarks_low is 200 by default."""
+FULL = 0.95
+QUOTA, RESET_MS = 8 * MIB, 200
+WATCH_S = 1
+LONG_S = 60
+
+ASKED = DamonReclaim(
+    min_age=500_000,
+    quota_ms=0,
+    quota_sz=QUOTA,
+    quota_reset_interval_ms=RESET_MS,
+    wmarks_interval=50_000,
+    wmarks_high=1000,
+    wmarks_mid=999,
+    wmarks_low=LOW,
+    min_nr_regions=100,
+)
+
+
+def service(idle):
+    """Some memory in use, and more that is not."""
+    return Pattern(
+        name="service",
+        reason="a service that uses little of its memory",
+        regions=(PatternRegion("hot", HOT), PatternRegion("idle", idle)),
+        phases=(Phase("serving", 3600 * NSEC_PER_SEC, (Access("hot", 0, HOT, period_ns=4_000_000),)),),
+        repeat=True,
+    )
+
+
+def grower(size):
+    """A process that maps and fills so much once it runs, whether there is room or not."""
+    region = PatternRegion("data", size, populate=False, mapped_bytes=0)
+    grow = Action("mmap", 0, "data", 0, size, populate=True)
+    phase = Phase("grown", 3600 * NSEC_PER_SEC, (), (grow,))
+    return Pattern("grower", "a process that needs more memory than is free", (region,), (phase,))
+
+
+def filled(run, target):
+    """Whether all of it was in memory, and is there still or in swap."""
+    return not lost(run, target)
+
+
+def lost(run, target):
+    """Bytes that are neither in memory nor in swap."""
+    states = [run.subject.pages(target, *span) for span in target.layout.values()]
+    return sum(bytes_of(~state.present & ~state.swapped) for state in states)
+
+
+@pytest.mark.profile("full")
+def test_sleeps_while_memory_is_scarce(module, subject_memory, expect):
+    """Below wmarks_low it sleeps; told to work there, too, it does, and nobody loses memory."""
+    total, free = subject_memory
+    idle = free // 2 // MIB * MIB
+    with module(ASKED, service(idle), watch="ram", topology=SMALL) as run:
+        run.enable()
+        works = run.until(lambda: bool(run.tried()), LONG_S)
+        hog = run.subject.start_target(grower((int(FULL * total) - idle - HOT) // MIB * MIB), 1)
+        hog.go()
+        grown = run.until(lambda: filled(run, hog), LONG_S)
+        run.run_for(0.3)
+        first, asleep_ns = run.memory_info(), run.clock.now_ns()
+        run.run_for(WATCH_S)
+        second, awake_ns = run.memory_info(), run.clock.now_ns()
+        _, told_ns = run.commit(wmarks_low=0)
+        run.until(lambda: len(judged.passes([e for e in run.raw if e.time_ns > told_ns])) >= 5, LONG_S)
+        timed = run.timed_stats()
+        gone = [lost(run, target) for target in (run.target, hog)]
+        hog.stop()
+        ended_ns = run.clock.now_ns()
+        on = run.until(lambda: any(e.time_ns > ended_ns for e in run.tried()), LONG_S)
+        run.disable()
+    tried = run.tried()
+    meanwhile = [e for e in tried if asleep_ns < e.time_ns < awake_ns]
+    scarce = max(first.free_permil, second.free_permil)
+    m = Measurement("free memory while it is scarce", scarce, "per mille")
+    expect.add(
+        Check(
+            "invariant",
+            m,
+            f"< {LOW - MARGIN_PERMIL}",
+            "else nothing is shown",
+            scarce < LOW - MARGIN_PERMIL or None,
+        )
+    )
+    expect.equal(Measurement("filled in time", grown, "count"), 1, because="the kernel makes room")
+    expect.equal(Measurement("worked before", works, "count"), 1, because="more than wmarks_low was free")
+    m = Measurement("regions tried while memory is scarce", len(meanwhile), "regions")
+    expect.equal(m, 0, because="I59: less than wmarks_low is free")
+    late = [e for e in tried if told_ns < e.time_ns < ended_ns]
+    m = Measurement("regions tried once wmarks_low is 0", len(late), "regions")
+    expect.at_least(m, 5, because="it may work however little is free")
+    expect.equal(
+        Measurement("works afterwards", on, "count"), 1, because="it goes on when memory is free again"
+    )
+    expect.equal(
+        Measurement("bytes lost", sum(gone), "bytes", tuple(map(float, gone))),
+        0,
+        because="what is taken goes to swap",
+        detail=f"{first.swap_used} bytes in swap when memory was short",
+    )
+    ctx = judged.derived(run.session.parameters, (), run.level)
+    expect.add(judged.as_asked("reclaim", tried, ctx.schemes[0], ctx.targets[0].regions[0]))
+    applied = judged.passes(run.raw)
+    expect.add(judged.counted("reclaim", *timed, applied))
+    expect.add(judged.within_quota("reclaim", applied, QUOTA, RESET_MS))
+
+
+@pytest.fixture
+def subject_memory(backend):
+    """Bytes of memory that a machine has, and that are free."""
+    subject = backend.subject(0, SMALL)
+    try:
+        info = subject.memory_info()
+        return info.total, info.free
+    finally:
+        subject.close()
