@@ -231,6 +231,7 @@ def test_mappings_while_they_are_there(start: Starter) -> None:
     assert kib(smaps(target, "c")["Rss"]) == 256
     assert "hg" in smaps(target, "c")["VmFlags"].split()
     assert kib(smaps(target, "a", 512 * KIB)["Rss"]) <= 256, "the last half was dropped"
+    assert kib(smaps(target, "a", 256 * KIB)["LazyFree"]) == 256, "what was freed may go when memory is short"
 
 
 def children_of(pid: int) -> list[int]:
