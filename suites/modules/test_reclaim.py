@@ -207,7 +207,7 @@ def test_the_oldest_goes_first(module, expect):
     """What was idle for the longest is reclaimed first: the quota is for the oldest memory."""
     asked = replace(FREE, min_age=3_600_000_000, min_nr_regions=200)
     # On a small machine, where the memory of a process is not far apart.
-    with module(asked, "ages_of_idleness", topology=SMALL) as run:
+    with module(asked, "rested_unequally", topology=SMALL) as run:
         frames = {name: run.pages(name).frame for name in run.target.layout}
         started_ns = run.clock.now_ns()
         run.enable()
