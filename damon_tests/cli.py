@@ -156,6 +156,15 @@ def monitor(args: argparse.Namespace) -> int:
     )
 
 
+def workload(args: argparse.Namespace) -> int:
+    """``damon-tests workload``: a real process performs a pattern."""
+    from damon_tests.report import play
+
+    return play.play(
+        args.pattern, seconds=args.seconds, seed=args.seed, hints=args.hints, hugetlb=args.hugetlb
+    )
+
+
 def _configuration(paths: Sequence[str]) -> list[str]:
     """pytest's root and configuration: ids are the same in a checkout and from a wheel.
 
@@ -193,6 +202,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_vm(commands)
     _add_serve(commands)
     _add_monitor(commands)
+    _add_workload(commands)
 
     p = commands.add_parser("doctor", help="what this machine and kernel can do, and which suites would run")
     p.add_argument("--json", action="store_true", help="print it for a program")
@@ -373,6 +383,23 @@ def _add_monitor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     p.add_argument("--record", metavar="FILE", help="also write what was seen (.damon.npz)")
     p.add_argument("--seed", type=int, default=0, metavar="N")
     p.set_defaults(function=monitor)
+
+
+def _add_workload(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    p = commands.add_parser("workload", help="a real process performs a pattern, and says where and what")
+    p.add_argument(
+        "pattern", metavar="PATTERN", help="of the library (hot_cold), or a file: YAML, or masim's"
+    )
+    p.add_argument("--seconds", type=float, metavar="S", help="how long (default: to its end, or Ctrl-C)")
+    p.add_argument("--seed", type=int, default=0, metavar="N")
+    p.add_argument(
+        "--hints",
+        choices=("none", "madvise", "mlock"),
+        default="none",
+        help="of a masim configuration: advise or lock what is hot in each phase (masim's -t)",
+    )
+    p.add_argument("--hugetlb", action="store_true", help="of a masim configuration: huge pages (masim's -h)")
+    p.set_defaults(function=workload)
 
 
 if __name__ == "__main__":
