@@ -11,6 +11,10 @@ is a list of records, one for each target (or scheme), of snapshots, of regions:
 - region: ``start``, ``end`` (bytes), ``nr_accesses`` {``samples``, ``percent``}, ``age`` {``usec``,
   ``aggr_intervals``}, ``probe_hits``, ``sz_filter_passed``.
 
+What damo 3.4 reads depends on what the ``file`` command calls a file: "zlib compressed data" is always
+read; "JSON data" is what older versions of ``file`` say, newer ones, with "JSON text data", make damo
+refuse any plain JSON; text has no intervals, without which ``damo report access`` needs ``--raw_form``.
+
 damo has no word for a lost event: incomplete snapshots are left out. A key ``damon_tests`` of each record,
 which damo ignores, keeps what else a recording knows. ``damo_import`` reads all of this back.
 """
