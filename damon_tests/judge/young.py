@@ -63,12 +63,16 @@ def questions(
     return found[:count]
 
 
-def young_bytes(asked: Sequence[Asked], truth: Truth, samples_between: int) -> tuple[int, int]:
+def young_bytes(
+    asked: Sequence[Asked], truth: Truth, samples_between: int, quiet_ns: int | None = None
+) -> tuple[int, int]:
     """Fewest and most bytes that were young, over all the questions.
 
     ``truth`` is about the asked address space. Monitoring clears an accessed bit with each sample, of one
     page in each region: up to ``samples_between`` pages may be found old for that. The first
-    time all pages are young: nobody cleared them since they came into being.
+    time all pages are young: nobody cleared them since they came into being. ``quiet_ns``: how long no sample
+    was begun before each question, the sampling interval; then what was touched since is young for certain,
+    and nothing else, however much of it a sample cleared before.
     """
     low = high = 0
     for one in asked:
@@ -77,7 +81,11 @@ def young_bytes(asked: Sequence[Asked], truth: Truth, samples_between: int) -> t
         if one.last_from_ns is not None and one.last_to_ns is not None:
             surely = _surely(truth, pages, one.last_to_ns + SLACK_NS, one.from_ns - SLACK_NS)
             possibly = int(truth.touched(pages, one.last_from_ns - SLACK_NS, one.to_ns + SLACK_NS).sum())
-        low += max(0, surely - samples_between) * PAGE_SIZE
+        surely = max(0, surely - samples_between)
+        if quiet_ns is not None:
+            since_ns = max(one.from_ns - quiet_ns, (one.last_to_ns or 0) + SLACK_NS)
+            surely = _surely(truth, pages, since_ns, one.from_ns - SLACK_NS)
+        low += surely * PAGE_SIZE
         high += possibly * PAGE_SIZE
     return low, high
 

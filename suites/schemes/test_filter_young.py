@@ -11,8 +11,9 @@ from damon_tests.judge.filters import folio_bytes
 from damon_tests.judge.verdict import Measurement
 from damon_tests.judge.young import questions, young_bytes
 from damon_tests.patterns.spec import Access, Pattern, PatternRegion, Phase
-from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, PAGE_SIZE
+from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, NSEC_PER_USEC, PAGE_SIZE
 from damon_tests.workload.framed import FrameTruth, frame_ranges
+from damon_tests.workload.huge import HugePages
 
 pytestmark = pytest.mark.needs("ops_filters.young", "stats.sz_ops_filter_passed", "damos_before_apply")
 
@@ -25,7 +26,7 @@ EITHER = pytest.mark.parametrize("operations", [PADDR, FVADDR])
 # One sample for each pass: sampling clears accessed bits as well, of one page in each region.
 SLOW = DamonAttrs(sample_us=300_000, aggr_us=300_000, min_nr_regions=3, max_nr_regions=3)
 SAMPLES_BETWEEN = 2
-KIB = 1 << 10
+KIB, MIB = 1 << 10, 1 << 20
 PATIENCE_NS = 30 * NSEC_PER_SEC
 
 ANON = DamosFilter("anon", matching=True, allow=True)
@@ -33,9 +34,11 @@ YOUNG = DamosFilter("young", matching=True, allow=True)
 OLD = DamosFilter("young", matching=False, allow=True)
 
 
-def pattern(*regions, hot=""):
+def pattern(*regions, hot="", stride_bytes=PAGE_SIZE):
     accesses = [
-        Access(r.name, 0, r.size_bytes, period_ns=2 * NSEC_PER_MSEC) for r in regions if r.name == hot
+        Access(r.name, 0, r.size_bytes, period_ns=2 * NSEC_PER_MSEC, stride_bytes=stride_bytes)
+        for r in regions
+        if r.name == hot
     ]
     phase = Phase("steady", 3600 * NSEC_PER_SEC, tuple(accesses))
     return Pattern("small", "small memory for young filters", regions, (phase,), repeat=True)
@@ -95,12 +98,30 @@ def test_asking_clears(live, expect, operations):
 def test_who_is_young(live, expect, operations):
     """Memory in use is young at every pass, memory that was only populated at the first one."""
     of = pattern(PatternRegion("hot", 256 * KIB), PatternRegion("cold", 256 * KIB), hot="hot")
+    for name, asked, passes, found, truth in asked_in_passes(live, of, operations):
+        judge(expect, name, passes, found, young_bytes(asked, truth, SAMPLES_BETWEEN))
+
+
+@EITHER
+@pytest.mark.profile("full")
+def test_one_touch_makes_a_huge_page_young(live, expect, operations):
+    """A huge page of which one small page is in use passes as a whole, one at rest does not pass at all."""
+    regions = [PatternRegion(name, 12 * MIB, hugepage=True) for name in ("hot", "cold")]
+    of = pattern(*regions, hot="hot", stride_bytes=2 * MIB)
+    for name, asked, passes, found, truth in asked_in_passes(live, of, operations):
+        # A sample clears all of a huge page, and the next touch sets it again.
+        judge(expect, name, passes, found, young_bytes(asked, truth, 0, SLOW.sample_us * NSEC_PER_USEC))
+
+
+def asked_in_passes(live, of, operations):
+    """Of the memory in use and the other one: what was asked in how many passes, how many bytes passed, and
+    who touched what."""
     with watched_later(live, of, operations) as run:
         target = run.targets[1]
         memory = WatchedMemory(run, operations, only=(1,), most_bytes=64 * KIB)
-        frames = {name: run.pages(name, target).frame for name in target.layout}
+        states = {name: run.pages(name, target) for name in target.layout}
         ranges = memory.ranges[0]
-        of_hot = frame_ranges(frames["hot"]) if memory.physical else (target.layout["hot"],)
+        of_hot = frame_ranges(states["hot"].frame) if memory.physical else (target.layout["hot"],)
         hot = [r for r in ranges if inside(r, of_hot)]
         cold = [r for r in ranges if r not in hot]
         schemes = (only(hot, cold), only(cold, hot), Damos("stat", ANY))
@@ -109,18 +130,22 @@ def test_who_is_young(live, expect, operations):
         run.session.record(until=lambda: run.client.stats(0, 1).nr_tried >= enough, timeout_ns=PATIENCE_NS)
         stats = [run.client.stats(0, i, update=i == 0) for i in range(2)]
     events = run.session.events("damos_before_apply")
-    truth = target.truth()
+    truth = HugePages(
+        target.truth(), [span for name, span in target.layout.items() if states[name].huge.all()]
+    )
     if memory.physical:
-        truth = FrameTruth(truth, target.layout, frames)
-    for number, name in enumerate(("hot", "cold")):
+        truth = FrameTruth(truth, target.layout, {name: state.frame for name, state in states.items()})
+    for number, (name, mine) in enumerate((("hot", hot), ("cold", cold))):
         asked = questions(events, number, len(schemes) - 1, stats[number].nr_tried)
-        passes = len(asked) // max(1, len((hot, cold)[number]))
-        expect.at_least(
-            Measurement(f"passes over {name} memory", passes, "count"), 2, because="it was waited for more"
-        )
-        low, high = young_bytes(asked, truth, SAMPLES_BETWEEN)
-        m = Measurement(f"young bytes of {name} memory", stats[number].sz_ops_filter_passed, "bytes")
-        expect.between(m, low, high, because=f"as it was touched between {passes} passes")
+        passes = len(asked) // max(1, len(mine))
+        yield name, asked, passes, stats[number].sz_ops_filter_passed, truth
+
+
+def judge(expect, name, passes, found, bounds):
+    m = Measurement(f"passes over {name} memory", passes, "count")
+    expect.at_least(m, 2, because="it was waited for more")
+    m = Measurement(f"young bytes of {name} memory", found, "bytes")
+    expect.between(m, *bounds, because=f"as it was touched between {passes} passes")
 
 
 def inside(one, ranges):

@@ -55,6 +55,17 @@ def test_young_the_first_time_and_when_touched_since():
     assert young_bytes([later], truth, 0) == (PAGE, 3 * PAGE)
 
 
+def test_what_was_touched_since_the_last_sample_is_young():
+    truth = Touches(
+        (0, 2 * SEC - SEC // 4), (0, 2 * SEC - SEC // 10), (1, SEC + SEC // 3), (1, 2 * SEC - SEC)
+    )
+    later = Asked(0, 2 * PAGE, 2 * SEC, 2 * SEC, SEC // 2, SEC // 2)
+    assert young_bytes([later], truth, 0) == (2 * PAGE, 2 * PAGE)
+    assert young_bytes([later], truth, 9, SEC // 2) == (PAGE, 2 * PAGE)
+    first = Asked(0, 2 * PAGE, 2 * SEC, 2 * SEC, None, None)
+    assert young_bytes([first], truth, 9, SEC // 2) == (PAGE, 2 * PAGE)
+
+
 def test_windows_shorter_than_the_slack_promise_nothing():
     short = Asked(0, 4 * PAGE, SEC + SLACK_NS, SEC + SLACK_NS, SEC, SEC)
     assert young_bytes([short], Touches((0, SEC + 10)), 0) == (0, PAGE)
