@@ -56,9 +56,8 @@ def test_young_the_first_time_and_when_touched_since():
 
 
 def test_what_was_touched_since_the_last_sample_is_young():
-    truth = Touches(
-        (0, 2 * SEC - SEC // 4), (0, 2 * SEC - SEC // 10), (1, SEC + SEC // 3), (1, 2 * SEC - SEC)
-    )
+    tenth = SEC // 10
+    truth = Touches((0, SEC), (0, 16 * tenth), (0, 19 * tenth), (1, SEC), (1, 14 * tenth))
     later = Asked(0, 2 * PAGE, 2 * SEC, 2 * SEC, SEC // 2, SEC // 2)
     assert young_bytes([later], truth, 0) == (2 * PAGE, 2 * PAGE)
     assert young_bytes([later], truth, 9, SEC // 2) == (PAGE, 2 * PAGE)
