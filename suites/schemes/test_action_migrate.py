@@ -11,7 +11,8 @@ from damon_tests.experiment.acting import BEFORE_APPLY, act, middle, scheme, upp
 from damon_tests.judge import effects
 from damon_tests.judge.verdict import Measurement
 from damon_tests.kernel.topology import Topology
-from damon_tests.ports import PAGE_SIZE
+from damon_tests.patterns.spec import Pattern, PatternRegion, Phase
+from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE
 from damon_tests.workload.pages import bytes_of
 
 pytestmark = pytest.mark.needs("schemes.migrate_cold", "filters.addr", BEFORE_APPLY, numa_nodes=2)
@@ -159,3 +160,50 @@ def test_huge_pages_move_as_a_whole(live, expect):
     expect.add(effects.takes_effect("dests", found, "§4.10: weighted interleave by the huge page's index"))
     m = Measurement("huge pages that were split", bytes_of(before.huge & ~after.huge), "bytes")
     expect.equal(m, 0, because="§4.10: folios are moved as a whole")
+
+
+SMALL_NODES = Topology(memory_mib=512, numa_nodes=2)
+ROOM = 6 << 20
+
+
+def filling(size):
+    """A process with so much memory of node 1, left alone."""
+    region = PatternRegion("data", size, hugepage=True, node=1)
+    phase = Phase("idle", 3600 * NSEC_PER_SEC, ())
+    return Pattern("filling", "memory that fills a node", (region,), (phase,), repeat=True)
+
+
+@pytest.mark.parametrize(
+    "ctx", [pytest.param(VADDR, marks=[VADDR_MIGRATES, FULL]), PADDR], ids=["vaddr", "paddr"]
+)
+def test_what_does_not_fit_into_the_node_stays(live, expect, ctx):
+    """To a node that is almost full go as many pages as it has room for; sz_applied tells how many."""
+    with live("two_idle_regions", ctx, **WATCHED, topology=SMALL_NODES) as run:
+        size = (run.subject.memory_info().node_free[1] - ROOM) // effects.HUGE * effects.HUGE
+        hog = run.subject.start_target(filling(size), 1)
+        try:
+            everything = [r for t in run.ctx.targets for r in t.regions]
+            free = run.subject.memory_info().node_free[1]
+            done = act(run, scheme("migrate_cold", target_nid=1), over=everything, passes=3, more=[hog])
+            left = run.subject.memory_info()
+        finally:
+            hog.stop()
+    pairs = [done.pair(region) for region in run.target.layout]
+    moved = sum(bytes_of((after.node == 1) & (before.node == 0)) for before, after in pairs)
+    m = Measurement("bytes that moved", moved, "bytes")
+    # What was on its way to the node's free lists, and what others gave back meanwhile.
+    expect.between(
+        m, PAGE_SIZE, free + (1 << 20), because=f"so much was free there; {left.node_free[1]} still are"
+    )
+    stayed = sum(bytes_of(before.present & (after.node == before.node)) for before, after in pairs)
+    whole = sum(bytes_of(before.present) for before, _ in pairs)
+    m = Measurement("bytes that neither moved nor stayed", whole - moved - stayed, "bytes")
+    expect.equal(m, 0, because="§4.10: what does not fit is put back")
+    expect.add(effects.put_back("full node", done.pairs().values(), WAITING))
+    before, after = done.before[1, "data"], done.after[1, "data"]
+    expect.add(effects.spares_others("full node", effects.spared(before, after)))
+    # After the last statistics a page may still have gone where one had become free.
+    low = max(0, moved - WAITING)
+    expect.add(effects.applied("full node", done.stats[0].sz_applied, low, moved, EXACT))
+    tried = Measurement("bytes tried", done.sz_counted(), "bytes")
+    expect.at_least(tried, 3 * whole, because="it tried all of it, again and again")
