@@ -24,7 +24,7 @@ _UNDER = " -="
 _OVER = " +#"
 _UNCOVERED = "?"
 _BARS = " ▁▂▃▄▅▆▇█"
-_LABEL = 16
+_LABEL = 20
 _ROWS_PER_LABEL = 8
 _NARROWEST = 28
 _WIDEST = 120
@@ -121,10 +121,10 @@ def _row_labels(picture: Raster) -> list[str]:
         most = 0 if s.note else (s.row1 - s.row0) // _ROWS_PER_LABEL
         for edge, offset in round_offsets(s, most):
             if edge.is_integer() and s.row0 + 1 < edge < s.row1 - 1:
-                labels[int(edge) - 1] = f"+{words.size(offset)}"
+                labels[int(edge) - 1] = f"+{words.offset(offset)}"
         if s.note and s.row1 - s.row0 > 2:
             labels[(s.row0 + s.row1) // 2] = f"({s.note})"
-        labels[s.row1 - 1] = f"+{words.size(s.end - s.origin)}"
+        labels[s.row1 - 1] = f"+{words.offset(s.end - s.origin)}"
         if s.start == s.origin:
             labels[s.row0] = s.name[:20]
     return labels

@@ -129,11 +129,11 @@ def _address_axis(ax: Any, picture: Raster) -> None:
     for s in picture.stretches:
         if s.note and s.row1 - s.row0 > 2 * room:
             _label(ticks, (s.row0 + s.row1) / 2, f"({s.note})", 0)
-        _label(ticks, s.row1, f"+{words.size(s.end - s.origin)}", room)
+        _label(ticks, s.row1, f"+{words.offset(s.end - s.origin)}", room)
     for s in picture.stretches:
         most = 0 if s.note else int((s.row1 - s.row0) / (5 * room))
         for row, offset in round_offsets(s, most):
-            _label(ticks, row, f"+{words.size(offset)}", room)
+            _label(ticks, row, f"+{words.offset(offset)}", room)
     ax.set_yticks(list(ticks), list(ticks.values()))
 
 
@@ -157,7 +157,9 @@ def _series(axes: Any, picture: Raster) -> None:
     )
     if s.true_bytes is not None:
         axes[0].stairs(s.true_bytes / mib, edges, color="black", label="really", linewidth=0.9, baseline=None)
-        axes[0].legend(fontsize=7, frameon=False, loc="best")
+        # Beside the title: anywhere inside it would hide a line.
+        beside = {"loc": "lower right", "bbox_to_anchor": (1, 0.94), "ncols": 2}
+        axes[0].legend(fontsize=7, frameon=False, handlelength=1, columnspacing=1, **beside)
     _figure(axes[0], "memory with any access, MiB")
     if s.error is None:
         counts = axes[0].twinx()
@@ -177,4 +179,5 @@ def _figure(ax: Any, title: str) -> None:
     ax.set_ylim(bottom=0)
     ax.tick_params(labelsize=8)
     ax.grid(axis="y", color="0.9", linewidth=0.6)
+    ax.set_axisbelow(True)
     ax.margins(x=0)

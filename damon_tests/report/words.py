@@ -34,6 +34,16 @@ def size(count: float) -> str:
     return f"{value:.5g} {unit}"
 
 
+def offset(count: int) -> str:
+    """Bytes in one unit or, where that takes too many digits, in two: "1.5 MiB", "40 GiB 1.5 MiB"."""
+    power = max(0, min((count.bit_length() - 1) // 10, len(_SIZES) - 1))
+    whole, rest = divmod(count, 1024**power)
+    number = f"{count / 1024**power:.5g}"
+    if not rest or float(number) * 1024**power == count:
+        return size(count)
+    return f"{whole} {_SIZES[power]} {size(rest)}"
+
+
 def seconds(value: float) -> str:
     """A duration: "3 ms", "2.4 s", "3 min 20 s"."""
     if value < 1:

@@ -211,6 +211,16 @@ def test_words() -> None:
         "3 min 20 s",
         "2 h 5 min",
     ]
+    exact = (0, 4096, 3 << 19, 4704 << 10, (40 << 30) + (3 << 19), (40 << 30) - (1 << 19), 5 << 50)
+    assert [words.offset(n) for n in exact] == [
+        "0 bytes",
+        "4 KiB",
+        "1.5 MiB",
+        "4 MiB 608 KiB",
+        "40 GiB 1.5 MiB",
+        "39 GiB 1023.5 MiB",
+        "5 PiB",
+    ]
     assert words.quantity(8 << 20, "bytes") == "8 MiB (8388608 bytes)"
     assert words.quantity(0.39995, "fraction") == "0.4 fraction"
     assert words.quantity("inf", "ms") == "inf ms"
