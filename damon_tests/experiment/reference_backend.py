@@ -55,6 +55,7 @@ class _Target(SimulatedTarget):
             nodes=self.nodes,
             hugetlb=self.backed_by("hugetlb"),
             others=self.others(),
+            locked=[self.layout[r.name] for r in pattern.regions if r.lock and r.populate],
         )
         self._other_pids = [
             system.add_process(

@@ -32,7 +32,7 @@ def simulated_pages(system: ReferenceSystem, pid: int, start: int, end: int) -> 
         lru=present & ~memory.is_hugetlb(known) & ~memory.isolated[known],
         active=present & memory.active[known],
         referenced=present & memory.referenced[known],
-        unevictable=np.zeros(len(present), np.bool_),
+        unevictable=present & memory.locked[known],
         node=np.where(present, memory.node_of(known), -1),
         frame=np.where(present, frame, -1),
     )

@@ -77,7 +77,7 @@ class Actions:
         frames = folios.frames()
         match action:
             case "pageout":
-                done = self.memory.reclaim(frames, app.now_ns) * PAGE_SIZE
+                done = self.memory.reclaim(frames, app.now_ns, not self.rules.locked_stays) * PAGE_SIZE
                 return self.rules.pages_applied(done, folios.total_bytes())
             case "lru_prio":
                 self.memory.activate(frames, self.rules.lru_prio_in_one_step)
@@ -137,8 +137,11 @@ class Actions:
         """Works on what is mapped, but counts only when all of it is. Hugetlb refuses most."""
         start, end = app.bytes_
         refused = clip([(start, end)], process.hugetlb) if action != "willneed" else []
+        if action in ("cold", "pageout") and self.rules.locked_stays:
+            refused += clip([(start, end)], process.locked)
         frames = self._frames(app, process)
-        frames = frames[~self.memory.is_hugetlb(frames)] if refused else frames
+        if refused:
+            frames = frames[~self.memory.is_hugetlb(frames) & ~self.memory.locked[frames]]
         self.memory.settle(frames, app.now_ns)
         resident = frames[self.memory.out_since[frames] == 0]
         match action:
@@ -149,7 +152,7 @@ class Actions:
                 self.memory.note_cleared(resident, app.now_ns)
             case "pageout":
                 self.memory.split_huge(resident)
-                self.memory.reclaim(resident, app.now_ns)
+                self.memory.reclaim(resident, app.now_ns, not self.rules.locked_stays)
             case "hugepage" | "nohugepage":
                 allowed = without(self._mapped(app, process), refused)
                 process.advise_huge(allowed, action == "hugepage")

@@ -49,6 +49,7 @@ class Frames:
         self.active: Bools = np.zeros(nr_frames, np.bool_)  # on the active LRU list
         self.referenced: Bools = np.zeros(nr_frames, np.bool_)  # marked accessed once (6.19 and older)
         self.isolated: Bools = np.zeros(nr_frames, np.bool_)  # on no LRU list
+        self.locked: Bools = np.zeros(nr_frames, np.bool_)  # mlock()ed: on the unevictable list
         self.file: Bools = np.zeros(nr_frames, np.bool_)  # not anonymous
         self.shmem: Bools = np.zeros(nr_frames, np.bool_)  # of those: swapped out like anonymous ones
         self.huge_blocks: Bools = np.zeros(nr_frames // CHUNK_PAGES, np.bool_)  # 2 MiB folios
@@ -177,7 +178,7 @@ class Frames:
             self._into_pool(np.unique(frames[reserved] // CHUNK_PAGES))
             frames = frames[~reserved]
         self.owner[frames] = self.out_since[frames] = 0
-        self.isolated[frames] = False
+        self.isolated[frames] = self.locked[frames] = False
         self.huge_blocks[frames // CHUNK_PAGES] = False
         node = self.node_of(frames)
         for nid, pool in enumerate(self._free_pages):
@@ -208,7 +209,8 @@ class Frames:
         return here
 
     def activate(self, frames: I64, in_one_step: bool) -> None:
-        """To the active list; in two steps, only those that were marked accessed before."""
+        """To the active list; in two steps, only those that were marked accessed before. Not locked ones."""
+        frames = frames[~self.locked[frames]]
         if in_one_step:
             self.active[frames] = True
             return
@@ -219,9 +221,10 @@ class Frames:
     def deactivate(self, frames: I64) -> None:
         self.active[frames] = self.referenced[frames] = False
 
-    def reclaim(self, frames: I64, now_ns: int) -> int:
+    def reclaim(self, frames: I64, now_ns: int, locked_too: bool = False) -> int:
         """The pages are written out, as far as there is swap for them; their frames stay reserved for
-        their return. Returns how many were."""
+        their return. Locked ones stay, unless ``locked_too``. Returns how many were."""
+        frames = frames if locked_too else frames[~self.locked[frames]]
         if self.swap_pages is not None:
             swapped = self.needs_swap(frames)
             beyond = np.cumsum(swapped) > self.swap_pages - self.swapped_pages()
@@ -260,5 +263,5 @@ class Frames:
         self.contents_changed()
         for array in (self.owner, self.page, self.out_since, self.cleared_at):
             array[target] = array[source]
-        for flags in (self.active, self.referenced, self.file, self.shmem):
+        for flags in (self.active, self.referenced, self.file, self.shmem, self.locked):
             flags[target] = flags[source]

@@ -61,11 +61,18 @@ class Memory(Frames):
         self._waiting.append(process)
         self.make_huge(process, (*huge, *process.hugetlb))
         for start, end in (*file, *shmem):
-            self.place()
-            frames = process.frames_of(np.arange(start // PAGE_SIZE, end // PAGE_SIZE))
-            frames = frames[frames != NO_FRAME]
+            frames = self._resident_in(process, start, end)
             self.file[frames] = True
             self.shmem[frames] = (start, end) in shmem
+        for start, end in process.locked:
+            self.locked[self._resident_in(process, start, end)] = True
+
+    def _resident_in(self, process: Process, start: int, end: int) -> I64:
+        """Frames of the pages of [start, end)."""
+        self.place()
+        frames = process.frames_of(np.arange(start // PAGE_SIZE, end // PAGE_SIZE))
+        found: I64 = frames[frames != NO_FRAME]
+        return found
 
     def place(self) -> None:
         """Give frames to processes that came, in their order. Done when somebody asks: monitoring

@@ -23,7 +23,7 @@ class Process:
     The page table has one row of 512 frames for each 2 MiB of addresses that has memory.
     ``huge[row]`` says that the row is one huge page. ``nodes``: byte ranges that may only have memory of
     one NUMA node, and which; ``hugetlb``: those backed by reserved huge pages. ``others``: what other
-    processes touch of memory that they share with this one, at the same addresses.
+    processes touch of memory that they share with this one, at the same addresses. ``locked``: mlock()ed.
     """
 
     def __init__(
@@ -36,11 +36,13 @@ class Process:
         nodes: Sequence[tuple[Range, int]] = (),
         hugetlb: Sequence[Range] = (),
         others: Sequence[tuple[Range, Truth]] = (),
+        locked: Sequence[Range] = (),
     ) -> None:
         self.pid = pid
         self.nodes = tuple(nodes)
         self.hugetlb = tuple(hugetlb)
         self.others = tuple(others)
+        self.locked = tuple(locked)
         self.tlb = tlb
         self.truth: Truth = truth
         self.memcg = memcg

@@ -148,6 +148,7 @@ class Rules:
     migration_node: Callable[[I64], I64] = damos.migration_node
     interleaved: Callable[[I64, Sequence[Range]], I64] = damos.interleaved
     pageout_spares_young: bool = True
+    locked_stays: bool = True  # mlock()ed pages are not reclaimed
     unmovable_is_put_back: bool = True
     dests_need_vaddr: bool = True  # paddr ignores them
 

@@ -90,18 +90,19 @@ class ReferenceSystem:
         nodes: Sequence[tuple[Range, int]] = (),
         hugetlb: Sequence[Range] = (),
         others: Sequence[tuple[Range, Truth]] = (),
+        locked: Sequence[Range] = (),
     ) -> int:
         """A new process with these mappings (byte ranges); returns its pid.
 
         Its accesses are ``truth``'s; the pages that the truth knows about get physical memory.
         ``memcg`` is its memory cgroup; 2 MiB blocks within ``huge`` are huge pages; ``file`` and ``shmem``
-        are not anonymous; ``nodes``, ``hugetlb``, ``others``: see Process. Raises UsageError for a node that
-        does not exist, and for more reserved huge pages than there are.
+        are not anonymous; ``nodes``, ``hugetlb``, ``others``, ``locked``: see Process. Raises UsageError
+        for a node that does not exist, and for more reserved huge pages than there are.
         """
         if pid is not None and pid in self.memory.processes:
             raise UsageError(f"a process with pid {pid} exists already")
         chosen = self.new_pid() if pid is None else pid
-        process = Process(chosen, vmas, truth, memcg, self._tlb, nodes, hugetlb, others)
+        process = Process(chosen, vmas, truth, memcg, self._tlb, nodes, hugetlb, others, locked)
         self.memory.add(process, huge, file, shmem)
         return chosen
 

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Locked memory (mlock) is nothing that an action may take away, and nothing that counts as taken."""
+
+import pytest
+
+from damon_tests.damon.params import DamonAttrs, DamonCtx
+from damon_tests.experiment.acting import BEFORE_APPLY, act, scheme
+from damon_tests.judge import effects
+from damon_tests.judge.verdict import Measurement
+from damon_tests.patterns.spec import Pattern, PatternRegion, Phase
+from damon_tests.ports import NSEC_PER_SEC
+
+pytestmark = pytest.mark.needs("schemes.pageout", BEFORE_APPLY, swap_mib=256)
+
+MIB = 1 << 20
+ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=100)
+WATCHED = {"cover": "regions", "extra_events": [BEFORE_APPLY]}
+# Each in a mapping of its own: a hint about a range fails as a whole where one of its mappings is locked.
+MEMORY = Pattern(
+    name="locked_and_not",
+    reason="locked memory beside memory that is not, left alone",
+    regions=(PatternRegion("data", 8 * MIB), PatternRegion("locked", 8 * MIB, lock=True)),
+    phases=(Phase("idle", 3600 * NSEC_PER_SEC, ()),),
+    repeat=True,
+    gap_bytes=2 * MIB,
+)
+
+
+def swapped(pages):
+    return pages.swapped
+
+
+def frames_of(target, *regions):
+    physical = target.physical()
+    return sorted(r for name in regions for r in physical[name])
+
+
+@pytest.mark.needs("ops.paddr")
+def test_locked_physical_pages_stay(live, expect):
+    """pageout of physical memory leaves locked pages where they are, and counts the others only."""
+    with live(MEMORY, DamonCtx("paddr", attrs=ATTRS), **WATCHED) as run:
+        done = act(run, scheme("pageout"), over=frames_of(run.target, "data", "locked"), passes=3)
+    before, after = done.pair("data")
+    found = effects.effect(before, after, before.present, swapped)
+    found += effects.all_spared(done.others("data"))
+    expect.add(effects.takes_effect("pageout", found, "§4.10: what is evictable is reclaimed", least=4 * MIB))
+    low = found.gained - (found.asked - found.able)
+    why = "§4.10: the pages that were reclaimed"
+    expect.add(effects.applied("pageout", done.stats[0].sz_applied, low, found.gained, why))
+
+
+@pytest.mark.needs("ops.fvaddr")
+@pytest.mark.parametrize("action", ["pageout", pytest.param("cold", marks=pytest.mark.profile("full"))])
+def test_hints_about_locked_memory_fail(live, expect, action):
+    """For a locked mapping the hint is refused: nothing happens to it, and nothing of it is counted."""
+    with live(MEMORY, DamonCtx("fvaddr", attrs=ATTRS), **WATCHED) as run:
+        layout = run.target.layout
+        done = act(run, scheme(action), over=list(layout.values()), passes=2)
+    expect.add(effects.spares_others(f"{action}, locked", effects.spared(*done.pair("locked"))))
+    counted = {
+        name: sum(e.end - e.start for e in done.counted[0] if start <= e.start and e.end <= end)
+        for name, (start, end) in layout.items()
+    }
+    m = Measurement("locked bytes tried", counted["locked"], "bytes")
+    expect.at_least(m, 8 * MIB, because="they are idle like the others")
+    why = "§4.10: the whole length where the call succeeds, nothing where it fails"
+    expect.add(effects.applied(action, done.stats[0].sz_applied, counted["data"], counted["data"], why))
+    if action == "pageout":
+        before, after = done.pair("data")
+        found = effects.effect(before, after, before.present, swapped)
+        expect.add(effects.takes_effect(action, found, "§4.10: madvise(MADV_PAGEOUT)", least=4 * MIB))
