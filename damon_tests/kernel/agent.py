@@ -8,6 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 
 from damon_tests.kernel.agent_link import AgentLink
 from damon_tests.kernel.agent_streams import AgentProcess, AgentStream
@@ -108,6 +109,14 @@ class AgentMachine:
             self._link.close()
             raise
         self.clock: Clock = AgentClock(self._link, operation_s)
+
+    def runs_only_within(self, running: Callable[[], AbstractContextManager[None]]) -> None:
+        """From now on the guest runs only within ``running()``, which is entered to wait for it."""
+        self._link.running = running
+
+    def running(self) -> AbstractContextManager[None]:
+        """The guest runs, whether or not one waits for its agent."""
+        return self._link.running()
 
     # --- ports.Machine ---
 

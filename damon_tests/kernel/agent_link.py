@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from damon_tests.kernel.agent_wire import (
@@ -61,6 +62,8 @@ class AgentLink:
         self, channel: socket.socket, name: str, hang_s: float, console: Callable[[], str] | None = None
     ) -> None:
         self.name = name
+        self.running: Callable[[], AbstractContextManager[None]] = nullcontext
+        """Entered while somebody waits for the machine, which need not run otherwise (``kernel.pause``)."""
         self._hang_s = hang_s
         self._console = console
         self._socket = channel
@@ -200,7 +203,13 @@ class AgentLink:
 
         Raises MachineLost, but not for what had already come before the machine was lost.
         """
-        deadline_s = time.monotonic() + timeout_s
+        with self.changed:
+            if condition():
+                return True
+        with self.running():
+            return self._wait_for(condition, time.monotonic() + timeout_s)
+
+    def _wait_for(self, condition: Callable[[], bool], deadline_s: float) -> bool:
         while True:
             with self.changed:
                 if condition():
@@ -250,7 +259,8 @@ class AgentLink:
                 except BlockingIOError:
                     if time.monotonic() - start_s > give_up_s:
                         self._die("its agent takes no more requests (the guest hangs)")
-                    _ready(self._socket.fileno(), select.POLLOUT, 0.2)
+                    with self.running():
+                        _ready(self._socket.fileno(), select.POLLOUT, 0.2)
                 except OSError as error:
                     self._die(f"the channel to its agent broke: {error.strerror}")
 

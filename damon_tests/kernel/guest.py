@@ -27,6 +27,7 @@ from damon_tests.kernel.image import KernelImage
 from damon_tests.kernel.initramfs import Node
 from damon_tests.kernel.launch import Plan, RunningGuest
 from damon_tests.kernel.packages import using
+from damon_tests.kernel.pause import Pause
 from damon_tests.kernel.snapshot import BootedGuest, SnapshotStore, load_state, memory_files, save_state
 from damon_tests.kernel.splat import Splat, parse_splats
 from damon_tests.kernel.topology import Topology
@@ -104,8 +105,9 @@ class Guest:
         with contextlib.suppress(OSError, HarnessError):
             self.machine.write_file("/dev/kmsg", f"<5>{mark}\n".encode())
             deadline = time.monotonic() + 2.0
-            while mark not in self._running.console_text() and time.monotonic() < deadline:
-                time.sleep(0.002)
+            with self.machine.running():
+                while mark not in self._running.console_text() and time.monotonic() < deadline:
+                    time.sleep(0.002)
 
     def __enter__(self) -> Self:
         return self
@@ -297,6 +299,8 @@ class Guests:
             "notes": list(plan.image.notes),
             **more,
         }
+        if plan.clock == "instructions":
+            machine.runs_only_within(Pause(running.qmp).running)
         guest = Guest(running, machine, provenance, self._open.discard)
         self._open.add(guest)
         return guest

@@ -410,3 +410,17 @@ def test_vm_runs_a_command_and_returns_its_status(capfd: pytest.CaptureFixture[s
     assert out.strip() == image.resolve(KERNELS[0]).release
     assert "to stderr\n" in err
     assert vm.run(KERNELS[0], "512M", 1, 1, ["nonsense"]) == 127
+
+
+@pytest.mark.vm
+def test_the_instruction_clock_stands_while_nobody_waits(kernel: KernelImage, tmp_path: Path) -> None:
+    with Guests(tmp_path, clock="instructions") as guests:
+        guest = guests.fresh(kernel, Topology(), 1)
+        assert guest.provenance["clock"] == "instructions"
+        before_ns = guest.machine.clock.now_ns()
+        time.sleep(0.5)  # an idle guest would have skipped many seconds
+        assert guest.machine.clock.now_ns() - before_ns < 200_000_000
+        guest.machine.clock.run_for(3_000_000_000)
+        assert 3_000_000_000 <= guest.machine.clock.now_ns() - before_ns < 3_400_000_000
+        guest.machine.write_file("/dev/kmsg", b"<5>said by a guest that stands still\n")
+        assert "said by a guest that stands still" in guest.dmesg()
