@@ -24,6 +24,13 @@ def test_merging_weighs_by_size(experiment, expect):
 
 
 @pytest.mark.needs("commands.commit")
+@pytest.mark.known_defect(
+    name="a commit leaves the size limit of merging as it was",
+    evidence="this test on 6.12.107 to 7.0.13: 231 to 279 regions, of at most 50, in all windows after the"
+    " commit; not merged beyond what the old min_nr_regions asked for until operations are updated",
+    levels=("6.12", "6.16", "6.17", "6.18", "6.19", "7.0"),
+    kernels_only=True,
+)
 def test_merging_harder_keeps_what_differs_most(live, expect):
     """Fewer regions are allowed online than differ: what differs little goes first, hot and cold stay."""
     many = DamonAttrs(min_nr_regions=250, max_nr_regions=500)
@@ -31,7 +38,7 @@ def test_merging_harder_keeps_what_differs_most(live, expect):
 
     def attempt(number):
         with live("graded", DamonCtx("fvaddr", attrs=many), cover="regions") as run:
-            run.record(0.6)
+            run.record(1.2, aggregations=11)  # before 7.1 regions begin as one, and double
             run.commit_attrs(few)
             run.record(0.8, aggregations=9)
         if number == 1:
