@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
 """hugepage, nohugepage and collapse: measured on which pages are part of transparent huge pages."""
 
+from dataclasses import replace
+
 import pytest
 
-from damon_tests.damon.params import DamonAttrs, DamonCtx
+from damon_tests.damon.params import DamonAttrs, DamonCtx, DamonTarget
 from damon_tests.experiment.acting import BEFORE_APPLY, PATIENCE_NS, act, middle, scheme, waiting
 from damon_tests.judge import effects
 from damon_tests.judge.verdict import Measurement
@@ -91,3 +93,28 @@ def test_collapse_does_it_at_once(live, expect):
     low = sum(end - start for start, end in regions if -(-start // effects.HUGE) < end // effects.HUGE)
     why = "§4.10: the whole length where the call succeeds"
     expect.add(effects.applied("collapse", done.stats[0].sz_applied, low, done.sz_counted(), why))
+
+
+@pytest.mark.needs("schemes.collapse", "ops.fvaddr")
+def test_collapse_counts_what_it_did(live, expect):
+    """Exactly the whole blocks of what is mapped become huge pages; a region with a hole does not count."""
+    few = replace(FEW, operations="fvaddr")
+    with live(TWO, few, **WATCHED) as run, waiting(run, "huge_if_advised") as target:
+        start, end = target.layout["data"]
+        # Of the same size, so that DAMON cuts none: two whole blocks, one, and one before unmapped memory.
+        firsts = (start, start + 3 * effects.HUGE + 3 * PAGE_SIZE, end - effects.HUGE)
+        regions = tuple((at, at + 2 * effects.HUGE) for at in firsts)
+        run.commit(replace(run.ctx, targets=(DamonTarget(target.pid, regions),)))
+        done = act(run, scheme("collapse"), over=regions, more=[target])
+    before, after = done.before[2, "data"], done.after[2, "data"]
+    asked = effects.in_whole_blocks(before, regions[:2]) | effects.in_ranges(before, [(firsts[2], end)])
+    found = effects.effect(before, after, asked, huge, able=asked & before.present)
+    found += effects.all_spared(pair for key, pair in done.pairs().items() if key != (2, "data"))
+    why = "§4.10: madvise(MADV_COLLAPSE) of what is mapped"
+    expect.add(effects.takes_effect("collapse", found, why, least=4 * effects.HUGE))
+    tried = [(event.start, event.end) for event in done.counted[0]]
+    wrong = [f"{r[0]:#x}-{r[1]:#x}" for r in sorted(set(tried) - set(regions))]
+    expect.nothing("other regions", wrong, because="none can be merged, and none is larger than another")
+    size = sum(b - a for a, b in tried if (a, b) in regions[:2])
+    why = "§4.10: the whole length, and nothing where something is not mapped"
+    expect.add(effects.applied("collapse", done.stats[0].sz_applied, size, size, why))

@@ -18,7 +18,8 @@ from damon_tests.experiment.acting import (
 )
 from damon_tests.judge import effects
 from damon_tests.judge.verdict import Measurement
-from damon_tests.ports import NSEC_PER_MSEC, PAGE_SIZE
+from damon_tests.patterns.spec import Pattern, PatternRegion, Phase
+from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, PAGE_SIZE
 from damon_tests.workload.pages import bytes_of
 
 pytestmark = pytest.mark.needs("schemes.pageout", "filters.addr", BEFORE_APPLY)
@@ -141,6 +142,42 @@ def test_what_does_not_fit_into_swap_stays(live, expect, ctx):
         expect.add(effects.applied("pageout", applied, gone, gone, "§4.10: the pages that were reclaimed"))
     else:
         expect.add(effects.applied("pageout", applied, tried, tried, "§4.10: the call succeeds all the same"))
+
+
+@SWAP
+@pytest.mark.parametrize(
+    "operations",
+    [
+        pytest.param("paddr", marks=pytest.mark.needs("ops.paddr")),
+        pytest.param("fvaddr", marks=[pytest.mark.needs("ops.fvaddr"), pytest.mark.profile("full")]),
+    ],
+)
+def test_shared_memory_goes_to_swap(live, expect, operations):
+    """Pages of shmem are not anonymous, and go to swap as anonymous ones do: none is lost."""
+    regions = (PatternRegion("anonymous", 4 << 20), PatternRegion("shared", 4 << 20, memory="shmem"))
+    idle = Phase("idle", 3600 * NSEC_PER_SEC, ())
+    of = Pattern("anonymous_and_shared", "memory of both kinds, left alone", regions, (idle,), repeat=True)
+    with live(of, DamonCtx(operations, attrs=ATTRS), **WATCHED) as run:
+        used = run.subject.memory_info().swap_used
+        over = [r for t in run.ctx.targets for r in t.regions]
+        if operations == "paddr":
+            over = sorted(f for ranges in run.target.physical().values() for f in ranges)
+        done = act(run, scheme("pageout"), over=over, passes=3)
+        used = run.subject.memory_info().swap_used - used
+    found = effects.Effect()
+    for region in run.target.layout:
+        before, after = done.pair(region)
+        found += effects.effect(before, after, before.present, lambda pages: ~pages.present)
+    expect.add(effects.takes_effect("pageout", found, "§4.10: idle pages are reclaimed", least=4 << 20))
+    m = Measurement("bytes more in swap", used, "bytes")
+    # Each CPU may have taken some swap for what comes next.
+    expect.between(m, found.gained, found.gained + (2 << 20), because="what is not in memory is in swap")
+    if operations == "paddr":
+        low, high = found.gained - (found.asked - found.able), found.gained
+    else:
+        low = high = done.sz_counted()
+    why = "§4.10: the pages that were reclaimed; of virtual memory the whole length"
+    expect.add(effects.applied("pageout", done.stats[0].sz_applied, low, high, why))
 
 
 @SWAP
