@@ -27,7 +27,8 @@ def gone(box):
     """Bytes that are not in memory: of the first process, of the one with locked memory."""
     pages = [simulated_pages(box.system, box.pid, HEAP, HEAP + 8 * MIB)]
     pages.append(simulated_pages(box.system, box.locker, *LOCKED))
-    assert pages[1].unevictable.sum() == pages[1].present.sum() and not pages[0].unevictable.any()
+    assert pages[1].unevictable.sum() == pages[1].present.sum()
+    assert not pages[0].unevictable.any()
     return [int((~p.present).sum()) * 4096 for p in pages]
 
 
