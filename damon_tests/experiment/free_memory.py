@@ -49,6 +49,14 @@ class FreeMemory:
             readings.append(self.now())
         return readings[-1]
 
+    def _await_return(self, steps: int) -> None:
+        """Until about as much is free as before, for some time at most, and then until it moves no more."""
+        for _ in range(_MOST_READINGS):
+            if self.now() >= self.at(steps) - self.step // 4:
+                break
+            self._let_pass(_PAUSE_S)
+        self._at_rest()
+
     def at(self, steps: float) -> int:
         """Free memory when so many steps are held."""
         return self.first - int(steps * self.step)
@@ -59,7 +67,7 @@ class FreeMemory:
         while len(self._hogs) > steps:
             self._hogs.pop().stop()
         if returned:
-            self._at_rest()
+            self._await_return(steps)
         while len(self._hogs) < steps:
             self._hogs.append(self._subject.start_target(held(self._hog_mib), len(self._hogs)))
 

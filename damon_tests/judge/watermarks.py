@@ -47,7 +47,8 @@ def states_hold(
     sure = sum(want is not None for want in wanted)
     why = f"I59: high {marks.high}, mid {marks.mid}, low {marks.low}; {sure} of {len(wanted)} stretches sure"
     decided = (not wrong) if sure > len(wanted) // 2 else None
-    return Check("invariant", m, "== 0", why, decided, "; ".join(wrong))
+    found = wrong or [f"{s.lowest}..{s.highest}" for s, _ in walked if decided is None]
+    return Check("invariant", m, "== 0", why, decided, "; ".join(found))
 
 
 def active(

@@ -174,6 +174,7 @@ INERT = pytest.mark.known_defect(
     levels=("6.12",),
     kernels_only=True,
 )
+full = pytest.mark.profile("full")
 LONG_S = 60
 MSEC = 1_000_000
 
@@ -182,7 +183,7 @@ MSEC = 1_000_000
 @pytest.mark.parametrize(
     "asked",
     [
-        pytest.param(DamonReclaim(aggr_interval=60_000), marks=INERT, id="reclaim"),
+        pytest.param(DamonReclaim(aggr_interval=60_000), marks=[INERT, full], id="reclaim"),
         pytest.param(
             DamonLruSort(aggr_interval=60_000),
             marks=pytest.mark.needs("modules.damon_lru_sort"),

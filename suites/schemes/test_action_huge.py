@@ -95,6 +95,7 @@ def test_collapse_does_it_at_once(live, expect):
     expect.add(effects.applied("collapse", done.stats[0].sz_applied, low, done.sz_counted(), why))
 
 
+@pytest.mark.profile("full")
 @pytest.mark.needs("schemes.collapse", "ops.fvaddr")
 def test_collapse_counts_what_it_did(live, expect):
     """Exactly the whole blocks of what is mapped become huge pages; a region with a hole does not count."""

@@ -49,8 +49,9 @@ def test_locked_physical_pages_stay(live, expect):
     expect.add(effects.applied("pageout", done.stats[0].sz_applied, low, found.gained, why))
 
 
+@pytest.mark.profile("full")
 @pytest.mark.needs("ops.fvaddr")
-@pytest.mark.parametrize("action", ["pageout", pytest.param("cold", marks=pytest.mark.profile("full"))])
+@pytest.mark.parametrize("action", ["pageout", "cold"])
 def test_hints_about_locked_memory_fail(live, expect, action):
     """For a locked mapping the hint is refused: nothing happens to it, and nothing of it is counted."""
     with live(MEMORY, DamonCtx("fvaddr", attrs=ATTRS), **WATCHED) as run:
