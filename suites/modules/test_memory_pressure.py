@@ -88,7 +88,8 @@ def test_sleeps_while_memory_is_scarce(module, subject_memory, expect):
     idle = free // 2 // MIB * MIB
     with module(ASKED, service(idle), watch="ram", topology=SMALL) as run:
         run.enable()
-        works = run.until(lambda: bool(run.tried()), LONG_S)
+        works = run.until(lambda: bool(run.tried()), LONG_S / 3)
+        patience_s = LONG_S if works else WATCH_S
         hog = run.subject.start_target(grower((int(FULL * total) - idle - HOT) // MIB * MIB), 1)
         hog.go()
         grown = run.until(lambda: filled(run, hog), LONG_S)
@@ -97,12 +98,12 @@ def test_sleeps_while_memory_is_scarce(module, subject_memory, expect):
         run.run_for(WATCH_S)
         second, awake_ns = run.memory_info(), run.clock.now_ns()
         _, told_ns = run.commit(wmarks_low=0)
-        run.until(lambda: len(judged.passes([e for e in run.raw if e.time_ns > told_ns])) >= 5, LONG_S)
+        run.until(lambda: len(judged.passes([e for e in run.raw if e.time_ns > told_ns])) >= 5, patience_s)
         timed = run.timed_stats()
         gone = [lost(run, target) for target in (run.target, hog)]
         hog.stop()
         ended_ns = run.clock.now_ns()
-        on = run.until(lambda: any(e.time_ns > ended_ns for e in run.tried()), LONG_S)
+        on = run.until(lambda: any(e.time_ns > ended_ns for e in run.tried()), patience_s)
         run.disable()
     tried = run.tried()
     meanwhile = [e for e in tried if asleep_ns < e.time_ns < awake_ns]
