@@ -63,6 +63,8 @@ class Plan:
     @property
     def cmdline(self) -> str:
         words = [_CMDLINE] + ([_CMDLINE_TCG] if self.accel == "tcg" else [])
+        if self.clock == "instructions":
+            words.append("damon_tests.steady")
         if self.on_serial_line:
             words.append("damon_tests.agent=/dev/ttyS1")
         if self.topology.hugetlb_pages:

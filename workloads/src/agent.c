@@ -105,6 +105,7 @@ void dispatch(const struct header *h, const uint8_t *payload)
 		channel_fail("a frame of another version of the protocol");
 		return;
 	}
+	steady_asked();
 	if (!r.session) {
 		reply_errno(&r, EPROTO); /* say hello first */
 		return;
@@ -295,6 +296,8 @@ int main(int argc, char **argv)
 	set_up_signals();
 	kind = init ? init_find_channel(&fd) : open_channel(argc, argv, &fd);
 	channel_init(kind, fd);
+	if (init && init_wants_steady_time())
+		steady_start();
 	serve();
 	session_end();
 	return 0;

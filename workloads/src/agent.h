@@ -57,6 +57,11 @@ void reply_begin(struct buf *b); /* with a good errno */
 void reply_end(struct buf *b, const struct request *r);
 void reply_errno(const struct request *r, int error);
 
+/* agent_steady.c: a processor that is busy while no request is to be answered; off unless started */
+void steady_start(void);
+void steady_asked(void);
+void steady_answered(void);
+
 /* agent_jobs.c: requests that may block */
 void jobs_submit(const struct request *r, const uint8_t *payload, size_t len);
 bool jobs_kick(void); /* interrupt what old sessions left blocked; true while there is some */
@@ -86,6 +91,7 @@ void follow_session_end(void);
 /* agent_init.c: being pid 1 */
 void init_machine(void);
 enum channel_kind init_find_channel(int *fd);
+bool init_wants_steady_time(void);
 const char *init_log(void); /* what went wrong while booting */
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

@@ -20,6 +20,7 @@
 #define PORTS	   "/sys/class/virtio-ports"
 #define MODULES	   "/modules.list"
 #define PARAMETER  "damon_tests.agent=" /* of the kernel command line: a device to serve on */
+#define STEADY	   "damon_tests.steady" /* likewise: see agent_steady.c */
 #define PORT_WAITS 1000			/* times 10 ms */
 
 static char boot_log[4096];
@@ -171,6 +172,13 @@ static bool find_port(char *device, size_t size)
 	if (ports)
 		closedir(ports);
 	return found;
+}
+
+bool init_wants_steady_time(void)
+{
+	char line[4096];
+
+	return read_line("/proc/cmdline", line, sizeof(line)) && strstr(line, STEADY);
 }
 
 static bool named_on_command_line(char *device, size_t size)

@@ -129,6 +129,8 @@ void send_frame(struct buf *b, const struct request *r, uint16_t op)
 	else
 		enqueue(b);
 	pthread_mutex_unlock(&lock);
+	if (op & OP_REPLY && r->op != OP_HELLO)
+		steady_answered();
 }
 
 void reply_begin(struct buf *b)
