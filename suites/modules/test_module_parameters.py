@@ -168,12 +168,6 @@ def test_refused_together(subject, expect):
         expect.nothing("committed all the same", at_commit, because=why)
 
 
-INERT = pytest.mark.known_defect(
-    name="6.12-reclaim-inert",
-    evidence="6.12.107 (Debian): DAMON_RECLAIM takes the default intervals; see test_reclaim.py",
-    levels=("6.12",),
-    kernels_only=True,
-)
 full = pytest.mark.profile("full")
 LONG_S = 60
 MSEC = 1_000_000
@@ -183,7 +177,7 @@ MSEC = 1_000_000
 @pytest.mark.parametrize(
     "asked",
     [
-        pytest.param(DamonReclaim(aggr_interval=60_000), marks=[INERT, full], id="reclaim"),
+        pytest.param(DamonReclaim(aggr_interval=60_000), marks=full, id="reclaim"),
         pytest.param(
             DamonLruSort(aggr_interval=60_000),
             marks=pytest.mark.needs("modules.damon_lru_sort"),

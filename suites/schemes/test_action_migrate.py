@@ -173,6 +173,14 @@ def filling(size):
     return Pattern("filling", "memory that fills a node", (region,), (phase,), repeat=True)
 
 
+@pytest.mark.known_defect(
+    name="pages that do not fit into the node are copied within their own, and count as moved",
+    evidence="this test: of 24 MiB with room for 4 to 7, 18 to 21 MiB were in other frames of their own node"
+    " afterwards, and sz_applied grew with each pass to 85 to 124 MiB, on 6.17.13, 6.18.15, 6.19.14, 7.0.13,"
+    " 7.1.13 and 7.2.12; on 6.12.107 and 6.16.12 2.1 MiB and 0.2 MiB; not on 7.3.4",
+    levels=("6.12", "6.16", "6.17", "6.18", "6.19", "7.0", "7.1", "7.2"),
+    kernels_only=True,
+)
 @pytest.mark.parametrize(
     "ctx", [pytest.param(VADDR, marks=[VADDR_MIGRATES, FULL]), PADDR], ids=["vaddr", "paddr"]
 )
@@ -198,7 +206,10 @@ def test_what_does_not_fit_into_the_node_stays(live, expect, ctx):
     stayed = sum(bytes_of(before.present & (after.node == before.node)) for before, after in pairs)
     whole = sum(bytes_of(before.present) for before, _ in pairs)
     m = Measurement("bytes that neither moved nor stayed", whole - moved - stayed, "bytes")
-    expect.equal(m, 0, because="§4.10: what does not fit is put back")
+    copied = sum(
+        bytes_of((after.node == before.node) & (after.frame != before.frame)) for before, after in pairs
+    )
+    expect.equal(m, 0, because="§4.10: what does not fit is put back", detail=f"{copied} in other frames now")
     expect.add(effects.put_back("full node", done.pairs().values(), WAITING))
     before, after = done.before[1, "data"], done.after[1, "data"]
     expect.add(effects.spares_others("full node", effects.spared(before, after)))
