@@ -57,7 +57,8 @@ void reply_begin(struct buf *b); /* with a good errno */
 void reply_end(struct buf *b, const struct request *r);
 void reply_errno(const struct request *r, int error);
 
-/* agent_steady.c: a processor that is busy while no request is to be answered; off unless started */
+/* agent_steady.c: a processor that is busy while no request is to be answered; off unless started
+ */
 void steady_start(void);
 void steady_asked(void);
 void steady_answered(void);

@@ -2,10 +2,10 @@
 /*
  * A processor that is busy while the host asks for nothing.
  *
- * Under an instruction clock (QEMU's -icount with sleep=off) time in which all processors are idle is
- * skipped: seconds pass in here before the host has even seen an answer. While there is no request of
- * the host's to be answered, a thread of the lowest priority therefore keeps one processor from being idle,
- * and time passes no faster than instructions are executed.
+ * Under an instruction clock (QEMU's -icount with sleep=off) time in which all processors are idle
+ * is skipped: seconds pass in here before the host has even seen an answer. While there is no
+ * request of the host's to be answered, a thread of the lowest priority therefore keeps one
+ * processor from being idle, and time passes no faster than instructions are executed.
  */
 #define _GNU_SOURCE
 #include "agent.h"
