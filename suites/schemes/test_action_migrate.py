@@ -181,9 +181,8 @@ def filling(size):
     levels=("6.12", "6.16", "6.17", "6.18", "6.19", "7.0", "7.1", "7.2"),
     kernels_only=True,
 )
-@pytest.mark.parametrize(
-    "ctx", [pytest.param(VADDR, marks=[VADDR_MIGRATES, FULL]), PADDR], ids=["vaddr", "paddr"]
-)
+@FULL
+@pytest.mark.parametrize("ctx", [pytest.param(VADDR, marks=VADDR_MIGRATES), PADDR], ids=["vaddr", "paddr"])
 def test_what_does_not_fit_into_the_node_stays(live, expect, ctx):
     """To a node that is almost full go as many pages as it has room for; sz_applied tells how many."""
     with live("two_idle_regions", ctx, **WATCHED, topology=SMALL_NODES) as run:
