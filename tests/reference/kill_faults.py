@@ -37,6 +37,7 @@ ORDER = (
     "kdamond",
     "commit",
     "memory",
+    "locked",
     "filters",
     "appendix",
     "abi",
