@@ -58,7 +58,7 @@ def marked(parameters, marks):
 
 
 @contextmanager
-def watched(module, parameters, pattern, hog_mib=64, **options):
+def watched(module, parameters, pattern, hog_mib=128, **options):
     """A run, not enabled yet, and its free memory."""
     with module(parameters, pattern, **options) as run:
         free = FreeMemory(run.subject, run.run_for, hog_mib)
