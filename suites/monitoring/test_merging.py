@@ -16,8 +16,8 @@ pytestmark = [pytest.mark.accuracy, pytest.mark.needs("ops.fvaddr", "damon_aggre
 @pytest.mark.profile("full")
 @pytest.mark.known_defect(
     name="counts of windows whose samples do not divide 10,000 are off, and the kernel warns",
-    evidence="this test, of 60 samples a window: WARNING: invalid nr_accesses_bp at reset: 50020 5, or the like,"
-    " on 6.16.12 to 7.2.13; not on 6.12.107 and 7.3.4",
+    evidence="this test, of 60 samples a window: WARNING: invalid nr_accesses_bp at reset: 50020 5, or the"
+    " like, on 6.16.12 to 7.2.13; not on 6.12.107 and 7.3.4",
     levels=("6.16", "6.17", "6.18", "6.19", "7.0", "7.1", "7.2"),
     kernels_only=True,
 )
