@@ -43,8 +43,9 @@ class Observation:
     ``sleeps`` are the kdamond's sampling sleeps [from, to), where they could be had. ``frames`` (paddr only):
     for each region the page frame of each of its pages, -1 where it is not known or was not the same before
     and after. ``committed``: how this request came into force, when it was not the first; ``recording`` is
-    then the part under it. ``kernel_log`` is what the kernel printed meanwhile; ``splats`` the complaints
-    found in it.
+    then the part under it. ``core_unit``: in which unit, in bytes, the kdamond did its arithmetic, where
+    ``ctx`` and ``recording`` have been turned into bytes (``physical_view``). ``kernel_log`` is what the
+    kernel printed meanwhile; ``splats`` the complaints found in it.
     ``seconds`` says where wall time went.
     """
 
@@ -64,6 +65,7 @@ class Observation:
     sleeps: tuple[tuple[int, int], ...] = ()
     frames: Mapping[str, I64] = field(default_factory=dict)
     committed: Committed | None = None
+    core_unit: int = 1
     kernel_log: str = ""
     splats: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)

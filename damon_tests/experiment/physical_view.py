@@ -67,6 +67,7 @@ def as_virtual(seen: Observation) -> Observation:
         vmas=_joined(ranges),
         recording=_in_bytes(seen.recording),
         frames={},
+        core_unit=unit,
     )
 
 

@@ -20,6 +20,7 @@ from damon_tests.ports import NSEC_PER_USEC, NotSupported
 from damon_tests.reference.batch import Batch, missing_for_batch
 from damon_tests.reference.levels import LEVELS
 from damon_tests.reference.process import Process
+from damon_tests.reference.rules import Rules
 from damon_tests.reference.system import ReferenceSystem
 
 
@@ -32,7 +33,13 @@ def replica(seen: Observation, seed: int) -> Recording:
     if seen.ctx.operations == "paddr":
         raise NotSupported("a replica of physical addresses", remedy="use physical_view.as_virtual")
     recording = seen.recording
-    system = ReferenceSystem(level=seen.level, seed=seed, origin_ns=recording.started_ns, sleep_ns=pace(seen))
+    system = ReferenceSystem(
+        level=seen.level,
+        seed=seed,
+        rules=rules_of(seen),
+        origin_ns=recording.started_ns,
+        sleep_ns=pace(seen),
+    )
     pid = seen.ctx.targets[0].pid_target
     system.add_process(seen.vmas, seen.truth, pid)
     client = DamonClient(system.tree, system.clock)
@@ -56,7 +63,7 @@ def replicas(seen: Observation, seeds: Sequence[int]) -> list[Recording]:
         return [replica(seen, seed) for seed in seeds]
     process = Process(ctx.targets[0].pid_target, seen.vmas, seen.truth)
     rng = np.random.default_rng(list(seeds))
-    batch = Batch(LEVELS[seen.level].rules, ctx, [process], len(seeds), rng)
+    batch = Batch(rules_of(seen), ctx, [process], len(seeds), rng)
     known = steps(seen)
     if known:
         runs = batch.run_steps(known)
@@ -64,6 +71,21 @@ def replicas(seen: Observation, seeds: Sequence[int]) -> list[Recording]:
         runs = batch.run(recording.started_ns, recording.stopped_ns, pace(seen))
     clean = replace(recording, source="damon_aggregated", lost_events=0, intervals=())
     return [replace(clean, snapshots=runs.snapshots(i)) for i in range(len(seeds))]
+
+
+def rules_of(seen: Observation) -> Rules:
+    """The level's rules. A kdamond that counts in larger units than bytes rounds the size limit of regions in
+    them (specification 2.6 and 3.7), which nothing else of its arithmetic shows: all else is in whole pages.
+    """
+    rules, unit = LEVELS[seen.level].rules, seen.core_unit
+    if unit == 1:
+        return rules
+    limit = rules.merge_size_limit
+
+    def in_units(total_size: int, min_nr_regions: int, min_region_sz: int) -> int:
+        return limit(total_size // unit, min_nr_regions, min_region_sz // unit) * unit
+
+    return replace(rules, merge_size_limit=in_units)
 
 
 def replay(seen: Observation, seed: int) -> Recording:

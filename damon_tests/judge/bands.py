@@ -173,6 +173,7 @@ def band_key(seen: Observation, after_s: float, until_s: float | None) -> str:
         vmas=seen.vmas,
         phases=seen.phases,
         ctx=seen.ctx,
+        core_unit=seen.core_unit,
         commits=seen.committed.commits if seen.committed else "none",
         level=seen.level,
         times=times,

@@ -14,7 +14,7 @@ from damon_tests.experiment.live import live
 from damon_tests.experiment.observation import Observation
 from damon_tests.experiment.physical_view import as_virtual
 from damon_tests.experiment.reference_backend import ReferenceBackend
-from damon_tests.experiment.replica import replicas
+from damon_tests.experiment.replica import replica, replicas
 from damon_tests.judge.stats import ks_test
 from damon_tests.patterns import load
 from damon_tests.ports import NSEC_PER_SEC, NotSupported
@@ -68,6 +68,18 @@ def test_replicas_of_physical_memory(addr_unit: int) -> None:
     assert [s.time_ns for s in runs[0].snapshots] == [s.time_ns for s in first.recording.snapshots]
     seen = [hits(view) for view in views]
     assert ks_test([hits(replace(first, recording=r)) for r in runs], seen, seed=1) > 0.001
+
+
+@pytest.mark.parametrize(("addr_unit", "most_pages"), [(1, 205), (4096, 204)])
+def test_replicas_round_in_units_of_the_kdamond(addr_unit: int, most_pages: int) -> None:
+    """At least 10 regions of 2,048 pages: none has more than 8 MiB / 10, rounded up to pages; or than
+    2,048 / 10 pages, rounded down."""
+    ctx = DamonCtx("paddr", addr_unit=addr_unit, attrs=ATTRS)
+    experiment = Experiment(load.load("everything_hot"), ctx, NSEC_PER_SEC, "regions")
+    view = as_virtual(observe(experiment, ReferenceBackend("7.3"), 1))
+    for recording in (view.recording, *replicas(view, [1, 2]), replica(view, 3)):
+        assert int(recording.snapshots[0].sizes.sum()) == 2048 * 4096
+        assert {int(s.sizes.max()) for s in recording.snapshots} == {most_pages * 4096}
 
 
 def test_units_larger_than_a_page_have_no_view() -> None:
