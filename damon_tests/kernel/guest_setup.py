@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What a topology asks of a guest that has booted: swap, huge pages, LRU lists, quiet NUMA."""
+"""What a topology asks of a booted guest: swap, huge pages, LRU lists, quiet NUMA, exact free memory."""
 
 from __future__ import annotations
 
@@ -36,6 +36,10 @@ def set_up(machine: AgentMachine, topology: Topology) -> None:
     # It moves pages by itself, which placement tests would take for DAMON's doing.
     with contextlib.suppress(FileNotFoundError):
         machine.write_file("/proc/sys/kernel/numa_balancing", b"0\n")
+    # Freed pages rest on lists of the processors, up to 1/16 of memory on each, and do not count as free:
+    # goals and watermarks of free memory would be judged by that. With this, a list holds about 1 MiB.
+    with contextlib.suppress(FileNotFoundError):
+        machine.write_file("/proc/sys/vm/percpu_pagelist_high_fraction", b"1000000\n")
     # As service managers do: without it no memory control group can be made. Not every kernel has them.
     with contextlib.suppress(OSError):
         machine.write_file("/sys/fs/cgroup/cgroup.subtree_control", b"+memory\n")

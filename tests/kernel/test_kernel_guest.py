@@ -313,6 +313,7 @@ def test_a_topology_is_as_asked(kernel: KernelImage, guests: Guests) -> None:
         assert meminfo["SwapTotal"].split()[0] == str((64 << 10) - 4)
         assert meminfo["HugePages_Total"].strip() == "8"
         assert read(fresh, "/proc/sys/kernel/numa_balancing") == "0\n"
+        assert read(fresh, "/proc/sys/vm/percpu_pagelist_high_fraction") == "1000000\n"
         assert "slab_nomerge" in read(fresh, "/proc/cmdline")
 
 
