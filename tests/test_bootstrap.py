@@ -16,6 +16,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ("bash", "cat", "cmp", "dirname", "env", "flock", "head", "id", "ls", "mkdir", "rm", "touch")
+TEST_TOOLS = ("cpio", "file", "fusermount3", "gpg", "mkfs.ext4", "ps", "setpriv", "unshare", "zstd")
 GOOD_MAKEFILE = "all:\n\t@mkdir -p ../build; touch ../build/program\n"
 
 
@@ -66,6 +67,11 @@ class Checkout:
             if not found:
                 pytest.skip(f"needs {tool} (Debian: apt-get install gcc make)")
             (self.bin / tool).symlink_to(found)
+        return self
+
+    def with_test_tools(self) -> Checkout:
+        for tool in TEST_TOOLS:
+            self.program(tool, "exit 1")
         return self
 
     def run(self, *args: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -182,7 +188,7 @@ def test_ordinary_user_is_told_to_use_sudo(checkout: Checkout) -> None:
 
 @pytest.mark.parametrize("how", ["--install", "CI"])
 def test_root_installs_the_compiler_when_asked(checkout: Checkout, how: str) -> None:
-    checkout.with_venv().with_makefile(GOOD_MAKEFILE).with_compiler()
+    checkout.with_venv().with_makefile(GOOD_MAKEFILE).with_compiler().with_test_tools()
     parked = checkout.path / "parked"
     (checkout.bin / "cc").rename(parked)
     (checkout.bin / "mv").symlink_to(shutil.which("mv") or "")
@@ -197,6 +203,29 @@ def test_root_installs_the_compiler_when_asked(checkout: Checkout, how: str) -> 
     install = "apt-get install -y gcc make libc6-dev"
     assert checkout.calls("apt-get") == [install, "apt-get update -qq", install]
     assert (checkout.path / "workloads" / "build" / "program").exists()
+
+
+TEST_PACKAGES = {
+    "apt-get": "cpio file fuse3 gnupg procps zstd",
+    "dnf": "cpio file fuse3 gnupg2 procps-ng zstd",
+    "zypper": "cpio file fuse3 gpg2 procps zstd",
+    "pacman": "cpio file fuse3 gnupg procps-ng zstd",
+}
+
+
+@pytest.mark.parametrize("manager", TEST_PACKAGES)
+def test_root_installs_the_tests_tools_when_asked(checkout: Checkout, manager: str) -> None:
+    """In one command, and a failure does not stop what follows: the tests skip and say what they miss."""
+    checkout.with_venv().program("id", "echo 0")
+    for tool in set(TEST_TOOLS) - {"cpio", "file", "fusermount3", "gpg", "ps", "zstd"}:
+        checkout.program(tool, "exit 1")
+    checkout.program(manager, "exit 1")
+    done = checkout.run("bash", "-c", "echo ran", CI="true")
+    assert (done.returncode, done.stdout) == (0, "ran\n")
+    last = checkout.calls(manager)[-1]
+    assert last.endswith(f" {TEST_PACKAGES[manager]}")
+    assert f"will be skipped: {TEST_PACKAGES[manager]}" in done.stderr
+    assert checkout.run("bash", "-c", "echo ran").stderr == ""  # nobody asked
 
 
 def test_broken_program_stops_unless_not_needed(checkout: Checkout) -> None:

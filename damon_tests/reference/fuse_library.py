@@ -21,7 +21,10 @@ from damon_tests.reference.attendant import FS_NAME
 from damon_tests.reference.realtime import RealTime, RealTimeDriver
 from damon_tests.reference.sysfs_files import OpenFile, SysfsFiles
 
-_REMEDY = "install libfuse3 (Debian: apt install libfuse3-3 fuse3) and damon-tests[serve]"
+_REMEDY = (
+    "install libfuse3 (Debian: apt-get install fuse3) and damon-tests[serve], "
+    "or run a command with serve --exec, which needs neither"
+)
 
 
 def load() -> Any:
@@ -36,7 +39,7 @@ def load() -> Any:
         mfusepy = importlib.import_module("mfusepy")  # it has no type hints of use
     except ImportError:
         missing.append("the Python package mfusepy is not installed")
-    except OSError as error:
+    except (OSError, AttributeError) as error:  # the latter: it is none that mfusepy can use
         missing = missing or [f"the library libfuse3 cannot be loaded ({error})"]
     if os.getuid() != 0 and shutil.which("fusermount3") is None:
         missing.append("only root may mount, and there is no fusermount3")

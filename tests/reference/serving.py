@@ -15,6 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from damon_tests.ports import NotSupported
+from damon_tests.reference import fuse_library
+
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "damon_tests.cli", "serve"]
 WITHIN_S = 30.0
@@ -27,6 +30,14 @@ def needs_fuse() -> None:
     done = subprocess.run(["unshare", "-Urm", "true"], capture_output=True, check=False)
     if done.returncode:
         pytest.skip("user namespaces are not allowed here")
+
+
+def needs_libfuse() -> None:
+    """Skip where mfusepy or the library behind it is missing."""
+    try:
+        fuse_library.load()
+    except NotSupported as error:
+        pytest.skip(str(error))
 
 
 def until(condition: Callable[[], bool], what: str) -> None:

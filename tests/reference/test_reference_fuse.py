@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from serving import COMMAND, Server, environment, needs_fuse, server, stage, until
+from serving import COMMAND, Server, environment, needs_fuse, needs_libfuse, server, stage, until
 
 from damon_tests.ports import NotSupported
 from damon_tests.reference import fuse_direct, fuse_library
@@ -30,9 +30,7 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if os.getuid() != 0:
         pytest.skip("only root may mount here")
     if request.param == "library":
-        pytest.importorskip("mfusepy")
-        if ctypes.util.find_library("fuse3") is None:
-            pytest.skip("libfuse3 is not installed")
+        needs_libfuse()
     with server(tmp_path_factory.mktemp("serve") / "at", "--transport", request.param) as started:
         yield started
         assert "Traceback" not in started.errors.read_text()
@@ -203,7 +201,7 @@ def test_nothing_is_left_behind(tmp_path: Path, transport: str, number: int) -> 
     if os.getuid() != 0:
         pytest.skip("only root may mount here")
     if transport == "library":
-        pytest.importorskip("mfusepy")
+        needs_libfuse()
     started = Server(tmp_path / "at", "--transport", transport)
     kdamond = stage(started.kdamonds, started.simulated["sim-hot"])
     (kdamond / "state").write_text("on")
@@ -226,6 +224,21 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "libfuse3 is not installed" in str(caught.value)
     assert "mfusepy is not installed" in str(caught.value)
     assert "damon-tests[serve]" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("cannot open shared object"), AttributeError("no symbol fuse_new")]
+)
+def test_a_library_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def refuse(name: str) -> object:
+        raise error
+
+    monkeypatch.setattr(ctypes.util, "find_library", lambda name: "libfuse3.so.3")
+    monkeypatch.setattr(fuse_library.importlib, "import_module", refuse)
+    with pytest.raises(NotSupported) as caught:
+        fuse_library.load()
+    assert f"libfuse3 cannot be loaded ({error})" in str(caught.value)
+    assert "apt-get install fuse3" in str(caught.value)
 
 
 def test_a_missing_device_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
