@@ -45,10 +45,14 @@ def _ptrace(request: int, pid: int, data: object = None) -> None:
 
 
 class Stopped:
-    """A process held still. Its calls are made by its main thread, from where it was interrupted."""
+    """A process held still. Its calls are made by its main thread, from where it was interrupted.
+
+    ``held_back`` are signals that came for it meanwhile.
+    """
 
     def __init__(self, pid: int, instruction: int) -> None:
         self.pid = pid
+        self.held_back: list[int] = []
         self._instruction = instruction
         self._saved = _Registers()
         _ptrace(_GETREGS, pid, ctypes.addressof(self._saved))
@@ -63,8 +67,7 @@ class Stopped:
             setattr(registers, name, value)
         _ptrace(_SETREGS, self.pid, ctypes.addressof(registers))
         try:
-            _ptrace(_SINGLESTEP, self.pid)
-            _wait_stopped(self.pid)
+            self._step()
             _ptrace(_GETREGS, self.pid, ctypes.addressof(registers))
         finally:
             _ptrace(_SETREGS, self.pid, ctypes.addressof(self._saved))
@@ -73,43 +76,66 @@ class Stopped:
             raise OSError(-result, os.strerror(-result), f"process {self.pid}")
         return result
 
+    def _step(self) -> None:
+        """Have one instruction executed, however long the process waits for a processor before it.
+
+        Given up half-way, the process would go on with registers of ours, and be killed by the SIGTRAP
+        that ends the step. Stops for other reasons come before the instruction.
+        """
+        while True:
+            _ptrace(_SINGLESTEP, self.pid)
+            event, number = _stop(os.waitpid(self.pid, _WALL), self.pid)
+            if not event and number == signal.SIGTRAP:
+                return
+            if not event:
+                self.held_back.append(number)
+
 
 @contextlib.contextmanager
 def stopped(pid: int) -> Iterator[Stopped]:
-    """Hold a process while something is done with it: well below a millisecond.
+    """Hold a process while something is done with it: well below a millisecond, if it gets a processor.
 
-    Only for a process that then ends: one that cannot stop now (it waits for an answer of ours) stays
-    traced until its tracer has ended. Raises NotSupported on other processors, TimeoutError when it does
-    not stop, and other OSError when it may not be traced.
+    Only for a process that then ends, and that no signal ends before: one that cannot stop now (it waits
+    for an answer of ours) stays traced until its tracer has ended. Raises NotSupported on other
+    processors, TimeoutError when it does not stop, and other OSError when it may not be traced.
     """
     if platform.machine() != "x86_64":
         raise NotSupported(f"calls in another process are not written for {platform.machine()}")
     instruction = _find_instruction(pid)
     _ptrace(_SEIZE, pid)
-    pending = 0
+    held_back: list[int] = []
     try:
         _ptrace(_INTERRUPT, pid)
-        pending = _wait_stopped(pid)
-        yield Stopped(pid, instruction)
+        event, number = _wait_stopped(pid)
+        process = Stopped(pid, instruction)
+        held_back = process.held_back
+        if not event:
+            held_back.append(number)
+        yield process
     finally:
-        # A signal that arrived meanwhile is delivered after all.
         with contextlib.suppress(OSError):
-            _ptrace(_DETACH, pid, pending or None)
+            _ptrace(_DETACH, pid)
+            # Signals that arrived meanwhile are delivered after all.
+            for number in held_back:
+                os.kill(pid, number)
 
 
-def _wait_stopped(pid: int) -> int:
-    """The signal to deliver on detaching (0: none)."""
+def _wait_stopped(pid: int) -> tuple[int, int]:
+    """Why it stopped: ptrace's event (0: for a signal), signal. Raises TimeoutError when it does not."""
     deadline = time.monotonic_ns() + _STOP_WITHIN_NS
     while time.monotonic_ns() < deadline:
-        waited, status = os.waitpid(pid, _WALL | os.WNOHANG)
-        if not waited:
-            time.sleep(0.0001)
-            continue
-        if not os.WIFSTOPPED(status):
-            raise OSError(3, "the process ended", f"process {pid}")
-        event, number = status >> 16, os.WSTOPSIG(status)
-        return 0 if event or number == signal.SIGTRAP else number
+        waited = os.waitpid(pid, _WALL | os.WNOHANG)
+        if waited[0]:
+            return _stop(waited, pid)
+        time.sleep(0.0001)
     raise TimeoutError(110, "the process does not stop", f"process {pid}")
+
+
+def _stop(waited: tuple[int, int], pid: int) -> tuple[int, int]:
+    _, status = waited
+    if not os.WIFSTOPPED(status):
+        raise OSError(3, "the process ended", f"process {pid}")
+    return status >> 16, os.WSTOPSIG(status)
 
 
 def _find_instruction(pid: int) -> int:

@@ -14,6 +14,7 @@ import errno
 import fcntl
 import os
 import platform
+import signal
 import socket
 import struct
 
@@ -168,9 +169,12 @@ def _userfaultfd_of(pid: int) -> int:
     ours, theirs = socket.socketpair()
     with ours:
         with theirs:
+            # A tracer that ends half-way takes the process with it: no signal, such as Ctrl-C, may end it.
+            unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
             child = os.fork()
             if not child:
                 _trace(pid, theirs)
+            signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
         try:
             answer = struct.unpack("<i", ours.recv(4) or struct.pack("<i", -errno.ESRCH))[0]
             if answer < 0:

@@ -136,16 +136,20 @@ def test_a_process_that_ended_touches_nothing_and_raises_nothing(child: Child) -
 
 
 BUSY = """
-import sys, time
+import sys
+print("ready", flush=True)
 sys.stdin.readline()
 while True: pass
 """
 
 
 def test_a_process_that_is_kept_from_running_is_starved_and_a_sleeping_one_is_not() -> None:
-    with subprocess.Popen([sys.executable, "-c", BUSY], stdin=subprocess.PIPE, text=True) as busy:
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", BUSY], stdin=pipe, stdout=pipe, text=True) as busy:
         try:
             assert busy.stdin is not None
+            assert busy.stdout is not None
+            assert busy.stdout.readline() == "ready\n"  # starting up it also sleeps now and then
             until(lambda: not live.wants_to_run(busy.pid), "it waits for input")
             truth = live.LiveTruth(busy.pid, live.KINDS["writes"], NoSource(), 0)
             truth.prepare(np.zeros(0, np.int64), 0)
