@@ -207,11 +207,12 @@ class DirectServer:
         return opened
 
     def _read(self, request: Request) -> bytes:
-        offset, size = request.span()
-        return self._file(request).read()[offset : offset + size]
+        return self._file(request).read_at(*request.span())
 
     def _release(self, request: Request) -> bytes:
-        self._open.pop(request.handle(), None)
+        opened = self._open.pop(request.handle(), None)
+        if isinstance(opened, OpenFile):
+            opened.close()
         return b""
 
     def _open_dir(self, request: Request) -> bytes:

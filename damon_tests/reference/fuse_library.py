@@ -121,7 +121,7 @@ class _Operations:
 
     def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
         with self._changed:
-            return self._open[fh].read()[offset : offset + size]
+            return self._open[fh].read_at(offset, size)
 
     def write(self, path: str, data: bytes, offset: int, fh: int) -> int:
         with self._changed:
@@ -135,7 +135,7 @@ class _Operations:
 
     def release(self, path: str, fh: int) -> int:
         with self._changed, contextlib.suppress(KeyError):
-            del self._open[fh]
+            self._open.pop(fh).close()
         return 0
 
     def truncate(self, path: str, length: int, fh: int | None = None) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -23,7 +24,7 @@ from pathlib import Path
 import psutil
 
 from damon_tests.ports import DamonTestsError, HarnessError, NotSupported, Truth, UsageError
-from damon_tests.reference import linux_calls
+from damon_tests.reference import linux_calls, perf_stand_in
 from damon_tests.reference.covers import Covers
 from damon_tests.reference.fuse import Served, serve
 from damon_tests.reference.levels import level as level_of
@@ -241,14 +242,24 @@ def _watched(pid: int) -> Truth:
 
 
 def _environment(outer: dict[str, str], inner: Path, level: str, served: Served) -> dict[str, str]:
-    """HOME is private: what a tool remembers of this DAMON must not be taken for the machine's."""
-    home = inner / "home"
+    """HOME is private: what a tool remembers of this DAMON must not be taken for the machine's.
+
+    A stand-in for perf is first on PATH: the machine's cannot see the reference's tracepoints.
+    """
+    home, stand_ins = inner / "home", inner / "bin"
     home.mkdir()
+    stand_ins.mkdir()
+    perf = stand_ins / "perf"
+    call = shlex.join([sys.executable, "-I", "-S", perf_stand_in.__file__])
+    perf.write_text(f'#!/bin/sh\nexec {call} "$@"\n', encoding="utf-8")
+    perf.chmod(0o755)
+    path = os.pathsep.join([str(stand_ins), outer.get("PATH", os.defpath)])
     pids = {
         f"DAMON_TESTS_{name.upper().replace('-', '_')}": str(pid) for name, pid in served.processes.items()
     }
     pids["DAMON_TESTS_KDAMOND_PARENT"] = str(served.kdamond_parent)
-    return {**outer, "HOME": str(home), "DAMON_TESTS_SERVED_LEVEL": level, **pids}
+    ours = {"HOME": str(home), "PATH": path, "DAMON_TESTS_STAND_INS": str(stand_ins)}
+    return {**outer, **ours, "DAMON_TESTS_SERVED_LEVEL": level, **pids}
 
 
 def _start_command(command: Sequence[str], covers: Covers, refused: Path, environment: dict[str, str]) -> int:

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from damon_tests.ports import DamonTestsError, TreeError
+from damon_tests.ports import NSEC_PER_SEC, NSEC_PER_USEC, DamonTestsError, Event, TreeError
 from damon_tests.reference.files import BlockingFile
 from damon_tests.reference.nodes import Dir, Node, TriedDir
 from damon_tests.reference.structs import dump
@@ -27,6 +27,9 @@ NONCE_NAME = ".damon-tests"
 """In each served directory a file of this name can be read but is not listed: proof who serves it."""
 STATE_NAME = ".damon-tests-state"
 """Another one: what a debugger would read of running kdamonds (``structs.dump``)."""
+EVENTS_NAME = ".damon-tests-events"
+"""And one that grows: the tracepoints from when it was opened on, as ``perf script`` prints them."""
+HIDDEN = (NONCE_NAME, STATE_NAME, EVENTS_NAME)
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ class SysfsFiles:
 
     def _is_hidden(self, absolute: str) -> bool:
         parent, _, name = absolute.rpartition("/")
-        return name in (NONCE_NAME, STATE_NAME) and parent in self._mounts
+        return name in HIDDEN and parent in self._mounts
 
     def hidden(self, absolute: str) -> bytes:
         """What a file reads that is not listed."""
@@ -141,7 +144,8 @@ class SysfsFiles:
             wanted >>= 6  # neither owner nor group
         if attributes.mode & wanted != wanted:
             raise _error(errno.EACCES, path)
-        return OpenFile(self, path, attributes)
+        kind = EventLog if path.endswith("/" + EVENTS_NAME) else OpenFile
+        return kind(self, path, attributes)
 
 
 class OpenFile:
@@ -165,6 +169,13 @@ class OpenFile:
             return self._files.hidden(self._absolute)
         return self._files.tree.read(self._absolute).encode("utf-8", "surrogateescape")
 
+    def read_at(self, offset: int, size: int) -> bytes:
+        """What read(2) gives there. Raises OSError."""
+        return self.read()[offset : offset + size]
+
+    def close(self) -> None:
+        """Nobody has it open any more."""
+
     def begin_write(self, data: bytes) -> Write:
         """One write(2), of which sysfs takes a page. Raises OSError for what fails at once."""
         self._check_there()
@@ -173,6 +184,33 @@ class OpenFile:
         text = (taken.split(b"\0")[0] or taken[:1]).decode("utf-8", "surrogateescape")
         self._files.before_write(self._absolute, text)
         return Write(self._files.tree.begin_write(self._absolute, text), len(taken))
+
+
+class EventLog(OpenFile):
+    """The file of events, read from its beginning on: what was read is forgotten."""
+
+    def __init__(self, files: SysfsFiles, path: str, attributes: Attributes) -> None:
+        super().__init__(files, path, attributes)
+        events = files.tree.system.events
+        self._stream = events.open(sorted(events.available()))
+        self._text = b""
+        self._text_begins = 0
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        new = "".join(_perf_line(event) for event in self._stream.read())
+        forgotten = max(0, offset - self._text_begins)
+        self._text = (self._text + new.encode())[forgotten:]
+        self._text_begins += forgotten
+        return self._text[:size]
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def _perf_line(event: Event) -> str:
+    seconds, nanoseconds = divmod(event.time_ns, NSEC_PER_SEC)
+    time_s = f"{seconds}.{nanoseconds // NSEC_PER_USEC:06d}"
+    return f"kdamond {event.pid} [000] {time_s}: damon:{event.name}: {event.text}\n"
 
 
 class Write:

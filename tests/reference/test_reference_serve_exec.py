@@ -16,6 +16,8 @@ import psutil
 import pytest
 from serving import COMMAND, ROOT, around, environment, needs_fuse, until
 
+from damon_tests.damon.trace import parse_line
+
 ADMIN = "/sys/kernel/mm/damon/admin/kdamonds"
 
 
@@ -212,6 +214,55 @@ def test_real_processes_are_watched(tmp_path: Path) -> None:
     )
     done = around(sys.executable, str(client))
     assert done.stdout == "found\n", (done.stdout, done.stderr)
+
+
+TRACE = f"""
+cd "$HOME"
+perf record -a -o trace -e damon:damon_aggregated -e damon:damos_before_apply & perf=$!
+while ! [ -s trace ]; do sleep 0.1; done
+cd {ADMIN}
+echo 1 > nr_kdamonds
+echo 1 > 0/contexts/nr_contexts
+echo 1 > 0/contexts/0/targets/nr_targets
+echo "$DAMON_TESTS_SIM_HOT" > 0/contexts/0/targets/0/pid_target
+echo on > 0/state
+cat 0/pid
+sleep 1
+echo off > 0/state
+kill -INT $perf
+wait $perf || exit 9
+cd "$HOME"
+perf script --force -i trace
+"""
+
+
+def test_perf_records_the_references_events() -> None:
+    """What damo runs: perf record until SIGINT, and perf script. Lines are those that perf prints."""
+    done = around("bash", "-c", TRACE)
+    assert (done.returncode, done.stderr) == (0, "")
+    pid, *lines = done.stdout.splitlines()
+    events = [parse_line(line) for line in lines]
+    assert {(event.name, event.pid) for event in events} == {("damon_aggregated", int(pid))}
+    assert len(events) >= 10  # at least one aggregation
+
+
+@pytest.mark.parametrize(
+    ("call", "code", "says"),
+    [
+        ("record -e damon:nonsense -o trace", 1, "damon:nonsense cannot be traced"),
+        ("record -e damon:damon_aggregated,sched:sched_switch", 1, "sched:sched_switch cannot be traced"),
+        ("stat -edamon:damon_aggregated true", 1, "not perf stat"),
+        ("record --event=damon:damon_aggregated --output=none/trace", 1, "No such file or directory"),
+        ("script -i nothing", 127, "perf must be installed"),
+        ("", 127, "perf must be installed"),
+    ],
+)
+def test_perf_refuses_with_a_sentence(call: str, code: int, says: str) -> None:
+    """The machine's perf is asked for what is not DAMON's; here there is none."""
+    done = around("sh", "-c", f'PATH="${{PATH%%:*}}"; cd "$HOME"; perf {call}')
+    assert done.returncode == code
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_it_starts_quickly_enough_to_be_used_for_one_command() -> None:

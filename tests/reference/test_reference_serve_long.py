@@ -154,13 +154,15 @@ say tune; damo tune --target_pid "$DAMON_TESTS_SIM_STAIRS" --monitoring_interval
 say tuned; damo report damon
 say record; damo record --snapshot 0.5s 3 > record.log 2>&1; ls -l damon.data
 say heatmap; damo report heatmap --output stdout 2>/dev/null || damo report heatmap
+say traced; damo record --timeout 4 --target_pid "$DAMON_TESTS_SIM_STAIRS" > record.log 2>&1
+damo report heatmap --output stdout; ls damon.data.old
 say stop; damo stop
 cat /sys/kernel/mm/damon/admin/kdamonds/0/state
 """
 
 
 def test_damo_drives_it_unmodified(tmp_path: Path, record_property: pytest.FixtureRequest) -> None:
-    """damo from PyPI starts, tunes, reports access and heat map, records a snapshot and stops."""
+    """damo from PyPI starts, tunes, reports access and heat map, records snapshots and a trace, and stops."""
     needs_fuse()
     venv.create(tmp_path / "venv", with_pip=True)
     pip = [str(tmp_path / "venv/bin/pip"), "install", "--quiet", "damo"]
@@ -177,6 +179,10 @@ def test_damo_drives_it_unmodified(tmp_path: Path, record_property: pytest.Fixtu
     assert "sample 10 ms, aggr 200 ms" in parts["tuned"]
     assert "damon.data" in parts["record"]
     assert "x-axis: space" in parts["heatmap"]
+    # Each aggregation of about four seconds, by tracepoints.
+    span_s = re.search(r"y-axis: time .* \((\S+) s\)", parts["traced"])
+    assert span_s is not None
+    assert float(span_s[1]) > 2
     assert parts["stop"].strip() == "off"
 
 
