@@ -155,13 +155,30 @@ def save(
     arrays = _arrays(recording, about or About())
     if truth is not None:
         arrays |= {f"truth_{name}": value for name, value in vars(truth).items()}
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    temporary = _temporary(path)
     # What numpy.savez_compressed writes, at the lightest compression: twice as fast.
     with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
     os.replace(temporary, path)
+
+
+def check_writable(path: Path) -> None:
+    """Before the work that ``save`` is to keep. Raises UsageError."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a directory")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"{path}: there is no directory {path.parent}")
+    try:
+        _temporary(path).touch()
+        _temporary(path).unlink()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f"{path.name}.{os.getpid()}")
 
 
 def load(path: Path) -> tuple[Recording, TruthSpans | None]:

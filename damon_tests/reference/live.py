@@ -27,7 +27,7 @@ from damon_tests.reference.realtime import late_sleep_ns
 from damon_tests.reference.regions import Regions
 from damon_tests.reference.steady import FOREVER_NS, SteadyTruth
 from damon_tests.reference.system import ReferenceSystem
-from damon_tests.reference.write_tracking import WriteTracker
+from damon_tests.reference.write_tracking import WriteTracker, mapped_ranges
 
 
 class Source(Protocol):
@@ -273,6 +273,8 @@ def watch(pid: int, now_ns: int, kind: str = "auto") -> LiveTruth:
         raise UsageError(f"unknown operations set {kind!r}; there are auto, {', '.join(KINDS)}")
     if not os.path.isdir(f"/proc/{pid}"):
         raise UsageError(f"no process has pid {pid}")
+    if _has_no_memory(pid):
+        raise NotSupported(f"process {pid} has no memory of its own: it is a kernel thread, or has ended")
     reasons: list[str] = []
     for candidate in KINDS.values() if kind == "auto" else [KINDS[kind]]:
         try:
@@ -280,6 +282,13 @@ def watch(pid: int, now_ns: int, kind: str = "auto") -> LiveTruth:
         except NotSupported as error:
             reasons.append(f"{candidate.name}: {error}")
     raise NotSupported(f"process {pid} cannot be watched", *reasons)
+
+
+def _has_no_memory(pid: int) -> bool:
+    try:
+        return not mapped_ranges(pid)
+    except OSError:
+        return False  # each way to watch says why it cannot
 
 
 def watch_or_nothing(pid: int, now_ns: int, complain: Callable[[str], None]) -> Truth:

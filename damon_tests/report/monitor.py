@@ -30,6 +30,8 @@ from damon_tests.report.raster import raster
 SHOWN_NS = 20 * NSEC_PER_SEC
 """How much of the past the live picture shows."""
 
+_FEWEST_ROWS = 8
+_OTHER_LINES = 26  # of the picture at most: between mappings, axis, legend, regions
 _REDRAW_NS = 500 * NSEC_PER_MSEC
 _SLICES_NS = 2 * NSEC_PER_MSEC  # of a workload of ours: well below the sampling interval
 
@@ -48,8 +50,10 @@ def monitor(
     Raises UsageError (no such process, pattern, level, operations set) and NotSupported.
     """
     system = LiveSystem(level, seed)
-    if record is not None and not record.absolute().parent.is_dir():
-        raise UsageError(f"{record}: there is no directory {record.absolute().parent}")
+    if seconds is not None and not seconds > 0:
+        raise UsageError(f"{seconds:g} seconds are no time to watch in")
+    if record is not None:
+        recording_file.check_writable(record)
     with _process(target, seed) as pid:
         truth = watch(pid, time.monotonic_ns(), operations)
         watched = _Watched(system, truth, pid)
@@ -62,7 +66,7 @@ def monitor(
     print(watched.outcome())
     if record is not None:
         recording_file.save(record, recording)
-        print(f"{len(recording.snapshots)} aggregations are recorded in {record}")
+        print(f"{record}: {words.plural(len(recording.snapshots), 'aggregation')}")
     return 0
 
 
@@ -138,7 +142,7 @@ class _Watched:
 
     def outcome(self) -> str:
         ended = "" if self.running else f"process {self.pid} has ended; "
-        return f"{ended}{len(self.snapshots)} aggregations were seen ({self.truth.kind.sees})"
+        return f"{ended}seen: {words.plural(len(self.snapshots), 'aggregation')} ({self.truth.kind.sees})"
 
 
 def _show(watched: _Watched, seconds: float | None, console: Console) -> None:
@@ -162,18 +166,23 @@ def _draw_live(watched: _Watched, deadline: float | None, console: Console) -> N
             watched.go_on()
             if time.monotonic_ns() >= next_ns:
                 next_ns = time.monotonic_ns() + _REDRAW_NS
-                live.update(Text(_picture(watched, console.width), no_wrap=True), refresh=True)
+                picture = _picture(watched, console.width, console.height)
+                live.update(Text(picture, no_wrap=True), refresh=True)
 
 
-def _picture(watched: _Watched, width: int) -> str:
-    """Heat map of the last seconds, and the regions of the last aggregation that are accessed most."""
+def _picture(watched: _Watched, width: int, height: int | None = None) -> str:
+    """Heat map of the last seconds, and the regions of the last aggregation that are accessed most.
+
+    In a low terminal the heat map has fewer rows; what still does not fit is its legend.
+    """
     kind = watched.truth.kind
     lines = [f"process {watched.pid}, watched by {kind.name}: {kind.sees}"]
     if not watched.snapshots:
         return "\n".join([*lines, "(no aggregation has ended yet)"])
     recording = watched.recording(watched.snapshots[-1].time_ns - SHOWN_NS)
     plan = heatmap_text.plan(width, truth=False)
-    drawn = raster(recording, {}, rows=plan.rows, columns=plan.columns)
+    rows = plan.rows if height is None else max(_FEWEST_ROWS, min(plan.rows, height - _OTHER_LINES))
+    drawn = raster(recording, {}, rows=rows, columns=plan.columns)
     return "\n".join([*lines, *heatmap_text.text(drawn), "", *_hottest(recording)])
 
 

@@ -89,7 +89,7 @@ def show(
 def export(path: Path, out: Path, format: DamoFormat = "json_compressed") -> int:
     """Write a recording as one of damo's files, its request beside it."""
     saved = load(path).saved
-    _writable(out)
+    recording_file.check_writable(out)
     left_out = damo_format.save(out, saved.recording, format, ctx=saved.about.ctx)
     print(f"{out}: {words.plural(len(saved.recording.snapshots) - left_out, 'snapshot')} for damo ({format})")
     if left_out:
@@ -106,7 +106,7 @@ def import_(
     if not opened.intervals_known:
         raise UsageError(f"{path} does not say its intervals: give --intervals SAMPLE_US AGGR_US")
     saved, notes = opened.saved, opened.notes
-    _writable(out)
+    recording_file.check_writable(out)
     recording_file.save(out, saved.recording, saved.truth, saved.about)
     for note in notes:
         print(f"note: {note}")
@@ -146,10 +146,3 @@ def headline(saved: Saved) -> str:
     if r.lost_events:
         parts.append(f"{words.plural(r.lost_events, 'event')} lost")
     return " · ".join(parts)
-
-
-def _writable(out: Path) -> None:
-    if not out.parent.is_dir():
-        raise UsageError(f"{out}: there is no directory {out.parent}")
-    if out.is_dir():
-        raise UsageError(f"{out} is a directory")

@@ -334,13 +334,31 @@ def test_monitor_records_a_workload(tmp_path: Path) -> None:
     assert last.sizes[last.nr_accesses > 10].sum() > 1 << 20
 
 
-@pytest.mark.parametrize(
-    ("target", "says"), [("4194304", "no process has pid 4194304"), ("nope", "no pattern is named 'nope'")]
+OUTSIDE_OF_CONTAINERS = pytest.mark.skipif(
+    not Path("/proc/2/comm").exists() or Path("/proc/2/comm").read_text() != "kthreadd\n",
+    reason="kernel threads are not seen here",
 )
-def test_monitor_tells_bad_targets(target: str, says: str) -> None:
-    command = [sys.executable, "-m", "damon_tests.cli", "monitor", "--reference", target]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["4194304"], 2, "no process has pid 4194304"),
+        (["nope"], 2, "no pattern is named 'nope'"),
+        pytest.param(["2"], 5, "process 2 has no memory of its own", marks=OUTSIDE_OF_CONTAINERS),
+        (["1", "--operations", "nope"], 2, "unknown operations set 'nope'"),
+        (["1", "--level", "9.9"], 2, "unknown level '9.9'"),
+        (["1", "--seconds", "0"], 2, "0 seconds are no time"),
+        (["1", "--seconds", "nan"], 2, "nan seconds are no time"),
+        (["1", "--record", "/"], 2, "/ is a directory"),
+        (["1", "--record", "/none/x"], 2, "there is no directory /none"),
+        (["1", "--record", "/proc/x"], 2, "/proc/x cannot be written"),
+    ],
+)
+def test_monitor_tells_bad_input(arguments: list[str], code: int, says: str) -> None:
+    command = [sys.executable, "-m", "damon_tests.cli", "monitor", "--reference", *arguments]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
-    assert done.returncode == 2
+    assert done.returncode == code
     assert says in done.stderr
     assert "Traceback" not in done.stderr
 
