@@ -65,11 +65,15 @@ class Slot:
 
     def _on(self, finish: Finish) -> None:
         system = self.system
-        if (self.running and system.rules.on_refuses_running) or system.exclusive_running:
+        if self.running and system.rules.on_refuses_running:
             finish(errno.EBUSY)
             return
         rng = system.new_rng()
         ctx = build_context(read_context(self._context_dir()), system.memory, system.rules, rng)
+        # Part of the start itself, which comes last (§5.3): what is staged wrongly is EINVAL all the same.
+        if system.exclusive_running:
+            finish(errno.EBUSY)
+            return
         self.kdamond = Kdamond(system, ctx, system.new_pid())
         self._refreshed_jiffies = system.clock.jiffies()
         self.kdamond.repeating.append(self._refresh)

@@ -39,6 +39,9 @@ class File:
     def read(self) -> str:
         return self.format.show(self.value) + "\n"
 
+    def check(self, text: str) -> None:
+        """What is refused before the lock is tried for. Raises CoreError."""
+
     def write(self, text: str) -> None:
         """Raises CoreError; the value is then unchanged."""
         self.value = self.format.parse(text, self.grammar)
@@ -137,9 +140,15 @@ class CountFile(File):
     def read(self) -> str:
         return f"{self.list_dir.count}\n"
 
-    def write(self, text: str) -> None:
+    def check(self, text: str) -> None:
+        self._count(text)
+
+    def _count(self, text: str) -> int:
         count = int(self.format.parse(text, self.grammar))
-        count = self.grammar.rules.resized_count(count, self.list_dir.spec.maximum)
+        return self.grammar.rules.resized_count(count, self.list_dir.spec.maximum)
+
+    def write(self, text: str) -> None:
+        count = self._count(text)
         if self.before_resize is not None:
             self.before_resize()
         self.list_dir.resize(count)

@@ -182,11 +182,12 @@ class ReferenceTree:
             raise TreeError("write", path, errno.EACCES, value)
         if not value:
             return None
-        if file.locked and self._is_busy():
-            raise TreeError("write", path, errno.EBUSY, value)
-        if isinstance(file, BlockingFile):
-            return self._begin(file, path, value)
         try:
+            file.check(value[:WRITE_MAX])
+            if file.locked and self._is_busy():
+                raise CoreError(errno.EBUSY, "somebody has the lock")
+            if isinstance(file, BlockingFile):
+                return self._begin(file, path, value)
             file.write(value[:WRITE_MAX])
         except CoreError as error:
             raise TreeError("write", path, error.errno, value) from error

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from dataclasses import replace
 
 import pytest
@@ -97,7 +98,10 @@ def test_numbers_refused(tree, text, errno_name):
     [
         ("targets/0/pid_target", "99999999999", "EINVAL"),
         ("schemes/0/quotas/bytes", "99999999999999999999", "EINVAL"),
+        ("schemes/0/quotas/ms", "99999999999999999999", "EINVAL"),
+        ("schemes/0/quotas/reset_interval_ms", "99999999999999999999", "EINVAL"),
         ("schemes/0/quotas/fail_charge_num", "4294967296", "EINVAL"),
+        ("schemes/0/quotas/fail_charge_denom", "4294967296", "EINVAL"),
         ("schemes/0/quotas/weights/sz_permil", "4294967296", "ERANGE"),
         ("schemes/0/target_nid", "-2147483649", "ERANGE"),
         ("addr_unit", "0", "EINVAL"),
@@ -241,6 +245,18 @@ def test_a_waiting_walk_holds_the_lock():
         ("contexts/0/targets/nr_targets", "1"),
     ):
         assert refusal(box.tree, box.path(name), value) == "EBUSY"
+    # What no lock would help is refused before the lock is tried for (seen on 7.3.4); a command after it.
+    for name, value, errno_name in (
+        ("contexts/nr_contexts", "5", "EINVAL"),
+        ("contexts/0/schemes/nr_schemes", "x", "EINVAL"),
+        ("contexts/0/monitoring_attrs/probes/nr_probes", "9", "EINVAL"),
+        ("../nr_kdamonds", "-1", "EINVAL"),
+        ("../nr_kdamonds", "99999999999", "ERANGE"),
+        ("../nr_kdamonds", "2", "EBUSY"),
+        ("state", "nonsense", "EBUSY"),
+    ):
+        path = os.path.normpath(box.path(name))
+        assert refusal(box.tree, path, value) == errno_name
     for name in ("state", "pid"):
         with pytest.raises(TreeError, match="EBUSY"):
             box.read(name)
@@ -251,6 +267,16 @@ def test_a_waiting_walk_holds_the_lock():
     assert pending.done()
     assert box.read("state") == "on"
     assert 6.0 <= (box.clock.now_ns() - 1_000_000_000) / NSEC_PER_SEC < 6.2
+
+
+def test_what_is_staged_wrongly_is_told_before_what_else_is_running():
+    """Seen on 7.3.4 with DAMON_STAT on: the start itself comes last."""
+    box = Box()
+    box.stage(DamonCtx(targets=(DamonTarget(0),)))
+    box.tree.write("/sys/module/damon_stat/parameters/enabled", "Y")
+    assert refusal(box.tree, box.path("state"), "on") == "EINVAL"
+    box.tree.write(box.ctx_path("operations"), "paddr")
+    assert refusal(box.tree, box.path("state"), "on") == "EBUSY"
 
 
 def test_a_pending_write_tells_its_failure_when_asked():
