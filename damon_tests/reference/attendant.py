@@ -31,6 +31,7 @@ class Attendant:
         theirs.close()
         self._socket = ours
         self._lines = ours.makefile("r")
+        self._closed = False
 
     def spawn(self, name: str) -> int:
         """A new child of that name; returns its pid."""
@@ -42,6 +43,8 @@ class Attendant:
 
     def kill(self, pid: int) -> None:
         """End a child; returns when ``ps`` does not show it any more. Others are left alone."""
+        if self._closed:
+            return  # with everything that it started
         self._send(f"kill {pid}")
         self._lines.readline()
 
@@ -53,6 +56,7 @@ class Attendant:
 
     def close(self) -> None:
         """End it and everything it started; returns when that is done."""
+        self._closed = True
         self._lines.close()
         self._socket.close()
         with contextlib.suppress(ChildProcessError):

@@ -53,10 +53,10 @@ def run(mountpoint: str, files: SysfsFiles, real_time: RealTime, mounted: Callab
     mfusepy = load()
     driver = RealTimeDriver(real_time)
     operations = _Operations(mfusepy, files, driver, mounted)
-    # libfuse 3.14.0 takes its own default for an error, and says so.
-    threads = (
-        {"max_threads": 10} if (mfusepy.fuse_version_major, mfusepy.fuse_version_minor) >= (3, 12) else {}
-    )
+    threads = {}
+    if (mfusepy.fuse_version_major, mfusepy.fuse_version_minor) >= (3, 12):
+        # libfuse 3.14.0 takes its own defaults for errors, and says so.
+        threads = {"max_threads": 10, "max_idle_threads": 10}
     driver.start()
     try:
         mfusepy.FUSE(
@@ -71,6 +71,9 @@ def run(mountpoint: str, files: SysfsFiles, real_time: RealTime, mounted: Callab
             **threads,
         )
     except RuntimeError as error:
+        # Also ended by a signal it returns an error; once it was mounted that is the usual end.
+        if operations.mounted:
+            return
         raise NotSupported(f"libfuse cannot mount at {mountpoint} (it ended with {error})") from None
     finally:
         driver.stop()
@@ -87,12 +90,14 @@ class _Operations:
         self._mfusepy = mfusepy
         self._files = files
         self._changed = driver.changed
-        self._mounted = mounted
+        self.mounted = False
+        self._tell_mounted = mounted
         self._open: dict[int, OpenFile] = {}
         self._next_handle = 1
 
     def init(self, path: str) -> None:
-        self._mounted()
+        self.mounted = True
+        self._tell_mounted()
 
     def getattr(self, path: str, fh: int | None = None) -> dict[str, int]:
         with self._changed:

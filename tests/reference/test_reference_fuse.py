@@ -210,6 +210,8 @@ def test_nothing_is_left_behind(tmp_path: Path, transport: str, number: int) -> 
     held = os.open(kdamond / "state", os.O_RDONLY)
     try:
         started.stop(number)
+        assert started.process.returncode == (-number if number == signal.SIGKILL else 0)
+        assert started.errors.read_text() == ""
         assert errno_of(lambda: os.read(held, 10)) in (errno.ENOTCONN, errno.ECONNABORTED, errno.ENODEV)
     finally:
         os.close(held)

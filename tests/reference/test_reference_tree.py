@@ -84,6 +84,7 @@ def test_numbers_accepted(tree, text, shown):
         ("1_000", "EINVAL"),
         ("٤٢", "EINVAL"),
         ("18446744073709551616", "ERANGE"),
+        ("99999999999999999999x", "ERANGE"),  # noticed before what follows
         ("0x10000000000000000", "ERANGE"),
     ],
 )
