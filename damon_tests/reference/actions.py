@@ -148,6 +148,7 @@ class Actions:
             case "willneed":
                 self.memory.bring_back(frames)
             case "cold":
+                self.memory.split_partial(resident)
                 self.memory.deactivate(resident)
                 self.memory.note_cleared(resident, app.now_ns)
             case "pageout":

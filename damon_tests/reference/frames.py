@@ -11,6 +11,7 @@ from itertools import pairwise
 import numpy as np
 
 from damon_tests.ports import PAGE_SIZE, UsageError
+from damon_tests.reference.accessed_bits import pages_of
 from damon_tests.reference.core_rules import I64, Bools, Range
 from damon_tests.reference.process import CHUNK_PAGES
 
@@ -149,7 +150,7 @@ class Frames:
 
     def _into_pool(self, blocks: I64) -> None:
         self._free_hugetlb += blocks.tolist()
-        self.owner[blocks[:, None] * CHUNK_PAGES + np.arange(CHUNK_PAGES)] = NOBODY
+        self.owner[pages_of(blocks)] = NOBODY
         self.contents_changed()
 
     def take_hugetlb(self, count: int, nid: int | None = None) -> I64:
@@ -169,6 +170,19 @@ class Frames:
         """Whether each frame belongs to hugetlb, whose pages are on no LRU list. Frames must be in RAM."""
         reserved: Bools = self.hugetlb_blocks[frames // CHUNK_PAGES]
         return reserved
+
+    def on_lru(self, frames: I64) -> Bools:
+        """Whether each frame's folio is on an LRU list: others are no business of physical monitoring
+        (specification §3.5). Frames must be in RAM."""
+        listed: Bools = ~(self.is_hugetlb(frames) | self.isolated[frames])
+        return listed
+
+    def whole_folios(self, frames: I64) -> I64:
+        """The frames, and with one of a huge page all of them."""
+        huge = self.huge_blocks[frames // CHUNK_PAGES]
+        if not huge.any():
+            return frames
+        return np.concatenate([frames[~huge], pages_of(np.unique(frames[huge] // CHUNK_PAGES))])
 
     def give_back(self, frames: I64) -> None:
         """Frames that hold nothing any more."""
@@ -254,9 +268,10 @@ class Frames:
         self.out_since[out] = self.cleared_at[out] = 0
 
     def note_cleared(self, frames: I64, now_ns: int) -> None:
-        """The accessed bits of these frames' pages were cleared. Frames may lie outside RAM."""
+        """The accessed bits of these frames' pages were cleared; that of a huge page is all its pages'.
+        Frames may lie outside RAM."""
         inside = frames[(frames >= 0) & (frames < self.nr_frames)]
-        self.cleared_at[inside] = now_ns
+        self.cleared_at[self.whole_folios(inside)] = now_ns
 
     def copy_state(self, source: I64, target: I64) -> None:
         """The contents of frames, with all their state, in other frames."""

@@ -181,6 +181,7 @@ class Memory(Frames):
             self._move(frames, np.arange(CHUNK_PAGES) + blocks[0] * CHUNK_PAGES)
         process.huge[row] = True
         self.huge_blocks[process.table[row, 0] // CHUNK_PAGES] = True
+        self.cleared_at[process.table[row]] = 0  # a new entry is accessed
         return True
 
     def split_huge(self, frames: I64) -> None:
@@ -191,6 +192,17 @@ class Memory(Frames):
         for frame in (blocks * CHUNK_PAGES).tolist():
             process = self.processes[int(self.owner[frame])]
             process.huge[process.rows_of(self.page[frame : frame + 1])] = False
+
+    def split_partial(self, frames: I64) -> None:
+        """Huge pages that these frames are a part of, but not all, become small ones."""
+        blocks, counts = np.unique(frames // CHUNK_PAGES, return_counts=True)
+        self.split_huge(blocks[counts < CHUNK_PAGES] * CHUNK_PAGES)
+
+    def reclaim(self, frames: I64, now_ns: int, locked_too: bool = False) -> int:
+        """See ``Frames.reclaim``. What was a huge page comes back in small ones."""
+        done = super().reclaim(frames, now_ns, locked_too)
+        self.split_huge(frames[self.out_since[frames] != 0])
+        return done
 
     def migrate(self, heads: I64, pages: int, nid: int) -> int:
         """Move folios of ``pages`` pages each to a node, as far as it has room; returns pages moved."""
@@ -220,9 +232,7 @@ class Memory(Frames):
         hits = np.zeros(len(frames), np.bool_)
         for process, mine in self._by_process(self.owners(frames)):
             hits[mine] = process.accessed_by_anybody(self.page[frames[mine]], t0_ns, t1_ns)
-        if self.hugetlb_blocks.any():
-            seen = np.flatnonzero(hits)
-            hits[seen] = ~self.is_hugetlb(frames[seen])  # on no LRU list: not looked at
+        hits[hits] = self.on_lru(frames[hits])
         return hits
 
     def _by_process(self, owners: I64) -> Iterator[tuple[Process, Bools]]:
@@ -238,14 +248,14 @@ class Memory(Frames):
         inside = (frames >= 0) & (frames < self.nr_frames)
         return np.where(inside, self.owner[np.where(inside, frames, 0)], 0).astype(np.int64)
 
-    def holds_something(self, frames: I64, now_ns: int) -> Bools:
-        """Whether each frame has a page in it now. Frames may lie outside RAM."""
+    def has_folio(self, frames: I64, now_ns: int) -> Bools:
+        """Whether physical monitoring finds a folio in each frame now. Frames may lie outside RAM."""
         self.place()
-        owned: Bools = self.owners(frames) != 0
-        inside = frames[owned]
+        found: Bools = self.owners(frames) != 0
+        inside = frames[found]
         self.settle(inside, now_ns)
-        owned[owned] = self.out_since[inside] == 0
-        return owned
+        found[found] = (self.out_since[inside] == 0) & self.on_lru(inside)
+        return found
 
     def settle(self, frames: I64, now_ns: int) -> None:
         """Reclaimed pages that were touched since are resident again."""

@@ -16,7 +16,7 @@ def probe_passes(memory: Memory, frames: I64, probe: DamonProbe, rules: Rules, n
     opposite of what the last would allow. A probe without filters always passes."""
     if not probe.filters:
         return np.ones(len(frames), np.bool_)
-    present = memory.holds_something(frames, now_ns)
+    present = memory.has_folio(frames, now_ns)
     undecided = np.ones(len(frames), np.bool_)
     passes = np.full(len(frames), not probe.filters[-1].allow, np.bool_)
     for item in probe.filters:

@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from damon_tests.ports import PAGE_SIZE, Truth, UsageError
+from damon_tests.reference.accessed_bits import PAGES_PER_HUGE, AccessedBits, Touches
 from damon_tests.reference.core_rules import I64, Bools, Range
 from damon_tests.reference.tlb import Tlb
 
-CHUNK_PAGES = 512  # 2 MiB: what a huge page spans, and the unit of physical allocation
+CHUNK_PAGES = PAGES_PER_HUGE  # 2 MiB is also the unit of physical allocation
 NO_FRAME = -1
 
 
@@ -88,42 +89,37 @@ class Process:
         return clip([(start, end)], joined(self.vmas)) == [(start, end)]
 
     def accessed(self, pages: I64, t0_ns: int, t1_ns: int) -> Bools:
-        """Whether each page was touched within [t0, t1) as its accessed bit shows it.
-
-        A huge page has one bit: touching any of its pages marks all of them.
-        """
-        touched = self._seen(pages, t0_ns, t1_ns)
-        if not self._all_mapped:
-            touched = touched & self.is_mapped(pages)
-        if len(self.huge) and self.huge.any():
-            marked: Bools = np.array(touched)
-            self._mark_huge(pages, marked, t0_ns, t1_ns)
-            return marked
-        return touched
+        """Whether each page was touched within [t0, t1) as its accessed bit in this page table shows it."""
+        seen = self._seen(self.truth, pages, t0_ns, t1_ns)
+        return seen if self._all_mapped else seen & self.is_mapped(pages)
 
     def accessed_by_anybody(self, pages: I64, t0_ns: int, t1_ns: int) -> Bools:
         """The same by way of any page table that maps the pages: what looking at frames shows."""
         hits = self.accessed(pages, t0_ns, t1_ns)
         for (start, end), truth in self.others:
             inside = (pages >= start // PAGE_SIZE) & (pages < end // PAGE_SIZE)
-            hits = hits | (inside & truth.touched(pages, t0_ns, t1_ns))
+            hits = hits | (inside & self._seen(truth, pages, t0_ns, t1_ns))
         return hits
 
-    def _seen(self, pages: I64, t0_ns: int, t1_ns: int) -> Bools:
-        if self.tlb is None:
-            return self.truth.touched(pages, t0_ns, t1_ns)
-        return self.tlb.seen(self.truth, pages, t0_ns, t1_ns)
+    def _seen(self, truth: Truth, pages: I64, t0_ns: int, t1_ns: int) -> Bools:
+        """What ``truth`` leaves in accessed bits that were cleared at ``t0_ns``; huge pages have one, and one
+        cached translation."""
+        if not self.huge.any():
+            return self._bits_seen(truth, pages, t0_ns, t1_ns)
+        bits = AccessedBits(truth, self.is_huge)
+        return self._bits_seen(bits, bits.bit_of(pages), t0_ns, t1_ns)
 
-    def _mark_huge(self, pages: I64, touched: Bools, t0_ns: int, t1_ns: int) -> None:
+    def _bits_seen(self, bits: Touches, pages: I64, t0_ns: int, t1_ns: int) -> Bools:
+        if self.tlb is None:
+            return bits.touched(pages, t0_ns, t1_ns)
+        return self.tlb.seen(bits, pages, t0_ns, t1_ns)
+
+    def is_huge(self, pages: I64) -> Bools:
+        """Whether each page is part of a huge page."""
         row = self.rows_of(pages)
-        inside = np.flatnonzero((row >= 0) & self.huge[np.maximum(row, 0)] & ~touched)
-        if not len(inside):
-            return
-        rows, back = np.unique(row[inside], return_inverse=True)
-        every = (self.rows[rows][:, None] + np.arange(CHUNK_PAGES)).ravel()
-        each = self._seen(every, t0_ns, t1_ns).reshape(-1, CHUNK_PAGES)
-        hit: Bools = np.logical_or.reduce(each, axis=1)
-        touched[inside] = hit[back]
+        found: Bools = row >= 0
+        found[found] = self.huge[row[found]]
+        return found
 
     def touched_since(self, pages: I64, since_ns: I64, now_ns: int) -> Bools:
         """Whether each page was touched, by anybody, from its own time on until now."""

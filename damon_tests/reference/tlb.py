@@ -3,6 +3,7 @@
 
 DAMON clears a page's accessed bit without flushing the TLB. The processor sets the bit when it loads
 the translation, so a page that is touched through a cached one stays invisible until the entry is evicted.
+A huge page has one translation, as it has one accessed bit (specification §3.4).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from damon_tests.ports import Truth
+from damon_tests.reference.accessed_bits import Touches
 from damon_tests.reference.core_rules import I64, Bools
 
 _SPREAD = 0x9E3779B97F4A7C15  # spreads neighbouring pages' evictions evenly over the lifetime
@@ -27,9 +28,10 @@ class Tlb:
 
     lifetime_ns: int
 
-    def seen(self, truth: Truth, pages: I64, t0_ns: int, t1_ns: int) -> Bools:
+    def seen(self, truth: Touches, pages: I64, t0_ns: int, t1_ns: int) -> Bools:
         """Whether each page's accessed bit, cleared at ``t0_ns``, is set at ``t1_ns``: whether a
-        translation was loaded in between."""
+        translation was loaded in between. Of a huge page only the first page may be asked, and ``truth``
+        must say of that what was done to any of them (``AccessedBits``)."""
         touched = truth.touched(pages, t0_ns, t1_ns)
         rows = np.flatnonzero(touched)
         if not len(rows):
@@ -38,7 +40,7 @@ class Tlb:
         seen[rows] = self._loaded(truth, pages[rows], t0_ns, t1_ns)
         return seen
 
-    def _loaded(self, truth: Truth, pages: I64, t0_ns: int, t1_ns: int) -> Bools:
+    def _loaded(self, truth: Touches, pages: I64, t0_ns: int, t1_ns: int) -> Bools:
         """For touched pages: not cached before, or evicted in between and touched again after that."""
         phase = (pages.astype(np.uint64) * np.uint64(_SPREAD) >> np.uint64(16)).astype(np.int64)
         before = t0_ns - (t0_ns - phase) % self.lifetime_ns  # last eviction until t0
