@@ -59,6 +59,11 @@ class Context:
         """Probe weights; any that is not zero replaces access checks by probes."""
         return tuple(probe.weight for probe in self.attrs.probes)
 
+    @property
+    def has_watermarks(self) -> bool:
+        """Whether a scheme may be inactive: else nothing is ever waited for."""
+        return any(scheme.params.watermarks.metric != "none" for scheme in self.schemes)
+
     def samples(self, interval_us: int) -> int:
         """An interval in samples of the present sampling interval."""
         return self.rules.samples_in(interval_us, self.attrs.sample_us)

@@ -27,8 +27,10 @@ BP = 10_000
 
 
 def muldiv(x: int, numerator: int, denominator: int) -> int:
-    """``x * numerator / denominator`` without overflow, modulo 2^64 as the kernel's result is."""
-    return (x * numerator // denominator) & U64_MAX
+    """``x * numerator / denominator`` as the kernel computes it: in two parts, so that it overflows late.
+    The second one wraps when the denominator is beyond 2^64 / numerator."""
+    whole, rest = divmod(x, denominator)
+    return (whole * numerator + ((rest * numerator) & U64_MAX) // denominator) & U64_MAX
 
 
 def align_down(x: int, alignment: int) -> int:
@@ -111,22 +113,29 @@ def next_merge_threshold(threshold: int, window: int) -> int:
     return window
 
 
+def next_merge_threshold_6_12(threshold: int, window: int) -> int:
+    """6.12: doubling only, so that the last pass may run above ``window``."""
+    return max(1, 2 * threshold)
+
+
 def next_age(age: I64, score: I64, last_score: I64, threshold: int) -> I64:
-    """Age grows while the score stays within the threshold and does not cross zero."""
+    """Age grows (32 bits wide) while the score stays within the threshold and does not cross zero."""
     changed = (np.abs(score - last_score) > threshold) | ((score == 0) != (last_score == 0))
-    return np.where(changed, 0, age + 1)
+    return np.where(changed, 0, age + 1 & U32_MAX)
 
 
 def next_age_ignoring_zero(age: I64, score: I64, last_score: I64, threshold: int) -> I64:
     """6.12: only the threshold counts."""
-    return np.where(np.abs(score - last_score) > threshold, 0, age + 1)
+    return np.where(np.abs(score - last_score) > threshold, 0, age + 1 & U32_MAX)
 
 
 def merged_value(left: int, left_size: int, right: int, right_size: int) -> int:
-    """Counters of a merged region: mean weighted by size, truncated."""
-    if left == right:  # most often, and long divisions take time that grows with the sizes
+    """Counters of a merged region: mean weighted by size, truncated. The sum of products is 64 bits wide and
+    wraps: an age of 2^20 in 16 TiB is enough."""
+    # Equal values are most common, and a long division takes its time; these are too small to wrap.
+    if left == right and left < 1 << 16 and left_size < 1 << 46 > right_size:
         return left
-    return (left * left_size + right * right_size) // (left_size + right_size)
+    return ((left * left_size + right * right_size) & U64_MAX) // (left_size + right_size)
 
 
 def merge_size_limit(total_size: int, min_nr_regions: int, min_region_sz: int) -> int:
@@ -209,7 +218,17 @@ def step_bp(bp: I64, last: I64, window: int, accessed: Bools) -> I64:
     return moved
 
 
-# Pausing
+# Sleeping and pausing
+
+
+def sleeps_by_ticks(sample_us: int) -> bool:
+    """Sleeps of four ticks (HZ=250) and longer are counted in ticks, and end when the thread is stopped."""
+    return sample_us >= 16_000
+
+
+def sleeps_by_ticks_6_12(sample_us: int) -> bool:
+    """6.12: only those of more than 20 ms."""
+    return sample_us > 20_000
 
 
 def is_paused(pause: bool) -> bool:
@@ -234,9 +253,9 @@ def rescale_age(age: I64, old_aggr_us: int, new_aggr_us: int) -> I64:
 
 
 def tuning_score(max_events: int, events: int, access_bp: int) -> int:
-    """Observed access events over the wanted share of all possible ones, in bp."""
-    target = max(max_events * access_bp // BP, 1)
-    return muldiv(events, BP, target)
+    """Observed access events over the wanted share of all possible ones, in bp. 64 bits; products wrap."""
+    target = max(((max_events & U64_MAX) * access_bp & U64_MAX) // BP, 1)
+    return muldiv(events & U64_MAX, BP, target)
 
 
 def tuning_adaptation(score: int) -> int:

@@ -27,7 +27,7 @@ def commit_attrs(ctx: Context, attrs: DamonAttrs) -> None:
 def set_attrs(ctx: Context, attrs: DamonAttrs) -> None:
     """Install attributes: reschedule everything from now and express all counters in the new intervals."""
     rules, old = ctx.rules, ctx.attrs
-    in_window = ctx.passed < ctx.next_aggr
+    in_window = ctx.passed < ctx.next_aggr and rules.rescale_restarts_window
     ctx.next_aggr = ctx.passed + rules.samples_in(attrs.aggr_us, attrs.sample_us)
     ctx.next_update = ctx.passed + rules.samples_in(attrs.update_us, attrs.sample_us)
     if old.sample_us and old.aggr_us and attrs.sample_us and attrs.aggr_us:

@@ -20,9 +20,6 @@ from damon_tests.reference.split import SplitHistory, split_regions
 
 OnDone = Callable[[Exception | int], None]
 
-TICK_SLEEP_US = 16_000
-"""Sleeps from here on are counted in ticks, and whoever stops the thread ends them. Shorter ones are not."""
-
 
 class Host(Protocol):
     """What kdamonds share: the system they run on."""
@@ -61,10 +58,10 @@ class Kdamond:
         self.host.clock.start(self._thread)
 
     def stop(self, on_stopped: Callable[[], None]) -> None:
-        """Ask the thread to end; it finishes the iteration it is in. A long sleep ends at once."""
+        """Ask the thread to end; it finishes the iteration it is in. A sleep by ticks ends at once."""
         self._stopping = True
         self._stop_waiters.append(on_stopped)
-        if self._sleep_us >= TICK_SLEEP_US:
+        if self.ctx.rules.sleeps_by_ticks(self._sleep_us):
             self.host.clock.wake(self._thread)
 
     def call(self, function: Callable[[], int], on_done: OnDone, is_commit: bool = False) -> None:
@@ -96,50 +93,52 @@ class Kdamond:
         return self.host.operations_of(self.ctx.operations)
 
     def _main_loop(self) -> Iterator[int]:
+        """Numbers are the steps of specification §2.2. Requests (2, 8, 9) may change everything: schedule,
+        sampling interval and mode that an iteration begins with are its own (1)."""
         ctx, clock = self.ctx, self.host.clock
         rules = ctx.rules
         ctx.start_counting()
         self._ops.init(ctx)
         ctx.enforce_min_regions()
-        while not self._must_stop():
-            next_aggr, next_update, sample_us = ctx.next_aggr, ctx.next_update, ctx.attrs.sample_us
-            if any(s.params.watermarks.metric != "none" for s in ctx.schemes):
+        while not self._must_stop():  # 0
+            next_aggr, next_update, sample_us = ctx.next_aggr, ctx.next_update, ctx.attrs.sample_us  # 1
+            by_probes = any(ctx.weights)
+            if ctx.has_watermarks:  # 2
                 yield from self._wait_activation()
                 if self._must_stop():
                     break
-            by_probes = any(ctx.weights)
             ops = self._ops
-            if not by_probes:
+            if not by_probes:  # 3
                 ops.prepare(ctx, clock.now_ns())
-            yield self._after(sample_us)
+            yield self._after(sample_us)  # 4
             ctx.passed += 1
-            if not by_probes:
+            aggregates = rules.aggregation_is_due(ctx.passed, next_aggr)
+            if not by_probes:  # 5
                 ops.check(ctx, clock.now_ns())
-            ops.apply_probes(ctx, by_probes, clock.now_ns())
-            if rules.aggregation_is_due(ctx.passed, next_aggr):
+            ops.apply_probes(ctx, by_probes, clock.now_ns())  # 6
+            if aggregates:  # 7
                 ops.complete(ctx)
                 self._merge()
-            self._serve_requests(rules.aggregation_is_due(ctx.passed, next_aggr))
+            self._serve_requests(aggregates)  # 8
             if ctx.corrupted:
                 break
-            if rules.is_paused(ctx.pause):
+            if rules.is_paused(ctx.pause):  # 9
                 yield from self._pause()
-                if rules.is_paused(ctx.pause):
+                if self._must_stop():
                     break
-            self._apply_schemes()
-            if rules.aggregation_is_due(ctx.passed, next_aggr):
+            self._apply_schemes()  # 10
+            if aggregates:  # 11
                 self._end_aggregation(next_aggr)
-            if rules.update_is_due(ctx.passed, next_update):
-                ctx.next_update = next_update + ctx.samples(ctx.attrs.update_us)
-                self._ops.update(ctx)
+            if rules.update_is_due(ctx.passed, next_update):  # 12
+                self._update(next_update)
 
     def _must_stop(self) -> bool:
-        return self._stopping or not self._ops.any_valid(self.ctx)
+        return self._stopping or self.ctx.corrupted or not self._ops.any_valid(self.ctx)
 
     def _wait_activation(self) -> Iterator[int]:
         """Sleep while the watermarks keep all schemes inactive; requests are served meanwhile."""
         shortest = None
-        while any(s.params.watermarks.metric != "none" for s in self.ctx.schemes):
+        while self.ctx.has_watermarks:
             memory, now_ns = self._ops.memory, self.host.clock.now_ns()
             wait_us = watermark_wait_us(self.ctx.schemes, memory.free_rate_permil(now_ns))
             shortest = wait_us if shortest is None else min(wait_us, shortest)
@@ -153,7 +152,7 @@ class Kdamond:
                 return
 
     def _pause(self) -> Iterator[int]:
-        """Wait while paused; still paused on return means that the thread must stop."""
+        """Wait while paused; requests are served meanwhile, and one may end the pause."""
         while self.ctx.rules.is_paused(self.ctx.pause):
             self._cancel_walk()
             yield self._after(self.ctx.attrs.sample_us)
@@ -232,6 +231,13 @@ class Kdamond:
             self.host.split_history,
             ctx.rng,
         )
+
+    def _update(self, next_update: int) -> None:
+        ctx = self.ctx
+        ctx.next_update = next_update + ctx.samples(ctx.attrs.update_us)
+        self._ops.update(ctx)
+        if not ctx.rules.strict_min_regions:
+            ctx.compute_merge_limit()
 
     def _trace_regions(self) -> None:
         events, ctx = self.events, self.ctx

@@ -86,6 +86,9 @@ def _until_6_12(rules: Rules) -> Rules:
     return replace(
         rules,
         next_age=core.next_age_ignoring_zero,
+        next_merge_threshold=core.next_merge_threshold_6_12,
+        sleeps_by_ticks=core.sleeps_by_ticks_6_12,
+        rescale_restarts_window=False,
         core_allow_is_final=False,
         cancelled_walk=0,
         commit_waits_for_aggregation=True,

@@ -108,8 +108,6 @@ class VirtualOperations(Operations):
             regions = set_ranges(ctx.regions.of_target(index), ranges, ctx.min_region_sz, index, ctx.rules)
             if regions is not None:
                 ctx.set_target_regions(index, regions)
-        if not ctx.rules.strict_min_regions:
-            ctx.compute_merge_limit()
 
     def _three_ranges(self, ctx: Context, target: Target) -> list[Range] | None:
         if not self.target_valid(target) or target.process is None:

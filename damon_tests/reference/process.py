@@ -104,12 +104,10 @@ class Process:
     def _seen(self, truth: Truth, pages: I64, t0_ns: int, t1_ns: int) -> Bools:
         """What ``truth`` leaves in accessed bits that were cleared at ``t0_ns``; huge pages have one, and one
         cached translation."""
-        if not self.huge.any():
-            return self._bits_seen(truth, pages, t0_ns, t1_ns)
-        bits = AccessedBits(truth, self.is_huge)
-        return self._bits_seen(bits, bits.bit_of(pages), t0_ns, t1_ns)
-
-    def _bits_seen(self, bits: Touches, pages: I64, t0_ns: int, t1_ns: int) -> Bools:
+        bits: Touches = truth
+        if len(self.huge) and self.huge.any():
+            bits = AccessedBits(truth, self.is_huge)
+            pages = bits.bit_of(pages)
         if self.tlb is None:
             return bits.touched(pages, t0_ns, t1_ns)
         return self.tlb.seen(bits, pages, t0_ns, t1_ns)

@@ -128,7 +128,7 @@ def cut_to_limit(regions: Regions, limit: int) -> Regions:
     size = np.uint64(limit)
     if not len(regions) or sizes.max() <= size:
         return regions
-    pieces = ((sizes + size - np.uint64(1)) // size).astype(np.int64)
+    pieces = (sizes // size + (sizes % size > 0)).astype(np.int64)
     return divide(regions, pieces, np.full(len(regions), size, np.uint64))
 
 

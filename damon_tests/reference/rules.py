@@ -85,6 +85,7 @@ class Rules:
     rescale_accesses: Callable[[I64, int, int], I64] = core.rescale_accesses
     rescale_age: Callable[[I64, int, int], I64] = core.rescale_age
     rescale_last_between_windows: bool = True  # 7.3; before, only in the middle of a window
+    rescale_restarts_window: bool = True  # 6.12 goes on counting, and leaves the last window's counters
     equal_attrs_keep_window: bool = True  # 6.18; before, any commit starts the window again
 
     # automatic tuning of intervals
@@ -92,7 +93,8 @@ class Rules:
     tuning_adaptation: Callable[[int], int] = core.tuning_adaptation
     tuned_sample_us: Callable[[int, int, int, int], int] = core.tuned_sample_us
 
-    # pausing and committing
+    # sleeping, pausing and committing
+    sleeps_by_ticks: Callable[[int], bool] = core.sleeps_by_ticks
     is_paused: Callable[[bool], bool] = core.is_paused
     committed_scheme: Callable[[Any, Any], Any] = damos.committed_scheme
     commit_is_checked_first: bool = True

@@ -285,3 +285,71 @@ def test_merge_thresholds():
         t = RULES.next_merge_threshold(t, 20)
         raised.append(t)
     assert raised == [1, 2, 4, 8, 16, 20]
+
+
+# Widths: where 64 or 32 bits are not enough, the kernel's results wrap, and so must these.
+
+U32_MAX, U64_MAX = (1 << 32) - 1, (1 << 64) - 1
+
+
+@pytest.mark.parametrize(
+    ("x", "numerator", "denominator", "expected"),
+    [
+        (7, 10_000, 20, 3500),
+        (U64_MAX, 10_000, U64_MAX, 10_000),
+        (U64_MAX - 1, 10_000, U64_MAX, 0),
+        (1 << 40, 10_000, 1 << 20, 10_000 << 20),
+        (U64_MAX, 3, 2, (U64_MAX // 2 * 3 + 1) & U64_MAX),
+    ],
+)
+def test_muldiv(x, numerator, denominator, expected):
+    assert core.muldiv(x, numerator, denominator) == expected
+
+
+@pytest.mark.parametrize(
+    ("left", "left_size", "right", "right_size", "expected"),
+    [
+        (1 << 20, 1 << 44, 1 << 20, 1 << 44, 0),
+        ((1 << 20) - 1, 1 << 43, (1 << 20) - 1, 1 << 43, (1 << 20) - 1),
+        (1 << 20, 1 << 44, 7, 1 << 44, 3),
+        (U32_MAX, 4096, U32_MAX, 4096, U32_MAX),
+    ],
+)
+def test_products_of_merging_wrap(left, left_size, right, right_size, expected):
+    assert RULES.merged_age(left, left_size, right, right_size) == expected
+    assert RULES.merged_accesses(left, left_size, right, right_size) == expected
+
+
+def test_ages_wrap_at_32_bits():
+    for rule in (RULES.next_age, core.next_age_ignoring_zero):
+        assert rule(column(U32_MAX, U32_MAX - 1), column(1, 1), column(1, 1), 0).tolist() == [0, U32_MAX]
+    assert RULES.rescale_age(column(1 << 31), 6, 2).tolist() == [(3 << 31) & U32_MAX]
+
+
+def test_rescaled_counters_wrap_at_32_bits():
+    """10000 bp of 500,000 samples are more than 2^32."""
+    assert RULES.rescale_accesses(column(20), 20, 500_000).tolist() == [
+        (10_000 * 500_000 & U32_MAX) // 10_000
+    ]
+
+
+def test_tuning_events_wrap_at_64_bits():
+    assert RULES.tuning_score(max_events=1 << 60, events=3, access_bp=10_000) == 30_000
+    assert RULES.tuning_score(max_events=(1 << 64) + 20_000, events=1, access_bp=5_000) == 1
+    assert RULES.tuning_score(max_events=20_000, events=(1 << 64) + 5_000, access_bp=5_000) == 5_000
+
+
+@pytest.mark.parametrize(
+    ("bp", "last", "accessed", "moved"),
+    [(100_000, 10, True, 105_000), (100_000, 10, False, 95_000), (0, 10, False, (1 << 32) - 5_000)],
+)
+def test_the_kept_moving_sum_wraps_at_32_bits(bp, last, accessed, moved):
+    """6.7 to 7.2; a sum below 0 came of the bug that a split did not copy the last counter."""
+    assert core.step_bp(column(bp), column(last), 20, np.array([accessed])).tolist() == [moved]
+
+
+def test_the_whole_address_space_is_cut_into_pieces_too():
+    whole, limit = Regions.of_ranges([(0, (1 << 64) - 4096)]), 1 << 61
+    pieces = cut_to_limit(whole, limit)
+    assert len(pieces) == 8
+    assert pieces.ranges()[-1] == (7 << 61, (1 << 64) - 4096)
