@@ -31,7 +31,7 @@ def check_request(params: DamonCtx, memory: Memory, rules: Rules) -> None:
     m = min_region_size(params.operations, params.addr_unit)
     if rules.power_of_two_min_region and m & (m - 1):
         raise invalid(f"addr_unit {params.addr_unit} makes the minimum region size {m}, no power of two")
-    check_attrs(params.attrs, rules)
+    check_attrs(params.attrs)
     for probe in params.attrs.probes:
         for item in probe.filters:
             if item.type == "memcg" and not memory.has_memcg(item.path):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A running monitoring context: what ``struct damon_ctx`` holds."""
+"""A running monitoring context: what ``struct damon_ctx`` holds (specification §1.1, §2.1)."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Context:
         )
 
     def enforce_min_regions(self) -> None:
-        """Cut regions so that at least about min_nr_regions exist; the limit is rounded up."""
+        """Cut regions so that at least about min_nr_regions exist; the limit is rounded up (§2.6)."""
         self.compute_merge_limit()
         if self.rules.strict_min_regions:
             self.merge_limit = align_up(self.merge_limit, self.min_region_sz)
@@ -123,8 +123,8 @@ def min_region_size(operations: str, addr_unit: int) -> int:
     return max(4096 // addr_unit, 1) if operations == "paddr" else 4096
 
 
-def check_attrs(attrs: DamonAttrs, rules: Rules) -> None:
-    """What the core refuses in monitoring attributes. Raises CoreError EINVAL."""
+def check_attrs(attrs: DamonAttrs) -> None:
+    """What the core refuses in monitoring attributes (§1.5). Raises CoreError EINVAL."""
     if attrs.min_nr_regions < 3:
         raise invalid("nr_regions/min must be at least 3")
     if attrs.min_nr_regions > attrs.max_nr_regions:

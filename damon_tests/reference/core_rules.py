@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 """The rules of monitoring, as small pure functions (DAMON 7.3 unless a name says otherwise).
 
-Each is one sentence of the specification. ``rules.Rules`` collects them; a level or a fault
-replaces some. Arrays are int64 for counters and uint64 for addresses and sizes, one element a region.
-Divisions truncate, as C does on unsigned values.
+Each is one sentence of the specification, whose section stands at the head of each group. ``rules.Rules``
+collects them; a level or a fault replaces some. Arrays are int64 for counters and uint64 for addresses
+and sizes, one element a region. Divisions truncate, as C does on unsigned values.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def align_up(x: int, alignment: int) -> int:
     return align_down((x + alignment - 1) & U64_MAX, alignment)
 
 
-# Scheduling (counted in samples, never in time)
+# Scheduling: counted in samples, never in time (§2.1)
 
 
 def samples_in(interval_us: int, sample_us: int) -> int:
@@ -55,7 +55,7 @@ def is_due(passed_samples: int, next_samples: int) -> bool:
     return passed_samples >= next_samples
 
 
-# Sampling
+# Sampling (§3.4, §3.5, §3.7)
 
 
 def sample_offset(fractions: F64, sizes: F64) -> U64:
@@ -83,7 +83,7 @@ def target_is_valid(exists: bool) -> bool:
     return exists
 
 
-# Age and merging
+# Age and merging (§2.5), and the size limit of regions (§2.6)
 
 
 def may_join(left_ends: U64, right_starts: U64) -> Bools:
@@ -143,7 +143,7 @@ def merge_size_limit(total_size: int, min_nr_regions: int, min_region_sz: int) -
     return max(total_size // max(min_nr_regions, 1), min_region_sz)
 
 
-# Splitting
+# The end of a window (§2.2, step 11), and splitting (§2.7)
 
 
 def split_parts(nr_regions: int, last_nr_regions: int, max_nr_regions: int) -> int:
@@ -196,7 +196,7 @@ def split_counters(regions: Any, is_right_part: Bools) -> None:
     """Counters of the parts, which are copies of the whole's already: left as they are."""
 
 
-# Access frequency as users and schemes see it
+# Access frequency as users and schemes see it (§2.9)
 
 
 def moving_value(nr: I64, last: I64, bp: I64, left_samples: int, window: int) -> I64:
@@ -218,7 +218,7 @@ def step_bp(bp: I64, last: I64, window: int, accessed: Bools) -> I64:
     return moved
 
 
-# Sleeping and pausing
+# Sleeping (§2.11) and pausing (§2.2, step 9)
 
 
 def sleeps_by_ticks(sample_us: int) -> bool:
@@ -235,7 +235,7 @@ def is_paused(pause: bool) -> bool:
     return pause
 
 
-# Online change of intervals
+# Online change of intervals (§2.12)
 
 
 def rescale_accesses(nr: I64, old_window: int, new_window: int) -> I64:
@@ -249,7 +249,7 @@ def rescale_age(age: I64, old_aggr_us: int, new_aggr_us: int) -> I64:
     return (scaled & np.uint64(U32_MAX)).astype(np.int64)
 
 
-# Automatic tuning of intervals
+# Automatic tuning of intervals (§2.8)
 
 
 def tuning_score(max_events: int, events: int, access_bp: int) -> int:
@@ -271,7 +271,7 @@ def tuned_sample_us(sample_us: int, adaptation_bp: int, min_sample_us: int, max_
     return max(min_sample_us, min(max_sample_us, sample_us * adaptation_bp // BP))
 
 
-# Address spaces
+# Address spaces (§3.1, §3.3)
 
 
 def three_ranges(vmas: Sequence[Range]) -> list[Range] | None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Changing intervals while monitoring: by a commit, or by automatic tuning."""
+"""Changing intervals while monitoring: by a commit, or by automatic tuning (specification §2.12, §2.8)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def commit_attrs(ctx: Context, attrs: DamonAttrs) -> None:
     if same and ctx.rules.equal_attrs_keep_window:
         ctx.attrs = attrs  # probes are not among the compared fields
         return
-    check_attrs(attrs, ctx.rules)
+    check_attrs(attrs)
     check_weights(attrs, ctx.rules)
     # The ratio is the user's: a commit sets it anew, tuning keeps it.
     ctx.aggr_samples = ctx.rules.samples_in(attrs.aggr_us, attrs.sample_us)

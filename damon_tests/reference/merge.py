@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Merging neighbours that were accessed alike, with the age that goes with it."""
+"""Merging neighbours that were accessed alike, with the age that goes with it (specification §2.5)."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ def merge_pass(
     touching = rules.may_join(regions.end[:-1], regions.start[1:])
     touching = touching & (regions.target[1:] == regions.target[:-1])
     score = scores(regions, weights)
-    # A group of merged regions can only begin with two unmerged neighbours that fit together.
+    # The kernel walks from region to region and compares with what was merged so far. A group of merged
+    # regions can only begin with two unmerged neighbours that fit together: numpy finds these, most often few
+    # or none, and only from there on is walked.
     sizes = regions.sizes
     by_row = threshold if isinstance(threshold, np.ndarray) else np.full(len(score), threshold)
     pairs = touching & (np.abs(np.diff(score)) <= by_row[1:])
@@ -143,7 +145,7 @@ class _Columns:
 def merge_alike(regions: Regions, size_limit: int) -> Regions:
     """Merge neighbours with equal counters and age, as a scheme's walk does behind itself.
 
-    The left region's probe hits stay.
+    The left region's probe hits stay (§4.2, quirk Q4).
     """
     alike = (regions.start[1:] == regions.end[:-1]) & (regions.target[1:] == regions.target[:-1])
     for column in (regions.age, regions.last_nr_accesses, regions.nr_accesses):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Operations sets: how a context finds its memory and checks accesses to it."""
+"""Operations sets: how a context finds its memory and checks accesses to it (specification §3)."""
 
 from __future__ import annotations
 

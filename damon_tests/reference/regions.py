@@ -123,7 +123,7 @@ COUNTERS = ("nr_accesses", "last_nr_accesses", "age", "nr_accesses_bp", "probe_h
 
 
 def cut_to_limit(regions: Regions, limit: int) -> Regions:
-    """Cut every region larger than ``limit`` into pieces of that size from its start, the rest last."""
+    """Cut every region above ``limit`` into pieces of that size from its start, the rest last (§2.6)."""
     sizes = regions.sizes
     size = np.uint64(limit)
     if not len(regions) or sizes.max() <= size:
@@ -159,7 +159,7 @@ def ranges_are_valid(ranges: Sequence[Range], min_region_sz: int) -> bool:
 def set_ranges(
     regions: Regions, ranges: Sequence[Range], min_region_sz: int, target: int, rules: Rules
 ) -> Regions | None:
-    """The regions of one target made to cover exactly ``ranges``; None when those are invalid.
+    """The regions of one target made to cover exactly ``ranges`` (§3.3); None when those are invalid.
 
     Regions that still intersect a range keep their counters, though their size may change; holes
     within a range are filled with new regions.

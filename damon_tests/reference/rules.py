@@ -39,21 +39,21 @@ STATE_COMMANDS = frozenset(
 class Rules:
     """Defaults are DAMON 7.3's. Arguments and units are told by the default functions."""
 
-    # scheduling
+    # scheduling (specification §2.1)
     samples_in: Callable[[int, int], int] = core.samples_in
     aggregation_is_due: Callable[[int, int], bool] = core.is_due
     update_is_due: Callable[[int, int], bool] = core.is_due
     scheme_is_due: Callable[[int, int], bool] = core.is_due
     tuning_is_due: Callable[[int, int], bool] = core.is_due
 
-    # sampling
+    # sampling (§3.4, §3.5, §3.7)
     in_bytes: Callable[[U64, int], U64] = core.in_bytes
     target_is_valid: Callable[[bool], bool] = core.target_is_valid
     sample_offset: Callable[[F64, F64], U64] = core.sample_offset
     observed: Callable[[Bools], Bools] = core.observed
     check_window: Callable[[int, int], tuple[int, int]] = core.check_window
 
-    # age and merging
+    # age and merging (§2.5, §2.6)
     merge_threshold: Callable[[int], int] = core.merge_threshold
     next_merge_threshold: Callable[[int, int], int] = core.next_merge_threshold
     next_age: Callable[[I64, I64, I64, int], I64] = core.next_age
@@ -67,7 +67,7 @@ class Rules:
     # vaddr's first layout is divided, and the limit is computed at ops updates only.
     strict_min_regions: bool = True
 
-    # splitting
+    # splitting (§2.7)
     split_parts: Callable[[int, int, int], int] = core.split_parts
     partial_split_step: Callable[[int, int], int] = core.partial_split_step
     split_size: Callable[[U64, U64, int], U64] = core.split_size
@@ -77,23 +77,23 @@ class Rules:
     split_counters: Callable[[Any, Bools], None] = core.split_counters
     reset_aggregated: Callable[[Any], None] = core.reset_aggregated
 
-    # access frequency for users and schemes
+    # access frequency for users and schemes (§2.9)
     access_value: Callable[[I64, I64, I64, int, int], I64] = core.moving_value
     step_bp: Callable[[I64, I64, int, Bools], I64] | None = None
 
-    # online change of intervals
+    # online change of intervals (§2.12)
     rescale_accesses: Callable[[I64, int, int], I64] = core.rescale_accesses
     rescale_age: Callable[[I64, int, int], I64] = core.rescale_age
     rescale_last_between_windows: bool = True  # 7.3; before, only in the middle of a window
     rescale_restarts_window: bool = True  # 6.12 goes on counting, and leaves the last window's counters
     equal_attrs_keep_window: bool = True  # 6.18; before, any commit starts the window again
 
-    # automatic tuning of intervals
+    # automatic tuning of intervals (§2.8)
     tuning_score: Callable[[int, int, int], int] = core.tuning_score
     tuning_adaptation: Callable[[int], int] = core.tuning_adaptation
     tuned_sample_us: Callable[[int, int, int, int], int] = core.tuned_sample_us
 
-    # sleeping, pausing and committing
+    # sleeping, pausing (§2.11, §2.2) and committing (§5.6)
     sleeps_by_ticks: Callable[[int], bool] = core.sleeps_by_ticks
     is_paused: Callable[[bool], bool] = core.is_paused
     committed_scheme: Callable[[Any, Any], Any] = damos.committed_scheme
@@ -102,12 +102,12 @@ class Rules:
     failed_commit_ends: bool = False  # 6.12: the write succeeds, and the kdamond ends
     command_poll_ns: int = 0  # 6.12: whoever waits for a command looks this often, without the lock
 
-    # what `on` and `commit` refuse
+    # what `on` and `commit` refuse (§1.5)
     power_of_two_min_region: bool = True  # 7.0
     dry_run_at_start: bool = True  # 7.3
     raw_ranges_must_ascend: bool = False  # 7.2 and older
 
-    # the tree
+    # the tree (§5)
     parse_integer: Callable[[str, int, int], int] = tree.parse_integer
     parse_boolean: Callable[[str, tuple[int, int]], bool] = tree.parse_boolean
     parse_keyword: Callable[[str, Sequence[str]], str] = tree.parse_keyword
@@ -125,7 +125,7 @@ class Rules:
     cancelled_walk: int = errno.ECANCELED  # 6.12 does not tell
     clear_needs_no_kdamond: bool = True  # 6.15
 
-    # schemes
+    # schemes (§4.1, §4.2, §4.7, §4.9 to §4.12)
     pattern_matches: Callable[[Sequence[tuple[int, int]], Any, Any, Any], Any] = damos.pattern_matches
     watermark_active: Callable[[int, int, int, int, bool], bool] = damos.watermark_active
     watermark_wait_us: Callable[[Sequence[int]], int] = damos.watermark_wait_us
@@ -154,13 +154,13 @@ class Rules:
     unmovable_is_put_back: bool = True
     dests_need_vaddr: bool = True  # paddr ignores them
 
-    # priority
+    # priority (§4.3)
     hot_score: Callable[[I64, int, I64, int, int, int], I64] = damos.hot_score
     cold_score: Callable[[I64], I64] = damos.cold_score
     min_score: Callable[[Sequence[int], int], int] = damos.min_score
     histogram_asks_core_filters: bool = True  # 7.1
 
-    # quota
+    # quota (§4.4 to §4.6)
     quota_is_set: Callable[[int, int, int, bool], bool] = damos.quota_is_set
     quota_is_full: Callable[[bool, int, int, int], bool] = damos.quota_is_full
     quota_cut: Callable[[bool, int, int, int, int], int | None] = damos.quota_cut
@@ -177,7 +177,7 @@ class Rules:
     goal_metric: Callable[[str], str] = damos.goal_metric
     goal_node: Callable[[int], int] = damos.goal_node
 
-    # modules
+    # modules (§6)
     default_ram_range: Callable[[Sequence[Range]], Range] = damos.whole_ram
     commit_inputs_answers: bool = True  # 7.2
     stat_idle_ms: Callable[[int, int, bool], int] = damos.stat_idle_ms
@@ -196,7 +196,7 @@ class Rules:
     stat_bandwidth: Callable[[int, int], int] = modules.bandwidth
     stat_refresh_ns: int = modules.STAT_REFRESH_NS
 
-    # filters
+    # filters (§4.8)
     filter_verdict: Callable[[bool, bool, bool], bool | None] = damos.filter_verdict
     core_default_reject: Callable[[bool, bool], bool] = damos.core_default_reject
     ops_default_reject: Callable[[bool], bool] = damos.ops_default_reject
@@ -212,6 +212,6 @@ class Rules:
     folio_counts_once: bool = True  # although several regions have a part of it
     commit_takes_filters: bool = True
 
-    # address spaces
+    # address spaces (§3.1, §3.3)
     three_ranges: Callable[[Sequence[Range]], list[Range] | None] = core.three_ranges
     intersects: Callable[[U64, U64, int, int], Bools] = core.intersects

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Splitting regions at random points, so that differences inside them can be found."""
+"""Splitting regions at random points, so that differences inside them can be found (specification §2.7)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from damon_tests.reference.rules import Rules
 
 @dataclass
 class SplitHistory:
-    """Kept across calls, and shared by all contexts of a system, as in the kernel."""
+    """Kept across calls, and shared by all contexts of a system, as in the kernel (quirk Q8)."""
 
     last_nr_regions: int = 0
     rotation: int = 0
@@ -76,6 +76,7 @@ def cut(regions: Regions, rules: Rules, *points: U64) -> Regions:
     pieces = np.ones(len(regions), np.int64)
     for offsets in points:
         pieces += offsets > 0
+    # First every region as often as it will have parts, as copies; then the bounds between the parts.
     row = np.repeat(np.arange(len(regions)), pieces)
     if len(row) == len(regions):
         return regions

@@ -15,7 +15,8 @@ import numpy as np
 from damon_tests.reference.accessed_bits import Touches
 from damon_tests.reference.core_rules import I64, Bools
 
-_SPREAD = 0x9E3779B97F4A7C15  # spreads neighbouring pages' evictions evenly over the lifetime
+# Neighbouring pages are evicted at moments spread evenly over the lifetime (multiples of the golden ratio).
+_SPREAD = 0x9E3779B97F4A7C15
 
 
 @dataclass(frozen=True)

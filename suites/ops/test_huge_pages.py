@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from damon_tests.damon.params import DamonAttrs, DamonCtx
+from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosFilter
 from damon_tests.judge.bands import like_the_reference
 from damon_tests.judge.driven import invariants as invariants_of
 from damon_tests.judge.observed import full_counts, invariants
@@ -19,6 +19,7 @@ from damon_tests.workload.huge import PAGES_PER_HUGE, HugePages
 ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=200)
 FVADDR = DamonCtx("fvaddr", attrs=ATTRS)
 MIB = 1 << 20
+YOUNG = DamosFilter("young", matching=True, allow=True)
 
 
 def every_other_block(hugepage):
@@ -65,6 +66,35 @@ def test_an_access_marks_its_page_and_no_other(live, expect, hugepage):
         return seen
 
     expect.add(like_the_reference(attempt, names, after_s=1.5, replicas=40))
+
+
+SAMPLES = 200
+IN_BATCHES = 64
+"""New small pages are on no LRU list until their processor has some more of them; a generous number."""
+
+
+@pytest.mark.needs("ops.fvaddr", "ops_filters.young", "stats.sz_ops_filter_passed", "ctx.addr_unit")
+@pytest.mark.parametrize("hugepage", [True, False])
+def test_a_sample_clears_the_bit_of_the_whole_page(live, expect, hugepage):
+    """Populated, never touched again, and sampled 200 times in each of three regions before it is asked which
+    pages are young: no huge page is, and of small ones nearly all are."""
+    data = PatternRegion("data", 12 * MIB, hugepage=hugepage)
+    pattern = Pattern("populated", "untouched memory", (data,), (Phase("idle", 3600 * NSEC_PER_SEC, ()),))
+    attrs = DamonAttrs(min_nr_regions=3, max_nr_regions=3)
+    asking = Damos("stat", ANY, apply_interval_us=SAMPLES * attrs.sample_us, ops_filters=(YOUNG,))
+    with live(
+        pattern, DamonCtx("fvaddr", attrs=attrs, schemes=(asking,)), cover="regions", source="none"
+    ) as run:
+        run.session.record(until=lambda: run.client.stats(0, 0).nr_tried > 0)
+        stats, states = run.client.stats(0, 0), run.pages("data")
+    if hugepage and not states.huge.all():
+        pytest.skip("this machine gave the target no huge pages")
+    m = Measurement("young bytes", stats.sz_ops_filter_passed, "bytes")
+    if hugepage:
+        expect.equal(m, 0, because="§3.4: a huge page has one accessed bit, and each was sampled")
+    else:
+        fewest = data.size_bytes - (3 * SAMPLES + IN_BATCHES) * PAGE_SIZE
+        expect.between(m, fewest, data.size_bytes, because=f"{SAMPLES} samples cleared a page a region each")
 
 
 @pytest.mark.accuracy
