@@ -36,10 +36,13 @@ class Topology:
 
     def __post_init__(self) -> None:
         if self.cpus < 1 or self.numa_nodes < 1 or self.swap_zram_mib < 0 or self.hugetlb_pages < 0:
-            raise UsageError(f"a guest needs CPUs and memory nodes, and no negative sizes: {self}")
+            raise UsageError(
+                f"no guest has {self.cpus} CPUs, {self.numa_nodes} memory nodes, {self.swap_zram_mib} MiB of"
+                f" swap and {self.hugetlb_pages} huge pages"
+            )
         if self.memory_mib < _MIN_NODE_MIB * self.numa_nodes:
             raise UsageError(
-                f"{self.memory_mib} MiB are too little for {self.numa_nodes} memory node(s):"
+                f"{self.memory_mib} MiB are too little for the guest's memory nodes ({self.numa_nodes}):"
                 f" each needs {_MIN_NODE_MIB} MiB"
             )
         if self.packages and not self.userland:

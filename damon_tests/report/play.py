@@ -16,7 +16,7 @@ from damon_tests.kernel.programs import program
 from damon_tests.patterns.load import load
 from damon_tests.patterns.masim import Hints
 from damon_tests.patterns.spec import Pattern
-from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, Clock, UsageError
+from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, Clock
 from damon_tests.report import words
 from damon_tests.workload import engine
 from damon_tests.workload.engine import EngineTarget
@@ -37,8 +37,6 @@ def play(
 
     Raises UsageError (no such pattern, bad file), NotSupported (this machine cannot do it).
     """
-    if seconds is not None and seconds <= 0:
-        raise UsageError(f"--seconds {seconds:g} is no time: give more than 0")
     pattern = load(name, hints=hints, hugetlb=hugetlb)
     machine = LocalMachine()
     signal.signal(signal.SIGTERM, signal.default_int_handler)

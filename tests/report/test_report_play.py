@@ -81,7 +81,5 @@ def test_what_it_refuses(tmp_path: Path) -> None:
     path = written(tmp_path, "mine.yaml", PATTERN.format(repeat="false"))
     with pytest.raises(UsageError, match="stated in the file itself"):
         play.play(path, hugetlb=True)
-    with pytest.raises(UsageError, match="is no time"):
-        play.play(path, seconds=0)
     with pytest.raises(UsageError, match="no pattern is named"):
         play.play("nothing_like_it")
