@@ -8,35 +8,28 @@ its checks make its verdict (``judge.conclude``). Every other test is left alone
 
 from __future__ import annotations
 
-import platform
-import shlex
-import sys
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import damon_tests
 from damon_tests.experiment.backend import Backend, Subject
 from damon_tests.experiment.experiment import derive_seed
 from damon_tests.experiment.fixtures import ExperimentFixture, LiveFixture
-from damon_tests.experiment.lease import to_stderr
 from damon_tests.experiment.observation import Observation
 from damon_tests.experiment.requirements import Needs, Requirements, combine, evaluate, given, not_supported
-from damon_tests.experiment.select import check_workers, most_workers, open_backend
+from damon_tests.experiment.select import check_request, check_workers, most_workers
 from damon_tests.experiment.trial import OnAttempt
 from damon_tests.judge.collect import Expect
 from damon_tests.judge.conclude import Conclusion, KnownDefect, conclude
-from damon_tests.judge.verdict import Check, Measurement, Verdict
-from damon_tests.judge.visibility import visibility
+from damon_tests.judge.verdict import Measurement, Verdict
 from damon_tests.kernel.topology import Topology
-from damon_tests.ports import DamonTestsError, NotSupported
+from damon_tests.ports import DamonTestsError, HarnessError, NotSupported
+from damon_tests.pytest_run import RUN, TEST, DamonRun, DamonTest
 from damon_tests.report import artifacts, model, show
-from damon_tests.report.events import RunLog
+from damon_tests.report.events import EVENTS, RunLog
 
 MARKERS = (
     "needs(*features, **machine): what DAMON must have (names of damon.features) and the machine"
@@ -47,110 +40,6 @@ MARKERS = (
 )
 VERDICT = "damon_verdict"
 OUTPUT = "damon_output"
-
-
-class DamonRun:
-    """What one pytest process keeps while it runs DAMON tests."""
-
-    def __init__(self, config: pytest.Config) -> None:
-        self.config = config
-        self.output = Path(config.option.output).absolute()
-        self.stack = ExitStack()
-        self._log: RunLog | None = None
-        self._backend: Backend | None = None
-        self._unavailable: NotSupported | None = None
-        self._visibility: Check | None = None
-
-    @property
-    def log(self) -> RunLog:
-        """The run's events; the directory is made when the first DAMON test begins."""
-        if self._log is None:
-            worker = getattr(self.config, "workerinput", {}).get("workerid", "main")
-            self._log = self.stack.enter_context(RunLog(self.output, worker))
-            self._log.run_started(self._provenance(), require=self.config.option.require)
-        return self._log
-
-    @property
-    def backend(self) -> Backend:
-        """Opened by the first test that needs it.
-
-        Raises NotSupported when there is no such DAMON to be had here (each test is skipped with the reason);
-        a word that is malformed, or a harness that breaks, ends the run with a sentence.
-        """
-        if self._unavailable is not None:
-            raise self._unavailable
-        if self._backend is None:
-            option = self.config.option
-            began = time.monotonic()
-            try:
-                opened = open_backend(
-                    option.kernel,
-                    self.output,
-                    option.level,
-                    option.fault,
-                    option.stop_modules,
-                    self._tell,
-                    option.keep_guest,
-                    option.guest_clock,
-                )
-                self._backend = self.stack.enter_context(opened)
-                self._backend.capabilities()
-            except NotSupported as missing:
-                self._unavailable = missing
-                raise
-            except DamonTestsError as error:
-                pytest.exit(f"--kernel {option.kernel}: {error}", returncode=error.exit_code)
-            self.log.timing("open kernel", time.monotonic() - began)
-            self.log.run_started({"kernel": dict(self._backend.provenance())})
-        return self._backend
-
-    def identity(self) -> tuple[str, str]:
-        """(backend, level) for the log, also when it could not be opened."""
-        if self._backend is None:
-            return self.config.option.kernel, ""
-        return self._backend.name, self._backend.level
-
-    def _tell(self, text: str) -> None:
-        """Now and always: pytest would keep from the user what they have to wait for."""
-        capture = self.config.pluginmanager.getplugin("capturemanager")
-        with capture.global_and_fixture_disabled() if capture else nullcontext():
-            to_stderr(text)
-
-    @property
-    def visibility(self) -> Check | None:
-        """Whether this machine shows accesses, measured once; None where it does by construction."""
-        if self._visibility is None and not self.backend.shows_all_accesses:
-            self._visibility = visibility(self.backend, self.config.option.seed)
-        return self._visibility
-
-    def _provenance(self) -> dict[str, object]:
-        option = self.config.option
-        return {
-            "damon_tests": damon_tests.__version__,
-            "command": shlex.join(sys.argv),
-            "seed": option.seed,
-            "profile": option.profile,
-            "kernel_option": option.kernel,
-            "machine": {
-                "release": platform.release(),
-                "architecture": platform.machine(),
-                "python": platform.python_version(),
-            },
-        }
-
-
-@dataclass
-class DamonTest:
-    """What one DAMON test leaves behind until its verdict is written."""
-
-    expect: Expect
-    began: float = field(default_factory=time.monotonic)
-    observations: list[Observation] = field(default_factory=list)
-    conclusion: Conclusion | None = None
-
-
-RUN = pytest.StashKey[DamonRun]()
-TEST = pytest.StashKey[DamonTest]()
 
 
 # --- options and collection ------------------------------------------------------------------
@@ -180,18 +69,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
-    workers = getattr(config.option, "numprocesses", None)
-    try:
-        check_workers(
-            config.option.kernel, workers if isinstance(workers, int) else 0, config.option.guest_clock
-        )
-    except DamonTestsError as error:
-        raise pytest.UsageError(str(error)) from None
     # All of xdist's workers write to the controller's directory.
     config.option.output = getattr(config, "workerinput", {}).get(OUTPUT, config.option.output)
     if config.option.output is None:
         config.option.output = str(artifacts.new_directory())
+    try:
+        _check_options(config.option)
+    except DamonTestsError as error:
+        pytest.exit(str(error), returncode=error.exit_code)
     config.stash[RUN] = DamonRun(config)
+    config.pluginmanager.register(config.stash[RUN])
+
+
+def _check_options(option: Any) -> None:
+    """Before tests are collected, or workers started: what cannot work is said at once. Raises UsageError."""
+    check_request(
+        option.kernel, option.level, option.fault, option.stop_modules, option.keep_guest, option.guest_clock
+    )
+    workers = getattr(option, "numprocesses", None)
+    check_workers(option.kernel, workers if isinstance(workers, int) else 0, option.guest_clock)
+    artifacts.check_directory(Path(option.output))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -303,7 +200,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         missing = not_supported(lacking) if lacking else None
     except NotSupported as error:
         missing = error
+    except DamonTestsError as error:
+        # No other test would fare better.
+        item.session.shouldfail = f"--kernel {item.config.option.kernel}: {error}"
+        test.conclusion = Conclusion(Verdict.ERROR, item.session.shouldfail)
     run.log.test_started(item.nodeid, *run.identity())
+    if test.conclusion is not None:
+        _raise_outcome(test.conclusion, require=False)
     if missing is not None:
         test.conclusion = conclude((), missing)
         _raise_outcome(test.conclusion, require=item.config.option.require)
@@ -328,7 +231,10 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
     if run.backend.name.startswith("reference"):
         defects = [d for d in defects if not d.kernels_only]
     test.conclusion = conclude(test.expect.checks, error, splats, defects, run.backend.level)
-    artifacts.keep_evidence(run.log, pyfuncitem.nodeid, test.conclusion.verdict, test.observations, error)
+    try:
+        artifacts.keep_evidence(run.log, pyfuncitem.nodeid, test.conclusion.verdict, test.observations, error)
+    except HarnessError as lost:
+        pyfuncitem.session.shouldfail = str(lost)
     if (
         test.conclusion.verdict is Verdict.ERROR
         and error is not None
@@ -370,7 +276,9 @@ def pytest_runtest_makereport(
         _finish(run, item.nodeid, test)
         failed = test.conclusion is not None and test.conclusion.verdict is Verdict.FAIL
         if failed and item.config.option.until_fail:
-            item.session.shouldstop = "--until-fail"
+            item.session.shouldfail = "--until-fail"
+        if run.log.lost:
+            item.session.shouldfail = run.log.lost
     return report
 
 
@@ -404,27 +312,37 @@ def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] 
     return category, letter, word
 
 
+_TO_BE_JUDGED = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Derive the run's files from its events, and make the exit code that of the verdicts."""
     config = session.config
     run = config.stash[RUN]
-    if hasattr(config, "workerinput") or not (run.output / "events.jsonl").exists():
+    if hasattr(config, "workerinput") or not (run.output / EVENTS).exists():
         return
     with RunLog(run.output) as log:
-        log.run_finished(interrupted=exitstatus == pytest.ExitCode.INTERRUPTED)
-    finished = model.save(run.output)
-    show.write_files(run.output, finished)
-    ours = model.exit_code(finished)
-    # Interrupted, internal and usage errors keep pytest's code; other tests of the session may have failed.
-    if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
-        others_failed = exitstatus == pytest.ExitCode.TESTS_FAILED and ours in (0, 5)
-        session.exitstatus = 1 if others_failed else ours
+        log.run_finished(interrupted=run.interrupted)
+    try:
+        show.write_files(run.output, model.save(run.output))
+    except OSError as error:
+        run.lost = f"{run.output} cannot be written ({error.strerror})"
+    run.lost = log.lost or run.lost
+    ours = HarnessError.exit_code if run.lost else model.exit_code(model.load(run.output))
+    # Internal and usage errors keep pytest's code, and so does Ctrl-C; a run that stops early (-x) is judged.
+    stopped_early = exitstatus == pytest.ExitCode.INTERRUPTED and not run.interrupted
+    if stopped_early or exitstatus in _TO_BE_JUDGED:
+        # Other tests of the session may have failed, or made it stop.
+        others_failed = stopped_early or exitstatus == pytest.ExitCode.TESTS_FAILED
+        session.exitstatus = 1 if others_failed and ours in (0, 5) else ours
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     run = config.stash[RUN]
-    if (run.output / model.RUN_JSON).exists():
+    if (run.output / EVENTS).exists():
         terminalreporter.write_line("")
         for line in show.lines(run.output, color=terminalreporter.hasmarkup):
             terminalreporter.write_line(line)
+    if run.lost:
+        terminalreporter.write_line(f"Results are missing: {run.lost}", red=True)

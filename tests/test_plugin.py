@@ -127,24 +127,89 @@ def test_missing_feature_is_named(tmp_path: Path) -> None:
         ("--kernel=/no/such/image", "/no/such/image"),
         ("--level=banana", "unknown level 'banana'"),
         ("--stop-modules", "--stop-modules needs --kernel host"),
+        ("--fault=nonsense", "unknown fault 'nonsense'"),
+        ("--output=test_it.py/run", "test_it.py is no directory"),
     ],
 )
-def test_bad_kernel_is_a_sentence(tmp_path: Path, option: str, words: str) -> None:
-    code, out = finish(start(tmp_path, VERDICTS["PASS"], option))
+def test_bad_words_are_a_sentence_at_once(tmp_path: Path, option: str, words: str) -> None:
+    """Before anything is collected, and before there are workers that would break."""
+    code, out = finish(start(tmp_path, VERDICTS["PASS"], option, "-n", "2"))
     assert code == 2, out
     assert words in out
+    assert len(out.splitlines()) == 1
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_kernel_that_breaks_when_it_is_opened_ends_the_run(tmp_path: Path, workers: str) -> None:
+    (tmp_path / "conftest.py").write_text(
+        "from damon_tests import pytest_run\n"
+        "from damon_tests.ports import HarnessError\n"
+        "def broken(*_):\n"
+        "    raise HarnessError('QEMU ended at once')\n"
+        "pytest_run.open_backend = broken\n"
+    )
+    body = "@pytest.mark.parametrize('n', range(30))\ndef test(expect, n):\n    expect.add(check(True))"
+    code, out = finish(start(tmp_path, body, "-n", workers))
+    assert code == 6, out
+    assert "--kernel reference: QEMU ended at once" in out
+    assert "Traceback" not in out
+    run = load(tmp_path)
+    assert {t["verdict"] for t in run["tests"]} == {"ERROR"}
+    assert len(run["tests"]) < 30, "no test after it would fare better"
+    assert not run["interrupted"]
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_run_that_stops_early_has_the_exit_code_of_its_verdicts(tmp_path: Path, workers: str) -> None:
+    body = "@pytest.mark.parametrize('n', range(30))\ndef test(expect, n):\n    expect.add(check(n > 0))"
+    code, out = finish(start(tmp_path, body, "-n", workers, "-x"))
+    assert code == 1, out
+    assert not load(tmp_path)["interrupted"]
+
+
+def test_interrupted_run_keeps_its_results_and_says_so(tmp_path: Path) -> None:
+    body = (
+        VERDICTS["PASS"].replace("def test(", "def test_a(")
+        + "\n\ndef test_b(expect):\n    expect.add(check(True))\n    os.kill(os.getpid(), signal.SIGINT)"
+        + "\n\ndef test_c(expect):\n    expect.add(check(True))"
+    )
+    code, out = finish(start(tmp_path, body))
+    assert code == 2, out
+    run = load(tmp_path)
+    assert run["interrupted"]
+    assert [t["verdict"] for t in run["tests"]] == ["PASS", "ERROR"]
+    assert "2 tests in" in out
+    assert "interrupted" in out
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_full_disk_ends_the_run_with_a_sentence(tmp_path: Path, workers: str) -> None:
+    """A limit on the size of files stands for the disk: the log of events reaches it."""
+    body = """
+import resource
+
+@pytest.mark.parametrize('n', range(40))
+def test(expect, n):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, resource.RLIM_INFINITY))
+    expect.add(check(True))
+"""
+    code, out = finish(start(tmp_path, body, "-n", workers))
+    assert code == 6, out
+    assert "results cannot be written to" in out
+    assert "File too large" in out
+    assert "INTERNALERROR" not in out
     assert "Traceback" not in out
 
 
 def test_what_has_to_be_waited_for_is_told_at_once(tmp_path: Path) -> None:
     """Opening the kernel is a test's setup, whose output pytest keeps to itself."""
     (tmp_path / "conftest.py").write_text(
-        "from damon_tests import plugin\n"
-        "real = plugin.open_backend\n"
+        "from damon_tests import pytest_run\n"
+        "real = pytest_run.open_backend\n"
         "def telling(kernel, *more):\n"
         "    next(option for option in more if callable(option))('waiting for pid 7')\n"
         "    return real(kernel, *more)\n"
-        "plugin.open_backend = telling\n"
+        "pytest_run.open_backend = telling\n"
     )
     code, out = finish(start(tmp_path, VERDICTS["PASS"]))
     assert code == 0, out

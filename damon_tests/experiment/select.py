@@ -11,7 +11,7 @@ from pathlib import Path
 
 from damon_tests import bundle
 from damon_tests.experiment.backend import Backend
-from damon_tests.kernel import accel
+from damon_tests.kernel import accel, image
 from damon_tests.kernel.topology import Topology
 from damon_tests.ports import UsageError
 from damon_tests.reference import faults
@@ -36,26 +36,49 @@ def open_backend(
     all attempts instead of a restored one for each. ``guest_clock`` (default "instructions"): what time
     emulated guests see, see ``kernel.qemu.machine_options``.
     ``reference[:LEVEL]``, ``host``, ``debian:SERIES|stable|newest``, or a kernel image's path.
-    Raises UsageError for a word that is none of these, NotSupported when the machine cannot.
+    Raises UsageError as ``check_request`` does, NotSupported when the machine cannot.
     """
-    if level is not None and level not in LEVELS:
-        raise UsageError(f"unknown level {level!r}; known: {', '.join(LEVELS)}")
-    if stop_modules and kernel != "host":
-        raise UsageError(f"--stop-modules needs --kernel host: in {kernel} none of them runs")
-    if kernel == "host" or re.match(r"reference(:|\+|$)", kernel):
-        for option, given in (("--keep-guest", keep_guest), ("--guest-clock", guest_clock)):
-            if given:
-                raise UsageError(f"{option} needs a kernel in a guest: {kernel} is none")
-    if re.match(r"reference(:|\+|$)", kernel):
+    check_request(kernel, level, fault, stop_modules, keep_guest, guest_clock)
+    if _is_reference(kernel):
         yield _reference(kernel, level, fault)
-    elif fault is not None:
-        raise UsageError(f"--fault {fault} needs --kernel reference: only that can be made wrong on purpose")
     elif kernel == "host":
         with _host(run_dir, level, stop_modules, notify) as backend:
             yield backend
     else:
         with _guest(kernel, run_dir, level, keep_guest, guest_clock or "instructions") as backend:
             yield backend
+
+
+def check_request(
+    kernel: str,
+    level: str | None = None,
+    fault: str | None = None,
+    stop_modules: bool = False,
+    keep_guest: bool = False,
+    guest_clock: str | None = None,
+) -> None:
+    """What can be said of ``open_backend``'s arguments before anything is opened.
+
+    Raises UsageError for words that mean nothing, or that do not go together.
+    """
+    if level is not None and level not in LEVELS:
+        raise UsageError(f"unknown level {level!r}; known: {', '.join(LEVELS)}")
+    if stop_modules and kernel != "host":
+        raise UsageError(f"--stop-modules needs --kernel host: in {kernel} none of them runs")
+    if kernel == "host" or _is_reference(kernel):
+        for option, given in (("--keep-guest", keep_guest), ("--guest-clock", guest_clock)):
+            if given:
+                raise UsageError(f"{option} needs a kernel in a guest: {kernel} is none")
+    if _is_reference(kernel):
+        _of_reference(kernel, level, fault)
+    elif fault is not None:
+        raise UsageError(f"--fault {fault} needs --kernel reference: only that can be made wrong on purpose")
+    elif kernel != "host":
+        image.check(kernel)
+
+
+def _is_reference(kernel: str) -> bool:
+    return re.match(r"reference(:|\+|$)", kernel) is not None
 
 
 def most_workers(kernel: str, guest_clock: str | None = None) -> int:
@@ -67,7 +90,7 @@ def most_workers(kernel: str, guest_clock: str | None = None) -> int:
     processors = len(os.sched_getaffinity(0))
     if kernel == "host":
         return 1
-    if re.match(r"reference(:|\+|$)", kernel):
+    if _is_reference(kernel):
         return processors
     sees_time = guest_clock == "host" or accel.known_good(bundle.cache_dir())
     return max(1, processors // (Topology().cpus if sees_time else 1))
@@ -75,7 +98,7 @@ def most_workers(kernel: str, guest_clock: str | None = None) -> int:
 
 def check_workers(kernel: str, workers: int, guest_clock: str | None = None) -> None:
     """Raises UsageError for more workers than ``most_workers``."""
-    if workers <= 1 or re.match(r"reference(:|\+|$)", kernel):
+    if workers <= 1 or _is_reference(kernel):
         return
     most = most_workers(kernel, guest_clock)
     if workers > most:
@@ -85,9 +108,8 @@ def check_workers(kernel: str, workers: int, guest_clock: str | None = None) -> 
         )
 
 
-def _reference(kernel: str, level: str | None, fault: str | None) -> Backend:
-    from damon_tests.experiment.reference_backend import ReferenceBackend
-
+def _of_reference(kernel: str, level: str | None, fault: str | None) -> tuple[str, str | None]:
+    """Which level, and made wrong how."""
     kernel, _, in_word = kernel.partition("+")  # as a run of a fault names its backend
     fault = fault or in_word or None
     _, _, named = kernel.partition(":")
@@ -96,6 +118,15 @@ def _reference(kernel: str, level: str | None, fault: str | None) -> Backend:
     chosen = named or level or list(LEVELS)[-1]
     if chosen not in LEVELS:
         raise UsageError(f"unknown level {chosen!r} in --kernel {kernel}; known: {', '.join(LEVELS)}")
+    if fault is not None:
+        faults.fault(fault)
+    return chosen, fault
+
+
+def _reference(kernel: str, level: str | None, fault: str | None) -> Backend:
+    from damon_tests.experiment.reference_backend import ReferenceBackend
+
+    chosen, fault = _of_reference(kernel, level, fault)
     if fault is None:
         return ReferenceBackend(chosen)
     wrong = faults.fault(fault).apply(LEVELS[chosen].rules)
@@ -105,9 +136,8 @@ def _reference(kernel: str, level: str | None, fault: str | None) -> Backend:
 @contextmanager
 def _guest(kernel: str, run_dir: Path, level: str | None, keep: bool, clock: str) -> Iterator[Backend]:
     from damon_tests.experiment.guest_backend import GuestBackend
-    from damon_tests.kernel.image import resolve
 
-    backend = GuestBackend(resolve(kernel), run_dir, level, keep=keep, clock=clock)
+    backend = GuestBackend(image.resolve(kernel), run_dir, level, keep=keep, clock=clock)
     try:
         yield backend
     finally:

@@ -72,6 +72,14 @@ def resolve(spec: str, cache: Path | None = None) -> KernelImage:
     return _resolve_path(spec)
 
 
+def check(spec: str) -> None:
+    """Raises UsageError for a spec that makes no sense here; asks no archive, downloads nothing."""
+    if spec.startswith("debian:"):
+        _wanted(spec)
+    else:
+        release_of(_path_of(spec)[0])
+
+
 # Debian's archive
 
 
@@ -141,12 +149,18 @@ def choose(kernels: Sequence[DebianKernel], wanted: str) -> DebianKernel | None:
     return fits[-1] if fits else None
 
 
-def _resolve_debian(spec: str, cache: Path) -> KernelImage:
+def _wanted(spec: str) -> str:
+    """What stands behind ``debian:``."""
     wanted = spec.removeprefix("debian:")
     if wanted not in ("stable", "newest") and not re.fullmatch(r"\d+(\.\d+)+", wanted):
         raise UsageError(
             f"{spec!r}: after 'debian:' comes a kernel series such as 6.12, or 'stable', or 'newest'"
         )
+    return wanted
+
+
+def _resolve_debian(spec: str, cache: Path) -> KernelImage:
+    wanted = _wanted(spec)
     archive = Archive("kernels", SUITES, cache)
     try:
         return _from_archive(spec, wanted, archive, cache)
@@ -297,7 +311,8 @@ def _from_cache(spec: str, wanted: str, cache: Path, why: str) -> KernelImage | 
 # A path
 
 
-def _resolve_path(spec: str) -> KernelImage:
+def _path_of(spec: str) -> tuple[Path, Path | None]:
+    """The image and the directory of its modules that ``PATH[,modules=DIR]`` names."""
     name, _, option = spec.partition(",")
     path = Path(name).expanduser().absolute()
     modules = None
@@ -307,9 +322,16 @@ def _resolve_path(spec: str) -> KernelImage:
             raise UsageError(f"{spec!r}: after the image only ',modules=DIR' is known")
         modules = Path(value).expanduser().absolute()
     if not path.is_file():
+        is_what = "is a directory" if path.is_dir() else "is no file"
         raise UsageError(
-            f"{name!r} is neither a kernel image nor debian:SERIES, debian:stable, debian:newest"
+            f"{name!r} {is_what}, and none of reference[:LEVEL], host, debian:SERIES, debian:stable,"
+            " debian:newest"
         )
+    return path, modules
+
+
+def _resolve_path(spec: str) -> KernelImage:
+    path, modules = _path_of(spec)
     release = release_of(path)
     return KernelImage(
         spec=spec,
@@ -323,8 +345,11 @@ def _resolve_path(spec: str) -> KernelImage:
 
 def release_of(path: Path) -> str:
     """``uname -r`` of a bzImage, from its boot header (Documentation/arch/x86/boot.rst, kernel_version)."""
-    with path.open("rb") as file:
-        head = file.read(0x10200)
+    try:
+        with path.open("rb") as file:
+            head = file.read(0x10200)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
     if len(head) < 0x210 or head[0x202:0x206] != b"HdrS":
         raise UsageError(f"{path} is not an x86 kernel image (bzImage, vmlinuz): it has no boot header")
     offset = struct.unpack_from("<H", head, 0x20E)[0] + 0x200

@@ -8,12 +8,14 @@ window beside it), ``kernel.log`` when the kernel said anything, and pictures of
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import ParamSpec
 
 from damon_tests.damon import recording_file
 from damon_tests.damon.recording_file import About, Saved
@@ -23,7 +25,7 @@ from damon_tests.experiment.physical_view import as_virtual
 from damon_tests.judge.spans import spans_of
 from damon_tests.judge.verdict import Verdict
 from damon_tests.judge.windows import windows
-from damon_tests.ports import DamonTestsError, MachineLost, NotSupported
+from damon_tests.ports import DamonTestsError, HarnessError, MachineLost, NotSupported, UsageError
 from damon_tests.report import draw
 from damon_tests.report.events import RunLog
 
@@ -31,6 +33,7 @@ RUNS = "damon-tests-runs"
 
 _TEXT_WIDTH = 130
 _MOST_RANGES = 16  # of scattered frames; in more, names say nothing
+Args = ParamSpec("Args")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -38,6 +41,17 @@ def new_directory(base: Path | None = None) -> Path:
     """A name for a run's directory that no other run has, below ``base`` (default: here). Not made yet."""
     parent = (base or Path.cwd()) / RUNS
     return parent / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+
+
+def check_directory(path: Path) -> None:
+    """Raises UsageError if no run's directory can be made at ``path``; makes nothing."""
+    existing = next(p for p in (path, *path.absolute().parents) if p.exists())
+    if not existing.is_dir():
+        raise UsageError(f"results cannot be written to {path}: {existing} is no directory")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UsageError(
+            f"results cannot be written to {path}: {existing} is not writable for you; choose with --output"
+        )
 
 
 def attempt_directory(run: Path, test_id: str, attempt: int) -> Path:
@@ -48,6 +62,21 @@ def attempt_directory(run: Path, test_id: str, attempt: int) -> Path:
     return path
 
 
+def _told(keep: Callable[Args, None]) -> Callable[Args, None]:
+    """A disk that is full, or not there any more, is the harness's trouble: raises HarnessError."""
+
+    @functools.wraps(keep)
+    def kept(*args: Args.args, **kwargs: Args.kwargs) -> None:
+        try:
+            keep(*args, **kwargs)
+        except OSError as error:
+            where = f" to {error.filename}" if error.filename else ""
+            raise HarnessError(f"results cannot be written{where} ({error.strerror or error})") from None
+
+    return kept
+
+
+@_told
 def keep_attempt(log: RunLog, test_id: str, seen: Observation) -> None:
     """Write what one attempt brought home, and tell the log. Called before anything is judged."""
     log.attempt(test_id, seen.attempt, seen.seed, seen.seconds)
@@ -60,6 +89,7 @@ def keep_attempt(log: RunLog, test_id: str, seen: Observation) -> None:
         keep_text(log, test_id, seen.attempt, "kernel.log", seen.kernel_log)
 
 
+@_told
 def keep_evidence(
     log: RunLog,
     test_id: str,

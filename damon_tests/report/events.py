@@ -37,17 +37,33 @@ EVENTS = "events.jsonl"
 
 
 class RunLog:
-    """Appends the events of one run, from one process. Safe to use in several processes at once."""
+    """Appends the events of one run, from one process. Safe to use in several processes at once.
+
+    Never raises: what cannot be written (a full disk) is told by ``lost``, and nothing is written any more.
+    """
 
     def __init__(self, directory: Path, worker: str = "main") -> None:
-        directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.worker = worker
-        self._fd = os.open(directory / EVENTS, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        size = os.fstat(self._fd).st_size
-        if size and os.pread(self._fd, 1, size - 1) != b"\n":
+        self.lost = ""
+        self._fd = -1
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            self._fd = self._open()
+        except OSError as error:
+            self._give_up(error)
+
+    def _open(self) -> int:
+        fd = os.open(self.directory / EVENTS, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        size = os.fstat(fd).st_size
+        if size and os.pread(fd, 1, size - 1) != b"\n":
             # An earlier process died while writing: its line must not swallow our first one.
-            os.write(self._fd, b"\n")
+            os.write(fd, b"\n")
+        return fd
+
+    def _give_up(self, error: OSError) -> None:
+        self.lost = f"results cannot be written to {self.directory} ({error.strerror})"
+        self.close()
 
     def run_started(self, provenance: Mapping[str, object], *, require: bool = False) -> None:
         self._write("run_started", provenance=dict(provenance), require=require)
@@ -108,16 +124,20 @@ class RunLog:
         record = {"event": event, "time": time.time(), "worker": self.worker, **fields}
         text = json.dumps(plain(record), allow_nan=False, separators=(",", ":"))
         data = text.encode() + b"\n"
-        written = os.write(self._fd, data)
-        if written < len(data):
-            # A full disk: end the broken line, so that it cannot spoil the next one.
-            os.write(self._fd, b"\n")
-            raise OSError(f"{self.directory / EVENTS}: only {written} of {len(data)} bytes written")
-        os.fdatasync(self._fd)
+        if self.lost:
+            return
+        try:
+            while data:  # a full disk takes a part first, and then says so
+                data = data[os.write(self._fd, data) :]
+            os.fdatasync(self._fd)
+        except OSError as error:
+            self._give_up(error)
 
 
 def measurement_json(m: Measurement) -> dict[str, object]:
-    return {"name": m.name, "value": m.value, "unit": m.unit, "samples": list(m.samples)}
+    # In JSON, true is no number; of a condition, 1 says that it was met.
+    value = int(m.value) if isinstance(m.value, bool) else m.value
+    return {"name": m.name, "value": value, "unit": m.unit, "samples": list(m.samples)}
 
 
 def check_json(check: Check) -> dict[str, object]:

@@ -10,6 +10,7 @@ import pytest
 from debian_archive import DebianArchive, SigningKey, signing_key
 
 from damon_tests.kernel.image import (
+    check,
     choose,
     group_kernels,
     parse_config,
@@ -214,8 +215,13 @@ def test_path_with_modules(tmp_path: Path, below: str) -> None:
 
 def test_what_is_wrong_with_a_path(tmp_path: Path) -> None:
     path = tmp_path / "bzImage"
-    with pytest.raises(UsageError, match="neither a kernel image nor debian:"):
+    with pytest.raises(UsageError, match=r"is no file, and none of .* debian:newest"):
         resolve(str(path))
+    with pytest.raises(UsageError, match="is a directory"):
+        check(str(tmp_path))
+    for word in ("debian:", "debian:six", "debian:7"):
+        with pytest.raises(UsageError, match="after 'debian:' comes a kernel series"):
+            check(word)
     path.write_bytes(b"\x7fELF")
     with pytest.raises(UsageError, match="not an x86 kernel image"):
         release_of(path)

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What one pytest process keeps while it runs DAMON tests: options, results, the DAMON under test."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import sys
+import time
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+import damon_tests
+from damon_tests.experiment.backend import Backend
+from damon_tests.experiment.lease import to_stderr
+from damon_tests.experiment.observation import Observation
+from damon_tests.experiment.select import open_backend
+from damon_tests.judge.collect import Expect
+from damon_tests.judge.conclude import Conclusion
+from damon_tests.judge.verdict import Check
+from damon_tests.judge.visibility import visibility
+from damon_tests.ports import DamonTestsError
+from damon_tests.report.events import RunLog
+
+
+class DamonRun:
+    """What one pytest process keeps while it runs DAMON tests."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.output = Path(config.option.output).absolute()
+        self.stack = ExitStack()
+        self._log: RunLog | None = None
+        self._backend: Backend | None = None
+        self._unavailable: DamonTestsError | None = None
+        self._visibility: Check | None = None
+        self.interrupted = False
+        self.lost = ""
+        """Why results could not be written; empty if they could."""
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """pytest's. A run that stops early by itself (``-x``) ends so too, but by a kind of its own."""
+        kind = excinfo.type
+        self.interrupted = kind is KeyboardInterrupt or not issubclass(kind, KeyboardInterrupt)
+
+    @property
+    def log(self) -> RunLog:
+        """The run's events; the directory is made when the first DAMON test begins."""
+        if self._log is None:
+            worker = getattr(self.config, "workerinput", {}).get("workerid", "main")
+            self._log = self.stack.enter_context(RunLog(self.output, worker))
+            self._log.run_started(self._provenance(), require=self.config.option.require)
+        return self._log
+
+    @property
+    def backend(self) -> Backend:
+        """Opened by the first test that needs it.
+
+        Raises NotSupported when there is no such DAMON to be had here (each test is skipped with the reason),
+        another DamonTestsError when opening it went wrong; asked again it says the same again.
+        """
+        if self._unavailable is not None:
+            raise self._unavailable
+        if self._backend is None:
+            option = self.config.option
+            began = time.monotonic()
+            try:
+                opened = open_backend(
+                    option.kernel,
+                    self.output,
+                    option.level,
+                    option.fault,
+                    option.stop_modules,
+                    self._tell,
+                    option.keep_guest,
+                    option.guest_clock,
+                )
+                self._backend = self.stack.enter_context(opened)
+                self._backend.capabilities()
+            except DamonTestsError as error:
+                self._unavailable = error
+                raise
+            self.log.timing("open kernel", time.monotonic() - began)
+            self.log.run_started({"kernel": dict(self._backend.provenance())})
+        return self._backend
+
+    def identity(self) -> tuple[str, str]:
+        """(backend, level) for the log, also when it could not be opened."""
+        if self._backend is None:
+            return self.config.option.kernel, ""
+        return self._backend.name, self._backend.level
+
+    def _tell(self, text: str) -> None:
+        """Now and always: pytest would keep from the user what they have to wait for."""
+        capture = self.config.pluginmanager.getplugin("capturemanager")
+        with capture.global_and_fixture_disabled() if capture else nullcontext():
+            to_stderr(text)
+
+    @property
+    def visibility(self) -> Check | None:
+        """Whether this machine shows accesses, measured once; None where it does by construction."""
+        if self._visibility is None and not self.backend.shows_all_accesses:
+            self._visibility = visibility(self.backend, self.config.option.seed)
+        return self._visibility
+
+    def _provenance(self) -> dict[str, object]:
+        option = self.config.option
+        return {
+            "damon_tests": damon_tests.__version__,
+            "command": shlex.join(sys.argv),
+            "seed": option.seed,
+            "profile": option.profile,
+            "kernel_option": option.kernel,
+            "machine": {
+                "release": platform.release(),
+                "architecture": platform.machine(),
+                "python": platform.python_version(),
+            },
+        }
+
+
+@dataclass
+class DamonTest:
+    """What one DAMON test leaves behind until its verdict is written."""
+
+    expect: Expect
+    began: float = field(default_factory=time.monotonic)
+    observations: list[Observation] = field(default_factory=list)
+    conclusion: Conclusion | None = None
+
+
+RUN = pytest.StashKey[DamonRun]()
+TEST = pytest.StashKey[DamonTest]()
