@@ -67,6 +67,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -194,8 +195,10 @@ def read(path: Path) -> Saved:
             arrays = {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise UsageError(f"{path}: no such recording") from None
-    except (ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
-        raise UsageError(f"{path}: not a damon-tests recording ({error})") from None
+    except (ValueError, OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        # numpy takes whatever it does not know for Python objects, and says how to load those.
+        what = "" if isinstance(error, ValueError) else f" ({error})"
+        raise UsageError(f"{path}: not a damon-tests recording, or damaged{what}") from None
     try:
         header = json.loads(arrays["header"].tobytes())
         return Saved(_recording(header, arrays, path), _truth(arrays), _about(header))

@@ -16,6 +16,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
+
 from damon_tests.judge.verdict import Verdict
 from damon_tests.ports.errors import UsageError
 from damon_tests.report.events import EVENTS, RunLog
@@ -55,6 +58,8 @@ def save(directory: Path) -> Json:
 def load(directory: Path) -> Json:
     """The run in ``directory``: from its events when they are there (they are never older than
     ``run.json``), else from ``run.json``. Raises UsageError when there is neither."""
+    if directory.exists() and not directory.is_dir():
+        raise UsageError(f"{directory}: not a run's directory; give the directory that {RUN_JSON} is in")
     if (directory / EVENTS).is_file():
         return derive(directory)
     path = directory / RUN_JSON
@@ -67,6 +72,9 @@ def load(directory: Path) -> Json:
     found = run.get("schema") if isinstance(run, dict) else None
     if found != SCHEMA:
         raise UsageError(f"{path}: run.json of schema {found}, this program reads {SCHEMA}")
+    wrong = best_match(Draft202012Validator(schema()).iter_errors(run))
+    if wrong is not None:
+        raise UsageError(f"{path}: damaged; {wrong.json_path[2:] or 'it'}: {wrong.message[:200]}")
     result: Json = run
     return result
 
@@ -124,7 +132,7 @@ class _State:
             return
         try:
             handler(event)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             self.problems.append(f"bad {event['event']} event left out: {error!r}")
 
     def _run_started(self, e: Json) -> None:
