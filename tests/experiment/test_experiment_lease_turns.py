@@ -163,7 +163,7 @@ def test_two_runs_at_once_take_turns(damon: FakeDamon, tmp_path: Path) -> None:
 
 
 def test_who_waits_says_for_whom_and_gives_up_in_the_end(leases: Leases) -> None:
-    with leases.acquire(), pytest.raises(TimedOut, match=f"pid {os.getpid()} .*pytest"):
+    with leases.acquire(), pytest.raises(TimedOut, match=rf"pid {os.getpid()} \({sys.orig_argv[0]}"):
         leases.acquire(wait_s=0.3)
     (told,) = leases.told  # once, not at every try
     assert f"waiting for pid {os.getpid()}" in told

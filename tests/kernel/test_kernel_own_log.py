@@ -5,10 +5,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from damon_tests.experiment.machine_backend import HostBackend
 from damon_tests.kernel.host import LocalMachine
 from damon_tests.kernel.own_log import OwnLog
+from damon_tests.kernel.programs import program
 from damon_tests.kernel.splat import parse_splats
+from damon_tests.ports import NotSupported
 
 OURS = """\
 4,900,7000000,-;------------[ cut here ]------------
@@ -63,6 +67,10 @@ def test_a_log_that_may_not_be_read_is_empty(tmp_path: Path) -> None:
 
 
 def test_the_host_tells_what_its_kernel_complained_about(tmp_path: Path) -> None:
+    try:
+        program("damon-tests-engine")
+    except NotSupported as missing:
+        pytest.skip(str(missing))
     kmsg = tmp_path / "kmsg"
     add(kmsg, OURS)
     backend = HostBackend(LocalMachine(root=tmp_path), tmp_path, level="7.3", kmsg=str(kmsg))
