@@ -20,7 +20,7 @@ def show(directory: Path, html: str | Path | None = None) -> int:
     Raises UsageError when ``directory`` is no run, NotSupported when HTML lacks its extra.
     """
     run = model.load(directory)
-    for line in terminal.lines(run, directory, color=sys.stdout.isatty(), width=_width()):
+    for line in terminal.lines(run, _from_here(directory), color=sys.stdout.isatty(), width=_width()):
         print(line)
     if html is not None:
         from damon_tests.report.html import save
@@ -32,12 +32,17 @@ def show(directory: Path, html: str | Path | None = None) -> int:
 
 def lines(directory: Path, *, color: bool = False) -> list[str]:
     """The terminal summary of the run in ``directory``."""
-    return terminal.lines(model.load(directory), directory, color=color, width=_width())
+    return terminal.lines(model.load(directory), _from_here(directory), color=color, width=_width())
 
 
 def write_files(directory: Path, run: Mapping[str, Any]) -> None:
     """What every finished run has beside ``run.json``: JUnit XML."""
     junit.save(run, directory / JUNIT_XML)
+
+
+def _from_here(directory: Path) -> Path:
+    """As somebody would type it: relative to the working directory if it is below that."""
+    return directory.relative_to(Path.cwd()) if directory.is_relative_to(Path.cwd()) else directory
 
 
 def _width() -> int:
