@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,36 @@ def test_no_run_there(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text('{"schema": 99}')
     with pytest.raises(UsageError, match="schema 99, this program reads 1"):
         model.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ({"tests": [{}]}, "tests[0]: 'id' is a required property"),
+        ({"counts": None}, "counts: None is not of type 'object'"),
+    ],
+)
+def test_damaged_run_json_is_a_sentence(tmp_path: Path, damage: dict[str, object], words: str) -> None:
+    small_run(tmp_path)
+    run = model.save(tmp_path)
+    (tmp_path / EVENTS).unlink()
+    (tmp_path / "run.json").write_text(json.dumps(run | damage))
+    with pytest.raises(UsageError, match=f"run.json: damaged; {re.escape(words)}"):
+        model.load(tmp_path)
+    with pytest.raises(UsageError, match=r"give the directory that run\.json is in"):
+        model.load(tmp_path / "run.json")
+
+
+def test_a_condition_is_a_number(tmp_path: Path) -> None:
+    with RunLog(tmp_path) as log:
+        log.run_started({})
+        log.test_started("t", "reference:7.3", "7.3")
+        log.check("t", Check("invariant", Measurement("woke up", True, "count"), "== 1", "why", True))
+        log.test_finished("t", "reference:7.3", "7.3", Verdict.PASS, "", 1.0)
+        log.run_finished()
+    run = model.derive(tmp_path)
+    jsonschema.validate(run, model.schema())
+    assert run["tests"][0]["checks"][0]["measurement"]["value"] == 1
 
 
 def test_run_json_alone_is_enough(tmp_path: Path) -> None:

@@ -170,6 +170,18 @@ def test_mistakes_get_a_sentence(
     assert "Traceback" not in out
 
 
+@pytest.mark.parametrize("kept", [2, 200, -1])
+def test_damaged_recording_is_a_sentence(
+    ours: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kept: int
+) -> None:
+    """Cut short, and with bytes that no decompressor takes."""
+    whole = ours.read_bytes()
+    for data in (whole[:kept], whole[:60] + b"\xff" * 200 + whole[260:]):
+        (tmp_path / "damaged.npz").write_bytes(data)
+        code, out = run(capsys, "show", tmp_path / "damaged.npz")
+        assert (code, "or damaged" in out, "pickle" in out) == (2, True, False)
+
+
 def test_several_targets_are_drawn_one_at_a_time(tmp_path: Path) -> None:
     damo_format.save(tmp_path / "r", sample())
     assert recordings.show(tmp_path / "r", width=100, target=1) == 0
