@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,3 +80,15 @@ def test_options_of_pytest_are_taken_apart_as_by_a_shell(
     assert [line.rpartition("::")[2] for line in found] == ["test_this"]
     assert cli.main([*common, "--pytest=-k 'this"]) == 2
     assert "No closing quotation" in capsys.readouterr().err
+
+
+def test_terminal_without_unicode_gets_what_it_can_show() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "damon_tests.cli", "--help"],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "0 good ? 1 FAIL" in done.stdout
