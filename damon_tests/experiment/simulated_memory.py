@@ -29,7 +29,7 @@ def simulated_pages(system: ReferenceSystem, pid: int, start: int, end: int) -> 
         present=present,
         swapped=(frame != NO_FRAME) & out & memory.needs_swap(known),
         huge=present & memory.huge_blocks[known // CHUNK_PAGES],
-        lru=present & memory.on_lru(known),
+        lru=present & memory.is_listed(known),
         active=present & memory.active[known],
         referenced=present & memory.referenced[known],
         unevictable=present & memory.locked[known],

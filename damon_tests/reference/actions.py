@@ -17,7 +17,7 @@ from damon_tests.reference.core_rules import I64, Range
 from damon_tests.reference.filters import FilterLists
 from damon_tests.reference.folios import Folios, folios_in, passing
 from damon_tests.reference.memory import Memory
-from damon_tests.reference.process import CHUNK_PAGES, NO_FRAME, Process, clip, without
+from damon_tests.reference.process import CHUNK_PAGES, NO_FRAME, Process, clip
 from damon_tests.reference.rules import Rules
 
 NOTHING = (0, 0)
@@ -83,19 +83,30 @@ class Actions:
                 self.memory.activate(frames, self.rules.lru_prio_in_one_step)
                 return folios.total_bytes()
             case "lru_deprio":
-                self.memory.deactivate(frames)
+                self.memory.deactivate(frames[self.memory.active[frames]])
                 return folios.total_bytes()
             case "migrate_hot" | "migrate_cold":
-                return self._migrate(folios, self._nids(folios, app, ignore=self.rules.dests_need_vaddr))
+                return self._migrate(folios, self._nids(folios, app, None))
         return 0
 
-    def _nids(self, folios: Folios, app: Application, *, ignore: bool = False) -> I64:
-        """The node that each folio shall go to; ``ignore`` the scheme's weighted destinations."""
-        dests = () if ignore else app.scheme.dests
+    def _nids(self, folios: Folios, app: Application, process: Process | None) -> I64:
+        """The node that each folio shall go to: by weight only in the memory of a process."""
+        dests = () if process is None and self.rules.dests_need_vaddr else app.scheme.dests
         if not dests:
             return np.full(len(folios), app.scheme.target_nid)
-        index = self.memory.page[folios.head] // folios.pages
+        index = self._place_in_order(folios, process)
         return self.rules.interleaved(index, [(dest.id, dest.weight) for dest in dests])
+
+    def _place_in_order(self, folios: Folios, process: Process | None) -> I64:
+        """Place of each folio in the order in which nodes take turns, counted in folios: where its mapping
+        begins (files are mapped from their start, anonymous memory counts from address 0), and how far the
+        folio is from there."""
+        pages = self.memory.page[folios.head]
+        if process is None or not len(pages):
+            return pages // folios.pages
+        first = process.mapping_starts(pages)
+        offset = np.where(self.memory.file[folios.head], 0, first)
+        return offset // folios.pages + (pages - first) // folios.pages
 
     def _migrate(self, folios: Folios, nids: I64) -> int:
         """Move each folio to its node, as far as there is room; never to another node instead."""
@@ -118,53 +129,64 @@ class Actions:
         if action in MADVISE:
             return self._madvise(action, app, process), 0
         if action == "stat" and app.lists.ops and self.rules.vaddr_filters_pages:
-            return 0, self._passing(self._frames(app, process), app).total_bytes()
+            frames = self._frames(self._mapped(app, process), process)
+            return 0, self._passing(frames, app).total_bytes()
         if action in ("migrate_hot", "migrate_cold") and self.rules.vaddr_migrates:
             return self._migrate_virtual(app, process)
         return NOTHING
 
-    def _frames(self, app: Application, process: Process) -> I64:
-        """Frames of the mapped pages of the region, in the order of their addresses."""
-        pages = _pages(self._mapped(app, process))
-        frames = process.frames_of(pages)
-        present: I64 = frames[frames != NO_FRAME]
-        return present
-
     def _mapped(self, app: Application, process: Process) -> list[Range]:
         return clip([self.rules.action_range(*app.bytes_)], process.vmas)
 
+    def _frames(self, ranges: Sequence[Range], process: Process) -> I64:
+        """Frames of the pages of mapped ranges, in the order of their addresses."""
+        frames = process.frames_of(_pages(ranges))
+        present: I64 = frames[frames != NO_FRAME]
+        return present
+
     def _madvise(self, action: str, app: Application, process: Process) -> int:
-        """Works on what is mapped, but counts only when all of it is. Hugetlb refuses most."""
+        """Works on what is mapped, up to the first memory that refuses it; counts when it worked on all."""
         start, end = app.bytes_
-        refused = clip([(start, end)], process.hugetlb) if action != "willneed" else []
-        if action in ("cold", "pageout") and self.rules.locked_stays:
-            refused += clip([(start, end)], process.locked)
-        frames = self._frames(app, process)
+        ranges, refused = self._mapped(app, process), self._refusing(action, app, process)
         if refused:
-            frames = frames[~self.memory.is_hugetlb(frames) & ~self.memory.locked[frames]]
-        self.memory.settle(frames, app.now_ns)
-        resident = frames[self.memory.out_since[frames] == 0]
-        match action:
-            case "willneed":
-                self.memory.bring_back(frames)
-            case "cold":
-                self.memory.split_partial(resident)
-                self.memory.deactivate(resident)
-                self.memory.note_cleared(resident, app.now_ns)
-            case "pageout":
-                self.memory.split_huge(resident)
-                self.memory.reclaim(resident, app.now_ns, not self.rules.locked_stays)
-            case "hugepage" | "nohugepage":
-                allowed = without(self._mapped(app, process), refused)
-                process.advise_huge(allowed, action == "hugepage")
-            case "collapse":
-                self.memory.make_huge(process, without(self._mapped(app, process), refused))
-        failed = bool(refused) or not process.is_fully_mapped(start, end)
+            ranges = clip(ranges, [(0, min(refused)[0])])
+        done = self._advise(action, ranges, app, process)
+        failed = bool(refused) or not done or not process.is_fully_mapped(start, end)
         return self.rules.madvise_applied(end - start, failed)
 
+    def _refusing(self, action: str, app: Application, process: Process) -> list[Range]:
+        """Hugetlb takes no advice but ``willneed``, and locked memory is neither made cold nor paged out."""
+        refusing = clip([app.bytes_], process.hugetlb) if action != "willneed" else []
+        if action in ("cold", "pageout") and self.rules.locked_stays:
+            refusing += clip([app.bytes_], process.locked)
+        return refusing
+
+    def _advise(self, action: str, ranges: Sequence[Range], app: Application, process: Process) -> bool:
+        """The effect of an madvise() on mapped ranges that do not refuse it. Returns whether it succeeds."""
+        memory, frames = self.memory, self._frames(ranges, process)
+        memory.settle(frames, app.now_ns)
+        match action:
+            case "willneed":
+                memory.bring_back(frames)
+            case "cold" | "pageout":
+                resident = frames[memory.out_since[frames] == 0]
+                # What others map, too, is left to them.
+                own = resident[~process.are_shared(memory.page[resident])]
+                memory.split_partial(own)
+                if action == "pageout":
+                    memory.reclaim(own, app.now_ns, not self.rules.locked_stays)
+                else:
+                    memory.deactivate(own)
+                    memory.note_cleared(own, app.now_ns)
+            case "hugepage" | "nohugepage":
+                process.advise_huge(ranges, action == "hugepage")
+            case "collapse":
+                return memory.collapse(process, ranges)
+        return True
+
     def _migrate_virtual(self, app: Application, process: Process) -> tuple[int, int]:
-        folios = self._passing(self._frames(app, process), app)
-        return self._migrate(folios, self._nids(folios, app)), folios.total_bytes()
+        folios = self._passing(self._frames(self._mapped(app, process), process), app)
+        return self._migrate(folios, self._nids(folios, app, process)), folios.total_bytes()
 
 
 def _has_young(filters: Sequence[DamosFilter]) -> bool:

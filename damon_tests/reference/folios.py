@@ -54,8 +54,7 @@ def folios_in(memory: Memory, frames: I64, now_ns: int, last_folio: int = NO_FRA
     """
     frames = frames[(frames >= 0) & (frames < memory.nr_frames)]
     memory.settle(frames, now_ns)
-    frames = frames[memory.owner[frames] > 0]
-    frames = frames[(memory.out_since[frames] == 0) & memory.on_lru(frames)]
+    frames = frames[memory.on_lru(frames)]
     huge = memory.huge_blocks[frames // CHUNK_PAGES]
     heads = np.where(huge, frames // CHUNK_PAGES * CHUNK_PAGES, frames)
     unique, first = np.unique(heads, return_index=True)

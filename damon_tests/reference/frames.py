@@ -171,9 +171,9 @@ class Frames:
         reserved: Bools = self.hugetlb_blocks[frames // CHUNK_PAGES]
         return reserved
 
-    def on_lru(self, frames: I64) -> Bools:
-        """Whether each frame's folio is on an LRU list: others are no business of physical monitoring
-        (specification §3.5). Frames must be in RAM."""
+    def is_listed(self, frames: I64) -> Bools:
+        """Whether each frame's folio, if it is in memory, is on an LRU list: others are no business of physical
+        monitoring (specification §3.5). Frames must be in RAM."""
         listed: Bools = ~(self.is_hugetlb(frames) | self.isolated[frames])
         return listed
 
@@ -233,21 +233,32 @@ class Frames:
         self.referenced[frames] = was_active | ~marked  # the mark is used up where it activates
 
     def deactivate(self, frames: I64) -> None:
+        """To the inactive list, as if never used."""
         self.active[frames] = self.referenced[frames] = False
 
-    def reclaim(self, frames: I64, now_ns: int, locked_too: bool = False) -> int:
-        """The pages are written out, as far as there is swap for them; their frames stay reserved for
-        their return. Locked ones stay, unless ``locked_too``. Returns how many were."""
+    def on_lru(self, frames: I64) -> Bools:
+        """Whether each frame's page is here and on a list, be it that of unevictable ones: what can be got
+        hold of by its frame. Frames must be in RAM."""
+        here = (self.owner[frames] > 0) & (self.out_since[frames] == 0)
+        listed: Bools = here & self.is_listed(frames)
+        return listed
+
+    def reclaimable(self, frames: I64, locked_too: bool = False) -> I64:
+        """Those of the frames whose pages can be taken away: not locked ones (unless ``locked_too``), and as
+        far as there is swap for them."""
         frames = frames if locked_too else frames[~self.locked[frames]]
-        if self.swap_pages is not None:
-            swapped = self.needs_swap(frames)
-            beyond = np.cumsum(swapped) > self.swap_pages - self.swapped_pages()
-            frames = frames[~(swapped & beyond)]
+        if self.swap_pages is None:
+            return frames
+        swapped = self.needs_swap(frames)
+        beyond = np.cumsum(swapped) > self.swap_pages - self.swapped_pages()
+        return frames[~(swapped & beyond)]
+
+    def write_out(self, frames: I64, now_ns: int) -> None:
+        """The pages leave memory; their frames stay reserved for their return."""
         self.contents_changed()
         self.swapped_out += int(self.needs_swap(frames).sum())
         self.out_since[frames] = now_ns
         self.deactivate(frames)
-        return len(frames)
 
     def needs_swap(self, frames: I64) -> Bools:
         """Whether each frame's page can only be written to swap, not back to its file."""

@@ -89,7 +89,7 @@ def eligible_bp(ctx: Context, scheme: Scheme, memory: Memory, nid: int) -> int:
     for start, end in matching_ranges(ctx, scheme):
         first, last = start * ctx.addr_unit // PAGE_SIZE, -(-end * ctx.addr_unit // PAGE_SIZE)
         frames = np.arange(first, min(last, memory.nr_frames))
-        present = frames[(memory.owner[frames] != 0) & (memory.out_since[frames] == 0)]
+        present = frames[memory.on_lru(frames)]
         everywhere += len(present)
         on_node += int((memory.node_of(present) == nid).sum())
     return on_node * BP // everywhere if everywhere else 0

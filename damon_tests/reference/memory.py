@@ -152,16 +152,35 @@ class Memory(Frames):
 
     # Huge pages and migration
 
-    def make_huge(self, process: Process, ranges: Sequence[Range]) -> int:
-        """Turn the fully resident 2 MiB blocks within the ranges into huge pages; returns how many."""
-        made = 0
+    def make_huge(self, process: Process, ranges: Sequence[Range]) -> None:
+        """Turn the 2 MiB blocks within the ranges that have memory, none of it in swap or a file's, into
+        huge pages."""
         for start, end in ranges:
-            self.place()
-            first = process.rows * PAGE_SIZE
-            rows = np.flatnonzero((first >= start) & (first + CHUNK_BYTES <= end) & ~process.huge)
-            for row in rows.tolist():
-                made += self._collapse(process, row)
-        return made
+            rows = self._whole_rows(process, start, end)
+            for row in rows[~process.huge[rows]].tolist():
+                if not self.file[_frames_in(process.table[row])].any():
+                    self._collapse(process, row)
+
+    def collapse(self, process: Process, ranges: Sequence[Range]) -> bool:
+        """The same at once, and with more force: what is in swap comes back, and shmem is no exception.
+        Returns whether all blocks within the ranges are huge pages now."""
+        blocks = huge = 0
+        for start, end in ranges:
+            rows = self._whole_rows(process, start, end)
+            for row in rows[~process.huge[rows]].tolist():
+                frames = _frames_in(process.table[row])
+                if not (self.file[frames] & ~self.shmem[frames]).any():
+                    self.bring_back(frames)
+                    self._collapse(process, row)
+            blocks += max(end // CHUNK_BYTES - -(-start // CHUNK_BYTES), 0)
+            huge += int(process.huge[rows].sum())
+        return huge == blocks
+
+    def _whole_rows(self, process: Process, start: int, end: int) -> npt.NDArray[np.intp]:
+        """Rows of the page table that lie wholly within [start, end)."""
+        self.place()
+        first = process.rows * PAGE_SIZE
+        return np.flatnonzero((first >= start) & (first + CHUNK_BYTES <= end))
 
     def khugepaged(self) -> None:
         """Huge pages where they were advised. Quicker than anybody who looks, but never in the middle of a
@@ -171,8 +190,15 @@ class Memory(Frames):
                 self.make_huge(process, process.advised)
 
     def _collapse(self, process: Process, row: int) -> bool:
+        """One block becomes a huge page; what it lacks is filled. Not while part of it is in swap."""
+        missing = process.table[row] == NO_FRAME
+        if self.out_since[process.table[row][~missing]].any():
+            return False
+        if missing.any():
+            pages = process.rows[row] + np.arange(CHUNK_PAGES)
+            self._fill_rows(process, pages[None], missing[None], np.zeros(1, np.intp), self.take_blocks(1))
         frames = process.table[row].copy()
-        if (frames == NO_FRAME).any() or self.out_since[frames].any():
+        if (frames == NO_FRAME).any():
             return False
         if frames[0] % CHUNK_PAGES or (np.diff(frames) != 1).any():
             blocks = self.take_blocks(1)
@@ -184,6 +210,19 @@ class Memory(Frames):
         self.cleared_at[process.table[row]] = 0  # a new entry is accessed
         return True
 
+    def reclaim(self, frames: I64, now_ns: int, locked_too: bool = False) -> int:
+        """Take pages away, as far as that is possible (see ``reclaimable``). Huge ones come back as small
+        ones. Returns how many are gone."""
+        gone = self.reclaimable(frames, locked_too)
+        self.split_huge(gone)
+        self.write_out(gone, now_ns)
+        return len(gone)
+
+    def split_partial(self, frames: I64) -> None:
+        """Huge pages of which not all frames are among these become small ones."""
+        blocks, counts = np.unique(frames // CHUNK_PAGES, return_counts=True)
+        self.split_huge(blocks[counts < CHUNK_PAGES] * CHUNK_PAGES)
+
     def split_huge(self, frames: I64) -> None:
         """Huge pages that these frames are part of become small ones."""
         blocks = np.unique(frames // CHUNK_PAGES)
@@ -192,17 +231,6 @@ class Memory(Frames):
         for frame in (blocks * CHUNK_PAGES).tolist():
             process = self.processes[int(self.owner[frame])]
             process.huge[process.rows_of(self.page[frame : frame + 1])] = False
-
-    def split_partial(self, frames: I64) -> None:
-        """Huge pages that these frames are a part of, but not all, become small ones."""
-        blocks, counts = np.unique(frames // CHUNK_PAGES, return_counts=True)
-        self.split_huge(blocks[counts < CHUNK_PAGES] * CHUNK_PAGES)
-
-    def reclaim(self, frames: I64, now_ns: int, locked_too: bool = False) -> int:
-        """See ``Frames.reclaim``. What was a huge page comes back in small ones."""
-        done = super().reclaim(frames, now_ns, locked_too)
-        self.split_huge(frames[self.out_since[frames] != 0])
-        return done
 
     def migrate(self, heads: I64, pages: int, nid: int) -> int:
         """Move folios of ``pages`` pages each to a node, as far as it has room; returns pages moved."""
@@ -232,7 +260,7 @@ class Memory(Frames):
         hits = np.zeros(len(frames), np.bool_)
         for process, mine in self._by_process(self.owners(frames)):
             hits[mine] = process.accessed_by_anybody(self.page[frames[mine]], t0_ns, t1_ns)
-        hits[hits] = self.on_lru(frames[hits])
+        hits[hits] = self.is_listed(frames[hits])
         return hits
 
     def _by_process(self, owners: I64) -> Iterator[tuple[Process, Bools]]:
@@ -254,7 +282,7 @@ class Memory(Frames):
         found: Bools = self.owners(frames) != 0
         inside = frames[found]
         self.settle(inside, now_ns)
-        found[found] = (self.out_since[inside] == 0) & self.on_lru(inside)
+        found[found] = self.on_lru(inside)
         return found
 
     def settle(self, frames: I64, now_ns: int) -> None:
@@ -306,10 +334,11 @@ class Memory(Frames):
         return super().used_pages(nid)
 
     def lru_pages(self, active: bool, nid: int | None = None, memcg: str | None = None) -> int:
-        """Resident pages on the active or inactive lists."""
+        """Resident pages on the active or inactive lists; locked ones are on neither."""
         self.place()
         span = self.span(nid)
         wanted = self.resident(span) & (self.active[span] == active)
+        wanted &= ~(self.locked[span] | self.isolated[span])
         if self.hugetlb_blocks.any():
             wanted &= ~np.repeat(self.hugetlb_blocks, CHUNK_PAGES)[span]
         if memcg is not None:
@@ -351,3 +380,9 @@ class Memory(Frames):
         cuts = np.flatnonzero(np.diff(frames) != 1) + 1
         starts, ends = frames[np.append(0, cuts)], frames[np.append(cuts - 1, len(frames) - 1)] + 1
         return [(s * PAGE_SIZE, e * PAGE_SIZE) for s, e in zip(starts.tolist(), ends.tolist(), strict=True)]
+
+
+def _frames_in(row: I64) -> I64:
+    """The frames of a row of a page table."""
+    frames: I64 = row[row != NO_FRAME]
+    return frames

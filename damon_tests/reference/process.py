@@ -84,6 +84,17 @@ class Process:
         at = np.searchsorted(self._vma_starts, pages, side="right") - 1
         return (at >= 0) & (pages < self._vma_ends[at])
 
+    def mapping_starts(self, pages: I64) -> I64:
+        """First page of the mapping that each page, which must be mapped, lies in."""
+        return self._vma_starts[np.searchsorted(self._vma_starts, pages, side="right") - 1]
+
+    def are_shared(self, pages: I64) -> Bools:
+        """Whether other processes map each page, too."""
+        shared = np.zeros(len(pages), np.bool_)
+        for (start, end), _ in self.others:
+            shared |= (pages >= start // PAGE_SIZE) & (pages < end // PAGE_SIZE)
+        return shared
+
     def is_fully_mapped(self, start: int, end: int) -> bool:
         """Whether [start, end) has no unmapped hole (madvise fails on one)."""
         return clip([(start, end)], joined(self.vmas)) == [(start, end)]

@@ -311,3 +311,13 @@ def test_goals_of_a_memory_control_group_read_that_group():
     core = box.core()
     ((current, _),) = achievements(core, core.schemes[0], box.system.memory, box.clock.now_ns())
     assert current == pytest.approx(10_000 * 4 / 64, rel=0.02)
+
+
+def test_eligible_memory_is_what_is_on_lists():
+    """Hugetlb pages are in use on both nodes, and on no list."""
+    box = Box(16 * MIB, ram_bytes=128 * MIB, nr_nodes=2, hugetlb_pages=8)
+    goals = tuple(DamosQuotaGoal("node_eligible_mem_bp", target_value=1, nid=nid) for nid in (0, 1))
+    box.start(replace(paddr(box), schemes=(replace(PAGEOUT, action="stat", quota=DamosQuota(goals=goals)),)))
+    core = box.core()
+    found = achievements(core, core.schemes[0], box.system.memory, box.clock.now_ns())
+    assert [current for current, _ in found] == [10_000, 0]
