@@ -176,7 +176,6 @@ def _commit_schemes(ctx: Context, params: DamonCtx) -> None:
     for scheme, new in zip(ctx.schemes, params.schemes, strict=False):
         scheme.set_params(new)
         scheme.activated = scheme.activated or ctx.rules.commit_activates
-        scheme.quota.psi_seen.clear()
     for new in params.schemes[len(ctx.schemes) :]:
         scheme = Scheme(new, ctx.rules)
         scheme.schedule(ctx.passed, ctx.samples, ctx.attrs.aggr_us)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from damon_tests.reference.build import build_context, commit, quota_goals_only
 from damon_tests.reference.errors import CoreError, invalid
 from damon_tests.reference.files import Finish
-from damon_tests.reference.kdamond import Kdamond
+from damon_tests.reference.kdamond import Kdamond, Request
 from damon_tests.reference.nodes import Dir, ListDir, TriedDir
 from damon_tests.reference.schemes import TriedRegion, Walk
 from damon_tests.reference.stage import read_context
@@ -103,7 +103,9 @@ class Slot:
         def done(outcome: Exception | int) -> None:
             answer(outcome.errno if isinstance(outcome, CoreError) else outcome)
 
-        kdamond.call(run, done, is_commit)
+        rules = self.system.rules
+        waits, fatal = rules.commit_waits_for_aggregation, rules.failed_commit_ends
+        kdamond.call(Request(run, done, is_commit and waits, is_commit and fatal))
 
     def _polled(self, finish: Finish) -> Finish:
         """6.12: a request is answered when its writer looks again, and there is one at a time."""

@@ -23,17 +23,26 @@ U32 = (1 << 32) - 1
 def hot_score(
     value: I64, window: int, age: I64, aggr_us: int, weight_nr_accesses: int, weight_age: int
 ) -> I64:
-    """0 to 99: access frequency and, logarithmically, how long it has been so. Size has no say."""
+    """0 to 99: access frequency and, logarithmically, how long it has been so. Size has no say.
+
+    Weights and their sums are 32 bits wide, and what is left of large ones is read as a signed number.
+    """
     frequency = value * 100 // max(window, 1)
     seconds = (age.astype(np.uint64) * np.uint64(aggr_us) // np.uint64(1_000_000)) & np.uint64(U32)
     magnitude = np.frexp(seconds.astype(np.float64))[1].astype(np.int64)  # floor(log2) + 1, 0 for 0
     signed = np.where(frequency == 0, -np.minimum(magnitude, 32), np.minimum(magnitude, 32))
     by_age = (signed + 32) * 100 // 32 // 2
-    hotness = weight_nr_accesses * frequency + weight_age * by_age
-    if weight_nr_accesses + weight_age:
-        hotness = hotness // (weight_nr_accesses + weight_age)
-    scaled: I64 = np.clip(hotness * MAX_SCORE // 100, 0, MAX_SCORE)
+    hotness = (weight_nr_accesses * frequency + weight_age * by_age) & U32
+    weights = (weight_nr_accesses + weight_age) & U32
+    if weights:
+        hotness //= weights
+    scaled: I64 = np.clip(_signed(_signed(hotness) * MAX_SCORE) // 100, 0, MAX_SCORE)
     return scaled
+
+
+def _signed(numbers: I64) -> I64:
+    """What 32 bits hold of each number, as a signed one."""
+    return (numbers + (1 << 31) & U32) - (1 << 31)
 
 
 def cold_score(hot: I64) -> I64:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 from damon_tests.reference.clock import VirtualClock
@@ -33,6 +34,17 @@ class Host(Protocol):
     def kdamond_exits(self, kdamond: Kdamond) -> None: ...
 
 
+@dataclass(frozen=True)
+class Request:
+    """What somebody asks the thread to do. ``at_aggregation``: not before one ends. ``fatal``: the thread
+    ends when it is refused, and whoever asked is not told."""
+
+    function: Callable[[], int]
+    on_done: OnDone
+    at_aggregation: bool = False
+    fatal: bool = False
+
+
 class Kdamond:
     """One monitoring thread. Requests from outside are served by it, after a sample."""
 
@@ -44,8 +56,10 @@ class Kdamond:
         self.running = False
         self.exclusive = False
         self.walk: Walk | None = None
+        # What is done after every sample, and what only after those that end an aggregation.
         self.repeating: list[Callable[[], None]] = []
-        self._requests: list[tuple[Callable[[], int], OnDone, bool]] = []
+        self.at_aggregations: list[Callable[[], None]] = []
+        self._requests: list[Request] = []
         self._stop_waiters: list[Callable[[], None]] = []
         self._stopping = False
         self._thread = self._run()
@@ -64,12 +78,12 @@ class Kdamond:
         if self.ctx.rules.sleeps_by_ticks(self._sleep_us):
             self.host.clock.wake(self._thread)
 
-    def call(self, function: Callable[[], int], on_done: OnDone, is_commit: bool = False) -> None:
-        """Have ``function`` run by the thread; its errno, or what it raised, goes to ``on_done``."""
+    def call(self, request: Request) -> None:
+        """Have a function run by the thread; its errno, or what it raised, goes to ``on_done``."""
         if not self.running:
-            on_done(errno.ECANCELED)
+            request.on_done(errno.ECANCELED)
             return
-        self._requests.append((function, on_done, is_commit))
+        self._requests.append(request)
 
     def start_walk(self, walk: Walk) -> None:
         """Collect the regions of the next pass of every scheme. One walk at a time."""
@@ -182,19 +196,19 @@ class Kdamond:
 
     def _serve_requests(self, window_ends: bool = True) -> None:
         requests, self._requests = self._requests, []
-        for function, on_done, is_commit in requests:
-            if is_commit and not window_ends and self.ctx.rules.commit_waits_for_aggregation:
-                self._requests.append((function, on_done, is_commit))
+        for request in requests:
+            if request.at_aggregation and not window_ends:
+                self._requests.append(request)
                 continue
             try:
-                outcome: Exception | int = function()
+                outcome: Exception | int = request.function()
             except Exception as error:  # goes to whoever asked, as a failed write does
                 outcome = error
-            if is_commit and isinstance(outcome, CoreError) and self.ctx.rules.failed_commit_ends:
+            if request.fatal and isinstance(outcome, CoreError):
                 self.ctx.corrupted, outcome = True, 0
-            on_done(outcome)
-        for function_ in self.repeating:
-            function_()
+            request.on_done(outcome)
+        for function in (*self.repeating, *(self.at_aggregations if window_ends else ())):
+            function()
 
     def _apply_schemes(self) -> None:
         ctx = self.ctx
@@ -262,8 +276,8 @@ class Kdamond:
         self.ctx.targets = []
         self.ctx.regions = self.ctx.regions.take(slice(0, 0))
         requests, self._requests = self._requests, []
-        for _, on_done, _ in requests:
-            on_done(errno.ECANCELED)
+        for request in requests:
+            request.on_done(errno.ECANCELED)
         self._cancel_walk()
         self.host.kdamond_exits(self)
         for on_stopped in self._stop_waiters:

@@ -5,7 +5,7 @@ A level models what its series documents and intends. Differences come from spec
 Its bugs are not modelled, so that a kernel which has them differs: ages that grow once per merge
 pass (6.12), names of tried regions that go on counting (6.16 to 7.1), a refresh timer shared by all
 kdamonds (6.17 to 7.2), RAM ranges that end a byte early (7.0), results reused for neighbouring
-samples (7.1 and older).
+samples (7.1 and older), priorities by the running counter, which is 0 after a reset (6.12).
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ def _until_7_2(rules: Rules) -> Rules:
         raw_ranges_must_ascend=True,
         off_when_stopped=errno.EPERM,
         first_pressure_is_neutral=False,
+        commit_restarts_pressure=False,
     )
 
 
@@ -79,7 +80,9 @@ def _until_6_17(rules: Rules) -> Rules:
 
 
 def _until_6_16(rules: Rules) -> Rules:
-    return replace(rules, vaddr_migrates=False)
+    return replace(
+        rules, vaddr_migrates=False, module_waits_for_aggregation=True, invalid_inputs_end_module=True
+    )
 
 
 def _until_6_12(rules: Rules) -> Rules:

@@ -19,6 +19,7 @@ from damon_tests.damon.params import (
     DamosQuotaGoal,
     DamosWatermarks,
 )
+from damon_tests.reference.context import check_attrs
 from damon_tests.reference.core_rules import BP, Range
 from damon_tests.reference.errors import invalid
 from damon_tests.reference.formats import Value
@@ -34,23 +35,30 @@ def _number(values: Parameters, name: str, default: int = 0) -> int:
     return int(values.get(name, default))
 
 
-def attrs_of(values: Parameters) -> DamonAttrs:
-    """Monitoring attributes; the operations are updated at every sample, which paddr ignores."""
+def attrs_of(values: Parameters, needed: str, rules: Rules) -> DamonAttrs:
+    """Monitoring attributes; the operations are updated at every sample, which paddr ignores.
+
+    ``needed``: the interval that must not be 0, even where tuned ones are used instead. Raises CoreError.
+    """
+    if not _number(values, needed):
+        raise invalid(f"{needed} is 0")
     limits = (_number(values, "min_nr_regions"), _number(values, "max_nr_regions"))
     if values.get("autotune_monitoring_intervals"):
-        return DamonAttrs(5_000, 100_000, 0, AUTOTUNED, *limits)
-    sample, aggr = _number(values, "sample_interval"), _number(values, "aggr_interval")
-    if not aggr:
-        raise invalid("aggr_interval is 0")
-    return DamonAttrs(sample, aggr, 0, DamonIntervalsGoal(), *limits)
+        attrs = DamonAttrs(5_000, 100_000, 0, AUTOTUNED, *limits)
+    else:
+        sample, aggr = _number(values, "sample_interval"), _number(values, "aggr_interval")
+        attrs = DamonAttrs(sample, aggr, 0, DamonIntervalsGoal(), *limits)
+    check_attrs(attrs, rules)
+    return attrs
 
 
 def monitored_range(values: Parameters, ram: Sequence[Range], rules: Rules) -> Range:
-    """The given region, or the default over system RAM, in core address units."""
+    """The given region, or the default over system RAM, in core address units. Whether there is anything in
+    it is judged later, after alignment."""
     start, end = _number(values, "monitor_region_start"), _number(values, "monitor_region_end")
+    if start > end:
+        raise invalid("monitor_region_start is above monitor_region_end")
     if start or end:
-        if start >= end:
-            raise invalid("monitor_region_start is not below monitor_region_end")
         return start, end
     low, high = rules.default_ram_range(ram)
     unit = _number(values, "addr_unit", 1)
@@ -69,7 +77,7 @@ def _ctx(values: Parameters, attrs: DamonAttrs, region: Range, schemes: tuple[Da
 
 def reclaim(values: Parameters, ram: Sequence[Range], rules: Rules) -> DamonCtx:
     """DAMON_RECLAIM: page out what was not accessed for ``min_age``. Raises CoreError."""
-    attrs = attrs_of(values)
+    attrs = attrs_of(values, "aggr_interval", rules)
     goals = []
     if pressure := _number(values, "quota_mem_pressure_us"):
         goals.append(DamosQuotaGoal("some_mem_psi_us", pressure))
@@ -97,9 +105,7 @@ def reclaim(values: Parameters, ram: Sequence[Range], rules: Rules) -> DamonCtx:
 
 def lru_sort(values: Parameters, ram: Sequence[Range], rules: Rules) -> DamonCtx:
     """DAMON_LRU_SORT: hot memory to the active list, cold memory off it. Raises CoreError."""
-    attrs = attrs_of(values)
-    if not attrs.sample_us:
-        raise invalid("sample_interval is 0")
+    attrs = attrs_of(values, "sample_interval", rules)
     active_bp = _number(values, "active_mem_bp")
     if active_bp > BP:
         raise invalid("active_mem_bp is larger than 10000")

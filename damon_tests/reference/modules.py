@@ -15,7 +15,7 @@ from damon_tests.reference.core_rules import Range
 from damon_tests.reference.errors import CoreError
 from damon_tests.reference.files import BlockingFile, Finish
 from damon_tests.reference.formats import BOOL, Grammar, Value
-from damon_tests.reference.kdamond import Kdamond
+from damon_tests.reference.kdamond import Kdamond, Request
 from damon_tests.reference.module_abi import MODULES
 from damon_tests.reference.nodes import Dir, File
 from damon_tests.reference.rules import Rules
@@ -93,14 +93,13 @@ class Module:
         return ctx
 
     def start(self) -> None:
-        """Raises CoreError: EBUSY when any kdamond runs, or what the core refuses."""
+        """Raises CoreError: what the core refuses, else EBUSY when any kdamond runs."""
         system = self.system
-        if system.nr_running and system.rules.module_asks_first:
-            raise CoreError(errno.EBUSY, "another kdamond is running")
         params = self.request()
         self._requested = params
-        if system.rules.module_writes_back:
-            self._write_back(params)
+        self._write_back(params)
+        if system.nr_running and system.rules.module_asks_first:
+            raise CoreError(errno.EBUSY, "another kdamond is running")
         if not system.rules.module_starts:
             return
         ctx = build_context(params, system.memory, system.rules, system.new_rng())
@@ -108,7 +107,8 @@ class Module:
             self._live_on(ctx)
         self.kdamond = Kdamond(system, ctx, system.new_pid())
         self.kdamond.exclusive = system.rules.module_is_exclusive
-        self.kdamond.repeating.append(self.refresh)
+        waits = system.rules.module_waits_for_aggregation
+        (self.kdamond.at_aggregations if waits else self.kdamond.repeating).append(self.refresh)
         system.start_kdamond(self.kdamond)
         flag = self.directory.get("commit_inputs")
         if isinstance(flag, CommitInputsFile):
@@ -122,11 +122,12 @@ class Module:
             scheme.set_params(fresh.params, fresh=True)
             scheme.activated = True
             scheme.quota.forget()
-            scheme.quota.psi_seen.clear()
             ctx.schemes[index] = scheme
 
     def _write_back(self, params: DamonCtx) -> None:
         """The range that was found becomes the parameter's value."""
+        if not self.system.rules.module_writes_back:
+            return
         start, end = params.targets[0].regions[0]
         self.directory.set_value("monitor_region_start", start)
         self.directory.set_value("monitor_region_end", end)
@@ -140,23 +141,24 @@ class Module:
 
     def commit_inputs(self, finish: Finish) -> None:
         """Apply the parameters to the running kdamond."""
-        kdamond = self.kdamond
+        kdamond, rules = self.kdamond, self.system.rules
         if kdamond is None:
             raise CoreError(errno.EINVAL, "the module was never enabled")
 
         def run() -> int:
-            if self.system.rules.commit_inputs_reads:
+            if rules.commit_inputs_reads:
                 self._requested = self.request()
+                self._write_back(self._requested)
             commit(kdamond.ctx, self._requested, self.system.memory)
             return 0
 
         def done(outcome: Exception | int) -> None:
             finish(outcome.errno if isinstance(outcome, CoreError) else outcome)
 
-        kdamond.call(run, done)
+        kdamond.call(Request(run, done, rules.module_waits_for_aggregation, rules.invalid_inputs_end_module))
 
     def refresh(self) -> None:
-        """After every sample: the schemes' statistics into the parameters."""
+        """After every sample (6.16 and older: aggregation): the schemes' statistics into the parameters."""
         assert self.kdamond is not None
         for scheme, names in zip(self.kdamond.ctx.schemes, self._stats, strict=False):
             stats: SchemeStats = scheme.stats

@@ -96,6 +96,11 @@ class Quota:
             size = min(size, params.bytes)
         self.effective_size = size
 
+    def commit_goals(self, count: int) -> None:
+        """There are ``count`` goals from now on, matched with the old ones by index."""
+        kept = 0 if self.rules.commit_restarts_pressure else count
+        self.psi_seen = {index: total for index, total in self.psi_seen.items() if index < kept}
+
     def charge(self, params: DamosQuota, size: int, applied: int) -> None:
         self.charged_sz += self.rules.charged_size(
             size, applied, params.fail_charge_num, params.fail_charge_denom

@@ -174,6 +174,7 @@ class Rules:
     consist_tuner: Callable[[int, int, int], int] = damos.consist_tuner
     temporal_tuner: Callable[[int, int, int], int] = damos.temporal_tuner
     first_pressure_is_neutral: bool = True  # 7.3; before, the total since boot counted
+    commit_restarts_pressure: bool = True  # 7.3; before, a goal that is kept goes on counting
     goal_metric: Callable[[str], str] = damos.goal_metric
     goal_node: Callable[[int], int] = damos.goal_node
 
@@ -184,6 +185,8 @@ class Rules:
     module_request: Callable[[str, Any], Any] = modules.request
     module_statistic: Callable[[str], str] = modules.statistic
     module_pid: Callable[[int, bool], int] = modules.pid
+    module_waits_for_aggregation: bool = False  # 6.16 and older: to read parameters and tell statistics
+    invalid_inputs_end_module: bool = False  # 6.16 and older, as documented
     module_starts: bool = True
     module_stops: bool = True
     module_writes_back: bool = True

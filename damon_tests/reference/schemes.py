@@ -56,6 +56,7 @@ class Scheme:
     def set_params(self, params: Damos, *, fresh: bool = False) -> None:
         """New parameters of a commit; statistics, charges and schedule stay."""
         self.params = params
+        self.quota.commit_goals(len(params.quota.goals))
         if fresh or self.rules.commit_takes_filters:
             self.lists = FilterLists.of(params, self.rules)
         pattern = params.access_pattern

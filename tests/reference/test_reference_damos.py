@@ -71,6 +71,11 @@ def test_feedback(value, score, expected):
         (5, 20, 30, 100_000, (1000, 0), 24),
         (3, 20, 90, 1_000_000, (200, 1000), 51),
         (3, 20, 90, 1_000_000, (0, 0), 0),
+        # 43,000,000 * 100 leaves 5,032,704 in 32 bits; weights of 2^32 - 1 count as -1, and in total as 0 or 3.
+        (20, 20, 0, 100_000, (43_000_000, 0), 0),
+        (0, 20, 0, 100_000, (U32_MAX, 1), 49),
+        (20, 20, 0, 100_000, (U32_MAX, 1), 0),
+        (20, 20, 0, 100_000, (U32_MAX, 4), 32),
     ],
 )
 def test_hot_score(nr, window, age, aggr_us, weights, expected):
@@ -256,6 +261,26 @@ def test_overachievement_shrinks_the_quota():
     )
     box.command("commit_schemes_quota_goals")
     assert esz_values(box, 0.15)[0] == (before - before // 2) // 10_000
+
+
+PSI = DamosQuotaGoal("some_mem_psi_us", target_value=1000)
+
+
+@pytest.mark.parametrize(("level", "grown"), [("7.3", 10_000), ("7.2", 15_000)])
+@pytest.mark.parametrize("command", ["commit", "commit_schemes_quota_goals"])
+def test_commit_starts_pressure_again(level, grown, command):
+    """Since 7.3 what was before a commit does not count; before, the goal that is kept went on counting."""
+    box = Box(8 * MIB, level=level)
+    ctx = box.fvaddr(schemes=(with_quota(goals=(PSI,), reset_interval_ms=100),))
+    box.start(ctx)
+    box.run(0.101)
+    quota = box.core().schemes[0].quota
+    before = quota.effective_bp
+    box.system.memory.psi_some_us += 500
+    box.command(command)
+    box.run(0.1)
+    # Half achieved: half as much again. Nothing is said at first: as if achieved.
+    assert quota.effective_bp * 10_000 // before == grown
 
 
 def test_temporal_tuner_is_all_or_nothing():

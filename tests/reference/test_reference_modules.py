@@ -121,23 +121,39 @@ def test_lru_sort_goals_and_young_filters():
     ]
 
 
+AUTOTUNED = {"autotune_monitoring_intervals": "Y"}
+
+
 @pytest.mark.parametrize(
-    ("module", "name", "value"),
+    ("module", "values", "refused"),
     [
-        ("reclaim", "aggr_interval", 0),
-        ("reclaim", "min_nr_regions", 2),
-        ("reclaim", "monitor_region_start", 1 << 40),
-        ("lru_sort", "sample_interval", 0),
-        ("lru_sort", "active_mem_bp", 10_001),
+        ("reclaim", {"aggr_interval": 0}, True),
+        ("reclaim", {"aggr_interval": 0, **AUTOTUNED}, True),
+        ("reclaim", {"sample_interval": 0}, False),
+        ("reclaim", {"sample_interval": 0, **AUTOTUNED}, False),
+        ("reclaim", {"min_nr_regions": 2}, True),
+        ("reclaim", {"monitor_region_start": 1 << 40}, True),
+        ("reclaim", {"monitor_region_start": 8192, "monitor_region_end": 8192}, True),
+        ("reclaim", {"monitor_region_start": 5000, "monitor_region_end": 5000}, False),
+        ("lru_sort", {"sample_interval": 0}, True),
+        ("lru_sort", {"sample_interval": 0, **AUTOTUNED}, True),
+        ("lru_sort", {"aggr_interval": 0}, True),
+        ("lru_sort", {"aggr_interval": 0, **AUTOTUNED}, False),
+        ("lru_sort", {"active_mem_bp": 10_001}, True),
     ],
 )
-def test_invalid_parameters_are_refused_at_enable(module, name, value):
+def test_what_is_refused_at_enable(module, values, refused):
+    """As 7.3.4 answers: an interval that a module divides by counts although another one is used."""
     box = idle_box()
     parameters = Parameters(box, module)
-    parameters[name] = value
-    with pytest.raises(TreeError, match="EINVAL"):
+    for name, value in values.items():
+        parameters[name] = value
+    if refused:
+        with pytest.raises(TreeError, match="EINVAL"):
+            parameters["enabled"] = "Y"
+    else:
         parameters["enabled"] = "Y"
-    assert parameters["enabled"] == "N"
+    assert parameters["enabled"] == ("N" if refused else "Y")
 
 
 def test_commit_inputs_changes_a_running_module():
@@ -150,6 +166,55 @@ def test_commit_inputs_changes_a_running_module():
     assert kdamond is not None
     assert kdamond.ctx.attrs.min_nr_regions == 50
     assert reclaim["commit_inputs"] == "N"
+
+
+def test_the_region_that_is_found_is_told():
+    """At enable, even if another kdamond runs, and by commit_inputs; not when the parameters are refused."""
+    box = idle_box()
+    reclaim, found = Parameters(box, "reclaim"), (4096, 128 * MIB)
+
+    def told(unit=1):
+        return (int(reclaim["monitor_region_start"]) * unit, int(reclaim["monitor_region_end"]) * unit)
+
+    box.start(box.fvaddr(schemes=(STAT_ALL,)))
+    reclaim["aggr_interval"] = 0
+    with pytest.raises(TreeError, match="EINVAL"):
+        reclaim["enabled"] = "Y"
+    assert told() == (0, 0)
+    reclaim["aggr_interval"] = 100_000
+    with pytest.raises(TreeError, match="EBUSY"):
+        reclaim["enabled"] = "Y"
+    assert told() == found
+    box.command("off")
+    reclaim["enabled"] = "Y"
+    reclaim["monitor_region_start"] = reclaim["monitor_region_end"] = 0
+    reclaim["addr_unit"] = 2
+    assert told() == (0, 0)
+    reclaim["commit_inputs"] = "Y"
+    assert told(2) == found
+
+
+@pytest.mark.parametrize(("level", "read_at", "told_at"), [("6.16", 20, 60), ("6.17", 11, 32)])
+def test_modules_looked_at_parameters_after_aggregations(level, read_at, told_at):
+    """6.16 and older; later after samples. A commit starts a window of 20 samples, schemes are applied at its
+    end after parameters were looked at. Wrong ones ended the module in 6.16, which nobody was told."""
+    box = idle_box(level=level)
+    sort = Parameters(box, "lru_sort")
+    for name, value in {"hot_thres_access_freq": 0, "wmarks_high": 990, "wmarks_mid": 980}.items():
+        sort[name] = value
+    sort["enabled"] = "Y"
+    seen = {}
+    for sample in range(1, 65):
+        box.run(0.005)
+        seen[sample] = (sort["commit_inputs"], sort["nr_lru_sort_tried_hot_regions"] != "0")
+        if sample == 10:
+            sort["commit_inputs"] = "Y"
+    assert min(sample for sample, (flag, _) in seen.items() if sample > 10 and flag == "N") == read_at
+    assert min(sample for sample, (_, told) in seen.items() if told) == told_at
+    sort["aggr_interval"] = 0
+    sort["commit_inputs"] = "Y"
+    box.run(0.2)
+    assert (sort["enabled"], sort["commit_inputs"]) == ("N" if level == "6.16" else "Y", "N")
 
 
 def test_default_region_by_level():
