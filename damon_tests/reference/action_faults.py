@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from damon_tests.reference import damos_rules as damos
-from damon_tests.reference.core_rules import I64, Range
+from damon_tests.reference.core_rules import I64, Bools, Range
 from damon_tests.reference.faults import Fault
 
 _PAGE = 4096
@@ -58,6 +58,11 @@ def _nearest_node(nids: I64) -> I64:
 
 def _from_block_to_block(start: int, end: int) -> Range:
     return start // _HUGE * _HUGE, -(-end // _HUGE) * _HUGE
+
+
+def _a_whole_page_further(frames: I64, in_huge: Bools) -> I64:
+    inside = int(frames[0]) % 512 if len(frames) and in_huge[0] else 0
+    return np.delete(frames, slice(512 - inside, 512)) if inside else frames
 
 
 def _fault(name: str, imitates: str, rule: str, wrong: object) -> Fault:
@@ -138,6 +143,24 @@ FAULTS = (
         "migrate_loses_pages",
         "pages that cannot go to an invalid node stay isolated (6.17 to 7.0)",
         "unmovable_is_put_back",
+        False,
+    ),
+    _fault(
+        "migrate_within_the_node",
+        "what finds no room on a node is copied within its own, and counts as moved (7.2 and older)",
+        "full_node_refuses",
+        False,
+    ),
+    _fault(
+        "walk_steps_from_the_middle",
+        "a walk that begins within a huge page misses pages behind it (7.2 and older)",
+        "walked_frames",
+        _a_whole_page_further,
+    ),
+    _fault(
+        "vaddr_stat_asks_no_filters",
+        "stat on vaddr passes no pages (6.17 and older)",
+        "vaddr_filters_pages",
         False,
     ),
     _fault("dests_weights_ignored", "destinations get equal shares", "interleaved", _equal_weights),

@@ -65,6 +65,7 @@ class Actions:
         return self._act_on_folios(action, folios, app), folios.total_bytes()
 
     def _passing(self, frames: I64, app: Application, extra: Sequence[DamosFilter] = ()) -> Folios:
+        frames = self.rules.walked_frames(frames, self.memory.huge_blocks[frames // CHUNK_PAGES])
         folios = folios_in(self.memory, frames, app.now_ns, app.last_folio)
         if len(folios):
             app.last_folio = int(folios.head[-1]) if self.rules.folio_counts_once else NO_FRAME
@@ -116,10 +117,18 @@ class Actions:
             if self.memory.has_node(nid):
                 for pages in (1, CHUNK_PAGES):
                     chosen = folios.take((nids == nid) & (at != nid) & (folios.pages == pages))
-                    moved += self.memory.migrate(chosen.head, pages, nid)
+                    done = self.memory.migrate(chosen.head, pages, nid)
+                    moved += done
+                    if not self.rules.full_node_refuses:
+                        moved += self._move_elsewhere(chosen.head[done // pages :], pages)
             elif not self.rules.unmovable_is_put_back:
                 self.memory.isolated[folios.take(nids == nid).frames()] = True
         return self.rules.pages_applied(moved * PAGE_SIZE, folios.total_bytes())
+
+    def _move_elsewhere(self, heads: I64, pages: int) -> int:
+        """Folios that found no room move within the nodes they are on; pages moved."""
+        at = self.memory.node_of(heads)
+        return sum(self.memory.migrate(heads[at == nid], pages, nid) for nid in np.unique(at).tolist())
 
     # Virtual memory
 

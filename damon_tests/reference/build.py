@@ -174,7 +174,7 @@ def _commit_schemes(ctx: Context, params: DamonCtx) -> None:
     pairs = zip(ctx.schemes, params.schemes, strict=False)
     ctx.schemes = [ctx.rules.committed_scheme(old, Scheme(new, ctx.rules)) for old, new in pairs]
     for scheme, new in zip(ctx.schemes, params.schemes, strict=False):
-        scheme.set_params(new)
+        scheme.set_params(ctx.rules.committed_params(new))
         scheme.activated = scheme.activated or ctx.rules.commit_activates
     for new in params.schemes[len(ctx.schemes) :]:
         scheme = Scheme(new, ctx.rules)
@@ -191,7 +191,7 @@ def _commit_targets(ctx: Context, params: DamonCtx, memory: Memory) -> None:
             continue
         old = ctx.regions.of_target(index)
         if new.regions:
-            fitted = set_ranges(old, coalesced(new.regions), m, index, ctx.rules)
+            fitted = set_ranges(old, ctx.rules.committed_ranges(new.regions), m, index, ctx.rules)
             if fitted is None:
                 raise CoreError(22, "checked before: regions are valid")
             old = fitted
@@ -202,22 +202,11 @@ def _commit_targets(ctx: Context, params: DamonCtx, memory: Memory) -> None:
         target = ctx.targets[index] if index < len(ctx.targets) else Target(new.pid_target, process)
         target.pid, target.process = new.pid_target, process
         targets.append(target)
-    for scheme in ctx.schemes:
+    for scheme in ctx.schemes if ctx.rules.removed_target_is_forgotten else ():
         if scheme.quota.continue_target is not None and scheme.quota.continue_target not in targets:
             scheme.quota.forget()
     ctx.regions = Regions.concat(parts)
     ctx.targets = targets
-
-
-def coalesced(ranges: tuple[Range, ...]) -> list[Range]:
-    """Touching ranges joined, so that a region across the seam keeps its results."""
-    joined: list[Range] = []
-    for start, end in ranges:
-        if joined and joined[-1][1] == start:
-            joined[-1] = (joined[-1][0], end)
-        else:
-            joined.append((start, end))
-    return joined
 
 
 def quota_goals_only(running: Damos, staged: Damos) -> Damos:

@@ -26,7 +26,12 @@ class Slot:
         self.system = system
         self.directory = directory
         self.kdamond: Kdamond | None = None
-        self._refreshed_jiffies = 0
+        self.refreshed_jiffies = 0
+
+    @property
+    def _timer(self) -> Slot | ReferenceSystem:
+        """Who remembers when ``refresh_ms`` was served last."""
+        return self if self.system.rules.refresh_timer_is_own else self.system
 
     @property
     def running(self) -> bool:
@@ -75,7 +80,7 @@ class Slot:
             finish(errno.EBUSY)
             return
         self.kdamond = Kdamond(system, ctx, system.new_pid())
-        self._refreshed_jiffies = system.clock.jiffies()
+        self._timer.refreshed_jiffies = system.clock.jiffies()
         self.kdamond.repeating.append(self._refresh)
         system.start_kdamond(self.kdamond)
         finish(0)
@@ -218,10 +223,10 @@ class Slot:
         """``refresh_ms``: after every sample, when its time has come and the lock is free."""
         refresh_ms = int(self.directory.value("refresh_ms", 0))
         now, kdamond = self.system.clock.jiffies(), self.kdamond
-        due = self.system.rules.refresh_is_due(now, self._refreshed_jiffies, refresh_ms)
+        due = self.system.rules.refresh_is_due(now, self._timer.refreshed_jiffies, refresh_ms)
         if kdamond is None or not due:
             return
-        self._refreshed_jiffies = now
+        self._timer.refreshed_jiffies = now
         if self.system.locked or self._contexts().count != 1:
             return
         self._copy_intervals(kdamond)

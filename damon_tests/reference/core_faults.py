@@ -295,6 +295,13 @@ FAULTS = (
         False,
     ),
     Fault(
+        "commit_splits_at_seams",
+        "core",
+        "a commit of touching ranges loses results of regions across their seam (7.2 and older)",
+        "committed_ranges",
+        list,
+    ),
+    Fault(
         "tuning_inverted",
         "core",
         "intervals shrink when too little is seen",

@@ -293,6 +293,17 @@ def three_ranges(vmas: Sequence[Range]) -> list[Range] | None:
     return [(align_up(start, 4096), align_up(end, 4096)) for start, end in bounds]
 
 
+def committed_ranges(ranges: Sequence[Range]) -> list[Range]:
+    """Ranges of a commit with touching ones joined, so that a region across the seam keeps its results."""
+    joined: list[Range] = []
+    for start, end in ranges:
+        if joined and joined[-1][1] == start:
+            joined[-1] = (joined[-1][0], end)
+        else:
+            joined.append((start, end))
+    return joined
+
+
 def intersects(starts: U64, ends: U64, start: int, end: int) -> Bools:
     """Which regions share memory with the half-open range."""
     return (ends > np.uint64(start)) & (starts < np.uint64(end))

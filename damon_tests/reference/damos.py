@@ -119,7 +119,7 @@ class DamosPass:
             regions = self.ctx.regions
             chosen = scheme.matches_all(regions.sizes, self.values, regions.age)
         regions = self.ctx.regions.take(chosen)
-        scores = self._priorities(scheme, self.values[chosen], regions.age)
+        scores = self._priorities(scheme, self.values[chosen], regions.nr_accesses, regions.age)
         histogram = [0] * 100
         for score, size in zip(scores.tolist(), regions.sizes.tolist(), strict=True):
             histogram[score] += size
@@ -138,8 +138,8 @@ class DamosPass:
             self._store(index, rows)
         return np.array(allowed, np.bool_)
 
-    def _priorities(self, scheme: Scheme, values: I64, ages: I64) -> I64:
-        ctx = self.ctx
+    def _priorities(self, scheme: Scheme, values: I64, counters: I64, ages: I64) -> I64:
+        ctx, values = self.ctx, self.rules.priority_value(values, counters)
         return scheme.priorities(ctx.operations, values, ages, max(ctx.window, 1), ctx.attrs.aggr_us)
 
     def _forget_continuation(self, target: Target) -> None:
@@ -194,7 +194,7 @@ class DamosPass:
         quota = scheme.quota
         if not quota.is_set(scheme.params.quota) or quota.min_score <= 0:
             return True
-        score = self._priorities(scheme, np.array([row.value]), np.array([row.age]))
+        score = self._priorities(scheme, *(np.array([one]) for one in (row.value, row.nr, row.age)))
         return int(score[0]) >= quota.min_score
 
     def _skips(self, scheme: Scheme, row: Row, target: Target) -> tuple[bool, Row]:
@@ -225,10 +225,11 @@ class DamosPass:
             return
         if part is not None:
             row.split_at(row.start + part)
+        whole = row.size
         allowed, explicitly = core_verdict(scheme.lists, row, target_idx, ctx.min_region_sz, rules)
         if not allowed:
             return
-        size = row.size
+        size = rules.tried_size(whole, row.size)
         self._trace(scheme_idx, row, target_idx)
         applied, passed = self._act(scheme_idx, scheme, row, target, explicitly)
         self._report(scheme_idx, row, passed)
@@ -280,9 +281,9 @@ class DamosPass:
                 self.events.emit("damos_stat_after_apply_interval", [stat_text(index, scheme)])
 
     def _end_walk_of(self, scheme_idx: int, walk: Walk) -> None:
-        if self.rules.walk_is_one_pass or scheme_idx in walk.visited:
+        walk.passes[scheme_idx] += 1
+        if self.rules.walk_ends(walk.passes[scheme_idx], walk.regions[scheme_idx]):
             walk.complete.add(scheme_idx)
-        walk.visited.add(scheme_idx)
 
     def _report(self, scheme_idx: int, row: Row, passed: int) -> None:
         if self.walk is None or scheme_idx in self.walk.complete:
@@ -292,6 +293,7 @@ class DamosPass:
             values = self.ctx.probe_values(self.ctx.regions.take(slice(row.origin, row.origin + 1)))
             hits = tuple(values[0, :nr_probes].tolist())
         region = TriedRegion(row.start, row.end, row.value, row.age, passed, hits)
+        self.walk.regions[scheme_idx] += 1
         self.walk.on_region(scheme_idx, region)
 
     def _trace(self, scheme_idx: int, row: Row, target_idx: int) -> None:

@@ -11,13 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from damon_tests.reference.core_rules import BP, I64, U64_MAX, Range, align_down, muldiv
+from damon_tests.reference.core_rules import BP, I64, U64_MAX, Bools, Range, align_down, muldiv
 
 MAX_SCORE = 99
 U32 = (1 << 32) - 1
 
 
 # Priority
+
+
+def priority_value(value: I64, nr_accesses: I64) -> I64:
+    """The access frequency that counts: as users see it, not the running counter."""
+    return value
 
 
 def hot_score(
@@ -104,6 +109,11 @@ def goal_metric(requested: str) -> str:
 def goal_node(nid: int) -> int:
     """Which node a goal's metric is of."""
     return nid
+
+
+def first_window_size(effective_size: int) -> int:
+    """Effective size of a scheme's first window: as in all others."""
+    return effective_size
 
 
 def time_quota_size(ms: int, total_bytes: int, total_ns: int, min_region_sz: int) -> int:
@@ -233,6 +243,12 @@ def scheme_order(due: Sequence[Any]) -> Sequence[Any]:
     return due
 
 
+def walk_ends(passes: int, regions: int) -> bool:
+    """Whether a scheme has told its tried regions, after so many passes with so many regions: one pass, be
+    there any or not."""
+    return passes >= 1
+
+
 def snapshot_counts(matched: bool) -> bool:
     """Whether a visit to the last region of a target counts as a pass: whatever it matched."""
     return True
@@ -240,6 +256,11 @@ def snapshot_counts(matched: bool) -> bool:
 
 def snapshot_limit_reached(nr_snapshots: int, max_nr_snapshots: int) -> bool:
     return max_nr_snapshots != 0 and nr_snapshots >= max_nr_snapshots
+
+
+def tried_size(before_filters: int, after_filters: int) -> int:
+    """What is tried, and charged, of a region that address filters may have cut: what they left."""
+    return after_filters
 
 
 def account(stats: Any, count: int, size: int, applied: int, passed: int) -> None:
@@ -256,6 +277,11 @@ def committed_scheme(running: Any, fresh: Any) -> Any:
     return running
 
 
+def committed_params(requested: Any) -> Any:
+    """What a commit makes of the parameters requested for a running scheme (a ``Damos``): exactly that."""
+    return requested
+
+
 def action_done(operations: str, action: str) -> str:
     """What is done where an action is asked for ("vaddr" stands for fvaddr, too)."""
     return action
@@ -264,6 +290,11 @@ def action_done(operations: str, action: str) -> str:
 def action_range(start: int, end: int) -> Range:
     """The bytes that an action works on: those of the region."""
     return start, end
+
+
+def walked_frames(frames: I64, in_huge: Bools) -> I64:
+    """The frames of a region, in order, that are looked at: all, also where it begins within a huge page."""
+    return frames
 
 
 def pages_applied(done: int, visited: int) -> int:

@@ -70,6 +70,12 @@ def _from_the_start_of_ram(module: str, ctx: DamonCtx) -> DamonCtx:
     return replace(ctx, targets=(replace(ctx.targets[0], regions=((4096, end),)),))
 
 
+def _from_a_multiple_of_units(module: str, ctx: DamonCtx) -> DamonCtx:
+    ((start, end),) = ctx.targets[0].regions
+    region = (start // 4096 * 4096, end)
+    return replace(ctx, targets=(replace(ctx.targets[0], regions=(region,)),))
+
+
 def _actions_swapped(index: int, scheme: Damos) -> Damos:
     return replace(scheme, action="lru_deprio" if index == 0 else "lru_prio")
 
@@ -239,6 +245,23 @@ _ANY = (
     ),
     _fault(
         "module_region_not_told", "the range that was found is not written back", "module_writes_back", False
+    ),
+    _wrong_request(
+        "module_region_in_units",
+        "with another addr_unit the region begins at a multiple of 4096 units (6.18)",
+        _from_a_multiple_of_units,
+    ),
+    _fault(
+        "module_reads_late",
+        "parameters are read, and statistics told, after aggregations only (6.16 and older)",
+        "module_waits_for_aggregation",
+        True,
+    ),
+    _fault(
+        "module_ends_at_invalid_inputs",
+        "commit_inputs of invalid parameters ends the module (6.16 and older)",
+        "invalid_inputs_end_module",
+        True,
     ),
     _fault("module_enable_no_effect", "enabled takes Y, and nothing starts", "module_starts", False),
     _fault("module_disable_no_effect", "enabled takes N, and the thread goes on", "module_stops", False),

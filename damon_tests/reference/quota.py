@@ -59,6 +59,7 @@ class Quota:
         if not self.total_charged_sz and not self.charged_from:
             self.charged_from = now_jiffies
             self.set_effective_size(params, min_region_sz, achievements)
+            self.effective_size = rules.first_window_size(self.effective_size)
             on_esz(self.effective_size)
         if rules.window_has_passed(now_jiffies, self.charged_from, params.reset_interval_ms):
             exceeded = self.is_full(params, min_region_sz)

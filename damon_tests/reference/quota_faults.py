@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from damon_tests.reference import damos_rules as damos
 from damon_tests.reference.core_rules import BP, I64
@@ -32,6 +33,11 @@ def _from_one_byte(bp: int, score: int, size: int) -> int:
 
 def _half_steps(bp: int, score: int, size: int) -> int:
     return damos.feedback(max(bp, BP), (score + BP) // 2)
+
+
+def _renewed(running: Any, fresh: Any) -> Any:
+    running.quota.charged_sz = 0
+    return running
 
 
 def _swapped(*pairs: tuple[str, str]) -> dict[str, str]:
@@ -105,6 +111,48 @@ FAULTS = (
         "the throughput that was seen is ignored",
         "time_quota_size",
         lambda ms, total, ns, m: damos.time_quota_size(ms, 0, 0, m),
+    ),
+    Fault(
+        "first_window_unlimited",
+        "quotas",
+        "the first window has no quota (6.17 and older)",
+        "first_window_size",
+        lambda size: (1 << 64) - 1,
+    ),
+    Fault(
+        "commit_renews_quota",
+        "quotas",
+        "a commit gives the running window its quota again (7.0 to 7.2)",
+        "committed_scheme",
+        _renewed,
+    ),
+    Fault(
+        "continuation_in_a_removed_target",
+        "quotas",
+        "the next window is to go on in a target that a commit removed (6.16 and older)",
+        "removed_target_is_forgotten",
+        False,
+    ),
+    Fault(
+        "priority_of_the_running_counter",
+        "quotas",
+        "priorities take nr_accesses as counted since the last reset (6.12)",
+        "priority_value",
+        lambda value, nr_accesses: nr_accesses,
+    ),
+    Fault(
+        "min_score_counts_filtered",
+        "quotas",
+        "memory that core filters reject uses up priorities (7.0 and older)",
+        "histogram_asks_core_filters",
+        False,
+    ),
+    Fault(
+        "pressure_goes_on_over_commits",
+        "goals",
+        "memory pressure before a commit counts after it (7.2 and older)",
+        "commit_restarts_pressure",
+        False,
     ),
     Fault("goals_are_added", "goals", "several goals are achieved together", "goal_score", _sum_of_goals),
     Fault(

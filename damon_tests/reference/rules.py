@@ -97,6 +97,9 @@ class Rules:
     sleeps_by_ticks: Callable[[int], bool] = core.sleeps_by_ticks
     is_paused: Callable[[bool], bool] = core.is_paused
     committed_scheme: Callable[[Any, Any], Any] = damos.committed_scheme
+    committed_params: Callable[[Any], Any] = damos.committed_params
+    committed_ranges: Callable[[Sequence[Range]], list[Range]] = core.committed_ranges
+    removed_target_is_forgotten: bool = True  # by quotas that were to go on in it
     commit_is_checked_first: bool = True
     commit_waits_for_aggregation: bool = False  # 6.12; later it is served after the next sample
     failed_commit_ends: bool = False  # 6.12: the write succeeds, and the kdamond ends
@@ -115,6 +118,7 @@ class Rules:
     lock_is_busy: Callable[[bool], bool] = tree.lock_is_busy
     statistic: Callable[[str], str] = tree.statistic
     total_bytes: Callable[[int, int, int], int] = tree.total_bytes
+    refresh_timer_is_own: bool = True  # of each kdamond
     refresh_is_due: Callable[[int, int, int], bool] = tree.refresh_is_due
     resizing_resets: bool = True
     walk_clears_first: bool = True
@@ -133,6 +137,7 @@ class Rules:
     commit_activates: bool = True
     ages_after_sleep: Callable[[I64], I64] = filters.ages_after_sleep
     account: Callable[[Any, int, int, int, int], None] = damos.account
+    tried_size: Callable[[int, int], int] = damos.tried_size
     age_after_action: Callable[[str, Any, int], Any] = damos.age_after_action
     snapshot_limit_reached: Callable[[int, int], bool] = damos.snapshot_limit_reached
     remerge_after_apply: bool = True
@@ -143,7 +148,7 @@ class Rules:
     madvise_applied: Callable[[int, bool], int] = damos.madvise_applied
     scheme_order: Callable[[Sequence[Any]], Sequence[Any]] = damos.scheme_order
     snapshot_counts: Callable[[bool], bool] = damos.snapshot_counts
-    walk_is_one_pass: bool = True
+    walk_ends: Callable[[int, int], bool] = damos.walk_ends
     pages_applied: Callable[[int, int], int] = damos.pages_applied
     action_done: Callable[[str, str], str] = damos.action_done
     action_range: Callable[[int, int], Range] = damos.action_range
@@ -152,9 +157,12 @@ class Rules:
     pageout_spares_young: bool = True
     locked_stays: bool = True  # mlock()ed pages are not reclaimed
     unmovable_is_put_back: bool = True
+    full_node_refuses: bool = True  # folios that find no room stay where they are
+    walked_frames: Callable[[I64, Bools], I64] = damos.walked_frames
     dests_need_vaddr: bool = True  # paddr ignores them
 
     # priority (§4.3)
+    priority_value: Callable[[I64, I64], I64] = damos.priority_value
     hot_score: Callable[[I64, int, I64, int, int, int], I64] = damos.hot_score
     cold_score: Callable[[I64], I64] = damos.cold_score
     min_score: Callable[[Sequence[int], int], int] = damos.min_score
@@ -168,6 +176,7 @@ class Rules:
     window_exceeded: Callable[[bool], bool] = damos.window_exceeded
     charge_at_window_start: Callable[[int], int] = damos.charge_at_window_start
     window_has_passed: Callable[[int, int, int], bool] = damos.window_has_passed
+    first_window_size: Callable[[int], int] = damos.first_window_size
     time_quota_size: Callable[[int, int, int, int], int] = damos.time_quota_size
     skipped_size: Callable[[int, int, int, int], int] = damos.skipped_size
     goal_score: Callable[[Sequence[tuple[int, int]]], int] = damos.goal_score

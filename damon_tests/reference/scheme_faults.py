@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from damon_tests.damon.params import Damos
 from damon_tests.reference import damos_rules as damos
 from damon_tests.reference.faults import Fault
 
@@ -42,6 +44,11 @@ def _each_but_the_seventh(stats: Any, count: int, size: int, applied: int, passe
 
 def _pages_tried(stats: Any, count: int, size: int, applied: int, passed: int) -> None:
     damos.account(stats, count, size // 4096, applied, passed)
+
+
+def _without_nodes(requested: Damos) -> Damos:
+    goals = tuple(replace(goal, nid=0) for goal in requested.quota.goals)
+    return replace(requested, quota=replace(requested.quota, goals=goals))
 
 
 FAULTS = (
@@ -114,8 +121,43 @@ FAULTS = (
         "tried_regions_of_two_passes",
         "schemes",
         "tried_regions holds the regions of two passes (6.6 and older)",
-        "walk_is_one_pass",
+        "walk_ends",
+        lambda passes, regions: passes >= 2,
+    ),
+    Fault(
+        "tried_regions_wait_for_a_match",
+        "schemes",
+        "a request for tried regions never ends while nothing matches (6.7 and older)",
+        "walk_ends",
+        lambda passes, regions: regions > 0,
+    ),
+    Fault(
+        "zero_apply_interval_hangs",
+        "schemes",
+        "an apply interval of less than a sample hangs: times are compared for equality (6.12 and older)",
+        "scheme_is_due",
+        lambda passed, due: passed == due,
+    ),
+    Fault(
+        "rest_of_a_split_waits",
+        "schemes",
+        "what a quota or filter split off is not visited in the same pass (7.1 and older)",
+        "rest_of_split_is_visited",
         False,
+    ),
+    Fault(
+        "commit_forgets_nodes",
+        "schemes",
+        "a commit loses the node of goals (7.2)",
+        "committed_params",
+        _without_nodes,
+    ),
+    Fault(
+        "stats_tried_before_filters",
+        "stats",
+        "sz_tried counts regions as they were before an address filter cut them (7.2 and older)",
+        "tried_size",
+        lambda before, after: before,
     ),
     Fault(
         "stats_failed_is_applied",

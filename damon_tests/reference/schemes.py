@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -124,7 +125,8 @@ class TriedRegion:
 
 @dataclass
 class Walk:
-    """A request for the regions that each scheme applies to during one of its passes.
+    """A request for the regions that each scheme applies to during one of its passes; by scheme, those done,
+    and the passes and regions so far.
 
     ``on_done`` is called once, with 0 or the errno of a cancellation.
     """
@@ -132,4 +134,5 @@ class Walk:
     on_region: Callable[[int, TriedRegion], None]
     on_done: Callable[[int], None]
     complete: set[int] = field(default_factory=set)
-    visited: set[int] = field(default_factory=set)
+    passes: Counter[int] = field(default_factory=Counter)
+    regions: Counter[int] = field(default_factory=Counter)

@@ -62,6 +62,7 @@ class ReferenceSystem:
         self.clock = VirtualClock(origin_ns, sleep_ns)
         self.events = ReferenceEvents(self.clock, self.version)
         self.lock_holder: object | None = None  # the write that has the tree's global lock
+        self.refreshed_jiffies = 0  # should kdamonds share the timer of refresh_ms
         self.polled_command: object | None = None  # the command that somebody waits for (6.12: one at a time)
         self.split_history = SplitHistory()
         self._running: list[Kdamond] = []

@@ -178,6 +178,13 @@ FAULTS = (
         lambda now, then, ms: False,
     ),
     Fault(
+        "refresh_timer_is_shared",
+        "tree",
+        "one kdamond's refresh_ms keeps the others from theirs (6.17 to 7.2)",
+        "refresh_timer_is_own",
+        False,
+    ),
+    Fault(
         "refresh_always",
         "tree",
         "results are refreshed although refresh_ms is 0",

@@ -29,6 +29,8 @@ TIMEOUT_S = 1200
 ORDER = (
     "vectors",
     "regions",
+    "history",
+    "effects",
     "passes",
     "stat",
     "tree",
@@ -41,15 +43,16 @@ ORDER = (
     "filters",
     "appendix",
     "abi",
+    "module_requests",
     "modules",
     "batch",
 )
 # Faults of these areas are noticed by these first.
 FIRST = {
     "filters": ("filters",),
-    "schemes": ("actions", "passes", "damos"),
+    "schemes": ("history", "effects", "actions", "passes", "damos"),
     "stats": ("passes",),
-    "modules": ("stat", "modules"),
+    "modules": ("module_requests", "stat", "modules"),
     "tree": ("tree", "abi"),
 }
 
@@ -116,39 +119,49 @@ def killers(names: list[str], jobs: int) -> Iterator[tuple[str, str]]:
             yield name, result.read_text() if status == 0 else f"(the run ended with status {status})"
 
 
-def matrix(names: list[str], jobs: int) -> list[str]:
-    """Lines of the table, printed as they come; the last one says who survives."""
-    areas = {name: fault.area for name, fault in catalogue().items()}
-    started = time.monotonic()
+def run(names: list[str], jobs: int) -> dict[str, str]:
+    """Killer by fault, empty for a survivor; printed as they come. Raises SystemExit when tests fail without
+    a fault."""
     for _, failed in killers([""], 1):
         if failed:
-            return [f"without a fault {failed} fails: nothing can be told"]
+            raise SystemExit(f"without a fault {failed} fails: nothing can be told")
     found: dict[str, str] = {}
     for name, test in killers(names, jobs):
         found[name] = test
-        print(f"[{len(found)}/{len(names)}] {areas[name]:14} {name:32} {test or 'SURVIVES'}", flush=True)
-    survivors = [name for name in names if not found[name]]
-    seconds = time.monotonic() - started
-    lines = [f"{areas[name]:14} {name:32} {found[name] or 'SURVIVES'}" for name in names]
-    lines.append(f"{len(names) - len(survivors)} of {len(names)} faults are killed, in {seconds:.0f} s")
-    if survivors:
-        lines.append(f"SURVIVE: {', '.join(survivors)}")
-    return lines
+        print(f"[{len(found)}/{len(names)}] {row(name, test)}", flush=True)
+    return found
+
+
+def row(name: str, killed_by: str) -> str:
+    return f"{catalogue()[name].area:14} {name:32} {killed_by or 'SURVIVES'}"
+
+
+def table(found: dict[str, str]) -> str:
+    """The kept table: every fault of the catalogue, in its order."""
+    heading = "# Made by kill_faults.py --keep: which test notices which fault."
+    return "\n".join([heading, *(row(name, found.get(name, "")) for name in catalogue())]) + "\n"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="faults at a time")
-    parser.add_argument("--keep", action="store_true", help=f"write the table to {KEPT.name}")
+    parser.add_argument(
+        "--keep",
+        action="store_true",
+        help=f"write the table to {KEPT.name}; faults not run stay as they were",
+    )
     parser.add_argument("faults", nargs="*", metavar="FAULT", help="default: all")
     args = parser.parse_args()
-    lines = matrix(args.faults or list(catalogue()), args.jobs)
-    if args.keep and len(lines) > 1:
-        KEPT.write_text(
-            "\n".join(["# Made by kill_faults.py: which test notices which fault.", *lines]) + "\n"
-        )
-    print("\n".join(line for line in lines[-2:] if "fault" in line or "SURVIVE:" in line))
-    return 0 if "faults are killed" in lines[-1] else 1
+    names, started = args.faults or list(catalogue()), time.monotonic()
+    found = run(names, args.jobs)
+    if args.keep:
+        KEPT.write_text(table({**known_killers(), **found}))
+    survivors = [name for name in names if not found[name]]
+    killed, seconds = len(names) - len(survivors), time.monotonic() - started
+    print(f"{killed} of {len(names)} faults are killed, in {seconds:.0f} s")
+    if survivors:
+        print(f"SURVIVE: {', '.join(survivors)}")
+    return 1 if survivors else 0
 
 
 if __name__ == "__main__":

@@ -171,6 +171,24 @@ class Box:
         return trace.snapshots(self.record(seconds))
 
 
+class Parameters:
+    """The parameters of one module."""
+
+    def __init__(self, box, name):
+        self.tree, self.dir = box.tree, f"/sys/module/damon_{name}/parameters"
+
+    def __setitem__(self, name, value):
+        self.tree.write(f"{self.dir}/{name}", str(value))
+
+    def __getitem__(self, name):
+        return self.tree.read(f"{self.dir}/{name}").rstrip("\n")
+
+
+def idle_box(**kwargs):
+    """Half of 64 MiB is hot; RAM is 128 MiB, half of it free."""
+    return Box(64 * MIB, [(HEAP, HEAP + 32 * MIB)], ram_bytes=128 * MIB, **kwargs)
+
+
 STAT_ALL = Damos(action="stat", access_pattern=ANY)
 
 

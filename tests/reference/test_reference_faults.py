@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from damon_tests.reference.faults import all_faults, catalogue, fault
 from damon_tests.reference.levels import LEVELS
 from damon_tests.reference.rules import Rules
 
+HERE = Path(__file__).parent
 AREAS = {"core", "ops", "tree", "schemes", "quotas", "goals", "filters", "watermarks", "stats", "modules"}
 
 
@@ -35,6 +37,15 @@ def test_one_rule_is_replaced(name):
 
 def test_names_are_unique():
     assert len(all_faults()) == len(catalogue())
+
+
+def test_each_is_noticed():
+    """By a test that exists, as kills.txt tells; after changes run kill_faults.py --keep for what is missing."""
+    kept = [line.split() for line in (HERE / "kills.txt").read_text().splitlines()[1:]]
+    assert [(area, name) for area, name, *_ in kept] == [(f.area, f.name) for f in all_faults()]
+    for _, name, killer in kept:
+        file, _, test = killer.partition("::")
+        assert f"def {test}(" in (HERE / file).read_text(), name
 
 
 def test_unknown_fault():

@@ -4,28 +4,10 @@
 from __future__ import annotations
 
 import pytest
-from reference_support import HEAP, MIB, STAT_ALL, Box, make_system
+from reference_support import MIB, STAT_ALL, Parameters, idle_box, make_system
 
 from damon_tests.ports import TreeError
 from damon_tests.reference.module_rules import idle_percentiles
-
-
-class Parameters:
-    """One module's directory."""
-
-    def __init__(self, box, name):
-        self.tree, self.dir = box.tree, f"/sys/module/damon_{name}/parameters"
-
-    def __setitem__(self, name, value):
-        self.tree.write(f"{self.dir}/{name}", str(value))
-
-    def __getitem__(self, name):
-        return self.tree.read(f"{self.dir}/{name}").rstrip("\n")
-
-
-def idle_box(**kwargs):
-    """Half of 64 MiB is hot; RAM is 128 MiB, half of it free."""
-    return Box(64 * MIB, [(HEAP, HEAP + 32 * MIB)], ram_bytes=128 * MIB, **kwargs)
 
 
 def test_reclaim_pages_out_cold_memory_below_the_watermark():
@@ -57,37 +39,6 @@ def test_reclaim_sleeps_while_memory_is_free():
     assert reclaim["nr_reclaim_tried_regions"] == "0"
 
 
-def test_derived_reclaim_scheme():
-    box = idle_box()
-    reclaim = Parameters(box, "reclaim")
-    reclaim["quota_mem_pressure_us"] = 1000
-    reclaim["quota_autotune_feedback"] = 5000
-    reclaim["skip_anon"] = "Y"
-    reclaim["enabled"] = "Y"
-    (scheme,) = box.tree.modules["damon_reclaim"].request().schemes
-    pattern = scheme.access_pattern
-    assert (scheme.action, pattern.sz_min, pattern.nr_accesses_max, pattern.age_min) == (
-        "pageout",
-        4096,
-        0,
-        1200,
-    )
-    assert [(g.target_metric, g.target_value, g.current_value) for g in scheme.quota.goals] == [
-        ("some_mem_psi_us", 1000, 0),
-        ("user_input", 10_000, 5000),
-    ]
-    assert [(f.type, f.matching, f.allow) for f in scheme.filters] == [("anon", True, False)]
-
-
-def test_autotuned_intervals():
-    box = idle_box()
-    reclaim = Parameters(box, "reclaim")
-    reclaim["sample_interval"] = 7
-    reclaim["autotune_monitoring_intervals"] = "Y"
-    attrs = box.tree.modules["damon_reclaim"].request().attrs
-    assert (attrs.sample_us, attrs.aggr_us, attrs.intervals_goal.access_bp) == (5_000, 100_000, 40)
-
-
 def test_lru_sort_derives_two_schemes_and_sorts():
     box = idle_box()
     sort = Parameters(box, "lru_sort")
@@ -107,55 +58,6 @@ def test_lru_sort_derives_two_schemes_and_sorts():
     assert int(sort["bytes_lru_sort_tried_cold_regions"]) > 0
 
 
-def test_lru_sort_goals_and_young_filters():
-    box = idle_box()
-    sort = Parameters(box, "lru_sort")
-    sort["active_mem_bp"] = 6000
-    sort["filter_young_pages"] = "Y"
-    hot, cold = box.tree.modules["damon_lru_sort"].request().schemes
-    goals = [(g.target_metric, g.target_value) for scheme in (hot, cold) for g in scheme.quota.goals]
-    assert goals == [("active_mem_bp", 6000), ("inactive_mem_bp", 4002)]
-    assert [(f.type, f.matching, f.allow) for s in (hot, cold) for f in s.filters] == [
-        ("young", False, False),
-        ("young", True, False),
-    ]
-
-
-AUTOTUNED = {"autotune_monitoring_intervals": "Y"}
-
-
-@pytest.mark.parametrize(
-    ("module", "values", "refused"),
-    [
-        ("reclaim", {"aggr_interval": 0}, True),
-        ("reclaim", {"aggr_interval": 0, **AUTOTUNED}, True),
-        ("reclaim", {"sample_interval": 0}, False),
-        ("reclaim", {"sample_interval": 0, **AUTOTUNED}, False),
-        ("reclaim", {"min_nr_regions": 2}, True),
-        ("reclaim", {"monitor_region_start": 1 << 40}, True),
-        ("reclaim", {"monitor_region_start": 8192, "monitor_region_end": 8192}, True),
-        ("reclaim", {"monitor_region_start": 5000, "monitor_region_end": 5000}, False),
-        ("lru_sort", {"sample_interval": 0}, True),
-        ("lru_sort", {"sample_interval": 0, **AUTOTUNED}, True),
-        ("lru_sort", {"aggr_interval": 0}, True),
-        ("lru_sort", {"aggr_interval": 0, **AUTOTUNED}, False),
-        ("lru_sort", {"active_mem_bp": 10_001}, True),
-    ],
-)
-def test_what_is_refused_at_enable(module, values, refused):
-    """As 7.3.4 answers: an interval that a module divides by counts although another one is used."""
-    box = idle_box()
-    parameters = Parameters(box, module)
-    for name, value in values.items():
-        parameters[name] = value
-    if refused:
-        with pytest.raises(TreeError, match="EINVAL"):
-            parameters["enabled"] = "Y"
-    else:
-        parameters["enabled"] = "Y"
-    assert parameters["enabled"] == ("N" if refused else "Y")
-
-
 def test_commit_inputs_changes_a_running_module():
     box = idle_box()
     reclaim = Parameters(box, "reclaim")
@@ -166,6 +68,10 @@ def test_commit_inputs_changes_a_running_module():
     assert kdamond is not None
     assert kdamond.ctx.attrs.min_nr_regions == 50
     assert reclaim["commit_inputs"] == "N"
+    reclaim["min_nr_regions"] = 2
+    with pytest.raises(TreeError, match="EINVAL"):
+        reclaim["commit_inputs"] = "Y"
+    assert (kdamond.ctx.attrs.min_nr_regions, reclaim["enabled"]) == (50, "Y")
 
 
 def test_the_region_that_is_found_is_told():
