@@ -119,17 +119,13 @@ def killers(names: list[str], jobs: int) -> Iterator[tuple[str, str]]:
             yield name, result.read_text() if status == 0 else f"(the run ended with status {status})"
 
 
-def run(names: list[str], jobs: int) -> dict[str, str]:
-    """Killer by fault, empty for a survivor; printed as they come. Raises SystemExit when tests fail without
-    a fault."""
+def run(names: list[str], jobs: int) -> Iterator[tuple[str, str]]:
+    """(fault, killer) as they are found, the killer empty for a survivor. Raises SystemExit when tests fail
+    without a fault."""
     for _, failed in killers([""], 1):
         if failed:
             raise SystemExit(f"without a fault {failed} fails: nothing can be told")
-    found: dict[str, str] = {}
-    for name, test in killers(names, jobs):
-        found[name] = test
-        print(f"[{len(found)}/{len(names)}] {row(name, test)}", flush=True)
-    return found
+    yield from killers(names, jobs)
 
 
 def row(name: str, killed_by: str) -> str:
@@ -153,9 +149,12 @@ def main() -> int:
     parser.add_argument("faults", nargs="*", metavar="FAULT", help="default: all")
     args = parser.parse_args()
     names, started = args.faults or list(catalogue()), time.monotonic()
-    found = run(names, args.jobs)
-    if args.keep:
-        KEPT.write_text(table({**known_killers(), **found}))
+    found: dict[str, str] = {}
+    for name, test in run(names, args.jobs):
+        found[name] = test
+        print(f"[{len(found)}/{len(names)}] {row(name, test)}", flush=True)
+        if args.keep:
+            KEPT.write_text(table({**known_killers(), **found}))
     survivors = [name for name in names if not found[name]]
     killed, seconds = len(names) - len(survivors), time.monotonic() - started
     print(f"{killed} of {len(names)} faults are killed, in {seconds:.0f} s")

@@ -40,7 +40,7 @@ def test_names_are_unique():
 
 
 def test_each_is_noticed():
-    """By a test that exists, as kills.txt tells; after changes run kill_faults.py --keep for what is missing."""
+    """By a test that exists, as kills.txt tells. Run kill_faults.py --keep for those that are missing."""
     kept = [line.split() for line in (HERE / "kills.txt").read_text().splitlines()[1:]]
     assert [(area, name) for area, name, *_ in kept] == [(f.area, f.name) for f in all_faults()]
     for _, name, killer in kept:
