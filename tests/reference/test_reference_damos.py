@@ -144,7 +144,14 @@ def test_continuation(start, end, at, skipped):
 
 @pytest.mark.parametrize(
     ("size", "applied", "ratio", "charged"),
-    [(100, 0, (0, 0), 100), (100, 30, (1, 1000), 30), (100, 0, (1, 10), 10), (100, 120, (1, 10), 100)],
+    [
+        (100, 0, (0, 0), 100),
+        (100, 30, (1, 1000), 30),
+        (100, 0, (1, 10), 10),
+        (100, 120, (1, 10), 100),
+        (100, 50, (3, 1), 200),
+        (100, 50, (0, 7), 50),
+    ],
 )
 def test_fail_charge(size, applied, ratio, charged):
     assert RULES.charged_size(size, applied, *ratio) == charged

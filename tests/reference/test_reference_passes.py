@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 from reference_support import HEAP, MIB, RULES, STAT_ALL, Box
 
-from damon_tests.damon.params import ANY, Damos, DamosAccessPattern
+from damon_tests.damon.params import ANY, Damos, DamosAccessPattern, DamosWatermarks
 from damon_tests.ports import Event
 
 
@@ -136,3 +136,20 @@ def test_tried_regions_are_those_of_one_pass():
     assert regions.start[0] == HEAP
     assert regions.end[-1] == HEAP + 8 * MIB
     assert (regions.start[1:] == regions.end[:-1]).all()
+
+
+def test_schemes_that_are_due_tell_their_statistics_active_or_not():
+    """§7. A pass needs one that is active; one that is due later tells later."""
+    box = Box(8 * MIB)
+    asleep = replace(STAT_ALL, watermarks=DamosWatermarks("free_mem_rate", 1_000_000, 2, 1, 0))
+    late = replace(STAT_ALL, apply_interval_us=200_000)
+    box.start(box.fvaddr(schemes=(STAT_ALL, asleep, late)))
+    events = box.record(0.402, "damos_stat_after_apply_interval")
+    told = Counter(event.text.split()[1] for event in events)
+    assert told == {"scheme_idx=0": 4, "scheme_idx=1": 4, "scheme_idx=2": 2}
+    nothing = (
+        "nr_tried=0 sz_tried=0 nr_applied=0 sz_applied=0 sz_ops_filter_passed=0 qt_exceeds=0 nr_snapshots=0"
+    )
+    assert {event.text for event in events if "scheme_idx=1" in event.text} == {
+        f"ctx_idx=0 scheme_idx=1 {nothing}"
+    }
