@@ -172,8 +172,8 @@ class Frames:
         return reserved
 
     def is_listed(self, frames: I64) -> Bools:
-        """Whether each frame's folio, if it is in memory, is on an LRU list: others are no business of physical
-        monitoring (specification §3.5). Frames must be in RAM."""
+        """Whether each frame's folio, if it is in memory, is on an LRU list: others are no business of
+        physical monitoring (specification §3.5). Frames must be in RAM."""
         listed: Bools = ~(self.is_hugetlb(frames) | self.isolated[frames])
         return listed
 

@@ -35,7 +35,7 @@ def _number(values: Parameters, name: str, default: int = 0) -> int:
     return int(values.get(name, default))
 
 
-def attrs_of(values: Parameters, needed: str, rules: Rules) -> DamonAttrs:
+def attrs_of(values: Parameters, needed: str) -> DamonAttrs:
     """Monitoring attributes; the operations are updated at every sample, which paddr ignores.
 
     ``needed``: the interval that must not be 0, even where tuned ones are used instead. Raises CoreError.
@@ -48,7 +48,7 @@ def attrs_of(values: Parameters, needed: str, rules: Rules) -> DamonAttrs:
     else:
         sample, aggr = _number(values, "sample_interval"), _number(values, "aggr_interval")
         attrs = DamonAttrs(sample, aggr, 0, DamonIntervalsGoal(), *limits)
-    check_attrs(attrs, rules)
+    check_attrs(attrs)
     return attrs
 
 
@@ -77,7 +77,7 @@ def _ctx(values: Parameters, attrs: DamonAttrs, region: Range, schemes: tuple[Da
 
 def reclaim(values: Parameters, ram: Sequence[Range], rules: Rules) -> DamonCtx:
     """DAMON_RECLAIM: page out what was not accessed for ``min_age``. Raises CoreError."""
-    attrs = attrs_of(values, "aggr_interval", rules)
+    attrs = attrs_of(values, "aggr_interval")
     goals = []
     if pressure := _number(values, "quota_mem_pressure_us"):
         goals.append(DamosQuotaGoal("some_mem_psi_us", pressure))
@@ -105,7 +105,7 @@ def reclaim(values: Parameters, ram: Sequence[Range], rules: Rules) -> DamonCtx:
 
 def lru_sort(values: Parameters, ram: Sequence[Range], rules: Rules) -> DamonCtx:
     """DAMON_LRU_SORT: hot memory to the active list, cold memory off it. Raises CoreError."""
-    attrs = attrs_of(values, "sample_interval", rules)
+    attrs = attrs_of(values, "sample_interval")
     active_bp = _number(values, "active_mem_bp")
     if active_bp > BP:
         raise invalid("active_mem_bp is larger than 10000")
