@@ -123,6 +123,8 @@ def _records(path: Path, data: bytes) -> Sequence[Mapping[str, Any]]:
         value = value.get(key, value) if isinstance(value, dict) else value
     if not isinstance(value, list) or not all(isinstance(r, dict) and "snapshots" in r for r in value):
         raise UsageError(f"{path}: JSON, but no list of damo's records")
+    if not all(isinstance(r["snapshots"] or [], list) for r in value):
+        raise UsageError(f"{path}: a record of damo whose snapshots are no list")
     return value
 
 
@@ -158,7 +160,8 @@ def _imported(
     given: tuple[int, int] | None,
 ) -> Imported:
     name = f"kdamond {key[0]}, context {key[1]}" + ("" if key[2] is None else f", scheme {key[2]}")
-    targets = _target_numbers(group)
+    with _Place(path, f"{name}, target_id"):
+        targets = _target_numbers(group)
     unit = ctx.addr_unit if ctx else 1
     starts, snaps, tuned = [], [], []
     for record, target_idx in zip(group, targets, strict=True):

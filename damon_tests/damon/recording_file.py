@@ -68,7 +68,7 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,15 +88,30 @@ SUFFIX = ".damon.npz"
 I64 = npt.NDArray[np.int64]
 F64 = npt.NDArray[np.float64]
 
-_SCALARS = (
-    "source",
-    "operations",
-    "sample_us",
-    "aggr_us",
-    "started_ns",
-    "stopped_ns",
-    "lost_events",
-    "addr_unit",
+_TEXTS = ("source", "operations")
+_NUMBERS = ("sample_us", "aggr_us", "started_ns", "stopped_ns", "lost_events", "addr_unit")
+_SCALARS = (*_TEXTS, *_NUMBERS)
+
+_LEAST = {"sample_us": 0, "aggr_us": 0, "lost_events": 0, "addr_unit": 1}
+_I64_MAX = (1 << 63) - 1
+
+# Arrays of one length each, with the kind of their elements; ``offset`` and ``truth_offset`` are one longer.
+_OF_SNAPSHOTS = {"time_ns": "i", "target_idx": "i", "nr_regions": "i", "complete": "b"}
+_OF_REGIONS = {"start": "u", "end": "u", "nr_accesses": "u", "age": "u"}
+_OF_REGIONS_OPTIONAL = {"probe_hits": "u", "sz_filter_passed": "u"}
+_OF_WINDOWS = {"truth_t0_ns": "i", "truth_t1_ns": "i"}
+_OF_SPANS = {"truth_start": "i", "truth_end": "i", "truth_rate": "f"}
+
+# What numpy and zipfile raise for files that are cut off, damaged, or something else altogether.
+_DAMAGED = (
+    ValueError,
+    OSError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+    RuntimeError,
+    MemoryError,
+    KeyError,
 )
 
 
@@ -195,15 +210,63 @@ def read(path: Path) -> Saved:
             arrays = {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise UsageError(f"{path}: no such recording") from None
-    except (ValueError, OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except _DAMAGED as error:
         # numpy takes whatever it does not know for Python objects, and says how to load those.
         what = "" if isinstance(error, ValueError) else f" ({error})"
-        raise UsageError(f"{path}: not a damon-tests recording, or damaged{what}") from None
+        raise UsageError(f"{path}: not a damon-tests recording, or a damaged one{what}") from None
     try:
         header = json.loads(arrays["header"].tobytes())
-        return Saved(_recording(header, arrays, path), _truth(arrays), _about(header))
-    except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
+        _check_version(header, path)
+        for wrong in _inconsistent(header, arrays):
+            raise UsageError(f"{path}: a damaged damon-tests recording ({wrong})")
+        return Saved(_recording(header, arrays), _truth(arrays), _about(header, path))
+    except (KeyError, ValueError, TypeError, AttributeError, IndexError, OverflowError) as error:
         raise UsageError(f"{path}: not a damon-tests recording (missing or bad {error})") from None
+
+
+def _check_version(header: Mapping[str, Any], path: Path) -> None:
+    if header["format"] != FORMAT:
+        raise UsageError(f"{path}: not a damon-tests recording (format {header['format']!r})")
+    if header["version"] != VERSION:
+        raise UsageError(
+            f"{path}: recording format version {header['version']}, this program reads {VERSION}"
+        )
+
+
+def _inconsistent(header: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> Iterator[str]:
+    """What of the format's definition a file does not keep. Raises KeyError for what is missing."""
+    for name in _TEXTS:
+        if not isinstance(header[name], str):
+            yield f"{name} is {header[name]!r}"
+    for name in _NUMBERS:
+        number, least = header[name], _LEAST.get(name, -_I64_MAX)
+        if type(number) is not int or not least <= number <= _I64_MAX:
+            yield f"{name} is {number!r}"
+    optional = {name: kind for name, kind in _OF_REGIONS_OPTIONAL.items() if name in arrays}
+    yield from _misfits(arrays, _OF_SNAPSHOTS, "offset", _OF_REGIONS | optional)
+    if "truth_t0_ns" in arrays:
+        yield from _misfits(arrays, _OF_WINDOWS, "truth_offset", _OF_SPANS)
+
+
+def _misfits(
+    arrays: Mapping[str, npt.NDArray[Any]], outer: Mapping[str, str], offset: str, inner: Mapping[str, str]
+) -> Iterator[str]:
+    """Arrays of another kind or length than the others, or offsets that point outside."""
+    lengths = []
+    for group in (outer, inner):
+        found = {name: arrays[name] for name in group}
+        first = next(iter(found.values()))
+        lengths.append(len(first))
+        for name, array in found.items():
+            if array.dtype.kind != group[name] or array.ndim != (2 if name == "probe_hits" else 1):
+                yield f"{name} has elements {array.dtype} in {array.ndim} dimensions"
+            elif len(array) != len(first):
+                yield f"{name} has {len(array)} elements, others {len(first)}"
+    at = arrays[offset]
+    if at.dtype.kind != "i" or at.shape != (lengths[0] + 1,):
+        yield f"{offset} has {at.size} elements {at.dtype} for {lengths[0]}"
+    elif at[0] != 0 or at[-1] != lengths[1] or (np.diff(at) < 0).any():
+        yield f"{offset} does not ascend from 0 to {lengths[1]}"
 
 
 def _arrays(recording: Recording, about: About) -> dict[str, npt.NDArray[Any]]:
@@ -237,13 +300,7 @@ def _joined(parts: list[npt.NDArray[Any]], dtype: type[np.generic]) -> npt.NDArr
     return np.concatenate([np.asarray(p, dtype=dtype) for p in parts]) if parts else np.empty(0, dtype)
 
 
-def _recording(header: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], path: Path) -> Recording:
-    if header["format"] != FORMAT:
-        raise UsageError(f"{path}: not a damon-tests recording (format {header['format']!r})")
-    if header["version"] != VERSION:
-        raise UsageError(
-            f"{path}: recording format version {header['version']}, this program reads {VERSION}"
-        )
+def _recording(header: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> Recording:
     snapshots = tuple(_snapshot(arrays, i) for i in range(len(arrays["time_ns"])))
     return Recording(
         snapshots=snapshots,
@@ -285,12 +342,16 @@ def _about_header(about: About) -> dict[str, object]:
     return header if about.ctx is None else header | {"request": ctx_to_json(about.ctx)}
 
 
-def _about(header: Mapping[str, Any]) -> About:
+def _about(header: Mapping[str, Any], path: Path) -> About:
     request = header.get("request")
+    try:
+        ctx = None if request is None else ctx_from_json(request)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
     return About(
         title=str(header.get("title", "")),
         level=str(header.get("level", "")),
         layout={str(n): (int(a), int(b)) for n, (a, b) in header.get("layout", {}).items()},
         phases=tuple((str(name), int(at)) for name, at in header.get("phases", ())),
-        ctx=None if request is None else ctx_from_json(request),
+        ctx=ctx,
     )

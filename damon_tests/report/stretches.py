@@ -97,7 +97,7 @@ def everything(recording: Recording, spans: TruthSpans | None, target_idx: int) 
     for snapshot in recording.of_target(target_idx):
         start, end = byte_ranges(snapshot, recording.addr_unit)
         parts += zip(start.tolist(), end.tolist(), strict=True)
-    return {f"{a:#x}": (a, b) for a, b in joined(parts, 0)}
+    return {f"{a:#x}": (a, b) for a, b in joined([p for p in parts if p[0] < p[1]], 0)}
 
 
 def busy_ranges(recording: Recording, spans: TruthSpans | None, target_idx: int) -> list[Range]:

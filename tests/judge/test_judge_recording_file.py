@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -125,3 +127,65 @@ def test_a_newer_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.undo()
     with pytest.raises(UsageError, match="version 2, this program reads 1"):
         recording_file.load(tmp_path / "r.npz")
+
+
+def arrays(tmp_path: Path) -> dict[str, np.ndarray]:
+    """What is in a file with truth, to be spoilt."""
+    truth, _, report = hot_cold(aggregations=3)
+    recording_file.save(tmp_path / "whole.npz", report, spans_of(truth, windows(report), report))
+    with np.load(tmp_path / "whole.npz") as file:
+        return dict(file)
+
+
+def test_no_damage_breaks_the_reader(tmp_path: Path) -> None:
+    """Cut off anywhere, or with any one byte another: read as it was, or refused in one sentence."""
+    arrays(tmp_path)
+    data, path = (tmp_path / "whole.npz").read_bytes(), tmp_path / "damaged.npz"
+    damaged = [data[:length] for length in range(0, len(data), 97)]
+    for at in range(0, len(data), 31):
+        damaged.append(data[:at] + bytes([data[at] ^ 0x55]) + data[at + 1 :])
+    refused = []
+    for content in damaged:
+        path.write_bytes(content)
+        try:
+            recording_file.read(path)
+        except UsageError as error:
+            refused.append(str(error))
+    assert len(refused) > len(damaged) // 2
+    assert all(str(path) in text for text in refused)
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "words"),
+    [
+        ("offset", lambda a: a[::-1], "offset does not ascend"),
+        ("offset", lambda a: a[:-1], "offset has 3 elements"),
+        ("offset", lambda a: a + 1, "offset does not ascend"),
+        ("age", lambda a: a[:-1], "age has"),
+        ("start", lambda a: a.astype(float), "start has elements float64"),
+        ("nr_accesses", lambda a: a.reshape(-1, 1), "in 2 dimensions"),
+        ("complete", lambda a: a[:1], "complete has 1 elements, others 3"),
+        ("truth_offset", lambda a: a * 2, "truth_offset does not ascend"),
+        ("truth_rate", lambda a: a[:-1], "truth_rate has"),
+    ],
+)
+def test_arrays_that_do_not_fit_together_are_refused(
+    tmp_path: Path, name: str, spoil: Callable[[np.ndarray], np.ndarray], words: str
+) -> None:
+    found = arrays(tmp_path)
+    np.savez(tmp_path / "r.npz", **(found | {name: spoil(found[name])}))
+    with pytest.raises(UsageError, match=f"damaged damon-tests recording.*{words}"):
+        recording_file.read(tmp_path / "r.npz")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("sample_us", "5000"), ("aggr_us", -1), ("addr_unit", 0), ("started_ns", 2**70), ("operations", 5)],
+)
+def test_a_header_of_other_values_is_refused(tmp_path: Path, key: str, value: object) -> None:
+    found = arrays(tmp_path)
+    header = json.loads(found["header"].tobytes()) | {key: value}
+    found["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    np.savez(tmp_path / "r.npz", **found)
+    with pytest.raises(UsageError, match=f"damaged damon-tests recording .{key} is "):
+        recording_file.read(tmp_path / "r.npz")
