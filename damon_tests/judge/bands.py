@@ -20,6 +20,7 @@ from damon_tests.experiment.trial import Trial
 from damon_tests.judge import metrics, oracle
 from damon_tests.judge.ageing import age_error
 from damon_tests.judge.compare import Comparison
+from damon_tests.judge.modelled import modelled
 from damon_tests.judge.observed import FEWEST_WINDOWS, comparison, judged_windows
 from damon_tests.judge.oracle import Band, BandMetric
 from damon_tests.judge.stats import SequentialRule
@@ -102,10 +103,12 @@ def like_the_reference(
     """
     chosen = [METRICS[name] for name in names]
     observe = attempts.observe if isinstance(attempts, Trial) else attempts
+    made: list[Observation] = []
 
     def attempt(number: int) -> tuple[Band, Mapping[str, float]]:
         seen = observe(number)
         seen = as_virtual(seen) if seen.ctx.operations == "paddr" else seen
+        made.append(seen)
         judged = judged_windows(seen, after_s, until_s)
         if len(judged) < FEWEST_WINDOWS:
             raise _TooFewWindows(len(judged))
@@ -113,7 +116,9 @@ def like_the_reference(
         return _band(seen, chosen, after_s, until_s, replicas), observed
 
     try:
-        return oracle.decide_sequentially(attempt, [c.band for c in chosen], rule).checks
+        checks = oracle.decide_sequentially(attempt, [c.band for c in chosen], rule).checks
+        accounted = modelled(made, after_s, until_s)
+        return tuple(replace(check, modelled=accounted) for check in checks)
     except _TooFewWindows as few:
         m = Measurement("windows that can be judged", float(few.count), "count")
         why = "in the others target and kdamond had to wait too long for processors (judge.observed)"

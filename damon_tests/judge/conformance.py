@@ -29,6 +29,7 @@ from damon_tests.experiment.replica import replicas
 from damon_tests.judge import metrics, oracle
 from damon_tests.judge.bands import band_key, kept_bands
 from damon_tests.judge.compare import Comparison, byte_ranges, look_up
+from damon_tests.judge.modelled import modelled
 from damon_tests.judge.observed import FEWEST_WINDOWS, comparison, judged_windows, stalled_ns
 from damon_tests.judge.oracle import Band, BandMetric
 from damon_tests.judge.stats import SequentialRule
@@ -171,6 +172,7 @@ def compare_with_reference(
     made: list[tuple[Band, Mapping[str, float]]] = []
     chosen: list[BandMetric] = []
     disturbed: list[float] = []
+    observations: list[Observation] = []
     needed = RULE.looks[0]
     while True:
         while len(made) < needed:
@@ -184,9 +186,11 @@ def compare_with_reference(
             observed = values(one, judged)
             chosen = chosen or [_metric(name) for name in observed]
             made.append((_band(one, chosen, after_s, replicas_each), observed))
+            observations.append(one.seen)
         decision = oracle.judge_against([b for b, _ in made], [o for _, o in made], chosen, RULE)
         if decision.state != "continue":
-            return decision.checks
+            accounted = (*modelled(observations, after_s), *_left_out(disturbed, len(made)))
+            return tuple(replace(check, modelled=accounted) for check in decision.checks)
         needed = decision.attempts_needed
 
 
@@ -213,6 +217,13 @@ def _metric(name: str) -> BandMetric:
     if "access rate" in name:
         return BandMetric(name, unit, "low" if "hot" in name else "high")
     return BandMetric(name, unit)
+
+
+def _left_out(disturbed: Sequence[float], judged: int) -> tuple[str, ...]:
+    if not disturbed:
+        return ()
+    whole = len(disturbed) + judged
+    return (f"attempts left out, the target was kept from running: {len(disturbed)} of {whole}",)
 
 
 def _too_busy(disturbed: Sequence[float]) -> Check:

@@ -201,26 +201,30 @@ def _check(
     replicas = np.concatenate([np.asarray(b.values[m.name]) for b in {b.key: b for b in bands}.values()])
     known = replicas[~np.isnan(replicas)]
     low, middle, high = np.percentile(known, [0, 50, 100]) if len(known) else (math.nan,) * 3
-    limit = {
-        "low": f"not below the reference's {low:g} to {high:g}",
-        "high": f"not above the reference's {low:g} to {high:g}",
-        "both": f"like the reference's {low:g} to {high:g}",
-    }[m.side]
-    reason = f"rank among {len(replicas)} replicas, median {middle:g}"
+    word = {"low": "not below", "high": "not above", "both": "like"}[m.side]
+    limit = f"{word} the reference's {_number(low, m.unit)} to {_number(high, m.unit)} {m.unit}"
+    reason = f"rank among {len(replicas)} replicas, median {_number(middle, m.unit)}"
     detail = f"p = {p:.3g} after {len(observed)} attempts of at most {rule.looks[-1]}"
-    value = float(np.mean(samples))
-    return Check(
-        "oracle band", Measurement(m.name, value, m.unit, samples), limit, reason, state, detail, rule.alpha
-    )
+    measured = Measurement(m.name, float(np.mean(samples)), m.unit, samples)
+    return Check("oracle band", measured, limit, reason, state, detail, rule.alpha, attempts=len(observed))
+
+
+def _number(value: float, unit: str) -> str:
+    return f"{value:.0f}" if unit == "bytes" and math.isfinite(value) else f"{value:.4g}"
 
 
 def _can_fail(bands: Sequence[Band], metrics: Sequence[BandMetric], rule: SequentialRule) -> None:
-    """A test that cannot fail is a defect: with too few replicas no observation would ever be rejected."""
-    n = min(b.n for b in bands)
-    last = rule.looks[-1]
+    """A test that cannot fail is a defect. With too few replicas for so many metrics the first look would
+    always be a pass, or the last never a fail."""
+    n, last = min(b.n for b in bands), rule.looks[-1]
+    limits = [*zip(rule.looks, rule.comfort, strict=False), (last, rule.threshold(last))]
     for m in metrics:
-        if len(metrics) * stats.smallest_p(n, last, m.side) > rule.threshold(last):
-            raise ValueError(f"{n} replicas are too few to ever reject {m.name!r} at alpha {rule.alpha:g}")
+        for attempts, limit in limits:
+            if len(metrics) * stats.smallest_p(n, attempts, m.side) > limit:
+                raise ValueError(
+                    f"{n} replicas are too few to ever reject {m.name!r} at alpha {rule.alpha:g}:"
+                    f" the least p of {attempts} attempts and {len(metrics)} metrics is above {limit:g}"
+                )
 
 
 def _cached(path: Path | None, key: str, names: Sequence[str]) -> dict[str, list[float]]:

@@ -208,7 +208,9 @@ class SequentialRule:
     DAMON, by adding up the shares. No attempt is ever left out.
 
     The default is for a run of some hundred such tests that gates: it is wrong less than once in a hundred
-    runs. A DAMON that is wrong is noticed all the same, mostly at the last look.
+    runs. Of wrong DAMONs it notices, mostly at the last look, two in three that are off by 3 standard
+    deviations of a correct one, 19 in 20 by 4, all by 6 (two metrics, 40 replicas; simulated in
+    tests/judge/test_judge_alpha.py).
     """
 
     alpha: float = 1e-4

@@ -45,7 +45,9 @@ class Check:
     ``holds`` None: could not be decided (INCONCLUSIVE). ``limit`` is the bound in words and
     numbers (">= 0.9"), ``reason`` why that bound, with the invariant's or rule's name;
     ``detail`` points at the evidence (first violating snapshot, region, address).
-    ``alpha`` is the false-alarm probability of a statistical check, 0 for exact ones.
+    ``alpha`` is the false-alarm probability of a statistical check, 0 for exact ones. ``attempts``: how many
+    independent ones were judged together, none left out. ``modelled``: what of the machine disturbs the
+    measurement and is accounted for in the limit, each with its size.
     """
 
     kind: Kind
@@ -55,6 +57,8 @@ class Check:
     holds: bool | None
     detail: str = ""
     alpha: float = 0.0
+    attempts: int = 1
+    modelled: tuple[str, ...] = ()
 
 
 def decide(checks: Sequence[Check]) -> tuple[Verdict, str]:

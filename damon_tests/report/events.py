@@ -149,6 +149,8 @@ def check_json(check: Check) -> dict[str, object]:
         "holds": check.holds,
         "detail": check.detail,
         "alpha": check.alpha,
+        "attempts": check.attempts,
+        "modelled": list(check.modelled),
     }
 
 

@@ -142,6 +142,8 @@ def _check(check: Mapping[str, Any]) -> Iterator[Text]:
     yield Text("  because   ", style="dim").append(check["reason"]).append(f"  [{kind}]", style="dim")
     if check["detail"]:
         yield Text("  detail    ", style="dim").append(check["detail"])
+    if check["modelled"]:
+        yield Text("  modelled  ", style="dim").append("; ".join(check["modelled"]))
 
 
 def _grouped(run: Mapping[str, Any], verdict: str) -> Iterator[Text]:

@@ -14,8 +14,10 @@ from damon_tests.experiment.observation import Observation
 from damon_tests.experiment.reference_backend import ReferenceBackend
 from damon_tests.experiment.trial import Trial
 from damon_tests.judge.bands import like_the_reference
+from damon_tests.judge.modelled import modelled
 from damon_tests.judge.observed import clip, comparison, full_counts, invariants, judged_windows
 from damon_tests.judge.visibility import visibility
+from damon_tests.judge.windows import windows
 from damon_tests.patterns import load
 from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE
 from damon_tests.workload.others import MaybeTouched
@@ -131,6 +133,35 @@ def test_stalled_windows_are_not_judged(seen: Observation) -> None:
     fewer = judged_windows(stalled(seen, 0.9), 1.0)
     assert 0 < len(fewer) < len(every)
     assert max(w.t1_ns for w in fewer) <= seen.recording.started_ns + 1.6 * NSEC_PER_SEC
+
+
+def test_what_is_modelled_is_named_with_its_size(seen: Observation) -> None:
+    assert modelled([seen], 1.0) == ()  # nothing disturbs the reference
+    window = judged_windows(seen, 1.0)[0]
+    step = window.duration_ns // 20
+    asleep = tuple(
+        (w.t0_ns + i * step + step // 4, w.t0_ns + (i + 1) * step)
+        for w in windows(seen.recording)
+        for i in range(20)
+    )
+    told = modelled([seen, replace(stalled(seen, 0.4), sleeps=asleep)], 1.0)
+    assert set(told) == {
+        "kdamond at work, half of it unwatched: up to 25.0%",
+        "target without a processor, its accesses taken as they were: up to 30.0%",
+    }
+    late = replace(seen.recording, sample_us=4000, aggr_us=80_000)
+    assert modelled([replace(seen, recording=late)], 1.0) == (
+        "aggregations longer than asked, replicas take as long: up to 25.0%",
+    )
+
+
+def test_verdicts_by_replicas_carry_attempts_and_what_was_modelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    busy = trial("hot_cold", seed=13)
+    observe = busy.observe
+    monkeypatch.setattr(busy, "observe", lambda attempt=1: stalled(observe(attempt), 0.4))
+    (check,) = like_the_reference(busy, ["recall"], after_s=1.0, replicas=40)
+    assert (check.alpha, check.attempts) == (1e-4, len(check.measurement.samples))
+    assert check.modelled == ("target without a processor, its accesses taken as they were: up to 30.0%",)
 
 
 def test_a_machine_that_is_too_busy_is_inconclusive(monkeypatch: pytest.MonkeyPatch) -> None:

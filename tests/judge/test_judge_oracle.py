@@ -109,6 +109,7 @@ def test_a_wrong_damon_fails_after_all_its_attempts_were_pooled() -> None:
     decision = decide_sequentially(attempt, METRICS)
     assert decision.state == "fail"
     assert decision.attempts == len(made) == 3
+    assert [check.attempts for check in decision.checks] == [3, 3]
     recall, error = decision.checks
     assert recall.holds is False
     assert error.holds is True
@@ -135,6 +136,16 @@ def test_too_few_replicas_to_ever_fail_is_refused() -> None:
     tiny = band(METRICS, Simulation(), 4, None, "k")
     with pytest.raises(ValueError, match="too few"):
         judge_against(tiny, [{"recall": 0.0, "error": 0.0}], METRICS)
+
+
+def test_a_first_look_that_always_passes_is_refused() -> None:
+    """4 two-sided metrics of 40 replicas: the least p of one attempt is 4 * 2 / 41, never below 0.1."""
+    metrics = [BandMetric(f"m{i}", "count") for i in range(4)]
+    values = tuple(float(i) for i in range(40))
+    many = Band("k", {m.name: values for m in metrics})
+    with pytest.raises(ValueError, match=r"of 1 attempts and 4 metrics is above 0\.1"):
+        judge_against(many, [{m.name: 0.0 for m in metrics}], metrics)
+    assert judge_against(many, [{m.name: 20.5 for m in metrics}], metrics[:2]).state == "pass"
 
 
 def test_false_alarms_stay_within_alpha_and_a_fault_is_found() -> None:
