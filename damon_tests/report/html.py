@@ -1,16 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A run as one self-contained page: verdicts, checks with their raw samples, pictures inline."""
+"""A run as one self-contained page: verdicts, checks with their raw samples, pictures inline.
+
+What went wrong is open, what passed is one folded list; a word or a verdict narrows both down. Files are also
+linked, relative to where the page is written: links work while page and run stay where they are.
+"""
 
 from __future__ import annotations
 
 import base64
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from damon_tests.ports import NotSupported
 from damon_tests.report import words
@@ -23,11 +29,14 @@ _MOST_POINTS = 400
 
 def save(run: Mapping[str, Any], directory: Path, path: Path) -> None:
     """Write the page for the run in ``directory`` to ``path``. Raises NotSupported without Jinja2."""
-    path.write_text(page(run, directory), encoding="utf-8")
+    path.write_text(page(run, directory, path.resolve().parent), encoding="utf-8")
 
 
-def page(run: Mapping[str, Any], directory: Path) -> str:
-    """The page's text; pictures and logs of tests that did not pass are read from ``directory``."""
+def page(run: Mapping[str, Any], directory: Path, beside: Path | None = None) -> str:
+    """The page's text; pictures and logs of tests that did not pass are read from ``directory``.
+
+    ``beside``: the directory it will be in, to which links to files are relative (None: that of the run).
+    """
     try:
         from jinja2 import Environment, StrictUndefined
     except ImportError:
@@ -39,15 +48,20 @@ def page(run: Mapping[str, Any], directory: Path) -> str:
     environment.filters.update(
         seconds=words.seconds, quantity=words.quantity, number=_number, pretty=_pretty, points=_points
     )
+    base = os.path.relpath(directory.resolve(), beside or directory.resolve())
+    environment.filters["link"] = lambda file: quote(os.path.join(base, file))
     order = {verdict: i for i, verdict in enumerate(words.VERDICTS)}
     tests = [_test(t, run, directory) for t in sorted(run["tests"], key=lambda t: order[t["verdict"]])]
+    passed = [t for t in tests if t["verdict"] == "PASS"]
     started = run["started"]
     return environment.from_string(source).render(
         run=run,
         subject=words.subject(run),
         counts=words.counts(run),
         meaning=words.MEANING,
-        tests=tests,
+        tests=[t for t in tests if t["verdict"] != "PASS"],
+        passed=passed,
+        origin=_origin(run["provenance"]),
         timings=sorted(run["timings"].items(), key=lambda item: -item[1]),
         started="" if started is None else f"{datetime.fromtimestamp(started, UTC):%Y-%m-%d %H:%M} UTC",
         directory=str(directory),
@@ -65,15 +79,33 @@ def _test(test: Mapping[str, Any], run: Mapping[str, Any], directory: Path) -> d
     texts = [f for f in files if not (shown and f["kind"] == "picture")]
     return {
         **test,
+        "file": test["id"].partition("::")[0],
+        "order": words.VERDICTS.index(test["verdict"]),
         "unmet": sorted((c for c in checks if c["holds"] is not True), key=lambda c: c["holds"] is None),
         "held": [c for c in checks if c["holds"] is True],
         "files": files,
         "open": test["verdict"] in ("ERROR", "FAIL", "XPASS", "INCONCLUSIVE"),
-        "pictures": shown,
+        # Of several attempts the last is what the terminal names, too.
+        "pictures": shown[-1:],
+        "more_pictures": shown[:-1],
         "texts": [t for f in texts if wanted and (t := _text(f, directory))],
         "rerun": words.rerun(run, test) if test["verdict"] != "SKIP" else "",
         "recording": recordings[-1] if recordings else "",
     }
+
+
+def _origin(provenance: Mapping[str, Any]) -> str:
+    """The provenance that one looks for first: kernel, how it ran, seed, profile, versions."""
+    kernel = provenance.get("kernel")
+    kernel = kernel if isinstance(kernel, Mapping) else {}
+    parts = [
+        str(kernel.get("release", "")),
+        f"in a VM ({kernel['accel']})" if "accel" in kernel else "",
+        f"{provenance['profile']} profile" if "profile" in provenance else "",
+        f"seed {provenance['seed']}" if "seed" in provenance else "",
+        f"damon-tests {provenance['damon_tests']}" if "damon_tests" in provenance else "",
+    ]
+    return ", ".join(part for part in parts if part)
 
 
 def _picture(artifact: Mapping[str, Any], directory: Path) -> dict[str, str] | None:

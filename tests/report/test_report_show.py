@@ -7,6 +7,7 @@ import re
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 import sample_run
@@ -141,10 +142,41 @@ def test_html_is_one_escaped_page(run_dir: Path, tmp_path: Path) -> None:
     assert "&lt;oops&gt; &amp; more" in page
     assert "<oops>" not in page
     assert "something &lt;b&gt;odd&lt;/b&gt;" in page
-    assert not re.search(r'(src|href)="(?!data:|#[A-Z]+")', page)
+    # Nothing is loaded from elsewhere; links lead into the page, or to files of the run.
+    assert not re.search(r'src="(?!data:)', page)
     assert set(re.findall(r'href="#(\w+)"', page)) == set(re.findall(r'id="(\w+)"', page))
+    files = re.findall(r'href="([^#"][^"]*)"', page)
+    assert files
+    assert all(not link.startswith(("/", "http")) for link in files)
     assert page.count('<details class="test"') == 9
     assert "recall of hot bytes" in page
+
+
+def test_html_links_lead_to_the_files_from_where_the_page_is(run_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "pages").mkdir()
+    show.show(run_dir, html=tmp_path / "pages/page.html")
+    links = re.findall(r'href="([^#"][^"]*\.npz)"', (tmp_path / "pages/page.html").read_text())
+    assert links
+    assert all((tmp_path / "pages" / unquote(link)).is_file() for link in links)
+
+
+def test_html_folds_what_passed_and_older_pictures(tmp_path: Path) -> None:
+    sample_run.write(tmp_path, finish=False)
+    test = f"{sample_run.SUITE}/test_phases.py::test_again"
+    with RunLog(tmp_path) as log:
+        log.test_started(test, *sample_run.BACKEND)
+        for attempt in (1, 2, 3):
+            (tmp_path / f"{attempt}.png").write_bytes(f"picture {attempt}".encode())
+            log.artifact(test, f"{attempt}.png", "picture", attempt=attempt)
+        log.test_finished(test, *sample_run.BACKEND, Verdict.FAIL, "wrong", 1.0)
+        log.run_finished()
+    page = html.page(model.load(tmp_path), tmp_path)
+    shown = re.findall(r"<figcaption>(\S+),", page)
+    assert shown == ["3.png", "1.png", "2.png"]
+    assert page.index("3.png,") < page.index("2 more pictures") < page.index("1.png,")
+    passed = page.index('<details class="passed" id="PASS"><summary>')
+    assert page.index('id="SKIP"') < passed < page.index("test_phases.py::test_invariants</span>")
+    assert "7.3.4-amd64" in page[: page.index("<h2>Tests")]
 
 
 def test_html_shows_pictures_of_failures(tmp_path: Path) -> None:
