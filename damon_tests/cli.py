@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import errno
-import io
 import os
 import shlex
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from damon_tests import arguments, bundle
 from damon_tests.ports.errors import DamonTestsError, UsageError
+from damon_tests.report import output
 
 # What is wrong with a file or directory that the user named, as opposed to a full or broken disk.
 _USAGE_ERRNOS = (
@@ -28,9 +28,7 @@ _USAGE_ERRNOS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that is not UTF-8 shows ? for µ
+    output.never_fail()
     args = arguments.parser().parse_args(argv)
     try:
         code = COMMANDS[args.function](args)
@@ -38,9 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"damon-tests: {error}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
-        # The reader (a pager, head) went away: nothing is left to tell it.
+        # The reader (a pager, head) went away: nothing is left to tell it. No success: what a gate asked
+        # for may not have been found out.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 2
     except KeyboardInterrupt:
         print("damon-tests: interrupted", file=sys.stderr)
         return 2
@@ -132,11 +131,11 @@ def false_alarms(args: argparse.Namespace) -> int:
     from damon_tests.report import artifacts
     from damon_tests.report import false_alarms as measured
 
-    output = Path(args.output) if args.output else artifacts.new_directory()
+    directory = Path(args.output) if args.output else artifacts.new_directory()
     paths = [_suite_path(p) for p in args.paths]
     seconds = None if args.minutes is None else args.minutes * 60
     limits = measured.Limits(args.runs, args.rounds, seconds)
-    return measured.show(args.kernel, limits, output, paths, args.first_seed, args.profile)
+    return measured.show(args.kernel, limits, directory, paths, args.first_seed, args.profile)
 
 
 def faults(args: argparse.Namespace) -> int:

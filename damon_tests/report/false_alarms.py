@@ -10,6 +10,7 @@ such rounds are kept.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -26,7 +27,7 @@ from damon_tests.experiment.select import most_workers
 from damon_tests.judge.stats import upper_bound
 from damon_tests.judge.verdict import Verdict
 from damon_tests.ports import HarnessError, UsageError
-from damon_tests.report import model
+from damon_tests.report import model, words
 
 ALARMS = (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.XPASS)
 JUDGED = (*ALARMS, Verdict.PASS, Verdict.XFAIL)
@@ -81,8 +82,9 @@ class Tally:
         """The numbers so far, with the two-sided 95 % bound of Clopper and Pearson (its upper end)."""
         n, k = self.executions, len(self.alarms)
         bound = upper_bound(k, n, 0.975) if n else 1.0
-        errors = f", {len(self.errors)} errors" if self.errors else ""
-        return f"{n} test executions, {k} false alarms, 95 % upper bound {bound:.2e}{errors}"
+        alarms = words.plural(k, "false alarm")
+        errors = f", and {words.plural(len(self.errors), 'error')}" if self.errors else ""
+        return f"{words.plural(n, 'test execution')}, {alarms}, 95 % upper bound {bound:.2e}{errors}"
 
 
 def measure(
@@ -98,8 +100,9 @@ def measure(
     """Rounds of the suites until a limit is reached; tells progress after each.
 
     ``output`` may have earlier rounds of the same measurement: they count, and no seed is used again. As
-    many rounds at once as do not disturb each other. Raises HarnessError when a round comes to no result at
-    all, UsageError when ``output`` is of another measurement.
+    many rounds at once as do not disturb each other. Ends when a round judged no test: the next would not
+    either. Raises HarnessError when a round comes to no result at all, UsageError when ``output`` is of
+    another measurement, or of one that is running.
     """
     virtual = kernel.partition(":")[0] == "reference"
     workers = most_workers(kernel)
@@ -123,34 +126,56 @@ def measure(
         tests = model.load(directory)["tests"]
         kept.append(seed, tests)
         done.append(seed)
+        before = tally.executions, len(tally.errors)
         of_interest = tally.add(seed, tests)
         tell(f"seed {seed}, {time.monotonic() - began:.0f} s: {tally.line()}")
         if not of_interest:
             shutil.rmtree(directory)
+        if before == (tally.executions, len(tally.errors)):
+            reasons = sorted({str(test["reason"]) for test in tests})
+            tell(f"no test was judged: {'; '.join(reasons) or 'none was found'}")
+            break
     return tally
 
 
 class _Kept:
-    """The file of rounds."""
+    """The file of rounds, for one measurement at a time: two would use the same seeds."""
 
     def __init__(self, output: Path, about: Mapping[str, Any]) -> None:
         self._path = output / ROUNDS_FILE
         self._about = dict(about)
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("a+", encoding="utf-8")
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"{self._path}: its measurement is running; give another --output") from None
+        except OSError as error:
+            raise UsageError(f"{self._path}: cannot be written ({error.strerror})") from None
 
     def read(self) -> tuple[Tally, list[int]]:
         """What earlier rounds counted, and their seeds. Raises UsageError for another measurement's file."""
         tally, seeds = Tally(), list[int]()
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        if not self._path.exists():
+        self._file.seek(0)
+        told = self._file.read()
+        if told and not told.endswith("\n"):
+            # It was killed while it wrote: that round is made again.
+            told = told[: told.rfind("\n") + 1]
+            self._file.truncate(len(told.encode()))
+        if not told:
             self._write(self._about)
             return tally, seeds
-        first, *rounds = self._path.read_text().splitlines()
-        if json.loads(first) != self._about:
+        first, *rounds = told.splitlines()
+        try:
+            about = json.loads(first)
+            known = [json.loads(line) for line in rounds]
+        except ValueError as error:
+            raise UsageError(f"{self._path}: not a file of rounds ({error})") from None
+        if about != self._about:
             raise UsageError(f"{self._path} is of another measurement: {first}; give another --output")
-        for line in rounds:
-            told = json.loads(line)
-            tally.add(told["seed"], told["tests"])
-            seeds.append(told["seed"])
+        for one in known:
+            tally.add(one["seed"], one["tests"])
+            seeds.append(one["seed"])
         return tally, seeds
 
     def append(self, seed: int, tests: Sequence[Mapping[str, Any]]) -> None:
@@ -158,14 +183,15 @@ class _Kept:
         self._write({"seed": seed, "tests": told})
 
     def _write(self, value: Mapping[str, Any]) -> None:
-        with self._path.open("a") as file:
-            file.write(json.dumps(value) + "\n")
+        self._file.write(json.dumps(value) + "\n")
+        self._file.flush()
 
 
 def show(
     kernel: str, limits: Limits, output: Path, paths: Sequence[str], first_seed: int, profile: str
 ) -> int:
-    """``measure``, told on the terminal; 1 when the goal is missed, 6 when tests broke."""
+    """``measure``, told on the terminal; 1 when the goal is missed, 5 when no test was judged, 6 when tests
+    broke."""
 
     def tell(line: str) -> None:
         print(line, flush=True)
@@ -177,7 +203,9 @@ def show(
     print(f"rounds are kept in {output / ROUNDS_FILE}; the same command with --output goes on from there")
     if tally.errors:
         return 6
-    return 1 if tally.executions and len(tally.alarms) / tally.executions > GOAL else 0
+    if not tally.executions:
+        return 5
+    return 1 if len(tally.alarms) / tally.executions > GOAL else 0
 
 
 def _rounds(

@@ -17,7 +17,7 @@ from damon_tests.damon.recording_file import About, Saved
 from damon_tests.judge.recorded import Request, judge_recording
 from damon_tests.judge.verdict import Verdict
 from damon_tests.ports import UsageError
-from damon_tests.report import draw, terminal, words
+from damon_tests.report import draw, output, terminal, words
 
 _EXIT = {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INCONCLUSIVE: 7}
 _ZIP = b"PK"
@@ -81,7 +81,7 @@ def show(
         print(f"Picture  {png}")
         return 0
     columns = width or shutil.get_terminal_size((100, 24)).columns
-    for line in draw.lines(saved, columns, target_idx=target, color=sys.stdout.isatty()):
+    for line in draw.lines(saved, columns, target_idx=target, color=output.colored(sys.stdout)):
         print(line)
     return 0
 

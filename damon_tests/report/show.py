@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from damon_tests.report import junit, model, terminal
+from damon_tests.report import junit, model, output, terminal
 
 JUNIT_XML = "junit.xml"
 
@@ -20,7 +20,9 @@ def show(directory: Path, html: str | Path | None = None) -> int:
     Raises UsageError when ``directory`` is no run, NotSupported when HTML lacks its extra.
     """
     run = model.load(directory)
-    for line in terminal.lines(run, _from_here(directory), color=sys.stdout.isatty(), width=_width()):
+    for line in terminal.lines(
+        run, _from_here(directory), color=output.colored(sys.stdout), width=_width()
+    ):
         print(line)
     if html is not None:
         from damon_tests.report.html import save

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
 """Measuring false alarms: what is counted, and what is kept."""
 
+import fcntl
+
 import pytest
 
 from damon_tests.ports import UsageError
-from damon_tests.report.false_alarms import ROUNDS_FILE, Limits, Tally, measure
+from damon_tests.report.false_alarms import ROUNDS_FILE, Limits, Tally, measure, show
 
 
 def told(verdict: str) -> dict[str, str]:
@@ -22,14 +24,14 @@ def test_accusations_are_alarms_and_kept(verdict: str) -> None:
     tally = Tally()
     assert tally.add(7, [told("PASS"), told(verdict)])
     assert tally.alarms == [(7, f"test_{verdict}", "why")]
-    assert "1 false alarms" in tally.line()
+    assert "1 false alarm," in tally.line()
 
 
 def test_errors_are_kept_and_no_executions() -> None:
     tally = Tally()
     assert tally.add(7, [told("ERROR")])
     assert tally.executions == 0
-    assert "1 errors" in tally.line()
+    assert "1 error" in tally.line()
 
 
 def test_bound_is_that_of_clopper_and_pearson() -> None:
@@ -75,3 +77,29 @@ def test_limits() -> None:
 def test_no_runs_is_a_mistake(limits) -> None:
     with pytest.raises(UsageError):
         Limits(**limits)
+
+
+def test_a_round_that_was_cut_short_is_made_again(tmp_path) -> None:
+    kept = Limits(rounds=1)
+    measure("reference", kept, tmp_path, paths=[PATH], tell=lambda line: None)
+    file = tmp_path / ROUNDS_FILE
+    whole = file.read_text()
+    file.write_text(whole + whole.splitlines()[1][:30])
+    lines: list[str] = []
+    tally = measure("reference", kept, tmp_path, paths=[PATH], tell=lines.append)
+    assert tally.executions == 1
+    assert file.read_text() == whole
+
+
+def test_one_measurement_at_a_time(tmp_path) -> None:
+    with (tmp_path / ROUNDS_FILE).open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(UsageError, match="is running"):
+            measure("reference", Limits(rounds=1), tmp_path, paths=[PATH])
+
+
+def test_it_ends_where_nothing_can_be_judged(tmp_path, capsys) -> None:
+    """Probes came with 7.2: all rounds on 6.12 would skip, for ever."""
+    path = "suites/monitoring/test_probes.py"
+    assert show("reference:6.12", Limits(runs=5000), tmp_path, [path], 1, "full") == 5
+    assert "no test was judged: " in capsys.readouterr().out
