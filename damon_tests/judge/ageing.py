@@ -9,7 +9,7 @@ import numpy as np
 
 from damon_tests.damon.recording_file import F64, I64, TruthSpans
 from damon_tests.damon.records import Recording
-from damon_tests.judge.compare import byte_ranges, look_up
+from damon_tests.judge.compare import byte_ranges, in_order, look_up
 from damon_tests.judge.spans import spans_of
 from damon_tests.judge.verdict import Measurement
 from damon_tests.judge.windows import Window, windows
@@ -65,10 +65,11 @@ def _changed(now: F64, before: F64, tolerance: float) -> Bools:
 
 def _error(recording: Recording, window: Window, grid: I64, age: F64, idle_age: float) -> float:
     """Byte-weighted mean |reported - true| age of one window over what its regions cover."""
-    start, end = byte_ranges(window.snapshot, recording.addr_unit)
+    snapshot = in_order(window.snapshot)
+    start, end = byte_ranges(snapshot, recording.addr_unit)
     edges = np.unique(np.concatenate([start, end, grid]))
     low, size = edges[:-1], np.diff(edges)
-    covered, seen = look_up(low, start, end, window.snapshot.age.astype(np.float64))
+    covered, seen = look_up(low, start, end, snapshot.age.astype(np.float64))
     inside, true = look_up(low, grid[:-1], grid[1:], age)
     # Memory outside the grid was never touched: it has been idle since the recording began.
     true = np.where(inside, true, idle_age)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -62,15 +62,20 @@ def compare(
 ) -> Comparison:
     """Cut the chosen windows of ``recording`` into pieces.
 
-    Give ``spans`` (element i for ``chosen[i]``, as ``judge.spans.spans_of`` makes them) when they are at
-    hand, else ``truth``, and the ``stalls`` that it was disturbed by.
+    A wrong DAMON's regions may be in any order; where they overlap, which invariants complain about, only
+    the one that begins last is looked at. Give ``spans`` (element i for ``chosen[i]``, as
+    ``judge.spans.spans_of`` makes them) when they are at hand, else ``truth``, and the ``stalls`` that it
+    was disturbed by.
     """
     if spans is None:
         if truth is None:
             raise TypeError("compare() needs truth or spans")
         spans = spans_of(truth, chosen, recording, stalls)
     w = max(1, recording.samples_per_aggr)
-    parts = [_pieces(win.snapshot, spans.of_window(i), recording.addr_unit) for i, win in enumerate(chosen)]
+    parts = [
+        _pieces(in_order(win.snapshot), spans.of_window(i), recording.addr_unit)
+        for i, win in enumerate(chosen)
+    ]
     counts = [len(part[0]) for part in parts]
     return Comparison(
         windows=tuple(chosen),
@@ -82,6 +87,16 @@ def compare(
         covered=np.concatenate([np.empty(0, np.bool_), *(p[4] for p in parts)]),
         nr_regions=np.array([len(win.snapshot) for win in chosen], dtype=np.int64),
     )
+
+
+def in_order(snapshot: Snapshot) -> Snapshot:
+    """The snapshot with its regions ascending by address, as a correct DAMON reports them."""
+    if not len(snapshot) or (snapshot.start[1:] >= snapshot.start[:-1]).all():
+        return snapshot
+    order = np.argsort(snapshot.start, kind="stable")
+    names = ("start", "end", "nr_accesses", "age", "probe_hits", "sz_filter_passed")
+    columns = {n: getattr(snapshot, n) for n in names}
+    return replace(snapshot, **{n: c[order] for n, c in columns.items() if c is not None})
 
 
 def byte_ranges(snapshot: Snapshot, addr_unit: int) -> tuple[I64, I64]:

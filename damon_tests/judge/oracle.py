@@ -219,6 +219,8 @@ def _can_fail(bands: Sequence[Band], metrics: Sequence[BandMetric], rule: Sequen
     n, last = min(b.n for b in bands), rule.looks[-1]
     limits = [*zip(rule.looks, rule.comfort, strict=False), (last, rule.threshold(last))]
     for m in metrics:
+        if all(math.isnan(v) for band in bands for v in band.values[m.name]):
+            raise ValueError(f"no replica has a value of {m.name!r}: nothing to compare with")
         for attempts, limit in limits:
             if len(metrics) * stats.smallest_p(n, attempts, m.side) > limit:
                 raise ValueError(

@@ -176,7 +176,8 @@ def _series(axes: Any, picture: Raster) -> None:
 
 def _figure(ax: Any, title: str) -> None:
     ax.set_title(title, fontsize=8, loc="left", pad=3)
-    ax.set_ylim(bottom=0)
+    # A line at the top must not lie on the frame.
+    ax.set_ylim(0, 1.08 * ax.get_ylim()[1])
     ax.tick_params(labelsize=8)
     ax.grid(axis="y", color="0.9", linewidth=0.6)
     ax.set_axisbelow(True)

@@ -62,6 +62,29 @@ def test_hot_bytes_of_a_wrong_boundary() -> None:
     assert metrics.rate_bias(c).value == pytest.approx((2 - 5) / 100)
 
 
+def test_the_order_of_regions_does_not_matter() -> None:
+    rows = [(0, 8, 0, 1), (8, 20, 20, 3), (20, 100, 0, 1)]
+    truth = ListTruth([(0, 100 * PAGE)], [Touch(10 * PAGE, 20 * PAGE, 0, 100 * MS)], 100 * MS)
+
+    def measured(order: list[int]) -> list[float]:
+        regions = [(a * PAGE, b * PAGE, nr, age) for a, b, nr, age in (rows[i] for i in order)]
+        report = recording([snapshot(100 * MS, regions)])
+        c = compare(report, windows(report), truth)
+        of = (metrics.precision, metrics.recall, metrics.boundary_error)
+        return [*(m(c, 0.5).value for m in of), metrics.rate_error(c).value, age_error(report, truth).value]
+
+    assert measured([0, 1, 2]) == measured([2, 0, 1]) == measured([1, 2, 0])
+    assert measured([0, 1, 2])[0] == pytest.approx(10 / 12)
+
+
+def test_regions_that_overlap_or_are_inverted_give_numbers() -> None:
+    """Invariants say what is wrong with them; the metrics must not be lost for it."""
+    c = by_hand((0, 60, 0, 1), (10, 20, 20, 1), (70, 65, 20, 1), (60, 100, 0, 1))
+    assert metrics.recall(c, 0.9).value == 1
+    assert metrics.precision(c, 0.9).value == 1
+    assert (c.size > 0).all()
+
+
 def test_memory_that_no_region_covers_is_missed() -> None:
     c = by_hand((0, 15, 20, 1))
     assert metrics.recall(c, 0.9).value == pytest.approx(0.5)

@@ -132,6 +132,13 @@ def test_an_undefined_observation_counts_as_the_worst() -> None:
     assert decision.state == "fail"
 
 
+def test_replicas_without_a_value_are_refused() -> None:
+    """Else an attempt without one would pass: it is like all replicas."""
+    nothing = Band("k", {m.name: (math.nan,) * 40 for m in METRICS})
+    with pytest.raises(ValueError, match="no replica has a value of 'recall'"):
+        judge_against(nothing, [{"recall": math.nan, "error": math.nan}], METRICS)
+
+
 def test_too_few_replicas_to_ever_fail_is_refused() -> None:
     tiny = band(METRICS, Simulation(), 4, None, "k")
     with pytest.raises(ValueError, match="too few"):
