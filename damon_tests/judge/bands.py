@@ -21,7 +21,7 @@ from damon_tests.judge import metrics, oracle
 from damon_tests.judge.ageing import age_error
 from damon_tests.judge.compare import Comparison
 from damon_tests.judge.modelled import modelled
-from damon_tests.judge.observed import FEWEST_WINDOWS, comparison, judged_windows
+from damon_tests.judge.observed import FEWEST_WINDOWS, comparison, invariants, judged_windows
 from damon_tests.judge.oracle import Band, BandMetric
 from damon_tests.judge.stats import SequentialRule
 from damon_tests.judge.verdict import Check, Measurement
@@ -99,7 +99,8 @@ def like_the_reference(
     """Judge ``names`` (of METRICS) over the windows from ``after_s``: as good as the reference's?
 
     Makes more attempts when the rule asks for them. One check a metric; all share one α. Attempts with paddr
-    are judged by physical address.
+    are judged by physical address. What further attempts violate is told, too: invariants hold in all of
+    them, and a test itself looks at the first only.
     """
     chosen = [METRICS[name] for name in names]
     observe = attempts.observe if isinstance(attempts, Trial) else attempts
@@ -107,8 +108,8 @@ def like_the_reference(
 
     def attempt(number: int) -> tuple[Band, Mapping[str, float]]:
         seen = observe(number)
-        seen = as_virtual(seen) if seen.ctx.operations == "paddr" else seen
         made.append(seen)
+        seen = as_virtual(seen) if seen.ctx.operations == "paddr" else seen
         judged = judged_windows(seen, after_s, until_s)
         if len(judged) < FEWEST_WINDOWS:
             raise _TooFewWindows(len(judged))
@@ -118,12 +119,20 @@ def like_the_reference(
     try:
         checks = oracle.decide_sequentially(attempt, [c.band for c in chosen], rule).checks
         accounted = modelled(made, after_s, until_s)
-        return tuple(replace(check, modelled=accounted) for check in checks)
+        banded = tuple(replace(check, modelled=accounted) for check in checks)
+        return (*banded, *_violations(made[1:]))
     except _TooFewWindows as few:
         m = Measurement("windows that can be judged", float(few.count), "count")
         why = "in the others target and kdamond had to wait too long for processors (judge.observed)"
         detail = "end what else keeps this machine busy, and run again"
-        return (Check("oracle band", m, f">= {FEWEST_WINDOWS}", why, None, detail),)
+        undecided = Check("oracle band", m, f">= {FEWEST_WINDOWS}", why, None, detail)
+        return (undecided, *_violations(made[1:]))
+
+
+def _violations(later: Sequence[Observation]) -> tuple[Check, ...]:
+    """Invariants that do not hold; not of parts under a commit, which only the whole run can show."""
+    checks = [check for seen in later if seen.committed is None for check in invariants(seen)]
+    return tuple(check for check in checks if check.holds is False)
 
 
 class _TooFewWindows(Exception):

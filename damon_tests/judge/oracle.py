@@ -204,7 +204,8 @@ def _check(
     word = {"low": "not below", "high": "not above", "both": "like"}[m.side]
     limit = f"{word} the reference's {_number(low, m.unit)} to {_number(high, m.unit)} {m.unit}"
     reason = f"rank among {len(replicas)} replicas, median {_number(middle, m.unit)}"
-    detail = f"p = {p:.3g} after {len(observed)} attempts of at most {rule.looks[-1]}"
+    tries = "1 attempt" if len(observed) == 1 else f"{len(observed)} attempts"
+    detail = f"p = {p:.3g} after {tries} of at most {rule.looks[-1]}"
     measured = Measurement(m.name, float(np.mean(samples)), m.unit, samples)
     return Check("oracle band", measured, limit, reason, state, detail, rule.alpha, attempts=len(observed))
 

@@ -104,9 +104,29 @@ def test_band_passes_the_reference_and_fails_a_blind_damon() -> None:
     blind = trial("hot_cold", seed=11)
     observe = blind.observe
     blind.observe = lambda attempt=1: blinded(observe(attempt))  # type: ignore[method-assign]
-    (check,) = like_the_reference(blind, ["recall"], after_s=1.0, replicas=40)
+    check, *_ = like_the_reference(blind, ["recall"], after_s=1.0, replicas=40)
     assert check.holds is False
     assert len(check.measurement.samples) == 5  # decided at the last look: every attempt is kept
+
+
+def test_invariants_hold_in_every_attempt() -> None:
+    """A third attempt that counts more hits than there are samples is told beside what bands say."""
+    odd = trial("hot_cold", seed=11)
+    observe = odd.observe
+
+    def spoilt(attempt: int = 1) -> Observation:
+        made = blinded(observe(attempt))
+        if attempt != 3:
+            return made
+        first, *others = made.recording.snapshots
+        first = replace(first, nr_accesses=first.nr_accesses + np.uint32(21))
+        return replace(made, recording=replace(made.recording, snapshots=(first, *others)))
+
+    odd.observe = spoilt  # type: ignore[method-assign]
+    banded, *violations = like_the_reference(odd, ["recall"], after_s=1.0, replicas=40)
+    assert banded.holds is False
+    assert [c.measurement.name for c in violations if "I19" in c.measurement.name]
+    assert all(c.holds is False for c in violations)
 
 
 def test_visibility_is_undecided_where_nothing_shows(monkeypatch: pytest.MonkeyPatch) -> None:
