@@ -91,4 +91,4 @@ def test_terminal_without_unicode_gets_what_it_can_show() -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert "0 good ? 1 FAIL" in done.stdout
+    assert "0 good . 1 FAIL" in done.stdout
