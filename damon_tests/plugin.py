@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +181,8 @@ def experiment(request: pytest.FixtureRequest) -> ExperimentFixture:
 @pytest.fixture
 def live(request: pytest.FixtureRequest) -> LiveFixture:
     """Targets and DAMON that the test body changes while they run."""
-    return LiveFixture(*_attempts(request), needed=_machine_needed(request))
+    test: DamonTest = request.node.stash[TEST]
+    return LiveFixture(*_attempts(request), needed=_machine_needed(request), complained=test.splats.extend)
 
 
 # --- one test --------------------------------------------------------------------------------
@@ -226,7 +228,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
         yield
     except (Exception, pytest.skip.Exception) as raised:
         error = NotSupported(str(raised)) if isinstance(raised, pytest.skip.Exception) else raised
-    splats = [s for seen in test.observations for s in seen.splats]
+    splats = _complaints(pyfuncitem, test)
     defects = [KnownDefect(**m.kwargs) for m in pyfuncitem.iter_markers("known_defect")]
     if run.backend.name.startswith("reference"):
         defects = [d for d in defects if not d.kernels_only]
@@ -243,6 +245,15 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
         raise error  # a defect of the harness: its traceback is what helps
     _raise_outcome(test.conclusion, require=pyfuncitem.config.option.require)
     return True
+
+
+def _complaints(item: pytest.Function, test: DamonTest) -> list[str]:
+    """What the kernel complained about during a test, whichever way the test came to its DAMON."""
+    found = [*(s for seen in test.observations for s in seen.splats), *test.splats]
+    if "subject" in item.funcargs:
+        with suppress(DamonTestsError):  # a machine that is lost was told of already
+            found += item.funcargs["subject"].splats()
+    return found
 
 
 def _raise_outcome(conclusion: Conclusion, *, require: bool) -> None:

@@ -129,6 +129,7 @@ class DamonTest:
     expect: Expect
     began: float = field(default_factory=time.monotonic)
     observations: list[Observation] = field(default_factory=list)
+    splats: list[str] = field(default_factory=list)
     conclusion: Conclusion | None = None
 
 

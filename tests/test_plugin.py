@@ -89,6 +89,30 @@ def test(fragile, expect):
     assert load(tmp_path)["tests"][0]["verdict"] == verdict
 
 
+COMPLAINING = """
+from damon_tests.damon.params import DamonCtx
+from damon_tests.experiment.reference_backend import ReferenceSubject
+
+ReferenceSubject.splats = lambda self: ["BUG: spilt milk"]
+"""
+WAYS_TO_DAMON = {
+    "subject": "def test(subject, expect):\n    expect.add(check(True))",
+    "live": "def test(live, expect):\n    with live('idle', DamonCtx()) as run:\n        run.record(1)\n"
+    "    expect.add(check(True))",
+    "unrecorded": "def test(live, expect):\n    with live('idle', DamonCtx(), source='none'):\n"
+    "        expect.add(check(True))",
+    "broken off": "def test(live, expect):\n    with live('idle', DamonCtx(), source='none'):\n"
+    "        raise HarnessError('no answer')",
+}
+
+
+@pytest.mark.parametrize("way", WAYS_TO_DAMON)
+def test_a_kernel_that_complains_fails_every_test(tmp_path: Path, way: str) -> None:
+    code, out = finish(start(tmp_path, COMPLAINING + WAYS_TO_DAMON[way]))
+    assert code == 1, out
+    assert "the kernel complained: BUG: spilt milk" in out
+
+
 def test_worst_verdict_decides(tmp_path: Path) -> None:
     bodies = [VERDICTS[v].replace("def test(", f"def test_{v}(") for v in ("FAIL", "INCONCLUSIVE", "ERROR")]
     code, _ = finish(start(tmp_path, "\n\n".join(bodies)))

@@ -67,6 +67,7 @@ class LiveFixture:
     run_seed: int
     keep: OnAttempt
     needed: Topology | None = None
+    complained: Callable[[Sequence[str]], None] | None = None
     attempts: int = 0
 
     @contextmanager
@@ -84,6 +85,7 @@ class LiveFixture:
         seed = derive_seed(self.run_seed, self.test_id, self.attempts, "target")
         chosen = [_pattern(p) for p in patterns]
         options.setdefault("topology", self.needed)
+        options.setdefault("complained", self.complained)
         with live_act(self.backend(), chosen, kdamonds, seed, **options) as running:
             yield running
         if running.observation is not None:

@@ -8,8 +8,8 @@ its own for every attempt.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -23,7 +23,7 @@ from damon_tests.experiment.observation import Commit, Committed, Observation
 from damon_tests.experiment.physical_view import frames_of, unmoved
 from damon_tests.kernel.topology import Topology
 from damon_tests.patterns.spec import Pattern
-from damon_tests.ports import NSEC_PER_SEC, NSEC_PER_USEC, HarnessError, Truth
+from damon_tests.ports import NSEC_PER_SEC, NSEC_PER_USEC, DamonTestsError, HarnessError, Truth
 from damon_tests.workload.framed import I64
 from damon_tests.workload.pages import PageStates
 from damon_tests.workload.target import RunningTarget
@@ -227,11 +227,13 @@ def live(
     extra_events: Sequence[str] = (),
     topology: Topology | None = None,
     trace_buffer_kib: int | None = None,
+    complained: Callable[[Sequence[str]], None] | None = None,
 ) -> Iterator[Live]:
     """Start a target for each pattern and DAMON on them; all is ended on leaving.
 
     Requests without targets get the first ``watched`` ones (None: all), as ``cover`` says.
-    ``trace_buffer_kib``: of a CPU, None for one that is large enough. Raises what ``observe`` raises.
+    ``trace_buffer_kib``: of a CPU, None for one that is large enough. ``complained`` is told what the kernel
+    complained about, whatever else went wrong. Raises what ``observe`` raises.
     """
     subject = backend.subject(seed, topology)
     if trace_buffer_kib is not None:
@@ -256,6 +258,9 @@ def live(
             target.stop()
         run.observation = _observation(run, seed, requests[0].ctx) if source != "none" else None
     finally:
+        if complained is not None:
+            with suppress(DamonTestsError):  # what it was that broke the machine is told by what is raised
+                complained(subject.splats())
         for target in targets:
             target.stop()
         subject.close()
