@@ -233,6 +233,25 @@ def test_commands_without_schemes(both, expect, subject):
     compare(both, steps, expect, subject.level)
 
 
+def test_commands_after_directories_are_gone(both, expect, subject):
+    """Schemes whose directories were removed while they run: commands about them are answered (§8.3, 5)."""
+
+    def steps(it):
+        filtered = replace(SCHEME, filters=(DamosFilter("anon"),))
+        ctx = DamonCtx("fvaddr", attrs=FAST, targets=(DamonTarget(it.pid, it.ranges),))
+        it.stage(replace(ctx, schemes=(SCHEME, filtered)))
+        it.note("on", it.command("on"))
+        it.note("tried regions", it.command("update_schemes_tried_regions"))
+        for left in (1, 0):
+            it.note(f"{left} left", it.write("kdamonds/0/contexts/0/schemes/nr_schemes", str(left)))
+            for word in (*COMMANDS, "on"):
+                it.note(f"{word}, {left} left", it.command(word))
+        it.note("state", it.settled())
+        it.note("off", it.command("off"))
+
+    compare(both, steps, expect, subject.level)
+
+
 NUMBERS = ("-1", "9" * 20, "0x10", "010", " 7", "7 ", "7\n", "7x", "+7", "18446744073709551615", "5000")
 BOOLEANS = ("Y", "n", "1", "0", "on", "off", "yes", "No", "2", "true", "x")
 

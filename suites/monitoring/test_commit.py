@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, DamonTarget, Damos
+from damon_tests.judge import rules
 from damon_tests.judge.driven import invariants
-from damon_tests.judge.verdict import Measurement
+from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.judge.windows import windows
 from damon_tests.ports import NSEC_PER_SEC, NSEC_PER_USEC, TreeError
 
@@ -49,6 +50,48 @@ def test_commit_of_the_same_changes_nothing(live, expect):
     expect.at_least(m, 1, because="30 commits, a third of a window apart, cannot all precede whole windows")
 
 
+def test_what_is_not_committed_changes_nothing(live, expect):
+    """I68: whatever is written to the files, DAMON goes on with what it was turned on with."""
+    scheme = Damos("stat", ANY)
+    with live("idle", replace(FVADDR, schemes=(scheme,)), cover="regions", source="events") as run:
+        run.record(1)
+        other = replace(ATTRS, sample_us=50_000, aggr_us=500_000, min_nr_regions=40, max_nr_regions=50)
+        written = replace(run.ctx, operations="vaddr", attrs=other, targets=(DamonTarget(),), schemes=())
+        run.client.restage([replace(run.session.kdamonds[0], ctx=written)])
+        run.record(1.5)
+        running = run.session.running()
+        run.client.restage(run.session.kdamonds)
+    expect.equal(Measurement("kdamonds that run", float(running), "count"), 1, because="I68")
+    expect.add(invariants(run))  # ranges, counts and ages are those of the request
+    snaps = run.recording().snapshots
+    lengths = [(b.time_ns - a.time_ns) / NSEC_PER_USEC for a, b in pairwise(snaps)]
+    m = Measurement("shortest aggregation at last", min(lengths[-5:]), "µs", tuple(lengths))
+    expect.at_most(m, other.aggr_us / 2, because="I68: the interval that was written is five times as long")
+    few = float(min(len(s) for s in snaps[-5:]))
+    expect.at_most(
+        Measurement("fewest regions at last", few, "regions"), 39, because="I68: 40 were not asked for"
+    )
+
+
+def test_touching_ranges_are_one(live, expect):
+    """Ranges that touch, where one was watched, are the same memory: nothing is forgotten (§8.3, 33)."""
+    with live("idle", FVADDR, cover="regions") as run:
+        start, end = run.target.layout["data"]
+        run.record(1.5)
+        seams = [start, *(start + (end - start) * i // 7 // 4096 * 4096 for i in range(1, 7)), end]
+        run.commit(_watching(run, *pairwise(seams)))
+        run.record(0.7, aggregations=3)
+    expect.add(invariants(run))
+    (commit,) = run.commits[1:]
+    snaps = run.recording().snapshots
+    before = [s for s in snaps if s.time_ns < commit.begin_ns][-1]
+    after = next(s for s in snaps if s.time_ns > commit.end_ns)
+    # Pieces of a forgotten region begin at 0; nobody touches this memory, so all of it is of one age.
+    m = Measurement("youngest region after the commit", float(after.age.min()), "aggregations")
+    why = "I63: what is watched stays the same"
+    expect.at_least(m, float(before.age.min()) + 1, because=why, kind="closed form")
+
+
 @pytest.mark.parametrize(("before_us", "after_us"), [(100_000, 200_000), (200_000, 100_000)])
 def test_ages_are_rescaled(live, expect, before_us, after_us):
     """Another aggregation interval: ages of idle memory are expressed in it, once, and grow on."""
@@ -85,18 +128,34 @@ def test_counts_follow_the_sampling_interval(live, expect, sample_us):
         run.commit_attrs(replace(ATTRS, sample_us=sample_us))
         run.record(1, aggregations=3)
     expect.add(invariants(run))
-    old_w, new_w = ATTRS.samples_per_aggr, ATTRS.aggr_us // sample_us
     (commit,) = run.commits[1:]
     snaps = run.recording().snapshots
     before = [s for s in snaps if s.time_ns < commit.begin_ns][-1]
-    until = [s for s in snaps if commit.begin_ns <= s.time_ns <= commit.end_ns]
-    first, after = [s for s in snaps if s.time_ns > commit.end_ns][:2]
-    full = [s.nr_accesses.min() >= min(old_w, new_w) for s in (*until, first)]
-    if not all(full) or before.nr_accesses.min() < old_w or after.nr_accesses.min() < new_w:
-        return  # the target missed a sample: then its rate did change
-    m = Measurement("youngest age after the commit", float(after.age.min()), "aggregations")
+    since = [s for s in snaps if s.time_ns >= commit.begin_ns]
+    young, judged = _forgotten(before, since[: 3 + (since[0].time_ns <= commit.end_ns)], sample_us)
     why = "§2.12: the last count is rescaled as well, so an unchanged rate is no change"
-    expect.at_least(m, float(before.age.min()), because=why, kind="closed form")
+    expect.nothing("ages lost", young, because=why, kind="closed form")
+    m = Measurement("regions that had every hit throughout", judged, "count")
+    expect.add(Check("closed form", m, ">= 1", "or nothing was tested", True if judged else None))
+
+
+def _forgotten(before, since, sample_us):
+    """Regions at last that are younger than before, among those hit in every sample of all aggregations.
+
+    Also how many those are. Before all hits were of the old window, at last they are of the new one; the
+    aggregation of the commit may be either.
+    """
+    old_w, new_w = ATTRS.samples_per_aggr, ATTRS.aggr_us // sample_us
+    needed = [(before, old_w), *((s, min(old_w, new_w)) for s in since[:-1]), (since[-1], new_w)]
+    last, young, judged = since[-1], [], 0
+    for start, end, age in zip(last.start, last.end, last.age, strict=True):
+        over = [(s, (s.start < end) & (s.end > start), least) for s, least in needed]
+        if all((s.nr_accesses[inside] >= least).all() for s, inside, least in over):
+            judged += 1
+            was = int(before.age[over[0][1]].min())
+            if age < was + len(since):
+                young.append(f"{start}-{end}: {age}, {len(since)} aggregations after {was}")
+    return young, judged
 
 
 def test_fewer_regions_are_allowed_online(live, expect):
@@ -151,6 +210,26 @@ def test_new_ranges(live, expect):
         run.record(0.7)
     expect.add(invariants(run))
     expect.nothing("ages lost or made up", _age_faults(run, first), because="I63, §3.3", kind="closed form")
+
+
+@pytest.mark.needs("ops.vaddr")
+def test_the_update_interval_changes_online(live, expect):
+    """Given ranges of vaddr hold until mappings are read, which a shorter update interval brings about."""
+    attrs = replace(ATTRS, update_us=3_600_000_000)
+    with live("idle", DamonCtx(attrs=attrs), cover="regions") as run:
+        run.record(1)
+        run.commit_attrs(replace(attrs, update_us=200_000))
+        run.record(1, aggregations=5)
+        vmas = run.subject.vmas(run.target)
+    expect.add(invariants(run))
+    given, mapped = run.target.layout["data"], rules.three_ranges(vmas)
+    (commit,) = run.commits[1:]
+    early = [rules.covered(s) for s in run.recording().snapshots if s.time_ns < commit.begin_ns]
+    wrong = [str(c) for c in early if c != (given,)]
+    expect.nothing("other coverage before the commit", wrong, because="§3.2: an hour is not over")
+    last = rules.covered(run.recording().snapshots[-1])
+    wrong = [] if last == mapped else [f"{last} instead of {mapped}"]
+    expect.nothing("other coverage at last", wrong, because="§2.12: next_update counts from the commit")
 
 
 def _watching(run, *ranges):
