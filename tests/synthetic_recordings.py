@@ -157,8 +157,14 @@ class Damon:
         if n > most // 2:
             parts = 1
         self.last_n = n
-        for _ in range(parts - 1):
-            self.regions = [piece for r in self.regions for piece in self.cut(r)]
+        self.regions = [piece for r in self.regions for piece in self.parts(r, parts)]
+
+    def parts(self, r: Region, count: int) -> list[Region]:
+        """Each further part is cut off the left one."""
+        found = [r]
+        for _ in range(count - 1):
+            found[:1] = self.cut(found[0])
+        return found
 
     def cut(self, r: Region) -> list[Region]:
         at = int(self.rng.integers(1, 10)) * r.size // 10 // PAGE_SIZE * PAGE_SIZE

@@ -48,6 +48,10 @@ class Subject(Protocol):
         """How much memory the machine has and uses now."""
         ...
 
+    def kernel_objects(self) -> Mapping[str, int]:
+        """How many objects of each kind the kernel has, see ``kernel.slab``. Raises NotSupported."""
+        ...
+
     def limit_trace_buffer(self, kib: int) -> None:
         """Let ``events`` use a buffer of about this size a CPU from now on: small ones lose events."""
         ...

@@ -13,6 +13,7 @@ from damon_tests.damon.client import DamonClient
 from damon_tests.damon.tracefs import TracefsEvents
 from damon_tests.experiment.backend import Subject
 from damon_tests.experiment.requirements import Needs, look
+from damon_tests.kernel import slab
 from damon_tests.kernel.machine_tree import MachineTree
 from damon_tests.kernel.own_log import KMSG, OwnLog
 from damon_tests.kernel.programs import program
@@ -77,6 +78,9 @@ class MachineSubject:
 
     def memory_info(self) -> MemoryInfo:
         return read_memory_info(self.machine)
+
+    def kernel_objects(self) -> Mapping[str, int]:
+        return slab.objects(self.machine)
 
     def limit_trace_buffer(self, kib: int) -> None:
         self.events = TracefsEvents(self.machine, buffer_kb=(kib,))

@@ -14,7 +14,7 @@ from damon_tests.experiment.requirements import Needs
 from damon_tests.experiment.simulated_memory import simulated_memory_info, simulated_pages
 from damon_tests.kernel.topology import Topology
 from damon_tests.patterns.spec import Pattern
-from damon_tests.ports import Clock, Events, Tree
+from damon_tests.ports import Clock, Events, NotSupported, Tree
 from damon_tests.reference.rules import Rules
 from damon_tests.reference.system import ReferenceSystem
 from damon_tests.workload.memory_info import MemoryInfo
@@ -127,6 +127,9 @@ class ReferenceSubject:
 
     def memory_info(self) -> MemoryInfo:
         return simulated_memory_info(self._system)
+
+    def kernel_objects(self) -> Mapping[str, int]:
+        raise NotSupported("objects of a kernel", remedy="use --kernel debian:newest for this")
 
     def limit_trace_buffer(self, kib: int) -> None:
         self._system.events.bounded = (kib << 10) // _EVENT_BYTES

@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0
-"""How many regions there are, and how large: I8, I10, I11, I12 and the growth of I13, I16, I17."""
+"""How many regions there are, and how large: I8, I10, I11, I12, the growth of I13, I16, I17, and I15."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
+
 from damon_tests.damon.records import Snapshot
 from damon_tests.judge import rules
-from damon_tests.judge.setting import Setting, largest, where
+from damon_tests.judge.ages import follow
+from damon_tests.judge.setting import Setting, largest, region, where
 from damon_tests.judge.verdict import Check, Measurement
 
 
 def region_counts(s: Setting) -> list[Check]:
-    """I8 claimed count, I10 largest region, I11 and I12 bounds of the count, I13/I16/I17 growth."""
+    """I8 claimed count, I10 largest region, I11 and I12 bounds of the count, I13/I16/I17 growth, I15 cuts."""
     if s.recording.source == "tried_regions":
         return []
     checks = [] if s.recording.lost_events else _claimed(s)
@@ -24,7 +27,7 @@ def region_counts(s: Setting) -> list[Check]:
         checks += [*_largest_region(s, groups), _fewest(s, groups)]
     checks.append(_most(s, groups))
     if not rules.schemes_split(s.ctx) and not s.recording.lost_events:
-        checks += _growth(s, groups)
+        checks += _growth(s, groups) + _cuts(s)
     return checks
 
 
@@ -104,3 +107,26 @@ def _growth(s: Setting, groups: Sequence[Sequence[Snapshot]]) -> list[Check]:
             detail = f"{where(s.recording, after[0])}: {n0} regions became {n1}, at most {bound} by one split"
     why = "one split step makes two or three of a region, and never passes max_nr_regions"
     return largest("I16 excess growth", excess, "regions", 0, why=why, detail=detail)
+
+
+def _cuts(s: Setting) -> list[Check]:
+    """A bound that was not there before was made by the one split step since, inside of one region.
+
+    Merging makes none, and where coverage is as before what min_nr_regions cuts (7.1) was never merged.
+    """
+    wrong, judged, detail = [], 0, ""
+    for before, after, _ in follow(s):
+        new = after.start[~np.isin(after.start, before.start)]
+        parent = np.searchsorted(before.start, new, side="right") - 1
+        offsets = new - before.start[parent]
+        allowed = (rules.split_offsets(before.sizes[parent], s.m) == offsets[:, None]).any(axis=1)
+        judged += len(new)
+        wrong.append(float((~allowed).sum()))
+        if not allowed.all() and not detail:
+            i = int(np.flatnonzero(~allowed)[0])
+            detail = f"{where(s.recording, after)}: cut at {new[i]}: {region(before, int(parent[i]))} before"
+    if not judged:
+        return []
+    m = Measurement("I15 cuts where no split makes one", sum(wrong), "cuts", tuple(wrong))
+    why = f"at a random tenth of a region, rounded down to {s.m}; {judged} cuts looked at"
+    return [Check("invariant", m, "== 0", why, m.value == 0, detail)]

@@ -4,7 +4,7 @@
 Names (I1 ...) are those of section 9 of the project's DAMON specification, with the bound that
 DAMON's own rules give and its differences per level. Each function returns checks, or none where the
 invariant says nothing about this request. Not observable from aggregations, and so not here: I5
-(beyond I4), I15, I21-I24. Everything but I34 is exact.
+(beyond I4), I21-I24. Everything but I34 is exact.
 
 They hold for a recording during which the request did not change; cut a recording at an
 online commit. Incomplete snapshots (lost events) are left out.
@@ -114,18 +114,35 @@ def coverage(s: Setting, *, from_start: bool = True) -> list[Check]:
     return checks
 
 
-def initial_layout(recording: Recording, ctx: DamonCtx, vmas: Sequence[rules.Range]) -> list[Check]:
+def initial_layout(
+    recording: Recording, ctx: DamonCtx, vmas: Sequence[rules.Range], level: str
+) -> list[Check]:
     """I6, exactly: before its first update vaddr covers the mappings without their two largest gaps.
 
-    ``vmas``: all mappings of the target when monitoring began, sorted byte ranges. For one target.
+    And that is cut as min_nr_regions asks for. ``vmas``: all mappings of the target when monitoring began,
+    sorted byte ranges. For one target.
     """
-    s = Setting(recording, ctx, (0, 0))
+    s = Setting(recording, ctx, rules.series(level))
     expected = rules.three_ranges([v for v in vmas if v[0] < 1 << 63])
     snaps = [x for x in recording.of_target(0) if x.complete and _before_update(s, x)]
     if expected is None or ctx.operations != "vaddr" or ctx.targets[0].regions or not snaps:
         return []
     why = "the mappings without the two largest gaps"
-    return _covers(s, snaps, expected, "I6 uncovered or extra bytes", why)
+    checks = _covers(s, snaps, expected, "I6 uncovered or extra bytes", why)
+    if recording.lost_events or rules.schemes_split(ctx) or snaps[0] is not recording.of_target(0)[0]:
+        return checks
+    return [*checks, _first_pieces(s, snaps[0], expected)]
+
+
+def _first_pieces(s: Setting, first: Snapshot, ranges: Sequence[rules.Range]) -> Check:
+    """The first aggregation reports regions before they are split at random (2.6; 8.3, 12)."""
+    wanted = rules.first_pieces(ranges, s.ctx.attrs.min_nr_regions, s.m, s.level)
+    seen = list(zip(map(int, first.start), map(int, first.end), strict=True))
+    wrong = sorted(set(seen) ^ set(wanted))
+    m = Measurement("regions of the first layout cut otherwise", float(len(wrong)), "regions")
+    detail = f"{len(seen)} regions, expected {len(wanted)}: {spell(wrong)}" if wrong else ""
+    why = f"min_nr_regions {s.ctx.attrs.min_nr_regions} cuts it in equal pieces, too large to be merged"
+    return Check("invariant", m, "== 0", why, not wrong, detail)
 
 
 def _before_update(s: Setting, snap: Snapshot) -> bool:

@@ -35,7 +35,7 @@ def invariants(seen: Observation) -> list[Check]:
         checks += merging.merged_ages(seen.recording, seen.ctx, seen.level, truth)
         checks += expect.no_excess_accesses(seen.recording, seen.ctx, seen.level, truth)
     if seen.ctx.operations == "vaddr" and not any(t.regions for t in seen.ctx.targets):
-        checks += initial_layout(seen.recording, seen.ctx, seen.vmas)
+        checks += initial_layout(seen.recording, seen.ctx, seen.vmas, seen.level)
     return checks
 
 

@@ -45,6 +45,41 @@ def size_limit(total: int, min_nr_regions: int, m: int, *, rounded: bool = True)
     return -(-limit // m) * m if rounded else limit
 
 
+def first_pieces(ranges: Iterable[Range], min_nr_regions: int, m: int, level: tuple[int, int]) -> list[Range]:
+    """How vaddr cuts its first layout (2.6): pieces of L from each range's start, since 7.1.
+
+    Before, each range in as many equal pieces as it has multiples of the merge limit, the rest in the last.
+    """
+    found = list(ranges)
+    total = sum(end - start for start, end in found)
+    limit = size_limit(total, min_nr_regions, m, rounded=level >= (7, 1))
+    pieces = []
+    for start, end in found:
+        size, count = limit, -(-(end - start) // limit)
+        if level < (7, 1):
+            count = max(1, (end - start) // limit)
+            size = (end - start) // count // m * m
+        cuts = [start + i * size for i in range(count)]
+        pieces += list(pairwise([*cuts, end]))
+    return pieces
+
+
+def split_offsets(sizes: U64, m: int) -> U64:
+    """Where one split step can cut a region (2.7, I15), uint64 (n, 90), 0 where it cannot.
+
+    At a tenth to nine tenths of its size, rounded down to m; in three-way splits the left part once more.
+    """
+    tenths = np.arange(1, 10, dtype=np.uint64)
+    once = _tenths(sizes[:, None], tenths, m)
+    twice = _tenths(once[:, :, None], tenths, m).reshape(len(sizes), 81)
+    return np.concatenate([once, twice], axis=1)
+
+
+def _tenths(sizes: U64, tenths: U64, m: int) -> U64:
+    found: U64 = sizes * tenths // np.uint64(10) // np.uint64(m) * np.uint64(m)
+    return found
+
+
 def achievable_min(ranges: Iterable[Range], limit: int) -> int:
     """Sum over the ranges of ceil(size / L): as few regions as L allows (I11)."""
     return sum(-(-(end - start) // limit) for start, end in ranges)

@@ -36,7 +36,6 @@ def test_merging_weighs_by_size(experiment, expect):
     evidence="this test on 6.12.107 to 7.0.13: 231 to 279 regions, of at most 50, in all windows after the"
     " commit; not merged beyond what the old min_nr_regions asked for until operations are updated",
     levels=("6.12", "6.16", "6.17", "6.18", "6.19", "7.0"),
-    kernels_only=True,
 )
 def test_merging_harder_keeps_what_differs_most(live, expect):
     """Fewer regions are allowed online than differ: what differs little goes first, hot and cold stay."""

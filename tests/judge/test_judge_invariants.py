@@ -187,13 +187,38 @@ def test_vaddr_layout() -> None:
     assert rules.three_ranges(vmas) == expected
     assert rules.three_ranges(vmas[:2]) is None
     ctx = DamonCtx("vaddr", targets=(DamonTarget(1),))
-    good = recording([snapshot(100 * MS, [(a, b, 0, 0) for a, b in expected])])
-    assert failing(initial_layout(good, ctx, vmas)) == set()
+    pieces = rules.first_pieces(expected, ctx.attrs.min_nr_regions, PAGE, (7, 3))
+    good = recording([snapshot(100 * MS, [(a, b, 0, 0) for a, b in pieces])])
+    assert failing(initial_layout(good, ctx, vmas, "7.3")) == set()
     assert failing(monitoring_invariants(good, ctx, "6.12")) == set()
     bad = recording([snapshot(100 * MS, [(vmas[0][0], vmas[-1][1], 0, 0)])])
-    assert failing(initial_layout(bad, ctx, vmas)) == {"I6"}
+    assert failing(initial_layout(bad, ctx, vmas, "7.3")) == {"I6", "regions"}
+    uncut = recording([snapshot(100 * MS, [(a, b, 0, 0) for a, b in expected])])
+    assert failing(initial_layout(uncut, ctx, vmas, "7.3")) == {"regions"}
     four = recording([snapshot(100 * MS, [(a, b, 0, 0) for a, b in vmas])])
     assert failing(monitoring_invariants(four, ctx, "6.12")) == {"I6"}
+
+
+def test_pieces_of_the_first_layout() -> None:
+    page, pages = 4096, [(0, 100 * 4096), (200 * 4096, 207 * 4096)]
+    strict = [(a // page, b // page) for a, b in rules.first_pieces(pages, 5, page, (7, 1))]
+    assert strict == [(0, 22), (22, 44), (44, 66), (66, 88), (88, 100), (200, 207)]  # 107 div 5, rounded up
+    even = [(a // page, b // page) for a, b in rules.first_pieces(pages, 5, page, (7, 0))]
+    assert even == [(0, 25), (25, 50), (50, 75), (75, 100), (200, 207)]
+
+
+@pytest.mark.parametrize(
+    ("cut", "fine"),
+    [(1, True), (9, True), (5, True), (0.5, True), (8.1, True), (0.55, False), (2.56, False), (9.5, False)],
+)
+def test_cuts_are_at_tenths(cut: float, fine: bool) -> None:
+    """I15: at tenths of what was there, or at tenths of the left part of such a cut (8.1: 0.9 of 0.9)."""
+    size = 1000 * PAGE
+    at = int(cut * size) // 10 // PAGE * PAGE
+    before = snapshot(100 * MS, [(0, size, 0, 0)])
+    after = snapshot(200 * MS, [(0, at, 0, 1), (at, size, 0, 1)])
+    ctx = DamonCtx("fvaddr", targets=(DamonTarget(1, ((0, size),)),))
+    assert ("I15" in failing(monitoring_invariants(recording([before, after]), ctx, "7.0"))) is not fine
 
 
 def test_growth_bounds_of_the_split_step() -> None:

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What only a long life shows: what many lives of DAMON leave behind, and an hour of monitoring."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosFilter, DamosQuota, Kdamond
+from damon_tests.judge.driven import invariants
+from damon_tests.judge.verdict import Measurement
+from damon_tests.judge.windows import windows
+from damon_tests.kernel.topology import Topology
+from damon_tests.patterns.spec import Pattern, PatternRegion, Phase
+from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, NSEC_PER_USEC
+
+pytestmark = [pytest.mark.profile("full"), pytest.mark.needs("ops.fvaddr", "commands.commit", "schemes.stat")]
+
+MIB = 1 << 20
+HOUR_S = 3600
+
+
+def still(size_bytes):
+    """Memory that nobody touches, in small pages: khugepaged, given time, would touch it itself."""
+    data = PatternRegion("data", size_bytes, hugepage=False)
+    return Pattern("still", "idle for an hour", (data,), (Phase("steady", 24 * HOUR_S * NSEC_PER_SEC, ()),))
+
+
+# --- many lives ------------------------------------------------------------------------------
+
+WARM_UP, LIVES = 10, 60
+
+LAZY = frozenset({"vmap_area"})
+"""Stacks of threads that ended are unmapped many at once, whenever there are enough of them."""
+
+LONG_PATH = "/" + "x" * 1500
+"""A size of its own among what kernels allocate."""
+
+ATTRS = DamonAttrs(sample_us=1_000, aggr_us=5_000, min_nr_regions=10, max_nr_regions=50)
+FILTERS = (DamosFilter("anon"), DamosFilter("memcg", memcg_path="/"), DamosFilter("addr", addr_end=4096))
+LIVED = DamonCtx(
+    "vaddr",
+    attrs=ATTRS,
+    schemes=(Damos("stat", ANY), Damos("stat", ANY, filters=FILTERS, quota=DamosQuota(bytes=MIB))),
+)
+
+
+def live_once(run, number):
+    """A process is born, watched, committed to, asked about, and dies before or after DAMON is turned off."""
+    target = run.subject.start_target(still(MIB), number)
+    watched = replace(run.ctx, targets=run.covering(target, cover="process"))
+    plain = replace(watched, schemes=(replace(LIVED.schemes[1], filters=()),))
+    path = run.client.scheme_path(0, 1, "filters", 1, "memcg_path")
+    run.client.restage([Kdamond(watched)])
+    for text in (LONG_PATH, "/"):
+        run.subject.tree.write(path, text)
+    run.client.command(0, "on")
+    for ctx in (watched, plain, watched):
+        run.client.restage([Kdamond(ctx)])
+        run.client.command(0, "commit")
+    for word in ("update_schemes_stats", "update_schemes_tried_regions", "clear_schemes_tried_regions"):
+        run.client.command(0, word)
+    if number % 2:
+        target.stop()
+        run.session.record(60 * NSEC_PER_SEC, until=lambda: not run.session.running())
+    else:
+        run.client.command(0, "off")
+        target.stop()
+
+
+def objects(run, first, last):
+    """Objects of the kernel after so many more lives."""
+    for number in range(first, last):
+        live_once(run, number)
+    run.clock.run_for(500 * NSEC_PER_MSEC)  # what is freed after a grace period
+    return run.subject.kernel_objects()
+
+
+@pytest.mark.needs("ops.vaddr")
+def test_lives_leave_nothing_behind(live, expect):
+    """After many lives of kdamonds and their targets a kernel has no more objects (§8.3: 2, 8, 19)."""
+    apart = Topology(cmdline=("slab_nomerge",))
+    with live(still(MIB), LIVED, source="none", topology=apart) as run:
+        run.client.command(0, "off")
+        before = objects(run, 0, WARM_UP)
+        after = objects(run, WARM_UP, WARM_UP + LIVES)
+    grown = {name: after[name] - before.get(name, 0) for name in after if name not in LAZY}
+    left = [f"{name}: {more} more" for name, more in grown.items() if more >= LIVES // 2]
+    # One object a life would be as many as lives; nothing else that goes on is in step with them.
+    expect.nothing("caches that grew with each life", left, because="what a life allocates ends with it")
+    m = Measurement("most objects left", max(grown.values()), "objects", tuple(map(float, grown.values())))
+    expect.at_most(m, LIVES // 2 - 1, because="less than one every other life")
+
+
+# --- an hour ---------------------------------------------------------------------------------
+
+SLOW = DamonAttrs(sample_us=500_000, aggr_us=10_000_000, min_nr_regions=10, max_nr_regions=20)
+WINDOW_S = 60
+"""Six passes: a charge window begins with the first pass that is due after it."""
+
+
+def test_an_hour_passes(live, expect):
+    """An hour of idle memory: each aggregation comes, ages count them, quotas begin anew each minute.
+
+    Kernels count ticks from five minutes before 2^32 on, so that a minute that is compared in too few bits
+    never ends, or always has, after the first five of them.
+    """
+    quota = DamosQuota(bytes=MIB, reset_interval_ms=WINDOW_S * 1000)
+    ctx = DamonCtx("fvaddr", attrs=SLOW, schemes=(Damos("stat", ANY, quota=quota),))
+    with live(still(8 * MIB), ctx, cover="regions", source="events") as run:
+        for _ in range(6):
+            run.clock.run_for(HOUR_S // 6 * NSEC_PER_SEC)
+            run.session.record(NSEC_PER_SEC)
+        stats = run.client.stats(0, 0)
+    expect.add(invariants(run))
+    snaps = [w.snapshot for w in windows(run.recording())]
+    gaps = [(b.time_ns - a.time_ns) / NSEC_PER_USEC for a, b in pairwise(snaps)]
+    m = Measurement("longest aggregation", max(gaps), "µs", tuple(gaps))
+    # Each of the 20 sleeps may take two ticks (§2.11) of at most 10 ms more, a twenty-fifth of it.
+    expect.at_most(m, SLOW.aggr_us * 26 / 25, because="§2.11: an idle machine has only its ticks to wait for")
+    lost = [f"{a.age.max()} then {b.age.max()}" for a, b in pairwise(snaps) if b.age.max() != a.age.max() + 1]
+    expect.nothing("ages that did not grow by one", lost, because="nobody touches it", kind="closed form")
+    over = len(snaps) * 10 // WINDOW_S
+    m = Measurement("windows in which the quota was exceeded", stats.qt_exceeds, "count")
+    # A window of 60 s has the six or seven passes of 10 s and some ticks that begin in it.
+    expect.between(m, over * 6 // 7 - 1, over + 1, because="I47: there is always more than it allows")
