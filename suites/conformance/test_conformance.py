@@ -21,7 +21,7 @@ from damon_tests.damon.params import (
 from damon_tests.judge.conformance import EVERYTHING, attempt, compare_with_reference
 from damon_tests.judge.observed import invariants
 
-# Up to seven attempts on a machine that must be quiet: not for gates.
+# Up to eight attempts of seconds each, on --guest-clock host only with a quiet machine: not for gates.
 pytestmark = [
     pytest.mark.accuracy,
     pytest.mark.needs("ops.fvaddr", "damon_aggregated"),
