@@ -20,12 +20,7 @@ from damon_tests.workload.pages import bytes_of
 
 pytestmark = [
     pytest.mark.needs("modules.damon_reclaim", "damos_before_apply", "damon_aggregated"),
-    pytest.mark.known_defect(
-        name="6.12-reclaim-inert",
-        evidence="6.12.107 (Debian): DAMON_RECLAIM runs without its scheme; see test_reclaim.py",
-        levels=("6.12",),
-        kernels_only=True,
-    ),
+    pytest.mark.known_defect(**judged.RECLAIM_INERT),
 ]
 
 MIB = 1 << 20

@@ -14,18 +14,14 @@ import pytest
 
 from damon_tests.damon.module_params import DamonLruSort, DamonReclaim
 from damon_tests.experiment.free_memory import FreeMemory, held
+from damon_tests.judge.modules import RECLAIM_INERT
 from damon_tests.judge.verdict import Measurement
 from damon_tests.judge.watermarks import MARGIN_PERMIL, Stretch, states_hold
 from damon_tests.kernel.topology import Topology
 from damon_tests.workload.pages import bytes_of
 
 pytestmark = pytest.mark.needs("damos_before_apply", "damon_aggregated")
-INERT = pytest.mark.known_defect(
-    name="6.12-reclaim-inert",
-    evidence="6.12.107 (Debian): DAMON_RECLAIM runs without its scheme; see test_reclaim.py",
-    levels=("6.12",),
-    kernels_only=True,
-)
+INERT = pytest.mark.known_defect(**RECLAIM_INERT)
 full = pytest.mark.profile("full")
 
 MIB = 1 << 20

@@ -14,6 +14,7 @@ import pytest
 from damon_tests.damon.module_params import DamonReclaim
 from damon_tests.experiment.experiment import derive_seed
 from damon_tests.experiment.module_run import module_run
+from damon_tests.judge.modules import RECLAIM_INERT
 from damon_tests.judge.verdict import Measurement
 from damon_tests.kernel.topology import Topology
 from damon_tests.patterns.spec import Access, Pattern, PatternRegion, Phase
@@ -22,12 +23,7 @@ from damon_tests.workload.pages import bytes_of
 
 pytestmark = [
     pytest.mark.needs("modules.damon_reclaim", swap_mib=160),
-    pytest.mark.known_defect(
-        name="6.12-reclaim-inert",
-        evidence="6.12.107 (Debian): DAMON_RECLAIM runs without its scheme; see test_reclaim.py",
-        levels=("6.12",),
-        kernels_only=True,
-    ),
+    pytest.mark.known_defect(**RECLAIM_INERT),
 ]
 
 MIB = 1 << 20

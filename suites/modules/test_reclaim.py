@@ -25,13 +25,7 @@ pytestmark = pytest.mark.needs(
     "modules.damon_reclaim", "damos_before_apply", "damon_aggregated", swap_mib=512
 )
 
-INERT = pytest.mark.known_defect(
-    name="6.12-reclaim-inert",
-    evidence="6.12.107 (Debian): DAMON_RECLAIM runs without its scheme; it goes on monitoring while its"
-    " watermarks say that it must sleep, tries nothing in any setting, and takes the default intervals",
-    levels=("6.12",),
-    kernels_only=True,
-)
+INERT = pytest.mark.known_defect(**judged.RECLAIM_INERT)
 full = pytest.mark.profile("full")
 
 MIB = 1 << 20
