@@ -154,11 +154,13 @@ def put_back(name: str, pairs: Iterable[tuple[PageStates, PageStates]], waiting:
     return Check("invariant", m, f"<= {waiting}", "what was isolated is put back", lost <= waiting)
 
 
-def applied(name: str, sz_applied: int, low: int, high: int, because: str) -> Check:
-    """What DAMON says it did, against what it can have done (bytes, both inclusive)."""
-    off = max(low - sz_applied, sz_applied - high, 0)
-    m = Measurement(f"{name}: sz_applied off its measured bounds", off, "bytes", (float(sz_applied),))
-    return Check("invariant", m, "== 0", because, off == 0, f"{sz_applied} instead of {low} to {high}")
+def applied(name: str, sz_applied: int, low: int, high: int, because: str, *, effect: int) -> Check:
+    """How far what DAMON says it did is from the measured ``effect``; ``low`` to ``high``: what it may say.
+    All in bytes, both bounds inclusive."""
+    m = Measurement(f"{name}: sz_applied beyond the measured effect", float(sz_applied - effect), "bytes")
+    detail = f"sz_applied {sz_applied} where it may be {low} to {high}; measured effect {effect}"
+    limit = f"{low - effect} to {high - effect}"
+    return Check("invariant", m, limit, because, low <= sz_applied <= high, detail)
 
 
 def fully_mapped(tried: Iterable[Range], mapped: Sequence[Range]) -> int:

@@ -21,6 +21,7 @@ VADDR = DamonCtx("vaddr", attrs=ATTRS)
 FEW = DamonCtx("vaddr", attrs=DamonAttrs(min_nr_regions=3, max_nr_regions=3))
 WATCHED = {"cover": "regions", "watched": 1, "extra_events": [BEFORE_APPLY]}
 TWO = ["two_idle_regions", "huge_if_advised"]
+WHOLE = "§4.10: the whole length"
 
 
 def huge(pages):
@@ -46,7 +47,8 @@ def test_advice_makes_huge_pages(live, expect):
     why = "§4.10: madvise(MADV_HUGEPAGE), and khugepaged follows the advice"
     expect.add(effects.takes_effect("hugepage", found, why, least=effects.HUGE))
     size = done.sz_counted()
-    expect.add(effects.applied("hugepage", done.stats[0].sz_applied, size, size, "§4.10: the whole length"))
+    counted, gained = done.stats[0].sz_applied, found.gained
+    expect.add(effects.applied("hugepage", counted, size, size, WHOLE, effect=gained))
 
 
 @pytest.mark.needs("schemes.nohugepage", swap_mib=256)
@@ -68,12 +70,14 @@ def test_advice_against_huge_pages(live, expect):
     inside = effects.in_ranges(before, [rest])
     m = Measurement("huge where it was advised", bytes_of(inside & after.huge), "bytes")
     expect.equal(m, rest[1] - rest[0], because="the advice before holds where there is none against it")
-    m = Measurement(
-        "huge where it was advised against", bytes_of(effects.in_ranges(before, [part]) & after.huge), "bytes"
-    )
+    against = effects.in_ranges(before, [part])
+    m = Measurement("huge where it was advised against", bytes_of(against & after.huge), "bytes")
     expect.equal(m, 0, because="§4.10: madvise(MADV_NOHUGEPAGE); what is advised last counts")
     size = done.sz_counted()
-    expect.add(effects.applied("nohugepage", done.stats[0].sz_applied, size, size, "§4.10: the whole length"))
+    others = effects.all_spared(pair for key, pair in done.pairs().items() if key != (2, "data"))
+    expect.add(effects.spares_others("nohugepage", others))
+    counted, small = done.stats[0].sz_applied, bytes_of(against & after.present & ~after.huge)
+    expect.add(effects.applied("nohugepage", counted, size, size, WHOLE, effect=small))
 
 
 @pytest.mark.needs("schemes.collapse")
@@ -92,7 +96,11 @@ def test_collapse_does_it_at_once(live, expect):
     # A call for a region without a whole block has nothing to do; kernels differ in what they call that.
     low = sum(end - start for start, end in regions if -(-start // effects.HUGE) < end // effects.HUGE)
     why = "§4.10: the whole length where the call succeeds"
-    expect.add(effects.applied("collapse", done.stats[0].sz_applied, low, done.sz_counted(), why))
+    expect.add(
+        effects.applied(
+            "collapse", done.stats[0].sz_applied, low, done.sz_counted(), why, effect=found.gained
+        )
+    )
 
 
 @pytest.mark.profile("full")
@@ -118,4 +126,4 @@ def test_collapse_counts_what_it_did(live, expect):
     expect.nothing("other regions", wrong, because="none can be merged, and none is larger than another")
     size = sum(b - a for a, b in tried if (a, b) in regions[:2])
     why = "§4.10: the whole length, and nothing where something is not mapped"
-    expect.add(effects.applied("collapse", done.stats[0].sz_applied, size, size, why))
+    expect.add(effects.applied("collapse", done.stats[0].sz_applied, size, size, why, effect=found.gained))

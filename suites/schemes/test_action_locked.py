@@ -46,7 +46,9 @@ def test_locked_physical_pages_stay(live, expect):
     expect.add(effects.takes_effect("pageout", found, "§4.10: what is evictable is reclaimed", least=4 * MIB))
     low = found.gained - (found.asked - found.able)
     why = "§4.10: the pages that were reclaimed"
-    expect.add(effects.applied("pageout", done.stats[0].sz_applied, low, found.gained, why))
+    expect.add(
+        effects.applied("pageout", done.stats[0].sz_applied, low, found.gained, why, effect=found.gained)
+    )
 
 
 @pytest.mark.profile("full")
@@ -65,8 +67,9 @@ def test_hints_about_locked_memory_fail(live, expect, action):
     m = Measurement("locked bytes tried", counted["locked"], "bytes")
     expect.at_least(m, 8 * MIB, because="they are idle like the others")
     why = "§4.10: the whole length where the call succeeds, nothing where it fails"
-    expect.add(effects.applied(action, done.stats[0].sz_applied, counted["data"], counted["data"], why))
+    before, after = done.pair("data")
+    wanted = swapped if action == "pageout" else lambda pages: ~pages.active
+    found, whole = effects.effect(before, after, before.present, wanted), counted["data"]
+    expect.add(effects.applied(action, done.stats[0].sz_applied, whole, whole, why, effect=found.gained))
     if action == "pageout":
-        before, after = done.pair("data")
-        found = effects.effect(before, after, before.present, swapped)
         expect.add(effects.takes_effect(action, found, "§4.10: madvise(MADV_PAGEOUT)", least=4 * MIB))

@@ -48,7 +48,9 @@ def visited(name, done, found):
     """sz_applied of an action that counts every page it visits, whatever became of it."""
     size, passes = done.sz_counted(), -(-done.sz_counted() // max(1, found.asked))
     why = "§4.10: all pages of visited folios, but for those that wait in a batch"
-    return effects.applied(name, done.stats[0].sz_applied, size - passes * WAITING, size, why)
+    return effects.applied(
+        name, done.stats[0].sz_applied, size - passes * WAITING, size, why, effect=found.gained
+    )
 
 
 def test_prio_activates_and_deprio_deactivates(live, expect):
@@ -114,7 +116,8 @@ def test_cold_deactivates(live, expect):
         effects.takes_effect("cold", found, "§4.10: madvise(MADV_COLD)", least=4 << 20, waiting=WAITING)
     )
     size = done.sz_counted()
-    expect.add(effects.applied("cold", done.stats[0].sz_applied, size, size, "§4.10: the whole length"))
+    why = "§4.10: the whole length"
+    expect.add(effects.applied("cold", done.stats[0].sz_applied, size, size, why, effect=found.gained))
 
 
 def in_part(region, pages, part):

@@ -46,7 +46,8 @@ def moved(done, asked_of, wanted):
 def check_applied(expect, name, done, found):
     # Pages on their way to an LRU list may move between the last statistics and the end.
     low = found.gained - (found.asked - found.able)
-    expect.add(effects.applied(name, done.stats[0].sz_applied, max(0, low), found.gained, EXACT))
+    counted, gained = done.stats[0].sz_applied, found.gained
+    expect.add(effects.applied(name, counted, max(0, low), gained, EXACT, effect=gained))
 
 
 @VADDR_MIGRATES
@@ -214,6 +215,6 @@ def test_what_does_not_fit_into_the_node_stays(live, expect, ctx):
     expect.add(effects.spares_others("full node", effects.spared(before, after)))
     # After the last statistics a page may still have gone where one had become free.
     low = max(0, moved - WAITING)
-    expect.add(effects.applied("full node", done.stats[0].sz_applied, low, moved, EXACT))
+    expect.add(effects.applied("full node", done.stats[0].sz_applied, low, moved, EXACT, effect=moved))
     tried = Measurement("bytes tried", done.sz_counted(), "bytes")
     expect.at_least(tried, 3 * whole, because="it tried all of it, again and again")

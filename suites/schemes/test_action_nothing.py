@@ -104,4 +104,4 @@ def test_ranges_with_holes(live, expect):
     shown = holes.value > 0 or None
     expect.add(Check("invariant", holes, "> 0", "else nothing is shown", shown))
     why = "§4.10: the whole length where nothing is unmapped, else 0"
-    expect.add(effects.applied("pageout", done.stats[0].sz_applied, whole, whole, why))
+    expect.add(effects.applied("pageout", done.stats[0].sz_applied, whole, whole, why, effect=found.gained))

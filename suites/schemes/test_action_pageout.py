@@ -48,7 +48,7 @@ def test_pages_of_a_process_go_to_swap(live, expect, ops):
     found += effects.all_spared(done.others("data"))
     expect.add(effects.takes_effect("pageout", found, "§4.10: madvise(MADV_PAGEOUT) over the region"))
     size, why = done.sz_counted(), "§4.10: the whole length each time, whatever could be reclaimed"
-    expect.add(effects.applied("pageout", done.stats[0].sz_applied, size, size, why))
+    expect.add(effects.applied("pageout", done.stats[0].sz_applied, size, size, why, effect=found.gained))
 
 
 @SWAP
@@ -65,7 +65,9 @@ def test_physical_pages_go_to_swap(live, expect):
     expect.add(effects.takes_effect("pageout", found, "§4.10: idle pages are reclaimed"))
     # Pages on their way to an LRU list may be reclaimed between the last statistics and the end.
     low, why = found.gained - (found.asked - found.able), "§4.10: the pages that were reclaimed"
-    expect.add(effects.applied("pageout", done.stats[0].sz_applied, low, found.gained, why))
+    expect.add(
+        effects.applied("pageout", done.stats[0].sz_applied, low, found.gained, why, effect=found.gained)
+    )
 
 
 @SWAP
@@ -117,7 +119,8 @@ def test_physical_pages_in_use_stay(live, expect):
         excess = hot_bytes * (passes + 2)
     why = "§4.10: a page that was used since the last pass is young, and rejected"
     low = found.gained - (found.asked - found.able)
-    expect.add(effects.applied("pageout", done.stats[0].sz_applied, low, found.gained + excess, why))
+    counted, high = done.stats[0].sz_applied, found.gained + excess
+    expect.add(effects.applied("pageout", counted, low, high, why, effect=found.gained))
 
 
 @pytest.mark.needs(swap_mib=4)
@@ -139,9 +142,10 @@ def test_what_does_not_fit_into_swap_stays(live, expect, ctx):
     applied, tried = done.stats[0].sz_applied, done.sz_counted()
     if ctx is PADDR:
         # A pass between the last statistics and the end finds no more room than those before.
-        expect.add(effects.applied("pageout", applied, gone, gone, "§4.10: the pages that were reclaimed"))
+        size, why = gone, "§4.10: the pages that were reclaimed"
     else:
-        expect.add(effects.applied("pageout", applied, tried, tried, "§4.10: the call succeeds all the same"))
+        size, why = tried, "§4.10: the call succeeds all the same"
+    expect.add(effects.applied("pageout", applied, size, size, why, effect=gone))
 
 
 @SWAP
@@ -177,7 +181,7 @@ def test_shared_memory_goes_to_swap(live, expect, operations):
     else:
         low = high = done.sz_counted()
     why = "§4.10: the pages that were reclaimed; of virtual memory the whole length"
-    expect.add(effects.applied("pageout", done.stats[0].sz_applied, low, high, why))
+    expect.add(effects.applied("pageout", done.stats[0].sz_applied, low, high, why, effect=found.gained))
 
 
 @SWAP
@@ -198,8 +202,10 @@ def test_pages_come_back_when_needed_and_when_used(live, expect):
     asked = effects.in_ranges(out, [wanted])
     first = Measurement("read by willneed", (reads[1] - reads[0]) * PAGE_SIZE, "bytes")
     expect.equal(first, bytes_of(asked & out.swapped), because="§4.10: madvise(MADV_WILLNEED)")
-    size = done.sz_counted()
-    expect.add(effects.applied("willneed", done.stats[0].sz_applied, size, size, "§4.10: the whole length"))
+    size, why = done.sz_counted(), "§4.10: the whole length"
+    expect.add(
+        effects.applied("willneed", done.stats[0].sz_applied, size, size, why, effect=int(first.value))
+    )
     used_pages = effects.in_ranges(out, [used])
     m = Measurement("used pages that came back", bytes_of(used_pages & after.present), "bytes")
     expect.equal(m, bytes_of(used_pages), because="touched memory is refaulted" if back else "in time")

@@ -112,9 +112,10 @@ def test_verdicts_of_effects() -> None:
 
 
 def test_applied_bytes_against_what_was_measured() -> None:
-    for claimed, off in ((99, 1), (100, 0), (150, 0), (200, 0), (203, 3)):
-        check = effects.applied("x", claimed, 100, 200, "because")
-        assert (check.measurement.value, check.holds) == (off, off == 0)
+    for claimed, holds in ((99, False), (100, True), (150, True), (200, True), (203, False)):
+        check = effects.applied("x", claimed, 100, 200, "because", effect=120)
+        assert (check.measurement.value, check.measurement.unit) == (claimed - 120, "bytes")
+        assert (check.limit, check.holds) == ("-20 to 80", holds)
 
 
 def test_pages_that_were_isolated_have_to_come_back() -> None:
