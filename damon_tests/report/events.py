@@ -85,7 +85,8 @@ class RunLog:
     def artifact(
         self, test_id: str | None, path: Path | str, kind: str, title: str = "", attempt: int | None = None
     ) -> None:
-        """``path``: below the run directory; ``kind`` a word such as recording, log, picture, dmesg."""
+        """``path``: below the run directory; ``kind`` a word such as recording, log, picture, dmesg,
+        or figures: then its text is part of every report."""
         relative = os.path.relpath(path, self.directory) if os.path.isabs(path) else str(path)
         self._write("artifact", id=test_id, attempt=attempt, kind=kind, path=relative, title=title)
 

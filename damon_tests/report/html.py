@@ -88,7 +88,7 @@ def _test(test: Mapping[str, Any], run: Mapping[str, Any], directory: Path) -> d
         # Of several attempts the last is what the terminal names, too.
         "pictures": shown[-1:],
         "more_pictures": shown[:-1],
-        "texts": [t for f in texts if wanted and (t := _text(f, directory))],
+        "texts": [t for f in texts if (wanted or f["kind"] == "figures") and (t := _text(f, directory))],
         "rerun": words.rerun(run, test) if test["verdict"] != "SKIP" else "",
         "recording": recordings[-1] if recordings else "",
     }

@@ -53,6 +53,7 @@ def _summary(run: Mapping[str, Any], directory: Path) -> Iterator[Text]:
         yield from _detailed(run, verdict, directory)
     yield from _grouped(run, "XFAIL")
     yield from _grouped(run, "SKIP")
+    yield from _figures(run, directory)
     yield from _time(run)
     if run["problems"]:
         yield Text("")
@@ -112,6 +113,17 @@ def _detailed(run: Mapping[str, Any], verdict: str, directory: Path) -> Iterator
         yield from _files(test, directory)
     if len(tests) > _MOST_TESTS:
         yield Text(f"and {len(tests) - _MOST_TESTS} more with verdict {verdict}", style=STYLES[verdict])
+
+
+def _figures(run: Mapping[str, Any], directory: Path) -> Iterator[Text]:
+    """What tests measured for people to read, whatever their verdict: as the test laid it out."""
+    for test in run["tests"]:
+        for artifact in words.artifacts(test):
+            path = directory / artifact["path"]
+            if artifact["kind"] == "figures" and path.suffix == ".txt" and path.is_file():
+                yield Text("")
+                yield Text(artifact["title"] or artifact["path"], style="bold").append(f"  {test['id']}")
+                yield Text(path.read_text(encoding="utf-8", errors="replace").rstrip("\n"))
 
 
 def _files(test: Mapping[str, Any], directory: Path) -> Iterator[Text]:

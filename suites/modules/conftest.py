@@ -68,6 +68,6 @@ def figures(request) -> Callable[[str, str, object], None]:
         directory = artifacts.attempt_directory(log.directory, request.node.nodeid, 1)
         for name, content in (("figures.txt", text), ("figures.json", json.dumps(data, indent=1) + "\n")):
             (directory / name).write_text(content, encoding="utf-8")
-            log.artifact(request.node.nodeid, directory / name, "log", title=title, attempt=1)
+            log.artifact(request.node.nodeid, directory / name, "figures", title=title, attempt=1)
 
     return keep
