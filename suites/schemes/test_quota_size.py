@@ -66,6 +66,37 @@ def test_targets_take_turns(live, expect):
     expect.equal(Measurement("targets tried", len(targets), "count"), 2, because="§4.6: the walk goes round")
 
 
+@FULL
+def test_the_charged_target_is_removed(live, expect):
+    """A commit removes the target in whose memory the last window stopped: what is left gets its turn."""
+    size, first = 12 * MIB, 64 * MIB
+    ctx = watching(bytes=first + size, reset_interval_ms=HOUR_MS)
+
+    def remove(run):
+        if series(run.level) < (6, 18):
+            pytest.skip("before 6.18 the first window has no quota, and stops nowhere")
+        ending = Damos("stat", ANY, quota=DamosQuota(bytes=size))
+        run.commit(replace(run.ctx, targets=run.ctx.targets[:1], schemes=(ending,)))
+        let_pass(run, 14)
+
+    seen = quota_run(live, ctx, 4, pattern=["idle", "hot_cold"], while_running=remove)
+    commit = seen.run.commits[1]
+    stopped = [
+        one.applied[-1].target_idx for one in seen.passes if one.applied and one.end_ns < commit.begin_ns
+    ]
+    m = Measurement("target where the last window stopped", stopped[-1] if stopped else -1, "index")
+    expect.equal(m, 1, because="all of the first one's 64 MiB fit, and 12 MiB more")
+    later = [one for one in seen.passes if one.begin_ns > commit.end_ns]
+    targets = {e.target_idx for one in later for e in one.applied}
+    expect.nothing("other targets tried", map(str, targets - {0}), because="there is one left")
+    idle = [one for one in later if not one.applied]
+    m = Measurement("windows that tried nothing", len(idle), "count")
+    expect.equal(m, 0, because="8.3, 15: nothing is waited for that is gone")
+    expect.add(quotas.judged(later, 10))
+    if seen.level >= (7, 2):  # before, a window that began in the last region skipped the rest of it
+        expect.add(quotas.fair(later, seen.memory))
+
+
 def test_a_window_lasts_its_reset_interval(live, expect):
     """Within the reset interval the quota is given once, after it again."""
     seen = quota_run(
