@@ -10,7 +10,7 @@ from damon_tests.judge import goal_metrics, passes, quotas
 from damon_tests.judge.goal_metrics import lru_bp, measured, node_mem_bp
 from damon_tests.judge.quota_run import let_pass
 from damon_tests.judge.rules import series
-from damon_tests.judge.verdict import Measurement
+from damon_tests.judge.verdict import Check, Measurement
 
 pytestmark = pytest.mark.needs("damon_aggregated", "damos_before_apply", "damos_esz")
 
@@ -68,35 +68,58 @@ def free_bp(run, infos):
     return node_mem_bp(infos[-1], 0, used=False)
 
 
+TEMPORAL = pytest.mark.needs("quotas.goal_tuner")
+
+
 @pytest.mark.profile("full")
 @pytest.mark.needs("ops.paddr", "goals.active_mem_bp", "schemes.lru_prio", lru_lists=1)
-def test_activate_until_enough_is_active(live, expect):
-    """The consist tuner activates memory in growing steps until the share is as wanted; every step is the
-    recurrence's for what was measured."""
-    scheme = with_goal(Damos("lru_prio", ANY), target_metric="active_mem_bp", target_value=BP)
-    ctx = DamonCtx("paddr", attrs=ATTRS, schemes=(scheme,))
-    infos, extra = [], passes.wanted_events(live.backend().capabilities())
-    with live("idle", ctx, cover="regions", extra_events=extra) as run:
+@pytest.mark.parametrize("tuner", ["consist", pytest.param("temporal", marks=TEMPORAL)])
+@pytest.mark.parametrize("wanted", ["active", "inactive"])
+def test_sort_until_the_share_is_as_wanted(live, expect, wanted, tuner):
+    """active_mem_bp and inactive_mem_bp: memory moves between the lists until the share is as wanted. Every
+    step is the recurrence's for what was measured: growing ones, or the whole limit and then none."""
+    active, infos = wanted == "active", []
+    action, opposite = ("lru_prio", "lru_deprio") if active else ("lru_deprio", "lru_prio")
+    target = BP if tuner == "consist" else 5_000
+    limit = 0 if tuner == "consist" else 2 * MIB
+    scheme = Damos(action, ANY, quota=DamosQuota(bytes=limit, goal_tuner=tuner))
+    scheme = with_goal(scheme, target_metric=f"{wanted}_mem_bp", target_value=target)
+    extra = passes.wanted_events(live.backend().capabilities())
+
+    def share(run):
+        infos.append(run.subject.memory_info())
+        return lru_bp(infos[-1], active=active)
+
+    with live("idle", DamonCtx("paddr", attrs=ATTRS), cover="regions", extra_events=extra) as run:
+        run.commit(replace(run.ctx, schemes=(Damos(opposite, ANY),)))
+        emptied = run.session.record(30 * 10**9, until=lambda: share(run) <= 3_500)
+        infos.clear()
+        run.commit(replace(run.ctx, schemes=(scheme,)))
+        enough = 6_000 if tuner == "consist" else target
         for _ in range(15):
-            active_bp(run, infos)
+            share(run)
             let_pass(run, 2)
-        reached = run.session.record(30 * 10**9, until=lambda: active_bp(run, infos) >= 6_000)
+        reached = run.session.record(30 * 10**9, until=lambda: share(run) >= enough)
         let_pass(run, 6)
-        active_bp(run, infos)
-    seen = passes.of_run(run)
-    metric = measured(infos, lambda info: lru_bp(info, active=True), 300)
-    expect.add(goal_metrics.steps_between("active_mem_bp", seen, scheme.quota, metric))
-    expect.equal(
-        Measurement("reached", float(reached), "count"), 1, because="§4.4: it grows until it is achieved"
-    )
+        share(run)
+    seen = [one for one in passes.of_run(run) if one.begin_ns > run.commits[-1].end_ns]
+    metric = measured(infos, lambda info: lru_bp(info, active=active), 300)
+    expect.add(goal_metrics.steps_between(f"{wanted}_mem_bp", seen, scheme.quota, metric))
+    m = Measurement("share at first as small as needed", float(emptied), "count")
+    expect.add(Check("invariant", m, "== 1", "else nothing is to be done", emptied or None))
+    shares = tuple(float(lru_bp(info, active=active)) for info in infos)
+    m = Measurement("reached", float(reached), "count", shares)
+    expect.equal(m, 1, because="§4.4: it grows until it is achieved")
     told = [event.esz for one in seen for event in one.esz]
-    sizes = Measurement("effective size", float(told[-1]) if told else 0, "bytes", tuple(map(float, told)))
-    expect.at_least(sizes, 4096, because="the quota grew beyond a page, or nothing could be activated")
-
-
-def active_bp(run, infos):
-    infos.append(run.subject.memory_info())
-    return lru_bp(infos[-1], active=True)
+    sizes = Measurement(
+        "largest effective size", float(max(told, default=0)), "bytes", tuple(map(float, told))
+    )
+    if tuner == "consist":
+        expect.at_least(sizes, 4096, because="the quota grew beyond a page, or nothing could be moved")
+    else:
+        expect.equal(sizes, limit, because="I58: the limit, and never more")
+        last = Measurement("last effective size", float(told[-1]) if told else -1, "bytes")
+        expect.equal(last, 0, because="I58: nothing once the goal is achieved")
 
 
 @pytest.mark.profile("full")

@@ -27,10 +27,17 @@ HOUR_NS = 3_600 * 10**9
 ATTRS = DamonAttrs(sample_us=5_000, aggr_us=40_000, min_nr_regions=3, max_nr_regions=10)
 # What the machine and its agent may take or give back between two measurements: 4 MiB of 1 GiB.
 SLACK_BP = 40
+LIMIT = 8 * MIB
 
 
 def goal(metric, target, **where):
     return Damos("stat", ANY, quota=DamosQuota(goals=(DamosQuotaGoal(metric, target, **where),)))
+
+
+def all_or_nothing(metric, target, **where):
+    """The same with the temporal tuner and a hard limit."""
+    quota = DamosQuota(bytes=LIMIT, goal_tuner="temporal", goals=(DamosQuotaGoal(metric, target, **where),))
+    return Damos("stat", ANY, quota=quota)
 
 
 def another(nid=None, mib=96):
@@ -61,6 +68,11 @@ def measure(live, schemes, *, pattern="idle", comes=None, operations="fvaddr", f
     return run, infos
 
 
+def committed(run):
+    """Commit the same again: which node or group a goal is about survives that."""
+    run.commit_unchanged()
+
+
 def judge(expect, run, infos, schemes, values, slack=SLACK_BP):
     """``values``: for each scheme what its goal should have read of a measurement."""
     for index, (scheme, value) in enumerate(zip(schemes, values, strict=True)):
@@ -79,7 +91,7 @@ def test_memory_of_nodes(live, expect):
         goal("node_mem_free_bp", 20_000),
         goal("node_mem_free_bp", 20_000, nid=1),
     ]
-    run, infos = measure(live, schemes, comes=another(nid=1))
+    run, infos = measure(live, schemes, first=committed, comes=another(nid=1))
     values = [
         lambda info: node_mem_bp(info, 0, used=True),
         lambda info: node_mem_bp(info, 1, used=True),
@@ -87,6 +99,34 @@ def test_memory_of_nodes(live, expect):
         lambda info: node_mem_bp(info, 1, used=False),
     ]
     judge(expect, run, infos, schemes, values, slack=2 * SLACK_BP)  # nodes are half of the memory
+
+
+@pytest.mark.profile("full")
+@pytest.mark.needs(TOLD, "goals.node_mem_used_bp", "quotas.goal_tuner", numa_nodes=2)
+def test_memory_of_nodes_steps_over_a_goal(live, expect):
+    """The temporal tuner gives all of the limit while the named node is on the wrong side of the goal, and
+    nothing from the moment on when another process brings it to the right one; and the other way round."""
+
+    def value(info, used):
+        return node_mem_bp(info, 1, used=used)
+
+    def halfway(run):
+        info = run.subject.memory_info()
+        half = 48 * MIB * 10_000 // info.node_total[1]
+        used = all_or_nothing("node_mem_used_bp", value(info, True) + half, nid=1)
+        free = all_or_nothing("node_mem_free_bp", value(info, False) - half, nid=1)
+        run.commit(replace(run.ctx, schemes=(used, free)))
+
+    nothing = [all_or_nothing(f"node_mem_{kind}_bp", 0, nid=1) for kind in ("used", "free")]
+    run, infos = measure(live, nothing, first=halfway, comes=another(nid=1))
+    values = [lambda info: value(info, True), lambda info: value(info, False)]
+    judge(expect, run, infos, run.ctx.schemes, values, slack=2 * SLACK_BP)
+    for index, wanted in enumerate(([LIMIT, 0], [0, LIMIT])):
+        # Only until the process goes again.
+        seen = [one for one in passes.of_run(run, index) if one.end_ns <= infos[-1].time_ns]
+        told = [event.esz for one in seen for event in one.esz]
+        wrong = [] if told[-2:] == wanted else [f"{told}"]
+        expect.nothing("other sizes", wrong, because=f"§4.4: {wanted}, by when the process came")
 
 
 @pytest.mark.needs(TOLD, "goals.active_mem_bp")
@@ -144,7 +184,7 @@ def test_eligible_memory_of_nodes(live, expect):
         goal("node_eligible_mem_bp", 10_000, nid=1),
         goal("node_eligible_mem_bp", 5_000, nid=1),
     ]
-    run, _ = measure(live, schemes, pattern=pattern, operations="paddr")
+    run, _ = measure(live, schemes, pattern=pattern, operations="paddr", first=committed)
     for index, share in enumerate((6_666, 3_333, 6_666)):
         quota = schemes[index].quota
         expect.add(goals.steps_follow(passes.of_run(run, index), quota, lambda _, s=share: [s]))
