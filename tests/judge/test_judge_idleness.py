@@ -115,4 +115,8 @@ def test_bandwidth():
     assert judged(0.7)
     assert judged(1.1)
     assert judged(0.001)
-    assert judged(1, estimate, accessed) == []
+    # Noise as large as the signal: a lower bound of nothing decides nothing.
+    one = replace(told(), bandwidth=bandwidth(accessed, 100_000))
+    (check,) = idleness.bandwidth([one] * 3, [estimate] * 3, least=0.75, others=MIB)
+    assert check.holds is None
+    assert judged(100, estimate, accessed)
