@@ -91,7 +91,9 @@ def test_the_charged_target_is_removed(live, expect):
     expect.nothing("other targets tried", map(str, targets - {0}), because="there is one left")
     idle = [one for one in later if not one.applied]
     m = Measurement("windows that tried nothing", len(idle), "count")
-    expect.equal(m, 0, because="8.3, 15: nothing is waited for that is gone")
+    # Before 7.2 a window that goes on in the last region skips the rest of it: once in a round, at most.
+    most = 0 if seen.level >= (7, 2) else len(later) // 4
+    expect.at_most(m, most, because="8.3, 15: nothing is waited for that is gone")
     expect.add(quotas.judged(later, 10))
     if seen.level >= (7, 2):  # before, a window that began in the last region skipped the rest of it
         expect.add(quotas.fair(later, seen.memory))
