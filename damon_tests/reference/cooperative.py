@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 """What a workload says about itself: the touched-page slices that the project's engine publishes.
 
-The engine keeps a file ``slices`` (u64 start, u64 end, then a bit for each page) and beside it ``status``
-with the ``window`` lines that say which bit is which page. Found through the descriptors that the
-process has open.
+The engine keeps a file ``slices`` (u64 start, u64 end, u64 worker, then a bit for each page) and beside it
+``status`` with lines that say which bit is which page (``window``), and which worker is which process
+(``worker``). Found through the descriptors that the process has open.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ KEPT_SLICES = 4096
 Bits = npt.NDArray[np.uint8]
 
 _REMEDY = "start the workload with slices"
-_HEAD = struct.Struct("<QQ")
+_HEAD = struct.Struct("<QQQ")
 
 
 class CooperativeMap:
@@ -43,12 +43,16 @@ class CooperativeMap:
         self._windows = [
             (int(words[2]), int(words[3]), int(words[4])) for words in fields if words[0] == "window"
         ]
-        if not sizes or not self._windows:
+        mine = [int(words[1]) for words in fields if words[0] == "worker" and int(words[4]) == pid]
+        if not sizes or not self._windows or not mine:
             self._file.close()
             raise NotSupported(f"{path} belongs to no workload that publishes slices", remedy=_REMEDY)
         self._record = _HEAD.size + sizes[0]
         self._file.seek(max(os.fstat(self._file.fileno()).st_size // self._record - 1, 0) * self._record)
-        self._slices: deque[tuple[int, int, Bits]] = deque(maxlen=KEPT_SLICES)
+        # By worker: each ends its slices when it has time to.
+        self._slices: dict[int, deque[tuple[int, int, Bits]]] = {
+            worker: deque(maxlen=KEPT_SLICES) for worker in mine
+        }
         self._delay_ns = 0
 
     def arm(self) -> None:
@@ -60,24 +64,28 @@ class CooperativeMap:
     def touched(self, pages: Pages, t0_ns: int, t1_ns: int) -> Bools:
         """Whether each page was touched in a slice that overlaps [t0, t1), moved back by the delay."""
         self._read_new()
-        if self._slices:
-            # Grows only: a delay that came and went would ask for some time twice, and for some never.
-            self._delay_ns = max(self._delay_ns, t1_ns - self._slices[-1][1])
+        for slices in self._slices.values():
+            if slices:
+                # Grows only: a delay that came and went would ask for some time twice, and for some never.
+                self._delay_ns = max(self._delay_ns, t1_ns - slices[-1][1])
         bits, known = self._bits_of(pages)
         hits = np.zeros(len(pages), np.bool_)
-        for start, end, touched in reversed(self._slices):
-            if end <= t0_ns - self._delay_ns:
-                break
-            if start < t1_ns - self._delay_ns:
-                hits |= (touched[bits >> 3] >> (bits & 7) & 1).astype(np.bool_)
+        for slices in self._slices.values():
+            for start, end, touched in reversed(slices):
+                if end <= t0_ns - self._delay_ns:
+                    break
+                if start < t1_ns - self._delay_ns:
+                    hits |= (touched[bits >> 3] >> (bits & 7) & 1).astype(np.bool_)
         return hits & known
 
     def _read_new(self) -> None:
         size = os.fstat(self._file.fileno()).st_size - self._file.tell()
         for _ in range(size // self._record):
             data = self._file.read(self._record)
-            start, end = _HEAD.unpack_from(data)
-            self._slices.append((start, end, np.frombuffer(data, np.uint8, offset=_HEAD.size)))
+            start, end, worker = _HEAD.unpack_from(data)
+            if worker in self._slices:
+                bits = np.frombuffer(data, np.uint8, offset=_HEAD.size)
+                self._slices[worker].append((start, end, bits))
 
     def _bits_of(self, pages: Pages) -> tuple[I64, Bools]:
         """Number of each page's bit, and whether it has one."""

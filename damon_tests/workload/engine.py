@@ -10,7 +10,6 @@ import numpy as np
 
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import (
-    NSEC_PER_MSEC,
     NSEC_PER_SEC,
     PAGE_SIZE,
     ExitStatus,
@@ -21,16 +20,10 @@ from damon_tests.ports import (
     SpawnRequest,
 )
 from damon_tests.workload.dialogue import Dialogue
-from damon_tests.workload.program import (
-    Files,
-    Status,
-    parse_passes,
-    parse_phases,
-    parse_slices,
-    parse_status,
-    write_program,
-)
-from damon_tests.workload.recorded import RecordedTruth, SliceTruth
+from damon_tests.workload.program import Files, write_program
+from damon_tests.workload.published import Status, parse_passes, parse_phases, parse_slices, parse_status
+from damon_tests.workload.recorded import RecordedTruth
+from damon_tests.workload.slices import SliceTruth
 from damon_tests.workload.target import PhaseTime
 
 # Populating 128 MiB takes 0.6 s when emulated; the rest is for a busy machine.
@@ -157,12 +150,10 @@ class EngineTarget:
         """All counters, up to date; after ``stop`` the last ones."""
         if not self._ended:
             self._ask("sync", "synced")
-        for _ in range(20):
-            status = parse_status(self._read("status"))
-            if status is not None:
-                return status
-            self._machine.clock.run_for(NSEC_PER_MSEC)
-        raise self._failure or HarnessError("the engine's status file stays incomplete")
+        data = self._read("status")
+        if not data:
+            raise self._failure or HarnessError("the engine published no status")
+        return parse_status(data)
 
     def _read(self, name: str) -> bytes:
         """One published file. After ``stop``, what was kept of it."""
@@ -222,11 +213,20 @@ class EngineTarget:
         return self.truth().disturbances(slack_ns)
 
     def slices(self) -> SliceTruth:
-        """From the touched-page slices. Raises NotSupported when they were not asked for."""
+        """Accesses of the target itself, from the touched-page slices. Raises NotSupported when they were
+        not asked for."""
+        return self.slices_of(0)
+
+    def slices_of(self, process: int | None) -> SliceTruth:
+        """Accesses of one process, None: of all. Its span ends with the first of its workers."""
         status = self._finished_or_running()
         if not status.slice_bytes and not status.slices_logged:
             raise NotSupported("no slices were recorded", remedy="start the engine with slices_ns")
-        return parse_slices(self._read("slices"), status, tuple(self.layout.values()))
+        slices = parse_slices(self._read("slices"), status)
+        mine = [
+            one for one, worker in zip(slices, status.workers, strict=True) if process in (None, worker[0])
+        ]
+        return SliceTruth(tuple(self.layout.values()), status.windows, mine)
 
     def _finished_or_running(self) -> Status:
         if self._failure is not None:
@@ -280,7 +280,8 @@ class EngineTarget:
                 self._kept[name] = self._fetch(name)
             except OSError:
                 self._kept[name] = b""  # never created: no slices, or dead before
-        ops = [FileOp("unlink", f"{self._files.directory}/{name}") for name in self._kept]
+        names = (*self._kept, "status.new")  # which is there if it died while it wrote it
+        ops = [FileOp("unlink", f"{self._files.directory}/{name}") for name in names]
         self._machine.batch([*ops, FileOp("rmdir", self._files.directory)])
 
 

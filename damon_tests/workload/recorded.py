@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The truth about a real target: from its pass log (exact), or from its touched-page slices."""
+"""The truth about a real target from its pass log."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
 
 from damon_tests.patterns.spec import Pattern
-from damon_tests.ports import Bools, HarnessError, Pages
+from damon_tests.ports import Bools, HarnessError
 from damon_tests.workload.passes import PassTruth, Run
 from damon_tests.workload.tracks import I64, LogTrack, Track, no_passes
 
@@ -147,90 +146,3 @@ class RecordedTruth(PassTruth):
 def _times(records: PassRecords) -> tuple[I64, I64]:
     """Starts and lengths."""
     return records["start_ns"].astype(np.int64), records["length_ns"].astype(np.int64)
-
-
-@dataclass(frozen=True)
-class SliceWindow:
-    """Pages that a slice has bits for: ``pages`` pages from page number ``first_page``, whose bits start
-    at bit ``first_bit`` of the slice. Other pages of the region are never touched by the pattern."""
-
-    first_page: int
-    pages: int
-    first_bit: int
-
-
-class SliceTruth:
-    """``damon_tests.ports.Truth`` from touched-page bitmaps, one for each slice of time.
-
-    ``starts_ns``, ``ends_ns``: int64 (n,), each slice is [start, end), in order, not overlapping.
-    ``bitmaps``: uint8 (n, bytes), bit ``b`` of a slice is bit ``b % 8`` of byte ``b // 8``.
-    """
-
-    def __init__(
-        self,
-        ranges: Sequence[tuple[int, int]],
-        windows: Sequence[SliceWindow],
-        starts_ns: I64,
-        ends_ns: I64,
-        bitmaps: npt.NDArray[np.uint8],
-    ) -> None:
-        self._ranges = tuple(sorted(ranges))
-        self._windows = sorted(windows, key=lambda window: window.first_page)
-        self._starts = starts_ns
-        self._ends = ends_ns
-        self._bitmaps = bitmaps
-
-    def ranges(self) -> Sequence[tuple[int, int]]:
-        return self._ranges
-
-    def span_ns(self) -> tuple[int, int]:
-        if len(self._starts) == 0:
-            return 0, 0
-        return int(self._starts[0]), int(self._ends[-1])
-
-    def _bits(self, pages: Pages) -> tuple[Bools, I64]:
-        """Whether each page has a bit, and which (0 where it has none)."""
-        known = np.zeros(len(pages), dtype=np.bool_)
-        bits = np.zeros(len(pages), dtype=np.int64)
-        for window in self._windows:
-            inside = (pages >= window.first_page) & (pages < window.first_page + window.pages)
-            known |= inside
-            bits[inside] = pages[inside] - window.first_page + window.first_bit
-        return known, bits
-
-    def _lookup(self, first: int, last: int, bits: I64) -> Bools:
-        if first >= last:
-            return np.zeros(len(bits), dtype=np.bool_)
-        row = np.bitwise_or.reduce(self._bitmaps[first:last], axis=0)
-        found: Bools = (row[bits >> 3] >> (bits & 7) & 1).astype(np.bool_)
-        return found
-
-    def touched(self, pages: Pages, t0_ns: int, t1_ns: int) -> Bools:
-        """See ``Truth.touched``: in any slice that overlaps [t0, t1)."""
-        known, bits = self._bits(pages)
-        first = int(np.searchsorted(self._ends, t0_ns, side="right"))
-        last = int(np.searchsorted(self._starts, t1_ns))
-        return known & self._lookup(first, last, bits)
-
-    def touched_each(self, pages: Pages, t0_ns: I64, t1_ns: I64) -> Bools:
-        """See ``Truth.touched_each``."""
-        known, bits = self._bits(pages)
-        spans = np.stack(
-            [np.searchsorted(self._ends, t0_ns, side="right"), np.searchsorted(self._starts, t1_ns)], axis=1
-        )
-        result = np.zeros(len(pages), dtype=np.bool_)
-        unique, which = np.unique(spans, axis=0, return_inverse=True)
-        for number, (first, last) in enumerate(unique):
-            mine = which.reshape(-1) == number
-            result[mine] = self._lookup(int(first), int(last), bits[mine])
-        return result & known
-
-    def rate(self, pages: Pages, t0_ns: int, t1_ns: int, window_ns: int) -> npt.NDArray[np.float64]:
-        """See ``Truth.rate``; the rest of [t0, t1) that is shorter than a window is left out."""
-        windows = (t1_ns - t0_ns) // window_ns
-        if windows <= 0:
-            raise ValueError(f"[{t0_ns}, {t1_ns}) is shorter than one window of {window_ns} ns")
-        hits = np.zeros(len(pages), dtype=np.int64)
-        for start in range(t0_ns, t0_ns + windows * window_ns, window_ns):
-            hits += self.touched(pages, start, start + window_ns)
-        return hits / windows

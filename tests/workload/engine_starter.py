@@ -11,8 +11,15 @@ from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import NSEC_PER_SEC
 from damon_tests.workload import engine
 from damon_tests.workload.engine import EngineTarget
+from damon_tests.workload.slices import SliceTruth
 
 TIMEOUT_NS = 30 * NSEC_PER_SEC
+
+
+def slices_of_one(truth: SliceTruth) -> list[tuple[int, int]]:
+    """[start, end) of each slice, of a target with one thread."""
+    (slices,) = truth.workers
+    return list(zip(slices.starts_ns.tolist(), slices.ends_ns.tolist(), strict=True))
 
 
 class Starter:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engine_starter import TIMEOUT_NS, Starter
+from engine_starter import TIMEOUT_NS, Starter, slices_of_one
 
 from damon_tests.kernel.host import LocalMachine
 from damon_tests.patterns.load import parse
@@ -19,7 +19,8 @@ from damon_tests.ports import HarnessError, NotSupported, UsageError
 from damon_tests.workload import engine
 from damon_tests.workload.engine import EngineTarget
 from damon_tests.workload.layout import three_regions
-from damon_tests.workload.program import Files, parse_status, write_program
+from damon_tests.workload.program import Files, write_program
+from damon_tests.workload.published import parse_status
 from damon_tests.workload.target import RunningTarget
 from damon_tests.workload.truth import pass_pages
 
@@ -94,7 +95,7 @@ def test_slices_and_pass_log_tell_the_same(start: Starter) -> None:
     log, slices = target.truth(), target.slices()
     pages = all_pages(target)
     compared = 0
-    for begin, end in zip(slices._starts.tolist(), slices._ends.tolist(), strict=True):
+    for begin, end in slices_of_one(slices):
         np.testing.assert_array_equal(log.touched(pages, begin, end), slices.touched(pages, begin, end))
         compared += int(slices.touched(pages, begin, end).any())
     assert compared >= 10
@@ -417,11 +418,10 @@ def test_it_obeys_when_it_can_never_be_on_time(start: Starter) -> None:
     assert status.phases == len(target.phases())
 
 
-def test_a_torn_status_is_recognised() -> None:
-    assert parse_status(b"") is None
-    assert parse_status(b"seq 3\nstate running\nend 2\n") is None
+@pytest.mark.parametrize("data", [b"", b"state running\n", b"state running\nworker 1\n"])
+def test_what_is_no_status(data: bytes) -> None:
     with pytest.raises(HarnessError, match="not understood"):
-        parse_status(b"seq 3\nend 3\n")
+        parse_status(data)
 
 
 def test_a_directory_with_a_newline_is_refused() -> None:

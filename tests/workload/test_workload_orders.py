@@ -7,7 +7,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from engine_starter import Starter
+from engine_starter import Starter, slices_of_one
 
 from damon_tests.patterns.load import parse
 from damon_tests.patterns.masim import parse as parse_masim
@@ -92,7 +92,7 @@ def test_marked_pages_are_those_of_the_log(start: Starter, name: str) -> None:
     target.stop()
     log, slices = target.truth(), target.slices()
     pages = all_pages(target)
-    begins, ends = slices._starts.tolist(), slices._ends.tolist()
+    begins, ends = zip(*slices_of_one(slices), strict=True)
     agreed = 0
     for begin, end in zip(begins, ends, strict=True):
         marked = slices.touched(pages, begin, end)
@@ -210,7 +210,7 @@ def test_a_masim_configuration_runs_as_it_is(start: Starter) -> None:
     first, second = target.phases()
     assert first.end_ns is not None
     assert second.end_ns is not None
-    for begin, end in zip(slices._starts.tolist(), slices._ends.tolist(), strict=True):
+    for begin, end in slices_of_one(slices):
         np.testing.assert_array_equal(log.touched(pages, begin, end), slices.touched(pages, begin, end))
     touched = log.touched(pages, first.start_ns, first.end_ns)
     a = np.arange(target.layout["a"][0] // PAGE, target.layout["a"][0] // PAGE + 10_000_000 // PAGE)

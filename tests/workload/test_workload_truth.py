@@ -17,7 +17,8 @@ from damon_tests.workload import geometry
 from damon_tests.workload.chase import way
 from damon_tests.workload.generator import draw_bits, draw_passes
 from damon_tests.workload.layout import plan_layout
-from damon_tests.workload.recorded import PASS_RECORD, RecordedTruth, SliceTruth, SliceWindow
+from damon_tests.workload.recorded import PASS_RECORD, RecordedTruth
+from damon_tests.workload.slices import Slices, SliceTruth, SliceWindow
 from damon_tests.workload.truth import FOREVER_NS, PatternTruth, pass_pages
 from damon_tests.workload.weights import buckets_of
 
@@ -406,9 +407,8 @@ def test_slices_answer_by_overlap() -> None:
     bitmaps[0, 0] = 0b10  # page 101
     bitmaps[1, 8] = 0b1  # page 200
     bitmaps[2, 1] = 0b10  # page 109
-    truth = SliceTruth(
-        [(100 * PAGE, 300 * PAGE)], windows, np.array([10, 20, 30]), np.array([20, 30, 40]), bitmaps
-    )
+    one = Slices(np.array([10, 20, 30]), np.array([20, 30, 40]), bitmaps)
+    truth = SliceTruth([(100 * PAGE, 300 * PAGE)], windows, [one])
     pages = np.array([99, 100, 101, 109, 110, 200, 207])
     assert pages[truth.touched(pages, 10, 20)].tolist() == [101]
     assert pages[truth.touched(pages, 19, 21)].tolist() == [101, 200]

@@ -246,8 +246,9 @@ static void perform(void)
 		read_from(STDIN_FILENO);
 		go_ns = board->go_ns;
 	} else {
-		print_ready();
 		start_threads(0);
+		wait_for_workers();
+		print_ready();
 		if (!wait_for_go())
 			return;
 		go_ns = now_ns();
@@ -280,8 +281,8 @@ int main(int argc, char **argv)
 	look_back();
 	read_program();
 	prepare_board();
-	open_publication();
 	prepare_workers();
+	open_publication();
 	prepare_drain();
 	prepare_flush();
 	prepare_memory();

@@ -164,6 +164,9 @@ struct worker {
 	uint64_t looked_ns; /* when it last looked at stdin and signals */
 	char *flush_area;
 	bool flush_writable;
+	uint64_t slice_start; /* of its slice under way */
+	uint64_t *slice;      /* head and bits; its own, as all that is pointed to from here */
+	uint8_t *page_map;    /* see engine_mark.c */
 	pthread_mutex_t lock; /* of its log */
 	size_t nr_logged;
 	struct pass_record log[LOG_RECORDS];
@@ -176,8 +179,8 @@ struct board {
 	uint64_t go_ns;
 	uint64_t nr_phases, phases_dropped;
 	uint64_t passes_logged, passes_dropped, first_dropped_ns;
-	uint64_t seq;
-	pthread_mutex_t lock; /* of the pass log's file and its counters */
+	uint64_t slices_logged, slices_dropped, slices_bytes;
+	pthread_mutex_t lock; /* of the files of passes and slices, and their counters */
 	uint64_t nr_workers;
 	uint64_t nr_counts;
 	struct worker workers[MAX_WORKERS];
@@ -188,6 +191,23 @@ struct board {
 extern struct program program;
 extern struct board *board;
 extern bool resumed; /* this is a target after an exec of its own */
+
+/* A counter on the board has one writer (at a time); others read it whenever they want to, and
+ * must not find half of a number. They are not told together: nobody relies on that. */
+static inline void set(uint64_t *counter, uint64_t value)
+{
+	__atomic_store_n(counter, value, __ATOMIC_RELAXED);
+}
+
+static inline void add(uint64_t *counter, uint64_t more)
+{
+	set(counter, *counter + more);
+}
+
+static inline uint64_t told(const uint64_t *counter)
+{
+	return __atomic_load_n(counter, __ATOMIC_RELAXED);
+}
 
 /* engine.c */
 uint64_t now_ns(void);
@@ -242,7 +262,9 @@ void do_pass(const struct worker *worker, const struct term *term, size_t term_i
 	     uint64_t pass);
 
 /* engine_mark.c */
-void prepare_marks(void);
+extern _Thread_local uint64_t *slice_bits; /* of this thread's slice under way; NULL: none */
+size_t prepare_marks(void);
+void mark_into(uint64_t *bits, uint8_t *map);
 void mark_page(const struct region *region, uint64_t offset);
 void mark_span(const struct region *region, uint64_t start, uint64_t end);
 void mark_slots(const struct term *term, uint64_t start, uint64_t slots);
@@ -263,16 +285,18 @@ void prepare_board(void);
 void prepare_workers(void);
 void start_processes(void);
 void start_threads(uint64_t process);
+void wait_for_workers(void);
 void let_go(uint64_t go_ns);
 void end_workers(void);
 bool wait_with_stop(uint64_t until_ns);
 int board_fd(void);
+void lock(pthread_mutex_t *mutex);
+void unlock(pthread_mutex_t *mutex);
 
 /* engine_run.c */
 void run(struct worker *worker, uint64_t go_ns);
 
 /* engine_publish.c */
-extern uint64_t *slice_bits; /* of the slice under way; NULL: no slices */
 void open_publication(void);
 void publish_state(const char *new_state);
 void publish_status(void);
@@ -281,7 +305,13 @@ void publish_go(uint64_t go_ns);
 void publish_stop(uint64_t stop_ns);
 void log_pass(struct worker *worker, size_t term, uint64_t pass, uint64_t start_ns,
 	      uint64_t end_ns);
-uint64_t slice_end_ns(void);
-void end_slice(uint64_t at_ns);
+void write_slice(const void *record, size_t size);
+
+/* engine_slices.c */
+void prepare_slices(void);
+size_t slice_bytes(void);
+void begin_slices(struct worker *worker, uint64_t start_ns);
+uint64_t slice_end_ns(const struct worker *worker);
+void end_slice(struct worker *worker, uint64_t at_ns);
 
 #endif

@@ -187,9 +187,11 @@ void act(struct worker *worker, const struct phase *phase, uint64_t phase_start)
 	uint64_t start = now_ns(), due = phase_start + action->at_ns;
 
 	if (start > due && start - due > worker->late_max_ns)
-		worker->late_max_ns = start - due;
+		set(&worker->late_max_ns, start - due);
 	if (action->deed == EXEC) {
 		log_pass(worker, phase->nr_terms + number, 0, start, start + 1);
+		if (slice_bits)
+			end_slice(worker, now_ns());
 		publish_status();
 		execute_anew();
 	}

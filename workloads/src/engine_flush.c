@@ -66,5 +66,5 @@ void flush_translations(struct worker *worker)
 	}
 	worker->flush_writable = !worker->flush_writable;
 	set_rights(worker, worker->flush_writable);
-	worker->flushes++;
+	add(&worker->flushes, 1);
 }

@@ -2,8 +2,17 @@
 /* The touched-page map of the slice under way: a bit for each page that an access was in. */
 #include "engine.h"
 
+_Thread_local uint64_t *slice_bits;
+
 /* A byte a page of the dense term that is at work; all 0 between passes. See mark_drawn(). */
-static uint8_t *page_map;
+static _Thread_local uint8_t *page_map;
+
+/* Where this thread marks; both are all 0. */
+void mark_into(uint64_t *bits, uint8_t *map)
+{
+	slice_bits = bits;
+	page_map = map;
+}
 
 static inline void mark(uint64_t bit)
 {
@@ -67,9 +76,10 @@ static bool is_dense(const struct term *term)
 	return drawn && term->islands == 1 && pages_of(term) <= term->touches / 4;
 }
 
-void prepare_marks(void)
+/* Says how many bytes the map of mark_into() needs. */
+size_t prepare_marks(void)
 {
-	uint64_t most = 0;
+	size_t most = 0;
 
 	for (size_t p = 0; p < program.nr_phases; p++) {
 		for (size_t t = 0; t < program.phases[p].nr_terms; t++) {
@@ -80,8 +90,7 @@ void prepare_marks(void)
 				most = pages_of(term);
 		}
 	}
-	if (most)
-		page_map = allocate(most, 1);
+	return most;
 }
 
 /*

@@ -2,12 +2,12 @@
 /*
  * What the engine tells about itself, in files that anybody may read while it runs:
  *
- * status  text: counters, "key value" a line, from "seq N" to "end N" (N equal: not torn)
+ * status  text: counters, "key value" a line. Each time a new file, renamed over the old one, so
+ *	   that none is read while it is written
  * phases  u64 start times of the phases begun so far, by running number; one more for the end
  *	   of the last when nothing follows
  * passes  struct pass_record, in the order in which each thread began them
- * slices  u64 start, u64 end, then one bit for each page of the windows (see status), set if
- * touched
+ * slices  see engine_slices.c
  *
  * All numbers are little-endian, as on every machine this runs on. Files are written, not
  * mapped: their pages would be hot memory of this very process. A file that is full, or
@@ -24,16 +24,11 @@
 
 #include "engine.h"
 
-uint64_t *slice_bits;
-
 static struct {
-	int status, phases, passes, slices;
-} fds = { -1, -1, -1, -1 };
+	int phases, passes, slices;
+} fds = { -1, -1, -1 };
 static const char *state = "starting";
 static uint64_t stop_time;
-static uint64_t slices_logged, slices_dropped, slice_start, slices_bytes;
-static uint64_t *slice_record; /* start, end, bits */
-static size_t slice_bytes;
 
 static int create(const char *path)
 {
@@ -61,31 +56,24 @@ static bool write_all(int fd, const void *data, size_t size)
 	return true;
 }
 
-static void prepare_slices(void)
-{
-	uint64_t bits = 0;
-
-	for (size_t i = 0; i < program.nr_regions; i++) {
-		struct region *region = &program.regions[i];
-
-		region->window_bit = bits;
-		bits += (region->window_pages + 63) / 64 * 64;
-	}
-	slice_bytes = bits / 8;
-	slice_record = allocate(2 + bits / 64, sizeof(*slice_record));
-	slice_bits = slice_record + 2;
-	prepare_marks();
-	fds.slices = create(program.slices_path);
-}
-
 void open_publication(void)
 {
-	fds.status = create(program.status_path);
 	fds.phases = create(program.phases_path);
 	if (*program.passes_path)
 		fds.passes = create(program.passes_path);
-	if (*program.slices_path)
-		prepare_slices();
+	if (!*program.slices_path)
+		return;
+	prepare_slices();
+	fds.slices = create(program.slices_path);
+}
+
+static pid_t pid_of(const struct worker *worker)
+{
+	for (uint64_t i = 0; i < board->nr_workers; i++) {
+		if (board->workers[i].process == worker->process && board->workers[i].pid)
+			return board->workers[i].pid;
+	}
+	return getpid();
 }
 
 /* Of all workers. */
@@ -95,11 +83,14 @@ static void print_work(FILE *out)
 
 	for (uint64_t i = 0; i < board->nr_workers; i++) {
 		const struct worker *worker = &board->workers[i];
+		uint64_t late_ns = told(&worker->late_max_ns);
 
-		flushes += worker->flushes;
-		flush_ns += worker->flush_ns;
-		if (worker->late_max_ns > late_max_ns)
-			late_max_ns = worker->late_max_ns;
+		flushes += told(&worker->flushes);
+		flush_ns += told(&worker->flush_ns);
+		if (late_ns > late_max_ns)
+			late_max_ns = late_ns;
+		fprintf(out, "worker %" PRIu64 " %" PRIu64 " %" PRIu64 " %d\n", i, worker->process,
+			worker->thread, pid_of(worker));
 	}
 	fprintf(out, "flushes %" PRIu64 "\nflush_ns %" PRIu64 "\n", flushes, flush_ns);
 	fprintf(out, "late_max_ns %" PRIu64 "\n", late_max_ns);
@@ -109,38 +100,36 @@ static void print_terms(FILE *out)
 {
 	for (size_t p = 0; p < program.nr_phases; p++) {
 		const struct phase *phase = &program.phases[p];
-		uint64_t turns_missed =
-			phase->turns->missed; /* told of the first that takes them */
+		uint64_t turns_missed = told(&phase->turns->missed); /* as the first one's */
 
 		for (size_t t = 0; t < phase->nr_terms; t++) {
 			const struct counts *counts = phase->terms[t].counts;
-			uint64_t missed = counts->missed;
+			uint64_t missed = told(&counts->missed);
 
 			if (phase->terms[t].weight) {
 				missed += turns_missed;
 				turns_missed = 0;
 			}
 			fprintf(out, "term %zu %zu %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", p, t,
-				counts->passes, counts->accesses, missed);
+				told(&counts->passes), told(&counts->accesses), missed);
 		}
 	}
 }
 
 static void print_status(FILE *out)
 {
-	fprintf(out, "seq %" PRIu64 "\nstate %s\nnow_ns %" PRIu64 "\n", board->seq, state,
-		now_ns());
+	fprintf(out, "state %s\nnow_ns %" PRIu64 "\n", state, now_ns());
 	fprintf(out, "go_ns %" PRIu64 "\nstopped_ns %" PRIu64 "\n", board->go_ns, stop_time);
 	print_work(out);
 	fprintf(out, "phases %" PRIu64 "\nphases_dropped %" PRIu64 "\n", board->nr_phases,
 		board->phases_dropped);
 	fprintf(out, "passes_logged %" PRIu64 "\npasses_dropped %" PRIu64 "\n",
-		board->passes_logged, board->passes_dropped);
-	fprintf(out, "first_dropped_ns %" PRIu64 "\n", board->first_dropped_ns);
-	fprintf(out, "slices_logged %" PRIu64 "\nslices_dropped %" PRIu64 "\n", slices_logged,
-		slices_dropped);
-	fprintf(out, "slice_bytes %zu\n", slice_bytes);
-	for (size_t i = 0; slice_bits && i < program.nr_regions; i++) {
+		told(&board->passes_logged), told(&board->passes_dropped));
+	fprintf(out, "first_dropped_ns %" PRIu64 "\n", told(&board->first_dropped_ns));
+	fprintf(out, "slices_logged %" PRIu64 "\nslices_dropped %" PRIu64 "\n",
+		told(&board->slices_logged), told(&board->slices_dropped));
+	fprintf(out, "slice_bytes %zu\n", slice_bytes());
+	for (size_t i = 0; *program.slices_path && i < program.nr_regions; i++) {
 		const struct region *region = &program.regions[i];
 
 		fprintf(out, "window %s %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", region->name,
@@ -148,20 +137,6 @@ static void print_status(FILE *out)
 			region->window_bit);
 	}
 	print_terms(out);
-	fprintf(out, "end %" PRIu64 "\n", board->seq);
-}
-
-/* With one worker there is nobody to lock out. */
-static void lock(pthread_mutex_t *mutex)
-{
-	if (board->nr_workers > 1)
-		pthread_mutex_lock(mutex);
-}
-
-static void unlock(pthread_mutex_t *mutex)
-{
-	if (board->nr_workers > 1)
-		pthread_mutex_unlock(mutex);
 }
 
 /* The caller has the worker's lock. */
@@ -176,37 +151,32 @@ static void write_log(struct worker *worker)
 	/* Once something is lost, nothing more is logged: a log with a hole would look complete. */
 	if (!board->passes_dropped && board->passes_logged + count <= program.max_passes &&
 	    write_all(fds.passes, worker->log, count * sizeof(*worker->log))) {
-		board->passes_logged += count;
+		add(&board->passes_logged, count);
 	} else {
 		/* Of several workers any may be the first to lose something. */
 		if (!board->passes_dropped || worker->log[0].start_ns < board->first_dropped_ns)
-			board->first_dropped_ns = worker->log[0].start_ns;
-		board->passes_dropped += count;
+			set(&board->first_dropped_ns, worker->log[0].start_ns);
+		add(&board->passes_dropped, count);
 	}
 	unlock(&board->lock);
 }
 
 void publish_status(void)
 {
-	char *text = NULL;
-	size_t size = 0;
-	FILE *out = open_memstream(&text, &size);
+	char path[LINE_LEN + 8];
+	FILE *out;
 
-	if (!out)
-		die(EXIT_BROKEN, "no memory for the status");
-	board->seq++;
 	for (uint64_t i = 0; i < board->nr_workers; i++) {
 		lock(&board->workers[i].lock);
 		write_log(&board->workers[i]);
 		unlock(&board->workers[i].lock);
 	}
-	print_status(out);
-	if (fclose(out))
-		die(EXIT_BROKEN, "no memory for the status");
-	/* Never shorter than before: numbers only grow, so nothing old is left behind its end. */
-	if (pwrite(fds.status, text, size, 0) != (ssize_t)size)
+	snprintf(path, sizeof(path), "%s.new", program.status_path);
+	out = fopen(path, "we");
+	if (out)
+		print_status(out);
+	if (!out || fclose(out) || rename(path, program.status_path))
 		die(EXIT_BROKEN, "%s cannot be written: %s", program.status_path, strerror(errno));
-	free(text);
 }
 
 void publish_state(const char *new_state)
@@ -226,14 +196,13 @@ void publish_phase(uint64_t start_ns)
 void publish_go(uint64_t go_ns)
 {
 	board->go_ns = go_ns;
-	slice_start = go_ns;
 }
 
 void publish_stop(uint64_t stop_ns)
 {
 	stop_time = stop_ns;
-	if (slice_bits && board->go_ns)
-		end_slice(stop_ns);
+	if (slice_bits)
+		end_slice(&board->workers[0], stop_ns);
 }
 
 void log_pass(struct worker *worker, size_t term, uint64_t pass, uint64_t start_ns, uint64_t end_ns)
@@ -254,24 +223,16 @@ void log_pass(struct worker *worker, size_t term, uint64_t pass, uint64_t start_
 	unlock(&worker->lock);
 }
 
-uint64_t slice_end_ns(void)
+/* Once a slice is lost, no worker writes one any more: what is there ends early, without a hole. */
+void write_slice(const void *record, size_t size)
 {
-	return slice_start + program.slice_ns;
-}
-
-void end_slice(uint64_t at_ns)
-{
-	size_t size = 2 * sizeof(*slice_record) + slice_bytes;
-
-	slice_record[0] = slice_start;
-	slice_record[1] = at_ns;
-	if (!slices_dropped && slices_bytes + size <= program.max_slices_bytes &&
-	    write_all(fds.slices, slice_record, size)) {
-		slices_logged++;
-		slices_bytes += size;
+	lock(&board->lock);
+	if (!board->slices_dropped && board->slices_bytes + size <= program.max_slices_bytes &&
+	    write_all(fds.slices, record, size)) {
+		add(&board->slices_logged, 1);
+		board->slices_bytes += size;
 	} else {
-		slices_dropped++;
+		add(&board->slices_dropped, 1);
 	}
-	memset(slice_bits, 0, slice_bytes);
-	slice_start = at_ns;
+	unlock(&board->lock);
 }

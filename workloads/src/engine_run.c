@@ -34,7 +34,7 @@ static bool due_pass(const struct phase *phase, const struct term *term, struct 
 	latest = (now - phase_start) / term->period_ns;
 	if (latest >= planned)
 		latest = planned - 1;
-	counts->missed += latest - counts->next_pass;
+	add(&counts->missed, latest - counts->next_pass);
 	counts->next_pass = latest + 1;
 	*pass = latest;
 	return true;
@@ -86,8 +86,8 @@ static uint64_t one_pass(struct worker *worker, const struct phase *phase, size_
 
 	do_pass(worker, term, number, pass);
 	now = now_ns();
-	term->counts->passes++;
-	term->counts->accesses += term->touches;
+	add(&term->counts->passes, 1);
+	add(&term->counts->accesses, term->touches);
 	log_pass(worker, number, pass, start, now);
 	return now;
 }
@@ -102,7 +102,7 @@ static uint64_t do_round(struct worker *worker, const struct phase *phase, uint6
 	if (program.flush) {
 		flush_translations(worker);
 		now = now_ns();
-		worker->flush_ns += now - begin;
+		add(&worker->flush_ns, now - begin);
 	}
 	for (size_t i = 0; i < phase->nr_terms; i++) {
 		const struct term *term = &phase->terms[i];
@@ -117,7 +117,7 @@ static uint64_t do_round(struct worker *worker, const struct phase *phase, uint6
 			continue;
 		due = phase_start + pass * term->period_ns;
 		if (!term->free_running && start - due > worker->late_max_ns)
-			worker->late_max_ns = start - due;
+			set(&worker->late_max_ns, start - due);
 		if (term->weight) {
 			chosen = choose_term(phase, worker->phase_number, pass);
 			pass = phase->terms[chosen].counts->next_pass++;
@@ -155,7 +155,7 @@ static void end_phase(struct worker *worker, const struct phase *phase)
 			continue;
 		counts = schedule_of(phase, term, &in_turns);
 		if (counts)
-			counts->missed += planned_passes(phase, term) - counts->next_pass;
+			add(&counts->missed, planned_passes(phase, term) - counts->next_pass);
 	}
 }
 
@@ -167,8 +167,8 @@ static bool step(struct worker *worker, const struct phase *phase, uint64_t phas
 	uint64_t due = next_due_ns(worker, phase, phase_start);
 	bool go_on;
 
-	if (slice_bits && *now >= slice_end_ns())
-		end_slice(*now);
+	if (slice_bits && *now >= slice_end_ns(worker))
+		end_slice(worker, *now);
 	if (due <= *now) {
 		*now = do_round(worker, phase, phase_start, *now);
 		if (*now - worker->looked_ns < LOOK_NS)
@@ -177,8 +177,8 @@ static bool step(struct worker *worker, const struct phase *phase, uint64_t phas
 	}
 	if (due > end)
 		due = end;
-	if (slice_bits && due > slice_end_ns())
-		due = slice_end_ns();
+	if (slice_bits && due > slice_end_ns(worker))
+		due = slice_end_ns(worker);
 	go_on = wait_until(worker, due);
 	*now = worker->looked_ns = now_ns();
 	return go_on;
@@ -232,6 +232,7 @@ void run(struct worker *worker, uint64_t go_ns)
 	bool go_on = true, again = resumed;
 	uint64_t cycle = 0;
 
+	begin_slices(worker, resumed ? worker->slice_start : go_ns);
 	for (size_t i = 0; i < program.nr_phases; i++)
 		cycle += program.phases[i].duration_ns;
 	phase_start = go_ns + worker->phase_number / program.nr_phases * cycle;
@@ -261,8 +262,8 @@ void run(struct worker *worker, uint64_t go_ns)
 		publish_state("running");
 	}
 	while (go_on) {
-		if (slice_bits && now_ns() >= slice_end_ns())
-			end_slice(now_ns());
-		go_on = wait_until(worker, slice_bits ? slice_end_ns() : UINT64_MAX);
+		if (slice_bits && now_ns() >= slice_end_ns(worker))
+			end_slice(worker, now_ns());
+		go_on = wait_until(worker, slice_bits ? slice_end_ns(worker) : UINT64_MAX);
 	}
 }

@@ -3,7 +3,8 @@
  * Several threads and processes. Each thread that has something to do is a worker; the first is the
  * target's main thread. Other processes are forked when everything is mapped and nothing is
  * there yet, so they have the same mappings at the same addresses, and share only what a file
- * or shmem backs. All wait for one go, and for one stop: a byte in a pipe that nobody reads.
+ * or shmem backs. Each says that it is there by a byte in a pipe. All wait for one go, and for one
+ * stop: a byte in a pipe that nobody reads.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -23,8 +24,9 @@
 
 #define STACK_BYTES  ((size_t)128 << 10)
 #define NSEC_PER_SEC 1000000000ULL
+#define START_NS     (30 * NSEC_PER_SEC)
 
-static int go_pipe[2], stop_pipe[2];
+static int here_pipe[2], go_pipe[2], stop_pipe[2];
 static int fd_of_board = -1;
 static pthread_t threads[MAX_WORKERS];
 static bool started[MAX_WORKERS];
@@ -38,13 +40,30 @@ static struct worker *find_worker(uint64_t process, uint64_t thread)
 	return NULL;
 }
 
-static void init_lock(pthread_mutex_t *lock)
+static void init_lock(pthread_mutex_t *mutex)
 {
 	pthread_mutexattr_t shared;
 
 	pthread_mutexattr_init(&shared);
 	pthread_mutexattr_setpshared(&shared, PTHREAD_PROCESS_SHARED);
-	pthread_mutex_init(lock, &shared);
+	pthread_mutexattr_setrobust(&shared, PTHREAD_MUTEX_ROBUST);
+	pthread_mutex_init(mutex, &shared);
+}
+
+/*
+ * With one worker there is nobody to lock out. Another process may have been killed while it had
+ * the lock: that is told when it is waited for, and must not make the others wait forever.
+ */
+void lock(pthread_mutex_t *mutex)
+{
+	if (board->nr_workers > 1 && pthread_mutex_lock(mutex) == EOWNERDEAD)
+		pthread_mutex_consistent(mutex);
+}
+
+void unlock(pthread_mutex_t *mutex)
+{
+	if (board->nr_workers > 1)
+		pthread_mutex_unlock(mutex);
 }
 
 static void add_worker(uint64_t process, uint64_t thread)
@@ -107,9 +126,7 @@ void prepare_workers(void)
 			add_worker(term->process, term->thread);
 		}
 	}
-	if (slice_bits && board->nr_workers > 1)
-		die(EXIT_BAD_PROGRAM, "slices are for a pattern of one thread");
-	if (pipe2(go_pipe, O_CLOEXEC) || pipe2(stop_pipe, O_CLOEXEC))
+	if (pipe2(here_pipe, O_CLOEXEC) || pipe2(go_pipe, O_CLOEXEC) || pipe2(stop_pipe, O_CLOEXEC))
 		die(EXIT_CANNOT, "no pipe: %s", strerror(errno));
 }
 
@@ -132,16 +149,37 @@ bool wait_with_stop(uint64_t until_ns)
 	return true;
 }
 
+static void tell(int fd)
+{
+	if (write(fd, "", 1) != 1)
+		die(EXIT_BROKEN, "a pipe is broken: %s", strerror(errno));
+}
+
+/* Until all of them are there, in all processes. */
+void wait_for_workers(void)
+{
+	char byte;
+
+	for (uint64_t i = 1; i < board->nr_workers; i++) {
+		if (!wait_for(here_pipe[0], now_ns() + START_NS) ||
+		    read(here_pipe[0], &byte, 1) != 1)
+			die(EXIT_BROKEN, "not all threads and processes have started in time");
+	}
+}
+
 static void *work(void *argument)
 {
 	struct worker *worker = argument;
 	struct pollfd in[2] = { { .fd = go_pipe[0], .events = POLLIN },
 				{ .fd = stop_pipe[0], .events = POLLIN } };
 
+	tell(here_pipe[1]);
 	while (poll(in, 2, -1) <= 0)
 		;
 	if (in[0].revents)
 		run(worker, board->go_ns);
+	if (slice_bits)
+		end_slice(worker, now_ns());
 	return NULL;
 }
 
@@ -206,12 +244,6 @@ void start_processes(void)
 		worker->pid = pid;
 		printf("process %d %d\n", (int)worker->process, worker->pid);
 	}
-}
-
-static void tell(int fd)
-{
-	if (write(fd, "", 1) != 1)
-		die(EXIT_BROKEN, "a pipe is broken: %s", strerror(errno));
 }
 
 void let_go(uint64_t go_ns)

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The truth of touched-page slices: what the engine marked touch by touch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from damon_tests.ports import Bools, Pages
+from damon_tests.workload.tracks import I64
+
+
+@dataclass(frozen=True)
+class SliceWindow:
+    """Pages that a slice has bits for: ``pages`` pages from page number ``first_page``, whose bits start
+    at bit ``first_bit`` of the slice. Other pages of the region are never touched by the pattern."""
+
+    first_page: int
+    pages: int
+    first_bit: int
+
+
+@dataclass(frozen=True, eq=False)
+class Slices:
+    """Those of one worker: each is [start, end), in order, without gaps.
+
+    ``starts_ns``, ``ends_ns``: int64 (n,). ``bitmaps``: uint8 (n, bytes), bit ``b`` of a slice is bit
+    ``b % 8`` of byte ``b // 8``.
+    """
+
+    starts_ns: I64
+    ends_ns: I64
+    bitmaps: npt.NDArray[np.uint8]
+
+    def overlapping(self, t0_ns: I64, t1_ns: I64) -> tuple[I64, I64]:
+        """Of each time [t0, t1): the first slice that overlaps it, and the one behind the last."""
+        first = np.searchsorted(self.ends_ns, t0_ns, side="right")
+        return first, np.searchsorted(self.starts_ns, t1_ns)
+
+    def marked(self, first: int, last: int, bits: I64) -> Bools:
+        """Which bits are set in any of the slices [first, last)."""
+        if first >= last:
+            return np.zeros(len(bits), dtype=np.bool_)
+        row = np.bitwise_or.reduce(self.bitmaps[first:last], axis=0)
+        found: Bools = (row[bits >> 3] >> (bits & 7) & 1).astype(np.bool_)
+        return found
+
+
+class SliceTruth:
+    """``damon_tests.ports.Truth`` from touched-page bitmaps, of one or several workers.
+
+    Each worker ends its slices by itself, so an answer about [t0, t1) is exact for times at which they end.
+    """
+
+    def __init__(
+        self, ranges: Sequence[tuple[int, int]], windows: Sequence[SliceWindow], workers: Sequence[Slices]
+    ) -> None:
+        self._ranges = tuple(sorted(ranges))
+        self._windows = sorted(windows, key=lambda window: window.first_page)
+        self.workers = tuple(workers)
+
+    def ranges(self) -> Sequence[tuple[int, int]]:
+        return self._ranges
+
+    def span_ns(self) -> tuple[int, int]:
+        """From go on, as far as the slices of all workers reach."""
+        if not all(len(slices.starts_ns) for slices in self.workers):
+            return 0, 0
+        start = min(int(slices.starts_ns[0]) for slices in self.workers)
+        return start, min(int(slices.ends_ns[-1]) for slices in self.workers)
+
+    def _bits(self, pages: Pages) -> tuple[Bools, I64]:
+        """Whether each page has a bit, and which (0 where it has none)."""
+        known = np.zeros(len(pages), dtype=np.bool_)
+        bits = np.zeros(len(pages), dtype=np.int64)
+        for window in self._windows:
+            inside = (pages >= window.first_page) & (pages < window.first_page + window.pages)
+            known |= inside
+            bits[inside] = pages[inside] - window.first_page + window.first_bit
+        return known, bits
+
+    def touched(self, pages: Pages, t0_ns: int, t1_ns: int) -> Bools:
+        """See ``Truth.touched``: in any slice that overlaps [t0, t1)."""
+        known, bits = self._bits(pages)
+        result = np.zeros(len(pages), dtype=np.bool_)
+        for slices in self.workers:
+            first, last = slices.overlapping(np.array([t0_ns]), np.array([t1_ns]))
+            result |= slices.marked(int(first[0]), int(last[0]), bits)
+        return result & known
+
+    def touched_each(self, pages: Pages, t0_ns: I64, t1_ns: I64) -> Bools:
+        """See ``Truth.touched_each``."""
+        known, bits = self._bits(pages)
+        result = np.zeros(len(pages), dtype=np.bool_)
+        for slices in self.workers:
+            spans = np.stack(slices.overlapping(t0_ns, t1_ns), axis=1)
+            unique, which = np.unique(spans, axis=0, return_inverse=True)
+            for number, (first, last) in enumerate(unique.tolist()):
+                mine = which.reshape(-1) == number
+                result[mine] |= slices.marked(first, last, bits[mine])
+        return result & known
+
+    def rate(self, pages: Pages, t0_ns: int, t1_ns: int, window_ns: int) -> npt.NDArray[np.float64]:
+        """See ``Truth.rate``; the rest of [t0, t1) that is shorter than a window is left out."""
+        windows = (t1_ns - t0_ns) // window_ns
+        if windows <= 0:
+            raise ValueError(f"[{t0_ns}, {t1_ns}) is shorter than one window of {window_ns} ns")
+        hits = np.zeros(len(pages), dtype=np.int64)
+        for start in range(t0_ns, t0_ns + windows * window_ns, window_ns):
+            hits += self.touched(pages, start, start + window_ns)
+        return hits / windows
