@@ -29,6 +29,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from damon_tests.patterns.nodes import MAX_DIGITS, shortened
 from damon_tests.patterns.pace import nominal_period_ns
 from damon_tests.patterns.spec import Access, Action, Kind, Pattern, PatternRegion, Phase
 from damon_tests.ports import NSEC_PER_MSEC, PAGE_SIZE, UsageError
@@ -57,7 +58,7 @@ class _Line:
     text: str
 
     def error(self, message: str) -> UsageError:
-        return UsageError(f"{self.path}:{self.number}: {message}")
+        return UsageError(f"{self.path}:{self.number}: {shortened(message)}")
 
     def fields(self, least: int, most: int, format_: str) -> list[str]:
         fields = [field.strip() for field in self.text.split(",")]
@@ -66,7 +67,8 @@ class _Line:
         return fields
 
     def integer(self, text: str, what: str, minimum: int, maximum: int) -> int:
-        if not (text.isascii() and text.isdigit() and minimum <= int(text) <= maximum):
+        digits = text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS
+        if not (digits and minimum <= int(text) <= maximum):
             raise self.error(f"{what} {text!r} is not a whole number from {minimum} to {maximum}")
         return int(text)
 

@@ -17,9 +17,20 @@ from damon_tests.ports import PAGE_SIZE, UsageError
 
 MAX_DURATION_NS = 1 << 61
 
+MAX_DIGITS = 40
+"""More than any number that makes sense has; Python refuses to convert much longer ones."""
+
+_MAX_MESSAGE = 600
+
 _BOOL = "tag:yaml.org,2002:bool"
 _NULL = "tag:yaml.org,2002:null"
 _TRUE = {"true", "yes", "on"}
+
+
+def shortened(message: str) -> str:
+    """A message that quotes a value of any length, as a sentence."""
+    half = _MAX_MESSAGE // 2
+    return message if len(message) <= _MAX_MESSAGE else f"{message[:half]} ... {message[-half:]}"
 
 
 class Value:
@@ -32,7 +43,8 @@ class Value:
 
     def error(self, message: str) -> UsageError:
         """The error to raise about this value."""
-        return UsageError(f"{self._path}:{self._node.start_mark.line + 1}: {self.what}: {message}")
+        line = self._node.start_mark.line + 1
+        return UsageError(f"{self._path}:{line}: {self.what}: {shortened(message)}")
 
     def mapping(self, *known: str) -> dict[str, Value]:
         """Its values by key. Unknown and repeated keys are refused."""
@@ -80,7 +92,7 @@ class Value:
         text = self.text()
         if not (text.isascii() and text.isdigit()):
             raise self.error(f"{text!r} is not a whole number")
-        if not minimum <= int(text) <= maximum:
+        if len(text) > MAX_DIGITS or not minimum <= int(text) <= maximum:
             raise self.error(f"{text} is out of range; use {minimum} to {maximum}")
         return int(text)
 
@@ -131,17 +143,25 @@ class Value:
 
 def read(text: str, path: str) -> Value:
     """The top of a YAML text. ``path`` is only for messages."""
-    loader: Any = yaml.SafeLoader(text)
     try:
-        node = loader.get_single_node()
+        node = _top_node(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         raise UsageError(f"{path}:{line}: not valid YAML: {error.problem or error.context}") from None
     except yaml.YAMLError as error:
-        raise UsageError(f"{path}:1: not valid YAML: {error}") from None
-    finally:
-        loader.dispose()
+        raise UsageError(f"{path}:1: not valid YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise UsageError(f"{path}:1: values within values, far too deep; a pattern has four levels") from None
     if node is None:
         raise UsageError(f"{path}:1: the file is empty; see workloads/patterns/README.md for the format")
     return Value(node, path, "pattern")
+
+
+def _top_node(text: str) -> yaml.Node | None:
+    loader: Any = yaml.SafeLoader(text)
+    try:
+        node: yaml.Node | None = loader.get_single_node()
+        return node
+    finally:
+        loader.dispose()

@@ -22,7 +22,7 @@ DURATION_UNITS = {
 # Rates are passes per unit of time; the value is the unit's length in ns.
 RATE_UNITS = {"/s": 1_000_000_000, "Hz": 1_000_000_000, "/ms": 1_000_000}
 
-_QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([^\s0-9].*)?")
+_QUANTITY = re.compile(r"([0-9]{1,40}(?:\.[0-9]{1,40})?)\s*([^\s0-9].*)?")
 
 
 def parse_size(text: str) -> int:

@@ -22,6 +22,7 @@ from damon_tests.workload import engine
 from damon_tests.workload.engine import EngineTarget
 
 _POLL_NS = 100 * NSEC_PER_MSEC
+_MAX_SECONDS = 1e9
 
 
 def play(
@@ -37,6 +38,8 @@ def play(
 
     Raises UsageError (no such pattern, bad file), NotSupported (this machine cannot do it).
     """
+    if seconds is not None and not 0 < seconds <= _MAX_SECONDS:
+        raise UsageError(f"--seconds {seconds:g} is no time: give more than 0, and at most {_MAX_SECONDS:g}")
     pattern = load(name, hints=hints, hugetlb=hugetlb)
     machine = LocalMachine()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
