@@ -317,6 +317,8 @@ phases: [{name: p, duration: 1 s, accesses: []}]
 
 GOOD_PROGRAM = write_program(parse(TINY), 1, Files("/proc/no-such"), None).decode()
 
+REGIONS = "".join(line for line in GOOD_PROGRAM.splitlines(keepends=True) if line.startswith("region "))
+
 
 @pytest.mark.parametrize(
     ("old", "new", "says"),
@@ -349,6 +351,7 @@ GOOD_PROGRAM = write_program(parse(TINY), 1, Files("/proc/no-such"), None).decod
         ("write 3 262144", "write 3 4096", "islands that overlap"),
         ("write 3 262144", "write 5 262144", "islands beyond their region"),
         ("phase one 60000000\n", "", "an access before the first phase"),
+        (REGIONS, "", "a phase before the first region"),
         ("\nend\n", "\n", 'stdin ended before "end"'),
         ("status /proc/no-such/status\n", "", "status and phases are needed"),
     ],

@@ -100,6 +100,8 @@ static void read_phase(char **words)
 {
 	struct phase *phase;
 
+	if (!program.nr_regions)
+		bad("a phase before the first region");
 	program.phases = grow(program.phases, program.nr_phases, MAX_PHASES, sizeof(*phase));
 	phase = &program.phases[program.nr_phases];
 	copy_name(phase->name, words[1]);
@@ -172,8 +174,6 @@ static void read_access(char **words)
 
 	phase->terms = grow(phase->terms, phase->nr_terms, MAX_TERMS, sizeof(*term));
 	term = &phase->terms[phase->nr_terms];
-	if (!program.nr_regions)
-		bad("an access without any region");
 	term->region = &program.regions[number(words[1], "region", 0, program.nr_regions - 1)];
 	term->start = number(words[2], "start", 0, term->region->size);
 	term->end = number(words[3], "end", 0, term->region->size);
@@ -388,8 +388,8 @@ void read_program(void)
 			break;
 		read_statement(line);
 	}
-	if (!program.nr_regions || !program.nr_phases)
-		bad("no region, or no phase");
+	if (!program.nr_phases)
+		bad("no phase");
 	if (!*program.status_path || !*program.phases_path)
 		bad("status and phases are needed");
 	prepare_terms();
