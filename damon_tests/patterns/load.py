@@ -45,6 +45,7 @@ MAX_GAP_BYTES = 64 << 30
 MIN_PHASE_NS = 1_000_000
 MAX_FILE_NAME = 3000
 MAX_NODE = 63
+MAX_MEMCG = 63
 HUGE_BYTES = 2 << 20
 
 _YAML = (".yaml", ".yml")
@@ -100,7 +101,7 @@ def parse(text: str, path: str = "<pattern>", default_name: str = "pattern") -> 
         repeat=keys["repeat"].boolean() if "repeat" in keys else False,
         gap_bytes=_gap(keys["gap"]) if "gap" in keys else Pattern.gap_bytes,
         visible=cast(Visible, keys["visible"].choice("flush", "natural") if "visible" in keys else "flush"),
-        memcg=_name(keys["memcg"]) if "memcg" in keys else "",
+        memcg=_memcg(keys["memcg"]) if "memcg" in keys else "",
     )
     _refuse_whole(keys, pattern)
     return pattern
@@ -132,6 +133,16 @@ def _name(value: Value) -> str:
     text = value.text()
     if not _NAME.fullmatch(text):
         raise value.error(f"{text!r} is not a name; use up to 63 letters, digits, '_', '-' and '.'")
+    return text
+
+
+def _memcg(value: Value) -> str:
+    text = value.text()
+    if len(text) > MAX_MEMCG or not all(_NAME.fullmatch(part) for part in text.split("/")):
+        raise value.error(
+            f"{text!r} is not a group's name; use letters, digits, '_', '-' and '.', with '/' between "
+            f"groups in each other, {MAX_MEMCG} in all"
+        )
     return text
 
 

@@ -195,7 +195,8 @@ class Pattern:
     ``visible``: DAMON clears accessed bits without flushing the TLB, so a page whose translation
     stays cached looks idle while it is used. "flush" makes the engine drop its cached
     translations before it touches anything; "natural" leaves that to chance, as programs do.
-    ``memcg``: the target is put into a memory control group of this name, "" for none.
+    ``memcg``: the target is put into a memory control group of this name, "" for none; "a/b": into b
+    within a.
     """
 
     name: str

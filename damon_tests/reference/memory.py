@@ -57,7 +57,8 @@ class Memory(Frames):
                     f"and the simulated machine has {self.nr_nodes} node(s)"
                 )
         self.processes[process.pid] = process
-        self.memcgs.add(process.memcg)
+        groups = process.memcg.split("/")
+        self.memcgs |= {"/".join(groups[:n]) or "/" for n in range(1, len(groups) + 1)}
         self._waiting.append(process)
         self.make_huge(process, (*huge, *process.hugetlb))
         for start, end in (*file, *shmem):
@@ -334,7 +335,8 @@ class Memory(Frames):
         return super().used_pages(nid)
 
     def lru_pages(self, active: bool, nid: int | None = None, memcg: str | None = None) -> int:
-        """Resident pages on the active or inactive lists; locked ones are on neither."""
+        """Resident pages on the active or inactive lists; locked ones are on neither. Those of a ``memcg``
+        include the groups within it, as the kernel's statistics do."""
         self.place()
         span = self.span(nid)
         wanted = self.resident(span) & (self.active[span] == active)
@@ -342,7 +344,9 @@ class Memory(Frames):
         if self.hugetlb_blocks.any():
             wanted &= ~np.repeat(self.hugetlb_blocks, CHUNK_PAGES)[span]
         if memcg is not None:
-            wanted &= np.isin(self.owner[span], self._members(memcg))
+            group = memcg.rstrip("/") + "/"
+            within = [pid for pid, p in self.processes.items() if f"{p.memcg}/".startswith(group)]
+            wanted &= np.isin(self.owner[span], within)
         return int(wanted.sum())
 
     def is_anon(self, frames: I64) -> Bools:
@@ -357,11 +361,9 @@ class Memory(Frames):
 
     def in_memcg(self, frames: I64, path: str) -> Bools:
         """Whether the page belongs to exactly this memory cgroup."""
-        found: Bools = np.isin(self.owner[frames], self._members(path.removesuffix("\n")))
+        members = [pid for pid, p in self.processes.items() if p.memcg == path.removesuffix("\n")]
+        found: Bools = np.isin(self.owner[frames], members)
         return found
-
-    def _members(self, memcg: str) -> list[int]:
-        return [pid for pid, process in self.processes.items() if process.memcg == memcg]
 
     def has_memcg(self, path: str) -> bool:
         """Whether a memory cgroup has this path; a trailing newline is ignored."""

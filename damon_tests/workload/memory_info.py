@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from damon_tests.ports import FileOp, Machine
@@ -76,17 +76,28 @@ _LISTS = ("inactive_anon", "active_anon", "inactive_file", "active_file")
 
 
 def _memcg_lru(machine: Machine) -> dict[str, int]:
-    """Of the memory control groups (version 2) right below the root."""
-    (entries,) = machine.batch([FileOp("list", _CGROUPS)])
-    listed = [] if isinstance(entries, OSError | bytes) else [entry.path for entry in entries]
-    names = [name for name in listed if "." not in name]
-    results = machine.batch([FileOp("read", f"{_CGROUPS}/{name}/memory.stat") for name in names])
+    """Of all memory control groups (version 2) but the root; each includes those within it."""
     found = {}
-    for name, result in zip(names, results, strict=True):
-        if isinstance(result, bytes):
-            values = _counters(result.decode())
-            found[f"/{name}"] = sum(values.get(one, 0) for one in _LISTS)
+    groups = [""]
+    while groups := _groups_in(machine, groups):
+        results = machine.batch([FileOp("read", f"{_CGROUPS}{group}/memory.stat") for group in groups])
+        for group, result in zip(groups, results, strict=True):
+            if isinstance(result, bytes):
+                values = _counters(result.decode())
+                found[group] = sum(values.get(one, 0) for one in _LISTS)
     return found
+
+
+def _groups_in(machine: Machine, groups: Sequence[str]) -> list[str]:
+    """Paths of the groups right within these. What else is in their directories has a dot in its name."""
+    listed = machine.batch([FileOp("list", f"{_CGROUPS}{group}") for group in groups])
+    return [
+        f"{group}/{entry.path}"
+        for group, entries in zip(groups, listed, strict=True)
+        if not isinstance(entries, OSError | bytes)
+        for entry in entries
+        if "." not in entry.path
+    ]
 
 
 def _counters(text: str) -> dict[str, int]:

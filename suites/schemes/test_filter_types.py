@@ -99,10 +99,11 @@ def test_active(live, expect, operations):
 @pytest.mark.needs("ops_filters.memcg", "stats.sz_ops_filter_passed")
 def test_memcg(live, expect, operations):
     """memcg is true for memory of exactly that control group: not of its parent, nor of another."""
-    patterns = [*(replace(load.load(KINDS), memcg=name) for name in ("one", "other")), KINDS]
+    patterns = [*(replace(load.load(KINDS), memcg=name) for name in ("one", "outer/inner")), KINDS]
     with live(patterns, DamonCtx(operations, attrs=STILL), watched=1, cover="regions", source="none") as run:
         memory = WatchedMemory(run, operations)
         paths = [memory.memcg(i) for i in range(len(patterns))]
+        paths.append(paths[1].rpartition("/")[0])  # outer
         kinds = [DamosFilter("memcg", memcg_path=path) for path in paths]
         schemes = {}
         for path, kind in zip(paths, kinds, strict=True):

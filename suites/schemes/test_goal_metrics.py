@@ -6,6 +6,7 @@ Several schemes of one context, each with a goal of its own, do nothing (``stat`
 
 import errno
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -143,18 +144,22 @@ def test_active_and_inactive_memory(live, expect):
 def test_memory_of_a_control_group(live, expect):
     """node_memcg_used_bp and _free_bp are a memory control group's share of the node, and the rest of it.
 
-    The group has its name when the target runs, so its goals are committed online."""
+    So they are of the group around it, as its memory is in that, too. The groups have their names when the
+    target runs, so their goals are committed online."""
     wanted = (("node_memcg_used_bp", 625), ("node_memcg_free_bp", 20_000))
-    pattern = replace(load.load("own_memcg"), phases=(Phase("idle", HOUR_NS, ()),))
+    phases = (Phase("idle", HOUR_NS, ()),)
+    pattern = replace(load.load("own_memcg"), memcg="outer/inner", phases=phases)
 
-    def of_the_group(run):
-        schemes = tuple(goal(metric, value, path=run.target.memcg) for metric, value in wanted)
+    def paths(run):
+        return (run.target.memcg, run.target.memcg.rpartition("/")[0])
+
+    def of_the_groups(run):
+        schemes = tuple(goal(metric, value, path=path) for path in paths(run) for metric, value in wanted)
         run.commit(replace(run.ctx, schemes=schemes))
 
-    without = [goal(metric, 0, path="") for metric, _ in wanted]
-    run, infos = measure(live, without, pattern=pattern, first=of_the_group, comes=another())
-    path = run.target.memcg
-    values = [lambda info: memcg_bp(info, path, used=True), lambda info: memcg_bp(info, path, used=False)]
+    without = [goal(metric, 0, path="") for metric, _ in wanted * 2]
+    run, infos = measure(live, without, pattern=pattern, first=of_the_groups, comes=another())
+    values = [partial(memcg_bp, path=path, used=used) for path in paths(run) for used in (True, False)]
     judge(expect, run, infos, run.ctx.schemes, values, slack=20)
 
 

@@ -328,7 +328,7 @@ def any_pattern(draw: st.DrawFn) -> Pattern:
         repeat=draw(st.booleans()),
         gap_bytes=draw(st.integers(1, 1 << 20)) * 4096,
         visible=draw(st.sampled_from(["flush", "natural"])),
-        memcg=draw(st.sampled_from(["", "group"])),
+        memcg=draw(st.sampled_from(["", "group", "outer/inner"])),
     )
 
 

@@ -167,3 +167,12 @@ def test_damaged_patterns_are_refused_or_understood(rng: random.Random, tree: An
         assert parse(dump(pattern)) == pattern
         return
     assert is_a_sentence(message), message
+
+
+@pytest.mark.parametrize("name", ["a/", "/a", "a//b", "../a", "a/../b", "a b", "a/" * 32 + "a"])
+def test_names_of_groups(name: str) -> None:
+    text = f"{{reason: r, memcg: '{name}', regions: [{{name: a, size: 4 KiB}}], phases: [{PHASE}]}}"
+    assert "is not a group's name" in refused(text)
+
+
+PHASE = "{name: p, duration: 1 s, accesses: []}"

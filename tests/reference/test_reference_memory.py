@@ -301,11 +301,13 @@ def test_cold_moves_pages_to_the_inactive_list_and_nowhere_else():
     assert out_bytes(box) == 0
 
 
-def test_goals_of_a_memory_control_group_read_that_group():
+@pytest.mark.parametrize("path", ["/outer/small", "/outer"])
+def test_goals_of_a_memory_control_group_read_that_group(path):
+    """And what is in the groups within it."""
     box = Box(16 * MIB, ram_bytes=64 * MIB)
     small = (HEAP, HEAP + 4 * MIB)
-    box.system.add_process(heap(4 * MIB), HotTruth([small]), memcg="/small")
-    goal = DamosQuotaGoal("node_memcg_used_bp", target_value=1, path="/small")
+    box.system.add_process(heap(4 * MIB), HotTruth([small]), memcg="/outer/small")
+    goal = DamosQuotaGoal("node_memcg_used_bp", target_value=1, path=path)
     scheme = replace(PAGEOUT, action="stat", quota=DamosQuota(goals=(goal,)))
     box.start(replace(paddr(box), schemes=(scheme,)))
     core = box.core()

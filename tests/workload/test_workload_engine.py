@@ -351,6 +351,11 @@ REGIONS = "".join(line for line in GOOD_PROGRAM.splitlines(keepends=True) if lin
         ("write 3 262144", "write 3 4096", "islands that overlap"),
         ("write 3 262144", "write 5 262144", "islands beyond their region"),
         ("phase one 60000000\n", "", "an access before the first phase"),
+        (
+            "524288 random 4096 2000000 3 write 1 0 0 0 0 1 1 0 0",
+            "524288 weighted 4096 2000000 3 write 1 0 0 0 0 1 1 0 0\nbucket 9 7\nbucket 9 8",
+            "end is not a number from 10 to 64",
+        ),
         (REGIONS, "", "a phase before the first region"),
         ("\nend\n", "\n", 'stdin ended before "end"'),
         ("status /proc/no-such/status\n", "", "status and phases are needed"),

@@ -46,14 +46,15 @@ def test_memory_adds_up(machine):
     assert {node for _, _, node in spans} == set(info.node_total)
 
 
-def test_control_groups_right_below_the_root(tmp_path):
+def test_control_groups(tmp_path):
     for path, text in {
         "proc/meminfo": "MemTotal: 8 kB\nMemFree: 4 kB\nActive: 1 kB\nInactive: 2 kB\n",
         "proc/vmstat": "pswpin 0\n",
         "sys/fs/cgroup/memory.stat": "anon 1\n",
         "sys/fs/cgroup/mine/memory.stat": "anon 9\ninactive_anon 1\nactive_anon 2\nactive_file 4\n",
+        "sys/fs/cgroup/mine/inner/memory.stat": "active_anon 2\n",
         "sys/fs/cgroup/without/cgroup.procs": "1\n",
     }.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)
-    assert read_memory_info(LocalMachine(root=tmp_path)).memcg_lru == {"/mine": 7}
+    assert read_memory_info(LocalMachine(root=tmp_path)).memcg_lru == {"/mine": 7, "/mine/inner": 2}

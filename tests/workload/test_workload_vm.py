@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -158,6 +159,31 @@ def test_a_memory_control_group(machine: AgentMachine, start: Start) -> None:
     target.stop()
     with pytest.raises(FileNotFoundError):
         machine.read_file(f"{group}/cgroup.procs")
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_groups_within_each_other(machine: AgentMachine, start: Start, killed: bool) -> None:
+    """The target is in the innermost; all of them are gone when it is, however it went."""
+    target = start("{memcg: outer/middle/inner, " + pattern("{name: a, size: 8 MiB}")[1:])
+    outer, inner = f"/sys/fs/cgroup/outer-{target.pid}", f"/sys/fs/cgroup{target.memcg}"
+    assert inner == f"{outer}/middle/inner"
+    assert machine.read_file(f"{inner}/cgroup.procs").decode().split() == [str(target.pid)]
+    assert machine.read_file(f"{outer}/cgroup.procs") == b""
+    for group in (outer, inner):
+        assert int(machine.read_file(f"{group}/memory.current")) >= 8 * MIB
+    if killed:
+        target._dialogue._process.kill(signal.SIGKILL)
+    else:
+        target.stop()
+
+    def gone() -> bool:
+        try:
+            machine.read_file(f"{outer}/cgroup.procs")
+        except FileNotFoundError:
+            return True
+        return False
+
+    assert machine.clock.wait_until(gone, machine.clock.now_ns() + (10 * NSEC_PER_SEC if killed else 0))
 
 
 def test_shmem_that_two_processes_share(machine: AgentMachine, start: Start) -> None:

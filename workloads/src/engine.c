@@ -264,6 +264,8 @@ int main(int argc, char **argv)
 {
 	if (argc == 3 && !strcmp(argv[1], "--idle"))
 		return idle(argv[2]);
+	if (argc == 4 && !strcmp(argv[1], "--tidy"))
+		return tidy(argv[2], argv[3]);
 	if ((argc == 8 && !strcmp(argv[1], "--draw")) || (argc == 6 && !strcmp(argv[1], "--way")))
 		return draw(argc, argv);
 	if (argc != 1)

@@ -247,6 +247,7 @@ void drain_lru(bool all_cpus);
 void enter_memcg(void);
 void remember_memcg(void);
 void leave_memcg(void);
+int tidy(const char *innermost, const char *levels);
 
 /* engine_draw.c */
 uint64_t pass_key(uint64_t seed, uint64_t phase, uint64_t term, uint64_t pass);

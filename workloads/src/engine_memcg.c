@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A memory control group of the target's own, beside no other: made directly below the hierarchy's
- * root, entered before anything is mapped, left and removed at the end.
+ * Memory control groups of the target's own: one directly below the hierarchy's root, and as many
+ * within each other as the pattern says. The target enters the innermost before anything is mapped.
+ * They are removed when the target is gone, however it went: by a process that waits for that.
  */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -10,11 +12,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "engine.h"
 
-static char group[2 * LINE_LEN];
+#define REMOVE_TRIES 1000 /* 10 ms apart: a process leaves its group some time after it ended */
+
+static char group[2 * LINE_LEN];  /* the innermost */
 static char before[2 * LINE_LEN]; /* the group that we came from */
 
 static bool has_word(const char *words, const char *word)
@@ -92,42 +98,135 @@ static void find_before(const char *mount, bool version_2)
 		fclose(file);
 }
 
-static bool move_to(const char *directory)
+static bool write_to(const char *directory, const char *name, const char *text)
 {
-	char path[3 * LINE_LEN], pid[32];
-	int fd, length = snprintf(pid, sizeof(pid), "%d", getpid());
-	bool moved;
+	char path[3 * LINE_LEN];
+	int fd, length = strlen(text);
+	bool written;
 
-	snprintf(path, sizeof(path), "%s/cgroup.procs", directory);
+	snprintf(path, sizeof(path), "%s/%s", directory, name);
 	fd = open(path, O_WRONLY | O_CLOEXEC);
 	if (fd < 0)
 		return false;
-	moved = write(fd, pid, length) == length;
+	written = write(fd, text, length) == length;
 	close(fd);
-	return moved;
+	return written;
 }
 
-static void make_group(const char *mount, bool version_2)
+static bool move_to(const char *directory)
 {
-	snprintf(group, sizeof(group), "%s/%s-%d", mount, program.memcg, getpid());
+	char pid[32];
+
+	snprintf(pid, sizeof(pid), "%d", getpid());
+	return write_to(directory, "cgroup.procs", pid);
+}
+
+/* A group and those around it; false when one of them is still in use. */
+static bool remove_groups(char *innermost, int levels)
+{
+	while (levels--) {
+		if (rmdir(innermost) && errno != ENOENT)
+			return false;
+		*strrchr(innermost, '/') = '\0';
+	}
+	return true;
+}
+
+/* "--tidy GROUP LEVELS": removes groups when stdin ends. */
+int tidy(const char *innermost, const char *levels)
+{
+	static const struct timespec pause = { 0, 10000000 };
+	char byte, path[2 * LINE_LEN];
+
+	while (read(STDIN_FILENO, &byte, 1) < 0 && errno == EINTR)
+		;
+	for (int i = 0; i < REMOVE_TRIES; i++) {
+		snprintf(path, sizeof(path), "%s", innermost);
+		if (remove_groups(path, atoi(levels)))
+			return 0;
+		nanosleep(&pause, NULL);
+	}
+	return EXIT_BROKEN;
+}
+
+static _Noreturn void become_tidier(int ended, int levels)
+{
+	char number[16];
+	char *const arguments[] = { "damon-tests-engine", "--tidy", group, number, NULL };
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	snprintf(number, sizeof(number), "%d", levels);
+	dup2(ended, STDIN_FILENO);
+	dup2(null, STDOUT_FILENO);
+	dup2(null, STDERR_FILENO);
+	setsid();
+	if (!fork()) /* nobody's child, so that the target has none */
+		execv("/proc/self/exe", arguments);
+	_exit(0);
+}
+
+/* The pipe's end that we keep is closed when we end, and is left open by an exec of our own. */
+static void have_it_tidied(int levels)
+{
+	int ends[2];
+	pid_t pid;
+
+	if (pipe2(ends, O_CLOEXEC))
+		die(EXIT_CANNOT, "no pipe: %s", strerror(errno));
+	pid = fork();
+	if (pid < 0)
+		die(EXIT_CANNOT, "no more processes can be started: %s", strerror(errno));
+	if (!pid)
+		become_tidier(ends[0], levels);
+	waitpid(pid, NULL, 0);
+	close(ends[0]);
+	fcntl(ends[1], F_SETFD, 0);
+}
+
+/* What was made already is tidied up, as always when we end. */
+static _Noreturn void cannot(const char *what)
+{
+	die(EXIT_CANNOT, "memory control group %s cannot be %s: %s", group, what, strerror(errno));
+}
+
+/* From the outermost on, which is directly below the mount. */
+static void make_groups(const char *mount, bool version_2)
+{
+	char *end = group + strlen(mount);
+
 	if (version_2 && !file_has(mount, "cgroup.subtree_control", "memory"))
 		die(EXIT_CANNOT,
 		    "memory control group %s: memory is not switched on for groups; write +memory "
 		    "to %s/cgroup.subtree_control",
 		    program.memcg, mount);
-	if (mkdir(group, 0755))
-		die(EXIT_CANNOT, "memory control group %s cannot be made: %s", group,
-		    strerror(errno));
-	if (move_to(group))
-		return;
-	rmdir(group);
-	die(EXIT_CANNOT, "memory control group %s cannot be entered: %s", group, strerror(errno));
+	for (;;) {
+		end = strchr(end + 1, '/');
+		if (end)
+			*end = '\0';
+		if (mkdir(group, 0755))
+			cannot("made");
+		if (!end)
+			return;
+		if (version_2 && !write_to(group, "cgroup.subtree_control", "+memory"))
+			cannot("told to have others in it");
+		*end = '/';
+	}
+}
+
+static int nr_levels(void)
+{
+	int levels = 1;
+
+	for (const char *c = program.memcg; *c; c++)
+		levels += *c == '/';
+	return levels;
 }
 
 void enter_memcg(void)
 {
 	char mount[LINE_LEN];
 	bool version_2;
+	int outermost; /* length of its name */
 
 	if (!*program.memcg)
 		return;
@@ -145,7 +244,13 @@ void enter_memcg(void)
 		    "controller",
 		    program.memcg);
 	find_before(mount, version_2);
-	make_group(mount, version_2);
+	outermost = strcspn(program.memcg, "/");
+	snprintf(group, sizeof(group), "%s/%.*s-%d%s", mount, outermost, program.memcg, getpid(),
+		 program.memcg + outermost);
+	have_it_tidied(nr_levels());
+	make_groups(mount, version_2);
+	if (!move_to(group))
+		cannot("entered");
 	printf("memcg %s\n", group + strlen(mount));
 }
 
@@ -160,9 +265,12 @@ void remember_memcg(void)
 	setenv("DAMON_TESTS_ENGINE_MEMCG", text, 1);
 }
 
-/* Its memory stays charged to it until the process ends: the kernel keeps what it needs of it. */
+/*
+ * Its memory stays charged to it until the process ends: the kernel keeps what it needs of it.
+ * Removed here already, so that it is gone when we say that we have stopped.
+ */
 void leave_memcg(void)
 {
 	if (*group && move_to(before))
-		rmdir(group);
+		remove_groups(group, nr_levels());
 }

@@ -210,16 +210,19 @@ static void read_access(char **words)
 static void read_bucket(char **words)
 {
 	struct phase *phase = last_phase("a bucket before the first phase");
+	struct bucket none = { 0, 0 }, *bucket, *before = &none;
 	struct term *term;
-	struct bucket *bucket;
 
 	if (!phase->nr_terms || last_term()->order != WEIGHTED)
 		bad("a bucket of an access that has none");
 	term = last_term();
 	term->buckets = grow(term->buckets, term->nr_buckets, MAX_BUCKETS, sizeof(*term->buckets));
+	if (term->nr_buckets)
+		before = &term->buckets[term->nr_buckets - 1];
 	bucket = &term->buckets[term->nr_buckets++];
-	bucket->end = number(words[1], "end", 1, term->slots);
-	bucket->cumulative = number(words[2], "cumulative weight", 0, (uint64_t)1 << 32);
+	bucket->end = number(words[1], "end", before->end + 1, term->slots);
+	bucket->cumulative =
+		number(words[2], "cumulative weight", before->cumulative, (uint64_t)1 << 32);
 	if (bucket->end == term->slots) {
 		if (bucket->cumulative != (uint64_t)1 << 32)
 			bad("the last bucket has not all the weight");
