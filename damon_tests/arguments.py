@@ -288,4 +288,13 @@ def _add_workload(commands: _Commands) -> None:
         help="of a masim configuration: advise or lock what is hot in each phase (masim's -t)",
     )
     p.add_argument("--hugetlb", action="store_true", help="of a masim configuration: huge pages (masim's -h)")
+    p.add_argument(
+        "--mode",
+        choices=("ro", "wo", "rw"),
+        default="wo",
+        help="of a masim configuration: of lines that name none (masim's -r)",
+    )
+    p.add_argument(
+        "--times", type=_count, default=1, metavar="N", help="of a masim configuration: N times (masim's -c)"
+    )
     p.set_defaults(function="workload")

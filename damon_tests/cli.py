@@ -171,11 +171,11 @@ def monitor(args: argparse.Namespace) -> int:
 
 def workload(args: argparse.Namespace) -> int:
     """``damon-tests workload``: a real process performs a pattern."""
+    from damon_tests.patterns.masim import Options
     from damon_tests.report import play
 
-    return play.play(
-        args.pattern, seconds=args.seconds, seed=args.seed, hints=args.hints, hugetlb=args.hugetlb
-    )
+    options = Options(args.hints, args.hugetlb, args.mode, args.times)
+    return play.play(args.pattern, seconds=args.seconds, seed=args.seed, options=options)
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {

@@ -61,12 +61,12 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in bundle.patterns_dir().glob("*.yaml")))
 
 
-def load(name_or_path: str | Path, *, hints: masim.Hints = "none", hugetlb: bool = False) -> Pattern:
+def load(name_or_path: str | Path, options: masim.Options = masim.NO_OPTIONS) -> Pattern:
     """A pattern of the library by name, or from a file by path.
 
     A path is recognised by a directory separator or the suffix ``.yaml``, ``.yml`` or ``.cfg``; a file
-    that is not YAML by its suffix is a masim configuration, for which ``hints`` and ``hugetlb`` are as
-    masim's options. Raises UsageError with file, line, what is wrong and what to do.
+    that is not YAML by its suffix is a masim configuration, which ``options`` are for. Raises UsageError with
+    file, line, what is wrong and what to do.
     """
     path = Path(name_or_path)
     if path.suffix not in (*_YAML, ".cfg") and len(path.parts) == 1:
@@ -81,10 +81,10 @@ def load(name_or_path: str | Path, *, hints: masim.Hints = "none", hugetlb: bool
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read: {error}") from None
     if path.suffix in _YAML:
-        if hints != "none" or hugetlb:
-            raise UsageError(f"{path}: hints and huge pages are stated in the file itself; see {_README}")
+        if options != masim.NO_OPTIONS:
+            raise UsageError(f"{path}: masim's options are for its configurations; see {_README}")
         return parse(text, str(path), default_name=path.stem)
-    return masim.parse(text, str(path), name=path.stem, hints=hints, hugetlb=hugetlb)
+    return masim.parse(text, str(path), path.stem, options)
 
 
 def parse(text: str, path: str = "<pattern>", default_name: str = "pattern") -> Pattern:

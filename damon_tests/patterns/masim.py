@@ -14,12 +14,16 @@ What masim does, and how it is said here:
 * A sequential line goes on where its last turn ended, and around the region: ``sequential`` with ``touches``.
 * A random line draws a byte of the region at a time, from a million numbers made beforehand; here a cache
   line at a time, from a generator: all pages alike, and each in reach. Its stride means nothing.
-* Without a mode a line writes ("wo"). "rw" reads a byte and writes it back, one larger: ``update``.
+* A line without a mode writes ("wo"), unless an option says otherwise. "rw" reads a byte and writes it back,
+  one larger: ``update``.
 * Its memory comes from malloc(), so a page exists from its first access on: ``populate: false``.
   Only regions that some line reads ("ro") are populated, unlike masim's: it would read the kernel's zero
   page there, whose accesses DAMON does not count, so that they could not be judged.
 * A region's size need not be whole pages: the mapping is rounded up, accesses stay within the size.
-* Huge pages and hints are options of masim's command line, so they are arguments here.
+* What is an option of masim's command line (hints, huge pages, the mode of lines without one, repeats)
+  is one of ``Options``. Repeats are in the same memory; masim frees it and takes new one in between.
+* Phases begin by the plan. Where a turn takes longer than a phase, as when most of it faults in new pages,
+  the next phases have less time left, or none; masim then ends later.
 * Names may have any letters there; here others than letters, digits, "_", "-" and "." become "_".
 """
 
@@ -43,6 +47,21 @@ HINT_BYTES = 10 << 20
 HINT_PERCENT = 70
 
 Hints = Literal["none", "madvise", "mlock"]
+Mode = Literal["ro", "wo", "rw"]
+MAX_TIMES = 1000
+
+
+@dataclass(frozen=True)
+class Options:
+    """masim's own: ``hints`` -t, ``hugetlb`` -h, ``mode`` of lines that name none -r, ``times`` -c."""
+
+    hints: Hints = "none"
+    hugetlb: bool = False
+    mode: Mode = "wo"
+    times: int = 1
+
+
+NO_OPTIONS = Options()
 
 _KINDS: dict[str, Kind] = {"ro": "read", "wo": "write", "rw": "update"}
 _UNNAMED = re.compile(r"[^A-Za-z0-9_.-]")
@@ -73,18 +92,13 @@ class _Line:
         return int(text)
 
 
-def parse(
-    text: str,
-    path: str = "<masim>",
-    name: str = "masim",
-    *,
-    hints: Hints = "none",
-    hugetlb: bool = False,
-) -> Pattern:
+def parse(text: str, path: str = "<masim>", name: str = "masim", options: Options = NO_OPTIONS) -> Pattern:
     """A pattern from the text of a configuration. ``path`` is for messages, ``name`` the pattern's.
 
-    ``hints``, ``hugetlb``: as masim's options -t and -h. Raises UsageError "file:line: ...".
+    Raises UsageError "file:line: ...".
     """
+    if not 1 <= options.times <= MAX_TIMES:
+        raise UsageError(f"{options.times} is not how often a configuration can be done: 1 to {MAX_TIMES}")
     paragraphs = _paragraphs(text, path)
     if len(paragraphs) < 2:
         raise UsageError(
@@ -93,15 +107,15 @@ def parse(
     sizes: dict[str, int] = {}
     regions: dict[str, PatternRegion] = {}
     for line in paragraphs[0]:
-        region, size = _region(line, hugetlb)
+        region, size = _region(line, options.hugetlb)
         if region.name in regions:
             raise line.error(f"a second region named {region.name!r}; rename one")
         regions[region.name], sizes[region.name] = region, size
     phases: list[Phase] = []
-    for lines in paragraphs[1:]:
-        phases.append(_phase(lines, sizes, {phase.name for phase in phases}))
-    if hints != "none":
-        phases = _with_hints(phases, regions, hints)
+    for lines in paragraphs[1:] * options.times:
+        phases.append(_phase(lines, sizes, {phase.name for phase in phases}, options.mode))
+    if options.hints != "none":
+        phases = _with_hints(phases, regions, options.hints)
     return Pattern(
         name=_plain(name),
         reason=f"imported from masim's configuration {name}",
@@ -148,11 +162,11 @@ def _plain(name: str) -> str:
     return _UNNAMED.sub("_", name)[:_NAME_LENGTH]
 
 
-def _phase(lines: list[_Line], sizes: dict[str, int], taken: set[str]) -> Phase:
+def _phase(lines: list[_Line], sizes: dict[str, int], taken: set[str], usual: Mode) -> Phase:
     if len(lines) < 3:
         raise lines[-1].error("a phase needs a name, its milliseconds, and at least one line of accesses")
     duration_ns = lines[1].integer(lines[1].text, "time", 1, 1 << 40) * NSEC_PER_MSEC
-    accesses = tuple(a for line in lines[2:] if (a := _access(line, sizes)) is not None)
+    accesses = tuple(a for line in lines[2:] if (a := _access(line, sizes, usual)) is not None)
     name = base = _named(lines[0], lines[0].text)
     number = 2
     while name in taken:
@@ -161,7 +175,7 @@ def _phase(lines: list[_Line], sizes: dict[str, int], taken: set[str]) -> Phase:
     return Phase(name, duration_ns, accesses)
 
 
-def _access(line: _Line, sizes: dict[str, int]) -> Access | None:
+def _access(line: _Line, sizes: dict[str, int], usual: Mode) -> Access | None:
     """None for a line of probability 0, which is never drawn."""
     fields = line.fields(4, 5, "region, random, stride, probability[, ro|wo|rw]")
     name = _named(line, fields[0])
@@ -170,7 +184,7 @@ def _access(line: _Line, sizes: dict[str, int]) -> Access | None:
     random = line.integer(fields[1], "randomness", 0, 1)
     stride = line.integer(fields[2], "stride", 0 if random else 1, 1 << 50)
     weight = line.integer(fields[3], "probability", 0, 1 << 24)
-    mode = fields[4] if len(fields) == 5 else "wo"
+    mode = fields[4] if len(fields) == 5 else usual
     if mode not in _KINDS:
         raise line.error(f"mode {mode!r} is not one of {', '.join(_KINDS)}")
     if not weight:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from damon_tests.kernel.host import LocalMachine
 from damon_tests.kernel.programs import program
+from damon_tests.patterns import masim
 from damon_tests.patterns.load import load
-from damon_tests.patterns.masim import Hints
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, Clock
 from damon_tests.report import words
@@ -30,17 +30,16 @@ def play(
     *,
     seconds: float | None = None,
     seed: int = 0,
-    hints: Hints = "none",
-    hugetlb: bool = False,
+    options: masim.Options = masim.NO_OPTIONS,
 ) -> int:
     """Perform a pattern of the library, or of a file (YAML, or masim's), until its last phase is over,
-    ``seconds`` passed, or Ctrl-C. ``hints``, ``hugetlb``: masim's options, for its configurations only.
+    ``seconds`` passed, or Ctrl-C. ``options``: for masim's configurations only.
 
     Raises UsageError (no such pattern, bad file), NotSupported (this machine cannot do it).
     """
     if seconds is not None and not 0 < seconds <= _MAX_SECONDS:
         raise UsageError(f"--seconds {seconds:g} is no time: give more than 0, and at most {_MAX_SECONDS:g}")
-    pattern = load(name, hints=hints, hugetlb=hugetlb)
+    pattern = load(name, options)
     machine = LocalMachine()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(dir=_memory_directory()) as work_dir:

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from damon_tests.patterns.load import dump, load, parse
-from damon_tests.patterns.masim import ACCESSES_PER_TURN, Hints
+from damon_tests.patterns.masim import ACCESSES_PER_TURN, Hints, Options
 from damon_tests.patterns.masim import parse as parse_masim
 from damon_tests.patterns.spec import Access, Action, Pattern, PatternRegion, Phase
 from damon_tests.ports import UsageError
@@ -140,18 +141,36 @@ c, 0, 64, 1
     ],
 )
 def test_hints_are_for_large_and_hot_regions(hints: Hints, expected: tuple[tuple[Action, ...], ...]) -> None:
-    pattern = parse_masim(HOT, hints=hints)
+    pattern = parse_masim(HOT, options=Options(hints=hints))
     assert tuple(phase.actions for phase in pattern.phases) == expected
     assert parse(dump(pattern)) == pattern
 
 
 def test_hugetlb_rounds_up_to_huge_pages() -> None:
-    regions = parse_masim(CONFIG, hugetlb=True).regions
+    regions = parse_masim(CONFIG, options=Options(hugetlb=True)).regions
     assert [(r.memory, r.size_bytes) for r in regions] == [
         ("hugetlb", 2 << 20),
         ("hugetlb", 96 << 20),
         ("hugetlb", 2 << 20),
     ]
+
+
+def test_the_mode_of_lines_without_one() -> None:
+    pattern = parse_masim(CONFIG, options=Options(mode="rw"))
+    assert [[a.kind for a in phase.accesses] for phase in pattern.phases] == [
+        ["update", "write"],
+        ["read", "update"],
+    ]
+
+
+def test_a_configuration_several_times() -> None:
+    pattern = parse_masim(CONFIG, options=Options(times=3))
+    once = parse_masim(CONFIG).phases
+    assert [replace(phase, name="") for phase in pattern.phases] == [replace(p, name="") for p in once * 3]
+    assert len({phase.name for phase in pattern.phases}) == 6
+    for times in (0, -1, 1001):
+        with pytest.raises(UsageError, match="is not how often"):
+            parse_masim(CONFIG, options=Options(times=times))
 
 
 def changed(old: str, new: str) -> str:

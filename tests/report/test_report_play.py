@@ -11,6 +11,7 @@ import pytest
 from damon_tests import cli
 from damon_tests.kernel.programs import program
 from damon_tests.patterns.load import load
+from damon_tests.patterns.masim import Options
 from damon_tests.ports import NotSupported, UsageError
 from damon_tests.report import play
 
@@ -70,16 +71,19 @@ def test_a_masim_configuration_with_its_options(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], hints: str
 ) -> None:
     path = written(tmp_path, "config", MASIM)
-    assert cli.main(["workload", path, "--hints", hints, "--seed", "3"]) == 0
+    assert cli.main(["workload", path, "--hints", hints, "--seed", "3", "--times", "2", "--mode", "rw"]) == 0
     assert total_of(capsys.readouterr().out) > 0
-    actions = load(path, hints=hints).phases[0].actions  # type: ignore[arg-type]
+    actions = load(path, Options(hints=hints)).phases[0].actions  # type: ignore[arg-type]
     assert [action.do for action in actions] == ([] if hints == "none" else ["willneed"])
-    assert load(path, hugetlb=True).regions[0].memory == "hugetlb"
+    assert load(path, Options(hugetlb=True)).regions[0].memory == "hugetlb"
 
 
 def test_what_it_refuses(tmp_path: Path) -> None:
     path = written(tmp_path, "mine.yaml", PATTERN.format(repeat="false"))
-    with pytest.raises(UsageError, match="stated in the file itself"):
-        play.play(path, hugetlb=True)
+    with pytest.raises(UsageError, match="are for its configurations"):
+        play.play(path, options=Options(hugetlb=True))
+    for seconds in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(UsageError, match="is no time"):
+            play.play(path, seconds=seconds)
     with pytest.raises(UsageError, match="no pattern is named"):
         play.play("nothing_like_it")
