@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, fields
 
 from damon_tests.damon.capability import Capabilities
 from damon_tests.damon.features import ALIASES, FEATURES
+from damon_tests.kernel.ext2 import MAX_MIB
+from damon_tests.kernel.guest_setup import DISK
 from damon_tests.kernel.topology import Topology
 from damon_tests.ports import Machine, NotSupported
 
@@ -21,6 +23,7 @@ _LRU_GEN = "/sys/kernel/mm/lru_gen/enabled"
 _THP = "/sys/kernel/mm/transparent_hugepage"
 _EAGER_MS = 100
 _PSI = "psi=1"
+_IN_MEMORY = ("tmpfs", "ramfs", "rootfs")
 _PRESSURE = "/proc/pressure/memory"
 _OR_VM = "or test in a VM (--kernel debian:newest)"
 
@@ -29,7 +32,8 @@ _OR_VM = "or test in a VM (--kernel debian:newest)"
 class Needs:
     """What a machine must have at least; 0: any will do. Sizes in MiB, ``hugetlb_pages`` of 2 MiB.
 
-    ``hugetlb_pages`` and ``swap_mib`` are reserved and set up, not only possible. ``lru_lists`` and
+    ``hugetlb_pages`` and ``swap_mib`` are reserved and set up, not only possible. ``disk_mib``: of a file
+    system at /var/tmp whose pages can be dirty, unlike those of tmpfs. ``lru_lists`` and
     ``thp_on_advice`` (0 or 1): see ``Topology``. ``psi`` (0 or 1): the kernel counts pressure stalls.
     """
 
@@ -37,6 +41,7 @@ class Needs:
     cpus: int = 0
     numa_nodes: int = 0
     swap_mib: int = 0
+    disk_mib: int = 0
     hugetlb_pages: int = 0
     lru_lists: int = 0
     thp_on_advice: int = 0
@@ -50,6 +55,7 @@ class Needs:
             cpus=max(self.cpus, usual.cpus),
             numa_nodes=max(self.numa_nodes, usual.numa_nodes),
             swap_zram_mib=max(self.swap_mib, usual.swap_zram_mib),
+            disk_mib=max(self.disk_mib, usual.disk_mib),
             hugetlb_pages=max(self.hugetlb_pages, usual.hugetlb_pages),
             cmdline=(*usual.cmdline, _PSI) if self.psi and _PSI not in usual.cmdline else usual.cmdline,
             lru_lists=usual.lru_lists or bool(self.lru_lists),
@@ -134,6 +140,7 @@ _UNITS = {
     "cpus": "{} CPUs",
     "numa_nodes": "{} memory nodes",
     "swap_mib": "{} MiB of swap",
+    "disk_mib": "a file system of {} MiB on a disk",
     "hugetlb_pages": "{} reserved huge pages of 2 MiB",
     "lru_lists": "active and inactive lists",
     "thp_on_advice": "huge pages on advice, and an eager khugepaged",
@@ -144,6 +151,7 @@ _WAYS = {
     "cpus": "use a machine with more CPUs",
     "numa_nodes": "use a machine with more memory nodes",
     "swap_mib": "add swap",
+    "disk_mib": f"mount a file system that is no tmpfs at {DISK}",
     "hugetlb_pages": "reserve them in /proc/sys/vm/nr_hugepages",
     "lru_lists": f"turn off multi-generational LRU in {_LRU_GEN}",
     "thp_on_advice": f"write madvise to {_THP}/enabled, at most {_EAGER_MS} to"
@@ -169,6 +177,7 @@ def of(topology: Topology) -> Needs:
         cpus=topology.cpus,
         numa_nodes=topology.numa_nodes,
         swap_mib=topology.swap_zram_mib,
+        disk_mib=topology.disk_mib,
         hugetlb_pages=topology.hugetlb_pages,
         lru_lists=topology.lru_lists,
         thp_on_advice=topology.thp_on_advice,
@@ -186,11 +195,20 @@ def look(machine: Machine) -> Needs:
         cpus=_count(machine, "/sys/devices/system/cpu/online"),
         numa_nodes=_count(machine, "/sys/devices/system/node/has_memory"),
         swap_mib=values.get("SwapTotal", 0) >> 10,
+        disk_mib=_disk_mib(machine),
         hugetlb_pages=huge,
         lru_lists=int(_text(machine, _LRU_GEN, "0"), 0) & 1 ^ 1,
         thp_on_advice=_thp_on_advice(machine),
         psi=_counts_stalls(machine),
     )
+
+
+def _disk_mib(machine: Machine) -> int:
+    """0 when temporary files are in memory; what else there is says not how much room it has."""
+    mounts = [line.split()[1:3] for line in _text(machine, "/proc/mounts", "").splitlines()]
+    around = [(len(place), kind) for place, kind in mounts if f"{DISK}/".startswith(place.rstrip("/") + "/")]
+    _, kind = max(around, default=(0, "tmpfs"))
+    return 0 if kind in _IN_MEMORY else MAX_MIB
 
 
 def _thp_on_advice(machine: Machine) -> int:

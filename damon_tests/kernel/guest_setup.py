@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What a topology asks of a booted guest: swap, huge pages, LRU lists, quiet NUMA, exact free memory."""
+"""What a topology asks of a guest: swap, a disk, huge pages, LRU lists, quiet NUMA, exact free memory."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 import os
 import struct
 
+from damon_tests.kernel import ext2
 from damon_tests.kernel.agent import AgentMachine
 from damon_tests.kernel.topology import Topology
 from damon_tests.kernel.userland import MOUNTED_AT, chroot
@@ -14,7 +15,8 @@ from damon_tests.ports import NSEC_PER_SEC, FileOp, HarnessError, NotSupported, 
 
 _PAGE = 4096
 _WARM_UP_NS = 120 * NSEC_PER_SEC
-_ZRAM = "/dev/zram0"
+DISK = "/var/tmp"
+"""Where a guest's disk is mounted: a place for temporary files, as on any machine."""
 _LRU_GEN = "/sys/kernel/mm/lru_gen/enabled"
 _THP = "/sys/kernel/mm/transparent_hugepage"
 _MS_RDONLY, _MS_BIND, _MS_REC = 1, 4096, 16384  # include/uapi/linux/mount.h
@@ -49,6 +51,8 @@ def set_up(machine: AgentMachine, topology: Topology) -> None:
         _mount_userland(machine)
     if topology.swap_zram_mib:
         _swap_on_zram(machine, topology.swap_zram_mib)
+    if topology.disk_mib:
+        _disk_on_zram(machine, topology.disk_mib)
     if topology.lru_lists:
         with contextlib.suppress(FileNotFoundError):  # a kernel without MGLRU has nothing else
             machine.write_file(_LRU_GEN, b"0\n")
@@ -96,14 +100,31 @@ def _mount_userland(machine: AgentMachine) -> None:
 
 
 def _swap_on_zram(machine: AgentMachine, size_mib: int) -> None:
+    device = _zram(machine, size_mib)
+    machine.write_file(device, swap_header(size_mib * (1 << 20) // _PAGE))
+    machine.swapon(device)
+
+
+def _disk_on_zram(machine: AgentMachine, size_mib: int) -> None:
+    device = _zram(machine, size_mib)
+    machine.write_file(device, ext2.empty(size_mib))
+    for directory in ("/var", DISK):
+        machine.batch([FileOp("mkdir", directory, mode=0o755)])
+    machine.mount(device, DISK, "ext4")
+    # What is dirty stays so until somebody writes it back.
+    machine.write_file("/proc/sys/vm/dirty_writeback_centisecs", b"0\n")
+
+
+def _zram(machine: AgentMachine, size_mib: int) -> str:
+    """A new device of this size."""
     try:
-        machine.write_file("/sys/block/zram0/disksize", f"{size_mib}M\n".encode())
+        number = int(machine.read_file("/sys/class/zram-control/hot_add"))
+        machine.write_file(f"/sys/block/zram{number}/disksize", f"{size_mib}M\n".encode())
     except FileNotFoundError as error:
         raise HarnessError(
             f"the guest has no zram device; its boot said: {machine.facts.boot_log or 'nothing'}"
         ) from error
-    machine.write_file(_ZRAM, swap_header(size_mib * (1 << 20) // _PAGE))
-    machine.swapon(_ZRAM)
+    return f"/dev/zram{number}"
 
 
 def swap_header(pages: int) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from damon_tests.kernel.ext2 import MAX_MIB
 from damon_tests.ports import UsageError
 
 _MIN_NODE_MIB = 128
@@ -15,7 +16,8 @@ class Topology:
     """Memory, CPUs and what is set up in a guest before it is saved.
 
     ``memory_mib`` is divided evenly among ``numa_nodes``; all CPUs are on node 0, so that the
-    other nodes are far memory. ``swap_zram_mib``: size of the swap on zram, 0 for none.
+    other nodes are far memory. ``swap_zram_mib``: size of the swap on zram, 0 for none. ``disk_mib``: of a
+    file system at /var/tmp that writes to zram, 0 for none; it writes back only what it must or is told to.
     ``hugetlb_pages``: reserved huge pages of the default size (2 MiB). ``cmdline``: more kernel
     parameters, after ours, so that they win. ``userland``: with Python, see ``kernel.userland``;
     ``packages``: more Debian packages in it. ``lru_lists``: active and inactive lists instead of
@@ -27,6 +29,7 @@ class Topology:
     cpus: int = 2
     numa_nodes: int = 1
     swap_zram_mib: int = 0
+    disk_mib: int = 0
     hugetlb_pages: int = 0
     cmdline: tuple[str, ...] = ()
     userland: bool = False
@@ -45,6 +48,8 @@ class Topology:
                 f"{self.memory_mib} MiB are too little for the guest's memory nodes ({self.numa_nodes}):"
                 f" each needs {_MIN_NODE_MIB} MiB"
             )
+        if not 0 <= self.disk_mib <= MAX_MIB:
+            raise UsageError(f"a guest's disk cannot have {self.disk_mib} MiB; use up to {MAX_MIB}")
         if self.packages and not self.userland:
             raise UsageError(f"packages need a userland to be in: {', '.join(self.packages)}")
         if self.hugetlb_pages * 2 > self.memory_mib // 2:
@@ -55,5 +60,6 @@ class Topology:
     @property
     def modules(self) -> tuple[str, ...]:
         """Kernel modules that this needs, unless they are built in."""
-        disk = ("virtio_blk", "ext4") if self.userland else ()
-        return (*(("zram",) if self.swap_zram_mib else ()), *disk)
+        zram = ("zram",) if self.swap_zram_mib or self.disk_mib else ()
+        virtio = ("virtio_blk",) if self.userland else ()
+        return (*zram, *virtio, *(("ext4",) if self.userland or self.disk_mib else ()))

@@ -13,7 +13,7 @@ from damon_tests.patterns.units import format_duration, parse_duration
 
 MAX_CHILDREN = 64
 
-_ON_SPANS = ("mmap", "munmap", "dontneed", "free", "mlock", "munlock", "willneed")
+_ON_SPANS = ("mmap", "munmap", "dontneed", "free", "mlock", "munlock", "willneed", "msync")
 _RESIZES = ("mremap", "brk")
 _PROCESS = ("fork", "exec")
 _KEYS = ("do", "at", "region", "span", "size", "populate", "count", "lifetime", "exec")
@@ -81,5 +81,7 @@ def _only(keys: Mapping[str, Value], do: str, *allowed: str) -> None:
 def _refuse_memory(value: Value, do: str, region: PatternRegion) -> None:
     if do in _NOT_FOR.get(region.memory, ()) or (do == "brk" and region.memory != "heap"):
         raise value.error(f"cannot be done to region {region.name!r}, whose memory is {region.memory}")
+    if do == "msync" and region.memory != "file":
+        raise value.error(f"only a file is written back; the memory of {region.name!r} is {region.memory}")
     if do == "free" and region.memory not in ("anonymous", "heap"):
         raise value.error(f"MADV_FREE is for anonymous memory; that of {region.name!r} is {region.memory}")

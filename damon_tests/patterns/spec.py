@@ -49,7 +49,18 @@ Kind = Literal["read", "write", "update"]
 Visible = Literal["flush", "natural"]
 Memory = Literal["anonymous", "file", "shmem", "hugetlb", "heap"]
 Do = Literal[
-    "mmap", "munmap", "mremap", "brk", "dontneed", "free", "mlock", "munlock", "willneed", "fork", "exec"
+    "mmap",
+    "munmap",
+    "mremap",
+    "brk",
+    "dontneed",
+    "free",
+    "mlock",
+    "munlock",
+    "willneed",
+    "msync",
+    "fork",
+    "exec",
 ]
 
 CHOICE_TERM = (1 << 32) - 1
@@ -152,9 +163,10 @@ class Action:
 
     "mmap" maps the range as the region is (``populate``: and writes to every page), "munmap" unmaps
     it. "mremap" and, for heap regions, "brk" change what is mapped to [0, end_bytes). "dontneed",
-    "free", "willneed" are madvise(); "mlock", "munlock". "fork" makes ``children`` processes that
-    idle for ``lifetime_ns``, with ``exec_children`` after an exec. "exec" executes the target's program
-    anew, in the same process: all memory is mapped again as before, none of it is there.
+    "free", "willneed" are madvise(); "mlock", "munlock". "msync" writes a file's dirty pages back. "fork"
+    makes ``children`` processes that idle for ``lifetime_ns``, with ``exec_children`` after an exec. "exec"
+    executes the target's program anew, in the same process: all memory is mapped again as before, none of
+    it is there.
     """
 
     do: Do

@@ -110,6 +110,7 @@ def test_a_skip_lists_all_and_repeats_no_way() -> None:
 def machine(root: Path, **files: str) -> LocalMachine:
     paths = {
         "meminfo": "proc/meminfo",
+        "mounts": "proc/mounts",
         "cpus": "sys/devices/system/cpu/online",
         "nodes": "sys/devices/system/node/has_memory",
         "lru_gen": "sys/kernel/mm/lru_gen/enabled",
@@ -141,6 +142,21 @@ def test_a_kernel_without_nodes_swap_or_huge_pages(tmp_path: Path) -> None:
     assert found == Needs(memory_mib=1, cpus=1, numa_nodes=1, lru_lists=1)
     larger = look(machine(tmp_path, meminfo=MEMINFO.replace("2048 kB", "1048576 kB"), cpus="0\n"))
     assert larger.hugetlb_pages == 0
+
+
+@pytest.mark.parametrize(
+    ("mounts", "disk_mib"),
+    [
+        ("rootfs / rootfs rw 0 0\ntmpfs /tmp tmpfs rw 0 0\n", 0),
+        ("rootfs / rootfs rw 0 0\n/dev/zram0 /var/tmp ext4 rw 0 0\n", 128),
+        ("/dev/vda / ext4 rw 0 0\ntmpfs /var tmpfs rw 0 0\n", 0),
+        ("/dev/vda / ext4 rw 0 0\ntmpfs /v tmpfs rw 0 0\n", 128),
+    ],
+)
+def test_a_disk_is_where_temporary_files_are_not_in_memory(
+    tmp_path: Path, mounts: str, disk_mib: int
+) -> None:
+    assert look(machine(tmp_path, meminfo=MEMINFO, cpus="0\n", mounts=mounts)).disk_mib == disk_mib
 
 
 def test_lru_lists_and_an_eager_khugepaged_are_settings(tmp_path: Path) -> None:

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Engines started by a test, and stopped after it."""
+"""Engines started by a test and stopped after it, and what the kernel says of them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from damon_tests.kernel.host import LocalMachine
 from damon_tests.patterns.load import parse
 from damon_tests.patterns.spec import Pattern
-from damon_tests.ports import NSEC_PER_SEC
+from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE, Pages
 from damon_tests.workload import engine
 from damon_tests.workload.engine import EngineTarget
 from damon_tests.workload.slices import SliceTruth
@@ -20,6 +22,39 @@ def slices_of_one(truth: SliceTruth) -> list[tuple[int, int]]:
     """[start, end) of each slice, of a target with one thread."""
     (slices,) = truth.workers
     return list(zip(slices.starts_ns.tolist(), slices.ends_ns.tolist(), strict=True))
+
+
+def pattern(region: str, accesses: str = "", actions: str = "", more: str = "") -> str:
+    return (
+        f"{{reason: r, repeat: false, {more} regions: [{region}], phases: "
+        f"[{{name: p, duration: 30 ms, accesses: [{accesses}], actions: [{actions}]}}]}}"
+    )
+
+
+def smaps(target: EngineTarget, name: str, offset: int = 0) -> dict[str, str]:
+    """What /proc/PID/smaps says of the mapping at this offset of a region; its path as ``path``."""
+    address = target.layout[name][0] + offset
+    found: dict[str, str] = {}
+    inside = False
+    for line in Path(f"/proc/{target.pid}/smaps").read_text(encoding="utf-8").splitlines():
+        words = line.split()
+        if not words[0].endswith(":"):
+            start, end = (int(word, 16) for word in words[0].split("-"))
+            inside = start <= address < end
+            if inside:
+                found = {"path": " ".join(words[5:]), "start": str(start), "end": str(end)}
+        elif inside:
+            found[words[0][:-1]] = " ".join(words[1:])
+    return found
+
+
+def pages_of(target: EngineTarget) -> Pages:
+    """Of all its regions."""
+    return np.concatenate([np.arange(a // PAGE_SIZE, b // PAGE_SIZE) for a, b in target.layout.values()])
+
+
+def kib(text: str) -> int:
+    return int(text.split(maxsplit=1)[0])
 
 
 class Starter:

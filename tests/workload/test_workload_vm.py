@@ -28,7 +28,7 @@ from damon_tests.workload.pages import read_pages
 pytestmark = pytest.mark.vm
 
 KERNELS = os.environ.get("DAMON_TESTS_VM_KERNELS", "debian:stable debian:newest").split()
-TOPOLOGY = Topology(numa_nodes=2, hugetlb_pages=16)
+TOPOLOGY = Topology(numa_nodes=2, hugetlb_pages=16, disk_mib=64)
 PAGE, MIB = 4096, 1 << 20
 
 Start = Callable[[Pattern | str], EngineTarget]
@@ -213,13 +213,42 @@ def both_mapped(machine: AgentMachine, target: EngineTarget) -> int:
 def test_the_page_cache_of_a_file(machine: AgentMachine, start: Start) -> None:
     target = start(load("file_reads"))
     mapping = smaps(machine, target, "file")
-    assert mapping["path"].startswith("/"), "a file, though no directory has it"
+    assert mapping["path"].startswith("/var/tmp/"), "on the guest's disk"
     assert "sh" in mapping["VmFlags"].split()
     assert kib(mapping["Rss"]) == 32 << 10
     assert numa_maps(machine, target, "file")["file"]
     target.go()
     deadline = machine.clock.now_ns() + 60 * NSEC_PER_SEC
     assert machine.clock.wait_until(lambda: min(target.accesses().values()) > 0, deadline)
+
+
+def test_dirty_and_clean_pages_of_a_file(machine: AgentMachine, start: Start) -> None:
+    """What was written is dirty until msync() writes it back; only another write makes it dirty again."""
+    target = start(
+        pattern(
+            "{name: a, size: 8 MiB, memory: file}",
+            "{region: a, span: 0 .. 1 MiB, period: 100 ms}, "
+            "{region: a, span: 1 MiB .. 2 MiB, kind: read, period: 100 ms}",
+            "{do: msync, region: a, span: 0 .. 4 MiB}",
+            duration="1 h",
+        )
+    )
+    assert [dirty_and_clean(smaps(machine, target, "a"))] == [(8192, 0)]
+    target.go()
+    deadline = machine.clock.now_ns() + 60 * NSEC_PER_SEC
+    assert machine.clock.wait_until(
+        lambda: (
+            min(target.accesses().values()) > 512
+            and dirty_and_clean(smaps(machine, target, "a")) == (5120, 3072)
+        ),
+        deadline,
+    ), smaps(machine, target, "a")
+
+
+def dirty_and_clean(mapping: dict[str, str]) -> tuple[int, int]:
+    """In KiB."""
+    dirty = kib(mapping["Private_Dirty"]) + kib(mapping["Shared_Dirty"])
+    return dirty, kib(mapping["Private_Clean"]) + kib(mapping["Shared_Clean"])
 
 
 def test_dropped_memory_is_gone(machine: AgentMachine, start: Start) -> None:

@@ -81,6 +81,11 @@ static void change(const struct action *action)
 	case WILLNEED:
 		advise(action, place, size, MADV_WILLNEED);
 		break;
+	case MSYNC:
+		if (msync(place, size, MS_SYNC))
+			die(EXIT_CANNOT, "msync() of region %s failed: %s", region->name,
+			    strerror(errno));
+		break;
 	case MLOCK:
 		if (mlock(place, size))
 			die(EXIT_CANNOT, "mlock() of region %s failed: %s", region->name,

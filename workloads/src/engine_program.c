@@ -233,9 +233,9 @@ static void read_bucket(char **words)
 /* action DEED AT_NS REGION START END POPULATE CHILDREN LIFETIME_NS EXEC_CHILDREN */
 static void read_action(char **words)
 {
-	static const char *const deeds[] = { "mmap",	 "munmap", "mremap", "brk",
-					     "dontneed", "free",   "mlock",  "munlock",
-					     "willneed", "fork",   "exec",   NULL };
+	static const char *const deeds[] = { "mmap", "munmap", "mremap",  "brk",      "dontneed",
+					     "free", "mlock",  "munlock", "willneed", "msync",
+					     "fork", "exec",   NULL };
 	struct phase *phase = last_phase("an action before the first phase");
 	struct action *action;
 
