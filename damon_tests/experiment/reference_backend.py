@@ -52,6 +52,7 @@ class _Target(SimulatedTarget):
             huge=self.huge,
             file=self.backed_by("file"),
             shmem=self.backed_by("shmem"),
+            dirty=self.dirty,
             nodes=self.nodes,
             hugetlb=self.backed_by("hugetlb"),
             others=self.others(),

@@ -39,7 +39,7 @@ def after(mapped: Spans, action: Action, region: PatternRegion) -> Spans:
     if action.do == "mmap":
         return _joined([*mapped, (action.start_bytes, action.end_bytes)])
     if action.do == "munmap":
-        return _without(mapped, action.start_bytes, action.end_bytes)
+        return without(mapped, action.start_bytes, action.end_bytes)
     if action.do in ("mremap", "brk"):
         return ((0, action.end_bytes),)
     return mapped
@@ -55,7 +55,8 @@ def _joined(spans: Sequence[Span]) -> Spans:
     return tuple(result)
 
 
-def _without(spans: Spans, low: int, high: int) -> Spans:
+def without(spans: Spans, low: int, high: int) -> Spans:
+    """The spans, but for [low, high)."""
     parts = [part for start, end in spans for part in ((start, min(end, low)), (max(start, high), end))]
     return tuple((start, end) for start, end in parts if start < end)
 

@@ -127,6 +127,7 @@ FAULTS = (
         lambda start, end: (end, end + (end - start)),
     ),
     _fault("pageout_takes_locked_pages", "mlock does not protect from pageout", "locked_stays", False),
+    _fault("pageout_takes_dirty_pages", "pages of files go that are not written back", "dirty_stays", False),
     _fault("pageout_takes_young_pages", "memory in use is reclaimed", "pageout_spares_young", False),
     _fault(
         "applied_without_effect",

@@ -78,7 +78,7 @@ class Actions:
         frames = folios.frames()
         match action:
             case "pageout":
-                done = self.memory.reclaim(frames, app.now_ns, not self.rules.locked_stays) * PAGE_SIZE
+                done = self._reclaim(frames, app.now_ns) * PAGE_SIZE
                 return self.rules.pages_applied(done, folios.total_bytes())
             case "lru_prio":
                 self.memory.activate(frames, self.rules.lru_prio_in_one_step)
@@ -89,6 +89,12 @@ class Actions:
             case "migrate_hot" | "migrate_cold":
                 return self._migrate(folios, self._nids(folios, app, None))
         return 0
+
+    def _reclaim(self, frames: I64, now_ns: int) -> int:
+        rules = self.rules
+        return self.memory.reclaim(
+            frames, now_ns, locked_too=not rules.locked_stays, dirty_too=not rules.dirty_stays
+        )
 
     def _nids(self, folios: Folios, app: Application, process: Process | None) -> I64:
         """The node that each folio shall go to: by weight only in the memory of a process."""
@@ -183,7 +189,7 @@ class Actions:
                 own = resident[~process.are_shared(memory.page[resident])]
                 memory.split_partial(own)
                 if action == "pageout":
-                    memory.reclaim(own, app.now_ns, not self.rules.locked_stays)
+                    self._reclaim(own, app.now_ns)
                 else:
                     memory.deactivate(own)
                     memory.note_cleared(own, app.now_ns)

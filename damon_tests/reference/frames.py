@@ -50,6 +50,7 @@ class Frames:
         self.active: Bools = np.zeros(nr_frames, np.bool_)  # on the active LRU list
         self.referenced: Bools = np.zeros(nr_frames, np.bool_)  # marked accessed once (6.19 and older)
         self.isolated: Bools = np.zeros(nr_frames, np.bool_)  # on no LRU list
+        self.dirty: Bools = np.zeros(nr_frames, np.bool_)  # of files: to be written back first
         self.locked: Bools = np.zeros(nr_frames, np.bool_)  # mlock()ed: on the unevictable list
         self.file: Bools = np.zeros(nr_frames, np.bool_)  # not anonymous
         self.shmem: Bools = np.zeros(nr_frames, np.bool_)  # of those: swapped out like anonymous ones
@@ -192,7 +193,7 @@ class Frames:
             self._into_pool(np.unique(frames[reserved] // CHUNK_PAGES))
             frames = frames[~reserved]
         self.owner[frames] = self.out_since[frames] = 0
-        self.isolated[frames] = self.locked[frames] = False
+        self.isolated[frames] = self.locked[frames] = self.dirty[frames] = False
         self.huge_blocks[frames // CHUNK_PAGES] = False
         node = self.node_of(frames)
         for nid, pool in enumerate(self._free_pages):
@@ -243,10 +244,11 @@ class Frames:
         listed: Bools = here & self.is_listed(frames)
         return listed
 
-    def reclaimable(self, frames: I64, locked_too: bool = False) -> I64:
-        """Those of the frames whose pages can be taken away: not locked ones (unless ``locked_too``), and as
-        far as there is swap for them."""
+    def reclaimable(self, frames: I64, *, locked_too: bool = False, dirty_too: bool = False) -> I64:
+        """Those of the frames whose pages can be taken away: not locked ones, not dirty ones of files (but for
+        faults), and as far as there is swap for them."""
         frames = frames if locked_too else frames[~self.locked[frames]]
+        frames = frames if dirty_too else frames[~self.dirty[frames]]
         if self.swap_pages is None:
             return frames
         swapped = self.needs_swap(frames)
@@ -289,5 +291,5 @@ class Frames:
         self.contents_changed()
         for array in (self.owner, self.page, self.out_since, self.cleared_at):
             array[target] = array[source]
-        for flags in (self.active, self.referenced, self.file, self.shmem, self.locked):
+        for flags in (self.active, self.referenced, self.file, self.shmem, self.dirty, self.locked):
             flags[target] = flags[source]

@@ -47,9 +47,11 @@ class Memory(Frames):
         huge: Sequence[Range] = (),
         file: Sequence[Range] = (),
         shmem: Sequence[Range] = (),
+        dirty: Sequence[Range] = (),
     ) -> None:
         """``huge``: byte ranges whose fully populated 2 MiB blocks are huge pages. ``file``: mapped files,
-        ``shmem``: of tmpfs. Raises UsageError when it wants memory of a node that does not exist."""
+        ``shmem``: of tmpfs, ``dirty``: parts of files that stay so. Raises UsageError when it wants memory of
+        a node that does not exist."""
         for (start, end), nid in process.nodes:
             if not self.has_node(nid):
                 raise UsageError(
@@ -65,6 +67,8 @@ class Memory(Frames):
             frames = self._resident_in(process, start, end)
             self.file[frames] = True
             self.shmem[frames] = (start, end) in shmem
+        for start, end in dirty:
+            self.dirty[self._resident_in(process, start, end)] = True
         for start, end in process.locked:
             self.locked[self._resident_in(process, start, end)] = True
 
@@ -211,10 +215,10 @@ class Memory(Frames):
         self.cleared_at[process.table[row]] = 0  # a new entry is accessed
         return True
 
-    def reclaim(self, frames: I64, now_ns: int, locked_too: bool = False) -> int:
+    def reclaim(self, frames: I64, now_ns: int, *, locked_too: bool = False, dirty_too: bool = False) -> int:
         """Take pages away, as far as that is possible (see ``reclaimable``). Huge ones come back as small
         ones. Returns how many are gone."""
-        gone = self.reclaimable(frames, locked_too)
+        gone = self.reclaimable(frames, locked_too=locked_too, dirty_too=dirty_too)
         self.split_huge(gone)
         self.write_out(gone, now_ns)
         return len(gone)

@@ -156,6 +156,7 @@ class Rules:
     interleaved: Callable[[I64, Sequence[Range]], I64] = damos.interleaved
     pageout_spares_young: bool = True
     locked_stays: bool = True  # mlock()ed pages are not reclaimed
+    dirty_stays: bool = True  # nor are dirty pages of files: writing them back is others' work
     unmovable_is_put_back: bool = True
     full_node_refuses: bool = True  # folios that find no room stay where they are
     walked_frames: Callable[[I64, Bools], I64] = damos.walked_frames

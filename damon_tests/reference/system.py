@@ -88,6 +88,7 @@ class ReferenceSystem:
         huge: Sequence[Range] = (),
         file: Sequence[Range] = (),
         shmem: Sequence[Range] = (),
+        dirty: Sequence[Range] = (),
         nodes: Sequence[tuple[Range, int]] = (),
         hugetlb: Sequence[Range] = (),
         others: Sequence[tuple[Range, Truth]] = (),
@@ -97,14 +98,15 @@ class ReferenceSystem:
 
         Its accesses are ``truth``'s; the pages that the truth knows about get physical memory.
         ``memcg`` is its memory cgroup; 2 MiB blocks within ``huge`` are huge pages; ``file`` and ``shmem``
-        are not anonymous; ``nodes``, ``hugetlb``, ``others``, ``locked``: see Process. Raises UsageError
-        for a node that does not exist, and for more reserved huge pages than there are.
+        are not anonymous, and ``dirty`` of files stays so; ``nodes``, ``hugetlb``, ``others``, ``locked``:
+        see Process. Raises UsageError for a node that does not exist, and for more reserved huge pages than
+        there are.
         """
         if pid is not None and pid in self.memory.processes:
             raise UsageError(f"a process with pid {pid} exists already")
         chosen = self.new_pid() if pid is None else pid
         process = Process(chosen, vmas, truth, memcg, self._tlb, nodes, hugetlb, others, locked)
-        self.memory.add(process, huge, file, shmem)
+        self.memory.add(process, huge, file, shmem, dirty)
         return chosen
 
     def remove_process(self, pid: int) -> None:

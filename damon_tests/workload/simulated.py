@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from damon_tests.patterns.mapped import MAPPING_ACTIONS, Spans, after, changes_mappings, initial
+from damon_tests.patterns.mapped import MAPPING_ACTIONS, Spans, after, changes_mappings, initial, without
 from damon_tests.patterns.spec import SHARED, Memory, Pattern, PatternRegion
 from damon_tests.ports import PAGE_SIZE, Clock, HarnessError, NotSupported
 from damon_tests.workload.layout import plan_layout, process_vmas
@@ -180,6 +180,25 @@ class SimulatedTarget:
     def backed_by(self, memory: Memory) -> tuple[tuple[int, int], ...]:
         """Bytes [start, end) of regions of this kind, as far as they are populated."""
         return tuple(self.layout[r.name] for r in self.pattern.regions if r.memory == memory and r.populate)
+
+    @property
+    def dirty(self) -> Spans:
+        """Bytes [start, end) of files that stay dirty: what a pattern that writes files back leaves, or
+        writes to later. Files of other patterns count as written back by somebody, as on any machine."""
+        found: list[tuple[int, int]] = []
+        for region in self.pattern.regions:
+            accesses = [a for p in self.pattern.phases for a in p.accesses if a.region == region.name]
+            actions = [a for p in self.pattern.phases for a in p.actions if a.region == region.name]
+            cleaned = [(a.start_bytes, a.end_bytes) for a in actions if a.do == "msync"]
+            if not cleaned:
+                continue
+            left: Spans = ((0, region.size_bytes),) if region.populate else ()
+            for start, end in cleaned:
+                left = without(left, start, end)
+            left += tuple(span for a in accesses if a.kind != "read" for span in a.reach())
+            base = self.layout[region.name][0]
+            found += [(base + start, base + end) for start, end in left]
+        return union(found)
 
     @property
     def nodes(self) -> tuple[tuple[tuple[int, int], int], ...]:

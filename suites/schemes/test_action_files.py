@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0
+"""pageout of mapped files on a disk: clean pages can go, dirty ones would have to be written back first."""
+
+import pytest
+
+from damon_tests.damon.params import DamonAttrs, DamonCtx
+from damon_tests.experiment.acting import BEFORE_APPLY, act, scheme
+from damon_tests.judge import effects
+from damon_tests.judge.verdict import Measurement
+from damon_tests.patterns.spec import Action, Pattern, PatternRegion, Phase
+from damon_tests.ports import NSEC_PER_SEC
+
+pytestmark = pytest.mark.needs("schemes.pageout", BEFORE_APPLY, disk_mib=64)
+
+MIB = 1 << 20
+ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=100)
+WATCHED = {"cover": "regions", "extra_events": [BEFORE_APPLY]}
+# Each in a mapping of its own. Both were written to; nobody writes them back but the action.
+FILES = Pattern(
+    name="clean_and_dirty",
+    reason="a file that was written back beside one that was not but for a page, left alone",
+    regions=tuple(PatternRegion(name, 8 * MIB, memory="file") for name in ("clean", "dirty")),
+    phases=(
+        Phase(
+            "idle",
+            3600 * NSEC_PER_SEC,
+            (),
+            (Action("msync", 0, "clean", 0, 8 * MIB), Action("msync", 0, "dirty", 0, 4096)),
+        ),
+    ),
+    gap_bytes=2 * MIB,
+)
+# A page that reclaim found dirty becomes active.
+KEPT = ("present", "swapped", "huge", "node")
+
+
+def gone(pages):
+    return ~pages.present & ~pages.swapped
+
+
+@pytest.mark.parametrize("ops", ["paddr", pytest.param("fvaddr", marks=pytest.mark.profile("full"))])
+def test_clean_pages_go_and_dirty_ones_stay(live, expect, ops):
+    """All of a file that was written back leaves memory, and nothing of one that is still dirty."""
+    with live(FILES, DamonCtx(ops, attrs=ATTRS), **WATCHED) as run:
+        run.record(1)  # the pattern has begun, and its files are as they should be
+        physical = run.target.physical()
+        ranges = physical.values() if ops == "paddr" else [[span] for span in run.target.layout.values()]
+        done = act(run, scheme("pageout"), over=sorted(r for some in ranges for r in some), passes=3)
+    before, after = done.pair("clean")
+    found = effects.effect(before, after, before.present, gone)
+    why = "§4.10: what is evictable is reclaimed, and a clean page of a file is"
+    expect.add(effects.takes_effect("pageout, clean", found, why, least=7 * MIB))
+    before, after = done.pair("dirty")
+    rest = (before.part(before.start + 4096, before.end), after.part(before.start + 4096, before.end))
+    there = Measurement("dirty bytes before", effects.bytes_of(rest[0].present), "bytes")
+    expect.at_least(there, 8 * MIB - 4096, because="else nothing is shown")
+    expect.add(effects.spares_others("pageout, dirty", effects.spared(*rest, KEPT)))
