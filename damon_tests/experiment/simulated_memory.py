@@ -57,7 +57,11 @@ def simulated_memory_info(system: ReferenceSystem) -> MemoryInfo:
         node_total=total,
         node_free=free,
         psi_some_us=memory.psi_some_us,
-        counters={"pswpin": memory.swapped_in, "pswpout": memory.swapped_out},
+        counters={
+            "pswpin": memory.swapped_in,
+            "pswpout": memory.swapped_out,
+            "nr_file_pages": memory.file_pages(),
+        },
         memcg_lru={
             path: sum(memory.lru_pages(active, memcg=path) for active in (True, False)) * PAGE_SIZE
             for path in memory.memcgs - {"/"}

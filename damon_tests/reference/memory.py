@@ -353,6 +353,11 @@ class Memory(Frames):
             wanted &= np.isin(self.owner[span], within)
         return int(wanted.sum())
 
+    def file_pages(self) -> int:
+        """Pages of files, of tmpfs included, that are in memory."""
+        self.place()
+        return int((self.file & self.resident(self.span(None))).sum())
+
     def is_anon(self, frames: I64) -> Bools:
         return ~self.file[frames]
 

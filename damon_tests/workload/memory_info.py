@@ -14,7 +14,8 @@ from damon_tests.ports import FileOp, Machine
 class MemoryInfo:
     """Bytes, of all memory and by NUMA node, at one moment. ``active``, ``inactive``: on the LRU lists,
     anonymous and file. ``psi_some_us``: total stall time of "some" memory pressure, None where the
-    kernel does not count it. ``counters``: /proc/vmstat; of it, the reference counts pswpin and pswpout.
+    kernel does not count it. ``counters``: /proc/vmstat; of it, the reference counts pswpin, pswpout and
+    nr_file_pages.
     """
 
     time_ns: int
