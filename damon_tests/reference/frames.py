@@ -245,8 +245,8 @@ class Frames:
         return listed
 
     def reclaimable(self, frames: I64, *, locked_too: bool = False, dirty_too: bool = False) -> I64:
-        """Those of the frames whose pages can be taken away: not locked ones, not dirty ones of files (but for
-        faults), and as far as there is swap for them."""
+        """Those of the frames whose pages can be taken away: not locked ones, not dirty ones of files (but
+        for faults), and as far as there is swap for them."""
         frames = frames if locked_too else frames[~self.locked[frames]]
         frames = frames if dirty_too else frames[~self.dirty[frames]]
         if self.swap_pages is None:

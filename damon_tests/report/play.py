@@ -16,7 +16,7 @@ from damon_tests.kernel.programs import program
 from damon_tests.patterns import masim
 from damon_tests.patterns.load import load
 from damon_tests.patterns.spec import Pattern
-from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, Clock
+from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, Clock, UsageError
 from damon_tests.report import words
 from damon_tests.workload import engine
 from damon_tests.workload.engine import EngineTarget

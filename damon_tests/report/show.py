@@ -20,9 +20,7 @@ def show(directory: Path, html: str | Path | None = None) -> int:
     Raises UsageError when ``directory`` is no run, NotSupported when HTML lacks its extra.
     """
     run = model.load(directory)
-    for line in terminal.lines(
-        run, _from_here(directory), color=output.colored(sys.stdout), width=_width()
-    ):
+    for line in terminal.lines(run, _from_here(directory), color=output.colored(sys.stdout), width=_width()):
         print(line)
     if html is not None:
         from damon_tests.report.html import save
