@@ -37,7 +37,8 @@ MARKERS = (
     " (fields of experiment.requirements.Needs); all that is missing is named",
     "accuracy: judged only where this machine shows accesses to DAMON (checked once)",
     "profile(name): 'full' leaves the test out of --profile quick",
-    "known_defect(name, evidence, levels, kernels_only=False): an open defect that the test shows",
+    "known_defect(name, evidence, levels, kernels_only=False, fixed=(), since=()): an open defect that the"
+    " test shows (arguments: judge.conclude.KnownDefect)",
 )
 VERDICT = "damon_verdict"
 OUTPUT = "damon_output"
@@ -232,7 +233,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
     defects = [KnownDefect(**m.kwargs) for m in pyfuncitem.iter_markers("known_defect")]
     if run.backend.name.startswith("reference"):
         defects = [d for d in defects if not d.kernels_only]
-    test.conclusion = conclude(test.expect.checks, error, splats, defects, run.backend.level)
+    release = str(run.backend.provenance().get("release", ""))
+    test.conclusion = conclude(test.expect.checks, error, splats, defects, run.backend.level, release)
     try:
         artifacts.keep_evidence(run.log, pyfuncitem.nodeid, test.conclusion.verdict, test.observations, error)
     except HarnessError as lost:

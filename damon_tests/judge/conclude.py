@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,13 +17,34 @@ class KnownDefect:
     """A named, still open defect of DAMON that a test is expected to find on some levels.
 
     ``evidence`` says where it is shown (a commit, a report, a section of the specification).
-    ``kernels_only``: the reference, which models what a level intends, does not have it.
+    ``kernels_only``: the reference, which models what a level intends, does not have it. Stable releases mend
+    defects, and bring some: ``fixed`` names those from which on their series does not have it any more,
+    ``since`` those from which on it has it ("6.12.117").
     """
 
     name: str
     evidence: str
     levels: tuple[str, ...]
     kernels_only: bool = False
+    fixed: tuple[str, ...] = ()
+    since: tuple[str, ...] = ()
+
+    def applies(self, level: str, release: str) -> bool:
+        """Whether a kernel of that level and release (uname -r, empty if there is none) has it."""
+        numbers = _numbers(release)
+        fixed, since = (_of_series(releases, numbers) for releases in (self.fixed, self.since))
+        return level in self.levels and (not fixed or numbers < fixed) and (not since or numbers >= since)
+
+
+def _numbers(release: str) -> tuple[int, ...]:
+    """(6, 12, 117) of "6.12.117+deb13-cloud-amd64"; empty where it begins with no number."""
+    found = re.match(r"\d+(\.\d+)*", release)
+    return tuple(int(number) for number in found[0].split(".")) if found else ()
+
+
+def _of_series(releases: Sequence[str], numbers: tuple[int, ...]) -> tuple[int, ...]:
+    """The one of the releases that is of the same series; empty if none is."""
+    return next((n for n in map(_numbers, releases) if n[:2] == numbers[:2]), ())
 
 
 @dataclass(frozen=True)
@@ -37,14 +59,16 @@ def conclude(
     splats: Sequence[str] = (),
     defects: Sequence[KnownDefect] = (),
     level: str = "",
+    release: str = "",
 ) -> Conclusion:
     """The one place where a verdict is made.
 
     ``error`` is what the test body raised, if anything; ``splats`` what the kernel complained
-    about meanwhile; ``defects`` the known defects declared beside the test.
+    about meanwhile; ``defects`` the known defects declared beside the test; ``level`` and ``release`` whether
+    the DAMON under test has them.
     """
     found = _without_defects(checks, error, splats)
-    applying = [d for d in defects if level in d.levels]
+    applying = [d for d in defects if d.applies(level, release)]
     if not applying:
         return found
     names = ", ".join(f"{d.name} ({d.evidence})" for d in applying)

@@ -183,7 +183,8 @@ class Replay:
             return [cursor or (0, 0)]
         mine = [r for r in one.regions if r.target_id == cursor[0]]
         if self.level < (7, 2) and mine and all(r.end <= cursor[1] for r in mine[:-1]):
-            return [(cursor[0], mine[-1].end)]  # the last region was skipped if nothing before it was left
+            # The last region was skipped if nothing before it was left; 6.12.117 goes on in it, as 7.2 does.
+            return [(cursor[0], mine[-1].end), cursor]
         defect = not self.strict and (6, 13) <= self.level < (7, 2)
         return [cursor, (cursor[0], cursor[1] + self.m)] if defect else [cursor]
 

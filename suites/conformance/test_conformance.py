@@ -89,6 +89,13 @@ def test_statistics_of_a_moving_hot_set(live, expect):
     check(live, expect, "stairs", replace(FVADDR, schemes=STATS), 6)
 
 
+@pytest.mark.known_defect(
+    name="memory is tried twice in a pass where the quota of a later scheme splits a region",
+    evidence="this test on 6.12.117: 66.7 of 64 MiB by a scheme without a quota; not on 6.12.107",
+    levels=("6.12",),
+    kernels_only=True,
+    since=("6.12.117",),
+)
 def test_quotas_and_actions(live, expect):
     """Quotas with priorities, and actions that succeed, that have no effect, and that do not exist."""
     check(live, expect, "hot_cold", replace(FVADDR, schemes=ACTIONS), 3)

@@ -45,9 +45,10 @@ def test_small_changes_of_a_rate_are_no_change(experiment, expect):
 @pytest.mark.needs("ops.fvaddr", "damon_aggregated", "commands.commit")
 @pytest.mark.known_defect(
     name="age counted once per merge pass",
-    evidence="specification 8.3, 31; shown by this test on 6.12.107 and 6.18.15",
+    evidence="specification 8.3, 31; shown by this test on 6.12.107 and 6.18.15, not on 6.12.117",
     levels=("6.12", "6.18"),
     kernels_only=True,
+    fixed=("6.12.117",),
 )
 def test_merging_hard_makes_nothing_older(live, expect):
     """Too many regions to merge at once take many passes; age counts aggregations."""

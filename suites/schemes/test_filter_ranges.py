@@ -86,9 +86,10 @@ def test_filters_cut_regions(live, expect):
 
 @pytest.mark.known_defect(
     name="sz_tried counts regions as they were before an address filter cut them",
-    evidence="this test on 6.12.107 to 7.2.12: more bytes than the traced regions have; not on 7.3.4",
+    evidence="this test on 6.12.107 to 7.2.12: more bytes than the regions have; not on 7.3.4 and 6.12.117",
     levels=("6.12", "6.16", "6.17", "6.18", "6.19", "7.0", "7.1", "7.2"),
     kernels_only=True,
+    fixed=("6.12.117",),
 )
 @pytest.mark.profile("full")
 @pytest.mark.needs("damos_before_apply")

@@ -65,6 +65,30 @@ def test_known_defect_only_counts_on_its_levels(checks: list[Check], level: str,
     assert conclude(checks, defects=[DEFECT], level=level).verdict is verdict
 
 
+@pytest.mark.parametrize(
+    ("release", "fixed", "since"),
+    [
+        ("6.12.107+deb13-cloud-amd64", False, False),
+        ("6.12.116", False, False),
+        ("6.12.117+deb13-cloud-amd64", True, True),
+        ("6.12.200", True, True),
+        ("6.12.9", False, False),
+        ("6.18.15", False, True),  # nothing is said about its series
+        ("", False, True),
+    ],
+)
+def test_stable_releases_mend_and_bring_defects(release: str, fixed: bool, since: bool) -> None:
+    levels = ("6.12", "6.18")
+    mended = KnownDefect("a", "b", levels, fixed=("7.1.13", "6.12.117"))
+    brought = KnownDefect("a", "b", levels, since=("6.12.117",))
+    level = release[:4] or "6.12"
+    assert mended.applies(level, release) is not fixed
+    assert brought.applies(level, release) is since
+    assert not mended.applies("7.3", release)
+    wanted = Verdict.FAIL if fixed else Verdict.XFAIL
+    assert conclude([BAD], defects=[mended], level=level, release=release).verdict is wanted
+
+
 def test_known_defect_never_hides_a_broken_harness() -> None:
     error = HarnessError("engine died")
     assert conclude([], error, defects=[DEFECT], level="6.12").verdict is Verdict.ERROR
