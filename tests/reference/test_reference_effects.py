@@ -105,6 +105,16 @@ def test_locked_memory_takes_other_advice():
 # Memory that others map, too
 
 
+def test_dirty_pages_of_files_stay():
+    """Reclaim leaves them to whoever writes them back; clean ones are dropped, without swap."""
+    dirty = (HEAP, HEAP + 4 * MIB)
+    for apply in ("apply", "apply_to_frames"):
+        machine = Machine(file=[WHOLE], dirty=[dirty], swap_bytes=0)
+        machine.memory.note_cleared(machine.frames(*WHOLE), NOW // 2)  # young pages are spared
+        getattr(machine, apply)("pageout")
+        assert (machine.out(*dirty), machine.out(HEAP + 4 * MIB, WHOLE[1])) == (0, 12), apply
+
+
 def test_shared_memory_is_left_to_the_others():
     """madvise() skips it, which is no failure. Reclaim of frames does not."""
     machine = Machine(others=((MIDDLE, HotTruth([MIDDLE])),))
