@@ -11,7 +11,7 @@ from damon_tests.damon.trace import AggregatedEvent, RegionAggregatedEvent
 from damon_tests.judge.driven import invariants
 from damon_tests.judge.invariants import tried_regions
 from damon_tests.judge.rules import series
-from damon_tests.judge.verdict import Measurement
+from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_USEC
 
 ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=100)
@@ -51,7 +51,7 @@ def test_tried_regions_are_those_of_the_aggregation(live, expect, pattern):
             tried.append((begin, run.client.tried_regions(0, 0)))
             run.record(0.25)
     expect.add(invariants(run))
-    wrong = []
+    wrong, judged = [], 0
     for begin, seen in tried:
         expect.add(tried_regions(seen))
         waited_us = (seen.regions.time_ns - begin) / NSEC_PER_USEC
@@ -60,10 +60,13 @@ def test_tried_regions_are_those_of_the_aggregation(live, expect, pattern):
         # The pass that was reported came after the request; it may have waited for the following one.
         until = seen.regions.time_ns + 2 * ATTRS.aggr_us * NSEC_PER_USEC
         near = [s for s in run.recording().snapshots if begin < s.time_ns < until]
+        judged += bool(near)
         if near and not any(_made_of(s, seen.regions) for s in near):
             wrong.append(
                 f"at {(begin - run.recording().started_ns) / 1e9:.3f} s: {len(seen.regions)} regions"
             )
+    m = Measurement("requests that were judged", judged, "count")
+    expect.add(Check("invariant", m, ">= 1", "or nothing was tested", True if judged else None))
     why = "§2.2: schemes see the regions that are then reported; I21: with the same counts"
     expect.nothing("tried regions of no aggregation", wrong, because=why)
 
@@ -101,13 +104,16 @@ def test_moving_value_of_constant_memory(live, expect):
         expect.add(invariants(run))
     w = ATTRS.samples_per_aggr
     silent = [float(r.nr_accesses.max()) for _, _, r in values["idle"]]
-    m = Measurement("largest moving value of idle memory", max(silent), "samples", tuple(silent))
+    m = Measurement("largest moving value of idle memory", max(silent, default=0), "samples", tuple(silent))
     expect.equal(m, 0, because="0 of both windows", kind="closed form")
     lowest = [
         float(r.nr_accesses.min())
         for begin, end, r in values["everything_hot"]
         if _full_around(run.recording(), begin, end)
     ]
+    judged = min(len(silent), len(lowest))
+    m = Measurement("looks that were judged", judged, "count")
+    expect.add(Check("closed form", m, ">= 1", "of idle and of hot memory each", True if judged else None))
     slack = 0 if series(run.level) >= (7, 3) else 1  # I20: truncated steps before 7.3
     m = Measurement("smallest moving value of hot memory", min(lowest, default=w), "samples", tuple(lowest))
     why = "§2.9: the share of the last window and all samples of this one"
