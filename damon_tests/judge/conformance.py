@@ -89,14 +89,14 @@ def _read_stats(client: DamonClient, nr_schemes: int) -> tuple[DamosStats, ...]:
 
 
 def _passes(seen: Observation, stats: Sequence[DamosStats]) -> int:
-    """After how many aggregations the statistics were read: as DAMON counts them (7.0), or by what
-    the schemes for everything tried. Where both are wrong, as many as were recorded: then counters differ."""
+    """After how many aggregations the statistics were read: by what a scheme for everything tried, which is
+    all memory once in a pass. ``nr_snapshots`` does not tell: where the quota of a later scheme splits the
+    last region, a pass is counted twice. Where no scheme tried whole passes, as many as were recorded: then
+    counters differ."""
     recorded = len(seen.recording.of_target(0))
-    counted = stats[0].nr_snapshots
-    if counted is None:
-        total = int(seen.recording.of_target(0)[0].sizes.sum())
-        tried = (stats[-1].sz_tried, stats[0].sz_tried)
-        counted = next((size // total for size in tried if size % total == 0), 0)
+    total = int(seen.recording.of_target(0)[0].sizes.sum())
+    tried = (stats[-1].sz_tried, stats[0].sz_tried)
+    counted = next((size // total for size in tried if size % total == 0), 0)
     return counted if 0 < counted <= recorded else recorded
 
 
@@ -267,8 +267,8 @@ def _run(one: Attempt, seed: int) -> tuple[Recording, tuple[DamosStats, ...]]:
         # Not by time: what schemes do takes a kernel time, too, and a replica may be ahead of it.
         kdamond = system.tree.slots[0].kdamond
         assert kdamond is not None
-        first = kdamond.ctx.schemes[0].stats
-        system.clock.run_until_done(lambda: first.nr_snapshots >= one.passes)
+        ctx = kdamond.ctx
+        system.clock.run_until_done(lambda: ctx.passed >= one.passes * ctx.window)
         stats = _read_stats(client, len(seen.ctx.schemes))
         session.record(max(0, seen.recording.stopped_ns - system.clock.now_ns()))
     return session.recording(), stats

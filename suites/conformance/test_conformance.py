@@ -90,8 +90,8 @@ def test_statistics_of_a_moving_hot_set(live, expect):
 
 
 @pytest.mark.known_defect(
-    name="memory is tried twice in a pass where the quota of a later scheme splits a region",
-    evidence="this test on 6.12.117: 66.7 of 64 MiB by a scheme without a quota; not on 6.12.107",
+    name="what a quota splits off is visited in the same pass, as since 7.2, and not as level 6.12 says",
+    evidence="this test on 6.12.117: the last scheme tries all 64 MiB in each pass; not on 6.12.107",
     levels=("6.12",),
     kernels_only=True,
     since=("6.12.117",),
