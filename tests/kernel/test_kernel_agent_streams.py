@@ -75,7 +75,14 @@ def test_a_lot_arrives_whole_and_in_order(agent: AgentMachine, tmp_path: Path) -
         assert stream.lost() == 0
 
 
-def test_it_closes_while_the_read_blocks(agent: AgentMachine, tmp_path: Path) -> None:
+def test_it_closes_while_the_read_blocks(tmp_path: Path) -> None:
+    """By an agent of its own: threads of streams that others closed end when they come to it."""
+    with agent_machine() as (agent, _):
+        agent.read_file("/proc/self/stat")
+        closes_while_the_read_blocks(agent, tmp_path)
+
+
+def closes_while_the_read_blocks(agent: AgentMachine, tmp_path: Path) -> None:
     before = threads_of(agent)
     with followed_fifo(agent, tmp_path) as (stream, writer):
         os.write(writer, b"x")
