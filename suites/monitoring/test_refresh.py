@@ -64,3 +64,15 @@ def test_each_kdamond_has_its_own_timer(live, expect):
         refreshed = run.session.record(10 * NSEC_PER_SEC, until=lambda: tried(run) > begin)
     m = Measurement("refreshes of the frequent one", float(refreshed), "count")
     expect.equal(m, 1, because="§5.7: one deadline for each kdamond (since 7.3)")
+
+
+@pytest.mark.profile("full")
+def test_nobody_refreshes_instead_of_another(live, expect):
+    """A kdamond that refreshes often does not use up the turns of one that refreshes less often."""
+    often, seldom = Kdamond(CTX, refresh_ms=100), Kdamond(CTX, refresh_ms=500)
+    with live("idle", [often, seldom], cover="regions", source="none") as run:
+        run.record(1)
+        begin = tried(run, 1)
+        refreshed = run.session.record(10 * NSEC_PER_SEC, until=lambda: tried(run, 1) > begin)
+    m = Measurement("refreshes of the less frequent one", float(refreshed), "count")
+    expect.equal(m, 1, because="§5.7: every 500 ms of its own (since 7.3)")
