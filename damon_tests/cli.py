@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
 def vm(args: argparse.Namespace) -> int:
     """``damon-tests vm``: a shell or a command on a real kernel."""
-    from damon_tests.kernel import vm as kernel_vm
+    from damon_tests.commands import vm as kernel_vm
 
     return kernel_vm.run(
         args.kernel, memory=args.memory, cpus=args.cpus, numa=args.numa, command=args.command or None
@@ -81,21 +81,21 @@ def vm(args: argparse.Namespace) -> int:
 
 def doctor(args: argparse.Namespace) -> int:
     """``damon-tests doctor``: what can be tested on this machine, and what not."""
-    from damon_tests.report import doctor as report_doctor
+    from damon_tests.commands import doctor as report_doctor
 
     return report_doctor.show(as_json=args.json)
 
 
 def report(args: argparse.Namespace) -> int:
     """``damon-tests report DIR``: a finished run again."""
-    from damon_tests.report import show
+    from damon_tests.commands import report as show
 
     return show.show(Path(args.directory), html=args.html)
 
 
 def serve(args: argparse.Namespace) -> int:
     """``damon-tests serve``: the reference as real files, at a directory or around a command."""
-    from damon_tests.reference import serve as reference_serve
+    from damon_tests.reference.serve import server as reference_serve
 
     if args.command is not None:
         return reference_serve.around(args.command, args.level, seed=args.seed)
@@ -104,8 +104,8 @@ def serve(args: argparse.Namespace) -> int:
 
 def recording(args: argparse.Namespace) -> int:
     """``damon-tests recording``: what DAMON saw, shown, converted, judged."""
-    from damon_tests.judge.recorded import Request
-    from damon_tests.report import recordings
+    from damon_tests.commands import recording as recordings
+    from damon_tests.judge.monitoring.recording_verdict import Request
 
     path = Path(args.file)
     intervals = tuple(args.intervals) if getattr(args, "intervals", None) else None
@@ -128,8 +128,8 @@ def recording(args: argparse.Namespace) -> int:
 
 def false_alarms(args: argparse.Namespace) -> int:
     """``damon-tests false-alarms``: how often the suites accuse a correct DAMON."""
+    from damon_tests.commands import false_alarms as measured
     from damon_tests.report import artifacts
-    from damon_tests.report import false_alarms as measured
 
     directory = Path(args.output) if args.output else artifacts.new_directory()
     paths = [_suite_path(p) for p in args.paths]
@@ -140,7 +140,7 @@ def false_alarms(args: argparse.Namespace) -> int:
 
 def faults(args: argparse.Namespace) -> int:
     """``damon-tests faults``: wrong DAMONs, and which tests notice which."""
-    from damon_tests.report import kill
+    from damon_tests.commands import faults as kill
 
     if not args.run:
         return kill.show(args.names, args.area, as_json=args.json)
@@ -157,7 +157,7 @@ def faults(args: argparse.Namespace) -> int:
 
 def monitor(args: argparse.Namespace) -> int:
     """``damon-tests monitor``: the reference watches a real process."""
-    from damon_tests.report import monitor as report_monitor
+    from damon_tests.commands import monitor as report_monitor
 
     return report_monitor.monitor(
         args.reference,
@@ -171,8 +171,8 @@ def monitor(args: argparse.Namespace) -> int:
 
 def workload(args: argparse.Namespace) -> int:
     """``damon-tests workload``: a real process performs a pattern."""
+    from damon_tests.commands import workload as play
     from damon_tests.patterns.masim import Options
-    from damon_tests.report import play
 
     options = Options(args.hints, args.hugetlb, args.mode, args.times)
     return play.play(args.pattern, seconds=args.seconds, seed=args.seed, options=options)

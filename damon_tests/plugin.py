@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
+from damon_tests.commands import report as show
 from damon_tests.experiment.backend import Backend, Subject
 from damon_tests.experiment.experiment import derive_seed
-from damon_tests.experiment.fixtures import ExperimentFixture, LiveFixture
 from damon_tests.experiment.observation import Observation
 from damon_tests.experiment.requirements import Needs, Requirements, combine, evaluate, given, not_supported
 from damon_tests.experiment.select import check_request, check_workers, most_workers
@@ -26,11 +26,12 @@ from damon_tests.experiment.trial import OnAttempt
 from damon_tests.judge.collect import Expect
 from damon_tests.judge.conclude import Conclusion, KnownDefect, conclude
 from damon_tests.judge.verdict import Measurement, Verdict
-from damon_tests.kernel.topology import Topology
+from damon_tests.kernel.guest.topology import Topology
 from damon_tests.ports import DamonTestsError, HarnessError, NotSupported
 from damon_tests.pytest_run import RUN, TEST, DamonRun, DamonTest
-from damon_tests.report import artifacts, model, show
+from damon_tests.report import artifacts, model
 from damon_tests.report.events import EVENTS, RunLog
+from damon_tests.scenario.fixtures import ExperimentFixture, LiveFixture
 
 MARKERS = (
     "needs(*features, **machine): what DAMON must have (names of damon.features) and the machine"

@@ -21,9 +21,9 @@ from damon_tests.experiment.select import open_backend
 from damon_tests.judge.collect import Expect
 from damon_tests.judge.conclude import Conclusion
 from damon_tests.judge.verdict import Check
-from damon_tests.judge.visibility import visibility
 from damon_tests.ports import DamonTestsError
 from damon_tests.report.events import RunLog
+from damon_tests.scenario.visibility import visibility
 
 
 class DamonRun:

@@ -26,8 +26,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from damon_tests import bundle
-from damon_tests.kernel.image import SUITES
-from damon_tests.kernel.packages import Archive
+from damon_tests.kernel.images.image import SUITES
+from damon_tests.kernel.images.packages import Archive
 from damon_tests.ports import DamonTestsError, HarnessError, NotSupported
 
 SERIES = "7.3"

@@ -8,7 +8,7 @@ from pathlib import Path
 from fake_sysfs import FakeDamon
 
 from damon_tests.experiment.lease import Lease, acquire
-from damon_tests.kernel.journal import Journal
+from damon_tests.kernel.host.journal import Journal
 
 
 class Leases:

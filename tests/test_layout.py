@@ -38,7 +38,9 @@ TOP_LEVEL = {
 # Each may import from its own line and from those below it.
 LAYERS = (
     ("__main__", "arguments", "cli", "plugin", "pytest_run"),
+    ("commands",),
     ("report",),
+    ("scenario",),
     ("judge",),
     ("experiment",),
     ("workload",),
@@ -50,6 +52,21 @@ LAYERS = (
     ("bundle",),
 )
 LAYER = {name: height for height, names in enumerate(reversed(LAYERS)) for name in names}
+
+# The same within a package. Modules outside all wings stand on the line "", or above all wings where there is none.
+WINGS = {
+    "reference": (
+        ("serve",),
+        ("live",),
+        ("sysfs",),
+        ("core",),
+        ("machine",),
+        ("faults",),
+        ("rules",),
+    ),
+    "judge": (("modules",), ("schemes",), ("monitoring",), ("cost",), ("",)),
+    "kernel": (("host",), ("guest",), ("images",), ("agent",), ("",)),
+}
 
 MAX_LINES = 450
 
@@ -102,7 +119,18 @@ def upward_imports(source: str, path: Path) -> list[str]:
             found.append(f"{path}:{line}: {name} is no package of LAYERS")
         elif LAYER[parts[1]] > LAYER[own]:
             found.append(f"{path}:{line}: {own} is below {parts[1]}")
+        elif parts[1] == own and own in WINGS:
+            below, above = wing(own, path.parts[2]), wing(own, parts[2] if len(parts) > 2 else "")
+            if above > below:
+                found.append(f"{path}:{line}: {path.parts[2]} is below {name}")
     return found
+
+
+def wing(package: str, name: str) -> int:
+    """Height of a wing in its package, counted from the lowest; of the root's own modules where no wing has
+    that name."""
+    names = [wing for line in reversed(WINGS[package]) for wing in line]
+    return names.index(name) if name in names else names.index("") if "" in names else len(names)
 
 
 def test_top_level_is_fixed() -> None:
@@ -128,13 +156,16 @@ def test_imports_point_down() -> None:
     [
         ("damon/client.py", "from damon_tests.judge import metrics"),
         ("damon/client.py", "from damon_tests import report"),
-        ("damon/client.py", "import damon_tests.kernel.guest as g"),
+        ("damon/client.py", "import damon_tests.kernel.guest.guest as g"),
         ("damon/client.py", "def f():\n    from ..experiment.backend import Backend"),
         ("damon/client.py", "from damon_tests.elsewhere import thing"),
         ("bundle.py", "from damon_tests.ports import Tree"),
         ("bundle.py", "from .ports import Tree"),
         ("kernel/qemu.py", "from damon_tests.workload.engine import Engine"),
         ("report/__init__.py", "from .. import cli"),
+        ("reference/rules/schemes.py", "from damon_tests.reference.core.regions import Regions"),
+        ("judge/verdict.py", "from damon_tests.judge.monitoring import metrics"),
+        ("kernel/agent/link.py", "from damon_tests.kernel.guest.qmp import Qmp"),
     ],
 )
 def test_upward_imports_are_seen(path: str, source: str) -> None:
@@ -147,6 +178,7 @@ def test_upward_imports_are_seen(path: str, source: str) -> None:
         ("judge/metrics.py", "from damon_tests.damon.records import Recording"),
         ("judge/metrics.py", "from .verdict import Verdict\nfrom ..ports import errors"),
         ("plugin.py", "from damon_tests import __version__, bundle, cli"),
+        ("reference/core/split.py", "from damon_tests.reference.rules import monitoring"),
         ("ports/tree.py", "import os\nfrom collections.abc import Iterator"),
     ],
 )

@@ -25,8 +25,8 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from damon_tests.kernel.host import LocalMachine
-from damon_tests.kernel.programs import program
+from damon_tests.kernel.host.machine import LocalMachine
+from damon_tests.kernel.images.programs import program
 from damon_tests.patterns import masim
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC

@@ -17,10 +17,10 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from damon_tests.kernel import image
-from damon_tests.kernel.guest import Guest, Guests
-from damon_tests.kernel.image import KernelImage
-from damon_tests.kernel.topology import Topology
+from damon_tests.kernel.guest.guest import Guest, Guests
+from damon_tests.kernel.guest.topology import Topology
+from damon_tests.kernel.images import image
+from damon_tests.kernel.images.image import KernelImage
 from damon_tests.ports import DamonTestsError, FileOp
 
 READ = "/sys/kernel/mm/damon/admin/kdamonds/nr_kdamonds"

@@ -22,15 +22,15 @@ from typing import Any
 import numpy as np
 
 from damon_tests.damon.records import Recording, Snapshot
-from damon_tests.judge import metrics
-from damon_tests.judge.ageing import age_error
-from damon_tests.judge.compare import Comparison, compare
-from damon_tests.judge.spans import busy_ranges, idle_ranges, spans_of
-from damon_tests.judge.windows import windows
+from damon_tests.judge.monitoring import metrics
+from damon_tests.judge.monitoring.compare import Comparison, compare
+from damon_tests.judge.monitoring.spans import busy_ranges, idle_ranges, spans_of
+from damon_tests.judge.monitoring.true_ages import age_error
+from damon_tests.judge.monitoring.windows import windows
 from damon_tests.patterns import load
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import NSEC_PER_MSEC, PAGE_SIZE
-from damon_tests.workload.truth import PatternTruth
+from damon_tests.workload.pattern_truth import PatternTruth
 
 SAMPLE_US, W = 5_000, 20
 AGGR_NS = 100 * NSEC_PER_MSEC

@@ -19,10 +19,10 @@ import numpy as np
 from damon_tests.damon.client import DamonClient
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, DamonTarget, Damos, Kdamond
 from damon_tests.ports import NSEC_PER_SEC, Bools, Pages
-from damon_tests.reference.batch import Batch
-from damon_tests.reference.process import Process
-from damon_tests.reference.rules import Rules
-from damon_tests.reference.system import ReferenceSystem
+from damon_tests.reference.core.batch import Batch
+from damon_tests.reference.machine.process import Process
+from damon_tests.reference.rules.ruleset import Rules
+from damon_tests.reference.sysfs.system import ReferenceSystem
 
 BASE = 1 << 40
 SAMPLE_US = 5_000

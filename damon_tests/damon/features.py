@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from damon_tests.damon import layout
-from damon_tests.damon.words import COMMANDS, WORDS
+from damon_tests.damon.keywords import COMMANDS, WORDS
 
 By = Literal["file", "word", "ops", "event", "module", "companion"]
 

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from damon_tests.damon import params
-from damon_tests.damon.words import WORDS
+from damon_tests.damon.keywords import WORDS
 from damon_tests.ports import HarnessError
 
 Kind = Literal["number", "bool", "word", "path"]

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from damon_tests.damon.capability import Capabilities
 from damon_tests.experiment.requirements import Needs
-from damon_tests.kernel.topology import Topology
+from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import Clock, Events, Tree
 from damon_tests.workload.memory_info import MemoryInfo
@@ -71,7 +71,7 @@ class Backend(Protocol):
     """``name`` is the word that selected it (``reference:7.3``, ``debian:7.3``, ``host``).
 
     ``shows_all_accesses``: every access sets an accessed bit by construction; else whether this machine
-    can show accesses at all is found out first (``judge.visibility``).
+    can show accesses at all is found out first (``scenario.visibility``).
     """
 
     name: str

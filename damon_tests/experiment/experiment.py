@@ -18,7 +18,7 @@ from damon_tests.experiment.backend import Backend, Subject
 from damon_tests.experiment.machine_backend import MachineSubject
 from damon_tests.experiment.observation import Observation
 from damon_tests.experiment.physical_view import frames_of, unmoved
-from damon_tests.kernel.topology import Topology
+from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import NSEC_PER_USEC, PAGE_SIZE, NotSupported
 from damon_tests.workload.target import RunningTarget

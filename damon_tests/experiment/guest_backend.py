@@ -13,9 +13,9 @@ from damon_tests.damon.client import DamonClient
 from damon_tests.experiment.backend import Subject
 from damon_tests.experiment.machine_backend import MachineSubject
 from damon_tests.experiment.requirements import Needs
-from damon_tests.kernel.guest import Guest, Guests
-from damon_tests.kernel.image import KernelImage
-from damon_tests.kernel.topology import Topology
+from damon_tests.kernel.guest.guest import Guest, Guests
+from damon_tests.kernel.guest.topology import Topology
+from damon_tests.kernel.images.image import KernelImage
 
 ENGINE_IN_GUEST = "/bin/damon-tests-engine"
 

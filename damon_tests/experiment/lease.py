@@ -21,12 +21,12 @@ from types import TracebackType
 from filelock import FileLock, Timeout
 
 from damon_tests.damon.users import ADMIN, MODULES, Usage, User, usage
-from damon_tests.kernel.host import LocalMachine
-from damon_tests.kernel.journal import Journal, command_line, make_private, runtime_directory
-from damon_tests.kernel.journaled import JournaledMachine, JournaledTree, TreeFiles
+from damon_tests.kernel.host.journal import Journal, command_line, make_private, runtime_directory
+from damon_tests.kernel.host.journaled import JournaledMachine, JournaledTree, TreeFiles
+from damon_tests.kernel.host.machine import LocalMachine
+from damon_tests.kernel.host.owner import Owner, current_owner
+from damon_tests.kernel.host.restore import Leftover, recover
 from damon_tests.kernel.machine_tree import MachineTree
-from damon_tests.kernel.owner import Owner, current_owner
-from damon_tests.kernel.restore import Leftover, recover
 from damon_tests.ports import HarnessError, NotSupported, TimedOut, Tree, TreeError, UsageError
 
 WAIT_S = 3600.0

@@ -21,11 +21,11 @@ from damon_tests.experiment.backend import Backend, Subject
 from damon_tests.experiment.experiment import Cover, target_of
 from damon_tests.experiment.observation import Commit, Committed, Observation
 from damon_tests.experiment.physical_view import frames_of, unmoved
-from damon_tests.kernel.topology import Topology
+from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import NSEC_PER_SEC, NSEC_PER_USEC, DamonTestsError, HarnessError, Truth
-from damon_tests.workload.framed import I64
 from damon_tests.workload.pages import PageStates
+from damon_tests.workload.physical_truth import I64
 from damon_tests.workload.target import RunningTarget
 
 
@@ -150,8 +150,8 @@ class Live:
     def seen_of(self, part: int) -> Observation:
         """The attempt as far as it was under the request with this number, 0 for the first.
 
-        What judges a whole attempt judges this, too (``judge.bands.like_the_reference``): replicas go through
-        the same commits at the same times. For the first kdamond and target. Once the run is over.
+        What judges a whole attempt judges this, too (``judge.monitoring.bands.like_the_reference``): replicas go
+        through the same commits at the same times. For the first kdamond and target. Once the run is over.
         """
         if self.observation is None:
             raise HarnessError("there is nothing to judge before a run is over, or without a recording")

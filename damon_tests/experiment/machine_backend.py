@@ -14,11 +14,11 @@ from damon_tests.damon.tracefs import TracefsEvents
 from damon_tests.experiment.backend import Subject
 from damon_tests.experiment.requirements import Needs, look
 from damon_tests.kernel import slab
+from damon_tests.kernel.guest.topology import Topology
+from damon_tests.kernel.host.kernel_log import KMSG, OwnLog
+from damon_tests.kernel.images.programs import program
 from damon_tests.kernel.machine_tree import MachineTree
-from damon_tests.kernel.own_log import KMSG, OwnLog
-from damon_tests.kernel.programs import program
 from damon_tests.kernel.splat import parse_splats
-from damon_tests.kernel.topology import Topology
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import Clock, Events, HarnessError, Machine, NotSupported, Tree
 from damon_tests.workload import engine

@@ -12,11 +12,11 @@ from damon_tests.damon.client import DamonClient
 from damon_tests.experiment.backend import Subject
 from damon_tests.experiment.requirements import Needs
 from damon_tests.experiment.simulated_memory import simulated_memory_info, simulated_pages
-from damon_tests.kernel.topology import Topology
+from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import Clock, Events, NotSupported, Tree
-from damon_tests.reference.rules import Rules
-from damon_tests.reference.system import ReferenceSystem
+from damon_tests.reference.rules.ruleset import Rules
+from damon_tests.reference.sysfs.system import ReferenceSystem
 from damon_tests.workload.memory_info import MemoryInfo
 from damon_tests.workload.pages import PageStates
 from damon_tests.workload.simulated import SimulatedTarget

@@ -17,11 +17,11 @@ from damon_tests.experiment.observation import Observation
 from damon_tests.experiment.pace import pace
 from damon_tests.experiment.steps import steps
 from damon_tests.ports import NSEC_PER_USEC, NotSupported
-from damon_tests.reference.batch import Batch, missing_for_batch
-from damon_tests.reference.levels import LEVELS
-from damon_tests.reference.process import Process
-from damon_tests.reference.rules import Rules
-from damon_tests.reference.system import ReferenceSystem
+from damon_tests.reference.core.batch import Batch, missing_for_batch
+from damon_tests.reference.machine.process import Process
+from damon_tests.reference.rules.levels import LEVELS
+from damon_tests.reference.rules.ruleset import Rules
+from damon_tests.reference.sysfs.system import ReferenceSystem
 
 
 def replica(seen: Observation, seed: int) -> Recording:

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, fields
 
 from damon_tests.damon.capability import Capabilities
 from damon_tests.damon.features import ALIASES, FEATURES
-from damon_tests.kernel.ext2 import MAX_MIB
-from damon_tests.kernel.guest_setup import DISK
-from damon_tests.kernel.topology import Topology
+from damon_tests.kernel.guest.setup import DISK
+from damon_tests.kernel.guest.topology import Topology
+from damon_tests.kernel.images.ext2 import MAX_MIB
 from damon_tests.ports import Machine, NotSupported
 
 _LRU_GEN = "/sys/kernel/mm/lru_gen/enabled"

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from damon_tests import bundle
 from damon_tests.experiment.backend import Backend
-from damon_tests.kernel import accel, image
-from damon_tests.kernel.topology import Topology
+from damon_tests.kernel.guest import accel
+from damon_tests.kernel.guest.topology import Topology
+from damon_tests.kernel.images import image
 from damon_tests.ports import UsageError
-from damon_tests.reference import faults
-from damon_tests.reference.levels import LEVELS
+from damon_tests.reference.faults import catalogue
+from damon_tests.reference.rules.levels import LEVELS
 
 
 @contextmanager
@@ -31,10 +32,10 @@ def open_backend(
 ) -> Iterator[Backend]:
     """The backend named by ``kernel``, closed (guests ended, lease released) at the end.
 
-    ``fault`` makes the reference a wrong DAMON (``reference.faults``), to see which tests notice.
+    ``fault`` makes the reference a wrong DAMON (``reference.faults.catalogue``), to see which tests notice.
     ``stop_modules`` and ``notify`` are for this machine, see ``lease.acquire``. ``keep_guest``: one guest for
     all attempts instead of a restored one for each. ``guest_clock`` (default "instructions"): what time
-    emulated guests see, see ``kernel.qemu.machine_options``.
+    emulated guests see, see ``kernel.guest.qemu.machine_options``.
     ``reference[:LEVEL]``, ``host``, ``debian:SERIES|stable|newest``, or a kernel image's path.
     Raises UsageError as ``check_request`` does, NotSupported when the machine cannot.
     """
@@ -119,7 +120,7 @@ def _of_reference(kernel: str, level: str | None, fault: str | None) -> tuple[st
     if chosen not in LEVELS:
         raise UsageError(f"unknown level {chosen!r} in --kernel {kernel}; known: {', '.join(LEVELS)}")
     if fault is not None:
-        faults.fault(fault)
+        catalogue.fault(fault)
     return chosen, fault
 
 
@@ -129,7 +130,7 @@ def _reference(kernel: str, level: str | None, fault: str | None) -> Backend:
     chosen, fault = _of_reference(kernel, level, fault)
     if fault is None:
         return ReferenceBackend(chosen)
-    wrong = faults.fault(fault).apply(LEVELS[chosen].rules)
+    wrong = catalogue.fault(fault).apply(LEVELS[chosen].rules)
     return ReferenceBackend(chosen, wrong, fault)
 
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 import numpy as np
 
 from damon_tests.ports import PAGE_SIZE
-from damon_tests.reference.process import CHUNK_PAGES, NO_FRAME
-from damon_tests.reference.system import ReferenceSystem
+from damon_tests.reference.machine.process import CHUNK_PAGES, NO_FRAME
+from damon_tests.reference.sysfs.system import ReferenceSystem
 from damon_tests.workload.memory_info import MemoryInfo
 from damon_tests.workload.pages import PageStates
 

@@ -19,7 +19,7 @@ from itertools import pairwise
 import numpy as np
 
 from damon_tests.experiment.observation import Observation
-from damon_tests.reference.batch import Step
+from damon_tests.reference.core.batch import Step
 
 Sleep = tuple[int, int]
 

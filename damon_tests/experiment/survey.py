@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """What this machine and its kernel can do for testing DAMON: collected as data, nothing written.
 
-``report.doctor`` renders it. The kernel's DAMON may be in use: it is only read, and its lock is taken
+``commands.doctor`` renders it. The kernel's DAMON may be in use: it is only read, and its lock is taken
 as briefly as telling who uses it needs.
 """
 
@@ -23,9 +23,10 @@ from damon_tests.damon.capability import Capabilities, probe
 from damon_tests.damon.client import DamonClient
 from damon_tests.damon.tracefs import ROOTS, TracefsEvents
 from damon_tests.damon.users import ADMIN, Usage, User
-from damon_tests.kernel import aptsources, qemu
-from damon_tests.kernel.host import LocalMachine
-from damon_tests.kernel.image import parse_config
+from damon_tests.kernel.guest import qemu
+from damon_tests.kernel.host.machine import LocalMachine
+from damon_tests.kernel.images import apt_sources
+from damon_tests.kernel.images.image import parse_config
 from damon_tests.kernel.machine_tree import MachineTree
 from damon_tests.ports import Machine, TreeError
 
@@ -293,7 +294,7 @@ def _virtual_machines(host: Host) -> tuple[Fact, ...]:
     version = found[1] if found else None
     good = bool(version and qemu.is_new_enough(version))
     cached = sorted(path.parent.name for path in host.cache.glob("qemu/*/qemu.json"))
-    mirror = aptsources.debian_mirror(etc=host.etc_apt)
+    mirror = apt_sources.debian_mirror(etc=host.etc_apt)
     fetchable = mirror is not None and host.which("apt-get") is not None
     if good:
         value = f"{version} ({on_path})"

@@ -27,14 +27,14 @@ from pathlib import Path
 from typing import cast
 
 from damon_tests import bundle
-from damon_tests.patterns import masim, nodes
-from damon_tests.patterns.access import MAX_WORKERS, read_accesses
-from damon_tests.patterns.actions import read_actions
+from damon_tests.patterns import masim, yaml_nodes
+from damon_tests.patterns.access_terms import MAX_WORKERS, read_accesses
 from damon_tests.patterns.dump import dump
 from damon_tests.patterns.mapped import problems
-from damon_tests.patterns.nodes import Value
+from damon_tests.patterns.phase_actions import read_actions
 from damon_tests.patterns.spec import Memory, Pattern, PatternRegion, Phase, Visible
 from damon_tests.patterns.units import parse_duration
+from damon_tests.patterns.yaml_nodes import Value
 from damon_tests.ports import PAGE_SIZE, UsageError
 
 __all__ = ["dump", "load", "names", "parse"]
@@ -89,7 +89,7 @@ def load(name_or_path: str | Path, options: masim.Options = masim.NO_OPTIONS) ->
 
 def parse(text: str, path: str = "<pattern>", default_name: str = "pattern") -> Pattern:
     """A pattern from the text of a YAML file; ``path`` is for messages. Raises UsageError."""
-    top = nodes.read(text, path)
+    top = yaml_nodes.read(text, path)
     keys = top.mapping("name", "reason", "repeat", "gap", "visible", "memcg", "regions", "phases")
     regions = _regions(top.required(keys, "regions"))
     phases = _phases(top.required(keys, "phases"), regions)

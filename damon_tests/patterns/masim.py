@@ -33,9 +33,9 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from damon_tests.patterns.nodes import MAX_DIGITS, shortened
 from damon_tests.patterns.pace import nominal_period_ns
 from damon_tests.patterns.spec import Access, Action, Kind, Pattern, PatternRegion, Phase
+from damon_tests.patterns.yaml_nodes import MAX_DIGITS, shortened
 from damon_tests.ports import NSEC_PER_MSEC, PAGE_SIZE, UsageError
 
 ACCESSES_PER_TURN = 131_072

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from damon_tests.patterns.nodes import Value
 from damon_tests.patterns.spec import Access, PatternRegion
 from damon_tests.patterns.units import format_duration, format_size, parse_duration, parse_rate
+from damon_tests.patterns.yaml_nodes import Value
 from damon_tests.ports import PAGE_SIZE
 
 MAX_RATE = "max"

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import re
 
-from damon_tests.patterns.nodes import Value
 from damon_tests.patterns.spec import PatternRegion
 from damon_tests.patterns.units import format_size, parse_size
+from damon_tests.patterns.yaml_nodes import Value
 from damon_tests.ports import PAGE_SIZE
 
 _SPAN = re.compile(r"(.+?)\s*\.\.\s*(.+)")

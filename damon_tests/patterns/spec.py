@@ -16,10 +16,10 @@ Both follow the same rule, so it is stated here, once:
   numbered upwards from 0. ``sequential`` touches every slot in every pass, in order, or, with
   ``touches``, that many: pass ``j`` begins at slot ``j * touches`` and goes round. ``random``
   touches ``touches`` slots in every pass, drawn by the generator of
-  ``damon_tests.workload.generator`` from (seed, phase, term, pass): the engine
+  ``damon_tests.workload.random_order`` from (seed, phase, term, pass): the engine
   implements the same generator, so the truth of a random term is known in closed form, too.
-  ``zipf`` and ``gaussian`` draw with weights (``damon_tests.workload.weights``). ``chase``
-  follows pointers through all slots in a random order (``damon_tests.workload.chase``): pass
+  ``zipf`` and ``gaussian`` draw with weights (``damon_tests.workload.weighted_order``). ``chase``
+  follows pointers through all slots in a random order (``damon_tests.workload.chase_order``): pass
   ``j`` takes the steps from ``j * touches``, round and round.
 * A *drifting* term moves all its slots up by ``drift_bytes`` every ``drift_passes`` passes,
   and starts again after ``drift_positions`` places.

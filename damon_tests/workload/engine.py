@@ -20,10 +20,10 @@ from damon_tests.ports import (
     SpawnRequest,
 )
 from damon_tests.workload.dialogue import Dialogue
-from damon_tests.workload.program import Files, write_program
-from damon_tests.workload.published import Status, parse_passes, parse_phases, parse_slices, parse_status
-from damon_tests.workload.recorded import RecordedTruth
-from damon_tests.workload.slices import SliceTruth
+from damon_tests.workload.engine_output import Status, parse_passes, parse_phases, parse_slices, parse_status
+from damon_tests.workload.engine_program import Files, write_program
+from damon_tests.workload.logged_truth import RecordedTruth
+from damon_tests.workload.slice_truth import SliceTruth
 from damon_tests.workload.target import PhaseTime
 
 # Populating 128 MiB takes 0.6 s when emulated; the rest is for a busy machine.

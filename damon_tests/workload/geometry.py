@@ -14,10 +14,10 @@ import numpy as np
 
 from damon_tests.patterns.spec import Access, Action, Phase
 from damon_tests.ports import PAGE_SIZE, Bools, Pages
-from damon_tests.workload.chase import way
-from damon_tests.workload.generator import Slots, draw_bits, draw_passes
+from damon_tests.workload.chase_order import way
+from damon_tests.workload.random_order import Slots, draw_bits, draw_passes
 from damon_tests.workload.tracks import I64
-from damon_tests.workload.weights import buckets_of
+from damon_tests.workload.weighted_order import buckets_of
 
 # Up to this many pages (16 GiB), a phase is answered from tables of one byte a page.
 MAX_TABLE_PAGES = 1 << 22

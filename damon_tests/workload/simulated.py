@@ -9,9 +9,9 @@ from damon_tests.patterns.mapped import MAPPING_ACTIONS, Spans, after, changes_m
 from damon_tests.patterns.spec import SHARED, Memory, Pattern, PatternRegion
 from damon_tests.ports import PAGE_SIZE, Clock, HarnessError, NotSupported
 from damon_tests.workload.layout import plan_layout, process_vmas
-from damon_tests.workload.others import union
+from damon_tests.workload.pattern_truth import FOREVER_NS, PatternTruth
 from damon_tests.workload.target import PhaseTime
-from damon_tests.workload.truth import FOREVER_NS, PatternTruth
+from damon_tests.workload.unknown_memory import union
 
 PhysicalRanges = Callable[[int, int], Sequence[tuple[int, int]]]
 

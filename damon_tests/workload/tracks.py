@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from damon_tests.ports import Bools
-from damon_tests.workload.generator import Slots
+from damon_tests.workload.random_order import Slots
 
 I64 = npt.NDArray[np.int64]
 

@@ -18,8 +18,8 @@ from damon_tests.damon.params import (
     DamosAccessPattern,
     DamosQuota,
 )
-from damon_tests.judge.conformance import EVERYTHING, attempt, compare_with_reference
-from damon_tests.judge.observed import invariants
+from damon_tests.judge.monitoring.conformance import EVERYTHING, attempt, compare_with_reference
+from damon_tests.judge.monitoring.observed import invariants
 
 # Up to eight attempts of seconds each, on --guest-clock host only with a quiet machine: not for gates.
 pytestmark = [

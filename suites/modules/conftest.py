@@ -12,12 +12,12 @@ import pytest
 
 from damon_tests.damon.module_params import ModuleParameters
 from damon_tests.experiment.experiment import derive_seed
-from damon_tests.experiment.module_run import ModuleRun, hull, module_run
-from damon_tests.kernel.topology import Topology
+from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns import load
 from damon_tests.patterns.spec import Pattern
 from damon_tests.plugin import RUN
 from damon_tests.report import artifacts
+from damon_tests.scenario.module_run import ModuleRun, hull, module_run
 
 Run = Callable[..., AbstractContextManager[ModuleRun]]
 

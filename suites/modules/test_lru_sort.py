@@ -14,7 +14,7 @@ import pytest
 
 from damon_tests.damon.module_params import DamonLruSort
 from damon_tests.damon.trace import EszEvent
-from damon_tests.judge import modules as judged
+from damon_tests.judge.modules import schemes as judged
 from damon_tests.judge.verdict import Measurement
 from damon_tests.patterns.spec import Access, Pattern, PatternRegion, Phase
 from damon_tests.ports import NSEC_PER_SEC

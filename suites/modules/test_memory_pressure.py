@@ -10,10 +10,10 @@ from __future__ import annotations
 import pytest
 
 from damon_tests.damon.module_params import DamonReclaim
-from damon_tests.judge import modules as judged
+from damon_tests.judge.modules import schemes as judged
+from damon_tests.judge.schemes.watermarks import MARGIN_PERMIL
 from damon_tests.judge.verdict import Check, Measurement
-from damon_tests.judge.watermarks import MARGIN_PERMIL
-from damon_tests.kernel.topology import Topology
+from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns.spec import Access, Action, Pattern, PatternRegion, Phase
 from damon_tests.ports import NSEC_PER_SEC
 from damon_tests.workload.pages import bytes_of

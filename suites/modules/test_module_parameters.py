@@ -11,10 +11,10 @@ import pytest
 from damon_tests.damon.module_params import DamonLruSort, DamonReclaim
 from damon_tests.damon.modules import ModuleClient, ModuleSession
 from damon_tests.damon.users import MODULES
-from damon_tests.judge.rules import series
+from damon_tests.judge.rule_limits import series
 from damon_tests.judge.verdict import Measurement
 from damon_tests.ports import TreeError
-from damon_tests.reference.system import ReferenceSystem
+from damon_tests.reference.sysfs.system import ReferenceSystem
 
 pytestmark = pytest.mark.needs("modules.damon_reclaim")
 

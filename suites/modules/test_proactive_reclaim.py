@@ -13,12 +13,12 @@ import pytest
 
 from damon_tests.damon.module_params import DamonReclaim
 from damon_tests.experiment.experiment import derive_seed
-from damon_tests.experiment.module_run import module_run
-from damon_tests.judge.modules import RECLAIM_INERT
+from damon_tests.judge.modules.schemes import RECLAIM_INERT
 from damon_tests.judge.verdict import Measurement
-from damon_tests.kernel.topology import Topology
+from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns.spec import Access, Pattern, PatternRegion, Phase
 from damon_tests.ports import NSEC_PER_SEC
+from damon_tests.scenario.module_run import module_run
 from damon_tests.workload.pages import bytes_of
 
 pytestmark = [

@@ -12,12 +12,12 @@ import pytest
 from damon_tests.damon import trace
 from damon_tests.damon.module_params import DamonReclaim
 from damon_tests.damon.trace import EszEvent, TuneEvent
-from damon_tests.judge import goals, passes, priorities, quotas
-from damon_tests.judge import modules as judged
-from damon_tests.judge.invariants import monitoring_invariants
-from damon_tests.judge.rules import series
+from damon_tests.judge.modules import schemes as judged
+from damon_tests.judge.monitoring.invariants import monitoring_invariants
+from damon_tests.judge.rule_limits import series
+from damon_tests.judge.schemes import goals, passes, priorities, quotas
 from damon_tests.judge.verdict import Measurement
-from damon_tests.kernel.topology import Topology
+from damon_tests.kernel.guest.topology import Topology
 from damon_tests.ports import NSEC_PER_SEC
 from damon_tests.workload.pages import bytes_of
 

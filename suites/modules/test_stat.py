@@ -8,15 +8,15 @@ import pytest
 
 from damon_tests.damon.module_params import DamonStat
 from damon_tests.experiment.experiment import derive_seed
-from damon_tests.experiment.module_run import module_run
-from damon_tests.judge import idleness
-from damon_tests.judge import modules as judged
-from damon_tests.judge.idleness import Refresh
+from damon_tests.judge.modules import schemes as judged
+from damon_tests.judge.modules import stat as idleness
+from damon_tests.judge.modules.stat import Refresh
 from damon_tests.judge.verdict import Measurement
-from damon_tests.judge.visibility import LEAST
-from damon_tests.kernel.topology import Topology
+from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns import load
 from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC
+from damon_tests.scenario.module_run import module_run
+from damon_tests.scenario.visibility import LEAST
 
 pytestmark = pytest.mark.needs(
     "modules.damon_stat", "modules.damon_stat.aggr_interval_us", "damon_aggregated"

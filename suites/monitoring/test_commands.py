@@ -24,9 +24,9 @@ from damon_tests.damon.params import (
 )
 from damon_tests.patterns import load
 from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, DamonTestsError, NotSupported, TimedOut, TreeError
-from damon_tests.reference.system import ReferenceSystem
+from damon_tests.reference.sysfs.system import ReferenceSystem
 from damon_tests.workload.layout import plan_layout, process_vmas
-from damon_tests.workload.truth import PatternTruth
+from damon_tests.workload.pattern_truth import PatternTruth
 
 COMMANDS = (
     "update_schemes_stats",

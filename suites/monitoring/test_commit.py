@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, DamonTarget, Damos
-from damon_tests.judge import rules
-from damon_tests.judge.driven import invariants
+from damon_tests.judge import rule_limits
+from damon_tests.judge.monitoring.driven import invariants
+from damon_tests.judge.monitoring.windows import windows
 from damon_tests.judge.verdict import Check, Measurement
-from damon_tests.judge.windows import windows
 from damon_tests.ports import NSEC_PER_SEC, NSEC_PER_USEC, TreeError
 
 ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=100)
@@ -222,12 +222,12 @@ def test_the_update_interval_changes_online(live, expect):
         run.record(1, aggregations=5)
         vmas = run.subject.vmas(run.target)
     expect.add(invariants(run))
-    given, mapped = run.target.layout["data"], rules.three_ranges(vmas)
+    given, mapped = run.target.layout["data"], rule_limits.three_ranges(vmas)
     (commit,) = run.commits[1:]
-    early = [rules.covered(s) for s in run.recording().snapshots if s.time_ns < commit.begin_ns]
+    early = [rule_limits.covered(s) for s in run.recording().snapshots if s.time_ns < commit.begin_ns]
     wrong = [str(c) for c in early if c != (given,)]
     expect.nothing("other coverage before the commit", wrong, because="§3.2: an hour is not over")
-    last = rules.covered(run.recording().snapshots[-1])
+    last = rule_limits.covered(run.recording().snapshots[-1])
     wrong = [] if last == mapped else [f"{last} instead of {mapped}"]
     expect.nothing("other coverage at last", wrong, because="§2.12: next_update counts from the commit")
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from damon_tests.damon.params import DamonAttrs, DamonCtx, DamonIntervalsGoal
-from damon_tests.judge.driven import invariants
-from damon_tests.judge.tuning import bounded, steps_follow
+from damon_tests.judge.monitoring.driven import invariants
+from damon_tests.judge.monitoring.tuning import bounded, steps_follow
 from damon_tests.judge.verdict import Measurement
 from damon_tests.ports import NSEC_PER_SEC
 

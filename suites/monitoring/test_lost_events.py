@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from damon_tests.damon.params import DamonAttrs, DamonCtx
-from damon_tests.judge.driven import invariants
-from damon_tests.judge.rules import series
+from damon_tests.judge.monitoring.driven import invariants
+from damon_tests.judge.rule_limits import series
 from damon_tests.judge.verdict import Measurement
 from damon_tests.ports import NSEC_PER_SEC
 

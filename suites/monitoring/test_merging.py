@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from damon_tests.damon.params import DamonAttrs, DamonCtx
-from damon_tests.judge.bands import like_the_reference
-from damon_tests.judge.driven import invariants as invariants_of
-from damon_tests.judge.observed import invariants
+from damon_tests.judge.monitoring.bands import like_the_reference
+from damon_tests.judge.monitoring.driven import invariants as invariants_of
+from damon_tests.judge.monitoring.observed import invariants
 
 pytestmark = [pytest.mark.accuracy, pytest.mark.needs("ops.fvaddr", "damon_aggregated")]
 

@@ -4,8 +4,8 @@
 import pytest
 
 from damon_tests.damon.params import DamonAttrs, DamonCtx
-from damon_tests.judge.bands import like_the_reference
-from damon_tests.judge.observed import invariants
+from damon_tests.judge.monitoring.bands import like_the_reference
+from damon_tests.judge.monitoring.observed import invariants
 
 
 @pytest.mark.needs("ops.fvaddr")

@@ -5,10 +5,10 @@ import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos
 from damon_tests.damon.trace import StatEvent
-from damon_tests.judge.driven import invariants
-from damon_tests.judge.observed import full_counts
-from damon_tests.judge.observed import invariants as invariants_of
-from damon_tests.judge.rules import series
+from damon_tests.judge.monitoring.driven import invariants
+from damon_tests.judge.monitoring.observed import full_counts
+from damon_tests.judge.monitoring.observed import invariants as invariants_of
+from damon_tests.judge.rule_limits import series
 from damon_tests.judge.verdict import Measurement
 from damon_tests.ports import NSEC_PER_USEC
 

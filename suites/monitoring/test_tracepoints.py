@@ -8,9 +8,9 @@ import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, DamonProbe, Damos
 from damon_tests.damon.trace import AggregatedEvent, RegionAggregatedEvent
-from damon_tests.judge.driven import invariants
-from damon_tests.judge.invariants import tried_regions
-from damon_tests.judge.rules import series
+from damon_tests.judge.monitoring.driven import invariants
+from damon_tests.judge.monitoring.invariants import tried_regions
+from damon_tests.judge.rule_limits import series
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_USEC
 

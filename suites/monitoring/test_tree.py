@@ -3,9 +3,9 @@
 
 import pytest
 
-from damon_tests.damon.words import WORDS
+from damon_tests.damon.keywords import WORDS
 from damon_tests.ports import TreeError
-from damon_tests.reference.system import ReferenceSystem
+from damon_tests.reference.sysfs.system import ReferenceSystem
 
 ROOT = "/sys/kernel/mm/damon/admin"
 

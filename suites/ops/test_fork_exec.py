@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 
 from damon_tests.damon.params import DamonAttrs, DamonCtx
-from damon_tests.judge import rules
-from damon_tests.judge.driven import invariants
-from damon_tests.judge.invariants import monitoring_invariants
+from damon_tests.judge import rule_limits
+from damon_tests.judge.monitoring.driven import invariants
+from damon_tests.judge.monitoring.invariants import monitoring_invariants
+from damon_tests.judge.monitoring.windows import windows
 from damon_tests.judge.verdict import Measurement
-from damon_tests.judge.windows import windows
 from damon_tests.ports import NSEC_PER_SEC
 
 pytestmark = pytest.mark.needs("damon_aggregated")
@@ -64,8 +64,12 @@ def test_forks_disturb_nothing(live, expect):
         vmas = run.subject.vmas(run.target)
     expect.add(invariants(run))
     expect.equal(Measurement("kdamonds that run", float(running), "count"), 1, because="the target lives")
-    wanted = list(rules.three_ranges([v for v in vmas if v[0] < 1 << 63]))
-    wrong = [str(rules.covered(s)) for s in run.recording().snapshots if list(rules.covered(s)) != wanted]
+    wanted = list(rule_limits.three_ranges([v for v in vmas if v[0] < 1 << 63]))
+    wrong = [
+        str(rule_limits.covered(s))
+        for s in run.recording().snapshots
+        if list(rule_limits.covered(s)) != wanted
+    ]
     expect.nothing("other coverage than the parent's", wrong, because="§3.1: children are not followed")
 
 
@@ -86,9 +90,9 @@ def test_an_executed_program_is_followed(live, expect):
 
 def _covers_mappings(run):
     """Whether the last report covers what the process maps now, by the three regions' rule."""
-    wanted = rules.three_ranges([v for v in run.subject.vmas(run.target) if v[0] < 1 << 63])
+    wanted = rule_limits.three_ranges([v for v in run.subject.vmas(run.target) if v[0] < 1 << 63])
     snaps = [s for s in run.session.recording().snapshots if s.complete]
-    return bool(snaps) and rules.covered(snaps[-1]) == wanted
+    return bool(snaps) and rule_limits.covered(snaps[-1]) == wanted
 
 
 @pytest.mark.accuracy

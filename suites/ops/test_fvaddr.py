@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from damon_tests.damon.params import DamonAttrs, DamonCtx, DamonTarget
-from damon_tests.judge.driven import invariants
+from damon_tests.judge.monitoring.driven import invariants
 from damon_tests.judge.verdict import Measurement
 
 pytestmark = pytest.mark.needs("ops.fvaddr", "damon_aggregated")

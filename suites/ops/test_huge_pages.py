@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosFilter
-from damon_tests.judge.bands import like_the_reference
-from damon_tests.judge.driven import invariants as invariants_of
-from damon_tests.judge.observed import full_counts, invariants
+from damon_tests.judge.monitoring.bands import like_the_reference
+from damon_tests.judge.monitoring.driven import invariants as invariants_of
+from damon_tests.judge.monitoring.observed import full_counts, invariants
+from damon_tests.judge.monitoring.windows import windows
 from damon_tests.judge.verdict import Measurement
-from damon_tests.judge.windows import windows
 from damon_tests.patterns.spec import Access, Pattern, PatternRegion, Phase
 from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE
-from damon_tests.workload.huge import PAGES_PER_HUGE, HugePages
+from damon_tests.workload.huge_page_truth import PAGES_PER_HUGE, HugePages
 
 ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=200)
 FVADDR = DamonCtx("fvaddr", attrs=ATTRS)

@@ -8,9 +8,9 @@ from itertools import pairwise
 import pytest
 
 from damon_tests.damon.params import DamonAttrs, DamonCtx
-from damon_tests.judge import rules
-from damon_tests.judge.driven import invariants
-from damon_tests.judge.observed import invariants as invariants_of
+from damon_tests.judge import rule_limits
+from damon_tests.judge.monitoring.driven import invariants
+from damon_tests.judge.monitoring.observed import invariants as invariants_of
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.patterns.spec import Action, Pattern, PatternRegion, Phase
 from damon_tests.ports import NSEC_PER_SEC, TreeError
@@ -22,7 +22,7 @@ UPDATED = DamonAttrs(update_us=400_000, min_nr_regions=10, max_nr_regions=100)
 
 
 def coverage_of(snapshot):
-    return [list(r) for r in rules.covered(snapshot)]
+    return [list(r) for r in rule_limits.covered(snapshot)]
 
 
 @pytest.mark.parametrize("pattern", ["zigzag", "idle", "small_hot_in_large_cold"])
@@ -37,7 +37,7 @@ def test_given_ranges_hold_until_the_first_update(live, expect):
         run.record(2.5)
         vmas = run.subject.vmas(run.target)
     expect.add(invariants(run))
-    wanted = [list(r) for r in rules.three_ranges([v for v in vmas if v[0] < 1 << 63])]
+    wanted = [list(r) for r in rule_limits.three_ranges([v for v in vmas if v[0] < 1 << 63])]
     last = run.recording().snapshots[-1]
     expect.nothing(
         "coverage after the update",
@@ -80,7 +80,7 @@ def test_mapping_changes_are_followed(live, expect, update_us):
         for until_s in (1.7, 3.7, 5.7):
             run.record(until_s - (run.clock.now_ns() - go_ns) / NSEC_PER_SEC)
             vmas = run.subject.vmas(run.target)
-            wanted = [list(r) for r in rules.three_ranges([v for v in vmas if v[0] < 1 << 63])]
+            wanted = [list(r) for r in rule_limits.three_ranges([v for v in vmas if v[0] < 1 << 63])]
             seen.append((wanted, run.clock.now_ns()))
     phases = [p.start_ns for p in run.target.phases()]
     wrong, judged = [], 0
@@ -136,7 +136,7 @@ def test_kdamond_ends_with_its_target(live, expect):
     late = [s for s in run.recording().snapshots if s.time_ns > gone_ns]
     m = Measurement("aggregations after the target's end", len(late), "count")
     expect.at_most(m, 1, because="I39: noticed at the next sample")
-    level = rules.series(run.level)
+    level = rule_limits.series(run.level)
     off = "0" if level >= (7, 3) else errno.errorcode[errno.EPERM]
     commit = errno.errorcode[errno.ECANCELED if level >= (7, 0) else errno.EINVAL]
     wanted = [off, commit, "EINVAL"]

@@ -4,11 +4,11 @@
 import pytest
 
 from damon_tests.damon.params import DamonAttrs, DamonCtx
-from damon_tests.experiment.acting import BEFORE_APPLY, act, scheme
-from damon_tests.judge import effects
+from damon_tests.judge.schemes import effects
 from damon_tests.judge.verdict import Measurement
 from damon_tests.patterns.spec import Action, Pattern, PatternRegion, Phase
 from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE
+from damon_tests.scenario.acting import BEFORE_APPLY, act, scheme
 
 pytestmark = pytest.mark.needs("schemes.pageout", BEFORE_APPLY, disk_mib=64)
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 
 from damon_tests.damon.params import DamonAttrs, DamonCtx, DamonTarget
-from damon_tests.experiment.acting import BEFORE_APPLY, PATIENCE_NS, act, middle, scheme, waiting
-from damon_tests.judge import effects
+from damon_tests.judge.schemes import effects
 from damon_tests.judge.verdict import Measurement
 from damon_tests.ports import PAGE_SIZE
+from damon_tests.scenario.acting import BEFORE_APPLY, PATIENCE_NS, act, middle, scheme, waiting
 from damon_tests.workload.pages import bytes_of
 
 # The guest gives huge pages only on advice, and its khugepaged is at work all the time.

@@ -6,11 +6,12 @@ from dataclasses import replace
 import pytest
 
 from damon_tests.damon.params import DamonAttrs, DamonCtx, Kdamond
-from damon_tests.experiment.acting import BEFORE_APPLY, PATIENCE_NS, act, middle, scheme, upper_frames
-from damon_tests.judge import effects, rules
+from damon_tests.judge import rule_limits
+from damon_tests.judge.schemes import effects
 from damon_tests.judge.verdict import Check, Measurement
-from damon_tests.kernel.topology import Topology
+from damon_tests.kernel.guest.topology import Topology
 from damon_tests.ports import PAGE_SIZE
+from damon_tests.scenario.acting import BEFORE_APPLY, PATIENCE_NS, act, middle, scheme, upper_frames
 from damon_tests.workload.pages import bytes_of
 
 # Multi-generational LRU shows in no page flag how it ranks a page: the guest has the two lists instead.
@@ -58,7 +59,7 @@ def test_prio_activates_and_deprio_deactivates(live, expect):
     with live(TWO, PADDR, **WATCHED) as run:
         span, frames = upper_frames(run.target)
         everything = [f for ranges in run.target.physical().values() for f in ranges]
-        level = rules.series(run.level)
+        level = rule_limits.series(run.level)
         up = act(run, scheme("lru_prio", span), over=frames, passes=1 if level >= (7, 0) else 2)
         act(run, scheme("lru_prio"), over=everything, passes=1 if level >= (7, 0) else 2)
         down = act(run, scheme("lru_deprio", span), over=frames)
@@ -86,7 +87,7 @@ def test_steps_of_prio(live, expect):
     expect.add(Check("invariant", m, "== 1", "else steps cannot be told", visits == 1 or None))
     first, second = (moved(done, lambda _, pages: pages.present, active) for done in (once, again))
     shown = {"least": size // 2, "waiting": WAITING}
-    if rules.series(run.level) >= (7, 0):
+    if rule_limits.series(run.level) >= (7, 0):
         expect.add(effects.takes_effect("first visit", first, "7.0: activated at once", **shown))
     else:
         m = Measurement("activated by the first visit", first.gained, "bytes")

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from damon_tests.damon.params import DamonAttrs, DamonCtx, DamosDest
-from damon_tests.experiment.acting import BEFORE_APPLY, act, middle, scheme, upper_frames
-from damon_tests.judge import effects
+from damon_tests.judge.schemes import effects
 from damon_tests.judge.verdict import Measurement
-from damon_tests.kernel.topology import Topology
+from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns.spec import Pattern, PatternRegion, Phase
 from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE
+from damon_tests.scenario.acting import BEFORE_APPLY, act, middle, scheme, upper_frames
 from damon_tests.workload.pages import bytes_of
 
 pytestmark = pytest.mark.needs("schemes.migrate_cold", "filters.addr", BEFORE_APPLY, numa_nodes=2)

@@ -6,10 +6,11 @@ from dataclasses import replace
 import pytest
 
 from damon_tests.damon.params import DamonAttrs, DamonCtx, DamonTarget
-from damon_tests.experiment.acting import BEFORE_APPLY, act, scheme
-from damon_tests.judge import effects, rules
-from damon_tests.judge.driven import invariants
+from damon_tests.judge import rule_limits
+from damon_tests.judge.monitoring.driven import invariants
+from damon_tests.judge.schemes import effects
 from damon_tests.judge.verdict import Check, Measurement
+from damon_tests.scenario.acting import BEFORE_APPLY, act, scheme
 
 pytestmark = pytest.mark.needs("filters.addr", BEFORE_APPLY, "damon_aggregated")
 
@@ -65,7 +66,7 @@ def test_unknown_actions(live, expect, ops):
     ctx = VADDR if ops == "vaddr" else PADDR
     actions = UNKNOWN[ops]
     with live(["two_idle_regions", "huge_if_advised"], ctx, **WATCHED) as run:
-        level = rules.series(run.level)
+        level = rule_limits.series(run.level)
         if ops == "vaddr" and level < (6, 17):
             actions += ("migrate_hot", "migrate_cold")
         if ops == "paddr" and level >= (7, 2):
@@ -78,7 +79,7 @@ def test_unknown_actions(live, expect, ops):
     m = Measurement("oldest age while tried", max(ages, default=0), "aggregations", tuple(map(float, ages)))
     enough = Measurement("aggregations judged", len(ages), "count")
     expect.add(Check("invariant", enough, ">= 2", "else nothing is shown", len(ages) >= 2 or None))
-    limit = 1 + rules.extra_age(ATTRS.samples_per_aggr, level)
+    limit = 1 + rule_limits.extra_age(ATTRS.samples_per_aggr, level)
     expect.at_most(m, limit, because="I31: any action but stat resets age, even if nothing was applied")
 
 

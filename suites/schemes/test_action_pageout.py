@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 
 from damon_tests.damon.params import U32_MAX, U64_MAX, DamonAttrs, DamonCtx, Damos, DamosAccessPattern
-from damon_tests.experiment.acting import (
+from damon_tests.judge.schemes import effects
+from damon_tests.judge.verdict import Measurement
+from damon_tests.patterns.spec import Pattern, PatternRegion, Phase
+from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, PAGE_SIZE
+from damon_tests.scenario.acting import (
     BEFORE_APPLY,
     PATIENCE_NS,
     act,
@@ -16,10 +20,6 @@ from damon_tests.experiment.acting import (
     upper_frames,
     waiting,
 )
-from damon_tests.judge import effects
-from damon_tests.judge.verdict import Measurement
-from damon_tests.patterns.spec import Pattern, PatternRegion, Phase
-from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, PAGE_SIZE
 from damon_tests.workload.pages import bytes_of
 
 pytestmark = pytest.mark.needs("schemes.pageout", "filters.addr", BEFORE_APPLY)

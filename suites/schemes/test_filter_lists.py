@@ -11,7 +11,7 @@ from itertools import product
 import pytest
 
 from damon_tests.damon.params import ANY, DamonCtx, Damos, DamosFilter
-from damon_tests.judge.filtered import STILL, WatchedMemory, pass_once, table_holds
+from damon_tests.scenario.filtered_run import STILL, WatchedMemory, pass_once, table_holds
 
 HUGE = 2 << 20
 ANON = DamosFilter("anon")

@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, DamonTarget, Damos, DamosFilter
-from damon_tests.judge import effects
-from damon_tests.judge.filtered import STILL, WatchedMemory
+from damon_tests.judge.schemes import effects
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.patterns import load
 from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE
+from damon_tests.scenario.filtered_run import STILL, WatchedMemory
 from damon_tests.workload.pages import bytes_of
 
 pytestmark = pytest.mark.needs("schemes.pageout", "filters.anon", swap_mib=256)

@@ -7,11 +7,11 @@ from itertools import permutations
 import pytest
 
 from damon_tests.damon.params import ANY, U64_MAX, DamonCtx, DamonTarget, Damos, DamosFilter, Kdamond
-from damon_tests.judge.filtered import STILL, WatchedMemory, pass_once, table_holds
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.patterns import load
 from damon_tests.patterns.spec import Action, Pattern, PatternRegion, Phase
 from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE
+from damon_tests.scenario.filtered_run import STILL, WatchedMemory, pass_once, table_holds
 from damon_tests.workload.pages import bytes_of
 
 KINDS = "kinds_of_memory"

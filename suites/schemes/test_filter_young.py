@@ -6,14 +6,14 @@ from dataclasses import replace
 import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosFilter
-from damon_tests.judge.filtered import WatchedMemory
-from damon_tests.judge.filters import folio_bytes
+from damon_tests.judge.schemes.filters import folio_bytes
+from damon_tests.judge.schemes.young import questions, young_bytes
 from damon_tests.judge.verdict import Measurement
-from damon_tests.judge.young import questions, young_bytes
 from damon_tests.patterns.spec import Access, Pattern, PatternRegion, Phase
 from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, NSEC_PER_USEC, PAGE_SIZE
-from damon_tests.workload.framed import FrameTruth, frame_ranges
-from damon_tests.workload.huge import HugePages
+from damon_tests.scenario.filtered_run import WatchedMemory
+from damon_tests.workload.huge_page_truth import HugePages
+from damon_tests.workload.physical_truth import FrameTruth, frame_ranges
 
 pytestmark = pytest.mark.needs("ops_filters.young", "stats.sz_ops_filter_passed", "damos_before_apply")
 

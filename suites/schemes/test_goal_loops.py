@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosQuota, DamosQuotaGoal
-from damon_tests.judge import goal_metrics, passes, quotas
-from damon_tests.judge.goal_metrics import lru_bp, measured, node_mem_bp
-from damon_tests.judge.quota_run import let_pass
-from damon_tests.judge.rules import series
+from damon_tests.judge.rule_limits import series
+from damon_tests.judge.schemes import goal_metrics, passes, quotas
+from damon_tests.judge.schemes.goal_metrics import lru_bp, measured, node_mem_bp
 from damon_tests.judge.verdict import Check, Measurement
+from damon_tests.scenario.quota_run import let_pass
 
 pytestmark = pytest.mark.needs("damon_aggregated", "damos_before_apply", "damos_esz")
 

@@ -11,14 +11,14 @@ from functools import partial
 import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosQuota, DamosQuotaGoal
-from damon_tests.judge import goal_metrics, goals, passes
-from damon_tests.judge.goal_metrics import lru_bp, measured, memcg_bp, node_mem_bp
-from damon_tests.judge.quota_run import let_pass
-from damon_tests.judge.rules import series
+from damon_tests.judge.rule_limits import series
+from damon_tests.judge.schemes import goal_metrics, goals, passes
+from damon_tests.judge.schemes.goal_metrics import lru_bp, measured, memcg_bp, node_mem_bp
 from damon_tests.judge.verdict import Measurement
 from damon_tests.patterns import load
 from damon_tests.patterns.spec import Pattern, PatternRegion, Phase
 from damon_tests.ports import TreeError
+from damon_tests.scenario.quota_run import let_pass
 
 pytestmark = pytest.mark.needs("ops.fvaddr", "damon_aggregated", "damos_before_apply")
 TOLD = "damos_esz"

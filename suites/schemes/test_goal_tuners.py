@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosQuota, DamosQuotaGoal
-from damon_tests.judge import goals
-from damon_tests.judge.quota_run import let_pass, quota_run
+from damon_tests.judge.schemes import goals
 from damon_tests.judge.verdict import Measurement
+from damon_tests.scenario.quota_run import let_pass, quota_run
 
 pytestmark = pytest.mark.needs("ops.fvaddr", "damon_aggregated", "damos_before_apply", "quotas.goals")
 

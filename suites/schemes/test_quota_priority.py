@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosQuota
-from damon_tests.judge import priorities
-from damon_tests.judge.quota_run import let_pass, quota_run
+from damon_tests.judge.schemes import priorities
+from damon_tests.scenario.quota_run import let_pass, quota_run
 
 pytestmark = pytest.mark.needs("damon_aggregated", "damos_before_apply")
 

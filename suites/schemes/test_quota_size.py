@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosQuota
-from damon_tests.judge import quotas
-from damon_tests.judge.quota_run import let_pass, quota_run
-from damon_tests.judge.rules import series
+from damon_tests.judge.rule_limits import series
+from damon_tests.judge.schemes import quotas
 from damon_tests.judge.verdict import Measurement
+from damon_tests.scenario.quota_run import let_pass, quota_run
 
 pytestmark = pytest.mark.needs("ops.fvaddr", "damon_aggregated", "damos_before_apply")
 

@@ -4,9 +4,9 @@
 import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosQuota, DamosQuotaGoal
-from damon_tests.judge import goals, time_quotas
-from damon_tests.judge.quota_run import quota_run
+from damon_tests.judge.schemes import goals, time_quotas
 from damon_tests.judge.verdict import Measurement
+from damon_tests.scenario.quota_run import quota_run
 
 pytestmark = pytest.mark.needs("ops.fvaddr", "damon_aggregated", "damos_before_apply", "damos_esz")
 

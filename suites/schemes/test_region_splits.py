@@ -4,13 +4,13 @@
 import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosQuota
-from damon_tests.judge import tried
-from damon_tests.judge.aftermath import aftermath
-from damon_tests.judge.driven import invariants
-from damon_tests.judge.rules import series
-from damon_tests.judge.scheme_stats import told_after_passes
+from damon_tests.judge.monitoring.driven import invariants
+from damon_tests.judge.rule_limits import series
+from damon_tests.judge.schemes import tried
+from damon_tests.judge.schemes.age_resets import aftermath
+from damon_tests.judge.schemes.stats import told_after_passes
 from damon_tests.judge.verdict import Measurement
-from damon_tests.judge.watched_run import watched
+from damon_tests.scenario.watched_run import watched
 
 pytestmark = pytest.mark.needs(
     "ops.fvaddr", "schemes.stat", "schemes.apply_interval_us", "damon_aggregated", "damos_before_apply"

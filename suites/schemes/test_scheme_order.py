@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos
-from damon_tests.judge import tried
+from damon_tests.judge.schemes import tried
 from damon_tests.judge.verdict import Measurement
-from damon_tests.judge.watched_run import checks, watched
+from damon_tests.scenario.watched_run import checks, watched
 
 pytestmark = pytest.mark.needs(
     "ops.fvaddr",

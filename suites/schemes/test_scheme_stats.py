@@ -7,13 +7,14 @@ import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosFilter, DamosQuota
 from damon_tests.damon.trace import EszEvent
-from damon_tests.judge import scheme_stats, tried
-from damon_tests.judge.driven import invariants
-from damon_tests.judge.rules import series
+from damon_tests.judge.monitoring.driven import invariants
+from damon_tests.judge.rule_limits import series
+from damon_tests.judge.schemes import stats as scheme_stats
+from damon_tests.judge.schemes import tried
 from damon_tests.judge.verdict import Measurement
-from damon_tests.judge.watched_run import watched
 from damon_tests.patterns.spec import Pattern, PatternRegion, Phase
 from damon_tests.ports import NSEC_PER_SEC
+from damon_tests.scenario.watched_run import watched
 
 pytestmark = pytest.mark.needs(
     "ops.fvaddr", "schemes.stat", "schemes.apply_interval_us", "damon_aggregated", "damos_before_apply"

@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos
-from damon_tests.judge import tried
-from damon_tests.judge.driven import invariants
-from damon_tests.judge.reported import ask, reported
-from damon_tests.judge.rules import series
+from damon_tests.judge.monitoring.driven import invariants
+from damon_tests.judge.rule_limits import series
+from damon_tests.judge.schemes import tried
+from damon_tests.judge.schemes.tried_regions import ask, reported
 from damon_tests.judge.verdict import Measurement
-from damon_tests.judge.watched_run import watched
+from damon_tests.scenario.watched_run import watched
 
 pytestmark = pytest.mark.needs(
     "ops.fvaddr",

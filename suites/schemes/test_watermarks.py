@@ -12,10 +12,10 @@ from dataclasses import replace
 import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosWatermarks
-from damon_tests.experiment.free_memory import FreeMemory, held
+from damon_tests.judge.schemes.watermarks import Stretch, states_hold
 from damon_tests.judge.verdict import Check, Measurement
-from damon_tests.judge.watermarks import Stretch, states_hold
 from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC
+from damon_tests.scenario.free_memory import FreeMemory, held
 
 pytestmark = pytest.mark.needs(
     "ops.fvaddr", "watermarks.free_mem_rate", "schemes.apply_interval_us", "damon_aggregated"

@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from damon_tests.damon import layout
+from damon_tests.damon.keywords import WORDS
 from damon_tests.damon.params import U32_MAX, U64_MAX, Kdamond
-from damon_tests.damon.words import WORDS
 
 _SMALL = {"nid", "target_nid", "pid_target", "damon_target_idx"}
 _U32 = {"weight", "weight_sz_permil", "id", "refresh_ms", "fail_charge_num", "fail_charge_denom"}

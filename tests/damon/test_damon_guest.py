@@ -17,11 +17,11 @@ from damon_tests.damon.client import DamonClient
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, DamonTarget, Damos, DamosFilter, Kdamond
 from damon_tests.damon.session import Session
 from damon_tests.damon.tracefs import PREFIX, TracefsEvents
-from damon_tests.kernel import image
-from damon_tests.kernel.guest import Guest, Guests
-from damon_tests.kernel.image import KernelImage
+from damon_tests.kernel.guest.guest import Guest, Guests
+from damon_tests.kernel.guest.topology import Topology
+from damon_tests.kernel.images import image
+from damon_tests.kernel.images.image import KernelImage
 from damon_tests.kernel.machine_tree import MachineTree
-from damon_tests.kernel.topology import Topology
 from damon_tests.ports import NSEC_PER_SEC, FileOp, MachineLost, NotSupported, SpawnRequest, TreeError
 
 pytestmark = pytest.mark.vm

@@ -11,9 +11,9 @@ from fake_tree import LEVELS, RELEASES, FakeTree
 from request_strategies import version
 
 from damon_tests.damon import layout
+from damon_tests.damon.keywords import WORDS
 from damon_tests.damon.params import Kdamond
 from damon_tests.damon.users import ADMIN
-from damon_tests.damon.words import WORDS
 from damon_tests.ports import HarnessError
 
 

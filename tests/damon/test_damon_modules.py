@@ -11,8 +11,8 @@ from damon_tests.damon.features import FEATURES
 from damon_tests.damon.module_params import DamonLruSort, DamonReclaim, DamonStat
 from damon_tests.damon.modules import ModuleClient, ModuleSession
 from damon_tests.ports import NSEC_PER_SEC, MachineLost, NotSupported, TreeError
-from damon_tests.reference.module_abi import MODULES
-from damon_tests.reference.system import ReferenceSystem
+from damon_tests.reference.sysfs.module_abi import MODULES
+from damon_tests.reference.sysfs.system import ReferenceSystem
 
 REQUESTS = (DamonReclaim, DamonLruSort, DamonStat)
 

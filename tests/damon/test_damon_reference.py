@@ -28,7 +28,7 @@ from damon_tests.ports import (
     TreeError,
     UsageError,
 )
-from damon_tests.reference.system import ReferenceSystem
+from damon_tests.reference.sysfs.system import ReferenceSystem
 
 MIB = 1 << 20
 HEAP = 1 << 32

@@ -12,8 +12,8 @@ from fake_lease import Leases
 from fake_sysfs import COUNT, KDAMONDS, FakeDamon
 
 from damon_tests.experiment.lease import Lease, acquire, hold_host
-from damon_tests.kernel.host import LocalClock, LocalMachine
-from damon_tests.kernel.journal import Journal
+from damon_tests.kernel.host.journal import Journal
+from damon_tests.kernel.host.machine import LocalClock, LocalMachine
 from damon_tests.kernel.machine_tree import MachineTree
 from damon_tests.ports import (
     NSEC_PER_SEC,
@@ -238,7 +238,7 @@ def test_what_cannot_be_restored_is_an_error_that_names_it(
     leases: Leases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parameter = leases.damon.parameter("damon_reclaim", "sample_interval")
-    monkeypatch.setattr("damon_tests.kernel.undo.LocalFiles.write", lambda self, path, value: None)
+    monkeypatch.setattr("damon_tests.kernel.host.undo.LocalFiles.write", lambda self, path, value: None)
     lease = leases.acquire()
     lease.tree.write(parameter, "1000")
     with pytest.raises(HarnessError, match=re.escape(parameter)):

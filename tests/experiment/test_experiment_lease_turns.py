@@ -15,10 +15,10 @@ from fake_lease import Leases
 from fake_sysfs import COUNT, KDAMONDS, FakeDamon
 
 from damon_tests.experiment.lease import acquire
-from damon_tests.kernel.host import LocalClock
-from damon_tests.kernel.journal import Journal
-from damon_tests.kernel.owner import boot_id, start_time
-from damon_tests.kernel.restore import Leftover
+from damon_tests.kernel.host.journal import Journal
+from damon_tests.kernel.host.machine import LocalClock
+from damon_tests.kernel.host.owner import boot_id, start_time
+from damon_tests.kernel.host.restore import Leftover
 from damon_tests.ports import (
     NSEC_PER_SEC,
     HarnessError,
@@ -40,7 +40,7 @@ sys.path.insert(0, sys.argv[2])
 from pathlib import Path
 from fake_sysfs import COUNT, KDAMONDS, FakeDamon
 from damon_tests.experiment.lease import acquire
-from damon_tests.kernel.journal import Journal
+from damon_tests.kernel.host.journal import Journal
 
 top = Path(sys.argv[1])
 damon = FakeDamon(top / "root")
@@ -136,7 +136,7 @@ sys.path.insert(0, sys.argv[2])
 from pathlib import Path
 from fake_sysfs import COUNT, FakeDamon
 from damon_tests.experiment.lease import acquire
-from damon_tests.kernel.journal import Journal
+from damon_tests.kernel.host.journal import Journal
 
 top = Path(sys.argv[1])
 damon = FakeDamon(top / "root")

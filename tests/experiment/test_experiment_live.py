@@ -9,8 +9,8 @@ import pytest
 from damon_tests.damon.params import DamonAttrs, DamonCtx, Kdamond
 from damon_tests.experiment.live import live
 from damon_tests.experiment.reference_backend import ReferenceBackend
-from damon_tests.judge import driven
-from damon_tests.judge.merging import merged_ages
+from damon_tests.judge.monitoring import driven
+from damon_tests.judge.monitoring.merging import merged_ages
 from damon_tests.patterns import load
 
 ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=50)

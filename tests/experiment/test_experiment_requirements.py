@@ -19,8 +19,8 @@ from damon_tests.experiment.requirements import (
     not_supported,
     of,
 )
-from damon_tests.kernel.host import LocalMachine
-from damon_tests.kernel.topology import Topology
+from damon_tests.kernel.guest.topology import Topology
+from damon_tests.kernel.host.machine import LocalMachine
 from damon_tests.ports import UsageError
 
 

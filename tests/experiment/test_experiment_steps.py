@@ -16,9 +16,9 @@ from damon_tests.experiment.observation import Observation
 from damon_tests.experiment.reference_backend import ReferenceBackend
 from damon_tests.experiment.replica import replicas
 from damon_tests.experiment.steps import steps
-from damon_tests.judge.observed import judged_windows
+from damon_tests.judge.monitoring.observed import judged_windows
 from damon_tests.patterns import load
-from damon_tests.reference.clock import VirtualClock
+from damon_tests.reference.machine.clock import VirtualClock
 
 MS = 1_000_000
 WORK_NS = MS

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from damon_tests.experiment import outlook, survey
-from damon_tests.experiment.outlook import TestNeeds, forecast, suite_requirements
+from damon_tests.commands import suite_outlook
+from damon_tests.commands.suite_outlook import TestNeeds, forecast, suite_requirements
+from damon_tests.experiment import survey
 from damon_tests.experiment.survey import Fact, Host, Survey, collect, find_config
-from damon_tests.kernel.host import LocalMachine
+from damon_tests.kernel.host.machine import LocalMachine
 from damon_tests.ports import Entry, FileOp, UsageError
 
 ADMIN = "sys/kernel/mm/damon/admin/kdamonds"
@@ -271,7 +272,7 @@ def test_outlook_of_a_machine_in_use(box: Box) -> None:
 def test_outlook_of_a_kernel_that_lacks_things(box: Box) -> None:
     """Nothing is staged, so some is known to be absent, some not known."""
     box.damon(nr_kdamonds=1)
-    look = outlook._suites(TESTS, collect(box.host()).capabilities)
+    look = suite_outlook._suites(TESTS, collect(box.host()).capabilities)
     a, _, c = look
     assert (a.would, a.skipped, a.unsure) == ("run in part", 1, 0)
     assert any("ops.vaddr" in reason and "CONFIG_DAMON_VADDR" in reason for reason, _ in a.skips)

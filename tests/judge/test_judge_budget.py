@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from damon_tests.judge.budget import Budget, Pair, load, median_interval, overheads, within_budget
+from damon_tests.judge.cost.budget import Budget, Pair, load, median_interval, overheads, within_budget
 from damon_tests.ports import UsageError
 
 CPU = Budget("cpu", 0.03, "fraction", "a production monitor")

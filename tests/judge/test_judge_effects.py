@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from damon_tests.damon.params import DamosDest
-from damon_tests.judge import effects
-from damon_tests.judge.effects import Effect
+from damon_tests.judge.schemes import effects
+from damon_tests.judge.schemes.effects import Effect
 from damon_tests.judge.verdict import Verdict, decide
 from damon_tests.ports import PAGE_SIZE
 from damon_tests.workload.pages import PageStates

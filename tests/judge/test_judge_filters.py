@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from damon_tests.damon.params import ANY, Damos, DamosFilter
-from damon_tests.judge.filters import (
+from damon_tests.judge.schemes.filters import (
     PageFacts,
     allowed_by_core,
     folio_bytes,

@@ -7,9 +7,9 @@ import pytest
 
 from damon_tests.damon.params import U64_MAX, DamosQuota, DamosQuotaGoal
 from damon_tests.damon.trace import AggregatedEvent, EszEvent
-from damon_tests.judge import goal_metrics, goals, passes, time_quotas
-from damon_tests.judge.goal_metrics import Measured
-from damon_tests.judge.time_quotas import FIRST_THROUGHPUT, Spent
+from damon_tests.judge.schemes import goal_metrics, goals, passes, time_quotas
+from damon_tests.judge.schemes.goal_metrics import Measured
+from damon_tests.judge.schemes.time_quotas import FIRST_THROUGHPUT, Spent
 from damon_tests.ports import NSEC_PER_MSEC
 from damon_tests.workload.memory_info import MemoryInfo
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from damon_tests.damon.records import Snapshot
-from damon_tests.judge import idleness
-from damon_tests.judge.idleness import Partial, Refresh
-from damon_tests.reference.module_rules import bandwidth, idle_percentiles
+from damon_tests.judge.modules import stat
+from damon_tests.judge.modules.stat import Partial, Refresh
+from damon_tests.reference.rules.modules import bandwidth, idle_percentiles
 
 MS = 1_000_000
 MIB = 1 << 20
@@ -47,7 +47,7 @@ def failing(checks):
 def test_percentiles_of_the_regions_there_were():
     snapshots = [snapshot(900, [100 * MIB], [7]), REGIONS]
     for in_use in ((), (0,), (0, 1), (2,)):
-        assert failing(idleness.percentiles(told(in_use), snapshots)) == []
+        assert failing(stat.percentiles(told(in_use), snapshots)) == []
 
 
 def test_wrong_percentiles():
@@ -62,53 +62,53 @@ def test_wrong_percentiles():
         values[:-1],
         unweighted,
     ):
-        assert failing(idleness.percentiles(replace(right, percentiles=wrong), [REGIONS]))
-    assert failing(idleness.percentiles(right, []))
+        assert failing(stat.percentiles(replace(right, percentiles=wrong), [REGIONS]))
+    assert failing(stat.percentiles(right, []))
 
 
 def test_which_aggregations_it_may_be():
     snapshots = [snapshot(ms, [MIB], [1]) for ms in (800, 900, 1000, 1100)]
     refresh = Refresh(950 * MS, 960 * MS, (), 0, 100_000)
-    assert [s.time_ns // MS for s in idleness.candidates(refresh, snapshots)] == [900, 1000]
+    assert [s.time_ns // MS for s in stat.candidates(refresh, snapshots)] == [900, 1000]
     refresh = Refresh(990 * MS, 1010 * MS, (), 0, 100_000)
-    assert [s.time_ns // MS for s in idleness.candidates(refresh, snapshots)] == [900, 1000, 1100]
+    assert [s.time_ns // MS for s in stat.candidates(refresh, snapshots)] == [900, 1000, 1100]
 
 
 def test_results_are_five_seconds_apart():
     seen = Refresh(5990 * MS, 6090 * MS, (), 0, 100_000)
-    found = idleness.narrowed(seen, (1000 * MS, 1003 * MS))
+    found = stat.narrowed(seen, (1000 * MS, 1003 * MS))
     assert (found.after_ns // MS, found.before_ns // MS) == (6000, 6023)
-    assert idleness.narrowed(replace(seen, after_ns=6010 * MS), (1000 * MS, 1003 * MS)).after_ns == 6010 * MS
+    assert stat.narrowed(replace(seen, after_ns=6010 * MS), (1000 * MS, 1003 * MS)).after_ns == 6010 * MS
     # Too soon, too late, maybe not the first ones: what was seen counts.
     late = replace(seen, before_ns=11_000 * MS)
-    assert idleness.narrowed(late, (1000 * MS, 1003 * MS)) == late
-    assert idleness.narrowed(seen, (2000 * MS, 2003 * MS)) == seen
-    assert idleness.narrowed(seen, (0, 3 * MS)) == seen
+    assert stat.narrowed(late, (1000 * MS, 1003 * MS)) == late
+    assert stat.narrowed(seen, (2000 * MS, 2003 * MS)) == seen
+    assert stat.narrowed(seen, (0, 3 * MS)) == seen
 
 
 def test_how_far_the_aggregation_was():
     snapshots = [snapshot(ms, [MIB], [1]) for ms in (900, 1000, 1100)]
-    found = idleness.partial(Refresh(1050 * MS, 1055 * MS, (), 0, 100_000), snapshots, 20)
+    found = stat.partial(Refresh(1050 * MS, 1055 * MS, (), 0, 100_000), snapshots, 20)
     assert found is not None
     assert (found.low, found.high, found.t0_ns) == (9, 12, 1000 * MS)
-    assert idleness.partial(Refresh(990 * MS, 1010 * MS, (), 0, 100_000), snapshots, 20) is None
-    assert idleness.partial(Refresh(1150 * MS, 1155 * MS, (), 0, 100_000), snapshots, 20) is None
+    assert stat.partial(Refresh(990 * MS, 1010 * MS, (), 0, 100_000), snapshots, 20) is None
+    assert stat.partial(Refresh(1150 * MS, 1155 * MS, (), 0, 100_000), snapshots, 20) is None
 
 
 def test_bandwidth():
     part = Partial(REGIONS, 10, 10, 0, 1)
     hot = [(0, 10 * MIB), (30 * MIB, 35 * MIB)]
-    assert idleness.share_of(REGIONS, hot).tolist() == [1, 5 / 30, 0]
-    estimate = idleness.estimate(part, hot, 1.0)
+    assert stat.share_of(REGIONS, hot).tolist() == [1, 5 / 30, 0]
+    estimate = stat.estimate(part, hot, 1.0)
     assert estimate.low == estimate.high == 10 * 15 * MIB
     assert estimate.variance > 0
     accessed = 10 * 15 * MIB
-    pure = idleness.estimate(part, hot[:1], 1.0)
+    pure = stat.estimate(part, hot[:1], 1.0)
     assert pure.variance == 0
 
     def judged(factor, estimate=pure, accessed=10 * 10 * MIB):
         one = replace(told(), bandwidth=int(factor * bandwidth(accessed, 100_000)))
-        return failing(idleness.bandwidth([one] * 3, [estimate] * 3, least=0.75, others=MIB))
+        return failing(stat.bandwidth([one] * 3, [estimate] * 3, least=0.75, others=MIB))
 
     assert judged(1) == []
     assert judged(0.8) == []
@@ -117,6 +117,6 @@ def test_bandwidth():
     assert judged(0.001)
     # Noise as large as the signal: a lower bound of nothing decides nothing.
     one = replace(told(), bandwidth=bandwidth(accessed, 100_000))
-    (check,) = idleness.bandwidth([one] * 3, [estimate] * 3, least=0.75, others=MIB)
+    (check,) = stat.bandwidth([one] * 3, [estimate] * 3, least=0.75, others=MIB)
     assert check.holds is None
     assert judged(100, estimate, accessed)

@@ -20,9 +20,15 @@ from damon_tests.damon.params import (
     DamosQuota,
 )
 from damon_tests.damon.records import Recording, Snapshot, TriedRegions
-from damon_tests.judge import expect, rules
-from damon_tests.judge.invariants import initial_layout, monitoring_invariants, timing, tried_regions
-from damon_tests.judge.setting import Setting
+from damon_tests.judge import rule_limits
+from damon_tests.judge.monitoring import closed_forms
+from damon_tests.judge.monitoring.invariants import (
+    initial_layout,
+    monitoring_invariants,
+    timing,
+    tried_regions,
+)
+from damon_tests.judge.monitoring.setting import Setting
 from damon_tests.judge.verdict import Check
 
 PAGE = 4096
@@ -36,7 +42,7 @@ def failing(checks: Sequence[Check]) -> set[str]:
 @pytest.mark.parametrize("level", ["6.12", "6.18", "7.1", "7.3"])
 def test_a_correct_damon_keeps_them(make: Callable[..., tuple[object, Damon, Recording]], level: str) -> None:
     truth, damon, report = make()
-    checks = expect.monitoring(report, damon.ctx, level, truth)  # type: ignore[arg-type]
+    checks = closed_forms.monitoring(report, damon.ctx, level, truth)  # type: ignore[arg-type]
     assert [c for c in checks if c.holds is not True] == []
     names = {c.measurement.name.split()[0] for c in checks}
     assert names >= {
@@ -126,7 +132,7 @@ BROKEN = [
 def test_each_violation_is_named(name: str, break_it: Callable[[Recording], Recording]) -> None:
     truth, damon, report = hot_cold()
     broken = break_it(report)
-    checks = expect.monitoring(broken, damon.ctx, "7.3", truth)
+    checks = closed_forms.monitoring(broken, damon.ctx, "7.3", truth)
     assert name in failing(checks)
     found = next(c for c in checks if c.measurement.name.startswith(f"{name} ") and c.holds is False)
     assert found.alpha == 0
@@ -155,7 +161,7 @@ def test_lost_events_do_not_accuse() -> None:
     snaps = list(report.snapshots)
     snaps[20] = replace(_drop(2)(snaps[20]), complete=False)
     del snaps[30]
-    checks = expect.monitoring(
+    checks = closed_forms.monitoring(
         replace(report, snapshots=tuple(snaps), lost_events=9), damon.ctx, "7.3", truth
     )
     assert failing(checks) == set()
@@ -172,7 +178,7 @@ def test_old_levels_may_age_once_a_pass() -> None:
 def test_quotas_and_tuning_switch_off_what_they_make_inexact() -> None:
     truth, damon, report = hot_cold()
     quota = replace(damon.ctx, schemes=(Damos(quota=DamosQuota(bytes=4096)),))
-    names = {c.measurement.name.split()[0] for c in expect.monitoring(report, quota, "7.3", truth)}
+    names = {c.measurement.name.split()[0] for c in closed_forms.monitoring(report, quota, "7.3", truth)}
     assert names.isdisjoint({"I16", "I25", "I32", "I33"})
     goal = DamonIntervalsGoal(access_bp=400, aggrs=3, min_sample_us=5000, max_sample_us=10_000_000)
     tuned = replace(damon.ctx, attrs=replace(damon.ctx.attrs, intervals_goal=goal))
@@ -184,10 +190,10 @@ def test_quotas_and_tuning_switch_off_what_they_make_inexact() -> None:
 def test_vaddr_layout() -> None:
     vmas = [(0x1000, 0x5000), (0x6000, 0x7000), (MIB, 2 * MIB), (1 << 40, (1 << 40) + PAGE)]
     expected = ((0x1000, 0x7000), (MIB, 2 * MIB), (1 << 40, (1 << 40) + PAGE))
-    assert rules.three_ranges(vmas) == expected
-    assert rules.three_ranges(vmas[:2]) is None
+    assert rule_limits.three_ranges(vmas) == expected
+    assert rule_limits.three_ranges(vmas[:2]) is None
     ctx = DamonCtx("vaddr", targets=(DamonTarget(1),))
-    pieces = rules.first_pieces(expected, ctx.attrs.min_nr_regions, PAGE, (7, 3))
+    pieces = rule_limits.first_pieces(expected, ctx.attrs.min_nr_regions, PAGE, (7, 3))
     good = recording([snapshot(100 * MS, [(a, b, 0, 0) for a, b in pieces])])
     assert failing(initial_layout(good, ctx, vmas, "7.3")) == set()
     assert failing(monitoring_invariants(good, ctx, "6.12")) == set()
@@ -201,9 +207,9 @@ def test_vaddr_layout() -> None:
 
 def test_pieces_of_the_first_layout() -> None:
     page, pages = 4096, [(0, 100 * 4096), (200 * 4096, 207 * 4096)]
-    strict = [(a // page, b // page) for a, b in rules.first_pieces(pages, 5, page, (7, 1))]
+    strict = [(a // page, b // page) for a, b in rule_limits.first_pieces(pages, 5, page, (7, 1))]
     assert strict == [(0, 22), (22, 44), (44, 66), (66, 88), (88, 100), (200, 207)]  # 107 div 5, rounded up
-    even = [(a // page, b // page) for a, b in rules.first_pieces(pages, 5, page, (7, 0))]
+    even = [(a // page, b // page) for a, b in rule_limits.first_pieces(pages, 5, page, (7, 0))]
     assert even == [(0, 25), (25, 50), (50, 75), (75, 100), (200, 207)]
 
 
@@ -222,7 +228,9 @@ def test_cuts_are_at_tenths(cut: float, fine: bool) -> None:
 
 
 def test_growth_bounds_of_the_split_step() -> None:
-    assert [rules.growth_bound(n, 1500, (7, 3)) for n in (100, 499, 500, 750, 760, 1499, 1500, 1600)] == [
+    assert [
+        rule_limits.growth_bound(n, 1500, (7, 3)) for n in (100, 499, 500, 750, 760, 1499, 1500, 1600)
+    ] == [
         300,
         1497,
         1000,
@@ -232,17 +240,17 @@ def test_growth_bounds_of_the_split_step() -> None:
         1500,
         1600,
     ]
-    assert rules.growth_bound(760, 1500, (7, 2)) == 760
+    assert rule_limits.growth_bound(760, 1500, (7, 2)) == 760
 
 
 @pytest.mark.parametrize(("total", "least", "limit"), [(10, 1, 10), (10, 15, 1), (100 * PAGE, 30, 4 * PAGE)])
 def test_size_limit(total: int, least: int, limit: int) -> None:
-    assert rules.size_limit(total, least, 1 if total < PAGE else PAGE) == limit
+    assert rule_limits.size_limit(total, least, 1 if total < PAGE else PAGE) == limit
 
 
 def test_size_limit_of_the_specification() -> None:
-    assert rules.size_limit(10, 2, 2) == 6
-    assert rules.size_limit(10, 10, 2) == 2
+    assert rule_limits.size_limit(10, 2, 2) == 6
+    assert rule_limits.size_limit(10, 10, 2) == 2
 
 
 def test_total_bytes_of_tried_regions() -> None:

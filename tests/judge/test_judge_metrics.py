@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from synthetic_recordings import BASE, MIB, MS, ListTruth, Touch, hot_cold, phases, recording, snapshot
 
-from damon_tests.judge import metrics
-from damon_tests.judge.ageing import age_error
-from damon_tests.judge.compare import Comparison, compare
-from damon_tests.judge.spans import busy_ranges, idle_ranges, rasterise, sampling_steps, spans_of
-from damon_tests.judge.windows import settled, windows
+from damon_tests.judge.monitoring import metrics
+from damon_tests.judge.monitoring.compare import Comparison, compare
+from damon_tests.judge.monitoring.spans import busy_ranges, idle_ranges, rasterise, sampling_steps, spans_of
+from damon_tests.judge.monitoring.true_ages import age_error
+from damon_tests.judge.monitoring.windows import settled, windows
 
 PAGE = 4096
 

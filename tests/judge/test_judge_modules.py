@@ -8,7 +8,7 @@ import numpy as np
 from damon_tests.damon.module_params import DamonLruSort, DamonReclaim, DamonStat
 from damon_tests.damon.records import DamosStats
 from damon_tests.damon.trace import BeforeApplyEvent
-from damon_tests.judge import modules as judged
+from damon_tests.judge.modules import schemes as judged
 from damon_tests.ports import Event
 
 MS = 1_000_000

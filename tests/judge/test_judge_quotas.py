@@ -8,8 +8,8 @@ import pytest
 from damon_tests.damon.params import ANY, DamonCtx, Damos, DamosQuota
 from damon_tests.damon.records import DamosStats
 from damon_tests.damon.trace import AggregatedEvent, BeforeApplyEvent, EszEvent, LostEvent, StatEvent
-from damon_tests.judge import passes, quotas
-from damon_tests.judge.quotas import Replay, State
+from damon_tests.judge.schemes import passes, quotas
+from damon_tests.judge.schemes.quotas import Replay, State
 from damon_tests.ports import NSEC_PER_MSEC
 
 PAGE = 4096

@@ -11,8 +11,8 @@ import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosQuota
 from damon_tests.damon.trace import AggregatedEvent, BeforeApplyEvent, LostEvent, StatEvent, TypedEvent
-from damon_tests.judge import tried
-from damon_tests.judge.tried import Try
+from damon_tests.judge.schemes import tried
+from damon_tests.judge.schemes.tried import Try
 from damon_tests.ports import UsageError
 
 ATTRS = DamonAttrs(10_000, 100_000)

@@ -4,7 +4,7 @@
 import pytest
 
 from damon_tests.damon.params import DamosWatermarks
-from damon_tests.judge.watermarks import MARGIN_PERMIL, Stretch, active, states_hold
+from damon_tests.judge.schemes.watermarks import MARGIN_PERMIL, Stretch, active, states_hold
 
 MARKS = DamosWatermarks("free_mem_rate", 1, high=800, mid=600, low=200)
 

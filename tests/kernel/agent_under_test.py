@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from damon_tests.kernel import programs
-from damon_tests.kernel.agent import AgentMachine
-from damon_tests.kernel.agent_wire import REPLY, Frame, FrameReader, Op, Reader, pack_frame
+from damon_tests.kernel.agent.machine import AgentMachine
+from damon_tests.kernel.agent.wire import REPLY, Frame, FrameReader, Op, Reader, pack_frame
+from damon_tests.kernel.images import programs
 from damon_tests.ports import NotSupported
 
 SOON_S = 60.0

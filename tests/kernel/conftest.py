@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from agent_under_test import agent_machine
 
-from damon_tests.kernel.agent import AgentMachine
-from damon_tests.kernel.host import LocalMachine
-from damon_tests.kernel.journal import Journal
+from damon_tests.kernel.agent.machine import AgentMachine
+from damon_tests.kernel.host.journal import Journal
+from damon_tests.kernel.host.machine import LocalMachine
 from damon_tests.ports import Machine
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from damon_tests.kernel.aptsources import Mirror
+from damon_tests.kernel.images.apt_sources import Mirror
 
 _TOOLS = ("apt-get", "apt-cache", "dpkg-deb", "gpg")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from agent_under_test import SOON_NS, eventually
 
-from damon_tests.kernel.agent import AgentMachine
+from damon_tests.kernel.agent.machine import AgentMachine
 from damon_tests.ports import Entry, FileOp, Machine, TimedOut, TreeError
 
 

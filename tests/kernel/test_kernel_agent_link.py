@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from agent_under_test import SOON_NS, SOON_S, agent_machine
 
-from damon_tests.kernel.agent import AgentMachine
-from damon_tests.kernel.agent_wire import (
+from damon_tests.kernel.agent.machine import AgentMachine
+from damon_tests.kernel.agent.wire import (
     REPLY,
     VERSION,
     Frame,
@@ -237,7 +237,7 @@ def test_wait_until_tries_once_more_after_the_deadline() -> None:
 
 
 def test_a_clock_that_stands_still_is_a_lost_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("damon_tests.kernel.agent._CLOCK_STOPS_S", 0.05)
+    monkeypatch.setattr("damon_tests.kernel.agent.machine._CLOCK_STOPS_S", 0.05)
 
     def answer(frame: Frame) -> bytes:
         if frame.op == Op.HELLO:

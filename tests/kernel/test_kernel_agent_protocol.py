@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from agent_under_test import HELLO, RawClient, agent_on_a_socket, agent_program, eventually
 
-from damon_tests.kernel.agent import AgentMachine
-from damon_tests.kernel.agent_wire import (
+from damon_tests.kernel.agent.machine import AgentMachine
+from damon_tests.kernel.agent.wire import (
     MAX_PAYLOAD,
     REPLY,
     VERSION,

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from agent_under_test import SOON_NS, agent_machine, eventually
 
-from damon_tests.kernel.agent import AgentMachine
+from damon_tests.kernel.agent.machine import AgentMachine
 from damon_tests.ports import ByteStream, MachineLost
 
 

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 import pytest
 from agent_under_test import SOON_NS, eventually
 
-from damon_tests.kernel import image
-from damon_tests.kernel.agent import AgentMachine
-from damon_tests.kernel.guest import Guests
+from damon_tests.kernel.agent.machine import AgentMachine
+from damon_tests.kernel.guest.guest import Guests
+from damon_tests.kernel.guest.topology import Topology
+from damon_tests.kernel.images import image
 from damon_tests.kernel.machine_tree import MachineTree
-from damon_tests.kernel.topology import Topology
 from damon_tests.ports import ByteStream, FileOp, SpawnRequest
 
 pytestmark = pytest.mark.vm

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from damon_tests import bundle
-from damon_tests.kernel.agent_wire import (
+from damon_tests.kernel.agent.wire import (
     HEADER_SIZE,
     KINDS,
     MAX_PAYLOAD,

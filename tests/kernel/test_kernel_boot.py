@@ -12,8 +12,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from damon_tests.kernel import boot, programs
-from damon_tests.kernel.boot import bring_up
+from damon_tests.kernel.guest import boot
+from damon_tests.kernel.guest.boot import bring_up
+from damon_tests.kernel.images import programs
 from damon_tests.ports import MachineLost, NotSupported
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from damon_tests.kernel import ext2
+from damon_tests.kernel.images import ext2
 from damon_tests.ports import UsageError
 
 E2FSCK = shutil.which("e2fsck", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")

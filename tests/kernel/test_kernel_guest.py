@@ -14,16 +14,24 @@ from pathlib import Path
 
 import pytest
 
-from damon_tests.kernel import accel, guest, image, launch, snapshot, vm
-from damon_tests.kernel.guest import Guest, Guests
-from damon_tests.kernel.guest_setup import swap_header
-from damon_tests.kernel.image import KernelImage
-from damon_tests.kernel.initramfs import plain
-from damon_tests.kernel.launch import Plan
-from damon_tests.kernel.qemu import Qemu
-from damon_tests.kernel.snapshot import BootedGuest, SnapshotStore, copy_sparse, memory_files, remove_stale
-from damon_tests.kernel.topology import Topology
-from damon_tests.kernel.userland import chroot
+from damon_tests.commands import vm
+from damon_tests.kernel.guest import accel, guest, launch, snapshot
+from damon_tests.kernel.guest.guest import Guest, Guests
+from damon_tests.kernel.guest.launch import Plan
+from damon_tests.kernel.guest.qemu import Qemu
+from damon_tests.kernel.guest.setup import swap_header
+from damon_tests.kernel.guest.snapshot import (
+    BootedGuest,
+    SnapshotStore,
+    copy_sparse,
+    memory_files,
+    remove_stale,
+)
+from damon_tests.kernel.guest.topology import Topology
+from damon_tests.kernel.images import image
+from damon_tests.kernel.images.image import KernelImage
+from damon_tests.kernel.images.initramfs import plain
+from damon_tests.kernel.images.userland import chroot
 from damon_tests.ports import FileOp, HarnessError, MachineLost, NotSupported, SpawnRequest, UsageError
 
 IMAGE = KernelImage("k", "7.3.4", Path("/k/vmlinuz"), None, None, sha256="ab")
@@ -250,8 +258,8 @@ RUN_CODE = """
 import sys, time
 from pathlib import Path
 from damon_tests.kernel import image
-from damon_tests.kernel.guest import Guests
-from damon_tests.kernel.topology import Topology
+from damon_tests.kernel.guest.guest import Guests
+from damon_tests.kernel.guest.topology import Topology
 guest = Guests(Path(sys.argv[1])).fresh(image.resolve(sys.argv[2]), Topology(), 1)
 print(guest.pid, flush=True)
 time.sleep(600)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from damon_tests.kernel.host import LocalClock, LocalMachine
+from damon_tests.kernel.host.machine import LocalClock, LocalMachine
 from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, ByteStream, FileOp, SpawnRequest, TimedOut
 
 SOON_NS = 30 * NSEC_PER_SEC

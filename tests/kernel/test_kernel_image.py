@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from debian_archive import DebianArchive, SigningKey, signing_key
 
-from damon_tests.kernel.image import (
+from damon_tests.kernel.images.image import (
     check,
     choose,
     group_kernels,
@@ -18,7 +18,7 @@ from damon_tests.kernel.image import (
     release_of,
     resolve,
 )
-from damon_tests.kernel.packages import Package
+from damon_tests.kernel.images.packages import Package
 from damon_tests.ports import NotSupported, UsageError
 
 key = signing_key  # a fixture of debian_archive
@@ -132,7 +132,7 @@ def debian(tmp_path: Path, key: SigningKey, monkeypatch: pytest.MonkeyPatch) -> 
     archive.add("sid", f"linux-modules-{new}", "7.3.4-1", {f"usr/lib/modules/{new}/kernel/zram.ko": b""})
     archive.add("sid", f"linux-base-{new}", "7.3.4-1", {f"usr/lib/modules/{new}/config": CONFIG})
     archive.publish({"trixie": "stable", "sid": "unstable"})
-    monkeypatch.setattr("damon_tests.kernel.packages.debian_mirror", lambda: archive.mirror)
+    monkeypatch.setattr("damon_tests.kernel.images.packages.debian_mirror", lambda: archive.mirror)
     return archive
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from damon_tests.kernel import initramfs
-from damon_tests.kernel.modules import ModuleTree, depends
+from damon_tests.kernel.images import initramfs
+from damon_tests.kernel.images.modules import ModuleTree, depends
 from damon_tests.ports import NotSupported
 
 

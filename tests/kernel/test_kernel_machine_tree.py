@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from agent_under_test import SOON_NS, agent_machine
 
-from damon_tests.kernel.agent import AgentMachine
-from damon_tests.kernel.host import LocalMachine
+from damon_tests.kernel.agent.machine import AgentMachine
+from damon_tests.kernel.host.machine import LocalMachine
 from damon_tests.kernel.machine_tree import MachineTree
 from damon_tests.ports import Entry, FileOp, Machine, TimedOut, Tree, TreeError
 

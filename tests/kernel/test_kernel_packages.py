@@ -9,8 +9,14 @@ from pathlib import Path
 import pytest
 from debian_archive import DebianArchive, SigningKey, signing_key
 
-from damon_tests.kernel.aptsources import Mirror, debian_mirror, machine_sources, parse_deb822, parse_one_line
-from damon_tests.kernel.packages import Archive, ArchiveUnreachable, parse_packages, sha256_of, unpack
+from damon_tests.kernel.images.apt_sources import (
+    Mirror,
+    debian_mirror,
+    machine_sources,
+    parse_deb822,
+    parse_one_line,
+)
+from damon_tests.kernel.images.packages import Archive, ArchiveUnreachable, parse_packages, sha256_of, unpack
 from damon_tests.ports import HarnessError, NotSupported
 
 # Sources
@@ -233,6 +239,6 @@ def test_without_apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_a_debian_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("damon_tests.kernel.packages.debian_mirror", lambda: None)
+    monkeypatch.setattr("damon_tests.kernel.images.packages.debian_mirror", lambda: None)
     with pytest.raises(NotSupported, match="name no Debian mirror"):
         Archive("t", ("alpha",), tmp_path / "cache").names("linux")

@@ -5,8 +5,8 @@ from typing import Any, cast
 
 import pytest
 
-from damon_tests.kernel.pause import Pause
-from damon_tests.kernel.qmp import Qmp
+from damon_tests.kernel.guest.pause import Pause
+from damon_tests.kernel.guest.qmp import Qmp
 from damon_tests.ports import HarnessError, TimedOut
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from damon_tests import bundle
-from damon_tests.kernel import programs
+from damon_tests.kernel.images import programs
 from damon_tests.ports import HarnessError, NotSupported
 
 NAME = "damon-tests-thing"

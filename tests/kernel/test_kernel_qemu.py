@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from damon_tests.kernel import qemu
-from damon_tests.kernel.packages import ArchiveUnreachable
-from damon_tests.kernel.qemu import Qemu, QemuProcess, is_new_enough, memory_options, version_of
-from damon_tests.kernel.qmp import Qmp
+from damon_tests.kernel.guest import qemu
+from damon_tests.kernel.guest.qemu import Qemu, QemuProcess, is_new_enough, memory_options, version_of
+from damon_tests.kernel.guest.qmp import Qmp
+from damon_tests.kernel.images.packages import ArchiveUnreachable
 from damon_tests.ports import HarnessError, NotSupported, TimedOut
 
 
@@ -159,7 +159,7 @@ def test_it_lives_on_when_the_thread_that_asked_for_it_ends(sleeper: Qemu, tmp_p
 def test_it_dies_with_us_even_when_we_are_killed(sleeper: Qemu, tmp_path: Path) -> None:
     code = (
         "import sys, time\nfrom pathlib import Path\n"
-        "from damon_tests.kernel.qemu import Qemu, QemuProcess\n"
+        "from damon_tests.kernel.guest.qemu import Qemu, QemuProcess\n"
         "process = QemuProcess(Qemu(Path(sys.argv[1]), '10'), [], Path(sys.argv[2]), {})\n"
         "print(process.pid, flush=True)\ntime.sleep(600)\n"
     )

@@ -20,7 +20,7 @@ import pytest
 
 # Loaded before forking: what every run needs, but for what reads the fault's name (reference_support).
 from damon_tests.experiment import reference_backend  # noqa: F401
-from damon_tests.reference.faults import catalogue
+from damon_tests.reference.faults.catalogue import catalogue
 
 HERE = Path(__file__).parent
 KEPT = HERE / "kills.txt"

@@ -15,10 +15,10 @@ from damon_tests.damon.client import DamonClient
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, DamonTarget, Damos, DamosQuota, Kdamond
 from damon_tests.damon.records import Snapshot
 from damon_tests.ports import NSEC_PER_SEC, Event
-from damon_tests.reference.faults import fault
-from damon_tests.reference.levels import level as level_of
-from damon_tests.reference.rules import Rules
-from damon_tests.reference.system import ReferenceSystem
+from damon_tests.reference.faults.catalogue import fault
+from damon_tests.reference.rules.levels import level as level_of
+from damon_tests.reference.rules.ruleset import Rules
+from damon_tests.reference.sysfs.system import ReferenceSystem
 
 MIB = 1 << 20
 HEAP = 0x100000000  # where heap() puts the monitored memory

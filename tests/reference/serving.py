@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from damon_tests.ports import NotSupported
-from damon_tests.reference import fuse_library
+from damon_tests.reference.serve import fuse_library
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "damon_tests.cli", "serve"]

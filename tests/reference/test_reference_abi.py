@@ -12,7 +12,7 @@ from reference_support import Box, make_system
 
 from damon_tests.damon.params import ANY, DamonCtx, DamonTarget, Damos
 from damon_tests.ports import TreeError
-from damon_tests.reference.levels import LEVELS
+from damon_tests.reference.rules.levels import LEVELS
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "abi"
 ADMIN = "/sys/kernel/mm/damon/admin"

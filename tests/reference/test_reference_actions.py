@@ -28,8 +28,8 @@ from damon_tests.damon.params import (
 )
 from damon_tests.experiment.simulated_memory import simulated_pages
 from damon_tests.ports import TreeError
-from damon_tests.reference.faults import fault
-from damon_tests.reference.rules import Rules
+from damon_tests.reference.faults.catalogue import fault
+from damon_tests.reference.rules.ruleset import Rules
 
 PAGE = 4096
 
@@ -310,7 +310,7 @@ def test_core_allow_makes_page_filters_void():
     ],
 )
 def test_goal_metrics(goal, expected):
-    from damon_tests.reference.goals import achievements
+    from damon_tests.reference.core.goals import achievements
 
     box = Box(32 * MIB, ram_bytes=64 * MIB)
     box.start(paddr(box, replace(STAT_ALL, quota=DamosQuota(goals=(replace(goal, target_value=1),)))))

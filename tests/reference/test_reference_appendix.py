@@ -20,7 +20,7 @@ from damon_tests.damon.params import (
     Kdamond,
 )
 from damon_tests.ports import TreeError
-from damon_tests.reference.levels import LEVELS
+from damon_tests.reference.rules.levels import LEVELS
 
 NAMES = ("6.12", "6.16", "6.17", "6.18", "6.19", "7.0", "7.1", "7.2", "7.3")
 RAM = ((MIB, 64 * MIB),)

@@ -14,9 +14,9 @@ from reference_support import HEAP, MIB, STAT_ALL, Box, HotTruth, heap, under_te
 from damon_tests.damon.params import DamonAttrs, DamonIntervalsGoal, DamonTarget
 from damon_tests.damon.trace import snapshots
 from damon_tests.ports import NotSupported
-from damon_tests.reference.batch import Batch
-from damon_tests.reference.levels import LEVELS
-from damon_tests.reference.process import Process
+from damon_tests.reference.core.batch import Batch
+from damon_tests.reference.machine.process import Process
+from damon_tests.reference.rules.levels import LEVELS
 
 ORIGIN = 1_000_000_000
 

@@ -17,7 +17,7 @@ from damon_tests.damon.params import (
     DamosAccessPattern,
 )
 from damon_tests.ports import NSEC_PER_SEC, TreeError
-from damon_tests.reference.tlb import Tlb
+from damon_tests.reference.machine.tlb import Tlb
 
 PAGE = 4096
 

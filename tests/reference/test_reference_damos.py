@@ -22,9 +22,9 @@ from damon_tests.damon.params import (
     DamosQuotaGoal,
     DamosWatermarks,
 )
-from damon_tests.reference import damos_rules as damos
-from damon_tests.reference.filters import FilterLists
-from damon_tests.reference.rules import Rules
+from damon_tests.reference.core.filters import FilterLists
+from damon_tests.reference.rules import schemes as damos
+from damon_tests.reference.rules.ruleset import Rules
 
 PAGE = 4096
 GOAL = DamosQuotaGoal("user_input", target_value=10_000, current_value=0)

@@ -11,8 +11,8 @@ from reference_support import HEAP, MIB, Box, HotTruth
 from damon_tests.damon.params import ANY, DamonTarget, Damos
 from damon_tests.experiment.simulated_memory import simulated_pages
 from damon_tests.patterns.spec import Access, Action, Pattern, PatternRegion, Phase
-from damon_tests.reference.faults import fault
-from damon_tests.reference.rules import Rules
+from damon_tests.reference.faults.catalogue import fault
+from damon_tests.reference.rules.ruleset import Rules
 from damon_tests.workload.simulated import SimulatedTarget
 
 FILE = (HEAP + 64 * MIB, HEAP + 72 * MIB)

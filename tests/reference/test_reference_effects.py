@@ -8,9 +8,9 @@ import pytest
 from reference_support import HEAP, MIB, RULES, HotTruth, make_system
 
 from damon_tests.damon.params import ANY, Damos, DamosDest, DamosFilter
-from damon_tests.reference.actions import Actions, Application
-from damon_tests.reference.filters import FilterLists
-from damon_tests.reference.levels import level
+from damon_tests.reference.core.actions import Actions, Application
+from damon_tests.reference.core.filters import FilterLists
+from damon_tests.reference.rules.levels import level
 
 PAGE = 4096
 HUGE = 2 * MIB

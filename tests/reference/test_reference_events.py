@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from damon_tests.ports import LOST_EVENTS
-from damon_tests.reference.clock import VirtualClock
-from damon_tests.reference.events import ReferenceEvents
+from damon_tests.reference.core.events import ReferenceEvents
+from damon_tests.reference.machine.clock import VirtualClock
 
 
 def test_a_bounded_stream_keeps_the_newest_and_counts_the_others() -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from damon_tests.ports import UsageError
-from damon_tests.reference.faults import all_faults, catalogue, fault
-from damon_tests.reference.levels import LEVELS
-from damon_tests.reference.rules import Rules
+from damon_tests.reference.faults.catalogue import all_faults, catalogue, fault
+from damon_tests.reference.rules.levels import LEVELS
+from damon_tests.reference.rules.ruleset import Rules
 
 HERE = Path(__file__).parent
 AREAS = {"core", "ops", "tree", "schemes", "quotas", "goals", "filters", "watermarks", "stats", "modules"}

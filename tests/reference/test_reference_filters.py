@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from reference_support import HEAP, MIB, RULES, STAT_ALL, Box
 
+from damon_tests.damon.keywords import WORDS
 from damon_tests.damon.params import Damos, DamosFilter
-from damon_tests.damon.words import WORDS
 from damon_tests.ports import PAGE_SIZE
-from damon_tests.reference.filters import FilterLists
+from damon_tests.reference.core.filters import FilterLists
 
 
 def addr(start: int, end: int, **fields: bool) -> DamosFilter:

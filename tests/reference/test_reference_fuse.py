@@ -19,7 +19,7 @@ import pytest
 from serving import COMMAND, Server, environment, needs_fuse, needs_libfuse, server, stage, until
 
 from damon_tests.ports import NotSupported
-from damon_tests.reference import fuse_direct, fuse_library
+from damon_tests.reference.serve import fuse_direct, fuse_library
 
 TRANSPORTS = ("direct", "library")
 

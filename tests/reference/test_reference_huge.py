@@ -10,8 +10,8 @@ import pytest
 from reference_support import HEAP, MIB, STAT_ALL, Box, HotTruth, TimedTruth, heap
 
 from damon_tests.damon.params import ANY, DamonProbe, DamonProbeFilter, DamonTarget, Damos, DamosFilter
-from damon_tests.reference.process import Process
-from damon_tests.reference.tlb import Tlb
+from damon_tests.reference.machine.process import Process
+from damon_tests.reference.machine.tlb import Tlb
 
 PAGE = 4096
 BLOCK = 512  # pages

@@ -15,7 +15,7 @@ from damon_tests.damon.params import (
     DamonAttrs,
     DamonTarget,
 )
-from damon_tests.reference.levels import LEVELS
+from damon_tests.reference.rules.levels import LEVELS
 
 PAGE = 4096
 

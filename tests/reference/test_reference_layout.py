@@ -9,9 +9,9 @@ import pytest
 from reference_support import HEAP, MIB, STACK, STAT_ALL, Box, HotTruth, heap
 
 from damon_tests.damon.params import DamonTarget
-from damon_tests.reference.core_rules import align_down
-from damon_tests.reference.ops import divide_evenly
-from damon_tests.reference.regions import Regions
+from damon_tests.reference.core.ops import divide_evenly
+from damon_tests.reference.core.regions import Regions
+from damon_tests.reference.rules.monitoring import align_down
 
 PAGE = 4096
 

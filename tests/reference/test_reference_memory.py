@@ -11,10 +11,10 @@ from reference_support import HEAP, MIB, STACK, Box, HotTruth, heap
 
 from damon_tests.damon.params import ANY, DamonCtx, DamonTarget, Damos, DamosDest, DamosQuota, DamosQuotaGoal
 from damon_tests.experiment.reference_backend import ReferenceBackend
-from damon_tests.kernel.topology import Topology
+from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns import load
 from damon_tests.ports import PAGE_SIZE, UsageError
-from damon_tests.reference.goals import achievements
+from damon_tests.reference.core.goals import achievements
 
 PAGEOUT = Damos(action="pageout", access_pattern=ANY)
 

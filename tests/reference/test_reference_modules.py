@@ -7,7 +7,7 @@ import pytest
 from reference_support import MIB, STAT_ALL, Parameters, idle_box, make_system
 
 from damon_tests.ports import TreeError
-from damon_tests.reference.module_rules import idle_percentiles
+from damon_tests.reference.rules.modules import idle_percentiles
 
 
 def test_reclaim_pages_out_cold_memory_below_the_watermark():

@@ -18,10 +18,10 @@ from damon_tests.damon.params import (
 )
 from damon_tests.damon.trace import snapshots
 from damon_tests.ports import NSEC_PER_MSEC
-from damon_tests.reference.intervals import set_attrs
-from damon_tests.reference.levels import LEVELS
-from damon_tests.reference.merge import merge_alike, merge_regions
-from damon_tests.reference.regions import Regions
+from damon_tests.reference.core.intervals import set_attrs
+from damon_tests.reference.core.merge import merge_alike, merge_regions
+from damon_tests.reference.core.regions import Regions
+from damon_tests.reference.rules.levels import LEVELS
 
 PAGE = 4096
 # Half of the memory is free: more than 100 per mille, so the scheme is inactive.

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 import pytest
 from test_reference_live import tracker
 
-from damon_tests.reference import ptrace_call
-from damon_tests.reference.ptrace_call import stopped
+from damon_tests.reference.live import ptrace_call
+from damon_tests.reference.live.ptrace_call import stopped
 
 GETPID, GETPPID = 39, 110
 

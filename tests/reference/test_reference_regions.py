@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reference_support import RULES
 
-from damon_tests.reference import core_rules as core
-from damon_tests.reference.merge import merge_pass, merge_regions
-from damon_tests.reference.regions import Regions, cut_to_limit, set_ranges
-from damon_tests.reference.split import SplitHistory, split_regions
+from damon_tests.reference.core.merge import merge_pass, merge_regions
+from damon_tests.reference.core.regions import Regions, cut_to_limit, set_ranges
+from damon_tests.reference.core.split import SplitHistory, split_regions
+from damon_tests.reference.rules import monitoring as core
 
 OLD_RULES = replace(RULES, partial_split_step=core.no_partial_split, split_history_always=False)
 

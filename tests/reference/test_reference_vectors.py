@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from reference_support import RULES
 
-from damon_tests.reference import core_rules as core
-from damon_tests.reference.filters import address_matches
-from damon_tests.reference.merge import merge_pass
-from damon_tests.reference.regions import Regions, cut_to_limit, set_ranges
-from damon_tests.reference.split import cut
+from damon_tests.reference.core.filters import address_matches
+from damon_tests.reference.core.merge import merge_pass
+from damon_tests.reference.core.regions import Regions, cut_to_limit, set_ranges
+from damon_tests.reference.core.split import cut
+from damon_tests.reference.rules import monitoring as core
 
 
 def column(*values):

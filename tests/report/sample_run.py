@@ -10,12 +10,12 @@ import numpy as np
 from synthetic_recordings import BASE, MIB, MS, phases
 
 from damon_tests.damon import recording_file
-from damon_tests.judge import metrics
-from damon_tests.judge.compare import compare
-from damon_tests.judge.invariants import monitoring_invariants
-from damon_tests.judge.spans import spans_of
+from damon_tests.judge.monitoring import metrics
+from damon_tests.judge.monitoring.compare import compare
+from damon_tests.judge.monitoring.invariants import monitoring_invariants
+from damon_tests.judge.monitoring.spans import spans_of
+from damon_tests.judge.monitoring.windows import settled, windows
 from damon_tests.judge.verdict import Check, Measurement, Verdict, decide
-from damon_tests.judge.windows import settled, windows
 from damon_tests.report.events import RunLog
 
 BACKEND = ("debian:7.3", "7.3")

@@ -18,12 +18,12 @@ import pytest
 
 from damon_tests import bundle
 from damon_tests.damon.users import ADMIN
-from damon_tests.kernel import userland
-from damon_tests.kernel.guest import Guest, Guests
-from damon_tests.kernel.image import resolve
-from damon_tests.kernel.packages import ArchiveUnreachable
-from damon_tests.kernel.programs import ENGINE, program
-from damon_tests.kernel.topology import Topology
+from damon_tests.kernel.guest.guest import Guest, Guests
+from damon_tests.kernel.guest.topology import Topology
+from damon_tests.kernel.images import userland
+from damon_tests.kernel.images.image import resolve
+from damon_tests.kernel.images.packages import ArchiveUnreachable
+from damon_tests.kernel.images.programs import ENGINE, program
 from damon_tests.ports import NSEC_PER_SEC, FileOp, NotSupported, Process, SpawnRequest
 
 pytestmark = [pytest.mark.vm, pytest.mark.slow]

@@ -11,8 +11,8 @@ import pytest
 from damon_tests.experiment.guest_backend import GuestBackend
 from damon_tests.experiment.machine_backend import MachineSubject
 from damon_tests.experiment.select import open_backend
-from damon_tests.kernel import image
-from damon_tests.kernel.topology import Topology
+from damon_tests.kernel.guest.topology import Topology
+from damon_tests.kernel.images import image
 from damon_tests.ports import UsageError
 
 pytestmark = pytest.mark.vm

@@ -10,12 +10,12 @@ import pytest
 from damon_tests.damon.modules import ModuleClient
 from damon_tests.damon.users import ADMIN, MODULES, usage
 from damon_tests.experiment.lease import acquire
-from damon_tests.kernel import busybox
-from damon_tests.kernel.guest import Guest, Guests
-from damon_tests.kernel.host import LocalClock
-from damon_tests.kernel.image import KernelImage, resolve
+from damon_tests.kernel.guest.guest import Guest, Guests
+from damon_tests.kernel.guest.topology import Topology
+from damon_tests.kernel.host.machine import LocalClock
+from damon_tests.kernel.images import busybox
+from damon_tests.kernel.images.image import KernelImage, resolve
 from damon_tests.kernel.machine_tree import MachineTree
-from damon_tests.kernel.topology import Topology
 from damon_tests.ports import NSEC_PER_SEC, NotSupported, Pending, SpawnRequest
 
 pytestmark = pytest.mark.vm

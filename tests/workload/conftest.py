@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from engine_starter import Starter
 
-from damon_tests.kernel.host import LocalMachine
-from damon_tests.kernel.programs import program
+from damon_tests.kernel.host.machine import LocalMachine
+from damon_tests.kernel.images.programs import program
 from damon_tests.ports import NotSupported
 
 

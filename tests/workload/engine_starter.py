@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from damon_tests.kernel.host import LocalMachine
+from damon_tests.kernel.host.machine import LocalMachine
 from damon_tests.patterns.load import parse
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE, Pages
 from damon_tests.workload import engine
 from damon_tests.workload.engine import EngineTarget
-from damon_tests.workload.slices import SliceTruth
+from damon_tests.workload.slice_truth import SliceTruth
 
 TIMEOUT_NS = 30 * NSEC_PER_SEC
 

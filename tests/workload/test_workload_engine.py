@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 from engine_starter import TIMEOUT_NS, Starter, slices_of_one
 
-from damon_tests.kernel.host import LocalMachine
+from damon_tests.kernel.host.machine import LocalMachine
 from damon_tests.patterns.load import parse
 from damon_tests.ports import HarnessError, NotSupported, UsageError
 from damon_tests.workload import engine
 from damon_tests.workload.engine import EngineTarget
+from damon_tests.workload.engine_output import parse_status
+from damon_tests.workload.engine_program import Files, write_program
 from damon_tests.workload.layout import three_regions
-from damon_tests.workload.program import Files, write_program
-from damon_tests.workload.published import parse_status
+from damon_tests.workload.pattern_truth import pass_pages
 from damon_tests.workload.target import RunningTarget
-from damon_tests.workload.truth import pass_pages
 
 PAGE = 4096
 MSEC = 1_000_000
@@ -387,8 +387,8 @@ def test_an_unknown_command(engine_path: str, tmp_path: Path) -> None:
 
 def test_a_full_log_is_counted_and_ends_the_truth(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is lost silently: the truth's span ends where the log does."""
-    monkeypatch.setattr("damon_tests.workload.program.MAX_PASSES", 5)
-    monkeypatch.setattr("damon_tests.workload.program.MAX_SLICES_BYTES", 800)
+    monkeypatch.setattr("damon_tests.workload.engine_program.MAX_PASSES", 5)
+    monkeypatch.setattr("damon_tests.workload.engine_program.MAX_SLICES_BYTES", 800)
     target = start(TINY, slices_ns=MSEC)
     target.go()
     start.run_until_phase(target, 1)

@@ -8,10 +8,10 @@ import pytest
 from engine_starter import Starter
 
 from damon_tests.experiment.reference_backend import ReferenceBackend
-from damon_tests.kernel.topology import Topology
+from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns.load import load, names
 from damon_tests.ports import NSEC_PER_MSEC, NotSupported
-from damon_tests.workload.truth import PatternTruth
+from damon_tests.workload.pattern_truth import PatternTruth
 
 PAGE = 4096
 A_MOMENT_NS = 200 * NSEC_PER_MSEC

@@ -12,12 +12,12 @@ from engine_starter import Starter, slices_of_one
 from damon_tests.patterns.load import parse
 from damon_tests.patterns.masim import parse as parse_masim
 from damon_tests.patterns.spec import Access, Pattern
-from damon_tests.workload.chase import way
+from damon_tests.workload.chase_order import way
 from damon_tests.workload.engine import EngineTarget
 from damon_tests.workload.layout import plan_layout
-from damon_tests.workload.recorded import RecordedTruth
-from damon_tests.workload.truth import PatternTruth, choose
-from damon_tests.workload.weights import buckets_of
+from damon_tests.workload.logged_truth import RecordedTruth
+from damon_tests.workload.pattern_truth import PatternTruth, choose
+from damon_tests.workload.weighted_order import buckets_of
 
 PAGE = 4096
 MSEC = 1_000_000

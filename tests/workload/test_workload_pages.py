@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from damon_tests.kernel.host import LocalMachine
+from damon_tests.kernel.host.machine import LocalMachine
 from damon_tests.ports import PAGE_SIZE, HarnessError
 from damon_tests.workload.memory_info import read_memory_info
 from damon_tests.workload.pages import bytes_of, node_spans, read_pages

@@ -15,7 +15,7 @@ from damon_tests.patterns.load import load, parse
 from damon_tests.ports import HarnessError
 from damon_tests.workload.engine import EngineTarget
 from damon_tests.workload.layout import three_regions
-from damon_tests.workload.slices import SliceTruth
+from damon_tests.workload.slice_truth import SliceTruth
 
 PAGE = 4096
 MIB = 1 << 20

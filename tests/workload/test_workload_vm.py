@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from damon_tests.kernel import image
-from damon_tests.kernel.agent import AgentMachine
-from damon_tests.kernel.guest import Guests
-from damon_tests.kernel.topology import Topology
+from damon_tests.kernel.agent.machine import AgentMachine
+from damon_tests.kernel.guest.guest import Guests
+from damon_tests.kernel.guest.topology import Topology
+from damon_tests.kernel.images import image
 from damon_tests.patterns.load import load, parse
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import NSEC_PER_SEC, NotSupported

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Reads the program, a few words a line; damon_tests/workload/program.py writes it. */
+/* Reads the program, a few words a line; damon_tests/workload/engine_program.py writes it. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>

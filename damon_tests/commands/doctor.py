@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-2.0
+"""``damon-tests doctor``: the survey of this machine in a terminal, or as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from damon_tests.commands import suite_outlook
+from damon_tests.commands.suite_outlook import Outlook, SuiteOutlook
+from damon_tests.damon.capability import Capabilities
+from damon_tests.damon.features import FEATURES
+from damon_tests.experiment import survey
+from damon_tests.experiment.survey import Fact, Survey
+from damon_tests.report.words import plural
+
+SCHEMA = "damon-tests doctor 1"
+
+_MARKS = {True: ("✓", "green"), False: ("✗", "red"), None: ("·", "dim")}
+_NAME_WIDTH = 32
+
+
+def show(as_json: bool = False) -> int:
+    """Print what this machine can do. Always 0: what is missing is no error of the command."""
+    found = survey.collect()
+    ahead = suite_outlook.forecast(found)
+    if as_json:
+        json.dump(as_data(found, ahead), sys.stdout, indent=2, ensure_ascii=False)
+        print()
+    else:
+        width = None if sys.stdout.isatty() else 110
+        render(found, ahead, Console(width=width, highlight=False, soft_wrap=True))
+    return os.EX_OK
+
+
+def as_data(found: Survey, ahead: Sequence[Outlook]) -> dict[str, Any]:
+    """The survey as JSON values: ``sections`` (facts by name), ``damon`` (level, users, features with
+    "present" true, false or null, reason and first version), ``suites`` by kernel."""
+    return {
+        "schema": SCHEMA,
+        "sections": {
+            section.title: {fact.name: _fact_data(fact) for fact in section.facts}
+            for section in found.sections
+        },
+        "damon": {
+            "level": found.level,
+            "levels": list(found.capabilities.levels()),
+            "nr_kdamonds": found.usage.nr_kdamonds,
+            "users": [
+                {"kind": use.user.kind, "name": use.user.name, "pid": use.user.pid, "what": use.what}
+                for use in found.uses
+            ],
+            "features": _feature_data(found.capabilities),
+            "unknown": list(found.capabilities.unknown),
+        },
+        "suites": {look.kernel: _outlook_data(look) for look in ahead},
+    }
+
+
+def _fact_data(fact: Fact) -> dict[str, Any]:
+    return {"value": fact.value, "ok": fact.ok, "remedy": fact.remedy if fact.ok is False else ""}
+
+
+def _feature_data(capabilities: Capabilities) -> dict[str, Any]:
+    return {
+        name: {
+            "present": there,
+            "since": FEATURES[name].since,
+            "reason": "" if there else capabilities.reasons.get(name, ""),
+        }
+        for name, there in capabilities.present.items()
+    }
+
+
+def _outlook_data(look: Outlook) -> dict[str, Any]:
+    return {
+        "blocked": look.blocked,
+        "suites": {
+            s.suite: {
+                "would": "skip" if look.blocked else s.would,
+                "tests": s.tests,
+                "skipped": s.tests if look.blocked else s.skipped,
+                "unsure": 0 if look.blocked else s.unsure,
+                "reasons": [look.blocked] if look.blocked else [reason for reason, _ in s.skips],
+            }
+            for s in look.suites
+        },
+    }
+
+
+# --- in a terminal ---------------------------------------------------------------------------
+
+
+def render(found: Survey, ahead: Sequence[Outlook], console: Console) -> None:
+    for section in found.sections:
+        console.print(Text(section.title, style="bold"))
+        for fact in section.facts:
+            console.print(_fact_line(fact))
+        console.print()
+    _features(found.capabilities, console)
+    console.print(Text("suites", style="bold"))
+    for look in ahead:
+        _outlook(look, console)
+
+
+def _fact_line(fact: Fact) -> Text:
+    mark, style = _MARKS[fact.ok]
+    text = Text("  ").append(mark, style=style).append(f" {fact.name:<{_NAME_WIDTH}} {fact.value}")
+    if fact.ok is False and fact.remedy:
+        text.append(f"  → {fact.remedy}", style="yellow")
+    return text
+
+
+def _features(capabilities: Capabilities, console: Console) -> None:
+    """Counts by the kernel series that brought them, and what is known to be absent."""
+    console.print(Text("DAMON features by the series that brought them", style="bold"))
+    if not any(capabilities.present.values()):
+        console.print("  none to be seen\n")
+        return
+    table = Table(box=None, padding=(0, 2), header_style="dim")
+    for title in ("  series", "there", "absent", "not known without staging"):
+        table.add_column(title)
+    by_series: dict[str, list[str]] = {}
+    for name, feature in FEATURES.items():
+        by_series.setdefault(feature.since, []).append(name)
+    for series in sorted(by_series, key=lambda s: [int(part) for part in s.split(".")]):
+        there, absent, unknown = (
+            [n for n in by_series[series] if capabilities.present[n] is w] for w in (True, False, None)
+        )
+        table.add_row(f"  {series}", str(len(there) or ""), ", ".join(absent), str(len(unknown) or ""))
+    console.print(table)
+    for name in capabilities.unknown:
+        console.print(f"  · newer than any known series: {name}")
+    console.print()
+
+
+def _outlook(look: Outlook, console: Console) -> None:
+    """One line for the kernel, one for each of its suites that do not simply run."""
+    if look.blocked:
+        count = sum(s.tests for s in look.suites)
+        console.print(
+            _verdict(False, f"--kernel {look.kernel}", f"{plural(count, 'test')} would skip: {look.blocked}")
+        )
+        return
+    for s in look.suites:
+        console.print(_verdict(s.would != "skip" or None, f"--kernel {look.kernel}", _suite_words(s)))
+        for reason, count in s.skips:
+            console.print(f"        {count} × {reason}")
+
+
+def _verdict(ok: bool | None, name: str, value: str) -> Text:
+    return _fact_line(Fact(name, value, ok))
+
+
+def _suite_words(s: SuiteOutlook) -> str:
+    text = f"{s.suite}: {plural(s.tests, 'test')} would {s.would}"
+    if s.would == "run in part":
+        text += f" ({s.skipped} skip)"
+    return f"{text}; for {s.unsure} it shows when the kernel runs" if s.unsure else text

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-2.0
+"""``damon-tests recording``: recordings opened whatever wrote them, shown, converted, judged.
+
+A file is ours (``damon.recording_file``) or damo's (``damon.damo_import``): its content tells which.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from damon_tests.damon import damo_format, damo_import, recording_file
+from damon_tests.damon.damo_format import DamoFormat
+from damon_tests.damon.recording_file import About, Saved
+from damon_tests.judge.monitoring.recording_verdict import Request, judge_recording
+from damon_tests.judge.verdict import Verdict
+from damon_tests.ports import UsageError
+from damon_tests.report import draw, output, terminal, words
+
+_EXIT = {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INCONCLUSIVE: 7}
+_ZIP = b"PK"
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A recording and what its file did not say; ``intervals_known``: False when they were guessed."""
+
+    saved: Saved
+    notes: tuple[str, ...] = ()
+    intervals_known: bool = True
+
+
+def load(path: Path, select: int | None = None, intervals: tuple[int, int] | None = None) -> Opened:
+    """``select``: which, if a file of damo has several; ``intervals``: (sample_us, aggr_us) where the file
+    does not say. Raises UsageError."""
+    try:
+        with path.open("rb") as file:
+            ours = file.read(2) == _ZIP
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such recording") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+    if ours:
+        return Opened(recording_file.read(path))
+    found = damo_import.load(path, intervals)
+    if select is None and len(found) > 1:
+        listed = ", ".join(f"{i} ({x.name})" for i, x in enumerate(found))
+        raise UsageError(f"{path} holds {len(found)} recordings; choose with --select: {listed}")
+    if not 0 <= (select or 0) < len(found):
+        raise UsageError(f"{path} holds {words.plural(len(found), 'recording')}, none with number {select}")
+    chosen = found[select or 0]
+    saved = Saved(chosen.recording, None, About(path.name, ctx=chosen.ctx))
+    return Opened(saved, chosen.notes, chosen.intervals_known)
+
+
+def show(
+    path: Path,
+    *,
+    truth: bool | None = None,
+    png: Path | None = None,
+    width: int | None = None,
+    target: int = 0,
+    select: int | None = None,
+) -> int:
+    """Print a heat map; with ``png`` write it as PNG or SVG instead. ``truth`` None: if it is there."""
+    opened = load(path, select)
+    saved, notes = opened.saved, opened.notes
+    if truth and saved.truth is None:
+        raise UsageError(f"{path} does not know what really happened: it shows only what DAMON saw")
+    if truth is False:
+        saved = replace(saved, truth=None)
+    if target and not saved.recording.of_target(target):
+        raise UsageError(f"{path} has no target {target}")
+    print(headline(saved))
+    for note in notes:
+        print(f"note: {note}")
+    if png is not None:
+        draw.save(saved, png, target_idx=target)
+        print(f"Picture  {png}")
+        return 0
+    columns = width or shutil.get_terminal_size((100, 24)).columns
+    for line in draw.lines(saved, columns, target_idx=target, color=output.colored(sys.stdout)):
+        print(line)
+    return 0
+
+
+def export(path: Path, out: Path, format: DamoFormat = "json_compressed") -> int:
+    """Write a recording as one of damo's files, its request beside it."""
+    saved = load(path).saved
+    recording_file.check_writable(out)
+    left_out = damo_format.save(out, saved.recording, format, ctx=saved.about.ctx)
+    print(f"{out}: {words.plural(len(saved.recording.snapshots) - left_out, 'snapshot')} for damo ({format})")
+    if left_out:
+        left = words.plural(left_out, "incomplete snapshot")
+        print(f"note: {left} left out: damo has no word for lost events")
+    return 0
+
+
+def import_(
+    path: Path, out: Path, *, select: int | None = None, intervals: tuple[int, int] | None = None
+) -> int:
+    """Write a recording of damo as one of ours."""
+    opened = load(path, select, intervals)
+    if not opened.intervals_known:
+        raise UsageError(f"{path} does not say its intervals: give --intervals SAMPLE_US AGGR_US")
+    saved, notes = opened.saved, opened.notes
+    recording_file.check_writable(out)
+    recording_file.save(out, saved.recording, saved.truth, saved.about)
+    for note in notes:
+        print(f"note: {note}")
+    print(f"{out}: {headline(saved)}")
+    return 0
+
+
+def judge(path: Path, request: Request, *, select: int | None = None) -> int:
+    """Every invariant that the recording alone can show; exit code of the verdict."""
+    opened = load(path, select, request.intervals)
+    judged = judge_recording(opened.saved, request, intervals_known=opened.intervals_known)
+    print(headline(opened.saved))
+    for note in (*opened.notes, *judged.notes):
+        print(f"note: {note}")
+    for check in judged.checks:
+        if check.holds is not True:
+            for line in terminal.check(asdict(check)):
+                print(line)
+    for measurement in judged.measurements:
+        print(f"  {measurement.name}: {words.quantity(measurement.value, measurement.unit)}")
+    bad = sum(check.holds is not True for check in judged.checks)
+    what = judged.reason if not bad else f"{bad} of {words.plural(len(judged.checks), 'check')} not met"
+    print(f"{judged.verdict}  {what}, judged as {judged.level}")
+    return _EXIT[judged.verdict]
+
+
+def headline(saved: Saved) -> str:
+    """What it is, in a line."""
+    r = saved.recording
+    targets = len({s.target_idx for s in r.snapshots})
+    parts = [
+        saved.about.title or "recording",
+        f"{words.plural(len(r.snapshots), 'snapshot')} of {words.plural(targets, 'target')}",
+        f"{r.operations}, {r.source}",
+        f"{r.sample_us} µs, {r.aggr_us} µs",
+    ]
+    if r.lost_events:
+        parts.append(f"{words.plural(r.lost_events, 'event')} lost")
+    return " · ".join(parts)

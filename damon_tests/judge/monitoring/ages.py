@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Ages from one aggregation to the next: I29, I30, and I32, I33 where the counters prove them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from damon_tests.damon.records import Snapshot
+from damon_tests.judge import rule_limits
+from damon_tests.judge.monitoring.setting import Setting, largest, region, where
+from damon_tests.judge.monitoring.windows import windows
+from damon_tests.judge.verdict import Check
+
+Ints = npt.NDArray[np.int64]
+Parents = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]
+
+
+def ages(s: Setting, *, from_start: bool) -> list[Check]:
+    """I29 growth by at most one, I30 not older than the monitoring, I33 and I32 where W hits prove it."""
+    if s.tuned:
+        return []
+    checks = _age_growth(s)
+    if from_start:
+        checks += _age_total(s)
+    if not rule_limits.schemes_act(s.ctx) and not rule_limits.schemes_split(s.ctx):
+        checks += _saturated_ages(s)
+    return checks
+
+
+def follow(s: Setting) -> Iterator[tuple[Snapshot, Snapshot, Parents]]:
+    """(previous, snapshot, (first, last)) of consecutive snapshots of a target; regions
+    [first[i], last[i]) of previous overlap region i.
+
+    Left out where coverage changed in between: mappings were read again, which moves the edges of
+    regions that keep their counters, so addresses do not tell what came from where (specification 3.3)."""
+    for target_idx in s.targets():
+        chosen = windows(s.recording, target_idx)
+        for a, b in pairwise(chosen):
+            if b.index == a.index + 1 and rule_limits.covered(a.snapshot) == rule_limits.covered(b.snapshot):
+                before, after = a.snapshot, b.snapshot
+                first = np.searchsorted(before.end, after.start, side="right")
+                last = np.searchsorted(before.start, after.end, side="left")
+                yield before, after, (first, last)
+
+
+def over_parents(reduce: np.ufunc, values: npt.NDArray[np.integer], parents: Parents, empty: int) -> Ints:
+    """``reduce`` (np.maximum, np.minimum) of ``values`` over the overlapping regions, int64 (n,)."""
+    first, last = parents
+    if len(first) == 0 or len(values) == 0:
+        return np.full(len(first), empty, np.int64)
+    pairs = np.empty(2 * len(first), np.int64)
+    pairs[0::2], pairs[1::2] = first, np.maximum(last, first)
+    padded = np.append(values.astype(np.int64), empty)
+    found = reduce.reduceat(padded, np.minimum(pairs, len(values)))[0::2]
+    return np.where(last > first, found, empty)
+
+
+def _age_growth(s: Setting) -> list[Check]:
+    most = 1 + rule_limits.extra_age(s.w, s.level)
+    # What schemes cut has the age of all that was merged before, of which more may lie elsewhere.
+    anywhere = rule_limits.schemes_split(s.ctx)
+    growth, detail = [], ""
+    for before, after, parents in follow(s):
+        old = over_parents(np.maximum, before.age, parents, 0)
+        if anywhere:
+            old = np.full(len(after), int(before.age.max(initial=0)), np.int64)
+        more = after.age.astype(np.int64) - old
+        growth.append(float(more.max(initial=0)))
+        bad = np.flatnonzero(more > most)
+        if len(bad) and not detail:
+            i = int(bad[0])
+            detail = f"{where(s.recording, after)}: {region(after, i)}, before at most {int(old[i])}"
+    why = "age counts aggregations"
+    return largest("I29 largest growth of age", growth, "aggregations", most, why=why, detail=detail)
+
+
+def _age_total(s: Setting) -> list[Check]:
+    if s.recording.lost_events:
+        return []
+    per_aggregation = 1 + rule_limits.extra_age(s.w, s.level)
+    excess, detail = [], ""
+    for target_idx in s.targets():
+        for window in windows(s.recording, target_idx):
+            bound = (window.index + 1) * per_aggregation
+            over = int(window.snapshot.age.max(initial=0)) - bound
+            excess.append(float(max(0, over)))
+            if over > 0 and not detail:
+                i = int(window.snapshot.age.argmax())
+                detail = f"{where(s.recording, window.snapshot)}: {region(window.snapshot, i)}"
+    why = "age <= aggregations since the kdamond was turned on"
+    return largest("I30 excess of age", excess, "aggregations", 0, why=why, detail=detail)
+
+
+def _saturated_ages(s: Setting) -> list[Check]:
+    """W hits prove that every part of a region had W hits, so its age follows without knowing the merges."""
+    extra = rule_limits.extra_age(s.w, s.level)
+    wrong, judged, detail = [], 0, ""
+    for before, after, parents in follow(s):
+        lowest = over_parents(np.minimum, before.nr_accesses, parents, -1)
+        highest = over_parents(np.maximum, before.nr_accesses, parents, -1)
+        youngest = over_parents(np.minimum, before.age, parents, 0)
+        full = (after.nr_accesses == s.w) & (lowest >= 0)
+        age = after.age.astype(np.int64)
+        bad = full & (highest == 0) & (age > extra)
+        bad |= full & (lowest == s.w) & (age < youngest + 1)
+        judged += int((full & ((highest == 0) | (lowest == s.w))).sum())
+        wrong.append(float(bad.sum()))
+        if bad.any() and not detail:
+            i = int(np.flatnonzero(bad)[0])
+            nr = f"nr_accesses before {int(lowest[i])}..{int(highest[i])}, youngest {int(youngest[i])}"
+            detail = f"{where(s.recording, after)}: {region(after, i)}; {nr}"
+    why = f"from 0 to W hits age restarts, W hits again age grows; {judged} regions looked at"
+    return (
+        largest("I33 wrong ages of W-hit regions", wrong, "regions", 0, why=why, detail=detail)
+        if judged
+        else []
+    )

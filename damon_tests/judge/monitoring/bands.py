@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Oracle bands for an experiment: named aggregate metrics, replicas of each attempt, one decision."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+import damon_tests
+from damon_tests import bundle
+from damon_tests.experiment import replica
+from damon_tests.experiment.observation import Observation
+from damon_tests.experiment.physical_view import as_virtual
+from damon_tests.experiment.trial import Trial
+from damon_tests.judge import oracle
+from damon_tests.judge.monitoring import metrics
+from damon_tests.judge.monitoring.compare import Comparison
+from damon_tests.judge.monitoring.disturbances import modelled
+from damon_tests.judge.monitoring.observed import FEWEST_WINDOWS, comparison, invariants, judged_windows
+from damon_tests.judge.monitoring.true_ages import age_error
+from damon_tests.judge.monitoring.windows import Window, windows
+from damon_tests.judge.oracle import Band, BandMetric
+from damon_tests.judge.stats import SequentialRule
+from damon_tests.judge.verdict import Check, Measurement
+from damon_tests.patterns.spec import Pattern
+from damon_tests.workload.pattern_truth import PatternTruth
+
+HOT = 0.5
+"""Memory is called hot when it is accessed in at least half of the sampling intervals."""
+
+REPLICAS = 60
+"""Enough for the later looks of the rule (three attempts beyond all replicas: p = 61^-3); the first only
+passes or goes on. Replicas cost more than anything else in a run on the reference."""
+
+
+@dataclass(frozen=True)
+class NamedMetric:
+    """``of`` gives one number of an attempt's judged windows; ``of_seen`` of the whole attempt."""
+
+    band: BandMetric
+    of: Callable[[Comparison], Measurement] | None = None
+    of_seen: Callable[[Observation, Sequence[Window]], Measurement] | None = None
+
+
+def _age_error(seen: Observation, judged: Sequence[Window]) -> Measurement:
+    return age_error(seen.recording, seen.truth, chosen=judged, stalls=seen.disturbances)
+
+
+def _latency(seen: Observation, judged: Sequence[Window]) -> Measurement:
+    """From the beginning of the second phase; the windows are those from then on."""
+    change_ns = seen.phases[1].start_ns
+    every = windows(seen.recording)
+    compared = comparison(seen, 0, chosen=[w for w in every if w.t1_ns >= change_ns])
+    return metrics.detection_latency(compared, change_ns, HOT)
+
+
+METRICS: Mapping[str, NamedMetric] = {
+    "precision": NamedMetric(
+        BandMetric("precision of hot bytes", "fraction", "low"), lambda c: metrics.precision(c, HOT)
+    ),
+    "recall": NamedMetric(
+        BandMetric("recall of hot bytes", "fraction", "low"), lambda c: metrics.recall(c, HOT)
+    ),
+    "working set": NamedMetric(
+        BandMetric("working set error", "fraction", "both"), metrics.working_set_error
+    ),
+    "rate bias": NamedMetric(BandMetric("access rate bias", "fraction", "both"), metrics.rate_bias),
+    # Where something else than DAMON may hide accesses, such as frames that are not known.
+    "rate excess": NamedMetric(BandMetric("access rate bias", "fraction", "high"), metrics.rate_bias),
+    "rate error": NamedMetric(
+        BandMetric("access rate error of accessed memory", "fraction", "high"), metrics.rate_error_of_accessed
+    ),
+    "boundary": NamedMetric(
+        BandMetric("hot set boundary error", "bytes", "high"), lambda c: metrics.boundary_error(c, HOT)
+    ),
+    "regions": NamedMetric(BandMetric("region count", "regions", "both"), metrics.region_count),
+    "age error": NamedMetric(BandMetric("age error", "aggregations", "high"), of_seen=_age_error),
+    "latency": NamedMetric(BandMetric("detection latency", "ms", "high"), of_seen=_latency),
+}
+
+
+Attempts = Trial | Callable[[int], Observation]
+"""What makes attempt number n: an experiment, or a function of the test that drives a run itself."""
+
+
+def like_the_reference(
+    attempts: Attempts,
+    names: Sequence[str],
+    *,
+    after_s: float,
+    until_s: float | None = None,
+    replicas: int = REPLICAS,
+    rule: SequentialRule | None = None,
+) -> tuple[Check, ...]:
+    """Judge ``names`` (of METRICS) over the windows from ``after_s``: as good as the reference's?
+
+    Makes more attempts when the rule asks for them. One check a metric; all share one α. Attempts with paddr
+    are judged by physical address. What further attempts violate is told, too: invariants hold in all of
+    them, and a test itself looks at the first only.
+    """
+    chosen = [METRICS[name] for name in names]
+    observe = attempts.observe if isinstance(attempts, Trial) else attempts
+    made: list[Observation] = []
+
+    def attempt(number: int) -> tuple[Band, Mapping[str, float]]:
+        seen = observe(number)
+        made.append(seen)
+        seen = as_virtual(seen) if seen.ctx.operations == "paddr" else seen
+        judged = judged_windows(seen, after_s, until_s)
+        if len(judged) < FEWEST_WINDOWS:
+            raise _TooFewWindows(len(judged))
+        observed = _values(seen, chosen, after_s, until_s)
+        return _band(seen, chosen, after_s, until_s, replicas), observed
+
+    try:
+        checks = oracle.decide_sequentially(attempt, [c.band for c in chosen], rule).checks
+        accounted = modelled(made, after_s, until_s)
+        banded = tuple(replace(check, modelled=accounted) for check in checks)
+        return (*banded, *_violations(made[1:]))
+    except _TooFewWindows as few:
+        m = Measurement("windows that can be judged", float(few.count), "count")
+        why = "in the others target and kdamond had to wait too long for processors (judge.observed)"
+        detail = "end what else keeps this machine busy, and run again"
+        undecided = Check("oracle band", m, f">= {FEWEST_WINDOWS}", why, None, detail)
+        return (undecided, *_violations(made[1:]))
+
+
+def _violations(later: Sequence[Observation]) -> tuple[Check, ...]:
+    """Invariants that do not hold; not of parts under a commit, which only the whole run can show."""
+    checks = [check for seen in later if seen.committed is None for check in invariants(seen)]
+    return tuple(check for check in checks if check.holds is False)
+
+
+class _TooFewWindows(Exception):
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+
+@cache
+def _code() -> str:
+    """Hash of the code that makes bands: a kept band is not used any more when it changes."""
+    digest = hashlib.sha256()
+    package = Path(damon_tests.__file__).parent
+    for part in ("reference", "judge", "workload", "patterns", "experiment"):
+        for path in sorted((package / part).glob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _values(
+    seen: Observation, chosen: Sequence[NamedMetric], after_s: float, until_s: float | None
+) -> dict[str, float]:
+    judged = judged_windows(seen, after_s, until_s)
+    compared = comparison(seen, after_s, chosen=judged) if any(c.of for c in chosen) else None
+    values = {}
+    for c in chosen:
+        if c.of is not None and compared is not None:
+            values[c.band.name] = c.of(compared).value
+        elif c.of_seen is not None:
+            values[c.band.name] = c.of_seen(seen, judged).value
+    return values
+
+
+def _band(
+    seen: Observation, chosen: Sequence[NamedMetric], after_s: float, until_s: float | None, n: int
+) -> Band:
+    def simulate(seeds: Sequence[int]) -> Sequence[Mapping[str, float]]:
+        runs = replica.replicas(seen, seeds)
+        return [_values(replace(seen, recording=run), chosen, after_s, until_s) for run in runs]
+
+    key = band_key(seen, after_s, until_s)
+    return oracle.band([c.band for c in chosen], simulate, n, kept_bands(seen), key)
+
+
+def band_key(seen: Observation, after_s: float, until_s: float | None) -> str:
+    """Everything that decides a replica. A real target's accesses never repeat, so neither does its key;
+    simulated ones that are not drawn are the same in every attempt, which then share their replicas."""
+    times = np.array([w.t1_ns for w in judged_windows(seen, 0)], dtype=np.int64).tobytes()
+    return oracle.cache_key(
+        pattern=seen.pattern,
+        seed=seen.seed if _drawn(seen.pattern) else "none",
+        layout=sorted(seen.layout.items()),
+        vmas=seen.vmas,
+        phases=seen.phases,
+        ctx=seen.ctx,
+        core_unit=seen.core_unit,
+        commits=seen.committed.commits if seen.committed else "none",
+        level=seen.level,
+        times=times,
+        span=(after_s, until_s),
+        code=_code(),
+    )
+
+
+def kept_bands(seen: Observation) -> Path | None:
+    """Where bands are kept; None for a real target, whose accesses never repeat."""
+    return bundle.cache_dir() / "bands" if isinstance(seen.truth, PatternTruth) else None
+
+
+def _drawn(pattern: Pattern) -> bool:
+    """Whether the seed decides what is accessed."""
+    return any(access.order != "sequential" for phase in pattern.phases for access in phase.accesses)

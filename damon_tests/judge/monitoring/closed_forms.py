@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What known truth makes certain about a report: closed forms.
+
+Memory that nobody touched has 0 accesses and only grows older; memory touched all the time has W;
+sampling neither adds nor loses accesses on average. Each says why it is exact, or what its
+false-alarm probability is. A check that would look at no region at all is not made.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from damon_tests.damon.params import DamonCtx
+from damon_tests.damon.recording_file import I64, TruthSpans
+from damon_tests.damon.records import Recording
+from damon_tests.judge import rule_limits, stats
+from damon_tests.judge.monitoring.ages import follow, over_parents
+from damon_tests.judge.monitoring.compare import byte_ranges
+from damon_tests.judge.monitoring.invariants import monitoring_invariants
+from damon_tests.judge.monitoring.setting import Setting, region, where
+from damon_tests.judge.monitoring.spans import rasterise, touched_spans
+from damon_tests.judge.monitoring.windows import Window, windows
+from damon_tests.judge.verdict import Check, Measurement
+from damon_tests.ports import NSEC_PER_USEC, Bools, Truth
+
+
+def monitoring(
+    recording: Recording,
+    ctx: DamonCtx,
+    level: str,
+    truth: Truth | None = None,
+    *,
+    from_start: bool = True,
+    granule_bytes: int = 4096,
+) -> list[Check]:
+    """Every invariant of monitoring, and with ``truth`` (of target 0, in the monitored address space)
+    the closed forms about untouched memory. For a recording with one unchanged request."""
+    checks = monitoring_invariants(recording, ctx, level, from_start=from_start)
+    if truth is not None and checks[0].holds is not None and recording.source != "tried_regions":
+        checks += untouched_is_silent(recording, ctx, truth, granule_bytes=granule_bytes)
+        checks += untouched_ages(recording, ctx, level, truth, granule_bytes=granule_bytes)
+    return checks
+
+
+def untouched_is_silent(
+    recording: Recording, ctx: DamonCtx, truth: Truth, *, target_idx: int = 0, granule_bytes: int = 4096
+) -> list[Check]:
+    """I25: a region wholly in memory that nobody touched in the window has nr_accesses 0. Exact.
+
+    Why exact: counters start at 0 after each aggregation and a traced region is made only of regions inside
+    it, so all its hits came from its own memory. Not judged where schemes cut regions in
+    mid-window (a cut copies hits), in windows at whose beginning the mapping was re-read, and closer than
+    one sampling interval to a touch in time. ``granule_bytes``: what one touch marks (2 MiB with huge pages).
+    """
+    if rule_limits.schemes_split(ctx):
+        return []
+    chosen = _steady(recording, target_idx)
+    if not chosen:
+        return []
+    spans = _touched_near(recording, truth, chosen)
+    judged, highest, detail = 0, [], ""
+    for i, window in enumerate(chosen):
+        snap = window.snapshot
+        idle = _outside(byte_ranges(snap, recording.addr_unit), spans.of_window(i)[:2], granule_bytes)
+        judged += int(idle.sum())
+        highest.append(float(snap.nr_accesses[idle].max(initial=0)))
+        bad = np.flatnonzero(idle & (snap.nr_accesses > 0))
+        if len(bad) and not detail:
+            detail = f"{where(recording, snap)}: {region(snap, int(bad[0]))}"
+    if not judged:
+        return []
+    m = Measurement("I25 largest nr_accesses of untouched regions", max(highest), "samples", tuple(highest))
+    why = f"nobody touched them; {judged} regions looked at"
+    return [Check("closed form", m, "== 0", why, m.value == 0, detail)]
+
+
+def untouched_ages(
+    recording: Recording,
+    ctx: DamonCtx,
+    level: str,
+    truth: Truth,
+    *,
+    target_idx: int = 0,
+    granule_bytes: int = 4096,
+) -> list[Check]:
+    """I32, I33: what age does in memory that nobody touched in a window. Exact.
+
+    Where the regions before it had no accesses either, each age grows by one; where all had
+    some, it restarts at 0 (since 6.15 from any value). Merging takes means of such ages. Only for
+    schemes that neither act nor cut, and intervals that are not tuned.
+    """
+    s = Setting(recording, ctx, rule_limits.series(level))
+    if s.tuned or rule_limits.schemes_act(ctx) or rule_limits.schemes_split(ctx):
+        return []
+    chosen = {id(w.snapshot): (i, w) for i, w in enumerate(_steady(recording, target_idx))}
+    spans = _touched_near(recording, truth, [w for _, w in chosen.values()])
+    extra = rule_limits.extra_age(s.w, s.level)
+    # Before 6.15 only a change larger than the merge threshold restarts the age.
+    restarts_above = 0 if s.level >= (6, 15) else s.w // 10
+    wrong, judged, detail = [], 0, ""
+    for before, after, parents in follow(s):
+        if id(after) not in chosen:
+            continue
+        index = chosen[id(after)][0]
+        idle = _outside(byte_ranges(after, recording.addr_unit), spans.of_window(index)[:2], granule_bytes)
+        lowest = over_parents(np.minimum, before.nr_accesses, parents, -1)
+        highest = over_parents(np.maximum, before.nr_accesses, parents, -1)
+        young = over_parents(np.minimum, before.age, parents, 0)
+        old = over_parents(np.maximum, before.age, parents, 0)
+        age = after.age.astype(np.int64)
+        stayed, restarted = idle & (highest == 0), idle & (lowest > restarts_above)
+        bad = (stayed & ((age < young + 1) | (age > old + 1 + extra))) | (restarted & (age > extra))
+        judged += int((stayed | restarted).sum())
+        wrong.append(float(bad.sum()))
+        if bad.any() and not detail:
+            i = int(np.flatnonzero(bad)[0])
+            was = f"before: nr_accesses {lowest[i]}..{highest[i]}, age {young[i]}..{old[i]}"
+            detail = f"{where(recording, after)}: {region(after, i)}; {was}"
+    if not judged:
+        return []
+    m = Measurement("I32 wrong ages of untouched regions", sum(wrong), "regions", tuple(wrong))
+    why = f"idle memory ages by one, memory that fell idle restarts at 0; {judged} regions looked at"
+    return [Check("closed form", m, "== 0", why, m.value == 0, detail)]
+
+
+def always_touched_is_full(
+    recording: Recording,
+    ctx: DamonCtx,
+    truth: Truth,
+    *,
+    target_idx: int = 0,
+    stalls: Sequence[tuple[int, int]] = (),
+) -> list[Check]:
+    """A region wholly in memory that is touched in every sampling interval has nr_accesses W. Exact, but only
+    where every touch is seen: on the reference, or with a pattern whose touches all set accessed bits.
+
+    Touched in every sampling interval, wherever it begins: in every half sampling interval. Windows that
+    overlap ``stalls`` are left out: in them it is not known when exactly touches were.
+    """
+    if rule_limits.schemes_split(ctx):
+        return []
+    chosen = [
+        w
+        for w in _steady(recording, target_idx)
+        if not any(start < w.t1_ns and w.t0_ns < end for start, end in stalls)
+    ]
+    spans = rasterise(truth, [(w.t0_ns, w.t1_ns) for w in chosen], max(1, recording.sample_us // 2))
+    w, judged, lowest, detail = recording.samples_per_aggr, 0, [], ""
+    for i, window in enumerate(chosen):
+        snap = window.snapshot
+        start, end, rate = spans.of_window(i)
+        busy = rule_limits.contiguous(start[rate >= 1].astype(np.uint64), end[rate >= 1].astype(np.uint64))
+        inside = _inside(byte_ranges(snap, recording.addr_unit), busy)
+        judged += int(inside.sum())
+        lowest.append(float(snap.nr_accesses[inside].min(initial=w)))
+        bad = np.flatnonzero(inside & (snap.nr_accesses != w))
+        if len(bad) and not detail:
+            detail = f"{where(recording, snap)}: {region(snap, int(bad[0]))}"
+    if not judged:
+        return []
+    m = Measurement("smallest nr_accesses of always touched regions", min(lowest), "samples", tuple(lowest))
+    why = f"touched in every sampling interval; {judged} regions looked at"
+    return [Check("closed form", m, f"== {w}", why, not detail, detail)]
+
+
+def no_excess_accesses(
+    recording: Recording,
+    ctx: DamonCtx,
+    level: str,
+    truth: Truth,
+    *,
+    target_idx: int = 0,
+    alpha: float = 1e-6,
+    granule_bytes: int = 4096,
+) -> list[Check]:
+    """The sum of size * nr_accesses over regions and windows does not exceed what was there to hit.
+
+    Each sample of a region is one byte drawn evenly from it, so the expected sum is W times the bytes
+    touched in the sampling interval, whatever the regions are; merging only rounds down. The excess over
+    W * (bytes touched in the window) is a supermartingale whose steps are at most one region large, so
+    P(excess >= ln(1/α)/λ + λV/8) <= α for every fixed λ, with V the sum over samples of squared region
+    sizes (those of the snapshot before: splitting only makes it smaller). λ is fixed beforehand, from
+    min_nr_regions.
+    """
+    if rule_limits.schemes_split(ctx):
+        return []
+    chosen = _steady(recording, target_idx, first=False)
+    if not chosen:
+        return []
+    by_index = {w.index: w.snapshot for w in windows(recording, target_idx)}
+    spans = _touched_near(recording, truth, chosen)
+    w, excess, variance, covered = recording.samples_per_aggr, [], 0.0, 0.0
+    for i, window in enumerate(chosen):
+        start, end = byte_ranges(window.snapshot, recording.addr_unit)
+        touched = _overlap_bytes(start, end, spans.of_window(i)[:2], granule_bytes)
+        hits = float(((end - start) * window.snapshot.nr_accesses).sum())
+        excess.append(hits - w * touched)
+        before = by_index[window.index - 1].sizes.astype(np.float64) * recording.addr_unit
+        variance += w * float((before**2).sum())
+        covered += w * float((end - start).sum())
+    # What V will be if regions are as large as min_nr_regions allows; only the power depends on it.
+    guess = covered * float(before.sum()) / max(1, ctx.attrs.min_nr_regions)
+    rate = math.sqrt(8 * math.log(1 / alpha) / max(1.0, guess))
+    bound = math.log(1 / alpha) / rate + rate * variance / 8
+    m = Measurement("excess of reported accesses", sum(excess), "byte samples", tuple(excess))
+    why = f"sampling does not invent accesses; bound of a supermartingale, {len(chosen)} windows"
+    detail = f"{sum(excess) / max(1.0, covered):.2%} of all byte samples" if m.value > bound else ""
+    return [Check("closed form", m, f"<= {bound:g}", why, m.value <= bound, detail, alpha)]
+
+
+def fixed_rate(
+    name: str, hits: Sequence[int], samples_per_aggr: int, probability: float, alpha: float, *, because: str
+) -> Check:
+    """Hits of a region that cannot be merged or split (one page), each sample independently touched
+    with ``probability``: the pooled count is binomial, tested exactly on both sides."""
+    n, k = len(hits) * samples_per_aggr, sum(hits)
+    p_value = stats.binomial_test(k, n, probability)
+    m = Measurement(name, float(k), "samples", tuple(float(h) for h in hits))
+    low, high = stats.binomial_interval(n, probability, alpha)
+    detail = f"p = {p_value:.3g}" if p_value <= alpha else ""
+    return Check("closed form", m, f"{low} to {high} of {n}", because, p_value > alpha, detail, alpha)
+
+
+# --- helpers ---------------------------------------------------------------------------------
+
+
+def _steady(recording: Recording, target_idx: int, *, first: bool = True) -> list[Window]:
+    """Windows whose regions cover the same memory as those of the window before."""
+    steady, previous = [], None
+    for window in windows(recording, target_idx):
+        ranges = rule_limits.covered(window.snapshot)
+        if window.index == 0:
+            if first:
+                steady.append(window)
+        elif previous is not None and previous == (window.index - 1, ranges):
+            steady.append(window)
+        previous = (window.index, ranges)
+    return steady
+
+
+def _touched_near(recording: Recording, truth: Truth, chosen: Sequence[Window]) -> TruthSpans:
+    """What was touched in each window, or one sampling interval before or after."""
+    margin = max(1, recording.sample_us) * NSEC_PER_USEC
+    return touched_spans(truth, [(w.t0_ns - margin, w.t1_ns + margin) for w in chosen])
+
+
+def _widened(spans: tuple[I64, I64], granule: int) -> tuple[I64, I64]:
+    return spans[0] // granule * granule, -(-spans[1] // granule) * granule
+
+
+def _outside(regions: tuple[I64, I64], spans: tuple[I64, I64], granule: int) -> Bools:
+    """Which regions overlap no span."""
+    start, end = _widened(spans, granule)
+    first = np.searchsorted(end, regions[0], side="right")
+    last = np.searchsorted(start, regions[1], side="left")
+    outside: Bools = first >= last
+    return outside
+
+
+def _inside(regions: tuple[I64, I64], ranges: Sequence[rule_limits.Range]) -> Bools:
+    """Which regions lie wholly in one of the ranges."""
+    inside = np.zeros(len(regions[0]), np.bool_)
+    for start, end in ranges:
+        inside |= (regions[0] >= start) & (regions[1] <= end)
+    return inside
+
+
+def _overlap_bytes(start: I64, end: I64, spans: tuple[I64, I64], granule: int) -> float:
+    """Bytes of the spans, widened to granules, that regions cover."""
+    low, high = _widened(spans, granule)
+    if len(low) == 0 or len(start) == 0:
+        return 0.0
+    high = np.maximum.accumulate(high)
+    low = np.maximum(low, np.append(low[0], high[:-1]))  # granules of neighbouring spans overlap
+    return float((_covered_below(start, end, high) - _covered_below(start, end, low)).clip(0).sum())
+
+
+def _covered_below(start: I64, end: I64, at: I64) -> npt.NDArray[np.float64]:
+    """How many bytes of the ascending regions lie below each address."""
+    before = np.append(0, np.cumsum(end - start))
+    i = np.searchsorted(start, at, side="right") - 1
+    partial = np.clip(at - start[i], 0, (end - start)[i])
+    below: npt.NDArray[np.float64] = np.where(i >= 0, before[i] + partial, 0).astype(np.float64)
+    return below

@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What every correct DAMON keeps, whatever the workload: invariants of a recording.
+
+Names (I1 ...) are those of section 9 of the project's DAMON specification, with the bound that
+DAMON's own rules give and its differences per level. Each function returns checks, or none where the
+invariant says nothing about this request. Not observable from aggregations, and so not here: I5
+(beyond I4), I21-I24. Everything but I34 is exact.
+
+They hold for a recording during which the request did not change; cut a recording at an
+online commit. Incomplete snapshots (lost events) are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from damon_tests.damon.params import DamonCtx
+from damon_tests.damon.records import Recording, Snapshot, TriedRegions
+from damon_tests.judge import rule_limits
+from damon_tests.judge.monitoring import ages, region_counts
+from damon_tests.judge.monitoring.setting import Setting, largest, region, regions, spell, where
+from damon_tests.judge.monitoring.windows import windows
+from damon_tests.judge.verdict import Check, Measurement
+from damon_tests.ports import NSEC_PER_USEC, Bools
+
+# trace prints times in whole microseconds
+_TRACE_RESOLUTION_NS = NSEC_PER_USEC
+
+_BY_TICKS_US = 16_000
+"""Four ticks of 4 ms: from then on sampling sleeps are by ticks (specification 2.11)."""
+
+
+def monitoring_invariants(
+    recording: Recording, ctx: DamonCtx, level: str, *, from_start: bool = True
+) -> list[Check]:
+    """All of them. ``from_start``: recording began before the kdamond was turned on.
+
+    A recording without a single complete snapshot is undecided: nothing was shown.
+    """
+    setting = Setting(recording, ctx, rule_limits.series(level))
+    checks = [recorded(recording)]
+    if checks[0].holds is None:
+        return checks
+    checks += (
+        geometry(setting)
+        + coverage(setting, from_start=from_start)
+        + region_counts.region_counts(setting)
+        + counters(setting)
+    )
+    if recording.source != "tried_regions":
+        checks += ages.ages(setting, from_start=from_start) + timing(setting)
+    return checks
+
+
+def recorded(recording: Recording) -> Check:
+    """There is something to judge."""
+    n = sum(s.complete for s in recording.snapshots)
+    m = Measurement("complete snapshots", n, "count")
+    why = "nothing can be said about DAMON without one"
+    detail = "" if n else f"lost events: {recording.lost_events}, snapshots: {len(recording.snapshots)}"
+    return Check("invariant", m, ">= 1", why, True if n else None, detail)
+
+
+# --- geometry --------------------------------------------------------------------------------
+
+
+def geometry(s: Setting) -> list[Check]:
+    """I1 order, I2 positive size, I3 alignment."""
+    checks = [
+        regions(s, "I1 overlapping or unordered regions", "regions ascend and do not overlap", _disorder),
+        regions(s, "I2 empty regions", "start < end", lambda snap: snap.start >= snap.end),
+    ]
+    if rule_limits.is_power_of_two(s.m):
+        m = np.uint64(s.m)
+
+        def unaligned(snap: Snapshot) -> Bools:
+            wrong: Bools = ((snap.start % m) != 0) | ((snap.end % m) != 0)
+            return wrong
+
+        checks.append(regions(s, "I3 unaligned regions", f"bounds are multiples of {s.m}", unaligned))
+    return checks
+
+
+def _disorder(snap: Snapshot) -> Bools:
+    wrong = np.zeros(len(snap), np.bool_)
+    wrong[1:] = snap.start[1:] < snap.end[:-1]
+    return wrong
+
+
+# --- coverage --------------------------------------------------------------------------------
+
+
+def coverage(s: Setting, *, from_start: bool = True) -> list[Check]:
+    """I4 (with I5, I18): exactly the configured ranges. I6: vaddr covers at most three ranges.
+
+    Ranges given for vaddr hold until mappings are first read: when that is, is known from the start only.
+    """
+    if s.recording.source == "tried_regions" or not rule_limits.is_power_of_two(s.m):
+        return []
+    checks = []
+    for target_idx, target in enumerate(s.ctx.targets):
+        snaps = [x for x in s.recording.of_target(target_idx) if x.complete]
+        if target.regions:
+            expected = rule_limits.aligned_union(target.regions, s.m)
+            if s.ctx.operations == "vaddr":
+                snaps = [x for x in snaps if from_start and _before_update(s, x)]
+            checks += _covers(
+                s, snaps, expected, "I4 uncovered or extra bytes", "exactly the configured ranges"
+            )
+        elif s.ctx.operations == "vaddr":
+            checks += _few_ranges(s, snaps)
+    return checks
+
+
+def initial_layout(
+    recording: Recording, ctx: DamonCtx, vmas: Sequence[rule_limits.Range], level: str
+) -> list[Check]:
+    """I6, exactly: before its first update vaddr covers the mappings without their two largest gaps.
+
+    And that is cut as min_nr_regions asks for. ``vmas``: all mappings of the target when monitoring began,
+    sorted byte ranges. For one target.
+    """
+    s = Setting(recording, ctx, rule_limits.series(level))
+    expected = rule_limits.three_ranges([v for v in vmas if v[0] < 1 << 63])
+    snaps = [x for x in recording.of_target(0) if x.complete and _before_update(s, x)]
+    if expected is None or ctx.operations != "vaddr" or ctx.targets[0].regions or not snaps:
+        return []
+    why = "the mappings without the two largest gaps"
+    checks = _covers(s, snaps, expected, "I6 uncovered or extra bytes", why)
+    if recording.lost_events or rule_limits.schemes_split(ctx) or snaps[0] is not recording.of_target(0)[0]:
+        return checks
+    return [*checks, _first_pieces(s, snaps[0], expected)]
+
+
+def _first_pieces(s: Setting, first: Snapshot, ranges: Sequence[rule_limits.Range]) -> Check:
+    """The first aggregation reports regions before they are split at random (2.6; 8.3, 12)."""
+    wanted = rule_limits.first_pieces(ranges, s.ctx.attrs.min_nr_regions, s.m, s.level)
+    seen = list(zip(map(int, first.start), map(int, first.end), strict=True))
+    wrong = sorted(set(seen) ^ set(wanted))
+    m = Measurement("regions of the first layout cut otherwise", float(len(wrong)), "regions")
+    detail = f"{len(seen)} regions, expected {len(wanted)}: {spell(wrong)}" if wrong else ""
+    why = f"min_nr_regions {s.ctx.attrs.min_nr_regions} cuts it in equal pieces, too large to be merged"
+    return Check("invariant", m, "== 0", why, not wrong, detail)
+
+
+def _before_update(s: Setting, snap: Snapshot) -> bool:
+    sample_us = s.ctx.attrs.sample_us or 1
+    update_ns = s.ctx.attrs.update_us // sample_us * sample_us * NSEC_PER_USEC
+    return snap.time_ns < s.recording.started_ns + update_ns
+
+
+def _covers(
+    s: Setting, snaps: Sequence[Snapshot], expected: tuple[rule_limits.Range, ...], name: str, why: str
+) -> list[Check]:
+    differences, detail = [], ""
+    for snap in snaps:
+        seen = rule_limits.covered(snap)
+        differences.append(float(_symmetric_difference(seen, expected) * s.recording.addr_unit))
+        if differences[-1] and not detail:
+            detail = f"{where(s.recording, snap)}: covers {spell(seen)}, expected {spell(expected)}"
+    return largest(name, differences, "bytes", 0, why=why, detail=detail)
+
+
+def _few_ranges(s: Setting, snaps: Sequence[Snapshot]) -> list[Check]:
+    separate, detail = [], ""
+    for snap in snaps:
+        seen = rule_limits.covered(snap)
+        separate.append(float(len(seen)))
+        if len(seen) > 3 and not detail:
+            detail = f"{where(s.recording, snap)}: {spell(seen)}"
+    why = "vaddr leaves out the two largest gaps only"
+    return largest("I6 separate ranges", separate, "ranges", 3, why=why, detail=detail)
+
+
+def _symmetric_difference(a: Sequence[rule_limits.Range], b: Sequence[rule_limits.Range]) -> int:
+    common = sum(max(0, min(x[1], y[1]) - max(x[0], y[0])) for x in a for y in b)
+    return sum(e - s for s, e in a) + sum(e - s for s, e in b) - 2 * common
+
+
+# --- counters --------------------------------------------------------------------------------
+
+
+def counters(s: Setting) -> list[Check]:
+    """I19/I20 nr_accesses <= W, I26 silent in weights mode, I27 and I28 probe hits."""
+    tried = s.recording.source == "tried_regions"
+    slack = 1 if tried and s.level < (7, 3) else 0
+    name = "I20 largest nr_accesses" if tried else "I19 largest nr_accesses"
+    checks = _largest_nr(s, name, s.w + slack)
+    if any(p.weight for p in s.ctx.attrs.probes):
+        checks += _largest_nr(s, "I26 largest nr_accesses with weighted probes", 0)
+    with_hits = [x for x in s.recording.snapshots if x.complete and x.probe_hits is not None]
+    if with_hits and s.w <= 255 and not tried:
+        checks += _probe_hits(s, with_hits)
+    return checks
+
+
+def _largest_nr(s: Setting, name: str, bound: int) -> list[Check]:
+    snaps = [x for x in s.recording.snapshots if x.complete]
+    highest = [float(x.nr_accesses.max(initial=0)) for x in snaps]
+    detail = ""
+    for snap in snaps:
+        bad = np.flatnonzero(snap.nr_accesses > bound)
+        if len(bad):
+            detail = f"{where(s.recording, snap)}: {region(snap, int(bad[0]))}"
+            break
+    return largest(name, highest, "samples", bound, why=f"W = {s.w} samples a window", detail=detail)
+
+
+def _probe_hits(s: Setting, snaps: Sequence[Snapshot]) -> list[Check]:
+    hits = [x.probe_hits for x in snaps if x.probe_hits is not None]
+    highest = [float(h.max(initial=0)) for h in hits]
+    checks = largest("I27 largest probe hits", highest, "samples", s.w, why=f"W = {s.w}")
+    for i, probe in enumerate(s.ctx.attrs.probes):
+        if not probe.filters and all(h.shape[1] > i for h in hits):
+            missing = [float(s.w - int(h[:, i].min(initial=s.w))) for h in hits]
+            why = "a probe without filters hits every sample"
+            checks += largest(f"I28 samples missed by probe {i}", missing, "samples", 0, why=why)
+    return checks
+
+
+# --- timing ----------------------------------------------------------------------------------
+
+
+def timing(s: Setting) -> list[Check]:
+    """I34: aggregations are at least W sampling intervals apart.
+
+    Sleeps of four ticks or more are counted in ticks of a clock that may lag when a window begins, because
+    the processor that advances it was not served (2.11). Such a window looks shorter by what the one before
+    it was longer, so together the two are still long enough.
+    """
+    sample_us = s.ctx.attrs.intervals_goal.min_sample_us if s.tuned else s.recording.sample_us
+    least_ns = s.w * max(1, sample_us) * NSEC_PER_USEC
+    gaps, detail = [], ""
+    for target_idx in s.targets():
+        chosen = windows(s.recording, target_idx)
+        for a, b in pairwise(chosen):
+            if b.index == a.index + 1:
+                gaps.append(b.duration_ns / NSEC_PER_USEC)
+                missing_ns = least_ns - _TRACE_RESOLUTION_NS - b.duration_ns
+                lagged_ns = a.duration_ns - least_ns if sample_us >= _BY_TICKS_US else 0
+                if missing_ns > max(0, lagged_ns) and not detail:
+                    detail = f"{where(s.recording, b.snapshot)}: {gaps[-1]:g} µs after the one before"
+    if not gaps:
+        return []
+    m = Measurement("I34 shortest aggregation", min(gaps), "µs", tuple(gaps))
+    why = "W sampling intervals, each slept in full"
+    limit = f">= {least_ns / NSEC_PER_USEC:g}"
+    limit += ", with the one before twice that" if sample_us >= _BY_TICKS_US else ""
+    return [Check("invariant", m, limit, why, not detail, detail)]
+
+
+# --- tried regions ---------------------------------------------------------------------------
+
+
+def tried_regions(tried: TriedRegions) -> list[Check]:
+    """I7: total_bytes is the sum of the region directories of the same request."""
+    if tried.total_bytes is None:
+        return []
+    total = int(tried.regions.sizes.sum())
+    m = Measurement("I7 total_bytes", tried.total_bytes, "address units")
+    return [Check("invariant", m, f"== {total}", "the sum of tried_regions", tried.total_bytes == total)]

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What merging does to ages, where it can be followed: I23 and I24, from aggregations alone."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from damon_tests.damon.params import DamonCtx
+from damon_tests.damon.records import Recording, Snapshot
+from damon_tests.judge import rule_limits
+from damon_tests.judge.monitoring.ages import Parents, follow
+from damon_tests.judge.monitoring.setting import Setting, region, where
+from damon_tests.judge.monitoring.spans import touched_spans
+from damon_tests.judge.monitoring.windows import windows
+from damon_tests.judge.verdict import Check, Measurement
+from damon_tests.ports import NSEC_PER_USEC, Truth
+
+_PARTS = 3
+"""A split makes at most three parts of a region."""
+
+
+def merged_ages(recording: Recording, ctx: DamonCtx, level: str, truth: Truth) -> list[Check]:
+    """I23: idle memory that was merged has the mean age of what was merged, weighted by size. Exact.
+
+    Looked at are regions whose two edges were edges one aggregation before: they are made of whole regions,
+    each of which was cut into at most three parts of its own age (I24). All were idle in both windows, so
+    each part's age grew by one. A merge truncates, so each loses less than 1: the result lies between the
+    mean less the number of merges and the mean. For the first target, unchanged intervals, schemes that
+    neither act nor cut.
+    """
+    s = Setting(recording, ctx, rule_limits.series(level))
+    if s.tuned or rule_limits.schemes_act(ctx) or rule_limits.schemes_split(ctx) or recording.addr_unit != 1:
+        return []
+    extra = rule_limits.extra_age(s.w, s.level)
+    if extra:  # these kernels may count an age several times in one aggregation
+        return []
+    margin = max(1, recording.sample_us) * NSEC_PER_USEC
+    mine = windows(recording, 0)
+    spans = touched_spans(truth, [(w.t0_ns - margin, w.t1_ns + margin) for w in mine])
+    index = {id(w.snapshot): i for i, w in enumerate(mine)}
+    wrong, judged, detail = [], 0, ""
+    for before, after, parents in follow(s):
+        if after.target_idx != 0 or id(after) not in index:
+            continue
+        start, end, *_ = spans.of_window(index[id(after)])
+        bad = 0
+        for i in _made_of_whole_regions(before, after, parents):
+            if _touched(start, end, int(after.start[i]), int(after.end[i])):
+                continue
+            first, last = int(parents[0][i]), int(parents[1][i])
+            if before.nr_accesses[first:last].any() or after.nr_accesses[i]:
+                continue
+            judged += 1
+            mean, merges = _mean_age(before, first, last), _PARTS * (last - first) - 1
+            if not mean - merges <= after.age[i] <= mean:
+                bad += 1
+                detail = detail or (
+                    f"{where(recording, after)}: {region(after, i)}; ages before"
+                    f" {before.age[first:last].tolist()}, mean with this aggregation {mean:g}"
+                )
+        wrong.append(float(bad))
+    if not judged:
+        return []
+    m = Measurement("I23 wrong ages of merged idle regions", sum(wrong), "regions", tuple(wrong))
+    why = f"merging takes the mean weighted by size; {judged} regions looked at"
+    return [Check("closed form", m, "== 0", why, m.value == 0, detail)]
+
+
+def _made_of_whole_regions(before: Snapshot, after: Snapshot, parents: Parents) -> list[int]:
+    """Indexes of regions that begin and end where regions of the snapshot before did, two or more of them."""
+    first, last = parents
+    several = np.flatnonzero(last - first >= 2)
+    whole = (before.start[first[several]] == after.start[several]) & (
+        before.end[last[several] - 1] == after.end[several]
+    )
+    return [int(i) for i in several[whole]]
+
+
+def _mean_age(before: Snapshot, first: int, last: int) -> float:
+    sizes = before.sizes[first:last].astype(np.float64)
+    return float((sizes * (before.age[first:last].astype(np.float64) + 1)).sum() / sizes.sum())
+
+
+def _touched(start: object, end: object, low: int, high: int) -> bool:
+    starts, ends = np.asarray(start), np.asarray(end)
+    return bool(((starts < high) & (ends > low)).any())

@@ -1,0 +1,345 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Numbers about one recording, each with its definition. All are pure functions.
+
+Notation: a *window* is the stretch that one snapshot describes; a *piece* p is memory on which report and
+truth are constant within a window, of ``size_p`` bytes; ``seen_p`` = nr_accesses / W of the region
+covering it (0 if none does); ``true_p`` = fraction of sampling intervals in which it was really touched.
+``hot(x, θ)`` means x >= θ, and x > 0 when θ = 0. Sums run over all pieces of one window (per-window values,
+kept as ``samples`` in window order) or of all judged windows (pooled values). The caller selects the
+windows (``judge.monitoring.windows.settled``). Working sets and boundaries follow DAMON's resolution: whole
+regions; truth's is one page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from damon_tests.damon.recording_file import F64, I64
+from damon_tests.damon.records import Recording
+from damon_tests.judge.monitoring.compare import Comparison
+from damon_tests.judge.monitoring.windows import windows
+from damon_tests.judge.verdict import Measurement
+from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_USEC, Bools
+
+Range = tuple[int, int]
+
+PERCENTILES = (0, 25, 50, 75, 95, 100)
+
+
+# --- hot bytes -------------------------------------------------------------------------------
+
+
+def precision(c: Comparison, threshold: float) -> Measurement:
+    """Of the bytes reported hot, the fraction that was: Σ size[seen hot and truly hot] / Σ size[seen hot].
+
+    Unit: fraction, pooled. 1 when nothing was reported hot (no claim, no false claim).
+    """
+    tp, fp, _ = _hot_bytes(c, threshold)
+    return _ratio("precision of hot bytes", tp, tp + fp)
+
+
+def recall(c: Comparison, threshold: float) -> Measurement:
+    """Of the bytes truly hot, the fraction reported: Σ size[seen hot and truly hot] / Σ size[truly hot].
+
+    Unit: fraction, pooled. Memory outside all regions counts as missed. 1 when nothing was hot.
+    """
+    tp, _, fn = _hot_bytes(c, threshold)
+    return _ratio("recall of hot bytes", tp, tp + fn)
+
+
+def f1(c: Comparison, threshold: float) -> Measurement:
+    """Harmonic mean of precision and recall: 2 TP / (2 TP + FP + FN), in bytes.
+
+    Unit: fraction, pooled. 1 when nothing was hot and nothing reported so.
+    """
+    tp, fp, fn = _hot_bytes(c, threshold)
+    return _ratio("F1 of hot bytes", 2 * tp, 2 * tp + fp + fn)
+
+
+def false_hot_bytes(c: Comparison, idle: Sequence[Range], threshold: float = 0.0) -> Measurement:
+    """Bytes of never-touched memory reported hot: per window Σ size[seen hot] within ``idle``.
+
+    Unit: bytes, the largest of all windows. ``idle``: sorted byte ranges
+    (``judge.monitoring.spans.idle_ranges``).
+    """
+    if len(idle) == 0:
+        return _series("false hot bytes in idle memory", np.zeros(len(c.windows)), "bytes", "max")
+    overlap = np.zeros(len(c.start))
+    for start, end in idle:
+        overlap += np.maximum(0, np.minimum(c.start + c.size, end) - np.maximum(c.start, start))
+    per_window = c.per_window(overlap * hot(c.seen, threshold))
+    return _series("false hot bytes in idle memory", per_window, "bytes", "max")
+
+
+# --- working set -----------------------------------------------------------------------------
+
+
+def working_set(c: Comparison, threshold: float = 0.0) -> Measurement:
+    """Bytes in regions reported hot: per window Σ size[hot(seen, θ)].
+
+    Unit: bytes, median over windows. θ = 0 gives the usual estimate (nr_accesses > 0).
+    """
+    return _series("working set size", c.per_window(c.size * hot(c.seen, threshold)), "bytes", "median")
+
+
+def true_working_set(c: Comparison, threshold: float = 0.0) -> Measurement:
+    """Bytes really touched: per window Σ size[hot(true, θ)]. Unit: bytes, median over windows."""
+    return _series("true working set size", c.per_window(c.size * hot(c.true, threshold)), "bytes", "median")
+
+
+def working_set_error(c: Comparison, threshold: float = 0.0, percentile: float = 50) -> Measurement:
+    """Relative error of a percentile: (P(working_set) - P(true_working_set)) / P(true_working_set).
+
+    Unit: fraction, signed; the percentile is taken over windows. ``samples`` are the per-window
+    relative errors. A true value of 0 counts as one page.
+    """
+    seen = np.array(working_set(c, threshold).samples)
+    true = np.array(true_working_set(c, threshold).samples)
+    name = f"working set error at percentile {percentile:g}"
+    if len(seen) == 0:
+        return Measurement(name, float("nan"), "fraction")
+    value = _relative(np.percentile(seen, percentile), np.percentile(true, percentile))
+    return Measurement(name, float(value), "fraction", _floats(_relative(seen, true)))
+
+
+def percentiles(m: Measurement, at: Sequence[float] = PERCENTILES) -> dict[str, float]:
+    """Percentiles over the windows of a measurement: {"p50": …}; empty without samples."""
+    if not m.samples:
+        return {}
+    return {f"p{q:g}": float(np.percentile(m.samples, q)) for q in at}
+
+
+# --- access rate -----------------------------------------------------------------------------
+
+
+def rate_error(c: Comparison) -> Measurement:
+    """Mean absolute error of the access rate, weighted by bytes and time:
+
+    Σ size·duration·|seen - true| / Σ size·duration. Unit: fraction (of W). Dominated by cold memory when
+    there is much of it; ``rate_error_of_accessed`` is not.
+    """
+    error, weight = _rate_sums(c, np.abs(c.seen - c.true))
+    return _weighted("access rate error", error, weight, c.duration_ns)
+
+
+def rate_bias(c: Comparison) -> Measurement:
+    """Signed error of the mean access rate: Σ size·duration·(seen - true) / Σ size·duration. Unit: fraction.
+
+    Sampling is unbiased whatever the regions are, and merging rounds down: a correct DAMON
+    is at or slightly below 0.
+    """
+    error, weight = _rate_sums(c, c.seen - c.true)
+    return _weighted("access rate bias", error, weight, c.duration_ns)
+
+
+def rate_error_of_accessed(c: Comparison) -> Measurement:
+    """Absolute rate error relative to what there was to see:
+
+    Σ size·duration·|seen - true| / Σ size·duration·true. Unit: fraction; 0 is perfect, 1 is what reporting
+    nothing at all would score. Cold memory only counts where it is reported accessed. 0 when both are 0.
+    """
+    error = c.per_window(c.size * np.abs(c.seen - c.true))
+    mass = c.per_window(c.size * c.true)
+    return _weighted("access rate error of accessed memory", error, mass, c.duration_ns)
+
+
+# --- boundaries ------------------------------------------------------------------------------
+
+
+def boundary_error(c: Comparison, threshold: float) -> Measurement:
+    """How far the reported hot set's edges are from the true ones.
+
+    Per window: mean over the edges of the truly hot intervals of the distance to the nearest edge of an
+    interval reported hot; the whole truly hot size when nothing was reported. Unit: bytes, median over the
+    windows that have a truly hot interval (windows without are left out of ``samples``).
+    """
+    name = "hot set boundary error"
+    true_w, true_at = _edges(c, hot(c.true, threshold))
+    seen_w, seen_at = _edges(c, hot(c.seen, threshold))
+    hot_bytes = c.per_window(c.size * hot(c.true, threshold))
+    if len(true_w) == 0:
+        return Measurement(name, 0.0, "bytes")
+    n = len(c.windows)
+    distance = _nearest(true_w, true_at, seen_w, seen_at, hot_bytes)
+    edges = np.bincount(true_w, minlength=n)
+    per_window = np.bincount(true_w, weights=distance, minlength=n)[edges > 0] / edges[edges > 0]
+    return _series(name, per_window, "bytes", "median")
+
+
+# --- time ------------------------------------------------------------------------------------
+
+
+def detection_latency(c: Comparison, change_ns: int, threshold: float, share: float = 0.8) -> Measurement:
+    """Time from a phase change until the report follows.
+
+    From ``change_ns`` to the end of the first window that began at or after it and whose F1 of hot bytes
+    at ``threshold`` is at least ``share``. Unit: ms; infinite when that never happens. ``samples``: the F1
+    of every window since the change.
+    """
+    tp, fp, fn = _hot_bytes(c, threshold)
+    starts = c.time_ns - c.duration_ns
+    after = starts >= change_ns
+    score = _divide(2 * tp, 2 * tp + fp + fn)
+    good = np.flatnonzero(after & (score >= share))
+    ms = (c.time_ns[good[0]] - change_ns) / NSEC_PER_MSEC if len(good) else float("inf")
+    return Measurement("detection latency", float(ms), "ms", _floats(score[after]))
+
+
+def aggregation_interval(recording: Recording, target_idx: int = 0) -> Measurement:
+    """Time between aggregations. Unit: µs, median; ``samples`` one a window, the first left out
+    (its beginning is when recording began, not an aggregation)."""
+    gaps = [w.duration_ns / NSEC_PER_USEC for w in windows(recording, target_idx) if w.index > 0]
+    return _series("aggregation interval", np.array(gaps), "µs", "median")
+
+
+def aggregation_jitter(recording: Recording, target_idx: int = 0) -> Measurement:
+    """How much longer than asked an aggregation took: interval / (W · sample_us) - 1.
+
+    Unit: fraction, 95th percentile. Never negative for a correct DAMON; also the jitter of the sampling
+    interval averaged over each aggregation, because W sampling steps make one.
+    """
+    asked_us = max(1, recording.samples_per_aggr * (recording.sample_us or 1))
+    gaps = np.array(aggregation_interval(recording, target_idx).samples)
+    jitter = gaps / asked_us - 1
+    value = float(np.percentile(jitter, 95)) if len(jitter) else float("nan")
+    return Measurement("aggregation interval jitter", value, "fraction", _floats(jitter))
+
+
+def sampling_interval(recording: Recording, target_idx: int = 0) -> Measurement:
+    """Mean real sampling interval of each aggregation: interval / W. Unit: µs, median."""
+    gaps = np.array(aggregation_interval(recording, target_idx).samples)
+    return _series("sampling interval", gaps / max(1, recording.samples_per_aggr), "µs", "median")
+
+
+def sampling_jitter(recording: Recording, target_idx: int = 0) -> Measurement:
+    """How much the real sampling interval varies: (P95 - P5) / median of ``sampling_interval``.
+
+    Unit: fraction, never negative. What a recording can tell of it: W steps are averaged, so single late ones
+    show as far as they lengthen an aggregation.
+    """
+    means = np.array(sampling_interval(recording, target_idx).samples)
+    if not len(means):
+        return Measurement("sampling interval jitter", float("nan"), "fraction")
+    low, middle, high = np.percentile(means, (5, 50, 95))
+    value = float((high - low) / middle)
+    return Measurement("sampling interval jitter", value, "fraction", _floats(means / middle - 1))
+
+
+# --- regions ---------------------------------------------------------------------------------
+
+
+def region_count(c: Comparison) -> Measurement:
+    """Regions of the target at each aggregation. Unit: regions, median; ``percentiles`` gives the rest."""
+    return _series("region count", c.nr_regions.astype(np.float64), "regions", "median")
+
+
+def coverage(c: Comparison) -> Measurement:
+    """Of the bytes really touched, the fraction inside any region:
+
+    Σ size[true > 0 and covered] / Σ size[true > 0].
+    Unit: fraction, pooled; 1 when nothing was touched.
+    """
+    touched = c.per_window(c.size * (c.true > 0))
+    inside = c.per_window(c.size * ((c.true > 0) & c.covered))
+    return _ratio("coverage of touched memory", inside, touched)
+
+
+def coverage_of(c: Comparison, ranges: Sequence[Range]) -> Measurement:
+    """Fraction of the bytes of ``ranges`` (disjoint, such as the pattern's regions) inside any region.
+
+    Unit: fraction, smallest of all windows.
+    """
+    total = sum(end - start for start, end in ranges)
+    inside = np.zeros(len(c.start))
+    for start, end in ranges:
+        inside += np.maximum(0, np.minimum(c.start + c.size, end) - np.maximum(c.start, start))
+    per_window = c.per_window(inside * c.covered) / max(1, total)
+    return _series("coverage of the target", per_window, "fraction", "min")
+
+
+# --- helpers ---------------------------------------------------------------------------------
+
+
+def hot(rate: F64, threshold: float) -> Bools:
+    """rate >= threshold, and rate > 0 for a threshold of 0."""
+    # nr / W and k / n are rounded: an exact hit of the threshold must not be lost to the last bit.
+    return rate >= threshold - 1e-9 if threshold > 0 else rate > 0
+
+
+def _hot_bytes(c: Comparison, threshold: float) -> tuple[F64, F64, F64]:
+    """(true positive, false positive, false negative) bytes of each window."""
+    seen, true = hot(c.seen, threshold), hot(c.true, threshold)
+    return (
+        c.per_window(c.size * (seen & true)),
+        c.per_window(c.size * (seen & ~true)),
+        c.per_window(c.size * (~seen & true)),
+    )
+
+
+def _rate_sums(c: Comparison, error: F64) -> tuple[F64, F64]:
+    return c.per_window(c.size * error), c.per_window(c.size)
+
+
+def _weighted(name: str, error: F64, weight: F64, duration: I64) -> Measurement:
+    """Pooled Σ error·duration / Σ weight·duration, with the per-window ratios as samples."""
+    total = float(np.sum(weight * duration))
+    value = float(np.sum(error * duration)) / total if total else 0.0
+    samples = np.divide(error, weight, out=np.zeros_like(error), where=weight > 0)
+    return Measurement(name, value, "fraction", _floats(samples))
+
+
+def _ratio(name: str, part: F64, whole: F64) -> Measurement:
+    """Pooled Σ part / Σ whole with per-window ratios; 1 where the whole is 0."""
+    value = _divide(np.sum(part, keepdims=True), np.sum(whole, keepdims=True))[0]
+    return Measurement(name, float(value), "fraction", _floats(_divide(part, whole)))
+
+
+def _divide(part: F64, whole: F64) -> F64:
+    return np.divide(part, whole, out=np.ones_like(part), where=whole > 0)
+
+
+def _relative(seen: F64 | np.floating, true: F64 | np.floating) -> F64:
+    return np.asarray((seen - true) / np.maximum(true, 4096.0))
+
+
+def _series(name: str, values: F64, unit: str, how: str) -> Measurement:
+    """Summarise per-window values; NaN without any."""
+    percentile = {"min": 0, "median": 50, "max": 100}[how]
+    value = float(np.percentile(values, percentile)) if len(values) else float("nan")
+    return Measurement(name, value, unit, _floats(values))
+
+
+def _floats(values: F64) -> tuple[float, ...]:
+    return tuple(np.asarray(values, dtype=np.float64).ravel().tolist())
+
+
+def _edges(c: Comparison, chosen: Bools) -> tuple[I64, I64]:
+    """(window, address) of the edges of maximal runs of chosen, adjacent pieces; ascending."""
+    if len(c.start) == 0:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    end = c.start + c.size
+    joined = np.zeros(len(c.start) + 1, np.bool_)
+    joined[1:-1] = (c.window[1:] == c.window[:-1]) & (c.start[1:] == end[:-1]) & chosen[1:] & chosen[:-1]
+    first = chosen & ~joined[:-1]
+    last = chosen & ~joined[1:]
+    window = np.concatenate([c.window[first], c.window[last]]).astype(np.int64)
+    address = np.concatenate([c.start[first], end[last]])
+    order = np.lexsort((address, window))
+    return window[order], address[order]
+
+
+def _nearest(true_w: I64, true_at: I64, seen_w: I64, seen_at: I64, otherwise: F64) -> F64:
+    """Distance from each true edge to the nearest seen edge of its window, else ``otherwise[window]``."""
+    distance = otherwise[true_w]
+    for w in np.unique(true_w):
+        a, b = np.searchsorted(seen_w, [w, w + 1])
+        if a == b:
+            continue
+        mine = slice(*np.searchsorted(true_w, [w, w + 1]))
+        at, edges = true_at[mine], seen_at[a:b]
+        right = np.clip(np.searchsorted(edges, at), 0, len(edges) - 1)
+        left = np.clip(right - 1, 0, None)
+        distance[mine] = np.minimum(np.abs(edges[left] - at), np.abs(edges[right] - at))
+    return distance

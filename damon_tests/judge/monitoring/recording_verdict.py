@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A verdict about a recording that lies on disk, such as one made by damo: no machine, no workload.
+
+Invariants need the request. What of it is not known takes the loosest value, and checks that would
+then say nothing are not made. With truth beside the recording, its accuracy is measured, not judged: for
+that there has to be an expectation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from damon_tests.damon.params import U32_MAX, DamonAttrs, DamonCtx, DamonTarget
+from damon_tests.damon.recording_file import Saved
+from damon_tests.damon.records import Recording
+from damon_tests.judge.monitoring import metrics
+from damon_tests.judge.monitoring.compare import compare
+from damon_tests.judge.monitoring.invariants import monitoring_invariants
+from damon_tests.judge.monitoring.observed import clip
+from damon_tests.judge.monitoring.windows import windows
+from damon_tests.judge.verdict import Check, Measurement, Verdict, decide
+from damon_tests.ports import UsageError
+
+_HOT = 0.5
+_BY_LIMITS = ("I10 ", "I11 ", "I12 ", "I16 ")
+_BY_START = ("I4 ", "I6 ")
+_FEWEST = 3
+"""The smallest min_nr_regions that kernels accept."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user says about the recording; None: as the file says.
+
+    ``limits``: (min_nr_regions, max_nr_regions); ``intervals``: (sample_us, aggr_us)."""
+
+    level: str | None = None
+    limits: tuple[int, int] | None = None
+    intervals: tuple[int, int] | None = None
+    operations: str | None = None
+
+
+@dataclass(frozen=True)
+class Judged:
+    verdict: Verdict
+    reason: str
+    level: str
+    checks: tuple[Check, ...]
+    measurements: tuple[Measurement, ...]
+    notes: tuple[str, ...]
+
+
+def judge_recording(saved: Saved, request: Request, *, intervals_known: bool = True) -> Judged:
+    """The verdict over all invariants that apply. Raises UsageError when too little is known."""
+    level = request.level or saved.about.level
+    if not level:
+        raise UsageError("the recording does not say which kernel series made it: give --level, such as 7.3")
+    if not intervals_known and request.intervals is None:
+        raise UsageError("the recording does not say its intervals: give --intervals SAMPLE_US AGGR_US")
+    recording, notes = saved.recording, []
+    if request.operations:
+        recording = replace(recording, operations=request.operations)
+    known = saved.about.ctx
+    ctx = _ctx(recording, known, request)
+    ours = saved.about.level != ""
+    # Of a recording of somebody else it is not known when monitoring began.
+    checks = monitoring_invariants(recording, ctx, level, from_start=ours)
+    if known is None and request.limits is None:
+        checks = _without(checks, _BY_LIMITS)
+        notes.append("limits of the number of regions are not known (--nr-regions MIN MAX): not judged")
+    if not ours and recording.operations == "vaddr":
+        checks = _without(checks, _BY_START) if any(t.regions for t in ctx.targets) else checks
+    if not ours and any(c.holds is False for c in checks):
+        notes.append(
+            "a foreign file may hide lost events, which can look like missing or overlapping regions"
+        )
+    verdict, reason = decide(checks)
+    return Judged(verdict, reason, level, tuple(checks), _accuracy(saved), tuple(notes))
+
+
+def _ctx(recording: Recording, known: DamonCtx | None, request: Request) -> DamonCtx:
+    """The request as far as it is known, the loosest one beyond."""
+    ctx = known or DamonCtx(attrs=DamonAttrs(min_nr_regions=_FEWEST, max_nr_regions=U32_MAX))
+    low, high = request.limits or (ctx.attrs.min_nr_regions, ctx.attrs.max_nr_regions)
+    goal = ctx.attrs.intervals_goal
+    if recording.intervals and not goal.aggrs:
+        # Intervals changed: something tuned them, at most as far as was seen.
+        least = min(recording.sample_us, *(us for _, us in recording.intervals))
+        goal = replace(goal, aggrs=1, min_sample_us=least)
+    attrs = replace(
+        ctx.attrs,
+        sample_us=recording.sample_us,
+        aggr_us=recording.aggr_us,
+        intervals_goal=goal,
+        min_nr_regions=low,
+        max_nr_regions=high,
+    )
+    count = 1 + max((s.target_idx for s in recording.snapshots), default=0)
+    targets = (ctx.targets + (DamonTarget(),) * count)[: max(count, len(ctx.targets))]
+    return replace(
+        ctx, operations=recording.operations, addr_unit=recording.addr_unit, attrs=attrs, targets=targets
+    )
+
+
+def _without(checks: Sequence[Check], names: tuple[str, ...]) -> list[Check]:
+    return [c for c in checks if not c.measurement.name.startswith(names)]
+
+
+def _accuracy(saved: Saved) -> tuple[Measurement, ...]:
+    """How far the report was from what happened, where that is known."""
+    if saved.truth is None or not saved.truth:
+        return ()
+    c = compare(saved.recording, windows(saved.recording), spans=saved.truth)
+    if saved.about.layout:
+        # Of other memory nothing is known.
+        c = clip(c, sorted(saved.about.layout.values()))
+    return (
+        metrics.precision(c, _HOT),
+        metrics.recall(c, _HOT),
+        metrics.rate_error_of_accessed(c),
+        metrics.true_working_set(c),
+        metrics.working_set(c),
+        metrics.region_count(c),
+    )

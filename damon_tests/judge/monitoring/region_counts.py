@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-2.0
+"""How many regions there are, and how large: I8, I10, I11, I12, the growth of I13, I16, I17, and I15."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from damon_tests.damon.records import Snapshot
+from damon_tests.judge import rule_limits
+from damon_tests.judge.monitoring.ages import follow
+from damon_tests.judge.monitoring.setting import Setting, largest, region, where
+from damon_tests.judge.verdict import Check, Measurement
+
+
+def region_counts(s: Setting) -> list[Check]:
+    """I8 claimed count, I10 largest region, I11 and I12 bounds of the count, I13/I16/I17 growth, I15 cuts."""
+    if s.recording.source == "tried_regions":
+        return []
+    checks = [] if s.recording.lost_events else _claimed(s)
+    groups = s.groups()
+    if not groups or not rule_limits.is_power_of_two(s.m):
+        return checks
+    if s.level >= (7, 1):
+        checks += [*_largest_region(s, groups), _fewest(s, groups)]
+    checks.append(_most(s, groups))
+    if not rule_limits.schemes_split(s.ctx) and not s.recording.lost_events:
+        checks += _growth(s, groups) + _cuts(s)
+    return checks
+
+
+def _claimed(s: Setting) -> list[Check]:
+    """The first and last snapshot may be cut off by where recording began and ended."""
+    snaps = s.recording.snapshots
+    edge = {id(x) for x in (*snaps[: len(s.targets())], *snaps[-len(s.targets()) :]) if not x.complete}
+    judged = [x for x in snaps if id(x) not in edge]
+    difference = [float(abs(x.nr_regions - len(x))) for x in judged]
+    bad = next((x for x in judged if x.nr_regions != len(x)), None)
+    detail = f"{where(s.recording, bad)}: nr_regions={bad.nr_regions}, {len(bad)} events" if bad else ""
+    why = "nr_regions == number of events"
+    return largest("I8 events missing or extra", difference, "regions", 0, why=why, detail=detail)
+
+
+def _ranges(group: Sequence[Snapshot]) -> list[rule_limits.Range]:
+    return [r for snap in group for r in rule_limits.covered(snap)]
+
+
+def _limit(s: Setting, group: Sequence[Snapshot]) -> int:
+    total = sum(int(snap.sizes.sum()) for snap in group)
+    return rule_limits.size_limit(total, s.ctx.attrs.min_nr_regions, s.m, rounded=s.level >= (7, 1))
+
+
+def _largest_region(s: Setting, groups: Sequence[Sequence[Snapshot]]) -> list[Check]:
+    excess, detail = [], ""
+    for group in groups:
+        limit = _limit(s, group)
+        over = max(0, max(int(snap.sizes.max(initial=0)) for snap in group) - limit)
+        excess.append(float(over))
+        if over and not detail:
+            detail = f"{where(s.recording, group[0])}: a region of {limit + over} units, limit {limit}"
+    why = f"min_nr_regions {s.ctx.attrs.min_nr_regions} cuts what is larger than L"
+    return largest("I10 excess of the largest region", excess, "address units", 0, why=why, detail=detail)
+
+
+def _fewest(s: Setting, groups: Sequence[Sequence[Snapshot]]) -> Check:
+    missing, counts, detail = [], [], ""
+    for group in groups:
+        n = sum(len(snap) for snap in group)
+        least = rule_limits.achievable_min(_ranges(group), _limit(s, group))
+        counts.append(float(n))
+        missing.append(max(0, least - n))
+        if n < least and not detail:
+            detail = f"{where(s.recording, group[0])}: {n} regions, at least {least} expected"
+    m = Measurement("I11 fewest regions", min(counts), "regions", tuple(counts))
+    limit = f">= sum of ceil(range / L) for min_nr_regions {s.ctx.attrs.min_nr_regions}"
+    return Check("invariant", m, limit, "min_nr_regions, rounded as DAMON does", not any(missing), detail)
+
+
+def _most(s: Setting, groups: Sequence[Sequence[Snapshot]]) -> Check:
+    splits = rule_limits.schemes_split(s.ctx)
+    counts, bounds, detail, previous = [], [], "", None
+    for group in groups:
+        n, ranges, limit = sum(len(snap) for snap in group), _ranges(group), _limit(s, group)
+        loose = splits or (previous is not None and previous != ranges)
+        reachable = (
+            rule_limits.packing_max(ranges, limit) if loose else rule_limits.achievable_min(ranges, limit)
+        )
+        bound = max(s.ctx.attrs.max_nr_regions, reachable) + (
+            rule_limits.split_allowance(s.ctx) if splits else 0
+        )
+        counts.append(float(n))
+        bounds.append(bound)
+        if n > bound and not detail:
+            detail = f"{where(s.recording, group[0])}: {n} regions, at most {bound} allowed"
+        previous = ranges
+    m = Measurement("I12 most regions", max(counts), "regions", tuple(counts))
+    return Check("invariant", m, f"<= {max(bounds)}", "max_nr_regions", not detail, detail)
+
+
+def _growth(s: Setting, groups: Sequence[Sequence[Snapshot]]) -> list[Check]:
+    excess, detail = [], ""
+    for before, after in pairwise(groups):
+        if _ranges(before) != _ranges(after):
+            continue
+        n0, n1 = (sum(len(snap) for snap in g) for g in (before, after))
+        bound = rule_limits.growth_bound(n0, s.ctx.attrs.max_nr_regions, s.level)
+        excess.append(float(max(0, n1 - bound)))
+        if n1 > bound and not detail:
+            detail = f"{where(s.recording, after[0])}: {n0} regions became {n1}, at most {bound} by one split"
+    why = "one split step makes two or three of a region, and never passes max_nr_regions"
+    return largest("I16 excess growth", excess, "regions", 0, why=why, detail=detail)
+
+
+def _cuts(s: Setting) -> list[Check]:
+    """A bound that was not there before was made by the one split step since, inside of one region.
+
+    Merging makes none, and where coverage is as before what min_nr_regions cuts (7.1) was never merged.
+    """
+    wrong, judged, detail = [], 0, ""
+    for before, after, _ in follow(s):
+        new = after.start[~np.isin(after.start, before.start)]
+        parent = np.searchsorted(before.start, new, side="right") - 1
+        offsets = new - before.start[parent]
+        allowed = (rule_limits.split_offsets(before.sizes[parent], s.m) == offsets[:, None]).any(axis=1)
+        judged += len(new)
+        wrong.append(float((~allowed).sum()))
+        if not allowed.all() and not detail:
+            i = int(np.flatnonzero(~allowed)[0])
+            detail = f"{where(s.recording, after)}: cut at {new[i]}: {region(before, int(parent[i]))} before"
+    if not judged:
+        return []
+    m = Measurement("I15 cuts where no split makes one", sum(wrong), "cuts", tuple(wrong))
+    why = f"at a random tenth of a region, rounded down to {s.m}; {judged} cuts looked at"
+    return [Check("invariant", m, "== 0", why, m.value == 0, detail)]

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The truth of each window as few spans of equal access rate.
+
+Memory that was never touched is never enumerated window by window: one look over the whole time
+finds the pages that were touched at all, and only those are asked about per window. So a 1 TiB
+reservation of which a megabyte is used costs a megabyte's worth of pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from damon_tests.damon.recording_file import F64, I64, TruthSpans
+from damon_tests.damon.records import Recording
+from damon_tests.judge.monitoring.windows import Window
+from damon_tests.ports import NSEC_PER_USEC, PAGE_SIZE, Pages, Truth
+
+Range = tuple[int, int]
+Spans = tuple[I64, I64, F64]
+
+_CHUNK_PAGES = 1 << 20
+
+
+def busy_ranges(truth: Truth, t0_ns: int, t1_ns: int) -> tuple[Range, ...]:
+    """Byte ranges [start, end) of all pages touched at least once within [t0_ns, t1_ns), sorted."""
+    found: list[Range] = []
+    for pages in _chunks(truth.ranges()):
+        touched = truth.touched(pages, t0_ns, t1_ns)
+        for start, end in _runs(pages[touched]):
+            if found and found[-1][1] == start:
+                found[-1] = (found[-1][0], end)
+            else:
+                found.append((start, end))
+    return tuple(found)
+
+
+def idle_ranges(within: Sequence[Range], busy: Sequence[Range]) -> tuple[Range, ...]:
+    """What of ``within`` (sorted byte ranges) lies outside ``busy`` (sorted, disjoint)."""
+    idle: list[Range] = []
+    for start, end in within:
+        at = start
+        for b_start, b_end in busy:
+            if b_end <= at or b_start >= end:
+                continue
+            if b_start > at:
+                idle.append((at, b_start))
+            at = max(at, b_end)
+        if at < end:
+            idle.append((at, end))
+    return tuple(idle)
+
+
+def rasterise(truth: Truth, windows: Sequence[tuple[int, int]], sample_us: int) -> TruthSpans:
+    """Spans of equal access rate for each window (t0_ns, t1_ns).
+
+    The rate is ``truth.rate`` with the sampling interval: what nr_accesses / W of a perfect DAMON
+    would be. A window shorter than the sampling interval has rate 1 where it was touched.
+    """
+    sample_ns = max(1, sample_us * NSEC_PER_USEC)
+    return _encode(windows, [_compress(p, _rate(truth, p, w, sample_ns)) for p, w in _asked(truth, windows)])
+
+
+def touched_spans(truth: Truth, windows: Sequence[tuple[int, int]]) -> TruthSpans:
+    """Spans touched at least once in each window (t0_ns, t1_ns), with rate 1."""
+    return _encode(
+        windows, [_compress(p, truth.touched(p, *w).astype(float)) for p, w in _asked(truth, windows)]
+    )
+
+
+def spans_of(
+    truth: Truth, chosen: Sequence[Window], recording: Recording, stalls: Sequence[Range] = ()
+) -> TruthSpans:
+    """Spans of equal access rate for windows of ``recording``; element i belongs to ``chosen[i]``.
+
+    W samples fill a window however long it took: on a slow machine each looks back on more than the
+    sampling interval that was asked for, in which more is touched. So the rate is the fraction of the W
+    intervals there really were. ``stalls``: sorted times in which the machine may have stood still (a
+    target's disturbances); what a window took longer is placed there first, as nobody sampled meanwhile.
+    """
+    return _rates(
+        _Same(truth),
+        truth.span_ns(),
+        tuple((w.t0_ns, w.t1_ns) for w in chosen),
+        tuple(tuple(sampling_steps(w, recording, stalls)) for w in chosen),
+        max(1, recording.samples_per_aggr),
+    )
+
+
+class _Same:
+    """A truth as a key: the same object."""
+
+    def __init__(self, truth: Truth) -> None:
+        self.truth = truth
+
+    def __hash__(self) -> int:
+        return id(self.truth)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.truth is other.truth
+
+
+@lru_cache(maxsize=4)
+def _rates(
+    same: _Same,
+    known_ns: Range,
+    times: tuple[Range, ...],
+    steps: tuple[tuple[tuple[int, int, float], ...], ...],
+    samples: int,
+) -> TruthSpans:
+    """Replicas of one attempt ask for the same again and again. ``known_ns``: a truth may still grow."""
+    parts = []
+    for (pages, _), stretches in zip(_asked(same.truth, times), steps, strict=True):
+        rate = np.zeros(len(pages))
+        for t0_ns, t1_ns, count in stretches:
+            rate += count * _rate(same.truth, pages, (t0_ns, t1_ns), max(1, int((t1_ns - t0_ns) / count)))
+        parts.append(_compress(pages, rate / samples))
+    return _encode(times, parts)
+
+
+def sampling_steps(
+    window: Window, recording: Recording, stalls: Sequence[Range] = ()
+) -> list[tuple[int, int, float]]:
+    """[from, to) and how many of the window's W sampling steps fell into it, ascending.
+
+    A window that is no longer than asked is one stretch. Of a longer one as much as the excess is cut out of
+    the stalls; steps are as long in one stretch as in another. The first window is not known that well: a
+    kdamond starts some time after recording did; its W steps end it.
+    """
+    w = max(1, recording.samples_per_aggr)
+    asked_ns = w * max(1, recording.sample_us) * NSEC_PER_USEC
+    excess = window.duration_ns - asked_ns
+    if window.index == 0 and excess > 0:
+        return [(window.t1_ns - asked_ns, window.t1_ns, float(w))]
+    if excess <= 0 or recording.intervals:
+        return [(window.t0_ns, window.t1_ns, float(w))]
+    kept, at = [], window.t0_ns
+    for start, end in stalls:
+        low, high = max(start, at), min(end, window.t1_ns, max(start, at) + excess)
+        if low < high:
+            excess -= high - low
+            kept.append((at, low))
+            at = high
+    kept = [(a, b) for a, b in [*kept, (at, window.t1_ns)] if a < b]
+    total = sum(b - a for a, b in kept)
+    return [(a, b, w * (b - a) / total) for a, b in kept]
+
+
+def _encode(windows: Sequence[tuple[int, int]], parts: Sequence[Spans]) -> TruthSpans:
+    lengths = np.array([len(start) for start, _, _ in parts], dtype=np.int64)
+    empty = np.empty(0, np.int64)
+    return TruthSpans(
+        t0_ns=np.array([w[0] for w in windows], dtype=np.int64),
+        t1_ns=np.array([w[1] for w in windows], dtype=np.int64),
+        offset=np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]),
+        start=np.concatenate([empty, *(start for start, _, _ in parts)]),
+        end=np.concatenate([empty, *(end for _, end, _ in parts)]),
+        rate=np.concatenate([empty.astype(np.float64), *(rate for _, _, rate in parts)]),
+    )
+
+
+def _asked(truth: Truth, windows: Sequence[Range]) -> Iterator[tuple[Pages, Range]]:
+    if not windows:
+        return
+    busy = busy_ranges(truth, min(t0 for t0, _ in windows), max(t1 for _, t1 in windows))
+    pages = np.concatenate([np.empty(0, np.int64), *_chunks(busy)])
+    for window in windows:
+        yield pages, window
+
+
+def _rate(truth: Truth, pages: Pages, window: Range, sample_ns: int) -> F64:
+    """Fraction of the window's sampling intervals in which each page was touched; 1 or 0 in a shorter one."""
+    t0_ns, t1_ns = window
+    if t1_ns - t0_ns < sample_ns:
+        return truth.touched(pages, t0_ns, t1_ns).astype(np.float64)
+    return np.asarray(truth.rate(pages, t0_ns, t1_ns, sample_ns), dtype=np.float64)
+
+
+def _compress(pages: Pages, rate: F64) -> Spans:
+    """(start, end, rate) of runs of neighbouring pages with the same rate above 0."""
+    touched = rate > 0
+    p, r = pages[touched], rate[touched]
+    if len(p) == 0:
+        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float64)
+    new = np.ones(len(p), dtype=np.bool_)
+    new[1:] = (np.diff(p) != 1) | (np.diff(r) != 0)
+    first = np.flatnonzero(new)
+    last = np.append(first[1:], len(p)) - 1
+    return p[first] * PAGE_SIZE, (p[last] + 1) * PAGE_SIZE, r[first]
+
+
+def _chunks(ranges: Sequence[Range]) -> Iterator[Pages]:
+    """Page numbers of the byte ranges, in bounded pieces."""
+    for start, end in ranges:
+        last = -(-end // PAGE_SIZE)
+        for page in range(start // PAGE_SIZE, last, _CHUNK_PAGES):
+            yield np.arange(page, min(page + _CHUNK_PAGES, last), dtype=np.int64)
+
+
+def _runs(pages: Pages) -> list[Range]:
+    """Byte ranges of ascending page numbers."""
+    if len(pages) == 0:
+        return []
+    breaks = np.flatnonzero(np.diff(pages) != 1)
+    first = pages[np.append(0, breaks + 1)]
+    last = pages[np.append(breaks, len(pages) - 1)]
+    return [(int(a) * PAGE_SIZE, (int(b) + 1) * PAGE_SIZE) for a, b in zip(first, last, strict=True)]

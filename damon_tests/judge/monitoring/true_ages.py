@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-2.0
+"""How long memory has been as it is: the true age beside the reported one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from damon_tests.damon.recording_file import F64, I64, TruthSpans
+from damon_tests.damon.records import Recording
+from damon_tests.judge.monitoring.compare import byte_ranges, in_order, look_up
+from damon_tests.judge.monitoring.spans import spans_of
+from damon_tests.judge.monitoring.windows import Window, windows
+from damon_tests.judge.verdict import Measurement
+from damon_tests.ports import Bools, Truth
+
+
+def age_error(
+    recording: Recording,
+    truth: Truth | None = None,
+    *,
+    spans: TruthSpans | None = None,
+    chosen: Sequence[Window] | None = None,
+    target_idx: int = 0,
+    tolerance: float = 0.1,
+    stalls: Sequence[tuple[int, int]] = (),
+) -> Measurement:
+    """Mean absolute error of age, weighted by bytes.
+
+    The true age of a page at window k is how many windows in a row, ending with k, its access rate has stayed
+    within ``tolerance`` (a fraction of W; DAMON's own threshold is a tenth of the hottest region's
+    rate) of the rate of the window before and on the same side of zero; 0 in the window of a change.
+    In the first window rates are compared with 0, as DAMON does. Per window:
+    Σ size·|age - true age| / Σ size over covered memory.
+
+    Unit: aggregations, mean over the chosen windows (None: all; each must be one of
+    ``windows(recording, target_idx)``). ``spans`` belong to all windows, not only to the chosen. ``stalls``
+    as in ``judge.monitoring.spans.spans_of``.
+    """
+    every = windows(recording, target_idx)
+    if spans is None:
+        if truth is None:
+            raise TypeError("age_error() needs truth or spans")
+        spans = spans_of(truth, every, recording, stalls)
+    wanted = {w.index for w in (every if chosen is None else chosen)}
+    grid = np.unique(np.concatenate([spans.start, spans.end]))
+    cells = max(0, len(grid) - 1)
+    age, rate, idle_age = np.zeros(cells), np.zeros(cells), 0.0
+    errors = []
+    for i, window in enumerate(every):
+        now = look_up(grid[:-1], *spans.of_window(i))[1]
+        age = np.where(_changed(now, rate, tolerance), 0.0, age + 1)
+        rate, idle_age = now, idle_age + 1
+        if window.index in wanted:
+            errors.append(_error(recording, window, grid, age, idle_age))
+    value = float(np.mean(errors)) if errors else float("nan")
+    return Measurement("age error", value, "aggregations", tuple(errors))
+
+
+def _changed(now: F64, before: F64, tolerance: float) -> Bools:
+    changed: Bools = (np.abs(now - before) > tolerance + 1e-9) | ((now > 0) != (before > 0))
+    return changed
+
+
+def _error(recording: Recording, window: Window, grid: I64, age: F64, idle_age: float) -> float:
+    """Byte-weighted mean |reported - true| age of one window over what its regions cover."""
+    snapshot = in_order(window.snapshot)
+    start, end = byte_ranges(snapshot, recording.addr_unit)
+    edges = np.unique(np.concatenate([start, end, grid]))
+    low, size = edges[:-1], np.diff(edges)
+    covered, seen = look_up(low, start, end, snapshot.age.astype(np.float64))
+    inside, true = look_up(low, grid[:-1], grid[1:], age)
+    # Memory outside the grid was never touched: it has been idle since the recording began.
+    true = np.where(inside, true, idle_age)
+    weight = size * covered
+    total = float(weight.sum())
+    return float((weight * np.abs(seen - true)).sum()) / total if total else 0.0

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Automatic tuning of intervals, recomputed from what was reported (specification 2.8, I40)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from damon_tests.damon.params import DamonAttrs
+from damon_tests.damon.records import Recording, Snapshot
+from damon_tests.damon.trace import TuneEvent, TypedEvent
+from damon_tests.judge.monitoring.windows import aggregations
+from damon_tests.judge.verdict import Check, Measurement
+
+_BP = 10_000
+_TOGETHER_NS = 500_000
+"""A step is traced just before the regions of its aggregation, by the same thread without a sleep between.
+Half a millisecond is a quarter of the shortest sampling interval used; a pair further apart is not judged."""
+
+
+def _steps(events: Sequence[TypedEvent]) -> list[TuneEvent]:
+    return [e for e in events if isinstance(e, TuneEvent)]
+
+
+def bounded(events: Sequence[TypedEvent], attrs: DamonAttrs) -> list[Check]:
+    """I40: min_sample_us <= sample_us <= max_sample_us, and at most twice or half of the one before."""
+    goal, steps = attrs.intervals_goal, _steps(events)
+    values = [float(e.sample_us) for e in steps]
+    if not values:
+        return []
+    m = Measurement("I40 sample_us out of bounds", 0, "count", tuple(values))
+    outside = [v for v in values if not goal.min_sample_us <= v <= goal.max_sample_us]
+    limit = f"{goal.min_sample_us} to {goal.max_sample_us} µs"
+    checks = [Check("invariant", m, limit, "the goal's bounds", not outside, str(outside[:3] or ""))]
+    wild = [(a, b) for a, b in pairwise([float(attrs.sample_us), *values]) if not a // 2 <= b <= 2 * a]
+    m = Measurement("I40 steps by more than 2", len(wild), "count")
+    return [
+        *checks,
+        Check("invariant", m, "== 0", "a step at most doubles or halves", not wild, str(wild[:3])),
+    ]
+
+
+def steps_follow(events: Sequence[TypedEvent], recording: Recording, attrs: DamonAttrs) -> list[Check]:
+    """Each step is the one that the counts of its own aggregation ask for. Exact.
+
+    The score is Σ size·nr_accesses over the wanted share of Σ size·W, of the very counts that
+    damon_aggregated then reports (with W a divisor of 10000 rescaling to an equal W changes none).
+    """
+    goal, wrong, judged, sample_us = attrs.intervals_goal, [], 0, attrs.sample_us
+    groups = aggregations(recording)
+    starts = np.array([g[0].time_ns for g in groups], dtype=np.int64)
+    for event in _steps(events):
+        group = _reported_with(event.time_ns, groups, starts)
+        if group is not None:
+            judged += 1
+            expected = _next(sample_us, group, attrs)
+            if event.sample_us != expected:
+                wrong.append(f"{sample_us} µs became {event.sample_us}, expected {expected}")
+        sample_us = event.sample_us
+    if not judged:
+        return []
+    m = Measurement("wrong steps of tuning", len(wrong), "count")
+    why = f"§2.8 with access_bp {goal.access_bp}; {judged} steps recomputed"
+    return [Check("closed form", m, "== 0", why, not wrong, "; ".join(wrong[:3]))]
+
+
+def _reported_with(
+    time_ns: int, groups: Sequence[tuple[Snapshot, ...]], times: np.ndarray[tuple[int], np.dtype[np.int64]]
+) -> tuple[Snapshot, ...] | None:
+    # Snapshots have the time of their last event; a step comes just before the first.
+    i = int(np.searchsorted(times, time_ns))
+    if i == len(groups) or times[i] - time_ns > _TOGETHER_NS or not all(s.complete for s in groups[i]):
+        return None
+    return groups[i]
+
+
+def _next(sample_us: int, group: Sequence[Snapshot], attrs: DamonAttrs) -> int:
+    goal = attrs.intervals_goal
+    total = sum(int(s.sizes.sum()) for s in group)
+    events = sum(int((s.sizes.astype(object) * s.nr_accesses.astype(object)).sum()) for s in group)
+    wanted = max(total * attrs.samples_per_aggr * goal.access_bp // _BP, 1)
+    score = events * _BP // wanted
+    if score == _BP:
+        return sample_us
+    adaptation = 2 * _BP - score if score < _BP else _BP // 2 + max(2 * _BP - score, 0) // 2
+    return max(goal.min_sample_us, min(goal.max_sample_us, sample_us * adaptation // _BP))

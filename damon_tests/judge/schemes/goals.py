@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Goals of quotas: the tuners' recurrence, applied to what was fed to them (specification 4.4).
+
+Each window the tuner makes the next effective size of the last one and of how far the goals are achieved.
+Where the input is known the sizes follow exactly; where it is only known to lie between two measurements,
+so does the next size: the recurrence is monotone in both. Written from the specification, not shared with
+the reference: two that agree say more than one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from damon_tests.damon.params import U64_MAX, DamosQuota, DamosQuotaGoal
+from damon_tests.damon.trace import EszEvent
+from damon_tests.judge.schemes.passes import Pass
+from damon_tests.judge.schemes.quotas import TICKS_NS
+from damon_tests.judge.verdict import Check, Measurement
+from damon_tests.ports import NSEC_PER_MSEC
+
+BP = 10_000
+UNLIMITED = U64_MAX // BP
+"""What the temporal tuner allows where no size quota does."""
+
+_FEW = 3  # windows of a length
+
+Range = tuple[int, int]
+"""Lowest and highest possible value, both included."""
+
+
+def feedback(last: int, score: int) -> int:
+    """The next value when ``last`` came of ``score``, 10000 being the goal."""
+    if score == BP:
+        return last
+    if score >= 2 * BP:
+        return BP
+    error = abs(BP - score)
+    change = last * error // BP if last < U64_MAX // error else last // BP * error
+    return max(last - change, BP) if score > BP else min(last + change, U64_MAX)
+
+
+def score(goals: Sequence[DamosQuotaGoal], current: Sequence[int]) -> int:
+    """bp. Of several goals the one achieved most decides."""
+    return max(
+        (value * BP // goal.target_value for goal, value in zip(goals, current, strict=True)), default=0
+    )
+
+
+def next_bp(quota: DamosQuota, last_bp: int, achieved: int) -> int:
+    """The tuner's next effective size, in bytes * 10000."""
+    if quota.goal_tuner != "temporal":
+        return feedback(max(last_bp, BP), achieved)
+    if achieved >= BP:
+        return 0
+    return quota.bytes * BP if 0 < quota.bytes <= UNLIMITED else U64_MAX
+
+
+def limited(quota: DamosQuota, bp: int) -> int:
+    """The effective size: what the tuner allows, never more than the requested size."""
+    size = bp // BP
+    return min(size, quota.bytes) if quota.bytes else size
+
+
+def sizes(quota: DamosQuota, scores: Sequence[int]) -> list[int]:
+    """Effective sizes after each evaluation, from the start of a scheme."""
+    found, bp = [], 0
+    for achieved in scores:
+        bp = next_bp(quota, bp, achieved)
+        found.append(limited(quota, bp))
+    return found
+
+
+# --- exact -------------------------------------------------------------------------------------
+
+
+def told_sizes(passes: Sequence[Pass], first: int | None = None) -> list[int | None]:
+    """The effective size in force after each pass, as damos_esz told it. Changes are told, and since 7.3 the
+    ``first`` size, too: before, it stands until something else is told."""
+    found: list[int | None] = []
+    size = first
+    for one in passes:
+        size = one.esz[-1].esz if one.esz else size
+        found.append(size)
+    return found
+
+
+def steps_follow(
+    passes: Sequence[Pass],
+    quota: DamosQuota,
+    scores: Callable[[Pass], Sequence[int]],
+    *,
+    first: Sequence[int] = (),
+) -> Check:
+    """Every size that was told is what the recurrence gives. Exact, for a reset interval of 0: each pass
+    is a window, and the very first one evaluates twice.
+
+    ``scores`` gives what the score of a pass may have been: one value, or two while a commit was under way;
+    ``first`` that of the very first evaluation, if it is another.
+    """
+    possible, wrong, judged, unchanged = {0}, "", 0, {0}
+    for index, (one, told) in enumerate(zip(passes, told_sizes(passes), strict=True)):
+        if index == 0:
+            possible = {next_bp(quota, 0, s) for s in first or scores(one)}
+            unchanged = {limited(quota, bp) for bp in possible}
+        possible = {next_bp(quota, bp, s) for bp in possible for s in scores(one)}
+        judged += 1
+        agreeing = {bp for bp in possible if limited(quota, bp) in (unchanged if told is None else {told})}
+        if not agreeing:
+            expected = " or ".join(str(limited(quota, bp)) for bp in sorted(possible))
+            wrong = f"pass {index}: {told}, expected {expected}"
+            break
+        possible = agreeing
+    m = Measurement("effective sizes that are not the tuner's", float(bool(wrong)), "count")
+    why = f"§4.4 with the {quota.goal_tuner} tuner; {judged} sizes recomputed"
+    holds = None if not judged and not wrong else not wrong
+    return Check("closed form", m, "== 0", why, holds, wrong)
+
+
+def windows_follow(
+    told: Sequence[EszEvent],
+    quota: DamosQuota,
+    achieved: int,
+    passes: Sequence[Pass],
+    level: tuple[int, int],
+) -> list[Check]:
+    """With a reset interval: one step of the recurrence in each window, none in between. For a score that
+    never changes, and that changes the size each time. The very first window evaluates once."""
+    expected = list(dict.fromkeys(sizes(quota, [achieved] * (len(told) + 1))))
+    seen = [event.esz for event in told]
+    if level < (7, 3) and seen[:1] != expected[:1]:
+        expected.pop(0)  # the first size was not told, only changes
+    expected = expected[: len(seen)]
+    m = Measurement("effective sizes told", float(len(told)), "count", tuple(map(float, seen)))
+    checks = [Check("closed form", m, f"{expected[:8]} ...", "§4.4: one step a window", seen == expected)]
+    reset_ns = quota.reset_interval_ms * NSEC_PER_MSEC
+    gaps = [b.time_ns - a.time_ns for a, b in pairwise(told)]
+    # A window begins with the first pass after the interval.
+    longest = max((b.begin_ns - a.begin_ns for a, b in pairwise(passes)), default=0)
+    wrong = [
+        f"{gap / NSEC_PER_MSEC:g} ms" for gap in gaps if not -TICKS_NS <= gap - reset_ns <= TICKS_NS + longest
+    ]
+    m = Measurement("windows of another length", float(len(wrong)), "count", tuple(map(float, gaps)))
+    why = f"§4.4: {quota.reset_interval_ms} ms, rounded up to the next pass"
+    holds = None if len(gaps) < _FEW else not wrong
+    return [*checks, Check("invariant", m, "== 0", why, holds, "; ".join(wrong[:3]))]
+
+
+def fed_steps_follow(
+    told: Sequence[EszEvent],
+    quota: DamosQuota,
+    scores: Callable[[int], Sequence[int]],
+    level: tuple[int, int],
+) -> Check:
+    """With any reset interval: each size that was told is one step from the last, for a score that was in
+    force then. ``scores`` gives those of a time: one, or more while a commit was under way.
+
+    Windows that do not change the size are not told, so the fraction of a byte that the tuner keeps is
+    not known: it may be any.
+    """
+    lasts, wrong = [(0, 0)], []
+    if told and level < (7, 3):  # the first size was not told
+        lasts += [(bp, bp) for s in scores(told[0].time_ns) for bp in [next_bp(quota, 0, s)]]
+    for event in told:
+        allowed = [
+            (limited(quota, next_bp(quota, low, s)), limited(quota, next_bp(quota, high, s)))
+            for low, high in lasts
+            for s in scores(event.time_ns)
+        ]
+        if not any(low <= event.esz <= high for low, high in allowed):
+            wrong.append(
+                f"{lasts[0][0] // BP} became {event.esz}, expected one of {sorted(set(allowed))[:3]}"
+            )
+        lasts = [(event.esz * BP, event.esz * BP + BP - 1)]
+    m = Measurement("effective sizes that are not the tuner's", float(len(wrong)), "count")
+    why = f"§4.4 with the {quota.goal_tuner} tuner; {len(told)} sizes"
+    return Check("closed form", m, "== 0", why, not wrong if told else None, "; ".join(wrong[:3]))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """``effective_bytes`` as read between two moments, during which that many passes may have been done."""
+
+    value: int
+    passes: Range
+
+
+def readings_follow(readings: Sequence[Reading], expected: Sequence[int]) -> Check:
+    """Every value read is the size after one of the passes done by then. ``expected``: after each
+    number of passes, from 0. Exact; for kernels without damos_esz, too."""
+    wrong = []
+    for reading in readings:
+        low, high = reading.passes
+        admissible = expected[max(low, 0) : high + 1]
+        if admissible and reading.value not in admissible:
+            wrong.append(f"{reading.value} after {low} to {high} passes, expected {sorted(set(admissible))}")
+    m = Measurement("effective_bytes that are not the tuner's", float(len(wrong)), "count")
+    holds = None if not readings else not wrong
+    why = f"§4.4; {len(readings)} values read"
+    return Check("closed form", m, "== 0", why, holds, "; ".join(wrong[:3]))
+
+
+def possible_sizes(
+    passes: Sequence[Pass],
+    quota: DamosQuota,
+    scores: Callable[[Pass], Sequence[int]],
+    level: tuple[int, int],
+    *,
+    first: Sequence[int] = (),
+    left_out: Callable[[Pass], bool] = lambda _: False,
+) -> list[set[int]]:
+    """What the effective size may be after each number of passes, from 0, for a reset interval of 0.
+
+    The very first pass evaluates twice; before 6.18 perhaps once. ``left_out``: whether there may have been
+    no pass at an aggregation.
+    """
+    possible, found = {0}, [{0}]
+    for index, one in enumerate(passes):
+        before = possible
+        if index == 0:
+            before = {next_bp(quota, 0, s) for s in first or scores(one)}
+            once = before if level < (6, 18) else set()
+        else:
+            once = possible if left_out(one) else set()
+        possible = {next_bp(quota, bp, s) for bp in before for s in scores(one)} | once
+        found.append({limited(quota, bp) for bp in possible})
+    return found
+
+
+def readings_possible(readings: Sequence[Reading], possible: Sequence[set[int]]) -> Check:
+    """Every value read is one that ``possible_sizes`` has for a number of passes done by then."""
+    wrong = []
+    for reading in readings:
+        low, high = reading.passes
+        admissible = set().union(*possible[max(low, 0) : high + 1])
+        if admissible and reading.value not in admissible:
+            wrong.append(f"{reading.value} after {low} to {high} passes, expected {sorted(admissible)[:8]}")
+    m = Measurement("effective_bytes that are not the tuner's", float(len(wrong)), "count")
+    why = f"§4.4; {len(readings)} values read"
+    return Check("closed form", m, "== 0", why, None if not readings else not wrong, "; ".join(wrong[:3]))
+
+
+def readings(passes: Sequence[Pass], read: Sequence[tuple[int, int, int]]) -> list[Reading]:
+    """Of (begin_ns, end_ns, value): with how many passes were done when each was read."""
+    return [
+        Reading(value, (sum(p.end_ns <= begin for p in passes), sum(p.begin_ns <= end for p in passes)))
+        for begin, end, value in read
+    ]
+
+
+# --- how fast, how far ----------------------------------------------------------------------------
+
+
+def doublings(size: int) -> int:
+    """Evaluations without any achievement until the effective size reaches ``size``, from the start."""
+    bp, count = 0, 0
+    while bp < size * BP:
+        bp, count = feedback(max(bp, BP), 0), count + 1
+    return count
+
+
+def settled_after(values: Sequence[float], goal: float, tolerance: float) -> int | None:
+    """The index from which on all values are within ``tolerance`` (a share) of the goal; None if never."""
+    outside = [i for i, value in enumerate(values) if abs(value - goal) > tolerance * goal]
+    after = outside[-1] + 1 if outside else 0
+    return after if after < len(values) else None
+
+
+def overshoot(values: Sequence[float], goal: float) -> float:
+    """How far the values went above the goal, as a share of it."""
+    return max((value - goal for value in values), default=0.0) / goal

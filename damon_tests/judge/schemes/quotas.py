@@ -1,0 +1,351 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Quotas, replayed: what each pass may try follows from the passes before it (specification 4.3 to 4.7).
+
+The replay goes from pass to pass with the charge of the window and the point where the next window continues,
+and holds each application against them. How memory was divided into regions does not matter: the next
+region tried must begin at the first byte that is eligible, and a pass only ends with the quota or the memory.
+When a window begins is known but for the kernel's clock ticks; where that leaves a doubt both are
+followed, until what was tried tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import product
+
+from damon_tests.damon.params import DamonCtx, Damos
+from damon_tests.damon.records import DamosStats
+from damon_tests.damon.trace import BeforeApplyEvent
+from damon_tests.judge import rule_limits
+from damon_tests.judge.schemes import priorities
+from damon_tests.judge.schemes.passes import Pass, Place
+from damon_tests.judge.schemes.priorities import Span
+from damon_tests.judge.verdict import Check, Measurement
+from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_USEC
+
+Level = tuple[int, int]
+
+TICKS_NS = 100 * NSEC_PER_MSEC
+"""How late or early a window may seem to begin: it is counted in ticks of up to 10 ms, which a busy emulated
+machine delivers late, and seen through the first event of a pass."""
+
+ANYWHERE: Place = (-1, -1)
+"""The point to continue at is not known yet: the first application tells it."""
+
+
+def is_full(level: Level, quota_is_set: bool, charged: int, size: int, m: int) -> bool:
+    """Nothing more may be tried in this window (4.5)."""
+    if level >= (7, 2):
+        return quota_is_set and (charged >= size or size - charged < m)
+    if level >= (7, 1):
+        return quota_is_set and charged >= size
+    return size != 0 and charged >= size
+
+
+def room(level: Level, quota_is_set: bool, charged: int, size: int, m: int) -> int | None:
+    """How large the next region may be, after the cut; None: any size."""
+    if not quota_is_set or (level < (7, 1) and size == 0):
+        return None
+    return max(size - charged, 0) // m * m
+
+
+def charge(scheme: Damos, size: int, applied: int) -> int:
+    """What a region costs: less for what failed, if so requested (4.7)."""
+    num, denom = scheme.quota.fail_charge_num, scheme.quota.fail_charge_denom
+    if not denom or applied > size:
+        return size
+    return applied + (size - applied) * num // denom
+
+
+@dataclass(frozen=True)
+class State:
+    """``charged``: of the running window, which began at ``began_ns`` (None: none yet). ``cursor``: where the
+    last exhausted window ended, None: from the start. ``qt_exceeds``: windows that ended full.
+    ``size``: the effective size, which a window keeps whatever is committed meanwhile."""
+
+    charged: int = 0
+    began_ns: int | None = None
+    cursor: Place | None = None
+    qt_exceeds: int = 0
+    size: int = 0
+
+
+@dataclass
+class Replayed:
+    """``states``: what may be the case after each pass; shorter than the passes if one was wrong."""
+
+    wrong: list[str] = field(default_factory=list)
+    states: list[frozenset[State]] = field(default_factory=list)
+
+
+class WrongPassError(Exception):
+    """What a pass did does not follow from the state before it."""
+
+
+@dataclass(frozen=True)
+class Replay:
+    """``scheme`` of ``ctx`` must take regions of any size; its actions succeed on ``applied_share`` of the
+    bytes (0 or 1). ``sizes``: the effective size in force at each pass; None: always the requested one.
+    ``later``: schemes that were committed online, (begin_ns, end_ns, scheme); a pass during a commit
+    may have had either.
+
+    Some series have defects that tests of their own show. Unless ``strict`` they are let pass, so
+    that the rest can be judged there, too: 6.12 sets no quota in its first window of a reset interval,
+    and before 7.2 a window may skip one minimum region where the last one stopped.
+    """
+
+    scheme: Damos
+    ctx: DamonCtx
+    level: Level
+    sizes: Sequence[int] | None = None
+    applied_share: int = 0
+    strict: bool = False
+    later: Sequence[tuple[int, int, Damos]] = ()
+
+    @property
+    def m(self) -> int:
+        return rule_limits.min_region_sz(self.ctx)
+
+    def size_at(self, index: int) -> int:
+        return self.scheme.quota.bytes if self.sizes is None else self.sizes[index]
+
+    def is_set(self, size: int) -> bool:
+        quota = self.scheme.quota
+        return bool(size or quota.bytes or quota.ms or quota.goals)
+
+    def full(self, charged: int, size: int) -> bool:
+        return is_full(self.level, self.is_set(size), charged, size, self.m)
+
+    def run(self, passes: Sequence[Pass], first: State | None = None) -> Replayed:
+        """Follow the passes from ``first`` (None: just started); stops at the first that is wrong."""
+        states, done = frozenset({first or State()}), Replayed()
+        for index, one in enumerate(passes):
+            after, reasons = set(states) if self._may_be_left_out(one) else set(), []
+            for state, replay in product(states, self._in_force(one)):
+                for begun in replay._windows(state, one, index):
+                    for at in replay._starts(begun.cursor, one):
+                        try:
+                            after.add(replay._pass(begun, one, at))
+                        except WrongPassError as wrong:
+                            reasons.append(str(wrong))
+            if not after:
+                done.wrong.append(f"pass {index}: {'; or '.join(dict.fromkeys(reasons))}")
+                return done
+            states = frozenset(after)
+            done.states.append(states)
+        return done
+
+    def _may_be_left_out(self, one: Pass) -> bool:
+        """A commit starts the apply interval again before 6.18: at its aggregation there may be no pass."""
+        if self.level >= (6, 18) or one.applied:
+            return False
+        last_ns = self.ctx.attrs.aggr_us * NSEC_PER_USEC
+        return any(begin <= one.end_ns and one.begin_ns <= end + last_ns for begin, end, _ in self.later)
+
+    def _in_force(self, one: Pass) -> list[Replay]:
+        """This, with each scheme that the pass may have had."""
+        possible = [self.scheme]
+        for begin, end, scheme in self.later:
+            if one.end_ns > end:
+                possible = [scheme]
+            elif one.end_ns > begin:
+                possible.append(scheme)
+        return [replace(self, scheme=scheme, later=()) for scheme in possible]
+
+    def _windows(self, state: State, one: Pass, index: int) -> list[State]:
+        """The states in which the pass may have begun to apply: in the old window, in a new one."""
+        size, reset_ns = self.size_at(index), self.scheme.quota.reset_interval_ms * NSEC_PER_MSEC
+        if not self.is_set(size):
+            return [state]
+        if state.began_ns is None:
+            state = replace(state, began_ns=one.begin_ns, size=size)
+            if reset_ns:
+                defect = not self.strict and self.level < (6, 13)
+                return [state, replace(state, size=0)] if defect else [state]
+        assert state.began_ns is not None
+        fresh = replace(
+            state,
+            charged=0,
+            began_ns=one.begin_ns,
+            qt_exceeds=state.qt_exceeds + self.full(state.charged, state.size),
+            size=size,
+        )
+        if not reset_ns:
+            return [fresh]
+        late = one.begin_ns - state.began_ns - reset_ns
+        if late >= TICKS_NS:
+            return [fresh]
+        return [state] if late < -TICKS_NS else [state, fresh]
+
+    def _starts(self, cursor: Place | None, one: Pass) -> list[Place]:
+        """Where the pass may begin."""
+        if cursor is None or cursor == ANYWHERE:
+            return [cursor or (0, 0)]
+        mine = [r for r in one.regions if r.target_id == cursor[0]]
+        if self.level < (7, 2) and mine and all(r.end <= cursor[1] for r in mine[:-1]):
+            # The last region was skipped if nothing before it was left; 6.12.117 goes on in it, as 7.2 does.
+            return [(cursor[0], mine[-1].end), cursor]
+        defect = not self.strict and (6, 13) <= self.level < (7, 2)
+        return [cursor, (cursor[0], cursor[1] + self.m)] if defect else [cursor]
+
+    def _pass(self, state: State, one: Pass, at: Place) -> State:
+        size, charged = state.size, state.charged
+        if self.full(charged, size):
+            if one.applied:
+                raise WrongPassError(f"tried {_spell(one.applied[0])} though {charged} of {size} are charged")
+            return self._counted(state, one)
+        memory = priorities.eligible(one.pieces(), self.scheme, self.ctx, self.level, size)
+        for event in one.applied:
+            charged = self._applied(event, memory, at, charged, size)
+            at = (event.target_idx, event.end)
+        end = None
+        if one.applied and self.full(charged, size):
+            end = at
+        elif room(self.level, self.is_set(size), charged, size, self.m) != 0:
+            left = _next(memory, at)
+            if left is not None and at != ANYWHERE:
+                raise WrongPassError(f"{left[0][1]:#x} not tried though only {charged} of {size} are charged")
+        return self._counted(replace(state, charged=charged, cursor=end), one)
+
+    def _applied(
+        self, event: BeforeApplyEvent, memory: Sequence[Span], at: Place, charged: int, size: int
+    ) -> int:
+        """The charge after one application. Raises WrongPassError when it must not have been made."""
+        start, end = (event.target_idx, event.start), (event.target_idx, event.end)
+        if self.full(charged, size):
+            raise WrongPassError(f"tried {_spell(event)} though {charged} of {size} are charged")
+        due = _next(memory, at) if at != ANYWHERE else _next(memory, start)
+        if due is None or due[0] != start:
+            where = "nothing" if due is None else f"{due[0][1]:#x} of target {due[0][0]}"
+            raise WrongPassError(f"tried {_spell(event)}, expected {where}")
+        if end > due[1]:
+            raise WrongPassError(f"tried {_spell(event)}, eligible only until {due[1][1]:#x}")
+        left = room(self.level, self.is_set(size), charged, size, self.m)
+        if left is not None and event.end - event.start > left:
+            raise WrongPassError(f"tried {_spell(event)} with {left} bytes of quota left")
+        length = event.end - event.start
+        return charged + charge(self.scheme, length, length * self.applied_share)
+
+    def _counted(self, state: State, one: Pass) -> State:
+        if one.stat is not None and one.stat.qt_exceeds != state.qt_exceeds:
+            raise WrongPassError(f"qt_exceeds is {one.stat.qt_exceeds} after {state.qt_exceeds} full windows")
+        return state
+
+
+def _next(memory: Sequence[Span], at: Place) -> Span | None:
+    """The rest of the memory from ``at`` on: its first piece."""
+    for start, end in memory:
+        if end > at and not (end[0] == at[0] and end[1] <= at[1]):
+            return (max(start, at), end)
+    return None
+
+
+def _spell(event: BeforeApplyEvent) -> str:
+    return f"{event.start:#x}-{event.end:#x} of target {event.target_idx} ({event.nr_accesses}, {event.age})"
+
+
+# --- checks ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ReadStats:
+    """The counters of a scheme, read by a command between two moments while it was running."""
+
+    begin_ns: int
+    end_ns: int
+    stats: DamosStats
+
+
+def follow(
+    replay: Replay, passes: Sequence[Pass], read: ReadStats | None = None, *, least: int = 5
+) -> list[Check]:
+    """Every pass did what its quota allowed, all of it, in order, and was counted so. Exact.
+
+    ``least``: fewer passes show too little, and leave it undecided.
+    """
+    done = replay.run(passes)
+    checks = [
+        judged(passes, least),
+        _nothing("wrong passes", done.wrong, "I44, I47, I49, I50: what is tried follows from the quota"),
+        *sizes_agree(passes, replay.level),
+    ]
+    if read is not None and not done.wrong and passes:
+        checks.append(counted(done, passes, read))
+    return checks
+
+
+def counted(done: Replayed, passes: Sequence[Pass], read: ReadStats) -> Check:
+    """The counters read are those after one of the passes that were done by then."""
+    tried, admissible = 0, set()
+    if passes[0].end_ns > read.begin_ns:
+        admissible.add((0, 0))
+    for i, (one, states) in enumerate(zip(passes, done.states, strict=True)):
+        tried += sum(e.end - e.start for e in one.applied)
+        last = i + 1 == len(passes) or passes[i + 1].end_ns > read.begin_ns
+        if last and one.begin_ns <= read.end_ns:
+            admissible |= {(tried, state.qt_exceeds) for state in states}
+    seen = (read.stats.sz_tried, read.stats.qt_exceeds)
+    m = Measurement("qt_exceeds", float(seen[1]), "count")
+    why = "§4.12, I47: sz_tried, and qt_exceeds by windows that ended full"
+    limit = "sz_tried, qt_exceeds " + (" or ".join(map(str, sorted(admissible))) or "of a pass that was seen")
+    return Check("invariant", m, limit, why, seen in admissible, f"{seen}" if seen not in admissible else "")
+
+
+def judged(passes: Sequence[Pass], least: int) -> Check:
+    """There were passes to look at; none when events were lost."""
+    m = Measurement("passes", float(len(passes)), "count")
+    why = "fewer show too little"
+    return Check("invariant", m, f">= {least}", why, True if len(passes) >= least else None)
+
+
+def sizes_agree(passes: Sequence[Pass], level: Level) -> list[Check]:
+    """I54: counters grow by exactly what was tried. Only where they are traced (7.0)."""
+    wrong, before, looked = [], (0, 0), 0
+    for index, one in enumerate(passes):
+        if one.stat is None:
+            continue
+        looked += 1
+        tried = sum(e.end - e.start for e in one.applied)
+        seen = (one.stat.sz_tried - before[0], one.stat.nr_tried - before[1])
+        # 7.1 and older count tries of what the quota has no room for, of size 0.
+        nr_is_exact = level >= (7, 2)
+        if seen[0] != tried or (nr_is_exact and seen[1] != len(one.applied)) or seen[1] < len(one.applied):
+            wrong.append(f"pass {index}: counted {seen}, applied to {(tried, len(one.applied))}")
+        before = (one.stat.sz_tried, one.stat.nr_tried)
+    why = "I54: sz_tried and nr_tried grow by what was tried"
+    return [_nothing("passes counted wrongly", wrong, why)] if looked else []
+
+
+def tried_ranges(passes: Sequence[Pass]) -> tuple[rule_limits.Range, ...]:
+    """All memory that was ever tried, of target 0, joined."""
+    spans = sorted({(e.start, e.end) for one in passes for e in one.applied if e.target_idx == 0})
+    joined: list[rule_limits.Range] = []
+    for start, end in spans:
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], end))
+        else:
+            joined.append((start, end))
+    return tuple(joined)
+
+
+def fair(passes: Sequence[Pass], memory: Sequence[rule_limits.Range]) -> list[Check]:
+    """Continuation: once as much was tried as there is memory (all of it eligible), each byte was tried."""
+    total = sum(end - start for start, end in memory)
+    tried = sum(e.end - e.start for one in passes for e in one.applied)
+    rounds = tried // total if total else 0
+    reached = sum(
+        max(0, min(b, end) - max(a, start)) for a, b in tried_ranges(passes) for start, end in memory
+    )
+    enough = Measurement("rounds through all memory", float(rounds), "count")
+    m = Measurement("bytes that were never tried", float(total - reached), "bytes")
+    why = "§4.6: each window goes on where the last one stopped"
+    return [
+        Check("invariant", enough, ">= 1", "fewer show too little", True if rounds >= 1 else None),
+        Check("invariant", m, "== 0", why, m.value == 0),
+    ]
+
+
+def _nothing(name: str, wrong: Sequence[str], why: str) -> Check:
+    m = Measurement(name, float(len(wrong)), "count")
+    return Check("invariant", m, "== 0", why, not wrong, "; ".join(wrong[:3]))

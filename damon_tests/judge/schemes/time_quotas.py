@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Time quotas: the effective size is the time times the throughput so far (specification 4.4).
+
+How long the kernel took is not told, but it follows from each size that is: the throughput is a whole number
+of bytes per millisecond, of all that was charged so far. The times so found must be possible: never
+shrinking, never longer than the scheme has been running.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from damon_tests.damon.params import DamosQuota
+from damon_tests.judge.schemes.goals import told_sizes
+from damon_tests.judge.schemes.passes import Pass
+from damon_tests.judge.verdict import Check, Measurement
+from damon_tests.ports import NSEC_PER_MSEC
+
+FIRST_THROUGHPUT = 4096 * 1024
+"""Bytes per millisecond that are assumed while no time was measured: what takes less than a tick of the
+coarse clock takes none."""
+
+TICK_NS = 10 * NSEC_PER_MSEC
+"""The longest tick of the coarse clock: times are counted in ticks."""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Between ``low_ns`` and ``high_ns`` were spent on applying, all in all."""
+
+    low_ns: int
+    high_ns: int
+
+
+def spent(size: int, quota: DamosQuota, charged: int, m: int) -> Spent | None:
+    """The time that makes ``size`` of ``charged`` bytes; None if none does. ``m``: the smallest region."""
+    anything = Spent(0, 1 << 62)
+    if quota.bytes and size == quota.bytes:
+        # The time would have allowed as much or more; none measured allows FIRST_THROUGHPUT.
+        enough = -(-size // quota.ms)
+        return Spent(0, charged * NSEC_PER_MSEC // enough if charged else 1 << 62)
+    if size == m:
+        return anything
+    if size % quota.ms or size < m:
+        return None
+    throughput = size // quota.ms
+    low = charged * NSEC_PER_MSEC // (throughput + 1) + 1
+    high = charged * NSEC_PER_MSEC // throughput
+    if throughput == FIRST_THROUGHPUT:
+        return Spent(0, max(high, 0))
+    return Spent(low, high) if low <= high else None
+
+
+def first_size(quota: DamosQuota) -> int:
+    """The effective size before anything was charged."""
+    size = FIRST_THROUGHPUT * quota.ms
+    return min(size, quota.bytes) if quota.bytes else size
+
+
+def learnt(passes: Sequence[Pass], quota: DamosQuota) -> Check:
+    """Time was measured: the size is no longer that of the throughput that is assumed before."""
+    others = {size for size in told_sizes(passes, first_size(quota)) if size != first_size(quota)}
+    m = Measurement("effective sizes from a measured throughput", float(len(others)), "count")
+    return Check("invariant", m, ">= 1", "§4.4: the action takes longer than the clock's ticks", bool(others))
+
+
+def follow(passes: Sequence[Pass], quota: DamosQuota, m: int, *, least: int = 5) -> list[Check]:
+    """Every size that was told is the time quota's, for a time that can have been spent. For a reset interval
+    of 0, without fail charges."""
+    charged, low, wrong, judged, times = 0, 0, [], 0, []
+    for index, (one, size) in enumerate(zip(passes, told_sizes(passes, first_size(quota)), strict=True)):
+        if size is not None:
+            judged += 1
+            found = spent(size, quota, charged, m)
+            elapsed = one.end_ns - passes[0].begin_ns + TICK_NS
+            if found is None:
+                wrong.append(f"pass {index}: {size} bytes of {charged}: no time makes that")
+            elif max(low, found.low_ns) > min(found.high_ns, elapsed):
+                told = f"{found.low_ns} to {found.high_ns} ns after {low}, {elapsed} ns after the start"
+                wrong.append(f"pass {index}: {size} bytes of {charged} take {told}")
+            else:
+                low = max(low, found.low_ns)
+                times.append(float(low))
+        charged += sum(e.end - e.start for e in one.applied)
+    m_wrong = Measurement("sizes that no spent time explains", float(len(wrong)), "count")
+    why = f"§4.4: {quota.ms} ms of the throughput so far; {judged} sizes"
+    spent_ms = Measurement("time spent at least", low / NSEC_PER_MSEC, "ms", tuple(times))
+    return [
+        Check(
+            "closed form", m_wrong, "== 0", why, None if judged < least else not wrong, "; ".join(wrong[:3])
+        ),
+        Check("invariant", spent_ms, ">= 0", "as implied by the sizes", spent_ms.value >= 0),
+    ]

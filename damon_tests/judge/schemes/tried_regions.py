@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Are the regions in ``tried_regions/`` those that damos_before_apply told of one pass?
+
+A request is answered with the regions of one pass of each scheme (specification 4.11), with their access
+rate and the age they had before the action. The passes are those of a request with a watcher
+(``judge.schemes.tried``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from damon_tests.damon.client import DamonClient
+from damon_tests.damon.params import DamonCtx
+from damon_tests.damon.records import Snapshot, TriedRegions
+from damon_tests.judge import rule_limits
+from damon_tests.judge.monitoring.invariants import tried_regions
+from damon_tests.judge.schemes.tried import Try, WatchedPass, judged, spell
+from damon_tests.judge.verdict import Check, Measurement
+from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_USEC
+
+_TICK_NS = 10 * NSEC_PER_MSEC  # of the slowest tick a kernel is built with
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What all schemes' ``tried_regions/`` held after one request, asked at ``begin_ns`` and answered before
+    ``end_ns``."""
+
+    begin_ns: int
+    end_ns: int
+    schemes: tuple[TriedRegions, ...]
+
+
+def ask(client: DamonClient, nr_schemes: int, kdamond_idx: int = 0) -> Answer:
+    """Request the regions of one pass and read those of every scheme. Raises what the command raises."""
+    begin = client.clock.now_ns()
+    client.command(kdamond_idx, "update_schemes_tried_regions")
+    end = client.clock.now_ns()
+    return Answer(
+        begin, end, tuple(client.tried_regions(kdamond_idx, i, update=False) for i in range(nr_schemes))
+    )
+
+
+def reported(
+    recorded: Sequence[WatchedPass], answers: Sequence[Answer], ctx: DamonCtx, level: str
+) -> list[Check]:
+    """Every scheme's regions are all those of one pass, and no others, and add up (I7). Exact.
+
+    For one target, and schemes that were each due between request and answer, or tried nothing. Answers
+    after the last whole pass that was recorded are left out.
+    """
+    gives_up = rule_limits.series(level) < (6, 15)
+    checks = [check for answer in answers for one in answer.schemes for check in tried_regions(one)]
+    wrong, looked_at, regions, detail = 0, 0, 0, ""
+    for answer in answers:
+        if not recorded or answer.end_ns > recorded[-1].time_ns:
+            continue
+        # Trace prints whole microseconds.
+        meanwhile = [p for p in recorded if answer.begin_ns - NSEC_PER_USEC <= p.time_ns <= answer.end_ns]
+        for one in answer.schemes:
+            if gives_up and not len(one.regions) and _took_too_long(answer, one.scheme_idx, ctx):
+                continue
+            looked_at += 1
+            regions += len(one.regions)
+            shown = _tries(one.scheme_idx, one.regions)
+            if not any(shown == [t for t in p.tries if t.scheme_idx == one.scheme_idx] for p in meanwhile):
+                wrong += 1
+                detail = detail or _spell(one.scheme_idx, shown, meanwhile)
+    m = Measurement("tried_regions of no pass", wrong, "count")
+    why = f"§4.11: those of one pass, as they were before it; {looked_at} directories, {regions} regions"
+    check = judged(m, recorded if regions else (), why, detail)
+    return [*checks, check]
+
+
+def _took_too_long(answer: Answer, scheme_idx: int, ctx: DamonCtx) -> bool:
+    """Before 6.15 a scheme that is not applied within two apply intervals, counted in ticks, is given up."""
+    interval_us = ctx.schemes[scheme_idx].apply_interval_us or ctx.attrs.aggr_us
+    return answer.end_ns - answer.begin_ns >= 2 * interval_us * NSEC_PER_USEC - _TICK_NS
+
+
+def _tries(scheme_idx: int, shown: Snapshot) -> list[Try]:
+    rows = zip(shown.start, shown.end, shown.nr_accesses, shown.age, strict=True)
+    return [Try(scheme_idx, 0, *(int(value) for value in row)) for row in rows]
+
+
+def _spell(scheme_idx: int, shown: Sequence[Try], meanwhile: Sequence[WatchedPass]) -> str:
+    begin = ", ".join(map(spell, shown[:3]))
+    counts = [sum(t.scheme_idx == scheme_idx for t in p.tries) for p in meanwhile]
+    return f"scheme {scheme_idx}: {len(shown)} regions ({begin} ...), passes meanwhile had {counts}"

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The connection to the agent in a guest, as a Machine."""

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-2.0
+"""From QEMU's start to the agent's first answer; a boot that stands still is not waited for."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from damon_tests.kernel.agent.machine import AgentMachine
+from damon_tests.kernel.guest.launch import RunningGuest
+from damon_tests.kernel.splat import parse_splats
+from damon_tests.ports import MachineLost
+
+log = logging.getLogger(__name__)
+
+BOOT_S = 300.0
+"""The longest that a boot may take while its console goes on printing."""
+
+STALL_S = 60.0
+"""A boot whose console is silent for so long stands still."""
+
+ATTEMPTS = 2
+_NO_CHANNEL = "damon-tests-agent: no channel to the host"
+
+
+@dataclass(frozen=True)
+class Booted:
+    """A guest whose agent answered. ``boot_s``: seconds of the attempt that succeeded."""
+
+    running: RunningGuest
+    machine: AgentMachine
+    boot_s: float
+    attempts: int
+
+
+def bring_up(start: Callable[[], RunningGuest]) -> Booted:
+    """Start a guest and wait for its agent.
+
+    Under emulation on a busy machine about one boot in a hundred was seen to stand still (QEMU
+    10.0, nothing printed any more); that says nothing about DAMON, so it is tried once again, and
+    the count is told. A kernel that panics is not tried again.
+    Raises MachineLost, with the console's log.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        began = time.monotonic()
+        running = start()
+        watch = _Watch(running)
+        try:
+            machine = connect(running, BOOT_S)
+        except MachineLost as error:
+            running.kill()
+            failure = _failure(running, watch.reason)
+            if not watch.stalled or attempt == ATTEMPTS:
+                raise failure from error
+            log.warning("%s; trying again", failure)
+            continue
+        except BaseException:
+            running.kill()
+            raise
+        finally:
+            watch.stop()
+        _check_release(running, machine)
+        return Booted(running, machine, time.monotonic() - began, attempt)
+    raise AssertionError("the last attempt raises or returns")
+
+
+def connect(running: RunningGuest, timeout_s: float) -> AgentMachine:
+    """A session with a guest's agent. Raises MachineLost."""
+    name = f"{running.plan.image.release} ({running.directory.name})"
+    return AgentMachine(running.agent, name, hello_s=timeout_s, console=running.console_text)
+
+
+class _Watch:
+    """Ends a guest that cannot come up any more, so that nobody waits for it.
+
+    ``reason`` tells why, ``stalled`` whether it stood still.
+    """
+
+    def __init__(self, running: RunningGuest) -> None:
+        self.reason = ""
+        self.stalled = False
+        self._running = running
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True, name="boot-watch")
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        seen, since = "", time.monotonic()
+        while not self._done.wait(0.5):
+            text = self._running.console_text()
+            if text != seen:
+                seen, since = text, time.monotonic()
+            if _NO_CHANNEL in text:
+                self.reason = "its kernel has neither a virtio port nor a serial line for the agent"
+            elif time.monotonic() - since > STALL_S:
+                self.stalled = True
+                self.reason = f"nothing happened for {STALL_S:.0f} s"
+            if self.reason:
+                self._running.process.kill()
+                return
+
+
+def _failure(running: RunningGuest, reason: str) -> MachineLost:
+    text = running.console_text()
+    splats = parse_splats(text)
+    why = reason or (splats[0].title if splats else "")
+    last = text.strip().rpartition("\n")[2] or "nothing"
+    return MachineLost(
+        f"the kernel {running.plan.image.release} did not come up under QEMU{': ' if why else ''}{why}"
+        f" (its console ends with {last!r}; log: {running.console})",
+        text,
+    )
+
+
+def _check_release(running: RunningGuest, machine: AgentMachine) -> None:
+    said, is_ = running.plan.image.release, machine.facts.release
+    if said != is_:
+        log.warning("the image's header says release %s, the guest runs %s", said, is_)

@@ -1,0 +1,326 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Guests: booted once for each kernel and topology, saved when ready, restored for every test."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import platform
+import socket
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from damon_tests import bundle
+from damon_tests.kernel.agent.machine import AgentMachine
+from damon_tests.kernel.guest import accel, qemu
+from damon_tests.kernel.guest.boot import bring_up, connect
+from damon_tests.kernel.guest.launch import Plan, RunningGuest
+from damon_tests.kernel.guest.pause import Pause
+from damon_tests.kernel.guest.setup import set_up
+from damon_tests.kernel.guest.snapshot import BootedGuest, SnapshotStore, load_state, memory_files, save_state
+from damon_tests.kernel.guest.topology import Topology
+from damon_tests.kernel.images import busybox, userland
+from damon_tests.kernel.images.image import KernelImage
+from damon_tests.kernel.images.initramfs import Node
+from damon_tests.kernel.images.packages import using
+from damon_tests.kernel.splat import Splat, parse_splats
+from damon_tests.ports import NSEC_PER_SEC, HarnessError, NotSupported
+
+log = logging.getLogger(__name__)
+
+RESTORE_TIMEOUT_S = 30.0
+_QEMU_OVERHEAD_MIB = 200
+_MARK = "damon-tests: the log up to here"
+
+
+class Guest:
+    """A running guest. Use it as a context manager, or call ``close``.
+
+    ``machine`` is the way in; ``provenance`` says what it is and how long it took to make.
+    """
+
+    def __init__(
+        self,
+        running: RunningGuest,
+        machine: AgentMachine,
+        provenance: dict[str, object],
+        on_close: Callable[[Guest], None],
+    ) -> None:
+        self.machine = machine
+        self.provenance = provenance
+        self._running = running
+        self._on_close = on_close
+
+    @property
+    def terminal(self) -> socket.socket | None:
+        """The other end of the guest's /dev/hvc0, if it was booted with one."""
+        return self._running.terminal
+
+    @property
+    def pid(self) -> int:
+        """QEMU's process."""
+        return self._running.process.pid
+
+    def dmesg(self) -> str:
+        """What the kernel printed since this guest was restored (or booted, when ``live``).
+
+        Works on a dead guest, too; of a living one everything it has printed by now is there.
+        """
+        self._await_mark()
+        lines = self._running.console_text().splitlines(keepends=True)
+        return "".join(line for line in lines if _MARK not in line)
+
+    def splats(self) -> list[Splat]:
+        """Reports of the kernel about itself in ``dmesg()``."""
+        return parse_splats(self.dmesg())
+
+    def alive(self) -> bool:
+        """Whether its agent answers within five seconds."""
+        if self._running.process.poll() is not None:
+            return False
+        try:
+            self.machine.ping(5 * NSEC_PER_SEC)
+        except HarnessError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """End it at once; nothing in it is worth a shutdown. May be called twice."""
+        self.machine.close()
+        self._running.kill()
+        self._on_close(self)
+
+    def _await_mark(self) -> None:
+        """Newer kernels print to consoles from a thread of their own: wait for a line of ours."""
+        if self._running.process.poll() is not None:
+            return
+        mark = f"{_MARK} {uuid.uuid4()}"
+        with contextlib.suppress(OSError, HarnessError):
+            self.machine.write_file("/dev/kmsg", f"<5>{mark}\n".encode())
+            deadline = time.monotonic() + 2.0
+            with self.machine.running():
+                while mark not in self._running.console_text() and time.monotonic() < deadline:
+                    time.sleep(0.002)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Guests:
+    """The guests of one run; closing it ends them all.
+
+    Their logs go to ``run_dir``; saved guests are shared with other runs through ``cache``. ``clock`` of
+    emulated guests: see ``qemu.machine_options``.
+    """
+
+    def __init__(self, run_dir: Path, cache: Path | None = None, clock: str = "host") -> None:
+        self._clock = clock
+        self._dir = run_dir / "guests"
+        self._dir.mkdir(parents=True, exist_ok=True)
+        self._cache = cache or bundle.cache_dir()
+        with using(self._cache):
+            self._store = SnapshotStore(self._cache)
+        self._plans: dict[tuple[str, Topology], tuple[Plan, accel.Accel]] = {}
+        self._booted: dict[str, BootedGuest] = {}
+        self._open: set[Guest] = set()
+
+    def boot(self, image: KernelImage, topology: Topology) -> BootedGuest:
+        """Boot and save a guest of this kind, unless that was done before, here or by another run."""
+        plan, _ = self._plan(image, topology)
+        if plan.key not in self._booted:
+            with self._store.lock(plan.key):
+                saved = self._store.load(plan.key)
+                self._booted[plan.key] = saved or self._boot_and_save(plan)
+        return self._booted[plan.key]
+
+    def fresh(self, image: KernelImage, topology: Topology, seed: int) -> Guest:
+        """A pristine guest, restored, with a random state that depends on ``seed``.
+
+        Raises NotSupported (no QEMU, no DAMON), HarnessError (too little memory, broken image).
+        """
+        started = time.monotonic()
+        plan, chosen = self._plan(image, topology)
+        booted = self.boot(image, topology)
+        _require_memory(topology)
+        began = time.monotonic()
+        try:
+            running, machine = self._restore(plan, booted)
+        except HarnessError as error:
+            # A saved guest may have been damaged or removed since; booting again settles it.
+            log.warning("a saved guest could not be restored, booting again: %s", error)
+            with self._store.lock(plan.key):
+                self._booted[plan.key] = booted = self._boot_and_save(plan)
+            began = time.monotonic()
+            running, machine = self._restore(plan, booted)
+        machine.reseed(hashlib.sha512(f"guest random state {seed}".encode()).digest())
+        now = time.monotonic()
+        facts = {
+            "boot_s": booted.boot_s,
+            "boot_attempts": booted.boot_attempts,
+            "boot_splats": list(booted.boot_splats),
+            "restore_s": now - began,
+            "fresh_s": now - started,
+        }
+        return self._guest(plan, chosen, running, machine, facts)
+
+    def live(
+        self,
+        image: KernelImage,
+        topology: Topology,
+        extra: Mapping[str, Node] | None = None,
+        terminal: bool = False,
+    ) -> Guest:
+        """A guest booted for one user who keeps it: nothing is saved, its boot log is in ``dmesg()``.
+
+        ``extra`` files are in its root; with ``terminal``, ``Guest.terminal`` is the other end of
+        its /dev/hvc0.
+        """
+        plan, chosen = self._plan(image, topology)
+        plan = replace(plan, extra={**plan.extra, **(extra or {})})
+        _require_memory(topology)
+        up = bring_up(lambda: RunningGuest(plan, self._new_dir(), (), terminal=terminal))
+        try:
+            set_up(up.machine, topology)
+        except BaseException:
+            up.machine.close()
+            up.running.kill()
+            raise
+        facts = {"boot_s": up.boot_s, "boot_attempts": up.attempts}
+        return self._guest(plan, chosen, up.running, up.machine, facts)
+
+    def close(self) -> None:
+        """End all guests. May be called twice."""
+        for guest in list(self._open):
+            guest.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _plan(self, image: KernelImage, topology: Topology) -> tuple[Plan, accel.Accel]:
+        key = (image.sha256, topology)
+        if key not in self._plans:
+            if platform.machine() != "x86_64":
+                raise NotSupported(f"guests on {platform.machine()}", remedy="use an x86-64 machine")
+            image.require_damon()
+            found = qemu.find()
+            chosen = accel.choose(image, found, self._cache, self._dir)
+            clock = self._clock if chosen.name == "tcg" else "host"
+            plan = Plan(image, topology, found, chosen.name, clock=clock)
+            if topology.userland:
+                files = busybox.nodes(busybox.find(self._cache))
+                plan = replace(plan, disk=userland.disk(self._cache, topology.packages), extra=files)
+            self._plans[key] = plan, chosen
+        return self._plans[key]
+
+    def _new_dir(self) -> Path:
+        return Path(tempfile.mkdtemp(prefix="guest-", dir=self._dir))
+
+    def _boot_and_save(self, plan: Plan) -> BootedGuest:
+        """Called with the lock of the plan's key held."""
+        topology = plan.topology
+        _require_memory(topology)
+        log.info("booting %s (%s)", plan.image.release, plan.accel)
+        sizes = [topology.memory_mib // topology.numa_nodes] * topology.numa_nodes
+        with memory_files(sizes, otherwise=self._dir) as memory:
+            up = bring_up(lambda: self._start_to_save(plan, memory))
+            running = up.running
+            try:
+                set_up(up.machine, topology)
+                began = time.monotonic()
+                save_state(running.qmp, running.directory / "state")
+                save_s = time.monotonic() - began
+                up.machine.close()
+            finally:
+                running.kill()
+            boot_log = running.console_text()
+            booted = BootedGuest(
+                directory=running.directory,
+                memory=tuple(memory),
+                boot_log=boot_log,
+                boot_s=up.boot_s,
+                boot_attempts=up.attempts,
+                save_s=save_s,
+                boot_splats=tuple(f"{s.kind}: {s.title}" for s in parse_splats(boot_log)),
+            )
+            with using(self._cache):
+                return self._store.store(plan.key, booted)
+
+    def _start_to_save(self, plan: Plan, memory: Sequence[Path]) -> RunningGuest:
+        for path in memory:  # what an attempt that failed left there is not to be saved
+            path.unlink(missing_ok=True)
+        return RunningGuest(plan, self._new_dir(), memory, saving=True)
+
+    def _restore(self, plan: Plan, booted: BootedGuest) -> tuple[RunningGuest, AgentMachine]:
+        with contextlib.suppress(OSError):
+            os.utime(booted.directory)  # it is in use: not to be removed to make room
+        running = RunningGuest(plan, self._new_dir(), booted.memory, restoring=True)
+        try:
+            load_state(running.qmp, booted.state)
+            return running, connect(running, RESTORE_TIMEOUT_S)
+        except BaseException:
+            running.kill()
+            raise
+
+    def _guest(
+        self,
+        plan: Plan,
+        chosen: accel.Accel,
+        running: RunningGuest,
+        machine: AgentMachine,
+        more: Mapping[str, object],
+    ) -> Guest:
+        provenance: dict[str, object] = {
+            "kernel": machine.facts.release,
+            "cmdline": plan.cmdline,
+            "accel": chosen.name,
+            "accel_why": chosen.why,
+            "clock": plan.clock,
+            "qemu": plan.qemu.version,
+            "memory_mib": plan.topology.memory_mib,
+            "cpus": plan.topology.cpus,
+            "numa_nodes": plan.topology.numa_nodes,
+            "notes": list(plan.image.notes),
+            **more,
+        }
+        if plan.clock == "instructions":
+            machine.runs_only_within(Pause(running.qmp).running)
+        guest = Guest(running, machine, provenance, self._open.discard)
+        self._open.add(guest)
+        return guest
+
+
+def _require_memory(topology: Topology) -> None:
+    """Raises HarnessError when this machine cannot hold the guest's memory now."""
+    needed = topology.memory_mib + _QEMU_OVERHEAD_MIB
+    available = available_mib()
+    if available < needed:
+        raise HarnessError(
+            f"a guest of {topology.memory_mib} MiB needs {needed} MiB of free memory, and this machine has"
+            f" {available} MiB: end other programs, or take a smaller guest"
+        )
+
+
+def available_mib() -> int:
+    """MemAvailable of this machine."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) // 1024
+    raise HarnessError("/proc/meminfo does not tell MemAvailable")

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Starting one guest under QEMU: its files, its command line, its sockets."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from damon_tests.kernel.guest import setup
+from damon_tests.kernel.guest.qemu import (
+    INSTRUCTION_CLOCK,
+    Qemu,
+    QemuProcess,
+    machine_options,
+    memory_options,
+)
+from damon_tests.kernel.guest.qmp import Qmp
+from damon_tests.kernel.guest.topology import Topology
+from damon_tests.kernel.images import initramfs
+from damon_tests.kernel.images.image import KernelImage
+from damon_tests.kernel.images.modules import ModuleTree
+from damon_tests.kernel.images.programs import program
+from damon_tests.ports import HarnessError, NotSupported
+
+log = logging.getLogger(__name__)
+
+AGENT_PORT = "damon-tests.agent"
+"""Name of the virtio port that the agent looks for (workloads/src/agent_init.c)."""
+
+_CMDLINE = (
+    # Everything printed reaches us even when the guest dies; it costs 0.1 s of the boot.
+    "console=ttyS0 loglevel=7 printk.devkmsg=on"
+    # With -no-reboot QEMU ends at a panic.
+    " panic=-1"
+    # Else every context is busy while it runs; suites that want it switch it on.
+    " damon_stat.enabled=N"
+)
+_CMDLINE_TCG = "pti=on"
+"""Under emulation an accessed bit cleared without a TLB flush is not set again; PTI flushes at
+every kernel entry."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides how a guest comes up; equal plans give equal guests.
+
+    ``extra`` adds files to the guest's root: {path: node}; ``disk`` is an image for /dev/vda,
+    whose name tells its contents. ``clock``: see ``qemu.machine_options``.
+    """
+
+    image: KernelImage
+    topology: Topology
+    qemu: Qemu
+    accel: str
+    extra: Mapping[str, initramfs.Node] = field(default_factory=dict)
+    disk: Path | None = None
+    clock: str = "host"
+
+    @property
+    def cmdline(self) -> str:
+        words = [_CMDLINE] + ([_CMDLINE_TCG] if self.accel == "tcg" else [])
+        if self.clock == "instructions":
+            words.append("damon_tests.steady")
+        if self.on_serial_line:
+            words.append("damon_tests.agent=/dev/ttyS1")
+        if self.topology.hugetlb_pages:
+            words.append(f"hugepages={self.topology.hugetlb_pages}")
+        return " ".join([*words, *self.topology.cmdline])
+
+    @property
+    def on_serial_line(self) -> bool:
+        """Whether the agent talks over a (slow) serial line: the kernel has no virtio port."""
+        config, modules = self.image.config, self.image.modules
+        if config is None:
+            return False
+        good = ("y", "m") if modules else ("y",)
+        return not all(config.get(name) in good for name in ("CONFIG_VIRTIO_CONSOLE", "CONFIG_VIRTIO_PCI"))
+
+    @cached_property
+    def initramfs(self) -> bytes:
+        return guest_initramfs(self.image, self.topology, self.extra)
+
+    @property
+    def key(self) -> str:
+        """Names the plan by what is in it: a saved guest of the same key may be used instead."""
+        parts = (
+            self.image.sha256,
+            repr(self.topology),
+            self.cmdline,
+            hashlib.sha256(self.initramfs).hexdigest(),
+            self.qemu.version,
+            self.accel,
+            INSTRUCTION_CLOCK if self.clock == "instructions" else "",
+            self.disk.name if self.disk else "",
+            _cpu_model() if self.accel == "kvm" else "",
+            _set_up_code(),
+        )
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+def _set_up_code() -> str:
+    """What is done in a guest before it is saved."""
+    return hashlib.sha256(Path(setup.__file__).read_bytes()).hexdigest()
+
+
+def _cpu_model() -> str:
+    lines = Path("/proc/cpuinfo").read_text().split("\n\n", maxsplit=1)[0].splitlines()
+    return "".join(line for line in lines if line.startswith(("model", "stepping", "microcode", "flags")))
+
+
+def guest_initramfs(image: KernelImage, topology: Topology, extra: Mapping[str, initramfs.Node]) -> bytes:
+    """The agent as /init, the workload engine if it is built, and the modules that are needed.
+
+    Raises NotSupported when the agent is not built, or a module does not exist.
+    """
+    nodes = {
+        **extra,
+        "init": initramfs.program(program("damon-tests-agent").read_bytes()),
+        "dev/console": initramfs.character_device(5, 1),
+    }
+    try:
+        nodes["bin/damon-tests-engine"] = initramfs.program(program("damon-tests-engine").read_bytes())
+    except (NotSupported, HarnessError) as error:  # guests without it are of use, too
+        log.warning("guests come without the workload engine: %s", error)
+    tree = ModuleTree(image.modules, image.config)
+    channel = [name for name in ("virtio_pci", "virtio_console") if tree.has(name)]
+    modules = tree.load_order([*channel, *topology.modules])
+    for name, contents in modules:
+        nodes[f"lib/modules/{name}.ko"] = initramfs.plain(contents)
+    nodes["modules.list"] = initramfs.plain("".join(f"/lib/modules/{n}.ko\n" for n, _ in modules).encode())
+    return initramfs.archive(nodes)
+
+
+class RunningGuest:
+    """A QEMU that was started, with its two sockets; nothing is known of its kernel yet."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        directory: Path,
+        memory: Sequence[Path],
+        *,
+        saving: bool = False,
+        restoring: bool = False,
+        terminal: bool = False,
+    ) -> None:
+        """``directory``: an own one for console.log and qemu.log; the initramfs is put beside it.
+        ``memory``: a file for each node, written to when ``saving``; none: anonymous memory.
+        ``terminal``: a socket ``self.terminal`` to the guest's /dev/hvc0."""
+        self.plan = plan
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        self.console = directory / "console.log"
+        topology = plan.topology
+        options = machine_options(plan.accel, plan.clock, topology.cpus, topology.memory_mib)
+        options += memory_options(
+            memory, topology.memory_mib, topology.numa_nodes, topology.cpus, share=saving
+        )
+        options += ["-kernel", str(plan.image.vmlinuz), "-initrd", str(_initrd_file(plan, directory))]
+        options += ["-append", plan.cmdline]
+        console = str(self.console).replace(",", ",,")
+        options += ["-chardev", f"file,id=console,path={console}", "-serial", "chardev:console"]
+        options += ["-device", "virtio-serial-pci"]
+        if plan.on_serial_line:
+            options += ["-serial", "chardev:agent"]
+        else:
+            options += ["-device", f"virtserialport,chardev=agent,name={AGENT_PORT}"]
+        options += ["-mon", "chardev=qmp,mode=control"]
+        if plan.disk:
+            path = str(plan.disk).replace(",", ",,")
+            options += ["-drive", f"file={path},if=virtio,format=raw,readonly=on"]
+        if restoring:
+            options += ["-incoming", "defer"]
+        self.agent, theirs_agent = socket.socketpair()
+        control, theirs_qmp = socket.socketpair()
+        sockets = {"agent": theirs_agent, "qmp": theirs_qmp}
+        self.terminal: socket.socket | None = None
+        if terminal:
+            self.terminal, sockets["terminal"] = socket.socketpair()
+            options += ["-device", "virtconsole,chardev=terminal"]
+        self.process = QemuProcess(plan.qemu, options, directory / "qemu.log", sockets)
+        try:
+            self.qmp = Qmp(control)
+        except HarnessError as error:
+            self.kill()
+            control.close()
+            raise HarnessError(f"QEMU did not start: {self.process.complaint() or error}") from error
+
+    def console_text(self) -> str:
+        """What the guest's console printed so far, and QEMU's own last words if it has any."""
+        try:
+            text = self.console.read_text(encoding="utf-8", errors="replace").replace("\r", "")
+        except OSError:
+            text = ""
+        complaint = self.process.complaint()
+        return f"{text}\nQEMU: {complaint}\n" if complaint else text
+
+    def kill(self) -> None:
+        """End QEMU and close what belongs to it; may be called twice."""
+        self.process.kill()
+        self.agent.close()
+        if self.terminal:
+            self.terminal.close()
+        if hasattr(self, "qmp"):
+            self.qmp.close()
+
+
+def _initrd_file(plan: Plan, directory: Path) -> Path:
+    """One file for all guests of a plan below the same parent."""
+    path = directory.parent / f"initramfs-{hashlib.sha256(plan.initramfs).hexdigest()[:16]}.cpio"
+    if not path.exists():
+        partial = directory / "initramfs.partial"
+        partial.write_bytes(plan.initramfs)
+        partial.replace(path)
+    return path

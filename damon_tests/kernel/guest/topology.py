@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What a guest looks like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from damon_tests.kernel.images.ext2 import MAX_MIB
+from damon_tests.ports import UsageError
+
+_MIN_NODE_MIB = 128
+
+
+@dataclass(frozen=True)
+class Topology:
+    """Memory, CPUs and what is set up in a guest before it is saved.
+
+    ``memory_mib`` is divided evenly among ``numa_nodes``; all CPUs are on node 0, so that the
+    other nodes are far memory. ``swap_zram_mib``: size of the swap on zram, 0 for none. ``disk_mib``: of a
+    file system at /var/tmp that writes to zram, 0 for none; it writes back only what it must or is told to.
+    ``hugetlb_pages``: reserved huge pages of the default size (2 MiB). ``cmdline``: more kernel
+    parameters, after ours, so that they win. ``userland``: with Python, see ``kernel.images.userland``;
+    ``packages``: more Debian packages in it. ``lru_lists``: active and inactive lists instead of
+    multi-generational LRU, under which no page flag tells how a page is ranked.
+    ``thp_on_advice``: transparent huge pages only where madvise() asks, and khugepaged at work all the time.
+    """
+
+    memory_mib: int = 1024
+    cpus: int = 2
+    numa_nodes: int = 1
+    swap_zram_mib: int = 0
+    disk_mib: int = 0
+    hugetlb_pages: int = 0
+    cmdline: tuple[str, ...] = ()
+    userland: bool = False
+    packages: tuple[str, ...] = ()
+    lru_lists: bool = False
+    thp_on_advice: bool = False
+
+    def __post_init__(self) -> None:
+        if self.cpus < 1 or self.numa_nodes < 1 or self.swap_zram_mib < 0 or self.hugetlb_pages < 0:
+            raise UsageError(
+                f"no guest has {self.cpus} CPUs, {self.numa_nodes} memory nodes, {self.swap_zram_mib} MiB of"
+                f" swap and {self.hugetlb_pages} huge pages"
+            )
+        if self.memory_mib < _MIN_NODE_MIB * self.numa_nodes:
+            raise UsageError(
+                f"{self.memory_mib} MiB are too little for the guest's memory nodes ({self.numa_nodes}):"
+                f" each needs {_MIN_NODE_MIB} MiB"
+            )
+        if not 0 <= self.disk_mib <= MAX_MIB:
+            raise UsageError(f"a guest's disk cannot have {self.disk_mib} MiB; use up to {MAX_MIB}")
+        if self.packages and not self.userland:
+            raise UsageError(f"packages need a userland to be in: {', '.join(self.packages)}")
+        if self.hugetlb_pages * 2 > self.memory_mib // 2:
+            raise UsageError(
+                f"{self.hugetlb_pages} huge pages are more than half of {self.memory_mib} MiB of memory"
+            )
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Kernel modules that this needs, unless they are built in."""
+        zram = ("zram",) if self.swap_zram_mib or self.disk_mib else ()
+        virtio = ("virtio_blk",) if self.userland else ()
+        return (*zram, *virtio, *(("ext4",) if self.userland or self.disk_mib else ()))

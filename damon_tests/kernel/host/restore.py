@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Undoing what dead runs changed on this machine, from their journals.
+
+Standard library only: the guard process imports this and nothing else of the project, so that it
+stays small and starts fast (``ports`` would bring numpy).
+
+A journal is a file of JSON lines, one file per run. Its first line names the run (``Owner``), its
+command line and the root of the file system it is about. An entry line (``id``, ``kind``, ``path``
+…) is on disk before the change is made; ``after`` lines add what became known later (what the file
+reads since, which thread was started); ``done`` lines say which entries are settled. A line that is not
+complete was being written when the run died: the change it announces was never made.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import stat
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from damon_tests.kernel.host.owner import Owner, boot_id
+from damon_tests.kernel.host.undo import DEADLINE_S, Entry, LocalFiles, Outcome, undo
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """The journal of a dead run, and what came of undoing it."""
+
+    journal: str
+    owner: Owner
+    cmdline: str
+    outcomes: tuple[Outcome, ...]
+
+
+class Journaled:
+    """The content of one journal file. ``owner`` is None when its first line is not complete."""
+
+    def __init__(self, text: str) -> None:
+        self.owner: Owner | None = None
+        self.cmdline = ""
+        self.root = "/"
+        self.entries: dict[int, Entry] = {}
+        for line in text.split("\n"):
+            try:
+                self._take(json.loads(line))
+            except (ValueError, KeyError, TypeError, AttributeError):
+                continue  # not complete: see above
+
+    def _take(self, record: dict[str, Any]) -> None:
+        if "owner" in record:
+            self.owner = Owner(**record["owner"])
+            self.cmdline, self.root = str(record["cmdline"]), str(record["root"])
+        elif "after" in record:
+            self.entries[record["after"]].after.append(record)
+        elif "done" in record:
+            if record["result"] != "failed":
+                self.entries.pop(record["done"], None)
+        else:
+            entry = Entry(int(record["id"]), str(record["kind"]), str(record["path"]), record)
+            self.entries[entry.id] = entry
+
+
+def done_line(outcome: Outcome) -> str:
+    return json.dumps({"done": outcome.entry, "result": outcome.result, "detail": outcome.detail}) + "\n"
+
+
+def restore_journal(path: str, deadline_s: float = DEADLINE_S) -> Leftover | None:
+    """Undo a dead run's journal and remove the file when all of it is settled.
+
+    None if the file is gone, not trustworthy, or its run lives. One restorer at a time: another waits,
+    then finds nothing left to do. Raises OSError if the file cannot be opened.
+    """
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    with open(fd, "r+b", buffering=0) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if not _trusted(os.fstat(fd)) or not os.fstat(fd).st_nlink:
+            return None
+        return _restore_open(file, path, deadline_s)
+
+
+def _restore_open(file: Any, path: str, deadline_s: float) -> Leftover | None:
+    text = file.read().decode("utf-8", "replace")
+    journal = Journaled(text)
+    if journal.owner is None:
+        os.unlink(path)  # it died before it could announce any change
+        return None
+    if journal.owner.is_alive():
+        return None
+    entries = list(journal.entries.values())
+    if journal.owner.boot_id != boot_id():
+        entries = [e for e in entries if e.kind == "create"]  # the rest ended with the kernel
+    outcomes = undo(entries, LocalFiles(journal.root), deadline_s)
+    lines = "".join(done_line(o) for o in outcomes)
+    if any(o.result == "failed" for o in outcomes):
+        file.write((lines if text.endswith("\n") else "\n" + lines).encode())
+        os.fsync(file.fileno())
+    else:
+        os.unlink(path)
+    return Leftover(path, journal.owner, journal.cmdline, tuple(outcomes))
+
+
+def _trusted(status: os.stat_result) -> bool:
+    """Root must not write what another user put into a journal."""
+    return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
+
+
+def recover(journal_dir: str | os.PathLike[str], deadline_s: float = DEADLINE_S) -> list[Leftover]:
+    """Undo what dead runs left behind; what lives is not touched. Newest run first.
+
+    Those with nothing to tell (no outcome) are not returned. Raises OSError if a journal cannot be opened.
+    """
+    try:
+        with os.scandir(journal_dir) as listing:
+            found = [(e.stat().st_mtime_ns, e.path) for e in listing if e.name.endswith(".jsonl")]
+    except FileNotFoundError:
+        return []
+    restored = (restore_journal(path, deadline_s) for _, path in sorted(found, reverse=True))
+    return [one for one in restored if one is not None and one.outcomes]
+
+
+def header_line(owner: Owner, cmdline: str, root: str) -> str:
+    return json.dumps({"format": FORMAT, "owner": asdict(owner), "cmdline": cmdline, "root": root}) + "\n"
+
+
+def read_owner(path: str) -> Owner | None:
+    """Whose journal it is; None if it does not say. Raises OSError."""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return Journaled(file.readline()).owner

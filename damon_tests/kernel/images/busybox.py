@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Busybox for guests that people look into: a shell and the usual commands, one static program."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from filelock import FileLock
+
+from damon_tests import bundle
+from damon_tests.kernel.images import initramfs
+from damon_tests.kernel.images.image import SUITES
+from damon_tests.kernel.images.packages import Archive, run_tool, unpack, using
+from damon_tests.ports import HarnessError, NotSupported
+
+_PACKAGE = "busybox-static"
+PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def find(cache: Path | None = None) -> Path:
+    """The program, from Debian's busybox-static (downloaded once).
+
+    Raises NotSupported or HarnessError when it cannot be had.
+    """
+    cache = cache or bundle.cache_dir()
+    kept = cache / "busybox" / "busybox"
+    with using(cache):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+    with using(cache), FileLock(kept.parent / ".lock"):
+        if not kept.is_file():
+            _fetch(cache, kept)
+    return kept
+
+
+def _fetch(cache: Path, kept: Path) -> None:
+    archive = Archive("kernels", SUITES, cache)
+    version = archive.versions(_PACKAGE).get(archive.called("stable") or "")
+    package = next((p for p in archive.packages([_PACKAGE]) if p.version == version), None)
+    if package is None:
+        raise NotSupported(f"the package {_PACKAGE} in Debian's stable release")
+    with tempfile.TemporaryDirectory(dir=kept.parent, prefix=".unpack-") as name:
+        unpack(archive.fetch([package]), Path(name))
+        found = [path for sub in ("usr/bin", "bin") if (path := Path(name) / sub / "busybox").is_file()]
+        if not found:
+            raise HarnessError(f"the package {_PACKAGE} {version} has no program busybox")
+        found[0].replace(kept)
+
+
+def nodes(busybox: Path) -> dict[str, initramfs.Node]:
+    """The files that make a small userland of it: the program, a link for each command, users."""
+    files = {
+        "bin/busybox": initramfs.program(busybox.read_bytes()),
+        "etc/passwd": initramfs.plain(b"root:x:0:0:root:/root:/bin/sh\n"),
+        "etc/group": initramfs.plain(b"root:x:0:\n"),
+        "root": initramfs.directory(),
+    }
+    for path in run_tool([busybox, "--list-full"]).stdout.split():
+        files.setdefault(path, initramfs.link("/bin/busybox"))
+    return files

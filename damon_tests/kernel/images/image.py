@@ -1,0 +1,390 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Which kernel to boot: a path, or the newest image of a series from Debian's archive."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import struct
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from damon_tests import bundle
+from damon_tests.kernel.images.packages import Archive, ArchiveUnreachable, Package, sha256_of, unpack, using
+from damon_tests.ports import HarnessError, NotSupported, UsageError
+
+FLAVOUR = "cloud-amd64"
+
+SUITES = ("bookworm-backports", "trixie", "trixie-backports", "forky", "sid", "experimental")
+"""Where kernels are looked for: by code name, because mirrors were seen with stale aliases."""
+
+MODULES_ARE_IN = ("lib/modules", "usr/lib/modules")
+
+
+@dataclass(frozen=True)
+class KernelImage:
+    """A kernel that QEMU can boot.
+
+    ``spec`` is what the user asked for, ``release`` what ``uname -r`` will say. ``modules``
+    is the directory that has the .ko files below it, or None. ``config`` maps CONFIG_ names to values
+    ("y", "m", text), None when unknown. ``packages`` are (name, version, sha256) of what it
+    was unpacked from. ``notes`` tells how it was found when that is not the normal way.
+    """
+
+    spec: str
+    release: str
+    vmlinuz: Path
+    modules: Path | None
+    config: Mapping[str, str] | None = field(compare=False)
+    packages: tuple[tuple[str, str, str], ...] = ()
+    sha256: str = ""
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+    def require_damon(self) -> None:
+        """Raises NotSupported when the configuration says that DAMON's sysfs files are absent."""
+        if self.config is None or self.config.get("CONFIG_DAMON_SYSFS") == "y":
+            return
+        raise NotSupported(
+            f"the kernel {self.release} is built without DAMON (CONFIG_DAMON_SYSFS is not set)",
+            remedy="take an image that has it, such as debian:stable (Debian's have it from 6.12 on)",
+        )
+
+
+def resolve(spec: str, cache: Path | None = None) -> KernelImage:
+    """The image that ``spec`` names, downloaded if needed.
+
+    ``debian:7.3`` is the newest image of that series, ``debian:stable`` that of Debian's
+    stable release, ``debian:newest`` the newest that is no release candidate. Anything else
+    is the path of a bzImage, with ``,modules=DIR`` behind it for its modules. Without network
+    the newest cached image that fits is taken, and ``notes`` says so.
+    Raises UsageError for a spec that makes no sense, NotSupported when nothing is found.
+    """
+    if spec.startswith("debian:"):
+        cache = cache or bundle.cache_dir()
+        with using(cache):
+            return _resolve_debian(spec, cache)
+    return _resolve_path(spec)
+
+
+def check(spec: str) -> None:
+    """Raises UsageError for a spec that makes no sense here; asks no archive, downloads nothing."""
+    if spec.startswith("debian:"):
+        _wanted(spec)
+    else:
+        release_of(_path_of(spec)[0])
+
+
+# Debian's archive
+
+
+@dataclass(frozen=True)
+class DebianKernel:
+    """One kernel of the archive: the packages that together are an image."""
+
+    release: str
+    version: str
+    packages: tuple[Package, ...]
+
+    @property
+    def key(self) -> tuple[tuple[int, ...], float, int, int, str]:
+        """Sorts by kernel version, candidates before releases, then by Debian's revision."""
+        numbers, candidate, revision = parse_version(self.version)
+        return numbers, candidate, revision, len(self.packages), self.version
+
+    @property
+    def is_candidate(self) -> bool:
+        return self.key[1] < float("inf")
+
+
+def parse_version(version: str) -> tuple[tuple[int, ...], float, int]:
+    """``7.3~rc7-1~exp1`` → ((7, 3), 7, 1): kernel version, candidate (inf: none), revision."""
+    match = re.match(r"^(\d+(?:\.\d+)*)(?:~rc(\d+))?(?:-(\d+))?", version)
+    if match is None:
+        raise ValueError(f"not a kernel package version: {version!r}")
+    numbers = tuple(int(n) for n in match[1].split("."))
+    return numbers, float(match[2] or "inf"), int(match[3] or 0)
+
+
+_PACKAGE = re.compile(rf"^linux-(image|binary|modules|base)-(\d\S*-{FLAVOUR})$")
+
+
+def group_kernels(packages: Sequence[Package]) -> list[DebianKernel]:
+    """The bootable kernels among some packages, oldest first.
+
+    Until 6.18 ``linux-image-R`` has everything (6.18 keeps its config in ``linux-base-R``); later
+    ones have vmlinuz in ``linux-binary-R`` and an image package that is empty. A kernel of which
+    the archive has only the binary left comes without modules and config.
+    """
+    by_release: dict[tuple[str, str], dict[str, Package]] = {}
+    for package in packages:
+        if match := _PACKAGE.match(package.name):
+            by_release.setdefault((match[2], package.version), {})[match[1]] = package
+    kernels = []
+    for (release, version), parts in by_release.items():
+        main = parts.get("binary") or parts.get("image")
+        if main is None or (main.name.startswith("linux-image") and "linux-binary-" in main.depends):
+            continue
+        extra = [parts[kind] for kind in ("modules", "base") if kind in parts]
+        kernels.append(DebianKernel(release, version, (main, *extra)))
+    return sorted(kernels, key=lambda kernel: kernel.key)
+
+
+def choose(kernels: Sequence[DebianKernel], wanted: str) -> DebianKernel | None:
+    """The newest of ``kernels`` (oldest first) that ``wanted`` (a series or "newest") means.
+
+    A release candidate is taken for a series that has nothing else, never as "newest".
+    """
+    if wanted == "newest":
+        fits = [kernel for kernel in kernels if not kernel.is_candidate]
+    else:
+        series = tuple(int(n) for n in wanted.split("."))
+        fits = [k for k in kernels if parse_version(k.version)[0][: len(series)] == series]
+        fits = [kernel for kernel in fits if not kernel.is_candidate] or fits
+    return fits[-1] if fits else None
+
+
+def _wanted(spec: str) -> str:
+    """What stands behind ``debian:``."""
+    wanted = spec.removeprefix("debian:")
+    if wanted not in ("stable", "newest") and not re.fullmatch(r"\d+(\.\d+)+", wanted):
+        raise UsageError(
+            f"{spec!r}: after 'debian:' comes a kernel series such as 6.12, or 'stable', or 'newest'"
+        )
+    return wanted
+
+
+def _resolve_debian(spec: str, cache: Path) -> KernelImage:
+    wanted = _wanted(spec)
+    archive = Archive("kernels", SUITES, cache)
+    try:
+        return _from_archive(spec, wanted, archive, cache)
+    except (ArchiveUnreachable, NotSupported) as error:
+        cached = _from_cache(spec, wanted, cache, str(error))
+        if cached is None:
+            raise
+        return cached
+
+
+def _from_archive(spec: str, wanted: str, archive: Archive, cache: Path) -> KernelImage:
+    kernel = _find(wanted, archive)
+    if kernel is None:
+        raise NotSupported(
+            f"Debian's archive has no {FLAVOUR} kernel {wanted} now",
+            remedy="debian:stable and debian:newest always exist; archives drop old series",
+        )
+    try:
+        return _image_of(spec, kernel, archive, cache, aliases=(wanted,))
+    except ArchiveUnreachable:  # the lists may be older than the last clean-up of the archive
+        archive.refresh(force=True)
+        kernel = _find(wanted, archive)
+        if kernel is None:
+            raise
+        return _image_of(spec, kernel, archive, cache, aliases=(wanted,))
+
+
+def _find(wanted: str, archive: Archive) -> DebianKernel | None:
+    if wanted == "stable":
+        meta = f"linux-image-{FLAVOUR}"
+        version = archive.versions(meta).get(archive.called("stable") or "")
+        depends = "".join(p.depends for p in archive.packages([meta]) if p.version == version)
+        names = re.findall(rf"linux-image-(\d\S*-{FLAVOUR})", depends)
+        kernels = _kernels_of(archive, [f"{kind}-{r}" for r in names for kind in _KINDS])
+        return kernels[-1] if kernels else None
+    kernels = _kernels_of(archive, [n for kind in _KINDS for n in archive.names(kind) if _PACKAGE.match(n)])
+    return choose(kernels, wanted)
+
+
+_KINDS = ("linux-image", "linux-binary", "linux-modules", "linux-base")
+
+
+def _kernels_of(archive: Archive, names: Sequence[str]) -> list[DebianKernel]:
+    return group_kernels(archive.packages(names))
+
+
+def _image_of(
+    spec: str, kernel: DebianKernel, archive: Archive, cache: Path, aliases: Sequence[str]
+) -> KernelImage:
+    """The unpacked image, made now unless the cache has it intact."""
+    directory = cache / "images" / f"{kernel.release}_{kernel.packages[0].sha256[:12]}"
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{directory}.lock"):
+        # The packages are compared too: modules may have appeared since a binary came alone.
+        listed = [[p.name, p.version, p.sha256] for p in kernel.packages]
+        record = _read_record(directory)
+        if record is None or record["packages"] != listed:
+            record = _unpack_image(kernel, archive, directory)
+        record["aliases"] = sorted({*record["aliases"], *aliases})
+        _write_record(directory, record)
+    return _load(spec, directory, record, tuple(archive.notes))
+
+
+def _unpack_image(kernel: DebianKernel, archive: Archive, directory: Path) -> dict[str, Any]:
+    debs = archive.fetch(kernel.packages)
+    shutil.rmtree(directory, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".unpack-") as name:
+        tree = Path(name) / "image"
+        unpack(debs, tree)
+        vmlinuz = find_vmlinuz(tree, kernel.release)
+        record = {
+            "release": kernel.release,
+            "version": kernel.version,
+            "vmlinuz": str(vmlinuz.relative_to(tree)),
+            "sha256": sha256_of(vmlinuz),
+            "packages": [[p.name, p.version, p.sha256] for p in kernel.packages],
+            "aliases": [],
+        }
+        _write_record(tree, record)
+        tree.replace(directory)
+    return record
+
+
+def find_vmlinuz(tree: Path, release: str) -> Path:
+    """vmlinuz of an unpacked package: in boot/ until 7.1, beside the modules from 7.2."""
+    places = [tree / "boot" / f"vmlinuz-{release}"]
+    places += [tree / base / release / "vmlinuz" for base in MODULES_ARE_IN]
+    for path in places:
+        if path.is_file():
+            return path
+    raise HarnessError(f"the packages of {release} hold no vmlinuz where Debian has put it so far")
+
+
+def _read_record(directory: Path) -> dict[str, Any] | None:
+    """What is known of a cached image, or None when it is absent or damaged."""
+    try:
+        record: dict[str, Any] = json.loads((directory / "image.json").read_text())
+        intact = sha256_of(directory / record["vmlinuz"]) == record["sha256"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return record if intact else None
+
+
+def _write_record(directory: Path, record: Mapping[str, Any]) -> None:
+    partial = directory / ".image.json"
+    partial.write_text(json.dumps(record, indent=1) + "\n")
+    partial.replace(directory / "image.json")
+
+
+def _load(spec: str, directory: Path, record: Mapping[str, Any], notes: tuple[str, ...]) -> KernelImage:
+    release = record["release"]
+    places = [directory / base / release for base in MODULES_ARE_IN]
+    modules = next((place for place in places if (place / "kernel").is_dir()), None)
+    return KernelImage(
+        spec=spec,
+        release=release,
+        vmlinuz=directory / record["vmlinuz"],
+        modules=modules,
+        config=_first_config([directory / "boot" / f"config-{release}", *_configs_in(directory, release)]),
+        packages=tuple((name, version, digest) for name, version, digest in record["packages"]),
+        sha256=record["sha256"],
+        notes=notes,
+    )
+
+
+def _configs_in(directory: Path, release: str) -> list[Path]:
+    return [directory / base / release / "config" for base in MODULES_ARE_IN]
+
+
+def _from_cache(spec: str, wanted: str, cache: Path, why: str) -> KernelImage | None:
+    """The newest cached image that fits; an alias means what it meant when it was last resolved."""
+    found: list[tuple[tuple[Any, ...], Path, dict[str, Any]]] = []
+    for directory in (cache / "images").glob("*_*/"):
+        record = _read_record(directory)
+        if record is None:
+            continue
+        numbers, candidate, revision = parse_version(record["version"])
+        fits: Callable[[str], bool] = record["aliases"].__contains__
+        if fits(wanted) or (wanted[0].isdigit() and f"{record['version']}.".startswith(f"{wanted}.")):
+            found.append(((numbers, candidate, revision), directory, record))
+    if not found:
+        return None
+    _, directory, record = max(found, key=lambda entry: entry[0])
+    note = f"{spec}: taken from the cache without asking the archive ({why})"
+    return _load(spec, directory, record, (note,))
+
+
+# A path
+
+
+def _path_of(spec: str) -> tuple[Path, Path | None]:
+    """The image and the directory of its modules that ``PATH[,modules=DIR]`` names."""
+    name, _, option = spec.partition(",")
+    path = Path(name).expanduser().absolute()
+    modules = None
+    if option:
+        key, _, value = option.partition("=")
+        if key != "modules" or not value:
+            raise UsageError(f"{spec!r}: after the image only ',modules=DIR' is known")
+        modules = Path(value).expanduser().absolute()
+    if not path.is_file():
+        is_what = "is a directory" if path.is_dir() else "is no file"
+        raise UsageError(
+            f"{name!r} {is_what}, and none of reference[:LEVEL], host, debian:SERIES, debian:stable,"
+            " debian:newest"
+        )
+    return path, modules
+
+
+def _resolve_path(spec: str) -> KernelImage:
+    path, modules = _path_of(spec)
+    release = release_of(path)
+    return KernelImage(
+        spec=spec,
+        release=release,
+        vmlinuz=path,
+        modules=_modules_below(modules, release) if modules else None,
+        config=_first_config(_configs_beside(path, release)),
+        sha256=sha256_of(path),
+    )
+
+
+def release_of(path: Path) -> str:
+    """``uname -r`` of a bzImage, from its boot header (Documentation/arch/x86/boot.rst, kernel_version)."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(0x10200)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+    if len(head) < 0x210 or head[0x202:0x206] != b"HdrS":
+        raise UsageError(f"{path} is not an x86 kernel image (bzImage, vmlinuz): it has no boot header")
+    offset = struct.unpack_from("<H", head, 0x20E)[0] + 0x200
+    text = head[offset : head.find(b"\0", offset)].decode("ascii", "replace")
+    if offset == 0x200 or not text:
+        raise UsageError(f"{path}: its boot header does not say which release it is")
+    return text.split()[0]
+
+
+def _modules_below(directory: Path, release: str) -> Path:
+    for base in ("", release, *(f"{b}/{release}" for b in MODULES_ARE_IN)):
+        if (directory / base / "kernel").is_dir():
+            return directory / base
+    raise UsageError(
+        f"no modules of {release} below {directory}; make INSTALL_MOD_PATH={directory} modules_install"
+        " puts them there"
+    )
+
+
+def _configs_beside(path: Path, release: str) -> list[Path]:
+    """Where a config usually lies: /boot, the top of a build tree, beside the image."""
+    beside = [path.parent / f"config-{release}", path.parent / "config", path.parent / ".config"]
+    if path.parent.parts[-3:-2] == ("arch",):  # arch/x86/boot/bzImage
+        beside.append(path.parents[3] / ".config")
+    return beside
+
+
+def _first_config(paths: Sequence[Path]) -> Mapping[str, str] | None:
+    for path in paths:
+        if path.is_file():
+            return parse_config(path.read_text(encoding="utf-8", errors="replace"))
+    return None
+
+
+def parse_config(text: str) -> dict[str, str]:
+    """A kernel's .config → {CONFIG_NAME: value}; what is not set is absent."""
+    pairs = re.findall(r"^(CONFIG_\w+)=(.*)$", text, re.MULTILINE)
+    return {name: value.strip('"') for name, value in pairs}

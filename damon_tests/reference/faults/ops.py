@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Wrong behaviour of the operations sets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from damon_tests.reference.faults.catalogue import Fault
+from damon_tests.reference.rules import monitoring as core
+from damon_tests.reference.rules.monitoring import U64, Bools
+
+
+def _never(*_: object) -> bool:
+    return False
+
+
+def _exactly(passed: int, due: int) -> bool:
+    # Historical: with an interval of zero samples the two never meet again.
+    return passed == due
+
+
+def _every_second(hits: Bools) -> Bools:
+    seen = hits.copy()
+    seen[1::2] = False
+    return seen
+
+
+def _only_two_gaps_of(vmas: Any) -> Any:
+    ranges = core.three_ranges(vmas)
+    return None if ranges is None else [ranges[0], (ranges[1][0], ranges[2][1])]
+
+
+def _one_span(vmas: Any) -> Any:
+    return [(vmas[0][0], vmas[-1][1])] if vmas else None
+
+
+def _without_the_last(vmas: Any) -> Any:
+    ranges = core.three_ranges(vmas)
+    return ranges and ranges[:2]
+
+
+def _reused_offset(fractions: Any, sizes: Any) -> U64:
+    return core.sample_offset(np.full_like(fractions, 0.5), sizes)
+
+
+FAULTS = (
+    Fault(
+        "sample_first_page",
+        "ops",
+        "only the first page of a region is ever checked",
+        "sample_offset",
+        lambda fractions, sizes: np.zeros(len(sizes), np.uint64),
+    ),
+    Fault(
+        "sample_first_half",
+        "ops",
+        "the second half of a region is never checked",
+        "sample_offset",
+        lambda fractions, sizes: core.sample_offset(fractions / 2, sizes),
+    ),
+    Fault(
+        "sample_same_page",
+        "ops",
+        "a region is always checked at the same address",
+        "sample_offset",
+        _reused_offset,
+    ),
+    Fault("sample_misses", "ops", "every second region's accesses are missed", "observed", _every_second),
+    Fault(
+        "sample_reuses_result",
+        "ops",
+        "the neighbour's result is reused for another page (7.1 and older)",
+        "observed",
+        lambda hits: np.logical_or(hits, np.roll(hits, 1)),
+    ),
+    Fault(
+        "accessed_bit_never_cleared",
+        "ops",
+        "once touched, memory reads as accessed forever",
+        "check_window",
+        lambda prepared, checked: (0, checked),
+    ),
+    Fault(
+        "accessed_bit_cleared_late",
+        "ops",
+        "accesses in the first half of a sampling interval are lost",
+        "check_window",
+        lambda prepared, checked: ((prepared + checked) // 2, checked),
+    ),
+    Fault(
+        "gaps_not_excluded",
+        "ops",
+        "the unmapped gaps between heap, mmap and stack are monitored",
+        "three_ranges",
+        _one_span,
+    ),
+    Fault(
+        "second_gap_not_excluded",
+        "ops",
+        "only one of the two large gaps is left out",
+        "three_ranges",
+        _only_two_gaps_of,
+    ),
+    Fault("stack_not_monitored", "ops", "the third range is lost", "three_ranges", _without_the_last),
+    Fault("layout_never_updated", "ops", "mappings made later are never monitored", "update_is_due", _never),
+    Fault(
+        "zero_interval_hangs",
+        "ops",
+        "an update interval of 0 never comes due again (fixed in 6.13)",
+        "update_is_due",
+        _exactly,
+    ),
+    Fault(
+        "layout_change_loses_counters",
+        "ops",
+        "following the layout forgets all results",
+        "intersects",
+        lambda starts, ends, start, end: np.zeros(len(starts), np.bool_),
+    ),
+    Fault(
+        "dead_target_kept",
+        "ops",
+        "the kdamond outlives its last target",
+        "target_is_valid",
+        lambda exists: True,
+    ),
+    Fault(
+        "addr_unit_ignored",
+        "ops",
+        "core addresses are used as byte addresses",
+        "in_bytes",
+        lambda addresses, unit: addresses,
+    ),
+)

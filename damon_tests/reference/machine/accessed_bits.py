@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Accesses as accessed bits show them: one for each small page, and one for a whole huge page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+from damon_tests.ports import PAGE_SIZE, Bools, Pages
+from damon_tests.reference.rules.monitoring import I64
+
+PAGES_PER_HUGE = (2 << 20) // PAGE_SIZE
+
+
+class Touches(Protocol):
+    """The part of ``ports.Truth`` that says what was touched when."""
+
+    def touched(self, pages: Pages, t0_ns: int, t1_ns: int) -> Bools: ...
+
+    def touched_each(self, pages: Pages, t0_ns: I64, t1_ns: I64) -> Bools: ...
+
+
+class AccessedBits:
+    """``truth`` by accessed bit (specification §3.4): one access to a huge page marks all of its pages.
+
+    ``is_huge(pages)``: which pages are part of a huge page, an aligned block of 2 MiB.
+    """
+
+    def __init__(self, truth: Touches, is_huge: Callable[[Pages], Bools]) -> None:
+        self.truth = truth
+        self._is_huge = is_huge
+
+    def bit_of(self, pages: Pages) -> Pages:
+        """The page that stands for each one's page table entry: the first of a huge page, or itself."""
+        return np.where(self._is_huge(pages), pages // PAGES_PER_HUGE * PAGES_PER_HUGE, pages)
+
+    def touched(self, pages: Pages, t0_ns: int, t1_ns: int) -> Bools:
+        """Whether an access within [t0, t1) set each page's bit."""
+        marked: Bools = np.array(self.truth.touched(pages, t0_ns, t1_ns))
+        asked = np.flatnonzero(self._is_huge(pages) & ~marked)
+        if len(asked):
+            # Several samples may lie in one huge page: look through its pages once.
+            blocks, back = np.unique(pages[asked] // PAGES_PER_HUGE, return_inverse=True)
+            marked[asked] = _any_of_block(self.truth.touched(pages_of(blocks), t0_ns, t1_ns))[back]
+        return marked
+
+    def touched_each(self, pages: Pages, t0_ns: I64, t1_ns: I64) -> Bools:
+        """``touched`` with a time of its own for each page."""
+        marked: Bools = np.array(self.truth.touched_each(pages, t0_ns, t1_ns))
+        asked = np.flatnonzero(self._is_huge(pages) & ~marked)
+        if len(asked):
+            begins, ends = (np.repeat(times[asked], PAGES_PER_HUGE) for times in (t0_ns, t1_ns))
+            every = pages_of(pages[asked] // PAGES_PER_HUGE)
+            marked[asked] = _any_of_block(self.truth.touched_each(every, begins, ends))
+        return marked
+
+
+def pages_of(blocks: Pages) -> Pages:
+    """All pages of blocks of 2 MiB, block by block."""
+    return (blocks[:, None] * PAGES_PER_HUGE + np.arange(PAGES_PER_HUGE)).ravel()
+
+
+def _any_of_block(hits: Bools) -> Bools:
+    """For each block whether one of its pages was hit."""
+    found: Bools = np.logical_or.reduce(hits.reshape(-1, PAGES_PER_HUGE), axis=1)
+    return found

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A simulated address space: mappings, page table, and who touched what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from damon_tests.ports import PAGE_SIZE, Truth, UsageError
+from damon_tests.reference.machine.accessed_bits import PAGES_PER_HUGE, AccessedBits, Touches
+from damon_tests.reference.machine.tlb import Tlb
+from damon_tests.reference.rules.monitoring import I64, Bools, Range
+
+CHUNK_PAGES = PAGES_PER_HUGE  # 2 MiB is also the unit of physical allocation
+NO_FRAME = -1
+
+
+class Process:
+    """``vmas`` are sorted byte ranges; accesses come only from ``truth``.
+
+    The page table has one row of 512 frames for each 2 MiB of addresses that has memory.
+    ``huge[row]`` says that the row is one huge page. ``nodes``: byte ranges that may only have memory of
+    one NUMA node, and which; ``hugetlb``: those backed by reserved huge pages. ``others``: what other
+    processes touch of memory that they share with this one, at the same addresses. ``locked``: mlock()ed.
+    """
+
+    def __init__(
+        self,
+        pid: int,
+        vmas: Sequence[Range],
+        truth: Truth,
+        memcg: str = "/",
+        tlb: Tlb | None = None,
+        nodes: Sequence[tuple[Range, int]] = (),
+        hugetlb: Sequence[Range] = (),
+        others: Sequence[tuple[Range, Truth]] = (),
+        locked: Sequence[Range] = (),
+    ) -> None:
+        self.pid = pid
+        self.nodes = tuple(nodes)
+        self.hugetlb = tuple(hugetlb)
+        self.others = tuple(others)
+        self.locked = tuple(locked)
+        self.tlb = tlb
+        self.truth: Truth = truth
+        self.memcg = memcg
+        self.vmas: tuple[Range, ...] = ()
+        self.rows: I64 = np.zeros(0, np.int64)  # first page of each row, ascending
+        self.table: I64 = np.zeros((0, CHUNK_PAGES), np.int64)
+        self.huge: Bools = np.zeros(0, np.bool_)
+        self.advised: list[Range] = []  # where huge pages were asked for after its memory was filled
+        self._vma_starts: I64 = np.zeros(0, np.int64)
+        self._vma_ends: I64 = np.zeros(0, np.int64)
+        self._all_mapped = False
+        self.set_vmas(vmas)
+
+    def set_vmas(self, vmas: Sequence[Range]) -> None:
+        """Change the mappings. Raises UsageError for ones that overlap or are not page aligned."""
+        ordered = tuple(sorted((int(start), int(end)) for start, end in vmas))
+        for start, end in ordered:
+            if start >= end or start % PAGE_SIZE or end % PAGE_SIZE:
+                raise UsageError(
+                    f"mapping {start:#x}-{end:#x} of process {self.pid}: empty or not page aligned"
+                )
+        for before, after in pairwise(ordered):
+            if after[0] < before[1]:
+                raise UsageError(
+                    f"mappings {before[0]:#x}-{before[1]:#x} and {after[0]:#x}-{after[1]:#x} "
+                    f"of process {self.pid} overlap"
+                )
+        self.vmas = ordered
+        self._vma_starts = np.array([start // PAGE_SIZE for start, _ in ordered], np.int64)
+        self._vma_ends = np.array([end // PAGE_SIZE for _, end in ordered], np.int64)
+        known = list(self.truth.ranges())
+        self._all_mapped = clip(known, ordered) == joined(known)
+
+    def is_mapped(self, pages: I64) -> Bools:
+        """Whether each page lies within a mapping."""
+        if not len(self._vma_starts):
+            return np.zeros(len(pages), np.bool_)
+        at = np.searchsorted(self._vma_starts, pages, side="right") - 1
+        return (at >= 0) & (pages < self._vma_ends[at])
+
+    def mapping_starts(self, pages: I64) -> I64:
+        """First page of the mapping that each page, which must be mapped, lies in."""
+        return self._vma_starts[np.searchsorted(self._vma_starts, pages, side="right") - 1]
+
+    def are_shared(self, pages: I64) -> Bools:
+        """Whether other processes map each page, too."""
+        shared = np.zeros(len(pages), np.bool_)
+        for (start, end), _ in self.others:
+            shared |= (pages >= start // PAGE_SIZE) & (pages < end // PAGE_SIZE)
+        return shared
+
+    def is_fully_mapped(self, start: int, end: int) -> bool:
+        """Whether [start, end) has no unmapped hole (madvise fails on one)."""
+        return clip([(start, end)], joined(self.vmas)) == [(start, end)]
+
+    def accessed(self, pages: I64, t0_ns: int, t1_ns: int) -> Bools:
+        """Whether each page was touched within [t0, t1) as its accessed bit in this page table shows it."""
+        seen = self._seen(self.truth, pages, t0_ns, t1_ns)
+        return seen if self._all_mapped else seen & self.is_mapped(pages)
+
+    def accessed_by_anybody(self, pages: I64, t0_ns: int, t1_ns: int) -> Bools:
+        """The same by way of any page table that maps the pages: what looking at frames shows."""
+        hits = self.accessed(pages, t0_ns, t1_ns)
+        for (start, end), truth in self.others:
+            inside = (pages >= start // PAGE_SIZE) & (pages < end // PAGE_SIZE)
+            hits = hits | (inside & self._seen(truth, pages, t0_ns, t1_ns))
+        return hits
+
+    def _seen(self, truth: Truth, pages: I64, t0_ns: int, t1_ns: int) -> Bools:
+        """What ``truth`` leaves in accessed bits that were cleared at ``t0_ns``; huge pages have one, and one
+        cached translation."""
+        bits: Touches = truth
+        if len(self.huge) and self.huge.any():
+            bits = AccessedBits(truth, self.is_huge)
+            pages = bits.bit_of(pages)
+        if self.tlb is None:
+            return bits.touched(pages, t0_ns, t1_ns)
+        return self.tlb.seen(bits, pages, t0_ns, t1_ns)
+
+    def is_huge(self, pages: I64) -> Bools:
+        """Whether each page is part of a huge page."""
+        row = self.rows_of(pages)
+        found: Bools = row >= 0
+        found[found] = self.huge[row[found]]
+        return found
+
+    def touched_since(self, pages: I64, since_ns: I64, now_ns: int) -> Bools:
+        """Whether each page was touched, by anybody, from its own time on until now."""
+        if not len(pages):
+            return np.zeros(0, np.bool_)
+        until = np.full(len(pages), now_ns, np.int64)
+        hits = self.truth.touched_each(pages, since_ns, until)
+        for (start, end), truth in self.others:
+            inside = (pages >= start // PAGE_SIZE) & (pages < end // PAGE_SIZE)
+            hits = hits | (inside & truth.touched_each(pages, since_ns, until))
+        return hits
+
+    def advise_huge(self, ranges: Sequence[Range], wanted: bool) -> None:
+        """MADV_HUGEPAGE or MADV_NOHUGEPAGE: what is asked for last counts."""
+        kept = without(self.advised, ranges)
+        self.advised = joined(sorted([*kept, *ranges])) if wanted else kept
+
+    def populated(self) -> list[Range]:
+        """Byte ranges that have memory: what the truth knows about, as far as it is mapped."""
+        return clip(self.truth.ranges(), self.vmas)
+
+    def nodes_of_rows(self, first_pages: I64) -> I64:
+        """The node that the memory of each 2 MiB must come from; -1: any."""
+        nids: I64 = np.full(len(first_pages), -1, np.int64)
+        for span, nid in self.nodes:
+            nids[_rows_within(first_pages, span)] = nid
+        return nids
+
+    def are_hugetlb(self, first_pages: I64) -> Bools:
+        """Whether the memory of each 2 MiB must be a reserved huge page."""
+        reserved = np.zeros(len(first_pages), np.bool_)
+        for span in self.hugetlb:
+            reserved |= _rows_within(first_pages, span)
+        return reserved
+
+    # Page table
+
+    def rows_of(self, pages: I64) -> npt.NDArray[np.intp]:
+        """Row of the page table for each page, -1 where there is none."""
+        if not len(self.rows):
+            return np.full(len(pages), -1, np.intp)
+        at = np.searchsorted(self.rows, pages, side="right") - 1
+        inside = (at >= 0) & (pages - self.rows[at] < CHUNK_PAGES)
+        return np.where(inside, at, -1)
+
+    def frames_of(self, pages: I64) -> I64:
+        """Physical frame of each page, NO_FRAME where it has none."""
+        row = self.rows_of(pages)
+        if not len(self.rows):
+            return np.full(len(pages), NO_FRAME, np.int64)
+        safe = np.maximum(row, 0)
+        return np.where(row >= 0, self.table[safe, (pages - self.rows[safe]) % CHUNK_PAGES], NO_FRAME)
+
+    def set_frames(self, pages: I64, frames: I64) -> None:
+        """Change where pages are that have a row already."""
+        row = self.rows_of(pages)
+        self.table[row, pages - self.rows[row]] = frames
+
+    def add_rows(self, first_pages: Sequence[int]) -> None:
+        """Rows (without frames) for these 2 MiB-aligned page numbers, unless they exist."""
+        new = np.setdiff1d(np.array(first_pages, np.int64), self.rows)
+        rows = np.concatenate([self.rows, new])
+        order = np.argsort(rows, kind="stable")
+        empty = np.full((len(new), CHUNK_PAGES), NO_FRAME, np.int64)
+        self.rows = rows[order]
+        self.table = np.concatenate([self.table, empty])[order]
+        self.huge = np.concatenate([self.huge, np.zeros(len(new), np.bool_)])[order]
+
+    def drop_empty_rows(self) -> None:
+        used = (self.table != NO_FRAME).any(axis=1)
+        self.rows, self.table, self.huge = self.rows[used], self.table[used], self.huge[used]
+
+
+def _rows_within(first_pages: I64, span: Range) -> Bools:
+    """Which rows of 2 MiB have some of the bytes of a range."""
+    start, end = span
+    return (first_pages + CHUNK_PAGES > start // PAGE_SIZE) & (first_pages < -(-end // PAGE_SIZE))
+
+
+def clip(ranges: Sequence[Range], within: Sequence[Range]) -> list[Range]:
+    """The parts of ``ranges`` inside ``within`` (both sorted and disjoint), touching parts joined."""
+    parts: list[Range] = []
+    for start, end in ranges:
+        for low, high in within:
+            part = (max(start, low), min(end, high))
+            if part[0] < part[1]:
+                parts.append(part)
+    return joined(parts)
+
+
+def without(ranges: Sequence[Range], holes: Sequence[Range]) -> list[Range]:
+    """The parts of ``ranges`` outside ``holes`` (both sorted and disjoint)."""
+    left = list(ranges)
+    for low, high in holes:
+        cut = [part for start, end in left for part in ((start, min(end, low)), (max(start, high), end))]
+        left = [(start, end) for start, end in cut if start < end]
+    return left
+
+
+def joined(ranges: Sequence[Range]) -> list[Range]:
+    """Sorted ranges with touching neighbours joined."""
+    result: list[Range] = []
+    for start, end in ranges:
+        if result and result[-1][1] == start:
+            result[-1] = (result[-1][0], end)
+        else:
+            result.append((start, end))
+    return result

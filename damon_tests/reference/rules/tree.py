@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The rules of the tree, as small pure functions (DAMON 7.3 unless a name says otherwise).
+
+``rules.Rules`` collects them. Refusals are CoreError with the errno of write(2).
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+
+from damon_tests.reference.rules.errors import CoreError, invalid
+
+Version = tuple[int, int]
+
+_DIGITS = {8: "01234567", 10: "0123456789", 16: "0123456789abcdef"}
+
+
+def parse_integer(text: str, low: int, high: int) -> int:
+    """A number as kstrtoull and its relatives read it: base by prefix, one sign, one newline."""
+    body = text
+    negative = low < 0 and body.startswith("-")
+    if negative or body.startswith("+"):
+        body = body[1:]
+    base = 10
+    if body[:2].lower() == "0x" and body[2:3] and body[2:3].lower() in _DIGITS[16]:
+        base, body = 16, body[2:]
+    elif body.startswith("0"):
+        base = 8
+    length = 0
+    while length < len(body) and body[length].lower() in _DIGITS[base]:
+        length += 1
+    number = int(body[:length], base) if length else 0
+    # Overflow of 64 bits is noticed while reading digits, before what follows them.
+    if number >= 1 << 64:
+        raise CoreError(errno.ERANGE, f"{text!r} is larger than 64 bits")
+    if not length or body[length:] not in ("", "\n"):
+        raise invalid(f"{text!r} is not a number")
+    number = -number if negative else number
+    if not low <= number <= high:
+        raise CoreError(errno.ERANGE, f"{text!r} is not within {low}..{high}")
+    return number
+
+
+def parse_boolean(text: str, version: Version) -> bool:
+    """Only the first one or two characters count; newer kernels know e/E and d/D, too."""
+    first, second = text[:1].lower(), text[1:2].lower()
+    yes, no = ("yt1", "nf0") if version < (6, 16) else ("yt1e", "nf0d")
+    if (first and first in yes) or (first == "o" and second == "n"):
+        return True
+    if (first and first in no) or (first == "o" and second == "f"):
+        return False
+    raise invalid(f"{text!r} is neither yes nor no")
+
+
+def parse_keyword(text: str, known: Sequence[str]) -> str:
+    """Exactly one of the known words, with one optional newline."""
+    word = text.removesuffix("\n")
+    if word in known:
+        return word
+    raise invalid(f"{word!r} is not one of {', '.join(known)}")
+
+
+def show_path(text: str) -> str:
+    """Paths are kept verbatim, a trailing newline included; reading appends another."""
+    return text
+
+
+def resized_count(count: int, maximum: int | None) -> int:
+    """What a ``nr_*`` file accepts."""
+    if count < 0 or (maximum is not None and count > maximum):
+        raise invalid(f"{count} is not allowed here")
+    return count
+
+
+def lock_is_busy(locked: bool) -> bool:
+    """Everybody tries the global lock, nobody waits for it."""
+    return locked
+
+
+def statistic(name: str) -> str:
+    """Which counter of a scheme a file of ``stats/`` shows: the one of its name."""
+    return name
+
+
+def total_bytes(total: int, start: int, end: int) -> int:
+    """``tried_regions/total_bytes`` after one more region."""
+    return total + end - start
+
+
+def refresh_is_due(now_jiffies: int, refreshed_jiffies: int, refresh_ms: int) -> bool:
+    """``refresh_ms``, in ticks of 4 ms; 0 is off."""
+    return refresh_ms != 0 and now_jiffies >= refreshed_jiffies + -(-refresh_ms // 4)

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A whole simulated machine with DAMON: processes, memory, clock, tree, tracepoints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from damon_tests.ports import Truth, UsageError
+from damon_tests.reference.core.events import ReferenceEvents
+from damon_tests.reference.core.kdamond import Kdamond
+from damon_tests.reference.core.ops import Operations, make_operations
+from damon_tests.reference.core.split import SplitHistory
+from damon_tests.reference.machine.clock import ORIGIN_NS, SleepNs, VirtualClock
+from damon_tests.reference.machine.memory import Memory
+from damon_tests.reference.machine.process import Process
+from damon_tests.reference.machine.tlb import Tlb
+from damon_tests.reference.rules.levels import level as level_of
+from damon_tests.reference.rules.monitoring import Range
+from damon_tests.reference.rules.ruleset import Rules
+from damon_tests.reference.sysfs.tree import ReferenceTree
+
+FIRST_PID = 1000
+
+
+class ReferenceSystem:
+    """DAMON of one level over simulated memory, in virtual time.
+
+    ``rules`` replaces the level's rules (a fault under test). Everything random comes from ``seed``:
+    the same calls give the same run. ``ram_bytes`` is the size of physical memory, in ``nr_nodes``
+    NUMA nodes of equal size; ``swap_bytes`` that of its swap (None: without end); ``hugetlb_pages`` of
+    2 MiB are reserved. ``tlb``: translations stay cached, and accesses through them unseen. ``damon_stat``:
+    DAMON_STAT is on from boot, as in some distributions. Time begins at ``origin_ns``; ``sleep_ns`` sets how
+    long sampling sleeps take (default: as asked). Raises UsageError for an unknown level.
+    """
+
+    def __init__(
+        self,
+        level: str = "7.3",
+        seed: int = 0,
+        rules: Rules | None = None,
+        ram_bytes: int = 1 << 30,
+        *,
+        nr_nodes: int = 1,
+        swap_bytes: int | None = None,
+        hugetlb_pages: int = 0,
+        tlb: Tlb | None = None,
+        damon_stat: bool = False,
+        origin_ns: int = ORIGIN_NS,
+        sleep_ns: SleepNs | None = None,
+    ) -> None:
+        known = level_of(level)
+        self.level = level
+        self.version = known.version
+        self.rules = rules if rules is not None else known.rules
+        self.seed = seed
+        self._seeds = np.random.SeedSequence(seed)
+        self.memory = Memory(ram_bytes, self.new_rng(), nr_nodes, swap_bytes)
+        self.memory.reserve_hugetlb(hugetlb_pages)
+        self._tlb = tlb
+        self.clock = VirtualClock(origin_ns, sleep_ns)
+        self.events = ReferenceEvents(self.clock, self.version)
+        self.lock_holder: object | None = None  # the write that has the tree's global lock
+        self.refreshed_jiffies = 0  # should kdamonds share the timer of refresh_ms
+        self.polled_command: object | None = None  # the command that somebody waits for (6.12: one at a time)
+        self.split_history = SplitHistory()
+        self._running: list[Kdamond] = []
+        self._next_pid = FIRST_PID
+        self._operations = {name: make_operations(name, self.memory) for name in ("vaddr", "fvaddr", "paddr")}
+        self.tree = ReferenceTree(self)
+        if damon_stat and "damon_stat" in self.tree.modules:
+            self.tree.modules["damon_stat"].start()
+
+    @property
+    def locked(self) -> bool:
+        return self.lock_holder is not None
+
+    # Processes
+
+    def add_process(
+        self,
+        vmas: Sequence[Range],
+        truth: Truth,
+        pid: int | None = None,
+        *,
+        memcg: str = "/",
+        huge: Sequence[Range] = (),
+        file: Sequence[Range] = (),
+        shmem: Sequence[Range] = (),
+        dirty: Sequence[Range] = (),
+        nodes: Sequence[tuple[Range, int]] = (),
+        hugetlb: Sequence[Range] = (),
+        others: Sequence[tuple[Range, Truth]] = (),
+        locked: Sequence[Range] = (),
+    ) -> int:
+        """A new process with these mappings (byte ranges); returns its pid.
+
+        Its accesses are ``truth``'s; the pages that the truth knows about get physical memory.
+        ``memcg`` is its memory cgroup; 2 MiB blocks within ``huge`` are huge pages; ``file`` and ``shmem``
+        are not anonymous, and ``dirty`` of files stays so; ``nodes``, ``hugetlb``, ``others``, ``locked``:
+        see Process. Raises UsageError for a node that does not exist, and for more reserved huge pages than
+        there are.
+        """
+        if pid is not None and pid in self.memory.processes:
+            raise UsageError(f"a process with pid {pid} exists already")
+        chosen = self.new_pid() if pid is None else pid
+        process = Process(chosen, vmas, truth, memcg, self._tlb, nodes, hugetlb, others, locked)
+        self.memory.add(process, huge, file, shmem, dirty)
+        return chosen
+
+    def remove_process(self, pid: int) -> None:
+        """The process exits and is reaped."""
+        self._known(pid)
+        self.memory.remove(pid)
+
+    def set_vmas(self, pid: int, vmas: Sequence[Range]) -> None:
+        """The process changes its mappings."""
+        self._known(pid)
+        self.memory.set_vmas(pid, vmas)
+
+    def set_truth(self, pid: int, truth: Truth) -> None:
+        """Replace who touched what, for example when the workload is let go."""
+        self._known(pid)
+        self.memory.set_truth(pid, truth)
+
+    def physical_ranges(self, pid: int, start: int, end: int) -> list[Range]:
+        """Where [start, end) of the process lies in physical memory: sorted byte ranges."""
+        self._known(pid)
+        return self.memory.physical_ranges(pid, start, end)
+
+    def ram_ranges(self) -> list[Range]:
+        """System RAM as byte ranges [start, end)."""
+        return self.memory.ram_ranges()
+
+    def _known(self, pid: int) -> None:
+        if pid not in self.memory.processes:
+            raise UsageError(f"no simulated process has pid {pid}")
+
+    # What kdamonds share
+
+    def operations_of(self, name: str) -> Operations:
+        return self._operations[name]
+
+    @property
+    def exclusive_running(self) -> bool:
+        return any(kdamond.exclusive for kdamond in self._running)
+
+    @property
+    def nr_running(self) -> int:
+        return len(self._running)
+
+    def start_kdamond(self, kdamond: Kdamond) -> None:
+        self._running.append(kdamond)
+        kdamond.start()
+
+    def kdamond_exits(self, kdamond: Kdamond) -> None:
+        self._running.remove(kdamond)
+
+    def new_pid(self) -> int:
+        while self._next_pid in self.memory.processes:
+            self._next_pid += 1
+        self._next_pid += 1
+        return self._next_pid - 1
+
+    def new_rng(self) -> np.random.Generator:
+        """An independent random stream; streams are numbered in the order they are made."""
+        return np.random.Generator(np.random.SFC64(self._seeds.spawn(1)[0]))

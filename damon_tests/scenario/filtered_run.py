@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Many filter lists at once: what each lets through in a run that a test drives, against its memory.
+
+One context has a scheme for every list. If the schemes do nothing to memory, all see the same; and if
+DAMON's regions are apart from each other and more than may be, none is merged or split. Then the bytes
+that each list lets through in a pass are known exactly (``judge.schemes.filters``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from damon_tests.damon.params import DamonAttrs, DamonTarget, Damos
+from damon_tests.damon.records import DamosStats
+from damon_tests.experiment.live import Live
+from damon_tests.judge.schemes.filters import (
+    PageFacts,
+    acted_bounds,
+    allowed_by_core,
+    pages_of,
+    passed_bounds,
+    separate_ranges,
+    verdicts,
+)
+from damon_tests.judge.verdict import Check, Measurement
+from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE, Bools, HarnessError
+from damon_tests.workload.pages import PageStates
+
+STILL = DamonAttrs(sample_us=20_000, aggr_us=100_000, min_nr_regions=3, max_nr_regions=3)
+"""With more ranges than that which are apart from each other, regions stay what they are."""
+
+_PATIENCE_NS = 60 * NSEC_PER_SEC
+
+
+class WatchedMemory:
+    """Memory of all targets of a run, and separate ranges of it for DAMON to watch.
+
+    ``operations`` "paddr": all in one target, by physical addresses; else each target's own. ``only``:
+    which targets, by number; None: all. ``most_bytes``: size of the largest range of small pages.
+    """
+
+    def __init__(
+        self, run: Live, operations: str, only: Sequence[int] | None = None, most_bytes: int = 256 << 10
+    ) -> None:
+        self.run = run
+        self.operations = operations
+        self._chosen = tuple(range(len(run.targets)) if only is None else only)
+        known = self._known()
+        # As many as there are DamonTargets.
+        parts = [PageFacts.joined(known)] if self.physical else known
+        self.ranges = tuple(separate_ranges(part, most_bytes) for part in parts)
+        sizes = [end - start for ranges in self.ranges for start, end in ranges]
+        if not sizes or max(sizes) * STILL.min_nr_regions > sum(sizes):
+            raise HarnessError(f"DAMON would split the largest of ranges of {sizes} bytes: too little memory")
+
+    def targets(self) -> tuple[DamonTarget, ...]:
+        """What to request for it."""
+        if self.physical:
+            return (DamonTarget(regions=self.ranges[0]),)
+        pids = [self.run.targets[i].pid for i in self._chosen]
+        return tuple(DamonTarget(pid, ranges) for pid, ranges in zip(pids, self.ranges, strict=True))
+
+    def pages(self) -> PageFacts:
+        """The watched pages as they are now."""
+        known = self._known()
+        if self.physical:
+            return PageFacts.joined(known).within(self.ranges[0])
+        return PageFacts.joined([p.within(r) for p, r in zip(known, self.ranges, strict=True)])
+
+    def states(self, target_idx: int = 0) -> dict[str, PageStates]:
+        """All pages of a target's regions as they are now, watched or not."""
+        target = self.run.targets[self._chosen[target_idx]]
+        return {name: self.run.pages(name, target) for name in target.layout}
+
+    def asked(self, scheme: Damos, states: Mapping[str, PageStates], target_idx: int = 0) -> dict[str, Bools]:
+        """Which pages of each region, of those that are watched, the scheme does its action to."""
+        ranges = self.ranges[0 if self.physical else target_idx]
+        found = {}
+        for name, state in states.items():
+            facts = self._facts(target_idx, {name: state})
+            inside = np.isin(facts.address, facts.within(ranges).address)
+            found[name] = np.zeros(len(state), np.bool_)
+            found[name][state.present] = inside & verdicts(scheme, facts, self.operations).acted_on
+        return found
+
+    def memcg(self, target_idx: int = 0) -> str:
+        """Path of a target's memory control group; the root's is "/"."""
+        return self.run.targets[self._chosen[target_idx]].memcg or "/"
+
+    @property
+    def physical(self) -> bool:
+        return self.operations == "paddr"
+
+    def _known(self) -> list[PageFacts]:
+        return [self._facts(i, self.states(i)) for i in range(len(self._chosen))]
+
+    def _facts(self, target_idx: int, states: Mapping[str, PageStates]) -> PageFacts:
+        return pages_of(
+            self.run.targets[self._chosen[target_idx]].pattern,
+            states,
+            physical=self.physical,
+            memcg=self.memcg(target_idx),
+            target_idx=0 if self.physical else target_idx,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """What became of the schemes of a table, by name; the first has no filter and acts as the others.
+
+    ``before``, ``after``: all watched pages, read before the first and after the last pass.
+    """
+
+    schemes: Mapping[str, Damos]
+    stats: Sequence[DamosStats]
+    before: PageFacts
+    after: PageFacts
+    operations: str
+
+
+def pass_once(
+    run: Live, memory: WatchedMemory, schemes: Mapping[str, Damos], known: PageFacts | None = None
+) -> Table:
+    """Commit the schemes to the run, and let them be applied in at least one pass.
+
+    ``known``: all watched pages, where they cannot be read (unmapped ones); None: they are read.
+    """
+    before = memory.pages() if known is None else known
+    ctx = run.ctx
+    chosen = tuple(schemes.values())
+    run.commit(type(ctx)(memory.operations, attrs=STILL, targets=memory.targets(), schemes=chosen))
+    run.session.record(until=lambda: run.client.stats(0, 0).nr_tried > 0, timeout_ns=_PATIENCE_NS)
+    stats = [run.client.stats(0, i, update=i == 0) for i in range(len(chosen))]
+    after = memory.pages() if known is None else known
+    return Table(schemes, stats, before, after, memory.operations)
+
+
+def table_holds(table: Table) -> list[Check]:
+    """Bytes tried, passed and (of actions on lists of pages) applied, of every list: of whole passes."""
+    total = len(table.before) * PAGE_SIZE
+    passes, rest = divmod(table.stats[0].sz_tried, total)
+    m = Measurement("bytes tried without a filter", float(table.stats[0].sz_tried), "bytes")
+    whole = passes > 0 and rest == 0
+    checks = [Check("invariant", m, f"a multiple of {total}", "each pass tries all of it", whole)]
+    if not whole:
+        return checks
+    wrong = []
+    for (name, scheme), got in zip(table.schemes.items(), table.stats, strict=True):
+        wrong += [f"{name}: {what}" for what in _differences(table, scheme, got, passes)]
+    many = Measurement("filter lists that let other bytes through", float(len(wrong)), "count")
+    why = f"§4.8; {len(table.schemes)} lists over {len(table.before)} pages, {passes} passes"
+    shown = "; ".join(wrong[:4]) + (f"; and {len(wrong) - 4} more" if len(wrong) > 4 else "")
+    return [*checks, Check("closed form", many, "== 0", why, not wrong, shown)]
+
+
+def _differences(table: Table, scheme: Damos, got: DamosStats, passes: int) -> list[str]:
+    wrong = []
+    allowed, _ = allowed_by_core(scheme, table.before)
+    tried = int(allowed.sum()) * PAGE_SIZE * passes
+    if got.sz_tried != tried:
+        wrong.append(f"tried {got.sz_tried} instead of {tried} bytes")
+    moments = (table.before, table.after)
+    if got.sz_ops_filter_passed is not None:
+        low, high = (size * passes for size in passed_bounds(scheme, moments, table.operations))
+        if not low <= got.sz_ops_filter_passed <= high:
+            wrong.append(f"{got.sz_ops_filter_passed} bytes passed instead of {low} to {high}")
+    if scheme.action in ("lru_prio", "lru_deprio"):
+        low, high = (size * passes for size in acted_bounds(scheme, moments, table.operations))
+        if not low <= got.sz_applied <= high:
+            wrong.append(f"applied to {got.sz_applied} instead of {low} to {high} bytes")
+    return wrong

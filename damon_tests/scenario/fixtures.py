@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The fixtures by which a test states what to do: an experiment, or a run that it drives itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from damon_tests.damon.params import DamonCtx, Kdamond
+from damon_tests.experiment.backend import Backend
+from damon_tests.experiment.experiment import Cover, Experiment, derive_seed
+from damon_tests.experiment.live import Live
+from damon_tests.experiment.live import live as live_act
+from damon_tests.experiment.trial import OnAttempt, Trial
+from damon_tests.kernel.guest.topology import Topology
+from damon_tests.patterns import load
+from damon_tests.patterns.spec import Pattern
+from damon_tests.ports import NSEC_PER_SEC
+
+
+@dataclass(frozen=True)
+class ExperimentFixture:
+    """``experiment(pattern, ctx, seconds=...)``: a Trial on the DAMON under test.
+
+    ``pattern`` is the name of one in the library, a path, or a Pattern. ``needed`` is the machine that the
+    test's ``needs`` markers ask for; ``topology`` another one.
+    """
+
+    backend: Callable[[], Backend]
+    test_id: str
+    run_seed: int
+    keep: OnAttempt
+    needed: Topology | None = None
+
+    def __call__(
+        self,
+        pattern: str | Pattern,
+        ctx: DamonCtx | None = None,
+        *,
+        seconds: float,
+        cover: Cover = "process",
+        topology: Topology | None = None,
+    ) -> Trial:
+        duration_ns = int(seconds * NSEC_PER_SEC)
+        return Trial(
+            Experiment(_pattern(pattern), ctx or DamonCtx(), duration_ns, cover, topology or self.needed),
+            self.backend(),
+            test_id=self.test_id,
+            run_seed=self.run_seed,
+            on_attempt=self.keep,
+        )
+
+
+@dataclass
+class LiveFixture:
+    """``with live(pattern, ctx) as run``: a run that the test drives (``experiment.live``).
+
+    ``pattern``: one name, path or Pattern, or a list of them, one a target. ``ctx``: a DamonCtx, a Kdamond,
+    or a list of Kdamonds. Each call of a test is an attempt with a seed of its own. ``needed``: the machine
+    that the test's ``needs`` markers ask for, unless ``topology`` says another.
+    """
+
+    backend: Callable[[], Backend]
+    test_id: str
+    run_seed: int
+    keep: OnAttempt
+    needed: Topology | None = None
+    complained: Callable[[Sequence[str]], None] | None = None
+    attempts: int = 0
+
+    @contextmanager
+    def __call__(
+        self,
+        pattern: str | Pattern | Sequence[str | Pattern],
+        ctx: DamonCtx | Kdamond | Sequence[Kdamond],
+        **options: Any,
+    ) -> Iterator[Live]:
+        self.attempts += 1
+        patterns = [pattern] if isinstance(pattern, str | Pattern) else pattern
+        if isinstance(ctx, DamonCtx):
+            ctx = Kdamond(ctx)
+        kdamonds = [ctx] if isinstance(ctx, Kdamond) else ctx
+        seed = derive_seed(self.run_seed, self.test_id, self.attempts, "target")
+        chosen = [_pattern(p) for p in patterns]
+        options.setdefault("topology", self.needed)
+        options.setdefault("complained", self.complained)
+        with live_act(self.backend(), chosen, kdamonds, seed, **options) as running:
+            yield running
+        if running.observation is not None:
+            self.keep(replace(running.observation, attempt=self.attempts))
+
+
+def _pattern(named: str | Pattern) -> Pattern:
+    return named if isinstance(named, Pattern) else load.load(named)

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A run of one scheme with a quota, from which every pass is held against what the quota allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from damon_tests.damon.params import DamonCtx
+from damon_tests.experiment.live import Live
+from damon_tests.judge import rule_limits
+from damon_tests.judge.schemes import passes, quotas
+from damon_tests.judge.schemes.passes import Pass
+from damon_tests.judge.schemes.quotas import ReadStats
+from damon_tests.judge.verdict import Check
+from damon_tests.ports import NSEC_PER_SEC, TimedOut
+from damon_tests.scenario.fixtures import LiveFixture
+
+
+@dataclass(frozen=True)
+class QuotaRun:
+    """``run`` is over. ``ctx``: the first request. ``read``: the scheme's counters just before the end."""
+
+    run: Live
+    ctx: DamonCtx
+    passes: list[Pass]
+    read: ReadStats
+
+    @property
+    def level(self) -> tuple[int, int]:
+        return rule_limits.series(self.run.level)
+
+    @property
+    def memory(self) -> tuple[rule_limits.Range, ...]:
+        """What was monitored of the first target: all of the pattern's regions."""
+        return tuple(sorted(self.run.target.layout.values()))
+
+    @property
+    def tried(self) -> list[int]:
+        """Bytes tried in each pass."""
+        return [sum(e.end - e.start for e in one.applied) for one in self.passes]
+
+    @property
+    def told(self) -> bool:
+        """Whether changes of the effective size are traced (6.17)."""
+        return any(one.esz for one in self.passes)
+
+    def checks(self, **replay: Any) -> list[Check]:
+        """``quotas.follow`` of the whole run; ``replay``: fields of ``quotas.Replay``."""
+        later = [(c.begin_ns, c.end_ns, c.kdamonds[0].ctx.schemes[0]) for c in self.run.commits[1:]]
+        followed = quotas.Replay(self.ctx.schemes[0], self.ctx, self.level, later=later, **replay)
+        return quotas.follow(followed, self.passes, self.read)
+
+
+def let_pass(run: Live, count: int) -> None:
+    """Let DAMON run for that many aggregations, however long that takes on a busy machine. Raises TimedOut
+    after three minutes."""
+    wanted = _aggregations(run) + count
+    if not run.session.record(180 * NSEC_PER_SEC, until=lambda: _aggregations(run) >= wanted):
+        raise TimedOut(f"{count} aggregations did not come within three minutes")
+
+
+def _aggregations(run: Live) -> int:
+    return len(run.session.recording().of_target(0))
+
+
+def quota_run(
+    live: LiveFixture,
+    ctx: DamonCtx,
+    count: int,
+    *,
+    pattern: Any = "idle",
+    cover: str = "regions",
+    while_running: Callable[[Live], None] | None = None,
+) -> QuotaRun:
+    """Let the first scheme of ``ctx`` do that many passes, then ``while_running``, and read what it did."""
+    extra = passes.wanted_events(live.backend().capabilities())
+    with live(pattern, ctx, cover=cover, extra_events=extra) as run:
+        if count:
+            let_pass(run, count)
+        if while_running is not None:
+            while_running(run)
+        begin = run.clock.now_ns()
+        stats = run.client.stats(0, 0)
+        read = ReadStats(begin, run.clock.now_ns(), stats)
+        first = run.commits[0].kdamonds[0].ctx
+    return QuotaRun(run, first, passes.of_run(run), read)

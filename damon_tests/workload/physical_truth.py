@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What was touched in physical memory: a process's truth, looked up frame by frame."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from damon_tests.ports import PAGE_SIZE, Bools, Pages, Truth
+
+I64 = npt.NDArray[np.int64]
+Range = tuple[int, int]
+
+UNKNOWN = -1
+
+
+class FrameTruth:
+    """``truth`` by physical address. ``frames``: for each region the frame number that holds each of its
+    pages, in order, UNKNOWN where that is not known; ``layout``: the regions' virtual byte ranges.
+
+    Only accesses through this process's mappings are known; frames of other memory are untouched here
+    (``workload.unknown_memory.MaybeTouched`` makes an upper bound of it).
+    """
+
+    def __init__(self, truth: Truth, layout: Mapping[str, Range], frames: Mapping[str, I64]) -> None:
+        self._truth = truth
+        known = [(frames[name], layout[name][0] // PAGE_SIZE) for name in frames]
+        frame = np.concatenate([np.zeros(0, np.int64), *(f for f, _ in known)])
+        page = np.concatenate([np.zeros(0, np.int64), *(first + np.arange(len(f)) for f, first in known)])
+        order = np.argsort(frame, kind="stable")
+        order = order[frame[order] != UNKNOWN]
+        self._frame, self._page = frame[order], page[order]
+        self._ranges = frame_ranges(self._frame)
+
+    def ranges(self) -> Sequence[Range]:
+        return self._ranges
+
+    def span_ns(self) -> Range:
+        return self._truth.span_ns()
+
+    def touched(self, pages: Pages, t0_ns: int, t1_ns: int) -> Bools:
+        known, virtual = self._look_up(pages)
+        found = np.zeros(len(pages), np.bool_)
+        found[known] = self._truth.touched(virtual, t0_ns, t1_ns)
+        return found
+
+    def touched_each(self, pages: Pages, t0_ns: I64, t1_ns: I64) -> Bools:
+        known, virtual = self._look_up(pages)
+        found = np.zeros(len(pages), np.bool_)
+        found[known] = self._truth.touched_each(virtual, t0_ns[known], t1_ns[known])
+        return found
+
+    def rate(self, pages: Pages, t0_ns: int, t1_ns: int, window_ns: int) -> npt.NDArray[Any]:
+        known, virtual = self._look_up(pages)
+        rates = np.zeros(len(pages))
+        rates[known] = self._truth.rate(virtual, t0_ns, t1_ns, window_ns)
+        return rates
+
+    def _look_up(self, frames: Pages) -> tuple[Bools, Pages]:
+        """Which frames are known, and the virtual pages in those."""
+        if not len(self._frame):
+            return np.zeros(len(frames), np.bool_), np.zeros(0, np.int64)
+        at = np.minimum(np.searchsorted(self._frame, frames), len(self._frame) - 1)
+        known: Bools = self._frame[at] == frames
+        return known, self._page[at[known]]
+
+
+def frame_ranges(frames: I64) -> tuple[Range, ...]:
+    """Byte ranges [start, end) of these frames, ascending; UNKNOWN ones left out."""
+    ordered = np.unique(frames[frames != UNKNOWN])
+    if not len(ordered):
+        return ()
+    cuts = np.flatnonzero(np.diff(ordered) != 1) + 1
+    first, last = ordered[np.append(0, cuts)], ordered[np.append(cuts - 1, len(ordered) - 1)]
+    return tuple((int(a) * PAGE_SIZE, (int(b) + 1) * PAGE_SIZE) for a, b in zip(first, last, strict=True))

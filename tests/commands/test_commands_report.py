@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What a run looks like: terminal, JUnit, HTML, through one made-up run with every verdict."""
+
+from __future__ import annotations
+
+import re
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+import sample_run
+
+from damon_tests.commands import report
+from damon_tests.judge.verdict import Verdict
+from damon_tests.ports import NotSupported, UsageError
+from damon_tests.report import html, junit, model, picture, terminal, words
+from damon_tests.report.events import RunLog
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("run")
+    sample_run.write(directory)
+    return directory
+
+
+def test_the_summary_says_what_matters(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert report.show(run_dir) == 6
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    first, counts = out.splitlines()[:2]
+    assert first.startswith("damon-tests  debian:7.3 (7.3.4-amd64)  9 tests in ")
+    assert counts.split() == [
+        "ERROR",
+        "1",
+        "FAIL",
+        "1",
+        "XPASS",
+        "1",
+        "INCONCLUSIVE",
+        "1",
+        "XFAIL",
+        "1",
+        "SKIP",
+        "3",
+        "PASS",
+        "1",
+    ]
+    for expected in [
+        "recall of hot bytes = 0.4 fraction",
+        "expected  not below the reference's 0.93 to 0.99",
+        "because   rank among 200 replicas",
+        "tests/accuracy/attempt-1/recording.npz",
+        "overhead = 0.031 fraction  undecided",
+        f"SKIP 2  {sample_run.PROBES}",
+        "test_probes.py::test_hits, test_probes.py::test_weights",
+        "monitor 12.1 s",
+        "damon-tests run --kernel=debian:7.3 --seed=1 suites/monitoring/test_online.py::test_commit",
+    ]:
+        assert expected in out
+    assert "test_invariants\n" not in out
+
+
+def test_colour_only_when_asked(run_dir: Path) -> None:
+    plain, coloured = report.lines(run_dir), report.lines(run_dir, color=True)
+    assert any("\x1b[" in line for line in coloured)
+    assert [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in coloured] == plain
+
+
+def test_an_empty_run_is_not_a_success(tmp_path: Path) -> None:
+    with RunLog(tmp_path) as log:
+        log.run_started({})
+        log.run_finished()
+    assert "not a success" in "\n".join(report.lines(tmp_path))
+    assert report.show(tmp_path) == 5
+
+
+def test_a_killed_run_says_so(tmp_path: Path) -> None:
+    sample_run.write(tmp_path, finish=False)
+    assert "ended before it was finished" in report.lines(tmp_path)[0]
+
+
+def test_many_failures_are_cut_short(tmp_path: Path) -> None:
+    from damon_tests.judge.verdict import Verdict
+
+    with RunLog(tmp_path) as log:
+        log.run_started({})
+        for i in range(50):
+            log.test_finished(f"a.py::t{i}", "reference", "7.3", Verdict.FAIL, "wrong", 0.1)
+    out = report.lines(tmp_path)
+    assert "and 30 more with verdict FAIL" in out
+    assert len(out) < 100
+
+
+def test_a_kernel_complaint_is_shown_beside_failing_checks(tmp_path: Path) -> None:
+    from damon_tests.judge.verdict import Check, Measurement, Verdict
+
+    with RunLog(tmp_path) as log:
+        log.test_started("t", "host", "7.3")
+        log.check("t", Check("invariant", Measurement("x", 2, "count"), "== 1", "why", False))
+        log.test_finished("t", "host", "7.3", Verdict.FAIL, "the kernel complained: WARNING", 0.1)
+    out = "\n".join(report.lines(tmp_path))
+    assert "x = 2 count" in out
+    assert "the kernel complained: WARNING" in out
+
+
+def test_not_a_run(tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        report.show(tmp_path)
+
+
+def test_junit(run_dir: Path, tmp_path: Path) -> None:
+    run = model.load(run_dir)
+    report.write_files(tmp_path, run)
+    suite = ET.parse(tmp_path / "junit.xml").getroot()[0]
+    assert {k: suite.get(k) for k in ("tests", "failures", "errors", "skipped")} == {
+        "tests": "9",
+        "failures": "3",
+        "errors": "1",
+        "skipped": "4",
+    }
+    case = next(c for c in suite.iter("testcase") if c.get("name") == "test_accuracy")
+    assert case.get("classname") == "suites.monitoring.test_phases"
+    assert "tests/accuracy/attempt-1/recording.npz" in (case[0].text or "")
+    skipped = {"require": True, **{k: v for k, v in run.items() if k != "require"}}
+    assert junit.suites(skipped)[0].get("failures") == "6"
+
+
+def test_junit_survives_every_character(tmp_path: Path) -> None:
+    from damon_tests.judge.verdict import Verdict
+
+    with RunLog(tmp_path) as log:
+        log.test_finished("a\x00b", "ref\ud800", "", Verdict.ERROR, "\x1b[31m<&>\x07 \u2028", 0.0)
+    junit.save(model.derive(tmp_path), tmp_path / "junit.xml")
+    assert ET.parse(tmp_path / "junit.xml").getroot()[0].get("errors") == "1"
+
+
+def test_html_is_one_escaped_page(run_dir: Path, tmp_path: Path) -> None:
+    assert report.show(run_dir, html=tmp_path / "page.html") == 6
+    page = (tmp_path / "page.html").read_text()
+    assert "&lt;oops&gt; &amp; more" in page
+    assert "<oops>" not in page
+    assert "something &lt;b&gt;odd&lt;/b&gt;" in page
+    # Nothing is loaded from elsewhere; links lead into the page, or to files of the run.
+    assert not re.search(r'src="(?!data:)', page)
+    assert set(re.findall(r'href="#(\w+)"', page)) == set(re.findall(r'id="(\w+)"', page))
+    files = re.findall(r'href="([^#"][^"]*)"', page)
+    assert files
+    assert all(not link.startswith(("/", "http")) for link in files)
+    assert page.count('<details class="test"') == 9
+    assert "recall of hot bytes" in page
+
+
+def test_html_links_lead_to_the_files_from_where_the_page_is(run_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "pages").mkdir()
+    report.show(run_dir, html=tmp_path / "pages/page.html")
+    links = re.findall(r'href="([^#"][^"]*\.npz)"', (tmp_path / "pages/page.html").read_text())
+    assert links
+    assert all((tmp_path / "pages" / unquote(link)).is_file() for link in links)
+
+
+def test_html_folds_what_passed_and_older_pictures(tmp_path: Path) -> None:
+    sample_run.write(tmp_path, finish=False)
+    test = f"{sample_run.SUITE}/test_phases.py::test_again"
+    with RunLog(tmp_path) as log:
+        log.test_started(test, *sample_run.BACKEND)
+        for attempt in (1, 2, 3):
+            (tmp_path / f"{attempt}.png").write_bytes(f"picture {attempt}".encode())
+            log.artifact(test, f"{attempt}.png", "picture", attempt=attempt)
+        log.test_finished(test, *sample_run.BACKEND, Verdict.FAIL, "wrong", 1.0)
+        log.run_finished()
+    page = html.page(model.load(tmp_path), tmp_path)
+    shown = re.findall(r"<figcaption>(\S+),", page)
+    assert shown == ["3.png", "1.png", "2.png"]
+    assert page.index("3.png,") < page.index("2 more pictures") < page.index("1.png,")
+    passed = page.index('<details class="passed" id="PASS"><summary>')
+    assert page.index('id="SKIP"') < passed < page.index("test_phases.py::test_invariants</span>")
+    assert "7.3.4-amd64" in page[: page.index("<h2>Tests")]
+
+
+def test_html_shows_pictures_of_failures(tmp_path: Path) -> None:
+    from damon_tests.damon import recording_file
+    from damon_tests.report.raster import raster
+
+    sample_run.write(tmp_path)
+    recording, spans = recording_file.load(tmp_path / "tests/accuracy/attempt-1/recording.npz")
+    with RunLog(tmp_path) as log:
+        for suffix in (".png", ".svg"):
+            path = tmp_path / f"picture{suffix}"
+            picture.save(raster(recording, sample_run.LAYOUT, spans=spans), path)
+            log.artifact(f"{sample_run.SUITE}/test_phases.py::test_accuracy", path, "picture")
+        log.artifact(f"{sample_run.SUITE}/test_phases.py::test_accuracy", tmp_path / "gone.png", "picture")
+    page = html.page(model.load(tmp_path), tmp_path)
+    assert page.count("data:image/png;base64,") == 1
+    assert page.count("data:image/svg+xml;base64,") == 1
+    # What is wrong comes first, what holds is folded away.
+    assert page.index("recall of hot bytes") < page.index("data:image/png;base64,")
+    assert "damon-tests recording show" in page
+
+
+def test_of_a_text_and_a_picture_the_picture_is_shown(tmp_path: Path) -> None:
+    sample_run.write(tmp_path, finish=False)
+    test, backend = f"{sample_run.SUITE}/test_phases.py::test_again", sample_run.BACKEND
+    with RunLog(tmp_path) as log:
+        log.test_started(test, *backend)
+        for attempt in (1, 2):
+            log.attempt(test, attempt, 1, {})
+            for name in ("heatmap.png", "heatmap.txt"):
+                path = tmp_path / f"{attempt}-{name}"
+                path.write_bytes(b"drawn as text")
+                log.artifact(test, path.name, "picture", title="heat map", attempt=attempt)
+        log.test_finished(test, *backend, Verdict.FAIL, "wrong", 1.0)
+        log.run_finished()
+    run = model.load(tmp_path)
+    assert "drawn as text" not in html.page(run, tmp_path)
+    printed = "\n".join(terminal.lines(run, tmp_path))
+    assert str(tmp_path / "2-heatmap.png") in printed
+    assert "1-heatmap" not in printed
+    assert "heatmap.txt" not in printed
+
+
+def test_missing_extras_are_a_sentence(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(NotSupported, match=r"needs Jinja2 \(pip install 'damon-tests\[report\]'\)"):
+        report.show(run_dir, html=tmp_path / "page.html")
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_words() -> None:
+    assert [words.size(n) for n in (0, 512, 4096, 1536 << 20, 3 << 40)] == [
+        "0 bytes",
+        "512 bytes",
+        "4 KiB",
+        "1.5 GiB",
+        "3 TiB",
+    ]
+    assert [words.seconds(s) for s in (0.003, 2.44, 200, 7500)] == [
+        "3 ms",
+        "2.4 s",
+        "3 min 20 s",
+        "2 h 5 min",
+    ]
+    exact = (0, 4096, 3 << 19, 4704 << 10, (40 << 30) + (3 << 19), (40 << 30) - (1 << 19), 5 << 50)
+    assert [words.offset(n) for n in exact] == [
+        "0 bytes",
+        "4 KiB",
+        "1.5 MiB",
+        "4 MiB 608 KiB",
+        "40 GiB 1.5 MiB",
+        "39 GiB 1023.5 MiB",
+        "5 PiB",
+    ]
+    assert words.quantity(8 << 20, "bytes") == "8 MiB (8388608 bytes)"
+    assert words.quantity(0.39995, "fraction") == "0.4 fraction"
+    assert words.quantity("inf", "ms") == "inf ms"
+    assert words.quantity(3.0, "regions") == "3 regions"
+    assert set(words.VERDICTS) == set(words.MEANING) == set(terminal.STYLES)

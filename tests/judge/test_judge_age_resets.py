@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What passes leave behind: unions of regions with the right ages, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos
+from damon_tests.damon.trace import AggregatedEvent, BeforeApplyEvent, TypedEvent
+from damon_tests.judge.schemes import age_resets, tried
+from damon_tests.judge.schemes.tried import Try
+from damon_tests.ports import UsageError
+
+ATTRS = DamonAttrs(10_000, 30_000, min_nr_regions=3)
+CTX = DamonCtx(
+    "fvaddr",
+    attrs=ATTRS,
+    schemes=(Damos("stat", ANY, apply_interval_us=10_000), Damos("willneed"), Damos("stat")),
+)
+PAGE = 4096
+
+
+def seen(start: int, end: int, nr: int = 0, age: int = 0, *, scheme: int = 0) -> BeforeApplyEvent:
+    return BeforeApplyEvent(1000, 0, scheme, 0, 1, start * PAGE, end * PAGE, nr, age)
+
+
+def told(start: int, end: int, nr: int = 0, age: int = 0) -> AggregatedEvent:
+    return AggregatedEvent(1000, 0, 1, start * PAGE, end * PAGE, nr, age)
+
+
+def recorded(*events: TypedEvent) -> tuple[tried.WatchedPass, ...]:
+    return tried.passes([*events, seen(0, 1)])
+
+
+def regions(ctx: DamonCtx, *events: TypedEvent) -> bool | None:
+    return age_resets.regions_and_ages(recorded(*events), ctx, "7.3").holds
+
+
+def test_equal_neighbours_may_become_one_region() -> None:
+    parts = (seen(0, 1, 2, 5), seen(1, 2, 2, 5), seen(2, 3, 2, 6))
+    assert regions(CTX, *parts, told(0, 2, 2, 5), told(2, 3, 2, 6)) is True
+    assert regions(CTX, *parts, told(0, 1, 2, 5), told(1, 2, 2, 5), told(2, 3, 2, 6)) is True
+    assert regions(CTX, *parts, told(0, 3, 2, 5)) is False
+    assert regions(CTX, *parts, told(0, 2, 1, 5), told(2, 3, 2, 6)) is False
+    assert regions(CTX, *parts, told(0, 2, 2, 5)) is False
+    assert regions(CTX, *parts, told(0, 2, 2, 5), told(2, 4, 2, 6)) is False
+
+
+def test_only_actions_reset_the_age() -> None:
+    acted = (seen(0, 1, 0, 5), seen(0, 1, 0, 5, scheme=1), seen(1, 2, 0, 5), seen(1, 2, 0, 5, scheme=2))
+    assert regions(CTX, *acted, told(0, 1), told(1, 2, 0, 5)) is True
+    assert regions(CTX, *acted, told(0, 2, 0, 5)) is False
+    assert regions(CTX, *acted, told(0, 1), told(1, 2)) is False
+
+
+def test_the_next_pass_in_a_window_sees_what_was_left() -> None:
+    acted = (seen(0, 1, 0, 5), seen(0, 1, 0, 5, scheme=1), seen(1, 2, 3, 5))
+    assert regions(CTX, *acted, seen(0, 1, 1, 0), seen(1, 2, 2, 5)) is True  # counts go on meanwhile
+    assert regions(CTX, *acted, seen(0, 1, 1, 5), seen(1, 2, 2, 5)) is False
+
+
+def test_splits_copy_the_age() -> None:
+    before = (seen(0, 4, 0, 5), told(0, 4, 0, 5))
+    assert regions(CTX, *before, seen(0, 1, 0, 5), seen(1, 4, 0, 5)) is True
+    assert regions(CTX, *before, seen(0, 1, 0, 5), seen(1, 4, 0, 4)) is False
+    assert regions(CTX, *before, seen(0, 5, 0, 5)) is False
+
+
+def test_an_aggregation_adds_one_at_most() -> None:
+    parts = (seen(0, 2, 0, 5), seen(2, 4, 0, 7))
+    assert (
+        regions(CTX, *parts, seen(0, 2, 0, 6), seen(2, 4, 0, 8), told(0, 2, 0, 6), told(2, 4, 0, 8)) is True
+    )
+    assert (
+        regions(CTX, *parts, seen(0, 2, 0, 7), seen(2, 4, 0, 8), told(0, 2, 0, 7), told(2, 4, 0, 8)) is False
+    )
+    # 6.18 may count it once per merging pass
+    old = recorded(*parts, seen(0, 4, 0, 9), told(0, 4, 0, 9))
+    assert age_resets.regions_and_ages(old, CTX, "6.18").holds is True
+
+
+def test_what_a_quota_cut_is_left_in_two() -> None:
+    cut = (seen(0, 4, 0, 5), seen(0, 3, 0, 5, scheme=1), seen(3, 4, 0, 5))
+    (one,) = recorded(*cut)
+    assert age_resets.left_by(one, CTX) == [
+        Try(0, 0, 0, 3 * PAGE, 0, 0),
+        Try(0, 0, 3 * PAGE, 4 * PAGE, 0, 5),
+    ]
+    (unvisited,) = recorded(*cut[:2])  # before 7.2 the rest waits for the next pass
+    assert age_resets.left_by(unvisited, CTX) == age_resets.left_by(one, CTX)
+
+
+def test_aggregations_come_at_their_pass() -> None:
+    def holds(*events: TypedEvent) -> bool | None:
+        return age_resets.aggregations_in_step(recorded(*events), CTX).holds
+
+    assert holds(seen(0, 1), seen(0, 1), seen(0, 1), told(0, 1)) is True
+    assert holds(seen(0, 1), seen(0, 1), told(0, 1), seen(0, 1)) is False
+    assert holds(seen(0, 1), seen(0, 1), seen(0, 1)) is False
+    assert holds() is None
+
+
+def test_a_watcher_out_of_step_is_refused() -> None:
+    late = replace(CTX, schemes=(replace(CTX.schemes[0], apply_interval_us=20_000),))
+    with pytest.raises(UsageError):
+        age_resets.aggregations_in_step((), late)
+
+
+@pytest.mark.parametrize(
+    ("left", "holds"),
+    [
+        ([(0, 2, 4), (2, 6, 4)], True),  # 6 of 6 pages: more than a third
+        ([(0, 1, 4), (1, 2, 4), (2, 6, 4)], False),
+        ([(0, 1, 4), (1, 2, 3), (2, 6, 3)], True),
+    ],
+)
+def test_equal_neighbours_are_merged_up_to_the_limit(
+    left: Sequence[tuple[int, int, int]], holds: bool
+) -> None:
+    quiet = (seen(0, 6, 0, 3), seen(0, 6, 0, 3), seen(0, 6, 0, 3), told(0, 6, 0, 3))
+    after = [told(start, end, 0, age) for start, end, age in left]
+    (check,) = age_resets.merged_back(recorded(*quiet, seen(0, 6, 0, 4), *after), CTX)
+    assert check.holds is holds
+
+
+def test_merging_back_is_judged_in_silent_memory_only() -> None:
+    apart = (told(0, 1, 0, 4), told(1, 2, 0, 4), told(2, 6, 0, 4))
+    assert age_resets.merged_back(recorded(seen(0, 6, 0, 3), *apart), CTX) == []  # nothing known before
+    loud = (seen(0, 6, 1, 3), told(0, 6, 1, 3), seen(0, 6, 0, 4), *apart)
+    assert age_resets.merged_back(recorded(*loud), CTX) == []
