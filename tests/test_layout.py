@@ -53,7 +53,7 @@ LAYERS = (
 )
 LAYER = {name: height for height, names in enumerate(reversed(LAYERS)) for name in names}
 
-# The same within a package. Modules outside all wings stand on the line "", or above all wings where there is none.
+# The same within a package. Modules outside all wings are on the line "", or above them where there is none.
 WINGS = {
     "reference": (
         ("serve",),

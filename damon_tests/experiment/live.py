@@ -150,8 +150,8 @@ class Live:
     def seen_of(self, part: int) -> Observation:
         """The attempt as far as it was under the request with this number, 0 for the first.
 
-        What judges a whole attempt judges this, too (``judge.monitoring.bands.like_the_reference``): replicas go
-        through the same commits at the same times. For the first kdamond and target. Once the run is over.
+        What judges a whole attempt judges this, too (``judge.monitoring.bands.like_the_reference``): replicas
+        go through the same commits at the same times. For the first kdamond and target. Once the run is over.
         """
         if self.observation is None:
             raise HarnessError("there is nothing to judge before a run is over, or without a recording")

@@ -257,7 +257,7 @@ KERNELS = os.environ.get("DAMON_TESTS_VM_KERNELS", "debian:stable debian:newest"
 RUN_CODE = """
 import sys, time
 from pathlib import Path
-from damon_tests.kernel import image
+from damon_tests.kernel.images import image
 from damon_tests.kernel.guest.guest import Guests
 from damon_tests.kernel.guest.topology import Topology
 guest = Guests(Path(sys.argv[1])).fresh(image.resolve(sys.argv[2]), Topology(), 1)

@@ -115,7 +115,7 @@ def test_a_checkout_that_cannot_be_written_is_a_sentence(checkout: Path) -> None
 
 def test_several_at_once_build_once(checkout: Path) -> None:
     script = (
-        "import sys, pathlib; from damon_tests import bundle; from damon_tests.kernel import programs;"
+        "import sys, pathlib; from damon_tests import bundle; from damon_tests.kernel.images import programs;"
         "bundle.root = lambda: pathlib.Path(sys.argv[1]); programs.program(sys.argv[2])"
     )
     command = [sys.executable, "-c", script, str(checkout), NAME]

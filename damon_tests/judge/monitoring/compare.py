@@ -64,8 +64,8 @@ def compare(
 
     A wrong DAMON's regions may be in any order; where they overlap, which invariants complain about, only
     the one that begins last is looked at. Give ``spans`` (element i for ``chosen[i]``, as
-    ``judge.monitoring.spans.spans_of`` makes them) when they are at hand, else ``truth``, and the ``stalls`` that
-    it was disturbed by.
+    ``judge.monitoring.spans.spans_of`` makes them) when they are at hand, else ``truth``, and the ``stalls``
+    that it was disturbed by.
     """
     if spans is None:
         if truth is None:
