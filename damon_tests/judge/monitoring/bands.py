@@ -147,7 +147,7 @@ def _code() -> str:
     digest = hashlib.sha256()
     package = Path(damon_tests.__file__).parent
     for part in ("reference", "judge", "workload", "patterns", "experiment"):
-        for path in sorted((package / part).glob("*.py")):
+        for path in sorted((package / part).rglob("*.py")):
             digest.update(path.read_bytes())
     return digest.hexdigest()
 
