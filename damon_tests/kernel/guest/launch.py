@@ -39,6 +39,8 @@ _CMDLINE = (
     " panic=-1"
     # Else every context is busy while it runs; suites that want it switch it on.
     " damon_stat.enabled=N"
+    # Else every restored guest first runs the kernel's crypto self-tests: 1.4 G instructions.
+    " cryptomgr.notests"
 )
 _CMDLINE_TCG = "pti=on"
 """Under emulation an accessed bit cleared without a TLB flush is not set again; PTI flushes at
