@@ -47,7 +47,8 @@ class Check:
     ``detail`` points at the evidence (first violating snapshot, region, address).
     ``alpha`` is the false-alarm probability of a statistical check, 0 for exact ones. ``attempts``: how many
     independent ones were judged together, none left out. ``modelled``: what of the machine disturbs the
-    measurement and is accounted for in the limit, each with its size.
+    measurement and is accounted for in the limit, each with its size. ``invariant``: the invariant of the
+    specification that it checks ("I47"; several: "I24, I29"), else empty.
     """
 
     kind: Kind
@@ -59,6 +60,7 @@ class Check:
     alpha: float = 0.0
     attempts: int = 1
     modelled: tuple[str, ...] = ()
+    invariant: str = ""
 
 
 def decide(checks: Sequence[Check]) -> tuple[Verdict, str]:
@@ -80,5 +82,6 @@ def decide(checks: Sequence[Check]) -> tuple[Verdict, str]:
 def describe(check: Check) -> str:
     """One line: measured value, limit and reason."""
     m = check.measurement
-    text = f"{m.name} = {m.value:g} {m.unit}, expected {check.limit} ({check.reason})"
+    reason = f"{check.reason}, {check.invariant}" if check.invariant else check.reason
+    text = f"{m.name} = {m.value:g} {m.unit}, expected {check.limit} ({reason})"
     return f"{text}; {check.detail}" if check.detail else text

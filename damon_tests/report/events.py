@@ -11,7 +11,7 @@ file on a local file system, and a crash costs at most the line being written. E
 ``attempt``        ``id``, ``attempt`` (from 1), ``seed``, ``timings`` {what: seconds}
 ``measurement``    ``id``, ``attempt`` (or null), ``measurement`` {name, value, unit, samples}
 ``check``          ``id``, ``attempt`` (or null),
-                   ``check`` {kind, measurement, limit, reason, holds, detail, alpha}
+                   ``check`` {kind, measurement, limit, reason, holds, detail, alpha, invariant}
 ``artifact``       ``id`` (null: of the run), ``attempt`` (or null), ``kind``, ``title``,
                    ``path`` (relative to the run)
 ``timing``         ``name``, ``seconds``: where time of the run went, added up by name
@@ -152,6 +152,7 @@ def check_json(check: Check) -> dict[str, object]:
         "alpha": check.alpha,
         "attempts": check.attempts,
         "modelled": list(check.modelled),
+        "invariant": check.invariant,
     }
 
 

@@ -46,7 +46,12 @@ def page(run: Mapping[str, Any], directory: Path, beside: Path | None = None) ->
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(
-        seconds=words.seconds, quantity=words.quantity, number=_number, pretty=_pretty, points=_points
+        seconds=words.seconds,
+        quantity=words.quantity,
+        number=_number,
+        pretty=_pretty,
+        points=_points,
+        because=words.because,
     )
     base = os.path.relpath(directory.resolve(), beside or directory.resolve())
     environment.filters["link"] = lambda file: quote(os.path.join(base, file))

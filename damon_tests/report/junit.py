@@ -74,7 +74,7 @@ def _evidence(test: Mapping[str, Any]) -> str:
         if check["holds"] is not True:
             m = check["measurement"]
             lines.append(f"{m['name']} = {words.quantity(m['value'], m['unit'])}, expected {check['limit']}")
-            lines.append(f"  because {check['reason']} [{check['kind']}]")
+            lines.append(f"  because {words.because(check)} [{check['kind']}]")
             if check["detail"]:
                 lines.append(f"  {check['detail']}")
     lines += [f"{a['kind']}: {a['path']}" for a in words.artifacts(test)]

@@ -178,7 +178,7 @@ class _State:
         self._place(e)["measurements"].append(e["measurement"])
 
     def _check(self, e: Json) -> None:
-        self._place(e)["checks"].append({"attempts": 1, "modelled": [], **e["check"]})
+        self._place(e)["checks"].append({"attempts": 1, "modelled": [], "invariant": "", **e["check"]})
 
     def _artifact(self, e: Json) -> None:
         artifact = {"kind": e["kind"], "path": e["path"], "title": e["title"]}

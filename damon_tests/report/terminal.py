@@ -151,7 +151,7 @@ def _check(check: Mapping[str, Any]) -> Iterator[Text]:
     yield text
     yield Text("  expected  ", style="dim").append(check["limit"])
     kind = check["kind"] if not check["alpha"] else f"{check['kind']}, α = {check['alpha']:g}"
-    yield Text("  because   ", style="dim").append(check["reason"]).append(f"  [{kind}]", style="dim")
+    yield Text("  because   ", style="dim").append(words.because(check)).append(f"  [{kind}]", style="dim")
     if check["detail"]:
         yield Text("  detail    ", style="dim").append(check["detail"])
     if check["modelled"]:

@@ -24,6 +24,11 @@ MEANING = {
 _SIZES = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
+def because(check: Mapping[str, Any]) -> str:
+    """Why a check's limit holds, with the invariant of the specification: "regions do not overlap (I1)"."""
+    return f"{check['reason']} ({check['invariant']})" if check["invariant"] else str(check["reason"])
+
+
 def size(count: float) -> str:
     """Bytes with a binary unit: "8 MiB", "1.5 GiB"."""
     value = float(count)

@@ -133,7 +133,16 @@ def within_quota(
     sums = [sum(e.end - e.start for e in one) for one in applied]
     most = float(max(sums, default=0))
     m = Measurement(f"{name}: most bytes tried in a pass", most, "bytes", tuple(map(float, sums)))
-    checks = [Check("invariant", m, f"<= {quota_sz}", "I44: a pass is in one window", most <= quota_sz)]
+    checks = [
+        Check(
+            "invariant",
+            m,
+            f"<= {quota_sz}",
+            "a pass may not try more than the quota of its window",
+            most <= quota_sz,
+            invariant="I44",
+        )
+    ]
     window_ns = max(reset_ms * NSEC_PER_MSEC - TICK_NS, TICK_NS)
     worst, detail = 0.0, ""
     for i, first in enumerate(applied):
@@ -146,7 +155,17 @@ def within_quota(
                 worst = total / (fit * quota_sz)
                 detail = f"{total} bytes in passes {i} to {j}, {fit} windows"
     m = Measurement(f"{name}: largest use of the windows in a stretch", worst, "fraction")
-    checks.append(Check("invariant", m, "<= 1", "I45: windows are R apart", worst <= 1, detail))
+    checks.append(
+        Check(
+            "invariant",
+            m,
+            "<= 1",
+            "charge windows begin at least reset_interval_ms apart",
+            worst <= 1,
+            detail,
+            invariant="I45",
+        )
+    )
     return checks
 
 

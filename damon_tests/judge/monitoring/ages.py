@@ -75,7 +75,7 @@ def _age_growth(s: Setting) -> list[Check]:
             i = int(bad[0])
             detail = f"{where(s.recording, after)}: {region(after, i)}, before at most {int(old[i])}"
     why = "age counts aggregations"
-    return largest("I29 largest growth of age", growth, "aggregations", most, why=why, detail=detail)
+    return largest("I29", "largest growth of age", growth, "aggregations", most, why=why, detail=detail)
 
 
 def _age_total(s: Setting) -> list[Check]:
@@ -92,7 +92,7 @@ def _age_total(s: Setting) -> list[Check]:
                 i = int(window.snapshot.age.argmax())
                 detail = f"{where(s.recording, window.snapshot)}: {region(window.snapshot, i)}"
     why = "age <= aggregations since the kdamond was turned on"
-    return largest("I30 excess of age", excess, "aggregations", 0, why=why, detail=detail)
+    return largest("I30", "excess of age", excess, "aggregations", 0, why=why, detail=detail)
 
 
 def _saturated_ages(s: Setting) -> list[Check]:
@@ -115,7 +115,7 @@ def _saturated_ages(s: Setting) -> list[Check]:
             detail = f"{where(s.recording, after)}: {region(after, i)}; {nr}"
     why = f"from 0 to W hits age restarts, W hits again age grows; {judged} regions looked at"
     return (
-        largest("I33 wrong ages of W-hit regions", wrong, "regions", 0, why=why, detail=detail)
+        largest("I33", "wrong ages of W-hit regions", wrong, "regions", 0, why=why, detail=detail)
         if judged
         else []
     )

@@ -73,9 +73,9 @@ def untouched_is_silent(
             detail = f"{where(recording, snap)}: {region(snap, int(bad[0]))}"
     if not judged:
         return []
-    m = Measurement("I25 largest nr_accesses of untouched regions", max(highest), "samples", tuple(highest))
+    m = Measurement("largest nr_accesses of untouched regions", max(highest), "samples", tuple(highest))
     why = f"nobody touched them; {judged} regions looked at"
-    return [Check("closed form", m, "== 0", why, m.value == 0, detail)]
+    return [Check("closed form", m, "== 0", why, m.value == 0, detail, invariant="I25")]
 
 
 def untouched_ages(
@@ -122,9 +122,9 @@ def untouched_ages(
             detail = f"{where(recording, after)}: {region(after, i)}; {was}"
     if not judged:
         return []
-    m = Measurement("I32 wrong ages of untouched regions", sum(wrong), "regions", tuple(wrong))
+    m = Measurement("wrong ages of untouched regions", sum(wrong), "regions", tuple(wrong))
     why = f"idle memory ages by one, memory that fell idle restarts at 0; {judged} regions looked at"
-    return [Check("closed form", m, "== 0", why, m.value == 0, detail)]
+    return [Check("closed form", m, "== 0", why, m.value == 0, detail, invariant="I32")]
 
 
 def always_touched_is_full(

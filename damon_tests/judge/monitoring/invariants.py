@@ -70,8 +70,8 @@ def recorded(recording: Recording) -> Check:
 def geometry(s: Setting) -> list[Check]:
     """I1 order, I2 positive size, I3 alignment."""
     checks = [
-        regions(s, "I1 overlapping or unordered regions", "regions ascend and do not overlap", _disorder),
-        regions(s, "I2 empty regions", "start < end", lambda snap: snap.start >= snap.end),
+        regions(s, "I1", "overlapping or unordered regions", "regions ascend and do not overlap", _disorder),
+        regions(s, "I2", "empty regions", "start < end", lambda snap: snap.start >= snap.end),
     ]
     if rule_limits.is_power_of_two(s.m):
         m = np.uint64(s.m)
@@ -80,7 +80,7 @@ def geometry(s: Setting) -> list[Check]:
             wrong: Bools = ((snap.start % m) != 0) | ((snap.end % m) != 0)
             return wrong
 
-        checks.append(regions(s, "I3 unaligned regions", f"bounds are multiples of {s.m}", unaligned))
+        checks.append(regions(s, "I3", "unaligned regions", f"bounds are multiples of {s.m}", unaligned))
     return checks
 
 
@@ -107,9 +107,7 @@ def coverage(s: Setting, *, from_start: bool = True) -> list[Check]:
             expected = rule_limits.aligned_union(target.regions, s.m)
             if s.ctx.operations == "vaddr":
                 snaps = [x for x in snaps if from_start and _before_update(s, x)]
-            checks += _covers(
-                s, snaps, expected, "I4 uncovered or extra bytes", "exactly the configured ranges"
-            )
+            checks += _covers(s, snaps, expected, "I4", "exactly the configured ranges")
         elif s.ctx.operations == "vaddr":
             checks += _few_ranges(s, snaps)
     return checks
@@ -129,7 +127,7 @@ def initial_layout(
     if expected is None or ctx.operations != "vaddr" or ctx.targets[0].regions or not snaps:
         return []
     why = "the mappings without the two largest gaps"
-    checks = _covers(s, snaps, expected, "I6 uncovered or extra bytes", why)
+    checks = _covers(s, snaps, expected, "I6", why)
     if recording.lost_events or rule_limits.schemes_split(ctx) or snaps[0] is not recording.of_target(0)[0]:
         return checks
     return [*checks, _first_pieces(s, snaps[0], expected)]
@@ -153,7 +151,7 @@ def _before_update(s: Setting, snap: Snapshot) -> bool:
 
 
 def _covers(
-    s: Setting, snaps: Sequence[Snapshot], expected: tuple[rule_limits.Range, ...], name: str, why: str
+    s: Setting, snaps: Sequence[Snapshot], expected: tuple[rule_limits.Range, ...], invariant: str, why: str
 ) -> list[Check]:
     differences, detail = [], ""
     for snap in snaps:
@@ -161,7 +159,7 @@ def _covers(
         differences.append(float(_symmetric_difference(seen, expected) * s.recording.addr_unit))
         if differences[-1] and not detail:
             detail = f"{where(s.recording, snap)}: covers {spell(seen)}, expected {spell(expected)}"
-    return largest(name, differences, "bytes", 0, why=why, detail=detail)
+    return largest(invariant, "uncovered or extra bytes", differences, "bytes", 0, why=why, detail=detail)
 
 
 def _few_ranges(s: Setting, snaps: Sequence[Snapshot]) -> list[Check]:
@@ -172,7 +170,7 @@ def _few_ranges(s: Setting, snaps: Sequence[Snapshot]) -> list[Check]:
         if len(seen) > 3 and not detail:
             detail = f"{where(s.recording, snap)}: {spell(seen)}"
     why = "vaddr leaves out the two largest gaps only"
-    return largest("I6 separate ranges", separate, "ranges", 3, why=why, detail=detail)
+    return largest("I6", "separate ranges", separate, "ranges", 3, why=why, detail=detail)
 
 
 def _symmetric_difference(a: Sequence[rule_limits.Range], b: Sequence[rule_limits.Range]) -> int:
@@ -187,17 +185,16 @@ def counters(s: Setting) -> list[Check]:
     """I19/I20 nr_accesses <= W, I26 silent in weights mode, I27 and I28 probe hits."""
     tried = s.recording.source == "tried_regions"
     slack = 1 if tried and s.level < (7, 3) else 0
-    name = "I20 largest nr_accesses" if tried else "I19 largest nr_accesses"
-    checks = _largest_nr(s, name, s.w + slack)
+    checks = _largest_nr(s, "I20" if tried else "I19", "largest nr_accesses", s.w + slack)
     if any(p.weight for p in s.ctx.attrs.probes):
-        checks += _largest_nr(s, "I26 largest nr_accesses with weighted probes", 0)
+        checks += _largest_nr(s, "I26", "largest nr_accesses with weighted probes", 0)
     with_hits = [x for x in s.recording.snapshots if x.complete and x.probe_hits is not None]
     if with_hits and s.w <= 255 and not tried:
         checks += _probe_hits(s, with_hits)
     return checks
 
 
-def _largest_nr(s: Setting, name: str, bound: int) -> list[Check]:
+def _largest_nr(s: Setting, invariant: str, name: str, bound: int) -> list[Check]:
     snaps = [x for x in s.recording.snapshots if x.complete]
     highest = [float(x.nr_accesses.max(initial=0)) for x in snaps]
     detail = ""
@@ -206,18 +203,20 @@ def _largest_nr(s: Setting, name: str, bound: int) -> list[Check]:
         if len(bad):
             detail = f"{where(s.recording, snap)}: {region(snap, int(bad[0]))}"
             break
-    return largest(name, highest, "samples", bound, why=f"W = {s.w} samples a window", detail=detail)
+    return largest(
+        invariant, name, highest, "samples", bound, why=f"W = {s.w} samples a window", detail=detail
+    )
 
 
 def _probe_hits(s: Setting, snaps: Sequence[Snapshot]) -> list[Check]:
     hits = [x.probe_hits for x in snaps if x.probe_hits is not None]
     highest = [float(h.max(initial=0)) for h in hits]
-    checks = largest("I27 largest probe hits", highest, "samples", s.w, why=f"W = {s.w}")
+    checks = largest("I27", "largest probe hits", highest, "samples", s.w, why=f"W = {s.w}")
     for i, probe in enumerate(s.ctx.attrs.probes):
         if not probe.filters and all(h.shape[1] > i for h in hits):
             missing = [float(s.w - int(h[:, i].min(initial=s.w))) for h in hits]
             why = "a probe without filters hits every sample"
-            checks += largest(f"I28 samples missed by probe {i}", missing, "samples", 0, why=why)
+            checks += largest("I28", f"samples missed by probe {i}", missing, "samples", 0, why=why)
     return checks
 
 
@@ -245,11 +244,11 @@ def timing(s: Setting) -> list[Check]:
                     detail = f"{where(s.recording, b.snapshot)}: {gaps[-1]:g} µs after the one before"
     if not gaps:
         return []
-    m = Measurement("I34 shortest aggregation", min(gaps), "µs", tuple(gaps))
+    m = Measurement("shortest aggregation", min(gaps), "µs", tuple(gaps))
     why = "W sampling intervals, each slept in full"
     limit = f">= {least_ns / NSEC_PER_USEC:g}"
     limit += ", with the one before twice that" if sample_us >= _BY_TICKS_US else ""
-    return [Check("invariant", m, limit, why, not detail, detail)]
+    return [Check("invariant", m, limit, why, not detail, detail, invariant="I34")]
 
 
 # --- tried regions ---------------------------------------------------------------------------
@@ -260,5 +259,14 @@ def tried_regions(tried: TriedRegions) -> list[Check]:
     if tried.total_bytes is None:
         return []
     total = int(tried.regions.sizes.sum())
-    m = Measurement("I7 total_bytes", tried.total_bytes, "address units")
-    return [Check("invariant", m, f"== {total}", "the sum of tried_regions", tried.total_bytes == total)]
+    m = Measurement("total_bytes", tried.total_bytes, "address units")
+    return [
+        Check(
+            "invariant",
+            m,
+            f"== {total}",
+            "the sum of tried_regions",
+            tried.total_bytes == total,
+            invariant="I7",
+        )
+    ]

@@ -61,9 +61,9 @@ def merged_ages(recording: Recording, ctx: DamonCtx, level: str, truth: Truth) -
         wrong.append(float(bad))
     if not judged:
         return []
-    m = Measurement("I23 wrong ages of merged idle regions", sum(wrong), "regions", tuple(wrong))
+    m = Measurement("wrong ages of merged idle regions", sum(wrong), "regions", tuple(wrong))
     why = f"merging takes the mean weighted by size; {judged} regions looked at"
-    return [Check("closed form", m, "== 0", why, m.value == 0, detail)]
+    return [Check("closed form", m, "== 0", why, m.value == 0, detail, invariant="I23")]
 
 
 def _made_of_whole_regions(before: Snapshot, after: Snapshot, parents: Parents) -> list[int]:

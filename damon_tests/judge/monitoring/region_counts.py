@@ -40,7 +40,7 @@ def _claimed(s: Setting) -> list[Check]:
     bad = next((x for x in judged if x.nr_regions != len(x)), None)
     detail = f"{where(s.recording, bad)}: nr_regions={bad.nr_regions}, {len(bad)} events" if bad else ""
     why = "nr_regions == number of events"
-    return largest("I8 events missing or extra", difference, "regions", 0, why=why, detail=detail)
+    return largest("I8", "events missing or extra", difference, "regions", 0, why=why, detail=detail)
 
 
 def _ranges(group: Sequence[Snapshot]) -> list[rule_limits.Range]:
@@ -61,7 +61,7 @@ def _largest_region(s: Setting, groups: Sequence[Sequence[Snapshot]]) -> list[Ch
         if over and not detail:
             detail = f"{where(s.recording, group[0])}: a region of {limit + over} units, limit {limit}"
     why = f"min_nr_regions {s.ctx.attrs.min_nr_regions} cuts what is larger than L"
-    return largest("I10 excess of the largest region", excess, "address units", 0, why=why, detail=detail)
+    return largest("I10", "excess of the largest region", excess, "address units", 0, why=why, detail=detail)
 
 
 def _fewest(s: Setting, groups: Sequence[Sequence[Snapshot]]) -> Check:
@@ -73,9 +73,17 @@ def _fewest(s: Setting, groups: Sequence[Sequence[Snapshot]]) -> Check:
         missing.append(max(0, least - n))
         if n < least and not detail:
             detail = f"{where(s.recording, group[0])}: {n} regions, at least {least} expected"
-    m = Measurement("I11 fewest regions", min(counts), "regions", tuple(counts))
+    m = Measurement("fewest regions", min(counts), "regions", tuple(counts))
     limit = f">= sum of ceil(range / L) for min_nr_regions {s.ctx.attrs.min_nr_regions}"
-    return Check("invariant", m, limit, "min_nr_regions, rounded as DAMON does", not any(missing), detail)
+    return Check(
+        "invariant",
+        m,
+        limit,
+        "min_nr_regions, rounded as DAMON does",
+        not any(missing),
+        detail,
+        invariant="I11",
+    )
 
 
 def _most(s: Setting, groups: Sequence[Sequence[Snapshot]]) -> Check:
@@ -95,8 +103,8 @@ def _most(s: Setting, groups: Sequence[Sequence[Snapshot]]) -> Check:
         if n > bound and not detail:
             detail = f"{where(s.recording, group[0])}: {n} regions, at most {bound} allowed"
         previous = ranges
-    m = Measurement("I12 most regions", max(counts), "regions", tuple(counts))
-    return Check("invariant", m, f"<= {max(bounds)}", "max_nr_regions", not detail, detail)
+    m = Measurement("most regions", max(counts), "regions", tuple(counts))
+    return Check("invariant", m, f"<= {max(bounds)}", "max_nr_regions", not detail, detail, invariant="I12")
 
 
 def _growth(s: Setting, groups: Sequence[Sequence[Snapshot]]) -> list[Check]:
@@ -110,7 +118,7 @@ def _growth(s: Setting, groups: Sequence[Sequence[Snapshot]]) -> list[Check]:
         if n1 > bound and not detail:
             detail = f"{where(s.recording, after[0])}: {n0} regions became {n1}, at most {bound} by one split"
     why = "one split step makes two or three of a region, and never passes max_nr_regions"
-    return largest("I16 excess growth", excess, "regions", 0, why=why, detail=detail)
+    return largest("I16", "excess growth", excess, "regions", 0, why=why, detail=detail)
 
 
 def _cuts(s: Setting) -> list[Check]:
@@ -131,6 +139,6 @@ def _cuts(s: Setting) -> list[Check]:
             detail = f"{where(s.recording, after)}: cut at {new[i]}: {region(before, int(parent[i]))} before"
     if not judged:
         return []
-    m = Measurement("I15 cuts where no split makes one", sum(wrong), "cuts", tuple(wrong))
+    m = Measurement("cuts where no split makes one", sum(wrong), "cuts", tuple(wrong))
     why = f"at a random tenth of a region, rounded down to {s.m}; {judged} cuts looked at"
-    return [Check("invariant", m, "== 0", why, m.value == 0, detail)]
+    return [Check("invariant", m, "== 0", why, m.value == 0, detail, invariant="I15")]

@@ -62,7 +62,7 @@ def spell(ranges: Sequence[rule_limits.Range]) -> str:
     return shown + (f" and {len(ranges) - 4} more" if len(ranges) > 4 else "")
 
 
-def regions(s: Setting, name: str, why: str, wrong: Callable[[Snapshot], Bools]) -> Check:
+def regions(s: Setting, invariant: str, name: str, why: str, wrong: Callable[[Snapshot], Bools]) -> Check:
     counts, detail = [], ""
     for snap in s.recording.snapshots:
         if not snap.complete:
@@ -72,17 +72,23 @@ def regions(s: Setting, name: str, why: str, wrong: Callable[[Snapshot], Bools])
         if len(bad) and not detail:
             detail = f"{where(s.recording, snap)}: {region(snap, int(bad[0]))}"
     value = sum(counts)
-    return Check(
-        "invariant", Measurement(name, value, "regions", tuple(counts)), "== 0", why, value == 0, detail
-    )
+    m = Measurement(name, value, "regions", tuple(counts))
+    return Check("invariant", m, "== 0", why, value == 0, detail, invariant=invariant)
 
 
 def largest(
-    name: str, values: Sequence[float], unit: str, bound: float, *, why: str, detail: str = ""
+    invariant: str,
+    name: str,
+    values: Sequence[float],
+    unit: str,
+    bound: float,
+    *,
+    why: str,
+    detail: str = "",
 ) -> list[Check]:
     """The largest of ``values`` is at most ``bound``; no check without values."""
     if not values:
         return []
     m = Measurement(name, max(values), unit, tuple(values))
     limit = f"<= {bound:g}" if bound else "== 0"
-    return [Check("invariant", m, limit, why, m.value <= bound, detail)]
+    return [Check("invariant", m, limit, why, m.value <= bound, detail, invariant=invariant)]

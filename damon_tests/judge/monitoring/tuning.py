@@ -30,15 +30,27 @@ def bounded(events: Sequence[TypedEvent], attrs: DamonAttrs) -> list[Check]:
     values = [float(e.sample_us) for e in steps]
     if not values:
         return []
-    m = Measurement("I40 sample_us out of bounds", 0, "count", tuple(values))
+    m = Measurement("sample_us out of bounds", 0, "count", tuple(values))
     outside = [v for v in values if not goal.min_sample_us <= v <= goal.max_sample_us]
     limit = f"{goal.min_sample_us} to {goal.max_sample_us} µs"
-    checks = [Check("invariant", m, limit, "the goal's bounds", not outside, str(outside[:3] or ""))]
+    checks = [
+        Check(
+            "invariant", m, limit, "the goal's bounds", not outside, str(outside[:3] or ""), invariant="I40"
+        )
+    ]
     wild = [(a, b) for a, b in pairwise([float(attrs.sample_us), *values]) if not a // 2 <= b <= 2 * a]
-    m = Measurement("I40 steps by more than 2", len(wild), "count")
+    m = Measurement("steps by more than 2", len(wild), "count")
     return [
         *checks,
-        Check("invariant", m, "== 0", "a step at most doubles or halves", not wild, str(wild[:3])),
+        Check(
+            "invariant",
+            m,
+            "== 0",
+            "a step at most doubles or halves",
+            not wild,
+            str(wild[:3]),
+            invariant="I40",
+        ),
     ]
 
 

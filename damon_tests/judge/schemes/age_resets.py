@@ -31,7 +31,7 @@ def aggregations_in_step(recorded: Sequence[WatchedPass], ctx: DamonCtx) -> Chec
     wrong = [one.number for one in recorded if bool(one.aggregated) != (one.number % every == 0)]
     m = Measurement("passes out of step with aggregations", len(wrong), "count")
     detail = f"pass {wrong[0]}" if wrong else ""
-    return judged(m, recorded, f"I35: every {every} passes an aggregation", detail)
+    return judged(m, recorded, f"there is an aggregation every {every} passes", detail, "I35")
 
 
 def _passes_per_aggregation(ctx: DamonCtx) -> int:
@@ -74,7 +74,7 @@ def regions_and_ages(recorded: Sequence[WatchedPass], ctx: DamonCtx, level: str)
         if differences and not detail:
             detail = f"pass {one.number}: {differences[0]}"
     m = Measurement("regions that passes did not leave so", sum(wrong), "regions", tuple(wrong))
-    return judged(m, recorded, "I24, I29, I31: ages are reset by actions only", detail)
+    return judged(m, recorded, "only an action resets an age", detail, "I24, I29, I31")
 
 
 def _differences(one: WatchedPass, following: WatchedPass | None, ctx: DamonCtx, extra: int) -> list[str]:

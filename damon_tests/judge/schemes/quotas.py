@@ -267,7 +267,7 @@ def follow(
     done = replay.run(passes)
     checks = [
         judged(passes, least),
-        _nothing("wrong passes", done.wrong, "I44, I47, I49, I50: what is tried follows from the quota"),
+        _nothing("wrong passes", done.wrong, "what is tried follows from the quota", "I44, I47, I49, I50"),
         *sizes_agree(passes, replay.level),
     ]
     if read is not None and not done.wrong and passes:
@@ -287,9 +287,10 @@ def counted(done: Replayed, passes: Sequence[Pass], read: ReadStats) -> Check:
             admissible |= {(tried, state.qt_exceeds) for state in states}
     seen = (read.stats.sz_tried, read.stats.qt_exceeds)
     m = Measurement("qt_exceeds", float(seen[1]), "count")
-    why = "§4.12, I47: sz_tried, and qt_exceeds by windows that ended full"
+    why = "sz_tried grows by what was tried, qt_exceeds by windows that ended full (4.12)"
     limit = "sz_tried, qt_exceeds " + (" or ".join(map(str, sorted(admissible))) or "of a pass that was seen")
-    return Check("invariant", m, limit, why, seen in admissible, f"{seen}" if seen not in admissible else "")
+    detail = "" if seen in admissible else f"{seen}"
+    return Check("invariant", m, limit, why, seen in admissible, detail, invariant="I47")
 
 
 def judged(passes: Sequence[Pass], least: int) -> Check:
@@ -313,8 +314,8 @@ def sizes_agree(passes: Sequence[Pass], level: Level) -> list[Check]:
         if seen[0] != tried or (nr_is_exact and seen[1] != len(one.applied)) or seen[1] < len(one.applied):
             wrong.append(f"pass {index}: counted {seen}, applied to {(tried, len(one.applied))}")
         before = (one.stat.sz_tried, one.stat.nr_tried)
-    why = "I54: sz_tried and nr_tried grow by what was tried"
-    return [_nothing("passes counted wrongly", wrong, why)] if looked else []
+    why = "sz_tried and nr_tried grow by what was tried"
+    return [_nothing("passes counted wrongly", wrong, why, "I54")] if looked else []
 
 
 def tried_ranges(passes: Sequence[Pass]) -> tuple[rule_limits.Range, ...]:
@@ -346,6 +347,6 @@ def fair(passes: Sequence[Pass], memory: Sequence[rule_limits.Range]) -> list[Ch
     ]
 
 
-def _nothing(name: str, wrong: Sequence[str], why: str) -> Check:
+def _nothing(name: str, wrong: Sequence[str], why: str, invariant: str = "") -> Check:
     m = Measurement(name, float(len(wrong)), "count")
-    return Check("invariant", m, "== 0", why, not wrong, "; ".join(wrong[:3]))
+    return Check("invariant", m, "== 0", why, not wrong, "; ".join(wrong[:3]), invariant=invariant)

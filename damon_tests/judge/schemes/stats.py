@@ -123,7 +123,8 @@ def told_after_passes(
     if not wrong:
         return []
     m = Measurement("statistics that differ from the tries traced", sum(wrong), "count", tuple(wrong))
-    return [judged(m, recorded, f"I54, I41, I42, I61; {len(wrong)} events", detail)]
+    why = f"statistics add up what was tried and applied; {len(wrong)} events"
+    return [judged(m, recorded, why, detail, "I41, I42, I54, I61")]
 
 
 def _told(
@@ -167,7 +168,8 @@ def shown(
             wrong += 1
             detail = detail or f"scheme {reading.scheme_idx}: {found[-1][0]}"
     m = Measurement("readings of stats that differ from the tries traced", wrong, "count")
-    return judged(m, recorded if looked_at else (), f"I54: the same; {looked_at} readings", detail)
+    why = f"stats/ shows what was tried until it was read; {looked_at} readings"
+    return judged(m, recorded if looked_at else (), why, detail, "I54")
 
 
 def passes_before(recorded: Sequence[WatchedPass], reading: Reading) -> list[int]:
@@ -209,9 +211,8 @@ def exceeded(
             wrong += 1
             detail = detail or f"scheme {i} after pass {moments[-1]}: {qt_exceeds}, not {possible[-1]}"
     m = Measurement("counts of exceeded quotas that are wrong", wrong, "count")
-    return judged(
-        m, recorded if looked_at else (), f"I47: windows that ended full; {looked_at} counts", detail
-    )
+    why = f"qt_exceeds counts the charge windows that ended full; {looked_at} counts"
+    return judged(m, recorded if looked_at else (), why, detail, "I47, I48")
 
 
 def _limited(ctx: DamonCtx) -> Iterator[tuple[int, Damos]]:

@@ -267,11 +267,14 @@ def _spell_all(tries: Sequence[Try]) -> str:
     return ", ".join(f"{t.scheme_idx} on {spell(t)}" for t in tries) or "none"
 
 
-def judged(m: Measurement, recorded: Sequence[WatchedPass], why: str, detail: str) -> Check:
+def judged(
+    m: Measurement, recorded: Sequence[WatchedPass], why: str, detail: str, invariant: str = ""
+) -> Check:
     """0 is right; of no pass at all nothing is known."""
     if not recorded:
-        return Check("invariant", m, "== 0", why, None, "no pass of the schemes was recorded")
-    return Check("invariant", m, "== 0", why, m.value == 0, detail)
+        detail = "no pass of the schemes was recorded"
+        return Check("invariant", m, "== 0", why, None, detail, invariant=invariant)
+    return Check("invariant", m, "== 0", why, m.value == 0, detail, invariant=invariant)
 
 
 def edges_met(

@@ -45,10 +45,10 @@ def states_hold(
     ]
     m = Measurement(f"wrong states of {name}", float(len(wrong)), "count")
     sure = sum(want is not None for want in wanted)
-    why = f"I59: high {marks.high}, mid {marks.mid}, low {marks.low}; {sure} of {len(wanted)} stretches sure"
+    why = f"high {marks.high}, mid {marks.mid}, low {marks.low}; {sure} of {len(wanted)} stretches sure"
     decided = (not wrong) if sure > len(wanted) // 2 else None
     found = wrong or [f"{s.lowest}..{s.highest}" for s, _ in walked if decided is None]
-    return Check("invariant", m, "== 0", why, decided, "; ".join(found))
+    return Check("invariant", m, "== 0", why, decided, "; ".join(found), invariant="I59")
 
 
 def active(
