@@ -13,18 +13,10 @@ import numpy as np
 
 from damon_tests.damon.params import DamonCtx
 from damon_tests.damon.records import U64, Snapshot
-from damon_tests.ports import PAGE_SIZE, UsageError
+from damon_tests.damon.series import Series
+from damon_tests.ports import PAGE_SIZE
 
 Range = tuple[int, int]
-
-
-def series(level: str) -> tuple[int, int]:
-    """("7.3") -> (7, 3). Raises UsageError for anything else."""
-    try:
-        major, minor = level.split(".")[:2]
-        return int(major), int(minor)
-    except ValueError:
-        raise UsageError(f"{level!r} is not a kernel series such as 7.3") from None
 
 
 def min_region_sz(ctx: DamonCtx) -> int:
@@ -45,18 +37,18 @@ def size_limit(total: int, min_nr_regions: int, m: int, *, rounded: bool = True)
     return -(-limit // m) * m if rounded else limit
 
 
-def first_pieces(ranges: Iterable[Range], min_nr_regions: int, m: int, level: tuple[int, int]) -> list[Range]:
+def first_pieces(ranges: Iterable[Range], min_nr_regions: int, m: int, level: Series) -> list[Range]:
     """How vaddr cuts its first layout (2.6): pieces of L from each range's start, since 7.1.
 
     Before, each range in as many equal pieces as it has multiples of the merge limit, the rest in the last.
     """
     found = list(ranges)
     total = sum(end - start for start, end in found)
-    limit = size_limit(total, min_nr_regions, m, rounded=level >= (7, 1))
+    limit = size_limit(total, min_nr_regions, m, rounded=level.enforces_min_nr_regions)
     pieces = []
     for start, end in found:
         size, count = limit, -(-(end - start) // limit)
-        if level < (7, 1):
+        if not level.enforces_min_nr_regions:
             count = max(1, (end - start) // limit)
             size = (end - start) // count // m * m
         cuts = [start + i * size for i in range(count)]
@@ -94,13 +86,13 @@ def packing_max(ranges: Iterable[Range], limit: int) -> int:
     return sum(2 * ((end - start - 1) // limit) + 1 for start, end in ranges)
 
 
-def growth_bound(n: int, max_nr_regions: int, level: tuple[int, int]) -> int:
+def growth_bound(n: int, max_nr_regions: int, level: Series) -> int:
     """The most regions one split step can make of ``n`` (2.7): I13, I16, I17."""
     m = max_nr_regions
     if n >= m:
         return n
     if n > m // 2:
-        if level < (7, 3):
+        if not level.splits_near_max_nr_regions:
             return n
         step = m // (m - n)
         return n + -(-n // step)
@@ -112,10 +104,10 @@ def merge_passes(samples_per_aggr: int) -> int:
     return 2 + max(0, samples_per_aggr - 1).bit_length()
 
 
-def extra_age(samples_per_aggr: int, level: tuple[int, int]) -> int:
+def extra_age(samples_per_aggr: int, level: Series) -> int:
     """How much more than 1 an age may grow in one aggregation (I29): kernels before 7.2 count it
     once per merge pass, of which there is more than one only above max_nr_regions."""
-    return 0 if level >= (7, 2) else merge_passes(samples_per_aggr) - 1
+    return 0 if level.ages_once_per_aggregation else merge_passes(samples_per_aggr) - 1
 
 
 def contiguous(start: U64, end: U64) -> tuple[Range, ...]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from damon_tests.damon.params import DamonCtx
+from damon_tests.damon.series import Series
 from damon_tests.experiment.live import Live
 from damon_tests.judge import rule_limits
 from damon_tests.judge.schemes import passes, quotas
@@ -28,8 +29,8 @@ class QuotaRun:
     read: ReadStats
 
     @property
-    def level(self) -> tuple[int, int]:
-        return rule_limits.series(self.run.level)
+    def level(self) -> Series:
+        return Series.of(self.run.level)
 
     @property
     def memory(self) -> tuple[rule_limits.Range, ...]:

@@ -10,8 +10,8 @@ import pytest
 
 from damon_tests.damon.module_params import DamonLruSort, DamonReclaim
 from damon_tests.damon.modules import ModuleClient, ModuleSession
+from damon_tests.damon.series import Series
 from damon_tests.damon.users import MODULES
-from damon_tests.judge.rule_limits import series
 from damon_tests.judge.verdict import Measurement
 from damon_tests.ports import TreeError
 from damon_tests.reference.sysfs.system import ReferenceSystem
@@ -140,7 +140,7 @@ def test_refused_together(subject, expect):
     """Values that make no sense together are refused when the module is enabled, and again when committed."""
     at_enable, at_commit, judged = [], [], 0
     # Before 7.2, what cannot be committed is not told, and 6.16 and older end the thread.
-    tells = series(subject.level) >= (7, 2)
+    tells = Series.of(subject.level).reports_refused_inputs
     for asked in REFUSED:
         client = ModuleClient(subject.tree, subject.clock, asked.MODULE)
         if "active_mem_bp" in _differing(asked) and "active_mem_bp" not in client.writable():
@@ -190,7 +190,7 @@ def test_a_refused_commit_changes_nothing(module, expect, asked):
     always = replace(asked, wmarks_high=1000, wmarks_mid=1000, wmarks_low=0)
     level, told = (), ""
     with module(always, "idle") as run:
-        level = series(run.level)
+        level = Series.of(run.level)
         run.enable()
         pid = run.module.kdamond_pid()
         run.until(lambda: len(run.recording().snapshots) >= 3, LONG_S)
@@ -205,13 +205,12 @@ def test_a_refused_commit_changes_nothing(module, expect, asked):
             _, taken_ns = run.commit(sample_interval=5_000, aggr_interval=180_000)
             run.until(lambda: len(since(run, taken_ns)) >= 6, LONG_S)
             later = since(run, taken_ns)
-    wanted = "EINVAL" if level >= (7, 2) else ""
+    wanted = "EINVAL" if level.reports_refused_inputs else ""
     wrong = [] if told == wanted else [f"{told or 'nothing'} instead of {wanted or 'nothing'}"]
     expect.nothing("other answers", wrong, because="6: it is told since 7.2")
-    # 6.16 and older may end, as their documentation says.
-    wrong = (
-        [] if kept == (True, pid) or (level < (6, 17) and not kept[0]) else [f"on, pid: {kept}, not {pid}"]
-    )
+    may_end = not level.survives_refused_inputs  # as the documentation of 6.16 and older says
+    as_before = kept == (True, pid) or (may_end and not kept[0])
+    wrong = [] if as_before else [f"on, pid: {kept}, not {pid}"]
     expect.nothing("ended or begun anew", wrong, because="6: it goes on since 6.17")
     if kept[0]:
         m = Measurement(

@@ -11,10 +11,10 @@ import pytest
 
 from damon_tests.damon import trace
 from damon_tests.damon.module_params import DamonReclaim
+from damon_tests.damon.series import Series
 from damon_tests.damon.trace import EszEvent, TuneEvent
 from damon_tests.judge.modules import schemes as judged
 from damon_tests.judge.monitoring.invariants import monitoring_invariants
-from damon_tests.judge.rule_limits import series
 from damon_tests.judge.schemes import goals, passes, priorities, quotas
 from damon_tests.judge.verdict import Measurement
 from damon_tests.kernel.guest.topology import Topology
@@ -220,10 +220,10 @@ def test_the_oldest_goes_first(module, expect):
     expect.add(judged.something_tried("reclaim", tried))
     expect.add(judged.as_asked("reclaim", tried, then.schemes[0], region))
     found = passes.of_events(sorted_events(run))
-    replay = quotas.Replay(ctx.schemes[0], ctx, series(run.level), later=[(*later, then.schemes[0])])
+    replay = quotas.Replay(ctx.schemes[0], ctx, Series.of(run.level), later=[(*later, then.schemes[0])])
     expect.add(quotas.follow(replay, found))
     pieces = [one.pieces() for one in found if one.begin_ns > later[1]]
-    expect.add(priorities.selective(pieces, then.schemes[0], then, series(run.level), size))
+    expect.add(priorities.selective(pieces, then.schemes[0], then, Series.of(run.level), size))
     half = judged.tried_when_half(tried, frames["old"], frames["young"])
     rested = [phase.start_ns for phase in run.target.phases()[2:3]]
     if rested and run.kept_touching(100_000) and tells_apart(later[0] - started_ns, half.time_ns - rested[0]):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, DamonTarget, Damos
+from damon_tests.damon.series import Series
 from damon_tests.judge import rule_limits
 from damon_tests.judge.monitoring.driven import invariants
 from damon_tests.judge.monitoring.windows import windows
@@ -20,11 +21,6 @@ FVADDR = DamonCtx("fvaddr", attrs=ATTRS)
 pytestmark = pytest.mark.needs("ops.fvaddr", "commands.commit", "damon_aggregated")
 
 
-def level(run):
-    """The level's series as numbers."""
-    return tuple(map(int, run.level.split(".")))
-
-
 def test_commit_of_the_same_changes_nothing(live, expect):
     """Committing what is in force anyway disturbs no count, no age, and since 6.18 not even the window."""
     with live("hot_cold", FVADDR, cover="regions") as run:
@@ -35,7 +31,7 @@ def test_commit_of_the_same_changes_nothing(live, expect):
             run.record(0.03)
         run.record(0.5)
     expect.add(invariants(run))  # I62: as if nothing had been committed
-    if level(run) < (6, 18):
+    if not Series.of(run.level).keeps_window_on_equal_commit:
         return  # these start the window again (specification 8.2)
     least_ns = ATTRS.samples_per_aggr * ATTRS.sample_us * NSEC_PER_USEC
     ends = [snap.time_ns for snap in run.recording().snapshots]
@@ -255,7 +251,7 @@ def test_a_refused_commit_changes_nothing(live, expect):
     """An invalid request is refused with EINVAL, and DAMON goes on with the one it has."""
     scheme = Damos("stat", ANY)
     with live("idle", replace(FVADDR, schemes=(scheme,)), cover="regions", source="events") as run:
-        if level(run) < (6, 16):
+        if not Series.of(run.level).survives_refused_commit:
             pytest.skip("a refused commit ends the kdamond before 6.15")
         run.record(1)
         before = run.client.stats(0, 0).nr_tried

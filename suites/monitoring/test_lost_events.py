@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from damon_tests.damon.params import DamonAttrs, DamonCtx
+from damon_tests.damon.series import Series
 from damon_tests.judge.monitoring.driven import invariants
-from damon_tests.judge.rule_limits import series
 from damon_tests.judge.verdict import Measurement
 from damon_tests.ports import NSEC_PER_SEC
 
@@ -22,7 +22,7 @@ BUFFER_KIB = 8
 def test_losses_are_counted_and_what_is_whole_is_right(live, expect, backend):
     """More regions for a while than the trace buffer holds: that time is lost, the rest is judged as ever."""
     # Before 7.1 minimums do not split: regions become many one aggregation after the other, and stay it.
-    strict = series(backend.level) >= (7, 1)
+    strict = Series.of(backend.level).enforces_min_nr_regions
     ctx = DamonCtx("fvaddr", attrs=FEW if strict else MANY)
     with live("idle", ctx, cover="regions", trace_buffer_kib=BUFFER_KIB) as run:
         if strict:

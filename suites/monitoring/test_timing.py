@@ -4,11 +4,11 @@
 import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos
+from damon_tests.damon.series import Series
 from damon_tests.damon.trace import StatEvent
 from damon_tests.judge.monitoring.driven import invariants
 from damon_tests.judge.monitoring.observed import full_counts
 from damon_tests.judge.monitoring.observed import invariants as invariants_of
-from damon_tests.judge.rule_limits import series
 from damon_tests.judge.verdict import Measurement
 from damon_tests.ports import NSEC_PER_USEC
 
@@ -84,7 +84,7 @@ def test_commands_do_not_wait_for_aggregations(live, expect, word):
     with live(
         "idle", DamonCtx("fvaddr", attrs=attrs, schemes=(scheme,)), cover="regions", source="none"
     ) as run:
-        if series(run.level) < (6, 15):
+        if not Series.of(run.level).serves_commands_at_next_sample:
             pytest.skip("before 6.15 requests are served after aggregations")
         run.record(0.3)
         took = []

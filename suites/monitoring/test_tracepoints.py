@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, DamonProbe, Damos
+from damon_tests.damon.series import Series
 from damon_tests.damon.trace import AggregatedEvent, RegionAggregatedEvent
 from damon_tests.judge.monitoring.driven import invariants
 from damon_tests.judge.monitoring.invariants import tried_regions
-from damon_tests.judge.rule_limits import series
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_USEC
 
@@ -55,7 +55,8 @@ def test_tried_regions_are_those_of_the_aggregation(live, expect, pattern):
     for begin, seen in tried:
         expect.add(tried_regions(seen))
         waited_us = (seen.regions.time_ns - begin) / NSEC_PER_USEC
-        if series(run.level) < (6, 15) and not len(seen.regions) and waited_us >= 2 * ATTRS.aggr_us:
+        gives_up = not Series.of(run.level).waits_for_tried_regions
+        if gives_up and not len(seen.regions) and waited_us >= 2 * ATTRS.aggr_us:
             continue  # these give up after two aggregation intervals, on a slow machine before any is over
         # The pass that was reported came after the request; it may have waited for the following one.
         until = seen.regions.time_ns + 2 * ATTRS.aggr_us * NSEC_PER_USEC
@@ -114,7 +115,7 @@ def test_moving_value_of_constant_memory(live, expect):
     judged = min(len(silent), len(lowest))
     m = Measurement("looks that were judged", judged, "count")
     expect.add(Check("closed form", m, ">= 1", "of idle and of hot memory each", True if judged else None))
-    slack = 0 if series(run.level) >= (7, 3) else 1  # I20: truncated steps before 7.3
+    slack = 0 if Series.of(run.level).computes_moving_values_exactly else 1  # I20
     m = Measurement("smallest moving value of hot memory", min(lowest, default=w), "samples", tuple(lowest))
     why = "§2.9: the share of the last window and all samples of this one"
     expect.between(m, w - slack, w + slack, because=why, kind="closed form")

@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 
 from damon_tests.damon.params import DamonAttrs, DamonCtx
+from damon_tests.damon.series import Series
 from damon_tests.judge import rule_limits
 from damon_tests.judge.monitoring.driven import invariants
 from damon_tests.judge.monitoring.observed import invariants as invariants_of
@@ -136,9 +137,9 @@ def test_kdamond_ends_with_its_target(live, expect):
     late = [s for s in run.recording().snapshots if s.time_ns > gone_ns]
     m = Measurement("aggregations after the target's end", len(late), "count")
     expect.at_most(m, 1, because="I39: noticed at the next sample")
-    level = rule_limits.series(run.level)
-    off = "0" if level >= (7, 3) else errno.errorcode[errno.EPERM]
-    commit = errno.errorcode[errno.ECANCELED if level >= (7, 0) else errno.EINVAL]
+    level = Series.of(run.level)
+    off = "0" if level.allows_off_when_stopped else errno.errorcode[errno.EPERM]
+    commit = errno.errorcode[errno.ECANCELED if level.cancels_commands_when_stopped else errno.EINVAL]
     wanted = [off, commit, "EINVAL"]
     expect.nothing(
         "answers afterwards",

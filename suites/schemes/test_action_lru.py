@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from damon_tests.damon.params import DamonAttrs, DamonCtx, Kdamond
-from damon_tests.judge import rule_limits
+from damon_tests.damon.series import Series
 from damon_tests.judge.schemes import effects
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.kernel.guest.topology import Topology
@@ -59,9 +59,9 @@ def test_prio_activates_and_deprio_deactivates(live, expect):
     with live(TWO, PADDR, **WATCHED) as run:
         span, frames = upper_frames(run.target)
         everything = [f for ranges in run.target.physical().values() for f in ranges]
-        level = rule_limits.series(run.level)
-        up = act(run, scheme("lru_prio", span), over=frames, passes=1 if level >= (7, 0) else 2)
-        act(run, scheme("lru_prio"), over=everything, passes=1 if level >= (7, 0) else 2)
+        passes = 1 if Series.of(run.level).activates_in_one_step else 2
+        up = act(run, scheme("lru_prio", span), over=frames, passes=passes)
+        act(run, scheme("lru_prio"), over=everything, passes=passes)
         down = act(run, scheme("lru_deprio", span), over=frames)
     least = bytes_of(effects.in_frames(up.before[0, "data"], [span])) // 2 or PAGE_SIZE
     for name, done, wanted in (("lru_prio", up, active), ("lru_deprio", down, inactive)):
@@ -87,7 +87,7 @@ def test_steps_of_prio(live, expect):
     expect.add(Check("invariant", m, "== 1", "else steps cannot be told", visits == 1 or None))
     first, second = (moved(done, lambda _, pages: pages.present, active) for done in (once, again))
     shown = {"least": size // 2, "waiting": WAITING}
-    if rule_limits.series(run.level) >= (7, 0):
+    if Series.of(run.level).activates_in_one_step:
         expect.add(effects.takes_effect("first visit", first, "7.0: activated at once", **shown))
     else:
         m = Measurement("activated by the first visit", first.gained, "bytes")

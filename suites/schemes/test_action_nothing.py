@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from damon_tests.damon.params import DamonAttrs, DamonCtx, DamonTarget
+from damon_tests.damon.series import Series
 from damon_tests.judge import rule_limits
 from damon_tests.judge.monitoring.driven import invariants
 from damon_tests.judge.schemes import effects
@@ -66,10 +67,10 @@ def test_unknown_actions(live, expect, ops):
     ctx = VADDR if ops == "vaddr" else PADDR
     actions = UNKNOWN[ops]
     with live(["two_idle_regions", "huge_if_advised"], ctx, **WATCHED) as run:
-        level = rule_limits.series(run.level)
-        if ops == "vaddr" and level < (6, 17):
+        level = Series.of(run.level)
+        if ops == "vaddr" and not level.migrates_in_vaddr:
             actions += ("migrate_hot", "migrate_cold")
-        if ops == "paddr" and level >= (7, 2):
+        if ops == "paddr" and level.collapses:
             actions += ("collapse",)
         done = act(run, *(scheme(a, target_nid=1) for a in actions), over=everything_of(run), passes=20)
     unchanged(expect, f"{ops} {' '.join(actions)}", done)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos
-from damon_tests.judge.rule_limits import series
+from damon_tests.damon.series import Series
 from damon_tests.scenario.watched_run import checks, watched
 
 pytestmark = pytest.mark.needs(
@@ -56,7 +56,7 @@ def test_a_commit_of_the_same_keeps_the_schedule(live, expect):
     """Commits in between that change nothing neither delay a pass nor add one (since 6.18)."""
     schemes = (every(20_000), every(0), every(60_000), every(220_000))
     with watched(live, "idle", DamonCtx("fvaddr", attrs=ATTRS, schemes=schemes)) as run:
-        if series(run.level) < (6, 18):
+        if not Series.of(run.level).keeps_window_on_equal_commit:
             pytest.skip("before 6.18 any commit starts the window again")
         run.record(0.3)
         for _ in range(8):

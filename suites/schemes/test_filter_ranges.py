@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosFilter
+from damon_tests.damon.series import Series
 from damon_tests.judge.monitoring.driven import invariants
-from damon_tests.judge.rule_limits import series
 from damon_tests.judge.schemes.filters import verdicts
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import PAGE_SIZE
@@ -60,7 +60,8 @@ def test_filters_cut_regions(live, expect):
             np.setdiff1d(np.setdiff1d(every, a), b),
         ]
         outside, left, wrong_sums = [], [], []
-        complete = series(run.level) >= (7, 2)  # before, what is right of a cut waits for the next pass
+        # Else what is right of a cut waits for the next pass.
+        complete = Series.of(run.level).visits_rest_of_split_region
         for round_ in range(3):
             run.client.command(0, "update_schemes_tried_regions")
             for i, name in enumerate(("is without filter", *cuts)):

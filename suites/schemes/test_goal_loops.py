@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosQuota, DamosQuotaGoal
-from damon_tests.judge.rule_limits import series
+from damon_tests.damon.series import Series
 from damon_tests.judge.schemes import goal_metrics, passes, quotas
 from damon_tests.judge.schemes.goal_metrics import lru_bp, measured, node_mem_bp
 from damon_tests.judge.verdict import Check, Measurement
@@ -139,7 +139,7 @@ def test_a_goal_out_of_reach(live, expect):
             free_bp(run, infos)
             let_pass(run, 2)
         swapped = int(run.pages("data").swapped.sum()) * 4096
-    seen, level = passes.of_run(run), series(run.level)
+    seen, level = passes.of_run(run), Series.of(run.level)
     tried = [float(sum(e.end - e.start for e in one.applied)) for one in seen]
     most = Measurement("tried in a window", max(tried, default=0), "bytes", tuple(tried))
     expect.equal(most, limit, because="§4.4, I44: grows until the requested size, not beyond")
@@ -169,6 +169,6 @@ def test_reclaim_under_pressure(live, expect):
     counted = infos[-1].psi_some_us - infos[0].psi_some_us
     m = Measurement("stall time that the steps imply at least", float(implied), "µs")
     # What was counted before the first pass's end is no part of it since 7.3; before, all since boot.
-    before = 0 if series(run.level) >= (7, 3) else infos[0].psi_some_us
+    before = 0 if Series.of(run.level).ignores_pressure_before_start else infos[0].psi_some_us
     expect.at_most(m, counted + before, because=f"§4.4: increases between windows; {counted} µs were counted")
     expect.add(quotas.judged(seen, 10))

@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosQuota, DamosQuotaGoal
-from damon_tests.judge.rule_limits import series
+from damon_tests.damon.series import Series
 from damon_tests.judge.schemes import goal_metrics, goals, passes
 from damon_tests.judge.schemes.goal_metrics import lru_bp, measured, memcg_bp, node_mem_bp
 from damon_tests.judge.verdict import Measurement
@@ -218,7 +218,7 @@ def test_memory_pressure_that_is_not_there(live, expect):
     run, infos = measure(live, schemes, first=watch)
     totals = [info.psi_some_us for info in infos]
     since_boot = goals.score(schemes[0].quota.goals, [max(totals)])
-    neutral = series(run.level) >= (7, 3)
+    neutral = Series.of(run.level).ignores_pressure_before_start
     expect.nothing(
         "stalls of 100 ms",
         [str(t) for t in totals if t - totals[0] >= 100_000],
@@ -229,7 +229,7 @@ def test_memory_pressure_that_is_not_there(live, expect):
         seen = passes.of_run(run, index)
         if index == 0:
             possible = goals.possible_sizes(
-                seen, scheme.quota, lambda _: [0], series(run.level), first=initial
+                seen, scheme.quota, lambda _: [0], Series.of(run.level), first=initial
             )
             expect.add(goals.readings_possible(goals.readings(seen, read), possible))
         if any(one.esz for one in seen):

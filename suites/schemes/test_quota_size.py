@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosQuota
-from damon_tests.judge.rule_limits import series
+from damon_tests.damon.series import Series
 from damon_tests.judge.schemes import quotas
 from damon_tests.judge.verdict import Measurement
 from damon_tests.scenario.quota_run import let_pass, quota_run
@@ -53,7 +53,7 @@ def test_every_byte_gets_its_turn(live, expect):
     """Continuation goes through all memory, and round again: nothing is left out, nothing preferred."""
     seen = quota_run(live, watching(bytes=12 * MIB), 25)
     expect.add(seen.checks(strict=True))
-    if seen.level >= (7, 2):  # before, a window that began in the last region skipped the rest of it
+    if seen.level.visits_rest_of_split_region:  # else a window that began in the last region skipped its rest
         expect.add(quotas.fair(seen.passes, seen.memory))
 
 
@@ -73,7 +73,7 @@ def test_the_charged_target_is_removed(live, expect):
     ctx = watching(bytes=first + size, reset_interval_ms=HOUR_MS)
 
     def remove(run):
-        if series(run.level) < (6, 18):
+        if not Series.of(run.level).limits_first_window:
             pytest.skip("before 6.18 the first window has no quota, and stops nowhere")
         ending = Damos("stat", ANY, quota=DamosQuota(bytes=size))
         run.commit(replace(run.ctx, targets=run.ctx.targets[:1], schemes=(ending,)))
@@ -92,10 +92,10 @@ def test_the_charged_target_is_removed(live, expect):
     idle = [one for one in later if not one.applied]
     m = Measurement("windows that tried nothing", len(idle), "count")
     # Before 7.2 a window that goes on in the last region skips the rest of it: once in a round, at most.
-    most = 0 if seen.level >= (7, 2) else len(later) // 4
+    most = 0 if seen.level.visits_rest_of_split_region else len(later) // 4
     expect.at_most(m, most, because="8.3, 15: nothing is waited for that is gone")
     expect.add(quotas.judged(later, 10))
-    if seen.level >= (7, 2):  # before, a window that began in the last region skipped the rest of it
+    if seen.level.visits_rest_of_split_region:  # else a window that began in the last region skipped its rest
         expect.add(quotas.fair(later, seen.memory))
 
 
@@ -139,7 +139,7 @@ def test_a_commit_gives_no_quota(live, expect):
     """What a window has spent stays spent when the same or another request is committed."""
 
     def commit(run):
-        if series(run.level) >= (6, 18):  # before, it starts the apply interval again
+        if Series.of(run.level).keeps_window_on_equal_commit:  # else it starts the apply interval again
             run.commit_unchanged()
             let_pass(run, 6)
         scheme = run.ctx.schemes[0]
@@ -152,7 +152,7 @@ def test_a_commit_gives_no_quota(live, expect):
     expect.add(seen.checks())
     after = sum(seen.tried[1:])
     m = Measurement("bytes tried after the first pass", after, "bytes", tuple(seen.tried))
-    if seen.level >= (6, 18):
+    if seen.level.limits_first_window:
         expect.equal(m, 0, because="I44, I62: the first pass has spent the quota, whatever is committed")
 
 

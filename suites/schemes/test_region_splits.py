@@ -4,8 +4,8 @@
 import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosQuota
+from damon_tests.damon.series import Series
 from damon_tests.judge.monitoring.driven import invariants
-from damon_tests.judge.rule_limits import series
 from damon_tests.judge.schemes import tried
 from damon_tests.judge.schemes.age_resets import aftermath
 from damon_tests.judge.schemes.stats import told_after_passes
@@ -37,5 +37,5 @@ def test_quota_splits_are_merged_back(live, expect, action):
     expect.at_least(Measurement("regions cut", cuts, "count"), 5, because="half a MiB is left of each window")
     expect.add(invariants(run))
     expect.add(told_after_passes(seen, run.ctx))
-    if series(run.level) >= (7, 2):  # before, what was cut is merged at aggregations only
+    if Series.of(run.level).merges_quota_splits_back:  # else what was cut is merged at aggregations only
         expect.add(aftermath(seen, run.ctx, run.level))

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosFilter, DamosQuota
+from damon_tests.damon.series import Series
 from damon_tests.damon.trace import EszEvent
 from damon_tests.judge.monitoring.driven import invariants
-from damon_tests.judge.rule_limits import series
 from damon_tests.judge.schemes import stats as scheme_stats
 from damon_tests.judge.schemes import tried
 from damon_tests.judge.verdict import Measurement
@@ -83,7 +83,7 @@ def test_passed_bytes_are_told_alike(live, expect):
     none = (DamosFilter("anon", matching=True, allow=False),)
     schemes = (WATCHER, Damos("stat", ANY, ops_filters=anon), Damos("stat", ANY, ops_filters=none))
     with watched(live, "idle", DamonCtx("fvaddr", attrs=ATTRS, schemes=schemes)) as run:
-        if series(run.level) < (6, 18):
+        if not Series.of(run.level).filters_pages_of_vaddr_stat:
             pytest.skip("before 6.18 vaddr does not ask page filters for stat")
         run.record(0.5, aggregations=3)
         readings = _read(run)
@@ -176,7 +176,8 @@ def test_full_windows_are_counted(live, expect):
     if live.backend().capabilities().has("damos_esz"):
         told = [(e.scheme_idx, e.esz) for e in run.session.events("damos_esz") if isinstance(e, EszEvent)]
         # Before 7.1 the first window's is not told.
-        wanted = list(enumerate(quotas, 1)) if told or series(run.level) >= (7, 1) else []
+        traced = told or Series.of(run.level).traces_first_effective_size
+        wanted = list(enumerate(quotas, 1)) if traced else []
         wrong = [f"told {sorted(told)}, not {wanted}"] if sorted(told) != wanted else []
         expect.nothing("damos_esz that differ", wrong, because="§7: in the first window, then on change")
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos
+from damon_tests.damon.series import Series
 from damon_tests.judge.monitoring.driven import invariants
-from damon_tests.judge.rule_limits import series
 from damon_tests.judge.schemes import tried
 from damon_tests.judge.schemes.tried_regions import ask, reported
 from damon_tests.judge.verdict import Measurement
@@ -71,7 +71,8 @@ def test_bytes_alone(live, expect):
     memory = sum(end - start for start, end in run.target.layout.values())
     for name, value in (("bytes tried with regions", full.total_bytes), ("bytes tried", sums[0])):
         # Before 6.15 a scheme that is not applied in time is given up: nothing is reported of it.
-        wanted = 0 if value == 0 and series(run.level) < (6, 15) else memory
+        waits = Series.of(run.level).waits_for_tried_regions
+        wanted = 0 if value == 0 and not waits else memory
         why = "all memory, once (specification 8.3, 7)"
         expect.equal(Measurement(name, value, "bytes"), wanted, because=why)
     for name, value, wanted, why in (

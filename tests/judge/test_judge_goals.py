@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from damon_tests.damon.params import U64_MAX, DamosQuota, DamosQuotaGoal
+from damon_tests.damon.series import Series
 from damon_tests.damon.trace import AggregatedEvent, EszEvent
 from damon_tests.judge.schemes import goal_metrics, goals, passes, time_quotas
 from damon_tests.judge.schemes.goal_metrics import Measured
@@ -14,6 +15,7 @@ from damon_tests.ports import NSEC_PER_MSEC
 from damon_tests.workload.memory_info import MemoryInfo
 
 PAGE = 4096
+NEWEST = Series(7, 3)
 
 
 @pytest.mark.parametrize(
@@ -103,21 +105,21 @@ def events(*told, every_ms=300):
 
 def test_one_step_in_each_window():
     quota, seen = user((0, 1), reset_interval_ms=300), telling(*[None] * 20)
-    assert all(c.holds for c in goals.windows_follow(events(2, 4, 8, 16), quota, 0, seen, (7, 3)))
-    assert all(c.holds for c in goals.windows_follow(events(4, 8, 16, 32), quota, 0, seen, (6, 18)))
-    assert not goals.windows_follow(events(4, 8, 16, 32), quota, 0, seen, (7, 3))[0].holds
-    assert not goals.windows_follow(events(2, 4, 16), quota, 0, seen, (7, 3))[0].holds
+    assert all(c.holds for c in goals.windows_follow(events(2, 4, 8, 16), quota, 0, seen, Series(7, 3)))
+    assert all(c.holds for c in goals.windows_follow(events(4, 8, 16, 32), quota, 0, seen, Series(6, 18)))
+    assert not goals.windows_follow(events(4, 8, 16, 32), quota, 0, seen, Series(7, 3))[0].holds
+    assert not goals.windows_follow(events(2, 4, 16), quota, 0, seen, Series(7, 3))[0].holds
     fast, slow = events(2, 4, 8, 16, every_ms=100), events(2, 4, 8, 16, every_ms=600)
-    assert not goals.windows_follow(fast, quota, 0, seen, (7, 3))[1].holds
-    assert not goals.windows_follow(slow, quota, 0, seen, (7, 3))[1].holds
-    assert goals.windows_follow(events(2, 4), quota, 0, seen, (7, 3))[1].holds is None
+    assert not goals.windows_follow(fast, quota, 0, seen, Series(7, 3))[1].holds
+    assert not goals.windows_follow(slow, quota, 0, seen, Series(7, 3))[1].holds
+    assert goals.windows_follow(events(2, 4), quota, 0, seen, Series(7, 3))[1].holds is None
 
 
 def test_a_fed_loop():
     def scores(_):
         return [0]
 
-    def follows(told, level=(7, 3)):
+    def follows(told, level=NEWEST):
         return goals.fed_steps_follow(told, user((0, 1)), scores, level).holds
 
     assert follows(events(2, 4, 9))
@@ -127,8 +129,8 @@ def test_a_fed_loop():
     assert follows([]) is None
     # Before 7.3 the first size is not told.
     assert not follows(events(4, 8))
-    assert follows(events(4, 8), (6, 18))
-    assert not follows(events(4, 12), (6, 18))
+    assert follows(events(4, 8), Series(6, 18))
+    assert not follows(events(4, 12), Series(6, 18))
 
 
 def test_values_that_were_read():
@@ -140,10 +142,10 @@ def test_values_that_were_read():
 
 def test_what_may_be_read():
     seen, quota = telling(4, 8, 16), user((0, 1))
-    possible = goals.possible_sizes(seen, quota, lambda _: [0], (7, 3))
+    possible = goals.possible_sizes(seen, quota, lambda _: [0], Series(7, 3))
     assert possible == [{0}, {4}, {8}, {16}]
-    assert goals.possible_sizes(seen, quota, lambda _: [0], (6, 12)) == [{0}, {2, 4}, {4, 8}, {8, 16}]
-    assert goals.possible_sizes(seen, quota, lambda _: [0], (7, 3), first=[10_000])[1] == {2}
+    assert goals.possible_sizes(seen, quota, lambda _: [0], Series(6, 12)) == [{0}, {2, 4}, {4, 8}, {8, 16}]
+    assert goals.possible_sizes(seen, quota, lambda _: [0], Series(7, 3), first=[10_000])[1] == {2}
     ms = NSEC_PER_MSEC
     read = goals.readings(seen, [(60 * ms, 70 * ms, 4), (90 * ms, 110 * ms, 8)])
     assert [reading.passes for reading in read] == [(1, 1), (1, 2)]

@@ -20,6 +20,7 @@ from damon_tests.damon.params import (
     DamosQuota,
 )
 from damon_tests.damon.records import Recording, Snapshot, TriedRegions
+from damon_tests.damon.series import Series
 from damon_tests.judge import rule_limits
 from damon_tests.judge.monitoring import closed_forms
 from damon_tests.judge.monitoring.invariants import (
@@ -193,7 +194,7 @@ def test_vaddr_layout() -> None:
     assert rule_limits.three_ranges(vmas) == expected
     assert rule_limits.three_ranges(vmas[:2]) is None
     ctx = DamonCtx("vaddr", targets=(DamonTarget(1),))
-    pieces = rule_limits.first_pieces(expected, ctx.attrs.min_nr_regions, PAGE, (7, 3))
+    pieces = rule_limits.first_pieces(expected, ctx.attrs.min_nr_regions, PAGE, Series(7, 3))
     good = recording([snapshot(100 * MS, [(a, b, 0, 0) for a, b in pieces])])
     assert failing(initial_layout(good, ctx, vmas, "7.3")) == set()
     assert failing(monitoring_invariants(good, ctx, "6.12")) == set()
@@ -210,9 +211,9 @@ def test_vaddr_layout() -> None:
 
 def test_pieces_of_the_first_layout() -> None:
     page, pages = 4096, [(0, 100 * 4096), (200 * 4096, 207 * 4096)]
-    strict = [(a // page, b // page) for a, b in rule_limits.first_pieces(pages, 5, page, (7, 1))]
+    strict = [(a // page, b // page) for a, b in rule_limits.first_pieces(pages, 5, page, Series(7, 1))]
     assert strict == [(0, 22), (22, 44), (44, 66), (66, 88), (88, 100), (200, 207)]  # 107 div 5, rounded up
-    even = [(a // page, b // page) for a, b in rule_limits.first_pieces(pages, 5, page, (7, 0))]
+    even = [(a // page, b // page) for a, b in rule_limits.first_pieces(pages, 5, page, Series(7, 0))]
     assert even == [(0, 25), (25, 50), (50, 75), (75, 100), (200, 207)]
 
 
@@ -232,7 +233,7 @@ def test_cuts_are_at_tenths(cut: float, fine: bool) -> None:
 
 def test_growth_bounds_of_the_split_step() -> None:
     assert [
-        rule_limits.growth_bound(n, 1500, (7, 3)) for n in (100, 499, 500, 750, 760, 1499, 1500, 1600)
+        rule_limits.growth_bound(n, 1500, Series(7, 3)) for n in (100, 499, 500, 750, 760, 1499, 1500, 1600)
     ] == [
         300,
         1497,
@@ -243,7 +244,7 @@ def test_growth_bounds_of_the_split_step() -> None:
         1500,
         1600,
     ]
-    assert rule_limits.growth_bound(760, 1500, (7, 2)) == 760
+    assert rule_limits.growth_bound(760, 1500, Series(7, 2)) == 760
 
 
 @pytest.mark.parametrize(("total", "least", "limit"), [(10, 1, 10), (10, 15, 1), (100 * PAGE, 30, 4 * PAGE)])
@@ -294,5 +295,5 @@ def test_ticks_may_lag(sample_us: int, lengths_ms: tuple[int, ...], holds: bool)
     snaps = tuple(Snapshot(int(t), 0, nr_regions=1, **one) for t in times)
     recording = Recording("damon_aggregated", "fvaddr", sample_us, 100_000, snaps, 0, int(times[-1]))
     ctx = DamonCtx("fvaddr", attrs=DamonAttrs(sample_us, 100_000))
-    (check,) = timing(Setting(recording, ctx, (7, 3)))
+    (check,) = timing(Setting(recording, ctx, Series(7, 3)))
     assert check.holds is holds

@@ -4,6 +4,7 @@
 import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosAccessPattern, DamosQuota
+from damon_tests.damon.series import Series
 from damon_tests.judge.schemes import priorities
 from damon_tests.judge.schemes.passes import Piece
 
@@ -44,14 +45,14 @@ def scheme(action, nr=1, age=1):
 @pytest.mark.parametrize(
     ("action", "operations", "level", "prefers"),
     [
-        ("pageout", "vaddr", (6, 12), "cold"),
-        ("pageout", "paddr", (7, 3), "cold"),
-        ("lru_prio", "paddr", (7, 3), "hot"),
-        ("lru_prio", "fvaddr", (7, 3), None),
-        ("migrate_hot", "fvaddr", (7, 3), "hot"),
-        ("migrate_hot", "fvaddr", (6, 16), None),
-        ("migrate_hot", "paddr", (6, 12), "hot"),
-        ("stat", "paddr", (7, 3), None),
+        ("pageout", "vaddr", Series(6, 12), "cold"),
+        ("pageout", "paddr", Series(7, 3), "cold"),
+        ("lru_prio", "paddr", Series(7, 3), "hot"),
+        ("lru_prio", "fvaddr", Series(7, 3), None),
+        ("migrate_hot", "fvaddr", Series(7, 3), "hot"),
+        ("migrate_hot", "fvaddr", Series(6, 16), None),
+        ("migrate_hot", "paddr", Series(6, 12), "hot"),
+        ("stat", "paddr", Series(7, 3), None),
     ],
 )
 def test_what_actions_prefer(action, operations, level, prefers):
@@ -60,9 +61,9 @@ def test_what_actions_prefer(action, operations, level, prefers):
 
 def test_cold_is_the_opposite_of_hot():
     ctx, hot = DamonCtx("paddr", attrs=ATTRS), piece(0, 4096, nr=20)
-    assert priorities.score(hot, scheme("lru_prio"), ctx, (7, 3)) == 74
-    assert priorities.score(hot, scheme("lru_deprio"), ctx, (7, 3)) == 99 - 74
-    assert priorities.score(hot, scheme("stat"), ctx, (7, 3)) == 99
+    assert priorities.score(hot, scheme("lru_prio"), ctx, Series(7, 3)) == 74
+    assert priorities.score(hot, scheme("lru_deprio"), ctx, Series(7, 3)) == 99 - 74
+    assert priorities.score(hot, scheme("stat"), ctx, Series(7, 3)) == 99
 
 
 def test_the_lowest_score_that_gets_quota():
@@ -77,9 +78,9 @@ def test_the_lowest_score_that_gets_quota():
 def test_eligible_memory_is_joined_and_has_the_priority():
     ctx = DamonCtx("paddr", attrs=ATTRS)
     pieces = [piece(0, 10, 20), piece(10, 20, 0), piece(20, 30, 0), piece(40, 50, 0)]
-    cold = priorities.eligible(pieces, scheme("pageout"), ctx, (7, 3), 20)
+    cold = priorities.eligible(pieces, scheme("pageout"), ctx, Series(7, 3), 20)
     assert cold == [((0, 10), (0, 30)), ((0, 40), (0, 50))]
-    everything = priorities.eligible(pieces, scheme("pageout"), ctx, (7, 3), 31)
+    everything = priorities.eligible(pieces, scheme("pageout"), ctx, Series(7, 3), 31)
     assert everything == [((0, 0), (0, 30)), ((0, 40), (0, 50))]
 
 
@@ -94,6 +95,6 @@ def test_only_memory_that_matches():
 
 def test_a_run_in_which_priorities_decide_nothing_is_undecided():
     ctx, alike = DamonCtx("paddr", attrs=ATTRS), [piece(0, 10), piece(10, 20)]
-    assert priorities.selective([alike], scheme("pageout"), ctx, (7, 3), 5).holds is None
+    assert priorities.selective([alike], scheme("pageout"), ctx, Series(7, 3), 5).holds is None
     differing = [piece(0, 10, 20), piece(10, 20)]
-    assert priorities.selective([alike, differing], scheme("pageout"), ctx, (7, 3), 5).holds
+    assert priorities.selective([alike, differing], scheme("pageout"), ctx, Series(7, 3), 5).holds

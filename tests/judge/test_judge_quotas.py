@@ -7,12 +7,14 @@ import pytest
 
 from damon_tests.damon.params import ANY, DamonCtx, Damos, DamosQuota
 from damon_tests.damon.records import DamosStats
+from damon_tests.damon.series import Series
 from damon_tests.damon.trace import AggregatedEvent, BeforeApplyEvent, EszEvent, LostEvent, StatEvent
 from damon_tests.judge.schemes import passes, quotas
 from damon_tests.judge.schemes.quotas import Replay, State
 from damon_tests.ports import NSEC_PER_MSEC
 
 PAGE = 4096
+NEWEST = Series(7, 3)
 MEMORY = (16 * PAGE, 32 * PAGE)  # 16 pages from the 16th
 
 
@@ -29,7 +31,7 @@ def made(tried, *, every_ms=50, regions=((16, 24), (24, 32)), age=0):
     return events
 
 
-def replayed(tried, *, level=(7, 3), action="stat", made_by=None, first=None, **quota):
+def replayed(tried, *, level=NEWEST, action="stat", made_by=None, first=None, **quota):
     scheme = Damos(action, ANY, quota=DamosQuota(**{"bytes": 6 * PAGE, **quota}))
     replay = Replay(scheme, DamonCtx("fvaddr", schemes=(scheme,)), level)
     found = passes.of_events(made(tried) if made_by is None else made_by)
@@ -95,13 +97,13 @@ def test_charges():
 @pytest.mark.parametrize(
     ("level", "charged", "size", "full", "left"),
     [
-        ((7, 3), 0, 0, True, 0),
-        ((7, 1), 0, 0, True, 0),
-        ((7, 0), 0, 0, False, None),
-        ((7, 3), PAGE, PAGE + 9, True, 0),
-        ((7, 1), PAGE, PAGE + 9, False, 0),
-        ((6, 12), PAGE, 2 * PAGE + 9, False, PAGE),
-        ((7, 3), 3 * PAGE, 2 * PAGE, True, 0),
+        (Series(7, 3), 0, 0, True, 0),
+        (Series(7, 1), 0, 0, True, 0),
+        (Series(7, 0), 0, 0, False, None),
+        (Series(7, 3), PAGE, PAGE + 9, True, 0),
+        (Series(7, 1), PAGE, PAGE + 9, False, 0),
+        (Series(6, 12), PAGE, 2 * PAGE + 9, False, PAGE),
+        (Series(7, 3), 3 * PAGE, 2 * PAGE, True, 0),
     ],
 )
 def test_full_and_room(level, charged, size, full, left):
@@ -110,29 +112,29 @@ def test_full_and_room(level, charged, size, full, left):
 
 
 def test_no_quota_is_never_full():
-    assert not quotas.is_full((7, 3), False, 9, 0, PAGE)
-    assert quotas.room((7, 3), False, 9, 0, PAGE) is None
+    assert not quotas.is_full(Series(7, 3), False, 9, 0, PAGE)
+    assert quotas.room(Series(7, 3), False, 9, 0, PAGE) is None
 
 
 def test_defects_of_older_series_are_let_pass_unless_strict():
     skipping = [[(16, 22)], [(23, 24), (24, 29)]]
     scheme = Damos("stat", ANY, quota=DamosQuota(bytes=6 * PAGE))
-    lenient = Replay(scheme, DamonCtx("fvaddr", schemes=(scheme,)), (6, 18))
+    lenient = Replay(scheme, DamonCtx("fvaddr", schemes=(scheme,)), Series(6, 18))
     found = passes.of_events(made(skipping))
     assert lenient.run(found).wrong == []
     assert replace(lenient, strict=True).run(found).wrong
-    assert replace(lenient, level=(7, 3)).run(found).wrong
+    assert replace(lenient, level=Series(7, 3)).run(found).wrong
     unlimited = made([[(16, 24), (24, 32)]])
     hour = replace(scheme, quota=replace(scheme.quota, reset_interval_ms=3_600_000))
-    lenient = Replay(hour, DamonCtx("fvaddr", schemes=(hour,)), (6, 12))
+    lenient = Replay(hour, DamonCtx("fvaddr", schemes=(hour,)), Series(6, 12))
     assert lenient.run(passes.of_events(unlimited)).wrong == []
     assert replace(lenient, strict=True).run(passes.of_events(unlimited)).wrong
 
 
 def test_before_7_2_the_last_region_is_skipped():
     tried = [[(16, 22)], [(22, 24), (24, 28)], [], [(16, 22)]]
-    assert replayed(tried, level=(7, 1)).wrong == []
-    assert "not tried" in replayed(tried, level=(7, 2)).wrong[0]
+    assert replayed(tried, level=Series(7, 1)).wrong == []
+    assert "not tried" in replayed(tried, level=Series(7, 2)).wrong[0]
 
 
 def test_a_scheme_committed_online():
@@ -142,11 +144,11 @@ def test_a_scheme_committed_online():
     found = passes.of_events(made([[(16, 24)], [(24, 28)], [(28, 32)]]))
     during = 90 * NSEC_PER_MSEC
     later = [(during, during + NSEC_PER_MSEC, small)]
-    assert Replay(big, ctx, (7, 3), later=later).run(found).wrong == []
-    assert Replay(big, ctx, (7, 3)).run(found).wrong
+    assert Replay(big, ctx, Series(7, 3), later=later).run(found).wrong == []
+    assert Replay(big, ctx, Series(7, 3)).run(found).wrong
     # While it is under way either may be in force.
     under_way = [(during, 110 * NSEC_PER_MSEC, small)]
-    assert Replay(big, ctx, (7, 3), later=under_way).run(found).wrong == []
+    assert Replay(big, ctx, Series(7, 3), later=under_way).run(found).wrong == []
 
 
 def test_a_window_keeps_its_size():
@@ -154,9 +156,9 @@ def test_a_window_keeps_its_size():
     ctx = DamonCtx("fvaddr", schemes=(small,))
     later = [(90 * NSEC_PER_MSEC, 91 * NSEC_PER_MSEC, big)]
     kept = [[(16, 22)], *[[]] * 9, [(22, 24), (24, 31)]]
-    assert Replay(small, ctx, (7, 3), later=later).run(passes.of_events(made(kept))).wrong == []
+    assert Replay(small, ctx, Series(7, 3), later=later).run(passes.of_events(made(kept))).wrong == []
     more_at_once = [[(16, 22)], [(22, 24), (24, 25)]]
-    assert Replay(small, ctx, (7, 3), later=later).run(passes.of_events(made(more_at_once))).wrong
+    assert Replay(small, ctx, Series(7, 3), later=later).run(passes.of_events(made(more_at_once))).wrong
 
 
 def test_starting_anywhere():
@@ -167,7 +169,7 @@ def test_starting_anywhere():
 
 def test_counters_are_those_of_a_pass_done_by_then():
     scheme = Damos("stat", ANY, quota=DamosQuota(bytes=6 * PAGE))
-    replay = Replay(scheme, DamonCtx("fvaddr", schemes=(scheme,)), (6, 18))
+    replay = Replay(scheme, DamonCtx("fvaddr", schemes=(scheme,)), Series(6, 18))
     found = passes.of_events(made([[(16, 22)], [(22, 24), (24, 28)]]))
 
     def counted(sz_tried, qt_exceeds, begin_ms, end_ms):
@@ -189,9 +191,9 @@ def test_traced_counters_grow_by_what_was_tried():
 
     events = made([[(16, 22)]])
     for size, holds in ((6 * PAGE, True), (7 * PAGE, False)):
-        (check,) = quotas.sizes_agree(passes.of_events([events[0], stat(50, 1, size), *events[1:]]), (7, 3))
+        (check,) = quotas.sizes_agree(passes.of_events([events[0], stat(50, 1, size), *events[1:]]), NEWEST)
         assert check.holds is holds
-    assert quotas.sizes_agree(passes.of_events(events), (7, 3)) == []
+    assert quotas.sizes_agree(passes.of_events(events), Series(7, 3)) == []
 
 
 def test_fairness():

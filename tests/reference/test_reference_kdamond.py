@@ -57,14 +57,14 @@ def test_invariants_of_recordings(attrs, pages, hot, level, seed):
         assert not (snap.start % np.uint64(PAGE)).any()
         assert snap.nr_accesses.max() <= window
         assert snap.age.max() <= number
-        check_counts(snap, attrs, pages, box.system.version)
+        check_counts(snap, attrs, pages, box.system.rules)
 
 
-def check_counts(snap, attrs, pages, version):
+def check_counts(snap, attrs, pages, rules):
     limit = max(pages * PAGE // attrs.min_nr_regions, PAGE)
     limit = -(-limit // PAGE) * PAGE
     fewest = -(-pages * PAGE // limit)
-    if version >= (7, 1):
+    if rules.strict_min_regions:
         assert int(snap.sizes.max()) <= limit
         assert len(snap) >= fewest
     # Merging at the largest threshold leaves no two neighbours that fit the limit together.

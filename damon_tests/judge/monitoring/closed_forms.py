@@ -17,6 +17,7 @@ import numpy.typing as npt
 from damon_tests.damon.params import DamonCtx
 from damon_tests.damon.recording_file import I64, TruthSpans
 from damon_tests.damon.records import Recording
+from damon_tests.damon.series import Series
 from damon_tests.judge import rule_limits, stats
 from damon_tests.judge.monitoring.ages import follow, over_parents
 from damon_tests.judge.monitoring.compare import byte_ranges
@@ -93,14 +94,14 @@ def untouched_ages(
     some, it restarts at 0 (since 6.15 from any value). Merging takes means of such ages. Only for
     schemes that neither act nor cut, and intervals that are not tuned.
     """
-    s = Setting(recording, ctx, rule_limits.series(level))
+    s = Setting(recording, ctx, Series.of(level))
     if s.tuned or rule_limits.schemes_act(ctx) or rule_limits.schemes_split(ctx):
         return []
     chosen = {id(w.snapshot): (i, w) for i, w in enumerate(_steady(recording, target_idx))}
     spans = _touched_near(recording, truth, [w for _, w in chosen.values()])
     extra = rule_limits.extra_age(s.w, s.level)
     # Before 6.15 only a change larger than the merge threshold restarts the age.
-    restarts_above = 0 if s.level >= (6, 15) else s.w // 10
+    restarts_above = 0 if s.level.restarts_age_at_zero else s.w // 10
     wrong, judged, detail = [], 0, ""
     for before, after, parents in follow(s):
         if id(after) not in chosen:

@@ -19,6 +19,7 @@ import numpy as np
 
 from damon_tests.damon.params import DamonCtx
 from damon_tests.damon.records import Recording, Snapshot, TriedRegions
+from damon_tests.damon.series import Series
 from damon_tests.judge import rule_limits
 from damon_tests.judge.monitoring import ages, region_counts
 from damon_tests.judge.monitoring.setting import Setting, largest, region, regions, spell, where
@@ -40,7 +41,7 @@ def monitoring_invariants(
 
     A recording without a single complete snapshot is undecided: nothing was shown.
     """
-    setting = Setting(recording, ctx, rule_limits.series(level))
+    setting = Setting(recording, ctx, Series.of(level))
     checks = [recorded(recording)]
     if checks[0].holds is None:
         return checks
@@ -121,7 +122,7 @@ def initial_layout(
     And that is cut as min_nr_regions asks for. ``vmas``: all mappings of the target when monitoring began,
     sorted byte ranges. For one target.
     """
-    s = Setting(recording, ctx, rule_limits.series(level))
+    s = Setting(recording, ctx, Series.of(level))
     expected = rule_limits.three_ranges([v for v in vmas if v[0] < 1 << 63])
     snaps = [x for x in recording.of_target(0) if x.complete and _before_update(s, x)]
     if expected is None or ctx.operations != "vaddr" or ctx.targets[0].regions or not snaps:
@@ -184,7 +185,7 @@ def _symmetric_difference(a: Sequence[rule_limits.Range], b: Sequence[rule_limit
 def counters(s: Setting) -> list[Check]:
     """I19/I20 nr_accesses <= W, I26 silent in weights mode, I27 and I28 probe hits."""
     tried = s.recording.source == "tried_regions"
-    slack = 1 if tried and s.level < (7, 3) else 0
+    slack = 1 if tried and not s.level.computes_moving_values_exactly else 0
     checks = _largest_nr(s, "I20" if tried else "I19", "largest nr_accesses", s.w + slack)
     if any(p.weight for p in s.ctx.attrs.probes):
         checks += _largest_nr(s, "I26", "largest nr_accesses with weighted probes", 0)

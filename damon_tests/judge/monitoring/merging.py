@@ -7,6 +7,7 @@ import numpy as np
 
 from damon_tests.damon.params import DamonCtx
 from damon_tests.damon.records import Recording, Snapshot
+from damon_tests.damon.series import Series
 from damon_tests.judge import rule_limits
 from damon_tests.judge.monitoring.ages import Parents, follow
 from damon_tests.judge.monitoring.setting import Setting, region, where
@@ -28,7 +29,7 @@ def merged_ages(recording: Recording, ctx: DamonCtx, level: str, truth: Truth) -
     mean less the number of merges and the mean. For the first target, unchanged intervals, schemes that
     neither act nor cut.
     """
-    s = Setting(recording, ctx, rule_limits.series(level))
+    s = Setting(recording, ctx, Series.of(level))
     if s.tuned or rule_limits.schemes_act(ctx) or rule_limits.schemes_split(ctx) or recording.addr_unit != 1:
         return []
     extra = rule_limits.extra_age(s.w, s.level)

@@ -23,7 +23,7 @@ def region_counts(s: Setting) -> list[Check]:
     groups = s.groups()
     if not groups or not rule_limits.is_power_of_two(s.m):
         return checks
-    if s.level >= (7, 1):
+    if s.level.enforces_min_nr_regions:
         checks += [*_largest_region(s, groups), _fewest(s, groups)]
     checks.append(_most(s, groups))
     if not rule_limits.schemes_split(s.ctx) and not s.recording.lost_events:
@@ -49,7 +49,9 @@ def _ranges(group: Sequence[Snapshot]) -> list[rule_limits.Range]:
 
 def _limit(s: Setting, group: Sequence[Snapshot]) -> int:
     total = sum(int(snap.sizes.sum()) for snap in group)
-    return rule_limits.size_limit(total, s.ctx.attrs.min_nr_regions, s.m, rounded=s.level >= (7, 1))
+    return rule_limits.size_limit(
+        total, s.ctx.attrs.min_nr_regions, s.m, rounded=s.level.enforces_min_nr_regions
+    )
 
 
 def _largest_region(s: Setting, groups: Sequence[Sequence[Snapshot]]) -> list[Check]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from damon_tests.damon.params import DamonCtx
 from damon_tests.damon.records import Recording, Snapshot
+from damon_tests.damon.series import Series
 from damon_tests.judge import rule_limits
 from damon_tests.judge.monitoring.windows import aggregations
 from damon_tests.judge.verdict import Check, Measurement
@@ -22,7 +23,7 @@ class Setting:
 
     recording: Recording
     ctx: DamonCtx
-    level: tuple[int, int]
+    level: Series
 
     @property
     def w(self) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from damon_tests.damon.params import DamonCtx
+from damon_tests.damon.series import Series
 from damon_tests.judge import rule_limits
 from damon_tests.judge.schemes.tried import Try, WatchedPass, interval_samples, judged, spell
 from damon_tests.judge.verdict import Check, Measurement
@@ -20,7 +21,7 @@ from damon_tests.ports import UsageError
 def aftermath(recorded: Sequence[WatchedPass], ctx: DamonCtx, level: str) -> list[Check]:
     """All checks below that say something about this request."""
     checks = [aggregations_in_step(recorded, ctx), regions_and_ages(recorded, ctx, level)]
-    if rule_limits.series(level) >= (7, 2):
+    if Series.of(level).merges_quota_splits_back:
         checks += merged_back(recorded, ctx)
     return checks
 
@@ -65,7 +66,7 @@ def left_by(one: WatchedPass, ctx: DamonCtx) -> list[Try]:
 def regions_and_ages(recorded: Sequence[WatchedPass], ctx: DamonCtx, level: str) -> Check:
     """I31: an action makes a region's age 0, whatever it achieved, and ``stat`` does not change it. I24: a
     split copies it; I29: an aggregation adds at most one. Exact."""
-    extra = rule_limits.extra_age(ctx.attrs.samples_per_aggr, rule_limits.series(level))
+    extra = rule_limits.extra_age(ctx.attrs.samples_per_aggr, Series.of(level))
     wrong, detail = [], ""
     for one, following in pairwise([*recorded, None]):
         assert one is not None

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from damon_tests.damon.params import U64_MAX, DamosQuota, DamosQuotaGoal
+from damon_tests.damon.series import Series
 from damon_tests.damon.trace import EszEvent
 from damon_tests.judge.schemes.passes import Pass
 from damon_tests.judge.schemes.quotas import TICKS_NS
@@ -123,13 +124,13 @@ def windows_follow(
     quota: DamosQuota,
     achieved: int,
     passes: Sequence[Pass],
-    level: tuple[int, int],
+    level: Series,
 ) -> list[Check]:
     """With a reset interval: one step of the recurrence in each window, none in between. For a score that
     never changes, and that changes the size each time. The very first window evaluates once."""
     expected = list(dict.fromkeys(sizes(quota, [achieved] * (len(told) + 1))))
     seen = [event.esz for event in told]
-    if level < (7, 3) and seen[:1] != expected[:1]:
+    if not level.traces_first_tuned_size and seen[:1] != expected[:1]:
         expected.pop(0)  # the first size was not told, only changes
     expected = expected[: len(seen)]
     m = Measurement("effective sizes told", float(len(told)), "count", tuple(map(float, seen)))
@@ -151,7 +152,7 @@ def fed_steps_follow(
     told: Sequence[EszEvent],
     quota: DamosQuota,
     scores: Callable[[int], Sequence[int]],
-    level: tuple[int, int],
+    level: Series,
 ) -> Check:
     """With any reset interval: each size that was told is one step from the last, for a score that was in
     force then. ``scores`` gives those of a time: one, or more while a commit was under way.
@@ -160,7 +161,7 @@ def fed_steps_follow(
     not known: it may be any.
     """
     lasts, wrong = [(0, 0)], []
-    if told and level < (7, 3):  # the first size was not told
+    if told and not level.traces_first_tuned_size:  # the first size was not told
         lasts += [(bp, bp) for s in scores(told[0].time_ns) for bp in [next_bp(quota, 0, s)]]
     for event in told:
         allowed = [
@@ -205,7 +206,7 @@ def possible_sizes(
     passes: Sequence[Pass],
     quota: DamosQuota,
     scores: Callable[[Pass], Sequence[int]],
-    level: tuple[int, int],
+    level: Series,
     *,
     first: Sequence[int] = (),
     left_out: Callable[[Pass], bool] = lambda _: False,
@@ -220,7 +221,7 @@ def possible_sizes(
         before = possible
         if index == 0:
             before = {next_bp(quota, 0, s) for s in first or scores(one)}
-            once = before if level < (6, 18) else set()
+            once = set() if level.evaluates_goals_twice_at_first else before
         else:
             once = possible if left_out(one) else set()
         possible = {next_bp(quota, bp, s) for bp in before for s in scores(one)} | once

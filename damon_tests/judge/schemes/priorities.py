@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from damon_tests.damon.params import U32_MAX, DamonCtx, Damos, DamosAccessPattern
+from damon_tests.damon.series import Series
 from damon_tests.judge.schemes.passes import Piece, Place
 from damon_tests.judge.verdict import Check, Measurement
 
@@ -27,7 +28,7 @@ _SCORED: dict[tuple[str, str], Literal["hot", "cold"]] = {
     ("vaddr", "migrate_cold"): "cold",
     ("vaddr", "migrate_hot"): "hot",
 }
-_SINCE_6_17 = ("migrate_cold", "migrate_hot")  # of virtual address spaces
+_MIGRATIONS = ("migrate_cold", "migrate_hot")  # of virtual address spaces
 
 
 def hot_score(
@@ -46,15 +47,15 @@ def hot_score(
     return min(max(total * HIGHEST // 100, 0), HIGHEST)
 
 
-def direction(scheme: Damos, operations: str, level: tuple[int, int]) -> Literal["hot", "cold"] | None:
+def direction(scheme: Damos, operations: str, level: Series) -> Literal["hot", "cold"] | None:
     """What the action prefers; None: all memory alike."""
     kind = "paddr" if operations == "paddr" else "vaddr"
-    if kind == "vaddr" and scheme.action in _SINCE_6_17 and level < (6, 17):
+    if kind == "vaddr" and scheme.action in _MIGRATIONS and not level.migrates_in_vaddr:
         return None
     return _SCORED.get((kind, scheme.action))
 
 
-def score(piece: Piece, scheme: Damos, ctx: DamonCtx, level: tuple[int, int]) -> int:
+def score(piece: Piece, scheme: Damos, ctx: DamonCtx, level: Series) -> int:
     """The piece's priority, higher goes first."""
     prefers = direction(scheme, ctx.operations, level)
     if prefers is None:
@@ -93,7 +94,7 @@ def lowest_chosen(scored: Iterable[tuple[int, int]], effective_size: int) -> int
 
 
 def eligible(
-    pieces: Sequence[Piece], scheme: Damos, ctx: DamonCtx, level: tuple[int, int], effective_size: int
+    pieces: Sequence[Piece], scheme: Damos, ctx: DamonCtx, level: Series, effective_size: int
 ) -> list[Span]:
     """Memory that matches and has the priority that gets quota: ascending, joined where it touches."""
     wanted = [(p, score(p, scheme, ctx, level)) for p in pieces if matches(p, scheme.access_pattern)]
@@ -111,7 +112,7 @@ def eligible(
 
 
 def selective(
-    found: Sequence[Sequence[Piece]], scheme: Damos, ctx: DamonCtx, level: tuple[int, int], size: int
+    found: Sequence[Sequence[Piece]], scheme: Damos, ctx: DamonCtx, level: Series, size: int
 ) -> Check:
     """In at least one pass priorities made a difference: else the run has shown nothing about them."""
     left_out = []

@@ -16,6 +16,7 @@ from itertools import product
 
 from damon_tests.damon.params import DamonCtx, Damos
 from damon_tests.damon.records import DamosStats
+from damon_tests.damon.series import Series
 from damon_tests.damon.trace import BeforeApplyEvent
 from damon_tests.judge import rule_limits
 from damon_tests.judge.schemes import priorities
@@ -23,8 +24,6 @@ from damon_tests.judge.schemes.passes import Pass, Place
 from damon_tests.judge.schemes.priorities import Span
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_USEC
-
-Level = tuple[int, int]
 
 TICKS_NS = 100 * NSEC_PER_MSEC
 """How late or early a window may seem to begin: it is counted in ticks of up to 10 ms, which a busy emulated
@@ -34,18 +33,18 @@ ANYWHERE: Place = (-1, -1)
 """The point to continue at is not known yet: the first application tells it."""
 
 
-def is_full(level: Level, quota_is_set: bool, charged: int, size: int, m: int) -> bool:
+def is_full(level: Series, quota_is_set: bool, charged: int, size: int, m: int) -> bool:
     """Nothing more may be tried in this window (4.5)."""
-    if level >= (7, 2):
+    if level.is_full_below_min_region:
         return quota_is_set and (charged >= size or size - charged < m)
-    if level >= (7, 1):
+    if level.limits_by_zero_quota:
         return quota_is_set and charged >= size
     return size != 0 and charged >= size
 
 
-def room(level: Level, quota_is_set: bool, charged: int, size: int, m: int) -> int | None:
+def room(level: Series, quota_is_set: bool, charged: int, size: int, m: int) -> int | None:
     """How large the next region may be, after the cut; None: any size."""
-    if not quota_is_set or (level < (7, 1) and size == 0):
+    if not quota_is_set or (size == 0 and not level.limits_by_zero_quota):
         return None
     return max(size - charged, 0) // m * m
 
@@ -97,7 +96,7 @@ class Replay:
 
     scheme: Damos
     ctx: DamonCtx
-    level: Level
+    level: Series
     sizes: Sequence[int] | None = None
     applied_share: int = 0
     strict: bool = False
@@ -138,7 +137,7 @@ class Replay:
 
     def _may_be_left_out(self, one: Pass) -> bool:
         """A commit starts the apply interval again before 6.18: at its aggregation there may be no pass."""
-        if self.level >= (6, 18) or one.applied:
+        if self.level.keeps_window_on_equal_commit or one.applied:
             return False
         last_ns = self.ctx.attrs.aggr_us * NSEC_PER_USEC
         return any(begin <= one.end_ns and one.begin_ns <= end + last_ns for begin, end, _ in self.later)
@@ -161,7 +160,7 @@ class Replay:
         if state.began_ns is None:
             state = replace(state, began_ns=one.begin_ns, size=size)
             if reset_ns:
-                defect = not self.strict and self.level < (6, 13)
+                defect = not self.strict and not self.level.replays_first_window
                 return [state, replace(state, size=0)] if defect else [state]
         assert state.began_ns is not None
         fresh = replace(
@@ -183,10 +182,10 @@ class Replay:
         if cursor is None or cursor == ANYWHERE:
             return [cursor or (0, 0)]
         mine = [r for r in one.regions if r.target_id == cursor[0]]
-        if self.level < (7, 2) and mine and all(r.end <= cursor[1] for r in mine[:-1]):
+        if not self.level.visits_rest_of_split_region and mine and all(r.end <= cursor[1] for r in mine[:-1]):
             # The last region was skipped if nothing before it was left; 6.12.117 goes on in it, as 7.2 does.
             return [(cursor[0], mine[-1].end), cursor]
-        defect = not self.strict and (6, 13) <= self.level < (7, 2)
+        defect = not self.strict and self.level.may_skip_page_at_continuation
         return [cursor, (cursor[0], cursor[1] + self.m)] if defect else [cursor]
 
     def _pass(self, state: State, one: Pass, at: Place) -> State:
@@ -300,7 +299,7 @@ def judged(passes: Sequence[Pass], least: int) -> Check:
     return Check("invariant", m, f">= {least}", why, True if len(passes) >= least else None)
 
 
-def sizes_agree(passes: Sequence[Pass], level: Level) -> list[Check]:
+def sizes_agree(passes: Sequence[Pass], level: Series) -> list[Check]:
     """I54: counters grow by exactly what was tried. Only where they are traced (7.0)."""
     wrong, before, looked = [], (0, 0), 0
     for index, one in enumerate(passes):
@@ -310,7 +309,7 @@ def sizes_agree(passes: Sequence[Pass], level: Level) -> list[Check]:
         tried = sum(e.end - e.start for e in one.applied)
         seen = (one.stat.sz_tried - before[0], one.stat.nr_tried - before[1])
         # 7.1 and older count tries of what the quota has no room for, of size 0.
-        nr_is_exact = level >= (7, 2)
+        nr_is_exact = level.is_full_below_min_region
         if seen[0] != tried or (nr_is_exact and seen[1] != len(one.applied)) or seen[1] < len(one.applied):
             wrong.append(f"pass {index}: counted {seen}, applied to {(tried, len(one.applied))}")
         before = (one.stat.sz_tried, one.stat.nr_tried)

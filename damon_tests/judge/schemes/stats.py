@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from damon_tests.damon.client import DamonClient
 from damon_tests.damon.params import DamonCtx, Damos
 from damon_tests.damon.records import DamosStats
+from damon_tests.damon.series import Series
 from damon_tests.damon.trace import StatEvent
 from damon_tests.judge import rule_limits
 from damon_tests.judge.rule_limits import Range
@@ -199,7 +200,7 @@ def exceeded(
     For size quotas whose reset interval is shorter than the time between two passes, so that every pass has a
     window of its own, which the next one ends.
     """
-    rest = rule_limits.min_region_sz(ctx) if rule_limits.series(level) >= (7, 2) else 1
+    rest = rule_limits.min_region_sz(ctx) if Series.of(level).is_full_below_min_region else 1
     expected = {i: _full_before(recorded, i, s.quota.bytes, rest) for i, s in _limited(ctx)}
     wrong, looked_at, detail = 0, 0, ""
     told = [(e.scheme_idx, e.qt_exceeds, (p.number,)) for p in recorded for e in p.stats]

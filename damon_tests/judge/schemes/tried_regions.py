@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from damon_tests.damon.client import DamonClient
 from damon_tests.damon.params import DamonCtx
 from damon_tests.damon.records import Snapshot, TriedRegions
-from damon_tests.judge import rule_limits
+from damon_tests.damon.series import Series
 from damon_tests.judge.monitoring.invariants import tried_regions
 from damon_tests.judge.schemes.tried import Try, WatchedPass, judged, spell
 from damon_tests.judge.verdict import Check, Measurement
@@ -51,7 +51,7 @@ def reported(
     For one target, and schemes that were each due between request and answer, or tried nothing. Answers
     after the last whole pass that was recorded are left out.
     """
-    gives_up = rule_limits.series(level) < (6, 15)
+    gives_up = not Series.of(level).waits_for_tried_regions
     checks = [check for answer in answers for one in answer.schemes for check in tried_regions(one)]
     wrong, looked_at, regions, detail = 0, 0, 0, ""
     for answer in answers:

@@ -36,7 +36,7 @@ def _range_as_invalid(text: str, low: int, high: int) -> int:
         raise CoreError(errno.EINVAL, error.why) from None
 
 
-def _only_y_and_n(text: str, version: tuple[int, int]) -> bool:
+def _only_y_and_n(text: str) -> bool:
     if text.removesuffix("\n") not in ("Y", "N"):
         raise CoreError(errno.EINVAL, "only Y and N are known")
     return text.startswith("Y")

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from damon_tests.ports import NSEC_PER_MSEC, UsageError
 from damon_tests.reference.rules import monitoring as core
 from damon_tests.reference.rules import schemes as damos
+from damon_tests.reference.rules import tree
 from damon_tests.reference.rules.ruleset import Rules
 from damon_tests.reference.rules.tree import Version
 
@@ -98,6 +99,7 @@ def _until_6_12(rules: Rules) -> Rules:
         failed_commit_ends=True,
         command_poll_ns=100 * NSEC_PER_MSEC,
         clear_needs_no_kdamond=False,
+        parse_boolean=tree.parse_boolean_6_12,
         state_commands=rules.state_commands - {"update_tuned_intervals"},
     )
 

@@ -110,7 +110,7 @@ class Rules:
 
     # the tree (§5)
     parse_integer: Callable[[str, int, int], int] = tree.parse_integer
-    parse_boolean: Callable[[str, tuple[int, int]], bool] = tree.parse_boolean
+    parse_boolean: Callable[[str], bool] = tree.parse_boolean
     parse_keyword: Callable[[str, Sequence[str]], str] = tree.parse_keyword
     resized_count: Callable[[int, int | None], int] = tree.resized_count
     lock_is_busy: Callable[[bool], bool] = tree.lock_is_busy

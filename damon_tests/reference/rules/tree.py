@@ -42,10 +42,18 @@ def parse_integer(text: str, low: int, high: int) -> int:
     return number
 
 
-def parse_boolean(text: str, version: Version) -> bool:
-    """Only the first one or two characters count; newer kernels know e/E and d/D, too."""
+def parse_boolean(text: str) -> bool:
+    """Parse the first one or two characters; the rest is ignored. Enable and disable are known, too."""
+    return _parse_boolean(text, "yt1e", "nf0d")
+
+
+def parse_boolean_6_12(text: str) -> bool:
+    """6.12: without enable and disable."""
+    return _parse_boolean(text, "yt1", "nf0")
+
+
+def _parse_boolean(text: str, yes: str, no: str) -> bool:
     first, second = text[:1].lower(), text[1:2].lower()
-    yes, no = ("yt1", "nf0") if version < (6, 16) else ("yt1e", "nf0d")
     if (first and first in yes) or (first == "o" and second == "n"):
         return True
     if (first and first in no) or (first == "o" and second == "f"):

@@ -55,7 +55,7 @@ class Integer:
 @dataclass(frozen=True)
 class Boolean:
     def parse(self, text: str, grammar: Grammar) -> bool:
-        return grammar.rules.parse_boolean(text, grammar.version)
+        return grammar.rules.parse_boolean(text)
 
     def show(self, value: Value) -> str:
         return "Y" if value else "N"

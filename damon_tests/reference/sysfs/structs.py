@@ -29,9 +29,12 @@ def dump(system: ReferenceSystem) -> str:
 
 
 def number(kind: str, word: str, version: tuple[int, int]) -> int:
-    """The value of a word in the kernel's enumeration: a series does not know those that came later."""
+    """Return the value of a word in the kernel's enumeration; 0 where the series has no such enumeration yet.
+
+    A series does not know words that came later, which shifts the values of those behind them.
+    """
     known = [w for w, since in WORDS[kind].items() if tuple(map(int, since.split("."))) <= version]
-    return known.index(word)
+    return known.index(word) if known else 0
 
 
 def damon_ctx(ctx: Context, version: tuple[int, int]) -> Struct:
@@ -118,7 +121,7 @@ def _quota(quota: DamosQuota, scheme: Scheme, version: tuple[int, int]) -> Struc
         "ms": quota.ms,
         "sz": quota.bytes,
         "goals": goals,
-        "goal_tuner": number("goal_tuner", quota.goal_tuner, version) if version >= (7, 1) else 0,
+        "goal_tuner": number("goal_tuner", quota.goal_tuner, version),
         "esz": scheme.effective_bytes,
         "fail_charge_num": quota.fail_charge_num,
         "fail_charge_denom": quota.fail_charge_denom,

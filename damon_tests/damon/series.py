@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What kernel series do differently, as named properties: the only place that compares series.
+
+Judges and suites ask for a behaviour (``Series.of(run.level).merges_quota_splits_back``), never for a
+number. The features of a series (files, words, tracepoints) are in ``damon.features``, the rules of the
+reference's levels in ``reference.rules.levels``. Section numbers are the specification's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from damon_tests.ports import UsageError
+
+
+@dataclass(frozen=True)
+class Series:
+    """A kernel series, such as 7.3. Deliberately without an order."""
+
+    major: int
+    minor: int
+
+    @classmethod
+    def of(cls, level: str) -> Series:
+        """Return the series of "7.3", or of a release such as "7.3.4". Raises UsageError for anything
+        else."""
+        try:
+            major, minor = level.split(".")[:2]
+            return cls(int(major), int(minor))
+        except ValueError:
+            raise UsageError(f"{level!r} is not a kernel series such as 7.3") from None
+
+    def __str__(self) -> str:
+        return f"{self.major}.{self.minor}"
+
+    def _since(self, major: int, minor: int) -> bool:
+        return (self.major, self.minor) >= (major, minor)
+
+    # Regions and counters (§2)
+
+    @property
+    def restarts_age_at_zero(self) -> bool:
+        """An age restarts whenever accesses begin or end (I33); before, only when they change by more than
+        the merge threshold."""
+        return self._since(6, 15)
+
+    @property
+    def ages_once_per_aggregation(self) -> bool:
+        """An age grows by 1 in each aggregation; before, once in each pass of merging (I29)."""
+        return self._since(7, 2)
+
+    @property
+    def enforces_min_nr_regions(self) -> bool:
+        """Regions above the limit that min_nr_regions implies are cut, and the limit is rounded up to the
+        minimum region size; before, it only limits merging (§2.6)."""
+        return self._since(7, 1)
+
+    @property
+    def splits_near_max_nr_regions(self) -> bool:
+        """Above half of max_nr_regions some regions are still split (§2.7); before, none."""
+        return self._since(7, 3)
+
+    @property
+    def computes_moving_values_exactly(self) -> bool:
+        """The access frequency for users is computed on demand; before, it is kept in steps that truncate,
+        and may differ by 1 (§2.9, I20)."""
+        return self._since(7, 3)
+
+    # Commits and commands (§5.4, §5.6)
+
+    @property
+    def serves_commands_at_next_sample(self) -> bool:
+        """A command is served after the next sample; before, a commit waits for the aggregation."""
+        return self._since(6, 15)
+
+    @property
+    def waits_for_tried_regions(self) -> bool:
+        """A request for tried regions waits for a pass; before, it gives up after two apply intervals, and
+        reports nothing."""
+        return self._since(6, 15)
+
+    @property
+    def survives_refused_commit(self) -> bool:
+        """A commit that is refused leaves the kdamond running; before, the kdamond ends."""
+        return self._since(6, 15)
+
+    @property
+    def keeps_window_on_equal_commit(self) -> bool:
+        """A commit that changes no interval leaves the aggregation window and the apply intervals as they
+        are; before, any commit restarts them (§8.2)."""
+        return self._since(6, 18)
+
+    @property
+    def cancels_commands_when_stopped(self) -> bool:
+        """Commands to a stopped kdamond fail with ECANCELED; before, with EINVAL."""
+        return self._since(7, 0)
+
+    @property
+    def allows_off_when_stopped(self) -> bool:
+        """``off`` to a stopped kdamond succeeds; before, it fails with EPERM."""
+        return self._since(7, 3)
+
+    # Schemes (§4)
+
+    @property
+    def visits_rest_of_split_region(self) -> bool:
+        """What is right of a cut by a scheme is visited in the same pass; before, in the next one, so that
+        a window which goes on in the last region skips its rest."""
+        return self._since(7, 2)
+
+    @property
+    def merges_quota_splits_back(self) -> bool:
+        """What a quota cut is merged again after the pass; before, at aggregations only."""
+        return self._since(7, 2)
+
+    @property
+    def migrates_in_vaddr(self) -> bool:
+        """vaddr and fvaddr know migrate_hot and migrate_cold."""
+        return self._since(6, 17)
+
+    @property
+    def filters_pages_of_vaddr_stat(self) -> bool:
+        """``stat`` on virtual memory asks the page filters."""
+        return self._since(6, 18)
+
+    @property
+    def activates_in_one_step(self) -> bool:
+        """lru_prio activates a page at its first visit; before, the first visit marks it accessed."""
+        return self._since(7, 0)
+
+    @property
+    def collapses(self) -> bool:
+        """The action collapse exists."""
+        return self._since(7, 2)
+
+    # Quotas and goals (§4.4 to §4.6)
+
+    @property
+    def limits_first_window(self) -> bool:
+        """The first window of a reset interval has an effective size; before, it may be unlimited."""
+        return self._since(6, 18)
+
+    @property
+    def replays_first_window(self) -> bool:
+        """The size of the first window can be computed from the request; 6.12 releases differ from each
+        other."""
+        return self._since(6, 13)
+
+    @property
+    def may_skip_page_at_continuation(self) -> bool:
+        """A window may go on one page behind the last one's end: a defect that stable releases of 6.16 to
+        7.1 have or have not."""
+        return self._since(6, 13) and not self._since(7, 2)
+
+    @property
+    def limits_by_zero_quota(self) -> bool:
+        """An effective size of 0 allows nothing; before, everything."""
+        return self._since(7, 1)
+
+    @property
+    def is_full_below_min_region(self) -> bool:
+        """A quota is used up when less than a minimum region is left; before, that rest is tried as size
+        0."""
+        return self._since(7, 2)
+
+    @property
+    def evaluates_goals_twice_at_first(self) -> bool:
+        """The very first pass evaluates the goals twice; before, perhaps once."""
+        return self._since(6, 18)
+
+    @property
+    def traces_first_effective_size(self) -> bool:
+        """damos_esz prints the first window's size of a quota without goals; before, only changes (§7)."""
+        return self._since(7, 1)
+
+    @property
+    def traces_first_tuned_size(self) -> bool:
+        """damos_esz always prints the first size of a tuner."""
+        return self._since(7, 3)
+
+    @property
+    def ignores_pressure_before_start(self) -> bool:
+        """The first reading of memory pressure is neutral; before, it is the total since boot (§4.4)."""
+        return self._since(7, 3)
+
+    # Modules (§6)
+
+    @property
+    def survives_refused_inputs(self) -> bool:
+        """A module whose new parameters are refused runs on; before, it may end, as documented."""
+        return self._since(6, 17)
+
+    @property
+    def reports_refused_inputs(self) -> bool:
+        """Writing commit_inputs fails with the error of the commit; before, it succeeds."""
+        return self._since(7, 2)
