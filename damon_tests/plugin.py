@@ -23,8 +23,8 @@ from damon_tests.experiment.observation import Observation
 from damon_tests.experiment.requirements import Needs, Requirements, combine, evaluate, given, not_supported
 from damon_tests.experiment.select import check_request, check_workers, most_workers
 from damon_tests.experiment.trial import OnAttempt
-from damon_tests.judge.collect import Expect
 from damon_tests.judge.conclude import Conclusion, KnownDefect, conclude
+from damon_tests.judge.expect import Expect
 from damon_tests.judge.verdict import Measurement, Verdict
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.ports import DamonTestsError, HarnessError, NotSupported

@@ -18,8 +18,8 @@ from damon_tests.experiment.backend import Backend
 from damon_tests.experiment.lease import to_stderr
 from damon_tests.experiment.observation import Observation
 from damon_tests.experiment.select import open_backend
-from damon_tests.judge.collect import Expect
 from damon_tests.judge.conclude import Conclusion
+from damon_tests.judge.expect import Expect
 from damon_tests.judge.verdict import Check
 from damon_tests.ports import DamonTestsError
 from damon_tests.report.events import RunLog

@@ -11,10 +11,10 @@ from synthetic_recordings import BASE, MIB, MS, phases
 
 from damon_tests.damon import recording_file
 from damon_tests.judge.monitoring import metrics
-from damon_tests.judge.monitoring.compare import compare
+from damon_tests.judge.monitoring.aggregation_windows import settled, windows
 from damon_tests.judge.monitoring.invariants import monitoring_invariants
-from damon_tests.judge.monitoring.spans import spans_of
-from damon_tests.judge.monitoring.windows import settled, windows
+from damon_tests.judge.monitoring.report_vs_truth import compare
+from damon_tests.judge.monitoring.true_rates import spans_of
 from damon_tests.judge.verdict import Check, Measurement, Verdict, decide
 from damon_tests.report.events import RunLog
 

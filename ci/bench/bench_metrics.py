@@ -23,10 +23,10 @@ import numpy as np
 
 from damon_tests.damon.records import Recording, Snapshot
 from damon_tests.judge.monitoring import metrics
-from damon_tests.judge.monitoring.compare import Comparison, compare
-from damon_tests.judge.monitoring.spans import busy_ranges, idle_ranges, spans_of
+from damon_tests.judge.monitoring.aggregation_windows import windows
+from damon_tests.judge.monitoring.report_vs_truth import Comparison, compare
 from damon_tests.judge.monitoring.true_ages import age_error
-from damon_tests.judge.monitoring.windows import windows
+from damon_tests.judge.monitoring.true_rates import busy_ranges, idle_ranges, spans_of
 from damon_tests.patterns import load
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import NSEC_PER_MSEC, PAGE_SIZE

@@ -22,8 +22,8 @@ from damon_tests.damon.recording_file import About, Saved
 from damon_tests.damon.records import Recording
 from damon_tests.experiment.observation import Observation
 from damon_tests.experiment.physical_view import as_virtual
-from damon_tests.judge.monitoring.spans import spans_of
-from damon_tests.judge.monitoring.windows import windows
+from damon_tests.judge.monitoring.aggregation_windows import windows
+from damon_tests.judge.monitoring.true_rates import spans_of
 from damon_tests.judge.verdict import Verdict
 from damon_tests.ports import DamonTestsError, HarnessError, MachineLost, NotSupported, UsageError
 from damon_tests.report import draw

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 
 from damon_tests.damon.recording_file import Saved
-from damon_tests.judge.monitoring.windows import windows
+from damon_tests.judge.monitoring.aggregation_windows import windows
 from damon_tests.ports import NSEC_PER_SEC
 from damon_tests.report import heatmap_text, picture, words
 from damon_tests.report.raster import Raster, raster

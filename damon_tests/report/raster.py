@@ -14,9 +14,9 @@ import numpy as np
 
 from damon_tests.damon.recording_file import F64, I64, TruthSpans
 from damon_tests.damon.records import Recording, Snapshot
-from damon_tests.judge.monitoring.compare import byte_ranges
-from damon_tests.judge.monitoring.spans import spans_of
-from damon_tests.judge.monitoring.windows import Window, windows
+from damon_tests.judge.monitoring.aggregation_windows import Window, windows
+from damon_tests.judge.monitoring.report_vs_truth import byte_ranges
+from damon_tests.judge.monitoring.true_rates import spans_of
 from damon_tests.ports import Truth
 from damon_tests.report.stretches import Range, Stretch, busy_ranges, everything, stretches
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from damon_tests.damon.recording_file import I64, TruthSpans
 from damon_tests.damon.records import Recording
-from damon_tests.judge.monitoring.compare import byte_ranges
+from damon_tests.judge.monitoring.report_vs_truth import byte_ranges
 from damon_tests.ports import PAGE_SIZE
 
 Range = tuple[int, int]

@@ -11,8 +11,8 @@ from damon_tests.damon.params import DamonCtx
 from damon_tests.damon.series import Series
 from damon_tests.experiment.live import Live
 from damon_tests.judge import rule_limits
-from damon_tests.judge.schemes import passes, quotas
-from damon_tests.judge.schemes.passes import Pass
+from damon_tests.judge.schemes import quota_passes, quotas
+from damon_tests.judge.schemes.quota_passes import Pass
 from damon_tests.judge.schemes.quotas import ReadStats
 from damon_tests.judge.verdict import Check
 from damon_tests.ports import NSEC_PER_SEC, TimedOut
@@ -76,7 +76,7 @@ def quota_run(
     while_running: Callable[[Live], None] | None = None,
 ) -> QuotaRun:
     """Let the first scheme of ``ctx`` do that many passes, then ``while_running``, and read what it did."""
-    extra = passes.wanted_events(live.backend().capabilities())
+    extra = quota_passes.wanted_events(live.backend().capabilities())
     with live(pattern, ctx, cover=cover, extra_events=extra) as run:
         if count:
             let_pass(run, count)
@@ -86,4 +86,4 @@ def quota_run(
         stats = run.client.stats(0, 0)
         read = ReadStats(begin, run.clock.now_ns(), stats)
         first = run.commits[0].kdamonds[0].ctx
-    return QuotaRun(run, first, passes.of_run(run), read)
+    return QuotaRun(run, first, quota_passes.of_run(run), read)

@@ -14,7 +14,7 @@ from damon_tests.damon.params import DamonAttrs, DamonCtx
 from damon_tests.experiment.backend import Backend
 from damon_tests.experiment.experiment import Experiment
 from damon_tests.experiment.trial import Trial
-from damon_tests.judge.monitoring.observed import comparison
+from damon_tests.judge.monitoring.judged_windows import comparison
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.patterns import load
 from damon_tests.ports import NSEC_PER_SEC

@@ -9,7 +9,7 @@ from typing import Any
 from damon_tests.damon.params import DamonCtx
 from damon_tests.experiment.live import Live
 from damon_tests.judge.monitoring.driven import invariants
-from damon_tests.judge.schemes import tried
+from damon_tests.judge.schemes import watched_passes
 from damon_tests.judge.schemes.age_resets import aftermath
 from damon_tests.judge.schemes.stats import told_after_passes
 from damon_tests.judge.verdict import Check
@@ -19,17 +19,17 @@ from damon_tests.scenario.fixtures import LiveFixture
 def watched(
     live: LiveFixture, pattern: Any, ctx: DamonCtx, *more_events: str, cover: str = "regions"
 ) -> AbstractContextManager[Live]:
-    """``live`` that records what ``tried.of_run`` reads, and ``more_events`` where there are such."""
-    events = tried.wanted_events(live.backend().capabilities(), *more_events)
+    """``live`` that also records what ``watched_passes.of_run`` reads, and ``more_events`` that exist."""
+    events = watched_passes.wanted_events(live.backend().capabilities(), *more_events)
     return live(pattern, ctx, cover=cover, source="events", extra_events=events)
 
 
 def checks(run: Live) -> list[Check]:
     """Of a request that did not change: what was tried, what that left behind, and what was told of it."""
-    seen = tried.of_run(run)
+    seen = watched_passes.of_run(run)
     return [
         *invariants(run),
-        *tried.tried_as_asked(seen, run.ctx),
+        *watched_passes.tried_as_asked(seen, run.ctx),
         *aftermath(seen, run.ctx, run.level),
         *told_after_passes(seen, run.ctx),
     ]

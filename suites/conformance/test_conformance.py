@@ -19,7 +19,7 @@ from damon_tests.damon.params import (
     DamosQuota,
 )
 from damon_tests.judge.monitoring.conformance import EVERYTHING, attempt, compare_with_reference
-from damon_tests.judge.monitoring.observed import invariants
+from damon_tests.judge.monitoring.judged_windows import invariants
 
 # Up to eight attempts of seconds each, on --guest-clock host only with a quiet machine: not for gates.
 pytestmark = [

@@ -15,7 +15,7 @@ from damon_tests.damon.series import Series
 from damon_tests.damon.trace import EszEvent, TuneEvent
 from damon_tests.judge.modules import schemes as judged
 from damon_tests.judge.monitoring.invariants import monitoring_invariants
-from damon_tests.judge.schemes import goals, passes, priorities, quotas
+from damon_tests.judge.schemes import goals, priorities, quota_passes, quotas
 from damon_tests.judge.verdict import Measurement
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.ports import NSEC_PER_SEC
@@ -219,7 +219,7 @@ def test_the_oldest_goes_first(module, expect):
     tried = run.tried()
     expect.add(judged.something_tried("reclaim", tried))
     expect.add(judged.as_asked("reclaim", tried, then.schemes[0], region))
-    found = passes.of_events(sorted_events(run))
+    found = quota_passes.of_events(sorted_events(run))
     replay = quotas.Replay(ctx.schemes[0], ctx, Series.of(run.level), later=[(*later, then.schemes[0])])
     expect.add(quotas.follow(replay, found))
     pieces = [one.pieces() for one in found if one.begin_ns > later[1]]

@@ -8,7 +8,7 @@ import pytest
 
 from damon_tests.damon.params import DamonAttrs, DamonCtx
 from damon_tests.judge.monitoring.bands import like_the_reference
-from damon_tests.judge.monitoring.observed import invariants
+from damon_tests.judge.monitoring.judged_windows import invariants
 from damon_tests.judge.verdict import Measurement
 
 ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=100)

@@ -10,8 +10,8 @@ import pytest
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, DamonTarget, Damos
 from damon_tests.damon.series import Series
 from damon_tests.judge import rule_limits
+from damon_tests.judge.monitoring.aggregation_windows import windows
 from damon_tests.judge.monitoring.driven import invariants
-from damon_tests.judge.monitoring.windows import windows
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_SEC, NSEC_PER_USEC, TreeError
 

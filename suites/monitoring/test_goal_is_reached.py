@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from damon_tests.damon.params import DamonAttrs, DamonCtx, DamonIntervalsGoal
-from damon_tests.judge.monitoring.tuning import bounded, steps_follow
-from damon_tests.judge.monitoring.windows import windows
+from damon_tests.judge.monitoring.aggregation_windows import windows
+from damon_tests.judge.monitoring.interval_tuning import bounded, steps_follow
 from damon_tests.judge.verdict import Measurement
 from damon_tests.patterns.spec import Access, Pattern, PatternRegion, Phase
 from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC

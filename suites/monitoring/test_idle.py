@@ -5,8 +5,8 @@ import pytest
 
 from damon_tests.damon.params import DamonAttrs, DamonCtx
 from damon_tests.judge.monitoring.bands import like_the_reference
+from damon_tests.judge.monitoring.judged_windows import comparison, full_counts, invariants
 from damon_tests.judge.monitoring.metrics import false_hot_bytes
-from damon_tests.judge.monitoring.observed import comparison, full_counts, invariants
 
 ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=100)
 

@@ -7,7 +7,7 @@ import pytest
 
 from damon_tests.damon.params import DamonAttrs, DamonCtx, DamonIntervalsGoal
 from damon_tests.judge.monitoring.driven import invariants
-from damon_tests.judge.monitoring.tuning import bounded, steps_follow
+from damon_tests.judge.monitoring.interval_tuning import bounded, steps_follow
 from damon_tests.judge.verdict import Measurement
 from damon_tests.ports import NSEC_PER_SEC
 

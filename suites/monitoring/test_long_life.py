@@ -7,8 +7,8 @@ from itertools import pairwise
 import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosFilter, DamosQuota, Kdamond
+from damon_tests.judge.monitoring.aggregation_windows import windows
 from damon_tests.judge.monitoring.driven import invariants
-from damon_tests.judge.monitoring.windows import windows
 from damon_tests.judge.verdict import Measurement
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns.spec import Pattern, PatternRegion, Phase

@@ -5,7 +5,7 @@ import pytest
 
 from damon_tests.damon.params import DamonAttrs, DamonCtx
 from damon_tests.judge.monitoring.bands import like_the_reference
-from damon_tests.judge.monitoring.observed import invariants
+from damon_tests.judge.monitoring.judged_windows import invariants
 
 pytestmark = pytest.mark.accuracy
 

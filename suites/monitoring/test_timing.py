@@ -7,8 +7,8 @@ from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos
 from damon_tests.damon.series import Series
 from damon_tests.damon.trace import StatEvent
 from damon_tests.judge.monitoring.driven import invariants
-from damon_tests.judge.monitoring.observed import full_counts
-from damon_tests.judge.monitoring.observed import invariants as invariants_of
+from damon_tests.judge.monitoring.judged_windows import full_counts
+from damon_tests.judge.monitoring.judged_windows import invariants as invariants_of
 from damon_tests.judge.verdict import Measurement
 from damon_tests.ports import NSEC_PER_USEC
 

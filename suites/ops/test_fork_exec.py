@@ -7,9 +7,9 @@ import pytest
 
 from damon_tests.damon.params import DamonAttrs, DamonCtx
 from damon_tests.judge import rule_limits
+from damon_tests.judge.monitoring.aggregation_windows import windows
 from damon_tests.judge.monitoring.driven import invariants
 from damon_tests.judge.monitoring.invariants import monitoring_invariants
-from damon_tests.judge.monitoring.windows import windows
 from damon_tests.judge.verdict import Measurement
 from damon_tests.ports import NSEC_PER_SEC
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosFilter
+from damon_tests.judge.monitoring.aggregation_windows import windows
 from damon_tests.judge.monitoring.bands import like_the_reference
 from damon_tests.judge.monitoring.driven import invariants as invariants_of
-from damon_tests.judge.monitoring.observed import full_counts, invariants
-from damon_tests.judge.monitoring.windows import windows
+from damon_tests.judge.monitoring.judged_windows import full_counts, invariants
 from damon_tests.judge.verdict import Measurement
 from damon_tests.patterns.spec import Access, Pattern, PatternRegion, Phase
 from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE

@@ -7,11 +7,11 @@ import pytest
 
 from damon_tests.damon.params import DamonAttrs, DamonCtx
 from damon_tests.experiment.physical_view import as_virtual
+from damon_tests.judge.monitoring.aggregation_windows import windows
 from damon_tests.judge.monitoring.bands import like_the_reference
 from damon_tests.judge.monitoring.driven import invariants
-from damon_tests.judge.monitoring.observed import full_counts
-from damon_tests.judge.monitoring.observed import invariants as invariants_of
-from damon_tests.judge.monitoring.windows import windows
+from damon_tests.judge.monitoring.judged_windows import full_counts
+from damon_tests.judge.monitoring.judged_windows import invariants as invariants_of
 from damon_tests.judge.verdict import Measurement
 from damon_tests.ports import NSEC_PER_SEC
 

@@ -11,7 +11,7 @@ from damon_tests.damon.params import DamonAttrs, DamonCtx
 from damon_tests.damon.series import Series
 from damon_tests.judge import rule_limits
 from damon_tests.judge.monitoring.driven import invariants
-from damon_tests.judge.monitoring.observed import invariants as invariants_of
+from damon_tests.judge.monitoring.judged_windows import invariants as invariants_of
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.patterns.spec import Action, Pattern, PatternRegion, Phase
 from damon_tests.ports import NSEC_PER_SEC, TreeError

@@ -7,7 +7,7 @@ import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosFilter
 from damon_tests.judge.schemes.filters import folio_bytes
-from damon_tests.judge.schemes.young import questions, young_bytes
+from damon_tests.judge.schemes.young_filter import questions, young_bytes
 from damon_tests.judge.verdict import Measurement
 from damon_tests.patterns.spec import Access, Pattern, PatternRegion, Phase
 from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, NSEC_PER_USEC, PAGE_SIZE

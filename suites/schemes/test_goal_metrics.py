@@ -12,7 +12,7 @@ import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosQuota, DamosQuotaGoal
 from damon_tests.damon.series import Series
-from damon_tests.judge.schemes import goal_metrics, goals, passes
+from damon_tests.judge.schemes import goal_metrics, goals, quota_passes
 from damon_tests.judge.schemes.goal_metrics import lru_bp, measured, memcg_bp, node_mem_bp
 from damon_tests.judge.verdict import Measurement
 from damon_tests.patterns import load
@@ -49,7 +49,7 @@ def another(nid=None, mib=96):
 
 def measure(live, schemes, *, pattern="idle", comes=None, operations="fvaddr", first=None):
     """Run, measuring memory; ``first`` something is done, in the middle another process ``comes``."""
-    infos, extra = [], passes.wanted_events(live.backend().capabilities())
+    infos, extra = [], quota_passes.wanted_events(live.backend().capabilities())
     ctx = DamonCtx(operations, attrs=ATTRS, schemes=tuple(schemes))
 
     def sample(run):
@@ -79,7 +79,7 @@ def judge(expect, run, infos, schemes, values, slack=SLACK_BP):
     for index, (scheme, value) in enumerate(zip(schemes, values, strict=True)):
         (wanted,) = scheme.quota.goals
         name = f"{wanted.target_metric} {wanted.nid or ''}{wanted.path}".strip()
-        seen = passes.of_run(run, index)
+        seen = quota_passes.of_run(run, index)
         expect.add(goal_metrics.steps_between(name, seen, scheme.quota, measured(infos, value, slack)))
 
 
@@ -124,7 +124,7 @@ def test_memory_of_nodes_steps_over_a_goal(live, expect):
     judge(expect, run, infos, run.ctx.schemes, values, slack=2 * SLACK_BP)
     for index, wanted in enumerate(([LIMIT, 0], [0, LIMIT])):
         # Only until the process goes again.
-        seen = [one for one in passes.of_run(run, index) if one.end_ns <= infos[-1].time_ns]
+        seen = [one for one in quota_passes.of_run(run, index) if one.end_ns <= infos[-1].time_ns]
         told = [event.esz for one in seen for event in one.esz]
         wrong = [] if told[-2:] == wanted else [f"{told}"]
         expect.nothing("other sizes", wrong, because=f"§4.4: {wanted}, by when the process came")
@@ -192,7 +192,7 @@ def test_eligible_memory_of_nodes(live, expect):
     run, _ = measure(live, schemes, pattern=pattern, operations="paddr", first=committed)
     for index, share in enumerate((6_666, 3_333, 6_666)):
         quota = schemes[index].quota
-        expect.add(goals.steps_follow(passes.of_run(run, index), quota, lambda _, s=share: [s]))
+        expect.add(goals.steps_follow(quota_passes.of_run(run, index), quota, lambda _, s=share: [s]))
 
 
 @pytest.mark.profile("full")
@@ -226,7 +226,7 @@ def test_memory_pressure_that_is_not_there(live, expect):
     )
     initial = [10_000] if neutral else [0, since_boot]
     for index, scheme in enumerate(schemes):
-        seen = passes.of_run(run, index)
+        seen = quota_passes.of_run(run, index)
         if index == 0:
             possible = goals.possible_sizes(
                 seen, scheme.quota, lambda _: [0], Series.of(run.level), first=initial

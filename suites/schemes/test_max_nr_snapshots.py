@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos
-from damon_tests.judge.schemes import tried
+from damon_tests.judge.schemes import watched_passes
 from damon_tests.judge.schemes.stats import told_after_passes
 from damon_tests.judge.verdict import Measurement
 from damon_tests.scenario.watched_run import checks, watched
@@ -72,7 +72,7 @@ def test_the_limit_is_changed_online(live, expect):
         run.commit(replace(run.ctx, schemes=(WATCHER, limited(0, interval_us=50_000))))
         run.record(0.4, aggregations=3)
         told.append(run.client.stats(0, 1).nr_snapshots)
-    expect.add(told_after_passes(tried.of_run(run), run.ctx))
+    expect.add(told_after_passes(watched_passes.of_run(run), run.ctx))
     for seen, wanted, why in zip(
         told, (2, 5, 5), ("the limit", "3 more", "already more than allowed"), strict=False
     ):

@@ -6,7 +6,7 @@ import pytest
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosQuota
 from damon_tests.damon.series import Series
 from damon_tests.judge.monitoring.driven import invariants
-from damon_tests.judge.schemes import tried
+from damon_tests.judge.schemes import watched_passes
 from damon_tests.judge.schemes.age_resets import aftermath
 from damon_tests.judge.schemes.stats import told_after_passes
 from damon_tests.judge.verdict import Measurement
@@ -32,7 +32,7 @@ def test_quota_splits_are_merged_back(live, expect, action):
     ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=schemes)
     with watched(live, "idle", ctx) as run:
         run.record(1.2, aggregations=5)
-    seen = tried.of_run(run)
+    seen = watched_passes.of_run(run)
     cuts = sum(v.region.end not in {t.end for t in v.tried} for p in seen for v in p.visits if v.tried)
     expect.at_least(Measurement("regions cut", cuts, "count"), 5, because="half a MiB is left of each window")
     expect.add(invariants(run))

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos
-from damon_tests.judge.schemes import tried
+from damon_tests.judge.schemes import watched_passes
 from damon_tests.judge.verdict import Measurement
 from damon_tests.scenario.watched_run import checks, watched
 
@@ -62,12 +62,12 @@ def test_targets_one_after_the_other(live, expect):
     with watched(live, ["hot_cold", "idle"], ctx) as run:
         run.record(1.3, aggregations=12)
     expect.add(checks(run))
-    targets = {t.target_idx for p in tried.of_run(run) for t in p.tries}
+    targets = {t.target_idx for p in watched_passes.of_run(run) for t in p.tries}
     expect.equal(Measurement("targets tried", len(targets), "count"), 2, because="both match")
 
 
 def _acted(run, expect):
     """Something was acted on, or nothing was shown."""
     acts = {i for i, s in enumerate(run.ctx.schemes) if s.action == "willneed"}
-    count = sum(t.scheme_idx in acts for p in tried.of_run(run) for t in p.tries)
+    count = sum(t.scheme_idx in acts for p in watched_passes.of_run(run) for t in p.tries)
     expect.at_least(Measurement("regions acted on", count, "count"), 1, because="cold memory is old enough")

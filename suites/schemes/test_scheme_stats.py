@@ -10,7 +10,7 @@ from damon_tests.damon.series import Series
 from damon_tests.damon.trace import EszEvent
 from damon_tests.judge.monitoring.driven import invariants
 from damon_tests.judge.schemes import stats as scheme_stats
-from damon_tests.judge.schemes import tried
+from damon_tests.judge.schemes import watched_passes
 from damon_tests.judge.verdict import Measurement
 from damon_tests.patterns.spec import Pattern, PatternRegion, Phase
 from damon_tests.ports import NSEC_PER_SEC
@@ -35,9 +35,9 @@ def test_counters_are_the_tries(live, expect):
             run.record(0.13)
             readings += _read(run)
         run.record(0.2, aggregations=2)
-    seen = tried.of_run(run)
+    seen = watched_passes.of_run(run)
     expect.add(invariants(run))
-    expect.add(tried.tried_as_asked(seen, run.ctx))
+    expect.add(watched_passes.tried_as_asked(seen, run.ctx))
     expect.add(scheme_stats.told_after_passes(seen, run.ctx))
     expect.add(scheme_stats.shown(seen, readings, run.ctx))
     last = readings[-len(schemes) :]
@@ -55,8 +55,8 @@ def test_failures_are_not_applied(live, expect):
         run.record(0.5, aggregations=3)
         readings = _read(run)
         run.record(0.2, aggregations=2)
-    seen = tried.of_run(run)
-    expect.add(tried.tried_as_asked(seen, run.ctx))
+    seen = watched_passes.of_run(run)
+    expect.add(watched_passes.tried_as_asked(seen, run.ctx))
     expect.add(scheme_stats.told_after_passes(seen, run.ctx, run.vmas[0]))
     expect.add(scheme_stats.shown(seen, readings, run.ctx, run.vmas[0]))
 
@@ -89,7 +89,7 @@ def test_passed_bytes_are_told_alike(live, expect):
         readings = _read(run)
         regions = run.client.tried_regions(0, 1).regions
         run.record(0.2, aggregations=2)
-    seen = tried.of_run(run)
+    seen = watched_passes.of_run(run)
     expect.add(invariants(run))
     expect.add(scheme_stats.told_after_passes(seen, run.ctx))
     expect.add(scheme_stats.shown(seen, readings, run.ctx))
@@ -119,7 +119,7 @@ def test_counters_survive_commits(live, expect):
         run.commit(replace(run.ctx, schemes=first))
         new = run.client.stats(0, 2)
         run.record(0.2, aggregations=2)
-    seen = tried.of_run(run)
+    seen = watched_passes.of_run(run)
     ctx = replace(run.ctx, schemes=(Damos(), Damos("willneed"), Damos("willneed")))
     expect.add(scheme_stats.shown(seen, readings, ctx))
     since = [t for p in seen if p.time_ns > run.commits[-1].begin_ns for t in p.tries if t.scheme_idx == 2]
@@ -163,7 +163,7 @@ def test_full_windows_are_counted(live, expect):
         readings = _read(run)
         effective = [run.client.effective_bytes(0, i) for i in range(1, 5)]
         run.record(0.2, aggregations=2)
-    seen = tried.of_run(run)
+    seen = watched_passes.of_run(run)
     expect.add(invariants(run))
     expect.add(scheme_stats.told_after_passes(seen, run.ctx))
     expect.add(scheme_stats.exceeded(seen, run.ctx, run.level, readings))

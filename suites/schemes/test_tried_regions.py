@@ -8,7 +8,7 @@ import pytest
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos
 from damon_tests.damon.series import Series
 from damon_tests.judge.monitoring.driven import invariants
-from damon_tests.judge.schemes import tried
+from damon_tests.judge.schemes import watched_passes
 from damon_tests.judge.schemes.tried_regions import ask, reported
 from damon_tests.judge.verdict import Measurement
 from damon_tests.scenario.watched_run import watched
@@ -43,9 +43,9 @@ def test_they_are_those_of_one_pass(live, expect):
             answers.append(ask(run.client, len(schemes)))
             run.record(0.03)
         run.record(0.3, aggregations=3)
-    seen = tried.of_run(run)
+    seen = watched_passes.of_run(run)
     expect.add(invariants(run))
-    expect.add(tried.tried_as_asked(seen, run.ctx))
+    expect.add(watched_passes.tried_as_asked(seen, run.ctx))
     expect.add(reported(seen, answers, run.ctx, run.level))
     nothing = [len(answer.schemes[-1].regions) for answer in answers]
     m = Measurement(

@@ -16,8 +16,8 @@ from damon_tests.commands import recording
 from damon_tests.damon import damo_format, recording_file
 from damon_tests.damon.recording_file import About
 from damon_tests.damon.records import Recording
-from damon_tests.judge.monitoring.spans import spans_of
-from damon_tests.judge.monitoring.windows import windows
+from damon_tests.judge.monitoring.aggregation_windows import windows
+from damon_tests.judge.monitoring.true_rates import spans_of
 
 GOLDEN = Path(__file__).parents[1] / "golden/damo"
 

@@ -10,7 +10,7 @@ from damon_tests.damon.params import DamonAttrs, DamonCtx, Kdamond
 from damon_tests.experiment.live import live
 from damon_tests.experiment.reference_backend import ReferenceBackend
 from damon_tests.judge.monitoring import driven
-from damon_tests.judge.monitoring.merging import merged_ages
+from damon_tests.judge.monitoring.merged_ages import merged_ages
 from damon_tests.patterns import load
 
 ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=50)

@@ -10,8 +10,8 @@ import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos
 from damon_tests.damon.trace import AggregatedEvent, BeforeApplyEvent, TypedEvent
-from damon_tests.judge.schemes import age_resets, tried
-from damon_tests.judge.schemes.tried import Try
+from damon_tests.judge.schemes import age_resets, watched_passes
+from damon_tests.judge.schemes.watched_passes import Try
 from damon_tests.ports import UsageError
 
 ATTRS = DamonAttrs(10_000, 30_000, min_nr_regions=3)
@@ -31,8 +31,8 @@ def told(start: int, end: int, nr: int = 0, age: int = 0) -> AggregatedEvent:
     return AggregatedEvent(1000, 0, 1, start * PAGE, end * PAGE, nr, age)
 
 
-def recorded(*events: TypedEvent) -> tuple[tried.WatchedPass, ...]:
-    return tried.passes([*events, seen(0, 1)])
+def recorded(*events: TypedEvent) -> tuple[watched_passes.WatchedPass, ...]:
+    return watched_passes.passes([*events, seen(0, 1)])
 
 
 def regions(ctx: DamonCtx, *events: TypedEvent) -> bool | None:

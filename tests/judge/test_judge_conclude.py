@@ -7,8 +7,8 @@ import errno
 
 import pytest
 
-from damon_tests.judge.collect import Expect
 from damon_tests.judge.conclude import KnownDefect, conclude
+from damon_tests.judge.expect import Expect
 from damon_tests.judge.verdict import Check, Measurement, Verdict
 from damon_tests.ports import HarnessError, MachineLost, NotSupported, TreeError
 

@@ -8,7 +8,7 @@ import pytest
 from damon_tests.damon.params import U64_MAX, DamosQuota, DamosQuotaGoal
 from damon_tests.damon.series import Series
 from damon_tests.damon.trace import AggregatedEvent, EszEvent
-from damon_tests.judge.schemes import goal_metrics, goals, passes, time_quotas
+from damon_tests.judge.schemes import goal_metrics, goals, quota_passes, time_quotas
 from damon_tests.judge.schemes.goal_metrics import Measured
 from damon_tests.judge.schemes.time_quotas import FIRST_THROUGHPUT, Spent
 from damon_tests.ports import NSEC_PER_MSEC
@@ -68,7 +68,7 @@ def telling(*sizes, every_ms=50):
         now = (index + 1) * every_ms * NSEC_PER_MSEC
         events += [EszEvent(now, 0, 0, size)] if size is not None else []
         events.append(AggregatedEvent(now + 1, 0, 1, 0, 64 * PAGE, 0, 0))
-    return passes.of_events(events)
+    return quota_passes.of_events(events)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from damon_tests.judge.monitoring.invariants import (
     timing,
     tried_regions,
 )
-from damon_tests.judge.monitoring.setting import Setting
+from damon_tests.judge.monitoring.report import Setting
 from damon_tests.judge.verdict import Check
 
 PAGE = 4096

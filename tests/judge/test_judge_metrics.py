@@ -11,10 +11,16 @@ import pytest
 from synthetic_recordings import BASE, MIB, MS, ListTruth, Touch, hot_cold, phases, recording, snapshot
 
 from damon_tests.judge.monitoring import metrics
-from damon_tests.judge.monitoring.compare import Comparison, compare
-from damon_tests.judge.monitoring.spans import busy_ranges, idle_ranges, rasterise, sampling_steps, spans_of
+from damon_tests.judge.monitoring.aggregation_windows import settled, windows
+from damon_tests.judge.monitoring.report_vs_truth import Comparison, compare
 from damon_tests.judge.monitoring.true_ages import age_error
-from damon_tests.judge.monitoring.windows import settled, windows
+from damon_tests.judge.monitoring.true_rates import (
+    busy_ranges,
+    idle_ranges,
+    rasterise,
+    sampling_steps,
+    spans_of,
+)
 
 PAGE = 4096
 

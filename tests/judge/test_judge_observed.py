@@ -13,10 +13,16 @@ from damon_tests.experiment.experiment import Experiment
 from damon_tests.experiment.observation import Observation
 from damon_tests.experiment.reference_backend import ReferenceBackend
 from damon_tests.experiment.trial import Trial
+from damon_tests.judge.monitoring.aggregation_windows import windows
 from damon_tests.judge.monitoring.bands import like_the_reference
 from damon_tests.judge.monitoring.disturbances import modelled
-from damon_tests.judge.monitoring.observed import clip, comparison, full_counts, invariants, judged_windows
-from damon_tests.judge.monitoring.windows import windows
+from damon_tests.judge.monitoring.judged_windows import (
+    clip,
+    comparison,
+    full_counts,
+    invariants,
+    judged_windows,
+)
 from damon_tests.patterns import load
 from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE
 from damon_tests.scenario.visibility import visibility

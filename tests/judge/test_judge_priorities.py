@@ -6,7 +6,7 @@ import pytest
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosAccessPattern, DamosQuota
 from damon_tests.damon.series import Series
 from damon_tests.judge.schemes import priorities
-from damon_tests.judge.schemes.passes import Piece
+from damon_tests.judge.schemes.quota_passes import Piece
 
 U32 = (1 << 32) - 1
 ATTRS = DamonAttrs(sample_us=5_000, aggr_us=100_000)

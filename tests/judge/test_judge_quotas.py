@@ -9,7 +9,7 @@ from damon_tests.damon.params import ANY, DamonCtx, Damos, DamosQuota
 from damon_tests.damon.records import DamosStats
 from damon_tests.damon.series import Series
 from damon_tests.damon.trace import AggregatedEvent, BeforeApplyEvent, EszEvent, LostEvent, StatEvent
-from damon_tests.judge.schemes import passes, quotas
+from damon_tests.judge.schemes import quota_passes, quotas
 from damon_tests.judge.schemes.quotas import Replay, State
 from damon_tests.ports import NSEC_PER_MSEC
 
@@ -34,7 +34,7 @@ def made(tried, *, every_ms=50, regions=((16, 24), (24, 32)), age=0):
 def replayed(tried, *, level=NEWEST, action="stat", made_by=None, first=None, **quota):
     scheme = Damos(action, ANY, quota=DamosQuota(**{"bytes": 6 * PAGE, **quota}))
     replay = Replay(scheme, DamonCtx("fvaddr", schemes=(scheme,)), level)
-    found = passes.of_events(made(tried) if made_by is None else made_by)
+    found = quota_passes.of_events(made(tried) if made_by is None else made_by)
     return replay.run(found, first)
 
 
@@ -120,15 +120,15 @@ def test_defects_of_older_series_are_let_pass_unless_strict():
     skipping = [[(16, 22)], [(23, 24), (24, 29)]]
     scheme = Damos("stat", ANY, quota=DamosQuota(bytes=6 * PAGE))
     lenient = Replay(scheme, DamonCtx("fvaddr", schemes=(scheme,)), Series(6, 18))
-    found = passes.of_events(made(skipping))
+    found = quota_passes.of_events(made(skipping))
     assert lenient.run(found).wrong == []
     assert replace(lenient, strict=True).run(found).wrong
     assert replace(lenient, level=Series(7, 3)).run(found).wrong
     unlimited = made([[(16, 24), (24, 32)]])
     hour = replace(scheme, quota=replace(scheme.quota, reset_interval_ms=3_600_000))
     lenient = Replay(hour, DamonCtx("fvaddr", schemes=(hour,)), Series(6, 12))
-    assert lenient.run(passes.of_events(unlimited)).wrong == []
-    assert replace(lenient, strict=True).run(passes.of_events(unlimited)).wrong
+    assert lenient.run(quota_passes.of_events(unlimited)).wrong == []
+    assert replace(lenient, strict=True).run(quota_passes.of_events(unlimited)).wrong
 
 
 def test_before_7_2_the_last_region_is_skipped():
@@ -141,7 +141,7 @@ def test_a_scheme_committed_online():
     big = Damos("stat", ANY, quota=DamosQuota(bytes=8 * PAGE))
     small = Damos("stat", ANY, quota=DamosQuota(bytes=4 * PAGE))
     ctx = DamonCtx("fvaddr", schemes=(big,))
-    found = passes.of_events(made([[(16, 24)], [(24, 28)], [(28, 32)]]))
+    found = quota_passes.of_events(made([[(16, 24)], [(24, 28)], [(28, 32)]]))
     during = 90 * NSEC_PER_MSEC
     later = [(during, during + NSEC_PER_MSEC, small)]
     assert Replay(big, ctx, Series(7, 3), later=later).run(found).wrong == []
@@ -156,9 +156,9 @@ def test_a_window_keeps_its_size():
     ctx = DamonCtx("fvaddr", schemes=(small,))
     later = [(90 * NSEC_PER_MSEC, 91 * NSEC_PER_MSEC, big)]
     kept = [[(16, 22)], *[[]] * 9, [(22, 24), (24, 31)]]
-    assert Replay(small, ctx, Series(7, 3), later=later).run(passes.of_events(made(kept))).wrong == []
+    assert Replay(small, ctx, Series(7, 3), later=later).run(quota_passes.of_events(made(kept))).wrong == []
     more_at_once = [[(16, 22)], [(22, 24), (24, 25)]]
-    assert Replay(small, ctx, Series(7, 3), later=later).run(passes.of_events(made(more_at_once))).wrong
+    assert Replay(small, ctx, Series(7, 3), later=later).run(quota_passes.of_events(made(more_at_once))).wrong
 
 
 def test_starting_anywhere():
@@ -170,7 +170,7 @@ def test_starting_anywhere():
 def test_counters_are_those_of_a_pass_done_by_then():
     scheme = Damos("stat", ANY, quota=DamosQuota(bytes=6 * PAGE))
     replay = Replay(scheme, DamonCtx("fvaddr", schemes=(scheme,)), Series(6, 18))
-    found = passes.of_events(made([[(16, 22)], [(22, 24), (24, 28)]]))
+    found = quota_passes.of_events(made([[(16, 22)], [(22, 24), (24, 28)]]))
 
     def counted(sz_tried, qt_exceeds, begin_ms, end_ms):
         stats = DamosStats(0, sz_tried, 0, 0, qt_exceeds)
@@ -191,17 +191,19 @@ def test_traced_counters_grow_by_what_was_tried():
 
     events = made([[(16, 22)]])
     for size, holds in ((6 * PAGE, True), (7 * PAGE, False)):
-        (check,) = quotas.sizes_agree(passes.of_events([events[0], stat(50, 1, size), *events[1:]]), NEWEST)
+        (check,) = quotas.sizes_agree(
+            quota_passes.of_events([events[0], stat(50, 1, size), *events[1:]]), NEWEST
+        )
         assert check.holds is holds
-    assert quotas.sizes_agree(passes.of_events(events), Series(7, 3)) == []
+    assert quotas.sizes_agree(quota_passes.of_events(events), Series(7, 3)) == []
 
 
 def test_fairness():
-    found = passes.of_events(made([[(16, 22)], [(22, 28)], [(28, 32)]]))
+    found = quota_passes.of_events(made([[(16, 22)], [(22, 28)], [(28, 32)]]))
     rounds, missed = quotas.fair(found, [MEMORY])
     assert rounds.holds
     assert missed.holds
-    found = passes.of_events(made([[(16, 22)], [(22, 28)]] * 2))
+    found = quota_passes.of_events(made([[(16, 22)], [(22, 28)]] * 2))
     rounds, missed = quotas.fair(found, [MEMORY])
     assert rounds.holds
     assert missed.holds is False
@@ -219,7 +221,7 @@ def test_pieces_are_what_the_scheme_saw():
         AggregatedEvent(now + 1, 0, 2, 16 * PAGE, 24 * PAGE, 7, 0),
         AggregatedEvent(now + 1, 0, 2, 24 * PAGE, 32 * PAGE, 1, 5),
     ]
-    (one,) = passes.of_events([tried, *regions])
+    (one,) = quota_passes.of_events([tried, *regions])
     assert [(p.start // PAGE, p.end // PAGE, p.nr_accesses, p.age) for p in one.pieces()] == [
         (16, 18, 7, 0),
         (18, 20, 7, 9),
@@ -232,16 +234,16 @@ def test_passes_of_one_scheme():
     events = made([[(16, 22)], [(16, 18)]])
     other = BeforeApplyEvent(1, 0, 1, 0, 2, 0, PAGE, 0, 0)
     told = EszEvent(1, 0, 0, 7)
-    found = passes.of_events([other, told, *events])
+    found = quota_passes.of_events([other, told, *events])
     assert [len(one.applied) for one in found] == [1, 1]
     assert [event.esz for event in found[0].esz] == [7]
-    assert [len(one.applied) for one in passes.of_events([other, told, *events], 1)] == [1, 0]
+    assert [len(one.applied) for one in quota_passes.of_events([other, told, *events], 1)] == [1, 0]
 
 
 def test_an_incomplete_pass_at_the_end_is_left_out():
-    assert len(passes.of_events(made([[(16, 22)], [(22, 28)]])[:-1])) == 1
+    assert len(quota_passes.of_events(made([[(16, 22)], [(22, 28)]])[:-1])) == 1
 
 
 def test_lost_events_leave_nothing_to_judge():
-    assert passes.of_events([*made([[(16, 22)]]), LostEvent(0, 1)]) == []
+    assert quota_passes.of_events([*made([[(16, 22)]]), LostEvent(0, 1)]) == []
     assert quotas.judged([], 1).holds is None

@@ -27,9 +27,9 @@ from damon_tests.damon.params_json import ctx_from_json
 from damon_tests.damon.recording_file import About
 from damon_tests.damon.records import Recording, Snapshot
 from damon_tests.judge.monitoring import metrics
-from damon_tests.judge.monitoring.compare import compare
-from damon_tests.judge.monitoring.spans import spans_of
-from damon_tests.judge.monitoring.windows import windows
+from damon_tests.judge.monitoring.aggregation_windows import windows
+from damon_tests.judge.monitoring.report_vs_truth import compare
+from damon_tests.judge.monitoring.true_rates import spans_of
 from damon_tests.ports import UsageError
 
 

@@ -10,7 +10,7 @@ import pytest
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosQuota
 from damon_tests.damon.records import DamosStats
 from damon_tests.damon.trace import BeforeApplyEvent, StatEvent, TypedEvent
-from damon_tests.judge.schemes import stats, tried
+from damon_tests.judge.schemes import stats, watched_passes
 from damon_tests.judge.schemes.stats import Reading, Total
 from damon_tests.ports import UsageError
 
@@ -38,7 +38,7 @@ def one_pass(time_us: int) -> list[TypedEvent]:
 
 
 def told(*events: StatEvent) -> bool | None:
-    recorded = tried.passes([*one_pass(1), *events, *one_pass(2)])
+    recorded = watched_passes.passes([*one_pass(1), *events, *one_pass(2)])
     (check,) = stats.told_after_passes(recorded, CTX, [(0, 2 * PAGE)])
     return check.holds
 
@@ -56,11 +56,11 @@ def test_counters_after_a_pass() -> None:
 
 
 def test_nothing_told_is_not_judged() -> None:
-    assert stats.told_after_passes(tried.passes([*one_pass(1), *one_pass(2)]), CTX) == []
+    assert stats.told_after_passes(watched_passes.passes([*one_pass(1), *one_pass(2)]), CTX) == []
 
 
 def test_ranges_that_touch_are_mapped_together() -> None:
-    recorded = tried.passes([*one_pass(1), *one_pass(2)])
+    recorded = watched_passes.passes([*one_pass(1), *one_pass(2)])
     after = stats.totals(recorded, CTX.schemes, [(0, PAGE), (PAGE, 2 * PAGE)])
     assert after[1] == [Total(2, 3 * PAGE, 0, 0), Total(2, 3 * PAGE, 1, 2 * PAGE)]
     assert stats.totals(recorded, CTX.schemes)[1][1] == Total(2, 3 * PAGE)
@@ -84,7 +84,7 @@ def reading(begin_us: int, end_us: int, nr: int, pages: int) -> Reading:
     ],
 )
 def test_readings(asked: Reading, holds: bool | None) -> None:
-    recorded = tried.passes([*one_pass(100), *one_pass(200), *one_pass(300), *one_pass(400)])
+    recorded = watched_passes.passes([*one_pass(100), *one_pass(200), *one_pass(300), *one_pass(400)])
     assert stats.shown(recorded, [asked], CTX).holds is holds
 
 
@@ -95,7 +95,7 @@ def test_full_windows() -> None:
         events: list[TypedEvent] = []
         for i, count in enumerate(counts):
             events += [*one_pass(100 * (i + 1)), stat(1, 0, 0, qt=count)]
-        recorded = tried.passes([*events, *one_pass(1000)])
+        recorded = watched_passes.passes([*events, *one_pass(1000)])
         return stats.exceeded(recorded, ctx, level, ()).holds
 
     assert holds(0, 1, 2) is True  # the last window is still open

@@ -11,8 +11,8 @@ import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosQuota
 from damon_tests.damon.trace import AggregatedEvent, BeforeApplyEvent, LostEvent, StatEvent, TypedEvent
-from damon_tests.judge.schemes import tried
-from damon_tests.judge.schemes.tried import Try
+from damon_tests.judge.schemes import watched_passes
+from damon_tests.judge.schemes.watched_passes import Try
 from damon_tests.ports import UsageError
 
 ATTRS = DamonAttrs(10_000, 100_000)
@@ -39,7 +39,7 @@ END = apply(0, 0, 1)
 
 
 def verdict(events: Sequence[TypedEvent], ctx: DamonCtx) -> bool | None:
-    (check,) = tried.tried_as_asked(tried.passes([*events, END]), ctx)
+    (check,) = watched_passes.tried_as_asked(watched_passes.passes([*events, END]), ctx)
     return check.holds
 
 
@@ -50,7 +50,7 @@ def test_passes_are_told_apart_by_descending_addresses_and_what_follows_them() -
         apply(0, 0, 2), stat(0), aggregated,
         apply(0, 2, 3), apply(0, 0, 2),
     ]  # fmt: skip
-    found = tried.passes(events)
+    found = watched_passes.passes(events)
     assert [len(one.visits) for one in found] == [3, 1, 1]
     assert [one.number for one in found] == [1, 2, 3]
     assert found[0].visits[0].tried == (Try(1, 0, 0, PAGE, 0, 0),)
@@ -62,7 +62,7 @@ def test_passes_are_told_apart_by_descending_addresses_and_what_follows_them() -
 def test_nothing_is_read_behind_lost_events_and_before_the_first_visit() -> None:
     whole = apply(0, 0, 1)
     events: list[TypedEvent] = [apply(1, 0, 1), stat(0), whole, whole, LostEvent(0, 3), whole, END]
-    assert [len(one.visits) for one in tried.passes(events)] == [1]
+    assert [len(one.visits) for one in watched_passes.passes(events)] == [1]
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_nothing_is_read_behind_lost_events_and_before_the_first_visit() -> None
 def test_bounds_are_inclusive_and_the_last_two_have_32_bits(
     bounds: dict[str, int], values: tuple[int, int, int], within: bool
 ) -> None:
-    assert tried.matches(replace(ANY, **bounds), *values) is within
+    assert watched_passes.matches(replace(ANY, **bounds), *values) is within
 
 
 def test_due_by_samples() -> None:
@@ -93,12 +93,12 @@ def test_due_by_samples() -> None:
         return Damos("stat", ANY, apply_interval_us=us)
 
     schemes = (every(10_000), every(1), every(29_999), every(0), every(30_000))
-    due = list(islice(tried.due_in(schemes, ATTRS), 10))
+    due = list(islice(watched_passes.due_in(schemes, ATTRS), 10))
     assert [i for i, d in enumerate(due, 1) if 1 in d] == list(range(1, 11))
     assert [i for i, d in enumerate(due, 1) if 2 in d] == [2, 4, 6, 8, 10]
     assert [i for i, d in enumerate(due, 1) if 3 in d] == [10]
     assert [i for i, d in enumerate(due, 1) if 4 in d] == [3, 6, 9]
-    steps = list(islice(tried.due_in((every(20_000), every(60_000)), ATTRS), 6))
+    steps = list(islice(watched_passes.due_in((every(20_000), every(60_000)), ATTRS), 6))
     assert steps == [(0,), (0,), (0, 1), (0,), (0,), (0, 1)]
 
 
@@ -167,16 +167,16 @@ def test_without_a_pass_nothing_is_known() -> None:
 )
 def test_requests_that_cannot_be_replayed_are_refused(schemes: tuple[Damos, ...]) -> None:
     with pytest.raises(UsageError):
-        tried.Replay(context(*schemes))
+        watched_passes.Replay(context(*schemes))
 
 
 def test_edges_are_met_at_a_bound_and_next_to_it() -> None:
-    seen = tried.passes([apply(0, 0, 1, 3, 5), apply(0, 1, 2, 4, 9), END])
-    checks = tried.edges_met(
+    seen = watched_passes.passes([apply(0, 0, 1, 3, 5), apply(0, 1, 2, 4, 9), END])
+    checks = watched_passes.edges_met(
         seen, (WATCHER, Damos("stat", replace(ANY, nr_accesses_max=3))), ("nr_accesses",)
     )
     assert [check.holds for check in checks] == [True, True]
-    checks = tried.edges_met(seen, (WATCHER, Damos("stat", replace(ANY, age_max=5))), ("age",))
+    checks = watched_passes.edges_met(seen, (WATCHER, Damos("stat", replace(ANY, age_max=5))), ("age",))
     assert [check.holds for check in checks] == [True, None]
     empty = replace(ANY, age_min=9, age_max=5)  # matches nothing: its bounds are no edges
-    assert tried.edges_met(seen, (WATCHER, Damos("stat", empty)), ("age",))[0].holds is None
+    assert watched_passes.edges_met(seen, (WATCHER, Damos("stat", empty)), ("age",))[0].holds is None

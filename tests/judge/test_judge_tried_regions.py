@@ -11,7 +11,7 @@ import pytest
 from damon_tests.damon.params import ANY, DamonCtx, Damos
 from damon_tests.damon.records import Snapshot, TriedRegions
 from damon_tests.damon.trace import BeforeApplyEvent, TypedEvent
-from damon_tests.judge.schemes import tried
+from damon_tests.judge.schemes import watched_passes
 from damon_tests.judge.schemes.tried_regions import Answer, reported
 
 CTX = DamonCtx("fvaddr", schemes=(Damos("stat", ANY, apply_interval_us=50_000),))
@@ -32,7 +32,9 @@ def answer(begin_us: int, end_us: int, rows: Sequence[Row], total: int | None = 
     return Answer(begin_us * 1000, end_us * 1000, (TriedRegions(0, total, shown),))
 
 
-RECORDED = tried.passes([*events(100, FIRST), *events(200, SECOND), *events(300, FIRST), *events(400, FIRST)])
+RECORDED = watched_passes.passes(
+    [*events(100, FIRST), *events(200, SECOND), *events(300, FIRST), *events(400, FIRST)]
+)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +72,7 @@ def test_nothing_reported_shows_nothing() -> None:
     [("6.12", 99_000, True), ("6.12", 80_000, False), ("6.16", 99_000, False)],
 )
 def test_old_kernels_give_up_after_two_apply_intervals(level: str, took_us: int, holds: bool) -> None:
-    late = tried.passes(
+    late = watched_passes.passes(
         [*events(100, FIRST), *events(200, FIRST), *events(150_000, FIRST), *events(160_000, FIRST)]
     )
     answers = [answer(50, 150, FIRST), answer(50, 50 + took_us, [])]

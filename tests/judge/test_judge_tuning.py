@@ -6,7 +6,7 @@ from dataclasses import replace
 from damon_tests.damon.params import DamonAttrs, DamonCtx, DamonIntervalsGoal, Kdamond
 from damon_tests.experiment.live import live
 from damon_tests.experiment.reference_backend import ReferenceBackend
-from damon_tests.judge.monitoring.tuning import bounded, steps_follow
+from damon_tests.judge.monitoring.interval_tuning import bounded, steps_follow
 from damon_tests.patterns import load
 
 GOAL = DamonIntervalsGoal(access_bp=2_000, aggrs=2, min_sample_us=2_000, max_sample_us=40_000)

@@ -4,7 +4,7 @@
 import numpy as np
 
 from damon_tests.damon.trace import BeforeApplyEvent
-from damon_tests.judge.schemes.young import SLACK_NS, Asked, questions, young_bytes
+from damon_tests.judge.schemes.young_filter import SLACK_NS, Asked, questions, young_bytes
 
 PAGE = 4096
 SEC = 1_000_000_000

@@ -13,8 +13,8 @@ import pytest
 from synthetic_recordings import hot_cold
 
 from damon_tests.damon import recording_file
-from damon_tests.judge.monitoring.spans import spans_of
-from damon_tests.judge.monitoring.windows import windows
+from damon_tests.judge.monitoring.aggregation_windows import windows
+from damon_tests.judge.monitoring.true_rates import spans_of
 from damon_tests.report import output
 
 

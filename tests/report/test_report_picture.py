@@ -12,8 +12,8 @@ import pytest
 from synthetic_recordings import BASE, MIB, MS, ListTruth, Touch, phases, recording, snapshot
 
 from damon_tests.damon.recording_file import About, Saved
-from damon_tests.judge.monitoring.spans import spans_of
-from damon_tests.judge.monitoring.windows import windows
+from damon_tests.judge.monitoring.aggregation_windows import windows
+from damon_tests.judge.monitoring.true_rates import spans_of
 from damon_tests.ports import NotSupported, UsageError
 from damon_tests.report import draw, heatmap_text, picture
 from damon_tests.report.raster import raster

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from damon_tests.damon.records import Snapshot
 from damon_tests.judge import rule_limits
-from damon_tests.judge.monitoring.setting import Setting, largest, region, where
-from damon_tests.judge.monitoring.windows import windows
+from damon_tests.judge.monitoring.aggregation_windows import windows
+from damon_tests.judge.monitoring.report import Setting, largest, region, where
 from damon_tests.judge.verdict import Check
 
 Ints = npt.NDArray[np.int64]

@@ -19,11 +19,11 @@ from damon_tests.experiment.physical_view import as_virtual
 from damon_tests.experiment.trial import Trial
 from damon_tests.judge import oracle
 from damon_tests.judge.monitoring import metrics
-from damon_tests.judge.monitoring.compare import Comparison
+from damon_tests.judge.monitoring.aggregation_windows import Window, windows
 from damon_tests.judge.monitoring.disturbances import modelled
-from damon_tests.judge.monitoring.observed import FEWEST_WINDOWS, comparison, invariants, judged_windows
+from damon_tests.judge.monitoring.judged_windows import FEWEST_WINDOWS, comparison, invariants, judged_windows
+from damon_tests.judge.monitoring.report_vs_truth import Comparison
 from damon_tests.judge.monitoring.true_ages import age_error
-from damon_tests.judge.monitoring.windows import Window, windows
 from damon_tests.judge.oracle import Band, BandMetric
 from damon_tests.judge.stats import SequentialRule
 from damon_tests.judge.verdict import Check, Measurement

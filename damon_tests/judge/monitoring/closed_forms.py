@@ -20,11 +20,11 @@ from damon_tests.damon.records import Recording
 from damon_tests.damon.series import Series
 from damon_tests.judge import rule_limits, stats
 from damon_tests.judge.monitoring.ages import follow, over_parents
-from damon_tests.judge.monitoring.compare import byte_ranges
+from damon_tests.judge.monitoring.aggregation_windows import Window, windows
 from damon_tests.judge.monitoring.invariants import monitoring_invariants
-from damon_tests.judge.monitoring.setting import Setting, region, where
-from damon_tests.judge.monitoring.spans import rasterise, touched_spans
-from damon_tests.judge.monitoring.windows import Window, windows
+from damon_tests.judge.monitoring.report import Setting, region, where
+from damon_tests.judge.monitoring.report_vs_truth import byte_ranges
+from damon_tests.judge.monitoring.true_rates import rasterise, touched_spans
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_USEC, Bools, Truth
 

@@ -28,11 +28,11 @@ from damon_tests.experiment.pace import pace
 from damon_tests.experiment.replica import replicas
 from damon_tests.judge import oracle
 from damon_tests.judge.monitoring import metrics
+from damon_tests.judge.monitoring.aggregation_windows import Window
 from damon_tests.judge.monitoring.bands import band_key, kept_bands
-from damon_tests.judge.monitoring.compare import Comparison, byte_ranges, look_up
 from damon_tests.judge.monitoring.disturbances import modelled
-from damon_tests.judge.monitoring.observed import FEWEST_WINDOWS, comparison, judged_windows, stalled_ns
-from damon_tests.judge.monitoring.windows import Window
+from damon_tests.judge.monitoring.judged_windows import FEWEST_WINDOWS, comparison, judged_windows, stalled_ns
+from damon_tests.judge.monitoring.report_vs_truth import Comparison, byte_ranges, look_up
 from damon_tests.judge.oracle import Band, BandMetric
 from damon_tests.judge.stats import SequentialRule
 from damon_tests.judge.verdict import Check, Measurement

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from damon_tests.experiment.observation import Observation
-from damon_tests.judge.monitoring.observed import judged_windows, stalled_ns
-from damon_tests.judge.monitoring.windows import Window, windows, within
+from damon_tests.judge.monitoring.aggregation_windows import Window, windows, within
+from damon_tests.judge.monitoring.judged_windows import judged_windows, stalled_ns
 from damon_tests.ports import NSEC_PER_SEC, NSEC_PER_USEC
 
 _NAMED_FROM = 0.001

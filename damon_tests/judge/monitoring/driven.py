@@ -6,9 +6,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from damon_tests.experiment.live import Live, Part
-from damon_tests.judge.monitoring import closed_forms, merging
+from damon_tests.judge.monitoring import closed_forms, merged_ages
 from damon_tests.judge.monitoring.invariants import monitoring_invariants, recorded
-from damon_tests.judge.monitoring.observed import physical_closed_forms
+from damon_tests.judge.monitoring.judged_windows import physical_closed_forms
 from damon_tests.judge.verdict import Check
 from damon_tests.ports import NSEC_PER_USEC
 from damon_tests.workload.unknown_memory import MaybeTouched
@@ -43,7 +43,7 @@ def _of_part(run: Live, part: Part) -> list[Check]:
         checks += closed_forms.untouched_is_silent(part.recording, part.ctx, truth, target_idx=i)
         if i == 0:
             checks += closed_forms.untouched_ages(part.recording, part.ctx, run.level, truth)
-            checks += merging.merged_ages(part.recording, part.ctx, run.level, truth)
+            checks += merged_ages.merged_ages(part.recording, part.ctx, run.level, truth)
     return checks
 
 

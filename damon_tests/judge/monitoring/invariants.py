@@ -22,8 +22,8 @@ from damon_tests.damon.records import Recording, Snapshot, TriedRegions
 from damon_tests.damon.series import Series
 from damon_tests.judge import rule_limits
 from damon_tests.judge.monitoring import ages, region_counts
-from damon_tests.judge.monitoring.setting import Setting, largest, region, regions, spell, where
-from damon_tests.judge.monitoring.windows import windows
+from damon_tests.judge.monitoring.aggregation_windows import windows
+from damon_tests.judge.monitoring.report import Setting, largest, region, regions, spell, where
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_USEC, Bools
 

@@ -6,8 +6,8 @@ truth are constant within a window, of ``size_p`` bytes; ``seen_p`` = nr_accesse
 covering it (0 if none does); ``true_p`` = fraction of sampling intervals in which it was really touched.
 ``hot(x, θ)`` means x >= θ, and x > 0 when θ = 0. Sums run over all pieces of one window (per-window values,
 kept as ``samples`` in window order) or of all judged windows (pooled values). The caller selects the
-windows (``judge.monitoring.windows.settled``). Working sets and boundaries follow DAMON's resolution: whole
-regions; truth's is one page.
+windows (``judge.monitoring.aggregation_windows.settled``). Working sets and boundaries follow DAMON's
+resolution: whole regions; truth's is one page.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import numpy as np
 
 from damon_tests.damon.recording_file import F64, I64
 from damon_tests.damon.records import Recording
-from damon_tests.judge.monitoring.compare import Comparison
-from damon_tests.judge.monitoring.windows import windows
+from damon_tests.judge.monitoring.aggregation_windows import windows
+from damon_tests.judge.monitoring.report_vs_truth import Comparison
 from damon_tests.judge.verdict import Measurement
 from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_USEC, Bools
 
@@ -62,7 +62,7 @@ def false_hot_bytes(c: Comparison, idle: Sequence[Range], threshold: float = 0.0
     """Bytes of never-touched memory reported hot: per window Σ size[seen hot] within ``idle``.
 
     Unit: bytes, the largest of all windows. ``idle``: sorted byte ranges
-    (``judge.monitoring.spans.idle_ranges``).
+    (``judge.monitoring.true_rates.idle_ranges``).
     """
     if len(idle) == 0:
         return _series("false hot bytes in idle memory", np.zeros(len(c.windows)), "bytes", "max")

@@ -15,10 +15,10 @@ from damon_tests.damon.params import U32_MAX, DamonAttrs, DamonCtx, DamonTarget
 from damon_tests.damon.recording_file import Saved
 from damon_tests.damon.records import Recording
 from damon_tests.judge.monitoring import metrics
-from damon_tests.judge.monitoring.compare import compare
+from damon_tests.judge.monitoring.aggregation_windows import windows
 from damon_tests.judge.monitoring.invariants import monitoring_invariants
-from damon_tests.judge.monitoring.observed import clip
-from damon_tests.judge.monitoring.windows import windows
+from damon_tests.judge.monitoring.judged_windows import clip
+from damon_tests.judge.monitoring.report_vs_truth import compare
 from damon_tests.judge.verdict import Check, Measurement, Verdict, decide
 from damon_tests.ports import UsageError
 

@@ -11,7 +11,7 @@ import numpy as np
 from damon_tests.damon.records import Snapshot
 from damon_tests.judge import rule_limits
 from damon_tests.judge.monitoring.ages import follow
-from damon_tests.judge.monitoring.setting import Setting, largest, region, where
+from damon_tests.judge.monitoring.report import Setting, largest, region, where
 from damon_tests.judge.verdict import Check, Measurement
 
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from damon_tests.damon.recording_file import F64, I64, TruthSpans
 from damon_tests.damon.records import Recording
-from damon_tests.judge.monitoring.compare import byte_ranges, in_order, look_up
-from damon_tests.judge.monitoring.spans import spans_of
-from damon_tests.judge.monitoring.windows import Window, windows
+from damon_tests.judge.monitoring.aggregation_windows import Window, windows
+from damon_tests.judge.monitoring.report_vs_truth import byte_ranges, in_order, look_up
+from damon_tests.judge.monitoring.true_rates import spans_of
 from damon_tests.judge.verdict import Measurement
 from damon_tests.ports import Bools, Truth
 
@@ -36,7 +36,7 @@ def age_error(
 
     Unit: aggregations, mean over the chosen windows (None: all; each must be one of
     ``windows(recording, target_idx)``). ``spans`` belong to all windows, not only to the chosen. ``stalls``
-    as in ``judge.monitoring.spans.spans_of``.
+    as in ``judge.monitoring.true_rates.spans_of``.
     """
     every = windows(recording, target_idx)
     if spans is None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """What passes of schemes leave behind: the same memory, in regions whose age is 0 where something was done.
 
-For passes with a watcher (``judge.schemes.tried``) that is due at every aggregation, of ranges that do not
-change (fvaddr, paddr). Quotas may cut regions here, and several schemes may act.
+For passes with a watcher (``judge.schemes.watched_passes``) that is due at every aggregation, of ranges that
+do not change (fvaddr, paddr). Quotas may cut regions here, and several schemes may act.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from itertools import pairwise
 from damon_tests.damon.params import DamonCtx
 from damon_tests.damon.series import Series
 from damon_tests.judge import rule_limits
-from damon_tests.judge.schemes.tried import Try, WatchedPass, interval_samples, judged, spell
+from damon_tests.judge.schemes.watched_passes import Try, WatchedPass, interval_samples, judged, spell
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import UsageError
 

@@ -16,7 +16,7 @@ from itertools import pairwise
 from damon_tests.damon.params import U64_MAX, DamosQuota, DamosQuotaGoal
 from damon_tests.damon.series import Series
 from damon_tests.damon.trace import EszEvent
-from damon_tests.judge.schemes.passes import Pass
+from damon_tests.judge.schemes.quota_passes import Pass
 from damon_tests.judge.schemes.quotas import TICKS_NS
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_MSEC

@@ -11,7 +11,7 @@ from typing import Literal
 
 from damon_tests.damon.params import U32_MAX, DamonCtx, Damos, DamosAccessPattern
 from damon_tests.damon.series import Series
-from damon_tests.judge.schemes.passes import Piece, Place
+from damon_tests.judge.schemes.quota_passes import Piece, Place
 from damon_tests.judge.verdict import Check, Measurement
 
 HIGHEST = 99

@@ -20,8 +20,8 @@ from damon_tests.damon.series import Series
 from damon_tests.damon.trace import BeforeApplyEvent
 from damon_tests.judge import rule_limits
 from damon_tests.judge.schemes import priorities
-from damon_tests.judge.schemes.passes import Pass, Place
 from damon_tests.judge.schemes.priorities import Span
+from damon_tests.judge.schemes.quota_passes import Pass, Place
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_USEC
 

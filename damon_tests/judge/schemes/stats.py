@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """Do the counters of schemes say what damos_before_apply says?
 
-Counters are compared with the tries of the passes (``judge.schemes.tried``) before them: after each pass as
-damos_stat_after_apply_interval tells them (since 7.0), and as ``stats/`` shows them whenever it was read.
+Counters are compared with the tries of the passes (``judge.schemes.watched_passes``) before them: after each
+pass as damos_stat_after_apply_interval reports them (since 7.0), and as ``stats/`` shows them when read.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from damon_tests.damon.series import Series
 from damon_tests.damon.trace import StatEvent
 from damon_tests.judge import rule_limits
 from damon_tests.judge.rule_limits import Range
-from damon_tests.judge.schemes.tried import Try, WatchedPass, judged
+from damon_tests.judge.schemes.watched_passes import Try, WatchedPass, judged
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_USEC, PAGE_SIZE, UsageError
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from damon_tests.damon.params import DamosQuota
 from damon_tests.judge.schemes.goals import told_sizes
-from damon_tests.judge.schemes.passes import Pass
+from damon_tests.judge.schemes.quota_passes import Pass
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_MSEC
 

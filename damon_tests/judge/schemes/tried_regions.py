@@ -3,7 +3,7 @@
 
 A request is answered with the regions of one pass of each scheme (specification 4.11), with their access
 rate and the age they had before the action. The passes are those of a request with a watcher
-(``judge.schemes.tried``).
+(``judge.schemes.watched_passes``).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from damon_tests.damon.params import DamonCtx
 from damon_tests.damon.records import Snapshot, TriedRegions
 from damon_tests.damon.series import Series
 from damon_tests.judge.monitoring.invariants import tried_regions
-from damon_tests.judge.schemes.tried import Try, WatchedPass, judged, spell
+from damon_tests.judge.schemes.watched_passes import Try, WatchedPass, judged, spell
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_USEC
 

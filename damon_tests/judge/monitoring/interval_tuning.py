@@ -11,7 +11,7 @@ import numpy as np
 from damon_tests.damon.params import DamonAttrs
 from damon_tests.damon.records import Recording, Snapshot
 from damon_tests.damon.trace import TuneEvent, TypedEvent
-from damon_tests.judge.monitoring.windows import aggregations
+from damon_tests.judge.monitoring.aggregation_windows import aggregations
 from damon_tests.judge.verdict import Check, Measurement
 
 _BP = 10_000

@@ -10,9 +10,9 @@ from damon_tests.damon.records import Recording, Snapshot
 from damon_tests.damon.series import Series
 from damon_tests.judge import rule_limits
 from damon_tests.judge.monitoring.ages import Parents, follow
-from damon_tests.judge.monitoring.setting import Setting, region, where
-from damon_tests.judge.monitoring.spans import touched_spans
-from damon_tests.judge.monitoring.windows import windows
+from damon_tests.judge.monitoring.aggregation_windows import windows
+from damon_tests.judge.monitoring.report import Setting, region, where
+from damon_tests.judge.monitoring.true_rates import touched_spans
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_USEC, Truth
 

@@ -11,10 +11,10 @@ import numpy as np
 from damon_tests.experiment.observation import Observation
 from damon_tests.experiment.physical_view import as_virtual
 from damon_tests.experiment.steps import unsure
-from damon_tests.judge.monitoring import closed_forms, merging
-from damon_tests.judge.monitoring.compare import Comparison, compare
+from damon_tests.judge.monitoring import closed_forms, merged_ages
+from damon_tests.judge.monitoring.aggregation_windows import Window, windows, within
 from damon_tests.judge.monitoring.invariants import initial_layout
-from damon_tests.judge.monitoring.windows import Window, windows, within
+from damon_tests.judge.monitoring.report_vs_truth import Comparison, compare
 from damon_tests.judge.verdict import Check
 from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE
 from damon_tests.workload.unknown_memory import MaybeTouched
@@ -32,7 +32,7 @@ def invariants(seen: Observation) -> list[Check]:
     truth = MaybeTouched(seen.truth, seen.vmas, seen.disturbances)
     checks = closed_forms.monitoring(seen.recording, seen.ctx, seen.level, truth)
     if checks[0].holds is not None:
-        checks += merging.merged_ages(seen.recording, seen.ctx, seen.level, truth)
+        checks += merged_ages.merged_ages(seen.recording, seen.ctx, seen.level, truth)
         checks += closed_forms.no_excess_accesses(seen.recording, seen.ctx, seen.level, truth)
     if seen.ctx.operations == "vaddr" and not any(t.regions for t in seen.ctx.targets):
         checks += initial_layout(seen.recording, seen.ctx, seen.vmas, seen.level)
@@ -52,7 +52,7 @@ def physical_closed_forms(seen: Observation) -> list[Check]:
     return [
         *closed_forms.untouched_is_silent(view.recording, view.ctx, truth),
         *closed_forms.untouched_ages(view.recording, view.ctx, seen.level, truth),
-        *merging.merged_ages(view.recording, view.ctx, seen.level, truth),
+        *merged_ages.merged_ages(view.recording, view.ctx, seen.level, truth),
         *closed_forms.no_excess_accesses(view.recording, view.ctx, seen.level, truth),
     ]
 

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from damon_tests.damon.recording_file import F64, I64, TruthSpans
 from damon_tests.damon.records import Recording, Snapshot
-from damon_tests.judge.monitoring.spans import spans_of
-from damon_tests.judge.monitoring.windows import Window
+from damon_tests.judge.monitoring.aggregation_windows import Window
+from damon_tests.judge.monitoring.true_rates import spans_of
 from damon_tests.ports import Bools, Truth
 
 _I64_MAX = np.iinfo(np.int64).max
@@ -64,8 +64,8 @@ def compare(
 
     A wrong DAMON's regions may be in any order; where they overlap, which invariants complain about, only
     the one that begins last is looked at. Give ``spans`` (element i for ``chosen[i]``, as
-    ``judge.monitoring.spans.spans_of`` makes them) when they are at hand, else ``truth``, and the ``stalls``
-    that it was disturbed by.
+    ``judge.monitoring.true_rates.spans_of`` makes them) when they are at hand, else ``truth``, and the
+    ``stalls`` that it was disturbed by.
     """
     if spans is None:
         if truth is None:

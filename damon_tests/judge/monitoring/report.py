@@ -12,7 +12,7 @@ from damon_tests.damon.params import DamonCtx
 from damon_tests.damon.records import Recording, Snapshot
 from damon_tests.damon.series import Series
 from damon_tests.judge import rule_limits
-from damon_tests.judge.monitoring.windows import aggregations
+from damon_tests.judge.monitoring.aggregation_windows import aggregations
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import Bools
 

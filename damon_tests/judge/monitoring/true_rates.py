@@ -15,7 +15,7 @@ import numpy as np
 
 from damon_tests.damon.recording_file import F64, I64, TruthSpans
 from damon_tests.damon.records import Recording
-from damon_tests.judge.monitoring.windows import Window
+from damon_tests.judge.monitoring.aggregation_windows import Window
 from damon_tests.ports import NSEC_PER_USEC, PAGE_SIZE, Pages, Truth
 
 Range = tuple[int, int]
