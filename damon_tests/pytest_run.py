@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 import damon_tests
+from damon_tests.damon.capability import Capabilities
+from damon_tests.damon.features import FEATURES
 from damon_tests.experiment.backend import Backend
 from damon_tests.experiment.lease import to_stderr
 from damon_tests.experiment.observation import Observation
@@ -21,7 +23,8 @@ from damon_tests.experiment.select import open_backend
 from damon_tests.judge.conclude import Conclusion
 from damon_tests.judge.expect import Expect
 from damon_tests.judge.verdict import Check
-from damon_tests.ports import DamonTestsError
+from damon_tests.ports import DamonTestsError, MachineLost, NotSupported
+from damon_tests.report import artifacts
 from damon_tests.report.events import RunLog
 from damon_tests.scenario.visibility import visibility
 
@@ -65,36 +68,47 @@ class DamonRun:
         if self._unavailable is not None:
             raise self._unavailable
         if self._backend is None:
-            option = self.config.option
             began = time.monotonic()
             try:
-                opened = open_backend(
-                    option.kernel,
-                    self.output,
-                    option.level,
-                    option.fault,
-                    option.stop_modules,
-                    self._tell,
-                    option.keep_guest,
-                    option.guest_clock,
-                )
-                self._backend = self.stack.enter_context(opened)
-                self._backend.capabilities()
+                self._backend = self._open_backend()
             except DamonTestsError as error:
                 self._unavailable = error
+                if isinstance(error, MachineLost):
+                    artifacts.keep_console(self.log, error.log)
                 raise
-            self.log.timing("open kernel", time.monotonic() - began)
+            finally:
+                self.log.timing("open kernel", time.monotonic() - began)
             self.log.run_started({"kernel": dict(self._backend.provenance())})
         return self._backend
 
+    def _open_backend(self) -> Backend:
+        """Open the DAMON that --kernel names, and find out what it can do (a kernel boots here)."""
+        option = self.config.option
+        opened = open_backend(
+            option.kernel,
+            self.output,
+            option.level,
+            option.fault,
+            option.stop_modules,
+            self.notify,
+            option.keep_guest,
+            option.guest_clock,
+        )
+        backend = self.stack.enter_context(opened)
+        require_damon(backend.capabilities())
+        return backend
+
     def identity(self) -> tuple[str, str]:
-        """(backend, level) for the log, also when it could not be opened."""
+        """(backend, level) for the log; the word given to --kernel and no level when it could not be opened.
+
+        Opens nothing: a kernel that did not boot is not booted again to be named.
+        """
         if self._backend is None:
             return self.config.option.kernel, ""
         return self._backend.name, self._backend.level
 
-    def _tell(self, text: str) -> None:
-        """Now and always: pytest would keep from the user what they have to wait for."""
+    def notify(self, text: str) -> None:
+        """Print a line now: what a test prints is captured by pytest and kept back if it passes."""
         capture = self.config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled() if capture else nullcontext():
             to_stderr(text)
@@ -120,6 +134,16 @@ class DamonRun:
                 "python": platform.python_version(),
             },
         }
+
+
+def require_damon(capabilities: Capabilities) -> None:
+    """Raise NotSupported if the kernel runs, and has nothing of DAMON's sysfs interface."""
+    interface = [f.name for f in FEATURES.values() if f.by in ("file", "word", "ops")]
+    if all(capabilities.present[name] is False for name in interface):
+        raise NotSupported(
+            "this kernel has no DAMON: there is no /sys/kernel/mm/damon",
+            remedy="build it with CONFIG_DAMON, _SYSFS, _VADDR and _PADDR",
+        )
 
 
 @dataclass

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +165,7 @@ def test_bad_words_are_a_sentence_at_once(tmp_path: Path, option: str, words: st
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
-def test_kernel_that_breaks_when_it_is_opened_ends_the_run(tmp_path: Path, workers: str) -> None:
+def test_kernel_that_cannot_be_opened_makes_every_test_an_error(tmp_path: Path, workers: str) -> None:
     (tmp_path / "conftest.py").write_text(
         "from damon_tests import pytest_run\n"
         "from damon_tests.ports import HarnessError\n"
@@ -179,7 +180,8 @@ def test_kernel_that_breaks_when_it_is_opened_ends_the_run(tmp_path: Path, worke
     assert "Traceback" not in out
     run = load(tmp_path)
     assert {t["verdict"] for t in run["tests"]} == {"ERROR"}
-    assert len(run["tests"]) < 30, "no test after it would fare better"
+    assert len(run["tests"]) == 30, "every selected test says why it could not run"
+    assert len(ET.parse(tmp_path / "run" / "junit.xml").findall(".//error")) == 30
     assert not run["interrupted"]
 
 
@@ -338,3 +340,69 @@ def test_what_the_machine_was_given_is_in_the_results(tmp_path: Path) -> None:
     assert code == 0, out
     names = [m["name"] for m in load(tmp_path)["tests"][0]["measurements"]]
     assert names == ["machine: 2 memory nodes", "machine: 64 MiB of swap"]
+
+
+FAKE_BACKEND = """
+from contextlib import contextmanager
+from damon_tests import pytest_run
+from damon_tests.damon.capability import Capabilities
+from damon_tests.damon.features import FEATURES
+from damon_tests.ports import MachineLost, NotSupported
+
+class Fake:
+    name, shows_all_accesses = "debian:9.9", True
+    opened = 0
+
+    @property
+    def level(self):
+        self.capabilities()
+        raise AssertionError("a kernel whose DAMON is not known has no level")
+
+    def capabilities(self):
+        Fake.opened += 1
+        assert Fake.opened == 1, "what did not work once is not tried again"
+        {how}
+
+    def provenance(self):
+        return {{"release": "9.9.9"}}
+
+@contextmanager
+def fake(*_):
+    yield Fake()
+
+pytest_run.open_backend = fake
+"""
+CONSOLE = "Booting\\nKernel panic - not syncing: no root"
+NO_BOOT = f"raise MachineLost('it did not come up (log: guest-x/console.log)', {CONSOLE!r})"
+NO_DAMON = "return Capabilities(dict.fromkeys(FEATURES, False))"
+WITHOUT = "raise NotSupported('the kernel 9.9.9 is built without DAMON', remedy='take another')"
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize(
+    ("how", "verdict", "code", "words"),
+    [
+        (NO_BOOT, "ERROR", 6, "it did not come up (log: guest-x/console.log)"),
+        (NO_DAMON, "SKIP", 5, "this kernel has no DAMON: there is no /sys/kernel/mm/damon"),
+        (WITHOUT, "SKIP", 5, "built without DAMON"),
+    ],
+)
+def test_kernel_without_a_usable_damon_is_one_reason_for_all_tests(
+    tmp_path: Path, how: str, verdict: str, code: int, words: str, workers: str
+) -> None:
+    """It is opened once, each test has the verdict, and every file of the run says why."""
+    (tmp_path / "conftest.py").write_text(FAKE_BACKEND.format(how=how))
+    body = "@pytest.mark.parametrize('n', range(6))\ndef test(expect, n):\n    expect.add(check(True))"
+    ended, out = finish(start(tmp_path, body, "-n", workers))
+    assert ended == code, out
+    assert "INTERNALERROR" not in out
+    assert "Traceback" not in out
+    run = load(tmp_path)
+    assert [t["verdict"] for t in run["tests"]] == [verdict] * 6
+    assert all(words in t["reason"] for t in run["tests"])
+    said = ET.parse(tmp_path / "run" / "junit.xml").findall(".//testcase/*[@message]")
+    assert len(said) == 6
+    assert all(words in str(element.get("message")) for element in said)
+    logs = [(tmp_path / "run" / a["path"]).read_text() for a in run["artifacts"] if a["kind"] == "log"]
+    assert all("Kernel panic" in log for log in logs)
+    assert bool(logs) == (verdict == "ERROR")

@@ -118,6 +118,15 @@ def keep_partial(log: RunLog, test_id: str, attempt: int, partial: object) -> No
         )
 
 
+def keep_console(log: RunLog, text: str) -> None:
+    """Write what the console of a kernel said that did not come up; it belongs to the run, to no test."""
+    if text.strip():
+        path = log.directory / f"console-{log.worker}.log"
+        with contextlib.suppress(OSError):  # the reason that is reported quotes its end
+            path.write_text(text, encoding="utf-8", errors="replace")
+            log.artifact(None, path.name, "log", "console of the kernel that did not boot")
+
+
 def keep_text(log: RunLog, test_id: str, attempt: int, name: str, text: str) -> Path:
     """A text file beside the attempt's other files; returns its path."""
     path = attempt_directory(log.directory, test_id, attempt) / name

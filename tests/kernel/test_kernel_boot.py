@@ -103,7 +103,7 @@ def test_but_not_for_ever(impatient: None, tmp_path: Path) -> None:
 def test_a_panic_is_told_and_not_tried_again(tmp_path: Path) -> None:
     text = "[    2.1] Kernel panic - not syncing: VFS: Unable to mount root fs\n"
     starts = iter([FakeRunning(tmp_path, text, dies=True)])
-    with pytest.raises(MachineLost, match="did not come up under QEMU: Kernel panic - not syncing: VFS"):
+    with pytest.raises(MachineLost, match="did not boot under QEMU: Kernel panic - not syncing: VFS"):
         bring_up(lambda: next(starts))  # type: ignore[arg-type, return-value]
 
 

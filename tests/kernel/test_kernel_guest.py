@@ -389,7 +389,7 @@ def test_a_damaged_saved_guest_is_booted_again(tmp_path: Path) -> None:
 @pytest.mark.vm
 def test_a_kernel_that_does_not_boot_is_told_with_its_log(guests: Guests) -> None:
     topology = Topology(cmdline=("init=/nothing", "rdinit=/nothing", "root=/dev/none"))
-    with pytest.raises(MachineLost, match="did not come up under QEMU: Kernel panic") as lost:
+    with pytest.raises(MachineLost, match="did not boot under QEMU: Kernel panic") as lost:
         guests.live(image.resolve(KERNELS[0]), topology)
     assert "Unable to mount root fs" in lost.value.log
 

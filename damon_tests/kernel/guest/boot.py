@@ -23,6 +23,7 @@ STALL_S = 60.0
 """A boot whose console is silent for so long stands still."""
 
 ATTEMPTS = 2
+_LAST_LINES = 3  # of the console, quoted in a message
 _NO_CHANNEL = "damon-tests-agent: no channel to the host"
 
 
@@ -111,10 +112,11 @@ def _failure(running: RunningGuest, reason: str) -> MachineLost:
     text = running.console_text()
     splats = parse_splats(text)
     why = reason or (splats[0].title if splats else "")
-    last = text.strip().rpartition("\n")[2] or "nothing"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    said = f"its console ends with {' / '.join(lines[-_LAST_LINES:])!r}" if lines else "its console is empty"
     return MachineLost(
-        f"the kernel {running.plan.image.release} did not come up under QEMU{': ' if why else ''}{why}"
-        f" (its console ends with {last!r}; log: {running.console})",
+        f"the kernel {running.plan.image.release} did not boot under QEMU{': ' if why else ''}{why}"
+        f" ({said}; log: {running.console})",
         text,
     )
 
