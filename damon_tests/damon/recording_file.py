@@ -79,14 +79,13 @@ import numpy.typing as npt
 from damon_tests.damon.params import DamonCtx
 from damon_tests.damon.params_json import ctx_from_json, ctx_to_json
 from damon_tests.damon.records import Recording, Snapshot
+from damon_tests.ports.arrays import F64, I64
 from damon_tests.ports.errors import UsageError
 
 FORMAT = "damon-tests recording"
 VERSION = 1
 SUFFIX = ".damon.npz"
 
-I64 = npt.NDArray[np.int64]
-F64 = npt.NDArray[np.float64]
 
 _TEXTS = ("source", "operations")
 _NUMBERS = ("sample_us", "aggr_us", "started_ns", "stopped_ns", "lost_events", "addr_unit")

@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-U64 = npt.NDArray[np.uint64]
+from damon_tests.ports.arrays import U64
+
 U32 = npt.NDArray[np.uint32]
 
 Source = Literal["damon_aggregated", "damon_region_aggregated", "tried_regions"]

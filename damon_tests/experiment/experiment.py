@@ -21,6 +21,7 @@ from damon_tests.experiment.physical_view import frames_of, unmoved
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import NSEC_PER_USEC, PAGE_SIZE, NotSupported
+from damon_tests.ports.ranges import joined
 from damon_tests.workload.target import RunningTarget
 
 Cover = Literal["process", "regions"]
@@ -171,13 +172,8 @@ def target_of(ctx: DamonCtx, cover: Cover, target: RunningTarget, subject: Subje
 
 def _physical(target: RunningTarget) -> tuple[tuple[int, int], ...]:
     """Physical ranges of all the pattern's regions, merged where they touch."""
-    merged: list[tuple[int, int]] = []
-    for start, end in sorted(r for ranges in target.physical().values() for r in ranges):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((start // PAGE_SIZE * PAGE_SIZE, end))
-    return tuple(merged)
+    parts = (part for ranges in target.physical().values() for part in ranges)
+    return tuple(joined((start // PAGE_SIZE * PAGE_SIZE, end) for start, end in parts))
 
 
 @contextmanager

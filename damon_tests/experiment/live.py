@@ -24,8 +24,8 @@ from damon_tests.experiment.physical_view import frames_of, unmoved
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import NSEC_PER_SEC, NSEC_PER_USEC, DamonTestsError, HarnessError, Truth
+from damon_tests.ports.arrays import I64
 from damon_tests.workload.pages import PageStates
-from damon_tests.workload.physical_truth import I64
 from damon_tests.workload.target import RunningTarget
 
 

@@ -10,7 +10,7 @@ from damon_tests.damon.params import DamonCtx, Kdamond
 from damon_tests.damon.records import Recording, SchemeReport
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import Truth
-from damon_tests.workload.physical_truth import I64
+from damon_tests.ports.arrays import I64
 from damon_tests.workload.target import PhaseTime
 
 

@@ -15,7 +15,8 @@ from damon_tests.experiment.backend import Subject
 from damon_tests.experiment.observation import Observation
 from damon_tests.patterns.spec import SHARED, Pattern
 from damon_tests.ports import PAGE_SIZE, HarnessError, NotSupported
-from damon_tests.workload.physical_truth import I64, UNKNOWN, FrameTruth, frame_ranges
+from damon_tests.ports.arrays import I64
+from damon_tests.workload.physical_truth import UNKNOWN, FrameTruth, frame_ranges
 from damon_tests.workload.target import RunningTarget
 
 _MOST_BYTES = 1 << 30  # of page tables of larger regions too much would have to be read

@@ -12,11 +12,11 @@ from itertools import pairwise
 import numpy as np
 
 from damon_tests.damon.params import DamonCtx
-from damon_tests.damon.records import U64, Snapshot
+from damon_tests.damon.records import Snapshot
 from damon_tests.damon.series import Series
 from damon_tests.ports import PAGE_SIZE
-
-Range = tuple[int, int]
+from damon_tests.ports.arrays import U64
+from damon_tests.ports.ranges import Range, joined
 
 
 def min_region_sz(ctx: DamonCtx) -> int:
@@ -126,13 +126,7 @@ def covered(snapshot: Snapshot) -> tuple[Range, ...]:
 
 def aligned_union(ranges: Sequence[Range], m: int) -> tuple[Range, ...]:
     """Configured ranges as the region setter lays them out (3.3): bounds rounded outwards to m."""
-    joined: list[Range] = []
-    for start, end in sorted((s // m * m, -(-e // m) * m) for s, e in ranges):
-        if joined and start <= joined[-1][1]:
-            joined[-1] = (joined[-1][0], max(joined[-1][1], end))
-        else:
-            joined.append((start, end))
-    return tuple(joined)
+    return tuple(joined((s // m * m, -(-e // m) * m) for s, e in ranges))
 
 
 def three_ranges(vmas: Sequence[Range]) -> tuple[Range, ...] | None:

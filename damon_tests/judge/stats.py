@@ -14,9 +14,8 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-F64 = npt.NDArray[np.float64]
+from damon_tests.ports.arrays import F64
 
 Side = Literal["low", "high", "both"]
 State = Literal["continue", "pass", "fail", "inconclusive"]

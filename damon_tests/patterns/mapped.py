@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from damon_tests.patterns.spec import SHARED, Access, Action, Do, Pattern, PatternRegion, Phase
+from damon_tests.ports.ranges import Range, joined, without
 
-Span = tuple[int, int]
-Spans = tuple[Span, ...]
+Ranges = tuple[Range, ...]
 
 MAPPING_ACTIONS = ("mmap", "munmap", "mremap", "brk")
 DROPPING = ("munmap", "mremap", "brk", "dontneed", "free", "exec")
@@ -25,43 +24,27 @@ class Problem:
     message: str
 
 
-def initial(region: PatternRegion) -> Spans:
+def initial(region: PatternRegion) -> Ranges:
     """Byte ranges of a region that are mapped before the first phase."""
     return ((0, region.initially_mapped),) if region.initially_mapped else ()
 
 
-def after(mapped: Spans, action: Action, region: PatternRegion) -> Spans:
+def after(mapped: Ranges, action: Action, region: PatternRegion) -> Ranges:
     """What is mapped of a region after an action."""
     if action.do == "exec":
         return initial(region)
     if action.region != region.name:
         return mapped
     if action.do == "mmap":
-        return _joined([*mapped, (action.start_bytes, action.end_bytes)])
+        return tuple(joined([*mapped, (action.start_bytes, action.end_bytes)]))
     if action.do == "munmap":
-        return without(mapped, action.start_bytes, action.end_bytes)
+        return tuple(without(mapped, [(action.start_bytes, action.end_bytes)]))
     if action.do in ("mremap", "brk"):
         return ((0, action.end_bytes),)
     return mapped
 
 
-def _joined(spans: Sequence[Span]) -> Spans:
-    result: list[Span] = []
-    for start, end in sorted(spans):
-        if result and start <= result[-1][1]:
-            result[-1] = (result[-1][0], max(end, result[-1][1]))
-        else:
-            result.append((start, end))
-    return tuple(result)
-
-
-def without(spans: Spans, low: int, high: int) -> Spans:
-    """The spans, but for [low, high)."""
-    parts = [part for start, end in spans for part in ((start, min(end, low)), (max(start, high), end))]
-    return tuple((start, end) for start, end in parts if start < end)
-
-
-def _holds(mapped: Spans, start: int, end: int) -> bool:
+def _holds(mapped: Ranges, start: int, end: int) -> bool:
     return any(low <= start and end <= high for low, high in mapped)
 
 
@@ -91,7 +74,7 @@ def _actions_problem(pattern: Pattern) -> Problem | None:
     return None
 
 
-def _wrong_action(action: Action, mapped: Spans) -> str:
+def _wrong_action(action: Action, mapped: Ranges) -> str:
     if action.do == "mmap":
         if any(start < action.end_bytes and action.start_bytes < end for start, end in mapped):
             return f"a part of this span of region {action.region!r} is mapped already; unmap it first"
@@ -105,7 +88,7 @@ def _wrong_action(action: Action, mapped: Spans) -> str:
     return ""
 
 
-def states(pattern: Pattern, region: PatternRegion, phase: int) -> list[Spans]:
+def states(pattern: Pattern, region: PatternRegion, phase: int) -> list[Ranges]:
     """What is mapped of a region during a phase: after the actions at its start, and after each later one."""
     mapped = initial(region)
     for earlier in pattern.phases[:phase]:

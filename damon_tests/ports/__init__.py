@@ -6,6 +6,7 @@ processes of a machine, here or in a guest) and the reference's (simulated, virt
 time). Nothing in this package does work of its own.
 """
 
+from damon_tests.ports.arrays import Bools
 from damon_tests.ports.clock import NSEC_PER_MSEC, NSEC_PER_SEC, NSEC_PER_USEC, Clock
 from damon_tests.ports.errors import (
     DamonTestsError,
@@ -27,7 +28,7 @@ from damon_tests.ports.machine import (
     SpawnRequest,
 )
 from damon_tests.ports.tree import Entry, Pending, Tree
-from damon_tests.ports.truth import PAGE_SIZE, Bools, Pages, Truth
+from damon_tests.ports.truth import PAGE_SIZE, Pages, Truth
 
 __all__ = [
     "LOST_EVENTS",

@@ -9,12 +9,12 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from damon_tests.ports.arrays import Bools
+
 PAGE_SIZE = 4096
 
 Pages = npt.NDArray[np.int64]
 """Page numbers (address // PAGE_SIZE), any order, shape (n,)."""
-
-Bools = npt.NDArray[np.bool_]
 
 
 class Truth(Protocol):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from damon_tests.damon.recording_file import F64
+from damon_tests.ports.arrays import F64
 from damon_tests.report import words
 from damon_tests.report.raster import Raster
 from damon_tests.report.stretches import round_offsets

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from damon_tests.damon.recording_file import F64
 from damon_tests.ports import NotSupported, UsageError
+from damon_tests.ports.arrays import F64
 from damon_tests.report import words
 from damon_tests.report.heatmap_text import Marks
 from damon_tests.report.raster import Raster

@@ -12,13 +12,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from damon_tests.damon.recording_file import F64, I64, TruthSpans
+from damon_tests.damon.recording_file import TruthSpans
 from damon_tests.damon.records import Recording, Snapshot
 from damon_tests.judge.monitoring.aggregation_windows import Window, windows
 from damon_tests.judge.monitoring.report_vs_truth import byte_ranges
 from damon_tests.judge.monitoring.true_rates import spans_of
 from damon_tests.ports import Truth
-from damon_tests.report.stretches import Range, Stretch, busy_ranges, everything, stretches
+from damon_tests.ports.arrays import F64, I64
+from damon_tests.ports.ranges import Range
+from damon_tests.report.stretches import Stretch, busy_ranges, everything, stretches
 
 
 @dataclass(frozen=True, eq=False)

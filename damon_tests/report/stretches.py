@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from damon_tests.damon.recording_file import I64, TruthSpans
+from damon_tests.damon.recording_file import TruthSpans
 from damon_tests.damon.records import Recording
 from damon_tests.judge.monitoring.report_vs_truth import byte_ranges
 from damon_tests.ports import PAGE_SIZE
-
-Range = tuple[int, int]
+from damon_tests.ports.arrays import I64
+from damon_tests.ports.ranges import Range, joined
 
 # A region is cut when its smallest busy part would else have fewer rows than this, and when busy parts are
 # together less than this share of it.
@@ -97,13 +97,13 @@ def everything(recording: Recording, spans: TruthSpans | None, target_idx: int) 
     for snapshot in recording.of_target(target_idx):
         start, end = byte_ranges(snapshot, recording.addr_unit)
         parts += zip(start.tolist(), end.tolist(), strict=True)
-    return {f"{a:#x}": (a, b) for a, b in joined([p for p in parts if p[0] < p[1]], 0)}
+    return {f"{a:#x}": (a, b) for a, b in joined([p for p in parts if p[0] < p[1]])}
 
 
 def busy_ranges(recording: Recording, spans: TruthSpans | None, target_idx: int) -> list[Range]:
     """Memory that was really touched; without truth, that was reported accessed again and again."""
     if spans is not None:
-        return joined(list(zip(spans.start.tolist(), spans.end.tolist(), strict=True)), 0)
+        return joined(list(zip(spans.start.tolist(), spans.end.tolist(), strict=True)))
     snapshots = recording.of_target(target_idx)
     ranges = [byte_ranges(s, recording.addr_unit) for s in snapshots]
     accessed = [s.nr_accesses > 0 for s in snapshots]
@@ -120,18 +120,7 @@ def _often(start: I64, end: I64, least: int) -> list[Range]:
     np.add.at(steps, index[: len(start)], 1)
     np.add.at(steps, index[len(start) :], -1)
     often = np.flatnonzero(np.cumsum(steps[:-1]) >= least)
-    return joined([(int(edges[i]), int(edges[i + 1])) for i in often], 0)
-
-
-def joined(ranges: Sequence[Range], gap: int) -> list[Range]:
-    """Sorted union of ranges, closing gaps of at most ``gap`` bytes."""
-    merged: list[Range] = []
-    for start, end in sorted(ranges):
-        if merged and start <= merged[-1][1] + gap:
-            merged[-1] = (merged[-1][0], max(merged[-1][1], end))
-        else:
-            merged.append((start, end))
-    return merged
+    return joined([(int(edges[i]), int(edges[i + 1])) for i in often])
 
 
 def _pieces(start: int, end: int, busy: Sequence[Range], least: float, most: int) -> list[_Piece]:
@@ -145,7 +134,7 @@ def _pieces(start: int, end: int, busy: Sequence[Range], least: float, most: int
         return [_Piece(start, end, full)]
     # Some idle memory around each busy part is shown at its scale: boundaries matter most.
     margin = max(PAGE_SIZE, used // len(inside) // 2 // PAGE_SIZE * PAGE_SIZE)
-    wide = joined([(max(start, a - margin), min(end, b + margin)) for a, b in inside], 0)
+    wide = joined([(max(start, a - margin), min(end, b + margin)) for a, b in inside])
     shown, note = wide, ""
     if len(wide) > _MOST_BUSY:
         shown, note = wide[:most], f"mean of {len(wide) - most} more"

@@ -15,6 +15,7 @@ from damon_tests.damon.records import DamosStats
 from damon_tests.experiment.live import Live
 from damon_tests.patterns.load import load
 from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE
+from damon_tests.ports.ranges import Range
 from damon_tests.workload.pages import PageStates
 from damon_tests.workload.target import RunningTarget
 
@@ -22,7 +23,6 @@ BEFORE_APPLY = "damos_before_apply"
 APPLY_US = 20_000
 PATIENCE_NS = 180 * NSEC_PER_SEC
 
-Range = tuple[int, int]
 Memories = Mapping[tuple[int, str], PageStates]
 
 

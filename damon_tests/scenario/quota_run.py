@@ -10,12 +10,12 @@ from typing import Any
 from damon_tests.damon.params import DamonCtx
 from damon_tests.damon.series import Series
 from damon_tests.experiment.live import Live
-from damon_tests.judge import rule_limits
 from damon_tests.judge.schemes import quota_passes, quotas
 from damon_tests.judge.schemes.quota_passes import Pass
 from damon_tests.judge.schemes.quotas import ReadStats
 from damon_tests.judge.verdict import Check
 from damon_tests.ports import NSEC_PER_SEC, TimedOut
+from damon_tests.ports.ranges import Range
 from damon_tests.scenario.fixtures import LiveFixture
 
 
@@ -33,7 +33,7 @@ class QuotaRun:
         return Series.of(self.run.level)
 
     @property
-    def memory(self) -> tuple[rule_limits.Range, ...]:
+    def memory(self) -> tuple[Range, ...]:
         """What was monitored of the first target: all of the pattern's regions."""
         return tuple(sorted(self.run.target.layout.values()))
 

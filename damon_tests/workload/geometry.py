@@ -14,9 +14,9 @@ import numpy as np
 
 from damon_tests.patterns.spec import Access, Action, Phase
 from damon_tests.ports import PAGE_SIZE, Bools, Pages
+from damon_tests.ports.arrays import I64
 from damon_tests.workload.chase_order import way
 from damon_tests.workload.random_order import Slots, draw_bits, draw_passes
-from damon_tests.workload.tracks import I64
 from damon_tests.workload.weighted_order import buckets_of
 
 # Up to this many pages (16 GiB), a phase is answered from tables of one byte a page.

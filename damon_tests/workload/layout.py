@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from damon_tests.patterns.mapped import Spans, initial
+from damon_tests.patterns.mapped import Ranges, initial
 from damon_tests.patterns.spec import Pattern, PatternRegion
 from damon_tests.ports import UsageError
 
@@ -66,7 +66,7 @@ def _stack_end(pattern: Pattern) -> int:
 def process_vmas(
     pattern: Pattern,
     layout: Mapping[str, tuple[int, int]],
-    mapped: Callable[[PatternRegion], Spans] = initial,
+    mapped: Callable[[PatternRegion], Ranges] = initial,
 ) -> tuple[tuple[int, int], ...]:
     """Bytes [start, end) of all mappings of a process like the engine with this layout, ascending.
 

@@ -12,12 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from damon_tests.ports import PAGE_SIZE, Bools, FileOp, HarnessError, Machine
-
-I64 = npt.NDArray[np.int64]
-U64 = npt.NDArray[np.uint64]
+from damon_tests.ports.arrays import I64, U64
 
 _PRESENT, _SWAPPED = 63, 62  # /proc/PID/pagemap
 _PFN_MASK = np.uint64((1 << 55) - 1)

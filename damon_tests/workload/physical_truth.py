@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from damon_tests.ports import PAGE_SIZE, Bools, Pages, Truth
-
-I64 = npt.NDArray[np.int64]
-Range = tuple[int, int]
+from damon_tests.ports.arrays import I64
+from damon_tests.ports.ranges import Range, page_ranges
 
 UNKNOWN = -1
 
@@ -70,9 +69,4 @@ class FrameTruth:
 
 def frame_ranges(frames: I64) -> tuple[Range, ...]:
     """Byte ranges [start, end) of these frames, ascending; UNKNOWN ones left out."""
-    ordered = np.unique(frames[frames != UNKNOWN])
-    if not len(ordered):
-        return ()
-    cuts = np.flatnonzero(np.diff(ordered) != 1) + 1
-    first, last = ordered[np.append(0, cuts)], ordered[np.append(cuts - 1, len(ordered) - 1)]
-    return tuple((int(a) * PAGE_SIZE, (int(b) + 1) * PAGE_SIZE) for a, b in zip(first, last, strict=True))
+    return tuple(page_ranges(np.unique(frames[frames != UNKNOWN])))

@@ -25,12 +25,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from damon_tests.ports.arrays import U64
+
 GOLDEN = 0x9E3779B97F4A7C15
 _U64_MASK = (1 << 64) - 1
 _MULTIPLY_1 = 0xBF58476D1CE4E5B9
 _MULTIPLY_2 = 0x94D049BB133111EB
 
-U64 = npt.NDArray[np.uint64]
 Slots = npt.NDArray[np.int64]
 
 

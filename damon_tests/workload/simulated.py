@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from damon_tests.patterns.mapped import MAPPING_ACTIONS, Spans, after, changes_mappings, initial, without
+from damon_tests.patterns.mapped import MAPPING_ACTIONS, Ranges, after, changes_mappings, initial
 from damon_tests.patterns.spec import SHARED, Memory, Pattern, PatternRegion
 from damon_tests.ports import PAGE_SIZE, Clock, HarnessError, NotSupported
+from damon_tests.ports.ranges import joined, without
 from damon_tests.workload.layout import plan_layout, process_vmas
 from damon_tests.workload.pattern_truth import FOREVER_NS, PatternTruth
 from damon_tests.workload.target import PhaseTime
-from damon_tests.workload.unknown_memory import union
 
 PhysicalRanges = Callable[[int, int], Sequence[tuple[int, int]]]
 
@@ -61,13 +61,13 @@ class SimulatedTarget:
         """What the other processes do to the memory that they share with the target."""
         return tuple((span, truth) for span in self._shared() for truth in self._others.values())
 
-    def other_processes(self) -> tuple[tuple[Spans, PatternTruth], ...]:
+    def other_processes(self) -> tuple[tuple[Ranges, PatternTruth], ...]:
         """The other processes: bytes [start, end) of memory of their own that they will touch, ascending and
         page aligned, and what they touch at these addresses (and elsewhere, what is not their own)."""
         found = [(self._own(process), truth) for process, truth in self._others.items()]
         return tuple((spans, truth) for spans, truth in found if spans)
 
-    def _own(self, process: int) -> Spans:
+    def _own(self, process: int) -> Ranges:
         shared = {region.name for region in self.pattern.regions if region.memory in SHARED}
         reached = {
             (self.layout[access.region][0] + start, self.layout[access.region][0] + end)
@@ -77,7 +77,7 @@ class SimulatedTarget:
             for start, end in access.reach()
         }
         pages = [(start // PAGE_SIZE * PAGE_SIZE, -(-end // PAGE_SIZE) * PAGE_SIZE) for start, end in reached]
-        return union(pages)
+        return tuple(joined(pages))
 
     def go(self) -> None:
         """Start the first phase now. Raises HarnessError the second time, and after ``stop``."""
@@ -143,7 +143,7 @@ class SimulatedTarget:
         """All mappings now as bytes [start, end), ascending; empty once the target is gone."""
         return process_vmas(self.pattern, self.layout, self._mapped) if self.alive else ()
 
-    def _mapped(self, region: PatternRegion) -> Spans:
+    def _mapped(self, region: PatternRegion) -> Ranges:
         """What is mapped of a region now."""
         mapped = initial(region)
         if not self._started:
@@ -182,7 +182,7 @@ class SimulatedTarget:
         return tuple(self.layout[r.name] for r in self.pattern.regions if r.memory == memory and r.populate)
 
     @property
-    def dirty(self) -> Spans:
+    def dirty(self) -> Ranges:
         """Bytes [start, end) of files that stay dirty: what a pattern that writes files back leaves, or
         writes to later. Files of other patterns count as written back by somebody, as on any machine."""
         found: list[tuple[int, int]] = []
@@ -192,13 +192,12 @@ class SimulatedTarget:
             cleaned = [(a.start_bytes, a.end_bytes) for a in actions if a.do == "msync"]
             if not cleaned:
                 continue
-            left: Spans = ((0, region.size_bytes),) if region.populate else ()
-            for start, end in cleaned:
-                left = without(left, start, end)
-            left += tuple(span for a in accesses if a.kind != "read" for span in a.reach())
+            written = [(0, region.size_bytes)] if region.populate else []
+            left = without(written, joined(cleaned))
+            left += [span for a in accesses if a.kind != "read" for span in a.reach()]
             base = self.layout[region.name][0]
             found += [(base + start, base + end) for start, end in left]
-        return union(found)
+        return tuple(joined(found))
 
     @property
     def nodes(self) -> tuple[tuple[tuple[int, int], int], ...]:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from damon_tests.ports import Bools, Pages
-from damon_tests.workload.tracks import I64
+from damon_tests.ports.arrays import I64
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,10 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from damon_tests.ports import Bools
+from damon_tests.ports.arrays import I64
 from damon_tests.workload.random_order import Slots
-
-I64 = npt.NDArray[np.int64]
 
 Cut = tuple[int, int, int]
 """A pass that lies in a window only with its touches [a, b): (position, a, b)."""

@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from damon_tests.ports import PAGE_SIZE, Bools, Pages, Truth
-
-I64 = npt.NDArray[np.int64]
+from damon_tests.ports.arrays import I64
+from damon_tests.ports.ranges import joined
 
 
 class MaybeTouched:
@@ -29,9 +29,9 @@ class MaybeTouched:
         self, truth: Truth, vmas: Sequence[tuple[int, int]], stalls: Sequence[tuple[int, int]] = ()
     ) -> None:
         self._truth = truth
-        joined = np.array(union(stalls), dtype=np.int64).reshape(-1, 2)
-        self._stall_starts, self._stall_ends = joined[:, 0], joined[:, 1]
-        self._ranges = union([*truth.ranges(), *vmas])
+        merged = np.array(joined(stalls), dtype=np.int64).reshape(-1, 2)
+        self._stall_starts, self._stall_ends = merged[:, 0], merged[:, 1]
+        self._ranges = joined([*truth.ranges(), *vmas])
         self._known = np.array(truth.ranges(), dtype=np.int64).reshape(-1, 2) // PAGE_SIZE
         self._mapped = np.array(self._ranges, dtype=np.int64).reshape(-1, 2) // PAGE_SIZE
 
@@ -74,14 +74,3 @@ def _in(pages: Pages, ranges: npt.NDArray[np.int64]) -> Bools:
     at = np.searchsorted(ranges[:, 0], pages, side="right") - 1
     inside: Bools = (at >= 0) & (pages < ranges[np.maximum(at, 0), 1])
     return inside
-
-
-def union(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """The same ranges ascending, those that overlap or touch as one."""
-    merged: list[tuple[int, int]] = []
-    for start, end in sorted(ranges):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((start, end))
-    return tuple(merged)

@@ -16,11 +16,11 @@ from damon_tests.judge.monitoring.report_vs_truth import Comparison, compare
 from damon_tests.judge.monitoring.true_ages import age_error
 from damon_tests.judge.monitoring.true_rates import (
     busy_ranges,
-    idle_ranges,
     rasterise,
     sampling_steps,
     spans_of,
 )
+from damon_tests.ports.ranges import without
 
 PAGE = 4096
 
@@ -197,7 +197,7 @@ def test_truth_never_touched_is_not_enumerated_per_window() -> None:
     assert spans.rate.tolist() == [1.0] * 10
     busy = busy_ranges(truth, 0, 1000 * MS)
     assert busy == ((BASE + MIB, BASE + 2 * MIB),)
-    assert idle_ranges(known, busy) == ((BASE, BASE + MIB), (BASE + 2 * MIB, known[0][1]))
+    assert without(known, busy) == [(BASE, BASE + MIB), (BASE + 2 * MIB, known[0][1])]
 
 
 def test_spans_keep_different_rates_apart() -> None:

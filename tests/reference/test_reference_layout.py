@@ -9,6 +9,7 @@ import pytest
 from reference_support import HEAP, MIB, STACK, STAT_ALL, Box, HotTruth, heap
 
 from damon_tests.damon.params import DamonTarget
+from damon_tests.ports.ranges import joined
 from damon_tests.reference.core.ops import divide_evenly
 from damon_tests.reference.core.regions import Regions
 from damon_tests.reference.rules.monitoring import align_down
@@ -23,13 +24,7 @@ def pages(*spans: tuple[int, int]) -> list[tuple[int, int]]:
 
 def ranges_of(box: Box, target: int = 0) -> list[tuple[int, int]]:
     """What of a target is monitored, touching regions joined."""
-    joined: list[tuple[int, int]] = []
-    for start, end in box.core().regions.of_target(target).ranges():
-        if joined and joined[-1][1] == start:
-            joined[-1] = (joined[-1][0], end)
-        else:
-            joined.append((start, end))
-    return joined
+    return joined(box.core().regions.of_target(target).ranges())
 
 
 ODD_SPACES = [

@@ -16,10 +16,10 @@ from damon_tests.damon.records import DamosStats
 from damon_tests.damon.trace import BeforeApplyEvent
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_USEC, PAGE_SIZE, Event
+from damon_tests.ports.arrays import I64
+from damon_tests.ports.ranges import Range
 from damon_tests.reference.rules.levels import level as level_of
-from damon_tests.reference.rules.monitoring import Range
 from damon_tests.reference.sysfs import module_requests
-from damon_tests.workload.pages import I64
 
 RECLAIM_INERT = {
     "name": "6.12-reclaim-inert",

@@ -14,19 +14,18 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
 from damon_tests.damon.records import Snapshot
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, NSEC_PER_USEC
+from damon_tests.ports.arrays import F64
+from damon_tests.ports.ranges import Range
 
 PERCENTILES = 101
 SAMPLES = 20
 """In an aggregation of DAMON_STAT, however it is tuned."""
 REFRESH_NS = 5 * NSEC_PER_SEC
 TICK_NS = 10 * NSEC_PER_MSEC
-Range = tuple[int, int]
-F64 = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

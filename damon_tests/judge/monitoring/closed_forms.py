@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from damon_tests.damon.params import DamonCtx
-from damon_tests.damon.recording_file import I64, TruthSpans
+from damon_tests.damon.recording_file import TruthSpans
 from damon_tests.damon.records import Recording
 from damon_tests.damon.series import Series
 from damon_tests.judge import rule_limits, stats
@@ -27,6 +27,8 @@ from damon_tests.judge.monitoring.report_vs_truth import byte_ranges
 from damon_tests.judge.monitoring.true_rates import rasterise, touched_spans
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_USEC, Bools, Truth
+from damon_tests.ports.arrays import I64
+from damon_tests.ports.ranges import Range
 
 
 def monitoring(
@@ -262,7 +264,7 @@ def _outside(regions: tuple[I64, I64], spans: tuple[I64, I64], granule: int) -> 
     return outside
 
 
-def _inside(regions: tuple[I64, I64], ranges: Sequence[rule_limits.Range]) -> Bools:
+def _inside(regions: tuple[I64, I64], ranges: Sequence[Range]) -> Bools:
     """Which regions lie wholly in one of the ranges."""
     inside = np.zeros(len(regions[0]), np.bool_)
     for start, end in ranges:

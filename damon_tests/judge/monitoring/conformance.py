@@ -19,7 +19,6 @@ import numpy as np
 
 from damon_tests.damon.client import DamonClient
 from damon_tests.damon.params import ANY, DamonCtx, Damos, Kdamond
-from damon_tests.damon.recording_file import F64
 from damon_tests.damon.records import DamosStats, Recording
 from damon_tests.damon.session import Session
 from damon_tests.experiment.live import Live
@@ -36,6 +35,7 @@ from damon_tests.judge.monitoring.report_vs_truth import Comparison, byte_ranges
 from damon_tests.judge.oracle import Band, BandMetric
 from damon_tests.judge.stats import SequentialRule
 from damon_tests.judge.verdict import Check, Measurement
+from damon_tests.ports.arrays import F64
 from damon_tests.reference.sysfs.system import ReferenceSystem
 
 HOT = 0.5

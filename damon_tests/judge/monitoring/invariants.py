@@ -26,6 +26,7 @@ from damon_tests.judge.monitoring.aggregation_windows import windows
 from damon_tests.judge.monitoring.report import Setting, largest, region, regions, spell, where
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_USEC, Bools
+from damon_tests.ports.ranges import Range
 
 # trace prints times in whole microseconds
 _TRACE_RESOLUTION_NS = NSEC_PER_USEC
@@ -114,9 +115,7 @@ def coverage(s: Setting, *, from_start: bool = True) -> list[Check]:
     return checks
 
 
-def initial_layout(
-    recording: Recording, ctx: DamonCtx, vmas: Sequence[rule_limits.Range], level: str
-) -> list[Check]:
+def initial_layout(recording: Recording, ctx: DamonCtx, vmas: Sequence[Range], level: str) -> list[Check]:
     """I6, exactly: before its first update vaddr covers the mappings without their two largest gaps.
 
     And that is cut as min_nr_regions asks for. ``vmas``: all mappings of the target when monitoring began,
@@ -134,7 +133,7 @@ def initial_layout(
     return [*checks, _first_pieces(s, snaps[0], expected)]
 
 
-def _first_pieces(s: Setting, first: Snapshot, ranges: Sequence[rule_limits.Range]) -> Check:
+def _first_pieces(s: Setting, first: Snapshot, ranges: Sequence[Range]) -> Check:
     """The first aggregation reports regions before they are split at random (2.6; 8.3, 12)."""
     wanted = rule_limits.first_pieces(ranges, s.ctx.attrs.min_nr_regions, s.m, s.level)
     seen = list(zip(map(int, first.start), map(int, first.end), strict=True))
@@ -152,7 +151,7 @@ def _before_update(s: Setting, snap: Snapshot) -> bool:
 
 
 def _covers(
-    s: Setting, snaps: Sequence[Snapshot], expected: tuple[rule_limits.Range, ...], invariant: str, why: str
+    s: Setting, snaps: Sequence[Snapshot], expected: tuple[Range, ...], invariant: str, why: str
 ) -> list[Check]:
     differences, detail = [], ""
     for snap in snaps:
@@ -174,7 +173,7 @@ def _few_ranges(s: Setting, snaps: Sequence[Snapshot]) -> list[Check]:
     return largest("I6", "separate ranges", separate, "ranges", 3, why=why, detail=detail)
 
 
-def _symmetric_difference(a: Sequence[rule_limits.Range], b: Sequence[rule_limits.Range]) -> int:
+def _symmetric_difference(a: Sequence[Range], b: Sequence[Range]) -> int:
     common = sum(max(0, min(x[1], y[1]) - max(x[0], y[0])) for x in a for y in b)
     return sum(e - s for s, e in a) + sum(e - s for s, e in b) - 2 * common
 

@@ -17,9 +17,8 @@ from damon_tests.judge.monitoring.invariants import initial_layout
 from damon_tests.judge.monitoring.report_vs_truth import Comparison, compare
 from damon_tests.judge.verdict import Check
 from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE
+from damon_tests.ports.ranges import Range
 from damon_tests.workload.unknown_memory import MaybeTouched
-
-Range = tuple[int, int]
 
 
 def invariants(seen: Observation) -> list[Check]:

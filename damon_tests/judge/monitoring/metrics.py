@@ -16,14 +16,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from damon_tests.damon.recording_file import F64, I64
 from damon_tests.damon.records import Recording
 from damon_tests.judge.monitoring.aggregation_windows import windows
 from damon_tests.judge.monitoring.report_vs_truth import Comparison
 from damon_tests.judge.verdict import Measurement
 from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_USEC, Bools
-
-Range = tuple[int, int]
+from damon_tests.ports.arrays import F64, I64
+from damon_tests.ports.ranges import Range
 
 PERCENTILES = (0, 25, 50, 75, 95, 100)
 
@@ -62,7 +61,7 @@ def false_hot_bytes(c: Comparison, idle: Sequence[Range], threshold: float = 0.0
     """Bytes of never-touched memory reported hot: per window Σ size[seen hot] within ``idle``.
 
     Unit: bytes, the largest of all windows. ``idle``: sorted byte ranges
-    (``judge.monitoring.true_rates.idle_ranges``).
+    (``ports.ranges.without``).
     """
     if len(idle) == 0:
         return _series("false hot bytes in idle memory", np.zeros(len(c.windows)), "bytes", "max")

@@ -13,6 +13,7 @@ from damon_tests.judge import rule_limits
 from damon_tests.judge.monitoring.ages import follow
 from damon_tests.judge.monitoring.report import Setting, largest, region, where
 from damon_tests.judge.verdict import Check, Measurement
+from damon_tests.ports.ranges import Range
 
 
 def region_counts(s: Setting) -> list[Check]:
@@ -43,7 +44,7 @@ def _claimed(s: Setting) -> list[Check]:
     return largest("I8", "events missing or extra", difference, "regions", 0, why=why, detail=detail)
 
 
-def _ranges(group: Sequence[Snapshot]) -> list[rule_limits.Range]:
+def _ranges(group: Sequence[Snapshot]) -> list[Range]:
     return [r for snap in group for r in rule_limits.covered(snap)]
 
 

@@ -15,6 +15,7 @@ from damon_tests.judge import rule_limits
 from damon_tests.judge.monitoring.aggregation_windows import aggregations
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import Bools
+from damon_tests.ports.ranges import Range
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def region(snap: Snapshot, i: int) -> str:
     return f"region {snap.start[i]}-{snap.end[i]}: {snap.nr_accesses[i]} {snap.age[i]}"
 
 
-def spell(ranges: Sequence[rule_limits.Range]) -> str:
+def spell(ranges: Sequence[Range]) -> str:
     shown = ", ".join(f"{a:#x}-{b:#x}" for a, b in ranges[:4])
     return shown + (f" and {len(ranges) - 4} more" if len(ranges) > 4 else "")
 

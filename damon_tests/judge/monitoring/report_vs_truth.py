@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from damon_tests.damon.recording_file import F64, I64, TruthSpans
+from damon_tests.damon.recording_file import TruthSpans
 from damon_tests.damon.records import Recording, Snapshot
 from damon_tests.judge.monitoring.aggregation_windows import Window
 from damon_tests.judge.monitoring.true_rates import spans_of
 from damon_tests.ports import Bools, Truth
+from damon_tests.ports.arrays import F64, I64
 
 _I64_MAX = np.iinfo(np.int64).max
 

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from damon_tests.damon.recording_file import F64, I64, TruthSpans
+from damon_tests.damon.recording_file import TruthSpans
 from damon_tests.damon.records import Recording
 from damon_tests.judge.monitoring.aggregation_windows import Window, windows
 from damon_tests.judge.monitoring.report_vs_truth import byte_ranges, in_order, look_up
 from damon_tests.judge.monitoring.true_rates import spans_of
 from damon_tests.judge.verdict import Measurement
 from damon_tests.ports import Bools, Truth
+from damon_tests.ports.arrays import F64, I64
 
 
 def age_error(

@@ -13,12 +13,13 @@ from functools import lru_cache
 
 import numpy as np
 
-from damon_tests.damon.recording_file import F64, I64, TruthSpans
+from damon_tests.damon.recording_file import TruthSpans
 from damon_tests.damon.records import Recording
 from damon_tests.judge.monitoring.aggregation_windows import Window
 from damon_tests.ports import NSEC_PER_USEC, PAGE_SIZE, Pages, Truth
+from damon_tests.ports.arrays import F64, I64
+from damon_tests.ports.ranges import Range, joined, page_ranges
 
-Range = tuple[int, int]
 Spans = tuple[I64, I64, F64]
 
 _CHUNK_PAGES = 1 << 20
@@ -26,31 +27,10 @@ _CHUNK_PAGES = 1 << 20
 
 def busy_ranges(truth: Truth, t0_ns: int, t1_ns: int) -> tuple[Range, ...]:
     """Byte ranges [start, end) of all pages touched at least once within [t0_ns, t1_ns), sorted."""
-    found: list[Range] = []
+    busy: list[Range] = []
     for pages in _chunks(truth.ranges()):
-        touched = truth.touched(pages, t0_ns, t1_ns)
-        for start, end in _runs(pages[touched]):
-            if found and found[-1][1] == start:
-                found[-1] = (found[-1][0], end)
-            else:
-                found.append((start, end))
-    return tuple(found)
-
-
-def idle_ranges(within: Sequence[Range], busy: Sequence[Range]) -> tuple[Range, ...]:
-    """What of ``within`` (sorted byte ranges) lies outside ``busy`` (sorted, disjoint)."""
-    idle: list[Range] = []
-    for start, end in within:
-        at = start
-        for b_start, b_end in busy:
-            if b_end <= at or b_start >= end:
-                continue
-            if b_start > at:
-                idle.append((at, b_start))
-            at = max(at, b_end)
-        if at < end:
-            idle.append((at, end))
-    return tuple(idle)
+        busy += page_ranges(pages[truth.touched(pages, t0_ns, t1_ns)])
+    return tuple(joined(busy))
 
 
 def rasterise(truth: Truth, windows: Sequence[tuple[int, int]], sample_us: int) -> TruthSpans:
@@ -197,13 +177,3 @@ def _chunks(ranges: Sequence[Range]) -> Iterator[Pages]:
         last = -(-end // PAGE_SIZE)
         for page in range(start // PAGE_SIZE, last, _CHUNK_PAGES):
             yield np.arange(page, min(page + _CHUNK_PAGES, last), dtype=np.int64)
-
-
-def _runs(pages: Pages) -> list[Range]:
-    """Byte ranges of ascending page numbers."""
-    if len(pages) == 0:
-        return []
-    breaks = np.flatnonzero(np.diff(pages) != 1)
-    first = pages[np.append(0, breaks + 1)]
-    last = pages[np.append(breaks, len(pages) - 1)]
-    return [(int(a) * PAGE_SIZE, (int(b) + 1) * PAGE_SIZE) for a, b in zip(first, last, strict=True)]

@@ -16,9 +16,10 @@ import numpy as np
 from damon_tests.damon.params import DamosDest
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import PAGE_SIZE, Bools
-from damon_tests.workload.pages import I64, PageStates, bytes_of
+from damon_tests.ports.arrays import I64
+from damon_tests.ports.ranges import Range, joined
+from damon_tests.workload.pages import PageStates, bytes_of
 
-Range = tuple[int, int]
 Is = Callable[[PageStates], Bools]
 
 KEPT = ("present", "swapped", "huge", "active", "node")
@@ -168,13 +169,8 @@ def fully_mapped(tried: Iterable[Range], mapped: Sequence[Range]) -> int:
 
     Specification 4.10: madvise over a range with a hole acts on what is mapped and returns an error.
     """
-    joined: list[Range] = []
-    for start, end in sorted(mapped):
-        if joined and start <= joined[-1][1]:
-            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
-        else:
-            joined.append((start, end))
-    return sum(end - start for start, end in tried if any(a <= start and end <= b for a, b in joined))
+    without_seams = joined(mapped)
+    return sum(end - start for start, end in tried if any(a <= start and end <= b for a, b in without_seams))
 
 
 def interleaved(pages: PageStates, dests: Sequence[DamosDest]) -> I64:

@@ -19,9 +19,10 @@ import numpy.typing as npt
 from damon_tests.damon.params import Damos, DamosFilter
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import PAGE_SIZE, Bools
+from damon_tests.ports.arrays import I64
+from damon_tests.ports.ranges import page_ranges
 from damon_tests.workload.pages import PageStates
 
-I64 = npt.NDArray[np.int64]
 CORE_TYPES = ("addr", "target")
 HUGE_BYTES = 2 << 20
 _ANONYMOUS = ("anonymous", "heap")
@@ -237,7 +238,7 @@ def separate_ranges(pages: PageFacts, most_bytes: int = 256 << 10) -> tuple[tupl
     """
     found: list[tuple[int, int]] = []
     for size in np.unique(pages.folio_bytes).tolist():
-        for first, last in _runs(np.unique(pages.address[pages.folio_bytes == size])):
+        for first, last in page_ranges(np.unique(pages.address[pages.folio_bytes == size]) // PAGE_SIZE):
             found += _cut(-(-first // size) * size, last // size * size, size, most_bytes)
     return _apart(sorted(found))
 
@@ -252,13 +253,6 @@ def _cut(start: int, end: int, folio: int, most_bytes: int) -> list[tuple[int, i
         ranges.append((start, min(start + most, end - spare)))
         start = ranges[-1][1] + folio
     return ranges
-
-
-def _runs(addresses: I64) -> list[tuple[int, int]]:
-    if not len(addresses):
-        return []
-    cuts = np.flatnonzero(np.diff(addresses) != PAGE_SIZE) + 1
-    return [(int(run[0]), int(run[-1]) + PAGE_SIZE) for run in np.split(addresses, cuts)]
 
 
 def _apart(ranges: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:

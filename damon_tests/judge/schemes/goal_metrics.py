@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from damon_tests.damon.params import DamosQuota
-from damon_tests.judge.schemes.goals import BP, UNLIMITED, Range, limited, next_bp, told_sizes
+from damon_tests.judge.schemes.goals import BP, UNLIMITED, limited, next_bp, told_sizes
 from damon_tests.judge.schemes.quota_passes import Pass
 from damon_tests.judge.verdict import Check, Measurement
+from damon_tests.ports.ranges import Range
 from damon_tests.workload.memory_info import MemoryInfo
 
 _ANYTHING: Range = (0, 1 << 40)

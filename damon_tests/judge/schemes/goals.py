@@ -20,6 +20,7 @@ from damon_tests.judge.schemes.quota_passes import Pass
 from damon_tests.judge.schemes.quotas import TICKS_NS
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_MSEC
+from damon_tests.ports.ranges import Range
 
 BP = 10_000
 UNLIMITED = U64_MAX // BP
@@ -27,7 +28,6 @@ UNLIMITED = U64_MAX // BP
 
 _FEW = 3  # windows of a length
 
-Range = tuple[int, int]
 """Lowest and highest possible value, both included."""
 
 

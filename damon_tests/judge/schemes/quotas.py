@@ -24,6 +24,7 @@ from damon_tests.judge.schemes.priorities import Span
 from damon_tests.judge.schemes.quota_passes import Pass, Place
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_USEC
+from damon_tests.ports.ranges import Range, joined
 
 TICKS_NS = 100 * NSEC_PER_MSEC
 """How late or early a window may seem to begin: it is counted in ticks of up to 10 ms, which a busy emulated
@@ -317,19 +318,12 @@ def sizes_agree(passes: Sequence[Pass], level: Series) -> list[Check]:
     return [_nothing("passes counted wrongly", wrong, why, "I54")] if looked else []
 
 
-def tried_ranges(passes: Sequence[Pass]) -> tuple[rule_limits.Range, ...]:
+def tried_ranges(passes: Sequence[Pass]) -> tuple[Range, ...]:
     """All memory that was ever tried, of target 0, joined."""
-    spans = sorted({(e.start, e.end) for one in passes for e in one.applied if e.target_idx == 0})
-    joined: list[rule_limits.Range] = []
-    for start, end in spans:
-        if joined and start <= joined[-1][1]:
-            joined[-1] = (joined[-1][0], max(joined[-1][1], end))
-        else:
-            joined.append((start, end))
-    return tuple(joined)
+    return tuple(joined((e.start, e.end) for one in passes for e in one.applied if e.target_idx == 0))
 
 
-def fair(passes: Sequence[Pass], memory: Sequence[rule_limits.Range]) -> list[Check]:
+def fair(passes: Sequence[Pass], memory: Sequence[Range]) -> list[Check]:
     """Continuation: once as much was tried as there is memory (all of it eligible), each byte was tried."""
     total = sum(end - start for start, end in memory)
     tried = sum(e.end - e.start for one in passes for e in one.applied)

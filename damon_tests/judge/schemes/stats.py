@@ -16,10 +16,10 @@ from damon_tests.damon.records import DamosStats
 from damon_tests.damon.series import Series
 from damon_tests.damon.trace import StatEvent
 from damon_tests.judge import rule_limits
-from damon_tests.judge.rule_limits import Range
 from damon_tests.judge.schemes.watched_passes import Try, WatchedPass, judged
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_USEC, PAGE_SIZE, UsageError
+from damon_tests.ports.ranges import Range
 
 
 @dataclass(frozen=True)

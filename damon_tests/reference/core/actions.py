@@ -13,11 +13,12 @@ import numpy as np
 
 from damon_tests.damon.params import Damos, DamosFilter
 from damon_tests.ports import PAGE_SIZE
+from damon_tests.ports.arrays import I64
+from damon_tests.ports.ranges import Range, clip
 from damon_tests.reference.core.filters import FilterLists
 from damon_tests.reference.machine.folios import Folios, folios_in, passing
 from damon_tests.reference.machine.memory import Memory
-from damon_tests.reference.machine.process import CHUNK_PAGES, NO_FRAME, Process, clip
-from damon_tests.reference.rules.monitoring import I64, Range
+from damon_tests.reference.machine.process import CHUNK_PAGES, NO_FRAME, Process
 from damon_tests.reference.rules.ruleset import Rules
 
 NOTHING = (0, 0)

@@ -16,6 +16,7 @@ import numpy as np
 from damon_tests.damon.params import DamonCtx
 from damon_tests.damon.records import Snapshot
 from damon_tests.ports import NotSupported
+from damon_tests.ports.arrays import I64, U64, Bools
 from damon_tests.reference.core.build import check_request
 from damon_tests.reference.core.context import min_region_size
 from damon_tests.reference.core.merge import merge_pass
@@ -25,7 +26,7 @@ from damon_tests.reference.core.split import cut
 from damon_tests.reference.machine.clock import SleepNs, VirtualClock
 from damon_tests.reference.machine.memory import Memory
 from damon_tests.reference.machine.process import Process
-from damon_tests.reference.rules.monitoring import I64, U64, Bools, align_up
+from damon_tests.reference.rules.monitoring import align_up
 from damon_tests.reference.rules.ruleset import Rules
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from damon_tests.damon.params import DamonCtx, Damos, DamosFilter
 from damon_tests.ports import UsageError
+from damon_tests.ports.ranges import Range
 from damon_tests.reference.core.context import (
     Context,
     Target,
@@ -22,7 +23,6 @@ from damon_tests.reference.core.regions import Regions, set_ranges
 from damon_tests.reference.core.schemes import Scheme
 from damon_tests.reference.machine.memory import Memory
 from damon_tests.reference.rules.errors import CoreError, invalid
-from damon_tests.reference.rules.monitoring import Range
 from damon_tests.reference.rules.ruleset import Rules
 
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from damon_tests.damon.params import U32_MAX, DamonAttrs, DamonCtx, DamonProbe
+from damon_tests.ports.arrays import I64, U64
 from damon_tests.reference.core.regions import Regions, cut_to_limit
 from damon_tests.reference.core.schemes import Scheme
 from damon_tests.reference.machine.process import Process
 from damon_tests.reference.rules.errors import CoreError, invalid
-from damon_tests.reference.rules.monitoring import BP, I64, U64, align_up
+from damon_tests.reference.rules.monitoring import BP, align_up
 from damon_tests.reference.rules.ruleset import Rules
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from damon_tests.ports.arrays import I64, Bools
 from damon_tests.reference.core.actions import Application
 from damon_tests.reference.core.context import Context, Target
 from damon_tests.reference.core.events import ThreadEvents
@@ -18,7 +19,6 @@ from damon_tests.reference.core.rows import Row, rows_of_target, store_rows
 from damon_tests.reference.core.schemes import Scheme, TriedRegion, Walk
 from damon_tests.reference.machine.clock import VirtualClock
 from damon_tests.reference.machine.process import NO_FRAME
-from damon_tests.reference.rules.monitoring import I64, Bools
 
 
 class DamosPass:

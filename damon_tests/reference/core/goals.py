@@ -7,10 +7,11 @@ import numpy as np
 
 from damon_tests.damon.params import DamosQuotaGoal
 from damon_tests.ports import PAGE_SIZE
+from damon_tests.ports.arrays import Bools
 from damon_tests.reference.core.context import Context
 from damon_tests.reference.core.schemes import Scheme
 from damon_tests.reference.machine.memory import Memory
-from damon_tests.reference.rules.monitoring import BP, Bools
+from damon_tests.reference.rules.monitoring import BP
 
 
 def achievements(ctx: Context, scheme: Scheme, memory: Memory, now_ns: int) -> list[tuple[int, int]]:

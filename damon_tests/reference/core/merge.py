@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from damon_tests.ports.arrays import I64, Bools
 from damon_tests.reference.core.regions import NR_PROBES_MAX, Regions
-from damon_tests.reference.rules.monitoring import I64, Bools
 from damon_tests.reference.rules.ruleset import Rules
 
 Weights = tuple[int, ...]

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from damon_tests.ports.arrays import I64, U64, Bools
+from damon_tests.ports.ranges import Range
 from damon_tests.reference.core.actions import Actions, Application
 from damon_tests.reference.core.context import Context, Target
 from damon_tests.reference.core.probes import probe_passes
 from damon_tests.reference.core.regions import Regions, divide, set_ranges
 from damon_tests.reference.machine.memory import Memory
-from damon_tests.reference.rules.monitoring import I64, U64, Bools, Range
 from damon_tests.reference.rules.ruleset import Rules
 
 PAGE_SHIFT = 12

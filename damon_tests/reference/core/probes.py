@@ -6,8 +6,8 @@ from __future__ import annotations
 import numpy as np
 
 from damon_tests.damon.params import DamonProbe, DamonProbeFilter
+from damon_tests.ports.arrays import I64, Bools
 from damon_tests.reference.machine.memory import Memory
-from damon_tests.reference.rules.monitoring import I64, Bools
 from damon_tests.reference.rules.ruleset import Rules
 
 

@@ -12,7 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from damon_tests.reference.rules.monitoring import F64, I64, U64, Bools, Range, align_down, align_up
+from damon_tests.ports.arrays import F64, I64, U64, Bools
+from damon_tests.ports.ranges import Range
+from damon_tests.reference.rules.monitoring import align_down, align_up
 from damon_tests.reference.rules.ruleset import Rules
 
 NR_PROBES_MAX = 4

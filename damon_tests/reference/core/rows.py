@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from damon_tests.ports.arrays import I64
 from damon_tests.reference.core.context import Context
 from damon_tests.reference.core.regions import Regions
-from damon_tests.reference.rules.monitoring import I64
 
 
 class Row:

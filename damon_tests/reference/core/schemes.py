@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from damon_tests.damon.params import U32_MAX, Damos
+from damon_tests.ports.arrays import I64, U64, Bools
 from damon_tests.reference.core.filters import FilterLists
 from damon_tests.reference.core.quota import Quota
-from damon_tests.reference.rules.monitoring import I64, U64, Bools
 from damon_tests.reference.rules.ruleset import Rules
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from damon_tests.ports.arrays import U64, Bools
 from damon_tests.reference.core.regions import Regions
-from damon_tests.reference.rules.monitoring import U64, Bools
 from damon_tests.reference.rules.ruleset import Rules
 
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from damon_tests.ports.arrays import I64, Bools
+from damon_tests.ports.ranges import Range
 from damon_tests.reference.faults.catalogue import Fault
 from damon_tests.reference.rules import schemes as damos
-from damon_tests.reference.rules.monitoring import I64, Bools, Range
 
 _PAGE = 4096
 _HUGE = 2 << 20

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from damon_tests.ports.arrays import I64, Bools
 from damon_tests.reference.faults.catalogue import Fault
 from damon_tests.reference.rules import filters
 from damon_tests.reference.rules import schemes as damos
-from damon_tests.reference.rules.monitoring import I64, Bools
 
 
 def _filter(name: str, imitates: str, rule: str, wrong: Any) -> Fault:

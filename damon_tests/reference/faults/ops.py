@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from damon_tests.ports.arrays import U64, Bools
 from damon_tests.reference.faults.catalogue import Fault
 from damon_tests.reference.rules import monitoring as core
-from damon_tests.reference.rules.monitoring import U64, Bools
 
 
 def _never(*_: object) -> bool:

@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from damon_tests.ports.arrays import I64
 from damon_tests.reference.faults.catalogue import Fault
 from damon_tests.reference.rules import schemes as damos
-from damon_tests.reference.rules.monitoring import BP, I64
+from damon_tests.reference.rules.monitoring import BP
 
 
 def _rateless_scores(value: I64, window: int, age: I64, aggr_us: int, by_nr: int, by_age: int) -> I64:

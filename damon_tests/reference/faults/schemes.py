@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from damon_tests.ports.arrays import I64
 from damon_tests.reference.faults.catalogue import Fault
 from damon_tests.reference.rules import schemes as damos
-from damon_tests.reference.rules.monitoring import I64
 
 
 def _exclusive_maximum(bounds: Sequence[tuple[int, int]], *values: Any) -> Any:

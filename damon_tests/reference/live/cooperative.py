@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from damon_tests.ports import Bools, NotSupported, Pages
-from damon_tests.reference.rules.monitoring import I64
+from damon_tests.ports.arrays import I64
 
 KEPT_SLICES = 4096
 """How many slices back questions can be answered."""

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from damon_tests.ports import PAGE_SIZE, Bools, Pages
-from damon_tests.reference.rules.monitoring import F64, I64, Range
+from damon_tests.ports.arrays import F64, I64
+from damon_tests.ports.ranges import Range
 
 FOREVER_NS = 1 << 62
 

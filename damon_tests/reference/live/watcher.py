@@ -17,6 +17,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from damon_tests.ports import NSEC_PER_USEC, Bools, NotSupported, Pages, Truth, UsageError
+from damon_tests.ports.arrays import F64, I64
+from damon_tests.ports.ranges import Range
 from damon_tests.reference.core.context import Context, Target
 from damon_tests.reference.core.ops import VirtualOperations, page_numbers
 from damon_tests.reference.core.regions import Regions
@@ -26,7 +28,7 @@ from damon_tests.reference.live.realtime import late_sleep_ns
 from damon_tests.reference.live.steady import FOREVER_NS, SteadyTruth
 from damon_tests.reference.live.write_tracking import WriteTracker, mapped_ranges
 from damon_tests.reference.machine.memory import Memory
-from damon_tests.reference.rules.monitoring import BP, F64, I64, Range
+from damon_tests.reference.rules.monitoring import BP
 from damon_tests.reference.sysfs.system import ReferenceSystem
 
 

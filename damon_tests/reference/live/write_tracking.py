@@ -21,8 +21,8 @@ import struct
 import numpy as np
 
 from damon_tests.ports import PAGE_SIZE, Bools, NotSupported, Pages
+from damon_tests.ports.arrays import I64
 from damon_tests.reference.live.ptrace_call import stopped
-from damon_tests.reference.rules.monitoring import I64
 
 _SYS_CLOSE, _SYS_USERFAULTFD, _SYS_PIDFD_OPEN, _SYS_PIDFD_GETFD = 3, 323, 434, 438
 _FLAGS = os.O_CLOEXEC | os.O_NONBLOCK | 1  # UFFD_USER_MODE_ONLY

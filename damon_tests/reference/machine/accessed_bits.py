@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from damon_tests.ports import PAGE_SIZE, Bools, Pages
-from damon_tests.reference.rules.monitoring import I64
+from damon_tests.ports.arrays import I64
 
 PAGES_PER_HUGE = (2 << 20) // PAGE_SIZE
 

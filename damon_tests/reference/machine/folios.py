@@ -10,9 +10,9 @@ import numpy as np
 
 from damon_tests.damon.params import DamosFilter
 from damon_tests.ports import PAGE_SIZE
+from damon_tests.ports.arrays import I64, Bools
 from damon_tests.reference.machine.memory import Memory
 from damon_tests.reference.machine.process import CHUNK_PAGES, NO_FRAME
-from damon_tests.reference.rules.monitoring import I64, Bools
 from damon_tests.reference.rules.ruleset import Rules
 
 

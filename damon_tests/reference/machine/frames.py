@@ -11,9 +11,10 @@ from itertools import pairwise
 import numpy as np
 
 from damon_tests.ports import PAGE_SIZE, UsageError
+from damon_tests.ports.arrays import I64, Bools
+from damon_tests.ports.ranges import Range
 from damon_tests.reference.machine.accessed_bits import pages_of
 from damon_tests.reference.machine.process import CHUNK_PAGES
-from damon_tests.reference.rules.monitoring import I64, Bools, Range
 
 CHUNK_BYTES = CHUNK_PAGES * PAGE_SIZE
 LOW_RAM = (0x1000, 0x9F000)

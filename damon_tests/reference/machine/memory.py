@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from damon_tests.ports import PAGE_SIZE, Truth, UsageError
+from damon_tests.ports.arrays import I64, Bools
+from damon_tests.ports.ranges import Range
 from damon_tests.reference.machine.frames import CHUNK_BYTES, Frames
 from damon_tests.reference.machine.process import CHUNK_PAGES, NO_FRAME, Process
-from damon_tests.reference.rules.monitoring import I64, Bools, Range
 
 
 class Memory(Frames):

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from damon_tests.ports import PAGE_SIZE, Truth, UsageError
+from damon_tests.ports.arrays import I64, Bools
+from damon_tests.ports.ranges import Range, clip, joined, without
 from damon_tests.reference.machine.accessed_bits import PAGES_PER_HUGE, AccessedBits, Touches
 from damon_tests.reference.machine.tlb import Tlb
-from damon_tests.reference.rules.monitoring import I64, Bools, Range
 
 CHUNK_PAGES = PAGES_PER_HUGE  # 2 MiB is also the unit of physical allocation
 NO_FRAME = -1
@@ -144,7 +145,7 @@ class Process:
     def advise_huge(self, ranges: Sequence[Range], wanted: bool) -> None:
         """MADV_HUGEPAGE or MADV_NOHUGEPAGE: what is asked for last counts."""
         kept = without(self.advised, ranges)
-        self.advised = joined(sorted([*kept, *ranges])) if wanted else kept
+        self.advised = joined([*kept, *ranges]) if wanted else kept
 
     def populated(self) -> list[Range]:
         """Byte ranges that have memory: what the truth knows about, as far as it is mapped."""
@@ -206,34 +207,3 @@ def _rows_within(first_pages: I64, span: Range) -> Bools:
     """Which rows of 2 MiB have some of the bytes of a range."""
     start, end = span
     return (first_pages + CHUNK_PAGES > start // PAGE_SIZE) & (first_pages < -(-end // PAGE_SIZE))
-
-
-def clip(ranges: Sequence[Range], within: Sequence[Range]) -> list[Range]:
-    """The parts of ``ranges`` inside ``within`` (both sorted and disjoint), touching parts joined."""
-    parts: list[Range] = []
-    for start, end in ranges:
-        for low, high in within:
-            part = (max(start, low), min(end, high))
-            if part[0] < part[1]:
-                parts.append(part)
-    return joined(parts)
-
-
-def without(ranges: Sequence[Range], holes: Sequence[Range]) -> list[Range]:
-    """The parts of ``ranges`` outside ``holes`` (both sorted and disjoint)."""
-    left = list(ranges)
-    for low, high in holes:
-        cut = [part for start, end in left for part in ((start, min(end, low)), (max(start, high), end))]
-        left = [(start, end) for start, end in cut if start < end]
-    return left
-
-
-def joined(ranges: Sequence[Range]) -> list[Range]:
-    """Sorted ranges with touching neighbours joined."""
-    result: list[Range] = []
-    for start, end in ranges:
-        if result and result[-1][1] == start:
-            result[-1] = (result[-1][0], end)
-        else:
-            result.append((start, end))
-    return result

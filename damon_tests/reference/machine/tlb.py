@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from damon_tests.ports.arrays import I64, Bools
 from damon_tests.reference.machine.accessed_bits import Touches
-from damon_tests.reference.rules.monitoring import I64, Bools
 
 # Neighbouring pages are evicted at moments spread evenly over the lifetime (multiples of the golden ratio).
 _SPREAD = 0x9E3779B97F4A7C15

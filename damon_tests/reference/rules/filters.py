@@ -6,7 +6,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from damon_tests.reference.rules.monitoring import I64, Bools, Range, align_down
+from damon_tests.ports.arrays import I64, Bools
+from damon_tests.ports.ranges import Range
+from damon_tests.reference.rules.monitoring import align_down
 
 
 def filter_order(core: Sequence[Any], ops: Sequence[Any], both: Sequence[Any]) -> list[Any]:

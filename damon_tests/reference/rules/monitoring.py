@@ -13,13 +13,9 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-I64 = npt.NDArray[np.int64]
-U64 = npt.NDArray[np.uint64]
-F64 = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
-Range = tuple[int, int]
+from damon_tests.ports.arrays import F64, I64, U64, Bools
+from damon_tests.ports.ranges import Range, joined
 
 U64_MAX = (1 << 64) - 1
 U32_MAX = (1 << 32) - 1
@@ -295,13 +291,7 @@ def three_ranges(vmas: Sequence[Range]) -> list[Range] | None:
 
 def committed_ranges(ranges: Sequence[Range]) -> list[Range]:
     """Ranges of a commit with touching ones joined, so that a region across the seam keeps its results."""
-    joined: list[Range] = []
-    for start, end in ranges:
-        if joined and joined[-1][1] == start:
-            joined[-1] = (joined[-1][0], end)
-        else:
-            joined.append((start, end))
-    return joined
+    return joined(ranges)
 
 
 def intersects(starts: U64, ends: U64, start: int, end: int) -> Bools:

@@ -12,10 +12,11 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from damon_tests.ports.arrays import F64, I64, U64, Bools
+from damon_tests.ports.ranges import Range
 from damon_tests.reference.rules import filters, modules, tree
 from damon_tests.reference.rules import monitoring as core
 from damon_tests.reference.rules import schemes as damos
-from damon_tests.reference.rules.monitoring import F64, I64, U64, Bools, Range
 
 STATE_COMMANDS = frozenset(
     (

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from damon_tests.reference.rules.monitoring import BP, I64, U64_MAX, Bools, Range, align_down, muldiv
+from damon_tests.ports.arrays import I64, Bools
+from damon_tests.ports.ranges import Range
+from damon_tests.reference.rules.monitoring import BP, U64_MAX, align_down, muldiv
 
 MAX_SCORE = 99
 U32 = (1 << 32) - 1

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from damon_tests.ports import NSEC_PER_MSEC, PAGE_SIZE, TreeError, Truth
+from damon_tests.ports.ranges import Range
 from damon_tests.reference.core.kdamond import Kdamond
 from damon_tests.reference.live.steady import Beat, SteadyTruth
 from damon_tests.reference.live.watcher import LiveSystem, LiveTruth
-from damon_tests.reference.rules.monitoring import Range
 from damon_tests.reference.serve.attendant import Attendant
 from damon_tests.reference.sysfs.system import ReferenceSystem
 

@@ -19,9 +19,10 @@ from damon_tests.damon.params import (
     DamosQuotaGoal,
     DamosWatermarks,
 )
+from damon_tests.ports.ranges import Range
 from damon_tests.reference.core.context import check_attrs
 from damon_tests.reference.rules.errors import invalid
-from damon_tests.reference.rules.monitoring import BP, Range
+from damon_tests.reference.rules.monitoring import BP
 from damon_tests.reference.rules.ruleset import Rules
 from damon_tests.reference.sysfs.formats import Value
 

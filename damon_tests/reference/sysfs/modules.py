@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from damon_tests.damon.params import DamonCtx
+from damon_tests.ports.ranges import Range
 from damon_tests.reference.core.build import build_context, commit
 from damon_tests.reference.core.context import Context
 from damon_tests.reference.core.kdamond import Kdamond, Request
 from damon_tests.reference.core.schemes import SchemeStats
 from damon_tests.reference.rules.errors import CoreError
-from damon_tests.reference.rules.monitoring import Range
 from damon_tests.reference.rules.ruleset import Rules
 from damon_tests.reference.sysfs import module_requests as requests
 from damon_tests.reference.sysfs.blocking_files import BlockingFile, Finish

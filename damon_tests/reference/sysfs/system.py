@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from damon_tests.ports import Truth, UsageError
+from damon_tests.ports.ranges import Range
 from damon_tests.reference.core.events import ReferenceEvents
 from damon_tests.reference.core.kdamond import Kdamond
 from damon_tests.reference.core.ops import Operations, make_operations
@@ -17,7 +18,6 @@ from damon_tests.reference.machine.memory import Memory
 from damon_tests.reference.machine.process import Process
 from damon_tests.reference.machine.tlb import Tlb
 from damon_tests.reference.rules.levels import level as level_of
-from damon_tests.reference.rules.monitoring import Range
 from damon_tests.reference.rules.ruleset import Rules
 from damon_tests.reference.sysfs.tree import ReferenceTree
 
