@@ -2,7 +2,7 @@
 """The DAMON under test beside the reference at its level: same request, same accesses, same distributions.
 
 On a kernel this shows that the reference is faithful, or that the kernel differs. On the reference itself it
-shows that the comparison makes no false alarms.
+shows that the comparison raises no false alarms.
 """
 
 from dataclasses import replace
@@ -21,7 +21,7 @@ from damon_tests.damon.params import (
 from damon_tests.judge.monitoring.conformance import EVERYTHING, attempt, compare_with_reference
 from damon_tests.judge.monitoring.judged_windows import invariants
 
-# Up to eight attempts of seconds each, on --guest-clock host only with a quiet machine: not for gates.
+# Up to eight attempts of seconds each, and with --guest-clock host only on a quiet machine: not for gates.
 pytestmark = [
     pytest.mark.accuracy,
     pytest.mark.needs("ops.fvaddr", "damon_aggregated"),
@@ -70,22 +70,24 @@ def check(live, expect, pattern, ctx, seconds):
 
 
 @pytest.mark.parametrize("pattern", ["hot_cold", "everything_hot", "many_islands", "idle"])
-def test_monitoring(live, expect, pattern):
-    """Region counts and sizes, access rates and ages of hot and of idle memory, boundaries."""
+def test_monitoring_matches_the_reference(live, expect, pattern):
+    """Numbers and sizes of regions, access rates and ages of hot and
+    idle memory, and boundaries match the reference."""
     check(live, expect, pattern, FVADDR, 4)
 
 
-def test_a_moving_hot_set(live, expect):
-    """The same while the hot set climbs: what was learnt is unlearnt as fast."""
+def test_moving_hot_set_matches_the_reference(live, expect):
+    """While the hot set climbs, DAMON follows it as fast as the reference."""
     check(live, expect, "stairs", FVADDR, 6)
 
 
-def test_scheme_statistics(live, expect):
-    """Schemes that only count, by access rate, age and size."""
+def test_scheme_statistics_match_the_reference(live, expect):
+    """Schemes that only count, by access rate, age and size, count what the reference counts."""
     check(live, expect, "hot_cold", replace(FVADDR, schemes=STATS), 3)
 
 
-def test_statistics_of_a_moving_hot_set(live, expect):
+def test_scheme_statistics_of_a_moving_hot_set_match_the_reference(live, expect):
+    """The same schemes count what the reference counts while the hot set climbs."""
     check(live, expect, "stairs", replace(FVADDR, schemes=STATS), 6)
 
 
@@ -96,8 +98,9 @@ def test_statistics_of_a_moving_hot_set(live, expect):
     kernels_only=True,
     since=("6.12.117",),
 )
-def test_quotas_and_actions(live, expect):
-    """Quotas with priorities, and actions that succeed, that have no effect, and that do not exist."""
+def test_quotas_and_actions_match_the_reference(live, expect):
+    """Quotas with priorities, and actions that succeed, do nothing or
+    are unknown, count what the reference counts."""
     check(live, expect, "hot_cold", replace(FVADDR, schemes=ACTIONS), 3)
 
 
@@ -107,7 +110,7 @@ def test_quotas_and_actions(live, expect):
     levels=("6.12", "6.16", "6.17"),
     kernels_only=True,
 )
-def test_a_quota_from_the_first_pass_on(live, expect):
-    """A scheme for all memory that may only try some of it."""
+def test_first_window_keeps_its_quota_as_the_reference_does(live, expect):
+    """A scheme for all memory that may try only some of it keeps to its quota from the first pass on."""
     schemes = (EVERYTHING, Damos(access_pattern=ANY, quota=LIMITED), EVERYTHING)
     check(live, expect, "hot_cold", replace(FVADDR, schemes=schemes), 3)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Age: for how many aggregations has memory been as it is?"""
+"""Age: for how many aggregations has the access rate of a region not changed?"""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -16,15 +16,15 @@ ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=100)
 
 @pytest.mark.needs("ops.fvaddr", "damon_aggregated")
 def test_idle_memory_grows_old(experiment, expect):
-    """Ages of memory that nobody touches grow by one an aggregation, through all merging and splitting."""
+    """Memory that nobody touches ages by one in each aggregation, however often it is merged and split."""
     ctx = DamonCtx("fvaddr", attrs=ATTRS)
     expect.add(invariants(experiment("small_hot_in_large_cold", ctx, seconds=3, cover="regions").observe()))
 
 
 @pytest.mark.accuracy
 @pytest.mark.needs("ops.fvaddr", "damon_aggregated")
-def test_ages_after_a_change(experiment, expect):
-    """Where the hot set was and where it went ages restart; elsewhere they do not."""
+def test_moving_hot_set_restarts_ages(experiment, expect):
+    """Ages restart where the hot set was and where it went, and nowhere else."""
     ctx = DamonCtx("fvaddr", attrs=ATTRS)
     trial = experiment("phase_switch", ctx, seconds=6, cover="regions")
     expect.add(invariants(trial.observe()))
@@ -34,8 +34,8 @@ def test_ages_after_a_change(experiment, expect):
 @pytest.mark.profile("full")
 @pytest.mark.accuracy
 @pytest.mark.needs("ops.fvaddr", "damon_aggregated")
-def test_small_changes_of_a_rate_are_no_change(experiment, expect):
-    """A tenth of the hottest rate is tolerated: ages are like the reference's."""
+def test_small_rate_change_keeps_age(experiment, expect):
+    """A change of the access rate by up to a tenth of the highest rate does not reset the age."""
     ctx = DamonCtx("fvaddr", attrs=ATTRS)
     trial = experiment("half_rate", ctx, seconds=4, cover="regions")
     expect.add(invariants(trial.observe()))
@@ -50,8 +50,8 @@ def test_small_changes_of_a_rate_are_no_change(experiment, expect):
     kernels_only=True,
     fixed=("6.12.117",),
 )
-def test_merging_hard_makes_nothing_older(live, expect):
-    """Too many regions to merge at once take many passes; age counts aggregations."""
+def test_repeated_merge_passes_age_regions_once(live, expect):
+    """Merging too many regions takes many passes in one aggregation; each region ages by one all the same."""
     many = replace(ATTRS, min_nr_regions=100, max_nr_regions=200)
     with live("idle", DamonCtx("fvaddr", attrs=many), cover="regions") as run:
         run.record(1.5, aggregations=5)
@@ -60,4 +60,4 @@ def test_merging_hard_makes_nothing_older(live, expect):
     oldest = [int(snap.age.max()) for snap in run.recording().snapshots if snap.complete]
     growth = [float(b - a) for a, b in pairwise(oldest)]
     m = Measurement("I29 growth of the oldest age", max(growth, default=0), "aggregations", tuple(growth))
-    expect.at_most(m, 1, because="I29: one aggregation makes nothing older by more than one")
+    expect.at_most(m, 1, because="an aggregation ages a region by one at most (I29)")

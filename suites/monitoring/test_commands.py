@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Commands and what is refused: every answer as the level's documentation and intent have it.
+"""Commands and refusals: every answer is the one that the level documents or intends.
 
-The same steps are done on the DAMON under test and on a clean reference of its level (specification 5.3,
-5.4, appendix A); what each step answered is compared. Each step waits for its answer: time has no part in it.
+The same steps run on the DAMON under test and on a clean reference of its level (§5.3, §5.4); their answers
+are compared. Each step waits for its answer, so that time plays no part.
 """
 
 from contextlib import suppress
@@ -45,7 +45,7 @@ FAST = DamonAttrs(min_nr_regions=10, max_nr_regions=50)
 
 
 PATIENCE_NS = 15 * NSEC_PER_SEC
-"""Commands answer within an aggregation; whoever gets EBUSY longer than this gets it for ever."""
+"""Commands answer within an aggregation; one that gets EBUSY for longer will get it for ever."""
 
 
 class Answers:
@@ -57,7 +57,8 @@ class Answers:
         self.expected = []
 
     def stage(self, ctx):
-        """Stage a request anew; what the kernel has no file for is an answer as well."""
+        """Stage a request anew; return "no file" or the errno's name
+        where the kernel does not take it, else "0"."""
         try:
             self.client.stage([Kdamond(ctx)])
         except (NotSupported, TreeError) as error:
@@ -88,10 +89,10 @@ class Answers:
             return error.errno_name
 
     def settled(self):
-        """The state once it changes no more by itself: a kdamond without anything to do ends soon.
+        """Return the state once it no longer changes by itself: a kdamond without targets ends soon.
 
-        How soon depends on the machine, so what is expected (the clean reference's answer) is waited for; a
-        state that is expected from the beginning must stay.
+        How soon depends on the machine, so wait for the expected state (the clean reference's); a state that
+        is expected from the start must stay.
         """
         clock = self.client.clock
         clock.run_for(150 * NSEC_PER_MSEC)
@@ -135,7 +136,7 @@ def _clean_up(client):
 
 
 def compare(both, steps, expect, level):
-    """Do the steps to both; every answer that differs is a violation."""
+    """Do the steps on both; report every answer that differs as a violation."""
     tested, clean = both
     steps(clean)
     tested.expected = clean.given
@@ -145,11 +146,13 @@ def compare(both, steps, expect, level):
         for (what, got), (_, wanted) in zip(tested.given, clean.given, strict=True)
         if got != wanted
     ]
-    expect.nothing("steps answered differently", wrong, because=f"§5.3 and §5.4 for {level}")
+    expect.nothing(
+        "steps answered differently", wrong, because=f"the documented answers of {level} (§5.3, §5.4)"
+    )
 
 
-def test_commands_in_every_state(both, expect, subject):
-    """Never started, running, turned off: every command answers as documented."""
+def test_commands_answer_as_documented_in_every_state(both, expect, subject):
+    """Before the first start, while running and after off, every command answers as documented."""
 
     def steps(it):
         it.stage(DamonCtx("fvaddr", attrs=FAST, targets=(DamonTarget(it.pid, it.ranges),), schemes=(SCHEME,)))
@@ -177,8 +180,9 @@ def test_commands_in_every_state(both, expect, subject):
     levels=("6.18",),
     kernels_only=True,
 )
-def test_requests_to_a_stopped_kdamond(both, expect, subject):
-    """Asking a stopped kdamond for tried regions is refused, each time alike, and harms nothing."""
+def test_stopped_kdamond_refuses_tried_regions(both, expect, subject):
+    """A stopped kdamond refuses update_schemes_tried_regions every
+    time alike, and works after the next on."""
 
     def steps(it):
         it.stage(DamonCtx("fvaddr", attrs=FAST, targets=(DamonTarget(it.pid, it.ranges),), schemes=(SCHEME,)))
@@ -220,8 +224,8 @@ def _answer(it, path, value):
     return "0"
 
 
-def test_commands_without_schemes(both, expect, subject):
-    """With nothing to tell about, commands about schemes answer at once."""
+def test_commands_without_schemes_return_at_once(both, expect, subject):
+    """Without schemes, commands about schemes return at once."""
 
     def steps(it):
         it.stage(DamonCtx("fvaddr", attrs=FAST, targets=(DamonTarget(it.pid, it.ranges),)))
@@ -233,8 +237,9 @@ def test_commands_without_schemes(both, expect, subject):
     compare(both, steps, expect, subject.level)
 
 
-def test_commands_after_directories_are_gone(both, expect, subject):
-    """Schemes whose directories were removed while they run: commands about them are answered (§8.3, 5)."""
+def test_commands_work_after_scheme_directories_are_removed(both, expect, subject):
+    """Commands about schemes whose directories were removed while
+    they run are answered as documented (§8.3, 5)."""
 
     def steps(it):
         filtered = replace(SCHEME, filters=(DamosFilter("anon"),))
@@ -271,8 +276,8 @@ ATTRIBUTES = {
 }
 
 
-def test_attributes_are_checked(both, expect, subject):
-    """Attributes outside of their limits are refused when DAMON is turned on, those at the limit are not."""
+def test_attributes_outside_their_limits_are_refused(both, expect, subject):
+    """on refuses attributes beyond their limits, and takes those at the limit."""
 
     def steps(it):
         for name, attrs in ATTRIBUTES.items():
@@ -285,8 +290,8 @@ def test_attributes_are_checked(both, expect, subject):
     compare(both, steps, expect, subject.level)
 
 
-def test_targets_are_checked(both, expect, subject):
-    """Processes that do not exist and ranges that make no sense are refused."""
+def test_invalid_targets_are_refused(both, expect, subject):
+    """on refuses processes that do not exist and ranges that are backward, overlapping or descending."""
     page = 4096
 
     def steps(it):
@@ -324,7 +329,7 @@ def test_targets_are_checked(both, expect, subject):
     kernels_only=True,
 )
 def test_an_empty_range_is_refused(both, expect, subject):
-    """A range of no memory is a mistake."""
+    """on refuses a range without memory."""
 
     def steps(it):
         it.stage(DamonCtx("fvaddr", attrs=FAST, targets=(DamonTarget(it.pid, ((8 * 4096, 8 * 4096),)),)))
@@ -335,8 +340,8 @@ def test_an_empty_range_is_refused(both, expect, subject):
 
 
 @pytest.mark.needs("ops.paddr")
-def test_paddr_targets_are_checked(both, expect, subject):
-    """paddr has at most one target, and units of addresses are powers of two (since 7.0)."""
+def test_invalid_paddr_targets_are_refused(both, expect, subject):
+    """on refuses more than one target of paddr, and since 7.0 address units that are no power of two."""
 
     def steps(it):
         ram = DamonTarget(regions=tuple(it.ram[:1]))
@@ -361,8 +366,8 @@ def test_paddr_targets_are_checked(both, expect, subject):
     compare(both, steps, expect, subject.level)
 
 
-def test_schemes_are_checked(both, expect, subject):
-    """Filters that make no sense are refused when DAMON is turned on (ENOMEM: §8.4 Q7)."""
+def test_invalid_schemes_are_refused(both, expect, subject):
+    """on refuses schemes with invalid filters (with ENOMEM: §8.4, Q7)."""
     schemes = {
         "stat": SCHEME,
         "addr filter": replace(SCHEME, filters=(DamosFilter("addr", addr_start=4096, addr_end=8192),)),
@@ -387,8 +392,8 @@ def test_schemes_are_checked(both, expect, subject):
 
 
 @pytest.mark.needs("targets.obsolete_target")
-def test_an_obsolete_target_cannot_be_started(both, expect, subject):
-    """What is obsolete before anything runs is a mistake (refused since 7.3)."""
+def test_obsolete_target_cannot_be_started(both, expect, subject):
+    """on refuses a target that is obsolete before anything runs (since 7.3)."""
 
     def steps(it):
         target = DamonTarget(it.pid, it.ranges, obsolete_target=True)
@@ -398,8 +403,8 @@ def test_an_obsolete_target_cannot_be_started(both, expect, subject):
     compare(both, steps, expect, subject.level)
 
 
-def test_values_that_are_refused(both, expect, subject):
-    """Numbers, booleans and words that make no sense are refused, and leave what was there."""
+def test_refused_values_leave_files_unchanged(both, expect, subject):
+    """Files refuse invalid numbers, booleans and words, and keep the value they had."""
 
     def steps(it):
         it.stage(DamonCtx(targets=(DamonTarget(),), schemes=(replace(SCHEME, filters=(DamosFilter(),)),)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A hot set amid cold memory: is it found, where is it, and is nothing else called hot?"""
+"""A hot set in cold memory: DAMON must find it, locate its edges, and call nothing else hot."""
 
 import pytest
 
@@ -11,13 +11,13 @@ pytestmark = pytest.mark.accuracy
 
 ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=100)
 
-# From then on regions have settled: splitting needs a few aggregations to find the hot set's edges.
+# Regions have settled by then: splitting needs a few aggregations to find the edges of the hot set.
 SETTLED_S = 2.0
 
 
 @pytest.mark.needs("ops.vaddr")
 def test_hot_set_is_found(experiment, expect):
-    """8 MiB of 64 MiB are hot: hot bytes are found, and cold ones are not called hot."""
+    """8 MiB of 64 MiB are hot: DAMON reports the hot bytes hot and no cold ones."""
     trial = experiment("hot_cold", DamonCtx(attrs=ATTRS), seconds=5)
     expect.add(invariants(trial.observe()))
     expect.add(like_the_reference(trial, ["precision", "recall", "working set"], after_s=SETTLED_S))
@@ -25,7 +25,8 @@ def test_hot_set_is_found(experiment, expect):
 
 @pytest.mark.needs("ops.fvaddr")
 def test_hot_set_is_found_in_given_ranges(experiment, expect):
-    """The same with fixed ranges: the pattern's own region, nothing else of the process."""
+    """With given ranges, which hold the pattern's region and nothing
+    else of the process, DAMON finds the hot set."""
     ctx = DamonCtx(operations="fvaddr", attrs=ATTRS)
     trial = experiment("hot_cold", ctx, seconds=5, cover="regions")
     expect.add(invariants(trial.observe()))
@@ -34,11 +35,11 @@ def test_hot_set_is_found_in_given_ranges(experiment, expect):
 
 @pytest.mark.profile("full")
 @pytest.mark.needs("ops.fvaddr")
-def test_half_rate_is_seen_as_half(experiment, expect):
-    """Memory touched in about half of the sampling intervals is reported so, without bias.
+def test_half_rate_is_reported_without_bias(experiment, expect):
+    """Memory touched in about half of the sampling intervals is reported at that rate, without bias.
 
-    Only the pattern's regions are watched: what else the process uses all the time would raise the merge
-    threshold (a tenth of the hottest region), and replicas know nothing of it.
+    Only the pattern's region is monitored: other memory that the process uses all the time would raise the
+    merge threshold (a tenth of the highest rate), and replicas know nothing of it.
     """
     ctx = DamonCtx(operations="fvaddr", attrs=ATTRS)
     trial = experiment("half_rate", ctx, seconds=6, cover="regions")

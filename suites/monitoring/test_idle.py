@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Memory that nobody touches, and memory that is touched all the time: the two certain answers."""
+"""Memory that nobody touches and memory that is touched all the time have exact answers."""
 
 import pytest
 
@@ -12,8 +12,8 @@ ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=100)
 
 
 @pytest.mark.needs("ops.fvaddr")
-def test_idle_memory_is_silent(experiment, expect):
-    """Present memory that nobody touches is never reported accessed, not a byte of it, and grows old."""
+def test_idle_memory_has_no_accesses(experiment, expect):
+    """Memory that nobody touches is reported without any access, and grows old."""
     ctx = DamonCtx(operations="fvaddr", attrs=ATTRS)
     seen = experiment("idle", ctx, seconds=3, cover="regions").observe()
     expect.add(invariants(seen))
@@ -29,8 +29,8 @@ def test_idle_memory_is_silent(experiment, expect):
 
 @pytest.mark.needs("ops.fvaddr")
 @pytest.mark.accuracy
-def test_everything_hot(experiment, expect):
-    """All memory is touched in every sampling interval: full counts wherever the target kept its schedule."""
+def test_memory_always_in_use_has_full_counts(experiment, expect):
+    """Memory touched in every sampling interval has full counts wherever the target kept its schedule."""
     ctx = DamonCtx(operations="fvaddr", attrs=ATTRS)
     trial = experiment("everything_hot", ctx, seconds=3, cover="regions")
     seen = trial.observe()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Automatic intervals: every step follows from what was just seen, within the bounds that were set."""
+"""Interval auto-tuning: each step follows from the observed accesses, within the requested bounds."""
 
 from dataclasses import replace
 
@@ -20,35 +20,45 @@ ATTRS = DamonAttrs(
 
 
 @pytest.mark.parametrize("pattern", ["idle", "everything_hot", "half_rate"])
-def test_every_step_follows_from_what_was_seen(live, expect, pattern):
-    """Too little seen: longer intervals; too much: shorter ones; the factor is exact."""
+def test_each_tuning_step_follows_from_observed_accesses(live, expect, pattern):
+    """Few observed accesses lengthen the intervals, many shorten
+    them, by exactly the factor of the feedback."""
     with live(pattern, DamonCtx("fvaddr", attrs=ATTRS), cover="regions") as run:
         run.record(3)
     tuned = run.session.events("damon_monitor_intervals_tune")
     expect.add(invariants(run))
     if pattern == "idle":
         steps = Measurement("steps of tuning", len(tuned), "count")
-        expect.at_least(steps, 1, because="§2.8: nothing is accessed, so that intervals grow")
+        expect.at_least(steps, 1, because="nothing is accessed, so that the intervals grow (§2.8)")
     expect.add(bounded(tuned, ATTRS))
     expect.add(steps_follow(tuned, run.recording(), ATTRS))
 
 
-def test_tuned_intervals_are_told(live, expect):
-    """update_tuned_intervals tells what tuning chose; the ratio is as requested."""
+def test_update_tuned_intervals_reports_the_tuning(live, expect):
+    """update_tuned_intervals writes the tuned intervals to sample_us
+    and aggr_us, whose ratio stays as requested."""
     with live("idle", DamonCtx("fvaddr", attrs=ATTRS), cover="regions") as run:
         run.session.record(
             60 * NSEC_PER_SEC, until=lambda: run.client.tuned_intervals(0)[0] == GOAL.max_sample_us
         )
         sample_us, aggr_us = run.client.tuned_intervals(0)
     ratio = Measurement("aggr_us of a tuned sample_us", aggr_us, "µs")
-    expect.equal(ratio, sample_us * ATTRS.samples_per_aggr, because="I40: the ratio is kept exactly")
+    expect.equal(
+        ratio,
+        sample_us * ATTRS.samples_per_aggr,
+        because="tuning keeps the ratio of aggr_us to sample_us exactly (I40)",
+    )
     # Nothing is accessed: every step doubles, so the limit is reached after three.
     m = Measurement("sample_us of idle memory", sample_us, "µs")
-    expect.equal(m, GOAL.max_sample_us, because="intervals of idle memory double up to max_sample_us")
+    expect.equal(
+        m,
+        GOAL.max_sample_us,
+        because="nothing is accessed, so that each step doubles the intervals up to max_sample_us (§2.8)",
+    )
 
 
-def test_goal_enabled_online(live, expect):
-    """Tuning that is enabled by a commit keeps its bounds and steps, too."""
+def test_goal_committed_online_keeps_bounds_and_steps(live, expect):
+    """A goal that is committed to a running kdamond is tuned within its bounds, by the exact steps."""
     plain = replace(ATTRS, intervals_goal=DamonIntervalsGoal())
     extra = ["damon_monitor_intervals_tune"]
     with live("everything_hot", DamonCtx("fvaddr", attrs=plain), cover="regions", extra_events=extra) as run:
@@ -56,6 +66,10 @@ def test_goal_enabled_online(live, expect):
         run.commit_attrs(ATTRS)
         run.record(1, aggregations=4)
     tuned = run.session.events("damon_monitor_intervals_tune")
-    expect.at_least(Measurement("steps", len(tuned), "count"), 1, because="the goal was enabled a second ago")
+    expect.at_least(
+        Measurement("steps", len(tuned), "count"),
+        1,
+        because="the goal was committed a second ago, ten aggregations",
+    )
     expect.add(bounded(tuned, ATTRS))
     expect.add(steps_follow(tuned, run.recording(), ATTRS))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What only a long life shows: what many lives of DAMON leave behind, and an hour of monitoring."""
+"""What only a long life shows: what many starts and stops leave behind, and an hour of monitoring."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -48,7 +48,7 @@ LIVED = DamonCtx(
 
 
 def live_once(run, number):
-    """A process is born, watched, committed to, asked about, and dies before or after DAMON is turned off."""
+    """Start a process, monitor it, commit, run commands; let it exit before or after DAMON is turned off."""
     target = run.subject.start_target(still(MIB), number)
     watched = replace(run.ctx, targets=run.covering(target, cover="process"))
     plain = replace(watched, schemes=(replace(LIVED.schemes[1], filters=()),))
@@ -71,7 +71,7 @@ def live_once(run, number):
 
 
 def objects(run, first, last):
-    """Objects of the kernel after so many more lives."""
+    """Return the kernel's allocated objects by cache after this many more lives."""
     for number in range(first, last):
         live_once(run, number)
     # Since 7.0 a processor collects up to 60 objects that are to be freed after a grace period, and they
@@ -83,8 +83,8 @@ def objects(run, first, last):
 
 
 @pytest.mark.needs("ops.vaddr")
-def test_lives_leave_nothing_behind(live, expect):
-    """After many lives of kdamonds and their targets a kernel has no more objects (§8.3: 2, 8, 19)."""
+def test_many_starts_and_stops_leak_nothing(live, expect):
+    """Many starts and stops of kdamonds and their targets leave no kernel objects behind (§8.3: 2, 8, 19)."""
     apart = Topology(cmdline=("slab_nomerge",))
     with live(still(MIB), LIVED, source="none", topology=apart) as run:
         run.client.command(0, "off")
@@ -93,9 +93,11 @@ def test_lives_leave_nothing_behind(live, expect):
     grown = {name: after[name] - before.get(name, 0) for name in after if name not in LAZY}
     left = [f"{name}: {more} more" for name, more in grown.items() if more >= LIVES // 2]
     # One object a life would be as many as lives; nothing else that goes on is in step with them.
-    expect.nothing("caches that grew with each life", left, because="what a life allocates ends with it")
+    expect.nothing(
+        "caches that grew with each life", left, because="a kdamond frees what it allocated when it ends"
+    )
     m = Measurement("most objects left", max(grown.values()), "objects", tuple(map(float, grown.values())))
-    expect.at_most(m, LIVES // 2 - 1, because="less than one every other life")
+    expect.at_most(m, LIVES // 2 - 1, because="an object leaked at each stop would be as many as lives")
 
 
 # --- an hour ---------------------------------------------------------------------------------
@@ -105,11 +107,12 @@ WINDOW_S = 60
 """Six passes: a charge window begins with the first pass that is due after it."""
 
 
-def test_an_hour_passes(live, expect):
-    """An hour of idle memory: each aggregation comes, ages count them, quotas begin anew each minute.
+def test_monitoring_goes_on_for_an_hour(live, expect):
+    """For an hour every aggregation of idle memory comes in time, ages count them, and quotas reset each
+    minute.
 
-    Kernels count ticks from five minutes before 2^32 on, so that a minute that is compared in too few bits
-    never ends, or always has, after the first five of them.
+    Kernels start counting ticks five minutes before 2^32, so that a window that is compared in too few bits
+    never ends, or always has ended, after the first five minutes.
     """
     quota = DamosQuota(bytes=MIB, reset_interval_ms=WINDOW_S * 1000)
     ctx = DamonCtx("fvaddr", attrs=SLOW, schemes=(Damos("stat", ANY, quota=quota),))
@@ -123,10 +126,19 @@ def test_an_hour_passes(live, expect):
     gaps = [(b.time_ns - a.time_ns) / NSEC_PER_USEC for a, b in pairwise(snaps)]
     m = Measurement("longest aggregation", max(gaps), "µs", tuple(gaps))
     # Each of the 20 sleeps may take two ticks (§2.11) of at most 10 ms more, a twenty-fifth of it.
-    expect.at_most(m, SLOW.aggr_us * 26 / 25, because="§2.11: an idle machine has only its ticks to wait for")
+    expect.at_most(
+        m, SLOW.aggr_us * 26 / 25, because="on an idle machine a sleep is late by ticks only (§2.11)"
+    )
     lost = [f"{a.age.max()} then {b.age.max()}" for a, b in pairwise(snaps) if b.age.max() != a.age.max() + 1]
-    expect.nothing("ages that did not grow by one", lost, because="nobody touches it", kind="closed form")
+    expect.nothing(
+        "ages that did not grow by one", lost, because="nobody touches this memory", kind="closed form"
+    )
     over = len(snaps) * 10 // WINDOW_S
     m = Measurement("windows in which the quota was exceeded", stats.qt_exceeds, "count")
     # A window of 60 s has the six or seven passes of 10 s and some ticks that begin in it.
-    expect.between(m, over * 6 // 7 - 1, over + 1, because="I47: there is always more than it allows")
+    expect.between(
+        m,
+        over * 6 // 7 - 1,
+        over + 1,
+        because="all memory matches, more than the quota allows in any window (I47)",
+    )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Tracepoints that are lost: counted, told, and never taken for a mistake of DAMON's."""
+"""Lost trace events are counted and reported, and never taken for a mistake of DAMON."""
 
 from dataclasses import replace
 
@@ -19,8 +19,9 @@ MANY = replace(FEW, min_nr_regions=2_000, max_nr_regions=8_000)
 BUFFER_KIB = 8
 
 
-def test_losses_are_counted_and_what_is_whole_is_right(live, expect, backend):
-    """More regions for a while than the trace buffer holds: that time is lost, the rest is judged as ever."""
+def test_losses_are_counted_and_complete_snapshots_are_right(live, expect, backend):
+    """Snapshots that the trace buffer could not hold are marked
+    incomplete; the others are judged as usual."""
     # Before 7.1 minimums do not split: regions become many one aggregation after the other, and stay it.
     strict = Series.of(backend.level).enforces_min_nr_regions
     ctx = DamonCtx("fvaddr", attrs=FEW if strict else MANY)
@@ -35,19 +36,25 @@ def test_losses_are_counted_and_what_is_whole_is_right(live, expect, backend):
             run.session.record(60 * NSEC_PER_SEC, until=lambda: _whole_ones_since(run, after_ns) > 3)
     recording = run.recording()
     m = Measurement("lost events", recording.lost_events, "events")
-    expect.at_least(m, 1, because="thousands of events do not fit into 8 KiB, or nothing was tested")
+    expect.at_least(
+        m, 1, because="thousands of events do not fit into 8 KiB; without loss nothing was tested"
+    )
     snaps = recording.snapshots
     cut = sum(not s.complete for s in snaps)
-    expect.at_least(Measurement("incomplete snapshots", cut, "count"), 1, because="what was lost is told")
+    expect.at_least(
+        Measurement("incomplete snapshots", cut, "count"),
+        1,
+        because="a snapshot that lost events is marked incomplete",
+    )
     covered = sum(end - start for start, end in run.target.layout.values())
     wrong = [
         f"{len(s)} of {s.nr_regions} regions, {int(s.sizes.sum())} bytes"
         for s in snaps
         if s.complete and (len(s) != s.nr_regions or int(s.sizes.sum()) != covered)
     ]
-    why = f"what is called complete has every region, {covered} bytes"
+    why = f"a complete snapshot has every region, {covered} bytes"
     expect.nothing("complete snapshots with something missing", wrong, because=why)
-    expect.add(invariants(run))  # with holes none of them accuses anybody
+    expect.add(invariants(run))  # incomplete snapshots accuse nobody
 
 
 def _whole_ones_since(run, time_ns):
@@ -56,13 +63,15 @@ def _whole_ones_since(run, time_ns):
 
 
 def test_nothing_is_lost_in_a_large_buffer(live, expect):
-    """The same many regions with the usual buffer: every event arrives."""
+    """The same number of regions with the default trace buffer: every event arrives."""
     with live("idle", DamonCtx("fvaddr", attrs=MANY), cover="regions") as run:
         run.session.record(60 * NSEC_PER_SEC, until=lambda: _whole_ones_since(run, 0) > 3)
     recording = run.recording()
     expect.equal(
-        Measurement("lost events", recording.lost_events, "events"), 0, because="the buffer is large"
+        Measurement("lost events", recording.lost_events, "events"),
+        0,
+        because="the default buffer holds all events",
     )
     cut = [str(s.time_ns) for s in recording.snapshots if not s.complete]
-    expect.nothing("incomplete snapshots", cut, because="nothing was lost")
+    expect.nothing("incomplete snapshots", cut, because="no event was lost")
     expect.add(invariants(run))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Merging: regions that differ little become one, with the mean of what they had, and no more than that."""
+"""Merging: adjacent regions that differ little become one, with the mean of their counts weighted by size."""
 
 from dataclasses import replace
 
@@ -21,8 +21,8 @@ pytestmark = [pytest.mark.accuracy, pytest.mark.needs("ops.fvaddr", "damon_aggre
     levels=("6.16", "6.17", "6.18", "6.19", "7.0", "7.1", "7.2"),
     kernels_only=True,
 )
-def test_merging_weighs_by_size(experiment, expect):
-    """Small islands of rare accesses are merged with idle memory: this makes no accesses of theirs more."""
+def test_merging_weights_counts_by_size(experiment, expect):
+    """Merging small islands of rare accesses with idle memory does not raise the reported access rate."""
     # At least 60 regions of at most about 1 MiB: each has an island, a sixteenth of its size.
     attrs = DamonAttrs(aggr_us=300_000, min_nr_regions=60, max_nr_regions=400)
     trial = experiment("simmering", DamonCtx("fvaddr", attrs=attrs), seconds=5, cover="regions")
@@ -37,8 +37,9 @@ def test_merging_weighs_by_size(experiment, expect):
     " commit; not merged beyond what the old min_nr_regions asked for until operations are updated",
     levels=("6.12", "6.16", "6.17", "6.18", "6.19", "7.0"),
 )
-def test_merging_harder_keeps_what_differs_most(live, expect):
-    """Fewer regions are allowed online than differ: what differs little goes first, hot and cold stay."""
+def test_lower_max_nr_regions_merges_similar_regions_first(live, expect):
+    """When max_nr_regions drops below the number of distinct rates,
+    regions that differ least are merged first."""
     many = DamonAttrs(min_nr_regions=250, max_nr_regions=500)
     few = replace(many, min_nr_regions=10, max_nr_regions=50)
 

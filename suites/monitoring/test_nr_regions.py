@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The number of regions bounds accuracy from below and overhead from above: are its limits kept?"""
+"""min_nr_regions bounds accuracy from below, max_nr_regions bounds overhead from above: both must hold."""
 
 import pytest
 
@@ -10,8 +10,9 @@ from damon_tests.judge.monitoring.judged_windows import invariants
 
 @pytest.mark.needs("ops.fvaddr")
 @pytest.mark.parametrize(("low", "high"), [(10, 20), (50, 60), (10, 1000)])
-def test_limits(experiment, expect, low, high):
-    """Many small hot islands ask for more regions than allowed: the limits hold in every aggregation."""
+def test_number_of_regions_stays_within_its_limits(experiment, expect, low, high):
+    """Memory that calls for more regions than allowed stays within
+    min_nr_regions and max_nr_regions in every aggregation."""
     attrs = DamonAttrs(min_nr_regions=low, max_nr_regions=high)
     trial = experiment("many_islands", DamonCtx("fvaddr", attrs=attrs), seconds=3, cover="regions")
     expect.add(invariants(trial.observe()))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Pausing: everything stands still, requests are served, and it goes on as if nothing had been."""
+"""Pausing: a paused kdamond samples nothing, serves requests, and continues where it stopped."""
 
 import errno
 from dataclasses import replace
@@ -17,8 +17,9 @@ CTX = DamonCtx(
 )
 
 
-def test_everything_stands_still(live, expect):
-    """While paused nothing is sampled, aggregated or tried; ages go on from where they were."""
+def test_paused_kdamond_samples_nothing(live, expect):
+    """A paused kdamond samples, aggregates and applies nothing; on
+    resume ages continue from where they were."""
     with live("idle", CTX, cover="regions", source="events") as run:
         run.record(1)
         run.session.pause()
@@ -36,24 +37,34 @@ def test_everything_stands_still(live, expect):
         run.record(1, aggregations=1)
     snaps = run.recording().snapshots
     meanwhile = [s for s in snaps if paused_ns < s.time_ns <= resumed_ns]
-    expect.equal(Measurement("aggregations while paused", len(meanwhile), "count"), 0, because="I37")
+    expect.equal(
+        Measurement("aggregations while paused", len(meanwhile), "count"),
+        0,
+        because="a paused kdamond aggregates nothing (I37)",
+    )
     m = Measurement("regions tried while paused", second.nr_tried - first.nr_tried, "count")
-    expect.equal(m, 0, because="I37: statistics are frozen, and still told")
+    expect.equal(m, 0, because="a paused kdamond applies no scheme, and still reports its statistics (I37)")
     wrong = [] if answer == errno.errorcode[errno.ECANCELED] else [answer]
-    expect.nothing("answers of tried_regions while paused", wrong, because="§5.4: nothing will be tried")
+    expect.nothing(
+        "answers of tried_regions while paused",
+        wrong,
+        because="the command is cancelled, because no scheme will be applied (§5.4)",
+    )
     before = [s for s in snaps if s.time_ns <= paused_ns]
     after = [s for s in snaps if s.time_ns > resumed_ns]
     m = Measurement("aggregations after resuming", len(after), "count")
-    expect.at_least(m, 1, because="it was resumed a second ago")
+    expect.at_least(m, 1, because="the kdamond was resumed a second ago, ten aggregations")
     if before and after:
         m = Measurement(
-            "age lost or won by the pause", float(after[0].age.max()) - float(before[-1].age.max()), "count"
+            "change of age over the pause", float(after[0].age.max()) - float(before[-1].age.max()), "count"
         )
-        expect.equal(m, 1, because="I37: ages count aggregations, and there was none", kind="closed form")
+        expect.equal(
+            m, 1, because="ages count aggregations, and there was none while paused (I37)", kind="closed form"
+        )
 
 
-def test_starting_paused(live, expect):
-    """A request that is paused from the beginning starts, and monitors nothing until it is resumed."""
+def test_paused_start_monitors_after_resume(live, expect):
+    """A kdamond that is turned on paused runs, and monitors nothing until it is resumed."""
     with live("idle", replace(CTX, pause=True), cover="regions", source="events") as run:
         run.record(0.7)
         early = len(run.session.recording().snapshots)
@@ -62,7 +73,15 @@ def test_starting_paused(live, expect):
         run.record(0.7, aggregations=1)
         late = len(run.session.recording().snapshots)
     expect.equal(
-        Measurement("kdamonds that run", float(running), "count"), 1, because="pausing is not stopping"
+        Measurement("kdamonds that run", float(running), "count"),
+        1,
+        because="a paused kdamond is not stopped (I37)",
     )
-    expect.equal(Measurement("aggregations while paused", early, "count"), 0, because="I37")
-    expect.at_least(Measurement("aggregations after resuming", late, "count"), 1, because="it was resumed")
+    expect.equal(
+        Measurement("aggregations while paused", early, "count"),
+        0,
+        because="a paused kdamond aggregates nothing (I37)",
+    )
+    expect.at_least(
+        Measurement("aggregations after resuming", late, "count"), 1, because="the kdamond was resumed"
+    )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Probes of data attributes: what kind of memory is it, beside how often it is accessed?"""
+"""Data attribute probes: which kind of memory is sampled, beside how often it is accessed."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -24,20 +24,21 @@ NEVER = DamonProbe(filters=(DamonProbeFilter("anon", True, False), DamonProbeFil
 
 
 def hits(run, probe, inside=((0, 1 << 62),)):
-    """The hits of a probe in every region of every aggregation that lies in one of the ranges."""
-    found = []
+    """Return, for each aggregation, a probe's hits in the regions that lie in one of the ranges."""
+    counts = []
     for window in windows(run.recording()):
         snap = window.snapshot
         if snap.probe_hits is not None:
             mine = np.zeros(len(snap), np.bool_)
             for start, end in inside:
                 mine |= (snap.start >= start) & (snap.end <= end)
-            found.append(snap.probe_hits[mine, probe].astype(int))
-    return found
+            counts.append(snap.probe_hits[mine, probe].astype(int))
+    return counts
 
 
-def test_probes_of_anonymous_memory(live, expect):
-    """Without filters a probe always hits, allowing nothing never, and anon or not anon once."""
+def test_probes_hit_what_their_filters_allow(live, expect):
+    """A probe without filters hits in every sample, one that rejects everything in none, and anon and not-
+    anon probes hit in complementary samples."""
     attrs = replace(ATTRS, probes=(ALWAYS, ANON, NOT_ANON, NEVER))
     with live("idle", DamonCtx("paddr", attrs=attrs), cover="regions") as run:
         run.record(1.5)
@@ -47,17 +48,22 @@ def test_probes_of_anonymous_memory(live, expect):
     both = [int((a + b).max()) for a, b in zip(hits(run, 1), hits(run, 2), strict=True)]
     m = Measurement("most hits of anon and not anon", max(both), "samples", tuple(map(float, both)))
     expect.at_most(
-        m, w, because="§2.10: a page is one or the other; merging only truncates", kind="closed form"
+        m, w, because="a page is anonymous or not, and merging only truncates (§2.10)", kind="closed form"
     )
     never = max(int(h.max()) for h in hits(run, 3))
     m = Measurement("hits of a probe that rejects everything", never, "samples")
-    expect.equal(m, 0, because="§2.10: the first matching filter decides", kind="closed form")
+    expect.equal(
+        m,
+        0,
+        because="both filters reject, and the first one that matches decides (§2.10)",
+        kind="closed form",
+    )
     # A frame on no LRU list has no folio (§3.5), so it is not anonymous. Of all others every sample hits;
     # merging means of W is W.
     known = frame_ranges(run.frames["data"][listed])
     anon = np.concatenate(hits(run, 1, known))
     m = Measurement("fewest hits of anonymous frames", float(anon.min(initial=w)), "samples")
-    why = f"all are anonymous and on an LRU list before and after; {len(anon)} regions looked at"
+    why = f"these frames are anonymous and on an LRU list before and after; {len(anon)} regions checked"
     expect.equal(m, w, because=why, kind="closed form")
     m = Measurement(
         "most hits of what they are not", float(max(h.max(initial=0) for h in hits(run, 2, known))), "samples"
@@ -68,8 +74,8 @@ def test_probes_of_anonymous_memory(live, expect):
 
 
 @pytest.mark.needs("probes.weight")
-def test_attributes_only(live, expect):
-    """With a weighted probe accesses are not looked at any more; regions age by the probes alone."""
+def test_weighted_probes_replace_access_checks(live, expect):
+    """With a weighted probe DAMON checks no accesses, and regions age by the hits of the probe alone."""
     attrs = replace(ATTRS, probes=(replace(ALWAYS, weight=1),))
     with live("everything_hot", DamonCtx("paddr", attrs=attrs), cover="regions") as run:
         run.record(1.5)
@@ -77,17 +83,24 @@ def test_attributes_only(live, expect):
     ages = [(int(s.age.min()), int(s.age.max())) for s in run.recording().snapshots]
     wrong = [f"{a} then {b}" for a, b in pairwise(ages[1:]) if b != (a[0] + 1, a[1] + 1)]
     expect.nothing(
-        "ages of a constant attribute", wrong, because="§2.5 with weighted hits", kind="closed form"
+        "ages of a constant attribute",
+        wrong,
+        because="the weighted hits never change, so that ages grow by one (§2.5)",
+        kind="closed form",
     )
 
 
 @pytest.mark.needs("probes.weight")
-def test_weights_are_checked(live, expect):
-    """Weights whose sums would not fit are refused when DAMON is turned on, with EINVAL."""
+def test_weights_that_overflow_are_refused(live, expect):
+    """on refuses weights whose sums would not fit, with EINVAL."""
     attrs = replace(ATTRS, aggr_us=ATTRS.sample_us * 256, probes=(replace(ALWAYS, weight=1),))
     try:
         with live("idle", DamonCtx("paddr", attrs=attrs), cover="regions", source="none"):
             answer = "accepted"
     except TreeError as error:
         answer = error.errno_name
-    expect.nothing("answers", [] if answer == "EINVAL" else [answer], because="§1.5: W <= 255 with weights")
+    expect.nothing(
+        "answers",
+        [] if answer == "EINVAL" else [answer],
+        because="with weights an aggregation has 255 samples at most (§1.5)",
+    )

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What happens at the same time: state that is read while it changes, targets that end amid commands.
+"""Concurrent events: state read while it changes, targets that exit during commands.
 
-No order of two such things is wrong, so no answer that depends on it is judged: only that there is one,
-that it makes sense, and that DAMON works as ever afterwards. What a kernel complains about fails any test.
+Either order of two concurrent events is right, so no answer that depends on the order is judged: only that
+there is one, that it is a legal one, and that DAMON works as usual afterwards. A kernel complaint fails any
+test.
 """
 
 import errno
@@ -24,8 +25,8 @@ READS = 16
 """In one round trip: enough for the kdamond's start or end to come between two of them."""
 
 
-def test_state_is_read_while_it_changes(live, expect):
-    """Readers of state and pid, while DAMON is turned off and on, see one or the other (§8.3, 14)."""
+def test_state_and_pid_stay_consistent_during_changes(live, expect):
+    """Readers of state and pid see on or off, a pid or -1, while DAMON is turned off and on (§8.3, 14)."""
     wrong, split = [], []
     with live("idle", FVADDR, cover="regions", source="none") as run:
         paths = [run.client.path(0, "state"), run.client.path(0, "pid")] * READS
@@ -37,8 +38,12 @@ def test_state_is_read_while_it_changes(live, expect):
             wrong += [a for a in map(_text, answers[1::2]) if not (a == "-1" or a.isdigit() or a == "EBUSY")]
             if (run.client.state(0) == "on") != (run.client.pid(0) > 0):
                 split.append(f"{run.client.state(0)}, pid {run.client.pid(0)}")
-    expect.nothing("values that are neither", wrong, because="§8.3, 14: a state is on or off, a pid a number")
-    expect.nothing("states that do not fit the pid", split, because="I70, once nothing changes any more")
+    expect.nothing(
+        "values that are neither", wrong, because="a state is on or off, and a pid a number (§8.3, 14)"
+    )
+    expect.nothing(
+        "states that do not fit the pid", split, because="pid is positive exactly while the state is on (I70)"
+    )
 
 
 def _text(answer):
@@ -50,8 +55,9 @@ WAITING = ("update_schemes_tried_regions", "update_schemes_tried_bytes", "update
 
 @pytest.mark.needs("commands.update_schemes_tried_regions")
 @pytest.mark.parametrize("word", WAITING)
-def test_a_target_ends_while_a_command_waits(live, expect, word):
-    """The only process ends under a waiting command: it returns; the next kdamond serves it (§8.3, 24)."""
+def test_command_returns_when_the_target_exits(live, expect, word):
+    """A command that waits when the only target exits returns; the
+    next kdamond serves it as usual (§8.3, 24)."""
     # Tried regions wait for the scheme's next pass, the others for the next sample.
     slow = replace(FVADDR.schemes[0], apply_interval_us=3_000_000)
     attrs = replace(ATTRS, sample_us=200_000, aggr_us=1_000_000)
@@ -70,12 +76,22 @@ def test_a_target_ends_while_a_command_waits(live, expect, word):
         running = run.session.running()
     wanted = ("0", errno.errorcode[errno.ECANCELED], errno.errorcode[errno.EINVAL])
     expect.nothing(
-        "answers", [answer] if answer not in wanted else [], because="§2.4: what waits is cancelled"
+        "answers",
+        [answer] if answer not in wanted else [],
+        because="a kdamond that ends cancels the waiting request (§2.4)",
     )
     m = Measurement("kdamonds that ended", float(ended), "count")
-    expect.equal(m, 1, because="I39: no target is left")
-    expect.nothing(f"{word} of the next", [again] if again != "0" else [], because="nothing was left behind")
-    expect.equal(Measurement("kdamonds that run", float(running), "count"), 1, because="its target lives")
+    expect.equal(m, 1, because="a kdamond ends when no target is left (I39)")
+    expect.nothing(
+        f"{word} of the next",
+        [again] if again != "0" else [],
+        because="the cancelled request leaves nothing behind (§8.3, 24)",
+    )
+    expect.equal(
+        Measurement("kdamonds that run", float(running), "count"),
+        1,
+        because="the target of this kdamond lives (I39)",
+    )
 
 
 def _answer(pending):
@@ -88,8 +104,8 @@ def _answer(pending):
     return "0"
 
 
-def test_a_path_is_read_while_it_is_written(live, expect):
-    """Readers of a filter's memcg_path see one of the paths that were written, whole, or EBUSY (§8.3, 9)."""
+def test_reading_a_path_during_writes_returns_a_written_one(live, expect):
+    """Readers of a filter's memcg_path see one of the written paths, whole, or EBUSY (§8.3, 9)."""
     paths = ("/" + "short", "/" + "long" * 200)
     wrong = []
     with live("idle", FVADDR, cover="regions", source="none") as run:
@@ -104,4 +120,6 @@ def test_a_path_is_read_while_it_is_written(live, expect):
                 if (refused := _answer(write)) not in ("0", "EBUSY"):
                     wrong.append(f"write: {refused}")
             wrong += [a[:20] for a in map(_text, answers) if a not in (*paths, "EBUSY")]
-    expect.nothing("values that nobody wrote", wrong, because="§8.3, 9: a path is not freed while it is read")
+    expect.nothing(
+        "values that nobody wrote", wrong, because="a path is not freed while it is read (§8.3, 9)"
+    )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Intervals are counted in samples: how many make an aggregation, a scheme's pass, an answer."""
+"""Intervals are counted in samples: those of an aggregation, of a scheme's passes, of an answer."""
 
 import pytest
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.needs("ops.fvaddr", "damon_aggregated")
     [(6_000, 100_000), (5_000, 5_000), (20_000, 110_000)],
 )
 def test_aggregations_are_whole_samples(experiment, expect, sample_us, aggr_us):
-    """aggr_us div sample_us samples make an aggregation: memory in use has that many hits."""
+    """An aggregation has aggr_us div sample_us samples: memory always in use has that many accesses."""
     attrs = DamonAttrs(sample_us, aggr_us, min_nr_regions=10, max_nr_regions=50)
     trial = experiment("everything_hot", DamonCtx("fvaddr", attrs=attrs), seconds=2, cover="regions")
     seen = trial.observe()
@@ -30,7 +30,7 @@ def test_aggregations_are_whole_samples(experiment, expect, sample_us, aggr_us):
 
 
 @pytest.mark.needs("damos_stat_after_apply_interval", "schemes.apply_interval_us")
-def test_schemes_are_applied_by_samples(live, expect):
+def test_apply_intervals_are_whole_samples(live, expect):
     """A scheme with an apply interval of 10 ms has exactly 10 passes for each of one with 100 ms."""
     attrs = DamonAttrs(min_nr_regions=10, max_nr_regions=50)
     schemes = (Damos("stat", ANY, apply_interval_us=10_000), Damos("stat", ANY, apply_interval_us=100_000))
@@ -53,14 +53,14 @@ def test_schemes_are_applied_by_samples(live, expect):
         "count",
         tuple(map(float, runs)),
     )
-    expect.equal(m, 10, because="I35: every 2 and every 20 samples")
+    expect.equal(m, 10, because="one is due every 2 samples, the other every 20 (I35)")
     m = Measurement("most passes of the first for one of the second", float(max(runs, default=0)), "count")
-    expect.equal(m, 10, because="I35: every 2 and every 20 samples")
+    expect.equal(m, 10, because="one is due every 2 samples, the other every 20 (I35)")
 
 
 @pytest.mark.needs("schemes.apply_interval_us")
-def test_tries_grow_with_passes(live, expect):
-    """Ten times the passes try at least nine times the regions: splits only add to what is there."""
+def test_tried_bytes_grow_with_passes(live, expect):
+    """A scheme that is applied ten times as often tries ten times the bytes."""
     attrs = DamonAttrs(min_nr_regions=10, max_nr_regions=50)
     schemes = (Damos("stat", ANY, apply_interval_us=10_000), Damos("stat", ANY, apply_interval_us=100_000))
     with live("idle", DamonCtx("fvaddr", attrs=attrs, schemes=schemes), cover="regions") as run:
@@ -72,7 +72,12 @@ def test_tries_grow_with_passes(live, expect):
         "bytes tried every 10 ms for one tried every 100 ms", tried[0] / max(1, tried[1]), "fraction"
     )
     # Passes of the first between the last one of the second and the command: 0 to 9.
-    expect.between(ratio, 10, 10 + 10 / max(1, passes), because="I35: all memory is tried in every pass")
+    expect.between(
+        ratio,
+        10,
+        10 + 10 / max(1, passes),
+        because="each pass tries all memory, and one scheme has ten times the passes (I35)",
+    )
 
 
 @pytest.mark.needs("schemes.stat")
@@ -95,4 +100,6 @@ def test_commands_do_not_wait_for_aggregations(live, expect, word):
             run.record(0.1)
     m = Measurement(f"fastest {word}", min(took), "µs", tuple(took))
     # Three of them would have to wait for three aggregations of 4 s; half of one leaves 40 samples of room.
-    expect.at_most(m, attrs.aggr_us / 2, because="I36: within one sampling interval and the work in it")
+    expect.at_most(
+        m, attrs.aggr_us / 2, because="a command is served after the next sample and its work (I36)"
+    )

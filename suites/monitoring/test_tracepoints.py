@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The several ways in which DAMON tells the same: do they agree?"""
+"""What DAMON reports in several ways, tracepoints and files, must agree."""
 
 from dataclasses import replace
 
@@ -20,7 +20,8 @@ EVERYTHING = Damos("stat", ANY)
 
 @pytest.mark.needs("ops.paddr", "attrs.probes", "damon_region_aggregated", "damon_aggregated")
 def test_both_aggregation_events_agree(live, expect):
-    """damon_region_aggregated says what damon_aggregated says, event for event, and the probes' hits."""
+    """damon_region_aggregated reports the same fields as
+    damon_aggregated, event for event, and the probe hits."""
     ctx = DamonCtx("paddr", attrs=replace(ATTRS, probes=(DamonProbe(),)))
     with live("hot_cold", ctx, cover="regions", extra_events=["damon_aggregated"]) as run:
         run.record(1.5)
@@ -29,9 +30,13 @@ def test_both_aggregation_events_agree(live, expect):
     probed = run.session.events("damon_region_aggregated")
     with_hits = [_fields(e) for e in probed if isinstance(e, RegionAggregatedEvent)]
     count = Measurement("damon_region_aggregated events", len(with_hits), "count")
-    expect.equal(count, len(plain), because="§7: both for every region of every aggregation")
+    expect.equal(
+        count, len(plain), because="both events are traced for every region of every aggregation (§7)"
+    )
     differing = [f"{a} and {b}" for a, b in zip(plain, with_hits, strict=False) if a != b]
-    expect.nothing("events that differ", differing, because="§7: the same fields")
+    expect.nothing(
+        "events that differ", differing, because="both events have the same fields of the same region (§7)"
+    )
 
 
 def _fields(event):
@@ -40,8 +45,9 @@ def _fields(event):
 
 @pytest.mark.needs("ops.fvaddr", "schemes.stat", "damon_aggregated", "commands.update_schemes_tried_regions")
 @pytest.mark.parametrize("pattern", ["hot_cold", "many_islands"])
-def test_tried_regions_are_those_of_the_aggregation(live, expect, pattern):
-    """A scheme that matches everything tries the regions of its aggregation, with their counts and ages."""
+def test_tried_regions_match_their_aggregation(live, expect, pattern):
+    """A scheme that matches everything is tried on the regions of
+    its aggregation, with their counts and ages."""
     ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=(EVERYTHING,))
     tried = []
     with live(pattern, ctx, cover="regions", source="events") as run:
@@ -68,7 +74,7 @@ def test_tried_regions_are_those_of_the_aggregation(live, expect, pattern):
             )
     m = Measurement("requests that were judged", judged, "count")
     expect.add(Check("invariant", m, ">= 1", "or nothing was tested", True if judged else None))
-    why = "§2.2: schemes see the regions that are then reported; I21: with the same counts"
+    why = "schemes see the regions that are reported next, with the same counts (§2.2, I21)"
     expect.nothing("tried regions of no aggregation", wrong, because=why)
 
 
@@ -85,8 +91,9 @@ def _made_of(snapshot, parts):
 
 
 @pytest.mark.needs("ops.fvaddr", "schemes.apply_interval_us", "damon_aggregated")
-def test_moving_value_of_constant_memory(live, expect):
-    """Between aggregations users see a moving sum: of idle memory it is 0, of memory always in use W."""
+def test_moving_sum_of_constant_memory_is_constant(live, expect):
+    """Between aggregations nr_accesses is a moving sum: 0 for idle
+    memory, W for memory that is always in use."""
     often = replace(EVERYTHING, apply_interval_us=5_000)
     values = {}
     for pattern in ("idle", "everything_hot"):
@@ -106,18 +113,18 @@ def test_moving_value_of_constant_memory(live, expect):
     w = ATTRS.samples_per_aggr
     silent = [float(r.nr_accesses.max()) for _, _, r in values["idle"]]
     m = Measurement("largest moving value of idle memory", max(silent, default=0), "samples", tuple(silent))
-    expect.equal(m, 0, because="0 of both windows", kind="closed form")
+    expect.equal(m, 0, because="both windows of the sum have 0 accesses", kind="closed form")
     lowest = [
         float(r.nr_accesses.min())
         for begin, end, r in values["everything_hot"]
         if _full_around(run.recording(), begin, end)
     ]
     judged = min(len(silent), len(lowest))
-    m = Measurement("looks that were judged", judged, "count")
+    m = Measurement("reads that were judged", judged, "count")
     expect.add(Check("closed form", m, ">= 1", "of idle and of hot memory each", True if judged else None))
     slack = 0 if Series.of(run.level).computes_moving_values_exactly else 1  # I20
     m = Measurement("smallest moving value of hot memory", min(lowest, default=w), "samples", tuple(lowest))
-    why = "§2.9: the share of the last window and all samples of this one"
+    why = "it sums all samples of this window and a share of the last one (§2.9)"
     expect.between(m, w - slack, w + slack, because=why, kind="closed form")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The sysfs tree of the running kernel, against that of its level."""
+"""The sysfs tree of the kernel under test, compared with that of its level."""
 
 import pytest
 
@@ -49,7 +49,7 @@ def snapshot(tree):
 
 
 def answer(tree, path, word):
-    """What writing ``word`` does: the value read back, or the errno's name."""
+    """Write ``word``; return the value read back, or the name of the errno."""
     try:
         tree.write(path, word)
     except TreeError as error:
@@ -69,8 +69,9 @@ def trees(subject):
         subject.tree.write(f"{ROOT}/kdamonds/nr_kdamonds", "0")
 
 
-def test_files_modes_and_defaults(trees, subject, expect):
-    """Every file and directory of the level is there, none more, with its mode and its default."""
+def test_tree_has_the_files_modes_and_defaults_of_its_level(trees, subject, expect):
+    """The tree has every file and directory of its level and no
+    other, with their modes and default values."""
     found, expected = (snapshot(tree) for tree in trees)
     why = f"the tree of {subject.level}"
     expect.nothing("missing from the tree", sorted(expected.keys() - found.keys()), because=why)
@@ -83,8 +84,8 @@ def test_files_modes_and_defaults(trees, subject, expect):
     expect.nothing("differing in kind, mode or default", differing, because=why)
 
 
-def test_words(trees, subject, expect):
-    """Files that take words accept those of the level and answer others as it does."""
+def test_files_accept_exactly_the_words_of_their_level(trees, subject, expect):
+    """Files that take words accept those of the level, and answer others as the level does."""
     tree, reference = trees
     every_word = sorted({word for words in WORDS.values() for word in words})
     differing = []

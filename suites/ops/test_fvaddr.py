@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""fvaddr: fixed ranges of processes, several of them, whatever their mappings do."""
+"""fvaddr: fixed ranges of one or more processes, whatever their mappings do."""
 
 from dataclasses import replace
 
@@ -15,15 +15,15 @@ ATTRS = DamonAttrs(update_us=200_000, min_nr_regions=10, max_nr_regions=100)
 FVADDR = DamonCtx("fvaddr", attrs=ATTRS)
 
 
-def test_ranges_are_fixed(live, expect):
-    """Exactly the given ranges are watched, however often mappings would be read again."""
+def test_given_ranges_never_change(live, expect):
+    """Exactly the given ranges are monitored, through many update intervals."""
     with live("idle", FVADDR, cover="regions") as run:
         run.record(1.5)
     expect.add(invariants(run))
 
 
-def test_several_ranges_with_holes(live, expect):
-    """Ranges apart from each other are never joined; unaligned bounds are rounded outwards."""
+def test_ranges_with_holes_are_never_joined(live, expect):
+    """Ranges with holes between them are never joined, and unaligned bounds are rounded outwards."""
     with live("hot_cold", FVADDR, cover="regions") as run:
         (start, _) = run.target.layout["data"]
         mib = 1 << 20
@@ -37,18 +37,22 @@ def test_several_ranges_with_holes(live, expect):
     expect.add(invariants(run))
 
 
-def test_no_range_at_all(live, expect):
-    """A living target without ranges is nothing to watch: the kdamond runs and reports nothing."""
+def test_target_without_ranges_is_not_reported(live, expect):
+    """A kdamond whose living target has no ranges runs, and reports nothing."""
     with live("idle", FVADDR) as run:
         run.record(1)
         running = run.session.running()
     reports = len(run.recording().snapshots)
     expect.equal(Measurement("kdamonds that run", float(running), "count"), 1, because="its target lives")
-    expect.equal(Measurement("reports of no memory", reports, "count"), 0, because="§3: fvaddr finds none")
+    expect.equal(
+        Measurement("snapshots", reports, "count"),
+        0,
+        because="fvaddr has no memory but the given ranges (§3)",
+    )
 
 
-def test_targets_are_told_apart(live, expect):
-    """Three processes at once: each is reported under its own index, by its own truth."""
+def test_each_target_is_reported_by_its_own_accesses(live, expect):
+    """Of three processes each is reported under its own index, by its own accesses."""
     patterns = ["idle", "everything_hot", "hot_cold"]
     with live(patterns, FVADDR, cover="regions") as run:
         run.record(2, aggregations=10)
@@ -57,7 +61,9 @@ def test_targets_are_told_apart(live, expect):
         max(int(s.nr_accesses.max()) for s in run.recording().of_target(i)[5:]) for i in range(len(patterns))
     ]
     m = Measurement("hottest region of the idle process", hottest[0], "samples")
-    expect.equal(m, 0, because="nobody touched its memory", kind="closed form")
+    expect.equal(m, 0, because="nobody touched the memory of this process", kind="closed form")
     for i in (1, 2):
         m = Measurement(f"hottest region of {patterns[i]}", hottest[i], "samples")
-        expect.at_least(m, 1, because="it touches memory in every sampling interval", kind="closed form")
+        expect.at_least(
+            m, 1, because="the process touches memory in every sampling interval", kind="closed form"
+        )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Huge pages have one accessed bit: how much hot memory is made up, and what stays exact?"""
+"""Huge pages have one accessed bit: how much hot memory this adds, and what stays exact."""
 
 from dataclasses import replace
 
@@ -31,7 +31,7 @@ def every_other_block(hugepage):
 
 
 def huge_ranges(states):
-    """Byte ranges of the region that are mapped with huge pages."""
+    """Return the byte ranges of the region that are mapped with huge pages."""
     edges = np.flatnonzero(np.diff(np.concatenate(([0], states.huge.astype(np.int8), [0]))))
     return [
         (states.start + int(a) * PAGE_SIZE, states.start + int(b) * PAGE_SIZE)
@@ -40,7 +40,7 @@ def huge_ranges(states):
 
 
 def seen_with(live, ctx, hugepage):
-    """One attempt, with the truth as the accessed bits of the pages that there were could show it."""
+    """Run one attempt; its truth is what the accessed bits of the mapped pages can show."""
     with live(every_other_block(hugepage), ctx, cover="regions") as run:
         run.record(3.5)
         states = run.pages("data")
@@ -54,8 +54,9 @@ def seen_with(live, ctx, hugepage):
 @pytest.mark.accuracy
 @pytest.mark.needs("ops.fvaddr", "damon_aggregated")
 @pytest.mark.parametrize("hugepage", [True, False])
-def test_an_access_marks_its_page_and_no_other(live, expect, hugepage):
-    """A touched huge page is hot as a whole, its idle neighbour not at all; else only the 4 KiB are."""
+def test_access_marks_exactly_its_page(live, expect, hugepage):
+    """A touched huge page is hot as a whole and its idle neighbour is not;
+    of small pages only the touched 4 KiB are hot."""
     names = ["precision", "recall", "boundary"] if hugepage else ["precision", "rate excess"]
 
     def attempt(number):
@@ -75,9 +76,9 @@ IN_BATCHES = 64
 
 @pytest.mark.needs("ops.fvaddr", "ops_filters.young", "stats.sz_ops_filter_passed", "ctx.addr_unit")
 @pytest.mark.parametrize("hugepage", [True, False])
-def test_a_sample_clears_the_bit_of_the_whole_page(live, expect, hugepage):
-    """Populated, never touched again, and sampled 200 times in each of three regions before it is asked which
-    pages are young: no huge page is, and of small ones nearly all are."""
+def test_sample_clears_the_accessed_bit_of_the_whole_page(live, expect, hugepage):
+    """After 200 samples in each of three regions of untouched memory no huge page
+    is young any more, and nearly all small pages still are."""
     data = PatternRegion("data", 12 * MIB, hugepage=hugepage)
     pattern = Pattern("populated", "untouched memory", (data,), (Phase("idle", 3600 * NSEC_PER_SEC, ()),))
     attrs = DamonAttrs(min_nr_regions=3, max_nr_regions=3)
@@ -91,17 +92,22 @@ def test_a_sample_clears_the_bit_of_the_whole_page(live, expect, hugepage):
         pytest.skip("this machine gave the target no huge pages")
     m = Measurement("young bytes", stats.sz_ops_filter_passed, "bytes")
     if hugepage:
-        expect.equal(m, 0, because="§3.4: a huge page has one accessed bit, and each was sampled")
+        expect.equal(m, 0, because="a huge page has one accessed bit, and each page was sampled (§3.4)")
     else:
         fewest = data.size_bytes - (3 * SAMPLES + IN_BATCHES) * PAGE_SIZE
-        expect.between(m, fewest, data.size_bytes, because=f"{SAMPLES} samples cleared a page a region each")
+        expect.between(
+            m,
+            fewest,
+            data.size_bytes,
+            because=f"each of {SAMPLES} samples clears one page of each region (§3.4)",
+        )
 
 
 @pytest.mark.accuracy
 @pytest.mark.profile("full")
 @pytest.mark.needs("ops.paddr", "damon_aggregated")
-def test_huge_pages_by_physical_address(live, expect):
-    """The same through physical addresses: frames of a touched huge page are hot together."""
+def test_frames_of_a_touched_huge_page_are_hot_together(live, expect):
+    """Monitored by physical address, all frames of a touched huge page are hot together."""
     ctx = DamonCtx("paddr", attrs=ATTRS)
 
     def attempt(number):
@@ -115,8 +121,8 @@ def test_huge_pages_by_physical_address(live, expect):
 
 @pytest.mark.accuracy
 @pytest.mark.needs("ops.fvaddr", "damon_aggregated", hugetlb_pages=8)
-def test_hugetlb_pages(live, expect):
-    """4 MiB of 16 MiB of hugetlb memory are in use: these are found, the rest is silent."""
+def test_hugetlb_memory_in_use_is_found(live, expect):
+    """4 MiB of 16 MiB of hugetlb memory are in use: DAMON reports these hot, and no access to the rest."""
 
     def attempt(number):
         with live("hugetlb", FVADDR, cover="regions") as run:
@@ -132,15 +138,16 @@ def test_hugetlb_pages(live, expect):
 
 
 @pytest.mark.needs("ops.paddr", "damon_aggregated", hugetlb_pages=8)
-def test_hugetlb_frames_are_no_business_of_paddr(live, expect):
-    """Frames of hugetlb pages are on no LRU list, so physical monitoring never sees them accessed."""
+def test_paddr_reports_no_access_to_hugetlb_frames(live, expect):
+    """hugetlb pages are on no LRU list, so that physical monitoring
+    never reports accesses to their frames."""
     with live("hugetlb", DamonCtx("paddr", attrs=ATTRS), cover="regions") as run:
         run.record(1.5)
         in_use = sum(run.target.accesses().values())
-    expect.at_least(Measurement("accesses done", in_use, "count"), 1, because="they are in use")
+    expect.at_least(Measurement("accesses done", in_use, "count"), 1, because="the workload uses these pages")
     counts = [int(w.snapshot.nr_accesses.max(initial=0)) for w in windows(run.recording())]
     m = Measurement("most accesses of a hugetlb frame", max(counts), "samples", tuple(map(float, counts)))
     expect.equal(
-        m, 0, because="§3.5: a folio that is not on an LRU list is not looked at", kind="closed form"
+        m, 0, because="paddr does not check folios that are not on an LRU list (§3.5)", kind="closed form"
     )
     expect.add(invariants_of(run))

@@ -21,12 +21,12 @@ ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=100)
 PADDR = DamonCtx("paddr", attrs=ATTRS)
 
 
-def test_all_of_system_ram(experiment, expect):
-    """Given all System RAM, exactly that is watched, within the limits on regions."""
+def test_all_system_ram_is_monitored(experiment, expect):
+    """Given all System RAM, DAMON monitors exactly that, within the limits on regions."""
     expect.add(invariants_of(experiment("hot_cold", PADDR, seconds=2).observe()))
 
 
-def test_frames_of_idle_memory_are_silent(live, expect):
+def test_idle_frames_have_no_accesses(live, expect):
     """Frames of memory that nobody touches have no accesses and grow old."""
     with live("idle", PADDR, cover="regions") as run:
         run.record(2.5)
@@ -44,8 +44,8 @@ def test_frames_of_idle_memory_are_silent(live, expect):
 
 @pytest.mark.accuracy
 @pytest.mark.parametrize("addr_unit", [1, pytest.param(4096, marks=pytest.mark.needs("ctx.addr_unit"))])
-def test_frames_in_use_are_seen(experiment, expect, addr_unit):
-    """Frames of memory in use are reported accessed through their physical addresses, in any unit."""
+def test_frames_always_in_use_have_full_counts(experiment, expect, addr_unit):
+    """Frames of memory in use have full counts, in any address unit."""
     ctx = replace(PADDR, addr_unit=addr_unit)
     trial = experiment("everything_hot", ctx, seconds=2.5, cover="regions")
     seen = trial.observe()
@@ -55,27 +55,31 @@ def test_frames_in_use_are_seen(experiment, expect, addr_unit):
 
 
 @pytest.mark.accuracy
-def test_a_hot_set_is_found_among_frames(experiment, expect):
-    """8 MiB of 64 MiB are hot: their frames are found, wherever they lie, and others are not called hot."""
+def test_hot_set_is_found_among_frames(experiment, expect):
+    """8 MiB of 64 MiB are hot: DAMON reports their frames hot, wherever they are, and no others."""
     trial = experiment("hot_cold", PADDR, seconds=4, cover="regions")
     expect.add(invariants_of(trial.observe()))
     expect.add(like_the_reference(trial, ["precision", "recall"], after_s=2, replicas=40))
 
 
-def test_it_outlives_every_process(live, expect):
+def test_paddr_runs_on_when_processes_exit(live, expect):
     """Physical memory does not exit: the kdamond runs until it is turned off."""
     with live("hot_cold", PADDR) as run:
         run.record(0.5)
         run.target.stop()
         run.record(1)
         running = run.session.running()
-    expect.equal(Measurement("kdamonds that run", float(running), "count"), 1, because="I39: never by itself")
+    expect.equal(
+        Measurement("kdamonds that run", float(running), "count"),
+        1,
+        because="a kdamond of paddr never ends by itself (I39)",
+    )
     expect.add(invariants(run))
 
 
 @pytest.mark.needs("ctx.addr_unit")
 @pytest.mark.parametrize("addr_unit", [2, 4096, 16384])
-def test_address_units(experiment, expect, addr_unit):
-    """Addresses in other units than bytes: the same memory, told in those units."""
+def test_address_units_cover_the_same_memory(experiment, expect, addr_unit):
+    """With other address units DAMON monitors the same memory, and reports it in those units."""
     ctx = DamonCtx("paddr", addr_unit=addr_unit, attrs=ATTRS)
     expect.add(invariants_of(experiment("hot_cold", ctx, seconds=1).observe()))

@@ -39,7 +39,7 @@ def test_bound_is_that_of_clopper_and_pearson() -> None:
     assert "7.38e-04" in tally.line()  # 1 - 0.025 ** (1 / 5000)
 
 
-PATH = "suites/ops/test_fvaddr.py::test_no_range_at_all"
+PATH = "suites/ops/test_fvaddr.py::test_target_without_ranges_is_not_reported"
 
 
 def seeds(lines: list[str]) -> set[str]:

@@ -211,7 +211,7 @@ def test_the_own_kernels_complaints_about_damon_are_failures(
 def test_somebody_elses_kdamonds_are_left_alone(guest: Guest) -> None:
     guest.machine.write_file(f"{KDAMONDS}/nr_kdamonds", b"2")
     before = guest.machine.batch([FileOp("walk", KDAMONDS)])
-    process = run(guest, "suites/monitoring/test_tree.py::test_words")
+    process = run(guest, "suites/monitoring/test_tree.py::test_files_accept_exactly_the_words_of_their_level")
     status = process.wait(RUN_NS)
     printed = output(process)
     after = guest.machine.batch([FileOp("walk", KDAMONDS)])
@@ -224,7 +224,11 @@ def test_somebody_elses_kdamonds_are_left_alone(guest: Guest) -> None:
 def test_a_module_is_stopped_and_restored_when_asked(guest: Guest) -> None:
     """DAMON_STAT, which Debian's kernels have on."""
     guest.machine.write_file(MODULE, b"Y")
-    process = run(guest, "--stop-modules", "suites/monitoring/test_tree.py::test_words")
+    process = run(
+        guest,
+        "--stop-modules",
+        "suites/monitoring/test_tree.py::test_files_accept_exactly_the_words_of_their_level",
+    )
     status = process.wait(RUN_NS)
     was = read(guest, MODULE)
     guest.machine.write_file(MODULE, b"N")
@@ -249,7 +253,7 @@ def test_the_next_run_cleans_up_when_the_guard_was_killed_too(guest: Guest, long
     # Nobody was left to clean up. (The kdamond may be off by now: its target has died with the run.)
     assert read(guest, f"{KDAMONDS}/nr_kdamonds") == "1"
     assert names(guest, INSTANCES)
-    process = run(guest, "suites/monitoring/test_tree.py::test_words")
+    process = run(guest, "suites/monitoring/test_tree.py::test_files_accept_exactly_the_words_of_their_level")
     status = process.wait(RUN_NS)
     printed = output(process)
     assert status.ok, printed
