@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Requests that change while DAMON runs: what was learnt is kept, and the new request is in force at once."""
+"""Online commits: DAMON keeps what it has learnt, and the new request holds at once."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -21,8 +21,9 @@ FVADDR = DamonCtx("fvaddr", attrs=ATTRS)
 pytestmark = pytest.mark.needs("ops.fvaddr", "commands.commit", "damon_aggregated")
 
 
-def test_commit_of_the_same_changes_nothing(live, expect):
-    """Committing what is in force anyway disturbs no count, no age, and since 6.18 not even the window."""
+def test_unchanged_commit_changes_nothing(live, expect):
+    """Committing the running request again changes no count and no age,
+    and since 6.18 does not restart the window."""
     with live("hot_cold", FVADDR, cover="regions") as run:
         run.record(1)
         commits = []
@@ -43,11 +44,15 @@ def test_commit_of_the_same_changes_nothing(live, expect):
     ]
     # A commit that started the window again would put a whole window between itself and the next aggregation.
     m = Measurement("I62 aggregations less than a window after a commit", len(kept), "count", tuple(kept))
-    expect.at_least(m, 1, because="30 commits, a third of a window apart, cannot all precede whole windows")
+    expect.at_least(
+        m,
+        1,
+        because="unless a commit restarts the window, some of 30 are followed by the rest of one only (I62)",
+    )
 
 
-def test_what_is_not_committed_changes_nothing(live, expect):
-    """I68: whatever is written to the files, DAMON goes on with what it was turned on with."""
+def test_uncommitted_writes_change_nothing(live, expect):
+    """A running kdamond ignores what is written to the files until it is committed (I68)."""
     scheme = Damos("stat", ANY)
     with live("idle", replace(FVADDR, schemes=(scheme,)), cover="regions", source="events") as run:
         run.record(1)
@@ -57,20 +62,30 @@ def test_what_is_not_committed_changes_nothing(live, expect):
         run.record(1.5)
         running = run.session.running()
         run.client.restage(run.session.kdamonds)
-    expect.equal(Measurement("kdamonds that run", float(running), "count"), 1, because="I68")
+    expect.equal(
+        Measurement("kdamonds that run", float(running), "count"),
+        1,
+        because="uncommitted writes do not stop it (I68)",
+    )
     expect.add(invariants(run))  # ranges, counts and ages are those of the request
     snaps = run.recording().snapshots
     lengths = [(b.time_ns - a.time_ns) / NSEC_PER_USEC for a, b in pairwise(snaps)]
-    m = Measurement("shortest aggregation at last", min(lengths[-5:]), "µs", tuple(lengths))
-    expect.at_most(m, other.aggr_us / 2, because="I68: the interval that was written is five times as long")
+    m = Measurement("shortest of the last aggregations", min(lengths[-5:]), "µs", tuple(lengths))
+    expect.at_most(
+        m,
+        other.aggr_us / 2,
+        because="the written interval is five times as long, and was not committed (I68)",
+    )
     few = float(min(len(s) for s in snaps[-5:]))
     expect.at_most(
-        Measurement("fewest regions at last", few, "regions"), 39, because="I68: 40 were not asked for"
+        Measurement("fewest regions in the last aggregations", few, "regions"),
+        39,
+        because="the written min_nr_regions of 40 was not committed (I68)",
     )
 
 
-def test_touching_ranges_are_one(live, expect):
-    """Ranges that touch, where one was watched, are the same memory: nothing is forgotten (§8.3, 33)."""
+def test_splitting_a_range_keeps_its_ages(live, expect):
+    """Committing adjacent ranges in place of the one range that they make up loses no age (§8.3, 33)."""
     with live("idle", FVADDR, cover="regions") as run:
         start, end = run.target.layout["data"]
         run.record(1.5)
@@ -84,13 +99,14 @@ def test_touching_ranges_are_one(live, expect):
     after = next(s for s in snaps if s.time_ns > commit.end_ns)
     # Pieces of a forgotten region begin at 0; nobody touches this memory, so all of it is of one age.
     m = Measurement("youngest region after the commit", float(after.age.min()), "aggregations")
-    why = "I63: what is watched stays the same"
+    why = "the monitored memory stays the same, so that regions keep their ages (I63)"
     expect.at_least(m, float(before.age.min()) + 1, because=why, kind="closed form")
 
 
 @pytest.mark.parametrize(("before_us", "after_us"), [(100_000, 200_000), (200_000, 100_000)])
-def test_ages_are_rescaled(live, expect, before_us, after_us):
-    """Another aggregation interval: ages of idle memory are expressed in it, once, and grow on."""
+def test_new_aggregation_interval_rescales_ages(live, expect, before_us, after_us):
+    """A commit of another aggregation interval expresses ages in
+    the new one, once; they grow on from there."""
     attrs = replace(ATTRS, aggr_us=before_us)
     with live("idle", replace(FVADDR, attrs=attrs), cover="regions") as run:
         run.record(2, aggregations=8)
@@ -109,7 +125,7 @@ def test_ages_are_rescaled(live, expect, before_us, after_us):
         if not any(a <= now_low and now_high <= b for a, b in admissible):
             wrong.append(f"{low}..{high} became {now_low}..{now_high}")
         rescaled += now_low != low + 1
-    why = f"§2.12: age := age * {before_us} div {after_us}, once"
+    why = f"a commit sets age to age * {before_us} div {after_us}, once (§2.12)"
     # Accessed bits from before monitoring began may cost ages in the first half second.
     expect.nothing("ages that are neither one more nor rescaled", wrong[5:], because=why, kind="closed form")
     m = Measurement("times that ages were rescaled", rescaled, "count")
@@ -117,8 +133,9 @@ def test_ages_are_rescaled(live, expect, before_us, after_us):
 
 
 @pytest.mark.parametrize("sample_us", [2_500, 10_000])
-def test_counts_follow_the_sampling_interval(live, expect, sample_us):
-    """Another sampling interval: counts are of the new window, and memory in use goes on growing old."""
+def test_new_sampling_interval_rescales_counts_and_keeps_ages(live, expect, sample_us):
+    """After a commit of another sampling interval counts are of the
+    new window, and memory in use keeps its age."""
     with live("everything_hot", FVADDR, cover="regions") as run:
         run.record(1.5, aggregations=2)
         run.commit_attrs(replace(ATTRS, sample_us=sample_us))
@@ -129,16 +146,17 @@ def test_counts_follow_the_sampling_interval(live, expect, sample_us):
     before = [s for s in snaps if s.time_ns < commit.begin_ns][-1]
     since = [s for s in snaps if s.time_ns >= commit.begin_ns]
     young, judged = _forgotten(before, since[: 3 + (since[0].time_ns <= commit.end_ns)], sample_us)
-    why = "§2.12: the last count is rescaled as well, so an unchanged rate is no change"
+    why = "the last count is rescaled, too, so that an unchanged rate does not reset the age (§2.12)"
     expect.nothing("ages lost", young, because=why, kind="closed form")
     m = Measurement("regions that had every hit throughout", judged, "count")
     expect.add(Check("closed form", m, ">= 1", "or nothing was tested", True if judged else None))
 
 
 def _forgotten(before, since, sample_us):
-    """Regions at last that are younger than before, among those hit in every sample of all aggregations.
+    """Return the last aggregation's regions that lost age, among those accessed in every sample, and how many
+    those are.
 
-    Also how many those are. Before all hits were of the old window, at last they are of the new one; the
+    Before the commit all accesses are of the old window, in the last aggregation of the new one; the
     aggregation of the commit may be either.
     """
     old_w, new_w = ATTRS.samples_per_aggr, ATTRS.aggr_us // sample_us
@@ -154,7 +172,7 @@ def _forgotten(before, since, sample_us):
     return young, judged
 
 
-def test_fewer_regions_are_allowed_online(live, expect):
+def test_lower_max_nr_regions_holds_after_one_aggregation(live, expect):
     """A lower max_nr_regions holds within one aggregation of its commit."""
     attrs, limit = replace(ATTRS, max_nr_regions=400), 25
     with live("many_islands", replace(FVADDR, attrs=attrs), cover="regions") as run:
@@ -163,7 +181,7 @@ def test_fewer_regions_are_allowed_online(live, expect):
         run.record(1, aggregations=3)
     expect.add(invariants(run))
     m = Measurement("regions before the commit", float(many), f"more than {limit}")
-    expect.at_least(m, 1, because="96 islands are more than that, or nothing was tested")
+    expect.at_least(m, 1, because="96 islands need more regions than that; else nothing was tested")
 
 
 def _regions_now(run):
@@ -171,8 +189,8 @@ def _regions_now(run):
     return len(snapshots[-1]) if snapshots else 0
 
 
-def test_more_regions_are_allowed_online(live, expect):
-    """A higher max_nr_regions lets regions be split that could not before."""
+def test_higher_max_nr_regions_allows_more_splits(live, expect):
+    """A higher max_nr_regions lets DAMON split regions that it could not split before."""
     attrs, limit = replace(ATTRS, max_nr_regions=20), 20
     with live("many_islands", replace(FVADDR, attrs=attrs), cover="regions") as run:
         run.record(1)
@@ -181,10 +199,14 @@ def test_more_regions_are_allowed_online(live, expect):
     expect.add(invariants(run))
     m = Measurement("more regions than were allowed before", float(more), "count")
     # Islands are found by chance: about half of the aggregations have that many, 600 are waited for.
-    expect.equal(m, 1, because="at most half of max_nr_regions, every split doubles them, and islands differ")
+    expect.equal(
+        m,
+        1,
+        because="up to half of max_nr_regions every split doubles the regions, and islands' rates differ",
+    )
 
 
-def test_more_regions_are_required_online(live, expect):
+def test_higher_min_nr_regions_holds_from_the_next_aggregation(live, expect):
     """A higher min_nr_regions holds from the aggregation after its commit (since 7.1)."""
     with live("idle", FVADDR, cover="regions") as run:
         run.record(0.5)
@@ -193,8 +215,9 @@ def test_more_regions_are_required_online(live, expect):
     expect.add(invariants(run))
 
 
-def test_new_ranges(live, expect):
-    """Other ranges online: exactly these are watched, what remains keeps its age, what is new starts at 0."""
+def test_committed_ranges_keep_ages_of_remaining_memory(live, expect):
+    """After a commit of other ranges exactly these are monitored; memory
+    that remains keeps its age, new memory starts at 0."""
     with live("idle", FVADDR, cover="regions") as run:
         start, end = run.target.layout["data"]
         quarter = (end - start) // 4
@@ -205,12 +228,18 @@ def test_new_ranges(live, expect):
         run.commit(_watching(run, (start, start + 2 * quarter), fourth))
         run.record(0.7)
     expect.add(invariants(run))
-    expect.nothing("ages lost or made up", _age_faults(run, first), because="I63, §3.3", kind="closed form")
+    expect.nothing(
+        "ages lost or made up",
+        _age_faults(run, first),
+        because="memory that stays monitored keeps its age (I63, §3.3)",
+        kind="closed form",
+    )
 
 
 @pytest.mark.needs("ops.vaddr")
-def test_the_update_interval_changes_online(live, expect):
-    """Given ranges of vaddr hold until mappings are read, which a shorter update interval brings about."""
+def test_shorter_update_interval_holds_from_its_commit(live, expect):
+    """Given ranges of vaddr hold until the mappings are read, which a
+    commit of a shorter update interval brings about."""
     attrs = replace(ATTRS, update_us=3_600_000_000)
     with live("idle", DamonCtx(attrs=attrs), cover="regions") as run:
         run.record(1)
@@ -222,10 +251,18 @@ def test_the_update_interval_changes_online(live, expect):
     (commit,) = run.commits[1:]
     early = [rule_limits.covered(s) for s in run.recording().snapshots if s.time_ns < commit.begin_ns]
     wrong = [str(c) for c in early if c != (given,)]
-    expect.nothing("other coverage before the commit", wrong, because="§3.2: an hour is not over")
+    expect.nothing(
+        "other coverage before the commit",
+        wrong,
+        because="mappings are not read before the update interval of an hour (§3.2)",
+    )
     last = rule_limits.covered(run.recording().snapshots[-1])
     wrong = [] if last == mapped else [f"{last} instead of {mapped}"]
-    expect.nothing("other coverage at last", wrong, because="§2.12: next_update counts from the commit")
+    expect.nothing(
+        "other coverage in the last aggregation",
+        wrong,
+        because="the new update interval counts from the commit (§2.12)",
+    )
 
 
 def _watching(run, *ranges):
@@ -233,9 +270,10 @@ def _watching(run, *ranges):
 
 
 def _age_faults(run, kept):
-    """Idle memory inside ``kept`` grows older by one in every aggregation, through all commits."""
+    """Return violations of: idle memory inside ``kept`` ages by one
+    in every aggregation, through all commits."""
     faults, previous = [], None
-    for window in windows(run.recording())[6:]:  # see test_ages_are_rescaled
+    for window in windows(run.recording())[6:]:  # see test_new_aggregation_interval_rescales_ages
         snap = window.snapshot
         inside = (snap.start >= kept[0]) & (snap.end <= kept[1])
         if not inside.any():
@@ -247,8 +285,8 @@ def _age_faults(run, kept):
     return faults
 
 
-def test_a_refused_commit_changes_nothing(live, expect):
-    """An invalid request is refused with EINVAL, and DAMON goes on with the one it has."""
+def test_refused_commit_changes_nothing(live, expect):
+    """An invalid request is refused with EINVAL, and the kdamond goes on with the request it has."""
     scheme = Damos("stat", ANY)
     with live("idle", replace(FVADDR, schemes=(scheme,)), cover="regions", source="events") as run:
         if not Series.of(run.level).survives_refused_commit:
@@ -277,15 +315,25 @@ def test_a_refused_commit_changes_nothing(live, expect):
     m = Measurement("regions tried since", tried, "regions")
     # Three times 300 ms, 10 regions at least in each aggregation since 7.1, 1 before.
     expect.at_least(
-        m, 5, because="§5.6: the scheme of the refused requests, which matches nothing, is not in force"
+        m,
+        5,
+        because="the refused request's scheme matches nothing, and does not replace the running one (§5.6)",
     )
-    expect.nothing("not refused", [r for r in refused if r != "EINVAL"], because="§1.5, checked at commit")
-    expect.equal(Measurement("kdamonds that run on", float(still), "count"), 1, because="§5.6, since 6.15")
+    expect.nothing(
+        "not refused",
+        [r for r in refused if r != "EINVAL"],
+        because="a commit checks the limits of attributes, too (§1.5)",
+    )
+    expect.equal(
+        Measurement("kdamonds that run on", float(still), "count"),
+        1,
+        because="a refused commit does not end the kdamond since 6.15 (§5.6)",
+    )
     expect.add(invariants(run))
 
 
-def test_targets_come_and_go(live, expect):
-    """A target added online is watched, a removed one no more; the first is not disturbed."""
+def test_added_and_removed_targets_leave_others_alone(live, expect):
+    """A target added online is monitored, a removed one no longer; the first one is not disturbed."""
     with live(["idle", "hot_cold"], FVADDR, cover="regions", watched=1) as run:
         one, both = run.covering(run.targets[0]), run.covering(*run.targets)
         run.record(1, aggregations=3)
@@ -299,14 +347,20 @@ def test_targets_come_and_go(live, expect):
     wrong = [
         f"part {i}: {a} instead of {b}" for i, (a, b) in enumerate(zip(seen, wanted, strict=True)) if a != b
     ]
-    expect.nothing("wrong targets reported", wrong, because="§5.6: targets are matched by index")
+    expect.nothing("wrong targets reported", wrong, because="a commit matches targets by their index (§5.6)")
     kept = run.targets[0].layout["data"]
-    expect.nothing("ages lost or made up", _age_faults(run, kept), because="I63", kind="closed form")
+    expect.nothing(
+        "ages lost or made up",
+        _age_faults(run, kept),
+        because="the first target's memory keeps its age (I63)",
+        kind="closed form",
+    )
 
 
 @pytest.mark.needs("targets.obsolete_target")
-def test_an_obsolete_target_is_removed(live, expect):
-    """The first of two targets is marked obsolete: it goes, and the other keeps all that was learnt of it."""
+def test_obsolete_target_is_removed(live, expect):
+    """Committing the first of two targets as obsolete removes it;
+    the other one keeps its regions and ages."""
     with live(["hot_cold", "idle"], FVADDR, cover="regions") as run:
         first, second = run.covering(*run.targets)
         run.record(1, aggregations=3)
@@ -316,15 +370,22 @@ def test_an_obsolete_target_is_removed(live, expect):
         run.record(1, aggregations=3)
     snaps = run.parts()[1].recording.snapshots
     expect.nothing(
-        "targets still reported", [str(s.target_idx) for s in snaps if s.target_idx], because="one is left"
+        "targets still reported",
+        [str(s.target_idx) for s in snaps if s.target_idx],
+        because="one target is left, with index 0 (§5.6)",
     )
     before = [s for s in run.recording().of_target(1) if s.time_ns < run.commits[1].begin_ns][-1]
     ranges = sorted(run.targets[1].layout.values())
     outside = [s for s in snaps if s.start[0] != ranges[0][0] or s.end[-1] != ranges[-1][1]]
     expect.nothing(
-        "reports of other memory", [str(s.time_ns) for s in outside], because="the other target's ranges"
+        "reports of other memory",
+        [str(s.time_ns) for s in outside],
+        because="only the other target's ranges are monitored",
     )
     m = Measurement("oldest region after the commit", float(np.max(snaps[0].age)), "aggregations")
     expect.at_least(
-        m, float(np.max(before.age)) + 1, because="idle memory only grows older", kind="closed form"
+        m,
+        float(np.max(before.age)) + 1,
+        because="idle memory only grows older, and its target stays",
+        kind="closed form",
     )

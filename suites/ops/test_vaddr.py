@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""vaddr: finds a process's memory by itself, follows its mappings, and ends with the process."""
+"""vaddr: finds the memory of a process by itself, follows its mappings, and ends with the process."""
 
 import errno
 from dataclasses import replace
@@ -27,13 +27,14 @@ def coverage_of(snapshot):
 
 
 @pytest.mark.parametrize("pattern", ["zigzag", "idle", "small_hot_in_large_cold"])
-def test_first_layout(experiment, expect, pattern):
-    """From the first aggregation on exactly the mappings without their two largest gaps are watched."""
+def test_first_aggregation_covers_the_mappings(experiment, expect, pattern):
+    """The first aggregation covers exactly the mappings without their two largest gaps."""
     expect.add(invariants_of(experiment(pattern, DamonCtx(attrs=ATTRS), seconds=0.6).observe()))
 
 
 def test_given_ranges_hold_until_the_first_update(live, expect):
-    """Ranges given for vaddr are watched until mappings are read for the first time, then those are."""
+    """Ranges given for vaddr are monitored until the mappings are read
+    for the first time, then the mappings are."""
     with live("idle", DamonCtx(attrs=UPDATED), cover="regions") as run:
         run.record(2.5)
         vmas = run.subject.vmas(run.target)
@@ -43,12 +44,12 @@ def test_given_ranges_hold_until_the_first_update(live, expect):
     expect.nothing(
         "coverage after the update",
         [] if coverage_of(last) == wanted else [f"{coverage_of(last)} instead of {wanted}"],
-        because="§3.2: the three ranges replace what was given",
+        because="the three ranges of the mappings replace the given ones (§3.2)",
     )
 
 
 def churn():
-    """The lowest mapping goes at 2 s and comes back at 4 s: what is watched ends there."""
+    """Return a pattern whose lowest mapping goes at 2 s and comes back at 4 s."""
     low, data = PatternRegion("low", 32 << 20), PatternRegion("data", 16 << 20)
     gone = Action("munmap", 0, "low", 0, low.size_bytes)
     back = Action("mmap", 0, "low", 0, low.size_bytes)
@@ -73,7 +74,8 @@ def _windows_until_updated(attrs):
 
 @pytest.mark.parametrize("update_us", [200_000, 0])
 def test_mapping_changes_are_followed(live, expect, update_us):
-    """New mappings are watched after at most one update interval; surviving memory keeps its age."""
+    """New mappings are monitored after one update interval at most;
+    memory that stays mapped keeps its age."""
     seen = []
     attrs = replace(UPDATED, update_us=update_us)
     with live(churn(), DamonCtx(attrs=attrs)) as run:
@@ -93,7 +95,9 @@ def test_mapping_changes_are_followed(live, expect, update_us):
             judged += 1
             if coverage_of(snap) != wanted:
                 wrong.append(f"{coverage_of(snap)} instead of {wanted}")
-    expect.nothing("stale coverage", wrong, because="I6: followed within update_us")
+    expect.nothing(
+        "stale coverage", wrong, because="a change of the mappings is followed within update_us (I6)"
+    )
     m = Measurement("aggregations judged", judged, "count")
     expect.add(Check("invariant", m, ">= 3", "one after each change", True if judged >= 3 else None))
     start, end = run.target.layout["data"]
@@ -102,12 +106,15 @@ def test_mapping_changes_are_followed(live, expect, update_us):
     oldest = [s.age[(s.end > start) & (s.start < end)].max(initial=0) for s in old]
     lost = [f"{a} then {b}" for a, b in pairwise(oldest[6:]) if b != a + 1]
     expect.nothing(
-        "ages lost by updates", lost, because="§3.2: surviving regions keep age", kind="closed form"
+        "ages lost by updates",
+        lost,
+        because="regions that stay mapped keep their age (§3.2)",
+        kind="closed form",
     )
 
 
-def test_update_keeps_what_is_known(live, expect):
-    """Reading unchanged mappings again and again disturbs neither regions nor ages."""
+def test_update_of_unchanged_mappings_keeps_regions_and_ages(live, expect):
+    """Reading unchanged mappings again and again changes neither regions nor ages."""
     with live(
         "hot_cold", DamonCtx(attrs=DamonAttrs(update_us=20_000, min_nr_regions=10, max_nr_regions=100))
     ) as run:
@@ -116,7 +123,8 @@ def test_update_keeps_what_is_known(live, expect):
 
 
 def test_kdamond_ends_with_its_target(live, expect):
-    """The only target dies: the kdamond is off by itself, at once, and can be turned off and on no less."""
+    """When its only target exits the kdamond turns off at once; it
+    answers commands as documented afterwards."""
     with live("hot_cold", DamonCtx(attrs=ATTRS)) as run:
         run.record(1)
         run.target.stop()
@@ -131,12 +139,16 @@ def test_kdamond_ends_with_its_target(live, expect):
             except TreeError as error:
                 answers.append(error.errno_name)
     expect.equal(
-        Measurement("kdamonds that ended", float(ended), "count"), 1, because="I39: no target is left"
+        Measurement("kdamonds that ended", float(ended), "count"),
+        1,
+        because="a kdamond ends when no target is left (I39)",
     )
-    expect.equal(Measurement("pid of an ended kdamond", pid, "pid"), -1, because="I39")
+    expect.equal(
+        Measurement("pid of an ended kdamond", pid, "pid"), -1, because="an ended kdamond has no pid (I39)"
+    )
     late = [s for s in run.recording().snapshots if s.time_ns > gone_ns]
     m = Measurement("aggregations after the target's end", len(late), "count")
-    expect.at_most(m, 1, because="I39: noticed at the next sample")
+    expect.at_most(m, 1, because="the kdamond notices at its next sample (I39)")
     level = Series.of(run.level)
     off = "0" if level.allows_off_when_stopped else errno.errorcode[errno.EPERM]
     commit = errno.errorcode[errno.ECANCELED if level.cancels_commands_when_stopped else errno.EINVAL]
@@ -144,32 +156,37 @@ def test_kdamond_ends_with_its_target(live, expect):
     expect.nothing(
         "answers afterwards",
         [f"{a} instead of {b}" for a, b in zip(answers, wanted, strict=True) if a != b],
-        because="§5.4; turning on needs a living target",
+        because="off has nothing to stop, commit nobody to serve it, and on needs a living target (§5.4)",
     )
     expect.add(invariants(run))
 
 
-def test_a_dead_target_among_others(live, expect):
-    """One of two targets dies: it is silent from then on, the other is watched as before."""
+def test_dead_target_leaves_others_monitored(live, expect):
+    """When one of two targets exits, it has no accesses any more,
+    and the other one is monitored as before."""
     with live(["everything_hot", "idle"], DamonCtx("fvaddr", attrs=ATTRS), cover="regions") as run:
         run.record(1)
         run.target.stop()
         gone_ns = run.clock.now_ns()
         run.record(1)
         running = run.session.running()
-    expect.equal(Measurement("kdamonds that run on", float(running), "count"), 1, because="a target is left")
+    expect.equal(
+        Measurement("kdamonds that run on", float(running), "count"),
+        1,
+        because="a kdamond runs while one target lives (I39)",
+    )
     expect.add(invariants(run))
     after = [s for s in run.recording().of_target(0) if s.time_ns > gone_ns][1:]
     m = Measurement(
         "accesses of a dead process", max((int(s.nr_accesses.max()) for s in after), default=0), "samples"
     )
-    expect.equal(m, 0, because="§3.4: without an address space nothing is accessed", kind="closed form")
+    expect.equal(m, 0, because="without an address space nothing is accessed (§3.4)", kind="closed form")
 
 
-def test_no_target_at_all(live, expect):
-    """Turning on without a target is accepted, and the kdamond ends at once."""
+def test_kdamond_without_targets_ends_at_once(live, expect):
+    """on without a target succeeds, and the kdamond ends at once."""
     with live("idle", DamonCtx(attrs=ATTRS), watched=0, source="none") as run:
         ended = run.session.record(60 * NSEC_PER_SEC, until=lambda: not run.session.running())
     expect.equal(
-        Measurement("kdamonds that ended", float(ended), "count"), 1, because="§5.4: no target is valid"
+        Measurement("kdamonds that ended", float(ended), "count"), 1, because="no target is valid (§5.4)"
     )
