@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from damon_tests.ports import HarnessError, UsageError
-from damon_tests.reference.faults.catalogue import Fault, catalogue
+from damon_tests.reference.faults.catalogue import catalogue
+from damon_tests.reference.faults.fault import Fault
 
 _LIMIT_S = 1800
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from damon_tests.ports.arrays import I64, Bools
 from damon_tests.ports.ranges import Range
-from damon_tests.reference.faults.catalogue import Fault
+from damon_tests.reference.faults.fault import Fault
 from damon_tests.reference.rules import schemes as damos
 
 _PAGE = 4096

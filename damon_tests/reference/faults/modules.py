@@ -10,7 +10,7 @@ from typing import Any
 
 from damon_tests.damon.params import U32_MAX, DamonCtx, DamonIntervalsGoal, Damos, DamosWatermarks
 from damon_tests.ports.ranges import Range
-from damon_tests.reference.faults.catalogue import Fault
+from damon_tests.reference.faults.fault import Fault
 from damon_tests.reference.rules import modules
 from damon_tests.reference.rules import schemes as damos
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from damon_tests.ports.arrays import U64, Bools
-from damon_tests.reference.faults.catalogue import Fault
+from damon_tests.reference.faults.fault import Fault
 from damon_tests.reference.rules import monitoring as core
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""More wrong behaviour of quotas, priorities, goals and tuners."""
+"""Wrong quotas: priorities, charges, charge windows, continuation, time quotas."""
 
 from __future__ import annotations
 
@@ -7,9 +7,22 @@ from collections.abc import Sequence
 from typing import Any
 
 from damon_tests.ports.arrays import I64
-from damon_tests.reference.faults.catalogue import Fault
+from damon_tests.reference.faults.fault import Fault
 from damon_tests.reference.rules import schemes as damos
-from damon_tests.reference.rules.monitoring import BP
+
+
+def _young_scores(value: I64, window: int, age: I64, aggr_us: int, by_nr: int, by_age: int) -> I64:
+    return damos.hot_score(value, window, age * 0, aggr_us, by_nr, by_age)
+
+
+def _from_the_bottom(histogram: Sequence[int], effective_size: int) -> int:
+    return min((score for score, size in enumerate(histogram) if size), default=0)
+
+
+def _kept_part(start: int, end: int, at: int, min_region_sz: int) -> int:
+    # The straddling region is tried again from its start.
+    skipped = damos.skipped_size(start, end, at, min_region_sz)
+    return skipped if skipped == end - start else 0
 
 
 def _rateless_scores(value: I64, window: int, age: I64, aggr_us: int, by_nr: int, by_age: int) -> I64:
@@ -20,106 +33,12 @@ def _equal_weights(value: I64, window: int, age: I64, aggr_us: int, by_nr: int, 
     return damos.hot_score(value, window, age, aggr_us, 1, 1)
 
 
-def _sum_of_goals(achievements: Sequence[tuple[int, int]]) -> int:
-    return sum(damos.goal_score([one]) for one in achievements)
-
-
-def _never_over(achievements: Sequence[tuple[int, int]]) -> int:
-    return min(damos.goal_score(achievements), BP)
-
-
-def _from_one_byte(bp: int, score: int, size: int) -> int:
-    return damos.feedback(BP, score)
-
-
-def _half_steps(bp: int, score: int, size: int) -> int:
-    return damos.feedback(max(bp, BP), (score + BP) // 2)
-
-
 def _renewed(running: Any, fresh: Any) -> Any:
     running.quota.charged_sz = 0
     return running
 
 
-def _swapped(*pairs: tuple[str, str]) -> dict[str, str]:
-    return {a: b for x, y in pairs for a, b in ((x, y), (y, x))}
-
-
-_USED_AND_FREE = _swapped(
-    ("node_mem_used_bp", "node_mem_free_bp"), ("node_memcg_used_bp", "node_memcg_free_bp")
-)
-_ACTIVE_AND_INACTIVE = _swapped(("active_mem_bp", "inactive_mem_bp"))
-_WHOLE_NODE = {"node_memcg_used_bp": "node_mem_used_bp", "node_memcg_free_bp": "node_mem_free_bp"}
-
 FAULTS = (
-    Fault(
-        "priority_ignores_rate",
-        "quotas",
-        "hot and cold regions have the same priority",
-        "hot_score",
-        _rateless_scores,
-    ),
-    Fault("priority_ignores_weights", "quotas", "the weights have no effect", "hot_score", _equal_weights),
-    Fault(
-        "min_score_too_high",
-        "quotas",
-        "only the highest score gets quota",
-        "min_score",
-        lambda histogram, size: max((s for s, n in enumerate(histogram) if n), default=0),
-    ),
-    Fault(
-        "continuation_skips_a_page",
-        "quotas",
-        "a window leaves out the first page behind the last one (7.1 and older)",
-        "skipped_size",
-        lambda start, end, at, m: damos.skipped_size(start, end, at + 1, m),
-    ),
-    Fault(
-        "quota_cut_rounded_up",
-        "quotas",
-        "the last region of a window is a page too large",
-        "quota_cut",
-        lambda is_set, charged, size, region, m: (
-            None
-            if (part := damos.quota_cut(is_set, charged, size, region, m)) is None or part + m >= region
-            else part + m
-        ),
-    ),
-    Fault(
-        "quota_success_is_cheap",
-        "quotas",
-        "the ratio of fail_charge_num and _denom is for successes, too",
-        "charged_size",
-        lambda size, applied, num, denom: size * num // denom if denom else size,
-    ),
-    Fault(
-        "quota_window_too_long",
-        "quotas",
-        "a window lasts two reset intervals",
-        "window_has_passed",
-        lambda now, then, ms: damos.window_has_passed(now, then, 2 * ms),
-    ),
-    Fault(
-        "time_quota_doubled",
-        "quotas",
-        "the time quota allows twice the time",
-        "time_quota_size",
-        lambda ms, total, ns, m: damos.time_quota_size(2 * ms, total, ns, m),
-    ),
-    Fault(
-        "time_quota_never_learns",
-        "quotas",
-        "the throughput that was seen is ignored",
-        "time_quota_size",
-        lambda ms, total, ns, m: damos.time_quota_size(ms, 0, 0, m),
-    ),
-    Fault(
-        "first_window_unlimited",
-        "quotas",
-        "the first window has no quota (6.17 and older)",
-        "first_window_size",
-        lambda size: (1 << 64) - 1,
-    ),
     Fault(
         "commit_renews_quota",
         "quotas",
@@ -142,6 +61,36 @@ FAULTS = (
         lambda value, nr_accesses: nr_accesses,
     ),
     Fault(
+        "priority_ignores_age",
+        "quotas",
+        "old and young regions have the same priority",
+        "hot_score",
+        _young_scores,
+    ),
+    Fault(
+        "priority_ignores_rate",
+        "quotas",
+        "hot and cold regions have the same priority",
+        "hot_score",
+        _rateless_scores,
+    ),
+    Fault("priority_ignores_weights", "quotas", "the weights have no effect", "hot_score", _equal_weights),
+    Fault("hot_and_cold_swapped", "quotas", "cold actions prefer hot memory", "cold_score", lambda hot: hot),
+    Fault(
+        "min_score_too_low",
+        "quotas",
+        "priorities do not matter: the walk's order decides",
+        "min_score",
+        _from_the_bottom,
+    ),
+    Fault(
+        "min_score_too_high",
+        "quotas",
+        "only the highest score gets quota",
+        "min_score",
+        lambda histogram, size: max((s for s, n in enumerate(histogram) if n), default=0),
+    ),
+    Fault(
         "min_score_counts_filtered",
         "quotas",
         "memory that core filters reject uses up priorities (7.0 and older)",
@@ -149,44 +98,154 @@ FAULTS = (
         False,
     ),
     Fault(
-        "pressure_goes_on_over_commits",
-        "goals",
-        "memory pressure before a commit counts after it (7.2 and older)",
-        "commit_restarts_pressure",
-        False,
-    ),
-    Fault("goals_are_added", "goals", "several goals are achieved together", "goal_score", _sum_of_goals),
-    Fault(
-        "goal_never_over",
-        "goals",
-        "more than achieved is taken as just achieved",
-        "goal_score",
-        _never_over,
-    ),
-    Fault("tuner_forgets", "goals", "each window starts at one byte again", "consist_tuner", _from_one_byte),
-    Fault(
-        "tuner_too_slow", "goals", "the quota changes by half of what it should", "consist_tuner", _half_steps
+        "quota_zero_is_unlimited",
+        "quotas",
+        "an effective quota of 0 means no limit (7.0 and older)",
+        "quota_is_full",
+        damos.quota_is_full_7_0,
     ),
     Fault(
-        "goal_used_is_free",
-        "goals",
-        "goals of used memory read free memory, and the other way round",
-        "goal_metric",
-        lambda metric: _USED_AND_FREE.get(metric, metric),
+        "quota_rest_is_tried",
+        "quotas",
+        "less than a page of quota left produces tries of size 0 (7.1)",
+        "quota_is_full",
+        damos.quota_is_full_7_1,
     ),
     Fault(
-        "goal_active_is_inactive",
-        "goals",
-        "active_mem_bp and inactive_mem_bp are swapped",
-        "goal_metric",
-        lambda metric: _ACTIVE_AND_INACTIVE.get(metric, metric),
+        "quota_not_cut",
+        "quotas",
+        "a region larger than what is left is taken whole",
+        "quota_cut",
+        lambda *_: None,
     ),
     Fault(
-        "goal_memcg_ignored",
-        "goals",
-        "goals of a memory control group read the whole node",
-        "goal_metric",
-        lambda metric: _WHOLE_NODE.get(metric, metric),
+        "quota_cut_rounded_up",
+        "quotas",
+        "the last region of a window is a page too large",
+        "quota_cut",
+        lambda is_set, charged, size, region, m: (
+            None
+            if (part := damos.quota_cut(is_set, charged, size, region, m)) is None or part + m >= region
+            else part + m
+        ),
     ),
-    Fault("goal_node_ignored", "goals", "goals of any node read node 0", "goal_node", lambda nid: 0),
+    Fault(
+        "quota_charged_twice",
+        "quotas",
+        "each region costs double",
+        "charged_size",
+        lambda size, applied, num, denom: 2 * damos.charged_size(size, applied, num, denom),
+    ),
+    Fault(
+        "quota_never_charged",
+        "quotas",
+        "the quota never runs out",
+        "charged_size",
+        lambda size, applied, num, denom: 0,
+    ),
+    Fault(
+        "quota_charges_applied",
+        "quotas",
+        "failed actions are free: the quota does not bound the work",
+        "charged_size",
+        lambda size, applied, num, denom: applied,
+    ),
+    Fault(
+        "quota_fail_ratio_ignored",
+        "quotas",
+        "fail_charge_num and _denom have no effect",
+        "charged_size",
+        lambda size, applied, num, denom: size,
+    ),
+    Fault(
+        "quota_success_is_cheap",
+        "quotas",
+        "the ratio of fail_charge_num and _denom is for successes, too",
+        "charged_size",
+        lambda size, applied, num, denom: size * num // denom if denom else size,
+    ),
+    Fault(
+        "quota_carried_over",
+        "quotas",
+        "a new window starts with the old one's charges",
+        "charge_at_window_start",
+        lambda charged: charged // 2,
+    ),
+    Fault(
+        "quota_window_never_ends",
+        "quotas",
+        "the quota is for the life of the scheme",
+        "window_has_passed",
+        lambda now, then, ms: False,
+    ),
+    Fault(
+        "quota_window_always_ends",
+        "quotas",
+        "the reset interval is ignored",
+        "window_has_passed",
+        lambda now, then, ms: True,
+    ),
+    Fault(
+        "quota_window_too_long",
+        "quotas",
+        "a window lasts two reset intervals",
+        "window_has_passed",
+        lambda now, then, ms: damos.window_has_passed(now, then, 2 * ms),
+    ),
+    Fault(
+        "first_window_unlimited",
+        "quotas",
+        "the first window has no quota (6.17 and older)",
+        "first_window_size",
+        lambda size: (1 << 64) - 1,
+    ),
+    Fault(
+        "time_quota_ignored",
+        "quotas",
+        "the time quota has no effect",
+        "time_quota_size",
+        lambda ms, total, ns, m: (1 << 64) - 1,
+    ),
+    Fault(
+        "time_quota_may_be_zero",
+        "quotas",
+        "a small time quota becomes an effective size of 0 (7.0 and older)",
+        "time_quota_size",
+        lambda ms, total, ns, m: damos.time_quota_size(ms, total, ns, 0) // 1_000_000,
+    ),
+    Fault(
+        "time_quota_doubled",
+        "quotas",
+        "the time quota allows twice the time",
+        "time_quota_size",
+        lambda ms, total, ns, m: damos.time_quota_size(2 * ms, total, ns, m),
+    ),
+    Fault(
+        "time_quota_never_learns",
+        "quotas",
+        "the throughput that was seen is ignored",
+        "time_quota_size",
+        lambda ms, total, ns, m: damos.time_quota_size(ms, 0, 0, m),
+    ),
+    Fault(
+        "continuation_forgotten",
+        "quotas",
+        "each window starts at the first region again",
+        "skipped_size",
+        lambda start, end, at, m: 0,
+    ),
+    Fault(
+        "continuation_repeats",
+        "quotas",
+        "memory at the continuation point is charged twice",
+        "skipped_size",
+        _kept_part,
+    ),
+    Fault(
+        "continuation_skips_a_page",
+        "quotas",
+        "a window leaves out the first page behind the last one (7.1 and older)",
+        "skipped_size",
+        lambda start, end, at, m: damos.skipped_size(start, end, at + 1, m),
+    ),
 )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Wrong behaviour of the sysfs tree."""
+"""Wrong behaviour of the sysfs tree: input, commands, tried regions, refreshing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import errno
 from collections.abc import Sequence
 from contextlib import suppress
 
-from damon_tests.reference.faults.catalogue import Fault
+from damon_tests.reference.faults.fault import Fault
 from damon_tests.reference.rules import tree
 from damon_tests.reference.rules.errors import CoreError
 
@@ -53,11 +53,28 @@ def _prefix(text: str, known: Sequence[str]) -> str:
     return tree.parse_keyword(text, known)
 
 
-def _swapped(name: str) -> str:
-    return {"sz_tried": "sz_applied", "sz_applied": "sz_tried"}.get(name, name)
-
-
 FAULTS = (
+    Fault(
+        "failed_commit_half_done",
+        "tree",
+        "a refused commit has changed some schemes (guarded in 6.19)",
+        "commit_is_checked_first",
+        False,
+    ),
+    Fault(
+        "odd_min_region_accepted",
+        "tree",
+        "a minimum region size that is no power of two (fixed in 7.0)",
+        "power_of_two_min_region",
+        False,
+    ),
+    Fault(
+        "on_without_dry_run",
+        "tree",
+        "what commit refuses is accepted at start (7.2 and older)",
+        "dry_run_at_start",
+        False,
+    ),
     Fault("numbers_decimal_only", "tree", "hexadecimal input is refused", "parse_integer", _decimal_only),
     Fault("numbers_stripped", "tree", "blanks around a number are accepted", "parse_integer", _generous),
     Fault(
@@ -70,7 +87,7 @@ FAULTS = (
     Fault(
         "erange_is_einval",
         "tree",
-        "a number out of range is told as EINVAL",
+        "a number out of range is refused with EINVAL",
         "parse_integer",
         _range_as_invalid,
     ),
@@ -85,6 +102,48 @@ FAULTS = (
         lambda count, maximum: count,
     ),
     Fault(
+        "lock_not_held",
+        "tree",
+        "a command under way does not make others fail with EBUSY",
+        "lock_is_busy",
+        lambda locked: False,
+    ),
+    Fault(
+        "total_bytes_counts_ends",
+        "tree",
+        "total_bytes adds up end addresses",
+        "total_bytes",
+        lambda total, start, end: total + end,
+    ),
+    Fault(
+        "total_bytes_last_only",
+        "tree",
+        "total_bytes is the last region's size",
+        "total_bytes",
+        lambda total, start, end: end - start,
+    ),
+    Fault(
+        "refresh_timer_is_shared",
+        "tree",
+        "one kdamond's refresh_ms keeps the others from theirs (6.17 to 7.2)",
+        "refresh_timer_is_own",
+        False,
+    ),
+    Fault(
+        "refresh_never",
+        "tree",
+        "refresh_ms does nothing (starved by other kdamonds, 6.17 to 7.2)",
+        "refresh_is_due",
+        lambda now, then, ms: False,
+    ),
+    Fault(
+        "refresh_always",
+        "tree",
+        "results are refreshed although refresh_ms is 0",
+        "refresh_is_due",
+        lambda now, then, ms: True,
+    ),
+    Fault(
         "counts_keep_children",
         "tree",
         "writing a count again does not reset the directories",
@@ -92,11 +151,11 @@ FAULTS = (
         False,
     ),
     Fault(
-        "lock_not_held",
+        "tried_regions_pile_up",
         "tree",
-        "a command under way does not make others fail with EBUSY",
-        "lock_is_busy",
-        lambda locked: False,
+        "tried regions of earlier requests stay (fixed in 6.7)",
+        "walk_clears_first",
+        False,
     ),
     Fault("on_starts_twice", "tree", "on while on starts a second thread", "on_refuses_running", False),
     Fault(
@@ -114,81 +173,17 @@ FAULTS = (
         errno.EINVAL,
     ),
     Fault(
+        "cancelled_walk_succeeds",
+        "tree",
+        "a walk that never happened is reported as success (6.12)",
+        "cancelled_walk",
+        0,
+    ),
+    Fault(
         "clear_needs_kdamond",
         "tree",
         "tried regions of a stopped kdamond cannot be cleared (6.12)",
         "clear_needs_no_kdamond",
         False,
-    ),
-    Fault(
-        "cancelled_walk_succeeds",
-        "tree",
-        "a walk that never happened is told as success (6.12)",
-        "cancelled_walk",
-        0,
-    ),
-    Fault(
-        "on_without_dry_run",
-        "tree",
-        "what commit refuses is accepted at start (7.2 and older)",
-        "dry_run_at_start",
-        False,
-    ),
-    Fault(
-        "odd_min_region_accepted",
-        "tree",
-        "a minimum region size that is no power of two (fixed in 7.0)",
-        "power_of_two_min_region",
-        False,
-    ),
-    Fault(
-        "failed_commit_half_done",
-        "tree",
-        "a refused commit has changed some schemes (guarded in 6.19)",
-        "commit_is_checked_first",
-        False,
-    ),
-    Fault(
-        "tried_regions_pile_up",
-        "tree",
-        "tried regions of earlier requests stay (fixed in 6.7)",
-        "walk_clears_first",
-        False,
-    ),
-    Fault(
-        "total_bytes_counts_ends",
-        "tree",
-        "total_bytes adds up end addresses",
-        "total_bytes",
-        lambda total, start, end: total + end,
-    ),
-    Fault(
-        "total_bytes_last_only",
-        "tree",
-        "total_bytes is the last region's size",
-        "total_bytes",
-        lambda total, start, end: end - start,
-    ),
-    Fault("stats_swapped", "stats", "sz_tried and sz_applied are swapped", "statistic", _swapped),
-    Fault(
-        "refresh_never",
-        "tree",
-        "refresh_ms does nothing (starved by other kdamonds, 6.17 to 7.2)",
-        "refresh_is_due",
-        lambda now, then, ms: False,
-    ),
-    Fault(
-        "refresh_timer_is_shared",
-        "tree",
-        "one kdamond's refresh_ms keeps the others from theirs (6.17 to 7.2)",
-        "refresh_timer_is_own",
-        False,
-    ),
-    Fault(
-        "refresh_always",
-        "tree",
-        "results are refreshed although refresh_ms is 0",
-        "refresh_is_due",
-        lambda now, then, ms: True,
     ),
 )
