@@ -98,7 +98,7 @@ def process_vmas(
 def three_regions(vmas: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     """What vaddr watches of these mappings (ascending): two biggest gaps removed, () with fewer than two.
 
-    Of equal gaps the lower one counts as bigger (facts: damon-semantics, "vaddr initial layout").
+    Of equal gaps the lower one counts as bigger (specification §3.1).
     """
     gaps = [(vmas[i][1], vmas[i + 1][0]) for i in range(len(vmas) - 1)]
     biggest = sorted(gaps, key=lambda gap: gap[0] - gap[1])[:2]

@@ -64,7 +64,7 @@ def test_vaddr_watches_the_regions_and_little_else(name: str) -> None:
 
 
 def test_three_regions_as_the_specification_has_them() -> None:
-    """The vector of damon-semantics §10.3, its tie rule, and too few gaps."""
+    """The example of specification §10.3, its tie rule, and too few gaps."""
     vmas = [(10, 20), (20, 25), (200, 210), (210, 220), (300, 305), (307, 330)]
     assert three_regions(vmas) == ((10, 25), (200, 220), (300, 330))
     assert three_regions([(0, 1), (11, 12), (22, 23), (33, 34)]) == ((0, 1), (11, 12), (22, 34))
