@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Access patterns: a scheme is tried on exactly the regions whose size, access rate and age it asks for."""
+"""Access patterns: a scheme is tried on exactly the regions of its sizes, access rates and ages."""
 
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ WATCHER = Damos("stat", ANY)
 
 
 def stat(**bounds):
-    """A scheme that only watches what is within these bounds."""
+    """Return a scheme that only counts what is within these bounds."""
     return Damos("stat", replace(ANY, **bounds))
 
 
@@ -93,8 +93,8 @@ def test_exactly_the_matching_regions_are_tried(live, expect, schemes, edges):
 
 
 @pytest.mark.needs("commands.commit")
-def test_a_new_pattern_is_in_force_at_once(live, expect):
-    """A committed pattern decides from the next pass on, whatever the scheme was tried on before."""
+def test_committed_pattern_holds_from_the_next_pass(live, expect):
+    """A committed access pattern decides from the next pass on, whatever was tried before."""
     nothing = stat(nr_accesses_min=21)
     ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=(WATCHER, stat(), nothing))
     with watched(live, "idle", ctx) as run:
@@ -105,17 +105,21 @@ def test_a_new_pattern_is_in_force_at_once(live, expect):
     since = [p for p in seen if p.time_ns > commit.end_ns]
     tries = [sum(t.scheme_idx == i for p in since for t in p.tries) for i in range(3)]
     expect.add(watched_passes.tried_as_asked([p for p in seen if p.time_ns < commit.begin_ns], ctx))
-    expect.at_least(Measurement("passes since", len(since), "count"), 1, because="4 aggregations")
+    expect.at_least(
+        Measurement("passes since", len(since), "count"), 1, because="four aggregations were recorded"
+    )
     m = Measurement("tries since of a scheme that matches nothing now", tries[1], "count")
-    expect.equal(m, 0, because="§5.6: existing schemes get the pattern of their index")
+    expect.equal(m, 0, because="a commit gives each scheme the pattern of its index (§5.6)")
     m = Measurement("tries since of a scheme that matches everything now", tries[2], "count")
-    expect.equal(m, tries[0], because="§5.6: as many as the first scheme's")
+    expect.equal(
+        m, tries[0], because="it matches everything since the commit, as the first scheme does (§5.6)"
+    )
 
 
 @FULL
 @pytest.mark.needs("ops.paddr")
-def test_of_physical_memory(live, expect):
-    """Matching is the same for all address spaces."""
+def test_patterns_match_physical_memory_alike(live, expect):
+    """Access patterns match regions of physical memory by the same rules."""
     ctx = DamonCtx("paddr", attrs=ATTRS, schemes=(WATCHER, *RATES, *AGES))
     with watched(live, "hot_cold", ctx, cover="process") as run:
         run.record(1.2, aggregations=8)
@@ -136,4 +140,4 @@ def test_sizes_are_in_address_units(live, expect):
     all_units = sum(v.region.end - v.region.start for v in seen[0].visits)
     # Ranges are rounded outwards to pages, of 512 units.
     m = Measurement("units watched", all_units, "address units")
-    expect.between(m, memory, memory + 2 * 512 * 16, because="§3.7: all RAM, in units")
+    expect.between(m, memory, memory + 2 * 512 * 16, because="all RAM is monitored, in address units (§3.7)")

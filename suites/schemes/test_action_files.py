@@ -39,12 +39,13 @@ def in_page_cache(run):
 
 
 @pytest.mark.parametrize("ops", ["paddr", pytest.param("fvaddr", marks=pytest.mark.profile("full"))])
-def test_clean_pages_go_and_dirty_ones_stay(live, expect, ops):
-    """All of a file that was written back leaves memory, and nothing of one that is still dirty.
+def test_pageout_drops_clean_file_pages_and_keeps_dirty_ones(live, expect, ops):
+    """pageout removes all of a file that was written back from memory, and nothing of one that is still
+    dirty.
 
-    A dirty page is taken out of the process's page tables before it is found dirty, so that what left
-    memory can only be told of both files together, by how much of files is in memory. A hint by address
-    promises no more than that: of what it took out of the page tables, some may stay in the page cache.
+    A dirty page is unmapped before it is found dirty, so page-out of file pages is measured by what stays in
+    the page cache, of both files together. madvise() promises no more: some of the pages that it unmapped may
+    stay in the page cache.
     """
     with live(FILES, DamonCtx(ops, attrs=ATTRS), **WATCHED) as run:
         run.record(1)  # the pattern has begun, and its files are as they should be
@@ -55,9 +56,9 @@ def test_clean_pages_go_and_dirty_ones_stay(live, expect, ops):
         left = much - in_page_cache(run)
     before, after = done.pair("clean")
     found = effects.effect(before, after, before.present, lambda pages: ~pages.present & ~pages.swapped)
-    why = "§4.10: what is evictable is reclaimed, and a clean page of a file is"
+    why = "evictable pages are reclaimed, and clean pages of files are evictable (§4.10)"
     expect.add(effects.takes_effect("pageout, clean", found, why, least=7 * MIB))
     m = Measurement("bytes of files that left memory", left, "bytes")
     if ops == "paddr":
-        expect.at_least(m, 8 * MIB - SLACK, because="the clean file is nowhere any more")
-    expect.at_most(m, 8 * MIB + SLACK, because="the dirty one, of the same size, is still there")
+        expect.at_least(m, 8 * MIB - SLACK, because="all pages of the clean file left the page cache")
+    expect.at_most(m, 8 * MIB + SLACK, because="the dirty file, of the same size, stays in the page cache")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""hugepage, nohugepage and collapse: measured on which pages are part of transparent huge pages."""
+"""hugepage, nohugepage and collapse, measured on which pages are part of transparent huge pages."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ VADDR = DamonCtx("vaddr", attrs=ATTRS)
 FEW = DamonCtx("vaddr", attrs=DamonAttrs(min_nr_regions=3, max_nr_regions=3))
 WATCHED = {"cover": "regions", "watched": 1, "extra_events": [BEFORE_APPLY]}
 TWO = ["two_idle_regions", "huge_if_advised"]
-WHOLE = "§4.10: the whole length"
+WHOLE = "sz_applied is the whole length (§4.10)"
 
 
 def huge(pages):
@@ -34,8 +34,8 @@ def all_huge(run, target, span):
     return bool(pages.huge[effects.in_whole_blocks(pages, [span])].all())
 
 
-def test_advice_makes_huge_pages(live, expect):
-    """hugepage: the blocks that lie wholly in its part become huge pages, and no other memory does."""
+def test_hugepage_makes_whole_blocks_huge(live, expect):
+    """hugepage makes exactly the blocks that lie wholly in its memory huge pages."""
     with live(TWO, VADDR, **WATCHED) as run, waiting(run, "huge_if_advised") as target:
         part = middle(target.layout["data"])
         done = act(run, scheme("hugepage", part), over=[part], more=[target])
@@ -44,7 +44,7 @@ def test_advice_makes_huge_pages(live, expect):
     asked = effects.in_whole_blocks(before, [part])
     found = effects.effect(before, after, asked, huge, able=asked & before.present)
     found += effects.all_spared(pair for key, pair in done.pairs().items() if key != (2, "data"))
-    why = "§4.10: madvise(MADV_HUGEPAGE), and khugepaged follows the advice"
+    why = "khugepaged collapses memory advised with madvise(MADV_HUGEPAGE) (§4.10)"
     expect.add(effects.takes_effect("hugepage", found, why, least=effects.HUGE))
     size = done.sz_counted()
     counted, gained = done.stats[0].sz_applied, found.gained
@@ -52,8 +52,9 @@ def test_advice_makes_huge_pages(live, expect):
 
 
 @pytest.mark.needs("schemes.nohugepage", swap_mib=256)
-def test_advice_against_huge_pages(live, expect):
-    """nohugepage after hugepage: its part stays in small pages when it is used again, the rest does not."""
+def test_nohugepage_keeps_small_pages(live, expect):
+    """Memory with nohugepage after hugepage gets small pages when
+    it is used again; the rest gets huge ones."""
     with live("two_idle_regions", VADDR, **WATCHED) as run, waiting(run, "huge_if_advised") as target:
         whole = target.layout["data"]
         part = (whole[0] + 8 * (1 << 20) + 3 * PAGE_SIZE, whole[1])
@@ -69,10 +70,10 @@ def test_advice_against_huge_pages(live, expect):
     before = done.before[1, "data"]
     inside = effects.in_ranges(before, [rest])
     m = Measurement("huge where it was advised", bytes_of(inside & after.huge), "bytes")
-    expect.equal(m, rest[1] - rest[0], because="the advice before holds where there is none against it")
+    expect.equal(m, rest[1] - rest[0], because="memory with hugepage advice only gets huge pages")
     against = effects.in_ranges(before, [part])
     m = Measurement("huge where it was advised against", bytes_of(against & after.huge), "bytes")
-    expect.equal(m, 0, because="§4.10: madvise(MADV_NOHUGEPAGE); what is advised last counts")
+    expect.equal(m, 0, because="the last advice, madvise(MADV_NOHUGEPAGE), counts (§4.10)")
     size = done.sz_counted()
     others = effects.all_spared(pair for key, pair in done.pairs().items() if key != (2, "data"))
     expect.add(effects.spares_others("nohugepage", others))
@@ -81,8 +82,8 @@ def test_advice_against_huge_pages(live, expect):
 
 
 @pytest.mark.needs("schemes.collapse")
-def test_collapse_does_it_at_once(live, expect):
-    """collapse: blocks that lie wholly in a region that it was tried on are huge pages when it is done."""
+def test_collapse_makes_whole_blocks_huge_at_once(live, expect):
+    """collapse makes blocks that lie wholly in a tried region huge pages before it returns."""
     with live(TWO, FEW, **WATCHED) as run, waiting(run, "huge_if_advised") as target:
         part = middle(target.layout["data"])
         done = act(run, scheme("collapse", part), over=[part], more=[target])
@@ -91,11 +92,15 @@ def test_collapse_does_it_at_once(live, expect):
     asked = effects.in_whole_blocks(before, tried)
     found = effects.effect(before, after, asked, huge, able=asked & before.present)
     found += effects.all_spared(pair for key, pair in done.pairs().items() if key != (2, "data"))
-    expect.add(effects.takes_effect("collapse", found, "§4.10: madvise(MADV_COLLAPSE)", least=effects.HUGE))
+    expect.add(
+        effects.takes_effect(
+            "collapse", found, "madvise(MADV_COLLAPSE) collapses at once (§4.10)", least=effects.HUGE
+        )
+    )
     regions = [(event.start, event.end) for event in done.counted[0]]
     # A call for a region without a whole block has nothing to do; kernels differ in what they call that.
     low = sum(end - start for start, end in regions if -(-start // effects.HUGE) < end // effects.HUGE)
-    why = "§4.10: the whole length where the call succeeds"
+    why = "sz_applied is the whole length where the call succeeds (§4.10)"
     expect.add(
         effects.applied(
             "collapse", done.stats[0].sz_applied, low, done.sz_counted(), why, effect=found.gained
@@ -105,8 +110,8 @@ def test_collapse_does_it_at_once(live, expect):
 
 @pytest.mark.profile("full")
 @pytest.mark.needs("schemes.collapse", "ops.fvaddr")
-def test_collapse_counts_what_it_did(live, expect):
-    """Exactly the whole blocks of what is mapped become huge pages; a region with a hole does not count."""
+def test_collapse_does_not_count_regions_with_holes(live, expect):
+    """collapse makes exactly the whole mapped blocks huge, and does not count a region with a hole."""
     few = replace(FEW, operations="fvaddr")
     with live(TWO, few, **WATCHED) as run, waiting(run, "huge_if_advised") as target:
         start, end = target.layout["data"]
@@ -119,11 +124,11 @@ def test_collapse_counts_what_it_did(live, expect):
     asked = effects.in_whole_blocks(before, regions[:2]) | effects.in_ranges(before, [(firsts[2], end)])
     found = effects.effect(before, after, asked, huge, able=asked & before.present)
     found += effects.all_spared(pair for key, pair in done.pairs().items() if key != (2, "data"))
-    why = "§4.10: madvise(MADV_COLLAPSE) of what is mapped"
+    why = "madvise(MADV_COLLAPSE) collapses what is mapped (§4.10)"
     expect.add(effects.takes_effect("collapse", found, why, least=4 * effects.HUGE))
     tried = [(event.start, event.end) for event in done.counted[0]]
     wrong = [f"{r[0]:#x}-{r[1]:#x}" for r in sorted(set(tried) - set(regions))]
-    expect.nothing("other regions", wrong, because="none can be merged, and none is larger than another")
+    expect.nothing("other regions", wrong, because="no region can be merged or split")
     size = sum(b - a for a, b in tried if (a, b) in regions[:2])
-    why = "§4.10: the whole length, and nothing where something is not mapped"
+    why = "sz_applied is the whole length, or 0 where part is not mapped (§4.10)"
     expect.add(effects.applied("collapse", done.stats[0].sz_applied, size, size, why, effect=found.gained))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Locked memory (mlock) is nothing that an action may take away, and nothing that counts as taken."""
+"""Actions on locked memory (mlock): it is neither taken away nor counted as taken."""
 
 import pytest
 
@@ -37,15 +37,15 @@ def frames_of(target, *regions):
 
 @pytest.mark.needs("ops.paddr")
 def test_locked_physical_pages_stay(live, expect):
-    """pageout of physical memory leaves locked pages where they are, and counts the others only."""
+    """pageout of physical memory leaves locked pages where they are, and counts only the others."""
     with live(MEMORY, DamonCtx("paddr", attrs=ATTRS), **WATCHED) as run:
         done = act(run, scheme("pageout"), over=frames_of(run.target, "data", "locked"), passes=3)
     before, after = done.pair("data")
     found = effects.effect(before, after, before.present, swapped)
     found += effects.all_spared(done.others("data"))
-    expect.add(effects.takes_effect("pageout", found, "§4.10: what is evictable is reclaimed", least=4 * MIB))
+    expect.add(effects.takes_effect("pageout", found, "evictable pages are reclaimed (§4.10)", least=4 * MIB))
     low = found.gained - (found.asked - found.able)
-    why = "§4.10: the pages that were reclaimed"
+    why = "sz_applied counts the pages that were reclaimed (§4.10)"
     expect.add(
         effects.applied("pageout", done.stats[0].sz_applied, low, found.gained, why, effect=found.gained)
     )
@@ -54,8 +54,9 @@ def test_locked_physical_pages_stay(live, expect):
 @pytest.mark.profile("full")
 @pytest.mark.needs("ops.fvaddr")
 @pytest.mark.parametrize("action", ["pageout", "cold"])
-def test_hints_about_locked_memory_fail(live, expect, action):
-    """For a locked mapping the hint is refused: nothing happens to it, and nothing of it is counted."""
+def test_madvise_actions_fail_on_locked_memory(live, expect, action):
+    """An madvise() action on a locked mapping fails: nothing happens
+    to it, and nothing of it counts as applied."""
     with live(MEMORY, DamonCtx("fvaddr", attrs=ATTRS), **WATCHED) as run:
         layout = run.target.layout
         done = act(run, scheme(action), over=list(layout.values()), passes=2)
@@ -65,11 +66,15 @@ def test_hints_about_locked_memory_fail(live, expect, action):
         for name, (start, end) in layout.items()
     }
     m = Measurement("locked bytes tried", counted["locked"], "bytes")
-    expect.at_least(m, 8 * MIB, because="they are idle like the others")
-    why = "§4.10: the whole length where the call succeeds, nothing where it fails"
+    expect.at_least(m, 8 * MIB, because="the scheme matches locked memory like any other")
+    why = "sz_applied is the whole length where the call succeeds, 0 where it fails (§4.10)"
     before, after = done.pair("data")
     wanted = swapped if action == "pageout" else lambda pages: ~pages.active
     found, whole = effects.effect(before, after, before.present, wanted), counted["data"]
     expect.add(effects.applied(action, done.stats[0].sz_applied, whole, whole, why, effect=found.gained))
     if action == "pageout":
-        expect.add(effects.takes_effect(action, found, "§4.10: madvise(MADV_PAGEOUT)", least=4 * MIB))
+        expect.add(
+            effects.takes_effect(
+                action, found, "madvise(MADV_PAGEOUT) reclaims the unlocked mapping (§4.10)", least=4 * MIB
+            )
+        )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""lru_prio, lru_deprio and cold: measured on the list that each page is on."""
+"""lru_prio, lru_deprio and cold, measured on the LRU list that each page is on."""
 
 from dataclasses import replace
 
@@ -46,16 +46,17 @@ def moved(done, asked_of, wanted):
 
 
 def visited(name, done, found):
-    """sz_applied of an action that counts every page it visits, whatever became of it."""
+    """Check sz_applied of an action that counts every visited page, whatever became of it."""
     size, passes = done.sz_counted(), -(-done.sz_counted() // max(1, found.asked))
-    why = "§4.10: all pages of visited folios, but for those that wait in a batch"
+    why = "sz_applied counts all pages of visited folios, except those waiting in a batch (§4.10)"
     return effects.applied(
         name, done.stats[0].sz_applied, size - passes * WAITING, size, why, effect=found.gained
     )
 
 
-def test_prio_activates_and_deprio_deactivates(live, expect):
-    """lru_prio brings exactly its pages to the active list, lru_deprio exactly its own back."""
+def test_lru_prio_activates_and_lru_deprio_deactivates(live, expect):
+    """lru_prio moves exactly its pages to the active list, and
+    lru_deprio exactly its pages to the inactive one."""
     with live(TWO, PADDR, **WATCHED) as run:
         span, frames = upper_frames(run.target)
         everything = [f for ranges in run.target.physical().values() for f in ranges]
@@ -66,14 +67,19 @@ def test_prio_activates_and_deprio_deactivates(live, expect):
     least = bytes_of(effects.in_frames(up.before[0, "data"], [span])) // 2 or PAGE_SIZE
     for name, done, wanted in (("lru_prio", up, active), ("lru_deprio", down, inactive)):
         found = moved(done, lambda _, pages: effects.in_frames(pages, [span]), wanted)
-        expect.add(effects.takes_effect(name, found, "§4.10", least=least, waiting=WAITING))
+        expect.add(
+            effects.takes_effect(
+                name, found, "exactly its pages change lists (§4.10)", least=least, waiting=WAITING
+            )
+        )
         expect.add(visited(name, done, found))
     was = Measurement("active before", sum(bytes_of(p.active) for p in up.before.values()), "bytes")
     expect.equal(was, 0, because="new anonymous memory begins on the inactive list")
 
 
-def test_steps_of_prio(live, expect):
-    """One visit activates a page since 7.0; before, it only marks it accessed, and the second activates."""
+def test_lru_prio_activates_at_the_first_visit_since_7_0(live, expect):
+    """Since 7.0 one visit activates a page; before, the first visit only
+    marks it accessed and the second activates it."""
     with live("two_idle_regions", PADDR, **WATCHED) as run:
         everything = [f for ranges in run.target.physical().values() for f in ranges]
         # Filling memory may have marked it accessed. What is deactivated has no mark any more.
@@ -88,18 +94,22 @@ def test_steps_of_prio(live, expect):
     first, second = (moved(done, lambda _, pages: pages.present, active) for done in (once, again))
     shown = {"least": size // 2, "waiting": WAITING}
     if Series.of(run.level).activates_in_one_step:
-        expect.add(effects.takes_effect("first visit", first, "7.0: activated at once", **shown))
+        expect.add(
+            effects.takes_effect("first visit", first, "a visit activates at once since 7.0 (§4.10)", **shown)
+        )
     else:
         m = Measurement("activated by the first visit", first.gained, "bytes")
-        expect.at_most(m, WAITING, because="6.19 and older: folio_mark_accessed() does it in two steps")
+        expect.at_most(m, WAITING, because="in 6.19 and older folio_mark_accessed() takes two steps")
         marked = moved(once, lambda _, pages: pages.present, lambda pages: pages.referenced)
-        expect.add(effects.takes_effect("marked accessed", marked, "by the first visit", **shown))
-    expect.add(effects.takes_effect("second visit", second, "§4.10", **shown))
+        expect.add(
+            effects.takes_effect("marked accessed", marked, "the first visit marks pages accessed", **shown)
+        )
+    expect.add(effects.takes_effect("second visit", second, "the second visit activates (§4.10)", **shown))
 
 
 @pytest.mark.needs("schemes.cold")
-def test_cold_deactivates(live, expect):
-    """cold brings exactly the pages of its part back to the inactive list, and takes none away."""
+def test_cold_moves_pages_to_the_inactive_list(live, expect):
+    """cold moves exactly its pages to the inactive list, and takes none away."""
     prio = scheme("lru_prio")
     contexts = [Kdamond(DamonCtx("vaddr", attrs=ATTRS)), Kdamond(replace(PADDR, schemes=(prio,)))]
     with live(TWO, contexts, **WATCHED) as run:
@@ -112,12 +122,16 @@ def test_cold_deactivates(live, expect):
     found = moved(done, lambda region, pages: in_part(region, pages, part), inactive)
     before = done.before[0, "data"]
     m = Measurement("active before", bytes_of(effects.in_ranges(before, [part]) & before.active), "bytes")
-    expect.at_least(m, (part[1] - part[0]) // 2, because="else nothing is shown: lru_prio did it")
+    expect.at_least(
+        m, (part[1] - part[0]) // 2, because="lru_prio activated it before; else nothing is tested"
+    )
     expect.add(
-        effects.takes_effect("cold", found, "§4.10: madvise(MADV_COLD)", least=4 << 20, waiting=WAITING)
+        effects.takes_effect(
+            "cold", found, "madvise(MADV_COLD) deactivates the pages (§4.10)", least=4 << 20, waiting=WAITING
+        )
     )
     size = done.sz_counted()
-    why = "§4.10: the whole length"
+    why = "sz_applied is the whole length (§4.10)"
     expect.add(effects.applied("cold", done.stats[0].sz_applied, size, size, why, effect=found.gained))
 
 

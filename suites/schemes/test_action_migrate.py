@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""migrate_hot, migrate_cold and their weighted destinations: measured on the node that each page is on."""
+"""migrate_hot, migrate_cold and their weighted destinations, measured on the node that each page is on."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ VADDR = DamonCtx("vaddr", attrs=ATTRS)
 PADDR = DamonCtx("paddr", attrs=ATTRS)
 WATCHED = {"cover": "regions", "watched": 1, "extra_events": [BEFORE_APPLY]}
 TWO = ["two_idle_regions", "two_idle_regions"]
-EXACT = "§4.10: the pages that moved"
+EXACT = "sz_applied counts the pages that moved (§4.10)"
 
 # Pages that are put back wait in batches of 31 (include/linux/pagevec.h), one for each CPU.
 WAITING = 31 * Topology().cpus * PAGE_SIZE
@@ -52,26 +52,26 @@ def check_applied(expect, name, done, found):
 
 @VADDR_MIGRATES
 @pytest.mark.parametrize("action", ["migrate_hot", pytest.param("migrate_cold", marks=FULL)])
-def test_pages_of_a_process_move(live, expect, action):
-    """Exactly the pages of its part go to the node; others, and another process's, stay where they were."""
+def test_vaddr_migration_moves_exactly_its_pages(live, expect, action):
+    """Migration by virtual address moves exactly its pages to the node, and no pages of others."""
     with live(TWO, VADDR, **WATCHED) as run:
         part = middle(run.target.layout["data"])
         # Visited again, a page that is there already is no success any more.
         done = act(run, scheme(action, part, target_nid=1), over=[part], passes=2)
     found = moved(done, lambda name, pages: effects.in_ranges(pages, [part] if name == "data" else []), on(1))
-    expect.add(effects.takes_effect(action, found, "§4.10: moved to target_nid"))
+    expect.add(effects.takes_effect(action, found, "pages move to target_nid (§4.10)"))
     expect.add(effects.put_back(action, done.pairs().values(), WAITING))
     check_applied(expect, action, done, found)
 
 
 @pytest.mark.parametrize("action", [pytest.param("migrate_hot", marks=FULL), "migrate_cold"])
-def test_physical_pages_move(live, expect, action):
-    """Exactly the pages in its frames go to the node, whoever owns them."""
+def test_paddr_migration_moves_exactly_its_frames(live, expect, action):
+    """Migration by physical address moves exactly the pages in its frames to the node, whoever owns them."""
     with live(TWO, PADDR, **WATCHED) as run:
         span, frames = upper_frames(run.target)
         done = act(run, scheme(action, span, target_nid=1), over=frames, passes=2)
     found = moved(done, lambda _, pages: effects.in_frames(pages, [span]), on(1))
-    expect.add(effects.takes_effect(action, found, "§4.10: moved to target_nid"))
+    expect.add(effects.takes_effect(action, found, "pages move to target_nid (§4.10)"))
     expect.add(effects.put_back(action, done.pairs().values(), WAITING))
     check_applied(expect, action, done, found)
 
@@ -85,8 +85,8 @@ def test_physical_pages_move(live, expect, action):
     kernels_only=True,
 )
 @pytest.mark.parametrize("ctx", [VADDR, pytest.param(PADDR, marks=FULL)], ids=["vaddr", "paddr"])
-def test_no_such_node(live, expect, ctx):
-    """Without a node to go to, or with one that does not exist, nothing moves and nothing breaks."""
+def test_migration_to_a_missing_node_moves_nothing(live, expect, ctx):
+    """Without target node, or with one that does not exist, nothing moves and nothing breaks."""
     with live("two_idle_regions", ctx, **WATCHED) as run:
         everything = [r for t in run.ctx.targets for r in t.regions]
         schemes = [scheme("migrate_cold", target_nid=nid) for nid in (-1, 7)]
@@ -94,7 +94,7 @@ def test_no_such_node(live, expect, ctx):
     expect.add(effects.spares_others("no node", effects.all_spared(done.pairs().values())))
     expect.add(effects.put_back("no node", done.pairs().values(), WAITING))
     applied = Measurement("sz_applied", sum(s.sz_applied for s in done.stats), "bytes")
-    expect.equal(applied, 0, because="§4.10: put back where they were")
+    expect.equal(applied, 0, because="pages that cannot move are put back (§4.10)")
 
 
 WEIGHTS = {
@@ -110,8 +110,8 @@ QUICK = ("1:3", "none")
 
 @pytest.mark.needs("schemes.dests")
 @pytest.mark.parametrize("name", [w if w in QUICK else pytest.param(w, marks=FULL) for w in WEIGHTS])
-def test_weights_split_pages(live, expect, name):
-    """dests: each page goes where its index and the weights say, exactly; without weight none moves."""
+def test_destination_weights_split_pages(live, expect, name):
+    """dests sends each page to the node that its index and the weights select; without weights none moves."""
     dests = WEIGHTS[name]
     with live(TWO, VADDR, **WATCHED) as run:
         part = middle(run.target.layout["data"])
@@ -122,45 +122,55 @@ def test_weights_split_pages(live, expect, name):
     asked = effects.in_ranges(before, [part])
     found = effects.effect(before, after, asked, lambda pages: pages.node == wanted)
     found += effects.all_spared(done.others("data"))
-    expect.add(effects.takes_effect("dests", found, "§4.10: weighted interleave by the page's index"))
+    expect.add(
+        effects.takes_effect("dests", found, "pages are interleaved by their index and the weights (§4.10)")
+    )
     check_applied(expect, "dests", done, found)
     if name == "1:3":
         share = float((after.node[asked] == 1).mean())
         m = Measurement("share on node 1", share, "fraction")
         unable = float((asked & ~before.lru).sum() / asked.sum())
-        why = "I60: 3 of 4, but for the last period, and pages on their way to an LRU list"
+        why = "3 of 4 pages go there, except the last period and pages on no LRU list yet (I60)"
         expect.between(m, 0.75 - unable - 4 / asked.sum(), 0.75 + 4 / asked.sum(), because=why)
 
 
 @pytest.mark.needs("schemes.dests")
-def test_physical_memory_has_no_destinations(live, expect):
-    """paddr moves to target_nid, whatever dests says."""
+def test_paddr_migration_ignores_destinations(live, expect):
+    """Migration by physical address moves to target_nid, whatever dests says."""
     dests = (DamosDest(0, 1), DamosDest(1, 1))
     with live("two_idle_regions", PADDR, **WATCHED) as run:
         everything = [f for ranges in run.target.physical().values() for f in ranges]
         done = act(run, scheme("migrate_cold", dests=dests, target_nid=1), over=everything)
     found = moved(done, lambda _, pages: pages.present, on(1))
-    expect.add(effects.takes_effect("migrate_cold", found, "§4.10: paddr ignores dests", least=16 << 20))
+    expect.add(
+        effects.takes_effect(
+            "migrate_cold", found, "paddr moves to target_nid and ignores dests (§4.10)", least=16 << 20
+        )
+    )
     check_applied(expect, "migrate_cold", done, found)
 
 
 @FULL
 @pytest.mark.needs("schemes.dests", thp_on_advice=1)
 def test_huge_pages_move_as_a_whole(live, expect):
-    """Of huge pages each goes as a whole, by its own index."""
+    """Each huge page moves as a whole, to the node that its index selects."""
     dests = (DamosDest(0, 1), DamosDest(1, 2))
     with live("sparse_thp", VADDR, **WATCHED) as run:
         whole = run.target.layout["data"]
         done = act(run, scheme("migrate_hot", dests=dests), over=[whole], passes=2)
     before, after = done.pair("data")
     m = Measurement("huge before", bytes_of(before.huge), "bytes")
-    expect.at_least(m, 32 << 20, because="else nothing is shown")
+    expect.at_least(m, 32 << 20, because="there are huge pages; else nothing is tested")
     wanted = effects.interleaved(before, dests)
     kept = replace(after, huge=before.huge)
     found = effects.effect(before, kept, before.present, lambda pages: pages.node == wanted)
-    expect.add(effects.takes_effect("dests", found, "§4.10: weighted interleave by the huge page's index"))
+    expect.add(
+        effects.takes_effect(
+            "dests", found, "huge pages are interleaved by their index and the weights (§4.10)"
+        )
+    )
     m = Measurement("huge pages that were split", bytes_of(before.huge & ~after.huge), "bytes")
-    expect.equal(m, 0, because="§4.10: folios are moved as a whole")
+    expect.equal(m, 0, because="folios are moved as a whole (§4.10)")
 
 
 SMALL_NODES = Topology(memory_mib=512, numa_nodes=2)
@@ -184,8 +194,9 @@ def filling(size):
 )
 @FULL
 @pytest.mark.parametrize("ctx", [pytest.param(VADDR, marks=VADDR_MIGRATES), PADDR], ids=["vaddr", "paddr"])
-def test_what_does_not_fit_into_the_node_stays(live, expect, ctx):
-    """To a node that is almost full go as many pages as it has room for; sz_applied tells how many."""
+def test_pages_that_do_not_fit_into_the_node_stay(live, expect, ctx):
+    """A node that is almost full gets as many pages as fit; the others
+    stay, and sz_applied counts those that moved."""
     with live("two_idle_regions", ctx, **WATCHED, topology=SMALL_NODES) as run:
         size = (run.subject.memory_info().node_free[1] - ROOM) // effects.HUGE * effects.HUGE
         hog = run.subject.start_target(filling(size), 1)
@@ -201,7 +212,10 @@ def test_what_does_not_fit_into_the_node_stays(live, expect, ctx):
     m = Measurement("bytes that moved", moved, "bytes")
     # What was on its way to the node's free lists, and what others gave back meanwhile.
     expect.between(
-        m, PAGE_SIZE, free + (1 << 20), because=f"so much was free there; {left.node_free[1]} still are"
+        m,
+        PAGE_SIZE,
+        free + (1 << 20),
+        because=f"the node had {free} bytes free, {left.node_free[1]} are left",
     )
     stayed = sum(bytes_of(before.present & (after.node == before.node)) for before, after in pairs)
     whole = sum(bytes_of(before.present) for before, _ in pairs)
@@ -209,7 +223,9 @@ def test_what_does_not_fit_into_the_node_stays(live, expect, ctx):
     copied = sum(
         bytes_of((after.node == before.node) & (after.frame != before.frame)) for before, after in pairs
     )
-    expect.equal(m, 0, because="§4.10: what does not fit is put back", detail=f"{copied} in other frames now")
+    expect.equal(
+        m, 0, because="pages that do not fit are put back (§4.10)", detail=f"{copied} in other frames now"
+    )
     expect.add(effects.put_back("full node", done.pairs().values(), WAITING))
     before, after = done.before[1, "data"], done.after[1, "data"]
     expect.add(effects.spares_others("full node", effects.spared(before, after)))
@@ -217,4 +233,4 @@ def test_what_does_not_fit_into_the_node_stays(live, expect, ctx):
     low = max(0, moved - WAITING)
     expect.add(effects.applied("full node", done.stats[0].sz_applied, low, moved, EXACT, effect=moved))
     tried = Measurement("bytes tried", done.sz_counted(), "bytes")
-    expect.at_least(tried, 3 * whole, because="it tried all of it, again and again")
+    expect.at_least(tried, 3 * whole, because="each of three passes tried all memory")

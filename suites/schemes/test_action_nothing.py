@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What does nothing to memory: stat, actions that an operations set does not know; and ranges with holes."""
+"""What does nothing to memory: stat, and actions that an
+operations set does not have; and ranges with holes."""
 
 from dataclasses import replace
 
@@ -29,24 +30,24 @@ UNKNOWN = {
 
 
 def everything_of(run):
-    """All that is monitored, in bytes."""
+    """Return all monitored ranges, in bytes."""
     return [r for target in run.ctx.targets for r in target.regions]
 
 
 def unchanged(expect, name, done):
-    """Nothing happened to any memory, and nothing counts as applied."""
+    """Expect that nothing happened to any memory, and nothing counts as applied."""
     expect.add(effects.spares_others(name, effects.all_spared(done.pairs().values())))
     applied = Measurement(f"{name}: applied", sum(s.nr_applied + s.sz_applied for s in done.stats), "count")
-    expect.equal(applied, 0, because="§4.10: nothing is done")
+    expect.equal(applied, 0, because="such an action is never applied (§4.10)")
     tried = Measurement(f"{name}: fewest tries", min(s.nr_tried for s in done.stats), "count")
-    expect.at_least(tried, 1, because="§4.10: it counts as tried")
+    expect.at_least(tried, 1, because="such an action counts as tried (§4.10)")
 
 
 @ALL
 @pytest.mark.parametrize(
     "ctx", [pytest.param(VADDR, marks=pytest.mark.profile("full")), PADDR], ids=["vaddr", "paddr"]
 )
-def test_stat_only_watches(live, expect, ctx):
+def test_stat_changes_nothing(live, expect, ctx):
     """stat changes neither memory nor ages, however often it is tried."""
     with live("two_idle_regions", ctx, **WATCHED) as run:
         done = act(run, scheme("stat"), over=everything_of(run), passes=20)
@@ -57,13 +58,15 @@ def test_stat_only_watches(live, expect, ctx):
     aggregations = len(run.recording().snapshots)
     m = Measurement("oldest age", oldest, "aggregations")
     # Merging takes means, which truncate; regions of one age lose nothing.
-    expect.at_least(m, aggregations // 2, because="I31: stat never changes age; nobody touched anything")
+    expect.at_least(
+        m, aggregations // 2, because="stat never changes ages, and nobody touched anything (I31)"
+    )
 
 
 @ALL
 @pytest.mark.parametrize("ops", ["vaddr", "paddr"])
-def test_unknown_actions(live, expect, ops):
-    """An action that the operations set does not know is tried everywhere, does nothing, and resets age."""
+def test_unsupported_actions_do_nothing_but_reset_ages(live, expect, ops):
+    """An action that the operations set does not have is tried everywhere, does nothing, and resets ages."""
     ctx = VADDR if ops == "vaddr" else PADDR
     actions = UNKNOWN[ops]
     with live(["two_idle_regions", "huge_if_advised"], ctx, **WATCHED) as run:
@@ -81,12 +84,14 @@ def test_unknown_actions(live, expect, ops):
     enough = Measurement("aggregations judged", len(ages), "count")
     expect.add(Check("invariant", enough, ">= 2", "else nothing is shown", len(ages) >= 2 or None))
     limit = 1 + rule_limits.extra_age(ATTRS.samples_per_aggr, level)
-    expect.at_most(m, limit, because="I31: any action but stat resets age, even if nothing was applied")
+    expect.at_most(
+        m, limit, because="any action except stat resets the age, even if nothing was applied (I31)"
+    )
 
 
 @pytest.mark.needs("schemes.pageout", swap_mib=256)
-def test_ranges_with_holes(live, expect):
-    """madvise over a range with a hole works on what is mapped, and counts as not applied at all."""
+def test_madvise_over_a_hole_acts_on_the_mapped_parts(live, expect):
+    """madvise() over a range with a hole acts on what is mapped, and counts as not applied at all."""
     with live("two_idle_regions", replace(VADDR, operations="fvaddr"), **WATCHED) as run:
         low, high = sorted(run.target.layout.values())
         span = (low[0], high[1])
@@ -98,12 +103,12 @@ def test_ranges_with_holes(live, expect):
         before, after = done.pair(region)
         found += effects.effect(before, after, before.present, lambda pages: pages.swapped)
     expect.add(
-        effects.takes_effect("pageout", found, "§4.10: the mapped parts are worked on", least=16 << 20)
+        effects.takes_effect("pageout", found, "madvise() acts on the mapped parts (§4.10)", least=16 << 20)
     )
     tried = [(event.start, event.end) for event in done.counted[0]]
     whole = effects.fully_mapped(tried, mapped)
     holes = Measurement("tried bytes of ranges with holes", done.sz_counted() - whole, "bytes")
     shown = holes.value > 0 or None
     expect.add(Check("invariant", holes, "> 0", "else nothing is shown", shown))
-    why = "§4.10: the whole length where nothing is unmapped, else 0"
+    why = "sz_applied is the whole length where all is mapped, else 0 (§4.10)"
     expect.add(effects.applied("pageout", done.stats[0].sz_applied, whole, whole, why, effect=found.gained))

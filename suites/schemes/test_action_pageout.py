@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""pageout, and willneed, which brings back: measured on pages that are in memory or in swap."""
+"""pageout, and willneed, which reads pages back, measured on pages in memory or in swap."""
 
 from dataclasses import replace
 
@@ -38,22 +38,22 @@ def swapped(pages):
 
 @SWAP
 @pytest.mark.parametrize("ops", ["vaddr", pytest.param("fvaddr", marks=pytest.mark.profile("full"))])
-def test_pages_of_a_process_go_to_swap(live, expect, ops):
-    """Exactly the pages that pageout is for go to swap; others, and another process's, stay as they were."""
+def test_vaddr_pageout_swaps_out_exactly_its_pages(live, expect, ops):
+    """pageout by virtual address swaps out exactly its pages, and no pages of others."""
     with live(TWO, replace(VADDR, operations=ops), **WATCHED) as run:
         part = middle(run.target.layout["data"])
         done = act(run, scheme("pageout", part), over=[part])
     before, after = done.pair("data")
     found = effects.effect(before, after, effects.in_ranges(before, [part]), swapped)
     found += effects.all_spared(done.others("data"))
-    expect.add(effects.takes_effect("pageout", found, "§4.10: madvise(MADV_PAGEOUT) over the region"))
-    size, why = done.sz_counted(), "§4.10: the whole length each time, whatever could be reclaimed"
+    expect.add(effects.takes_effect("pageout", found, "madvise(MADV_PAGEOUT) reclaims the region (§4.10)"))
+    size, why = done.sz_counted(), "sz_applied is the whole length each time, whatever was reclaimed (§4.10)"
     expect.add(effects.applied("pageout", done.stats[0].sz_applied, size, size, why, effect=found.gained))
 
 
 @SWAP
-def test_physical_pages_go_to_swap(live, expect):
-    """Exactly the frames that pageout is for are emptied; sz_applied is what really left memory."""
+def test_paddr_pageout_empties_exactly_its_frames(live, expect):
+    """pageout by physical address empties exactly its frames; sz_applied is what really left memory."""
     with live(TWO, PADDR, **WATCHED) as run:
         span, frames = upper_frames(run.target)
         # The first pass finds pages young since they were filled, and makes them old.
@@ -62,9 +62,12 @@ def test_physical_pages_go_to_swap(live, expect):
     for region in run.target.layout:
         before, after = done.pair(region)
         found += effects.effect(before, after, effects.in_frames(before, [span]), swapped)
-    expect.add(effects.takes_effect("pageout", found, "§4.10: idle pages are reclaimed"))
+    expect.add(effects.takes_effect("pageout", found, "idle pages are reclaimed (§4.10)"))
     # Pages on their way to an LRU list may be reclaimed between the last statistics and the end.
-    low, why = found.gained - (found.asked - found.able), "§4.10: the pages that were reclaimed"
+    low, why = (
+        found.gained - (found.asked - found.able),
+        "sz_applied counts the pages that were reclaimed (§4.10)",
+    )
     expect.add(
         effects.applied("pageout", done.stats[0].sz_applied, low, found.gained, why, effect=found.gained)
     )
@@ -72,8 +75,8 @@ def test_physical_pages_go_to_swap(live, expect):
 
 @SWAP
 @pytest.mark.accuracy
-def test_cold_memory_goes_and_used_memory_stays(live, expect):
-    """Pageout of what looks cold: all that was tried and not used again is in swap, nothing else is."""
+def test_pageout_of_cold_memory_spares_used_memory(live, expect):
+    """pageout of cold memory swaps out all that was tried and not used again, and nothing else."""
     cold = DamosAccessPattern(0, U64_MAX, 0, 0, 3, U32_MAX)
     with live("half_used", VADDR, **WATCHED) as run:
         run.record(1)
@@ -87,18 +90,22 @@ def test_cold_memory_goes_and_used_memory_stays(live, expect):
     touched = run.target.truth().touched(pages, before.time_ns - margin_ns, after.time_ns + margin_ns)
     idle = asked & ~touched
     found = effects.effect(before, after, idle, swapped, excused=touched)
-    expect.add(effects.takes_effect("pageout", found, "§4.10; nobody used these pages", least=4 << 20))
+    expect.add(
+        effects.takes_effect(
+            "pageout", found, "pages that were tried and not used are reclaimed (§4.10)", least=4 << 20
+        )
+    )
     used = run.target.truth().touched(pages, before.time_ns - margin_ns, before.time_ns)
     gone = Measurement(
         "used pages that were not tried and left", bytes_of(used & ~asked & after.swapped), "bytes"
     )
-    expect.equal(gone, 0, because="an action is for its regions only")
+    expect.equal(gone, 0, because="an action is applied to its regions only")
 
 
 @SWAP
 @pytest.mark.accuracy
-def test_physical_pages_in_use_stay(live, expect):
-    """Pageout of all physical pages: those that were used since it came by last are passed over."""
+def test_paddr_pageout_spares_pages_in_use(live, expect):
+    """pageout of all physical memory spares the pages that were used since its last pass."""
     apply_ns, passes = 500 * NSEC_PER_MSEC, 3
     with live("half_used", PADDR, **WATCHED) as run:
         frames = sorted(f for ranges in run.target.physical().values() for f in ranges)
@@ -108,7 +115,7 @@ def test_physical_pages_in_use_stay(live, expect):
     start, end = run.target.layout["data"]
     hot = effects.in_ranges(before, [(start, (start + end) // 2)])
     found = effects.effect(before, after, ~hot, swapped, excused=hot)
-    expect.add(effects.takes_effect("pageout", found, "§4.10: idle pages are reclaimed", least=6 << 20))
+    expect.add(effects.takes_effect("pageout", found, "idle pages are reclaimed (§4.10)", least=6 << 20))
     visits, hot_bytes = len(done.counted[0]), bytes_of(hot)
     # The access check makes a page of each region old in every sample: it may not have been used since then,
     # for a period of the pattern, and for as long as the target did not run.
@@ -117,7 +124,7 @@ def test_physical_pages_in_use_stay(live, expect):
     excess = min(visits * (1 + (period_ns + stall_ns) // sample_ns) * PAGE_SIZE, hot_bytes * (passes + 2))
     if stall_ns >= apply_ns // 2:  # all its pages may have been old
         excess = hot_bytes * (passes + 2)
-    why = "§4.10: a page that was used since the last pass is young, and rejected"
+    why = "a page that was used since the last pass is young, and is rejected (§4.10)"
     low = found.gained - (found.asked - found.able)
     counted, high = done.stats[0].sz_applied, found.gained + excess
     expect.add(effects.applied("pageout", counted, low, high, why, effect=found.gained))
@@ -127,8 +134,9 @@ def test_physical_pages_in_use_stay(live, expect):
 @pytest.mark.parametrize(
     "ctx", [pytest.param(VADDR, marks=pytest.mark.profile("full")), PADDR], ids=["vaddr", "paddr"]
 )
-def test_what_does_not_fit_into_swap_stays(live, expect, ctx):
-    """With little swap little goes. For madvise that is a success all the same; paddr tells what went."""
+def test_pages_that_do_not_fit_into_swap_stay(live, expect, ctx):
+    """With little swap little is swapped out, and the rest stays. madvise()
+    counts as success all the same; paddr counts what left."""
     with live("two_idle_regions", ctx, **WATCHED) as run:
         everything = [r for t in run.ctx.targets for r in t.regions]
         done = act(run, scheme("pageout"), over=everything, passes=3)
@@ -136,15 +144,17 @@ def test_what_does_not_fit_into_swap_stays(live, expect, ctx):
     pairs = [done.pair(region) for region in run.target.layout]
     gone = sum(bytes_of(after.swapped) for _, after in pairs)
     m = Measurement("bytes in swap", gone, "bytes")
-    expect.between(m, 1 << 20, info.swap_total, because="swap can hold no more, and is of no use to others")
+    expect.between(m, 1 << 20, info.swap_total, because="swap holds no more, and nobody else uses it")
     lost = sum(bytes_of(~after.present & ~after.swapped) for _, after in pairs)
-    expect.equal(Measurement("bytes lost", lost, "bytes"), 0, because="what cannot be written stays")
+    expect.equal(
+        Measurement("bytes lost", lost, "bytes"), 0, because="pages that cannot be written stay in memory"
+    )
     applied, tried = done.stats[0].sz_applied, done.sz_counted()
     if ctx is PADDR:
         # A pass between the last statistics and the end finds no more room than those before.
-        size, why = gone, "§4.10: the pages that were reclaimed"
+        size, why = gone, "sz_applied counts the pages that were reclaimed (§4.10)"
     else:
-        size, why = tried, "§4.10: the call succeeds all the same"
+        size, why = tried, "the call succeeds whatever was reclaimed (§4.10)"
     expect.add(effects.applied("pageout", applied, size, size, why, effect=gone))
 
 
@@ -156,8 +166,8 @@ def test_what_does_not_fit_into_swap_stays(live, expect, ctx):
         pytest.param("fvaddr", marks=[pytest.mark.needs("ops.fvaddr"), pytest.mark.profile("full")]),
     ],
 )
-def test_shared_memory_goes_to_swap(live, expect, operations):
-    """Pages of shmem are not anonymous, and go to swap as anonymous ones do: none is lost."""
+def test_pageout_swaps_out_shared_memory(live, expect, operations):
+    """Pages of shmem go to swap as anonymous ones do, and none is lost."""
     regions = (PatternRegion("anonymous", 4 << 20), PatternRegion("shared", 4 << 20, memory="shmem"))
     idle = Phase("idle", 3600 * NSEC_PER_SEC, ())
     of = Pattern("anonymous_and_shared", "memory of both kinds, left alone", regions, (idle,), repeat=True)
@@ -172,22 +182,24 @@ def test_shared_memory_goes_to_swap(live, expect, operations):
     for region in run.target.layout:
         before, after = done.pair(region)
         found += effects.effect(before, after, before.present, lambda pages: ~pages.present)
-    expect.add(effects.takes_effect("pageout", found, "§4.10: idle pages are reclaimed", least=4 << 20))
+    expect.add(effects.takes_effect("pageout", found, "idle pages are reclaimed (§4.10)", least=4 << 20))
     m = Measurement("bytes more in swap", used, "bytes")
     # Each CPU may have taken some swap for what comes next.
-    expect.between(m, found.gained, found.gained + (2 << 20), because="what is not in memory is in swap")
+    expect.between(
+        m, found.gained, found.gained + (2 << 20), because="every page that is not in memory is in swap"
+    )
     if operations == "paddr":
         low, high = found.gained - (found.asked - found.able), found.gained
     else:
         low = high = done.sz_counted()
-    why = "§4.10: the pages that were reclaimed; of virtual memory the whole length"
+    why = "sz_applied counts reclaimed pages, or the whole length of virtual memory (§4.10)"
     expect.add(effects.applied("pageout", done.stats[0].sz_applied, low, high, why, effect=found.gained))
 
 
 @SWAP
 @pytest.mark.needs("schemes.willneed")
-def test_pages_come_back_when_needed_and_when_used(live, expect):
-    """willneed reads exactly its pages from swap; of the others, use reads what is used, and nothing else."""
+def test_willneed_reads_exactly_its_pages_from_swap(live, expect):
+    """willneed reads exactly its pages from swap; of the others only the used pages come back."""
     with live("two_idle_regions", VADDR, **WATCHED) as run, waiting(run, "half_used") as target:
         start, end = target.layout["data"]
         wanted, used = middle((start, start + (8 << 20))), (start, start + (8 << 20))
@@ -201,21 +213,27 @@ def test_pages_come_back_when_needed_and_when_used(live, expect):
         after = run.subject.pages(target, start, end)
     asked = effects.in_ranges(out, [wanted])
     first = Measurement("read by willneed", (reads[1] - reads[0]) * PAGE_SIZE, "bytes")
-    expect.equal(first, bytes_of(asked & out.swapped), because="§4.10: madvise(MADV_WILLNEED)")
-    size, why = done.sz_counted(), "§4.10: the whole length"
+    expect.equal(
+        first, bytes_of(asked & out.swapped), because="madvise(MADV_WILLNEED) reads exactly its pages (§4.10)"
+    )
+    size, why = done.sz_counted(), "sz_applied is the whole length (§4.10)"
     expect.add(
         effects.applied("willneed", done.stats[0].sz_applied, size, size, why, effect=int(first.value))
     )
     used_pages = effects.in_ranges(out, [used])
     m = Measurement("used pages that came back", bytes_of(used_pages & after.present), "bytes")
-    expect.equal(m, bytes_of(used_pages), because="touched memory is refaulted" if back else "in time")
+    expect.equal(
+        m,
+        bytes_of(used_pages),
+        because="touched memory is faulted in" if back else "touched memory is faulted in, in time",
+    )
     second = Measurement("read by use", (reads[2] - reads[1]) * PAGE_SIZE, "bytes")
     # What willneed read is in memory already, and not read again.
-    why = "only what is used and was not read before"
+    why = "only used pages are read, and those read before are not"
     expect.equal(second, bytes_of(used_pages & out.swapped & ~asked), because=why)
     idle = ~used_pages & out.swapped
     m = Measurement("unused pages that came back", bytes_of(idle & ~after.swapped), "bytes")
-    expect.equal(m, 0, because="nobody asked for them")
+    expect.equal(m, 0, because="nobody used these pages, and no scheme matched them")
 
 
 def there(run, target, span):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Apply intervals: a scheme is applied each so many samples, whatever the aggregation interval is."""
+"""Apply intervals: a scheme is applied once in so many samples, whatever the aggregation interval is."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ ATTRS = DamonAttrs(10_000, 100_000, min_nr_regions=5, max_nr_regions=12)
 
 
 def every(interval_us, **bounds):
-    """A scheme that watches what is within these bounds at that interval."""
+    """Return a scheme that counts what is within these bounds at that interval."""
     return Damos("stat", replace(ANY, **bounds), apply_interval_us=interval_us)
 
 
@@ -35,15 +35,15 @@ SCHEMES = (
 
 
 def test_passes_are_counted_in_samples(live, expect):
-    """Schemes are due each apply interval in whole samples, shorter or longer than an aggregation."""
+    """Schemes are due once per apply interval in whole samples, shorter or longer than an aggregation."""
     with watched(live, "hot_cold", DamonCtx("fvaddr", attrs=ATTRS, schemes=SCHEMES)) as run:
         run.record(1.3, aggregations=8)
     expect.add(checks(run))
 
 
 @pytest.mark.profile("full")
-def test_aggregations_of_one_sample(live, expect):
-    """A window of a single sample: passes and aggregations are at the same samples."""
+def test_passes_of_one_sample_aggregations_are_on_time(live, expect):
+    """With aggregations of a single sample, passes and aggregations come at the same samples."""
     attrs = replace(ATTRS, aggr_us=10_000)
     schemes = (every(10_000), every(0), every(20_000, nr_accesses_min=1), every(100_000, age_min=5))
     with watched(live, "hot_cold", DamonCtx("fvaddr", attrs=attrs, schemes=schemes)) as run:
@@ -52,8 +52,8 @@ def test_aggregations_of_one_sample(live, expect):
 
 
 @pytest.mark.needs("commands.commit")
-def test_a_commit_of_the_same_keeps_the_schedule(live, expect):
-    """Commits in between that change nothing neither delay a pass nor add one (since 6.18)."""
+def test_unchanged_commit_keeps_the_apply_schedule(live, expect):
+    """Committing the same request again neither delays a pass nor adds one (since 6.18)."""
     schemes = (every(20_000), every(0), every(60_000), every(220_000))
     with watched(live, "idle", DamonCtx("fvaddr", attrs=ATTRS, schemes=schemes)) as run:
         if not Series.of(run.level).keeps_window_on_equal_commit:

@@ -27,7 +27,8 @@ KINDS = "kinds_of_memory"
 
 
 def lists(kinds, lengths, *, allows=(False, True)):
-    """All lists of these lengths of filters of these kinds, with either value of matching and allow."""
+    """Return all lists of these lengths of filters of these kinds,
+    with either value of matching and allow."""
     variants = [replace(k, matching=m, allow=a) for k, m, a in product(kinds, (False, True), allows)]
     return [items for n in lengths for items in product(variants, repeat=n)]
 
@@ -59,7 +60,7 @@ def table_of(some, action="stat", directory=None):
 
 
 def check(live, expect, operations, patterns, make, **options):
-    """Apply the table that ``make(memory)`` gives at least once, and judge it."""
+    """Apply the table of ``make(memory)`` at least once, and judge it."""
     with live(
         list(patterns),
         DamonCtx(operations, attrs=STILL),
@@ -85,8 +86,9 @@ def addr(memory, low, high, target=0):
 @pytest.mark.parametrize(
     "lengths", [(0, 1, 2), pytest.param((0, 3), marks=pytest.mark.profile("full"))], ids=["short", "long"]
 )
-def test_page_filters(live, expect, operations, lengths):
-    """The first page filter that matches decides; what none matches passes unless the last one allows."""
+def test_first_matching_page_filter_decides(live, expect, operations, lengths):
+    """The first page filter that matches decides; a page that none
+    matches passes unless the last filter allows."""
     check(live, expect, operations, [KINDS], lambda memory: table_of(lists((ANON, IS_HUGE), lengths)))
 
 
@@ -94,8 +96,8 @@ def test_page_filters(live, expect, operations, lengths):
 @pytest.mark.parametrize(
     "lengths", [(0, 1), pytest.param((0, 2), marks=pytest.mark.profile("full"))], ids=["short", "long"]
 )
-def test_core_filters(live, expect, lengths):
-    """The same in the core layer: by address range and by target, whole regions."""
+def test_first_matching_core_filter_decides(live, expect, lengths):
+    """The first core filter that matches decides, by address range and by target, for whole regions."""
 
     def make(memory):
         kinds = (addr(memory, 0, 0.6), addr(memory, 0.3, 1), DamosFilter("target", damon_target_idx=1))
@@ -109,8 +111,8 @@ def test_core_filters(live, expect, lengths):
 @pytest.mark.parametrize(
     "lengths", [(0, 1), pytest.param((0, 2), marks=pytest.mark.profile("full"))], ids=["short", "long"]
 )
-def test_both_layers(live, expect, operations, lengths):
-    """Core filters come first; page filters have the last word, but not on what one of those allows."""
+def test_core_filters_come_before_page_filters(live, expect, operations, lengths):
+    """Core filters come first; page filters decide the rest, except what a core filter allows."""
 
     def make(memory):
         core = lists((addr(memory, 0, 0.5), DamosFilter("target", damon_target_idx=0)), lengths)
@@ -120,8 +122,8 @@ def test_both_layers(live, expect, operations, lengths):
 
 
 @pytest.mark.needs("ops.fvaddr", "filters.addr")
-def test_rejecting_core_filters(live, expect):
-    """Without allow, as until 6.13: whatever matches is rejected, in any order."""
+def test_core_filters_without_allow_reject_what_matches(live, expect):
+    """Without allow, as until 6.13, core filters reject whatever matches, in any order."""
 
     def make(memory):
         kinds = (addr(memory, 0, 0.6), addr(memory, 0.3, 1), DamosFilter("target", damon_target_idx=1))
@@ -131,8 +133,8 @@ def test_rejecting_core_filters(live, expect):
 
 
 @pytest.mark.needs("ops.paddr", "schemes.lru_deprio", "filters.anon")
-def test_rejecting_page_filters(live, expect):
-    """Page filters without allow, by how much lru_deprio is applied to."""
+def test_page_filters_without_allow_reject_what_matches(live, expect):
+    """Without allow, page filters reject whatever matches, measured by how much lru_deprio is applied to."""
 
     def make(memory):
         kinds = (ANON, DamosFilter("memcg", memcg_path=memory.memcg()))
@@ -148,8 +150,9 @@ def test_rejecting_page_filters(live, expect):
     kernels_only=True,
 )
 @pytest.mark.needs("ops.paddr", "schemes.lru_deprio", "filters.addr")
-def test_rejecting_filters_of_both_layers(live, expect):
-    """The same with filters of the core layer before, between and after them."""
+def test_filters_of_both_layers_without_allow_reject_what_matches(live, expect):
+    """Without allow, page filters with core filters before, between
+    and after them reject whatever matches."""
 
     def make(memory):
         kinds = (ANON, addr(memory, 0.2, 0.7))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Filters and what is really done: which pages pageout takes, and which it leaves."""
+"""Filters and real effects: which pages pageout takes, and which it leaves."""
 
 from dataclasses import replace
 
@@ -31,14 +31,14 @@ def gone(pages):
 
 
 def addr(memory, part):
-    """A filter for the second half of the watched ranges."""
+    """Return a filter for the watched ranges from this part of them on."""
     ranges = memory.ranges[0]
     start = ranges[int(part * len(ranges))][0]
     return DamosFilter("addr", matching=True, addr_start=start, addr_end=ranges[-1][1])
 
 
 def measured(memory, scheme, before, after):
-    """What pageout did to all regions, against what its filters let through."""
+    """Return the effect of pageout on all regions, compared with what its filters let through."""
     asked, found = memory.asked(scheme, before), effects.Effect()
     for name, state in before.items():
         able = asked[name] & state.present & state.lru & ~state.unevictable
@@ -47,7 +47,7 @@ def measured(memory, scheme, before, after):
 
 
 def page_out(run, memory, scheme, attrs=STILL):
-    """Let the scheme work until all that it should take is gone: the bytes that it missed, and others."""
+    """Run the scheme until all that it should take is gone; return the effect, including missed bytes."""
     before = memory.states()
     ctx = DamonCtx(memory.operations, attrs=attrs, targets=memory.targets(), schemes=(scheme,))
     run.commit(ctx)
@@ -80,18 +80,20 @@ REJECTS = {
         ),
     ],
 )
-def test_rejected_pages_stay(live, expect, rejected):
-    """Of physical memory exactly the pages that filters reject stay, and all others go."""
+def test_pageout_leaves_exactly_the_rejected_pages(live, expect, rejected):
+    """pageout of physical memory leaves exactly the pages that filters reject, and takes all others."""
     with live(KINDS, DamonCtx("paddr", attrs=STILL), cover="regions", source="none") as run:
         memory = WatchedMemory(run, "paddr")
         found = page_out(run, memory, Damos("pageout", ANY, **REJECTS[rejected](memory)))
-    expect.add(effects.takes_effect("pageout", found, "§4.8: all that no filter rejects"))
+    expect.add(
+        effects.takes_effect("pageout", found, "pageout takes all pages that no filter rejects (§4.8)")
+    )
 
 
 @PADDR
 @pytest.mark.profile("full")
-def test_pages_of_another_group_stay(live, expect):
-    """Of two groups' memory only one's goes."""
+def test_pageout_leaves_pages_of_other_control_groups(live, expect):
+    """A memcg filter lets pageout take the memory of its group only."""
     grouped = replace(load.load(KINDS), memcg="damon-tests")
     with live(
         [grouped, KINDS], DamonCtx("paddr", attrs=STILL), watched=1, cover="regions", source="none"
@@ -102,21 +104,25 @@ def test_pages_of_another_group_stay(live, expect):
         found = page_out(run, memory, scheme)
         for name, state in memory.states(1).items():
             found += effects.spared(other[name], state, KEPT)
-    expect.add(effects.takes_effect("pageout", found, "§4.8: the group that is not rejected"))
+    expect.add(effects.takes_effect("pageout", found, "pageout takes the group that is not rejected (§4.8)"))
 
 
 @pytest.mark.profile("full")
 @pytest.mark.needs("ops.fvaddr")
-def test_hints_ask_no_page_filter(live, expect):
-    """pageout of virtual memory is a hint for whole regions, and page filters do not matter to it."""
+def test_pageout_by_virtual_address_ignores_page_filters(live, expect):
+    """pageout of virtual memory is madvise() of whole regions, and ignores page filters."""
     with live(KINDS, DamonCtx("fvaddr", attrs=STILL), cover="regions", source="none") as run:
         memory = WatchedMemory(run, "fvaddr")
         found = page_out(run, memory, Damos("pageout", ANY, filters=(DamosFilter("anon", matching=True),)))
         stats = run.client.stats(0, 0)
-    expect.add(effects.takes_effect("pageout", found, "§4.8: madvise knows no page filters"))
+    expect.add(
+        effects.takes_effect(
+            "pageout", found, "madvise() takes whole regions, and checks no page filters (§4.8)"
+        )
+    )
     if stats.sz_ops_filter_passed is not None:
         m = Measurement("bytes that passed page filters", stats.sz_ops_filter_passed, "bytes")
-        expect.equal(m, 0, because="I43: none was asked")
+        expect.equal(m, 0, because="no page filter was checked (I43)")
 
 
 YOUNG = DamosFilter("young", matching=True)
@@ -142,10 +148,10 @@ FIRST_PASS = {
     ],
 )
 @pytest.mark.needs("filters.young")
-def test_young_pages_are_spared(live, expect, filters):
-    """pageout of physical memory spares young pages, unless a young filter or a core filter says otherwise.
+def test_pageout_spares_young_pages_unless_filters_decide(live, expect, filters):
+    """pageout of physical memory spares young pages, unless a young filter or a core filter decides.
 
-    Memory that was populated is young until somebody asks: then the first pass takes nothing of it.
+    Populated memory is young until it is checked for the first time: the first pass takes nothing of it.
     """
     chosen, goes = FIRST_PASS[filters]
     scheme = Damos("pageout", ANY, apply_interval_us=4_000_000, **chosen)
@@ -160,7 +166,9 @@ def test_young_pages_are_spared(live, expect, filters):
         after = memory.states()
         passes = run.client.stats(0, 0).nr_tried // len(memory.ranges[0])
     m = Measurement("passes", passes, "count")
-    expect.add(Check("invariant", m, "== 1", "looked at before the next one in 4 s", passes == 1 or None))
+    expect.add(
+        Check("invariant", m, "== 1", "it was measured before the next pass in 4 s", passes == 1 or None)
+    )
     able = taken = 0
     for name in SMALL:
         can = asked[name] & before[name].lru & ~before[name].unevictable
@@ -168,8 +176,12 @@ def test_young_pages_are_spared(live, expect, filters):
         taken += bytes_of(can & gone(after[name]))
     m = Measurement("memory taken by the first pass", taken, "bytes")
     if goes:
-        expect.at_least(m, able * 3 // 4, because=f"§4.8: no young filter; {able} bytes could be taken")
+        expect.at_least(
+            m,
+            able * 3 // 4,
+            because=f"the filters let young pages through; {able} bytes could be taken (§4.8)",
+        )
         return
     # Each sample before the pass makes a page of each region look old; there are 8 in 4 s.
     most = len(memory.ranges[0]) * 9 * PAGE_SIZE
-    expect.at_most(m, most, because=f"§4.8: all {able} bytes were young, but for what sampling looked at")
+    expect.at_most(m, most, because=f"all {able} bytes were young, except what was sampled (§4.8)")

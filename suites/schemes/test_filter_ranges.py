@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Address filters that cut regions, filters changed online, and what is told region by region."""
+"""Address filters that cut regions, filters changed online, and results by region."""
 
 from dataclasses import replace
 
@@ -26,7 +26,7 @@ def reject(start, end, *, inside):
 
 
 def pages_of(ranges):
-    """Page numbers of byte ranges, each as often as it is in one."""
+    """Return the page numbers of byte ranges, each as often as it is in one."""
     each = [np.arange(a // PAGE_SIZE, b // PAGE_SIZE) for a, b in ranges]
     return np.concatenate([np.zeros(0, np.int64), *each])
 
@@ -36,8 +36,8 @@ def tried_ranges(run, scheme, update=False):
     return regions, list(zip(regions.regions.start.tolist(), regions.regions.end.tolist(), strict=True))
 
 
-def test_filters_cut_regions(live, expect):
-    """Regions are cut at a filter's borders, aligned down to pages: exactly what it lets through is tried."""
+def test_address_filters_cut_regions_at_their_bounds(live, expect):
+    """Regions are cut at a filter's bounds, aligned down to pages: exactly what it lets through is tried."""
     with live("idle", FVADDR, cover="regions", source="events") as run:
         start, end = run.target.layout["data"]
         low, high = start + 5 * MIB + 7 * PAGE_SIZE + 123, start + 23 * MIB + 3 * PAGE_SIZE + 4095
@@ -77,11 +77,19 @@ def test_filters_cut_regions(live, expect):
                 if told.total_bytes != len(seen) * PAGE_SIZE:
                     wrong_sums.append(f"one that {name}: {told.total_bytes} for {len(seen)} pages")
             run.record(0.3)
-    expect.nothing("pages tried beyond a filter's borders", outside, because="I53")
     expect.nothing(
-        "pages not tried within them", left, because="§4.2: parts are visited as regions of their own"
+        "pages tried beyond a filter's borders",
+        outside,
+        because="nothing beyond a filter's bounds is tried (I53)",
     )
-    expect.nothing("total_bytes that are no sum", wrong_sums, because="I7")
+    expect.nothing(
+        "pages not tried within them",
+        left,
+        because="the parts of a cut region are visited as regions of their own (§4.2)",
+    )
+    expect.nothing(
+        "total_bytes that are no sum", wrong_sums, because="total_bytes is the sum of the tried regions (I7)"
+    )
     expect.add(invariants(run))
 
 
@@ -94,8 +102,8 @@ def test_filters_cut_regions(live, expect):
 )
 @pytest.mark.profile("full")
 @pytest.mark.needs("damos_before_apply")
-def test_cut_regions_count_as_they_are(live, expect):
-    """What a scheme is said to have tried is what is left of a region after its filters cut it."""
+def test_sz_tried_counts_regions_after_the_cut(live, expect):
+    """sz_tried counts what is left of a region after its filters cut it."""
     with live("idle", FVADDR, cover="regions", source="events", extra_events=["damos_before_apply"]) as run:
         start, _ = run.target.layout["data"]
         part = reject(start + 5 * MIB + PAGE_SIZE, start + 23 * MIB, inside=False)
@@ -104,7 +112,9 @@ def test_cut_regions_count_as_they_are(live, expect):
         stats = run.client.stats(0, 0)
     sizes = [event.end - event.start for event in run.session.events("damos_before_apply")][: stats.nr_tried]
     m = Measurement("bytes tried, beyond those of the traced regions", stats.sz_tried - sum(sizes), "bytes")
-    expect.equal(m, 0, because=f"I54; {len(sizes)} regions, cut at both borders of the filter")
+    expect.equal(
+        m, 0, because=f"sz_tried is the sum of {len(sizes)} tried regions, cut at the filter's bounds (I54)"
+    )
 
 
 PADDR = pytest.param("paddr", marks=pytest.mark.needs("ops.paddr"))
@@ -114,8 +124,8 @@ EITHER = pytest.mark.parametrize("operations", [PADDR, FVADDR_FULL])
 
 @EITHER
 @pytest.mark.needs("ops_filters.anon", "tried_regions.sz_filter_passed")
-def test_huge_pages_count_once(live, expect, operations):
-    """Regions that have parts of the same huge page tell it once, and none of the small pages is left out."""
+def test_huge_page_across_regions_is_counted_once(live, expect, operations):
+    """A huge page across regions is counted once, and no small page is left out."""
     scheme = Damos("stat", ANY, ops_filters=(DamosFilter("anon", matching=True, allow=True),))
     ctx = replace(FVADDR, operations=operations, schemes=(scheme,))
     wrong, inside = [], 0
@@ -134,13 +144,16 @@ def test_huge_pages_count_once(live, expect, operations):
             run.record(0.2)
     m = Measurement("regions that begin inside a huge page", inside, "count")
     expect.add(Check("invariant", m, ">= 1", "else nothing is shown", inside >= 1 or None))
-    expect.nothing("passes that told other sizes", wrong, because="§4.10: each folio once, and all of them")
+    expect.nothing(
+        "passes with other sizes", wrong, because="each folio counts once, and none is left out (§4.10)"
+    )
 
 
 @EITHER
 @pytest.mark.needs("ops_filters.anon", "tried_regions.sz_filter_passed")
-def test_filters_changed_online(live, expect, operations):
-    """Committed filters hold from the next pass on, defaults included; regions tell what passed in each."""
+def test_committed_filters_hold_from_the_next_pass(live, expect, operations):
+    """Committed filters, defaults included, hold from the next pass
+    on; regions report what passed in each."""
     anon = DamosFilter("anon", matching=True)
     wrong = []
     with live("kinds_of_memory", DamonCtx(operations, attrs=STILL), cover="regions", source="none") as run:
@@ -161,11 +174,15 @@ def test_filters_changed_online(live, expect, operations):
             told, ranges = tried_ranges(run, 0, update=True)
             moments = (before, memory.pages())
             wrong += [f"{name}: {what}" for what in differences(scheme, moments, told, ranges, operations)]
-    expect.nothing("regions told wrongly after a commit", wrong, because="§5.6, §4.8")
+    expect.nothing(
+        "regions reported wrongly after a commit",
+        wrong,
+        because="a committed filter decides from the next pass on (§5.6, §4.8)",
+    )
 
 
 def differences(scheme, moments, told, ranges, operations):
-    """Of what a scheme's tried regions tell, all that pages contradict."""
+    """Return every way in which pages contradict a scheme's tried regions."""
     wrong, before = [], moments[0]
     tried = verdicts(scheme, before, operations).tried
     wanted = np.unique(before.address[tried])
@@ -183,8 +200,8 @@ def differences(scheme, moments, told, ranges, operations):
 
 @pytest.mark.needs("ops.paddr", "ctx.addr_unit", "core_filters.addr", "ops_filters.anon")
 @pytest.mark.parametrize("addr_unit", [4096, pytest.param(512, marks=pytest.mark.profile("full"))])
-def test_address_units(live, expect, addr_unit):
-    """Addresses of filters, and what passed, are in the units of the context."""
+def test_filters_are_in_address_units(live, expect, addr_unit):
+    """Addresses of filters and passed bytes are in the context's address units."""
     anon = DamosFilter("anon", matching=True, allow=True)
     with live("kinds_of_memory", DamonCtx("paddr", attrs=STILL), cover="regions", source="none") as run:
         memory = WatchedMemory(run, "paddr")
@@ -208,4 +225,4 @@ def test_address_units(live, expect, addr_unit):
     )
     in_bytes_ranges = [(a * addr_unit, b * addr_unit) for a, b in units]
     wrong = differences(in_bytes, (before, after), told, in_bytes_ranges, "paddr")
-    expect.nothing("regions told wrongly", wrong, because="§3.7: core addresses are in those units")
+    expect.nothing("regions reported wrongly", wrong, because="core addresses are in address units (§3.7)")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Every type of filter: what it is true for, and what asking it does."""
+"""Every filter type: what it matches, and what checking it does."""
 
 from dataclasses import replace
 from itertools import permutations
@@ -36,7 +36,7 @@ SIZES = (
 
 
 def alone(kinds):
-    """Each filter alone, with either value of matching and allow."""
+    """Return a table with each filter alone, with either value of matching and allow."""
     table = {"no filter": Damos("stat", ANY)}
     for kind in kinds:
         for matching in (False, True):
@@ -47,7 +47,7 @@ def alone(kinds):
 
 
 def pairs(kinds):
-    """One that allows, then another that rejects, in all orders."""
+    """Return a table with one filter that allows and another that rejects, in all orders."""
     table = {}
     for first, second in permutations(kinds, 2):
         items = (replace(first, matching=True, allow=True), replace(second, matching=True))
@@ -62,8 +62,8 @@ def words(item):
 
 @EITHER
 @pytest.mark.needs("ops_filters.hugepage_size", "ops_filters.unmapped", "stats.sz_ops_filter_passed")
-def test_what_pages_are(live, expect, operations):
-    """anon, hugepage_size (bounds included) and unmapped tell the pages of a process apart."""
+def test_filters_match_pages_by_kind(live, expect, operations):
+    """anon, hugepage_size (bounds included) and unmapped match exactly the pages of their kind."""
     kinds = [DamosFilter("anon"), DamosFilter("unmapped")]
     kinds += [DamosFilter("hugepage_size", min=low, max=high) for low, high in SIZES]
     with live(KINDS, DamonCtx(operations, attrs=STILL), cover="regions", source="none") as run:
@@ -74,8 +74,8 @@ def test_what_pages_are(live, expect, operations):
 
 @EITHER
 @pytest.mark.needs("ops_filters.active", "stats.sz_ops_filter_passed", "ops.paddr", lru_lists=1)
-def test_active(live, expect, operations):
-    """active is true for pages on an active list, where lru_prio had put half of them."""
+def test_active_filter_matches_the_active_list(live, expect, operations):
+    """active matches exactly the pages on an active list, where lru_prio has put half of them."""
     prio = Damos("lru_prio", ANY)
     idle = Kdamond(DamonCtx("paddr", attrs=STILL, targets=NOWHERE))
     kdamonds = [Kdamond(DamonCtx(operations, attrs=STILL)), idle]
@@ -91,14 +91,14 @@ def test_active(live, expect, operations):
         run.session.commit((first, replace(helper, ctx=replace(helper.ctx, schemes=()))))
         table = pass_once(run, memory, alone([DamosFilter("active"), DamosFilter("anon")]))
     m = Measurement("memory made active", active, "bytes")
-    expect.at_least(m, PAGE_SIZE, because="else the filter would not be tested")
+    expect.at_least(m, PAGE_SIZE, because="lru_prio activated some; else the filter is not tested")
     expect.add(table_holds(table))
 
 
 @EITHER
 @pytest.mark.needs("ops_filters.memcg", "stats.sz_ops_filter_passed")
-def test_memcg(live, expect, operations):
-    """memcg is true for memory of exactly that control group: not of its parent, nor of another."""
+def test_memcg_filter_matches_exactly_its_group(live, expect, operations):
+    """memcg matches the memory of exactly its control group, not of its parent or another group."""
     patterns = [*(replace(load.load(KINDS), memcg=name) for name in ("one", "outer/inner")), KINDS]
     with live(patterns, DamonCtx(operations, attrs=STILL), watched=1, cover="regions", source="none") as run:
         memory = WatchedMemory(run, operations)
@@ -116,8 +116,8 @@ def test_memcg(live, expect, operations):
 
 @pytest.mark.profile("full")
 @pytest.mark.needs("ops_filters.unmapped", "stats.sz_ops_filter_passed", "ops.paddr")
-def test_unmapped(live, expect):
-    """unmapped is true for pages of a file that no process maps any more; they are memory all the same."""
+def test_unmapped_filter_matches_files_after_munmap(live, expect):
+    """unmapped matches page cache pages of a file that no process maps any more."""
     with live(dropped_file(), DamonCtx("paddr", attrs=STILL), cover="regions", source="none") as run:
         memory = WatchedMemory(run, "paddr", most_bytes=64 << 10)
         pages = memory.pages()
@@ -138,7 +138,7 @@ def test_unmapped(live, expect):
 
 
 def dropped_file():
-    """A file that is mapped for two seconds, beside memory that stays."""
+    """Return a pattern with a file that is mapped for two seconds, beside memory that stays."""
     regions = (PatternRegion("small", 512 << 10), PatternRegion("file", 512 << 10, memory="file"))
     phases = (
         Phase("mapped", 2 * NSEC_PER_SEC, ()),

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""young: whether a page was accessed since its accessed bit was last cleared; asking clears it."""
+"""The young filter: whether a page was accessed since its
+accessed bit was last cleared; checking clears it."""
 
 from dataclasses import replace
 
@@ -49,7 +50,8 @@ BYSTANDER = replace(pattern(PatternRegion("data", 64 * KIB)), gap_bytes=1 << 30)
 
 
 def watched_later(live, of, operations):
-    """A run that monitors a bystander until it is told the memory of interest: nothing of that is cleared."""
+    """Return a run that monitors a bystander until the memory of
+    interest is committed: none of its bits is cleared."""
     ctx = DamonCtx(operations, attrs=SLOW)
     return live(
         [BYSTANDER, of], ctx, watched=1, cover="regions", source="none", extra_events=["damos_before_apply"]
@@ -57,9 +59,9 @@ def watched_later(live, of, operations):
 
 
 @EITHER
-def test_asking_clears(live, expect, operations):
-    """Of pages that nobody touches, the first list to ask finds them young, and no other; a list that decides
-    without asking leaves them as they are."""
+def test_young_filter_clears_the_accessed_bit(live, expect, operations):
+    """Of pages that nobody touches, the first filter list that checks finds them young and the next does
+    not; a list that decides without checking leaves their bits set."""
     of = pattern(PatternRegion("anon", 512 * KIB), PatternRegion("file", 384 * KIB, memory="file"))
     lists = {
         "anon, young": (ANON, YOUNG),  # asks only what is not anonymous
@@ -77,8 +79,10 @@ def test_asking_clears(live, expect, operations):
     total, anon = folio_bytes(pages, pages.met), folio_bytes(pages, pages.met & pages.anon)
     lost = len(memory.ranges[0]) * SAMPLES_BETWEEN * PAGE_SIZE
     passes, rest = divmod(stats[0].sz_tried, len(pages) * PAGE_SIZE)
-    expect.at_least(Measurement("passes", passes, "count"), 1, because="it was waited for")
-    expect.equal(Measurement("bytes of a pass cut short", rest, "bytes"), 0, because="each pass tries all")
+    expect.at_least(Measurement("passes", passes, "count"), 1, because="the run waited for a pass")
+    expect.equal(
+        Measurement("bytes of a pass cut short", rest, "bytes"), 0, because="each pass tries all pages"
+    )
     repeated = (passes - 1) * anon
     for (name, low, high), got in zip(
         (
@@ -91,12 +95,14 @@ def test_asking_clears(live, expect, operations):
         strict=True,
     ):
         m = Measurement(f"bytes that passed {name!r}", got.sz_ops_filter_passed, "bytes")
-        expect.between(m, low, high, because=f"populated once, {passes} passes; sampling may clear {lost}")
+        expect.between(
+            m, low, high, because=f"populated once, {passes} passes; sampling may clear {lost} bytes (§4.8)"
+        )
 
 
 @EITHER
-def test_who_is_young(live, expect, operations):
-    """Memory in use is young at every pass, memory that was only populated at the first one."""
+def test_young_filter_passes_pages_touched_since_the_last_check(live, expect, operations):
+    """Memory in use is young at every pass; memory that was only populated is young at the first one."""
     of = pattern(PatternRegion("hot", 256 * KIB), PatternRegion("cold", 256 * KIB), hot="hot")
     for name, asked, passes, found, truth in asked_in_passes(live, of, operations):
         judge(expect, name, passes, found, young_bytes(asked, truth, SAMPLES_BETWEEN))
@@ -104,8 +110,9 @@ def test_who_is_young(live, expect, operations):
 
 @EITHER
 @pytest.mark.profile("full")
-def test_one_touch_makes_a_huge_page_young(live, expect, operations):
-    """A huge page of which one small page is in use passes as a whole, one at rest does not pass at all."""
+def test_young_filter_treats_a_huge_page_as_a_whole(live, expect, operations):
+    """A huge page of which one small page is in use passes as a
+    whole; one that nobody touches does not pass."""
     regions = [PatternRegion(name, 12 * MIB, hugepage=True) for name in ("hot", "cold")]
     of = pattern(*regions, hot="hot", stride_bytes=2 * MIB)
     for name, asked, passes, found, truth in asked_in_passes(live, of, operations):
@@ -114,8 +121,8 @@ def test_one_touch_makes_a_huge_page_young(live, expect, operations):
 
 
 def asked_in_passes(live, of, operations):
-    """Of the memory in use and the other one: what was asked in how many passes, how many bytes passed, and
-    who touched what."""
+    """Yield, for the memory in use and the other: its name, the checked
+    pages, passes, passed bytes, and the truth."""
     with watched_later(live, of, operations) as run:
         target = run.targets[1]
         memory = WatchedMemory(run, operations, only=(1,), most_bytes=64 * KIB)
@@ -143,9 +150,9 @@ def asked_in_passes(live, of, operations):
 
 def judge(expect, name, passes, found, bounds):
     m = Measurement(f"passes over {name} memory", passes, "count")
-    expect.at_least(m, 2, because="it was waited for more")
+    expect.at_least(m, 2, because="the run waited for four passes")
     m = Measurement(f"young bytes of {name} memory", found, "bytes")
-    expect.between(m, *bounds, because=f"as it was touched between {passes} passes")
+    expect.between(m, *bounds, because=f"pages touched between {passes} passes are young (§4.8)")
 
 
 def inside(one, ranges):
@@ -153,6 +160,7 @@ def inside(one, ranges):
 
 
 def only(mine, others):
-    """Young pages of these ranges. By rejecting the others: what a core filter allows is not asked."""
+    """Return a scheme for young pages of these ranges. It rejects the
+    others: a core filter that allows skips page filters."""
     rejected = tuple(DamosFilter("addr", matching=True, addr_start=a, addr_end=b) for a, b in others)
     return Damos("stat", ANY, core_filters=rejected, ops_filters=(YOUNG,))

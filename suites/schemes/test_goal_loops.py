@@ -26,8 +26,8 @@ def with_goal(scheme, **goal):
 
 
 @pytest.mark.needs("ops.fvaddr", "goals.node_mem_free_bp", "quotas.goal_tuner", swap_mib=512)
-def test_reclaim_until_enough_is_free(live, expect):
-    """The temporal tuner reclaims at full quota until that much memory is free, and then stops."""
+def test_temporal_tuner_reclaims_until_the_goal_and_stops(live, expect):
+    """The temporal tuner reclaims at full quota until enough memory is free, and then stops."""
     step, wanted = 2 * MIB, 32 * MIB
     quota = DamosQuota(bytes=step, goal_tuner="temporal")
     scheme = with_goal(Damos("pageout", ANY, quota=quota), target_metric="node_mem_free_bp", target_value=1)
@@ -47,20 +47,32 @@ def test_reclaim_until_enough_is_free(live, expect):
         at_end = run.pages("data")
         free_bp(run, infos)
     reclaimed = Measurement("bytes reclaimed", (int(at_end.swapped.sum()) - swapped) * 4096, "bytes")
-    expect.equal(Measurement("bytes reclaimed before", swapped * 4096, "bytes"), 0, because="1 bp was free")
+    expect.equal(
+        Measurement("bytes reclaimed before", swapped * 4096, "bytes"),
+        0,
+        because="the first goal, 1 bp of free memory, was achieved",
+    )
     # Swapped pages on zram take some memory themselves, so more than was wanted has to go.
-    expect.at_least(reclaimed, wanted - OTHERS, because="memory is free because it was reclaimed")
+    expect.at_least(reclaimed, wanted - OTHERS, because="free memory comes from reclaim")
     free = Measurement("free memory", node_mem_bp(infos[-1], 0, used=False), "bp")
     slack = OTHERS * BP // before.node_total[0]
-    expect.at_least(free, target - slack, because="the goal is reachable: there are 64 MiB to reclaim")
+    expect.at_least(free, target - slack, because="the goal is reachable, with 64 MiB to reclaim")
     seen = [one for one in quota_passes.of_run(run) if one.begin_ns > run.commits[-1].end_ns]
     fed = run.commits[-1].kdamonds[0].ctx.schemes[0].quota
     metric = measured(infos, lambda info: node_mem_bp(info, 0, used=False), slack)
     expect.add(goal_metrics.steps_between("node_mem_free_bp", seen, fed, metric, least=1))
     sizes = {event.esz for one in quota_passes.of_run(run) for event in one.esz}
-    expect.nothing("other sizes", [str(size) for size in sizes - {0, step}], because="I58: all or nothing")
+    expect.nothing(
+        "other sizes",
+        [str(size) for size in sizes - {0, step}],
+        because="the temporal tuner grants all or nothing (I58)",
+    )
     most = max((sum(e.end - e.start for e in one.applied) for one in quota_passes.of_run(run)), default=0)
-    expect.at_most(Measurement("tried in a window", most, "bytes"), step, because="I44: the requested size")
+    expect.at_most(
+        Measurement("tried in a window", most, "bytes"),
+        step,
+        because="a window may not try more than its quota (I44)",
+    )
 
 
 def free_bp(run, infos):
@@ -75,9 +87,9 @@ TEMPORAL = pytest.mark.needs("quotas.goal_tuner")
 @pytest.mark.needs("ops.paddr", "goals.active_mem_bp", "schemes.lru_prio", lru_lists=1)
 @pytest.mark.parametrize("tuner", ["consist", pytest.param("temporal", marks=TEMPORAL)])
 @pytest.mark.parametrize("wanted", ["active", "inactive"])
-def test_sort_until_the_share_is_as_wanted(live, expect, wanted, tuner):
-    """active_mem_bp and inactive_mem_bp: memory moves between the lists until the share is as wanted. Every
-    step is the recurrence's for what was measured: growing ones, or the whole limit and then none."""
+def test_lru_goals_sort_until_the_share_is_reached(live, expect, wanted, tuner):
+    """active_mem_bp and inactive_mem_bp move memory between the lists until the share is reached. Each
+    step is the tuner's for what was measured: growing ones, or the whole limit and then none."""
     active, infos = wanted == "active", []
     action, opposite = ("lru_prio", "lru_deprio") if active else ("lru_deprio", "lru_prio")
     target = BP if tuner == "consist" else 5_000
@@ -107,27 +119,31 @@ def test_sort_until_the_share_is_as_wanted(live, expect, wanted, tuner):
     metric = measured(infos, lambda info: lru_bp(info, active=active), 300)
     expect.add(goal_metrics.steps_between(f"{wanted}_mem_bp", seen, scheme.quota, metric))
     m = Measurement("share at first as small as needed", float(emptied), "count")
-    expect.add(Check("invariant", m, "== 1", "else nothing is to be done", emptied or None))
+    expect.add(
+        Check(
+            "invariant", m, "== 1", "the share starts below the goal; else nothing is tested", emptied or None
+        )
+    )
     shares = tuple(float(lru_bp(info, active=active)) for info in infos)
     m = Measurement("reached", float(reached), "count", shares)
-    expect.equal(m, 1, because="§4.4: it grows until it is achieved")
+    expect.equal(m, 1, because="the quota grows until the goal is achieved (§4.4)")
     told = [event.esz for one in seen for event in one.esz]
     sizes = Measurement(
         "largest effective size", float(max(told, default=0)), "bytes", tuple(map(float, told))
     )
     if tuner == "consist":
-        expect.at_least(sizes, 4096, because="the quota grew beyond a page, or nothing could be moved")
+        expect.at_least(sizes, 4096, because="moving memory takes a quota of a page at least")
     else:
-        expect.equal(sizes, limit, because="I58: the limit, and never more")
+        expect.equal(sizes, limit, because="the temporal tuner grants the limit and never more (I58)")
         last = Measurement("last effective size", float(told[-1]) if told else -1, "bytes")
-        expect.equal(last, 0, because="I58: nothing once the goal is achieved")
+        expect.equal(last, 0, because="the temporal tuner grants nothing once the goal is achieved (I58)")
 
 
 @pytest.mark.profile("full")
 @pytest.mark.needs("ops.fvaddr", "goals.node_mem_free_bp", swap_mib=512)
-def test_a_goal_out_of_reach(live, expect):
-    """A goal that cannot be reached saturates at the requested size: never more is tried in a window, and
-    all memory is reclaimed again and again."""
+def test_unreachable_goal_saturates_at_the_requested_size(live, expect):
+    """A goal that cannot be reached saturates at the requested size: no window
+    tries more, and all memory is reclaimed again and again."""
     limit = 6 * MIB
     # Twice of all memory: half achieved at best.
     scheme = Damos("pageout", ANY, quota=DamosQuota(bytes=limit))
@@ -142,19 +158,21 @@ def test_a_goal_out_of_reach(live, expect):
     seen, level = quota_passes.of_run(run), Series.of(run.level)
     tried = [float(sum(e.end - e.start for e in one.applied)) for one in seen]
     most = Measurement("tried in a window", max(tried, default=0), "bytes", tuple(tried))
-    expect.equal(most, limit, because="§4.4, I44: grows until the requested size, not beyond")
+    expect.equal(most, limit, because="the quota grows up to the requested size and not beyond (§4.4, I44)")
     metric = measured(infos, lambda info: node_mem_bp(info, 0, used=False), 60)
     expect.add(goal_metrics.steps_between("node_mem_free_bp", seen, scheme.quota, metric))
     expect.add(quotas.sizes_agree(seen, level))
     expect.at_least(
-        Measurement("reclaimed", swapped, "bytes"), limit, because="at least the first full window's memory"
+        Measurement("reclaimed", swapped, "bytes"),
+        limit,
+        because="the memory of one full window is reclaimed at least",
     )
 
 
 @pytest.mark.profile("full")
 @pytest.mark.needs("ops.fvaddr", swap_mib=512, psi=1)
-def test_reclaim_under_pressure(live, expect):
-    """some_mem_psi_us: the tuner's steps imply no more pressure than the kernel counted."""
+def test_psi_goal_counts_no_more_stalls_than_the_kernel(live, expect):
+    """The steps of a some_mem_psi_us goal imply no more stall time than the kernel counted."""
     target_us = 2_000
     scheme = Damos("pageout", ANY, quota=DamosQuota(bytes=2 * MIB))
     scheme = with_goal(scheme, target_metric="some_mem_psi_us", target_value=target_us)
@@ -170,5 +188,9 @@ def test_reclaim_under_pressure(live, expect):
     m = Measurement("stall time that the steps imply at least", float(implied), "µs")
     # What was counted before the first pass's end is no part of it since 7.3; before, all since boot.
     before = 0 if Series.of(run.level).ignores_pressure_before_start else infos[0].psi_some_us
-    expect.at_most(m, counted + before, because=f"§4.4: increases between windows; {counted} µs were counted")
+    expect.at_most(
+        m,
+        counted + before,
+        because=f"the goal measures the stalls of a window, and {counted} µs were counted (§4.4)",
+    )
     expect.add(quotas.judged(seen, 10))

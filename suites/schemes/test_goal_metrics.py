@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Goals that the kernel measures: every step of the tuner is the one that the state of memory calls for.
+"""Goals measured by the kernel: each step of the tuner is the one that the state of memory calls for.
 
 Several schemes of one context, each with a goal of its own, do nothing (``stat``) while memory changes.
 """
@@ -48,7 +48,7 @@ def another(nid=None, mib=96):
 
 
 def measure(live, schemes, *, pattern="idle", comes=None, operations="fvaddr", first=None):
-    """Run, measuring memory; ``first`` something is done, in the middle another process ``comes``."""
+    """Run and measure memory; call ``first`` at the start, start the process ``comes`` in the middle."""
     infos, extra = [], quota_passes.wanted_events(live.backend().capabilities())
     ctx = DamonCtx(operations, attrs=ATTRS, schemes=tuple(schemes))
 
@@ -70,12 +70,12 @@ def measure(live, schemes, *, pattern="idle", comes=None, operations="fvaddr", f
 
 
 def committed(run):
-    """Commit the same again: which node or group a goal is about survives that."""
+    """Commit the same request again: the goal's node and group must survive that."""
     run.commit_unchanged()
 
 
 def judge(expect, run, infos, schemes, values, slack=SLACK_BP):
-    """``values``: for each scheme what its goal should have read of a measurement."""
+    """Judge each scheme's steps; ``values`` holds for each what its goal should read from a measurement."""
     for index, (scheme, value) in enumerate(zip(schemes, values, strict=True)):
         (wanted,) = scheme.quota.goals
         name = f"{wanted.target_metric} {wanted.nid or ''}{wanted.path}".strip()
@@ -84,8 +84,8 @@ def judge(expect, run, infos, schemes, values, slack=SLACK_BP):
 
 
 @pytest.mark.needs(TOLD, "goals.node_mem_used_bp", numa_nodes=2)
-def test_memory_of_nodes(live, expect):
-    """node_mem_used_bp and node_mem_free_bp are the used and free share of the node that was named, now."""
+def test_node_mem_goals_measure_the_named_node(live, expect):
+    """node_mem_used_bp and node_mem_free_bp are the used and free share of the goal's node at that time."""
     schemes = [
         goal("node_mem_used_bp", 10_000),
         goal("node_mem_used_bp", 10_000, nid=1),
@@ -104,9 +104,9 @@ def test_memory_of_nodes(live, expect):
 
 @pytest.mark.profile("full")
 @pytest.mark.needs(TOLD, "goals.node_mem_used_bp", "quotas.goal_tuner", numa_nodes=2)
-def test_memory_of_nodes_steps_over_a_goal(live, expect):
-    """The temporal tuner gives all of the limit while the named node is on the wrong side of the goal, and
-    nothing from the moment on when another process brings it to the right one; and the other way round."""
+def test_temporal_tuner_switches_when_a_node_crosses_its_goal(live, expect):
+    """The temporal tuner grants the whole limit while the node is on the wrong side of the goal, and
+    nothing once another process has moved it to the right side; and the reverse."""
 
     def value(info, used):
         return node_mem_bp(info, 1, used=used)
@@ -127,12 +127,16 @@ def test_memory_of_nodes_steps_over_a_goal(live, expect):
         seen = [one for one in quota_passes.of_run(run, index) if one.end_ns <= infos[-1].time_ns]
         told = [event.esz for one in seen for event in one.esz]
         wrong = [] if told[-2:] == wanted else [f"{told}"]
-        expect.nothing("other sizes", wrong, because=f"§4.4: {wanted}, by when the process came")
+        expect.nothing(
+            "other sizes",
+            wrong,
+            because=f"the limit before the goal is met and 0 after it, here {wanted} (§4.4)",
+        )
 
 
 @pytest.mark.needs(TOLD, "goals.active_mem_bp")
-def test_active_and_inactive_memory(live, expect):
-    """active_mem_bp and inactive_mem_bp are shares of what is on the LRU lists, now."""
+def test_active_and_inactive_goals_measure_the_lru_lists(live, expect):
+    """active_mem_bp and inactive_mem_bp are the shares of the active and inactive LRU lists at that time."""
     schemes = [goal("active_mem_bp", 20_000), goal("inactive_mem_bp", 20_000)]
     run, infos = measure(live, schemes, comes=another())
     values = [lambda info: lru_bp(info, active=True), lambda info: lru_bp(info, active=False)]
@@ -141,11 +145,12 @@ def test_active_and_inactive_memory(live, expect):
 
 
 @pytest.mark.needs(TOLD, "goals.node_memcg_used_bp")
-def test_memory_of_a_control_group(live, expect):
+def test_node_memcg_goals_measure_the_named_group(live, expect):
     """node_memcg_used_bp and _free_bp are a memory control group's share of the node, and the rest of it.
 
-    So they are of the group around it, as its memory is in that, too. The groups have their names when the
-    target runs, so their goals are committed online."""
+    So are those of the parent group, as the child's memory is charged to it, too. The groups get their names
+    when the target runs, so their goals are committed online.
+    """
     wanted = (("node_memcg_used_bp", 625), ("node_memcg_free_bp", 20_000))
     phases = (Phase("idle", HOUR_NS, ()),)
     pattern = replace(load.load("own_memcg"), memcg="outer/inner", phases=phases)
@@ -164,8 +169,9 @@ def test_memory_of_a_control_group(live, expect):
 
 
 @pytest.mark.needs("goals.node_memcg_used_bp")
-def test_a_control_group_that_is_not_there(live, expect):
-    """A goal of a memory control group that does not exist is refused, like other bad schemes."""
+def test_goal_of_a_missing_control_group_is_refused(live, expect):
+    """on refuses a goal of a memory control group that does not
+    exist, as it refuses other invalid schemes."""
     ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=(goal("node_memcg_used_bp", 625, path="/none"),))
     answer = 0
     try:
@@ -174,14 +180,17 @@ def test_a_control_group_that_is_not_there(live, expect):
     except TreeError as error:
         answer = error.errno
     expect.equal(
-        Measurement("errno of on", answer, "errno"), errno.ENOMEM, because="§5.3: ENOMEM for all schemes"
+        Measurement("errno of on", answer, "errno"),
+        errno.ENOMEM,
+        because="every invalid scheme is refused with ENOMEM (§5.3)",
     )
 
 
 @pytest.mark.profile("full")
 @pytest.mark.needs(TOLD, "ops.paddr", "goals.node_eligible_mem_bp", numa_nodes=2)
-def test_eligible_memory_of_nodes(live, expect):
-    """node_eligible_mem_bp is the node's share of the memory that matches: here a third is on node 1."""
+def test_node_eligible_mem_goal_measures_matching_memory(live, expect):
+    """node_eligible_mem_bp is the node's share of the memory that
+    the scheme matches: a third is on node 1."""
     regions = (PatternRegion("near", 32 * MIB, node=0), PatternRegion("far", 16 * MIB, node=1))
     pattern = Pattern("near_and_far", "a third is far", regions, (Phase("idle", HOUR_NS, ()),), repeat=True)
     schemes = [
@@ -197,9 +206,9 @@ def test_eligible_memory_of_nodes(live, expect):
 
 @pytest.mark.profile("full")
 @pytest.mark.needs("goals.some_mem_psi_us", "quotas.effective_bytes", psi=1)
-def test_memory_pressure_that_is_not_there(live, expect):
-    """some_mem_psi_us is the stall time since the last window: without any the quota doubles. What was before
-    the scheme began does not count (since 7.3)."""
+def test_psi_goal_without_stalls_doubles_the_quota(live, expect):
+    """some_mem_psi_us is the stall time since the last window: without stalls the quota doubles. Since 7.3
+    stalls before the scheme began do not count."""
     second = 10**9  # so that a stall of less than 100 ms is less than a unit of the score
     schemes = [goal("some_mem_psi_us", second)]
     temporal = live.backend().capabilities().has("quotas.goal_tuner")
@@ -222,7 +231,7 @@ def test_memory_pressure_that_is_not_there(live, expect):
     expect.nothing(
         "stalls of 100 ms",
         [str(t) for t in totals if t - totals[0] >= 100_000],
-        because="nothing needs memory",
+        because="no process lacks memory",
     )
     initial = [10_000] if neutral else [0, since_boot]
     for index, scheme in enumerate(schemes):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Goals that users feed: every effective size is the one that the tuner makes of what it was told."""
+"""Goals fed by users: each effective size is the one that the tuner computes from the last and the goal."""
 
 from dataclasses import replace
 
@@ -19,12 +19,12 @@ TEMPORAL = pytest.mark.needs("quotas.goal_tuner")
 
 
 def achieved(*achievements):
-    """User goals as (current value, target value)."""
+    """Return user goals from (current value, target value) pairs."""
     return tuple(DamosQuotaGoal("user_input", target, current) for current, target in achievements)
 
 
 def tuned(*achievements, **quota):
-    """A reset interval of 0: every pass is a window, and the tuner runs in each."""
+    """Return a request with a reset interval of 0: every pass is a window, and the tuner runs in each."""
     scheme = Damos("stat", ANY, quota=DamosQuota(goals=achieved(*achievements), **quota))
     return DamonCtx("fvaddr", attrs=ATTRS, schemes=(scheme,))
 
@@ -34,9 +34,9 @@ def score_of(scheme):
     return goals.score(found, [goal.current_value for goal in found])
 
 
-def test_an_unachieved_goal_doubles_the_quota(live, expect):
-    """Nothing achieved: the effective size doubles in each window, from a byte to the requested size, never
-    more; each window tries as much as it may."""
+def test_unachieved_goal_doubles_the_quota(live, expect):
+    """With nothing achieved the effective size doubles in each window, from a byte to the requested size
+    and no further; each window tries as much as it may."""
     limit = 16 * MIB
     ctx = tuned((0, 10_000), bytes=limit)
     quota, read = ctx.schemes[0].quota, []
@@ -65,7 +65,12 @@ def test_an_unachieved_goal_doubles_the_quota(live, expect):
         expect.add(goals.steps_follow(seen.passes, quota, lambda _: [0]))
     doublings = goals.doublings(limit)
     last = Measurement("windows to the requested size", doublings, "count")
-    expect.equal(last, 24, because="§4.4: from 1 byte, at most twice as much each time", kind="closed form")
+    expect.equal(
+        last,
+        24,
+        because="the quota starts at 1 byte and at most doubles in each window (§4.4)",
+        kind="closed form",
+    )
 
 
 STEPS = [
@@ -83,8 +88,8 @@ STEPS = [
 
 @pytest.mark.needs("quotas.effective_bytes")
 @pytest.mark.parametrize("word", ["commit_schemes_quota_goals", pytest.param("commit", marks=FULL)])
-def test_a_step_of_the_input(live, expect, word):
-    """Whatever the user reports next, the next effective size is exactly what feedback makes of the last."""
+def test_reported_value_determines_the_next_size(live, expect, word):
+    """Whatever value the user reports next, the next effective size is exactly the feedback of the last."""
     ctx, read = tuned((0, 10_000)), []
 
     def steps(run):
@@ -105,18 +110,18 @@ def test_a_step_of_the_input(live, expect, word):
     if seen.told and not restarts:
         expect.add(goals.steps_follow(seen.passes, quota, scores_of(seen)))
     m = Measurement("different effective sizes read", len({value for _, _, value in read}), "count")
-    expect.at_least(m, 6, because="the input called for another one each time, or nothing was tested")
+    expect.at_least(m, 6, because="each reported value calls for another size; else nothing was tested")
 
 
 def restarted_by(seen):
-    """Before 6.18 a commit starts the apply interval again: at the aggregation near it may be no pass."""
+    """Return which passes may be missing: before 6.18 a commit starts the apply interval again."""
     near_ns = ATTRS.aggr_us * 1000
     spans = [(c.begin_ns, c.end_ns + near_ns) for c in seen.run.commits[1:]]
     return lambda one: any(begin <= one.end_ns and one.begin_ns <= end for begin, end in spans)
 
 
 def feed(run, scheme, word):
-    """Give new goals to the running scheme by either command."""
+    """Give new goals to the running scheme with either command."""
     if word == "commit":
         run.commit(replace(run.ctx, schemes=(scheme,)))
     else:
@@ -124,7 +129,7 @@ def feed(run, scheme, word):
 
 
 def scores_of(seen):
-    """What the score of a pass may have been: the last one committed, or also one being committed."""
+    """Return the possible scores of a pass: the last committed one, and one being committed."""
     scores = scores_between(seen)
     return lambda one: scores(one.begin_ns, one.end_ns)
 
@@ -148,8 +153,8 @@ def scores_between(seen):
         pytest.param([(9_999, 10_000), (1, 1), (1, 9)], id="one-is-achieved", marks=FULL),
     ],
 )
-def test_several_goals(live, expect, achievements):
-    """Of several goals the one that is achieved most decides, wherever it stands in the list."""
+def test_most_achieved_goal_decides(live, expect, achievements):
+    """Of several goals the most achieved one decides, wherever it stands in the list."""
     ctx = tuned(*achievements)
     seen = quota_run(live, ctx, 10)
     score = score_of(ctx.schemes[0])
@@ -157,7 +162,7 @@ def test_several_goals(live, expect, achievements):
 
 
 @pytest.mark.needs("damos_esz")
-def test_one_step_in_each_window(live, expect):
+def test_tuner_runs_once_per_reset_interval(live, expect):
     """With a reset interval the tuner runs once in each window, not in each pass."""
     ctx = tuned((0, 10_000), reset_interval_ms=300)
 
@@ -171,8 +176,9 @@ def test_one_step_in_each_window(live, expect):
 
 @TEMPORAL
 @pytest.mark.parametrize("limit", [8 * MIB, pytest.param(0, marks=FULL)])
-def test_the_temporal_tuner(live, expect, limit):
-    """All that is requested until the goal is achieved, then nothing; again all when it is missed again."""
+def test_temporal_tuner_grants_all_or_nothing(live, expect, limit):
+    """The temporal tuner grants the whole size until the goal is achieved,
+    then nothing, and all again when it is missed."""
     ctx = tuned((9_999, 10_000), bytes=limit, goal_tuner="temporal")
 
     def steps(run):
@@ -186,13 +192,17 @@ def test_the_temporal_tuner(live, expect, limit):
     told = [size or 0 for size in goals.told_sizes(seen.passes)]
     expect.add(seen.checks(sizes=told))
     allowed = {0, limit or goals.UNLIMITED}
-    expect.nothing("other sizes", [str(size) for size in set(told) - allowed], because="I58")
+    expect.nothing(
+        "other sizes",
+        [str(size) for size in set(told) - allowed],
+        because="the temporal tuner grants all or nothing (I58)",
+    )
 
 
 @FULL
 @pytest.mark.needs("damos_esz")
-def test_a_loop_settles(live, expect):
-    """A user reports in each window what the quota achieved: the loop comes to the goal and stays."""
+def test_user_feedback_loop_settles_at_the_goal(live, expect):
+    """A user reports in each window what the quota achieved: the loop reaches the goal and stays there."""
     goal = 1024  # bytes: ten doublings
     ctx = tuned((0, 10_000), reset_interval_ms=500)
     sizes, reports = [], []
@@ -218,20 +228,26 @@ def test_a_loop_settles(live, expect):
     m = Measurement("windows until settled within 5 %", -1 if settled is None else settled, "count")
     overshoot = Measurement("overshoot", goals.overshoot(sizes, goal), "fraction", tuple(sizes))
     if not slow:
-        expect.between(m, 8, 15, because="§4.4: ten doublings at most, then the error is squared each time")
-        expect.at_most(overshoot, 1, because="§4.4: below the goal a window at most doubles")
+        expect.between(
+            m, 8, 15, because="ten doublings reach the goal, then the error is squared in each window (§4.4)"
+        )
+        expect.at_most(overshoot, 1, because="below the goal the size at most doubles in a window (§4.4)")
 
 
 @FULL
-def test_no_goal_value_is_no_goal(live, expect):
-    """A goal whose target value is 0 is none: without another quota nothing is limited."""
+def test_goal_with_target_value_0_is_ignored(live, expect):
+    """A goal with a target value of 0 is ignored: without another quota nothing is limited."""
     ctx = tuned((7, 0))
     seen = quota_run(live, ctx, 8)
     size = sum(end - start for start, end in seen.memory)
     wrong = [str(tried) for tried in seen.tried if tried != size]
-    expect.nothing("passes that did not try all memory", wrong, because="§5.2: target 0 means ignored")
+    expect.nothing(
+        "passes that did not try all memory",
+        wrong,
+        because="a goal with a target value of 0 is ignored (§5.2)",
+    )
     expect.equal(
-        Measurement("sizes told", sum(len(one.esz) for one in seen.passes), "count"),
+        Measurement("traced effective sizes", sum(len(one.esz) for one in seen.passes), "count"),
         0,
-        because="§4.5: not set",
+        because="no quota is set (§4.5)",
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""nr_snapshots counts the passes of a scheme, and max_nr_snapshots ends them."""
+"""nr_snapshots counts the passes of a scheme, and max_nr_snapshots limits them."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ WATCHER = Damos("stat", ANY, apply_interval_us=50_000)
 
 
 def limited(limit, action="stat", interval_us=0, pattern=ANY):
-    """A scheme for so many passes."""
+    """Return a scheme that is limited to this number of passes."""
     return Damos(action, pattern, apply_interval_us=interval_us, max_nr_snapshots=limit)
 
 
@@ -44,7 +44,7 @@ SCHEMES = (
     "patterns", [["idle"], pytest.param(["idle", "hot_cold"], marks=pytest.mark.profile("full"))], ids=len
 )
 def test_passes_are_counted_and_limited(live, expect, patterns):
-    """A scheme is applied until its passes, counted for each target, are as many as allowed."""
+    """A scheme is applied until its passes, counted for each target, reach max_nr_snapshots."""
     ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=SCHEMES)
     with watched(live, patterns, ctx) as run:
         run.record(0.9, aggregations=9)
@@ -54,13 +54,18 @@ def test_passes_are_counted_and_limited(live, expect, patterns):
     for i, scheme in enumerate(SCHEMES):
         if 0 < scheme.max_nr_snapshots < 1000:
             m = Measurement(f"nr_snapshots of scheme {i}", told[i], "count")
-            expect.equal(m, scheme.max_nr_snapshots, because="I55: the limit, in 9 or more passes")
+            expect.equal(
+                m,
+                scheme.max_nr_snapshots,
+                because="a scheme stops at its limit, and there were 9 passes or more (I55)",
+            )
 
 
 @pytest.mark.profile("full")
 @pytest.mark.needs("commands.commit")
-def test_the_limit_is_changed_online(live, expect):
-    """A higher limit lets a scheme go on where it stopped, a lower one stops it, none lets it go on."""
+def test_committed_limit_holds_at_once(live, expect):
+    """A higher limit lets a scheme continue where it stopped, a
+    lower one stops it, and 0 lets it continue."""
     ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=(WATCHER, limited(2, interval_us=50_000)))
     told = []
     with watched(live, "idle", ctx) as run:
@@ -74,8 +79,11 @@ def test_the_limit_is_changed_online(live, expect):
         told.append(run.client.stats(0, 1).nr_snapshots)
     expect.add(told_after_passes(watched_passes.of_run(run), run.ctx))
     for seen, wanted, why in zip(
-        told, (2, 5, 5), ("the limit", "3 more", "already more than allowed"), strict=False
+        told,
+        (2, 5, 5),
+        ("a scheme stops at its limit", "a higher limit allows 3 more", "a lower limit stops it"),
+        strict=False,
     ):
-        expect.equal(Measurement("nr_snapshots", seen, "count"), wanted, because=f"§4.12: {why}")
+        expect.equal(Measurement("nr_snapshots", seen, "count"), wanted, because=f"{why} (§4.12)")
     m = Measurement("nr_snapshots without a limit", told[-1], "count")
-    expect.at_least(m, 6, because="§4.12: 0 is no limit")
+    expect.at_least(m, 6, because="a limit of 0 means none (§4.12)")

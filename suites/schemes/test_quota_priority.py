@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A quota is for the memory with the highest priority: cold or hot first, as its weights say."""
+"""A quota goes to the memory of the highest priority: cold or hot first, as the weights say."""
 
 from dataclasses import replace
 
@@ -40,8 +40,8 @@ SCHEMES = [
 
 
 @pytest.mark.parametrize(("operations", "action"), SCHEMES)
-def test_what_is_chosen(live, expect, operations, action):
-    """In every window the memory tried is that of the highest scores, recomputed from what was reported."""
+def test_quota_goes_to_the_highest_scores(live, expect, operations, action):
+    """In every window the tried memory is that of the highest scores, recomputed from the reports."""
 
     def reweigh(run):
         scheme = run.ctx.schemes[0]
@@ -62,8 +62,8 @@ def test_what_is_chosen(live, expect, operations, action):
 
 
 @pytest.mark.needs("ops.fvaddr")
-def test_the_size_has_no_weight(live, expect):
-    """The weight of the size changes nothing: actions without a priority take memory in order, too."""
+def test_weight_of_the_size_changes_nothing(live, expect):
+    """The weight of the size changes nothing, also for actions that take memory in address order."""
     quota = DamosQuota(bytes=4 * MIB, weight_sz_permil=1000, weight_nr_accesses_permil=1000)
     ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=(Damos("stat", ANY, quota=quota),))
     seen = quota_run(live, ctx, 10, pattern="hot_cold")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Size quotas: each window tries what its quota allows, all of it, and goes on where the last one stopped."""
+"""Size quotas: each window tries all that its quota allows, and continues where the last one stopped."""
 
 from dataclasses import replace
 
@@ -23,20 +23,22 @@ ATTRS = DamonAttrs(sample_us=5_000, aggr_us=50_000, min_nr_regions=10, max_nr_re
 
 
 def watching(**quota):
-    """All memory is for the scheme: what it gets is up to the quota."""
+    """Return a request whose scheme matches all memory: only the quota limits it."""
     return DamonCtx("fvaddr", attrs=ATTRS, schemes=(Damos("stat", ANY, quota=DamosQuota(**quota)),))
 
 
 def used_up(quota_bytes, seen, expect):
-    """Every window tried exactly its quota, but for one in a round that only reaches the end of memory."""
+    """Expect that every window tried exactly its quota; one that reaches the end of memory may try less."""
     tried = Measurement("bytes tried in a window", max(seen.tried, default=0), "bytes", tuple(seen.tried))
-    expect.equal(tried, quota_bytes, because="I44, I47: there is more memory than quota")
+    expect.equal(
+        tried, quota_bytes, because="a window tries exactly its quota while more memory matches (I44, I47)"
+    )
 
 
 # 12 MiB are less than a fifth of the memory and more than most regions, a page is less than any.
 @pytest.mark.parametrize("size", [12 * MIB, PAGE])
 def test_each_window_tries_its_quota(live, expect, size):
-    """With a reset interval of 0 each pass is a window: it tries exactly the quota."""
+    """With a reset interval of 0 each pass is a window, and tries exactly the quota."""
     seen = quota_run(live, watching(bytes=size), 18)
     expect.add(seen.checks())
     used_up(size, seen, expect)
@@ -49,8 +51,8 @@ def test_each_window_tries_its_quota(live, expect, size):
     levels=("6.16", "6.17", "6.18", "6.19", "7.0"),
     kernels_only=True,
 )
-def test_every_byte_gets_its_turn(live, expect):
-    """Continuation goes through all memory, and round again: nothing is left out, nothing preferred."""
+def test_continuation_covers_all_memory_evenly(live, expect):
+    """Windows continue through all memory and start over: none is left out, none is tried more often."""
     seen = quota_run(live, watching(bytes=12 * MIB), 25)
     expect.add(seen.checks(strict=True))
     if seen.level.visits_rest_of_split_region:  # else a window that began in the last region skipped its rest
@@ -58,17 +60,22 @@ def test_every_byte_gets_its_turn(live, expect):
 
 
 @FULL
-def test_targets_take_turns(live, expect):
-    """With two processes the windows go through the first one's memory, then through the other's."""
+def test_windows_continue_into_the_next_target(live, expect):
+    """With two processes, windows go through the memory of the first one, then through that of the second."""
     seen = quota_run(live, watching(bytes=24 * MIB), 25, pattern=["idle", "hot_cold"])
     expect.add(seen.checks())
     targets = {e.target_idx for one in seen.passes for e in one.applied}
-    expect.equal(Measurement("targets tried", len(targets), "count"), 2, because="§4.6: the walk goes round")
+    expect.equal(
+        Measurement("targets tried", len(targets), "count"),
+        2,
+        because="windows continue through all targets (§4.6)",
+    )
 
 
 @FULL
-def test_the_charged_target_is_removed(live, expect):
-    """A commit removes the target in whose memory the last window stopped: what is left gets its turn."""
+def test_continuation_survives_removal_of_its_target(live, expect):
+    """When a commit removes the target in which the last window
+    stopped, the remaining target is tried in turn."""
     size, first = 12 * MIB, 64 * MIB
     ctx = watching(bytes=first + size, reset_interval_ms=HOUR_MS)
 
@@ -85,22 +92,24 @@ def test_the_charged_target_is_removed(live, expect):
         one.applied[-1].target_idx for one in seen.passes if one.applied and one.end_ns < commit.begin_ns
     ]
     m = Measurement("target where the last window stopped", stopped[-1] if stopped else -1, "index")
-    expect.equal(m, 1, because="all of the first one's 64 MiB fit, and 12 MiB more")
+    expect.equal(m, 1, because="the quota is the 64 MiB of the first target and 12 MiB of the second")
     later = [one for one in seen.passes if one.begin_ns > commit.end_ns]
     targets = {e.target_idx for one in later for e in one.applied}
-    expect.nothing("other targets tried", map(str, targets - {0}), because="there is one left")
+    expect.nothing(
+        "other targets tried", map(str, targets - {0}), because="only the first target is left (§5.6)"
+    )
     idle = [one for one in later if not one.applied]
     m = Measurement("windows that tried nothing", len(idle), "count")
     # Before 7.2 a window that goes on in the last region skips the rest of it: once in a round, at most.
     most = 0 if seen.level.visits_rest_of_split_region else len(later) // 4
-    expect.at_most(m, most, because="8.3, 15: nothing is waited for that is gone")
+    expect.at_most(m, most, because="continuation does not wait for a removed target (§8.3, 15)")
     expect.add(quotas.judged(later, 10))
     if seen.level.visits_rest_of_split_region:  # else a window that began in the last region skipped its rest
         expect.add(quotas.fair(later, seen.memory))
 
 
-def test_a_window_lasts_its_reset_interval(live, expect):
-    """Within the reset interval the quota is given once, after it again."""
+def test_quota_is_granted_once_per_reset_interval(live, expect):
+    """A scheme gets its quota once in each reset interval."""
     seen = quota_run(
         live, watching(bytes=6 * MIB, reset_interval_ms=400), 20, while_running=lambda run: run.record(1)
     )
@@ -110,7 +119,7 @@ def test_a_window_lasts_its_reset_interval(live, expect):
     # A window is spent by its first pass, unless memory ended there: then by two or three.
     least = min(4, len(seen.passes) // 4)
     expect.at_least(
-        m, least, because="I45: windows of 400 ms, each begun by the next pass, within 2 s and more"
+        m, least, because="each pass after 400 ms begins a new window, and more than 2 s were recorded (I45)"
     )
 
 
@@ -120,12 +129,14 @@ def test_a_window_lasts_its_reset_interval(live, expect):
     levels=("6.12",),
     kernels_only=True,
 )
-def test_the_quota_is_for_the_whole_window(live, expect):
-    """What a window has spent stays spent until its reset interval is over."""
+def test_spent_quota_stays_spent_within_its_window(live, expect):
+    """A window that has spent its quota tries nothing more until its reset interval is over."""
     seen = quota_run(live, watching(bytes=20 * MIB, reset_interval_ms=HOUR_MS), 8)
     expect.add(seen.checks(strict=True))
     m = Measurement("bytes tried", sum(seen.tried), "bytes", tuple(seen.tried))
-    expect.equal(m, 20 * MIB, because="I44, I46: one window, one quota")
+    expect.equal(
+        m, 20 * MIB, because="a window may try no more than its quota, and there was one window (I44, I46)"
+    )
 
 
 @pytest.mark.known_defect(
@@ -135,8 +146,8 @@ def test_the_quota_is_for_the_whole_window(live, expect):
     levels=("7.0", "7.1", "7.2"),
     kernels_only=True,
 )
-def test_a_commit_gives_no_quota(live, expect):
-    """What a window has spent stays spent when the same or another request is committed."""
+def test_commit_does_not_grant_new_quota(live, expect):
+    """A spent quota stays spent when the same or another request is committed."""
 
     def commit(run):
         if Series.of(run.level).keeps_window_on_equal_commit:  # else it starts the apply interval again
@@ -153,37 +164,46 @@ def test_a_commit_gives_no_quota(live, expect):
     after = sum(seen.tried[1:])
     m = Measurement("bytes tried after the first pass", after, "bytes", tuple(seen.tried))
     if seen.level.limits_first_window:
-        expect.equal(m, 0, because="I44, I62: the first pass has spent the quota, whatever is committed")
+        expect.equal(
+            m,
+            0,
+            because="the first pass has spent the window's quota, and a commit does not reset it (I44, I62)",
+        )
 
 
 @FULL
-def test_more_quota_than_memory(live, expect):
-    """A quota that is never used up limits nothing, continues nowhere and is never exceeded."""
+def test_quota_larger_than_memory_never_limits(live, expect):
+    """A quota larger than all memory limits nothing, continues nowhere and is never exceeded."""
     seen = quota_run(live, watching(bytes=1024 * MIB), 10)
     expect.add(seen.checks())
     size = sum(end - start for start, end in seen.memory)
     wrong = [str(tried) for tried in seen.tried if tried != size]
-    expect.nothing("passes that did not try all memory", wrong, because="I44: all of it fits")
+    expect.nothing(
+        "passes that did not try all memory", wrong, because="all memory fits into the quota (I44)"
+    )
 
 
-def test_no_quota(live, expect):
-    """A size of 0 asks for no quota: a reset interval and weights alone limit nothing."""
+def test_zero_size_means_no_quota(live, expect):
+    """A size of 0 means no quota: a reset interval and weights alone limit nothing."""
     seen = quota_run(live, watching(reset_interval_ms=HOUR_MS, weight_age_permil=5), 10)
     size = sum(end - start for start, end in seen.memory)
     wrong = [str(tried) for tried in seen.tried if tried != size]
     expect.add(quotas.judged(seen.passes, 5))
-    expect.nothing("passes that did not try all memory", wrong, because="§4.5: no quota is set")
+    expect.nothing(
+        "passes that did not try all memory",
+        wrong,
+        because="without time, size and goal there is no quota (§4.5)",
+    )
     m = Measurement("qt_exceeds", seen.read.stats.qt_exceeds, "count")
-    expect.equal(m, 0, because="§4.5: no quota is set")
+    expect.equal(m, 0, because="without time, size and goal there is no quota (§4.5)")
 
 
-def test_less_than_a_page(live, expect):
-    """A quota of less than a page has room for nothing: no memory is tried, and (since 7.2) each window
-    counts as exceeded."""
+def test_quota_below_a_page_tries_nothing(live, expect):
+    """A quota of less than a page tries no memory, and since 7.2 each window counts as exceeded."""
     seen = quota_run(live, watching(bytes=PAGE // 2), 10)
     expect.add(seen.checks())
     m = Measurement("bytes tried", sum(seen.tried), "bytes")
-    expect.equal(m, 0, because="§4.7: regions are cut to whole pages")
+    expect.equal(m, 0, because="regions are cut to whole pages, and none fits (§4.7)")
 
 
 @pytest.mark.known_defect(
@@ -192,8 +212,8 @@ def test_less_than_a_page(live, expect):
     " no window ever goes on; shown by this test on 6.12.107 and 6.18.15",
     levels=("6.12", "6.16", "6.17", "6.18", "6.19", "7.0", "7.1"),
 )
-def test_a_rest_of_less_than_a_page(live, expect):
-    """What is left of a quota when no page fits any more does not keep the next window from going on."""
+def test_partial_page_left_of_a_quota_does_not_stall_continuation(live, expect):
+    """When less than a page is left of a quota, the next window continues where this one stopped."""
     size = 12 * MIB + PAGE // 2
     seen = quota_run(live, watching(bytes=size), 20)
     expect.add(seen.checks())
@@ -202,8 +222,8 @@ def test_a_rest_of_less_than_a_page(live, expect):
 
 @FULL
 @pytest.mark.needs("quotas.effective_bytes")
-def test_effective_size_of_a_size_quota(live, expect):
-    """Without goals and time the effective quota is the requested one."""
+def test_effective_size_is_the_requested_size(live, expect):
+    """Without goals and time quota the effective quota is the requested size."""
     read = []
     seen = quota_run(
         live,
@@ -212,22 +232,22 @@ def test_effective_size_of_a_size_quota(live, expect):
         while_running=lambda run: read.append(run.client.effective_bytes(0, 0)),
     )
     m = Measurement("effective_bytes", read[0], "bytes")
-    expect.equal(m, 5 * MIB + 3, because="I56: no goals, no time quota")
+    expect.equal(m, 5 * MIB + 3, because="without goals and time the size is in force as it is (I56)")
     told = sorted({e.esz for one in seen.passes for e in one.esz} - {5 * MIB + 3})
-    expect.nothing("other sizes told by damos_esz", map(str, told), because="§4.4: the size never changes")
+    expect.nothing("other sizes in damos_esz", map(str, told), because="the size never changes (§4.4)")
 
 
 @pytest.mark.needs("quotas.fail_charge_denom")
 @pytest.mark.parametrize(("num", "denom"), [(1, 4), *(pytest.param(*r, marks=FULL) for r in RATIOS)])
-def test_failures_are_charged_as_asked(live, expect, num, denom):
-    """What an action did not achieve costs that fraction of the quota; ``stat`` achieves nothing."""
+def test_failures_are_charged_by_the_requested_fraction(live, expect, num, denom):
+    """Memory on which the action failed is charged by the requested fraction; ``stat`` always fails."""
     seen = quota_run(live, watching(bytes=6 * MIB, fail_charge_num=num, fail_charge_denom=denom), 12)
     expect.add(seen.checks())
 
 
 @pytest.mark.needs("quotas.fail_charge_denom")
 def test_success_is_charged_in_full(live, expect):
-    """What an action achieved costs all of it, whatever failures would cost."""
+    """Memory on which the action succeeded is charged in full, whatever failures are charged."""
     quota = DamosQuota(bytes=6 * MIB, fail_charge_num=1, fail_charge_denom=1000)
     ctx = replace(watching(), schemes=(Damos("cold", ANY, quota=quota),))
     seen = quota_run(live, ctx, 12)

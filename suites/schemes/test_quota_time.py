@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Time quotas: as much memory as the scheme can do in the time, by the throughput it has shown so far."""
+"""Time quotas: as much memory as the scheme can do in that time, by the throughput measured so far."""
 
 import pytest
 
@@ -21,8 +21,9 @@ def timed(action, **quota):
 
 # ``stat`` takes no time at all, ``cold`` visits every page: on slow machines that takes ticks of the clock.
 @pytest.mark.parametrize(("action", "ms"), [("cold", 3), ("stat", 7)])
-def test_the_size_follows_from_the_throughput(live, expect, action, ms):
-    """Each effective size is the quota's time times a throughput that all memory so far can have had."""
+def test_time_quota_size_follows_from_the_throughput(live, expect, action, ms):
+    """Each effective size is the quota's time multiplied by a
+    throughput that the scheme can have shown so far."""
     ctx = timed(action, ms=ms)
     seen = quota_run(live, ctx, 25)
     expect.add(time_quotas.follow(seen.passes, ctx.schemes[0].quota, PAGE))
@@ -32,28 +33,33 @@ def test_the_size_follows_from_the_throughput(live, expect, action, ms):
 
 @pytest.mark.profile("full")
 @pytest.mark.needs(swap_mib=512)
-def test_the_throughput_is_measured(live, expect):
-    """What takes time is measured: reclaiming 8 MiB, which come back at once, 25 times is 50,000 pages
-    to compress, so that it cannot miss all ticks of the clock."""
+def test_time_quota_measures_the_throughput(live, expect):
+    """Reclaiming 8 MiB that come back at once 25 times takes measurable time,
+    50,000 compressed pages, and lowers the throughput."""
     ctx = timed("pageout", ms=3)
     seen = quota_run(live, ctx, 25, pattern="everything_hot")
     expect.add(time_quotas.follow(seen.passes, ctx.schemes[0].quota, PAGE))
     expect.add(time_quotas.learnt(seen.passes, ctx.schemes[0].quota))
 
 
-def test_the_smaller_quota_counts(live, expect):
-    """With time and size the smaller of both is in force."""
+def test_smaller_of_time_and_size_quota_limits(live, expect):
+    """With both a time and a size quota the smaller one limits."""
     ctx = timed("stat", ms=1000, bytes=6 * MIB)
     seen = quota_run(live, ctx, 8)
     told = goals.told_sizes(seen.passes, time_quotas.first_size(ctx.schemes[0].quota))
     most = Measurement("largest effective size", max(size or 0 for size in told), "bytes")
-    expect.equal(most, 6 * MIB, because="§4.4, I56: a second is enough for 6 MiB of doing nothing")
+    expect.equal(
+        most,
+        6 * MIB,
+        because="stat does 6 MiB in far less than a second, so that the size limits (§4.4, I56)",
+    )
     expect.add(seen.checks(sizes=told))
 
 
 @pytest.mark.profile("full")
-def test_time_and_goal(live, expect):
-    """A goal cannot make the time quota larger: the tuner's size grows up to it, and stays."""
+def test_goal_never_exceeds_the_time_quota(live, expect):
+    """A goal does not raise the quota beyond the time quota: the
+    tuner's size grows up to it and stays there."""
     ctx = timed("stat", ms=3, goals=(DamosQuotaGoal("user_input", 10_000, 0),))
     seen = quota_run(live, ctx, 28)
     told = goals.told_sizes(seen.passes)
@@ -64,6 +70,8 @@ def test_time_and_goal(live, expect):
         if size != wanted and (size is None or size > wanted or (size % 3 and size != PAGE))
     ]
     expect.nothing(
-        "sizes of neither", wrong, because="§4.4: the tuner's, or less: 3 times a throughput, or a page"
+        "sizes of neither",
+        wrong,
+        because="the size is the tuner's or, if less, 3 ms of a throughput or a page (§4.4)",
     )
     expect.add(seen.checks(sizes=told))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Schemes cut regions to fit their quotas; what they cut becomes one again."""
+"""Schemes cut regions to fit their quotas; the parts must be merged again."""
 
 import pytest
 
@@ -21,9 +21,9 @@ ATTRS = DamonAttrs(10_000, 200_000, min_nr_regions=8, max_nr_regions=40)
 
 
 @pytest.mark.parametrize("action", ["stat", pytest.param("willneed", marks=pytest.mark.profile("full"))])
-def test_quota_splits_are_merged_back(live, expect, action):
-    """However often quotas cut regions, equal neighbours are one region after each pass; what was acted on
-    differs from the rest of its region, in age."""
+def test_regions_cut_by_quotas_are_merged_back(live, expect, action):
+    """However often quotas cut regions, equal neighbours are one region after each pass; memory that was
+    acted on differs from the rest of its region by its age."""
     quota = DamosQuota(bytes=5 * MIB + 4096, reset_interval_ms=1)
     schemes = (
         Damos("stat", ANY, apply_interval_us=20_000),
@@ -34,7 +34,9 @@ def test_quota_splits_are_merged_back(live, expect, action):
         run.record(1.2, aggregations=5)
     seen = watched_passes.of_run(run)
     cuts = sum(v.region.end not in {t.end for t in v.tried} for p in seen for v in p.visits if v.tried)
-    expect.at_least(Measurement("regions cut", cuts, "count"), 5, because="half a MiB is left of each window")
+    expect.at_least(
+        Measurement("regions cut", cuts, "count"), 5, because="the quota ends within a region in each window"
+    )
     expect.add(invariants(run))
     expect.add(told_after_passes(seen, run.ctx))
     if Series.of(run.level).merges_quota_splits_back:  # else what was cut is merged at aggregations only

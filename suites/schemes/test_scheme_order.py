@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Several schemes on one context: applied in order, each to memory as the ones before it left it."""
+"""Several schemes on one context are applied in order, each to memory as those before it left it."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ WATCHER = Damos("stat", ANY, apply_interval_us=20_000)
 
 
 def scheme(action="stat", interval_us=0, **bounds):
-    """A scheme for what is within these bounds, at each aggregation unless told."""
+    """Return a scheme for what is within these bounds, applied at each aggregation by default."""
     return Damos(action, replace(ANY, **bounds), apply_interval_us=interval_us)
 
 
@@ -46,8 +46,8 @@ FULL = pytest.mark.profile("full")
     "order",
     ["act_first", pytest.param("act_last", marks=FULL), pytest.param("act_twice", marks=FULL), "act_often"],
 )
-def test_each_sees_what_the_ones_before_it_did(live, expect, order):
-    """A region that one scheme acted on is of age 0 for the next in the same pass, and afterwards."""
+def test_schemes_see_the_ages_that_earlier_schemes_reset(live, expect, order):
+    """A region that one scheme acted on has age 0 for the next scheme in the same pass, and afterwards."""
     ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=(WATCHER, *ORDERS[order]))
     with watched(live, "hot_cold", ctx) as run:
         run.record(1.3, aggregations=12)
@@ -56,18 +56,20 @@ def test_each_sees_what_the_ones_before_it_did(live, expect, order):
 
 
 @FULL
-def test_targets_one_after_the_other(live, expect):
-    """With several targets every scheme goes through the first one before the next."""
+def test_all_schemes_visit_a_target_before_the_next(live, expect):
+    """With several targets all schemes go through the first one before the next."""
     ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=(WATCHER, *ORDERS["act_first"]))
     with watched(live, ["hot_cold", "idle"], ctx) as run:
         run.record(1.3, aggregations=12)
     expect.add(checks(run))
     targets = {t.target_idx for p in watched_passes.of_run(run) for t in p.tries}
-    expect.equal(Measurement("targets tried", len(targets), "count"), 2, because="both match")
+    expect.equal(Measurement("targets tried", len(targets), "count"), 2, because="both targets match")
 
 
 def _acted(run, expect):
-    """Something was acted on, or nothing was shown."""
+    """Expect that something was acted on; else nothing was tested."""
     acts = {i for i, s in enumerate(run.ctx.schemes) if s.action == "willneed"}
     count = sum(t.scheme_idx in acts for p in watched_passes.of_run(run) for t in p.tries)
-    expect.at_least(Measurement("regions acted on", count, "count"), 1, because="cold memory is old enough")
+    expect.at_least(
+        Measurement("regions acted on", count, "count"), 1, because="cold memory is old enough for the scheme"
+    )

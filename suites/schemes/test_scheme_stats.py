@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Counters of schemes: what stats/ and the tracepoints tell is what was tried, done and let through."""
+"""Scheme statistics: stats/ and tracepoints report what was tried, applied and passed by filters."""
 
 from dataclasses import replace
 
@@ -26,8 +26,8 @@ WATCHER = Damos("stat", ANY, apply_interval_us=50_000)
 COLD = replace(ANY, nr_accesses_max=0)
 
 
-def test_counters_are_the_tries(live, expect):
-    """Whenever stats are read, they are the regions and bytes traced until then; stat applies nothing."""
+def test_counters_match_the_traced_tries(live, expect):
+    """Whenever stats are read they are the sums of the regions traced so far; stat applies nothing."""
     schemes = (WATCHER, Damos("stat", COLD), Damos("willneed", COLD), Damos("stat"), Damos("lru_prio", COLD))
     with watched(live, "hot_cold", DamonCtx("fvaddr", attrs=ATTRS, schemes=schemes)) as run:
         readings = []
@@ -41,14 +41,17 @@ def test_counters_are_the_tries(live, expect):
     expect.add(scheme_stats.told_after_passes(seen, run.ctx))
     expect.add(scheme_stats.shown(seen, readings, run.ctx))
     last = readings[-len(schemes) :]
-    for i, share, why in ((2, 1, "all of it is mapped"), (4, 0, "Q14: vaddr has no such action")):
+    for i, share, why in (
+        (2, 1, "willneed applies to all mapped memory"),
+        (4, 0, "vaddr has no lru_prio (Q14)"),
+    ):
         stats = last[i].stats
         m = Measurement(f"bytes applied by {schemes[i].action}", stats.sz_applied, "bytes")
-        expect.equal(m, share * stats.sz_tried, because=f"§4.10: {why}")
+        expect.equal(m, share * stats.sz_tried, because=f"{why} (§4.10)")
 
 
-def test_failures_are_not_applied(live, expect):
-    """Regions with a part that is not mapped are tried, and count as nothing applied."""
+def test_failed_actions_are_not_counted_as_applied(live, expect):
+    """Regions that are not mapped in part are tried, and count as nothing applied."""
     schemes = (WATCHER, Damos("willneed", ANY), Damos("cold", ANY, apply_interval_us=50_000))
     ctx = DamonCtx("fvaddr", attrs=replace(ATTRS, min_nr_regions=20, max_nr_regions=40), schemes=schemes)
     with watched(live, _with_a_hole(), ctx) as run:
@@ -62,7 +65,7 @@ def test_failures_are_not_applied(live, expect):
 
 
 def _with_a_hole():
-    """One region with memory in its first half only, and one that is all there."""
+    """Return a pattern with one region mapped in its first half only, and one mapped whole."""
     regions = (
         PatternRegion("half", 16 * MIB, mapped_bytes=8 * MIB + 4096),
         PatternRegion("whole", 8 * MIB),
@@ -77,8 +80,8 @@ def _with_a_hole():
 
 
 @pytest.mark.needs("stats.sz_ops_filter_passed", "ops_filters.anon")
-def test_passed_bytes_are_told_alike(live, expect):
-    """What a page filter lets through is told by stats, tracepoints and tried regions alike."""
+def test_passed_bytes_agree_everywhere(live, expect):
+    """stats, tracepoints and tried regions report the same bytes that passed a page filter."""
     anon = (DamosFilter("anon", matching=True, allow=True),)
     none = (DamosFilter("anon", matching=True, allow=False),)
     schemes = (WATCHER, Damos("stat", ANY, ops_filters=anon), Damos("stat", ANY, ops_filters=none))
@@ -96,14 +99,16 @@ def test_passed_bytes_are_told_alike(live, expect):
     for i, share in ((1, 1), (2, 0)):
         stats = readings[i].stats
         m = Measurement(f"bytes passed by scheme {i}", stats.sz_ops_filter_passed, "bytes")
-        expect.equal(m, share * stats.sz_tried, because="§4.8: all of it is anonymous, and there")
+        expect.equal(m, share * stats.sz_tried, because="all tried memory is anonymous and present (§4.8)")
     m = Measurement("bytes passed in tried_regions", float(regions.sz_filter_passed.sum()), "bytes")
-    expect.equal(m, float(regions.sizes.sum()), because="§4.8: the same for the regions of one pass")
+    expect.equal(
+        m, float(regions.sizes.sum()), because="all memory of the pass is anonymous and present (§4.8)"
+    )
 
 
 @pytest.mark.needs("commands.commit")
 def test_counters_survive_commits(live, expect):
-    """A commit changes what a scheme does, not what it has done; a scheme that is new has done nothing."""
+    """A commit changes what a scheme does, and keeps its counters; a new scheme starts at 0."""
     first = (WATCHER, Damos("stat", ANY), Damos("willneed", COLD))
     others = (WATCHER, Damos("willneed", ANY, apply_interval_us=50_000), Damos("stat", COLD))
     with watched(live, "hot_cold", DamonCtx("fvaddr", attrs=ATTRS, schemes=first)) as run:
@@ -124,12 +129,12 @@ def test_counters_survive_commits(live, expect):
     expect.add(scheme_stats.shown(seen, readings, ctx))
     since = [t for p in seen if p.time_ns > run.commits[-1].begin_ns for t in p.tries if t.scheme_idx == 2]
     m = Measurement("tries of a scheme that was removed and is there again", new.nr_tried, "count")
-    expect.at_most(m, len(since), because="§5.6: a removed scheme is destroyed, with its statistics")
+    expect.at_most(m, len(since), because="a commit destroys a removed scheme with its statistics (§5.6)")
 
 
 @pytest.mark.profile("full")
-def test_counters_start_again(live, expect):
-    """Turned off and on again, a kdamond counts from 0."""
+def test_counters_start_at_0_after_off_and_on(live, expect):
+    """A kdamond that is turned off and on again counts from 0."""
     with watched(live, "idle", DamonCtx("fvaddr", attrs=ATTRS, schemes=(WATCHER,))) as run:
         run.record(0.5, aggregations=3)
         before = run.client.stats(0, 0)
@@ -138,12 +143,14 @@ def test_counters_start_again(live, expect):
         run.client.command(0, "on")
         run.session.record(20 * NSEC_PER_SEC, until=lambda: run.client.stats(0, 0).nr_snapshots != 0)
         after = run.client.stats(0, 0)
-    expect.at_least(Measurement("tries before", before.nr_tried, "count"), 1, because="passes of 50 ms")
+    expect.at_least(
+        Measurement("tries before", before.nr_tried, "count"), 1, because="half a second has passes of 50 ms"
+    )
     m = Measurement("tries after", after.nr_tried, "count")
-    expect.equal(m, 0, because="I61: counters end with on; the scheme matches nothing now")
+    expect.equal(m, 0, because="counters start at 0 with on, and the scheme matches nothing now (I61)")
     if after.nr_snapshots is not None:
         m = Measurement("most snapshots after", after.nr_snapshots, "count")
-        expect.at_least(m, 1, because="§4.2: a pass counts whatever it tries")
+        expect.at_least(m, 1, because="a pass counts as a snapshot whatever it tries (§4.2)")
 
 
 @pytest.mark.known_defect(
@@ -152,8 +159,8 @@ def test_counters_start_again(live, expect):
     levels=("6.12", "6.16", "6.17"),
     kernels_only=True,
 )
-def test_full_windows_are_counted(live, expect):
-    """qt_exceeds counts the charge windows that ended full, and no other; damos_esz tells the quota once."""
+def test_qt_exceeds_counts_full_windows(live, expect):
+    """qt_exceeds counts exactly the windows that ended full; damos_esz traces the quota once."""
     quotas = (MIB, 8 * MIB, 1 << 40)
     limited = [Damos("stat", ANY, quota=DamosQuota(bytes=n, reset_interval_ms=1)) for n in quotas]
     schemes = (replace(WATCHER, apply_interval_us=0), *limited, Damos("stat", ANY))
@@ -171,15 +178,19 @@ def test_full_windows_are_counted(live, expect):
         f"{seen}, not {asked}" for seen, asked in zip(effective, [*quotas, 0], strict=True) if seen != asked
     ]
     expect.nothing(
-        "effective quotas that differ", wrong, because="I56: without goals and time the size quota"
+        "effective quotas that differ", wrong, because="without goals and time the size is in force (I56)"
     )
     if live.backend().capabilities().has("damos_esz"):
         told = [(e.scheme_idx, e.esz) for e in run.session.events("damos_esz") if isinstance(e, EszEvent)]
         # Before 7.1 the first window's is not told.
         traced = told or Series.of(run.level).traces_first_effective_size
         wanted = list(enumerate(quotas, 1)) if traced else []
-        wrong = [f"told {sorted(told)}, not {wanted}"] if sorted(told) != wanted else []
-        expect.nothing("damos_esz that differ", wrong, because="§7: in the first window, then on change")
+        wrong = [f"traced {sorted(told)}, not {wanted}"] if sorted(told) != wanted else []
+        expect.nothing(
+            "damos_esz that differ",
+            wrong,
+            because="damos_esz is traced in the first window and at changes (§7)",
+        )
 
 
 def _read(run):

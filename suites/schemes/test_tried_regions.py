@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""tried_regions/: the regions of one pass of each scheme, as they were before it."""
+"""tried_regions/: the regions of one pass of each scheme, as they were before the action."""
 
 from dataclasses import replace
 
@@ -27,8 +27,9 @@ WATCHER = Damos("stat", ANY, apply_interval_us=50_000)
 COLD = replace(ANY, nr_accesses_max=0)
 
 
-def test_they_are_those_of_one_pass(live, expect):
-    """Every scheme reports what one pass of it was tried on: access rates, ages before the action, bytes."""
+def test_tried_regions_are_those_of_one_pass(live, expect):
+    """Every scheme reports the regions that one pass tried, with
+    access rates, ages before the action, and bytes."""
     schemes = (
         WATCHER,
         Damos("stat", replace(ANY, nr_accesses_min=1)),
@@ -51,12 +52,14 @@ def test_they_are_those_of_one_pass(live, expect):
     m = Measurement(
         "regions of a scheme that matches none", max(nothing), "regions", tuple(map(float, nothing))
     )
-    expect.equal(m, 0, because="§4.11: the command returns, and there are none")
+    expect.equal(
+        m, 0, because="the command returns and reports no region, as the scheme matches none (§4.11)"
+    )
 
 
 @pytest.mark.needs("tried_regions.total_bytes", "commands.update_schemes_tried_bytes")
-def test_bytes_alone(live, expect):
-    """update_schemes_tried_bytes tells the sum of one pass without the regions; clear forgets both."""
+def test_update_tried_bytes_reports_the_sum_without_regions(live, expect):
+    """update_schemes_tried_bytes reports the bytes of one pass without the regions; clear removes both."""
     slow = DamonAttrs(20_000, 200_000, min_nr_regions=5, max_nr_regions=20)
     ctx = DamonCtx("fvaddr", attrs=slow, schemes=(Damos("stat", ANY), Damos()))
     with live("idle", ctx, cover="regions", source="none") as run:
@@ -73,13 +76,28 @@ def test_bytes_alone(live, expect):
         # Before 6.15 a scheme that is not applied in time is given up: nothing is reported of it.
         waits = Series.of(run.level).waits_for_tried_regions
         wanted = 0 if value == 0 and not waits else memory
-        why = "all memory, once (specification 8.3, 7)"
+        why = "a pass tries all memory once (§8.3, 7)"
         expect.equal(Measurement(name, value, "bytes"), wanted, because=why)
     for name, value, wanted, why in (
-        ("bytes tried by a scheme that matches nothing", sums[1], 0, "the default pattern matches nothing"),
-        ("regions shown after the bytes were asked for", len(alone.regions), 0, "§5.4: bytes alone"),
-        ("regions shown after clear", len(cleared.regions), 0, "§5.4: cleared"),
-        ("bytes shown after clear", cleared.total_bytes, 0, "§5.4: cleared"),
-        ("regions still shown without an update", len(kept.regions), len(full.regions), "I69"),
+        (
+            "bytes tried by a scheme that matches nothing",
+            sums[1],
+            0,
+            "the default access pattern matches nothing (§1.3)",
+        ),
+        (
+            "regions shown after the bytes were asked for",
+            len(alone.regions),
+            0,
+            "the command removes the regions shown before (§5.4)",
+        ),
+        ("regions shown after clear", len(cleared.regions), 0, "clear removes the results (§5.4)"),
+        ("bytes shown after clear", cleared.total_bytes, 0, "clear removes the results (§5.4)"),
+        (
+            "regions still shown without an update",
+            len(kept.regions),
+            len(full.regions),
+            "results change only by a command (I69)",
+        ),
     ):
         expect.equal(Measurement(name, value, "count"), wanted, because=why)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Watermarks: schemes are active while the share of free memory is where they ask for it.
+"""Watermarks: a scheme is active while the share of free memory is between them.
 
-Free memory is moved by processes that take and return it. What a scheme does is read from its statistics:
-a kdamond answers commands once in each of its rounds, so after two answers it has certainly looked at
-the watermarks again; nothing has to be waited for by the clock.
+Processes take and return memory to move the share. What a scheme does is read from its statistics: a kdamond
+answers one command in each of its rounds, so after two answers it has certainly checked the watermarks;
+nothing waits for the clock.
 """
 
 from contextlib import contextmanager
@@ -33,13 +33,13 @@ NO_MARKS = DamosWatermarks()
 
 
 def stat(marks):
-    """A scheme that is due at each sample and harms nothing."""
+    """Return a scheme that is due at each sample and does nothing."""
     return Damos("stat", ANY, apply_interval_us=CTX.attrs.sample_us, watermarks=marks)
 
 
 @contextmanager
 def watched(live):
-    """A run on small memory, and its free memory. Schemes are committed, when the marks are known."""
+    """Run on little memory, with its free memory. Schemes are committed once the marks are known."""
     with live(held(2), CTX, cover="regions", source="events") as run:
         free = FreeMemory(run.subject, run.record, HOG_MIB)
         try:
@@ -49,20 +49,20 @@ def watched(live):
 
 
 def settled(run):
-    """Wait until the kdamond has looked at the watermarks again."""
+    """Wait until the kdamond has checked the watermarks again."""
     for _ in range(2):
         run.client.command(0, "update_schemes_stats")
 
 
 def tried(run, schemes):
-    """How often each scheme was tried so far."""
+    """Return how many regions each scheme has tried so far."""
     return [run.client.stats(0, i, update=i == 0).nr_tried for i in range(schemes)]
 
 
 def stretch(run, free, schemes):
-    """One stretch of time: free memory, and which of the schemes worked.
+    """Return a stretch of time with its free memory, and which schemes were applied in it.
 
-    They are due at each sample, and there is one between any two answers: one that is active was tried.
+    They are due at each sample, and there is one between any two answers: an active scheme tries something.
     """
     settled(run)
     first, before = free.now(), tried(run, schemes)
@@ -73,7 +73,7 @@ def stretch(run, free, schemes):
 
 
 def walk(run, free, steps, schemes=1):
-    """The stretches of a walk over amounts of memory held, and what worked in each."""
+    """Return the stretches of a walk over amounts of held memory, and which schemes were applied in each."""
     found = []
     for step in steps:
         free.take(step)
@@ -82,12 +82,12 @@ def walk(run, free, steps, schemes=1):
 
 
 def judge(expect, name, walked, marks, scheme=0):
-    """A scheme works exactly when its marks say so."""
+    """Judge that a scheme is applied exactly when its watermarks say so."""
     expect.add(states_hold(name, [(stretch, works[scheme]) for stretch, works in walked], marks))
 
 
-def test_hysteresis(live, expect):
-    """Off above high and below low, on below mid; between mid and high as before. Each border is crossed."""
+def test_watermarks_activate_below_mid_and_stop_above_high_or_below_low(live, expect):
+    """A scheme stops above high and below low, starts below mid, and keeps its state between mid and high."""
     with watched(live) as (run, free):
         marks = free.marks(0.5, 1.5, 2.5, INTERVAL_US)
         run.commit(replace(run.ctx, schemes=(stat(marks),)))
@@ -96,8 +96,8 @@ def test_hysteresis(live, expect):
 
 
 @pytest.mark.profile("full")
-def test_a_scheme_starts_active(live, expect):
-    """At first a scheme is active also between mid and high, where it would not become so."""
+def test_new_scheme_is_active_between_mid_and_high(live, expect):
+    """A new scheme is active between mid and high, too, where it would not become active."""
     with watched(live) as (run, free):
         marks = free.marks(-0.5, 0.5, 2.5, INTERVAL_US)
         run.commit(replace(run.ctx, schemes=(stat(marks),)))
@@ -105,8 +105,8 @@ def test_a_scheme_starts_active(live, expect):
     judge(expect, "a new scheme", walked, marks)
 
 
-def test_several_schemes(live, expect):
-    """Each scheme goes by its own marks; one that is active, or has none, keeps monitoring alive."""
+def test_each_scheme_follows_its_own_watermarks(live, expect):
+    """Each scheme follows its own watermarks; monitoring goes on while one is active or has none."""
     with watched(live) as (run, free):
         scarce, plenty = free.marks(0.5, 1.5, 99, INTERVAL_US), free.marks(-9, -9, 0.5, 60_000_000)
         run.commit(replace(run.ctx, schemes=(stat(scarce), stat(plenty))))
@@ -119,8 +119,9 @@ def test_several_schemes(live, expect):
     judge(expect, "a scheme without marks", on, NO_MARKS, scheme=1)
 
 
-def test_all_inactive_suspends_monitoring(live, expect):
-    """While all are inactive nothing is sampled or aged, and all goes on from where it was."""
+def test_monitoring_sleeps_while_all_schemes_are_inactive(live, expect):
+    """While all schemes are inactive nothing is sampled and nothing
+    ages; then all goes on from where it was."""
     with watched(live) as (run, free):
         free.take(1)
         marks = free.marks(0.5, 0.5, 99, INTERVAL_US)
@@ -141,34 +142,45 @@ def test_all_inactive_suspends_monitoring(live, expect):
     snaps = run.recording().snapshots
     meanwhile = [s for s in snaps if asleep_ns < s.time_ns <= awake_ns]
     expect.equal(
-        Measurement("aggregations while inactive", len(meanwhile), "count"), 0, because="I38: all sleeps"
+        Measurement("aggregations while inactive", len(meanwhile), "count"),
+        0,
+        because="a kdamond without active schemes sleeps (I38)",
     )
     before = [s for s in snaps if s.time_ns <= asleep_ns]
     after = [s for s in snaps if s.time_ns > awake_ns]
     expect.at_least(
-        Measurement("aggregations before", len(before), "count"), 2, because="a second of 50 ms each"
+        Measurement("aggregations before", len(before), "count"),
+        2,
+        because="a second has 20 aggregations of 50 ms",
     )
     expect.at_least(
-        Measurement("aggregations after", len(after), "count"), 1, because="memory is scarce again"
+        Measurement("aggregations after", len(after), "count"), 1, because="free memory is below mid again"
     )
     if before and after:
         m = Measurement(
-            "age won by sleeping", float(after[0].age.max()) - float(before[-1].age.max()), "count"
+            "growth of the age over the sleep",
+            float(after[0].age.max()) - float(before[-1].age.max()),
+            "count",
         )
-        expect.equal(
-            m, 1, because="I38: ages count aggregations of idle memory, and there was none meanwhile"
-        )
+        expect.equal(m, 1, because="ages count aggregations, and there was none during the sleep (I38)")
         lost = float(before[-1].sizes.sum()) - float(after[0].sizes.sum())
-        expect.equal(Measurement("memory lost by sleeping", lost, "bytes"), 0, because="I4: regions are kept")
+        expect.equal(
+            Measurement("memory lost by sleeping", lost, "bytes"),
+            0,
+            because="regions are kept through the sleep (I4)",
+        )
     least = min(s.nr_tried for s in stats) / max(1, len(before))
     expect.at_least(
-        Measurement("tries before and after, each aggregation", least, "count"), 1, because="I61: kept"
+        Measurement("tries before and after, each aggregation", least, "count"),
+        1,
+        because="counters are kept through the sleep (I61)",
     )
 
 
 @pytest.mark.profile("full")
-def test_checks_are_an_interval_apart(live, expect):
-    """While inactive, the kdamond looks (and answers) once in each watermark interval: the shortest one."""
+def test_inactive_kdamond_checks_once_per_shortest_interval(live, expect):
+    """While all schemes are inactive the kdamond checks (and answers)
+    once per watermark interval, the shortest one."""
     with watched(live) as (run, free):
         marks = free.marks(0.5, 0.5, 99, 500_000)
         schemes = (stat(replace(marks, interval_us=60_000_000)), stat(marks), stat(marks))
@@ -181,13 +193,16 @@ def test_checks_are_an_interval_apart(live, expect):
         state = stretch(run, free, 3)
     judge(expect, "schemes that wait", [state], marks)
     m = Measurement("time of six answers", took, "ms")
-    expect.at_least(m, 2500, because="each is given at another check, and those are 500 ms apart or more")
+    expect.at_least(
+        m, 2500, because="each answer comes at another check, and checks are at least 500 ms apart"
+    )
     expect.at_most(m, 4900, because="six intervals at most are 3 s; the rest is for a busy machine")
 
 
 @pytest.mark.profile("full")
-def test_interval_0(live, expect):
-    """Without an interval nothing is waited for: monitoring goes on, the scheme stays inactive."""
+def test_interval_of_0_keeps_monitoring_running(live, expect):
+    """With a watermark interval of 0 the kdamond does not wait:
+    monitoring goes on, the scheme stays inactive."""
     with watched(live) as (run, free):
         marks = free.marks(0.5, 0.5, 99, 0)
         run.commit(replace(run.ctx, schemes=(stat(marks),)))
@@ -200,12 +215,12 @@ def test_interval_0(live, expect):
     m = Measurement(
         "aggregations", sum(began < s.time_ns <= ended for s in run.recording().snapshots), "count"
     )
-    expect.at_least(m, 2, because="monitoring goes on, 50 ms each")
+    expect.at_least(m, 2, because="monitoring goes on, with aggregations of 50 ms")
 
 
 @pytest.mark.profile("full")
-def test_borders(live, expect):
-    """low and high themselves are inside."""
+def test_scheme_is_active_at_low_and_high(live, expect):
+    """A scheme is active when free memory is exactly low or exactly high."""
     wrong, sure = [], 0
     with watched(live) as (run, free):
         for name, works, low, high in (
@@ -228,13 +243,13 @@ def test_borders(live, expect):
                     )
                     break
     m = Measurement("wrong states at a border", len(wrong), "count")
-    why = f"§4.9; free memory was still in {sure} of 4 cases"
+    why = f"low and high belong to the active range; free memory did not move in {sure} of 4 cases (§4.9)"
     expect.add(Check("invariant", m, "== 0", why, not wrong if sure == 4 else None, "; ".join(wrong)))
 
 
 @pytest.mark.profile("full")
-def test_a_commit_activates(live, expect):
-    """A commit makes an inactive scheme active, and between mid and high it stays so."""
+def test_commit_activates_an_inactive_scheme(live, expect):
+    """A commit makes an inactive scheme active, and between mid and high it stays active."""
     with watched(live) as (run, free):
         marks = free.marks(0.5, 1.5, 99, INTERVAL_US)
         run.commit(replace(run.ctx, schemes=(stat(marks), stat(NO_MARKS))))
@@ -252,8 +267,8 @@ def test_a_commit_activates(live, expect):
     levels=("6.12",),
     kernels_only=True,
 )
-def test_a_commit_while_inactive(live, expect):
-    """While all schemes are inactive a commit is served as at any other time: other marks end the wait."""
+def test_commit_is_served_while_all_schemes_are_inactive(live, expect):
+    """A commit is served while all schemes are inactive, as at any other time."""
     with watched(live) as (run, free):
         run.commit(replace(run.ctx, schemes=(stat(free.marks(0.5, 0.5, 99, INTERVAL_US)),)))
         settled(run)
@@ -263,4 +278,4 @@ def test_a_commit_while_inactive(live, expect):
             free.take(1)  # let it end
         begin.result(60 * NSEC_PER_SEC)
     m = Measurement("commits that waited for memory", late, "count")
-    expect.equal(m, 0, because=f"the kdamond looks every {INTERVAL_US} µs; waited for 5 s")
+    expect.equal(m, 0, because=f"the kdamond serves requests every {INTERVAL_US} µs; this one waited for 5 s")
