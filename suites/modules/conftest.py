@@ -54,7 +54,7 @@ def module(backend, request, expect) -> Run:
                 running.session.stage(replace(parameters, **asked))
             yield running
         splats = subject.splats()
-        expect.nothing("kernel complaints", splats, because="a module must not break the kernel")
+        expect.nothing("kernel complaints", splats, because="a module causes no kernel complaint")
 
     return run
 

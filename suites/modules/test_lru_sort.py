@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""DAMON_LRU_SORT: hot memory to the head of the LRU lists, cold memory to their tail.
+"""DAMON_LRU_SORT: moves hot memory to the head of the LRU lists, cold memory to their tail.
 
-Seen by page flags, so on machines with the two classic lists only: with multi-generational LRU the flag
-of the active list says nothing (a guest is set up without it).
+It is measured by page flags, and so only on machines with the two classic lists: with multi-generational LRU
+the flag of the active list means nothing (the guest is set up without it).
 """
 
 from __future__ import annotations
@@ -59,13 +59,14 @@ CHANGED = ("hot_thres_access_freq", "cold_min_age")
 
 
 def active(run, region: str) -> float:
-    """Share of a region's pages that are on the active list."""
+    """Return the share of a region's pages that are on the active list."""
     return float(run.pages(region).active.mean())
 
 
 @pytest.mark.accuracy
-def test_hot_to_the_head_and_cold_to_the_tail(module, expect):
-    """What is in use stays or becomes active; what rests for cold_min_age becomes inactive, online, too."""
+def test_hot_memory_becomes_active_and_cold_memory_inactive(module, expect):
+    """Memory in use becomes or stays active, memory idle for
+    cold_min_age becomes inactive, also after a commit."""
     everything = replace(FREE, hot_thres_access_freq=0, cold_min_age=3_600_000_000)
     with module(everything, "reclaim_me") as run:
         first = (active(run, "hot"), active(run, "cold"))
@@ -87,21 +88,25 @@ def test_hot_to_the_head_and_cold_to_the_tail(module, expect):
         expect.add(judged.something_tried(kind, tried))
         expect.add(judged.as_asked(kind, tried, ctx.schemes[index], ctx.targets[0].regions[0]))
     m = Measurement("least active share when all is taken for hot", min(promoted), "fraction", first)
-    expect.at_least(m, MOST, because="any number of accesses was asked for, 0, too")
+    expect.at_least(m, MOST, because="hot_thres_access_freq is 0, so that all memory is hot")
     if run.kept_touching(FREE.cold_min_age // 2):
         m = Measurement("active share of memory in use", sorted_[0], "fraction")
-        expect.at_least(m, MOST, because="touched every 2 ms")
+        expect.at_least(m, MOST, because="this memory is touched every 2 ms")
     m = Measurement("active share of memory at rest", sorted_[1], "fraction")
-    expect.at_most(m, 1 - MOST, because="not touched for cold_min_age")
+    expect.at_most(m, 1 - MOST, because="this memory was not touched for cold_min_age")
     m = Measurement("bytes counted as sorted, cold", float(timed["cold"][0].sz_applied), "bytes")
     last = sum(e.end - e.start for one in judged.passes(run.raw, 1)[-1:] for e in one)
-    expect.at_least(m, (promoted[1] - sorted_[1]) * 32 * MIB - last, because="so much became inactive")
+    expect.at_least(
+        m,
+        (promoted[1] - sorted_[1]) * 32 * MIB - last,
+        because="the bytes that became inactive are counted, except the last pass's",
+    )
 
 
 @full
 @pytest.mark.accuracy
-def test_hot_is_what_is_accessed_often_enough(module, expect):
-    """hot_thres_access_freq: 900 of 1000 samples leave memory that is used in half of them alone."""
+def test_hot_threshold_excludes_less_accessed_memory(module, expect):
+    """hot_thres_access_freq of 900 of 1000 excludes memory that is used in half of the samples."""
     with module(replace(FREE, hot_thres_access_freq=900), "rate_ladder") as run:
         run.enable()
         run.until(lambda: len(run.tried(0)) >= 20, LONG_S)
@@ -109,7 +114,7 @@ def test_hot_is_what_is_accessed_often_enough(module, expect):
     ctx = judged.derived(run.session.parameters, (), run.level)
     least = ctx.schemes[0].access_pattern.nr_accesses_min
     m = Measurement("samples that make memory hot", float(least), "samples")
-    expect.equal(m, 18, because="900 of 1000 of 20 samples")
+    expect.equal(m, 18, because="900 of 1000 of 20 samples are 18 (§6.2)")
     expect.add(judged.something_tried("hot", run.tried(0)))
     expect.add(judged.as_asked("hot", run.tried(0), ctx.schemes[0], ctx.targets[0].regions[0]))
 
@@ -121,8 +126,8 @@ def test_hot_is_what_is_accessed_often_enough(module, expect):
     levels=("6.12", "6.16", "6.17"),
     kernels_only=True,
 )
-def test_each_scheme_has_half_of_the_time(module, expect):
-    """quota_ms is divided between the two schemes; before anything was measured 4 MiB are a millisecond."""
+def test_each_scheme_gets_half_of_the_time_quota(module, expect):
+    """The two schemes share quota_ms evenly; before the first measurement 4 MiB count as one millisecond."""
     asked = replace(FREE, hot_thres_access_freq=0, quota_ms=6, quota_reset_interval_ms=10_000)
     with module(asked, "idle") as run:
         run.enable()
@@ -131,13 +136,13 @@ def test_each_scheme_has_half_of_the_time(module, expect):
     for index, kind in enumerate(("hot", "cold")):
         first = sum(e.end - e.start for one in judged.passes(run.raw, index)[:1] for e in one)
         m = Measurement(f"bytes tried in the first window, {kind}", float(first), "bytes")
-        expect.equal(m, 12 * MIB, because="3 ms at 4096 * 1024 bytes/ms (specification 4.4)")
+        expect.equal(m, 12 * MIB, because="the first window is 3 ms at 4096 * 1024 bytes/ms (§4.4)")
 
 
 @full
 @pytest.mark.needs("damos_esz", "modules.damon_lru_sort.active_mem_bp")
-def test_aims_at_a_share_of_active_memory(module, expect):
-    """active_mem_bp: each scheme's quota grows while its list is shorter than that."""
+def test_active_mem_bp_raises_the_quota_of_the_short_list(module, expect):
+    """With active_mem_bp a scheme's quota grows while its LRU list is shorter than that share."""
     with module(
         replace(FREE, active_mem_bp=9_000, quota_ms=10_000, quota_reset_interval_ms=10), "hot_cold"
     ) as run:
@@ -148,18 +153,20 @@ def test_aims_at_a_share_of_active_memory(module, expect):
     sizes = {i: [e.esz for e in run.events(EszEvent) if e.scheme_idx == i] for i in (0, 1)}
     shares = [10_000 * i.active // max(i.active + i.inactive, 1) for i in (before, after)]
     m = Measurement("first effective quota, hot", float(sizes[0][0] if sizes[0] else -1), "bytes")
-    why = f"of the LRU lists, {shares[0]} to {shares[1]} of 10000 are active: it grows from one byte"
+    why = f"{shares[0]} to {shares[1]} of 10000 are active, below the goal: it grows from one byte (§4.4)"
     expect.between(m, 1, 2, because=why, detail=str(sizes[0]))
     wrong = [f"{a} to {b}" for a, b in pairwise(sizes[0]) if not a < b <= 2 * a + 1]
-    expect.nothing("steps of another size", wrong, because="at most doubled in a window")
+    expect.nothing("steps of another size", wrong, because="the quota at most doubles in a window (§4.4)")
     m = Measurement("last effective quota, cold", float(sizes[1][-1] if sizes[1] else -1), "bytes")
-    expect.between(m, 1, 2, because="most memory is inactive already: its goal is overachieved")
+    expect.between(
+        m, 1, 2, because="most memory is inactive already, so that the goal is overachieved (§4.4)"
+    )
 
 
 @full
 @pytest.mark.accuracy
 @pytest.mark.needs("modules.damon_lru_sort.filter_young_pages")
-def test_filter_young_pages(module, expect):
+def test_filter_young_pages_leaves_unused_pages_inactive(module, expect):
     """With filter_young_pages, pages of a hot region that nobody uses stay inactive."""
     asked = replace(FREE, filter_young_pages=True, hot_thres_access_freq=250)
     with module(asked, EVERY_SECOND_PAGE) as run:
@@ -167,7 +174,7 @@ def test_filter_young_pages(module, expect):
         run.until(lambda: run.pages("data").active[::2].mean() >= MOST, LONG_S, 200_000_000)
         found = run.pages("data").active
     m = Measurement("share of pages in use that are active", float(found[::2].mean()), "fraction")
-    expect.at_least(m, MOST, because="they are young in a hot region")
+    expect.at_least(m, MOST, because="these pages are young, in a hot region")
     m = Measurement("share of unused pages that are active", float(found[1::2].mean()), "fraction")
     # Those that were still young from being filled, where the cold scheme did not look in time.
     expect.at_most(m, 0.5, because="they were not used since DAMON looked at them last")

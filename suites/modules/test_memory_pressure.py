@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""DAMON_RECLAIM on a machine that has not enough memory for all, where the kernel reclaims by itself.
+"""DAMON_RECLAIM on a machine without enough memory for all, where the kernel reclaims by itself.
 
-All processes together ask for about as much as the machine has, which is more than is free: on a real machine
-a part of it must go to swap. A simulated one has nothing else in its memory, and is just full.
+All processes together need about as much memory as the machine has, which is more than is free: on a real
+machine some of it must go to swap. A simulated machine has nothing else in its memory, and is just full.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ ASKED = DamonReclaim(
 
 
 def service(idle):
-    """Some memory in use, and more that is not."""
+    """Return a pattern with some memory in use, and more that is idle."""
     return Pattern(
         name="service",
         reason="a service that uses little of its memory",
@@ -58,7 +58,7 @@ def service(idle):
 
 
 def grower(size):
-    """A process that maps and fills so much once it runs, whether there is room or not."""
+    """Return a process that maps and fills this much once it runs, whether there is room or not."""
     region = PatternRegion("data", size, populate=False, mapped_bytes=0)
     grow = Action("mmap", 0, "data", 0, size, populate=True)
     phase = Phase("grown", 3600 * NSEC_PER_SEC, (), (grow,))
@@ -66,19 +66,20 @@ def grower(size):
 
 
 def filled(run, target):
-    """Whether all of it was in memory, and is there still or in swap."""
+    """Return whether all of its memory was written, and is in memory or in swap."""
     return not lost(run, target)
 
 
 def lost(run, target):
-    """Bytes that are neither in memory nor in swap."""
+    """Return the bytes that are neither in memory nor in swap."""
     states = [run.subject.pages(target, *span) for span in target.layout.values()]
     return sum(bytes_of(~state.present & ~state.swapped) for state in states)
 
 
 @pytest.mark.profile("full")
-def test_sleeps_while_memory_is_scarce(module, subject_memory, expect):
-    """Below wmarks_low it sleeps; told to work there, too, it does, and nobody loses memory."""
+def test_reclaim_sleeps_below_wmarks_low(module, subject_memory, expect):
+    """Below wmarks_low DAMON_RECLAIM sleeps; with wmarks_low of 0 it
+    works there, too, and no memory is lost."""
     total, free = subject_memory
     idle = free // 2 // MIB * MIB
     with module(ASKED, service(idle), watch="ram", topology=SMALL) as run:
@@ -109,24 +110,26 @@ def test_sleeps_while_memory_is_scarce(module, subject_memory, expect):
             "invariant",
             m,
             f"< {LOW - MARGIN_PERMIL}",
-            "else nothing is shown",
+            "free memory is below wmarks_low; else nothing is tested",
             scarce < LOW - MARGIN_PERMIL or None,
         )
     )
-    expect.equal(Measurement("filled in time", grown, "count"), 1, because="the kernel makes room")
+    expect.equal(Measurement("filled in time", grown, "count"), 1, because="the kernel reclaims to make room")
     expect.equal(Measurement("worked before", works, "count"), 1, because="more than wmarks_low was free")
     m = Measurement("regions tried while memory is scarce", len(meanwhile), "regions")
-    expect.equal(m, 0, because="I59: less than wmarks_low is free")
+    expect.equal(m, 0, because="below wmarks_low the module sleeps (I59)")
     late = [e for e in tried if told_ns < e.time_ns < ended_ns]
     m = Measurement("regions tried once wmarks_low is 0", len(late), "regions")
-    expect.at_least(m, 5, because="it may work however little is free")
+    expect.at_least(m, 5, because="wmarks_low of 0 lets it work however little is free")
     expect.equal(
-        Measurement("works afterwards", on, "count"), 1, because="it goes on when memory is free again"
+        Measurement("works afterwards", on, "count"),
+        1,
+        because="it works again when more than wmarks_low is free",
     )
     expect.equal(
         Measurement("bytes lost", sum(gone), "bytes", tuple(map(float, gone))),
         0,
-        because="what is taken goes to swap",
+        because="reclaimed pages go to swap",
         detail=f"{first.swap_used} bytes in swap when memory was short",
     )
     ctx = judged.derived(run.session.parameters, (), run.level)
@@ -138,7 +141,7 @@ def test_sleeps_while_memory_is_scarce(module, subject_memory, expect):
 
 @pytest.fixture
 def subject_memory(backend):
-    """Bytes of memory that a machine has, and that are free."""
+    """Return the bytes of memory that a machine has, and that are free."""
     subject = backend.subject(0, SMALL)
     try:
         info = subject.memory_info()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Who may run beside whom: modules want DAMON for themselves, whoever came first keeps it."""
+"""Which users of DAMON exclude each other: modules want DAMON for themselves, and the first user keeps it."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def users(subject):
 
 
 def refusal(start):
-    """The errno's name with which somebody is refused, "" when not."""
+    """Return the name of the errno with which a start is refused, "" if it succeeds."""
     try:
         start()
     except TreeError as error:
@@ -100,8 +100,9 @@ def refusal(start):
     return ""
 
 
-def test_one_at_a_time(users, expect):
-    """In every order: the second is refused with EBUSY and stays off, the first one goes on; then in turn."""
+def test_second_user_of_damon_is_refused_until_the_first_is_off(users, expect):
+    """In every order the second user is refused with EBUSY and stays
+    off while the first goes on; then it starts."""
     wrong = []
     for first, second in permutations(users, 2):
         pair = f"{first.name}, then {second.name}"
@@ -125,11 +126,13 @@ def test_one_at_a_time(users, expect):
             wrong.append(f"{pair}: the second is refused with {found} although the first is off")
             continue
         second.stop()
-    expect.nothing("wrong turns", wrong, because="modules want DAMON for themselves (specification 6)")
+    expect.nothing(
+        "wrong turns", wrong, because="a module and any other user of DAMON exclude each other (§6)"
+    )
 
 
-def test_on_off_and_again(users, subject, expect):
-    """A module can be turned on and off at any time; what is so already is no error; kdamond_pid follows."""
+def test_modules_turn_on_and_off_repeatedly(users, subject, expect):
+    """A module can be turned on and off at any time, repeatedly without error; kdamond_pid follows."""
     wrong = []
     for user in users[1:]:
         pids = []
@@ -146,11 +149,11 @@ def test_on_off_and_again(users, subject, expect):
                 wrong.append(f"{where}: kdamond_pid changes from {pids[-1]} to {user.pid}")
             pids.append(user.pid)
             subject.clock.run_for(NSEC_PER_SEC // 50)
-    expect.nothing("wrong steps", wrong, because="enabled says whether it runs (specification 6)")
+    expect.nothing("wrong steps", wrong, because="enabled reports whether the module runs (§6)")
 
 
-def test_counters_go_on(users, subject, expect):
-    """Turned on again, a module reads its parameters anew, and goes on counting where it stopped."""
+def test_counters_continue_after_off_and_on(users, subject, expect):
+    """A module that is turned on again reads its parameters anew, and continues its counters."""
     # Not DAMON_RECLAIM, which does nothing in 6.12.
     module = next(u.client for u in users if u.name == "damon_lru_sort")
     for name, value in {"cold_min_age": 0, "wmarks_high": 1000, "wmarks_mid": 999, "wmarks_low": 0}.items():
@@ -165,11 +168,13 @@ def test_counters_go_on(users, subject, expect):
     subject.clock.run_for(NSEC_PER_SEC)
     after = module.stats("cold")
     m = Measurement("cold regions tried in the first life", float(before.nr_tried), "regions")
-    expect.at_least(m, 1, because="everything that is not accessed is cold")
+    expect.at_least(m, 1, because="all memory that is not accessed is cold")
     m = Measurement("cold bytes tried, as counted in the second life", float(after.sz_tried), "bytes")
     # The last pass of the first life may not have been counted in it.
-    expect.at_least(m, before.sz_tried, because="the module's schemes live on (6.12 to 7.3)")
+    expect.at_least(m, before.sz_tried, because="a module keeps its counters while it is off (6.12 to 7.3)")
     m = Measurement(
         "cold regions tried in the second life", float(after.nr_tried - before.nr_tried), "regions"
     )
-    expect.at_most(m, MOST_REGIONS, because="nothing is an hour old; one pass of the first life at most")
+    expect.at_most(
+        m, MOST_REGIONS, because="nothing is an hour old; at most one pass of the first life is counted late"
+    )

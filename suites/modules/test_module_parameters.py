@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Parameters of the modules, against those of their level: which there are, defaults, what they take."""
+"""Parameters of the modules, compared with those of their level: names, modes, defaults, accepted values."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RESULTS = ("kdamond_pid", "enabled", "commit_inputs")
 
 
 def answer(tree, path, text):
-    """What writing does: the value read back, or the errno's name and the value kept."""
+    """Write a value; return the value read back, or the errno's name and the value kept."""
     try:
         tree.write(path, text)
     except TreeError as error:
@@ -38,7 +38,7 @@ def answer(tree, path, text):
 
 @pytest.fixture
 def pairs(subject):
-    """Of each module of the level: the client under test and a clean reference's."""
+    """Return, for each module of the level, the client under test and that of a clean reference."""
     reference = ReferenceSystem(level=subject.level)
     return [
         (ModuleClient(subject.tree, subject.clock, name), ModuleClient(reference.tree, reference.clock, name))
@@ -48,7 +48,7 @@ def pairs(subject):
 
 
 def listed(client):
-    """Mode and value (where it does not depend on the past) of each parameter."""
+    """Return the mode and (where it does not depend on the past) the value of each parameter."""
     found = {}
     for entry in client.tree.list(client.directory):
         settled = entry.mode & 0o200 or entry.path in RESULTS
@@ -56,15 +56,15 @@ def listed(client):
     return found
 
 
-def test_files_modes_and_defaults(pairs, subject, expect):
-    """Every parameter of the level is there, none more, with its mode and its default."""
+def test_modules_have_the_parameters_of_their_level(pairs, subject, expect):
+    """Each module has every parameter of its level and no other, with their modes and default values."""
     differing = []
     for client, reference in pairs:
         found, wanted = listed(client), listed(reference)
         for name in sorted(found.keys() | wanted.keys()):
             if found.get(name) != wanted.get(name):
                 differing.append(f"{client.name}.{name}: {found.get(name)} instead of {wanted.get(name)}")
-    expect.nothing("differing parameters", differing, because=f"the modules of {subject.level}")
+    expect.nothing("differing parameters", differing, because=f"the parameters of {subject.level}")
     absent = [
         name
         for name in MODULES
@@ -73,8 +73,9 @@ def test_files_modes_and_defaults(pairs, subject, expect):
     expect.nothing("modules that should not be there", absent, because=f"the modules of {subject.level}")
 
 
-def test_what_they_take(pairs, subject, expect):
-    """Numbers and truths are taken and refused as everywhere in the kernel; a refused one changes nothing."""
+def test_parameters_accept_exactly_the_kernels_numbers_and_booleans(pairs, subject, expect):
+    """Parameters accept and refuse numbers and booleans as everywhere in
+    the kernel, and keep their value on refusal."""
     differing = []
     for client, reference in pairs:
         before = client.writable()
@@ -94,8 +95,8 @@ def test_what_they_take(pairs, subject, expect):
     expect.nothing("answered differently", differing, because=f"the modules of {subject.level}")
 
 
-def test_commands_and_results(pairs, subject, expect):
-    """enabled and commit_inputs refuse what is no truth; N stops nothing; results are read only."""
+def test_command_parameters_refuse_invalid_booleans(pairs, subject, expect):
+    """enabled and commit_inputs refuse invalid booleans, N has nothing to stop, and results are read only."""
     differing = []
     for client, reference in pairs:
         names = [n for n in listed(reference) if n in COMMANDS]
@@ -136,8 +137,8 @@ def _differing(asked) -> str:
     return f"{asked.MODULE} with other {', '.join(names)}"
 
 
-def test_refused_together(subject, expect):
-    """Values that make no sense together are refused when the module is enabled, and again when committed."""
+def test_contradicting_parameters_are_refused(subject, expect):
+    """A module refuses contradicting parameters when it is enabled, and again when they are committed."""
     at_enable, at_commit, judged = [], [], 0
     # Before 7.2, what cannot be committed is not told, and 6.16 and older end the thread.
     tells = Series.of(subject.level).reports_refused_inputs
@@ -162,9 +163,13 @@ def test_refused_together(subject, expect):
                 at_commit.append(f"{_differing(asked)}: commit_inputs := Y is {found}")
             if (client.enabled, client.kdamond_pid()) != (True, pid):
                 at_commit.append(f"{_differing(asked)}: a refused commit ended it")
-    expect.nothing("enabled all the same", at_enable, because=f"EINVAL (1.5, 6.1); {judged} requests")
+    expect.nothing(
+        "enabled all the same",
+        at_enable,
+        because=f"contradicting parameters are EINVAL; {judged} requests (§1.5, §6.1)",
+    )
     if tells:
-        why = "EINVAL since 7.2, and it goes on as before"
+        why = "commit_inputs answers EINVAL since 7.2, and the module goes on as before (§6)"
         expect.nothing("committed all the same", at_commit, because=why)
 
 
@@ -185,8 +190,8 @@ MSEC = 1_000_000
         ),
     ],
 )
-def test_a_refused_commit_changes_nothing(module, expect, asked):
-    """What cannot be committed leaves a running module as it was, and a later commit is taken as ever."""
+def test_refused_commit_leaves_a_running_module_unchanged(module, expect, asked):
+    """A refused commit leaves a running module as it was, and it takes a later valid one."""
     always = replace(asked, wmarks_high=1000, wmarks_mid=1000, wmarks_low=0)
     level, told = (), ""
     with module(always, "idle") as run:
@@ -207,21 +212,29 @@ def test_a_refused_commit_changes_nothing(module, expect, asked):
             later = since(run, taken_ns)
     wanted = "EINVAL" if level.reports_refused_inputs else ""
     wrong = [] if told == wanted else [f"{told or 'nothing'} instead of {wanted or 'nothing'}"]
-    expect.nothing("other answers", wrong, because="6: it is told since 7.2")
+    expect.nothing(
+        "other answers",
+        wrong,
+        because="a refused commit is answered with EINVAL since 7.2, with success before (§6)",
+    )
     may_end = not level.survives_refused_inputs  # as the documentation of 6.16 and older says
     as_before = kept == (True, pid) or (may_end and not kept[0])
     wrong = [] if as_before else [f"on, pid: {kept}, not {pid}"]
-    expect.nothing("ended or begun anew", wrong, because="6: it goes on since 6.17")
+    expect.nothing(
+        "ended or begun anew", wrong, because="a refused commit does not end the module since 6.17 (§6)"
+    )
     if kept[0]:
         m = Measurement(
             "shortest aggregation after it was refused", min(after, default=-1), "ms", tuple(after)
         )
-        expect.between(m, 59, 110, because="60 ms as before; of samples of 240 ms none is as short")
+        expect.between(
+            m, 59, 110, because="the interval is 60 ms as before, and not that of samples of 240 ms"
+        )
         m = Measurement("shortest aggregation after a commit", min(later, default=-1), "ms", tuple(later))
-        expect.between(m, 179, 230, because="180 ms now")
+        expect.between(m, 179, 230, because="the committed interval is 180 ms")
 
 
 def since(run, time_ns):
-    """How long each aggregation took that began after that time, ms."""
+    """Return how long each aggregation took that began after that time, in ms."""
     ends = [s.time_ns for s in run.recording().of_target(0) if s.time_ns > time_ns]
     return [(b - a) / MSEC for a, b in pairwise(ends)][1:]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Watermarks of DAMON_RECLAIM and DAMON_LRU_SORT: when they work, and when they stop by their own doing.
+"""Watermarks of DAMON_RECLAIM and DAMON_LRU_SORT: when they work, and when they stop by themselves.
 
-Free memory is moved by processes that take and return it. Whether a module works is seen by what it tries:
-its parameters are such that it tries something in each aggregation.
+Processes take and return memory to move the share of free memory. Whether a module works is read from what it
+tries: its parameters let it try something in each aggregation.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ MODULES = [
 
 
 def marked(parameters, marks):
-    """The same with these watermarks."""
+    """Return the same parameters with these watermarks."""
     return replace(
         parameters,
         wmarks_interval=marks.interval_us,
@@ -55,7 +55,7 @@ def marked(parameters, marks):
 
 @contextmanager
 def watched(module, parameters, pattern, hog_mib=128, **options):
-    """A run, not enabled yet, and its free memory."""
+    """Run a module, not yet enabled, with its free memory."""
     with module(parameters, pattern, **options) as run:
         free = FreeMemory(run.subject, run.run_for, hog_mib)
         try:
@@ -65,12 +65,12 @@ def watched(module, parameters, pattern, hog_mib=128, **options):
 
 
 def tried_since(run, since_ns, schemes):
-    """Which of the schemes were tried since then."""
+    """Return which of the schemes were tried since then."""
     return [any(e.time_ns > since_ns for e in run.tried(index)) for index in range(schemes)]
 
 
 def walk(run, free, steps, schemes):
-    """Stretches of a walk over amounts of memory held, and which schemes worked in each."""
+    """Return the stretches of a walk over amounts of held memory, and which schemes worked in each."""
     found = []
     for step in steps:
         free.take(step)
@@ -83,8 +83,8 @@ def walk(run, free, steps, schemes):
 
 
 @pytest.mark.parametrize("parameters", MODULES)
-def test_hysteresis(module, expect, parameters):
-    """Off above high and below low, on below mid; between mid and high as before. Each border is crossed."""
+def test_module_activates_below_mid_and_stops_above_high_or_below_low(module, expect, parameters):
+    """A module stops above high and below low, starts below mid, and keeps its state between mid and high."""
     schemes = 2 if parameters is LRU_SORT else 1
     with watched(module, parameters, held(2)) as (run, free):
         marks = free.marks(0.5, 1.5, 2.5, INTERVAL_US)
@@ -99,8 +99,8 @@ def test_hysteresis(module, expect, parameters):
 
 @full
 @pytest.mark.parametrize("parameters", MODULES)
-def test_starts_active_and_a_commit_activates(module, expect, parameters):
-    """Turned on between mid and high it works; asleep there, commit_inputs wakes it up."""
+def test_module_is_active_after_enable_and_after_commit(module, expect, parameters):
+    """Between mid and high a module is active when it is enabled, and again after commit_inputs."""
     schemes = 2 if parameters is LRU_SORT else 1
     with watched(module, parameters, held(2)) as (run, free):
         free.take(1)
@@ -127,8 +127,8 @@ QUOTA = 8 * MIB
 
 @INERT
 @pytest.mark.needs("modules.damon_reclaim")
-def test_reclaims_up_to_its_high_mark(module, expect):
-    """What it frees wakes nobody up: it stops when more than high is free, and begins again below mid."""
+def test_reclaim_stops_at_its_own_high_mark(module, expect):
+    """DAMON_RECLAIM stops when its own reclaim has freed more than high, and starts again below mid."""
     asked = replace(RECLAIM, skip_anon=False, quota_sz=QUOTA, quota_reset_interval_ms=0, min_nr_regions=100)
     with watched(module, asked, "idle", hog_mib=32, topology=SMALL) as (run, free):
         # 16 MiB more shall be free, 8 would do, and it starts at once.
@@ -146,17 +146,25 @@ def test_reclaims_up_to_its_high_mark(module, expect):
         run.disable()
     total = run.memory_info().total
     m = Measurement("high mark reached", reached, "count")
-    expect.equal(m, 1, because=f"there are 64 MiB of idle memory; {free.first} of 1000 were free, {marks}")
+    expect.equal(
+        m, 1, because=f"64 MiB of idle memory can be reclaimed; {free.first} of 1000 were free, {marks}"
+    )
     m = Measurement("free memory beyond the high mark", at_rest - marks.high, "per mille")
     # The pass that crosses the mark goes on to its end.
     most = QUOTA * 1000 / total + 1 + MARGIN_PERMIL
-    expect.at_most(m, most, because=f"a pass takes {QUOTA} bytes, and it looks before each")
+    expect.at_most(m, most, because=f"it checks before each pass, and a pass takes {QUOTA} bytes")
     m = Measurement("regions tried while enough is free", after_rest, "count")
-    expect.equal(m, 0, because="I59: above high it sleeps")
-    expect.equal(Measurement("bytes taken meanwhile", still_out - out, "bytes"), 0, because="it sleeps")
-    expect.equal(Measurement("begun again", begun, "count"), 1, because="32 MiB less are free: below mid")
+    expect.equal(m, 0, because="above high the module sleeps (I59)")
+    expect.equal(
+        Measurement("bytes taken meanwhile", still_out - out, "bytes"),
+        0,
+        because="a module that sleeps reclaims nothing",
+    )
+    expect.equal(
+        Measurement("begun again", begun, "count"), 1, because="32 MiB less are free, which is below mid"
+    )
 
 
 def gone(run):
-    """Bytes of the target that are not in memory."""
+    """Return the bytes of the target that are not in memory."""
     return bytes_of(~run.pages("data").present)

@@ -74,7 +74,7 @@ def workload(free: int, total: int) -> Pattern:
 
 
 def perform(subject, reclaim: bool, seed: int) -> Arm:
-    """A fresh process of the workload, until most is saved, or for a while without reclaim."""
+    """Run a fresh process of the workload until most is saved, or for a while without reclaim."""
     info = subject.memory_info()
     pattern = workload(info.free, info.total)
     with module_run(subject, DEPLOYED, [pattern], seed, events=()) as run:
@@ -107,7 +107,7 @@ def perform(subject, reclaim: bool, seed: int) -> Arm:
 
 
 def table(arms) -> str:
-    """The figures, a line each, an arm a column."""
+    """Return the figures, one figure a line, one arm a column."""
     heads = ["with reclaim" if a.reclaim else "without" for a in arms]
     lines = [f"{'':20}" + "".join(f"{h:>16}" for h in heads)]
     for name in list(asdict(arms[0]))[1:]:
@@ -118,8 +118,8 @@ def table(arms) -> str:
 
 @pytest.mark.accuracy
 @pytest.mark.parametrize("order", ["ab", pytest.param("abba", marks=pytest.mark.profile("full"))])
-def test_saves_memory_and_spares_what_is_used(backend, request, expect, figures, order):
-    """With proactive reclaim, idle memory is given back and hot memory stays; without it, nothing changes."""
+def test_proactive_reclaim_saves_idle_memory_and_spares_hot_memory(backend, request, expect, figures, order):
+    """With proactive reclaim idle memory is given back and hot memory stays; without it nothing changes."""
     seed = derive_seed(request.config.option.seed, request.node.nodeid, 1, "target")
     subject = backend.subject(seed, SMALL)
     try:
@@ -132,26 +132,33 @@ def test_saves_memory_and_spares_what_is_used(backend, request, expect, figures,
 
     saved = tuple(a.idle_bytes_out / a.idle_bytes for a in with_it)
     m = Measurement("share of idle bytes saved, with reclaim", min(saved), "fraction", saved)
-    expect.at_least(m, SAVED, because="idle for more than min_age", detail=one_line(arms))
+    expect.at_least(m, SAVED, because="the memory was idle for longer than min_age", detail=one_line(arms))
     m = Measurement(
         "share of idle bytes gone without reclaim",
         max(a.idle_bytes_out / a.idle_bytes for a in without),
         "fraction",
     )
-    expect.at_most(m, 0.02, because="a third of the machine is free: the kernel has no need to reclaim")
+    expect.at_most(
+        m, 0.02, because="a third of the machine is free, so that the kernel does not reclaim by itself"
+    )
     busy = [a for a in with_it if a.kept_touching]
     if busy:
         out = tuple(float(a.hot_bytes_out + 4096 * a.refaults) for a in busy)
         m = Measurement("bytes of hot memory out or read back, with reclaim", max(out), "bytes", out)
         # Its own and the machine's other pages are among those that come back.
-        expect.at_most(m, 0.1 * HOT + MIB, because="hot memory is not reclaimed", detail=one_line(arms))
+        expect.at_most(
+            m,
+            0.1 * HOT + MIB,
+            because="hot memory is never idle for min_age, and is not reclaimed",
+            detail=one_line(arms),
+        )
         slowest = min(a.accesses_per_s for a in busy)
         speed = slowest / max(1.0, *(a.accesses_per_s for a in without))
         every = tuple(a.accesses_per_s for a in arms)
         m = Measurement("accesses a second, with reclaim to without", speed, "fraction", every)
         why = "reclaim must not stop the workload"
         expect.at_least(m, 0.05, because=why, kind="budget", detail=one_line(arms))
-    expect.nothing("kernel complaints", splats, because="a module must not break the kernel")
+    expect.nothing("kernel complaints", splats, because="a module causes no kernel complaint")
 
 
 def one_line(arms) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""DAMON_STAT: how long memory was idle, and how much of it is accessed, of the whole machine."""
+"""DAMON_STAT: how long memory was idle and how much of it is accessed, for the whole machine."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ none, as it is computed at any moment of an aggregation."""
 
 @pytest.fixture
 def stat(backend, request):
-    """``with stat("idle") as run``: DAMON_STAT, not enabled yet, on a small machine beside a target."""
+    """Return a function that runs DAMON_STAT, not yet enabled, on a small machine beside a target."""
     seed = derive_seed(request.config.option.seed, request.node.nodeid, 1, "target")
 
     def run(pattern):
@@ -47,8 +47,10 @@ def stat(backend, request):
 
 
 def refreshed(run, last_ns, timeout_s=30):
-    """Wait for the next results; None if there were none in time. ``last_ns``: between which times those
-    before were computed, or it was turned on."""
+    """Wait for the next results; return None if none came in time.
+
+    ``last_ns``: between which times the last results were computed, or the module was enabled.
+    """
     module = run.module
     names = ("memory_idle_ms_percentiles", "estimated_memory_bandwidth", "aggr_interval_us")
     paths = [module.path(name) for name in names]
@@ -76,20 +78,21 @@ def refreshed(run, last_ns, timeout_s=30):
 
 
 def enabled(run):
-    """Turn it on; between which times that was, ns."""
+    """Enable it; return between which times that was, in ns."""
     began_ns = run.clock.now_ns()
     run.enable()
     return began_ns, run.clock.now_ns()
 
 
 def traced_until(run):
-    """When the last aggregation that was traced ended, ns."""
+    """Return when the last traced aggregation ended, in ns."""
     return max((s.time_ns for s in run.recording().snapshots[-1:]), default=0)
 
 
 @pytest.mark.accuracy
-def test_percentiles_and_bandwidth(stat, expect):
-    """Percentiles of idle time and the bandwidth are those of the regions and accesses that there were."""
+def test_percentiles_and_bandwidth_follow_from_regions_and_accesses(stat, expect):
+    """The percentiles of idle time and the bandwidth are those of
+    the traced regions and the real accesses."""
     with stat("eighth_hot") as run:
         frames = run.target.physical()
         enabled_ns = enabled(run)
@@ -108,7 +111,7 @@ def test_percentiles_and_bandwidth(stat, expect):
         run.target.stop()
         truth = run.target.truth()
     m = Measurement("results", float(len(results)), "count")
-    expect.at_least(m, 1, because="they are computed every five seconds")
+    expect.at_least(m, 1, because="results are computed every five seconds (§6.3)")
     page = np.array([run.target.layout["hot"][0] // 4096])
     estimates = []
     for one, part in results:
@@ -121,13 +124,20 @@ def test_percentiles_and_bandwidth(stat, expect):
     if first:
         elapsed_ms = (first.before_ns - enabled_ns[0]) / 1e6
         m = Measurement("longest idle time", float(first.percentiles[-1]), "ms")
-        expect.between(m, 0, elapsed_ms + first.aggr_us / 1000, because="idle since it began at most")
+        expect.between(
+            m,
+            0,
+            elapsed_ms + first.aggr_us / 1000,
+            because="memory counts as idle since the module was enabled at most",
+        )
         m = Measurement("time to the first results", elapsed_ms, "ms")
-        expect.at_least(m, 5_000, because="specification 6.3: more than five seconds after the start")
+        expect.at_least(
+            m, 5_000, because="the first results come more than five seconds after the start (§6.3)"
+        )
 
 
-def test_watches_all_memory_and_slows_down_when_idle(stat, expect):
-    """System RAM is watched; on an idle machine aggregations become longer, and the results tell so."""
+def test_stat_monitors_system_ram_and_slows_down_when_idle(stat, expect):
+    """DAMON_STAT monitors System RAM; on an idle machine it lengthens aggregations, and reports so."""
     with stat("idle") as run:
         last_ns, part = enabled(run), None
         for _ in range(MOST_RESULTS):
@@ -144,13 +154,19 @@ def test_watches_all_memory_and_slows_down_when_idle(stat, expect):
         ((start, end),) = judged.derived(DamonStat(), run.subject.ram_ranges(), run.level).targets[0].regions
     found = (int(snapshots[0].start[0]), int(snapshots[0].end[-1])) if snapshots else ()
     wrong = [] if found == (start, end) else [f"{found} instead of {(start, end)}"]
-    expect.nothing("other ranges", wrong, because=f"System RAM as {run.level} takes it")
-    m = Measurement("aggregation interval told", float(one.aggr_us if one else 0), "µs")
-    expect.at_least(m, 200_000, because="far less than 4 % of what could be accessed is")
+    expect.nothing(
+        "other ranges", wrong, because=f"DAMON_STAT monitors System RAM as {run.level} finds it (§3.6)"
+    )
+    m = Measurement("reported aggregation interval", float(one.aggr_us if one else 0), "µs")
+    expect.at_least(m, 200_000, because="far less is accessed than the tuning goal of 4 % (§6.3)")
     expect.at_least(
-        Measurement("results within one aggregation", float(part is not None), "count"), 1, because="most are"
+        Measurement("results within one aggregation", float(part is not None), "count"),
+        1,
+        because="most results fall within one aggregation",
     )
     if part:
         expect.add(idleness.percentiles(one, snapshots))
     wrong = [] if pid is None else [f"pid {p}, not {pid}" for p in sorted({e.pid for e in run.raw} - {pid})]
-    expect.nothing("events of other threads", wrong, because="kdamond_pid is the thread's")
+    expect.nothing(
+        "events of other threads", wrong, because="kdamond_pid is the pid of the thread that traces"
+    )
