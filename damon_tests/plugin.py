@@ -21,7 +21,7 @@ from damon_tests.experiment.backend import Backend, Subject
 from damon_tests.experiment.experiment import derive_seed
 from damon_tests.experiment.observation import Observation
 from damon_tests.experiment.requirements import Needs, Requirements, combine, evaluate, given, not_supported
-from damon_tests.experiment.select import check_request, check_workers, most_workers
+from damon_tests.experiment.kernel_request import check_request, check_workers, most_workers
 from damon_tests.experiment.trial import OnAttempt
 from damon_tests.judge.conclude import Conclusion, KnownDefect, conclude
 from damon_tests.judge.expect import Expect

@@ -19,7 +19,7 @@ from damon_tests.damon.features import FEATURES
 from damon_tests.experiment.backend import Backend
 from damon_tests.experiment.lease import to_stderr
 from damon_tests.experiment.observation import Observation
-from damon_tests.experiment.select import open_backend
+from damon_tests.experiment.kernel_request import open_backend
 from damon_tests.judge.conclude import Conclusion
 from damon_tests.judge.expect import Expect
 from damon_tests.judge.verdict import Check

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from damon_tests.experiment.select import most_workers
+from damon_tests.experiment.kernel_request import most_workers
 from damon_tests.judge.stats import upper_bound
 from damon_tests.judge.verdict import Verdict
 from damon_tests.ports import HarnessError, UsageError

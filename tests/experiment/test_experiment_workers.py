@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from damon_tests.experiment.select import check_workers, most_workers
+from damon_tests.experiment.kernel_request import check_workers, most_workers
 from damon_tests.ports import UsageError
 
 BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -10,7 +10,7 @@ import pytest
 
 from damon_tests.experiment.guest_backend import GuestBackend
 from damon_tests.experiment.machine_backend import MachineSubject
-from damon_tests.experiment.select import open_backend
+from damon_tests.experiment.kernel_request import open_backend
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.kernel.images import image
 from damon_tests.ports import UsageError
