@@ -21,14 +21,13 @@ from damon_tests.experiment.backend import Backend, Subject
 from damon_tests.experiment.experiment import derive_seed
 from damon_tests.experiment.observation import Observation
 from damon_tests.experiment.requirements import Needs, Requirements, combine, evaluate, given, not_supported
-from damon_tests.experiment.kernel_request import check_request, check_workers, most_workers
 from damon_tests.experiment.trial import OnAttempt
 from damon_tests.judge.conclude import Conclusion, KnownDefect, conclude
 from damon_tests.judge.expect import Expect
 from damon_tests.judge.verdict import Measurement, Verdict
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.ports import DamonTestsError, HarnessError, NotSupported
-from damon_tests.pytest_run import RUN, TEST, DamonRun, DamonTest
+from damon_tests.pytest_run import RUN, TEST, DamonRun, DamonTest, kernel_request
 from damon_tests.report import artifacts, model
 from damon_tests.report.events import EVENTS, RunLog
 from damon_tests.scenario.fixtures import ExperimentFixture, LiveFixture
@@ -86,18 +85,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _check_options(option: Any) -> None:
     """Before tests are collected, or workers started: what cannot work is said at once. Raises UsageError."""
-    check_request(
-        option.kernel, option.level, option.fault, option.stop_modules, option.keep_guest, option.guest_clock
-    )
+    request = kernel_request(option)
+    request.check()
     workers = getattr(option, "numprocesses", None)
-    check_workers(option.kernel, workers if isinstance(workers, int) else 0, option.guest_clock)
+    request.check_workers(workers if isinstance(workers, int) else 0)
     artifacts.check_directory(Path(option.output))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """xdist's: what ``-n auto`` means."""
-    return most_workers(config.option.kernel, config.option.guest_clock)
+    return kernel_request(config.option).most_workers()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -10,6 +10,7 @@ import time
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,9 +18,10 @@ import damon_tests
 from damon_tests.damon.capability import Capabilities
 from damon_tests.damon.features import FEATURES
 from damon_tests.experiment.backend import Backend
+from damon_tests.experiment.kernel_request import KernelRequest
 from damon_tests.experiment.lease import to_stderr
 from damon_tests.experiment.observation import Observation
-from damon_tests.experiment.kernel_request import open_backend
+from damon_tests.experiment.open_backend import open_backend
 from damon_tests.judge.conclude import Conclusion
 from damon_tests.judge.expect import Expect
 from damon_tests.judge.verdict import Check
@@ -27,6 +29,18 @@ from damon_tests.ports import DamonTestsError, MachineLost, NotSupported
 from damon_tests.report import artifacts
 from damon_tests.report.events import RunLog
 from damon_tests.scenario.visibility import visibility
+
+
+def kernel_request(option: Any) -> KernelRequest:
+    """Return which DAMON the command line asks for."""
+    return KernelRequest(
+        kernel=option.kernel,
+        level=option.level,
+        fault=option.fault,
+        stop_modules=option.stop_modules,
+        keep_guest=option.keep_guest,
+        guest_clock=option.guest_clock,
+    )
 
 
 class DamonRun:
@@ -83,17 +97,7 @@ class DamonRun:
 
     def _open_backend(self) -> Backend:
         """Open the DAMON that --kernel names, and find out what it can do (a kernel boots here)."""
-        option = self.config.option
-        opened = open_backend(
-            option.kernel,
-            self.output,
-            option.level,
-            option.fault,
-            option.stop_modules,
-            self.notify,
-            option.keep_guest,
-            option.guest_clock,
-        )
+        opened = open_backend(kernel_request(self.config.option), self.output, self.notify)
         backend = self.stack.enter_context(opened)
         require_damon(backend.capabilities())
         return backend

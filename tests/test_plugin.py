@@ -232,9 +232,9 @@ def test_what_has_to_be_waited_for_is_told_at_once(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text(
         "from damon_tests import pytest_run\n"
         "real = pytest_run.open_backend\n"
-        "def telling(kernel, *more):\n"
-        "    next(option for option in more if callable(option))('waiting for pid 7')\n"
-        "    return real(kernel, *more)\n"
+        "def telling(request, run_dir, notify):\n"
+        "    notify('waiting for pid 7')\n"
+        "    return real(request, run_dir, notify)\n"
         "pytest_run.open_backend = telling\n"
     )
     code, out = finish(start(tmp_path, VERDICTS["PASS"]))

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from damon_tests.experiment.kernel_request import most_workers
+from damon_tests.experiment.kernel_request import KernelRequest
 from damon_tests.judge.stats import upper_bound
 from damon_tests.judge.verdict import Verdict
 from damon_tests.ports import HarnessError, UsageError
@@ -104,8 +104,8 @@ def measure(
     either. Raises HarnessError when a round comes to no result at all, UsageError when ``output`` is of
     another measurement, or of one that is running.
     """
-    virtual = kernel.partition(":")[0] == "reference"
-    workers = most_workers(kernel)
+    request = KernelRequest(kernel)
+    virtual, workers = request.is_reference, request.most_workers()
     kept = _Kept(output, {"kernel": kernel, "profile": profile, "paths": list(paths)})
     tally, done = kept.read()
     began, options = time.monotonic(), [f"--kernel={kernel}", f"--profile={profile}"]

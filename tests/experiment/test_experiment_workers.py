@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from damon_tests.experiment.kernel_request import check_workers, most_workers
+from damon_tests.experiment.kernel_request import KernelRequest
 from damon_tests.ports import UsageError
 
 BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -32,20 +32,20 @@ def four_processors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     ],
 )
 def test_what_sees_the_machines_time_needs_its_processors(kernel: str, clock: str | None, most: int) -> None:
-    assert most_workers(kernel, clock) == most
+    assert KernelRequest(kernel, guest_clock=clock).most_workers() == most
 
 
 def test_kvm_sees_the_machines_time(four_processors: Path) -> None:
     for failure, most in (("", 2), ("a trial boot failed", 4)):
         (four_processors / "kvm.json").write_text(json.dumps({f"6.18 qemu 10 boot {BOOT}": failure}))
-        assert most_workers("debian:7.3") == most
+        assert KernelRequest("debian:7.3").most_workers() == most
     (four_processors / "kvm.json").write_text(json.dumps({"6.18 qemu 10 boot another": ""}))
-    assert most_workers("debian:7.3") == 4
+    assert KernelRequest("debian:7.3").most_workers() == 4
 
 
 def test_more_are_refused() -> None:
-    check_workers("reference", 50)
-    check_workers("debian:7.3", 4)
+    KernelRequest("reference").check_workers(50)
+    KernelRequest("debian:7.3").check_workers(4)
     for kernel, workers in (("debian:7.3", 5), ("host", 2)):
         with pytest.raises(UsageError, match="at most"):
-            check_workers(kernel, workers)
+            KernelRequest(kernel).check_workers(workers)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from damon_tests.experiment.guest_backend import GuestBackend
+from damon_tests.experiment.kernel_request import KernelRequest
 from damon_tests.experiment.machine_backend import MachineSubject
-from damon_tests.experiment.kernel_request import open_backend
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.kernel.images import image
 from damon_tests.ports import UsageError
@@ -61,11 +61,8 @@ def test_a_dead_one_is_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kernel", ["reference", "host"])
-def test_there_has_to_be_a_guest(tmp_path: Path, kernel: str) -> None:
-    with pytest.raises(UsageError, match="--keep-guest"), open_backend(kernel, tmp_path, keep_guest=True):
-        pass
-    with (
-        pytest.raises(UsageError, match="--guest-clock"),
-        open_backend(kernel, tmp_path, guest_clock="host"),
-    ):
-        pass
+def test_options_of_guests_need_a_guest(kernel: str) -> None:
+    with pytest.raises(UsageError, match="--keep-guest"):
+        KernelRequest(kernel, keep_guest=True).check()
+    with pytest.raises(UsageError, match="--guest-clock"):
+        KernelRequest(kernel, guest_clock="host").check()
