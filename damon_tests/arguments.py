@@ -106,6 +106,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--json", action="store_true", help="print the list for a program")
     p.set_defaults(function="faults")
 
+    p = commands.add_parser("defects", help="known defects of DAMON, and which kernels have them")
+    p.add_argument(
+        "--kernel", metavar="K", help="those of a series (6.12), a release (6.12.117), or a kernel as for run"
+    )
+    p.add_argument("--json", action="store_true", help="print it for a program")
+    p.set_defaults(function="defects")
+
     p = commands.add_parser("report", help="print a finished run again")
     p.add_argument("directory", metavar="DIR", help="the run's output directory")
     p.add_argument("--html", metavar="FILE", help="also write one self-contained page")

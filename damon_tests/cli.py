@@ -155,6 +155,13 @@ def faults(args: argparse.Namespace) -> int:
     )
 
 
+def defects(args: argparse.Namespace) -> int:
+    """``damon-tests defects``: known defects of DAMON, and which kernels have them."""
+    from damon_tests.commands import defects as known
+
+    return known.show(args.kernel, as_json=args.json)
+
+
 def monitor(args: argparse.Namespace) -> int:
     """``damon-tests monitor``: the reference watches a real process."""
     from damon_tests.commands import monitor as report_monitor
@@ -180,7 +187,19 @@ def workload(args: argparse.Namespace) -> int:
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     command.__name__: command
-    for command in (run, vm, serve, monitor, workload, doctor, false_alarms, faults, report, recording)
+    for command in (
+        run,
+        vm,
+        serve,
+        monitor,
+        workload,
+        doctor,
+        false_alarms,
+        faults,
+        defects,
+        report,
+        recording,
+    )
 }
 
 

@@ -17,16 +17,18 @@ from typing import Any
 import pytest
 
 from damon_tests.commands import report as show
+from damon_tests.damon import known_defects
+from damon_tests.damon.known_defects import KnownDefect
 from damon_tests.experiment.backend import Backend, Subject
 from damon_tests.experiment.experiment import derive_seed
 from damon_tests.experiment.observation import Observation
 from damon_tests.experiment.requirements import Needs, Requirements, combine, evaluate, given, not_supported
 from damon_tests.experiment.trial import OnAttempt
-from damon_tests.judge.conclude import Conclusion, KnownDefect, conclude
+from damon_tests.judge.conclude import Conclusion, conclude
 from damon_tests.judge.expect import Expect
 from damon_tests.judge.verdict import Measurement, Verdict
 from damon_tests.kernel.guest.topology import Topology
-from damon_tests.ports import DamonTestsError, HarnessError, NotSupported
+from damon_tests.ports import DamonTestsError, HarnessError, NotSupported, UsageError
 from damon_tests.pytest_run import RUN, TEST, DamonRun, DamonTest, kernel_request
 from damon_tests.report import artifacts, model
 from damon_tests.report.events import EVENTS, RunLog
@@ -37,8 +39,8 @@ MARKERS = (
     " (fields of experiment.requirements.Needs); all that is missing is named",
     "accuracy: judged only where this machine shows accesses to DAMON (checked once)",
     "profile(name): 'full' leaves the test out of --profile quick",
-    "known_defect(name, evidence, levels, kernels_only=False, fixed=(), since=()): an open defect that the"
-    " test shows (arguments: judge.conclude.KnownDefect)",
+    "known_defect(key): an open defect of some kernels that the test shows; known_defects.yaml above the"
+    " test, else that of the suites, says which kernels have it and what fails there",
 )
 VERDICT = "damon_verdict"
 OUTPUT = "damon_output"
@@ -110,6 +112,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        _known_defects(item)
     if config.option.profile == "quick":
         full = [i for i in items if any(m.args == ("full",) for m in i.iter_markers("profile"))]
         if full:
@@ -129,6 +133,26 @@ def _requirements(item: pytest.Item) -> Requirements:
     """All ``needs`` markers of a test, its class and its module together."""
     markers = [Requirements(m.args, needs=Needs(**m.kwargs)) for m in item.iter_markers("needs")]
     return combine(*markers)
+
+
+def _known_defects(item: pytest.Item) -> list[KnownDefect]:
+    """The defects that a test is marked with. Raises pytest.UsageError for a key that no table has."""
+    keys = [
+        m.args[0] if len(m.args) == 1 and not m.kwargs else None for m in item.iter_markers("known_defect")
+    ]
+    if not keys:
+        return []
+    try:
+        table = known_defects.table_for(item.path)
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from None
+    for key in keys:
+        if key not in table:
+            raise pytest.UsageError(
+                f"{item.nodeid}: known_defect takes one key of {known_defects.FILE}, not {key!r};"
+                f" there are {', '.join(table)}"
+            )
+    return [table[str(key)] for key in keys]
 
 
 # --- fixtures --------------------------------------------------------------------------------
@@ -228,11 +252,13 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
     except (Exception, pytest.skip.Exception) as raised:
         error = NotSupported(str(raised)) if isinstance(raised, pytest.skip.Exception) else raised
     splats = _complaints(pyfuncitem, test)
-    defects = [KnownDefect(**m.kwargs) for m in pyfuncitem.iter_markers("known_defect")]
+    defects = _known_defects(pyfuncitem)
     if run.backend.name.startswith("reference"):
         defects = [d for d in defects if not d.kernels_only]
     release = str(run.backend.provenance().get("release", ""))
-    test.conclusion = conclude(test.expect.checks, error, splats, defects, run.backend.level, release)
+    test.conclusion = conclude(
+        test.expect.checks, error, splats, defects, run.backend.level, release, pyfuncitem.originalname
+    )
     try:
         artifacts.keep_evidence(run.log, pyfuncitem.nodeid, test.conclusion.verdict, test.observations, error)
     except HarnessError as lost:

@@ -34,15 +34,25 @@ VERDICTS = {
     "INCONCLUSIVE": "def test(expect):\n    expect.add(check(None))",
     "SKIP": "def test(expect):\n    raise NotSupported('no NUMA', remedy='boot with two nodes')",
     "ERROR": "def test(expect):\n    raise HarnessError('the engine died')",
-    "XFAIL": "@pytest.mark.known_defect(name='d', evidence='spec 8.3', levels=('7.3',))\n"
-    "def test(expect):\n    expect.add(check(False))",
-    "XPASS": "@pytest.mark.known_defect(name='d', evidence='spec 8.3', levels=('7.3',))\n"
-    "def test(expect):\n    expect.add(check(True))",
+    "XFAIL": "@pytest.mark.known_defect('too-many-regions')\ndef test(expect):\n    expect.add(check(False))",
+    "XPASS": "@pytest.mark.known_defect('too-many-regions')\ndef test(expect):\n    expect.add(check(True))",
 }
 EXIT = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 7, "SKIP": 5, "ERROR": 6, "XFAIL": 0, "XPASS": 1}
 
 
+DEFECTS = """
+- key: too-many-regions
+  title: there are too many regions
+  does: it keeps more regions than max_nr_regions
+  releases: [{series: "7.3"}]
+  evidence: this test
+  kernels_only: false
+  predicts: [{check: regions, at_most: 7}]
+"""
+
+
 def start(tmp_path: Path, body: str, *options: str) -> subprocess.Popen[str]:
+    (tmp_path / "known_defects.yaml").write_text(DEFECTS)
     (tmp_path / "test_it.py").write_text(HEAD + body + "\n")
     command = [sys.executable, "-m", "pytest", "-p", "damon_tests.plugin", "-p", "no:cacheprovider"]
     command += [f"--rootdir={tmp_path}", "-c", os.devnull, "--output", str(tmp_path / "run"), *options]

@@ -3,54 +3,28 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from damon_tests.judge.verdict import Check, Verdict, decide
+from damon_tests.damon.known_defects import KnownDefect, Predicted
+from damon_tests.judge.verdict import Check, Verdict, decide, describe
 from damon_tests.kernel.splat import parse_splats
-from damon_tests.ports import DamonTestsError, MachineLost, NotSupported, TreeError
-
-
-@dataclass(frozen=True)
-class KnownDefect:
-    """A named, still open defect of DAMON that a test is expected to find on some levels.
-
-    ``evidence`` says where it is shown (a commit, a report, a section of the specification).
-    ``kernels_only``: the reference, which models what a level intends, does not have it. Stable releases mend
-    defects, and bring some: ``fixed`` names those from which on their series does not have it any more,
-    ``since`` those from which on it has it ("6.12.117").
-    """
-
-    name: str
-    evidence: str
-    levels: tuple[str, ...]
-    kernels_only: bool = False
-    fixed: tuple[str, ...] = ()
-    since: tuple[str, ...] = ()
-
-    def applies(self, level: str, release: str) -> bool:
-        """Whether a kernel of that level and release (uname -r, empty if there is none) has it."""
-        numbers = _numbers(release)
-        fixed, since = (_of_series(releases, numbers) for releases in (self.fixed, self.since))
-        return level in self.levels and (not fixed or numbers < fixed) and (not since or numbers >= since)
-
-
-def _numbers(release: str) -> tuple[int, ...]:
-    """(6, 12, 117) of "6.12.117+deb13-cloud-amd64"; empty where it begins with no number."""
-    found = re.match(r"\d+(\.\d+)*", release)
-    return tuple(int(number) for number in found[0].split(".")) if found else ()
-
-
-def _of_series(releases: Sequence[str], numbers: tuple[int, ...]) -> tuple[int, ...]:
-    """The one of the releases that is of the same series; empty if none is."""
-    return next((n for n in map(_numbers, releases) if n[:2] == numbers[:2]), ())
+from damon_tests.ports import DamonTestsError, MachineLost, NotSupported, TimedOut, TreeError
 
 
 @dataclass(frozen=True)
 class Conclusion:
     verdict: Verdict
     reason: str
+
+
+@dataclass(frozen=True)
+class Left:
+    """What a test left behind: its checks, what its body raised, what the kernel complained about."""
+
+    checks: tuple[Check, ...] = ()
+    error: BaseException | None = None
+    splats: tuple[str, ...] = ()
 
 
 def conclude(
@@ -60,34 +34,70 @@ def conclude(
     defects: Sequence[KnownDefect] = (),
     level: str = "",
     release: str = "",
+    test: str = "",
 ) -> Conclusion:
     """The one place where a verdict is made.
 
-    ``error`` is what the test body raised, if anything; ``splats`` what the kernel complained
-    about meanwhile; ``defects`` the known defects declared beside the test; ``level`` and ``release`` whether
-    the DAMON under test has them.
+    ``error`` is what the test body raised, if anything; ``splats`` the titles of the kernel's complaints
+    meanwhile; ``defects`` the known defects declared beside the test; ``level`` and ``release`` whether the
+    DAMON under test has them; ``test`` the name of the test function.
+
+    XFAIL needs that everything that went wrong is what those defects predict. All else keeps its verdict.
     """
-    found = _without_defects(checks, error, splats)
+    left = Left(tuple(checks), error, tuple(splats))
     applying = [d for d in defects if d.applies(level, release)]
     if not applying:
-        return found
-    names = ", ".join(f"{d.name} ({d.evidence})" for d in applying)
-    if found.verdict is Verdict.FAIL:
-        return Conclusion(Verdict.XFAIL, f"known defect {names}: {found.reason}")
-    if found.verdict is Verdict.PASS:
+        return _judge(left)
+    names = ", ".join(map(str, applying))
+    new, expected = _beyond(left, [p for d in applying for p in d.predictions(test)])
+    # Without its predicted failures a test may have nothing left to judge.
+    rest = _judge(new) if new != Left() or not expected else Conclusion(Verdict.PASS, "")
+    if rest.verdict is Verdict.FAIL:
+        return Conclusion(Verdict.FAIL, f"{rest.reason}; the known defect {names} does not predict this")
+    if rest.verdict is Verdict.PASS and not expected:
         return Conclusion(Verdict.XPASS, f"passes although {names} was expected: remove the marker")
-    return found
+    if expected and rest.verdict in (Verdict.PASS, Verdict.SKIP):
+        return Conclusion(Verdict.XFAIL, f"known defect {names}: {expected[0]}")
+    return rest
 
 
-def _without_defects(
-    checks: Sequence[Check], error: BaseException | None, splats: Sequence[str]
-) -> Conclusion:
-    if splats:
+def _beyond(left: Left, predicted: Sequence[Predicted]) -> tuple[Left, list[str]]:
+    """What is left when everything predicted is taken away, and what that was, in words."""
+    checks = [c for c in left.checks if c.holds is not False or not _predicts_check(predicted, c)]
+    splats = [s for s in left.splats if not _predicts_complaint(predicted, s)]
+    error = None if left.error is not None and _predicts_error(predicted, left.error) else left.error
+    expected = [describe(c) for c in left.checks if c not in checks]
+    expected += [f"the kernel complained: {s}" for s in left.splats if s not in splats]
+    if error is not left.error and left.error is not None:
+        expected.append(_text(left.error))
+    return Left(tuple(checks), error, tuple(splats)), expected
+
+
+def _predicts_check(predicted: Sequence[Predicted], check: Check) -> bool:
+    m = check.measurement
+    return any(p.allows_check(m.name, m.value, check.detail) for p in predicted)
+
+
+def _predicts_complaint(predicted: Sequence[Predicted], title: str) -> bool:
+    """Whether a complaint is predicted; a panic never is."""
+    return "Kernel panic" not in title and any(p.allows_complaint(title) for p in predicted)
+
+
+def _predicts_error(predicted: Sequence[Predicted], error: BaseException) -> bool:
+    """Whether a refusal, or a command that never ended, is predicted; nothing else that is raised ever is."""
+    if isinstance(error, TreeError):
+        return any(p.allows_refusal(error.errno_name, error.path) for p in predicted)
+    return isinstance(error, TimedOut) and any(p.allows_hang(str(error)) for p in predicted)
+
+
+def _judge(left: Left) -> Conclusion:
+    """The verdict without regard to defects."""
+    if left.splats:
         # What the kernel itself reports outranks every number.
-        return Conclusion(Verdict.FAIL, f"the kernel complained: {splats[0]}")
-    if error is not None:
-        return _of_error(checks, error)
-    return Conclusion(*decide(checks))
+        return Conclusion(Verdict.FAIL, f"the kernel complained: {left.splats[0]}")
+    if left.error is not None:
+        return _of_error(left.checks, left.error)
+    return Conclusion(*decide(left.checks))
 
 
 def _of_error(checks: Sequence[Check], error: BaseException) -> Conclusion:

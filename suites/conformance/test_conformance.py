@@ -91,25 +91,15 @@ def test_scheme_statistics_of_a_moving_hot_set_match_the_reference(live, expect)
     check(live, expect, "stairs", replace(FVADDR, schemes=STATS), 6)
 
 
-@pytest.mark.known_defect(
-    name="what a quota splits off is visited in the same pass, as since 7.2, and not as level 6.12 says",
-    evidence="this test on 6.12.117: the last scheme tries all 64 MiB in each pass; not on 6.12.107",
-    levels=("6.12",),
-    kernels_only=True,
-    since=("6.12.117",),
-)
+@pytest.mark.known_defect("split-rest-visited-in-same-pass")
 def test_quotas_and_actions_match_the_reference(live, expect):
     """Quotas with priorities, and actions that succeed, do nothing or
     are unknown, count what the reference counts."""
     check(live, expect, "hot_cold", replace(FVADDR, schemes=ACTIONS), 3)
 
 
-@pytest.mark.known_defect(
-    name="no quota in the first charge window",
-    evidence="the first window's effective size was not computed before 6.18; shown by this test on 6.12.107",
-    levels=("6.12", "6.16", "6.17"),
-    kernels_only=True,
-)
+@pytest.mark.known_defect("first-window-without-quota")
+@pytest.mark.known_defect("split-rest-visited-in-same-pass")
 def test_first_window_keeps_its_quota_as_the_reference_does(live, expect):
     """A scheme for all memory that may try only some of it keeps to its quota from the first pass on."""
     schemes = (EVERYTHING, Damos(access_pattern=ANY, quota=LIMITED), EVERYTHING)

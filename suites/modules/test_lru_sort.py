@@ -120,12 +120,7 @@ def test_hot_threshold_excludes_less_accessed_memory(module, expect):
 
 
 @full
-@pytest.mark.known_defect(
-    name="no quota in the first charge window",
-    evidence="this test on 6.12.107: the first pass tries all memory",
-    levels=("6.12", "6.16", "6.17"),
-    kernels_only=True,
-)
+@pytest.mark.known_defect("first-window-without-quota")
 def test_each_scheme_gets_half_of_the_time_quota(module, expect):
     """The two schemes share quota_ms evenly; before the first measurement 4 MiB count as one millisecond."""
     asked = replace(FREE, hot_thres_access_freq=0, quota_ms=6, quota_reset_interval_ms=10_000)

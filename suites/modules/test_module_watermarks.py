@@ -13,7 +13,6 @@ from dataclasses import replace
 import pytest
 
 from damon_tests.damon.module_params import DamonLruSort, DamonReclaim
-from damon_tests.judge.modules.schemes import RECLAIM_INERT
 from damon_tests.judge.schemes.watermarks import MARGIN_PERMIL, Stretch, states_hold
 from damon_tests.judge.verdict import Measurement
 from damon_tests.kernel.guest.topology import Topology
@@ -21,7 +20,7 @@ from damon_tests.scenario.free_memory import FreeMemory, held
 from damon_tests.workload.pages import bytes_of
 
 pytestmark = pytest.mark.needs("damos_before_apply", "damon_aggregated")
-INERT = pytest.mark.known_defect(**RECLAIM_INERT)
+INERT = pytest.mark.known_defect("reclaim-inert")
 full = pytest.mark.profile("full")
 
 MIB = 1 << 20

@@ -13,7 +13,6 @@ import pytest
 
 from damon_tests.damon.module_params import DamonReclaim
 from damon_tests.experiment.experiment import derive_seed
-from damon_tests.judge.modules.schemes import RECLAIM_INERT
 from damon_tests.judge.verdict import Measurement
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns.spec import Access, Pattern, PatternRegion, Phase
@@ -23,7 +22,7 @@ from damon_tests.workload.pages import bytes_of
 
 pytestmark = [
     pytest.mark.needs("modules.damon_reclaim", swap_mib=160),
-    pytest.mark.known_defect(**RECLAIM_INERT),
+    pytest.mark.known_defect("reclaim-inert"),
 ]
 
 MIB = 1 << 20

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.needs(
     "modules.damon_reclaim", "damos_before_apply", "damon_aggregated", swap_mib=512
 )
 
-INERT = pytest.mark.known_defect(**judged.RECLAIM_INERT)
+INERT = pytest.mark.known_defect("reclaim-inert")
 full = pytest.mark.profile("full")
 
 MIB = 1 << 20
@@ -261,13 +261,7 @@ def sorted_events(run):
 
 UNIT_16 = (
     pytest.mark.needs("modules.damon_reclaim.addr_unit"),
-    pytest.mark.known_defect(
-        name="module-region-aligned-to-4096-units",
-        evidence="6.18.15 aligns the monitored region to 4096 units instead of one page: with addr_unit 16 it"
-        " begins up to 60 KiB before monitor_region_start, and what is there is reclaimed; not so in 7.3.4",
-        levels=("6.18",),
-        kernels_only=True,
-    ),
+    pytest.mark.known_defect("module-region-aligned-to-4096-units"),
 )
 
 
@@ -419,13 +413,7 @@ def test_first_window_of_a_time_quota_assumes_4_mib_per_ms(module, expect):
     expect.equal(m, 12 * MIB, because="the first window is 3 ms at 4096 * 1024 bytes/ms (§4.4)")
 
 
-@pytest.mark.known_defect(
-    name="default-region-one-byte-short",
-    evidence="up to 7.0.13 the range that modules find ends at the last byte of System RAM, not behind it;"
-    " fixed in 7.1",
-    levels=("6.12", "6.16", "6.17", "6.18", "6.19", "7.0"),
-    kernels_only=True,
-)
+@pytest.mark.known_defect("module-region-one-byte-short")
 def test_default_region_is_system_ram(module, subject, expect):
     """Without a given region System RAM is monitored, and the parameters report the range that was found."""
     with module(replace(FREE, wmarks_high=0, wmarks_mid=0), watch="ram") as run:

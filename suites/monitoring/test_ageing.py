@@ -43,13 +43,7 @@ def test_small_rate_change_keeps_age(experiment, expect):
 
 
 @pytest.mark.needs("ops.fvaddr", "damon_aggregated", "commands.commit")
-@pytest.mark.known_defect(
-    name="age counted once per merge pass",
-    evidence="specification 8.3, 31; shown by this test on 6.12.107 and 6.18.15, not on 6.12.117",
-    levels=("6.12", "6.18"),
-    kernels_only=True,
-    fixed=("6.12.117",),
-)
+@pytest.mark.known_defect("age-per-merge-pass")
 def test_repeated_merge_passes_age_regions_once(live, expect):
     """Merging too many regions takes many passes in one aggregation; each region ages by one all the same."""
     many = replace(ATTRS, min_nr_regions=100, max_nr_regions=200)

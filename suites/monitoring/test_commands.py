@@ -174,12 +174,7 @@ def test_commands_answer_as_documented_in_every_state(both, expect, subject):
     compare(both, steps, expect, subject.level)
 
 
-@pytest.mark.known_defect(
-    name="a request to a stopped kdamond is left behind",
-    evidence="this test on 6.18.15: all later ones get EBUSY until it is turned on; fixed in 7.0 (8.3, 24)",
-    levels=("6.18",),
-    kernels_only=True,
-)
+@pytest.mark.known_defect("stale-request-of-stopped-kdamond")
 def test_stopped_kdamond_refuses_tried_regions(both, expect, subject):
     """A stopped kdamond refuses update_schemes_tried_regions every
     time alike, and works after the next on."""
@@ -322,12 +317,7 @@ def test_invalid_targets_are_refused(both, expect, subject):
     compare(both, steps, expect, subject.level)
 
 
-@pytest.mark.known_defect(
-    name="an empty range is accepted",
-    evidence="this test on 6.18.15; 6.12.107 and 7.3.4 answer EINVAL",
-    levels=("6.18",),
-    kernels_only=True,
-)
+@pytest.mark.known_defect("empty-range-accepted")
 def test_an_empty_range_is_refused(both, expect, subject):
     """on refuses a range without memory."""
 

@@ -14,13 +14,7 @@ pytestmark = [pytest.mark.accuracy, pytest.mark.needs("ops.fvaddr", "damon_aggre
 
 
 @pytest.mark.profile("full")
-@pytest.mark.known_defect(
-    name="counts of windows whose samples do not divide 10,000 are off, and the kernel warns",
-    evidence="this test, of 60 samples a window: WARNING: invalid nr_accesses_bp at reset: 50020 5, or the"
-    " like, on 6.16.12 to 7.2.13; not on 6.12.107 and 7.3.4",
-    levels=("6.16", "6.17", "6.18", "6.19", "7.0", "7.1", "7.2"),
-    kernels_only=True,
-)
+@pytest.mark.known_defect("bp-window-not-dividing-10000")
 def test_merging_weights_counts_by_size(experiment, expect):
     """Merging small islands of rare accesses with idle memory does not raise the reported access rate."""
     # At least 60 regions of at most about 1 MiB: each has an island, a sixteenth of its size.
@@ -31,12 +25,7 @@ def test_merging_weights_counts_by_size(experiment, expect):
 
 
 @pytest.mark.needs("commands.commit")
-@pytest.mark.known_defect(
-    name="a commit leaves the size limit of merging as it was",
-    evidence="this test on 6.12.107 to 7.0.13: 231 to 279 regions, of at most 50, in all windows after the"
-    " commit; not merged beyond what the old min_nr_regions asked for until operations are updated",
-    levels=("6.12", "6.16", "6.17", "6.18", "6.19", "7.0"),
-)
+@pytest.mark.known_defect("commit-keeps-merge-size-limit")
 def test_lower_max_nr_regions_merges_similar_regions_first(live, expect):
     """When max_nr_regions drops below the number of distinct rates,
     regions that differ least are merged first."""

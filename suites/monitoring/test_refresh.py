@@ -57,12 +57,7 @@ def test_refresh_updates_tuned_intervals(live, expect):
 
 
 @pytest.mark.profile("full")
-@pytest.mark.known_defect(
-    name="kdamonds share one refresh deadline",
-    evidence="specification 8.3, 28; shown by this test on 6.18.15",
-    levels=("6.18",),
-    kernels_only=True,
-)
+@pytest.mark.known_defect("shared-refresh-deadline")
 def test_slow_refresh_does_not_delay_fast_one(live, expect):
     """A kdamond that refreshes once an hour does not keep another one from refreshing every 100 ms."""
     often, rarely = Kdamond(CTX, refresh_ms=100), Kdamond(CTX, refresh_ms=3_600_000)

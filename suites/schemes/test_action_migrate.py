@@ -77,13 +77,7 @@ def test_paddr_migration_moves_exactly_its_frames(live, expect, action):
 
 
 @VADDR_MIGRATES
-@pytest.mark.known_defect(
-    name="pages that cannot go to an invalid node are never put back on their LRU lists",
-    evidence="this test on 6.17.13, 6.18.15, 6.19.14 and 7.0.13: all are on none afterwards, for good; not on"
-    " 7.1.13",
-    levels=("6.17", "6.18", "6.19", "7.0"),
-    kernels_only=True,
-)
+@pytest.mark.known_defect("unmovable-pages-left-off-lru")
 @pytest.mark.parametrize("ctx", [VADDR, pytest.param(PADDR, marks=FULL)], ids=["vaddr", "paddr"])
 def test_migration_to_a_missing_node_moves_nothing(live, expect, ctx):
     """Without target node, or with one that does not exist, nothing moves and nothing breaks."""
@@ -184,14 +178,7 @@ def filling(size):
     return Pattern("filling", "memory that fills a node", (region,), (phase,), repeat=True)
 
 
-@pytest.mark.known_defect(
-    name="pages that do not fit into the node are copied within their own, and count as moved",
-    evidence="this test: of 24 MiB with room for 4 to 7, 18 to 21 MiB were in other frames of their own node"
-    " afterwards, and sz_applied grew with each pass to 85 to 124 MiB, on 6.17.13, 6.18.15, 6.19.14, 7.0.13,"
-    " 7.1.13 and 7.2.12; on 6.12.107 and 6.16.12 2.1 MiB and 0.2 MiB; not on 7.3.4",
-    levels=("6.12", "6.16", "6.17", "6.18", "6.19", "7.0", "7.1", "7.2"),
-    kernels_only=True,
-)
+@pytest.mark.known_defect("migration-within-own-node")
 @FULL
 @pytest.mark.parametrize("ctx", [pytest.param(VADDR, marks=VADDR_MIGRATES), PADDR], ids=["vaddr", "paddr"])
 def test_pages_that_do_not_fit_into_the_node_stay(live, expect, ctx):

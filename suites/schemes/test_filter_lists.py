@@ -143,12 +143,7 @@ def test_page_filters_without_allow_reject_what_matches(live, expect):
     check(live, expect, "paddr", [KINDS], make)
 
 
-@pytest.mark.known_defect(
-    name="page filters of paddr also ask filters of the core layer, as if none of them were true",
-    evidence="this test on 6.12.107: rejecting what is not in an address range rejects every page",
-    levels=("6.12",),
-    kernels_only=True,
-)
+@pytest.mark.known_defect("page-filters-ask-core-filters")
 @pytest.mark.needs("ops.paddr", "schemes.lru_deprio", "filters.addr")
 def test_filters_of_both_layers_without_allow_reject_what_matches(live, expect):
     """Without allow, page filters with core filters before, between

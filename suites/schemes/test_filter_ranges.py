@@ -93,13 +93,7 @@ def test_address_filters_cut_regions_at_their_bounds(live, expect):
     expect.add(invariants(run))
 
 
-@pytest.mark.known_defect(
-    name="sz_tried counts regions as they were before an address filter cut them",
-    evidence="this test on 6.12.107 to 7.2.12: more bytes than the regions have; not on 7.3.4 and 6.12.117",
-    levels=("6.12", "6.16", "6.17", "6.18", "6.19", "7.0", "7.1", "7.2"),
-    kernels_only=True,
-    fixed=("6.12.117",),
-)
+@pytest.mark.known_defect("tried-counts-uncut-regions")
 @pytest.mark.profile("full")
 @pytest.mark.needs("damos_before_apply")
 def test_sz_tried_counts_regions_after_the_cut(live, expect):

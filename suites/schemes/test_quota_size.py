@@ -44,13 +44,7 @@ def test_each_window_tries_its_quota(live, expect, size):
     used_up(size, seen, expect)
 
 
-@pytest.mark.known_defect(
-    name="a window skips a page where the last one stopped",
-    evidence="charge_addr_from was the exclusive end plus one (fixed upstream in April 2026, and in"
-    " 6.12.107 and 7.1.13); shown by this test on 6.18.15",
-    levels=("6.16", "6.17", "6.18", "6.19", "7.0"),
-    kernels_only=True,
-)
+@pytest.mark.known_defect("window-skips-a-page")
 def test_continuation_covers_all_memory_evenly(live, expect):
     """Windows continue through all memory and start over: none is left out, none is tried more often."""
     seen = quota_run(live, watching(bytes=12 * MIB), 25)
@@ -123,12 +117,7 @@ def test_quota_is_granted_once_per_reset_interval(live, expect):
     )
 
 
-@pytest.mark.known_defect(
-    name="the first window of a reset interval has no quota",
-    evidence="the first window's effective size was not computed before 6.18; shown by this test on 6.12.107",
-    levels=("6.12",),
-    kernels_only=True,
-)
+@pytest.mark.known_defect("first-long-window-without-quota")
 def test_spent_quota_stays_spent_within_its_window(live, expect):
     """A window that has spent its quota tries nothing more until its reset interval is over."""
     seen = quota_run(live, watching(bytes=20 * MIB, reset_interval_ms=HOUR_MS), 8)
@@ -139,13 +128,7 @@ def test_spent_quota_stays_spent_within_its_window(live, expect):
     )
 
 
-@pytest.mark.known_defect(
-    name="a commit begins a new charge window",
-    evidence="each commit, even of the same, gives the quota again: shown by this test on 7.0.13, 7.1.13"
-    " and 7.2.13, not on 6.18.15 and 7.3.4",
-    levels=("7.0", "7.1", "7.2"),
-    kernels_only=True,
-)
+@pytest.mark.known_defect("commit-begins-charge-window")
 def test_commit_does_not_grant_new_quota(live, expect):
     """A spent quota stays spent when the same or another request is committed."""
 
@@ -206,12 +189,7 @@ def test_quota_below_a_page_tries_nothing(live, expect):
     expect.equal(m, 0, because="regions are cut to whole pages, and none fits (§4.7)")
 
 
-@pytest.mark.known_defect(
-    name="a quota that is no multiple of a page tries the same memory in every window",
-    evidence="§4.5: before 7.2 a rest of less than a page keeps the quota from being full, so that"
-    " no window ever goes on; shown by this test on 6.12.107 and 6.18.15",
-    levels=("6.12", "6.16", "6.17", "6.18", "6.19", "7.0", "7.1"),
-)
+@pytest.mark.known_defect("quota-rest-keeps-window")
 def test_partial_page_left_of_a_quota_does_not_stall_continuation(live, expect):
     """When less than a page is left of a quota, the next window continues where this one stopped."""
     size = 12 * MIB + PAGE // 2

@@ -153,12 +153,7 @@ def test_counters_start_at_0_after_off_and_on(live, expect):
         expect.at_least(m, 1, because="a pass counts as a snapshot whatever it tries (§4.2)")
 
 
-@pytest.mark.known_defect(
-    name="no quota in the first charge window",
-    evidence="this test on 6.12.107, 6.16.12, 6.17.13: the first pass tries all memory",
-    levels=("6.12", "6.16", "6.17"),
-    kernels_only=True,
-)
+@pytest.mark.known_defect("first-window-without-quota")
 def test_qt_exceeds_counts_full_windows(live, expect):
     """qt_exceeds counts exactly the windows that ended full; damos_esz traces the quota once."""
     quotas = (MIB, 8 * MIB, 1 << 40)

@@ -261,12 +261,7 @@ def test_commit_activates_an_inactive_scheme(live, expect):
 
 
 @pytest.mark.profile("full")
-@pytest.mark.known_defect(
-    name="a commit is not served while watermarks keep all schemes inactive",
-    evidence="this test on 6.12.107: it waits for an aggregation, and there is none",
-    levels=("6.12",),
-    kernels_only=True,
-)
+@pytest.mark.known_defect("commit-waits-while-inactive")
 def test_commit_is_served_while_all_schemes_are_inactive(live, expect):
     """A commit is served while all schemes are inactive, as at any other time."""
     with watched(live) as (run, free):

@@ -7,20 +7,27 @@ import errno
 
 import pytest
 
-from damon_tests.judge.conclude import KnownDefect, conclude
+from damon_tests.damon.known_defects import KnownDefect, Predicted, Releases
+from damon_tests.judge.conclude import conclude
 from damon_tests.judge.expect import Expect
 from damon_tests.judge.verdict import Check, Measurement, Verdict
-from damon_tests.ports import HarnessError, MachineLost, NotSupported, TreeError
+from damon_tests.ports import HarnessError, MachineLost, NotSupported, TimedOut, TreeError
 
 PANIC = "[   12.345678] Kernel panic - not syncing: sysrq triggered crash\n"
 
 
-def check(holds: bool | None) -> Check:
-    return Check("invariant", Measurement("regions", 7, "regions"), "<= 5", "I12", holds)
+def check(holds: bool | None, name: str = "regions", value: float = 7, detail: str = "") -> Check:
+    return Check("invariant", Measurement(name, value, "regions"), "<= 5", "I12", holds, detail)
 
 
 GOOD, BAD, OPEN = check(True), check(False), check(None)
-DEFECT = KnownDefect("age counted twice", "spec 8.3 (31)", ("6.12",))
+
+
+def defect(*predicts: Predicted, releases: tuple[Releases, ...] = (Releases("6.12"),)) -> KnownDefect:
+    return KnownDefect("many", "too many regions", "keeps them", releases, "this test", True, predicts)
+
+
+DEFECT = defect(Predicted(check="regions", at_most=9))
 
 
 @pytest.mark.parametrize(
@@ -66,27 +73,77 @@ def test_known_defect_only_counts_on_its_levels(checks: list[Check], level: str,
 
 
 @pytest.mark.parametrize(
-    ("release", "fixed", "since"),
+    ("checks", "names"),
     [
-        ("6.12.107+deb13-cloud-amd64", False, False),
-        ("6.12.116", False, False),
-        ("6.12.117+deb13-cloud-amd64", True, True),
-        ("6.12.200", True, True),
-        ("6.12.9", False, False),
-        ("6.18.15", False, True),  # nothing is said about its series
-        ("", False, True),
+        ([BAD, check(False, "ages")], "ages"),
+        ([check(False, "ages")], "ages"),
+        ([check(False, value=10)], "regions = 10"),
+    ],
+    ids=["another check, too", "another check instead", "farther than predicted"],
+)
+def test_failure_that_a_defect_does_not_predict_is_a_fail(checks: list[Check], names: str) -> None:
+    conclusion = conclude(checks, defects=[DEFECT], level="6.12")
+    assert conclusion.verdict is Verdict.FAIL
+    assert names in conclusion.reason
+    assert "does not predict" in conclusion.reason
+
+
+def test_prediction_can_be_held_to_the_evidence_and_to_some_tests() -> None:
+    narrow = defect(Predicted(check="reg*", detail=r"at 0\.\d s", tests=("test_a",)))
+    assert (
+        conclude([check(False, detail="at 0.1 s")], defects=[narrow], level="6.12").verdict is Verdict.XFAIL
+    )
+    at_other = [check(False, detail="at 1.1 s")]
+    assert conclude(at_other, defects=[narrow], level="6.12").verdict is Verdict.FAIL
+    same = [check(False, detail="at 0.1 s")]
+    assert conclude(same, defects=[narrow], level="6.12", test="test_b").verdict is Verdict.FAIL
+
+
+def test_undecided_check_beside_a_predicted_failure_stays_undecided() -> None:
+    assert (
+        conclude([BAD, check(None, "ages")], defects=[DEFECT], level="6.12").verdict is Verdict.INCONCLUSIVE
+    )
+
+
+WARNS = defect(Predicted(complaint=r"mm/damon/core\.c"))
+
+
+@pytest.mark.parametrize(
+    ("splats", "verdict"),
+    [
+        (["WARNING: mm/damon/core.c:42"], Verdict.XFAIL),
+        (["WARNING: mm/damon/core.c:42", "BUG: KASAN: slab-use-after-free in damon_merge"], Verdict.FAIL),
+        (["WARNING: mm/slub.c:42"], Verdict.FAIL),
+        (["Kernel panic - not syncing: mm/damon/core.c"], Verdict.FAIL),
+        ([], Verdict.XPASS),
     ],
 )
-def test_stable_releases_mend_and_bring_defects(release: str, fixed: bool, since: bool) -> None:
-    levels = ("6.12", "6.18")
-    mended = KnownDefect("a", "b", levels, fixed=("7.1.13", "6.12.117"))
-    brought = KnownDefect("a", "b", levels, since=("6.12.117",))
-    level = release[:4] or "6.12"
-    assert mended.applies(level, release) is not fixed
-    assert brought.applies(level, release) is since
-    assert not mended.applies("7.3", release)
-    wanted = Verdict.FAIL if fixed else Verdict.XFAIL
-    assert conclude([BAD], defects=[mended], level=level, release=release).verdict is wanted
+def test_only_the_predicted_complaint_is_expected(splats: list[str], verdict: Verdict) -> None:
+    assert conclude([GOOD], None, splats, [WARNS], "6.12").verdict is verdict
+
+
+REFUSES = defect(Predicted(refusal="EBUSY", file="/state"), Predicted(hang="update_schemes_stats"))
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict"),
+    [
+        (TreeError("write", "/sys/x/state", errno.EBUSY, "on"), Verdict.XFAIL),
+        (TreeError("write", "/sys/x/state", errno.EINVAL, "on"), Verdict.FAIL),
+        (TreeError("write", "/sys/x/nr_schemes", errno.EBUSY, "1"), Verdict.FAIL),
+        (TreeError("write", "/sys/x/state", errno.ENOMEM, "on"), Verdict.FAIL),
+        (TimedOut("update_schemes_stats took more than 60 s"), Verdict.XFAIL),
+        (AssertionError("3 != 4"), Verdict.FAIL),
+        (MachineLost("no heartbeat", PANIC), Verdict.FAIL),
+        (MachineLost("no heartbeat", ""), Verdict.ERROR),
+        (HarnessError("engine died"), Verdict.ERROR),
+    ],
+)
+def test_only_the_predicted_error_is_expected(error: BaseException, verdict: Verdict) -> None:
+    assert conclude([GOOD], error, defects=[REFUSES], level="6.12").verdict is verdict
+    # What was predicted does not hide what came afterwards.
+    either = defect(*REFUSES.predicts, *DEFECT.predicts)
+    assert conclude([BAD], error, defects=[either], level="6.12").verdict is verdict
 
 
 def test_known_defect_never_hides_a_broken_harness() -> None:

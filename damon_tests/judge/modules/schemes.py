@@ -21,15 +21,6 @@ from damon_tests.ports.ranges import Range
 from damon_tests.reference.rules.levels import level as level_of
 from damon_tests.reference.sysfs import module_requests
 
-RECLAIM_INERT = {
-    "name": "6.12-reclaim-inert",
-    "evidence": "6.12.107 (Debian): DAMON_RECLAIM runs without its scheme; it goes on monitoring while its"
-    " watermarks say that it must sleep, tries nothing in any setting, and takes the default intervals",
-    "levels": ("6.12",),
-    "kernels_only": True,
-}
-"""A defect that most tests of the module meet: for ``pytest.mark.known_defect``."""
-
 TICK_NS = 10 * NSEC_PER_MSEC
 """Windows of quotas are counted in the kernel's clock ticks; none is longer."""
 

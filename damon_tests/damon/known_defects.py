@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The table of known, still open defects of DAMON (``suites/known_defects.yaml``): which kernels have each,
+and what each makes of a test.
+
+A defect *predicts*: the checks that fail and how far, what the kernel complains, with which error a valid
+request is refused, or which command hangs. ``judge.conclude`` makes XFAIL of that alone, FAIL of the rest.
+The shape of the file is ``known_defects.schema.json`` beside this module.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
+
+from damon_tests import bundle
+from damon_tests.ports import UsageError
+
+FILE = "known_defects.yaml"
+
+
+@dataclass(frozen=True)
+class Releases:
+    """The stable releases of one series that have a defect: from ``since`` on (empty: from its first), and
+    before ``fixed`` (empty: all later ones)."""
+
+    series: str
+    since: str = ""
+    fixed: str = ""
+
+    def has(self, release: str) -> bool:
+        """Whether a release of this series ("6.12.117+deb13-cloud-amd64"; empty: any) is one of them."""
+        number = numbers(release)
+        if number[:2] != numbers(self.series):
+            return not self.since
+        return number >= numbers(self.since) and (not self.fixed or number < numbers(self.fixed))
+
+    def __str__(self) -> str:
+        since, fixed = (
+            (f" since {self.since}" if self.since else ""),
+            (f" until {self.fixed}" if self.fixed else ""),
+        )
+        return f"{self.series}{since}{fixed}"
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a defect makes a test find: one of ``check``, ``complaint``, ``refusal`` and ``hang`` is given.
+
+    Attributes:
+        check: name of the measurement of the checks that fail; "*" stands for any text.
+        at_least, at_most: within these the measured value stays, for ``check``.
+        detail: regular expression that all of the check's detail must match, for ``check``.
+        complaint: regular expression for the title of the kernel's complaint.
+        refusal: errno with which DAMON refuses a valid request ("EBUSY").
+        file: end of the path of the file that refuses, for ``refusal``; empty: any.
+        hang: regular expression for what a command that never ends is reported with.
+        tests: names of the only test functions that find this; empty: every test that is marked.
+    """
+
+    check: str = ""
+    at_least: float = float("-inf")
+    at_most: float = float("inf")
+    detail: str = ""
+    complaint: str = ""
+    refusal: str = ""
+    file: str = ""
+    hang: str = ""
+    tests: tuple[str, ...] = ()
+
+    def allows_check(self, name: str, value: float, detail: str) -> bool:
+        """Whether a failed check of that name, value and detail is this."""
+        named = bool(self.check) and fnmatchcase(name, self.check)
+        return (
+            named
+            and self.at_least <= value <= self.at_most
+            and bool(re.fullmatch(self.detail or ".*", detail))
+        )
+
+    def allows_complaint(self, title: str) -> bool:
+        return bool(self.complaint) and re.search(self.complaint, title) is not None
+
+    def allows_refusal(self, errno_name: str, path: str) -> bool:
+        return bool(self.refusal) and self.refusal == errno_name and path.endswith(self.file)
+
+    def allows_hang(self, text: str) -> bool:
+        return bool(self.hang) and re.search(self.hang, text) is not None
+
+    def concerns(self, test: str) -> bool:
+        """Whether the test function of that name finds this; an empty name: whether any does."""
+        return not self.tests or not test or test in self.tests
+
+    def __str__(self) -> str:
+        if self.check:
+            low = f" >= {self.at_least:g}" if self.at_least > float("-inf") else ""
+            high = f" <= {self.at_most:g}" if self.at_most < float("inf") else ""
+            return f"the check {self.check!r} fails{low}{high}"
+        if self.complaint:
+            return f"the kernel complains: {self.complaint}"
+        return (
+            f"{self.file or 'a request'} is refused: {self.refusal}"
+            if self.refusal
+            else f"hangs: {self.hang}"
+        )
+
+
+@dataclass(frozen=True)
+class KnownDefect:
+    """One entry of the table.
+
+    ``does``: what it makes DAMON do. ``evidence`` says where it is shown. ``upstream``: the commit that mends
+    or brings it, empty when unknown. ``kernels_only``: the reference, which models what a series intends,
+    does not have it.
+    """
+
+    key: str
+    title: str
+    does: str
+    releases: tuple[Releases, ...]
+    evidence: str
+    kernels_only: bool
+    predicts: tuple[Predicted, ...]
+    upstream: str = ""
+
+    def applies(self, level: str, release: str) -> bool:
+        """Whether a kernel of that level and release (``uname -r``, empty when it has none) has it."""
+        return any(r.series == level and r.has(release) for r in self.releases)
+
+    def predictions(self, test: str = "") -> tuple[Predicted, ...]:
+        """What the test function of that name finds."""
+        return tuple(p for p in self.predicts if p.concerns(test))
+
+    def __str__(self) -> str:
+        return f"{self.key} ({self.title})"
+
+
+Table = Mapping[str, KnownDefect]
+
+
+def table_for(test_file: Path) -> Table:
+    """The defects that tests of a file may name: the nearest ``known_defects.yaml`` above it, else that of
+    our suites.
+
+    Raises UsageError for a file that is malformed.
+    """
+    above = (directory / FILE for directory in test_file.absolute().parents)
+    return load(next((path for path in above if path.is_file()), bundle.suites_dir() / FILE))
+
+
+def the_table() -> Table:
+    """The defects of our suites."""
+    return load(bundle.suites_dir() / FILE)
+
+
+@cache
+def load(path: Path) -> Table:
+    """Read a table. Raises UsageError "file:line: what is wrong" for one that is malformed."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, yaml.SafeLoader)
+        rows = yaml.safe_load(text) or []
+    except (OSError, UnicodeError) as error:
+        raise UsageError(f"{path}: cannot be read ({error})") from None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise UsageError(f"{path}:{line}: {error.problem}") from None
+    wrong = best_match(Draft202012Validator(schema()).iter_errors(rows))
+    if wrong is not None:
+        where = list(wrong.absolute_path)
+        named = ".".join(str(part) for part in where) or "the file"
+        raise UsageError(f"{path}:{_line(node, where)}: {named}: {wrong.message[:300]}")
+    _check_patterns(path, node, rows)
+    table: dict[str, KnownDefect] = {}
+    for index, row in enumerate(rows):
+        if row["key"] in table:
+            raise UsageError(
+                f"{path}:{_line(node, [index])}: the key {row['key']!r} is there twice; keep one"
+            )
+        table[row["key"]] = _defect(row)
+    return table
+
+
+def schema() -> dict[str, Any]:
+    """JSON schema of the file."""
+    text = resources.files(__package__).joinpath("known_defects.schema.json").read_text(encoding="utf-8")
+    result: dict[str, Any] = json.loads(text)
+    return result
+
+
+def _check_patterns(path: Path, node: yaml.Node | None, rows: Sequence[Any]) -> None:
+    """Raise UsageError for a regular expression that is none."""
+    for index, row in enumerate(rows):
+        for number, predicted in enumerate(row["predicts"]):
+            for name in ("complaint", "detail", "hang"):
+                try:
+                    re.compile(predicted.get(name, ""))
+                except re.error as error:
+                    line = _line(node, [index, "predicts", number, name])
+                    raise UsageError(f"{path}:{line}: {name} is no regular expression: {error}") from None
+
+
+def _defect(row: Mapping[str, Any]) -> KnownDefect:
+    plain = {name: row[name] for name in ("key", "title", "does", "evidence", "kernels_only")}
+    return KnownDefect(
+        **plain,
+        releases=tuple(Releases(**r) for r in row["releases"]),
+        predicts=tuple(Predicted(**{**p, "tests": tuple(p.get("tests", ()))}) for p in row["predicts"]),
+        upstream=row.get("upstream", ""),
+    )
+
+
+def _line(node: yaml.Node | None, where: Iterable[int | str]) -> int:
+    """The line of the value at a path of keys and positions, or of the nearest value around it."""
+    for part in where:
+        below: yaml.Node | None = None
+        if isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            below = node.value[part]
+        elif isinstance(node, yaml.MappingNode):
+            below = next((value for key, value in node.value if key.value == part), None)
+        if below is None:
+            break
+        node = below
+    return node.start_mark.line + 1 if node is not None else 1
+
+
+def numbers(release: str) -> tuple[int, ...]:
+    """(6, 12, 117) of "6.12.117+deb13-cloud-amd64"; empty where it begins with no number."""
+    match = re.match(r"\d+(\.\d+)*", release)
+    return tuple(int(number) for number in match[0].split(".")) if match else ()
