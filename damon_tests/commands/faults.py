@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from damon_tests.ports import HarnessError, UsageError
+from damon_tests.ports import HarnessError, UsageError, output_file
 from damon_tests.reference.faults.catalogue import catalogue
 from damon_tests.reference.faults.fault import Fault
 
@@ -205,4 +205,4 @@ def _save(path: Path, kills: Sequence[Kill], tests: int) -> None:
         {"fault": k.fault, "area": k.area, "killers": list(k.killers), "others": [list(o) for o in k.others]}
         for k in kills
     ]
-    path.write_text(json.dumps({"schema": 1, "tests": tests, "faults": rows}, indent=1) + "\n")
+    output_file.write_text(path, json.dumps({"schema": 1, "tests": tests, "faults": rows}, indent=1) + "\n")

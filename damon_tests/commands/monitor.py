@@ -20,7 +20,7 @@ from damon_tests.damon import recording_file, trace
 from damon_tests.damon.client import DamonClient
 from damon_tests.damon.params import DamonAttrs, DamonCtx, DamonTarget, Kdamond
 from damon_tests.damon.records import Recording, Snapshot
-from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, EventStream, UsageError
+from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, EventStream, UsageError, output_file
 from damon_tests.reference.live.realtime import RealTime
 from damon_tests.reference.live.watcher import LiveSystem, LiveTruth, watch
 from damon_tests.reference.serve.served_machine import RealProcesses
@@ -53,7 +53,7 @@ def monitor(
     if seconds is not None and not seconds > 0:
         raise UsageError(f"{seconds:g} seconds are no time to watch in")
     if record is not None:
-        recording_file.check_writable(record)
+        output_file.check_writable(record)
     with _process(target, seed) as pid:
         truth = watch(pid, time.monotonic_ns(), operations)
         watched = _Watched(system, truth, pid)

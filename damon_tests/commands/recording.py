@@ -16,7 +16,7 @@ from damon_tests.damon.damo_format import DamoFormat
 from damon_tests.damon.recording_file import About, Saved
 from damon_tests.judge.monitoring.recording_verdict import Request, judge_recording
 from damon_tests.judge.verdict import Verdict
-from damon_tests.ports import UsageError
+from damon_tests.ports import UsageError, output_file
 from damon_tests.report import draw, output, terminal, words
 
 _EXIT = {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INCONCLUSIVE: 7}
@@ -89,7 +89,7 @@ def show(
 def export(path: Path, out: Path, format: DamoFormat = "json_compressed") -> int:
     """Write a recording as one of damo's files, its request beside it."""
     saved = load(path).saved
-    recording_file.check_writable(out)
+    output_file.check_writable(out)
     left_out = damo_format.save(out, saved.recording, format, ctx=saved.about.ctx)
     print(f"{out}: {words.plural(len(saved.recording.snapshots) - left_out, 'snapshot')} for damo ({format})")
     if left_out:
@@ -106,7 +106,7 @@ def import_(
     if not opened.intervals_known:
         raise UsageError(f"{path} does not say its intervals: give --intervals SAMPLE_US AGGR_US")
     saved, notes = opened.saved, opened.notes
-    recording_file.check_writable(out)
+    output_file.check_writable(out)
     recording_file.save(out, saved.recording, saved.truth, saved.about)
     for note in notes:
         print(f"note: {note}")

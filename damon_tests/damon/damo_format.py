@@ -22,7 +22,6 @@ which damo ignores, keeps what else a recording knows. ``damo_import`` reads all
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -34,7 +33,7 @@ import numpy as np
 from damon_tests.damon import damo_params
 from damon_tests.damon.params import DamonAttrs, DamonCtx
 from damon_tests.damon.records import DamosStats, Recording, SchemeReport, Snapshot
-from damon_tests.ports import NSEC_PER_SEC, NSEC_PER_USEC
+from damon_tests.ports import NSEC_PER_SEC, NSEC_PER_USEC, output_file
 
 DamoFormat = Literal["json_compressed", "json", "perf_script"]
 FORMATS: tuple[str, ...] = get_args(DamoFormat)
@@ -67,18 +66,11 @@ def save(
     else:
         text = json.dumps(records(recording, ctx=ctx, schemes=schemes), indent=1).encode()
         data = zlib.compress(text) if format == "json_compressed" else text
-    _write(path, data)
-    if ctx is not None:
+    output_file.write_bytes(path, data)
+    if ctx is not None and output_file.regular_file(path) is not None:
         notes = json.dumps(damo_params.ctx_to_json(ctx), indent=1)
-        _write(path.with_name(path.name + KDAMONDS), notes.encode())
+        output_file.write_bytes(path.with_name(path.name + KDAMONDS), notes.encode())
     return sum(not s.complete for s in recording.snapshots)
-
-
-def _write(path: Path, data: bytes) -> None:
-    """The file appears complete or not at all."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
 
 
 # --- JSON ------------------------------------------------------------------------------------

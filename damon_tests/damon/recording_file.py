@@ -65,7 +65,6 @@ Readers ignore keys and arrays they do not know. What they could not ignore will
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -79,6 +78,7 @@ import numpy.typing as npt
 from damon_tests.damon.params import DamonCtx
 from damon_tests.damon.params_json import ctx_from_json, ctx_to_json
 from damon_tests.damon.records import Recording, Snapshot
+from damon_tests.ports import output_file
 from damon_tests.ports.arrays import F64, I64
 from damon_tests.ports.errors import UsageError
 
@@ -166,34 +166,18 @@ class Saved:
 def save(
     path: Path, recording: Recording, truth: TruthSpans | None = None, about: About | None = None
 ) -> None:
-    """Write them to ``path``; the file appears complete or not at all."""
+    """Write them to ``path``, as ``ports.output_file`` does."""
     arrays = _arrays(recording, about or About())
     if truth is not None:
         arrays |= {f"truth_{name}": value for name, value in vars(truth).items()}
-    temporary = _temporary(path)
     # What numpy.savez_compressed writes, at the lightest compression: twice as fast.
-    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+    with (
+        output_file.writing(path) as file,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+    ):
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
-    os.replace(temporary, path)
-
-
-def check_writable(path: Path) -> None:
-    """Before the work that ``save`` is to keep. Raises UsageError."""
-    if path.is_dir():
-        raise UsageError(f"{path} is a directory")
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"{path}: there is no directory {path.parent}")
-    try:
-        _temporary(path).touch()
-        _temporary(path).unlink()
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}") from error
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f"{path.name}.{os.getpid()}")
 
 
 def load(path: Path) -> tuple[Recording, TruthSpans | None]:

@@ -25,7 +25,14 @@ from damon_tests.experiment.physical_view import as_virtual
 from damon_tests.judge.monitoring.aggregation_windows import windows
 from damon_tests.judge.monitoring.true_rates import spans_of
 from damon_tests.judge.verdict import Verdict
-from damon_tests.ports import DamonTestsError, HarnessError, MachineLost, NotSupported, UsageError
+from damon_tests.ports import (
+    DamonTestsError,
+    HarnessError,
+    MachineLost,
+    NotSupported,
+    UsageError,
+    output_file,
+)
 from damon_tests.report import draw
 from damon_tests.report.events import RunLog
 
@@ -123,14 +130,14 @@ def keep_console(log: RunLog, text: str) -> None:
     if text.strip():
         path = log.directory / f"console-{log.worker}.log"
         with contextlib.suppress(OSError):  # the reason that is reported quotes its end
-            path.write_text(text, encoding="utf-8", errors="replace")
+            output_file.write_text(path, text)
             log.artifact(None, path.name, "log", "console of the kernel that did not boot")
 
 
 def keep_text(log: RunLog, test_id: str, attempt: int, name: str, text: str) -> Path:
     """A text file beside the attempt's other files; returns its path."""
     path = attempt_directory(log.directory, test_id, attempt) / name
-    path.write_text(text, encoding="utf-8", errors="replace")
+    output_file.write_text(path, text)
     log.artifact(test_id, path.relative_to(log.directory), "log", title=name, attempt=attempt)
     return path
 
@@ -142,7 +149,7 @@ def keep_picture(log: RunLog, test_id: str, seen: Observation) -> Path:
     """
     saved = _saved(test_id, seen)
     best = attempt_directory(log.directory, test_id, seen.attempt) / "heatmap.txt"
-    best.write_text("\n".join(draw.lines(saved, _TEXT_WIDTH)) + "\n", encoding="utf-8")
+    output_file.write_text(best, "\n".join(draw.lines(saved, _TEXT_WIDTH)) + "\n")
     kept = [best]
     with contextlib.suppress(NotSupported):  # no matplotlib: the text will do
         best = best.with_suffix(".png")

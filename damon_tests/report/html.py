@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from damon_tests.ports import NotSupported
+from damon_tests.ports import NotSupported, output_file
 from damon_tests.report import words
 
 _PICTURES = {".png": "image/png", ".svg": "image/svg+xml"}
@@ -29,7 +29,7 @@ _MOST_POINTS = 400
 
 def save(run: Mapping[str, Any], directory: Path, path: Path) -> None:
     """Write the page for the run in ``directory`` to ``path``. Raises NotSupported without Jinja2."""
-    path.write_text(page(run, directory, path.resolve().parent), encoding="utf-8")
+    output_file.write_text(path, page(run, directory, path.resolve().parent))
 
 
 def page(run: Mapping[str, Any], directory: Path, beside: Path | None = None) -> str:

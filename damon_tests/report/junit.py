@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from damon_tests.ports import output_file
 from damon_tests.report import words
 
 # Characters that XML 1.0 cannot hold, not even escaped.
@@ -23,7 +24,8 @@ def save(run: Mapping[str, Any], path: Path) -> None:
     error, SKIP and XFAIL are skipped; a SKIP of a run with --require is a failure."""
     tree = ET.ElementTree(suites(run))
     ET.indent(tree)
-    tree.write(path, encoding="utf-8", xml_declaration=True)
+    with output_file.writing(path) as file:
+        tree.write(file, encoding="utf-8", xml_declaration=True)
 
 
 def suites(run: Mapping[str, Any]) -> ET.Element:

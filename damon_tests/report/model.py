@@ -9,7 +9,6 @@ a newer ``schema`` refuses it.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -20,6 +19,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
 from damon_tests.judge.verdict import Verdict
+from damon_tests.ports import output_file
 from damon_tests.ports.errors import UsageError
 from damon_tests.report.events import EVENTS, RunLog
 
@@ -48,10 +48,7 @@ def derive(directory: Path) -> Json:
 def save(directory: Path) -> Json:
     """Derive and write ``run.json`` (at once, complete); returns it."""
     run = derive(directory)
-    path = directory / RUN_JSON
-    temporary = path.with_name(f"{RUN_JSON}.{os.getpid()}")
-    temporary.write_text(json.dumps(run, indent=1, allow_nan=False) + "\n")
-    os.replace(temporary, path)
+    output_file.write_text(directory / RUN_JSON, json.dumps(run, indent=1, allow_nan=False) + "\n")
     return run
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from damon_tests.ports import NotSupported, UsageError
+from damon_tests.ports import NotSupported, UsageError, output_file
 from damon_tests.ports.arrays import F64
 from damon_tests.report import words
 from damon_tests.report.heatmap_text import Marks
@@ -46,7 +46,8 @@ def save(picture: Raster, path: Path, *, title: str = "", subtitle: str = "", ma
     for ax in grid[1]:
         ax.set_xlabel("seconds since recording began", fontsize=9)
     metadata = {"Date": None} if path.suffix == ".svg" else {}
-    figure.savefig(path, dpi=110, metadata=metadata)
+    with output_file.writing(path) as file:
+        figure.savefig(file, format=path.suffix.removeprefix("."), dpi=110, metadata=metadata)
 
 
 def _heat_maps(figure: Any, axes: Any, picture: Raster, marks: Marks) -> None:
