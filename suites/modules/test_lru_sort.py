@@ -84,7 +84,7 @@ def test_hot_memory_becomes_active_and_cold_memory_inactive(module, expect):
         applied = judged.passes(run.raw, index)
         expect.add(judged.counted(kind, *timed[kind], applied))
         # A pass may have been under way before 7.2, where the commit returns before it is done.
-        tried = [e for one in applied for e in one if one[0].time_ns > changed_ns]
+        tried = [e for events in applied for e in events if events[0].time_ns > changed_ns]
         expect.add(judged.something_tried(kind, tried))
         expect.add(judged.as_asked(kind, tried, ctx.schemes[index], ctx.targets[0].regions[0]))
     m = Measurement("least active share when all is taken for hot", min(promoted), "fraction", first)
@@ -95,7 +95,7 @@ def test_hot_memory_becomes_active_and_cold_memory_inactive(module, expect):
     m = Measurement("active share of memory at rest", sorted_[1], "fraction")
     expect.at_most(m, 1 - MOST, because="this memory was not touched for cold_min_age")
     m = Measurement("bytes counted as sorted, cold", float(timed["cold"][0].sz_applied), "bytes")
-    last = sum(e.end - e.start for one in judged.passes(run.raw, 1)[-1:] for e in one)
+    last = sum(e.end - e.start for events in judged.passes(run.raw, 1)[-1:] for e in events)
     expect.at_least(
         m,
         (promoted[1] - sorted_[1]) * 32 * MIB - last,
@@ -129,7 +129,7 @@ def test_each_scheme_gets_half_of_the_time_quota(module, expect):
         run.until(lambda: all(judged.passes(run.raw, index) for index in (0, 1)), LONG_S)
         run.run_for(0.3)
     for index, kind in enumerate(("hot", "cold")):
-        first = sum(e.end - e.start for one in judged.passes(run.raw, index)[:1] for e in one)
+        first = sum(e.end - e.start for events in judged.passes(run.raw, index)[:1] for e in events)
         m = Measurement(f"bytes tried in the first window, {kind}", float(first), "bytes")
         expect.equal(m, 12 * MIB, because="the first window is 3 ms at 4096 * 1024 bytes/ms (§4.4)")
 
@@ -167,9 +167,9 @@ def test_filter_young_pages_leaves_unused_pages_inactive(module, expect):
     with module(asked, EVERY_SECOND_PAGE) as run:
         run.enable()
         run.until(lambda: run.pages("data").active[::2].mean() >= MOST, LONG_S, 200_000_000)
-        found = run.pages("data").active
-    m = Measurement("share of pages in use that are active", float(found[::2].mean()), "fraction")
+        active_pages = run.pages("data").active
+    m = Measurement("share of pages in use that are active", float(active_pages[::2].mean()), "fraction")
     expect.at_least(m, MOST, because="these pages are young, in a hot region")
-    m = Measurement("share of unused pages that are active", float(found[1::2].mean()), "fraction")
+    m = Measurement("share of unused pages that are active", float(active_pages[1::2].mean()), "fraction")
     # Those that were still young from being filled, where the cold scheme did not look in time.
     expect.at_most(m, 0.5, because="they were not used since DAMON looked at them last")

@@ -106,13 +106,13 @@ def test_second_user_of_damon_is_refused_until_the_first_is_off(users, expect):
     wrong = []
     for first, second in permutations(users, 2):
         pair = f"{first.name}, then {second.name}"
-        if found := refusal(first.start):
-            wrong.append(f"{pair}: the first is refused with {found}")
+        if error := refusal(first.start):
+            wrong.append(f"{pair}: the first is refused with {error}")
             continue
         pid = first.pid
-        found = refusal(second.start)
-        if found != "EBUSY":
-            wrong.append(f"{pair}: the second gets {found or 'DAMON'} instead of EBUSY")
+        error = refusal(second.start)
+        if error != "EBUSY":
+            wrong.append(f"{pair}: the second gets {error or 'DAMON'} instead of EBUSY")
         if second.running:
             wrong.append(f"{pair}: the second runs beside the first")
             second.stop()
@@ -122,8 +122,8 @@ def test_second_user_of_damon_is_refused_until_the_first_is_off(users, expect):
         if first.running:
             wrong.append(f"{pair}: the first runs on after it was turned off")
             break
-        if found := refusal(second.start):
-            wrong.append(f"{pair}: the second is refused with {found} although the first is off")
+        if error := refusal(second.start):
+            wrong.append(f"{pair}: the second is refused with {error} although the first is off")
             continue
         second.stop()
     expect.nothing(
@@ -139,8 +139,8 @@ def test_modules_turn_on_and_off_repeatedly(users, subject, expect):
         steps = ("N", "Y", "Y", "N", "N", "Y", "N", "Y", "N")
         for number, step in enumerate(steps):
             where = f"{user.name}, step {number} ({step})"
-            if found := refusal(user.start if step == "Y" else user.stop):
-                wrong.append(f"{where}: {found}")
+            if error := refusal(user.start if step == "Y" else user.stop):
+                wrong.append(f"{where}: {error}")
             if user.running != (step == "Y"):
                 wrong.append(f"{where}: enabled reads {'Y' if user.running else 'N'}")
             if user.pid is not None and (user.pid > 0) != (step == "Y"):

@@ -49,21 +49,23 @@ def pairs(subject):
 
 def listed(client):
     """Return the mode and (where it does not depend on the past) the value of each parameter."""
-    found = {}
+    parameters = {}
     for entry in client.tree.list(client.directory):
         settled = entry.mode & 0o200 or entry.path in RESULTS
-        found[entry.path] = (oct(entry.mode & 0o777), client.text(entry.path) if settled else "")
-    return found
+        parameters[entry.path] = (oct(entry.mode & 0o777), client.text(entry.path) if settled else "")
+    return parameters
 
 
 def test_modules_have_the_parameters_of_their_level(pairs, subject, expect):
     """Each module has every parameter of its level and no other, with their modes and default values."""
     differing = []
     for client, reference in pairs:
-        found, wanted = listed(client), listed(reference)
-        for name in sorted(found.keys() | wanted.keys()):
-            if found.get(name) != wanted.get(name):
-                differing.append(f"{client.name}.{name}: {found.get(name)} instead of {wanted.get(name)}")
+        parameters, wanted = listed(client), listed(reference)
+        for name in sorted(parameters.keys() | wanted.keys()):
+            if parameters.get(name) != wanted.get(name):
+                differing.append(
+                    f"{client.name}.{name}: {parameters.get(name)} instead of {wanted.get(name)}"
+                )
     expect.nothing("differing parameters", differing, because=f"the parameters of {subject.level}")
     absent = [
         name
@@ -140,27 +142,27 @@ def _differing(asked) -> str:
 def test_contradicting_parameters_are_refused(subject, expect):
     """A module refuses contradicting parameters when it is enabled, and again when they are committed."""
     at_enable, at_commit, judged = [], [], 0
-    # Before 7.2, what cannot be committed is not told, and 6.16 and older end the thread.
-    tells = Series.of(subject.level).reports_refused_inputs
+    # Before 7.2 a refused commit returns success, and in 6.16 and older it ends the thread.
+    reports = Series.of(subject.level).reports_refused_inputs
     for asked in REFUSED:
         client = ModuleClient(subject.tree, subject.clock, asked.MODULE)
         if "active_mem_bp" in _differing(asked) and "active_mem_bp" not in client.writable():
             continue
         judged += 1
         with ModuleSession(client, asked) as session:
-            found = answer(client.tree, client.path("enabled"), "Y")
-            if found != "EINVAL, and reads 'N\\n'":
-                at_enable.append(f"{_differing(asked)}: enabled := Y is {found}")
+            reply = answer(client.tree, client.path("enabled"), "Y")
+            if reply != "EINVAL, and reads 'N\\n'":
+                at_enable.append(f"{_differing(asked)}: enabled := Y is {reply}")
                 continue
             session.stage(type(asked)())
             session.enable()
             pid = client.kdamond_pid()
             session.stage(asked)
-            if not tells:
+            if not reports:
                 continue
-            found = answer(client.tree, client.path("commit_inputs"), "Y")
-            if found != "EINVAL, and reads 'N\\n'":
-                at_commit.append(f"{_differing(asked)}: commit_inputs := Y is {found}")
+            reply = answer(client.tree, client.path("commit_inputs"), "Y")
+            if reply != "EINVAL, and reads 'N\\n'":
+                at_commit.append(f"{_differing(asked)}: commit_inputs := Y is {reply}")
             if (client.enabled, client.kdamond_pid()) != (True, pid):
                 at_commit.append(f"{_differing(asked)}: a refused commit ended it")
     expect.nothing(
@@ -168,7 +170,7 @@ def test_contradicting_parameters_are_refused(subject, expect):
         at_enable,
         because=f"contradicting parameters are EINVAL; {judged} requests (§1.5, §6.1)",
     )
-    if tells:
+    if reports:
         why = "commit_inputs answers EINVAL since 7.2, and the module goes on as before (§6)"
         expect.nothing("committed all the same", at_commit, because=why)
 
@@ -193,7 +195,7 @@ MSEC = 1_000_000
 def test_refused_commit_leaves_a_running_module_unchanged(module, expect, asked):
     """A refused commit leaves a running module as it was, and it takes a later valid one."""
     always = replace(asked, wmarks_high=1000, wmarks_mid=1000, wmarks_low=0)
-    level, told = (), ""
+    level, refusal = (), ""
     with module(always, "idle") as run:
         level = Series.of(run.level)
         run.enable()
@@ -202,7 +204,7 @@ def test_refused_commit_leaves_a_running_module_unchanged(module, expect, asked)
         try:
             run.commit(sample_interval=240_000)
         except TreeError as error:
-            told = error.errno_name
+            refusal = error.errno_name
         refused_ns = run.clock.now_ns()
         run.until(lambda: not run.module.enabled or len(since(run, refused_ns)) >= 6, LONG_S)
         kept, after = (run.module.enabled, run.module.kdamond_pid()), since(run, refused_ns)
@@ -211,7 +213,7 @@ def test_refused_commit_leaves_a_running_module_unchanged(module, expect, asked)
             run.until(lambda: len(since(run, taken_ns)) >= 6, LONG_S)
             later = since(run, taken_ns)
     wanted = "EINVAL" if level.reports_refused_inputs else ""
-    wrong = [] if told == wanted else [f"{told or 'nothing'} instead of {wanted or 'nothing'}"]
+    wrong = [] if refusal == wanted else [f"{refusal or 'nothing'} instead of {wanted or 'nothing'}"]
     expect.nothing(
         "other answers",
         wrong,

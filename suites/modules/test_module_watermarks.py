@@ -70,15 +70,15 @@ def tried_since(run, since_ns, schemes):
 
 def walk(run, free, steps, schemes):
     """Return the stretches of a walk over amounts of held memory, and which schemes worked in each."""
-    found = []
+    stretches = []
     for step in steps:
         free.take(step)
         run.run_for(SETTLE_S)
         first, since_ns = free.now(), run.clock.now_ns()
         run.until(lambda since_ns=since_ns: all(tried_since(run, since_ns, schemes)), WATCH_S)
         works = tried_since(run, since_ns, schemes)
-        found.append((Stretch.between(first, free.now()), works))
-    return found
+        stretches.append((Stretch.between(first, free.now()), works))
+    return stretches
 
 
 @pytest.mark.parametrize("parameters", MODULES)
@@ -92,8 +92,8 @@ def test_module_activates_below_mid_and_stops_above_high_or_below_low(module, ex
         walked = walk(run, free, [0, 1, 2, 1, 0, 2, 3, 2], schemes)
         run.disable()
     for index in range(schemes):
-        one = [(stretch, works[index]) for stretch, works in walked]
-        expect.add(states_hold(f"scheme {index}", one, marks))
+        states = [(stretch, works[index]) for stretch, works in walked]
+        expect.add(states_hold(f"scheme {index}", states, marks))
 
 
 @full
@@ -115,8 +115,8 @@ def test_module_is_active_after_enable_and_after_commit(module, expect, paramete
         run.disable()
     for index in range(schemes):
         for name, walked in (("turned on", first), ("committed", committed), ("turned on again", again)):
-            one = [(stretch, works[index]) for stretch, works in walked]
-            expect.add(states_hold(f"scheme {index}, {name}", one, marks))
+            states = [(stretch, works[index]) for stretch, works in walked]
+            expect.add(states_hold(f"scheme {index}, {name}", states, marks))
 
 
 # Pages of a process may be anywhere in memory: on a small machine a round through all takes few passes.

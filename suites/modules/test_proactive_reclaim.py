@@ -2,7 +2,7 @@
 """Proactive reclaim as users deploy it: DAMON_RECLAIM beside a workload that has filled most of the machine,
 against the same workload without it. Both take turns in one machine; all figures are kept, side by side.
 
-Speed is that of a noisy machine, so it is told, and judged by a bound that only a broken DAMON misses.
+Speed is that of a noisy machine: it is reported, and judged by a budget.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ def test_reclaims_idle_memory_and_spares_hot_memory(module, expect):
     m = Measurement("bytes reclaimed as counted", float(counted.sz_applied), "bytes")
     last = judged.passes(run.raw)[-1:]
     # What the last pass did may not be counted yet.
-    uncounted = sum(e.end - e.start for one in last for e in one)
+    uncounted = sum(e.end - e.start for events in last for e in events)
     expect.at_least(
         m,
         bytes_of(cold.swapped) - uncounted,
@@ -135,7 +135,7 @@ def test_quota_limits_each_window_and_changes_online(module, expect):
         run.disable()
         out = bytes_of(~run.pages("data").present)
     late = later()
-    expect.add(judged.something_tried("quota", [e for one in early for e in one]))
+    expect.add(judged.something_tried("quota", [e for events in early for e in events]))
     expect.add(judged.within_quota("quota", early, small, 500))
     expect.add(judged.within_quota("quota given online", late, large, 300))
     least = min((sum(e.end - e.start for e in p) for p in late[1:-1]), default=0)
@@ -147,7 +147,7 @@ def test_quota_limits_each_window_and_changes_online(module, expect):
     m = Measurement("nr_quota_exceeds", float(stats.qt_exceeds), "count")
     expect.between(m, len(early) - 2, len(early), because="each window used up its quota")
     m = Measurement("bytes not in memory", float(out), "bytes")
-    tried = sum(e.end - e.start for one in judged.passes(run.raw) for e in one)
+    tried = sum(e.end - e.start for events in judged.passes(run.raw) for e in events)
     expect.at_most(m, tried, because="only what was tried is reclaimed")
 
 
@@ -227,10 +227,10 @@ def test_oldest_memory_is_reclaimed_first(module, expect):
     tried = run.tried()
     expect.add(judged.something_tried("reclaim", tried))
     expect.add(judged.as_asked("reclaim", tried, then.schemes[0], region))
-    found = quota_passes.of_events(sorted_events(run))
+    windows = quota_passes.of_events(sorted_events(run))
     replay = quotas.Replay(ctx.schemes[0], ctx, Series.of(run.level), later=[(*later, then.schemes[0])])
-    expect.add(quotas.follow(replay, found))
-    pieces = [one.pieces() for one in found if one.begin_ns > later[1]]
+    expect.add(quotas.follow(replay, windows))
+    pieces = [window.pieces() for window in windows if window.begin_ns > later[1]]
     expect.add(priorities.selective(pieces, then.schemes[0], then, Series.of(run.level), size))
     half = judged.tried_when_half(tried, frames["old"], frames["young"])
     rested = [phase.start_ns for phase in run.target.phases()[2:3]]
@@ -326,15 +326,15 @@ def test_autotuning_starts_at_5_ms_and_slows_down(module, expect):
     with module(asked, "idle") as run:
         run.enable()
         tuned = run.until(lambda: len(run.events(TuneEvent)) >= 2, LONG_S)
-    found = [e.sample_us for e in run.events(TuneEvent)]
-    m = Measurement("tunings", float(len(found)), "count", tuple(map(float, found)))
+    tuned_us = [e.sample_us for e in run.events(TuneEvent)]
+    m = Measurement("tunings", float(len(tuned_us)), "count", tuple(map(float, tuned_us)))
     expect.at_least(
         m,
         2,
         because="it tunes after 3 aggregations of 100 ms, then after longer ones",
         detail=f"in time: {tuned}",
     )
-    m = Measurement("first tuned sampling interval", float(found[0] if found else 0), "µs")
+    m = Measurement("first tuned sampling interval", float(tuned_us[0] if tuned_us else 0), "µs")
     expect.between(
         m, 5_000, 10_000, because="the first step at most doubles 5 ms, and never goes below (§2.8)"
     )
@@ -357,7 +357,7 @@ def test_quota_follows_autotune_feedback_exactly(module, expect):
     quota = judged.derived(asked, ((0, 1 << 30),), run.level).schemes[0].quota
     exact = list(dict.fromkeys(goals.sizes(quota, [4_000] * 60)))
     m = Measurement("steps of the quota", float(len(grown)), "count", tuple(map(float, grown)))
-    # 6.18 and older do not tell the first one.
+    # 6.18 and older do not trace the first one.
     same = grown in (exact, exact[1:])
     why = f"the quota grows by 1.6 in each window up to quota_sz: {exact[:4]} ... {exact[-2:]} (§4.4)"
     expect.equal(m, len(grown) if same else -1, because=why, detail=str(grown))
@@ -408,7 +408,7 @@ def test_first_window_of_a_time_quota_assumes_4_mib_per_ms(module, expect):
         run.enable()
         works(run)
         run.run_for(0.3)
-    first = sum(e.end - e.start for one in judged.passes(run.raw)[:1] for e in one)
+    first = sum(e.end - e.start for events in judged.passes(run.raw)[:1] for e in events)
     m = Measurement("bytes tried in the first window", float(first), "bytes")
     expect.equal(m, 12 * MIB, because="the first window is 3 ms at 4096 * 1024 bytes/ms (§4.4)")
 
@@ -418,9 +418,9 @@ def test_default_region_is_system_ram(module, subject, expect):
     """Without a given region System RAM is monitored, and the parameters report the range that was found."""
     with module(replace(FREE, wmarks_high=0, wmarks_mid=0), watch="ram") as run:
         run.enable()
-        found = tuple(run.module.number(f"monitor_region_{edge}") for edge in ("start", "end"))
+        region = tuple(run.module.number(f"monitor_region_{edge}") for edge in ("start", "end"))
         (expected,) = judged.derived(FREE, subject.ram_ranges(), run.level).targets[0].regions
-    wrong = [] if found == expected else [f"{found} instead of {expected}"]
+    wrong = [] if region == expected else [f"{region} instead of {expected}"]
     expect.nothing(
         "other ranges", wrong, because=f"the default region is System RAM as {run.level} finds it (§3.6)"
     )

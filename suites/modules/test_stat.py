@@ -96,17 +96,17 @@ def test_percentiles_and_bandwidth_follow_from_regions_and_accesses(stat, expect
     with stat("eighth_hot") as run:
         frames = run.target.physical()
         enabled_ns = enabled(run)
-        first = one = refreshed(run, enabled_ns)
+        first = result = refreshed(run, enabled_ns)
         results, samples, looked = [], 0, 1
-        while one:
-            run.until(lambda seen_ns=one.before_ns: traced_until(run) > seen_ns, 5)
-            part = idleness.partial(one, run.recording().of_target(0), 20)
+        while result:
+            run.until(lambda seen_ns=result.before_ns: traced_until(run) > seen_ns, 5)
+            part = idleness.partial(result, run.recording().of_target(0), 20)
             if part is not None:
-                results.append((one, part))
+                results.append((result, part))
                 samples += part.low
             if samples >= FEW_SAMPLES or looked >= MOST_RESULTS:
                 break
-            one, looked = refreshed(run, (one.after_ns, one.before_ns)), looked + 1
+            result, looked = refreshed(run, (result.after_ns, result.before_ns)), looked + 1
         run.disable()
         run.target.stop()
         truth = run.target.truth()
@@ -114,13 +114,13 @@ def test_percentiles_and_bandwidth_follow_from_regions_and_accesses(stat, expect
     expect.at_least(m, 1, because="results are computed every five seconds (§6.3)")
     page = np.array([run.target.layout["hot"][0] // 4096])
     estimates = []
-    for one, part in results:
-        expect.add(idleness.percentiles(one, run.recording().of_target(0)))
+    for result, part in results:
+        expect.add(idleness.percentiles(result, run.recording().of_target(0)))
         rate = float(truth.rate(page, part.t0_ns, part.t1_ns, 5 * NSEC_PER_MSEC)[0])
         estimates.append(idleness.estimate(part, frames["hot"], rate))
     # What kernel and agent do themselves, a few MiB, in each sample.
     others = 4.0 * MIB * sum(part.high for _, part in results)
-    expect.add(idleness.bandwidth([one for one, _ in results], estimates, least=LEAST, others=others))
+    expect.add(idleness.bandwidth([result for result, _ in results], estimates, least=LEAST, others=others))
     if first:
         elapsed_ms = (first.before_ns - enabled_ns[0]) / 1e6
         m = Measurement("longest idle time", float(first.percentiles[-1]), "ms")
@@ -141,23 +141,23 @@ def test_stat_monitors_system_ram_and_slows_down_when_idle(stat, expect):
     with stat("idle") as run:
         last_ns, part = enabled(run), None
         for _ in range(MOST_RESULTS):
-            one = refreshed(run, last_ns)
-            if not one:
+            result = refreshed(run, last_ns)
+            if not result:
                 break
-            run.until(lambda seen_ns=one.before_ns: traced_until(run) > seen_ns, 20)
-            part = idleness.partial(one, run.recording().of_target(0), 20)
+            run.until(lambda seen_ns=result.before_ns: traced_until(run) > seen_ns, 20)
+            part = idleness.partial(result, run.recording().of_target(0), 20)
             if part:  # else it may be of either aggregation, with intervals tuned in between
                 break
-            last_ns = (one.after_ns, one.before_ns)
+            last_ns = (result.after_ns, result.before_ns)
         snapshots = run.recording().of_target(0)
         pid = run.module.kdamond_pid()
         ((start, end),) = judged.derived(DamonStat(), run.subject.ram_ranges(), run.level).targets[0].regions
-    found = (int(snapshots[0].start[0]), int(snapshots[0].end[-1])) if snapshots else ()
-    wrong = [] if found == (start, end) else [f"{found} instead of {(start, end)}"]
+    monitored = (int(snapshots[0].start[0]), int(snapshots[0].end[-1])) if snapshots else ()
+    wrong = [] if monitored == (start, end) else [f"{monitored} instead of {(start, end)}"]
     expect.nothing(
         "other ranges", wrong, because=f"DAMON_STAT monitors System RAM as {run.level} finds it (§3.6)"
     )
-    m = Measurement("reported aggregation interval", float(one.aggr_us if one else 0), "µs")
+    m = Measurement("reported aggregation interval", float(result.aggr_us if result else 0), "µs")
     expect.at_least(m, 200_000, because="far less is accessed than the tuning goal of 4 % (§6.3)")
     expect.at_least(
         Measurement("results within one aggregation", float(part is not None), "count"),
@@ -165,7 +165,7 @@ def test_stat_monitors_system_ram_and_slows_down_when_idle(stat, expect):
         because="most results fall within one aggregation",
     )
     if part:
-        expect.add(idleness.percentiles(one, snapshots))
+        expect.add(idleness.percentiles(result, snapshots))
     wrong = [] if pid is None else [f"pid {p}, not {pid}" for p in sorted({e.pid for e in run.raw} - {pid})]
     expect.nothing(
         "events of other threads", wrong, because="kdamond_pid is the pid of the thread that traces"

@@ -201,7 +201,7 @@ def test_commands_exclude_each_other(both, expect, subject):
         it.note("on", it.command("on"))
         it.client.clock.run_for(300 * NSEC_PER_MSEC)
         waiting = it.client.begin_command(0, "update_schemes_tried_regions")
-        # Nothing tells when it has begun to wait, and asking too early would keep it from that.
+        # Nothing shows when it has begun to wait, and a command that comes too early would prevent that.
         it.client.clock.run_for(NSEC_PER_SEC)
         for path, value in {"0/state": "update_schemes_stats", "nr_kdamonds": "2"}.items():
             it.note(f"{path} := {value} meanwhile", _answer(it, path, value))

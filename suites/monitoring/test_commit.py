@@ -149,7 +149,15 @@ def test_new_sampling_interval_rescales_counts_and_keeps_ages(live, expect, samp
     why = "the last count is rescaled, too, so that an unchanged rate does not reset the age (§2.12)"
     expect.nothing("ages lost", young, because=why, kind="closed form")
     m = Measurement("regions that had every hit throughout", judged, "count")
-    expect.add(Check("closed form", m, ">= 1", "or nothing was tested", True if judged else None))
+    expect.add(
+        Check(
+            "closed form",
+            m,
+            ">= 1",
+            "some memory was hit in every sample; else nothing is tested",
+            True if judged else None,
+        )
+    )
 
 
 def _forgotten(before, since, sample_us):
@@ -335,11 +343,11 @@ def test_refused_commit_changes_nothing(live, expect):
 def test_added_and_removed_targets_leave_others_alone(live, expect):
     """A target added online is monitored, a removed one no longer; the first one is not disturbed."""
     with live(["idle", "hot_cold"], FVADDR, cover="regions", watched=1) as run:
-        one, both = run.covering(run.targets[0]), run.covering(*run.targets)
+        first, both = run.covering(run.targets[0]), run.covering(*run.targets)
         run.record(1, aggregations=3)
         run.commit(replace(run.ctx, targets=both))
         run.record(1, aggregations=3)
-        run.commit(replace(run.ctx, targets=one))
+        run.commit(replace(run.ctx, targets=first))
         run.record(1, aggregations=3)
     expect.add(invariants(run))
     seen = [sorted({s.target_idx for s in part.recording.snapshots}) for part in run.parts()]

@@ -70,7 +70,15 @@ def test_probes_hit_what_their_filters_allow(live, expect):
     )
     expect.equal(m, 0, because=why, kind="closed form")
     m = Measurement("regions of anonymous frames", len(anon), "count")
-    expect.add(Check("closed form", m, ">= 1", "or nothing was tested", True if len(anon) else None))
+    expect.add(
+        Check(
+            "closed form",
+            m,
+            ">= 1",
+            "anonymous frames were monitored; else nothing is tested",
+            True if len(anon) else None,
+        )
+    )
 
 
 @pytest.mark.needs("probes.weight")

@@ -73,7 +73,15 @@ def test_tried_regions_match_their_aggregation(live, expect, pattern):
                 f"at {(begin - run.recording().started_ns) / 1e9:.3f} s: {len(seen.regions)} regions"
             )
     m = Measurement("requests that were judged", judged, "count")
-    expect.add(Check("invariant", m, ">= 1", "or nothing was tested", True if judged else None))
+    expect.add(
+        Check(
+            "invariant",
+            m,
+            ">= 1",
+            "a request fell between aggregations; else nothing is tested",
+            True if judged else None,
+        )
+    )
     why = "schemes see the regions that are reported next, with the same counts (§2.2, I21)"
     expect.nothing("tried regions of no aggregation", wrong, because=why)
 
@@ -121,7 +129,15 @@ def test_moving_sum_of_constant_memory_is_constant(live, expect):
     ]
     judged = min(len(silent), len(lowest))
     m = Measurement("reads that were judged", judged, "count")
-    expect.add(Check("closed form", m, ">= 1", "of idle and of hot memory each", True if judged else None))
+    expect.add(
+        Check(
+            "closed form",
+            m,
+            ">= 1",
+            "both idle and hot memory were read between aggregations",
+            True if judged else None,
+        )
+    )
     slack = 0 if Series.of(run.level).computes_moving_values_exactly else 1  # I20
     m = Measurement("smallest moving value of hot memory", min(lowest, default=w), "samples", tuple(lowest))
     why = "it sums all samples of this window and a share of the last one (§2.9)"

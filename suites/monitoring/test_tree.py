@@ -72,14 +72,14 @@ def trees(subject):
 def test_tree_has_the_files_modes_and_defaults_of_its_level(trees, subject, expect):
     """The tree has every file and directory of its level and no
     other, with their modes and default values."""
-    found, expected = (snapshot(tree) for tree in trees)
+    actual, expected = (snapshot(tree) for tree in trees)
     why = f"the tree of {subject.level}"
-    expect.nothing("missing from the tree", sorted(expected.keys() - found.keys()), because=why)
-    expect.nothing("unknown in the tree", sorted(found.keys() - expected.keys()), because=why)
+    expect.nothing("missing from the tree", sorted(expected.keys() - actual.keys()), because=why)
+    expect.nothing("unknown in the tree", sorted(actual.keys() - expected.keys()), because=why)
     differing = [
-        f"{path}: {found[path]} instead of {expected[path]}"
-        for path in sorted(found.keys() & expected.keys())
-        if found[path] != expected[path]
+        f"{path}: {actual[path]} instead of {expected[path]}"
+        for path in sorted(actual.keys() & expected.keys())
+        if actual[path] != expected[path]
     ]
     expect.nothing("differing in kind, mode or default", differing, because=why)
 

@@ -24,7 +24,7 @@ def most_accesses(run, start, end, after_ns, *, in_part=False):
 
     ``in_part``: regions that overlap the range count, too.
     """
-    found = []
+    counts = []
     for window in windows(run.recording()):
         snap = window.snapshot
         if in_part:
@@ -32,8 +32,8 @@ def most_accesses(run, start, end, after_ns, *, in_part=False):
         else:
             inside = (snap.start >= start) & (snap.end <= end)
         if window.t0_ns > after_ns and inside.any():
-            found.append(float(snap.nr_accesses[inside].max()))
-    return found
+            counts.append(float(snap.nr_accesses[inside].max()))
+    return counts
 
 
 @pytest.mark.accuracy

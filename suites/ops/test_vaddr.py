@@ -99,7 +99,15 @@ def test_mapping_changes_are_followed(live, expect, update_us):
         "stale coverage", wrong, because="a change of the mappings is followed within update_us (I6)"
     )
     m = Measurement("aggregations judged", judged, "count")
-    expect.add(Check("invariant", m, ">= 3", "one after each change", True if judged >= 3 else None))
+    expect.add(
+        Check(
+            "invariant",
+            m,
+            ">= 3",
+            "an aggregation after each of three changes was judged",
+            True if judged >= 3 else None,
+        )
+    )
     start, end = run.target.layout["data"]
     # Until new memory comes, whose age of 0 may be merged in.
     old = [s for s in run.recording().snapshots if s.time_ns < phases[2]]

@@ -55,9 +55,9 @@ def test_pageout_drops_clean_file_pages_and_keeps_dirty_ones(live, expect, ops):
         done = act(run, scheme("pageout"), over=sorted(r for some in ranges for r in some), passes=3)
         left = much - in_page_cache(run)
     before, after = done.pair("clean")
-    found = effects.effect(before, after, before.present, lambda pages: ~pages.present & ~pages.swapped)
+    effect = effects.effect(before, after, before.present, lambda pages: ~pages.present & ~pages.swapped)
     why = "evictable pages are reclaimed, and clean pages of files are evictable (§4.10)"
-    expect.add(effects.takes_effect("pageout, clean", found, why, least=7 * MIB))
+    expect.add(effects.takes_effect("pageout, clean", effect, why, least=7 * MIB))
     m = Measurement("bytes of files that left memory", left, "bytes")
     if ops == "paddr":
         expect.at_least(m, 8 * MIB - SLACK, because="all pages of the clean file left the page cache")

@@ -42,12 +42,12 @@ def test_hugepage_makes_whole_blocks_huge(live, expect):
         run.session.record(PATIENCE_NS, until=lambda: all_huge(run, target, part))
         before, after = done.before[2, "data"], run.subject.pages(target, *target.layout["data"])
     asked = effects.in_whole_blocks(before, [part])
-    found = effects.effect(before, after, asked, huge, able=asked & before.present)
-    found += effects.all_spared(pair for key, pair in done.pairs().items() if key != (2, "data"))
+    effect = effects.effect(before, after, asked, huge, able=asked & before.present)
+    effect += effects.all_spared(pair for key, pair in done.pairs().items() if key != (2, "data"))
     why = "khugepaged collapses memory advised with madvise(MADV_HUGEPAGE) (§4.10)"
-    expect.add(effects.takes_effect("hugepage", found, why, least=effects.HUGE))
+    expect.add(effects.takes_effect("hugepage", effect, why, least=effects.HUGE))
     size = done.sz_counted()
-    counted, gained = done.stats[0].sz_applied, found.gained
+    counted, gained = done.stats[0].sz_applied, effect.gained
     expect.add(effects.applied("hugepage", counted, size, size, WHOLE, effect=gained))
 
 
@@ -90,11 +90,11 @@ def test_collapse_makes_whole_blocks_huge_at_once(live, expect):
     before, after = done.before[2, "data"], done.after[2, "data"]
     tried = [(event.start, event.end) for event in done.tried]
     asked = effects.in_whole_blocks(before, tried)
-    found = effects.effect(before, after, asked, huge, able=asked & before.present)
-    found += effects.all_spared(pair for key, pair in done.pairs().items() if key != (2, "data"))
+    effect = effects.effect(before, after, asked, huge, able=asked & before.present)
+    effect += effects.all_spared(pair for key, pair in done.pairs().items() if key != (2, "data"))
     expect.add(
         effects.takes_effect(
-            "collapse", found, "madvise(MADV_COLLAPSE) collapses at once (§4.10)", least=effects.HUGE
+            "collapse", effect, "madvise(MADV_COLLAPSE) collapses at once (§4.10)", least=effects.HUGE
         )
     )
     regions = [(event.start, event.end) for event in done.counted[0]]
@@ -103,7 +103,7 @@ def test_collapse_makes_whole_blocks_huge_at_once(live, expect):
     why = "sz_applied is the whole length where the call succeeds (§4.10)"
     expect.add(
         effects.applied(
-            "collapse", done.stats[0].sz_applied, low, done.sz_counted(), why, effect=found.gained
+            "collapse", done.stats[0].sz_applied, low, done.sz_counted(), why, effect=effect.gained
         )
     )
 
@@ -122,13 +122,13 @@ def test_collapse_does_not_count_regions_with_holes(live, expect):
         done = act(run, scheme("collapse"), over=regions, more=[target])
     before, after = done.before[2, "data"], done.after[2, "data"]
     asked = effects.in_whole_blocks(before, regions[:2]) | effects.in_ranges(before, [(firsts[2], end)])
-    found = effects.effect(before, after, asked, huge, able=asked & before.present)
-    found += effects.all_spared(pair for key, pair in done.pairs().items() if key != (2, "data"))
+    effect = effects.effect(before, after, asked, huge, able=asked & before.present)
+    effect += effects.all_spared(pair for key, pair in done.pairs().items() if key != (2, "data"))
     why = "madvise(MADV_COLLAPSE) collapses what is mapped (§4.10)"
-    expect.add(effects.takes_effect("collapse", found, why, least=4 * effects.HUGE))
+    expect.add(effects.takes_effect("collapse", effect, why, least=4 * effects.HUGE))
     tried = [(event.start, event.end) for event in done.counted[0]]
     wrong = [f"{r[0]:#x}-{r[1]:#x}" for r in sorted(set(tried) - set(regions))]
     expect.nothing("other regions", wrong, because="no region can be merged or split")
     size = sum(b - a for a, b in tried if (a, b) in regions[:2])
     why = "sz_applied is the whole length, or 0 where part is not mapped (§4.10)"
-    expect.add(effects.applied("collapse", done.stats[0].sz_applied, size, size, why, effect=found.gained))
+    expect.add(effects.applied("collapse", done.stats[0].sz_applied, size, size, why, effect=effect.gained))

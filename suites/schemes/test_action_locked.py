@@ -41,13 +41,15 @@ def test_locked_physical_pages_stay(live, expect):
     with live(MEMORY, DamonCtx("paddr", attrs=ATTRS), **WATCHED) as run:
         done = act(run, scheme("pageout"), over=frames_of(run.target, "data", "locked"), passes=3)
     before, after = done.pair("data")
-    found = effects.effect(before, after, before.present, swapped)
-    found += effects.all_spared(done.others("data"))
-    expect.add(effects.takes_effect("pageout", found, "evictable pages are reclaimed (§4.10)", least=4 * MIB))
-    low = found.gained - (found.asked - found.able)
+    effect = effects.effect(before, after, before.present, swapped)
+    effect += effects.all_spared(done.others("data"))
+    expect.add(
+        effects.takes_effect("pageout", effect, "evictable pages are reclaimed (§4.10)", least=4 * MIB)
+    )
+    low = effect.gained - (effect.asked - effect.able)
     why = "sz_applied counts the pages that were reclaimed (§4.10)"
     expect.add(
-        effects.applied("pageout", done.stats[0].sz_applied, low, found.gained, why, effect=found.gained)
+        effects.applied("pageout", done.stats[0].sz_applied, low, effect.gained, why, effect=effect.gained)
     )
 
 
@@ -70,11 +72,11 @@ def test_madvise_actions_fail_on_locked_memory(live, expect, action):
     why = "sz_applied is the whole length where the call succeeds, 0 where it fails (§4.10)"
     before, after = done.pair("data")
     wanted = swapped if action == "pageout" else lambda pages: ~pages.active
-    found, whole = effects.effect(before, after, before.present, wanted), counted["data"]
-    expect.add(effects.applied(action, done.stats[0].sz_applied, whole, whole, why, effect=found.gained))
+    effect, whole = effects.effect(before, after, before.present, wanted), counted["data"]
+    expect.add(effects.applied(action, done.stats[0].sz_applied, whole, whole, why, effect=effect.gained))
     if action == "pageout":
         expect.add(
             effects.takes_effect(
-                action, found, "madvise(MADV_PAGEOUT) reclaims the unlocked mapping (§4.10)", least=4 * MIB
+                action, effect, "madvise(MADV_PAGEOUT) reclaims the unlocked mapping (§4.10)", least=4 * MIB
             )
         )

@@ -38,19 +38,19 @@ def inactive(pages):
 
 def moved(done, asked_of, wanted):
     """The effect on both regions of the first target, and on all other memory."""
-    found = effects.all_spared(done.others("data", "other"))
+    effect = effects.all_spared(done.others("data", "other"))
     for region in ("data", "other"):
         before, after = done.pair(region)
-        found += effects.effect(before, after, asked_of(region, before), wanted)
-    return found
+        effect += effects.effect(before, after, asked_of(region, before), wanted)
+    return effect
 
 
-def visited(name, done, found):
+def visited(name, done, effect):
     """Check sz_applied of an action that counts every visited page, whatever became of it."""
-    size, passes = done.sz_counted(), -(-done.sz_counted() // max(1, found.asked))
+    size, passes = done.sz_counted(), -(-done.sz_counted() // max(1, effect.asked))
     why = "sz_applied counts all pages of visited folios, except those waiting in a batch (§4.10)"
     return effects.applied(
-        name, done.stats[0].sz_applied, size - passes * WAITING, size, why, effect=found.gained
+        name, done.stats[0].sz_applied, size - passes * WAITING, size, why, effect=effect.gained
     )
 
 
@@ -66,13 +66,13 @@ def test_lru_prio_activates_and_lru_deprio_deactivates(live, expect):
         down = act(run, scheme("lru_deprio", span), over=frames)
     least = bytes_of(effects.in_frames(up.before[0, "data"], [span])) // 2 or PAGE_SIZE
     for name, done, wanted in (("lru_prio", up, active), ("lru_deprio", down, inactive)):
-        found = moved(done, lambda _, pages: effects.in_frames(pages, [span]), wanted)
+        effect = moved(done, lambda _, pages: effects.in_frames(pages, [span]), wanted)
         expect.add(
             effects.takes_effect(
-                name, found, "exactly its pages change lists (§4.10)", least=least, waiting=WAITING
+                name, effect, "exactly its pages change lists (§4.10)", least=least, waiting=WAITING
             )
         )
-        expect.add(visited(name, done, found))
+        expect.add(visited(name, done, effect))
     was = Measurement("active before", sum(bytes_of(p.active) for p in up.before.values()), "bytes")
     expect.equal(was, 0, because="new anonymous memory begins on the inactive list")
 
@@ -90,7 +90,7 @@ def test_lru_prio_activates_at_the_first_visit_since_7_0(live, expect):
     size = sum(end - start for start, end in everything)
     visits = sum(event.end - event.start for event in once.tried) / size
     m = Measurement("visits of the first pass", visits, "count")
-    expect.add(Check("invariant", m, "== 1", "else steps cannot be told", visits == 1 or None))
+    expect.add(Check("invariant", m, "== 1", "a single visit shows single steps", visits == 1 or None))
     first, second = (moved(done, lambda _, pages: pages.present, active) for done in (once, again))
     shown = {"least": size // 2, "waiting": WAITING}
     if Series.of(run.level).activates_in_one_step:
@@ -119,7 +119,7 @@ def test_cold_moves_pages_to_the_inactive_list(live, expect):
         run.session.commit((run.session.kdamonds[0], without))
         part = middle(run.target.layout["data"])
         done = act(run, scheme("cold", part), over=[part])
-    found = moved(done, lambda region, pages: in_part(region, pages, part), inactive)
+    effect = moved(done, lambda region, pages: in_part(region, pages, part), inactive)
     before = done.before[0, "data"]
     m = Measurement("active before", bytes_of(effects.in_ranges(before, [part]) & before.active), "bytes")
     expect.at_least(
@@ -127,12 +127,12 @@ def test_cold_moves_pages_to_the_inactive_list(live, expect):
     )
     expect.add(
         effects.takes_effect(
-            "cold", found, "madvise(MADV_COLD) deactivates the pages (§4.10)", least=4 << 20, waiting=WAITING
+            "cold", effect, "madvise(MADV_COLD) deactivates the pages (§4.10)", least=4 << 20, waiting=WAITING
         )
     )
     size = done.sz_counted()
     why = "sz_applied is the whole length (§4.10)"
-    expect.add(effects.applied("cold", done.stats[0].sz_applied, size, size, why, effect=found.gained))
+    expect.add(effects.applied("cold", done.stats[0].sz_applied, size, size, why, effect=effect.gained))
 
 
 def in_part(region, pages, part):

@@ -36,17 +36,17 @@ def on(nid):
 
 def moved(done, asked_of, wanted):
     """The effect on both regions of the first target and on all other memory."""
-    found = effects.all_spared(done.others("data", "other"))
+    effect = effects.all_spared(done.others("data", "other"))
     for region in ("data", "other"):
         before, after = done.pair(region)
-        found += effects.effect(before, after, asked_of(region, before), wanted)
-    return found
+        effect += effects.effect(before, after, asked_of(region, before), wanted)
+    return effect
 
 
-def check_applied(expect, name, done, found):
+def check_applied(expect, name, done, effect):
     # Pages on their way to an LRU list may move between the last statistics and the end.
-    low = found.gained - (found.asked - found.able)
-    counted, gained = done.stats[0].sz_applied, found.gained
+    low = effect.gained - (effect.asked - effect.able)
+    counted, gained = done.stats[0].sz_applied, effect.gained
     expect.add(effects.applied(name, counted, max(0, low), gained, EXACT, effect=gained))
 
 
@@ -58,10 +58,12 @@ def test_vaddr_migration_moves_exactly_its_pages(live, expect, action):
         part = middle(run.target.layout["data"])
         # Visited again, a page that is there already is no success any more.
         done = act(run, scheme(action, part, target_nid=1), over=[part], passes=2)
-    found = moved(done, lambda name, pages: effects.in_ranges(pages, [part] if name == "data" else []), on(1))
-    expect.add(effects.takes_effect(action, found, "pages move to target_nid (§4.10)"))
+    effect = moved(
+        done, lambda name, pages: effects.in_ranges(pages, [part] if name == "data" else []), on(1)
+    )
+    expect.add(effects.takes_effect(action, effect, "pages move to target_nid (§4.10)"))
     expect.add(effects.put_back(action, done.pairs().values(), WAITING))
-    check_applied(expect, action, done, found)
+    check_applied(expect, action, done, effect)
 
 
 @pytest.mark.parametrize("action", [pytest.param("migrate_hot", marks=FULL), "migrate_cold"])
@@ -70,10 +72,10 @@ def test_paddr_migration_moves_exactly_its_frames(live, expect, action):
     with live(TWO, PADDR, **WATCHED) as run:
         span, frames = upper_frames(run.target)
         done = act(run, scheme(action, span, target_nid=1), over=frames, passes=2)
-    found = moved(done, lambda _, pages: effects.in_frames(pages, [span]), on(1))
-    expect.add(effects.takes_effect(action, found, "pages move to target_nid (§4.10)"))
+    effect = moved(done, lambda _, pages: effects.in_frames(pages, [span]), on(1))
+    expect.add(effects.takes_effect(action, effect, "pages move to target_nid (§4.10)"))
     expect.add(effects.put_back(action, done.pairs().values(), WAITING))
-    check_applied(expect, action, done, found)
+    check_applied(expect, action, done, effect)
 
 
 @VADDR_MIGRATES
@@ -114,12 +116,12 @@ def test_destination_weights_split_pages(live, expect, name):
     wanted = effects.interleaved(before, dests)
     wanted = np.where(wanted < 0, before.node, wanted)
     asked = effects.in_ranges(before, [part])
-    found = effects.effect(before, after, asked, lambda pages: pages.node == wanted)
-    found += effects.all_spared(done.others("data"))
+    effect = effects.effect(before, after, asked, lambda pages: pages.node == wanted)
+    effect += effects.all_spared(done.others("data"))
     expect.add(
-        effects.takes_effect("dests", found, "pages are interleaved by their index and the weights (§4.10)")
+        effects.takes_effect("dests", effect, "pages are interleaved by their index and the weights (§4.10)")
     )
-    check_applied(expect, "dests", done, found)
+    check_applied(expect, "dests", done, effect)
     if name == "1:3":
         share = float((after.node[asked] == 1).mean())
         m = Measurement("share on node 1", share, "fraction")
@@ -135,13 +137,13 @@ def test_paddr_migration_ignores_destinations(live, expect):
     with live("two_idle_regions", PADDR, **WATCHED) as run:
         everything = [f for ranges in run.target.physical().values() for f in ranges]
         done = act(run, scheme("migrate_cold", dests=dests, target_nid=1), over=everything)
-    found = moved(done, lambda _, pages: pages.present, on(1))
+    effect = moved(done, lambda _, pages: pages.present, on(1))
     expect.add(
         effects.takes_effect(
-            "migrate_cold", found, "paddr moves to target_nid and ignores dests (§4.10)", least=16 << 20
+            "migrate_cold", effect, "paddr moves to target_nid and ignores dests (§4.10)", least=16 << 20
         )
     )
-    check_applied(expect, "migrate_cold", done, found)
+    check_applied(expect, "migrate_cold", done, effect)
 
 
 @FULL
@@ -157,10 +159,10 @@ def test_huge_pages_move_as_a_whole(live, expect):
     expect.at_least(m, 32 << 20, because="there are huge pages; else nothing is tested")
     wanted = effects.interleaved(before, dests)
     kept = replace(after, huge=before.huge)
-    found = effects.effect(before, kept, before.present, lambda pages: pages.node == wanted)
+    effect = effects.effect(before, kept, before.present, lambda pages: pages.node == wanted)
     expect.add(
         effects.takes_effect(
-            "dests", found, "huge pages are interleaved by their index and the weights (§4.10)"
+            "dests", effect, "huge pages are interleaved by their index and the weights (§4.10)"
         )
     )
     m = Measurement("huge pages that were split", bytes_of(before.huge & ~after.huge), "bytes")

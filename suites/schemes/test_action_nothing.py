@@ -82,7 +82,15 @@ def test_unsupported_actions_do_nothing_but_reset_ages(live, expect, ops):
     # Schemes are due five times in an aggregation; merging then makes ages older by one.
     m = Measurement("oldest age while tried", max(ages, default=0), "aggregations", tuple(map(float, ages)))
     enough = Measurement("aggregations judged", len(ages), "count")
-    expect.add(Check("invariant", enough, ">= 2", "else nothing is shown", len(ages) >= 2 or None))
+    expect.add(
+        Check(
+            "invariant",
+            enough,
+            ">= 2",
+            "two aggregations passed; else nothing is tested",
+            len(ages) >= 2 or None,
+        )
+    )
     limit = 1 + rule_limits.extra_age(ATTRS.samples_per_aggr, level)
     expect.at_most(
         m, limit, because="any action except stat resets the age, even if nothing was applied (I31)"
@@ -98,17 +106,17 @@ def test_madvise_over_a_hole_acts_on_the_mapped_parts(live, expect):
         run.commit(replace(run.ctx, targets=(DamonTarget(run.target.pid, (span,)),)))
         done = act(run, scheme("pageout"), over=[span], passes=2)
         mapped = run.subject.vmas(run.target)
-    found = effects.all_spared(done.others("data", "other"))
+    effect = effects.all_spared(done.others("data", "other"))
     for region in ("data", "other"):
         before, after = done.pair(region)
-        found += effects.effect(before, after, before.present, lambda pages: pages.swapped)
+        effect += effects.effect(before, after, before.present, lambda pages: pages.swapped)
     expect.add(
-        effects.takes_effect("pageout", found, "madvise() acts on the mapped parts (§4.10)", least=16 << 20)
+        effects.takes_effect("pageout", effect, "madvise() acts on the mapped parts (§4.10)", least=16 << 20)
     )
     tried = [(event.start, event.end) for event in done.counted[0]]
     whole = effects.fully_mapped(tried, mapped)
     holes = Measurement("tried bytes of ranges with holes", done.sz_counted() - whole, "bytes")
     shown = holes.value > 0 or None
-    expect.add(Check("invariant", holes, "> 0", "else nothing is shown", shown))
+    expect.add(Check("invariant", holes, "> 0", "a range has a hole; else nothing is tested", shown))
     why = "sz_applied is the whole length where all is mapped, else 0 (§4.10)"
-    expect.add(effects.applied("pageout", done.stats[0].sz_applied, whole, whole, why, effect=found.gained))
+    expect.add(effects.applied("pageout", done.stats[0].sz_applied, whole, whole, why, effect=effect.gained))

@@ -44,11 +44,11 @@ def test_vaddr_pageout_swaps_out_exactly_its_pages(live, expect, ops):
         part = middle(run.target.layout["data"])
         done = act(run, scheme("pageout", part), over=[part])
     before, after = done.pair("data")
-    found = effects.effect(before, after, effects.in_ranges(before, [part]), swapped)
-    found += effects.all_spared(done.others("data"))
-    expect.add(effects.takes_effect("pageout", found, "madvise(MADV_PAGEOUT) reclaims the region (§4.10)"))
+    effect = effects.effect(before, after, effects.in_ranges(before, [part]), swapped)
+    effect += effects.all_spared(done.others("data"))
+    expect.add(effects.takes_effect("pageout", effect, "madvise(MADV_PAGEOUT) reclaims the region (§4.10)"))
     size, why = done.sz_counted(), "sz_applied is the whole length each time, whatever was reclaimed (§4.10)"
-    expect.add(effects.applied("pageout", done.stats[0].sz_applied, size, size, why, effect=found.gained))
+    expect.add(effects.applied("pageout", done.stats[0].sz_applied, size, size, why, effect=effect.gained))
 
 
 @SWAP
@@ -58,18 +58,18 @@ def test_paddr_pageout_empties_exactly_its_frames(live, expect):
         span, frames = upper_frames(run.target)
         # The first pass finds pages young since they were filled, and makes them old.
         done = act(run, scheme("pageout", span), over=frames, passes=3)
-    found = effects.all_spared(done.others("data", "other"))
+    effect = effects.all_spared(done.others("data", "other"))
     for region in run.target.layout:
         before, after = done.pair(region)
-        found += effects.effect(before, after, effects.in_frames(before, [span]), swapped)
-    expect.add(effects.takes_effect("pageout", found, "idle pages are reclaimed (§4.10)"))
+        effect += effects.effect(before, after, effects.in_frames(before, [span]), swapped)
+    expect.add(effects.takes_effect("pageout", effect, "idle pages are reclaimed (§4.10)"))
     # Pages on their way to an LRU list may be reclaimed between the last statistics and the end.
     low, why = (
-        found.gained - (found.asked - found.able),
+        effect.gained - (effect.asked - effect.able),
         "sz_applied counts the pages that were reclaimed (§4.10)",
     )
     expect.add(
-        effects.applied("pageout", done.stats[0].sz_applied, low, found.gained, why, effect=found.gained)
+        effects.applied("pageout", done.stats[0].sz_applied, low, effect.gained, why, effect=effect.gained)
     )
 
 
@@ -89,10 +89,10 @@ def test_pageout_of_cold_memory_spares_used_memory(live, expect):
     margin_ns = 100 * NSEC_PER_MSEC
     touched = run.target.truth().touched(pages, before.time_ns - margin_ns, after.time_ns + margin_ns)
     idle = asked & ~touched
-    found = effects.effect(before, after, idle, swapped, excused=touched)
+    effect = effects.effect(before, after, idle, swapped, excused=touched)
     expect.add(
         effects.takes_effect(
-            "pageout", found, "pages that were tried and not used are reclaimed (§4.10)", least=4 << 20
+            "pageout", effect, "pages that were tried and not used are reclaimed (§4.10)", least=4 << 20
         )
     )
     used = run.target.truth().touched(pages, before.time_ns - margin_ns, before.time_ns)
@@ -114,8 +114,8 @@ def test_paddr_pageout_spares_pages_in_use(live, expect):
     before, after = done.pair("data")
     start, end = run.target.layout["data"]
     hot = effects.in_ranges(before, [(start, (start + end) // 2)])
-    found = effects.effect(before, after, ~hot, swapped, excused=hot)
-    expect.add(effects.takes_effect("pageout", found, "idle pages are reclaimed (§4.10)", least=6 << 20))
+    effect = effects.effect(before, after, ~hot, swapped, excused=hot)
+    expect.add(effects.takes_effect("pageout", effect, "idle pages are reclaimed (§4.10)", least=6 << 20))
     visits, hot_bytes = len(done.counted[0]), bytes_of(hot)
     # The access check makes a page of each region old in every sample: it may not have been used since then,
     # for a period of the pattern, and for as long as the target did not run.
@@ -125,9 +125,9 @@ def test_paddr_pageout_spares_pages_in_use(live, expect):
     if stall_ns >= apply_ns // 2:  # all its pages may have been old
         excess = hot_bytes * (passes + 2)
     why = "a page that was used since the last pass is young, and is rejected (§4.10)"
-    low = found.gained - (found.asked - found.able)
-    counted, high = done.stats[0].sz_applied, found.gained + excess
-    expect.add(effects.applied("pageout", counted, low, high, why, effect=found.gained))
+    low = effect.gained - (effect.asked - effect.able)
+    counted, high = done.stats[0].sz_applied, effect.gained + excess
+    expect.add(effects.applied("pageout", counted, low, high, why, effect=effect.gained))
 
 
 @pytest.mark.needs(swap_mib=4)
@@ -178,22 +178,22 @@ def test_pageout_swaps_out_shared_memory(live, expect, operations):
             over = sorted(f for ranges in run.target.physical().values() for f in ranges)
         done = act(run, scheme("pageout"), over=over, passes=3)
         used = run.subject.memory_info().swap_used - used
-    found = effects.Effect()
+    effect = effects.Effect()
     for region in run.target.layout:
         before, after = done.pair(region)
-        found += effects.effect(before, after, before.present, lambda pages: ~pages.present)
-    expect.add(effects.takes_effect("pageout", found, "idle pages are reclaimed (§4.10)", least=4 << 20))
+        effect += effects.effect(before, after, before.present, lambda pages: ~pages.present)
+    expect.add(effects.takes_effect("pageout", effect, "idle pages are reclaimed (§4.10)", least=4 << 20))
     m = Measurement("bytes more in swap", used, "bytes")
     # Each CPU may have taken some swap for what comes next.
     expect.between(
-        m, found.gained, found.gained + (2 << 20), because="every page that is not in memory is in swap"
+        m, effect.gained, effect.gained + (2 << 20), because="every page that is not in memory is in swap"
     )
     if operations == "paddr":
-        low, high = found.gained - (found.asked - found.able), found.gained
+        low, high = effect.gained - (effect.asked - effect.able), effect.gained
     else:
         low = high = done.sz_counted()
     why = "sz_applied counts reclaimed pages, or the whole length of virtual memory (§4.10)"
-    expect.add(effects.applied("pageout", done.stats[0].sz_applied, low, high, why, effect=found.gained))
+    expect.add(effects.applied("pageout", done.stats[0].sz_applied, low, high, why, effect=effect.gained))
 
 
 @SWAP

@@ -39,11 +39,11 @@ def addr(memory, part):
 
 def measured(memory, scheme, before, after):
     """Return the effect of pageout on all regions, compared with what its filters let through."""
-    asked, found = memory.asked(scheme, before), effects.Effect()
+    asked, effect = memory.asked(scheme, before), effects.Effect()
     for name, state in before.items():
         able = asked[name] & state.present & state.lru & ~state.unevictable
-        found += effects.effect(state, after[name], asked[name], gone, able=able, kept=KEPT)
-    return found
+        effect += effects.effect(state, after[name], asked[name], gone, able=able, kept=KEPT)
+    return effect
 
 
 def page_out(run, memory, scheme, attrs=STILL):
@@ -84,9 +84,9 @@ def test_pageout_leaves_exactly_the_rejected_pages(live, expect, rejected):
     """pageout of physical memory leaves exactly the pages that filters reject, and takes all others."""
     with live(KINDS, DamonCtx("paddr", attrs=STILL), cover="regions", source="none") as run:
         memory = WatchedMemory(run, "paddr")
-        found = page_out(run, memory, Damos("pageout", ANY, **REJECTS[rejected](memory)))
+        effect = page_out(run, memory, Damos("pageout", ANY, **REJECTS[rejected](memory)))
     expect.add(
-        effects.takes_effect("pageout", found, "pageout takes all pages that no filter rejects (§4.8)")
+        effects.takes_effect("pageout", effect, "pageout takes all pages that no filter rejects (§4.8)")
     )
 
 
@@ -101,10 +101,10 @@ def test_pageout_leaves_pages_of_other_control_groups(live, expect):
         memory = WatchedMemory(run, "paddr")
         scheme = Damos("pageout", ANY, **REJECTS["group"](memory))
         other = memory.states(1)
-        found = page_out(run, memory, scheme)
+        effect = page_out(run, memory, scheme)
         for name, state in memory.states(1).items():
-            found += effects.spared(other[name], state, KEPT)
-    expect.add(effects.takes_effect("pageout", found, "pageout takes the group that is not rejected (§4.8)"))
+            effect += effects.spared(other[name], state, KEPT)
+    expect.add(effects.takes_effect("pageout", effect, "pageout takes the group that is not rejected (§4.8)"))
 
 
 @pytest.mark.profile("full")
@@ -113,11 +113,11 @@ def test_pageout_by_virtual_address_ignores_page_filters(live, expect):
     """pageout of virtual memory is madvise() of whole regions, and ignores page filters."""
     with live(KINDS, DamonCtx("fvaddr", attrs=STILL), cover="regions", source="none") as run:
         memory = WatchedMemory(run, "fvaddr")
-        found = page_out(run, memory, Damos("pageout", ANY, filters=(DamosFilter("anon", matching=True),)))
+        effect = page_out(run, memory, Damos("pageout", ANY, filters=(DamosFilter("anon", matching=True),)))
         stats = run.client.stats(0, 0)
     expect.add(
         effects.takes_effect(
-            "pageout", found, "madvise() takes whole regions, and checks no page filters (§4.8)"
+            "pageout", effect, "madvise() takes whole regions, and checks no page filters (§4.8)"
         )
     )
     if stats.sz_ops_filter_passed is not None:

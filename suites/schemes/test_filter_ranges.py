@@ -65,7 +65,7 @@ def test_address_filters_cut_regions_at_their_bounds(live, expect):
         for round_ in range(3):
             run.client.command(0, "update_schemes_tried_regions")
             for i, name in enumerate(("is without filter", *cuts)):
-                told, ranges = tried_ranges(run, i)
+                result, ranges = tried_ranges(run, i)
                 seen = pages_of(ranges)
                 outside += [
                     f"round {round_}, one that {name}: page {p:#x}" for p in np.setdiff1d(seen, wanted[i])
@@ -74,8 +74,8 @@ def test_address_filters_cut_regions_at_their_bounds(live, expect):
                     left += [
                         f"round {round_}, one that {name}: page {p:#x}" for p in np.setdiff1d(wanted[i], seen)
                     ]
-                if told.total_bytes != len(seen) * PAGE_SIZE:
-                    wrong_sums.append(f"one that {name}: {told.total_bytes} for {len(seen)} pages")
+                if result.total_bytes != len(seen) * PAGE_SIZE:
+                    wrong_sums.append(f"one that {name}: {result.total_bytes} for {len(seen)} pages")
             run.record(0.3)
     expect.nothing(
         "pages tried beyond a filter's borders",
@@ -127,17 +127,21 @@ def test_huge_page_across_regions_is_counted_once(live, expect, operations):
         run.record(0.5)
         for _ in range(3):
             states = {name: run.pages(name) for name in ("small", "huge")}
-            told, ranges = tried_ranges(run, 0, update=True)
+            result, ranges = tried_ranges(run, 0, update=True)
             heads = states["huge"].frame if operations == "paddr" else pages_of([run.target.layout["huge"]])
             inside += int(np.isin([a // PAGE_SIZE for a, _ in ranges if a % (2 * MIB)], heads).sum())
             met = [s.present & (s.lru if operations == "paddr" else True) for s in states.values()]
-            wanted, total = sum(map(bytes_of, met)), int(told.regions.sz_filter_passed.sum())
+            wanted, total = sum(map(bytes_of, met)), int(result.regions.sz_filter_passed.sum())
             wrong += (
                 [] if total == wanted else [f"{total} instead of {wanted} bytes in {len(ranges)} regions"]
             )
             run.record(0.2)
     m = Measurement("regions that begin inside a huge page", inside, "count")
-    expect.add(Check("invariant", m, ">= 1", "else nothing is shown", inside >= 1 or None))
+    expect.add(
+        Check(
+            "invariant", m, ">= 1", "a region begins inside one; else nothing is tested", inside >= 1 or None
+        )
+    )
     expect.nothing(
         "passes with other sizes", wrong, because="each folio counts once, and none is left out (§4.10)"
     )
@@ -165,9 +169,9 @@ def test_committed_filters_hold_from_the_next_pass(live, expect, operations):
             scheme = Damos("stat", ANY, **filters)
             run.commit(replace(run.ctx, targets=memory.targets(), schemes=(scheme,)))
             before = memory.pages()
-            told, ranges = tried_ranges(run, 0, update=True)
+            result, ranges = tried_ranges(run, 0, update=True)
             moments = (before, memory.pages())
-            wrong += [f"{name}: {what}" for what in differences(scheme, moments, told, ranges, operations)]
+            wrong += [f"{name}: {what}" for what in differences(scheme, moments, result, ranges, operations)]
     expect.nothing(
         "regions reported wrongly after a commit",
         wrong,
@@ -175,7 +179,7 @@ def test_committed_filters_hold_from_the_next_pass(live, expect, operations):
     )
 
 
-def differences(scheme, moments, told, ranges, operations):
+def differences(scheme, moments, result, ranges, operations):
     """Return every way in which pages contradict a scheme's tried regions."""
     wrong, before = [], moments[0]
     tried = verdicts(scheme, before, operations).tried
@@ -183,7 +187,7 @@ def differences(scheme, moments, told, ranges, operations):
     seen = pages_of(ranges) * PAGE_SIZE
     if not np.array_equal(np.unique(seen), wanted):
         wrong.append(f"tried {len(np.unique(seen))} pages instead of {len(wanted)}")
-    for (start, end), passed in zip(ranges, told.regions.sz_filter_passed.tolist(), strict=True):
+    for (start, end), passed in zip(ranges, result.regions.sz_filter_passed.tolist(), strict=True):
         sizes = [verdicts(scheme, m.within([(start, end)]), operations).passed_bytes for m in moments]
         if not min(sizes) <= passed <= max(sizes):
             wrong.append(
@@ -211,12 +215,13 @@ def test_filters_are_in_address_units(live, expect, addr_unit):
         before = memory.pages()
         scheme = replace(in_bytes, core_filters=(item,))
         run.commit(replace(run.ctx, addr_unit=addr_unit, targets=(target,), schemes=(scheme,)))
-        told, units = tried_ranges(run, 0, update=True)
+        result, units = tried_ranges(run, 0, update=True)
         after = memory.pages()
-    told = replace(
-        told,
-        regions=replace(told.regions, sz_filter_passed=told.regions.sz_filter_passed * np.uint64(addr_unit)),
+    passed_units = result.regions.sz_filter_passed
+    result = replace(
+        result,
+        regions=replace(result.regions, sz_filter_passed=passed_units * np.uint64(addr_unit)),
     )
     in_bytes_ranges = [(a * addr_unit, b * addr_unit) for a, b in units]
-    wrong = differences(in_bytes, (before, after), told, in_bytes_ranges, "paddr")
+    wrong = differences(in_bytes, (before, after), result, in_bytes_ranges, "paddr")
     expect.nothing("regions reported wrongly", wrong, because="core addresses are in address units (§3.7)")

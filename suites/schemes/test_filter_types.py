@@ -130,7 +130,7 @@ def test_unmapped_filter_matches_files_after_munmap(live, expect):
             "invariant",
             Measurement("mappings of the file gone", gone, "count"),
             "== 1",
-            "munmap",
+            "the workload unmapped the file (munmap)",
             gone or None,
         )
     )

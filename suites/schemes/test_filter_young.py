@@ -104,8 +104,8 @@ def test_young_filter_clears_the_accessed_bit(live, expect, operations):
 def test_young_filter_passes_pages_touched_since_the_last_check(live, expect, operations):
     """Memory in use is young at every pass; memory that was only populated is young at the first one."""
     of = pattern(PatternRegion("hot", 256 * KIB), PatternRegion("cold", 256 * KIB), hot="hot")
-    for name, asked, passes, found, truth in asked_in_passes(live, of, operations):
-        judge(expect, name, passes, found, young_bytes(asked, truth, SAMPLES_BETWEEN))
+    for name, asked, passes, passed, truth in asked_in_passes(live, of, operations):
+        judge(expect, name, passes, passed, young_bytes(asked, truth, SAMPLES_BETWEEN))
 
 
 @EITHER
@@ -115,9 +115,9 @@ def test_young_filter_treats_a_huge_page_as_a_whole(live, expect, operations):
     whole; one that nobody touches does not pass."""
     regions = [PatternRegion(name, 12 * MIB, hugepage=True) for name in ("hot", "cold")]
     of = pattern(*regions, hot="hot", stride_bytes=2 * MIB)
-    for name, asked, passes, found, truth in asked_in_passes(live, of, operations):
+    for name, asked, passes, passed, truth in asked_in_passes(live, of, operations):
         # A sample clears all of a huge page, and the next touch sets it again.
-        judge(expect, name, passes, found, young_bytes(asked, truth, 0, SLOW.sample_us * NSEC_PER_USEC))
+        judge(expect, name, passes, passed, young_bytes(asked, truth, 0, SLOW.sample_us * NSEC_PER_USEC))
 
 
 def asked_in_passes(live, of, operations):
@@ -148,15 +148,15 @@ def asked_in_passes(live, of, operations):
         yield name, asked, passes, stats[number].sz_ops_filter_passed, truth
 
 
-def judge(expect, name, passes, found, bounds):
+def judge(expect, name, passes, passed, bounds):
     m = Measurement(f"passes over {name} memory", passes, "count")
     expect.at_least(m, 2, because="the run waited for four passes")
-    m = Measurement(f"young bytes of {name} memory", found, "bytes")
+    m = Measurement(f"young bytes of {name} memory", passed, "bytes")
     expect.between(m, *bounds, because=f"pages touched between {passes} passes are young (§4.8)")
 
 
-def inside(one, ranges):
-    return any(start <= one[0] and one[1] <= end for start, end in ranges)
+def inside(span, ranges):
+    return any(start <= span[0] and span[1] <= end for start, end in ranges)
 
 
 def only(mine, others):

@@ -57,17 +57,17 @@ def test_temporal_tuner_reclaims_until_the_goal_and_stops(live, expect):
     free = Measurement("free memory", node_mem_bp(infos[-1], 0, used=False), "bp")
     slack = OTHERS * BP // before.node_total[0]
     expect.at_least(free, target - slack, because="the goal is reachable, with 64 MiB to reclaim")
-    seen = [one for one in quota_passes.of_run(run) if one.begin_ns > run.commits[-1].end_ns]
+    seen = [p for p in quota_passes.of_run(run) if p.begin_ns > run.commits[-1].end_ns]
     fed = run.commits[-1].kdamonds[0].ctx.schemes[0].quota
     metric = measured(infos, lambda info: node_mem_bp(info, 0, used=False), slack)
     expect.add(goal_metrics.steps_between("node_mem_free_bp", seen, fed, metric, least=1))
-    sizes = {event.esz for one in quota_passes.of_run(run) for event in one.esz}
+    sizes = {event.esz for p in quota_passes.of_run(run) for event in p.esz}
     expect.nothing(
         "other sizes",
         [str(size) for size in sizes - {0, step}],
         because="the temporal tuner grants all or nothing (I58)",
     )
-    most = max((sum(e.end - e.start for e in one.applied) for one in quota_passes.of_run(run)), default=0)
+    most = max((sum(e.end - e.start for e in p.applied) for p in quota_passes.of_run(run)), default=0)
     expect.at_most(
         Measurement("tried in a window", most, "bytes"),
         step,
@@ -114,8 +114,8 @@ def test_lru_goals_sort_until_the_share_is_reached(live, expect, wanted, tuner):
         reached = run.session.record(30 * 10**9, until=lambda: share(run) >= enough)
         let_pass(run, 6)
         share(run)
-    # The first size may be told while the commit is still being answered.
-    seen = [one for one in quota_passes.of_run(run) if one.end_ns > run.commits[-1].begin_ns]
+    # The first size may be traced while the commit is still being answered.
+    seen = [p for p in quota_passes.of_run(run) if p.end_ns > run.commits[-1].begin_ns]
     metric = measured(infos, lambda info: lru_bp(info, active=active), 300)
     expect.add(goal_metrics.steps_between(f"{wanted}_mem_bp", seen, scheme.quota, metric))
     m = Measurement("share at first as small as needed", float(emptied), "count")
@@ -127,15 +127,15 @@ def test_lru_goals_sort_until_the_share_is_reached(live, expect, wanted, tuner):
     shares = tuple(float(lru_bp(info, active=active)) for info in infos)
     m = Measurement("reached", float(reached), "count", shares)
     expect.equal(m, 1, because="the quota grows until the goal is achieved (§4.4)")
-    told = [event.esz for one in seen for event in one.esz]
+    traced = [event.esz for p in seen for event in p.esz]
     sizes = Measurement(
-        "largest effective size", float(max(told, default=0)), "bytes", tuple(map(float, told))
+        "largest effective size", float(max(traced, default=0)), "bytes", tuple(map(float, traced))
     )
     if tuner == "consist":
         expect.at_least(sizes, 4096, because="moving memory takes a quota of a page at least")
     else:
         expect.equal(sizes, limit, because="the temporal tuner grants the limit and never more (I58)")
-        last = Measurement("last effective size", float(told[-1]) if told else -1, "bytes")
+        last = Measurement("last effective size", float(traced[-1]) if traced else -1, "bytes")
         expect.equal(last, 0, because="the temporal tuner grants nothing once the goal is achieved (I58)")
 
 
@@ -156,7 +156,7 @@ def test_unreachable_goal_saturates_at_the_requested_size(live, expect):
             let_pass(run, 2)
         swapped = int(run.pages("data").swapped.sum()) * 4096
     seen, level = quota_passes.of_run(run), Series.of(run.level)
-    tried = [float(sum(e.end - e.start for e in one.applied)) for one in seen]
+    tried = [float(sum(e.end - e.start for e in p.applied)) for p in seen]
     most = Measurement("tried in a window", max(tried, default=0), "bytes", tuple(tried))
     expect.equal(most, limit, because="the quota grows up to the requested size and not beyond (§4.4, I44)")
     metric = measured(infos, lambda info: node_mem_bp(info, 0, used=False), 60)

@@ -124,9 +124,9 @@ def test_temporal_tuner_switches_when_a_node_crosses_its_goal(live, expect):
     judge(expect, run, infos, run.ctx.schemes, values, slack=2 * SLACK_BP)
     for index, wanted in enumerate(([LIMIT, 0], [0, LIMIT])):
         # Only until the process goes again.
-        seen = [one for one in quota_passes.of_run(run, index) if one.end_ns <= infos[-1].time_ns]
-        told = [event.esz for one in seen for event in one.esz]
-        wrong = [] if told[-2:] == wanted else [f"{told}"]
+        seen = [p for p in quota_passes.of_run(run, index) if p.end_ns <= infos[-1].time_ns]
+        traced = [event.esz for p in seen for event in p.esz]
+        wrong = [] if traced[-2:] == wanted else [f"{traced}"]
         expect.nothing(
             "other sizes",
             wrong,
@@ -241,5 +241,5 @@ def test_psi_goal_without_stalls_doubles_the_quota(live, expect):
                 seen, scheme.quota, lambda _: [0], Series.of(run.level), first=initial
             )
             expect.add(goals.readings_possible(goals.readings(seen, read), possible))
-        if any(one.esz for one in seen):
+        if any(p.esz for p in seen):
             expect.add(goals.steps_follow(seen, scheme.quota, lambda _: [0], first=initial))

@@ -30,8 +30,8 @@ def tuned(*achievements, **quota):
 
 
 def score_of(scheme):
-    found = scheme.quota.goals
-    return goals.score(found, [goal.current_value for goal in found])
+    wanted = scheme.quota.goals
+    return goals.score(wanted, [goal.current_value for goal in wanted])
 
 
 def test_unachieved_goal_doubles_the_quota(live, expect):
@@ -51,14 +51,14 @@ def test_unachieved_goal_doubles_the_quota(live, expect):
     seen = quota_run(live, ctx, 0, while_running=watch)
     # The very first pass evaluates twice; before 6.18 once (the defect that test_quota_size shows).
     sizes = goals.sizes(quota, [0] * (len(seen.passes) + 2))
-    found = [
+    candidates = [
         (
             seen.checks(sizes=sizes[skipped:]),
             goals.readings_follow(goals.readings(seen.passes, read), [0, *sizes[skipped:]]),
         )
         for skipped in ((1,) if seen.level.evaluates_goals_twice_at_first else (1, 0))
     ]
-    followed, follows = next((pair for pair in found if pair[1].holds), found[0])
+    followed, follows = next((pair for pair in candidates if pair[1].holds), candidates[0])
     expect.add(followed)
     expect.add(follows)
     if seen.told:
@@ -117,7 +117,7 @@ def restarted_by(seen):
     """Return which passes may be missing: before 6.18 a commit starts the apply interval again."""
     near_ns = ATTRS.aggr_us * 1000
     spans = [(c.begin_ns, c.end_ns + near_ns) for c in seen.run.commits[1:]]
-    return lambda one: any(begin <= one.end_ns and one.begin_ns <= end for begin, end in spans)
+    return lambda p: any(begin <= p.end_ns and p.begin_ns <= end for begin, end in spans)
 
 
 def feed(run, scheme, word):
@@ -131,7 +131,7 @@ def feed(run, scheme, word):
 def scores_of(seen):
     """Return the possible scores of a pass: the last committed one, and one being committed."""
     scores = scores_between(seen)
-    return lambda one: scores(one.begin_ns, one.end_ns)
+    return lambda p: scores(p.begin_ns, p.end_ns)
 
 
 def scores_between(seen):
@@ -170,8 +170,8 @@ def test_tuner_runs_once_per_reset_interval(live, expect):
         run.session.record(60 * 10**9, until=lambda: len(run.session.events("damos_esz")) >= 6)
 
     seen = quota_run(live, ctx, 10, while_running=until_told)
-    told = [event for one in seen.passes for event in one.esz]
-    expect.add(goals.windows_follow(told, ctx.schemes[0].quota, 0, seen.passes, seen.level))
+    traced = [event for p in seen.passes for event in p.esz]
+    expect.add(goals.windows_follow(traced, ctx.schemes[0].quota, 0, seen.passes, seen.level))
 
 
 @TEMPORAL
@@ -189,12 +189,12 @@ def test_temporal_tuner_grants_all_or_nothing(live, expect, limit):
 
     seen = quota_run(live, ctx, 4, while_running=steps)
     expect.add(goals.steps_follow(seen.passes, ctx.schemes[0].quota, scores_of(seen)))
-    told = [size or 0 for size in goals.told_sizes(seen.passes)]
-    expect.add(seen.checks(sizes=told))
+    traced = [size or 0 for size in goals.told_sizes(seen.passes)]
+    expect.add(seen.checks(sizes=traced))
     allowed = {0, limit or goals.UNLIMITED}
     expect.nothing(
         "other sizes",
-        [str(size) for size in set(told) - allowed],
+        [str(size) for size in set(traced) - allowed],
         because="the temporal tuner grants all or nothing (I58)",
     )
 
@@ -220,10 +220,10 @@ def test_user_feedback_loop_settles_at_the_goal(live, expect):
             run.session.record(600_000_000, until=lambda was=before: run.client.effective_bytes(0, 0) != was)
 
     seen = quota_run(live, ctx, 1, while_running=loop)
-    told, scores = [event for one in seen.passes for event in one.esz], scores_between(seen)
-    expect.add(goals.fed_steps_follow(told, ctx.schemes[0].quota, lambda at: scores(at, at), seen.level))
+    traced, scores = [event for p in seen.passes for event in p.esz], scores_between(seen)
+    expect.add(goals.fed_steps_follow(traced, ctx.schemes[0].quota, lambda at: scores(at, at), seen.level))
     # On a machine so slow that windows pass between reading and reporting, the user is what overshoots.
-    slow = any(begin < event.time_ns < end for begin, end in reports for event in told)
+    slow = any(begin < event.time_ns < end for begin, end in reports for event in traced)
     settled = goals.settled_after(sizes, goal, 0.05)
     m = Measurement("windows until settled within 5 %", -1 if settled is None else settled, "count")
     overshoot = Measurement("overshoot", goals.overshoot(sizes, goal), "fraction", tuple(sizes))
@@ -247,7 +247,7 @@ def test_goal_with_target_value_0_is_ignored(live, expect):
         because="a goal with a target value of 0 is ignored (§5.2)",
     )
     expect.equal(
-        Measurement("traced effective sizes", sum(len(one.esz) for one in seen.passes), "count"),
+        Measurement("traced effective sizes", sum(len(p.esz) for p in seen.passes), "count"),
         0,
         because="no quota is set (§4.5)",
     )

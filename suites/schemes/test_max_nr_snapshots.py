@@ -48,12 +48,12 @@ def test_passes_are_counted_and_limited(live, expect, patterns):
     ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=SCHEMES)
     with watched(live, patterns, ctx) as run:
         run.record(0.9, aggregations=9)
-        told = [run.client.stats(0, i).nr_snapshots for i in range(len(SCHEMES))]
+        counts = [run.client.stats(0, i).nr_snapshots for i in range(len(SCHEMES))]
         run.record(0.1)
     expect.add(checks(run))
     for i, scheme in enumerate(SCHEMES):
         if 0 < scheme.max_nr_snapshots < 1000:
-            m = Measurement(f"nr_snapshots of scheme {i}", told[i], "count")
+            m = Measurement(f"nr_snapshots of scheme {i}", counts[i], "count")
             expect.equal(
                 m,
                 scheme.max_nr_snapshots,
@@ -67,23 +67,23 @@ def test_committed_limit_holds_at_once(live, expect):
     """A higher limit lets a scheme continue where it stopped, a
     lower one stops it, and 0 lets it continue."""
     ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=(WATCHER, limited(2, interval_us=50_000)))
-    told = []
+    counts = []
     with watched(live, "idle", ctx) as run:
         for limit in (2, 5, 3):
             if limit != 2:
                 run.commit(replace(run.ctx, schemes=(WATCHER, limited(limit, interval_us=50_000))))
             run.record(0.4, aggregations=3)
-            told.append(run.client.stats(0, 1).nr_snapshots)
+            counts.append(run.client.stats(0, 1).nr_snapshots)
         run.commit(replace(run.ctx, schemes=(WATCHER, limited(0, interval_us=50_000))))
         run.record(0.4, aggregations=3)
-        told.append(run.client.stats(0, 1).nr_snapshots)
+        counts.append(run.client.stats(0, 1).nr_snapshots)
     expect.add(told_after_passes(watched_passes.of_run(run), run.ctx))
     for seen, wanted, why in zip(
-        told,
+        counts,
         (2, 5, 5),
         ("a scheme stops at its limit", "a higher limit allows 3 more", "a lower limit stops it"),
         strict=False,
     ):
         expect.equal(Measurement("nr_snapshots", seen, "count"), wanted, because=f"{why} (§4.12)")
-    m = Measurement("nr_snapshots without a limit", told[-1], "count")
+    m = Measurement("nr_snapshots without a limit", counts[-1], "count")
     expect.at_least(m, 6, because="a limit of 0 means none (§4.12)")

@@ -12,7 +12,7 @@ from damon_tests.scenario.quota_run import let_pass, quota_run
 pytestmark = pytest.mark.needs("damon_aggregated", "damos_before_apply")
 
 MIB = 1 << 20
-# 1 MiB of 64 MiB each 50 ms: what was acted on stays untried for longer than a second, so that ages tell.
+# 1 MiB of 64 MiB each 50 ms: what was acted on stays untried for longer than a second, so that ages differ.
 QUOTA = DamosQuota(bytes=MIB, weight_nr_accesses_permil=0, weight_age_permil=1000)
 ATTRS = DamonAttrs(sample_us=5_000, aggr_us=50_000, min_nr_regions=10, max_nr_regions=100)
 # (of the access rate, of the age): the rate alone, one as much as the other, hardly the age, nothing.
@@ -57,7 +57,7 @@ def test_quota_goes_to_the_highest_scores(live, expect, operations, action):
     ctx = DamonCtx(operations, attrs=ATTRS, schemes=(Damos(action, ANY, quota=QUOTA),))
     seen = quota_run(live, ctx, 40, pattern="hot_cold", while_running=reweigh)
     expect.add(seen.checks())
-    pieces = [one.pieces() for one in seen.passes]
+    pieces = [p.pieces() for p in seen.passes]
     expect.add(priorities.selective(pieces, ctx.schemes[0], seen.ctx, seen.level, MIB))
 
 

@@ -58,7 +58,7 @@ def test_windows_continue_into_the_next_target(live, expect):
     """With two processes, windows go through the memory of the first one, then through that of the second."""
     seen = quota_run(live, watching(bytes=24 * MIB), 25, pattern=["idle", "hot_cold"])
     expect.add(seen.checks())
-    targets = {e.target_idx for one in seen.passes for e in one.applied}
+    targets = {e.target_idx for p in seen.passes for e in p.applied}
     expect.equal(
         Measurement("targets tried", len(targets), "count"),
         2,
@@ -82,17 +82,15 @@ def test_continuation_survives_removal_of_its_target(live, expect):
 
     seen = quota_run(live, ctx, 4, pattern=["idle", "hot_cold"], while_running=remove)
     commit = seen.run.commits[1]
-    stopped = [
-        one.applied[-1].target_idx for one in seen.passes if one.applied and one.end_ns < commit.begin_ns
-    ]
+    stopped = [p.applied[-1].target_idx for p in seen.passes if p.applied and p.end_ns < commit.begin_ns]
     m = Measurement("target where the last window stopped", stopped[-1] if stopped else -1, "index")
     expect.equal(m, 1, because="the quota is the 64 MiB of the first target and 12 MiB of the second")
-    later = [one for one in seen.passes if one.begin_ns > commit.end_ns]
-    targets = {e.target_idx for one in later for e in one.applied}
+    later = [p for p in seen.passes if p.begin_ns > commit.end_ns]
+    targets = {e.target_idx for p in later for e in p.applied}
     expect.nothing(
         "other targets tried", map(str, targets - {0}), because="only the first target is left (§5.6)"
     )
-    idle = [one for one in later if not one.applied]
+    idle = [p for p in later if not p.applied]
     m = Measurement("windows that tried nothing", len(idle), "count")
     # Before 7.2 a window that goes on in the last region skips the rest of it: once in a round, at most.
     most = 0 if seen.level.visits_rest_of_split_region else len(later) // 4
@@ -211,8 +209,8 @@ def test_effective_size_is_the_requested_size(live, expect):
     )
     m = Measurement("effective_bytes", read[0], "bytes")
     expect.equal(m, 5 * MIB + 3, because="without goals and time the size is in force as it is (I56)")
-    told = sorted({e.esz for one in seen.passes for e in one.esz} - {5 * MIB + 3})
-    expect.nothing("other sizes in damos_esz", map(str, told), because="the size never changes (§4.4)")
+    traced = sorted({e.esz for p in seen.passes for e in p.esz} - {5 * MIB + 3})
+    expect.nothing("other sizes in damos_esz", map(str, traced), because="the size never changes (§4.4)")
 
 
 @pytest.mark.needs("quotas.fail_charge_denom")

@@ -46,14 +46,14 @@ def test_smaller_of_time_and_size_quota_limits(live, expect):
     """With both a time and a size quota the smaller one limits."""
     ctx = timed("stat", ms=1000, bytes=6 * MIB)
     seen = quota_run(live, ctx, 8)
-    told = goals.told_sizes(seen.passes, time_quotas.first_size(ctx.schemes[0].quota))
-    most = Measurement("largest effective size", max(size or 0 for size in told), "bytes")
+    sizes = goals.told_sizes(seen.passes, time_quotas.first_size(ctx.schemes[0].quota))
+    most = Measurement("largest effective size", max(size or 0 for size in sizes), "bytes")
     expect.equal(
         most,
         6 * MIB,
         because="stat does 6 MiB in far less than a second, so that the size limits (§4.4, I56)",
     )
-    expect.add(seen.checks(sizes=told))
+    expect.add(seen.checks(sizes=sizes))
 
 
 @pytest.mark.profile("full")
@@ -62,11 +62,11 @@ def test_goal_never_exceeds_the_time_quota(live, expect):
     tuner's size grows up to it and stays there."""
     ctx = timed("stat", ms=3, goals=(DamosQuotaGoal("user_input", 10_000, 0),))
     seen = quota_run(live, ctx, 28)
-    told = goals.told_sizes(seen.passes)
-    tuners = goals.sizes(ctx.schemes[0].quota, [0] * (len(told) + 1))[1:]
+    sizes = goals.told_sizes(seen.passes)
+    tuners = goals.sizes(ctx.schemes[0].quota, [0] * (len(sizes) + 1))[1:]
     wrong = [
         f"{size} where the tuner wants {wanted}"
-        for size, wanted in zip(told, tuners, strict=True)
+        for size, wanted in zip(sizes, tuners, strict=True)
         if size != wanted and (size is None or size > wanted or (size % 3 and size != PAGE))
     ]
     expect.nothing(
@@ -74,4 +74,4 @@ def test_goal_never_exceeds_the_time_quota(live, expect):
         wrong,
         because="the size is the tuner's or, if less, 3 ms of a throughput or a page (§4.4)",
     )
-    expect.add(seen.checks(sizes=told))
+    expect.add(seen.checks(sizes=sizes))

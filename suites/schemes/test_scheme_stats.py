@@ -176,11 +176,11 @@ def test_qt_exceeds_counts_full_windows(live, expect):
         "effective quotas that differ", wrong, because="without goals and time the size is in force (I56)"
     )
     if live.backend().capabilities().has("damos_esz"):
-        told = [(e.scheme_idx, e.esz) for e in run.session.events("damos_esz") if isinstance(e, EszEvent)]
-        # Before 7.1 the first window's is not told.
-        traced = told or Series.of(run.level).traces_first_effective_size
+        reported = [(e.scheme_idx, e.esz) for e in run.session.events("damos_esz") if isinstance(e, EszEvent)]
+        # Before 7.1 the first window's is not traced.
+        traced = reported or Series.of(run.level).traces_first_effective_size
         wanted = list(enumerate(quotas, 1)) if traced else []
-        wrong = [f"traced {sorted(told)}, not {wanted}"] if sorted(told) != wanted else []
+        wrong = [f"traced {sorted(reported)}, not {wanted}"] if sorted(reported) != wanted else []
         expect.nothing(
             "damos_esz that differ",
             wrong,

@@ -74,11 +74,11 @@ def stretch(run, free, schemes):
 
 def walk(run, free, steps, schemes=1):
     """Return the stretches of a walk over amounts of held memory, and which schemes were applied in each."""
-    found = []
+    stretches = []
     for step in steps:
         free.take(step)
-        found.append(stretch(run, free, schemes))
-    return found
+        stretches.append(stretch(run, free, schemes))
+    return stretches
 
 
 def judge(expect, name, walked, marks, scheme=0):
