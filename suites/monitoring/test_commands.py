@@ -394,7 +394,7 @@ def test_obsolete_target_cannot_be_started(both, expect, subject):
 
 
 def test_refused_values_leave_files_unchanged(both, expect, subject):
-    """Files refuse invalid numbers, booleans and words, and keep the value they had."""
+    """Files keep what they had when a number, boolean or word is refused (I65), and show others (I64)."""
 
     def steps(it):
         it.stage(DamonCtx(targets=(DamonTarget(),), schemes=(replace(SCHEME, filters=(DamosFilter(),)),)))

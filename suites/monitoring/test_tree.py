@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The sysfs tree of the kernel under test, compared with that of its level."""
+"""The sysfs tree of the kernel under test, compared with that of its level (I64, I66)."""
 
 import pytest
 

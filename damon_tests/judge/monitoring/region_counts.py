@@ -17,7 +17,7 @@ from damon_tests.ports.ranges import Range
 
 
 def region_counts(s: Setting) -> list[Check]:
-    """I8 claimed count, I10 largest region, I11 and I12 bounds of the count, I13/I16/I17 growth, I15 cuts."""
+    """I8, I9 claimed count, I10 largest region, I11, I12 bounds of counts, I13/I16/I17 growth, I15 cuts."""
     if s.recording.source == "tried_regions":
         return []
     checks = [] if s.recording.lost_events else _claimed(s)

@@ -187,7 +187,7 @@ class Verdicts:
 
 
 def verdicts(scheme: Damos, pages: PageFacts, operations: str) -> Verdicts:
-    """What becomes of each page of the monitored ranges in one pass of a scheme whose pattern matches all."""
+    """Which pages of the monitored ranges a pass of a scheme that matches all tries and acts on (I52)."""
     _, ops = layers(scheme)
     tried, explicitly = allowed_by_core(scheme, pages)
     asked = operations == "paddr" or scheme.action in FILTERED_VIRTUALLY

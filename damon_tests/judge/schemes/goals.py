@@ -94,7 +94,7 @@ def steps_follow(
     *,
     first: Sequence[int] = (),
 ) -> Check:
-    """Every size that was told is what the recurrence gives. Exact, for a reset interval of 0: each pass
+    """Every size traced is what the recurrence gives (I57). Exact, for a reset interval of 0: each pass
     is a window, and the very first one evaluates twice.
 
     ``scores`` gives what the score of a pass may have been: one value, or two while a commit was under way;

@@ -214,7 +214,7 @@ def _refuse_unpredictable(ctx: DamonCtx) -> None:
 
 
 def tried_as_asked(recorded: Sequence[WatchedPass], ctx: DamonCtx) -> list[Check]:
-    """Every pass tries exactly the schemes that are due on exactly the regions they match, in order. Exact.
+    """Every pass tries exactly the schemes that are due, on exactly the regions they match, in order: I51.
 
     For a request that did not change, from its start, and schemes without quotas, filters and watermarks.
     """
