@@ -253,7 +253,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
         error = NotSupported(str(raised)) if isinstance(raised, pytest.skip.Exception) else raised
     splats = _complaints(pyfuncitem, test)
     defects = _known_defects(pyfuncitem)
-    if run.backend.name.startswith("reference"):
+    if run.backend.simulated:
         defects = [d for d in defects if not d.kernels_only]
     release = str(run.backend.provenance().get("release", ""))
     test.conclusion = conclude(

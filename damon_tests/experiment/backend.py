@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from damon_tests.damon.capability import Capabilities
+from damon_tests.damon.sleeps import SleepWatch
 from damon_tests.experiment.requirements import Needs
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns.spec import Pattern
@@ -52,6 +53,10 @@ class Subject(Protocol):
         """How many objects of each kind the kernel has, see ``kernel.slab``. Raises NotSupported."""
         ...
 
+    def watch_sleeps(self) -> SleepWatch | None:
+        """Record when kdamonds sleep from now on; None where that cannot be known."""
+        ...
+
     def limit_trace_buffer(self, kib: int) -> None:
         """Let ``events`` use a buffer of about this size a CPU from now on: small ones lose events."""
         ...
@@ -70,11 +75,13 @@ class Subject(Protocol):
 class Backend(Protocol):
     """``name`` is the word that selected it (``reference:7.3``, ``debian:7.3``, ``host``).
 
-    ``shows_all_accesses``: every access sets an accessed bit by construction; else whether this machine
-    can show accesses at all is found out first (``scenario.visibility``).
+    ``simulated``: it has no kernel, and its targets are no processes. ``shows_all_accesses``: every access
+    sets an accessed bit by construction; of other machines it is found out first whether they show accesses
+    at all (``scenario.visibility``).
     """
 
     name: str
+    simulated: bool
     shows_all_accesses: bool
 
     @property

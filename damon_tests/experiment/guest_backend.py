@@ -28,6 +28,7 @@ class GuestBackend:
     of emulated guests, see ``qemu.machine_options``.
     """
 
+    simulated = False
     shows_all_accesses = False
 
     def __init__(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from damon_tests.damon.capability import Capabilities, fingerprint, probe
 from damon_tests.damon.client import DamonClient
+from damon_tests.damon.sleeps import SleepWatch
 from damon_tests.damon.tracefs import TracefsEvents
 from damon_tests.experiment.backend import Subject
 from damon_tests.experiment.requirements import Needs, look
@@ -82,6 +83,12 @@ class MachineSubject:
     def kernel_objects(self) -> Mapping[str, int]:
         return slab.objects(self.machine)
 
+    def watch_sleeps(self) -> SleepWatch | None:
+        try:
+            return SleepWatch(self.machine)
+        except NotSupported:
+            return None
+
     def limit_trace_buffer(self, kib: int) -> None:
         self.events = TracefsEvents(self.machine, buffer_kb=(kib,))
 
@@ -99,6 +106,7 @@ class HostBackend:
     """``--kernel host``: this machine's own DAMON, under a lease, only while nobody else uses it."""
 
     name = "host"
+    simulated = False
     shows_all_accesses = False
 
     def __init__(

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import damon_tests
 from damon_tests.damon.capability import Capabilities, probe
 from damon_tests.damon.client import DamonClient
+from damon_tests.damon.sleeps import SleepWatch
 from damon_tests.experiment.backend import Subject
 from damon_tests.experiment.requirements import Needs
 from damon_tests.experiment.simulated_memory import simulated_memory_info, simulated_pages
@@ -132,6 +133,9 @@ class ReferenceSubject:
     def kernel_objects(self) -> Mapping[str, int]:
         raise NotSupported("objects of a kernel", remedy="use --kernel debian:newest for this")
 
+    def watch_sleeps(self) -> SleepWatch | None:
+        return None  # its sleeps are exactly as long as asked for, and its work takes no time
+
     def limit_trace_buffer(self, kib: int) -> None:
         self._system.events.bounded = (kib << 10) // _EVENT_BYTES
 
@@ -148,6 +152,7 @@ class ReferenceSubject:
 class ReferenceBackend:
     """``--kernel reference[:LEVEL]``; ``rules`` replaces the level's (``fault`` is their name)."""
 
+    simulated = True
     shows_all_accesses = True
 
     def __init__(self, level: str, rules: Rules | None = None, fault: str = "") -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 from damon_tests.damon.params import DamonCtx, Kdamond
+from damon_tests.damon.session import Source
 from damon_tests.experiment.backend import Backend
-from damon_tests.experiment.experiment import Cover, Experiment, derive_seed
+from damon_tests.experiment.experiment import Experiment, derive_seed
 from damon_tests.experiment.live import Live
-from damon_tests.experiment.live import live as live_act
+from damon_tests.experiment.live import live as run_live
+from damon_tests.experiment.targets import Cover, check_cover
 from damon_tests.experiment.trial import OnAttempt, Trial
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns import load
@@ -43,6 +44,7 @@ class ExperimentFixture:
         cover: Cover = "process",
         topology: Topology | None = None,
     ) -> Trial:
+        check_cover(cover)
         duration_ns = int(seconds * NSEC_PER_SEC)
         return Trial(
             Experiment(_pattern(pattern), ctx or DamonCtx(), duration_ns, cover, topology or self.needed),
@@ -58,8 +60,9 @@ class LiveFixture:
     """``with live(pattern, ctx) as run``: a run that the test drives (``experiment.live``).
 
     ``pattern``: one name, path or Pattern, or a list of them, one a target. ``ctx``: a DamonCtx, a Kdamond,
-    or a list of Kdamonds. Each call of a test is an attempt with a seed of its own. ``needed``: the machine
-    that the test's ``needs`` markers ask for, unless ``topology`` says another.
+    or a list of Kdamonds. Options as of ``experiment.live.live``. Each call of a test is an attempt with a
+    seed of its own. ``needed``: the machine that the test's ``needs`` markers ask for, unless ``topology``
+    says another.
     """
 
     backend: Callable[[], Backend]
@@ -75,8 +78,15 @@ class LiveFixture:
         self,
         pattern: str | Pattern | Sequence[str | Pattern],
         ctx: DamonCtx | Kdamond | Sequence[Kdamond],
-        **options: Any,
+        *,
+        cover: Cover = "process",
+        watched: int | None = None,
+        source: Source = "auto",
+        extra_events: Sequence[str] = (),
+        topology: Topology | None = None,
+        trace_buffer_kib: int | None = None,
     ) -> Iterator[Live]:
+        check_cover(cover)
         self.attempts += 1
         patterns = [pattern] if isinstance(pattern, str | Pattern) else pattern
         if isinstance(ctx, DamonCtx):
@@ -84,12 +94,23 @@ class LiveFixture:
         kdamonds = [ctx] if isinstance(ctx, Kdamond) else ctx
         seed = derive_seed(self.run_seed, self.test_id, self.attempts, "target")
         chosen = [_pattern(p) for p in patterns]
-        options.setdefault("topology", self.needed)
-        options.setdefault("complained", self.complained)
-        with live_act(self.backend(), chosen, kdamonds, seed, **options) as running:
+        with run_live(
+            self.backend(),
+            chosen,
+            kdamonds,
+            seed,
+            cover=cover,
+            watched=watched,
+            source=source,
+            extra_events=extra_events,
+            topology=topology or self.needed,
+            trace_buffer_kib=trace_buffer_kib,
+            complained=self.complained,
+            number=self.attempts,
+        ) as running:
             yield running
         if running.observation is not None:
-            self.keep(replace(running.observation, attempt=self.attempts))
+            self.keep(running.observation)
 
 
 def _pattern(named: str | Pattern) -> Pattern:

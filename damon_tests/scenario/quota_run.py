@@ -10,6 +10,7 @@ from typing import Any
 from damon_tests.damon.params import DamonCtx
 from damon_tests.damon.series import Series
 from damon_tests.experiment.live import Live
+from damon_tests.experiment.targets import Cover
 from damon_tests.judge.schemes import quota_passes, quotas
 from damon_tests.judge.schemes.quota_passes import Pass
 from damon_tests.judge.schemes.quotas import ReadStats
@@ -72,7 +73,7 @@ def quota_run(
     count: int,
     *,
     pattern: Any = "idle",
-    cover: str = "regions",
+    cover: Cover = "regions",
     while_running: Callable[[Live], None] | None = None,
 ) -> QuotaRun:
     """Let the first scheme of ``ctx`` do that many passes, then ``while_running``, and read what it did."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from damon_tests.damon.params import DamonCtx
 from damon_tests.experiment.live import Live
+from damon_tests.experiment.targets import Cover
 from damon_tests.judge.monitoring.driven import invariants
 from damon_tests.judge.schemes import watched_passes
 from damon_tests.judge.schemes.age_resets import aftermath
@@ -17,7 +18,7 @@ from damon_tests.scenario.fixtures import LiveFixture
 
 
 def watched(
-    live: LiveFixture, pattern: Any, ctx: DamonCtx, *more_events: str, cover: str = "regions"
+    live: LiveFixture, pattern: Any, ctx: DamonCtx, *more_events: str, cover: Cover = "regions"
 ) -> AbstractContextManager[Live]:
     """``live`` that also records what ``watched_passes.of_run`` reads, and ``more_events`` that exist."""
     events = watched_passes.wanted_events(live.backend().capabilities(), *more_events)

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from damon_tests.experiment.live import Live, Part
+from damon_tests.experiment.live import Live
+from damon_tests.experiment.parts import Part
 from damon_tests.judge.monitoring import closed_forms, merged_ages
 from damon_tests.judge.monitoring.invariants import monitoring_invariants, recorded
 from damon_tests.judge.monitoring.judged_windows import physical_closed_forms

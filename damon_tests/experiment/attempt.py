@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What every run of DAMON shares: a pristine subject, running targets, and the Observation at the end.
+
+``live`` runs kdamonds of the sysfs interface on it, ``scenario.module_run`` a built-in module.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+
+from damon_tests.damon.params import DamonCtx
+from damon_tests.damon.records import Recording, SchemeReport
+from damon_tests.damon.sleeps import Sleep
+from damon_tests.experiment.backend import Backend, Subject
+from damon_tests.experiment.observation import Observation
+from damon_tests.experiment.physical_view import frames_of, unmoved
+from damon_tests.kernel.guest.topology import Topology
+from damon_tests.patterns.spec import Pattern
+from damon_tests.ports import NSEC_PER_USEC, DamonTestsError
+from damon_tests.ports.arrays import I64
+from damon_tests.workload.target import RunningTarget
+
+Complained = Callable[[Sequence[str]], None]
+"""Gets the titles of the kernel's complaints during an attempt."""
+
+
+class Seconds:
+    """Wall time by what it was spent on. Add to it with ``with seconds("monitor"):``."""
+
+    def __init__(self) -> None:
+        self.spent: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, what: str) -> Iterator[None]:
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.spent[what] = self.spent.get(what, 0.0) + time.monotonic() - began
+
+
+@contextmanager
+def pristine_subject(
+    backend: Backend,
+    seed: int,
+    seconds: Seconds,
+    *,
+    topology: Topology | None = None,
+    trace_buffer_kib: int | None = None,
+    complained: Complained | None = None,
+) -> Iterator[Subject]:
+    """Take a subject of ``backend``, and close it on leaving.
+
+    ``trace_buffer_kib``: size of the trace buffer of each CPU, None for one that is large enough.
+    ``complained`` gets what the kernel complained about, also when the body raises.
+    """
+    with seconds("prepare"):
+        subject = backend.subject(seed, topology)
+    try:
+        if trace_buffer_kib is not None:
+            subject.limit_trace_buffer(trace_buffer_kib)
+        yield subject
+    finally:
+        if complained is not None:
+            with suppress(DamonTestsError):  # a machine that is lost is reported by what the body raises
+                complained(subject.splats())
+        with seconds("close"):
+            subject.close()
+
+
+class Attempt:
+    """Targets that run on a subject. Made by ``start_targets``; they wait for ``go``."""
+
+    def __init__(
+        self, subject: Subject, targets: Sequence[RunningTarget], seed: int, number: int, seconds: Seconds
+    ) -> None:
+        self.subject = subject
+        self.targets = tuple(targets)
+        self.seed = seed
+        self.number = number
+        self.seconds = seconds
+        self.vmas = tuple(tuple(subject.vmas(target)) for target in targets)
+        self.frames: Mapping[str, I64] = {}
+        self._kdamond_pids: set[int] = set()
+        self._sleeps: tuple[Sleep, ...] = ()
+        self._watch = subject.watch_sleeps()
+
+    def go(self) -> None:
+        """Let all targets begin their first phase."""
+        for target in self.targets:
+            target.go()
+
+    def note_frames(self) -> None:
+        """Note where the first target's memory is; of a second call, keep what did not move.
+
+        Nothing is known once the target has ended.
+        """
+        if not self.targets:
+            return
+        try:
+            now = frames_of(self.subject, self.targets[0])
+            self.frames = unmoved(self.frames, now) if self.frames else now
+        except (OSError, KeyError):
+            self.frames = {}
+
+    def note_kdamond(self, pid: int | None) -> None:
+        """Note the pid of the kdamond that is observed, so that its sleeps are known."""
+        if pid is not None and pid > 0:
+            self._kdamond_pids.add(pid)
+
+    def note_sleeps(self) -> None:
+        """Read when the observed kdamond slept until now; call it before the subject is closed."""
+        if self._watch is not None:
+            self._sleeps = tuple(sorted(s for pid in self._kdamond_pids for s in self._watch.sleeps(pid)))
+
+    def close(self) -> None:
+        """Stop the targets. May be called twice."""
+        if self._watch is not None:
+            self._watch.close()
+        for target in self.targets:
+            target.stop()
+
+    def observation(
+        self, ctx: DamonCtx, recording: Recording, schemes: Sequence[SchemeReport] = ()
+    ) -> Observation:
+        """Return what was observed of the first target; call it once the targets are stopped.
+
+        ``ctx``: the request that DAMON began with, its targets filled in.
+        """
+        target = self.targets[0]
+        with self.seconds("collect"):
+            return Observation(
+                pattern=target.pattern,
+                ctx=ctx,
+                level=self.subject.level,
+                seed=self.seed,
+                attempt=self.number,
+                truth=target.truth(),
+                layout=dict(target.layout),
+                vmas=self.vmas[0],
+                phases=tuple(target.phases()),
+                recording=recording,
+                schemes=tuple(schemes),
+                disturbances=tuple(target.disturbances(ctx.attrs.sample_us * NSEC_PER_USEC // 2)),
+                irregular=tuple(target.disturbances(_irregular_ns(target.pattern, ctx))),
+                sleeps=self._sleeps,
+                frames=self.frames,
+                kernel_log=self.subject.kernel_log(),
+                splats=tuple(self.subject.splats()),
+                seconds=self.seconds.spent,
+            )
+
+
+@contextmanager
+def start_targets(
+    subject: Subject, patterns: Sequence[Pattern], seed: int, seconds: Seconds, *, number: int = 1
+) -> Iterator[Attempt]:
+    """Start a target for each pattern; all are stopped on leaving.
+
+    ``number``: which attempt of its test it is.
+    """
+    targets: list[RunningTarget] = []
+    try:
+        with seconds("start target"):
+            for index, pattern in enumerate(patterns):
+                targets.append(subject.start_target(pattern, seed + index))
+        attempt = Attempt(subject, targets, seed, number, seconds)
+        try:
+            yield attempt
+        finally:
+            attempt.close()
+    finally:
+        for target in targets:
+            target.stop()
+
+
+def _irregular_ns(pattern: Pattern, ctx: DamonCtx) -> int:
+    """Return the largest pass delay plus duration with which pages are touched in every interval, ns.
+
+    From the begin of one pass to the end of the next then is no more than a sampling interval. Half an
+    interval where none of the pattern's passes come that often.
+    """
+    sample_ns = ctx.attrs.sample_us * NSEC_PER_USEC
+    periods = [
+        access.period_ns for phase in pattern.phases for access in phase.accesses if not access.free_running
+    ]
+    spare_ns = sample_ns - max(periods, default=0)
+    return (spare_ns if spare_ns > 0 else sample_ns) // 2
