@@ -35,6 +35,15 @@ def test_one_rule_is_replaced(name):
         found.apply(level.rules)
 
 
+def test_every_rule_is_varied_by_a_level_or_a_fault():
+    """A rule that nobody replaces is no rule, but part of the engine."""
+    varied = {f.rule for f in all_faults()}
+    for rule in fields(Rules):
+        if len({repr(getattr(level.rules, rule.name)) for level in LEVELS.values()}) > 1:
+            varied.add(rule.name)
+    assert sorted(varied) == sorted(rule.name for rule in fields(Rules))
+
+
 def test_names_are_unique():
     assert len(all_faults()) == len(catalogue())
 

@@ -12,6 +12,7 @@ from damon_tests.reference.core.merge import merge_pass
 from damon_tests.reference.core.regions import Regions, cut_to_limit, set_ranges
 from damon_tests.reference.core.split import cut
 from damon_tests.reference.rules import monitoring as core
+from damon_tests.reference.rules.monitoring import tuning_score
 
 
 def column(*values):
@@ -41,8 +42,8 @@ def test_interval_adaptation(score, adaptation):
 
 def test_tuning_score_of_half_the_goal():
     """400 of 10000 possible events wanted, 200 seen."""
-    assert RULES.tuning_score(max_events=10_000, events=200, access_bp=400) == 5000
-    assert RULES.tuning_score(max_events=10, events=0, access_bp=1) == 0
+    assert tuning_score(max_events=10_000, events=200, access_bp=400) == 5000
+    assert tuning_score(max_events=10, events=0, access_bp=1) == 0
 
 
 THREE = [(5, 27), (45, 55), (73, 104)]
@@ -334,9 +335,9 @@ def test_rescaled_counters_wrap_at_32_bits():
 
 
 def test_tuning_events_wrap_at_64_bits():
-    assert RULES.tuning_score(max_events=1 << 60, events=3, access_bp=10_000) == 30_000
-    assert RULES.tuning_score(max_events=(1 << 64) + 20_000, events=1, access_bp=5_000) == 1
-    assert RULES.tuning_score(max_events=20_000, events=(1 << 64) + 5_000, access_bp=5_000) == 5_000
+    assert tuning_score(max_events=1 << 60, events=3, access_bp=10_000) == 30_000
+    assert tuning_score(max_events=(1 << 64) + 20_000, events=1, access_bp=5_000) == 1
+    assert tuning_score(max_events=20_000, events=(1 << 64) + 5_000, access_bp=5_000) == 5_000
 
 
 @pytest.mark.parametrize(

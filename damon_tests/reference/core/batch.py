@@ -26,7 +26,7 @@ from damon_tests.reference.core.split import cut
 from damon_tests.reference.machine.clock import SleepNs, VirtualClock
 from damon_tests.reference.machine.memory import Memory
 from damon_tests.reference.machine.process import Process
-from damon_tests.reference.rules.monitoring import align_up
+from damon_tests.reference.rules.monitoring import align_up, can_split, can_split_partially
 from damon_tests.reference.rules.ruleset import Rules
 
 
@@ -253,13 +253,13 @@ class Batch:
             np.int64,
         )
         replica, m = self._replica_of_rows(), self.min_region_sz
-        first = (parts[replica] > 1) & rules.can_split(regions.sizes, m)
-        first |= self._rotated(replica, steps) & rules.can_split_partially(regions.sizes, m)
+        first = (parts[replica] > 1) & can_split(regions.sizes, m)
+        first |= self._rotated(replica, steps) & can_split_partially(regions.sizes, m)
         left = regions.sizes
         points = [self._cut_points(left, first)]
         if (parts == 3).any():
             left = np.where(points[0] > 0, points[0], left)
-            points.insert(0, self._cut_points(left, (parts[replica] == 3) & rules.can_split(left, m)))
+            points.insert(0, self._cut_points(left, (parts[replica] == 3) & can_split(left, m)))
         self.regions = cut(regions, rules, *points)
         remembered = (steps > 0) | (parts > 1) | rules.split_history_always
         self._last_nr_regions = np.where(remembered, counts, self._last_nr_regions)

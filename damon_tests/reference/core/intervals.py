@@ -9,6 +9,7 @@ import numpy as np
 
 from damon_tests.damon.params import U32_MAX, DamonAttrs
 from damon_tests.reference.core.context import Context, check_attrs, check_weights
+from damon_tests.reference.rules.monitoring import tuning_score
 
 
 def commit_attrs(ctx: Context, attrs: DamonAttrs) -> None:
@@ -60,7 +61,7 @@ def tune(ctx: Context) -> int | None:
     rules, attrs, goal = ctx.rules, ctx.attrs, ctx.attrs.intervals_goal
     sizes = ctx.regions.sizes.tolist()
     events = sum(s * nr for s, nr in zip(sizes, ctx.regions.nr_accesses.tolist(), strict=True))
-    score = rules.tuning_score(sum(sizes) * ctx.aggr_samples, events, goal.access_bp)
+    score = tuning_score(sum(sizes) * ctx.aggr_samples, events, goal.access_bp)
     adaptation = rules.tuning_adaptation(score)
     if adaptation == 10_000:
         return None

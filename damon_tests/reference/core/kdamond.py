@@ -18,6 +18,7 @@ from damon_tests.reference.core.schemes import Walk
 from damon_tests.reference.core.split import SplitHistory, split_regions
 from damon_tests.reference.machine.clock import VirtualClock
 from damon_tests.reference.rules.errors import CoreError
+from damon_tests.reference.rules.monitoring import is_due
 
 OnDone = Callable[[Exception | int], None]
 
@@ -228,7 +229,7 @@ class Kdamond:
     def _end_aggregation(self, next_aggr: int) -> None:
         ctx, rules, events = self.ctx, self.ctx.rules, self.events
         goal = ctx.attrs.intervals_goal
-        if goal.aggrs and rules.tuning_is_due(ctx.passed, ctx.next_tune):
+        if goal.aggrs and is_due(ctx.passed, ctx.next_tune):
             ctx.next_aggr = next_aggr
             ctx.next_tune += ctx.aggr_samples * goal.aggrs
             sample_us = tune(ctx)

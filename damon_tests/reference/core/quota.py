@@ -29,7 +29,7 @@ class Quota:
         self.psi_seen: dict[int, int] = {}
 
     def is_set(self, params: DamosQuota) -> bool:
-        return self.rules.quota_is_set(self.effective_size, params.bytes, params.ms, bool(params.goals))
+        return bool(self.effective_size or params.bytes or params.ms or params.goals)
 
     def is_full(self, params: DamosQuota, min_region_sz: int) -> bool:
         return self.rules.quota_is_full(

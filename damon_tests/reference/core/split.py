@@ -9,6 +9,7 @@ import numpy as np
 
 from damon_tests.ports.arrays import U64, Bools
 from damon_tests.reference.core.regions import Regions
+from damon_tests.reference.rules.monitoring import can_split, can_split_partially
 from damon_tests.reference.rules.ruleset import Rules
 
 
@@ -34,7 +35,7 @@ def split_regions(
     parts = rules.split_parts(n, history.last_nr_regions, max_nr_regions)
     new = regions
     if step:
-        chosen = _rotated(n, step, history) & rules.can_split_partially(regions.sizes, min_region_sz)
+        chosen = _rotated(n, step, history) & can_split_partially(regions.sizes, min_region_sz)
         new = cut(regions, rules, _cut_points(regions.sizes, chosen, min_region_sz, rules, rng))
     elif parts > 1:
         new = _split_all(regions, rules, parts, min_region_sz, rng)
@@ -65,7 +66,7 @@ def _split_all(
     left = regions.sizes
     cuts: list[U64] = []
     for _ in range(parts - 1):
-        points = _cut_points(left, rules.can_split(left, min_region_sz), min_region_sz, rules, rng)
+        points = _cut_points(left, can_split(left, min_region_sz), min_region_sz, rules, rng)
         cuts.append(points)
         left = np.where(points > 0, points, left)
     return cut(regions, rules, *reversed(cuts))

@@ -43,7 +43,6 @@ class Rules:
     aggregation_is_due: Callable[[int, int], bool] = core.is_due
     update_is_due: Callable[[int, int], bool] = core.is_due
     scheme_is_due: Callable[[int, int], bool] = core.is_due
-    tuning_is_due: Callable[[int, int], bool] = core.is_due
 
     # sampling (§3.4, §3.5, §3.7)
     in_bytes: Callable[[U64, int], U64] = core.in_bytes
@@ -71,8 +70,6 @@ class Rules:
     partial_split_step: Callable[[int, int], int] = core.partial_split_step
     split_size: Callable[[U64, U64, int], U64] = core.split_size
     split_history_always: bool = True  # 7.3; before, the count is remembered by full splits only
-    can_split: Callable[[U64, int], Bools] = core.can_split
-    can_split_partially: Callable[[U64, int], Bools] = core.can_split_partially
     split_counters: Callable[[Any, Bools], None] = core.split_counters
     reset_aggregated: Callable[[Any], None] = core.reset_aggregated
 
@@ -88,7 +85,6 @@ class Rules:
     equal_attrs_keep_window: bool = True  # 6.18; before, any commit starts the window again
 
     # automatic tuning of intervals (§2.8)
-    tuning_score: Callable[[int, int, int], int] = core.tuning_score
     tuning_adaptation: Callable[[int], int] = core.tuning_adaptation
     tuned_sample_us: Callable[[int, int, int, int], int] = core.tuned_sample_us
 
@@ -169,7 +165,6 @@ class Rules:
     histogram_asks_core_filters: bool = True  # 7.1
 
     # quota (§4.4 to §4.6)
-    quota_is_set: Callable[[int, int, int, bool], bool] = damos.quota_is_set
     quota_is_full: Callable[[bool, int, int, int], bool] = damos.quota_is_full
     quota_cut: Callable[[bool, int, int, int, int], int | None] = damos.quota_cut
     charged_size: Callable[[int, int, int, int], int] = damos.charged_size

@@ -124,10 +124,6 @@ def time_quota_size(ms: int, total_bytes: int, total_ns: int, min_region_sz: int
     return max(throughput * ms & U64_MAX, min_region_sz)
 
 
-def quota_is_set(effective_size: int, size: int, ms: int, has_goals: bool) -> bool:
-    return bool(effective_size or size or ms or has_goals)
-
-
 def quota_is_full(is_set: bool, charged: int, effective_size: int, min_region_sz: int) -> bool:
     """Full also when less than one minimum region is left."""
     return is_set and (charged >= effective_size or effective_size - charged < min_region_sz)
