@@ -12,7 +12,8 @@ from synthetic_recordings import BASE, MIB, MS, phases
 from damon_tests.damon import recording_file
 from damon_tests.judge.monitoring import metrics
 from damon_tests.judge.monitoring.aggregation_windows import settled, windows
-from damon_tests.judge.monitoring.invariants import monitoring_invariants
+from damon_tests.judge.monitoring.all_invariants import all_invariants
+from damon_tests.judge.monitoring.report import Report
 from damon_tests.judge.monitoring.report_vs_truth import compare
 from damon_tests.judge.monitoring.true_rates import spans_of
 from damon_tests.judge.verdict import Check, Measurement, Verdict, decide
@@ -65,7 +66,7 @@ def _accurate(log: RunLog) -> None:
     test = f"{SUITE}/test_phases.py::test_invariants"
     log.test_started(test, *BACKEND)
     log.attempt(test, 1, 123456789, {"prepare": 0.3, "monitor": 6.0, "collect": 0.1})
-    checks = monitoring_invariants(report, damon.ctx, "7.3")
+    checks = all_invariants(report, [Report(report, damon.ctx, "7.3")])
     compared = compare(report, settled(report, 1000 * MS), truth)
     checks.append(Check("closed form", metrics.coverage(compared), "== 1", "everything is monitored", True))
     for check in checks:

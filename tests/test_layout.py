@@ -186,6 +186,59 @@ def test_downward_imports_are_fine(path: str, source: str) -> None:
     assert upward_imports(source, Path("damon_tests", path)) == []
 
 
+# What judge may import of packages that can run a DAMON: data, and pure functions of it.
+PURE = {
+    "damon": {
+        "known_defects",
+        "module_params",
+        "params",
+        "recording_file",
+        "records",
+        "series",
+        "trace",
+    },
+    "experiment": {"observation", "physical_view", "steps"},
+    "kernel": {"splat"},
+    "reference": {"rules", "sysfs.module_requests"},
+    "workload": {"memory_info", "pages", "pattern_truth", "unknown_memory"},
+}
+
+
+def impure_imports(source: str, path: Path) -> list[str]:
+    """The imports of a module of judge that can run a DAMON, or a process."""
+    found = []
+    for line, name in imported_modules(ast.parse(source), ".".join(path.parent.parts)):
+        package, _, module = name.removeprefix("damon_tests.").partition(".")
+        allowed = PURE.get(package)
+        if allowed is not None and not any(f"{module}.".startswith(f"{pure}.") for pure in allowed):
+            found.append(f"{path}:{line}: judge is pure, and {name} may run DAMON")
+    return found
+
+
+def test_judge_is_pure() -> None:
+    """Judging is a function of truth and observation: what runs DAMON is in scenario, above it."""
+    wrong = []
+    for path in python_files():
+        if path.parts[:2] == ("damon_tests", "judge"):
+            wrong += impure_imports(read(path), path)
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("source", "count"),
+    [
+        ("from damon_tests.experiment.trial import Trial", 1),
+        ("from damon_tests.experiment import replica", 1),
+        ("from damon_tests.damon.client import DamonClient", 1),
+        ("from damon_tests.reference.sysfs.system import ReferenceSystem", 1),
+        ("from damon_tests.experiment.observation import Observation", 0),
+        ("from damon_tests.reference.rules.levels import LEVELS", 0),
+    ],
+)
+def test_imports_that_run_damon_are_seen(source: str, count: int) -> None:
+    assert len(impure_imports(source, Path("damon_tests/judge/quotas.py"))) == count
+
+
 def test_modules_are_short() -> None:
     """A module about one thing has room in 450 lines."""
     long = {str(path): count for path in python_files() if (count := read(path).count("\n")) > MAX_LINES}

@@ -256,7 +256,7 @@ def test_what_has_to_be_waited_for_is_told_at_once(tmp_path: Path) -> None:
 def test_fault_is_noticed_and_named(tmp_path: Path, option: str) -> None:
     body = """
 from damon_tests.damon.params import DamonAttrs, DamonCtx
-from damon_tests.judge.monitoring.judged_windows import invariants
+from damon_tests.scenario.invariants import invariants
 
 def test(experiment, expect):
     expect.add(invariants(experiment("hot_cold", DamonCtx(attrs=DamonAttrs()), seconds=1).observe()))
@@ -327,7 +327,7 @@ def test_main_job_on_the_reference(tmp_path: Path) -> None:
     """One real experiment: attempt, recording and raw samples are in the run's files."""
     body = """
 from damon_tests.damon.params import DamonAttrs, DamonCtx
-from damon_tests.judge.monitoring.judged_windows import invariants
+from damon_tests.scenario.invariants import invariants
 
 def test(experiment, expect):
     expect.add(invariants(experiment("hot_cold", DamonCtx(attrs=DamonAttrs()), seconds=1).observe()))

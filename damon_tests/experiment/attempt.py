@@ -15,7 +15,7 @@ from damon_tests.damon.records import Recording, SchemeReport
 from damon_tests.damon.sleeps import Sleep
 from damon_tests.experiment.backend import Backend, Subject
 from damon_tests.experiment.observation import Observation
-from damon_tests.experiment.physical_view import frames_of, unmoved
+from damon_tests.experiment.page_frames import frames_of, unmoved
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import NSEC_PER_USEC, DamonTestsError

@@ -156,7 +156,7 @@ class Live:
     def seen_of(self, part: int) -> Observation:
         """Return what was observed under the request with this number, 0 for the first; once the run is over.
 
-        It can be judged like a whole attempt (``judge.monitoring.bands.like_the_reference``): replicas get
+        It can be judged like a whole attempt (``scenario.reference_bands``): replicas get
         the same commits at the same times. For the first kdamond and target.
         """
         if self.observation is None:

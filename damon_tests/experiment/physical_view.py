@@ -4,41 +4,15 @@ virtual address spaces can be said about it, replicas included."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from damon_tests.damon.params import DamonTarget
 from damon_tests.damon.records import Recording, Snapshot
-from damon_tests.experiment.backend import Subject
 from damon_tests.experiment.observation import Observation
-from damon_tests.patterns.spec import SHARED, Pattern
 from damon_tests.ports import PAGE_SIZE, HarnessError, NotSupported
-from damon_tests.ports.arrays import I64
-from damon_tests.workload.physical_truth import UNKNOWN, FrameTruth, frame_ranges
-from damon_tests.workload.target import RunningTarget
-
-_MOST_BYTES = 1 << 30  # of page tables of larger regions too much would have to be read
-
-
-def frames_of(subject: Subject, target: RunningTarget) -> Mapping[str, I64]:
-    """The frame of each page of each region now. Regions whose memory others use as well, and
-    ones of more than 1 GiB, are left out: about their frames nothing is known."""
-    return {
-        name: subject.pages(target, start, end).frame
-        for name, (start, end) in target.layout.items()
-        if end - start <= _MOST_BYTES and not _shared(target.pattern, name)
-    }
-
-
-def _shared(pattern: Pattern, name: str) -> bool:
-    return pattern.region(name).memory in SHARED and len({process for process, _ in pattern.workers}) > 1
-
-
-def unmoved(before: Mapping[str, I64], after: Mapping[str, I64]) -> Mapping[str, I64]:
-    """What was the same both times; the kernel may have moved pages meanwhile, nobody knows when."""
-    return {name: np.where(before[name] == after[name], before[name], UNKNOWN) for name in before}
+from damon_tests.workload.physical_truth import FrameTruth, frame_ranges
 
 
 def as_virtual(seen: Observation) -> Observation:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from damon_tests.damon import trace
 from damon_tests.damon.params import DamonCtx
 from damon_tests.damon.series import Series
 from damon_tests.experiment.live import Live
@@ -55,6 +56,17 @@ class QuotaRun:
         return quotas.follow(followed, self.passes, self.read)
 
 
+def quota_events(live: LiveFixture) -> list[str]:
+    """Return what ``passes_of`` needs recorded besides aggregations, as far as this DAMON has it."""
+    return [name for name in quota_passes.EXTRA_EVENTS if live.backend().capabilities().has(name)]
+
+
+def passes_of(run: Live, scheme_idx: int = 0, kdamond_idx: int = 0) -> list[Pass]:
+    """Return the complete passes of a scheme, in order; none if events were lost."""
+    events = run.session.events([trace.AGGREGATED, *quota_passes.EXTRA_EVENTS], kdamond_idx)
+    return quota_passes.of_events(events, scheme_idx)
+
+
 def let_pass(run: Live, count: int) -> None:
     """Let DAMON run for that many aggregations, however long that takes on a busy machine. Raises TimedOut
     after three minutes."""
@@ -77,7 +89,7 @@ def quota_run(
     while_running: Callable[[Live], None] | None = None,
 ) -> QuotaRun:
     """Let the first scheme of ``ctx`` do that many passes, then ``while_running``, and read what it did."""
-    extra = quota_passes.wanted_events(live.backend().capabilities())
+    extra = quota_events(live)
     with live(pattern, ctx, cover=cover, extra_events=extra) as run:
         if count:
             let_pass(run, count)
@@ -87,4 +99,4 @@ def quota_run(
         stats = run.client.stats(0, 0)
         read = ReadStats(begin, run.clock.now_ns(), stats)
         first = run.commits[0].kdamonds[0].ctx
-    return QuotaRun(run, first, quota_passes.of_run(run), read)
+    return QuotaRun(run, first, passes_of(run), read)

@@ -18,8 +18,8 @@ from damon_tests.damon.params import (
     DamosAccessPattern,
     DamosQuota,
 )
-from damon_tests.judge.monitoring.conformance import EVERYTHING, attempt, compare_with_reference
-from damon_tests.judge.monitoring.judged_windows import invariants
+from damon_tests.scenario.conformance import EVERYTHING, attempt, compare_with_reference
+from damon_tests.scenario.invariants import invariants
 
 # Up to eight attempts of seconds each, and with --guest-clock host only on a quiet machine: not for gates.
 pytestmark = [

@@ -14,7 +14,8 @@ from damon_tests.damon.module_params import DamonReclaim
 from damon_tests.damon.series import Series
 from damon_tests.damon.trace import EszEvent, TuneEvent
 from damon_tests.judge.modules import schemes as judged
-from damon_tests.judge.monitoring.invariants import monitoring_invariants
+from damon_tests.judge.monitoring.all_invariants import all_invariants
+from damon_tests.judge.monitoring.report import Report
 from damon_tests.judge.schemes import goals, priorities, quota_passes, quotas
 from damon_tests.judge.verdict import Measurement
 from damon_tests.kernel.guest.topology import Topology
@@ -309,7 +310,7 @@ def test_monitoring_follows_the_interval_and_region_parameters(module, expect):
         recording = run.recording()
         run.disable()
     ctx = judged.derived(run.session.parameters, (), run.level)
-    expect.add(monitoring_invariants(recording, ctx, run.level))
+    expect.add(all_invariants(recording, [Report(recording, ctx, run.level)]))
     counts = [len(s) for s in recording.snapshots]
     m = Measurement("regions", float(max(counts, default=0)), "regions", tuple(map(float, counts)))
     expect.between(m, 2, 50, because="max_nr_regions limits the regions of all targets (I9)")

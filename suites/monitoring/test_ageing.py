@@ -7,9 +7,9 @@ from itertools import pairwise
 import pytest
 
 from damon_tests.damon.params import DamonAttrs, DamonCtx
-from damon_tests.judge.monitoring.bands import like_the_reference
-from damon_tests.judge.monitoring.judged_windows import invariants
 from damon_tests.judge.verdict import Measurement
+from damon_tests.scenario.invariants import invariants
+from damon_tests.scenario.reference_bands import like_the_reference
 
 ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=100)
 

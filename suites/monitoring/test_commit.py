@@ -11,9 +11,9 @@ from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, DamonTarget, Dam
 from damon_tests.damon.series import Series
 from damon_tests.judge import rule_limits
 from damon_tests.judge.monitoring.aggregation_windows import windows
-from damon_tests.judge.monitoring.driven import invariants
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_SEC, NSEC_PER_USEC, TreeError
+from damon_tests.scenario.invariants import invariants
 
 ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=100)
 FVADDR = DamonCtx("fvaddr", attrs=ATTRS)

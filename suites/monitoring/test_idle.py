@@ -4,9 +4,11 @@
 import pytest
 
 from damon_tests.damon.params import DamonAttrs, DamonCtx
-from damon_tests.judge.monitoring.bands import like_the_reference
-from damon_tests.judge.monitoring.judged_windows import comparison, full_counts, invariants
+from damon_tests.judge.monitoring.all_invariants import full_counts
+from damon_tests.judge.monitoring.judged_windows import comparison
 from damon_tests.judge.monitoring.metrics import false_hot_bytes
+from damon_tests.scenario.invariants import invariants
+from damon_tests.scenario.reference_bands import like_the_reference
 
 ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=100)
 

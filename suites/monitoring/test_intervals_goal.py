@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 
 from damon_tests.damon.params import DamonAttrs, DamonCtx, DamonIntervalsGoal
-from damon_tests.judge.monitoring.driven import invariants
 from damon_tests.judge.monitoring.interval_tuning import bounded, steps_follow
 from damon_tests.judge.verdict import Measurement
 from damon_tests.ports import NSEC_PER_SEC
+from damon_tests.scenario.invariants import invariants
 
 pytestmark = pytest.mark.needs("ops.fvaddr", "attrs.intervals_goal", "damon_monitor_intervals_tune")
 

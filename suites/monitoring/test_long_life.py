@@ -8,11 +8,11 @@ import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosFilter, DamosQuota, Kdamond
 from damon_tests.judge.monitoring.aggregation_windows import windows
-from damon_tests.judge.monitoring.driven import invariants
 from damon_tests.judge.verdict import Measurement
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns.spec import Pattern, PatternRegion, Phase
 from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, NSEC_PER_USEC
+from damon_tests.scenario.invariants import invariants
 
 pytestmark = [pytest.mark.profile("full"), pytest.mark.needs("ops.fvaddr", "commands.commit", "schemes.stat")]
 

@@ -7,9 +7,9 @@ import pytest
 
 from damon_tests.damon.params import DamonAttrs, DamonCtx
 from damon_tests.damon.series import Series
-from damon_tests.judge.monitoring.driven import invariants
 from damon_tests.judge.verdict import Measurement
 from damon_tests.ports import NSEC_PER_SEC
+from damon_tests.scenario.invariants import invariants
 
 pytestmark = pytest.mark.needs("ops.fvaddr", "commands.commit", "damon_aggregated")
 

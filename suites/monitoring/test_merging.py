@@ -6,9 +6,8 @@ from dataclasses import replace
 import pytest
 
 from damon_tests.damon.params import DamonAttrs, DamonCtx
-from damon_tests.judge.monitoring.bands import like_the_reference
-from damon_tests.judge.monitoring.driven import invariants as invariants_of
-from damon_tests.judge.monitoring.judged_windows import invariants
+from damon_tests.scenario.invariants import invariants
+from damon_tests.scenario.reference_bands import like_the_reference
 
 pytestmark = [pytest.mark.accuracy, pytest.mark.needs("ops.fvaddr", "damon_aggregated")]
 
@@ -38,7 +37,7 @@ def test_lower_max_nr_regions_merges_similar_regions_first(live, expect):
             run.commit_attrs(few)
             run.record(0.8, aggregations=9)
         if number == 1:
-            expect.add(invariants_of(run))
+            expect.add(invariants(run))
         return run.seen_of(1)
 
     expect.add(like_the_reference(attempt, ["rate error", "boundary"], after_s=0, replicas=40))

@@ -4,8 +4,8 @@
 import pytest
 
 from damon_tests.damon.params import DamonAttrs, DamonCtx
-from damon_tests.judge.monitoring.bands import like_the_reference
-from damon_tests.judge.monitoring.judged_windows import invariants
+from damon_tests.scenario.invariants import invariants
+from damon_tests.scenario.reference_bands import like_the_reference
 
 pytestmark = pytest.mark.accuracy
 

@@ -6,11 +6,10 @@ import pytest
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos
 from damon_tests.damon.series import Series
 from damon_tests.damon.trace import StatEvent
-from damon_tests.judge.monitoring.driven import invariants
-from damon_tests.judge.monitoring.judged_windows import full_counts
-from damon_tests.judge.monitoring.judged_windows import invariants as invariants_of
+from damon_tests.judge.monitoring.all_invariants import full_counts
 from damon_tests.judge.verdict import Measurement
 from damon_tests.ports import NSEC_PER_USEC
+from damon_tests.scenario.invariants import invariants
 
 pytestmark = pytest.mark.needs("ops.fvaddr", "damon_aggregated")
 
@@ -25,7 +24,7 @@ def test_aggregations_are_whole_samples(experiment, expect, sample_us, aggr_us):
     attrs = DamonAttrs(sample_us, aggr_us, min_nr_regions=10, max_nr_regions=50)
     trial = experiment("everything_hot", DamonCtx("fvaddr", attrs=attrs), seconds=2, cover="regions")
     seen = trial.observe()
-    expect.add(invariants_of(seen))
+    expect.add(invariants(seen))
     expect.add(full_counts(seen))
 
 

@@ -9,10 +9,10 @@ import pytest
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, DamonProbe, Damos
 from damon_tests.damon.series import Series
 from damon_tests.damon.trace import AggregatedEvent, RegionAggregatedEvent
-from damon_tests.judge.monitoring.driven import invariants
 from damon_tests.judge.monitoring.invariants import tried_regions
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_USEC
+from damon_tests.scenario.invariants import invariants
 
 ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=100)
 EVERYTHING = Damos("stat", ANY)

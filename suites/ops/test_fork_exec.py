@@ -8,10 +8,11 @@ import pytest
 from damon_tests.damon.params import DamonAttrs, DamonCtx
 from damon_tests.judge import rule_limits
 from damon_tests.judge.monitoring.aggregation_windows import windows
-from damon_tests.judge.monitoring.driven import invariants
-from damon_tests.judge.monitoring.invariants import monitoring_invariants
+from damon_tests.judge.monitoring.all_invariants import all_invariants
+from damon_tests.judge.monitoring.report import Report
 from damon_tests.judge.verdict import Measurement
 from damon_tests.ports import NSEC_PER_SEC
+from damon_tests.scenario.invariants import invariants
 
 pytestmark = pytest.mark.needs("damon_aggregated")
 
@@ -102,7 +103,8 @@ def test_vaddr_follows_an_exec(live, expect):
     )
     m = Measurement("coverage of the new mappings", float(followed), "count")
     expect.equal(m, 1, because="the mappings of the new address space are read every update_us (I6)")
-    expect.add(monitoring_invariants(run.recording(), run.ctx, run.level))
+    recording = run.recording()
+    expect.add(all_invariants(recording, [Report(recording, run.ctx, run.level)]))
 
 
 def _covers_mappings(run):

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from damon_tests.damon.params import DamonAttrs, DamonCtx, DamonTarget
-from damon_tests.judge.monitoring.driven import invariants
 from damon_tests.judge.verdict import Measurement
+from damon_tests.scenario.invariants import invariants
 
 pytestmark = pytest.mark.needs("ops.fvaddr", "damon_aggregated")
 

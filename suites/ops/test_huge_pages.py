@@ -8,12 +8,12 @@ import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosFilter
 from damon_tests.judge.monitoring.aggregation_windows import windows
-from damon_tests.judge.monitoring.bands import like_the_reference
-from damon_tests.judge.monitoring.driven import invariants as invariants_of
-from damon_tests.judge.monitoring.judged_windows import full_counts, invariants
+from damon_tests.judge.monitoring.all_invariants import full_counts
 from damon_tests.judge.verdict import Measurement
 from damon_tests.patterns.spec import Access, Pattern, PatternRegion, Phase
 from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE
+from damon_tests.scenario.invariants import invariants
+from damon_tests.scenario.reference_bands import like_the_reference
 from damon_tests.workload.huge_page_truth import PAGES_PER_HUGE, HugePages
 
 ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=200)
@@ -150,4 +150,4 @@ def test_paddr_reports_no_access_to_hugetlb_frames(live, expect):
     expect.equal(
         m, 0, because="paddr does not check folios that are not on an LRU list (§3.5)", kind="closed form"
     )
-    expect.add(invariants_of(run))
+    expect.add(invariants(run))

@@ -8,12 +8,11 @@ import pytest
 from damon_tests.damon.params import DamonAttrs, DamonCtx
 from damon_tests.experiment.physical_view import as_virtual
 from damon_tests.judge.monitoring.aggregation_windows import windows
-from damon_tests.judge.monitoring.bands import like_the_reference
-from damon_tests.judge.monitoring.driven import invariants
-from damon_tests.judge.monitoring.judged_windows import full_counts
-from damon_tests.judge.monitoring.judged_windows import invariants as invariants_of
+from damon_tests.judge.monitoring.all_invariants import full_counts
 from damon_tests.judge.verdict import Measurement
 from damon_tests.ports import NSEC_PER_SEC
+from damon_tests.scenario.invariants import invariants
+from damon_tests.scenario.reference_bands import like_the_reference
 
 pytestmark = pytest.mark.needs("ops.paddr", "damon_aggregated")
 
@@ -23,7 +22,7 @@ PADDR = DamonCtx("paddr", attrs=ATTRS)
 
 def test_all_system_ram_is_monitored(experiment, expect):
     """Given all System RAM, DAMON monitors exactly that, within the limits on regions."""
-    expect.add(invariants_of(experiment("hot_cold", PADDR, seconds=2).observe()))
+    expect.add(invariants(experiment("hot_cold", PADDR, seconds=2).observe()))
 
 
 def test_idle_frames_have_no_accesses(live, expect):
@@ -49,7 +48,7 @@ def test_frames_always_in_use_have_full_counts(experiment, expect, addr_unit):
     ctx = replace(PADDR, addr_unit=addr_unit)
     trial = experiment("everything_hot", ctx, seconds=2.5, cover="regions")
     seen = trial.observe()
-    expect.add(invariants_of(seen))
+    expect.add(invariants(seen))
     expect.add(full_counts(as_virtual(seen)))
     expect.add(like_the_reference(trial, ["recall", "regions"], after_s=0.7, replicas=40))
 
@@ -58,7 +57,7 @@ def test_frames_always_in_use_have_full_counts(experiment, expect, addr_unit):
 def test_hot_set_is_found_among_frames(experiment, expect):
     """8 MiB of 64 MiB are hot: DAMON reports their frames hot, wherever they are, and no others."""
     trial = experiment("hot_cold", PADDR, seconds=4, cover="regions")
-    expect.add(invariants_of(trial.observe()))
+    expect.add(invariants(trial.observe()))
     expect.add(like_the_reference(trial, ["precision", "recall"], after_s=2, replicas=40))
 
 
@@ -82,4 +81,4 @@ def test_paddr_runs_on_when_processes_exit(live, expect):
 def test_address_units_cover_the_same_memory(experiment, expect, addr_unit):
     """With other address units DAMON monitors the same memory, and reports it in those units."""
     ctx = DamonCtx("paddr", addr_unit=addr_unit, attrs=ATTRS)
-    expect.add(invariants_of(experiment("hot_cold", ctx, seconds=1).observe()))
+    expect.add(invariants(experiment("hot_cold", ctx, seconds=1).observe()))

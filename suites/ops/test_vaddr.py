@@ -10,11 +10,10 @@ import pytest
 from damon_tests.damon.params import DamonAttrs, DamonCtx
 from damon_tests.damon.series import Series
 from damon_tests.judge import rule_limits
-from damon_tests.judge.monitoring.driven import invariants
-from damon_tests.judge.monitoring.judged_windows import invariants as invariants_of
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.patterns.spec import Action, Pattern, PatternRegion, Phase
 from damon_tests.ports import NSEC_PER_SEC, TreeError
+from damon_tests.scenario.invariants import invariants
 
 pytestmark = pytest.mark.needs("ops.vaddr", "damon_aggregated")
 
@@ -29,7 +28,7 @@ def coverage_of(snapshot):
 @pytest.mark.parametrize("pattern", ["zigzag", "idle", "small_hot_in_large_cold"])
 def test_first_aggregation_covers_the_mappings(experiment, expect, pattern):
     """The first aggregation covers exactly the mappings without their two largest gaps."""
-    expect.add(invariants_of(experiment(pattern, DamonCtx(attrs=ATTRS), seconds=0.6).observe()))
+    expect.add(invariants(experiment(pattern, DamonCtx(attrs=ATTRS), seconds=0.6).observe()))
 
 
 def test_given_ranges_hold_until_the_first_update(live, expect):

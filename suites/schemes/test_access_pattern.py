@@ -8,7 +8,11 @@ import pytest
 from damon_tests.damon.params import ANY, U64_MAX, DamonAttrs, DamonCtx, Damos
 from damon_tests.judge.schemes import watched_passes
 from damon_tests.judge.verdict import Measurement
-from damon_tests.scenario.watched_run import checks, watched
+from damon_tests.scenario.watched_run import (
+    checks,
+    passes_of,
+    watched,
+)
 
 pytestmark = pytest.mark.needs(
     "ops.fvaddr", "schemes.stat", "schemes.apply_interval_us", "damon_aggregated", "damos_before_apply"
@@ -87,7 +91,7 @@ def test_exactly_the_matching_regions_are_tried(live, expect, schemes, edges):
     ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=(WATCHER, *schemes))
     with watched(live, "hot_cold", ctx) as run:
         run.record(1.2, aggregations=11)
-    seen = watched_passes.of_run(run)
+    seen = passes_of(run)
     expect.add(watched_passes.edges_met(seen, run.ctx.schemes, edges))
     expect.add(checks(run))
 
@@ -101,7 +105,7 @@ def test_committed_pattern_holds_from_the_next_pass(live, expect):
         run.record(0.4, aggregations=3)
         run.commit(replace(run.ctx, schemes=(WATCHER, nothing, stat(sz_min=1))))
         run.record(0.5, aggregations=4)
-    seen, commit = watched_passes.of_run(run), run.commits[1]
+    seen, commit = passes_of(run), run.commits[1]
     since = [p for p in seen if p.time_ns > commit.end_ns]
     tries = [sum(t.scheme_idx == i for p in since for t in p.tries) for i in range(3)]
     expect.add(watched_passes.tried_as_asked([p for p in seen if p.time_ns < commit.begin_ns], ctx))
@@ -135,7 +139,7 @@ def test_sizes_are_in_address_units(live, expect):
     with watched(live, "idle", ctx, cover="process") as run:
         run.record(1.2, aggregations=8)
         memory = sum((end - start) // 8 for start, end in run.subject.ram_ranges())
-    seen = watched_passes.of_run(run)
+    seen = passes_of(run)
     expect.add(checks(run))
     all_units = sum(v.region.end - v.region.start for v in seen[0].visits)
     # Ranges are rounded outwards to pages, of 512 units.

@@ -9,10 +9,10 @@ import pytest
 from damon_tests.damon.params import DamonAttrs, DamonCtx, DamonTarget
 from damon_tests.damon.series import Series
 from damon_tests.judge import rule_limits
-from damon_tests.judge.monitoring.driven import invariants
 from damon_tests.judge.schemes import effects
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.scenario.acting import BEFORE_APPLY, act, scheme
+from damon_tests.scenario.invariants import invariants
 
 pytestmark = pytest.mark.needs("filters.addr", BEFORE_APPLY, "damon_aggregated")
 

@@ -8,11 +8,11 @@ import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosFilter
 from damon_tests.damon.series import Series
-from damon_tests.judge.monitoring.driven import invariants
 from damon_tests.judge.schemes.filters import verdicts
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import PAGE_SIZE
 from damon_tests.scenario.filtered_run import STILL, WatchedMemory
+from damon_tests.scenario.invariants import invariants
 from damon_tests.workload.pages import bytes_of
 
 pytestmark = pytest.mark.needs("ops.fvaddr", "filters.addr", "tried_regions.total_bytes")

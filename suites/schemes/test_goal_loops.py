@@ -7,10 +7,14 @@ import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosQuota, DamosQuotaGoal
 from damon_tests.damon.series import Series
-from damon_tests.judge.schemes import goal_metrics, quota_passes, quotas
+from damon_tests.judge.schemes import goal_metrics, quotas
 from damon_tests.judge.schemes.goal_metrics import lru_bp, measured, node_mem_bp
 from damon_tests.judge.verdict import Check, Measurement
-from damon_tests.scenario.quota_run import let_pass
+from damon_tests.scenario.quota_run import (
+    let_pass,
+    passes_of,
+    quota_events,
+)
 
 pytestmark = pytest.mark.needs("damon_aggregated", "damos_before_apply", "damos_esz")
 
@@ -32,7 +36,7 @@ def test_temporal_tuner_reclaims_until_the_goal_and_stops(live, expect):
     quota = DamosQuota(bytes=step, goal_tuner="temporal")
     scheme = with_goal(Damos("pageout", ANY, quota=quota), target_metric="node_mem_free_bp", target_value=1)
     ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=(scheme,))
-    infos, extra = [], quota_passes.wanted_events(live.backend().capabilities())
+    infos, extra = [], quota_events(live)
     with live("idle", ctx, cover="regions", extra_events=extra) as run:
         let_pass(run, 6)
         before, swapped = run.subject.memory_info(), int(run.pages("data").swapped.sum())
@@ -57,17 +61,17 @@ def test_temporal_tuner_reclaims_until_the_goal_and_stops(live, expect):
     free = Measurement("free memory", node_mem_bp(infos[-1], 0, used=False), "bp")
     slack = OTHERS * BP // before.node_total[0]
     expect.at_least(free, target - slack, because="the goal is reachable, with 64 MiB to reclaim")
-    seen = [p for p in quota_passes.of_run(run) if p.begin_ns > run.commits[-1].end_ns]
+    seen = [p for p in passes_of(run) if p.begin_ns > run.commits[-1].end_ns]
     fed = run.commits[-1].kdamonds[0].ctx.schemes[0].quota
     metric = measured(infos, lambda info: node_mem_bp(info, 0, used=False), slack)
     expect.add(goal_metrics.steps_between("node_mem_free_bp", seen, fed, metric, least=1))
-    sizes = {event.esz for p in quota_passes.of_run(run) for event in p.esz}
+    sizes = {event.esz for p in passes_of(run) for event in p.esz}
     expect.nothing(
         "other sizes",
         [str(size) for size in sizes - {0, step}],
         because="the temporal tuner grants all or nothing (I58)",
     )
-    most = max((sum(e.end - e.start for e in p.applied) for p in quota_passes.of_run(run)), default=0)
+    most = max((sum(e.end - e.start for e in p.applied) for p in passes_of(run)), default=0)
     expect.at_most(
         Measurement("tried in a window", most, "bytes"),
         step,
@@ -96,7 +100,7 @@ def test_lru_goals_sort_until_the_share_is_reached(live, expect, wanted, tuner):
     limit = 0 if tuner == "consist" else 2 * MIB
     scheme = Damos(action, ANY, quota=DamosQuota(bytes=limit, goal_tuner=tuner))
     scheme = with_goal(scheme, target_metric=f"{wanted}_mem_bp", target_value=target)
-    extra = quota_passes.wanted_events(live.backend().capabilities())
+    extra = quota_events(live)
 
     def share(run):
         infos.append(run.subject.memory_info())
@@ -115,7 +119,7 @@ def test_lru_goals_sort_until_the_share_is_reached(live, expect, wanted, tuner):
         let_pass(run, 6)
         share(run)
     # The first size may be traced while the commit is still being answered.
-    seen = [p for p in quota_passes.of_run(run) if p.end_ns > run.commits[-1].begin_ns]
+    seen = [p for p in passes_of(run) if p.end_ns > run.commits[-1].begin_ns]
     metric = measured(infos, lambda info: lru_bp(info, active=active), 300)
     expect.add(goal_metrics.steps_between(f"{wanted}_mem_bp", seen, scheme.quota, metric))
     m = Measurement("share at first as small as needed", float(emptied), "count")
@@ -149,13 +153,13 @@ def test_unreachable_goal_saturates_at_the_requested_size(live, expect):
     scheme = Damos("pageout", ANY, quota=DamosQuota(bytes=limit))
     scheme = with_goal(scheme, target_metric="node_mem_free_bp", target_value=20 * BP)
     ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=(scheme,))
-    infos, extra = [], quota_passes.wanted_events(live.backend().capabilities())
+    infos, extra = [], quota_events(live)
     with live("idle", ctx, cover="regions", extra_events=extra) as run:
         for _ in range(25):
             free_bp(run, infos)
             let_pass(run, 2)
         swapped = int(run.pages("data").swapped.sum()) * 4096
-    seen, level = quota_passes.of_run(run), Series.of(run.level)
+    seen, level = passes_of(run), Series.of(run.level)
     tried = [float(sum(e.end - e.start for e in p.applied)) for p in seen]
     most = Measurement("tried in a window", max(tried, default=0), "bytes", tuple(tried))
     expect.equal(most, limit, because="the quota grows up to the requested size and not beyond (§4.4, I44)")
@@ -177,12 +181,12 @@ def test_psi_goal_counts_no_more_stalls_than_the_kernel(live, expect):
     scheme = Damos("pageout", ANY, quota=DamosQuota(bytes=2 * MIB))
     scheme = with_goal(scheme, target_metric="some_mem_psi_us", target_value=target_us)
     ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=(scheme,))
-    infos, extra = [], quota_passes.wanted_events(live.backend().capabilities())
+    infos, extra = [], quota_events(live)
     with live("everything_hot", ctx, cover="regions", extra_events=extra) as run:
         infos.append(run.subject.memory_info())
         let_pass(run, 30)
         infos.append(run.subject.memory_info())
-    seen = quota_passes.of_run(run)
+    seen = passes_of(run)
     implied = goal_metrics.implied_total(seen, scheme.quota)
     counted = infos[-1].psi_some_us - infos[0].psi_some_us
     m = Measurement("stall time that the steps imply at least", float(implied), "µs")

@@ -12,13 +12,17 @@ import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosQuota, DamosQuotaGoal
 from damon_tests.damon.series import Series
-from damon_tests.judge.schemes import goal_metrics, goals, quota_passes
+from damon_tests.judge.schemes import goal_metrics, goals
 from damon_tests.judge.schemes.goal_metrics import lru_bp, measured, memcg_bp, node_mem_bp
 from damon_tests.judge.verdict import Measurement
 from damon_tests.patterns import load
 from damon_tests.patterns.spec import Pattern, PatternRegion, Phase
 from damon_tests.ports import TreeError
-from damon_tests.scenario.quota_run import let_pass
+from damon_tests.scenario.quota_run import (
+    let_pass,
+    passes_of,
+    quota_events,
+)
 
 pytestmark = pytest.mark.needs("ops.fvaddr", "damon_aggregated", "damos_before_apply")
 TOLD = "damos_esz"
@@ -49,7 +53,7 @@ def another(nid=None, mib=96):
 
 def measure(live, schemes, *, pattern="idle", comes=None, operations="fvaddr", first=None):
     """Run and measure memory; call ``first`` at the start, start the process ``comes`` in the middle."""
-    infos, extra = [], quota_passes.wanted_events(live.backend().capabilities())
+    infos, extra = [], quota_events(live)
     ctx = DamonCtx(operations, attrs=ATTRS, schemes=tuple(schemes))
 
     def sample(run):
@@ -79,7 +83,7 @@ def judge(expect, run, infos, schemes, values, slack=SLACK_BP):
     for index, (scheme, value) in enumerate(zip(schemes, values, strict=True)):
         (wanted,) = scheme.quota.goals
         name = f"{wanted.target_metric} {wanted.nid or ''}{wanted.path}".strip()
-        seen = quota_passes.of_run(run, index)
+        seen = passes_of(run, index)
         expect.add(goal_metrics.steps_between(name, seen, scheme.quota, measured(infos, value, slack)))
 
 
@@ -124,7 +128,7 @@ def test_temporal_tuner_switches_when_a_node_crosses_its_goal(live, expect):
     judge(expect, run, infos, run.ctx.schemes, values, slack=2 * SLACK_BP)
     for index, wanted in enumerate(([LIMIT, 0], [0, LIMIT])):
         # Only until the process goes again.
-        seen = [p for p in quota_passes.of_run(run, index) if p.end_ns <= infos[-1].time_ns]
+        seen = [p for p in passes_of(run, index) if p.end_ns <= infos[-1].time_ns]
         traced = [event.esz for p in seen for event in p.esz]
         wrong = [] if traced[-2:] == wanted else [f"{traced}"]
         expect.nothing(
@@ -201,7 +205,7 @@ def test_node_eligible_mem_goal_measures_matching_memory(live, expect):
     run, _ = measure(live, schemes, pattern=pattern, operations="paddr", first=committed)
     for index, share in enumerate((6_666, 3_333, 6_666)):
         quota = schemes[index].quota
-        expect.add(goals.steps_follow(quota_passes.of_run(run, index), quota, lambda _, s=share: [s]))
+        expect.add(goals.steps_follow(passes_of(run, index), quota, lambda _, s=share: [s]))
 
 
 @pytest.mark.profile("full")
@@ -235,7 +239,7 @@ def test_psi_goal_without_stalls_doubles_the_quota(live, expect):
     )
     initial = [10_000] if neutral else [0, since_boot]
     for index, scheme in enumerate(schemes):
-        seen = quota_passes.of_run(run, index)
+        seen = passes_of(run, index)
         if index == 0:
             possible = goals.possible_sizes(
                 seen, scheme.quota, lambda _: [0], Series.of(run.level), first=initial

@@ -5,12 +5,14 @@ import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosQuota
 from damon_tests.damon.series import Series
-from damon_tests.judge.monitoring.driven import invariants
-from damon_tests.judge.schemes import watched_passes
 from damon_tests.judge.schemes.age_resets import aftermath
 from damon_tests.judge.schemes.stats import told_after_passes
 from damon_tests.judge.verdict import Measurement
-from damon_tests.scenario.watched_run import watched
+from damon_tests.scenario.invariants import invariants
+from damon_tests.scenario.watched_run import (
+    passes_of,
+    watched,
+)
 
 pytestmark = pytest.mark.needs(
     "ops.fvaddr", "schemes.stat", "schemes.apply_interval_us", "damon_aggregated", "damos_before_apply"
@@ -32,7 +34,7 @@ def test_regions_cut_by_quotas_are_merged_back(live, expect, action):
     ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=schemes)
     with watched(live, "idle", ctx) as run:
         run.record(1.2, aggregations=5)
-    seen = watched_passes.of_run(run)
+    seen = passes_of(run)
     cuts = sum(v.region.end not in {t.end for t in v.tried} for p in seen for v in p.visits if v.tried)
     expect.at_least(
         Measurement("regions cut", cuts, "count"), 5, because="the quota ends within a region in each window"

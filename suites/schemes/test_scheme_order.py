@@ -6,9 +6,12 @@ from dataclasses import replace
 import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos
-from damon_tests.judge.schemes import watched_passes
 from damon_tests.judge.verdict import Measurement
-from damon_tests.scenario.watched_run import checks, watched
+from damon_tests.scenario.watched_run import (
+    checks,
+    passes_of,
+    watched,
+)
 
 pytestmark = pytest.mark.needs(
     "ops.fvaddr",
@@ -62,14 +65,14 @@ def test_all_schemes_visit_a_target_before_the_next(live, expect):
     with watched(live, ["hot_cold", "idle"], ctx) as run:
         run.record(1.3, aggregations=12)
     expect.add(checks(run))
-    targets = {t.target_idx for p in watched_passes.of_run(run) for t in p.tries}
+    targets = {t.target_idx for p in passes_of(run) for t in p.tries}
     expect.equal(Measurement("targets tried", len(targets), "count"), 2, because="both targets match")
 
 
 def _acted(run, expect):
     """Expect that something was acted on; else nothing was tested."""
     acts = {i for i, s in enumerate(run.ctx.schemes) if s.action == "willneed"}
-    count = sum(t.scheme_idx in acts for p in watched_passes.of_run(run) for t in p.tries)
+    count = sum(t.scheme_idx in acts for p in passes_of(run) for t in p.tries)
     expect.at_least(
         Measurement("regions acted on", count, "count"), 1, because="cold memory is old enough for the scheme"
     )

@@ -8,13 +8,13 @@ import pytest
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosFilter, DamosQuota
 from damon_tests.damon.series import Series
 from damon_tests.damon.trace import EszEvent
-from damon_tests.judge.monitoring.driven import invariants
 from damon_tests.judge.schemes import stats as scheme_stats
 from damon_tests.judge.schemes import watched_passes
 from damon_tests.judge.verdict import Measurement
 from damon_tests.patterns.spec import Pattern, PatternRegion, Phase
 from damon_tests.ports import NSEC_PER_SEC
-from damon_tests.scenario.watched_run import watched
+from damon_tests.scenario.invariants import invariants
+from damon_tests.scenario.watched_run import passes_of, read_stats, watched
 
 pytestmark = pytest.mark.needs(
     "ops.fvaddr", "schemes.stat", "schemes.apply_interval_us", "damon_aggregated", "damos_before_apply"
@@ -35,7 +35,7 @@ def test_counters_match_the_traced_tries(live, expect):
             run.record(0.13)
             readings += _read(run)
         run.record(0.2, aggregations=2)
-    seen = watched_passes.of_run(run)
+    seen = passes_of(run)
     expect.add(invariants(run))
     expect.add(watched_passes.tried_as_asked(seen, run.ctx))
     expect.add(scheme_stats.told_after_passes(seen, run.ctx))
@@ -58,7 +58,7 @@ def test_failed_actions_are_not_counted_as_applied(live, expect):
         run.record(0.5, aggregations=3)
         readings = _read(run)
         run.record(0.2, aggregations=2)
-    seen = watched_passes.of_run(run)
+    seen = passes_of(run)
     expect.add(watched_passes.tried_as_asked(seen, run.ctx))
     expect.add(scheme_stats.told_after_passes(seen, run.ctx, run.vmas[0]))
     expect.add(scheme_stats.shown(seen, readings, run.ctx, run.vmas[0]))
@@ -92,7 +92,7 @@ def test_passed_bytes_agree_everywhere(live, expect):
         readings = _read(run)
         regions = run.client.tried_regions(0, 1).regions
         run.record(0.2, aggregations=2)
-    seen = watched_passes.of_run(run)
+    seen = passes_of(run)
     expect.add(invariants(run))
     expect.add(scheme_stats.told_after_passes(seen, run.ctx))
     expect.add(scheme_stats.shown(seen, readings, run.ctx))
@@ -124,7 +124,7 @@ def test_counters_survive_commits(live, expect):
         run.commit(replace(run.ctx, schemes=first))
         new = run.client.stats(0, 2)
         run.record(0.2, aggregations=2)
-    seen = watched_passes.of_run(run)
+    seen = passes_of(run)
     ctx = replace(run.ctx, schemes=(Damos(), Damos("willneed"), Damos("willneed")))
     expect.add(scheme_stats.shown(seen, readings, ctx))
     since = [t for p in seen if p.time_ns > run.commits[-1].begin_ns for t in p.tries if t.scheme_idx == 2]
@@ -165,7 +165,7 @@ def test_qt_exceeds_counts_full_windows(live, expect):
         readings = _read(run)
         effective = [run.client.effective_bytes(0, i) for i in range(1, 5)]
         run.record(0.2, aggregations=2)
-    seen = watched_passes.of_run(run)
+    seen = passes_of(run)
     expect.add(invariants(run))
     expect.add(scheme_stats.told_after_passes(seen, run.ctx))
     expect.add(scheme_stats.exceeded(seen, run.ctx, run.level, readings))
@@ -189,4 +189,4 @@ def test_qt_exceeds_counts_full_windows(live, expect):
 
 
 def _read(run):
-    return scheme_stats.read(run.client, len(run.ctx.schemes))
+    return read_stats(run.client, len(run.ctx.schemes))

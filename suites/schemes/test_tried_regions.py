@@ -7,11 +7,11 @@ import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos
 from damon_tests.damon.series import Series
-from damon_tests.judge.monitoring.driven import invariants
 from damon_tests.judge.schemes import watched_passes
-from damon_tests.judge.schemes.tried_regions import ask, reported
+from damon_tests.judge.schemes.tried_regions import reported
 from damon_tests.judge.verdict import Measurement
-from damon_tests.scenario.watched_run import watched
+from damon_tests.scenario.invariants import invariants
+from damon_tests.scenario.watched_run import passes_of, read_tried_regions, watched
 
 pytestmark = pytest.mark.needs(
     "ops.fvaddr",
@@ -41,10 +41,10 @@ def test_tried_regions_are_those_of_one_pass(live, expect):
         run.record(0.4, aggregations=4)
         answers = []
         for _ in range(4):
-            answers.append(ask(run.client, len(schemes)))
+            answers.append(read_tried_regions(run.client, len(schemes)))
             run.record(0.03)
         run.record(0.3, aggregations=3)
-    seen = watched_passes.of_run(run)
+    seen = passes_of(run)
     expect.add(invariants(run))
     expect.add(watched_passes.tried_as_asked(seen, run.ctx))
     expect.add(reported(seen, answers, run.ctx, run.level))

@@ -15,7 +15,7 @@ from damon_tests.reference.faults.catalogue import catalogue
 
 SUITE = """
 from damon_tests.damon.params import DamonAttrs, DamonCtx
-from damon_tests.judge.monitoring.judged_windows import invariants
+from damon_tests.scenario.invariants import invariants
 
 def test_ages(experiment, expect):
     expect.add(invariants(experiment("hot_cold", DamonCtx(attrs=DamonAttrs()), seconds=1).observe()))

@@ -9,9 +9,9 @@ import pytest
 from damon_tests.damon.params import DamonAttrs, DamonCtx, Kdamond
 from damon_tests.experiment.live import live
 from damon_tests.experiment.reference_backend import ReferenceBackend
-from damon_tests.judge.monitoring import driven
 from damon_tests.judge.monitoring.merged_ages import merged_ages
 from damon_tests.patterns import load
+from damon_tests.scenario.invariants import invariants
 
 ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=50)
 CTX = DamonCtx("fvaddr", attrs=ATTRS)
@@ -46,7 +46,7 @@ def test_parts_have_their_own_request_and_no_mixed_aggregation() -> None:
         len(run.recording().snapshots) - len(first.recording.snapshots) - len(second.recording.snapshots)
     )
     assert left_out == 1
-    assert all(check.holds for check in driven.invariants(run))
+    assert all(check.holds for check in invariants(run))
 
 
 def test_targets_end_with_the_run() -> None:

@@ -22,17 +22,18 @@ from damon_tests.damon.params import (
 from damon_tests.damon.records import Recording, Snapshot, TriedRegions
 from damon_tests.damon.series import Series
 from damon_tests.judge import rule_limits
-from damon_tests.judge.monitoring import closed_forms
-from damon_tests.judge.monitoring.invariants import (
-    initial_layout,
-    monitoring_invariants,
-    timing,
-    tried_regions,
-)
-from damon_tests.judge.monitoring.report import Setting
+from damon_tests.judge.monitoring.all_invariants import all_invariants
+from damon_tests.judge.monitoring.invariants import initial_layout, timing, tried_regions
+from damon_tests.judge.monitoring.report import KnownMemory, Report
 from damon_tests.judge.verdict import Check
+from damon_tests.ports import Truth
 
 PAGE = 4096
+
+
+def judged(report: Recording, ctx: DamonCtx, level: str, truth: Truth | None = None) -> list[Check]:
+    known = () if truth is None else (KnownMemory(0, truth, report, ctx),)
+    return all_invariants(report, [Report(report, ctx, level, known=known)])
 
 
 def failing(checks: Sequence[Check]) -> set[str]:
@@ -43,7 +44,7 @@ def failing(checks: Sequence[Check]) -> set[str]:
 @pytest.mark.parametrize("level", ["6.12", "6.18", "7.1", "7.3"])
 def test_a_correct_damon_keeps_them(make: Callable[..., tuple[object, Damon, Recording]], level: str) -> None:
     truth, damon, report = make()
-    checks = closed_forms.monitoring(report, damon.ctx, level, truth)  # type: ignore[arg-type]
+    checks = judged(report, damon.ctx, level, truth)  # type: ignore[arg-type]
     assert [c for c in checks if c.holds is not True] == []
     names = {c.invariant or c.measurement.name for c in checks}
     assert names >= {
@@ -68,7 +69,7 @@ def test_a_correct_damon_keeps_them(make: Callable[..., tuple[object, Damon, Rec
 @pytest.mark.parametrize(("least", "most"), [(3, 5), (10, 20), (40, 60), (100, 101)])
 def test_region_bounds_hold_at_odd_limits(least: int, most: int) -> None:
     _, damon, report = hot_cold(attrs=DamonAttrs(min_nr_regions=least, max_nr_regions=most))
-    assert failing(monitoring_invariants(report, damon.ctx, "7.3")) == set()
+    assert failing(judged(report, damon.ctx, "7.3")) == set()
 
 
 def _edit(index: int, change: Callable[[Snapshot], Snapshot]) -> Callable[[Recording], Recording]:
@@ -133,7 +134,7 @@ BROKEN = [
 def test_each_violation_is_named(name: str, break_it: Callable[[Recording], Recording]) -> None:
     truth, damon, report = hot_cold()
     broken = break_it(report)
-    checks = closed_forms.monitoring(broken, damon.ctx, "7.3", truth)
+    checks = judged(broken, damon.ctx, "7.3", truth)
     assert name in failing(checks)
     found = next(c for c in checks if c.invariant == name and c.holds is False)
     assert found.alpha == 0
@@ -146,15 +147,15 @@ def test_age_that_does_not_restart_is_named() -> None:
     for i in range(4):
         rows.append(snapshot((i + 1) * 100 * MS, [(BASE, BASE + PAGE, w * (i >= 2), i + 1)]))
     ctx = DamonCtx("fvaddr", targets=(DamonTarget(1, ((BASE, BASE + PAGE),)),))
-    assert failing(monitoring_invariants(recording(rows), ctx, "7.3")) == {"I33"}
+    assert failing(judged(recording(rows), ctx, "7.3")) == {"I33"}
 
 
 def test_nothing_recorded_is_undecided() -> None:
     empty = recording([])
-    checks = monitoring_invariants(empty, DamonCtx(), "7.3")
+    checks = judged(empty, DamonCtx(), "7.3")
     assert [c.holds for c in checks] == [None]
     lost = replace(recording([replace(snapshot(MS, [(0, PAGE, 0, 0)]), complete=False)]), lost_events=7)
-    assert "lost events: 7" in monitoring_invariants(lost, DamonCtx(), "7.3")[0].detail
+    assert "lost events: 7" in judged(lost, DamonCtx(), "7.3")[0].detail
 
 
 def test_lost_events_do_not_accuse() -> None:
@@ -162,9 +163,7 @@ def test_lost_events_do_not_accuse() -> None:
     snaps = list(report.snapshots)
     snaps[20] = replace(_drop(2)(snaps[20]), complete=False)
     del snaps[30]
-    checks = closed_forms.monitoring(
-        replace(report, snapshots=tuple(snaps), lost_events=9), damon.ctx, "7.3", truth
-    )
+    checks = judged(replace(report, snapshots=tuple(snaps), lost_events=9), damon.ctx, "7.3", truth)
     assert failing(checks) == set()
     assert "I8" not in {c.invariant or c.measurement.name for c in checks}
 
@@ -172,18 +171,18 @@ def test_lost_events_do_not_accuse() -> None:
 def test_old_levels_may_age_once_a_pass() -> None:
     rows = [snapshot((i + 1) * 100 * MS, [(BASE, BASE + PAGE, 0, age)]) for i, age in enumerate([1, 5, 9])]
     ctx = DamonCtx("fvaddr", targets=(DamonTarget(1, ((BASE, BASE + PAGE),)),))
-    assert failing(monitoring_invariants(recording(rows), ctx, "6.12")) == set()
-    assert failing(monitoring_invariants(recording(rows), ctx, "7.3")) == {"I29", "I30"}
+    assert failing(judged(recording(rows), ctx, "6.12")) == set()
+    assert failing(judged(recording(rows), ctx, "7.3")) == {"I29", "I30"}
 
 
 def test_quotas_and_tuning_switch_off_what_they_make_inexact() -> None:
     truth, damon, report = hot_cold()
     quota = replace(damon.ctx, schemes=(Damos(quota=DamosQuota(bytes=4096)),))
-    names = {c.invariant for c in closed_forms.monitoring(report, quota, "7.3", truth)}
+    names = {c.invariant for c in judged(report, quota, "7.3", truth)}
     assert names.isdisjoint({"I16", "I25", "I32", "I33"})
     goal = DamonIntervalsGoal(access_bp=400, aggrs=3, min_sample_us=5000, max_sample_us=10_000_000)
     tuned = replace(damon.ctx, attrs=replace(damon.ctx.attrs, intervals_goal=goal))
-    names = {c.invariant for c in monitoring_invariants(report, tuned, "7.3")}
+    names = {c.invariant for c in judged(report, tuned, "7.3")}
     assert names.isdisjoint({"I29", "I30", "I33"})
     assert "I34" in names
 
@@ -196,17 +195,19 @@ def test_vaddr_layout() -> None:
     ctx = DamonCtx("vaddr", targets=(DamonTarget(1),))
     pieces = rule_limits.first_pieces(expected, ctx.attrs.min_nr_regions, PAGE, Series(7, 3))
     good = recording([snapshot(100 * MS, [(a, b, 0, 0) for a, b in pieces])])
-    assert failing(initial_layout(good, ctx, vmas, "7.3")) == set()
-    assert failing(monitoring_invariants(good, ctx, "6.12")) == set()
+    assert failing(initial_layout(Report(good, ctx, "7.3", vmas=vmas))) == set()
+    assert failing(judged(good, ctx, "6.12")) == set()
     bad = recording([snapshot(100 * MS, [(vmas[0][0], vmas[-1][1], 0, 0)])])
-    assert failing(initial_layout(bad, ctx, vmas, "7.3")) == {
+    assert failing(initial_layout(Report(bad, ctx, "7.3", vmas=vmas))) == {
         "I6",
         "regions of the first layout cut otherwise",
     }
     uncut = recording([snapshot(100 * MS, [(a, b, 0, 0) for a, b in expected])])
-    assert failing(initial_layout(uncut, ctx, vmas, "7.3")) == {"regions of the first layout cut otherwise"}
+    assert failing(initial_layout(Report(uncut, ctx, "7.3", vmas=vmas))) == {
+        "regions of the first layout cut otherwise"
+    }
     four = recording([snapshot(100 * MS, [(a, b, 0, 0) for a, b in vmas])])
-    assert failing(monitoring_invariants(four, ctx, "6.12")) == {"I6"}
+    assert failing(judged(four, ctx, "6.12")) == {"I6"}
 
 
 def test_pieces_of_the_first_layout() -> None:
@@ -228,7 +229,7 @@ def test_cuts_are_at_tenths(cut: float, fine: bool) -> None:
     before = snapshot(100 * MS, [(0, size, 0, 0)])
     after = snapshot(200 * MS, [(0, at, 0, 1), (at, size, 0, 1)])
     ctx = DamonCtx("fvaddr", targets=(DamonTarget(1, ((0, size),)),))
-    assert ("I15" in failing(monitoring_invariants(recording([before, after]), ctx, "7.0"))) is not fine
+    assert ("I15" in failing(judged(recording([before, after]), ctx, "7.0"))) is not fine
 
 
 def test_growth_bounds_of_the_split_step() -> None:
@@ -269,7 +270,7 @@ def test_probe_hits() -> None:
     report = recording([replace(snapshot(100 * MS, [(0, PAGE, 0, 1)]), probe_hits=hits)])
     attrs = DamonAttrs(probes=(DamonProbe(), DamonProbe()))
     ctx = DamonCtx("paddr", attrs=attrs, targets=(DamonTarget(regions=((0, PAGE),)),))
-    checks = monitoring_invariants(report, ctx, "7.3")
+    checks = judged(report, ctx, "7.3")
     assert [c.measurement.value for c in checks if c.invariant == "I28"] == [0, 17]
     assert failing(checks) == {"I28"}
 
@@ -295,5 +296,5 @@ def test_ticks_may_lag(sample_us: int, lengths_ms: tuple[int, ...], holds: bool)
     snaps = tuple(Snapshot(int(t), 0, nr_regions=1, **one) for t in times)
     recording = Recording("damon_aggregated", "fvaddr", sample_us, 100_000, snaps, 0, int(times[-1]))
     ctx = DamonCtx("fvaddr", attrs=DamonAttrs(sample_us, 100_000))
-    (check,) = timing(Setting(recording, ctx, Series(7, 3)))
+    (check,) = timing(Report(recording, ctx, "7.3"))
     assert check.holds is holds

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.vm
 
 BODY = """
 from damon_tests.damon.params import DamonAttrs, DamonCtx
-from damon_tests.judge.monitoring.judged_windows import invariants
+from damon_tests.scenario.invariants import invariants
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import FileOp
 

@@ -12,26 +12,26 @@ import numpy.typing as npt
 from damon_tests.damon.records import Snapshot
 from damon_tests.judge import rule_limits
 from damon_tests.judge.monitoring.aggregation_windows import windows
-from damon_tests.judge.monitoring.report import Setting, largest, region, where
+from damon_tests.judge.monitoring.report import Report, largest, region, where
 from damon_tests.judge.verdict import Check
 
 Ints = npt.NDArray[np.int64]
 Parents = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]
 
 
-def ages(s: Setting, *, from_start: bool) -> list[Check]:
+def ages(s: Report) -> list[Check]:
     """I29 growth by at most one, I30 not older than the monitoring, I33 and I32 where W hits prove it."""
     if s.tuned:
         return []
     checks = _age_growth(s)
-    if from_start:
+    if s.from_start:
         checks += _age_total(s)
     if not rule_limits.schemes_act(s.ctx) and not rule_limits.schemes_split(s.ctx):
         checks += _saturated_ages(s)
     return checks
 
 
-def follow(s: Setting) -> Iterator[tuple[Snapshot, Snapshot, Parents]]:
+def follow(s: Report) -> Iterator[tuple[Snapshot, Snapshot, Parents]]:
     """(previous, snapshot, (first, last)) of consecutive snapshots of a target; regions
     [first[i], last[i]) of previous overlap region i.
 
@@ -59,8 +59,8 @@ def over_parents(reduce: np.ufunc, values: npt.NDArray[np.integer], parents: Par
     return np.where(last > first, found, empty)
 
 
-def _age_growth(s: Setting) -> list[Check]:
-    most = 1 + rule_limits.extra_age(s.w, s.level)
+def _age_growth(s: Report) -> list[Check]:
+    most = 1 + rule_limits.extra_age(s.w, s.series)
     # What schemes cut has the age of all that was merged before, of which more may lie elsewhere.
     anywhere = rule_limits.schemes_split(s.ctx)
     growth, detail = [], ""
@@ -78,10 +78,10 @@ def _age_growth(s: Setting) -> list[Check]:
     return largest("I29", "largest growth of age", growth, "aggregations", most, why=why, detail=detail)
 
 
-def _age_total(s: Setting) -> list[Check]:
+def _age_total(s: Report) -> list[Check]:
     if s.recording.lost_events:
         return []
-    per_aggregation = 1 + rule_limits.extra_age(s.w, s.level)
+    per_aggregation = 1 + rule_limits.extra_age(s.w, s.series)
     excess, detail = [], ""
     for target_idx in s.targets():
         for window in windows(s.recording, target_idx):
@@ -95,9 +95,9 @@ def _age_total(s: Setting) -> list[Check]:
     return largest("I30", "excess of age", excess, "aggregations", 0, why=why, detail=detail)
 
 
-def _saturated_ages(s: Setting) -> list[Check]:
+def _saturated_ages(s: Report) -> list[Check]:
     """W hits prove that every part of a region had W hits, so its age follows without knowing the merges."""
-    extra = rule_limits.extra_age(s.w, s.level)
+    extra = rule_limits.extra_age(s.w, s.series)
     wrong, judged, detail = [], 0, ""
     for before, after, parents in follow(s):
         lowest = over_parents(np.minimum, before.nr_accesses, parents, -1)

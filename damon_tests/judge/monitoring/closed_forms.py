@@ -17,36 +17,16 @@ import numpy.typing as npt
 from damon_tests.damon.params import DamonCtx
 from damon_tests.damon.recording_file import TruthSpans
 from damon_tests.damon.records import Recording
-from damon_tests.damon.series import Series
 from damon_tests.judge import rule_limits, stats
 from damon_tests.judge.monitoring.ages import follow, over_parents
 from damon_tests.judge.monitoring.aggregation_windows import Window, windows
-from damon_tests.judge.monitoring.invariants import monitoring_invariants
-from damon_tests.judge.monitoring.report import Setting, region, where
+from damon_tests.judge.monitoring.report import Report, region, where
 from damon_tests.judge.monitoring.report_vs_truth import byte_ranges
 from damon_tests.judge.monitoring.true_rates import rasterise, touched_spans
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_USEC, Bools, Truth
 from damon_tests.ports.arrays import I64
 from damon_tests.ports.ranges import Range
-
-
-def monitoring(
-    recording: Recording,
-    ctx: DamonCtx,
-    level: str,
-    truth: Truth | None = None,
-    *,
-    from_start: bool = True,
-    granule_bytes: int = 4096,
-) -> list[Check]:
-    """Every invariant of monitoring, and with ``truth`` (of target 0, in the monitored address space)
-    the closed forms about untouched memory. For a recording with one unchanged request."""
-    checks = monitoring_invariants(recording, ctx, level, from_start=from_start)
-    if truth is not None and checks[0].holds is not None and recording.source != "tried_regions":
-        checks += untouched_is_silent(recording, ctx, truth, granule_bytes=granule_bytes)
-        checks += untouched_ages(recording, ctx, level, truth, granule_bytes=granule_bytes)
-    return checks
 
 
 def untouched_is_silent(
@@ -96,14 +76,14 @@ def untouched_ages(
     some, it restarts at 0 (since 6.15 from any value). Merging takes means of such ages. Only for
     schemes that neither act nor cut, and intervals that are not tuned.
     """
-    s = Setting(recording, ctx, Series.of(level))
+    s = Report(recording, ctx, level)
     if s.tuned or rule_limits.schemes_act(ctx) or rule_limits.schemes_split(ctx):
         return []
     chosen = {id(w.snapshot): (i, w) for i, w in enumerate(_steady(recording, target_idx))}
     spans = _touched_near(recording, truth, [w for _, w in chosen.values()])
-    extra = rule_limits.extra_age(s.w, s.level)
+    extra = rule_limits.extra_age(s.w, s.series)
     # Before 6.15 only a change larger than the merge threshold restarts the age.
-    restarts_above = 0 if s.level.restarts_age_at_zero else s.w // 10
+    restarts_above = 0 if s.series.restarts_age_at_zero else s.w // 10
     wrong, judged, detail = [], 0, ""
     for before, after, parents in follow(s):
         if id(after) not in chosen:

@@ -17,13 +17,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from damon_tests.damon.params import DamonCtx
 from damon_tests.damon.records import Recording, Snapshot, TriedRegions
-from damon_tests.damon.series import Series
 from damon_tests.judge import rule_limits
-from damon_tests.judge.monitoring import ages, region_counts
 from damon_tests.judge.monitoring.aggregation_windows import windows
-from damon_tests.judge.monitoring.report import Setting, largest, region, regions, spell, where
+from damon_tests.judge.monitoring.report import Report, largest, region, regions, spell, where
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_USEC, Bools
 from damon_tests.ports.ranges import Range
@@ -33,28 +30,6 @@ _TRACE_RESOLUTION_NS = NSEC_PER_USEC
 
 _BY_TICKS_US = 16_000
 """Four ticks of 4 ms: from then on sampling sleeps are by ticks (specification 2.11)."""
-
-
-def monitoring_invariants(
-    recording: Recording, ctx: DamonCtx, level: str, *, from_start: bool = True
-) -> list[Check]:
-    """All of them. ``from_start``: recording began before the kdamond was turned on.
-
-    A recording without a single complete snapshot is undecided: nothing was shown.
-    """
-    setting = Setting(recording, ctx, Series.of(level))
-    checks = [recorded(recording)]
-    if checks[0].holds is None:
-        return checks
-    checks += (
-        geometry(setting)
-        + coverage(setting, from_start=from_start)
-        + region_counts.region_counts(setting)
-        + counters(setting)
-    )
-    if recording.source != "tried_regions":
-        checks += ages.ages(setting, from_start=from_start) + timing(setting)
-    return checks
 
 
 def recorded(recording: Recording) -> Check:
@@ -69,7 +44,7 @@ def recorded(recording: Recording) -> Check:
 # --- geometry --------------------------------------------------------------------------------
 
 
-def geometry(s: Setting) -> list[Check]:
+def geometry(s: Report) -> list[Check]:
     """I1 order, I2 positive size, I3 alignment."""
     checks = [
         regions(s, "I1", "overlapping or unordered regions", "regions ascend and do not overlap", _disorder),
@@ -95,7 +70,7 @@ def _disorder(snap: Snapshot) -> Bools:
 # --- coverage --------------------------------------------------------------------------------
 
 
-def coverage(s: Setting, *, from_start: bool = True) -> list[Check]:
+def coverage(s: Report) -> list[Check]:
     """I4 (with I5, I18): exactly the configured ranges. I6: vaddr covers at most three ranges.
 
     Ranges given for vaddr hold until mappings are first read: when that is, is known from the start only.
@@ -108,21 +83,20 @@ def coverage(s: Setting, *, from_start: bool = True) -> list[Check]:
         if target.regions:
             expected = rule_limits.aligned_union(target.regions, s.m)
             if s.ctx.operations == "vaddr":
-                snaps = [x for x in snaps if from_start and _before_update(s, x)]
+                snaps = [x for x in snaps if s.from_start and _before_update(s, x)]
             checks += _covers(s, snaps, expected, "I4", "exactly the configured ranges")
         elif s.ctx.operations == "vaddr":
             checks += _few_ranges(s, snaps)
     return checks
 
 
-def initial_layout(recording: Recording, ctx: DamonCtx, vmas: Sequence[Range], level: str) -> list[Check]:
+def initial_layout(s: Report) -> list[Check]:
     """I6, exactly: before its first update vaddr covers the mappings without their two largest gaps.
 
-    And that is cut as min_nr_regions asks for. ``vmas``: all mappings of the target when monitoring began,
-    sorted byte ranges. For one target.
+    And that is cut as min_nr_regions asks for. For one target whose mappings are known.
     """
-    s = Setting(recording, ctx, Series.of(level))
-    expected = rule_limits.three_ranges([v for v in vmas if v[0] < 1 << 63])
+    recording, ctx = s.recording, s.ctx
+    expected = rule_limits.three_ranges([v for v in s.vmas if v[0] < 1 << 63])
     snaps = [x for x in recording.of_target(0) if x.complete and _before_update(s, x)]
     if expected is None or ctx.operations != "vaddr" or ctx.targets[0].regions or not snaps:
         return []
@@ -133,9 +107,9 @@ def initial_layout(recording: Recording, ctx: DamonCtx, vmas: Sequence[Range], l
     return [*checks, _first_pieces(s, snaps[0], expected)]
 
 
-def _first_pieces(s: Setting, first: Snapshot, ranges: Sequence[Range]) -> Check:
+def _first_pieces(s: Report, first: Snapshot, ranges: Sequence[Range]) -> Check:
     """The first aggregation reports regions before they are split at random (2.6; 8.3, 12)."""
-    wanted = rule_limits.first_pieces(ranges, s.ctx.attrs.min_nr_regions, s.m, s.level)
+    wanted = rule_limits.first_pieces(ranges, s.ctx.attrs.min_nr_regions, s.m, s.series)
     seen = list(zip(map(int, first.start), map(int, first.end), strict=True))
     wrong = sorted(set(seen) ^ set(wanted))
     m = Measurement("regions of the first layout cut otherwise", float(len(wrong)), "regions")
@@ -144,14 +118,14 @@ def _first_pieces(s: Setting, first: Snapshot, ranges: Sequence[Range]) -> Check
     return Check("invariant", m, "== 0", why, not wrong, detail)
 
 
-def _before_update(s: Setting, snap: Snapshot) -> bool:
+def _before_update(s: Report, snap: Snapshot) -> bool:
     sample_us = s.ctx.attrs.sample_us or 1
     update_ns = s.ctx.attrs.update_us // sample_us * sample_us * NSEC_PER_USEC
     return snap.time_ns < s.recording.started_ns + update_ns
 
 
 def _covers(
-    s: Setting, snaps: Sequence[Snapshot], expected: tuple[Range, ...], invariant: str, why: str
+    s: Report, snaps: Sequence[Snapshot], expected: tuple[Range, ...], invariant: str, why: str
 ) -> list[Check]:
     differences, detail = [], ""
     for snap in snaps:
@@ -162,7 +136,7 @@ def _covers(
     return largest(invariant, "uncovered or extra bytes", differences, "bytes", 0, why=why, detail=detail)
 
 
-def _few_ranges(s: Setting, snaps: Sequence[Snapshot]) -> list[Check]:
+def _few_ranges(s: Report, snaps: Sequence[Snapshot]) -> list[Check]:
     separate, detail = [], ""
     for snap in snaps:
         seen = rule_limits.covered(snap)
@@ -181,10 +155,10 @@ def _symmetric_difference(a: Sequence[Range], b: Sequence[Range]) -> int:
 # --- counters --------------------------------------------------------------------------------
 
 
-def counters(s: Setting) -> list[Check]:
+def counters(s: Report) -> list[Check]:
     """I19/I20 nr_accesses <= W, I26 silent in weights mode, I27 and I28 probe hits."""
     tried = s.recording.source == "tried_regions"
-    slack = 1 if tried and not s.level.computes_moving_values_exactly else 0
+    slack = 1 if tried and not s.series.computes_moving_values_exactly else 0
     checks = _largest_nr(s, "I20" if tried else "I19", "largest nr_accesses", s.w + slack)
     if any(p.weight for p in s.ctx.attrs.probes):
         checks += _largest_nr(s, "I26", "largest nr_accesses with weighted probes", 0)
@@ -194,7 +168,7 @@ def counters(s: Setting) -> list[Check]:
     return checks
 
 
-def _largest_nr(s: Setting, invariant: str, name: str, bound: int) -> list[Check]:
+def _largest_nr(s: Report, invariant: str, name: str, bound: int) -> list[Check]:
     snaps = [x for x in s.recording.snapshots if x.complete]
     highest = [float(x.nr_accesses.max(initial=0)) for x in snaps]
     detail = ""
@@ -208,7 +182,7 @@ def _largest_nr(s: Setting, invariant: str, name: str, bound: int) -> list[Check
     )
 
 
-def _probe_hits(s: Setting, snaps: Sequence[Snapshot]) -> list[Check]:
+def _probe_hits(s: Report, snaps: Sequence[Snapshot]) -> list[Check]:
     hits = [x.probe_hits for x in snaps if x.probe_hits is not None]
     highest = [float(h.max(initial=0)) for h in hits]
     checks = largest("I27", "largest probe hits", highest, "samples", s.w, why=f"W = {s.w}")
@@ -223,7 +197,7 @@ def _probe_hits(s: Setting, snaps: Sequence[Snapshot]) -> list[Check]:
 # --- timing ----------------------------------------------------------------------------------
 
 
-def timing(s: Setting) -> list[Check]:
+def timing(s: Report) -> list[Check]:
     """I34: aggregations are at least W sampling intervals apart.
 
     Sleeps of four ticks or more are counted in ticks of a clock that may lag when a window begins, because

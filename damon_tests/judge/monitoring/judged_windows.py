@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Judging functions applied to an Observation: which truth, which windows, which memory."""
+"""Which windows of an attempt are judged, and the report beside the truth in them."""
 
 from __future__ import annotations
 
@@ -9,62 +9,11 @@ from dataclasses import replace
 import numpy as np
 
 from damon_tests.experiment.observation import Observation
-from damon_tests.experiment.physical_view import as_virtual
 from damon_tests.experiment.steps import unsure
-from damon_tests.judge.monitoring import closed_forms, merged_ages
 from damon_tests.judge.monitoring.aggregation_windows import Window, windows, within
-from damon_tests.judge.monitoring.invariants import initial_layout
 from damon_tests.judge.monitoring.report_vs_truth import Comparison, compare
-from damon_tests.judge.verdict import Check
-from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE
+from damon_tests.ports import NSEC_PER_SEC
 from damon_tests.ports.ranges import Range
-from damon_tests.workload.unknown_memory import MaybeTouched
-
-
-def invariants(seen: Observation) -> list[Check]:
-    """All monitoring invariants, and what known truth makes certain (untouched memory is silent and ages).
-
-    With vaddr, also that the first layout follows from the process's mappings (three regions).
-    """
-    if seen.ctx.operations == "paddr":
-        return closed_forms.monitoring(seen.recording, seen.ctx, seen.level) + physical_closed_forms(seen)
-    truth = MaybeTouched(seen.truth, seen.vmas, seen.disturbances)
-    checks = closed_forms.monitoring(seen.recording, seen.ctx, seen.level, truth)
-    if checks[0].holds is not None:
-        checks += merged_ages.merged_ages(seen.recording, seen.ctx, seen.level, truth)
-        checks += closed_forms.no_excess_accesses(seen.recording, seen.ctx, seen.level, truth)
-    if seen.ctx.operations == "vaddr" and not any(t.regions for t in seen.ctx.targets):
-        checks += initial_layout(seen.recording, seen.ctx, seen.vmas, seen.level)
-    return checks
-
-
-def physical_closed_forms(seen: Observation) -> list[Check]:
-    """What known truth makes certain about frames: those that held untouched memory were silent and grew old.
-
-    For the first target's frames that are known; all others count as touched all the time. No check where
-    accesses are not looked at, or in units larger than a page.
-    """
-    if any(p.weight for p in seen.ctx.attrs.probes) or PAGE_SIZE % seen.ctx.addr_unit or not seen.frames:
-        return []
-    view = as_virtual(seen)
-    truth = MaybeTouched(view.truth, view.vmas, view.disturbances)
-    return [
-        *closed_forms.untouched_is_silent(view.recording, view.ctx, truth),
-        *closed_forms.untouched_ages(view.recording, view.ctx, seen.level, truth),
-        *merged_ages.merged_ages(view.recording, view.ctx, seen.level, truth),
-        *closed_forms.no_excess_accesses(view.recording, view.ctx, seen.level, truth),
-    ]
-
-
-def full_counts(seen: Observation) -> list[Check]:
-    """Regions of memory that was certainly touched in every sampling interval have all hits. Exact.
-
-    Only where the truth is certain: not in windows in which the target was irregular. No check when there
-    is no such region.
-    """
-    stalls = (*seen.irregular, *seen.disturbances)
-    return closed_forms.always_touched_is_full(seen.recording, seen.ctx, seen.truth, stalls=stalls)
-
 
 MOST_STALLED = 0.5
 """Windows in which the target was without a processor for more of the time are not judged: replicas

@@ -7,11 +7,10 @@ import numpy as np
 
 from damon_tests.damon.params import DamonCtx
 from damon_tests.damon.records import Recording, Snapshot
-from damon_tests.damon.series import Series
 from damon_tests.judge import rule_limits
 from damon_tests.judge.monitoring.ages import Parents, follow
 from damon_tests.judge.monitoring.aggregation_windows import windows
-from damon_tests.judge.monitoring.report import Setting, region, where
+from damon_tests.judge.monitoring.report import Report, region, where
 from damon_tests.judge.monitoring.true_rates import touched_spans
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_USEC, Truth
@@ -20,28 +19,30 @@ _PARTS = 3
 """A split makes at most three parts of a region."""
 
 
-def merged_ages(recording: Recording, ctx: DamonCtx, level: str, truth: Truth) -> list[Check]:
+def merged_ages(
+    recording: Recording, ctx: DamonCtx, level: str, truth: Truth, *, target_idx: int = 0
+) -> list[Check]:
     """I23: idle memory that was merged has the mean age of what was merged, weighted by size. Exact.
 
     Looked at are regions whose two edges were edges one aggregation before: they are made of whole regions,
     each of which was cut into at most three parts of its own age (I24). All were idle in both windows, so
     each part's age grew by one. A merge truncates, so each loses less than 1: the result lies between the
-    mean less the number of merges and the mean. For the first target, unchanged intervals, schemes that
-    neither act nor cut.
+    mean less the number of merges and the mean. For unchanged intervals, and schemes that neither act nor
+    cut.
     """
-    s = Setting(recording, ctx, Series.of(level))
+    s = Report(recording, ctx, level)
     if s.tuned or rule_limits.schemes_act(ctx) or rule_limits.schemes_split(ctx) or recording.addr_unit != 1:
         return []
-    extra = rule_limits.extra_age(s.w, s.level)
+    extra = rule_limits.extra_age(s.w, s.series)
     if extra:  # these kernels may count an age several times in one aggregation
         return []
     margin = max(1, recording.sample_us) * NSEC_PER_USEC
-    mine = windows(recording, 0)
+    mine = windows(recording, target_idx)
     spans = touched_spans(truth, [(w.t0_ns - margin, w.t1_ns + margin) for w in mine])
     index = {id(w.snapshot): i for i, w in enumerate(mine)}
     wrong, judged, detail = [], 0, ""
     for before, after, parents in follow(s):
-        if after.target_idx != 0 or id(after) not in index:
+        if after.target_idx != target_idx or id(after) not in index:
             continue
         start, end, *_ = spans.of_window(index[id(after)])
         bad = 0

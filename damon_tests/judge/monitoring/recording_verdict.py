@@ -16,8 +16,9 @@ from damon_tests.damon.recording_file import Saved
 from damon_tests.damon.records import Recording
 from damon_tests.judge.monitoring import metrics
 from damon_tests.judge.monitoring.aggregation_windows import windows
-from damon_tests.judge.monitoring.invariants import monitoring_invariants
+from damon_tests.judge.monitoring.all_invariants import all_invariants
 from damon_tests.judge.monitoring.judged_windows import clip
+from damon_tests.judge.monitoring.report import Report
 from damon_tests.judge.monitoring.report_vs_truth import compare
 from damon_tests.judge.verdict import Check, Measurement, Verdict, decide
 from damon_tests.ports import UsageError
@@ -65,7 +66,7 @@ def judge_recording(saved: Saved, request: Request, *, intervals_known: bool = T
     ctx = _ctx(recording, known, request)
     ours = saved.about.level != ""
     # Of a recording of somebody else it is not known when monitoring began.
-    checks = monitoring_invariants(recording, ctx, level, from_start=ours)
+    checks = all_invariants(recording, [Report(recording, ctx, level, from_start=ours)])
     if known is None and request.limits is None:
         checks = _without(checks, _BY_LIMITS)
         notes.append("limits of the number of regions are not known (--nr-regions MIN MAX): not judged")

@@ -11,12 +11,12 @@ import numpy as np
 from damon_tests.damon.records import Snapshot
 from damon_tests.judge import rule_limits
 from damon_tests.judge.monitoring.ages import follow
-from damon_tests.judge.monitoring.report import Setting, largest, region, where
+from damon_tests.judge.monitoring.report import Report, largest, region, where
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports.ranges import Range
 
 
-def region_counts(s: Setting) -> list[Check]:
+def region_counts(s: Report) -> list[Check]:
     """I8, I9 claimed count, I10 largest region, I11, I12 bounds of counts, I13/I16/I17 growth, I15 cuts."""
     if s.recording.source == "tried_regions":
         return []
@@ -24,7 +24,7 @@ def region_counts(s: Setting) -> list[Check]:
     groups = s.groups()
     if not groups or not rule_limits.is_power_of_two(s.m):
         return checks
-    if s.level.enforces_min_nr_regions:
+    if s.series.enforces_min_nr_regions:
         checks += [*_largest_region(s, groups), _fewest(s, groups)]
     checks.append(_most(s, groups))
     if not rule_limits.schemes_split(s.ctx) and not s.recording.lost_events:
@@ -32,7 +32,7 @@ def region_counts(s: Setting) -> list[Check]:
     return checks
 
 
-def _claimed(s: Setting) -> list[Check]:
+def _claimed(s: Report) -> list[Check]:
     """The first and last snapshot may be cut off by where recording began and ended."""
     snaps = s.recording.snapshots
     edge = {id(x) for x in (*snaps[: len(s.targets())], *snaps[-len(s.targets()) :]) if not x.complete}
@@ -48,14 +48,14 @@ def _ranges(group: Sequence[Snapshot]) -> list[Range]:
     return [r for snap in group for r in rule_limits.covered(snap)]
 
 
-def _limit(s: Setting, group: Sequence[Snapshot]) -> int:
+def _limit(s: Report, group: Sequence[Snapshot]) -> int:
     total = sum(int(snap.sizes.sum()) for snap in group)
     return rule_limits.size_limit(
-        total, s.ctx.attrs.min_nr_regions, s.m, rounded=s.level.enforces_min_nr_regions
+        total, s.ctx.attrs.min_nr_regions, s.m, rounded=s.series.enforces_min_nr_regions
     )
 
 
-def _largest_region(s: Setting, groups: Sequence[Sequence[Snapshot]]) -> list[Check]:
+def _largest_region(s: Report, groups: Sequence[Sequence[Snapshot]]) -> list[Check]:
     excess, detail = [], ""
     for group in groups:
         limit = _limit(s, group)
@@ -67,7 +67,7 @@ def _largest_region(s: Setting, groups: Sequence[Sequence[Snapshot]]) -> list[Ch
     return largest("I10", "excess of the largest region", excess, "address units", 0, why=why, detail=detail)
 
 
-def _fewest(s: Setting, groups: Sequence[Sequence[Snapshot]]) -> Check:
+def _fewest(s: Report, groups: Sequence[Sequence[Snapshot]]) -> Check:
     missing, counts, detail = [], [], ""
     for group in groups:
         n = sum(len(snap) for snap in group)
@@ -89,7 +89,7 @@ def _fewest(s: Setting, groups: Sequence[Sequence[Snapshot]]) -> Check:
     )
 
 
-def _most(s: Setting, groups: Sequence[Sequence[Snapshot]]) -> Check:
+def _most(s: Report, groups: Sequence[Sequence[Snapshot]]) -> Check:
     splits = rule_limits.schemes_split(s.ctx)
     counts, bounds, detail, previous = [], [], "", None
     for group in groups:
@@ -110,13 +110,13 @@ def _most(s: Setting, groups: Sequence[Sequence[Snapshot]]) -> Check:
     return Check("invariant", m, f"<= {max(bounds)}", "max_nr_regions", not detail, detail, invariant="I12")
 
 
-def _growth(s: Setting, groups: Sequence[Sequence[Snapshot]]) -> list[Check]:
+def _growth(s: Report, groups: Sequence[Sequence[Snapshot]]) -> list[Check]:
     excess, detail = [], ""
     for before, after in pairwise(groups):
         if _ranges(before) != _ranges(after):
             continue
         n0, n1 = (sum(len(snap) for snap in g) for g in (before, after))
-        bound = rule_limits.growth_bound(n0, s.ctx.attrs.max_nr_regions, s.level)
+        bound = rule_limits.growth_bound(n0, s.ctx.attrs.max_nr_regions, s.series)
         excess.append(float(max(0, n1 - bound)))
         if n1 > bound and not detail:
             detail = f"{where(s.recording, after[0])}: {n0} regions became {n1}, at most {bound} by one split"
@@ -124,7 +124,7 @@ def _growth(s: Setting, groups: Sequence[Sequence[Snapshot]]) -> list[Check]:
     return largest("I16", "excess growth", excess, "regions", 0, why=why, detail=detail)
 
 
-def _cuts(s: Setting) -> list[Check]:
+def _cuts(s: Report) -> list[Check]:
     """A bound that was not there before was made by the one split step since, inside of one region.
 
     Merging makes none, and where coverage is as before what min_nr_regions cuts (7.1) was never merged.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What all invariants share: a recording with its request, and how a violation is told."""
+"""What DAMON reported under one request, what is known of the memory, and how checks name a violation."""
 
 from __future__ import annotations
 
@@ -14,17 +14,42 @@ from damon_tests.damon.series import Series
 from damon_tests.judge import rule_limits
 from damon_tests.judge.monitoring.aggregation_windows import aggregations
 from damon_tests.judge.verdict import Check, Measurement
-from damon_tests.ports import Bools
+from damon_tests.ports import Bools, Truth
 from damon_tests.ports.ranges import Range
 
 
-@dataclass(frozen=True)
-class Setting:
-    """A recording with the request it answers."""
+@dataclass(frozen=True, eq=False)
+class KnownMemory:
+    """What is known about the accesses to the memory of one DamonTarget.
+
+    ``truth`` never calls a page untouched that may have been touched. ``recording`` and ``ctx`` are the
+    report in the truth's address space: with paddr, physical memory in bytes.
+    """
+
+    target_idx: int
+    truth: Truth
+    recording: Recording
+    ctx: DamonCtx
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """A recording during which the request ``ctx`` did not change; ``level`` is the kernel series ("7.3").
+
+    ``from_start``: it begins where the kdamond was turned on. ``known``: targets whose accesses are known.
+    ``vmas``: the mappings of the only target when monitoring began, sorted byte ranges; empty: not known.
+    """
 
     recording: Recording
     ctx: DamonCtx
-    level: Series
+    level: str
+    from_start: bool = True
+    known: tuple[KnownMemory, ...] = ()
+    vmas: tuple[Range, ...] = ()
+
+    @property
+    def series(self) -> Series:
+        return Series.of(self.level)
 
     @property
     def w(self) -> int:
@@ -64,7 +89,7 @@ def spell(ranges: Sequence[Range]) -> str:
     return shown + (f" and {len(ranges) - 4} more" if len(ranges) > 4 else "")
 
 
-def regions(s: Setting, invariant: str, name: str, why: str, wrong: Callable[[Snapshot], Bools]) -> Check:
+def regions(s: Report, invariant: str, name: str, why: str, wrong: Callable[[Snapshot], Bools]) -> Check:
     counts, detail = [], ""
     for snap in s.recording.snapshots:
         if not snap.complete:

@@ -13,18 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from damon_tests.damon import trace
-from damon_tests.damon.capability import Capabilities
 from damon_tests.damon.trace import AggregatedEvent, BeforeApplyEvent, EszEvent, LostEvent, StatEvent
-from damon_tests.experiment.live import Live
 
 Place = tuple[int, int]
 """(index of the target, address): the order in which schemes go through memory."""
 
 
-def wanted_events(capabilities: Capabilities) -> list[str]:
-    """What to record besides aggregations, as far as this DAMON has it."""
-    names = (trace.BEFORE_APPLY, trace.ESZ, trace.STAT_AFTER_APPLY)
-    return [name for name in names if capabilities.has(name)]
+EXTRA_EVENTS = (trace.BEFORE_APPLY, trace.ESZ, trace.STAT_AFTER_APPLY)
+"""What a run has to record besides aggregations, as far as the DAMON has it."""
 
 
 @dataclass(frozen=True)
@@ -74,17 +70,8 @@ class Pass:
         return found
 
 
-def of_run(run: Live, scheme_idx: int = 0, kdamond_idx: int = 0) -> list[Pass]:
-    """The complete passes of a run, in order; none if events were lost."""
-    events = run.session.events([trace.AGGREGATED, *_EXTRA], kdamond_idx)
-    return of_events(events, scheme_idx)
-
-
-_EXTRA = (trace.BEFORE_APPLY, trace.ESZ, trace.STAT_AFTER_APPLY)
-
-
 def of_events(events: Sequence[trace.TypedEvent], scheme_idx: int = 0) -> list[Pass]:
-    """``of_run`` of typed events in the order in which they happened."""
+    """Return the complete passes of a scheme from a run's events, in order; none if events were lost."""
     if any(isinstance(e, LostEvent) for e in events):
         return []
     found: list[Pass] = []

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from damon_tests.damon.client import DamonClient
 from damon_tests.damon.params import DamonCtx, Damos
 from damon_tests.damon.records import DamosStats
 from damon_tests.damon.series import Series
@@ -31,15 +30,6 @@ class Reading:
     end_ns: int
     scheme_idx: int
     stats: DamosStats
-
-
-def read(client: DamonClient, nr_schemes: int, kdamond_idx: int = 0) -> list[Reading]:
-    """The counters of all schemes after one update."""
-    begin = client.clock.now_ns()
-    client.command(kdamond_idx, "update_schemes_stats")
-    end = client.clock.now_ns()
-    stats = [client.stats(kdamond_idx, i, update=False) for i in range(nr_schemes)]
-    return [Reading(begin, end, i, one) for i, one in enumerate(stats)]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from damon_tests.damon.client import DamonClient
 from damon_tests.damon.params import DamonCtx
 from damon_tests.damon.records import Snapshot, TriedRegions
 from damon_tests.damon.series import Series
@@ -31,16 +30,6 @@ class Answer:
     begin_ns: int
     end_ns: int
     schemes: tuple[TriedRegions, ...]
-
-
-def ask(client: DamonClient, nr_schemes: int, kdamond_idx: int = 0) -> Answer:
-    """Request the regions of one pass and read those of every scheme. Raises what the command raises."""
-    begin = client.clock.now_ns()
-    client.command(kdamond_idx, "update_schemes_tried_regions")
-    end = client.clock.now_ns()
-    return Answer(
-        begin, end, tuple(client.tried_regions(kdamond_idx, i, update=False) for i in range(nr_schemes))
-    )
 
 
 def reported(

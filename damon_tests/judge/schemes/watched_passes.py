@@ -17,24 +17,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from damon_tests.damon import trace
-from damon_tests.damon.capability import Capabilities
 from damon_tests.damon.params import ANY, U32_MAX, DamonAttrs, DamonCtx, Damos, DamosAccessPattern, DamosQuota
 from damon_tests.damon.trace import AggregatedEvent, BeforeApplyEvent, LostEvent, StatEvent, TypedEvent
-from damon_tests.experiment.live import Live
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import UsageError
 
 EXTRA_EVENTS = (trace.BEFORE_APPLY, trace.STAT_AFTER_APPLY)
-
-
-def wanted_events(capabilities: Capabilities, *more: str) -> list[str]:
-    """What to record besides aggregations, as far as this DAMON has it."""
-    return [name for name in (*EXTRA_EVENTS, *more) if capabilities.has(name)]
-
-
-def of_run(run: Live, kdamond_idx: int = 0) -> tuple[WatchedPass, ...]:
-    """The passes of a run that recorded ``wanted_events`` besides aggregations."""
-    return passes(run.session.events([trace.AGGREGATED, *EXTRA_EVENTS], kdamond_idx))
+"""What a run has to record besides aggregations, as far as the DAMON has it."""
 
 
 class Try(NamedTuple):

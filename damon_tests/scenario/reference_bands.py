@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Oracle bands for an experiment: named aggregate metrics, replicas of each attempt, one decision."""
+"""Oracle bands: an attempt's metrics among those of replicas, which the reference makes of the same truth."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -18,70 +18,19 @@ from damon_tests.experiment.observation import Observation
 from damon_tests.experiment.physical_view import as_virtual
 from damon_tests.experiment.trial import Trial
 from damon_tests.judge import oracle
-from damon_tests.judge.monitoring import metrics
-from damon_tests.judge.monitoring.aggregation_windows import Window, windows
+from damon_tests.judge.monitoring.all_invariants import of_attempt
+from damon_tests.judge.monitoring.band_metrics import METRICS, NamedMetric, values
 from damon_tests.judge.monitoring.disturbances import modelled
-from damon_tests.judge.monitoring.judged_windows import FEWEST_WINDOWS, comparison, invariants, judged_windows
-from damon_tests.judge.monitoring.report_vs_truth import Comparison
-from damon_tests.judge.monitoring.true_ages import age_error
-from damon_tests.judge.oracle import Band, BandMetric
+from damon_tests.judge.monitoring.judged_windows import FEWEST_WINDOWS, judged_windows
+from damon_tests.judge.oracle import Band
 from damon_tests.judge.stats import SequentialRule
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.patterns.spec import Pattern
 from damon_tests.workload.pattern_truth import PatternTruth
 
-HOT = 0.5
-"""Memory is called hot when it is accessed in at least half of the sampling intervals."""
-
 REPLICAS = 60
 """Enough for the later looks of the rule (three attempts beyond all replicas: p = 61^-3); the first only
 passes or goes on. Replicas cost more than anything else in a run on the reference."""
-
-
-@dataclass(frozen=True)
-class NamedMetric:
-    """``of`` gives one number of an attempt's judged windows; ``of_seen`` of the whole attempt."""
-
-    band: BandMetric
-    of: Callable[[Comparison], Measurement] | None = None
-    of_seen: Callable[[Observation, Sequence[Window]], Measurement] | None = None
-
-
-def _age_error(seen: Observation, judged: Sequence[Window]) -> Measurement:
-    return age_error(seen.recording, seen.truth, chosen=judged, stalls=seen.disturbances)
-
-
-def _latency(seen: Observation, judged: Sequence[Window]) -> Measurement:
-    """From the beginning of the second phase; the windows are those from then on."""
-    change_ns = seen.phases[1].start_ns
-    every = windows(seen.recording)
-    compared = comparison(seen, 0, chosen=[w for w in every if w.t1_ns >= change_ns])
-    return metrics.detection_latency(compared, change_ns, HOT)
-
-
-METRICS: Mapping[str, NamedMetric] = {
-    "precision": NamedMetric(
-        BandMetric("precision of hot bytes", "fraction", "low"), lambda c: metrics.precision(c, HOT)
-    ),
-    "recall": NamedMetric(
-        BandMetric("recall of hot bytes", "fraction", "low"), lambda c: metrics.recall(c, HOT)
-    ),
-    "working set": NamedMetric(
-        BandMetric("working set error", "fraction", "both"), metrics.working_set_error
-    ),
-    "rate bias": NamedMetric(BandMetric("access rate bias", "fraction", "both"), metrics.rate_bias),
-    # Where something else than DAMON may hide accesses, such as frames that are not known.
-    "rate excess": NamedMetric(BandMetric("access rate bias", "fraction", "high"), metrics.rate_bias),
-    "rate error": NamedMetric(
-        BandMetric("access rate error of accessed memory", "fraction", "high"), metrics.rate_error_of_accessed
-    ),
-    "boundary": NamedMetric(
-        BandMetric("hot set boundary error", "bytes", "high"), lambda c: metrics.boundary_error(c, HOT)
-    ),
-    "regions": NamedMetric(BandMetric("region count", "regions", "both"), metrics.region_count),
-    "age error": NamedMetric(BandMetric("age error", "aggregations", "high"), of_seen=_age_error),
-    "latency": NamedMetric(BandMetric("detection latency", "ms", "high"), of_seen=_latency),
-}
 
 
 Attempts = Trial | Callable[[int], Observation]
@@ -114,7 +63,7 @@ def like_the_reference(
         judged = judged_windows(seen, after_s, until_s)
         if len(judged) < FEWEST_WINDOWS:
             raise _TooFewWindows(len(judged))
-        observed = _values(seen, chosen, after_s, until_s)
+        observed = values(seen, chosen, after_s, until_s)
         return _band(seen, chosen, after_s, until_s, replicas), observed
 
     try:
@@ -124,15 +73,15 @@ def like_the_reference(
         return (*banded, *_violations(made[1:]))
     except _TooFewWindows as few:
         m = Measurement("windows that can be judged", float(few.count), "count")
-        why = "in the others target and kdamond had to wait too long for processors (judge.observed)"
+        why = "in the others target and kdamond had to wait too long for processors"
         detail = "end what else keeps this machine busy, and run again"
         undecided = Check("oracle band", m, f">= {FEWEST_WINDOWS}", why, None, detail)
         return (undecided, *_violations(made[1:]))
 
 
 def _violations(later: Sequence[Observation]) -> tuple[Check, ...]:
-    """Invariants that do not hold; not of parts under a commit, which only the whole run can show."""
-    checks = [check for seen in later if seen.committed is None for check in invariants(seen)]
+    """Invariants that do not hold."""
+    checks = [check for seen in later for check in of_attempt(seen)]
     return tuple(check for check in checks if check.holds is False)
 
 
@@ -146,24 +95,10 @@ def _code() -> str:
     """Hash of the code that makes bands: a kept band is not used any more when it changes."""
     digest = hashlib.sha256()
     package = Path(damon_tests.__file__).parent
-    for part in ("reference", "judge", "workload", "patterns", "experiment"):
+    for part in ("reference", "judge", "workload", "patterns", "experiment", "scenario"):
         for path in sorted((package / part).rglob("*.py")):
             digest.update(path.read_bytes())
     return digest.hexdigest()
-
-
-def _values(
-    seen: Observation, chosen: Sequence[NamedMetric], after_s: float, until_s: float | None
-) -> dict[str, float]:
-    judged = judged_windows(seen, after_s, until_s)
-    compared = comparison(seen, after_s, chosen=judged) if any(c.of for c in chosen) else None
-    values = {}
-    for c in chosen:
-        if c.of is not None and compared is not None:
-            values[c.band.name] = c.of(compared).value
-        elif c.of_seen is not None:
-            values[c.band.name] = c.of_seen(seen, judged).value
-    return values
 
 
 def _band(
@@ -171,7 +106,7 @@ def _band(
 ) -> Band:
     def simulate(seeds: Sequence[int]) -> Sequence[Mapping[str, float]]:
         runs = replica.replicas(seen, seeds)
-        return [_values(replace(seen, recording=run), chosen, after_s, until_s) for run in runs]
+        return [values(replace(seen, recording=run), chosen, after_s, until_s) for run in runs]
 
     key = band_key(seen, after_s, until_s)
     return oracle.band([c.band for c in chosen], simulate, n, kept_bands(seen), key)

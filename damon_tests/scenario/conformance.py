@@ -13,9 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
-
-import numpy as np
+from dataclasses import replace
 
 from damon_tests.damon.client import DamonClient
 from damon_tests.damon.params import ANY, DamonCtx, Damos, Kdamond
@@ -26,20 +24,15 @@ from damon_tests.experiment.observation import Observation
 from damon_tests.experiment.pace import pace
 from damon_tests.experiment.replica import replicas
 from damon_tests.judge import oracle
-from damon_tests.judge.monitoring import metrics
 from damon_tests.judge.monitoring.aggregation_windows import Window
-from damon_tests.judge.monitoring.bands import band_key, kept_bands
+from damon_tests.judge.monitoring.conformance_metrics import Attempt, values
 from damon_tests.judge.monitoring.disturbances import modelled
-from damon_tests.judge.monitoring.judged_windows import FEWEST_WINDOWS, comparison, judged_windows, stalled_ns
-from damon_tests.judge.monitoring.report_vs_truth import Comparison, byte_ranges, look_up
+from damon_tests.judge.monitoring.judged_windows import FEWEST_WINDOWS, judged_windows, stalled_ns
 from damon_tests.judge.oracle import Band, BandMetric
 from damon_tests.judge.stats import SequentialRule
 from damon_tests.judge.verdict import Check, Measurement
-from damon_tests.ports.arrays import F64
 from damon_tests.reference.sysfs.system import ReferenceSystem
-
-HOT = 0.5
-"""Memory is called hot when it is accessed in at least half of the sampling intervals."""
+from damon_tests.scenario.reference_bands import band_key, kept_bands
 
 REPLICAS = 40
 """Three attempts beyond all of them have p = 2 * 41^-3, which leaves room for 30 metrics to be asked for more
@@ -60,15 +53,6 @@ were: where an earlier scheme splits a region, its rest is visited again, by all
 (6.12), so that the last or the first one tries all memory exactly once."""
 
 LiveAct = Callable[..., AbstractContextManager[Live]]
-
-
-@dataclass(frozen=True, eq=False)
-class Attempt:
-    """``stats`` of every scheme, all read after ``passes`` aggregations; none without schemes."""
-
-    seen: Observation
-    stats: tuple[DamosStats, ...] = ()
-    passes: int = 0
 
 
 def attempt(live: LiveAct, pattern: str, ctx: DamonCtx, seconds: float, **options: object) -> Attempt:
@@ -99,65 +83,6 @@ def _passes(seen: Observation, stats: Sequence[DamosStats]) -> int:
     tried = (stats[-1].sz_tried, stats[0].sz_tried)
     counted = next((size // total for size in tried if size % total == 0), 0)
     return counted if 0 < counted <= recorded else recorded
-
-
-# --- metrics ---------------------------------------------------------------------------------
-
-
-def values(one: Attempt, judged: Sequence[Window]) -> dict[str, float]:
-    """Every metric of an attempt, by name: of its judged windows, and per pass of its schemes."""
-    compared = comparison(one.seen, 0, chosen=judged)
-    found = dict(_of_regions(compared))
-    found.update(_of_memory(compared, "hot", compared.true >= HOT - 1e-9))
-    found.update(_of_memory(compared, "idle", compared.true == 0))
-    if (compared.true >= HOT - 1e-9).any():
-        found["hot set boundary error"] = metrics.boundary_error(compared, HOT).value
-    for number, stats in enumerate(one.stats):
-        found.update(_of_scheme(number, stats, one.passes))
-    return found
-
-
-def _of_regions(c: Comparison) -> Iterator[tuple[str, float]]:
-    for q in (10, 50, 90):
-        yield f"region count p{q}", float(np.percentile(c.nr_regions, q))
-    sizes = np.concatenate([w.snapshot.sizes.astype(np.float64) for w in c.windows])
-    for q in (50, 90):
-        yield f"region size p{q}", float(np.percentile(sizes, q))
-
-
-def _of_memory(c: Comparison, which: str, chosen: np.typing.NDArray[np.bool_]) -> Iterator[tuple[str, float]]:
-    """Access rates and ages that regions report of the memory that is truly so, weighted by bytes."""
-    weight = np.where(chosen & c.covered, c.size, 0).astype(np.float64)
-    if not weight.sum():
-        return
-    yield f"access rate of {which} memory", float(np.average(c.seen, weights=weight))
-    mass = c.per_window(weight)
-    rates = c.per_window(weight * c.seen)[mass > 0] / mass[mass > 0]
-    yield (
-        f"access rate of {which} memory, worst tenth",
-        float(np.percentile(rates, 10 if which == "hot" else 90)),
-    )
-    ages = _ages(c)
-    yield f"age of {which} memory", float(np.average(ages, weights=weight))
-    yield f"age of {which} memory, squared", float(np.average(ages**2, weights=weight))
-
-
-def _ages(c: Comparison) -> F64:
-    """Age of the region that covers each piece."""
-    ages = np.zeros(len(c.start))
-    for i, window in enumerate(c.windows):
-        mine = c.window == i
-        ranges = byte_ranges(window.snapshot, 1)
-        ages[mine] = look_up(c.start[mine], *ranges, window.snapshot.age.astype(np.float64))[1]
-    return ages
-
-
-def _of_scheme(number: int, stats: DamosStats, passes: int) -> Iterator[tuple[str, float]]:
-    """Counters per pass. Their names are those of the files, ``nr_snapshots`` only where there is one."""
-    for name in ("nr_tried", "sz_tried", "nr_applied", "sz_applied", "qt_exceeds", "nr_snapshots"):
-        value = getattr(stats, name)
-        if value is not None:
-            yield f"scheme {number} {name} per pass", value / passes
 
 
 # --- replicas and the decision ------------------------------------------------------------------

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What is judged of an observation: the pattern's memory, and what is known about the rest."""
+"""Attempts as they are judged: which windows, what memory, beside which replicas."""
 
 from __future__ import annotations
 
@@ -14,17 +14,13 @@ from damon_tests.experiment.observation import Observation
 from damon_tests.experiment.reference_backend import ReferenceBackend
 from damon_tests.experiment.trial import Trial
 from damon_tests.judge.monitoring.aggregation_windows import windows
-from damon_tests.judge.monitoring.bands import like_the_reference
+from damon_tests.judge.monitoring.all_invariants import full_counts
 from damon_tests.judge.monitoring.disturbances import modelled
-from damon_tests.judge.monitoring.judged_windows import (
-    clip,
-    comparison,
-    full_counts,
-    invariants,
-    judged_windows,
-)
+from damon_tests.judge.monitoring.judged_windows import clip, comparison, judged_windows
 from damon_tests.patterns import load
 from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE
+from damon_tests.scenario.invariants import invariants
+from damon_tests.scenario.reference_bands import like_the_reference
 from damon_tests.scenario.visibility import visibility
 from damon_tests.workload.unknown_memory import MaybeTouched
 

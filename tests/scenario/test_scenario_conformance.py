@@ -21,11 +21,11 @@ from damon_tests.damon.params import (
 )
 from damon_tests.experiment.live import Live, live
 from damon_tests.experiment.reference_backend import ReferenceBackend
-from damon_tests.judge.monitoring import conformance
-from damon_tests.judge.monitoring.conformance import EVERYTHING, Attempt, attempt, compare_with_reference
 from damon_tests.patterns import load
 from damon_tests.reference.faults.catalogue import fault
 from damon_tests.reference.rules.levels import LEVELS
+from damon_tests.scenario import conformance
+from damon_tests.scenario.conformance import EVERYTHING, Attempt, attempt, compare_with_reference
 
 OLD = DamosAccessPattern(0, ANY.sz_max, 0, 0, 3, U32_MAX)
 QUOTA = DamosQuota(bytes=2 << 20, reset_interval_ms=250)

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What conformance compares: numbers about the regions, rates, ages and scheme statistics of an attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from damon_tests.damon.records import DamosStats
+from damon_tests.experiment.observation import Observation
+from damon_tests.judge.monitoring import metrics
+from damon_tests.judge.monitoring.aggregation_windows import Window
+from damon_tests.judge.monitoring.judged_windows import comparison
+from damon_tests.judge.monitoring.report_vs_truth import Comparison, byte_ranges, look_up
+from damon_tests.ports.arrays import F64
+
+HOT = 0.5
+"""Memory is called hot when it is accessed in at least half of the sampling intervals."""
+
+
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """``stats`` of every scheme, all read after ``passes`` aggregations; none without schemes."""
+
+    seen: Observation
+    stats: tuple[DamosStats, ...] = ()
+    passes: int = 0
+
+
+def values(one: Attempt, judged: Sequence[Window]) -> dict[str, float]:
+    """Every metric of an attempt, by name: of its judged windows, and per pass of its schemes."""
+    compared = comparison(one.seen, 0, chosen=judged)
+    found = dict(_of_regions(compared))
+    found.update(_of_memory(compared, "hot", compared.true >= HOT - 1e-9))
+    found.update(_of_memory(compared, "idle", compared.true == 0))
+    if (compared.true >= HOT - 1e-9).any():
+        found["hot set boundary error"] = metrics.boundary_error(compared, HOT).value
+    for number, stats in enumerate(one.stats):
+        found.update(_of_scheme(number, stats, one.passes))
+    return found
+
+
+def _of_regions(c: Comparison) -> Iterator[tuple[str, float]]:
+    for q in (10, 50, 90):
+        yield f"region count p{q}", float(np.percentile(c.nr_regions, q))
+    sizes = np.concatenate([w.snapshot.sizes.astype(np.float64) for w in c.windows])
+    for q in (50, 90):
+        yield f"region size p{q}", float(np.percentile(sizes, q))
+
+
+def _of_memory(c: Comparison, which: str, chosen: np.typing.NDArray[np.bool_]) -> Iterator[tuple[str, float]]:
+    """Access rates and ages that regions report of the memory that is truly so, weighted by bytes."""
+    weight = np.where(chosen & c.covered, c.size, 0).astype(np.float64)
+    if not weight.sum():
+        return
+    yield f"access rate of {which} memory", float(np.average(c.seen, weights=weight))
+    mass = c.per_window(weight)
+    rates = c.per_window(weight * c.seen)[mass > 0] / mass[mass > 0]
+    yield (
+        f"access rate of {which} memory, worst tenth",
+        float(np.percentile(rates, 10 if which == "hot" else 90)),
+    )
+    ages = _ages(c)
+    yield f"age of {which} memory", float(np.average(ages, weights=weight))
+    yield f"age of {which} memory, squared", float(np.average(ages**2, weights=weight))
+
+
+def _ages(c: Comparison) -> F64:
+    """Age of the region that covers each piece."""
+    ages = np.zeros(len(c.start))
+    for i, window in enumerate(c.windows):
+        mine = c.window == i
+        ranges = byte_ranges(window.snapshot, 1)
+        ages[mine] = look_up(c.start[mine], *ranges, window.snapshot.age.astype(np.float64))[1]
+    return ages
+
+
+def _of_scheme(number: int, stats: DamosStats, passes: int) -> Iterator[tuple[str, float]]:
+    """Counters per pass. Their names are those of the files, ``nr_snapshots`` only where there is one."""
+    for name in ("nr_tried", "sz_tried", "nr_applied", "sz_applied", "qt_exceeds", "nr_snapshots"):
+        value = getattr(stats, name)
+        if value is not None:
+            yield f"scheme {number} {name} per pass", value / passes

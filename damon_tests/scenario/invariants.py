@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The invariants of monitoring, of an attempt or of a run that the test body drove."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from damon_tests.experiment.live import Live
+from damon_tests.experiment.observation import Observation
+from damon_tests.experiment.parts import Part
+from damon_tests.judge.monitoring.all_invariants import all_invariants, known_frames, of_attempt
+from damon_tests.judge.monitoring.report import KnownMemory, Report
+from damon_tests.judge.verdict import Check
+from damon_tests.ports import NSEC_PER_USEC
+from damon_tests.workload.unknown_memory import MaybeTouched
+
+
+def invariants(run: Live | Observation, kdamond_idx: int = 0) -> list[Check]:
+    """Return the check of every invariant, and of what known accesses make certain.
+
+    A run whose request changed is judged part by part (``Live.parts``), every target for itself.
+    """
+    if isinstance(run, Observation):
+        return of_attempt(run)
+    reports = (_report(run, part) for part in run.parts(kdamond_idx))
+    return all_invariants(run.recording(kdamond_idx), reports)
+
+
+def _report(run: Live, part: Part) -> Report:
+    known = _frames(run, part) if part.ctx.operations == "paddr" else tuple(_targets(run, part))
+    return Report(part.recording, part.ctx, run.level, part.from_start, known)
+
+
+def _frames(run: Live, part: Part) -> tuple[KnownMemory, ...]:
+    if run.observation is None:
+        return ()
+    return known_frames(replace(run.observation, recording=part.recording, ctx=part.ctx))
+
+
+def _targets(run: Live, part: Part) -> Iterator[KnownMemory]:
+    for i, target in enumerate(part.ctx.targets):
+        known = run.truth_of(target)
+        if known is not None:
+            truth = MaybeTouched(*known, _stalls(run, part, target.pid_target))
+            yield KnownMemory(i, truth, part.recording, part.ctx)
+
+
+def _stalls(run: Live, part: Part, pid: int) -> list[tuple[int, int]]:
+    """When the target with this pid was disturbed for half a sampling interval or longer."""
+    slack_ns = max(1, part.recording.sample_us) * NSEC_PER_USEC // 2
+    return [s for target in run.targets if target.pid == pid for s in target.disturbances(slack_ns)]
