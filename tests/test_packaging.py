@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 BUNDLE = "damon_tests/_bundle/"
-PROGRAMS = ("damon-tests-agent", "damon-tests-engine")
+PROGRAMS = ("damon-tests-agent", "damon-tests-engine", "damon-tests-qemu_plugin")
 
 pytestmark = pytest.mark.slow
 

@@ -12,6 +12,7 @@ from damon_tests.experiment.requirements import Needs
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import Clock, Events, Tree
+from damon_tests.ports.cost import CostProbe
 from damon_tests.workload.memory_info import MemoryInfo
 from damon_tests.workload.pages import PageStates
 from damon_tests.workload.target import RunningTarget
@@ -55,6 +56,10 @@ class Subject(Protocol):
 
     def watch_sleeps(self) -> SleepWatch | None:
         """Record when kdamonds sleep from now on; None where that cannot be known."""
+        ...
+
+    def cost_probe(self) -> CostProbe:
+        """What counts the cost of its kernel's threads. Raises NotSupported where there is no kernel."""
         ...
 
     def limit_trace_buffer(self, kib: int) -> None:

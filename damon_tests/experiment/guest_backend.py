@@ -89,6 +89,7 @@ class GuestBackend:
             work_dir="/tmp",  # the guest's own, a tmpfs
             log=lambda: guest.dmesg()[said:],
             release=guest.close if closes else lambda: None,
+            probe=guest.probe,
         )
 
     def capabilities(self) -> Capabilities:

@@ -19,9 +19,11 @@ from damon_tests.kernel.guest.topology import Topology
 from damon_tests.kernel.host.kernel_log import KMSG, OwnLog
 from damon_tests.kernel.images.programs import program
 from damon_tests.kernel.machine_tree import MachineTree
+from damon_tests.kernel.schedstat import SchedstatProbe
 from damon_tests.kernel.splat import parse_splats
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import Clock, Events, HarnessError, Machine, NotSupported, Tree
+from damon_tests.ports.cost import CostProbe
 from damon_tests.workload import engine
 from damon_tests.workload.memory_info import MemoryInfo, read_memory_info
 from damon_tests.workload.pages import PageStates, read_pages
@@ -32,7 +34,8 @@ _MAPS_LINE = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) ", re.MULTILINE)
 
 
 class MachineSubject:
-    """A kernel's DAMON on a Machine. ``log`` gives what the kernel printed; ``release`` ends the subject."""
+    """A kernel's DAMON on a Machine. ``log`` gives what the kernel printed; ``release`` ends the subject;
+    ``probe`` counts what threads cost, by default in the scheduler's time."""
 
     def __init__(
         self,
@@ -43,6 +46,7 @@ class MachineSubject:
         work_dir: str,
         log: Callable[[], str],
         release: Callable[[], None],
+        probe: CostProbe | None = None,
     ) -> None:
         self.machine = machine
         self.tree: Tree = MachineTree(machine)
@@ -53,6 +57,7 @@ class MachineSubject:
         self._work_dir = work_dir
         self._log = log
         self._release = release
+        self._probe = probe or SchedstatProbe(machine)
 
     def start_target(self, pattern: Pattern, seed: int) -> RunningTarget:
         return engine.start(self.machine, pattern, seed, self._engine_path, self._work_dir)
@@ -88,6 +93,9 @@ class MachineSubject:
             return SleepWatch(self.machine)
         except NotSupported:
             return None
+
+    def cost_probe(self) -> CostProbe:
+        return self._probe
 
     def limit_trace_buffer(self, kib: int) -> None:
         self.events = TracefsEvents(self.machine, buffer_kb=(kib,))

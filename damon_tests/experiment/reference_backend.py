@@ -16,6 +16,7 @@ from damon_tests.experiment.simulated_memory import simulated_memory_info, simul
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import Clock, Events, NotSupported, Tree
+from damon_tests.ports.cost import CostProbe
 from damon_tests.reference.rules.ruleset import Rules
 from damon_tests.reference.sysfs.system import ReferenceSystem
 from damon_tests.workload.memory_info import MemoryInfo
@@ -135,6 +136,9 @@ class ReferenceSubject:
 
     def watch_sleeps(self) -> SleepWatch | None:
         return None  # its sleeps are exactly as long as asked for, and its work takes no time
+
+    def cost_probe(self) -> CostProbe:
+        raise NotSupported("the cost of a kernel", remedy="use --kernel debian:newest for this")
 
     def limit_trace_buffer(self, kib: int) -> None:
         self._system.events.bounded = (kib << 10) // _EVENT_BYTES

@@ -35,6 +35,7 @@ class Needs:
     ``hugetlb_pages`` and ``swap_mib`` are reserved and set up, not only possible. ``disk_mib``: of a file
     system at /var/tmp whose pages can be dirty, unlike those of tmpfs. ``lru_lists`` and
     ``thp_on_advice`` (0 or 1): see ``Topology``. ``psi`` (0 or 1): the kernel counts pressure stalls.
+    ``instructions`` (0 or 1): what threads of its kernel execute can be counted.
     """
 
     memory_mib: int = 0
@@ -46,6 +47,7 @@ class Needs:
     lru_lists: int = 0
     thp_on_advice: int = 0
     psi: int = 0
+    instructions: int = 0
 
     def topology(self, usual: Topology | None = None) -> Topology:
         """The guest that has it: the usual one, with more where that is too little."""
@@ -60,6 +62,7 @@ class Needs:
             cmdline=(*usual.cmdline, _PSI) if self.psi and _PSI not in usual.cmdline else usual.cmdline,
             lru_lists=usual.lru_lists or bool(self.lru_lists),
             thp_on_advice=usual.thp_on_advice or bool(self.thp_on_advice),
+            instructions=usual.instructions or bool(self.instructions),
         )
 
 
@@ -145,6 +148,7 @@ _UNITS = {
     "lru_lists": "active and inactive lists",
     "thp_on_advice": "huge pages on advice, and an eager khugepaged",
     "psi": "pressure stall information",
+    "instructions": "a kernel whose instructions are counted",
 }
 _WAYS = {
     "memory_mib": "use a larger machine",
@@ -157,6 +161,7 @@ _WAYS = {
     "thp_on_advice": f"write madvise to {_THP}/enabled, at most {_EAGER_MS} to"
     f" {_THP}/khugepaged/scan_sleep_millisecs",
     "psi": f"boot with {_PSI}",
+    "instructions": "only an emulator counts them",
 }
 
 
@@ -182,6 +187,7 @@ def of(topology: Topology) -> Needs:
         lru_lists=topology.lru_lists,
         thp_on_advice=topology.thp_on_advice,
         psi=_PSI in topology.cmdline,
+        instructions=topology.instructions,
     )
 
 

@@ -1,37 +1,69 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Budgets: files with a reason, decisions by exact intervals of the median."""
+"""Budgets: files with reasons and sources, exact decisions, and decisions by intervals of the median."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from damon_tests.judge.cost.budget import Budget, Pair, load, median_interval, overheads, within_budget
+from damon_tests.judge.cost.budget import (
+    Budget,
+    Limit,
+    Pair,
+    load,
+    median_interval,
+    median_within,
+    overheads,
+    paired,
+    within_budget,
+)
+from damon_tests.judge.cost.samples import CostSamples, instructions
+from damon_tests.judge.verdict import Measurement
 from damon_tests.ports import UsageError
+from damon_tests.ports.cost import CallPath, CallTree
 
-CPU = Budget("cpu", 0.03, "fraction", "a production monitor")
+GOOD = """\
+budgets:
+  - metric: check.fvaddr
+    unit: instructions
+    reason: checks are what kdamond does
+    limits:
+      - {series: "7.3", limit: 2300, source: measured 2254}
+"""
+CHECK = Budget(
+    "check.fvaddr", "instructions", "checks are what kdamond does", {"7.3": Limit(2300, "measured 2254")}
+)
+CPU = Budget("cpu", "fraction", "a production monitor", {"any": Limit(0.03, "the field's promise")})
 
 
-def test_a_file(tmp_path: Path) -> None:
+def test_file(tmp_path: Path) -> None:
     path = tmp_path / "budgets.yaml"
-    path.write_text("cpu:\n  limit: 0.03\n  unit: fraction\n  reason: a production monitor\n")
-    assert load(path) == {"cpu": CPU}
+    path.write_text(GOOD)
+    assert load(path) == {"check.fvaddr": CHECK}
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("- 1", "expected budgets by name"),
-        ("cpu: 3", "needs exactly limit, reason, unit"),
-        ("cpu: {limit: 1, unit: s}", "needs exactly"),
-        ("cpu: {limit: much, unit: s, reason: x}", "not a number"),
-        ("cpu: {limit: 1, unit: s, reason: ' '}", "has no reason"),
-        ("cpu: [", "not YAML"),
+        ("", ":1: the file is empty"),
+        ("- 1", ":1: .*expected keys"),
+        ("budgets:\n  - 3", ":2: .*expected keys"),
+        (GOOD.replace("    unit: instructions\n", ""), ":2: .*'unit' is missing"),
+        (GOOD.replace("unit:", "units:"), ":3: .*unknown key 'units'"),
+        (GOOD.replace("2300", "much"), ":6: limit: 'much' is not a number"),
+        (GOOD.replace("2300", "-1"), ":6: limit: '-1' is not a number"),
+        (GOOD.replace("checks are what kdamond does", "''"), ":4: reason: is empty"),
+        (GOOD.replace(", source: measured 2254", ""), ":6: .*'source' is missing"),
+        (GOOD + GOOD.partition("\n")[2], ":7: .*has a budget already"),
+        (GOOD + '      - {series: "7.3", limit: 1, source: x}\n', ":7: .*has a limit already"),
+        (GOOD.partition("    limits")[0] + "    limits: []\n", "without limits"),
+        ("budgets: [", ":1: not valid YAML|:2: not valid YAML"),
     ],
 )
-def test_a_wrong_file_is_told(tmp_path: Path, text: str, words: str) -> None:
+def test_wrong_file_is_refused_with_its_line(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "b.yaml"
     path.write_text(text)
     with pytest.raises(UsageError, match=words) as error:
@@ -39,12 +71,72 @@ def test_a_wrong_file_is_told(tmp_path: Path, text: str, words: str) -> None:
     assert str(path) in str(error.value)
 
 
-def test_decisions() -> None:
-    assert within_budget(CPU, [0.01 + i / 1e4 for i in range(20)]).holds is True
-    assert within_budget(CPU, [0.05 + i / 1e4 for i in range(20)]).holds is False
-    assert within_budget(CPU, [0.01, 0.05] * 10).holds is None
-    assert within_budget(CPU, [0.01] * 3).holds is None
-    assert within_budget(CPU, []).holds is None
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"nothing\.yaml: No such file"):
+        load(tmp_path / "nothing.yaml")
+
+
+@pytest.mark.parametrize(
+    ("values", "holds"),
+    [((2254, 2255), True), ((2300,), True), ((2301, 2302), False), ((2299, 2301), None)],
+)
+def test_exact_samples_are_inside_or_outside(values: tuple[float, ...], holds: bool | None) -> None:
+    assert within_budget(CHECK, instructions("check.fvaddr", values), "7.3").holds is holds
+
+
+def test_dearer_check_names_its_functions() -> None:
+    tree = CallTree((CallPath(("kdamond_fn", "walk_pgd_range"), 1, 75), CallPath(("kdamond_fn",), 1, 25)))
+    check = within_budget(CHECK, instructions("check.fvaddr", [2400], tree), "7.3")
+    assert check.holds is False
+    assert "walk_pgd_range 75.0%, kdamond_fn 25.0%" in check.detail
+
+
+def test_series_without_limit_is_undecided() -> None:
+    check = within_budget(CHECK, instructions("check.fvaddr", [1]), "7.9")
+    assert check.holds is None
+    assert "no limit for the series 7.9" in check.detail
+
+
+def test_other_unit_is_refused() -> None:
+    with pytest.raises(UsageError, match="in instructions, and it was measured in ns"):
+        within_budget(CHECK, CostSamples("check.fvaddr", "ns", (1.0,)), "7.3")
+
+
+def noisy(samples: list[float]) -> Measurement:
+    return Measurement("cpu", 0, "fraction", tuple(samples))
+
+
+def test_noisy_samples_are_judged_by_their_median() -> None:
+    assert median_within(noisy([0.01 + i / 1e4 for i in range(20)]), 0.03, "r").holds is True
+    assert median_within(noisy([0.05 + i / 1e4 for i in range(20)]), 0.03, "r").holds is False
+    assert median_within(noisy([0.01, 0.05] * 10), 0.03, "r").holds is None
+    assert median_within(noisy([0.01] * 3), 0.03, "r").holds is None
+    assert median_within(noisy([]), 0.03, "r").holds is None
+
+
+def pairs(overhead: float, noise: float, seed: int) -> Iterator[Pair]:
+    rng = np.random.default_rng(seed)
+    while True:
+        yield Pair(100.0, 100.0 * (1 + overhead + noise * rng.standard_normal()))
+
+
+def test_pairs_are_taken_until_decided() -> None:
+    """A clear case takes the first look; one at the limit takes all pairs and stays open."""
+    clear, close = pairs(0.01, 0.001, 1), pairs(0.03, 0.01, 2)
+    check = paired(CPU, CPU.limits["any"], lambda: next(clear))
+    assert check.holds is True
+    assert len(check.measurement.samples) == 10
+    check = paired(CPU, CPU.limits["any"], lambda: next(close))
+    assert check.holds is None
+    assert len(check.measurement.samples) == 40
+
+
+def test_pairs_accuse_no_one_who_keeps_the_budget() -> None:
+    failed = 0
+    for seed in range(300):
+        stream = pairs(0.0299, 0.01, seed)
+        failed += paired(CPU, CPU.limits["any"], lambda s=stream: next(s)).holds is False  # type: ignore[misc]
+    assert failed <= 3
 
 
 def test_median_interval_covers_as_often_as_promised() -> None:

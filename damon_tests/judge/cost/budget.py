@@ -1,39 +1,61 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Budgets: limits on cost (overhead, time, memory) with a reason, on repeated paired measurements.
+"""Budgets: limits on what DAMON costs, each with a reason and a source.
 
-A budget file is YAML, one entry a budget::
+A budget file is YAML::
 
-    kdamond cpu:
-      limit: 0.03          # the median may be at most this
-      unit: fraction
-      reason: a production monitor must stay below 3 % of one CPU
+    budgets:
+      - metric: check.fvaddr
+        unit: instructions          # exact; "fraction" and other units have noise
+        reason: checks are nearly all that kdamond does
+        limits:
+          - {series: "7.3", limit: 2300, source: "2254 on Debian's 7.3.4, plus 2 %"}
+
+``series`` "any" is for all series that have no limit of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import yaml
 
+from damon_tests.judge.cost.samples import CostSamples
 from damon_tests.judge.stats import binomial_tail
 from damon_tests.judge.verdict import Check, Measurement
+from damon_tests.patterns.yaml_nodes import Value, read
 from damon_tests.ports import UsageError
 
-_FIELDS = {"limit", "unit", "reason"}
+ANY_SERIES = "any"
+EXACT_UNITS = ("instructions", "bytes")
+LOOKS = (10, 20, 40)
+"""After how many pairs a noisy budget is looked at; undecided after the last one is INCONCLUSIVE."""
+
+_LARGEST = 1e15
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What is measured may be at most ``limit``; ``source``: where the number comes from."""
+
+    limit: float
+    source: str
 
 
 @dataclass(frozen=True)
 class Budget:
-    """The median of what is measured may be at most ``limit``; ``reason`` says why that number."""
+    """The limits of one metric by kernel series; ``reason`` says why it is limited at all."""
 
-    name: str
-    limit: float
+    metric: str
     unit: str
     reason: str
+    limits: Mapping[str, Limit] = field(default_factory=dict)
+
+    def of(self, series: str) -> Limit | None:
+        """The limit of a kernel series, None where nobody has set one."""
+        return self.limits.get(series, self.limits.get(ANY_SERIES))
 
 
 @dataclass(frozen=True)
@@ -44,48 +66,134 @@ class Pair:
     with_: float
 
 
+# --- files ---------------------------------------------------------------------------------------
+
+
 def load(path: Path) -> dict[str, Budget]:
-    """Budgets by name. Raises UsageError with the file and the entry that is wrong."""
+    """Budgets by metric. Raises UsageError with the file and the line that is wrong."""
     try:
-        content = yaml.safe_load(path.read_text())
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path}: not YAML ({error})") from None
-    if not isinstance(content, dict):
-        raise UsageError(f"{path}: expected budgets by name")
-    return {str(name): _budget(path, str(name), entry) for name, entry in content.items()}
+    except UnicodeDecodeError:
+        raise UsageError(f"{path}: is no text") from None
+    if not text.strip():
+        raise UsageError(f"{path}:1: the file is empty; it needs a list 'budgets'")
+    top = read(text, str(path))
+    budgets: dict[str, Budget] = {}
+    for entry in top.required(top.mapping("budgets"), "budgets").items():
+        budget = _budget(entry)
+        if budget.metric in budgets:
+            raise entry.error(f"the metric {budget.metric} has a budget already; keep one")
+        budgets[budget.metric] = budget
+    return budgets
 
 
-def _budget(path: Path, name: str, entry: object) -> Budget:
-    if not isinstance(entry, Mapping) or set(entry) != _FIELDS:
-        raise UsageError(f"{path}: budget {name!r} needs exactly {', '.join(sorted(_FIELDS))}")
-    fields: Mapping[str, Any] = entry
-    if isinstance(fields["limit"], bool) or not isinstance(fields["limit"], int | float):
-        raise UsageError(f"{path}: limit of {name!r} is not a number: {fields['limit']!r}")
-    if not str(fields["reason"]).strip():
-        raise UsageError(f"{path}: budget {name!r} has no reason")
-    return Budget(name, float(fields["limit"]), str(fields["unit"]), str(fields["reason"]))
+def _budget(entry: Value) -> Budget:
+    values = entry.mapping("metric", "unit", "reason", "limits")
+    metric, unit, reason = (_words(entry, values, name) for name in ("metric", "unit", "reason"))
+    limits: dict[str, Limit] = {}
+    for item in entry.required(values, "limits").items():
+        fields = item.mapping("series", "limit", "source")
+        series = _words(item, fields, "series")
+        if series in limits:
+            raise item.error(f"the series {series} has a limit already; keep one")
+        limit = item.required(fields, "limit").decimal(0, _LARGEST)
+        limits[series] = Limit(limit, _words(item, fields, "source"))
+    if not limits:
+        raise entry.error("a budget without limits limits nothing")
+    return Budget(metric, unit, reason, limits)
+
+
+def _words(entry: Value, values: Mapping[str, Value], name: str) -> str:
+    value = entry.required(dict(values), name)
+    words = value.text().strip()
+    if not words:
+        raise value.error("is empty; say it in words")
+    return words
+
+
+# --- decisions -----------------------------------------------------------------------------------
+
+
+def within_budget(budget: Budget, samples: CostSamples, series: str) -> Check:
+    """Whether exact samples keep the budget of a series: all of them do, or none of them does.
+
+    Else, and where the series has no limit, it is undecided. Raises UsageError for another unit.
+    """
+    if samples.unit != budget.unit:
+        raise UsageError(
+            f"the budget of {budget.metric} is in {budget.unit}, and it was measured in {samples.unit}"
+        )
+    limit = budget.of(series)
+    if limit is None:
+        detail = f"no limit for the series {series}: measure it and add one"
+        return Check("budget", samples.measurement, "a limit", budget.reason, None, detail)
+    low, high = min(samples.values), max(samples.values)
+    detail = f"{low:g} to {high:g} in {len(samples.values)} windows; limit: {limit.source}"
+    dearest = _dearest(samples)
+    return Check(
+        "budget",
+        samples.measurement,
+        f"<= {limit.limit:g}",
+        budget.reason,
+        _decision(low, high, limit.limit),
+        f"{detail}; dearest functions: {dearest}" if dearest else detail,
+    )
+
+
+def _dearest(samples: CostSamples, count: int = 5) -> str:
+    """Which functions execute most of it, as shares."""
+    if samples.tree is None or not samples.tree.instructions:
+        return ""
+    total = samples.tree.instructions
+    first = list(samples.tree.functions().items())[:count]
+    return ", ".join(f"{name} {own / total:.1%}" for name, own in first)
+
+
+def _decision(low: float, high: float, limit: float) -> bool | None:
+    """True wholly inside, False wholly outside, else None."""
+    return True if high <= limit else False if low > limit else None
+
+
+def median_within(measurement: Measurement, limit: float, reason: str, alpha: float = 0.01) -> Check:
+    """Whether the median of independent, noisy samples keeps a limit.
+
+    Decided by the exact confidence interval of the median (order statistics, no assumption about the
+    distribution): wholly inside, wholly outside, or undecided.
+    """
+    low, high = median_interval(measurement.samples, alpha)
+    detail = f"{1 - alpha:.2%} interval of the median: {low:g} to {high:g}"
+    detail += f", {len(measurement.samples)} samples"
+    holds = _decision(low, high, limit)
+    return Check("budget", measurement, f"<= {limit:g}", reason, holds, detail, alpha)
+
+
+def paired(
+    budget: Budget, limit: Limit, take: Callable[[], Pair], looks: Sequence[int] = LOOKS, alpha: float = 0.01
+) -> Check:
+    """Take pairs until their median overhead is decided, at most as many as the last of ``looks``.
+
+    ``alpha`` is spent in equal parts on the looks.
+    """
+    pairs: list[Pair] = []
+    check: Check | None = None
+    for count in looks:
+        while len(pairs) < count:
+            pairs.append(take())
+        values = overheads(pairs)
+        measured = Measurement(budget.metric, float(np.median(values)), budget.unit, values)
+        check = median_within(measured, limit.limit, budget.reason, alpha / len(looks))
+        if check.holds is not None:
+            return check
+    if check is None:
+        raise UsageError("pairs that are never looked at decide nothing")
+    return check
 
 
 def overheads(pairs: Sequence[Pair]) -> tuple[float, ...]:
     """Relative cost of each pair: (with - without) / without."""
     return tuple((p.with_ - p.without) / p.without for p in pairs)
-
-
-def within_budget(budget: Budget, samples: Sequence[float], alpha: float = 0.01) -> Check:
-    """Whether the median keeps the budget, from independent samples.
-
-    Decided by the exact confidence interval of the median (order statistics, no assumption about the
-    distribution): holds when all of it keeps the limit, does not when none of it does, else undecided:
-    more samples are needed.
-    """
-    low, high = median_interval(samples, alpha)
-    value = float(np.median(samples)) if len(samples) else float("nan")
-    m = Measurement(budget.name, value, budget.unit, tuple(float(s) for s in samples))
-    holds = True if high <= budget.limit else False if low > budget.limit else None
-    detail = f"{1 - alpha:.0%} interval of the median: {low:g} to {high:g}, {len(samples)} samples"
-    return Check("budget", m, f"<= {budget.limit:g}", budget.reason, holds, detail, alpha)
 
 
 def median_interval(samples: Sequence[float], alpha: float = 0.01) -> tuple[float, float]:
@@ -96,5 +204,5 @@ def median_interval(samples: Sequence[float], alpha: float = 0.01) -> tuple[floa
     while 2 * (k + 1) < n and binomial_tail(k + 1, n, 0.5, "low") <= alpha / 2:
         k += 1
     if k < 0:
-        return float("-inf"), float("inf")
+        return -math.inf, math.inf
     return ordered[k], ordered[n - 1 - k]

@@ -22,6 +22,7 @@ from damon_tests import bundle
 from damon_tests.kernel.agent.machine import AgentMachine
 from damon_tests.kernel.guest import accel, qemu
 from damon_tests.kernel.guest.boot import bring_up, connect
+from damon_tests.kernel.guest.cost_plugin import EmulatorProbe
 from damon_tests.kernel.guest.launch import Plan, RunningGuest
 from damon_tests.kernel.guest.pause import Pause
 from damon_tests.kernel.guest.setup import set_up
@@ -31,8 +32,10 @@ from damon_tests.kernel.images import busybox, userland
 from damon_tests.kernel.images.image import KernelImage
 from damon_tests.kernel.images.initramfs import Node
 from damon_tests.kernel.images.packages import using
+from damon_tests.kernel.schedstat import SchedstatProbe
 from damon_tests.kernel.splat import Splat, parse_splats
 from damon_tests.ports import NSEC_PER_SEC, HarnessError, NotSupported
+from damon_tests.ports.cost import CostProbe
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +47,8 @@ _MARK = "damon-tests: the log up to here"
 class Guest:
     """A running guest. Use it as a context manager, or call ``close``.
 
-    ``machine`` is the way in; ``provenance`` says what it is and how long it took to make.
+    ``machine`` is the way in; ``provenance`` says what it is and how long it took to make; ``probe`` counts
+    what its threads cost.
     """
 
     def __init__(
@@ -53,9 +57,11 @@ class Guest:
         machine: AgentMachine,
         provenance: dict[str, object],
         on_close: Callable[[Guest], None],
+        probe: CostProbe | None = None,
     ) -> None:
         self.machine = machine
         self.provenance = provenance
+        self.probe: CostProbe = probe or SchedstatProbe(machine)
         self._running = running
         self._on_close = on_close
 
@@ -174,7 +180,7 @@ class Guests:
             "restore_s": now - began,
             "fresh_s": now - started,
         }
-        return self._guest(plan, chosen, running, machine, facts)
+        return self._guest(plan, chosen, running, machine, facts, booted.directory / "kallsyms")
 
     def live(
         self,
@@ -221,8 +227,11 @@ class Guests:
                 raise NotSupported(f"guests on {platform.machine()}", remedy="use an x86-64 machine")
             image.require_damon()
             found = qemu.find()
-            chosen = accel.choose(image, found, self._cache, self._dir)
-            clock = self._clock if chosen.name == "tcg" else "host"
+            if topology.instructions:
+                chosen, clock = accel.Accel("tcg", "instructions are counted"), "instructions"
+            else:
+                chosen = accel.choose(image, found, self._cache, self._dir)
+                clock = self._clock if chosen.name == "tcg" else "host"
             plan = Plan(image, topology, found, chosen.name, clock=clock)
             if topology.userland:
                 files = busybox.nodes(busybox.find(self._cache))
@@ -286,6 +295,7 @@ class Guests:
         running: RunningGuest,
         machine: AgentMachine,
         more: Mapping[str, object],
+        kallsyms: Path | None = None,
     ) -> Guest:
         provenance: dict[str, object] = {
             "kernel": machine.facts.release,
@@ -302,7 +312,10 @@ class Guests:
         }
         if plan.clock == "instructions":
             machine.runs_only_within(Pause(running.qmp).running)
-        guest = Guest(running, machine, provenance, self._open.discard)
+        probe = None
+        if running.control:
+            probe = EmulatorProbe(machine, running.control, running.directory, kallsyms)
+        guest = Guest(running, machine, provenance, self._open.discard, probe)
         self._open.add(guest)
         return guest
 

@@ -7,11 +7,12 @@ import hashlib
 import logging
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from damon_tests.kernel.guest import setup
+from damon_tests.kernel.guest.cost_plugin import Control
 from damon_tests.kernel.guest.qemu import (
     INSTRUCTION_CLOCK,
     Qemu,
@@ -92,7 +93,8 @@ class Plan:
         """Names the plan by what is in it: a saved guest of the same key may be used instead."""
         parts = (
             self.image.sha256,
-            repr(self.topology),
+            # Who counts its instructions changes nothing in a guest.
+            repr(replace(self.topology, instructions=False)),
             self.cmdline,
             hashlib.sha256(self.initramfs).hexdigest(),
             self.qemu.version,
@@ -178,6 +180,9 @@ class RunningGuest:
             options += ["-drive", f"file={path},if=virtio,format=raw,readonly=on"]
         if restoring:
             options += ["-incoming", "defer"]
+        self.control = Control(directory) if topology.instructions and not saving else None
+        if self.control:
+            options += self.control.options()
         self.agent, theirs_agent = socket.socketpair()
         control, theirs_qmp = socket.socketpair()
         sockets = {"agent": theirs_agent, "qmp": theirs_qmp}
@@ -192,6 +197,12 @@ class RunningGuest:
             self.kill()
             control.close()
             raise HarnessError(f"QEMU did not start: {self.process.complaint() or error}") from error
+        if self.control and not self.control.loaded:
+            self.kill()
+            raise HarnessError(
+                f"QEMU {plan.qemu.version} did not take the plugin that counts instructions"
+                f" ({self.process.complaint() or 'it says nothing'}): it is made for QEMU 10.0"
+            )
 
     def console_text(self) -> str:
         """What the guest's console printed so far, and QEMU's own last words if it has any."""

@@ -23,6 +23,7 @@ class Topology:
     ``packages``: more Debian packages in it. ``lru_lists``: active and inactive lists instead of
     multi-generational LRU, under which no page flag tells how a page is ranked.
     ``thp_on_advice``: transparent huge pages only where madvise() asks, and khugepaged at work all the time.
+    ``instructions``: emulated, on the instruction clock, by a QEMU that can count what threads execute.
     """
 
     memory_mib: int = 1024
@@ -36,6 +37,7 @@ class Topology:
     packages: tuple[str, ...] = ()
     lru_lists: bool = False
     thp_on_advice: bool = False
+    instructions: bool = False
 
     def __post_init__(self) -> None:
         if self.cpus < 1 or self.numa_nodes < 1 or self.swap_zram_mib < 0 or self.hugetlb_pages < 0:

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-2.0
+"""DAMON's claim about scale: its cost depends on regions and sampling, not on the size of what it watches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from damon_tests.judge.verdict import Check, Measurement
+
+FLAT_BOUND = 0.02
+"""Growth from the smallest to the largest size. A page-table walk has as many levels for any size; what may
+differ are places where a region crosses from one page table to the next."""
+
+LINEAR_BOUND = 0.02
+"""By how much what one more region costs may differ, between few and many regions."""
+
+PROPORTIONAL_BOUND = 0.02
+"""By how much the cost of one sample may differ, between slow and fast sampling."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """``cost`` in instructions at ``x``: bytes watched, regions, or samples a second."""
+
+    x: float
+    cost: float
+
+
+def flat(name: str, points: Sequence[Point], bound: float = FLAT_BOUND) -> Check:
+    """Whether the cost does not grow with ``x``: from the least to the most, by at most the bound."""
+    _several(points, 2)
+    costs = [p.cost for p in points]
+    growth = max(costs) / min(costs) - 1
+    because = "DAMON's overhead does not depend on the size of the memory that it watches"
+    return _check(f"growth of {name}", growth, bound, because, points)
+
+
+def linear(name: str, points: Sequence[Point], bound: float = LINEAR_BOUND) -> Check:
+    """Whether each step of ``x`` costs the same: slopes between neighbouring points differ by the bound."""
+    _several(points, 3)
+    ordered = sorted(points, key=lambda p: p.x)
+    slopes = [(b.cost - a.cost) / (b.x - a.x) for a, b in pairwise(ordered)]
+    spread = max(slopes) / min(slopes) - 1 if min(slopes) > 0 else float("inf")
+    because = "DAMON's overhead grows linearly with the number of regions"
+    return _check(f"spread of slopes of {name}", spread, bound, because, points)
+
+
+def proportional(name: str, points: Sequence[Point], bound: float = PROPORTIONAL_BOUND) -> Check:
+    """Whether the cost is ``x`` times a constant."""
+    _several(points, 2)
+    ratios = [p.cost / p.x for p in points]
+    spread = max(ratios) / min(ratios) - 1
+    because = "DAMON's overhead is proportional to the sampling rate"
+    return _check(f"spread of {name} per sample", spread, bound, because, points)
+
+
+def _several(points: Sequence[Point], least: int) -> None:
+    if len({p.x for p in points}) < least:
+        raise ValueError(f"{len(points)} points say nothing about scale: {least} different ones are needed")
+
+
+def _check(name: str, value: float, bound: float, because: str, points: Sequence[Point]) -> Check:
+    m = Measurement(name, value, "fraction", tuple(p.cost for p in points))
+    detail = ", ".join(f"{p.cost:.6g} at {p.x:g}" for p in points)
+    return Check("budget", m, f"<= {bound:g}", because, value <= bound, detail)

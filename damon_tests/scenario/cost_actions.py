@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What schemes, commands and files of DAMON cost on a kernel, in exact instructions; memory of regions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from damon_tests.damon.params import ANY, DamonCtx, Damos
+from damon_tests.experiment.backend import Backend, Subject
+from damon_tests.experiment.machine_backend import MachineSubject
+from damon_tests.judge.cost.samples import CostSamples, instructions
+from damon_tests.ports import PAGE_SIZE, HarnessError
+from damon_tests.ports.cost import CallTree
+from damon_tests.scenario import cost_setup as setup
+from damon_tests.scenario.cost_runs import MEMORY_MIB, Request, on_data, on_ram
+from damon_tests.scenario.cost_setup import MIB, NR_REGIONS, Watched
+from damon_tests.workload.target import RunningTarget
+
+# --- actions -------------------------------------------------------------------------------------
+
+ACTIONS = ("stat", "cold", "willneed", "lru_prio", "lru_deprio", "pageout")
+_OF_RAM = ("lru_prio", "lru_deprio")
+_SWAP_MIB = 128
+
+ONCE_SAMPLE_US, ONCE_SAMPLES = 50_000, 10
+"""An aggregation of half a second: a window of little more sees a scheme applied once."""
+
+
+def action(backend: Backend, name: str, seed: int = 1) -> list[CostSamples]:
+    """Instructions of an action for each region tried, and for each page that it was applied to.
+
+    Every region is tried once. "lru_prio" and "lru_deprio" work on RAM, the others on a process.
+    """
+    machine = {"swap_zram_mib": _SWAP_MIB} if name == "pageout" else {}
+    pattern = setup.still(MEMORY_MIB * MIB)
+    with setup.watched(backend, pattern, _once(name), seed, **machine) as run:
+        cost = run.cost(1.2 * ONCE_SAMPLES * ONCE_SAMPLE_US / 1e6)
+        applied = run.session.client.stats(0, 0).sz_applied
+    tree = setup.tree_of(cost)
+    tried = setup.nr_calls(tree, setup.APPLY)
+    used = tree.inclusive(*setup.APPLY)
+    if tried % NR_REGIONS:
+        raise HarnessError(f"{tried} regions were tried instead of all {NR_REGIONS}")
+    samples = [instructions(f"action.{name}.region", [used / tried], tree)]
+    if applied and name != "stat":
+        samples.append(instructions(f"action.{name}.page", [used * PAGE_SIZE / applied], tree))
+    return samples
+
+
+def _once(name: str) -> Request:
+    def request(subject: Subject, target: RunningTarget) -> DamonCtx:
+        if name in _OF_RAM:
+            ctx = on_ram(subject, target)
+            attrs = replace(ctx.attrs, sample_us=ONCE_SAMPLE_US, aggr_us=ONCE_SAMPLES * ONCE_SAMPLE_US)
+            ctx = replace(ctx, attrs=attrs)
+        else:
+            ctx = on_data(sample_us=ONCE_SAMPLE_US, samples_per_aggr=ONCE_SAMPLES)(subject, target)
+        return replace(ctx, schemes=(Damos(name, ANY),))
+
+    return request
+
+
+# --- commands and files --------------------------------------------------------------------------
+
+MANY_REGIONS = 1000
+COMMANDS = ("commit", "update_schemes_stats", "update_schemes_tried_regions", "clear_schemes_tried_regions")
+_READS = ("kernfs_fop_read_iter", "kernfs_fop_open", "kernfs_fop_release", "kernfs_iop_lookup")
+_DIRECTORY = "kernfs_fop_readdir"
+
+
+def commands(backend: Backend, seed: int = 1) -> list[CostSamples]:
+    """Instructions of each command with 1,000 regions, whoever executes them, and of reading the result."""
+    pattern = setup.still(MEMORY_MIB * MIB)
+    samples = []
+    with setup.watched(backend, pattern, _observed, seed) as run:
+        client = run.session.client
+        for word in COMMANDS[:-1]:
+            samples.append(_command(run, word))
+        tree = setup.tree_of(run.cost_of(lambda: client.tried_regions(0, 0, update=False), thread=""))
+        read = tree.inclusive(*_READS, _DIRECTORY)
+        samples.append(instructions("read.tried_regions.region", [read / MANY_REGIONS], tree))
+        samples.append(_command(run, COMMANDS[-1]))
+        samples.append(_region_bytes(run.subject))
+    return samples
+
+
+def _observed(subject: Subject, target: RunningTarget) -> DamonCtx:
+    ctx = on_data(nr_regions=MANY_REGIONS)(subject, target)
+    return replace(ctx, schemes=(Damos("stat", ANY),))
+
+
+def _command(run: Watched, word: str) -> CostSamples:
+    tree = setup.tree_of(run.cost_of(lambda: run.session.client.command(0, word), thread=""))
+    return instructions(f"command.{word}", [_of_command(tree)], tree)
+
+
+def _of_command(tree: CallTree) -> int:
+    """What the writer of ``state`` executes, and what kdamond does for it (functions of DAMON's sysfs)."""
+    used = sum(
+        p.instructions
+        for p in tree.paths
+        if not p.interrupt and any(n == "state_store" or n.startswith("damon_sysfs_") for n in p.names)
+    )
+    if not used:
+        raise HarnessError("nobody executed state_store while a command was counted")
+    return used
+
+
+def _region_bytes(subject: Subject) -> CostSamples:
+    """Memory of one region: the slot of its slab cache."""
+    if not isinstance(subject, MachineSubject):
+        raise HarnessError("only a kernel has slab caches")
+    for name in ("slab_size", "object_size"):
+        try:
+            size = int(subject.machine.read_file(f"/sys/kernel/slab/damon_region/{name}"))
+        except FileNotFoundError:
+            continue
+        return CostSamples("memory.region", "bytes", (float(size),))
+    raise HarnessError("the kernel has no slab cache damon_region")

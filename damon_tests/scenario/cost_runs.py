@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What DAMON's monitoring costs on a kernel, in exact instructions: checks, aggregations, updates, traces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from damon_tests.damon.params import DamonAttrs, DamonCtx, DamonTarget
+from damon_tests.experiment.backend import Backend, Subject
+from damon_tests.judge.cost.samples import CostSamples, instructions
+from damon_tests.patterns.spec import Pattern, PatternRegion
+from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE, HarnessError
+from damon_tests.ports.cost import Cost
+from damon_tests.scenario import cost_setup as setup
+from damon_tests.scenario.cost_setup import MIB, NR_REGIONS, SAMPLE_US, constant, equal_regions
+from damon_tests.workload.target import RunningTarget
+
+WINDOWS = 3
+WINDOW_S = 0.4
+
+MEMORY_MIB = 64
+FEW_MAPPINGS, MANY_MAPPINGS = 4, 132
+UPDATE_US = 50_000
+
+Request = Callable[[Subject, RunningTarget], DamonCtx]
+
+
+def on_data(
+    operations: str = "fvaddr",
+    nr_regions: int = NR_REGIONS,
+    *,
+    sample_us: int = SAMPLE_US,
+    samples_per_aggr: int = 20,
+) -> Request:
+    """Watch the pattern's memory in equal regions."""
+
+    def request(_: Subject, target: RunningTarget) -> DamonCtx:
+        regions = equal_regions(*target.layout["data"], nr_regions)
+        intervals = {"sample_us": sample_us, "samples_per_aggr": samples_per_aggr}
+        return constant(operations, regions, target.pid, **intervals)
+
+    return request
+
+
+def on_ram(subject: Subject, _: RunningTarget) -> DamonCtx:
+    """Watch the largest range of RAM in equal regions."""
+    start, end = max(subject.ram_ranges(), key=lambda ram: ram[1] - ram[0])
+    return constant("paddr", equal_regions(-(-start // PAGE_SIZE) * PAGE_SIZE, end, NR_REGIONS))
+
+
+def whole_process(update_us: int) -> Request:
+    """Watch all of a process with vaddr, which looks for its mappings again every ``update_us``."""
+
+    def request(_: Subject, target: RunningTarget) -> DamonCtx:
+        attrs = DamonAttrs(SAMPLE_US, 20 * SAMPLE_US, update_us, min_nr_regions=10, max_nr_regions=100)
+        return DamonCtx("vaddr", attrs=attrs, targets=(DamonTarget(target.pid),))
+
+    return request
+
+
+def windows(backend: Backend, pattern: Pattern, request: Request, seed: int) -> list[Cost]:
+    """The cost of kdamond in several windows of one run."""
+    with setup.watched(backend, pattern, request, seed) as run:
+        return [run.cost(WINDOW_S) for _ in range(WINDOWS)]
+
+
+# --- checks --------------------------------------------------------------------------------------
+
+CHECKS = ("fvaddr", "vaddr", "huge", "unmapped", "paddr")
+
+
+def check(backend: Backend, kind: str, seed: int = 1) -> CostSamples:
+    """Instructions of one check of one region.
+
+    ``kind``: "fvaddr", "vaddr" and "paddr" for memory in 4 KiB pages, "huge" for huge pages, "unmapped" for
+    addresses without memory (both with fvaddr).
+    """
+    size = MEMORY_MIB * MIB
+    patterns = {"huge": setup.still(size, hugepage=True), "unmapped": setup.still(size, populate=False)}
+    pattern = patterns.get(kind, setup.still(size))
+    request = on_ram if kind == "paddr" else on_data("vaddr" if kind == "vaddr" else "fvaddr")
+    with setup.watched(backend, pattern, request, seed) as run:
+        if kind == "huge":
+            _require_huge(run)
+        costs = [run.cost(WINDOW_S) for _ in range(WINDOWS)]
+    values = [setup.per_check(cost, NR_REGIONS) for cost in costs]
+    return instructions(f"check.{kind}", values, costs[-1].tree)
+
+
+def _require_huge(run: setup.Watched) -> None:
+    pages = run.subject.pages(run.target, *run.target.layout["data"])
+    share = float(pages.huge.mean())
+    if share < 0.9:
+        raise HarnessError(f"only {share:.0%} of the memory is in huge pages: the check cannot be measured")
+
+
+def check_of_size(backend: Backend, size_mib: int, *, populate: bool, seed: int = 1) -> float:
+    """Instructions of one check, by the size of the memory; the number of regions is the same."""
+    pattern = setup.still(size_mib * MIB, populate=populate)
+    memory_mib = max(1024, size_mib + 512 if populate else 0)
+    with setup.watched(backend, pattern, on_data(), seed, memory_mib=memory_mib) as run:
+        return setup.per_check(run.cost(WINDOW_S), NR_REGIONS)
+
+
+def per_second(backend: Backend, nr_regions: int, sample_us: int, seed: int = 1) -> float:
+    """Instructions of kdamond a second, by the number of regions and the sampling interval."""
+
+    request = on_data(nr_regions=nr_regions, sample_us=sample_us)
+    with setup.watched(backend, setup.still(MEMORY_MIB * MIB), request, seed) as run:
+        cost = run.cost(WINDOW_S)
+    samples = setup.nr_calls(setup.tree_of(cost), setup.CHECK)
+    # Whole sampling intervals: how many fit into a window is chance.
+    return cost.used / samples * NSEC_PER_SEC / (sample_us * 1000)
+
+
+# --- aggregations --------------------------------------------------------------------------------
+
+FEW_REGIONS, MANY_REGIONS = 100, 400
+
+
+def aggregation(backend: Backend, seed: int = 1) -> list[CostSamples]:
+    """What every region adds to an aggregation outside of its checks; and how often kdamond wakes up."""
+    pattern = setup.still(MEMORY_MIB * MIB)
+    few, many = (
+        windows(backend, pattern, on_data(nr_regions=count, samples_per_aggr=1), seed)
+        for count in (FEW_REGIONS, MANY_REGIONS)
+    )
+    values = [
+        (setup.rest_per_sample(m) - setup.rest_per_sample(f)) / (MANY_REGIONS - FEW_REGIONS)
+        for f, m in zip(few, many, strict=True)
+    ]
+    woken = tuple(cost.switches * NSEC_PER_SEC / cost.window_ns for cost in many)
+    return [
+        instructions("aggregation.region", values, many[-1].tree),
+        CostSamples("wakeups", "per second", woken),
+    ]
+
+
+# --- updates of the operations set ---------------------------------------------------------------
+
+
+def mappings(count: int) -> Pattern:
+    """A process with so many mappings of its own, which do not touch each other."""
+    regions = [PatternRegion(f"r{i}", 16 * PAGE_SIZE) for i in range(count)]
+    return setup.still_regions(regions)
+
+
+def update(backend: Backend, seed: int = 1) -> list[CostSamples]:
+    """Instructions of one update of a vaddr target's mappings, and what each mapping adds."""
+    values = {}
+    tree = None
+    for count in (FEW_MAPPINGS, MANY_MAPPINGS):
+        costs = windows(backend, mappings(count), whole_process(UPDATE_US), seed)
+        trees = [setup.tree_of(cost) for cost in costs]
+        values[count] = [t.inclusive(*setup.UPDATE) / setup.nr_calls(t, setup.UPDATE) for t in trees]
+        tree = trees[-1]
+    added = [
+        (many - few) / (MANY_MAPPINGS - FEW_MAPPINGS)
+        for few, many in zip(values[FEW_MAPPINGS], values[MANY_MAPPINGS], strict=True)
+    ]
+    return [instructions("update", values[FEW_MAPPINGS]), instructions("update.mapping", added, tree)]
+
+
+# --- tracepoints ---------------------------------------------------------------------------------
+
+
+def tracepoint(backend: Backend, seed: int = 1) -> CostSamples:
+    """What every region adds to an aggregation while damon_aggregated is traced."""
+    request = on_data(samples_per_aggr=1)
+    with setup.watched(backend, setup.still(MEMORY_MIB * MIB), request, seed) as run:
+        off = [run.cost(WINDOW_S) for _ in range(WINDOWS)]
+        stream = run.subject.events.open(("damon_aggregated",))
+        try:
+            on = [run.cost(WINDOW_S) for _ in range(WINDOWS)]
+        finally:
+            stream.close()
+    pairs = zip(off, on, strict=True)
+    values = [(setup.rest_per_sample(b) - setup.rest_per_sample(a)) / NR_REGIONS for a, b in pairs]
+    return instructions("tracepoint.aggregated.region", values, on[-1].tree)

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Judges of scale: a cost that does not grow, one that grows linearly, and planted wrong ones."""
+
+from __future__ import annotations
+
+import pytest
+
+from damon_tests.judge.cost.scaling import Point, flat, linear, proportional
+
+MIB = 1 << 20
+SIZES = [16 * MIB, 64 * MIB, 256 * MIB, 512 * MIB]
+
+
+def test_constant_cost_is_flat() -> None:
+    points = [Point(size, 2254 + i) for i, size in enumerate(SIZES)]
+    assert flat("check", points).holds is True
+
+
+def test_planted_walk_over_the_mapping_is_found() -> None:
+    """One instruction for each page table entry (per 512 pages), spread over 200 regions, is too much."""
+    points = [Point(size, 2254 + 512 * size / (2 * MIB) / 200) for size in SIZES]
+    check = flat("check", points)
+    assert check.holds is False
+    assert "2909.36 at 5.36871e+08" in check.detail
+
+
+def test_planted_walk_is_found_at_any_place() -> None:
+    assert flat("check", [Point(1, 100), Point(2, 103), Point(3, 100)]).holds is False
+
+
+def test_linear_cost_may_have_a_constant_part() -> None:
+    assert linear("kdamond", [Point(n, 5e5 + 2254 * n) for n in (100, 200, 400)]).holds is True
+
+
+@pytest.mark.parametrize("wrong", [lambda n: 2254 * n + n * n, lambda n: 2254 * 400, lambda n: 1e6 - n])
+def test_planted_growth_is_found(wrong: object) -> None:
+    assert callable(wrong)
+    assert linear("kdamond", [Point(n, wrong(n)) for n in (100, 200, 400)]).holds is False
+
+
+def test_proportional_cost() -> None:
+    assert proportional("kdamond", [Point(r, 450e3 * r) for r in (50, 100, 200)]).holds is True
+
+
+def test_planted_constant_part_is_found() -> None:
+    assert proportional("kdamond", [Point(r, 450e3 * r + 2e6) for r in (50, 100, 200)]).holds is False
+
+
+def test_too_few_points_say_nothing() -> None:
+    with pytest.raises(ValueError, match="2 different ones"):
+        flat("check", [Point(1, 1), Point(1, 2)])

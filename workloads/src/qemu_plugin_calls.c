@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A tree of calls, from the blocks that a thread executes.
+ *
+ * Every thread has a shadow stack. A block that ends with a call makes the next one a callee; after
+ * one that ends with a return, the frame that waits at the next one's address goes on. What was
+ * called before the window began is not known: a frame without a caller is renamed to whatever runs
+ * in it, as for a tail call.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "qemu_plugin.h"
+
+#define MAX_DEPTH 256
+
+struct frame {
+	uint32_t node;
+	bool interrupt;
+	bool was_called, was_returning; /* of an interrupt: what it interrupted was about to do */
+	uint64_t waits_at;		/* where its callee returns to; 0: it called nobody */
+};
+
+struct calls {
+	uint32_t root;
+	int depth;
+	bool called;
+	bool returning;
+	struct frame frames[MAX_DEPTH];
+};
+
+struct node *nodes;
+uint32_t nr_nodes;
+uint64_t nr_lost_frames;
+static uint32_t room;
+
+/* A node is never removed while a window lasts: an index stays good, a pointer does not. */
+static uint32_t node_new(uint32_t parent, uint32_t id)
+{
+	if (nr_nodes == room) {
+		room = room ? 2 * room : 1 << 12;
+		nodes = realloc(nodes, room * sizeof(*nodes));
+		if (!nodes)
+			abort(); /* QEMU does the same without memory */
+	}
+	nodes[nr_nodes] = (struct node){ .parent = parent, .id = id };
+	if (nr_nodes) {
+		nodes[nr_nodes].sibling = nodes[parent].child;
+		nodes[parent].child = nr_nodes;
+	}
+	return nr_nodes++;
+}
+
+static uint32_t child_of(uint32_t parent, uint32_t id)
+{
+	for (uint32_t i = nodes[parent].child; i; i = nodes[i].sibling)
+		if (nodes[i].id == id)
+			return i;
+	return node_new(parent, id);
+}
+
+void tree_clear(void)
+{
+	nr_nodes = 0;
+	nr_lost_frames = 0;
+	node_new(0, ID_UNKNOWN);
+}
+
+/* A root for a thread. Its id means nothing: the report says whose it is. */
+uint32_t tree_root(void)
+{
+	return node_new(0, ID_UNKNOWN);
+}
+
+struct calls *calls_new(uint32_t root)
+{
+	struct calls *calls = calloc(1, sizeof(*calls));
+
+	if (!calls)
+		abort();
+	calls->root = root;
+	return calls;
+}
+
+void calls_free(struct calls *calls)
+{
+	free(calls);
+}
+
+static struct frame *top(struct calls *calls)
+{
+	return calls->depth ? &calls->frames[calls->depth - 1] : NULL;
+}
+
+static struct frame *push(struct calls *calls, uint32_t id)
+{
+	struct frame *above = top(calls);
+	uint32_t node = child_of(above ? above->node : calls->root, id);
+
+	if (calls->depth == MAX_DEPTH) {
+		nr_lost_frames++;
+		return above;
+	}
+	nodes[node].nr_calls++;
+	calls->frames[calls->depth] = (struct frame){ .node = node };
+	return &calls->frames[calls->depth++];
+}
+
+/* The frame goes on in another function, which will return to its caller. */
+static void rename_top(struct calls *calls, uint32_t id)
+{
+	struct frame *frame = top(calls);
+
+	if (nodes[frame->node].id == id)
+		return;
+	frame->node = child_of(nodes[frame->node].parent, id);
+	nodes[frame->node].nr_calls++;
+}
+
+static void interrupt(struct calls *calls, const struct block *block)
+{
+	struct frame *frame = top(calls);
+	bool called = calls->called, returning = calls->returning;
+
+	/* A stub that pushed the vector jumps to the handler: still the same interrupt. */
+	if (frame && frame->interrupt && block->kind == SYMBOL_INTERRUPT && !called && !returning) {
+		rename_top(calls, block->id);
+		return;
+	}
+	frame = push(calls, block->id);
+	frame->interrupt = true;
+	frame->was_called = called;
+	frame->was_returning = returning;
+	calls->called = calls->returning = false;
+}
+
+static void end_interrupt(struct calls *calls)
+{
+	for (int i = calls->depth - 1; i >= 0; i--) {
+		struct frame *frame = &calls->frames[i];
+
+		if (!frame->interrupt)
+			continue;
+		calls->depth = i;
+		calls->called = frame->was_called;
+		calls->returning = frame->was_returning;
+		return;
+	}
+}
+
+/* Go on in the frame that waits at this address. No return leads out of an interrupt. */
+static bool returned(struct calls *calls, const struct block *block)
+{
+	for (int i = calls->depth - 1; i >= 0; i--) {
+		struct frame *frame = &calls->frames[i];
+
+		if (frame->waits_at == block->addr) {
+			frame->waits_at = 0;
+			calls->depth = i + 1;
+			return true;
+		}
+		if (frame->interrupt)
+			return false;
+	}
+	return false;
+}
+
+/* A thunk has no frame: its caller may be returned to while its call is, for us, still under way.
+ */
+static void move_to(struct calls *calls, const struct block *block)
+{
+	if (!block->kernel) {
+		calls->depth = 0;
+		calls->called = false;
+		push(calls, ID_USER);
+	} else if (block->kind == SYMBOL_VECTOR_STUB ||
+		   (block->kind == SYMBOL_INTERRUPT && block->entry)) {
+		interrupt(calls, block);
+	} else if (block->kind == SYMBOL_THUNK && calls->depth) {
+		return; /* for its caller, whose call or return is still under way */
+	} else if (!calls->depth) {
+		push(calls, block->id);
+	} else if (calls->called && top(calls)->waits_at != block->addr) {
+		push(calls, block->id);
+	} else {
+		if (calls->returning)
+			returned(calls, block);
+		rename_top(calls, block->id);
+	}
+	calls->called = calls->returning = false;
+}
+
+/* A block is executed, in a thread whose stack this is. */
+void calls_step(struct calls *calls, const struct block *block)
+{
+	struct frame *frame;
+
+	move_to(calls, block);
+	frame = top(calls);
+	nodes[frame->node].nr_insns += block->nr_insns;
+	if (block->calls) {
+		frame->waits_at = block->next;
+		calls->called = true;
+	}
+	if (block->returns)
+		calls->returning = true;
+	if (block->irets)
+		end_interrupt(calls);
+}

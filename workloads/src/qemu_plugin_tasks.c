@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Which thread each processor of the guest runs.
+ *
+ * __switch_to_asm gets the next task in RSI; its name is read from the guest's memory. Where a task
+ * has its name is found by looking for the idle task's.
+ */
+#define _GNU_SOURCE
+#include <stdlib.h>
+#include <string.h>
+
+#include "qemu_plugin.h"
+
+#define MAX_CPUS     256
+#define TASK_BYTES   16384 /* task_struct is smaller */
+#define TASK_BUCKETS 4096
+
+struct task {
+	uint64_t addr;
+	struct thread *thread; /* by its name now */
+	struct calls *calls;   /* of a thread that is counted */
+	struct task *next;
+};
+
+struct thread threads[MAX_THREADS];
+uint32_t nr_threads;
+
+static struct task *tasks[TASK_BUCKETS];
+static struct task *running[MAX_CPUS]; /* NULL: has not switched since the window began */
+static char wanted[COMM_LEN + 1];
+static uint64_t init_task;
+static size_t comm_offset; /* in task_struct; 0: not known yet */
+static struct byte_array *buffer;
+static struct qemu_plugin_register *rsi;
+
+/*
+ * With one thread for all processors, QEMU 10.0 gives callbacks the index of the one that
+ * translated the block. Its own variable, which is not of the interface, is right.
+ */
+extern __thread void *current_cpu;
+
+static unsigned int this_cpu(void)
+{
+	static void *cpus[MAX_CPUS];
+	static unsigned int nr_cpus, last;
+	void *cpu = current_cpu;
+
+	if (last < nr_cpus && cpus[last] == cpu)
+		return last;
+	for (last = 0; last < nr_cpus; last++)
+		if (cpus[last] == cpu)
+			return last;
+	if (nr_cpus == MAX_CPUS)
+		abort();
+	cpus[nr_cpus] = cpu;
+	return last = nr_cpus++;
+}
+
+/* Called as a processor is made: registers cannot be asked for later. Their handles are good for
+ * all. */
+void tasks_init_vcpu(void)
+{
+	struct array *all;
+	const struct qemu_plugin_reg_descriptor *registers;
+
+	if (buffer)
+		return;
+	buffer = g_byte_array_new();
+	all = qemu_plugin_get_registers();
+	registers = (const void *)all->data;
+	for (unsigned int i = 0; i < all->len; i++)
+		if (!strcmp(registers[i].name, "rsi"))
+			rsi = registers[i].handle;
+}
+
+static bool read_guest(uint64_t addr, size_t len)
+{
+	g_byte_array_set_size(buffer, 0);
+	return qemu_plugin_read_memory_vaddr(addr, buffer, len);
+}
+
+/* Forget the last window. */
+void tasks_begin(const struct control *control)
+{
+	tasks_end();
+	memcpy(wanted, control->thread, COMM_LEN);
+	if (init_task != control->init_task)
+		comm_offset = 0;
+	init_task = control->init_task;
+}
+
+/*
+ * Not done as a window begins: the guest may be about to return to a program then, whose page
+ * tables do not map the kernel's data.
+ */
+static bool find_comm(void)
+{
+	const uint8_t *name;
+
+	if (comm_offset)
+		return true;
+	if (!read_guest(init_task, TASK_BYTES))
+		return false;
+	name = memmem(buffer->data, TASK_BYTES, "swapper", strlen("swapper"));
+	if (name)
+		comm_offset = name - buffer->data;
+	return name;
+}
+
+void tasks_end(void)
+{
+	for (int i = 0; i < TASK_BUCKETS; i++) {
+		while (tasks[i]) {
+			struct task *task = tasks[i];
+
+			tasks[i] = task->next;
+			calls_free(task->calls);
+			free(task);
+		}
+	}
+	memset(running, 0, sizeof(running));
+	nr_threads = 0;
+}
+
+/* All tasks of one name are one thread here. */
+static struct thread *thread_named(const char *comm)
+{
+	struct thread *thread;
+
+	for (uint32_t i = 0; i < nr_threads; i++)
+		if (!memcmp(threads[i].comm, comm, COMM_LEN))
+			return &threads[i];
+	if (nr_threads == MAX_THREADS)
+		return &threads[MAX_THREADS - 1];
+	thread = &threads[nr_threads++];
+	*thread = (struct thread){ .counted = !strncmp(comm, wanted, strlen(wanted)) };
+	memcpy(thread->comm, comm, COMM_LEN);
+	if (thread->counted)
+		thread->root = tree_root();
+	return thread;
+}
+
+static struct task *task_at(uint64_t addr)
+{
+	struct task **bucket = &tasks[(addr >> 6) % TASK_BUCKETS];
+	struct task *task;
+
+	for (task = *bucket; task; task = task->next)
+		if (task->addr == addr)
+			return task;
+	task = calloc(1, sizeof(*task));
+	if (!task)
+		abort();
+	task->addr = addr;
+	task->next = *bucket;
+	return *bucket = task;
+}
+
+/* A task gets another name with exec, and its memory may become another task's. */
+static void name_task(struct task *task, struct thread *thread)
+{
+	if (task->thread == thread)
+		return;
+	task->thread = thread;
+	calls_free(task->calls);
+	task->calls = thread->counted ? calls_new(thread->root) : NULL;
+}
+
+/* This processor is about to run another task. Called before the first instruction of
+ * __switch_to_asm. */
+void tasks_switch(void)
+{
+	struct task **now = &running[this_cpu()];
+	char comm[COMM_LEN];
+	uint64_t addr;
+
+	*now = NULL;
+	if (!rsi || !find_comm())
+		return;
+	g_byte_array_set_size(buffer, 0);
+	if (qemu_plugin_read_register(rsi, buffer) < (int)sizeof(addr))
+		return;
+	memcpy(&addr, buffer->data, sizeof(addr));
+	if (!read_guest(addr + comm_offset, COMM_LEN))
+		return;
+	memcpy(comm, buffer->data, COMM_LEN);
+	*now = task_at(addr);
+	name_task(*now, thread_named(comm));
+	(*now)->thread->nr_switches++;
+}
+
+void tasks_execute(const struct block *block)
+{
+	struct task *task = running[this_cpu()];
+
+	if (!task)
+		return;
+	task->thread->nr_insns += block->nr_insns;
+	if (task->calls)
+		calls_step(task->calls, block);
+}
+
+/* Whether a processor runs a thread that was named: its work would be cut in the middle. */
+bool tasks_counting(void)
+{
+	for (int i = 0; i < MAX_CPUS && *wanted; i++)
+		if (running[i] && running[i]->calls)
+			return true;
+	return false;
+}
