@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from damon_tests.experiment.select import open_backend
+from damon_tests.experiment.kernel_request import KernelRequest
+from damon_tests.experiment.open_backend import open_backend
 from damon_tests.kernel.guest.cost_plugin import Control, parse_report
 from damon_tests.kernel.guest.symbols import Symbols
 from damon_tests.ports import HarnessError
@@ -115,7 +116,7 @@ def test_long_path_is_refused(tmp_path: Path) -> None:
 @pytest.mark.vm
 def test_instructions_are_the_same_in_every_window(tmp_path: Path) -> None:
     """Idle memory: every page-table walk executes the same instructions, whenever one looks."""
-    with open_backend("debian:7.3", tmp_path) as backend:
+    with open_backend(KernelRequest("debian:7.3"), tmp_path) as backend:
         pattern = setup.still(16 << 20)
         with setup.watched(backend, pattern, on_data(nr_regions=50), seed=1) as run:
             trees = [setup.tree_of(run.cost(0.3)) for _ in range(2)]
