@@ -21,9 +21,9 @@ from damon_tests.damon.client import DamonClient
 from damon_tests.damon.params import DamonAttrs, DamonCtx, DamonTarget, Kdamond
 from damon_tests.damon.records import Recording, Snapshot
 from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, EventStream, UsageError, output_file
-from damon_tests.reference.live.realtime import RealTime
-from damon_tests.reference.live.watcher import LiveSystem, LiveTruth, watch
-from damon_tests.reference.serve.served_machine import RealProcesses
+from damon_tests.reference.live.live_truth import LiveSystem, LiveTruth, watch
+from damon_tests.reference.live.realtime_clock import RealTime
+from damon_tests.reference.serve.served_system import RealProcesses
 from damon_tests.report import heatmap_text, words
 from damon_tests.report.raster import raster
 

@@ -29,19 +29,19 @@ TIMEOUT_S = 1200
 ORDER = (
     "vectors",
     "regions",
-    "history",
-    "effects",
-    "passes",
-    "stat",
+    "past_bugs",
+    "action_effects",
+    "scheme_passes",
+    "damon_stat",
     "tree",
     "damos",
     "actions",
     "kdamond",
     "commit",
     "memory",
-    "locked",
+    "mlock",
     "filters",
-    "appendix",
+    "recorded_answers",
     "abi",
     "module_requests",
     "modules",
@@ -50,9 +50,9 @@ ORDER = (
 # Faults of these areas are noticed by these first.
 FIRST = {
     "filters": ("filters",),
-    "schemes": ("history", "effects", "actions", "passes", "damos"),
-    "stats": ("passes",),
-    "modules": ("module_requests", "stat", "modules"),
+    "schemes": ("past_bugs", "action_effects", "actions", "scheme_passes", "damos"),
+    "stats": ("scheme_passes",),
+    "modules": ("module_requests", "damon_stat", "modules"),
     "tree": ("tree", "abi"),
 }
 

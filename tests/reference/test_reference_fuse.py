@@ -206,7 +206,7 @@ def test_nothing_is_left_behind(tmp_path: Path, transport: str, number: int) -> 
     kdamond = stage(started.kdamonds, started.simulated["sim-hot"])
     (kdamond / "state").write_text("on")
     started.family = started.alive()
-    assert len(started.family) >= 6  # server, attendant, three simulated processes, a kdamond
+    assert len(started.family) >= 6  # server, helper, three simulated processes, a kdamond
     held = os.open(kdamond / "state", os.O_RDONLY)
     try:
         started.stop(number)

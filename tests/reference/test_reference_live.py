@@ -22,10 +22,10 @@ from damon_tests.damon.client import DamonClient
 from damon_tests.damon.params import ANY, DamonCtx, DamonTarget, Damos, Kdamond
 from damon_tests.damon.recording_file import load
 from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE, NotSupported, UsageError
-from damon_tests.reference.live import watcher
+from damon_tests.reference.live import live_truth
 from damon_tests.reference.live.page_idle import PageIdle
-from damon_tests.reference.live.realtime import late_sleep_ns
-from damon_tests.reference.live.steady import Beat, SteadyTruth
+from damon_tests.reference.live.periodic_truth import PeriodicAccess, PeriodicTruth
+from damon_tests.reference.live.realtime_clock import late_sleep_ns
 from damon_tests.reference.live.write_tracking import SINGLY, WriteTracker
 
 PAGES = 512
@@ -125,7 +125,7 @@ def test_a_sleeping_system_call_is_continued() -> None:
 
 
 def test_a_process_that_ended_touches_nothing_and_raises_nothing(child: Child) -> None:
-    truth = watcher.LiveTruth(child.pid, watcher.KINDS["writes"], tracker(child.pid), 0)
+    truth = live_truth.LiveTruth(child.pid, live_truth.KINDS["writes"], tracker(child.pid), 0)
     assert child.end() == "good bye\n"
     pages = child.first + np.arange(4)
     truth.prepare(pages, 0)
@@ -150,13 +150,13 @@ def test_a_process_that_is_kept_from_running_is_starved_and_a_sleeping_one_is_no
             assert busy.stdin is not None
             assert busy.stdout is not None
             assert busy.stdout.readline() == "ready\n"  # starting up it also sleeps now and then
-            until(lambda: not watcher.wants_to_run(busy.pid), "it waits for input")
-            truth = watcher.LiveTruth(busy.pid, watcher.KINDS["writes"], NoSource(), 0)
+            until(lambda: not live_truth.wants_to_run(busy.pid), "it waits for input")
+            truth = live_truth.LiveTruth(busy.pid, live_truth.KINDS["writes"], NoSource(), 0)
             truth.prepare(np.zeros(0, np.int64), 0)
             assert not truth.was_starved(5_000)
             busy.stdin.write("go\n")
             busy.stdin.flush()
-            until(lambda: watcher.wants_to_run(busy.pid), "it runs")
+            until(lambda: live_truth.wants_to_run(busy.pid), "it runs")
             truth.prepare(np.zeros(0, np.int64), 0)
             assert truth.was_starved(3_600_000_000), "an hour is more than it had"
             until(lambda: not truth.was_starved(5_000), "it ran for 5 ms")
@@ -210,14 +210,14 @@ def test_samples_of_a_starved_process_are_taken_when_it_runs(
     """Of every 20 samples some cannot be taken; the counters are as if all had been. With none, as before."""
     asked = 0
 
-    def was_starved(truth: watcher.LiveTruth, sample_us: int) -> bool:
+    def was_starved(truth: live_truth.LiveTruth, sample_us: int) -> bool:
         nonlocal asked
         asked += 1
         return asked % 20 < starved if starved < 20 else True
 
-    monkeypatch.setattr(watcher.LiveTruth, "was_starved", was_starved)
-    system = watcher.LiveSystem("7.3", 1)
-    truth = watcher.LiveTruth(os.getpid(), watcher.KINDS["writes"], Half(), 0)
+    monkeypatch.setattr(live_truth.LiveTruth, "was_starved", was_starved)
+    system = live_truth.LiveSystem("7.3", 1)
+    truth = live_truth.LiveTruth(os.getpid(), live_truth.KINDS["writes"], Half(), 0)
     whole = (HEAP, HEAP + 2 * HALF)
     system.add_process([whole], truth, os.getpid())
     client = DamonClient(system.tree, system.clock)
@@ -242,11 +242,11 @@ def test_a_process_that_may_not_be_traced_is_refused() -> None:
 
 def test_what_cannot_be_watched_is_told(child: Child) -> None:
     with pytest.raises(UsageError, match="there are auto, cooperative, writes, page_idle"):
-        watcher.watch(child.pid, 0, "telepathy")
+        live_truth.watch(child.pid, 0, "telepathy")
     with pytest.raises(UsageError, match="no process has pid"):
-        watcher.watch(1 << 22, 0)
+        live_truth.watch(1 << 22, 0)
     with pytest.raises(NotSupported, match="cooperative: it publishes no touched-page slices"):
-        watcher.watch(child.pid, 0, "cooperative")
+        live_truth.watch(child.pid, 0, "cooperative")
 
 
 def test_idle_page_tracking(tmp_path: Path) -> None:
@@ -295,9 +295,10 @@ def clear_bit(bitmap: Path, frame: int) -> None:
         file.write(word.to_bytes(8, "little"))
 
 
-def test_steady_truth_in_closed_form() -> None:
-    truth = SteadyTruth(
-        [(0, 8 * PAGE_SIZE)], [Beat(0, 2 * PAGE_SIZE, 10), Beat(4 * PAGE_SIZE, 5 * PAGE_SIZE, 3)]
+def test_periodic_truth_in_closed_form() -> None:
+    truth = PeriodicTruth(
+        [(0, 8 * PAGE_SIZE)],
+        [PeriodicAccess(0, 2 * PAGE_SIZE, 10), PeriodicAccess(4 * PAGE_SIZE, 5 * PAGE_SIZE, 3)],
     )
     pages = np.arange(8)
     assert np.flatnonzero(truth.touched(pages, 1, 3)).tolist() == []

@@ -74,7 +74,7 @@ def test_sys_is_read_only_around_the_covers() -> None:
 VERIFY = """
 import os, sys
 from damon_tests.reference.serve import linux_calls
-from damon_tests.reference.serve.covers import Covers
+from damon_tests.reference.serve.hide_kernel_damon import Covers
 if pid := os.fork():  # numpy's threads are not in the child
     sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 linux_calls.new_user_and_mount_namespaces()

@@ -5,13 +5,15 @@ import numpy as np
 import pytest
 
 from damon_tests.ports import PAGE_SIZE
-from damon_tests.reference.live.steady import Beat, SteadyTruth
+from damon_tests.reference.live.periodic_truth import PeriodicAccess, PeriodicTruth
 from damon_tests.workload.unknown_memory import MaybeTouched
 
 MS = 1_000_000
 PAGES = np.array([10, 11, 20], np.int64)
 MEMORY = ((10 * PAGE_SIZE, 12 * PAGE_SIZE),)
-TRUTH = SteadyTruth(MEMORY, [Beat(10 * PAGE_SIZE, 11 * PAGE_SIZE, 100 * MS)])  # page 10, at each 100 ms
+TRUTH = PeriodicTruth(
+    MEMORY, [PeriodicAccess(10 * PAGE_SIZE, 11 * PAGE_SIZE, 100 * MS)]
+)  # page 10, at each 100 ms
 
 
 def test_other_mappings_are_always_touched() -> None:

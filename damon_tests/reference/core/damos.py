@@ -10,13 +10,13 @@ import numpy as np
 from damon_tests.ports.arrays import I64, Bools
 from damon_tests.reference.core.actions import Application
 from damon_tests.reference.core.context import Context, Target
-from damon_tests.reference.core.events import ThreadEvents
 from damon_tests.reference.core.filters import core_verdict
 from damon_tests.reference.core.goals import achievements
 from damon_tests.reference.core.merge import merge_alike
 from damon_tests.reference.core.ops import Operations
-from damon_tests.reference.core.rows import Row, rows_of_target, store_rows
+from damon_tests.reference.core.region_list import ListedRegion, list_regions, store_regions
 from damon_tests.reference.core.schemes import Scheme, TriedRegion, Walk
+from damon_tests.reference.core.tracepoints import ThreadEvents
 from damon_tests.reference.machine.clock import VirtualClock
 from damon_tests.reference.machine.process import NO_FRAME
 
@@ -85,9 +85,9 @@ class DamosPass:
 
     def _report_all(self, scheme_idx: int, chosen: Bools) -> None:
         for index in range(len(self.ctx.targets)):
-            for row in rows_of_target(self.ctx, index, self.values):
-                if chosen[row.origin]:
-                    self._report(scheme_idx, row, 0)
+            for region in list_regions(self.ctx, index, self.values):
+                if chosen[region.origin]:
+                    self._report(scheme_idx, region, 0)
 
     # Quota
 
@@ -129,13 +129,13 @@ class DamosPass:
         """Which regions match and pass; asking address filters may split regions."""
         ctx, allowed = self.ctx, []
         for index in range(len(ctx.targets)):
-            rows = rows_of_target(ctx, index, self.values)
-            for row in rows:  # grows while it is walked: right parts of splits come next
-                passes = scheme.matches(row.size, row.value, row.age)
+            regions = list_regions(ctx, index, self.values)
+            for region in regions:  # grows while it is walked: right parts of splits come next
+                passes = scheme.matches(region.size, region.value, region.age)
                 if passes:
-                    passes, _ = core_verdict(scheme.lists, row, index, ctx.min_region_sz, self.rules)
+                    passes, _ = core_verdict(scheme.lists, region, index, ctx.min_region_sz, self.rules)
                 allowed.append(passes)
-            self._store(index, rows)
+            self._store(index, regions)
         return np.array(allowed, np.bool_)
 
     def _priorities(self, scheme: Scheme, values: I64, counters: I64, ages: I64) -> I64:
@@ -150,114 +150,118 @@ class DamosPass:
     # Regions
 
     def _apply_to_target(self, index: int, target: Target) -> None:
-        rows = rows_of_target(self.ctx, index, self.values)
+        regions = list_regions(self.ctx, index, self.values)
         at = 0
-        while at < len(rows):
-            row, next_row = rows[at], rows[at + 1] if at + 1 < len(rows) else None
+        while at < len(regions):
+            region, next_region = regions[at], regions[at + 1] if at + 1 < len(regions) else None
             for scheme_idx, scheme in self.due:
-                row = self._visit(scheme_idx, scheme, row, index, target)
+                region = self._visit(scheme_idx, scheme, region, index, target)
             if not self.rules.rest_of_split_is_visited:
-                at = rows.index(next_row) if next_row is not None else len(rows)
-            elif at > 0 and self.rules.remerge_after_apply and self._alike(rows[at - 1], row):
-                rows[at - 1].end = row.end
-                del rows[at]
+                at = regions.index(next_region) if next_region is not None else len(regions)
+            elif at > 0 and self.rules.remerge_after_apply and self._alike(regions[at - 1], region):
+                regions[at - 1].end = region.end
+                del regions[at]
             else:
                 at += 1
-        self._store(index, rows)
+        self._store(index, regions)
 
-    def _store(self, index: int, rows: list[Row]) -> None:
-        if store_rows(self.ctx, index, rows):
+    def _store(self, index: int, regions: list[ListedRegion]) -> None:
+        if store_regions(self.ctx, index, regions):
             self.values = self.ctx.access_values(self.ctx.regions)
 
-    def _visit(self, scheme_idx: int, scheme: Scheme, row: Row, target_idx: int, target: Target) -> Row:
+    def _visit(
+        self, scheme_idx: int, scheme: Scheme, region: ListedRegion, target_idx: int, target: Target
+    ) -> ListedRegion:
         """One scheme at one region; the quota may skip it, split it, or have none left.
 
-        Returns the row that the next scheme visits: the same, but for 6.12's continuation.
+        Returns the region that the next scheme visits: the same, but for 6.12's continuation.
         """
         quota, params, m = scheme.quota, scheme.params, self.ctx.min_region_sz
         if quota.is_full(params.quota, m):
-            return row
-        skips, row = self._skips(scheme, row, target)
+            return region
+        skips, region = self._skips(scheme, region, target)
         if skips or self.rules.snapshot_limit_reached(scheme.stats.nr_snapshots, params.max_nr_snapshots):
-            return row
-        wanted = self._is_wanted(scheme, row)
+            return region
+        wanted = self._is_wanted(scheme, region)
         if wanted:
-            self._apply(scheme_idx, scheme, row, target_idx, target)
-        if row is row.rows[-1]:
+            self._apply(scheme_idx, scheme, region, target_idx, target)
+        if region is region.siblings[-1]:
             scheme.stats.nr_snapshots += self.rules.snapshot_counts(wanted)
-        return row
+        return region
 
-    def _is_wanted(self, scheme: Scheme, row: Row) -> bool:
+    def _is_wanted(self, scheme: Scheme, region: ListedRegion) -> bool:
         """Pattern, and priority where a quota is set."""
-        if not scheme.matches(row.size, row.value, row.age):
+        if not scheme.matches(region.size, region.value, region.age):
             return False
         quota = scheme.quota
         if not quota.is_set(scheme.params.quota) or quota.min_score <= 0:
             return True
-        score = self._priorities(scheme, *(np.array([one]) for one in (row.value, row.nr, row.age)))
+        score = self._priorities(scheme, *(np.array([one]) for one in (region.value, region.nr, region.age)))
         return int(score[0]) >= quota.min_score
 
-    def _skips(self, scheme: Scheme, row: Row, target: Target) -> tuple[bool, Row]:
-        """Whether the last charge window got beyond this region already, and the row to go on with."""
+    def _skips(self, scheme: Scheme, region: ListedRegion, target: Target) -> tuple[bool, ListedRegion]:
+        """Whether the last charge window got beyond this region already, and the region to go on with."""
         quota = scheme.quota
         if quota.continue_target is None:
-            return False, row
+            return False, region
         if quota.continue_target is not target:
-            return True, row
+            return True, region
         in_place = not self.rules.rest_of_split_is_visited
-        if in_place and row is row.rows[-1]:
+        if in_place and region is region.siblings[-1]:
             quota.forget()
-            return True, row
-        skipped = self.rules.skipped_size(row.start, row.end, quota.continue_at, self.ctx.min_region_sz)
-        if 0 < skipped < row.size:
-            row.split_at(row.start + skipped)
+            return True, region
+        skipped = self.rules.skipped_size(region.start, region.end, quota.continue_at, self.ctx.min_region_sz)
+        if 0 < skipped < region.size:
+            region.split_at(region.start + skipped)
             if in_place:
-                row, skipped = row.rows[row.rows.index(row) + 1], 0
-        if row is row.rows[-1] or (in_place and not skipped):
+                region, skipped = region.siblings[region.siblings.index(region) + 1], 0
+        if region is region.siblings[-1] or (in_place and not skipped):
             quota.forget()
-        return skipped > 0, row
+        return skipped > 0, region
 
-    def _apply(self, scheme_idx: int, scheme: Scheme, row: Row, target_idx: int, target: Target) -> None:
+    def _apply(
+        self, scheme_idx: int, scheme: Scheme, region: ListedRegion, target_idx: int, target: Target
+    ) -> None:
         ctx, rules, quota, stats = self.ctx, self.rules, scheme.quota, scheme.stats
-        part = quota.cut(scheme.params.quota, row.size, ctx.min_region_sz)
+        part = quota.cut(scheme.params.quota, region.size, ctx.min_region_sz)
         if part == 0:
             stats.nr_tried += 1
             return
         if part is not None:
-            row.split_at(row.start + part)
-        whole = row.size
-        allowed, explicitly = core_verdict(scheme.lists, row, target_idx, ctx.min_region_sz, rules)
+            region.split_at(region.start + part)
+        whole = region.size
+        allowed, explicitly = core_verdict(scheme.lists, region, target_idx, ctx.min_region_sz, rules)
         if not allowed:
             return
-        size = rules.tried_size(whole, row.size)
-        self._trace(scheme_idx, row, target_idx)
-        applied, passed = self._act(scheme_idx, scheme, row, target, explicitly)
-        self._report(scheme_idx, row, passed)
+        size = rules.tried_size(whole, region.size)
+        self._trace(scheme_idx, region, target_idx)
+        applied, passed = self._act(scheme_idx, scheme, region, target, explicitly)
+        self._report(scheme_idx, region, passed)
         quota.charge(scheme.params.quota, size, applied)
         if quota.is_full(scheme.params.quota, ctx.min_region_sz):
-            quota.remember(target, row.end)
-        row.age = rules.age_after_action(scheme.params.action, row.age, applied)
+            quota.remember(target, region.end)
+        region.age = rules.age_after_action(scheme.params.action, region.age, applied)
         rules.account(stats, 1, size, applied, passed)
 
     def _act(
-        self, scheme_idx: int, scheme: Scheme, row: Row, target: Target, bypass: bool
+        self, scheme_idx: int, scheme: Scheme, region: ListedRegion, target: Target, bypass: bool
     ) -> tuple[int, int]:
         """(applied, passed) in core address units."""
         unit = self.ctx.addr_unit if self.ctx.operations == "paddr" else 1
         app = Application(
             scheme.params,
             scheme.lists,
-            (row.start * unit, row.end * unit),
+            (region.start * unit, region.end * unit),
             bypass,
             self.clock.now_ns(),
             self._last_folio[scheme_idx],
         )
         applied, passed = self.ops.apply(app, target, self.rules)
         self._last_folio[scheme_idx] = app.last_folio
-        scheme.quota.total_charged_ns += self.ops.memory.apply_ns(row.end - row.start)
+        scheme.quota.total_charged_ns += self.ops.memory.apply_ns(region.end - region.start)
         return applied // unit, passed // unit
 
-    def _alike(self, left: Row, right: Row) -> bool:
+    def _alike(self, left: ListedRegion, right: ListedRegion) -> bool:
         return (
             left.end == right.start
             and left.age == right.age
@@ -285,22 +289,22 @@ class DamosPass:
         if self.rules.walk_ends(walk.passes[scheme_idx], walk.regions[scheme_idx]):
             walk.complete.add(scheme_idx)
 
-    def _report(self, scheme_idx: int, row: Row, passed: int) -> None:
+    def _report(self, scheme_idx: int, region: ListedRegion, passed: int) -> None:
         if self.walk is None or scheme_idx in self.walk.complete:
             return
         nr_probes, hits = len(self.ctx.probes), ()
         if nr_probes:
-            values = self.ctx.probe_values(self.ctx.regions.take(slice(row.origin, row.origin + 1)))
+            values = self.ctx.probe_values(self.ctx.regions.take(slice(region.origin, region.origin + 1)))
             hits = tuple(values[0, :nr_probes].tolist())
-        region = TriedRegion(row.start, row.end, row.value, row.age, passed, hits)
         self.walk.regions[scheme_idx] += 1
-        self.walk.on_region(scheme_idx, region)
+        tried = TriedRegion(region.start, region.end, region.value, region.age, passed, hits)
+        self.walk.on_region(scheme_idx, tried)
 
-    def _trace(self, scheme_idx: int, row: Row, target_idx: int) -> None:
+    def _trace(self, scheme_idx: int, region: ListedRegion, target_idx: int) -> None:
         if self.events.enabled("damos_before_apply"):
             text = (
                 f"ctx_idx=0 scheme_idx={scheme_idx} target_idx={target_idx} "
-                f"nr_regions={len(row.rows)} {row.start}-{row.end}: {row.value} {row.age}"
+                f"nr_regions={len(region.siblings)} {region.start}-{region.end}: {region.value} {region.age}"
             )
             self.events.emit("damos_before_apply", [text])
 

@@ -10,12 +10,12 @@ from typing import Protocol
 
 from damon_tests.reference.core.context import Context
 from damon_tests.reference.core.damos import DamosPass, watermark_wait_us
-from damon_tests.reference.core.events import ReferenceEvents, ThreadEvents
 from damon_tests.reference.core.intervals import tune
 from damon_tests.reference.core.merge import merge_regions, scores
 from damon_tests.reference.core.ops import Operations
 from damon_tests.reference.core.schemes import Walk
 from damon_tests.reference.core.split import SplitHistory, split_regions
+from damon_tests.reference.core.tracepoints import ReferenceEvents, ThreadEvents
 from damon_tests.reference.machine.clock import VirtualClock
 from damon_tests.reference.rules.errors import CoreError
 from damon_tests.reference.rules.monitoring import is_due

@@ -13,11 +13,11 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from damon_tests.reference.live.realtime import RealTime
-from damon_tests.reference.live.steady import SteadyTruth
-from damon_tests.reference.serve import attendant, fuse_direct, fuse_library
-from damon_tests.reference.serve.attendant import Attendant
-from damon_tests.reference.serve.served_machine import RealProcesses, ServedSystem, TruthOf
+from damon_tests.reference.live.periodic_truth import PeriodicTruth
+from damon_tests.reference.live.realtime_clock import RealTime
+from damon_tests.reference.serve import fuse_direct, fuse_library, helper_process
+from damon_tests.reference.serve.helper_process import HelperProcess
+from damon_tests.reference.serve.served_system import RealProcesses, ServedSystem, TruthOf
 from damon_tests.reference.serve.sysfs_files import SysfsFiles
 
 TRANSPORTS = ("auto", "direct", "library")
@@ -39,9 +39,9 @@ class Served:
     kdamond_parent: int
 
 
-def nothing_touched(pid: int) -> SteadyTruth:
+def nothing_touched(pid: int) -> PeriodicTruth:
     """The truth about a real process that nobody watches."""
-    return SteadyTruth()
+    return PeriodicTruth()
 
 
 def serve(
@@ -59,7 +59,7 @@ def serve(
     to /dev/fuse, "library" goes through libfuse3; "auto" takes the first that this user may use.
     Raises NotSupported (no FUSE, no privilege), UsageError (unknown level).
     """
-    helper = Attendant(mountpoint)
+    helper = HelperProcess(mountpoint)
     old = [signal.getsignal(number) for number in STOPPED_BY]
     try:
         system = ServedSystem(level, seed, helper)
@@ -81,7 +81,7 @@ def serve(
         # A second signal must not end us half-way through tidying up.
         for number in STOPPED_BY:
             signal.signal(number, signal.SIG_IGN)
-        attendant.unmount_leftover(mountpoint)
+        helper_process.unmount_leftover(mountpoint)
         helper.close()
         for number, handler in zip(STOPPED_BY, old, strict=True):
             signal.signal(number, handler)

@@ -16,11 +16,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from damon_tests.ports import NSEC_PER_MSEC, NotSupported
-from damon_tests.reference.live.realtime import RealTime
+from damon_tests.reference.live.realtime_clock import RealTime
 from damon_tests.reference.serve import fuse_wire as wire
 from damon_tests.reference.serve import linux_calls
-from damon_tests.reference.serve.attendant import FS_NAME
 from damon_tests.reference.serve.fuse_wire import Op, Request
+from damon_tests.reference.serve.helper_process import FS_NAME
 from damon_tests.reference.serve.sysfs_files import Attributes, OpenFile, SysfsFiles, Write
 
 REQUESTS_A_TURN = 64

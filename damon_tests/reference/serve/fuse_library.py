@@ -17,8 +17,8 @@ from collections.abc import Callable
 from typing import Any
 
 from damon_tests.ports import NotSupported
-from damon_tests.reference.live.realtime import RealTime, RealTimeDriver
-from damon_tests.reference.serve.attendant import FS_NAME
+from damon_tests.reference.live.realtime_clock import RealTime, RealTimeDriver
+from damon_tests.reference.serve.helper_process import FS_NAME
 from damon_tests.reference.serve.sysfs_files import OpenFile, SysfsFiles
 
 _REMEDY = (

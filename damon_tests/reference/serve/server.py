@@ -24,11 +24,11 @@ from pathlib import Path
 import psutil
 
 from damon_tests.ports import DamonTestsError, HarnessError, NotSupported, Truth, UsageError
-from damon_tests.reference.live.watcher import watch_or_nothing
+from damon_tests.reference.live.live_truth import watch_or_nothing
 from damon_tests.reference.rules.levels import level as level_of
 from damon_tests.reference.serve import linux_calls, perf_stand_in
-from damon_tests.reference.serve.covers import Covers
 from damon_tests.reference.serve.fuse import Served, serve
+from damon_tests.reference.serve.hide_kernel_damon import Covers
 
 REFUSED = 126
 """What the command's process ends with when it was not started."""

@@ -15,9 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from damon_tests.ports import NSEC_PER_SEC, NSEC_PER_USEC, DamonTestsError, Event, TreeError
-from damon_tests.reference.sysfs.blocking_files import BlockingFile
-from damon_tests.reference.sysfs.nodes import Dir, Node, TriedDir
-from damon_tests.reference.sysfs.structs import dump
+from damon_tests.reference.sysfs.drgn_dump import dump
+from damon_tests.reference.sysfs.kobjects import BlockingFile, Dir, Node, TriedDir
 from damon_tests.reference.sysfs.tree import PendingWrite, ReferenceTree
 
 SYS = "/sys"

@@ -11,9 +11,8 @@ from damon_tests.reference.core.build import build_context, commit, quota_goals_
 from damon_tests.reference.core.kdamond import Kdamond, Request
 from damon_tests.reference.core.schemes import TriedRegion, Walk
 from damon_tests.reference.rules.errors import CoreError, invalid
-from damon_tests.reference.sysfs.blocking_files import Finish
-from damon_tests.reference.sysfs.nodes import Dir, ListDir, TriedDir
-from damon_tests.reference.sysfs.stage import read_context
+from damon_tests.reference.sysfs.kobjects import Dir, Finish, ListDir, TriedDir
+from damon_tests.reference.sysfs.staged_request import read_context
 
 if TYPE_CHECKING:
     from damon_tests.reference.sysfs.system import ReferenceSystem

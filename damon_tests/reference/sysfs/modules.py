@@ -16,10 +16,9 @@ from damon_tests.reference.core.schemes import SchemeStats
 from damon_tests.reference.rules.errors import CoreError
 from damon_tests.reference.rules.ruleset import Rules
 from damon_tests.reference.sysfs import module_requests as requests
-from damon_tests.reference.sysfs.blocking_files import BlockingFile, Finish
 from damon_tests.reference.sysfs.formats import BOOL, Grammar, Value
+from damon_tests.reference.sysfs.kobjects import BlockingFile, Dir, File, Finish
 from damon_tests.reference.sysfs.module_abi import MODULES
-from damon_tests.reference.sysfs.nodes import Dir, File
 
 if TYPE_CHECKING:
     from damon_tests.reference.sysfs.system import ReferenceSystem

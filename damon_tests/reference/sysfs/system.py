@@ -9,10 +9,10 @@ import numpy as np
 
 from damon_tests.ports import Truth, UsageError
 from damon_tests.ports.ranges import Range
-from damon_tests.reference.core.events import ReferenceEvents
 from damon_tests.reference.core.kdamond import Kdamond
 from damon_tests.reference.core.ops import Operations, make_operations
 from damon_tests.reference.core.split import SplitHistory
+from damon_tests.reference.core.tracepoints import ReferenceEvents
 from damon_tests.reference.machine.clock import ORIGIN_NS, SleepNs, VirtualClock
 from damon_tests.reference.machine.memory import Memory
 from damon_tests.reference.machine.process import Process

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 from damon_tests.ports import Entry, TimedOut, TreeError
 from damon_tests.reference.rules.errors import CoreError
 from damon_tests.reference.sysfs.abi import ADMIN, ListSpec
-from damon_tests.reference.sysfs.blocking_files import BlockingFile, Finish
 from damon_tests.reference.sysfs.commands import Slot
 from damon_tests.reference.sysfs.formats import Grammar
+from damon_tests.reference.sysfs.kobjects import BlockingFile, Builder, CountFile, Dir, File, Finish, Node
 from damon_tests.reference.sysfs.modules import make_modules
-from damon_tests.reference.sysfs.nodes import Builder, CountFile, Dir, File, Node
 
 if TYPE_CHECKING:
     from damon_tests.reference.sysfs.system import ReferenceSystem

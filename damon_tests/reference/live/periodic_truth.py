@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Truths that need no workload: nothing touched, or ranges touched at a steady pace."""
+"""A truth that needs no workload: nothing is touched, or ranges are touched periodically."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FOREVER_NS = 1 << 62
 
 
 @dataclass(frozen=True)
-class Beat:
+class PeriodicAccess:
     """Every page of the bytes [start, end) is touched once in ``period_ns``, all at the same moment."""
 
     start: int
@@ -24,12 +24,12 @@ class Beat:
     period_ns: int
 
 
-class SteadyTruth:
-    """``ports.Truth``: ``memory`` are the byte ranges that exist, ``beats`` what is touched of them."""
+class PeriodicTruth:
+    """``ports.Truth``: ``memory`` are the byte ranges that exist, ``accesses`` what is touched in them."""
 
-    def __init__(self, memory: Sequence[Range] = (), beats: Sequence[Beat] = ()) -> None:
+    def __init__(self, memory: Sequence[Range] = (), accesses: Sequence[PeriodicAccess] = ()) -> None:
         self._memory = tuple(sorted(memory))
-        self._beats = tuple(beats)
+        self._accesses = tuple(accesses)
 
     def ranges(self) -> Sequence[Range]:
         return self._memory
@@ -43,10 +43,10 @@ class SteadyTruth:
 
     def touched_each(self, pages: Pages, t0_ns: I64, t1_ns: I64) -> Bools:
         hits = np.zeros(len(pages), np.bool_)
-        for beat in self._beats:
-            inside = (pages >= beat.start // PAGE_SIZE) & (pages < beat.end // PAGE_SIZE)
-            # A beat at each multiple of the period: is one of them in [t0, t1)?
-            hits |= inside & (-(-t0_ns // beat.period_ns) * beat.period_ns < t1_ns)
+        for access in self._accesses:
+            inside = (pages >= access.start // PAGE_SIZE) & (pages < access.end // PAGE_SIZE)
+            # An access at each multiple of the period: is one of them in [t0, t1)?
+            hits |= inside & (-(-t0_ns // access.period_ns) * access.period_ns < t1_ns)
         return hits
 
     def rate(self, pages: Pages, t0_ns: int, t1_ns: int, window_ns: int) -> F64:

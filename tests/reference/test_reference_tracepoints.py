@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from damon_tests.ports import LOST_EVENTS
-from damon_tests.reference.core.events import ReferenceEvents
+from damon_tests.reference.core.tracepoints import ReferenceEvents
 from damon_tests.reference.machine.clock import VirtualClock
 
 

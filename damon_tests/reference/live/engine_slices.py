@@ -28,7 +28,7 @@ _REMEDY = "start the workload with slices"
 _HEAD = struct.Struct("<QQQ")
 
 
-class CooperativeMap:
+class EngineSlices:
     """A ``live.Source``: exact, but late. A slice is known when it is over, so the question about
     [t0, t1) is answered for a time so much earlier that all of it is known."""
 

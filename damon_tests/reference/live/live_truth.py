@@ -22,10 +22,10 @@ from damon_tests.ports.ranges import Range
 from damon_tests.reference.core.context import Context, Target
 from damon_tests.reference.core.ops import VirtualOperations, page_numbers
 from damon_tests.reference.core.regions import Regions
-from damon_tests.reference.live.cooperative import CooperativeMap
+from damon_tests.reference.live.engine_slices import EngineSlices
 from damon_tests.reference.live.page_idle import PageIdle
-from damon_tests.reference.live.realtime import late_sleep_ns
-from damon_tests.reference.live.steady import FOREVER_NS, SteadyTruth
+from damon_tests.reference.live.periodic_truth import FOREVER_NS, PeriodicTruth
+from damon_tests.reference.live.realtime_clock import late_sleep_ns
 from damon_tests.reference.live.write_tracking import WriteTracker, mapped_ranges
 from damon_tests.reference.machine.memory import Memory
 from damon_tests.reference.rules.monitoring import BP
@@ -62,7 +62,7 @@ class Kind:
 KINDS: Mapping[str, Kind] = {
     kind.name: kind
     for kind in (
-        Kind("cooperative", "accesses, as the workload says", CooperativeMap),
+        Kind("cooperative", "accesses, as the workload says", EngineSlices),
         # Accessed bits read by BPF would come here.
         Kind("writes", "writes only", WriteTracker),
         Kind("page_idle", "accesses, by idle page tracking", PageIdle),
@@ -299,4 +299,4 @@ def watch_or_nothing(pid: int, now_ns: int, complain: Callable[[str], None]) -> 
         return watch(pid, now_ns)
     except (NotSupported, UsageError) as error:
         complain(f"{error}; no accesses of it will be seen")
-        return SteadyTruth()
+        return PeriodicTruth()

@@ -18,7 +18,7 @@ from damon_tests.damon.params import (
     DamosQuotaGoal,
     DamosWatermarks,
 )
-from damon_tests.reference.sysfs.nodes import Dir, ListDir
+from damon_tests.reference.sysfs.kobjects import Dir, ListDir
 
 
 class _Reader:

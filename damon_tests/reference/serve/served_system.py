@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The simulated machine that is served to other programs: real time, and pids that ``ps`` knows."""
+"""The simulated machine that is served to other programs: it runs in real time, its pids are real ones."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from damon_tests.ports import NSEC_PER_MSEC, PAGE_SIZE, TreeError, Truth
 from damon_tests.ports.ranges import Range
 from damon_tests.reference.core.kdamond import Kdamond
-from damon_tests.reference.live.steady import Beat, SteadyTruth
-from damon_tests.reference.live.watcher import LiveSystem, LiveTruth
-from damon_tests.reference.serve.attendant import Attendant
+from damon_tests.reference.live.live_truth import LiveSystem, LiveTruth
+from damon_tests.reference.live.periodic_truth import PeriodicAccess, PeriodicTruth
+from damon_tests.reference.serve.helper_process import HelperProcess
 from damon_tests.reference.sysfs.system import ReferenceSystem
 
 MIB = 1 << 20
@@ -27,28 +27,28 @@ TruthOf = Callable[[int], Truth]
 class ServedSystem(LiveSystem):
     """A simulated machine in real time, whose pids are those of real processes that do nothing."""
 
-    def __init__(self, level: str, seed: int, attendant: Attendant) -> None:
-        self._attendant = attendant
+    def __init__(self, level: str, seed: int, helper: HelperProcess) -> None:
+        self._helper = helper
         super().__init__(level, seed)
 
     def new_pid(self) -> int:
-        return self._attendant.spawn(f"kdamond.{self.nr_running}")
+        return self._helper.spawn(f"kdamond.{self.nr_running}")
 
     def kdamond_exits(self, kdamond: Kdamond) -> None:
         super().kdamond_exits(kdamond)
-        self._attendant.kill(kdamond.pid)
+        self._helper.kill(kdamond.pid)
 
     def add_simulated(self) -> Mapping[str, int]:
         """The default processes, by name: something to monitor where nothing real is."""
         return {name: self._add(name, size, hot) for name, size, hot in SIMULATED}
 
     def _add(self, name: str, size: int, hot: tuple[tuple[int, int, int], ...]) -> int:
-        pid = self._attendant.spawn(name)
+        pid = self._helper.spawn(name)
         heap = (SIMULATED_HEAP, SIMULATED_HEAP + size)
         stack = (0x7FFC_0000_0000, 0x7FFC_0000_0000 + 33 * PAGE_SIZE)
         code = (0x5555_5555_4000, 0x5555_5555_4000 + 16 * PAGE_SIZE)
-        beats = [Beat(heap[0] + start, heap[0] + end, period) for start, end, period in hot]
-        self.add_process([code, heap, stack], SteadyTruth([heap], beats), pid)
+        accesses = [PeriodicAccess(heap[0] + start, heap[0] + end, period) for start, end, period in hot]
+        self.add_process([code, heap, stack], PeriodicTruth([heap], accesses), pid)
         return pid
 
 
@@ -79,7 +79,7 @@ class RealProcesses:
     Use ``before_write`` as ``SysfsFiles.before_write`` and ``refresh`` as housekeeping.
     """
 
-    def __init__(self, system: ReferenceSystem, truth_of: TruthOf = lambda pid: SteadyTruth()) -> None:
+    def __init__(self, system: ReferenceSystem, truth_of: TruthOf = lambda pid: PeriodicTruth()) -> None:
         self._system = system
         self._truth_of = truth_of
         self._adopted: dict[int, _Adopted] = {}

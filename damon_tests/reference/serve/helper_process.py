@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A helper process that outlives the server by a moment: names kdamonds, and cleans up.
+"""A process beside the server: it gives kdamonds a pid and a name, and cleans up when the server ends.
 
 It is forked before the server does anything. Its children do nothing but have a pid and a name, so
-that ``ps -p`` finds a kdamond. When the server ends, however it ends, the attendant reads the end of
+that ``ps -p`` finds a kdamond. When the server ends, however it ends, it reads the end of
 its stream, kills its children, takes the mount away if it is still there, and ends.
 """
 
@@ -19,7 +19,7 @@ from damon_tests.ports import HarnessError
 from damon_tests.reference.serve import linux_calls
 
 
-class Attendant:
+class HelperProcess:
     """Start it while the process has one thread. ``mountpoint`` is what it unmounts at the end."""
 
     def __init__(self, mountpoint: str | None = None) -> None:
@@ -64,14 +64,14 @@ class Attendant:
 
 
 def _attend(stream: socket.socket, mountpoint: str | None) -> None:
-    """The attendant's whole life; never returns."""
+    """Be the helper process; never return."""
     status = 1
     try:
         # A signal for the server's group (Ctrl-C) must not end it before its work is done.
         os.setsid()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
-        linux_calls.set_name("damon-attendant")
+        linux_calls.set_name("damon-helper")
         _close_all_but(stream.fileno())
         _obey(stream)
         if mountpoint is not None:

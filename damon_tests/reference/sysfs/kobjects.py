@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Files and directories of the tree, made from the table in ``abi`` for one version."""
+"""Directories and files of the tree, made from the table in ``abi`` for one version."""
 
 from __future__ import annotations
 
@@ -40,15 +40,31 @@ class File:
         return self.format.show(self.value) + "\n"
 
     def check(self, text: str) -> None:
-        """What is refused before the lock is tried for. Raises CoreError."""
+        """Refuse, with a CoreError, what is refused before the lock is tried."""
 
     def write(self, text: str) -> None:
-        """Raises CoreError; the value is then unchanged."""
+        """Store a new value. Raises CoreError; the value is then unchanged."""
         self.value = self.format.parse(text, self.grammar)
 
 
+Finish = Callable[[Exception | int], None]
+"""Called once with 0, an errno, or what was raised."""
+
+
+class BlockingFile(File):
+    """A file whose write may block. ``holds_lock``: the tree's global lock is held until the write
+    returns."""
+
+    __slots__ = ()
+    holds_lock = False
+
+    def begin(self, text: str, finish: Finish) -> None:
+        """Start the write; ``finish`` is called now or later. May raise CoreError instead."""
+        raise NotImplementedError
+
+
 class Dir:
-    """A directory. ``on_change`` of the tree is told when numbered children come and go."""
+    """A directory. The tree's ``on_change`` is called when numbered children come and go."""
 
     mode = 0o755
 
@@ -88,7 +104,7 @@ MakeDir = Callable[[tuple[Spec, ...]], Dir]
 
 
 class ListDir(Dir):
-    """A count file and numbered directories, which are made when first looked at."""
+    """A count file and numbered directories, which are made when first looked up."""
 
     def __init__(self, spec: ListSpec, builder: Builder) -> None:
         super().__init__()
@@ -117,7 +133,7 @@ class ListDir(Dir):
         return (self.item(number) for number in range(self.count))
 
     def resize(self, count: int) -> None:
-        """All children are destroyed first; then ``count`` new ones exist. Raises CoreError ENOMEM."""
+        """Destroy all children, then have ``count`` new ones. Raises CoreError ENOMEM."""
         self.count = 0
         if self._builder.grammar.rules.resizing_resets:
             self._numbered.clear()
@@ -155,7 +171,7 @@ class CountFile(File):
 
 
 class TriedDir(Dir):
-    """``tried_regions/``: directories are made from the collected regions when looked at."""
+    """``tried_regions/``: directories are made from the collected regions when looked up."""
 
     def __init__(self, builder: Builder) -> None:
         super().__init__()

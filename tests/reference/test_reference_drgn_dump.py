@@ -17,7 +17,7 @@ from damon_tests.damon.params import (
     DamosQuotaGoal,
     DamosWatermarks,
 )
-from damon_tests.reference.sysfs.structs import dump
+from damon_tests.reference.sysfs.drgn_dump import dump
 
 SCHEME = Damos(
     action="stat",
