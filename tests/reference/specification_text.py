@@ -78,9 +78,7 @@ _CHAIN = re.compile(
 # In brackets it needs no word before it.
 _BARE = re.compile(rf"\((?P<chain>{_NUMBER}(?:(?:; |, )\d{{1,2}}(?:\.\d{{1,2}})?)*)(?=[);:]|, I\d)")
 _BUG = re.compile(r"(?<![\d.§])8\.3, (?P<item>\d{1,2})\b")
-_INVARIANTS = re.compile(
-    r"\bI(?P<numbers>\d{1,2}(?:/I?\d{1,2})*)(?:(?: to |-)I(?P<last>\d{1,2}))?\b(?![.\w])"
-)
+_INVARIANTS = re.compile(r"\bI(?P<numbers>\d{1,2}(?:/I?\d{1,2})*)(?:(?: to |-)I(?P<last>\d{1,2}))?\b(?!\.\w)")
 _QUIRK = re.compile(r"\bQ\d{1,2}\b")
 _APPENDIX = re.compile(r"\b[Aa]ppendix ([A-Z])\b")
 

@@ -70,6 +70,7 @@ def test_the_specification_cites_itself_rightly(specification: Specification) ->
         ("specification 6: modules", ["6"]),
         ("an event of section I13/16/17", ["I13", "I16", "I17"]),
         ("I19/I20 nr_accesses", ["I19", "I20"]),
+        ("in order: I51.", ["I51"]),
         ("I21-I24 and I1 to I3", ["I21", "I22", "I23", "I24", "I1", "I2", "I3"]),
         ("8.3, 15: gone", ["8.3, 15"]),
         ("(8.3, 17)", ["8.3", "8.3, 17"]),

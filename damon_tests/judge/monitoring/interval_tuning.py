@@ -74,7 +74,7 @@ def steps_follow(events: Sequence[TypedEvent], recording: Recording, attrs: Damo
     if not judged:
         return []
     m = Measurement("wrong steps of tuning", len(wrong), "count")
-    why = f"§2.8 with access_bp {goal.access_bp}; {judged} steps recomputed"
+    why = f"steps follow from the accesses seen, with access_bp {goal.access_bp} (§2.8); {judged} recomputed"
     return [Check("closed form", m, "== 0", why, not wrong, "; ".join(wrong[:3]))]
 
 

@@ -184,7 +184,7 @@ def merged_back(recorded: Sequence[WatchedPass], ctx: DamonCtx) -> list[Check]:
     if not wrong:
         return []
     m = Measurement("equal neighbours left apart", sum(wrong), "pairs", tuple(wrong))
-    why = f"§4.2: merged up to {limit} after each region; {judged_pairs} pairs at the limit"
+    why = f"equal neighbours are merged up to {limit} (§4.2); {judged_pairs} pairs looked at"
     return [Check("invariant", m, "== 0", why, not detail, detail)]
 
 

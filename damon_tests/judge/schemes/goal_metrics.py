@@ -121,7 +121,7 @@ def steps_between(
         if after not in allowed:
             wrong.append(f"pass {index}: {before} became {after}, expected {low} to {high} for {current}")
     m = Measurement(f"{name}: steps that the measured input does not allow", float(len(wrong)), "count")
-    why = f"§4.4: {goal.target_metric} was measured, the recurrence is monotone; {judged} steps"
+    why = f"{goal.target_metric} was measured, and the size is monotone in it (§4.4); {judged} steps"
     enough = Measurement(f"{name}: steps known within a quarter", float(narrow), "count")
     return [
         Check("closed form", m, "== 0", why, not wrong, "; ".join(wrong[:3])),

@@ -114,7 +114,7 @@ def steps_follow(
             break
         possible = agreeing
     m = Measurement("effective sizes that are not the tuner's", float(bool(wrong)), "count")
-    why = f"§4.4 with the {quota.goal_tuner} tuner; {judged} sizes recomputed"
+    why = f"the size follows from the last one and the score (§4.4, {quota.goal_tuner}); {judged} recomputed"
     holds = None if not judged and not wrong else not wrong
     return Check("closed form", m, "== 0", why, holds, wrong)
 
@@ -134,7 +134,15 @@ def windows_follow(
         expected.pop(0)  # the first size was not told, only changes
     expected = expected[: len(seen)]
     m = Measurement("effective sizes told", float(len(told)), "count", tuple(map(float, seen)))
-    checks = [Check("closed form", m, f"{expected[:8]} ...", "§4.4: one step a window", seen == expected)]
+    checks = [
+        Check(
+            "closed form",
+            m,
+            f"{expected[:8]} ...",
+            "the tuner takes one step a window (§4.4)",
+            seen == expected,
+        )
+    ]
     reset_ns = quota.reset_interval_ms * NSEC_PER_MSEC
     gaps = [b.time_ns - a.time_ns for a, b in pairwise(told)]
     # A window begins with the first pass after the interval.
@@ -143,7 +151,7 @@ def windows_follow(
         f"{gap / NSEC_PER_MSEC:g} ms" for gap in gaps if not -TICKS_NS <= gap - reset_ns <= TICKS_NS + longest
     ]
     m = Measurement("windows of another length", float(len(wrong)), "count", tuple(map(float, gaps)))
-    why = f"§4.4: {quota.reset_interval_ms} ms, rounded up to the next pass"
+    why = f"a window lasts {quota.reset_interval_ms} ms, rounded up to the next pass (§4.4)"
     holds = None if len(gaps) < _FEW else not wrong
     return [*checks, Check("invariant", m, "== 0", why, holds, "; ".join(wrong[:3]))]
 
@@ -175,7 +183,7 @@ def fed_steps_follow(
             )
         lasts = [(event.esz * BP, event.esz * BP + BP - 1)]
     m = Measurement("effective sizes that are not the tuner's", float(len(wrong)), "count")
-    why = f"§4.4 with the {quota.goal_tuner} tuner; {len(told)} sizes"
+    why = f"each size is one step from the last (§4.4, {quota.goal_tuner}); {len(told)} sizes"
     return Check("closed form", m, "== 0", why, not wrong if told else None, "; ".join(wrong[:3]))
 
 
@@ -198,7 +206,7 @@ def readings_follow(readings: Sequence[Reading], expected: Sequence[int]) -> Che
             wrong.append(f"{reading.value} after {low} to {high} passes, expected {sorted(set(admissible))}")
     m = Measurement("effective_bytes that are not the tuner's", float(len(wrong)), "count")
     holds = None if not readings else not wrong
-    why = f"§4.4; {len(readings)} values read"
+    why = f"effective_bytes is the tuner's size after a pass (§4.4); {len(readings)} values read"
     return Check("closed form", m, "== 0", why, holds, "; ".join(wrong[:3]))
 
 
@@ -238,7 +246,7 @@ def readings_possible(readings: Sequence[Reading], possible: Sequence[set[int]])
         if admissible and reading.value not in admissible:
             wrong.append(f"{reading.value} after {low} to {high} passes, expected {sorted(admissible)[:8]}")
     m = Measurement("effective_bytes that are not the tuner's", float(len(wrong)), "count")
-    why = f"§4.4; {len(readings)} values read"
+    why = f"effective_bytes is the tuner's size after a pass (§4.4); {len(readings)} values read"
     return Check("closed form", m, "== 0", why, None if not readings else not wrong, "; ".join(wrong[:3]))
 
 

@@ -333,7 +333,7 @@ def fair(passes: Sequence[Pass], memory: Sequence[Range]) -> list[Check]:
     )
     enough = Measurement("rounds through all memory", float(rounds), "count")
     m = Measurement("bytes that were never tried", float(total - reached), "bytes")
-    why = "§4.6: each window goes on where the last one stopped"
+    why = "each window goes on where the last one stopped (§4.6)"
     return [
         Check("invariant", enough, ">= 1", "fewer show too little", True if rounds >= 1 else None),
         Check("invariant", m, "== 0", why, m.value == 0),

@@ -62,7 +62,9 @@ def learnt(passes: Sequence[Pass], quota: DamosQuota) -> Check:
     """Time was measured: the size is no longer that of the throughput that is assumed before."""
     others = {size for size in told_sizes(passes, first_size(quota)) if size != first_size(quota)}
     m = Measurement("effective sizes from a measured throughput", float(len(others)), "count")
-    return Check("invariant", m, ">= 1", "§4.4: the action takes longer than the clock's ticks", bool(others))
+    return Check(
+        "invariant", m, ">= 1", "the action takes longer than a tick of the clock (§4.4)", bool(others)
+    )
 
 
 def follow(passes: Sequence[Pass], quota: DamosQuota, m: int, *, least: int = 5) -> list[Check]:
@@ -84,7 +86,7 @@ def follow(passes: Sequence[Pass], quota: DamosQuota, m: int, *, least: int = 5)
                 times.append(float(low))
         charged += sum(e.end - e.start for e in one.applied)
     m_wrong = Measurement("sizes that no spent time explains", float(len(wrong)), "count")
-    why = f"§4.4: {quota.ms} ms of the throughput so far; {judged} sizes"
+    why = f"the size is {quota.ms} ms of the throughput so far (§4.4); {judged} sizes"
     spent_ms = Measurement("time spent at least", low / NSEC_PER_MSEC, "ms", tuple(times))
     return [
         Check(

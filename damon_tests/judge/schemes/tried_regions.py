@@ -58,7 +58,7 @@ def reported(
                 wrong += 1
                 detail = detail or _spell(one.scheme_idx, shown, meanwhile)
     m = Measurement("tried_regions of no pass", wrong, "count")
-    why = f"§4.11: those of one pass, as they were before it; {looked_at} directories, {regions} regions"
+    why = f"they are those of one pass, before its action (§4.11); {looked_at} directories, {regions} regions"
     check = judged(m, recorded if regions else (), why, detail)
     return [*checks, check]
 

@@ -216,8 +216,8 @@ def tried_as_asked(recorded: Sequence[WatchedPass], ctx: DamonCtx) -> list[Check
         if differences and not detail:
             detail = f"pass {one.number}: {differences[0]}"
     m = Measurement("tries that differ from what was asked", sum(wrong), "count", tuple(wrong))
-    why = f"§4.2, §4.3: due, matching, in order; {tries} tries in {len(recorded)} passes"
-    return [judged(m, recorded, why, detail)]
+    why = f"due schemes try what matches, in order (§4.2, §4.3); {tries} tries in {len(recorded)} passes"
+    return [judged(m, recorded, why, detail, invariant="I51")]
 
 
 def _differences(one: WatchedPass, expected: Sequence[tuple[Try, ...]]) -> list[str]:
