@@ -26,7 +26,7 @@ SYSFS_SINCE = "5.18"
 
 @dataclass(frozen=True)
 class File:
-    """A field kept in one file. ``words`` names the table of ``words.WORDS`` it takes its values from."""
+    """A field kept in one file. ``words`` names the table of ``keywords.WORDS`` it takes its values from."""
 
     field: str
     path: str

@@ -19,7 +19,7 @@ class Expect:
         self._on_check = on_check
 
     def add(self, checks: Check | Iterable[Check]) -> None:
-        """Add ready-made checks (of ``judge.monitoring.closed_forms``, ``judge.trials``)."""
+        """Add ready-made checks (of ``judge.monitoring.closed_forms``, ``judge.schemes``)."""
         for check in [checks] if isinstance(checks, Check) else checks:
             self.checks.append(check)
             if self._on_check is not None:

@@ -2,7 +2,7 @@
 """This machine as a Machine: its files, processes and monotonic clock.
 
 Nothing here is journalled: what changes the user's machine goes through
-``kernel.host.journal.JournaledMachine``, which wraps a LocalMachine.
+``kernel.host.journaled.JournaledMachine``, which wraps a LocalMachine.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """The rules of the built-in modules, as small pure functions (DAMON 7.3; specification §6).
 
-``rules.Rules`` collects them.
+``ruleset.Rules`` collects them.
 """
 
 from __future__ import annotations

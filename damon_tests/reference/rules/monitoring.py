@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """The rules of monitoring, as small pure functions (DAMON 7.3 unless a name says otherwise).
 
-Each is one sentence of the specification, whose section stands at the head of each group. ``rules.Rules``
+Each is one sentence of the specification, whose section stands at the head of each group. ``ruleset.Rules``
 collects them; a level or a fault replaces some. Arrays are int64 for counters and uint64 for addresses
 and sizes, one element a region. Divisions truncate, as C does on unsigned values.
 """

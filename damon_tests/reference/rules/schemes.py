@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """The rules of DAMOS, as small pure functions (DAMON 7.3 unless a name says otherwise).
 
-``rules.Rules`` collects them. Sizes are in core address units, scores and ratios as named.
+``ruleset.Rules`` collects them. Sizes are in core address units, scores and ratios as named.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """The rules of the tree, as small pure functions (DAMON 7.3 unless a name says otherwise).
 
-``rules.Rules`` collects them. Refusals are CoreError with the errno of write(2).
+``ruleset.Rules`` collects them. Refusals are CoreError with the errno of write(2).
 """
 
 from __future__ import annotations
