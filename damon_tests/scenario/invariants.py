@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from damon_tests.experiment.live import Live
@@ -11,20 +11,29 @@ from damon_tests.experiment.observation import Observation
 from damon_tests.experiment.parts import Part
 from damon_tests.judge.monitoring.all_invariants import all_invariants, known_frames, of_attempt
 from damon_tests.judge.monitoring.report import KnownMemory, Report
-from damon_tests.judge.verdict import Check
+from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_USEC
 from damon_tests.workload.unknown_memory import MaybeTouched
 
 
-def invariants(run: Live | Observation, kdamond_idx: int = 0) -> list[Check]:
+def invariants(run: Live | Observation, kdamond_idx: int = 0, *, shows: Sequence[str] = ()) -> list[Check]:
     """Return the check of every invariant, and of what known accesses make certain.
 
-    A run whose request changed is judged part by part (``Live.parts``), every target for itself.
+    A run whose request changed is judged part by part (``Live.parts``), every target for itself. ``shows``:
+    the invariants that the test is about ("I25"), undecided where nothing reported is subject to them.
     """
     if isinstance(run, Observation):
-        return of_attempt(run)
-    reports = (_report(run, part) for part in run.parts(kdamond_idx))
-    return all_invariants(run.recording(kdamond_idx), reports)
+        checks = of_attempt(run)
+    else:
+        reports = (_report(run, part) for part in run.parts(kdamond_idx))
+        checks = all_invariants(run.recording(kdamond_idx), reports)
+    made = {check.invariant for check in checks}
+    return [*checks, *(_not_shown(invariant) for invariant in shows if invariant not in made)]
+
+
+def _not_shown(invariant: str) -> Check:
+    m = Measurement(f"reports subject to {invariant}", 0, "count")
+    return Check("invariant", m, ">= 1", "else nothing is shown", None, invariant=invariant)
 
 
 def _report(run: Live, part: Part) -> Report:

@@ -22,6 +22,13 @@ def test_always_touched_memory_is_full(seed: int) -> None:
     assert check.limit == "== 20"
 
 
+def test_counts_in_disturbed_windows_are_undecided() -> None:
+    truth, damon, report = hot_cold()
+    stalls = [(report.started_ns, report.stopped_ns)]
+    (check,) = closed_forms.always_touched_is_full(report, damon.ctx, truth, stalls=stalls)
+    assert check.holds is None
+
+
 def test_a_missed_hit_is_found() -> None:
     truth, damon, report = hot_cold()
     snaps = list(report.snapshots)

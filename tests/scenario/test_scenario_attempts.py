@@ -52,6 +52,12 @@ def test_invariants_hold_and_include_the_first_layout(seen: Observation) -> None
     assert any(c.invariant == "I6" for c in checks)
 
 
+def test_an_invariant_that_nothing_was_subject_to_is_undecided(seen: Observation) -> None:
+    *_, last = invariants(seen, shows=("I6", "I26"))
+    assert (last.invariant, last.holds) == ("I26", None)
+    assert [c.holds for c in invariants(seen, shows=("I6",)) if c.holds is None] == []
+
+
 def test_comparison_is_about_the_patterns_regions_only(seen: Observation) -> None:
     c = comparison(seen, after_s=1.0)
     start, end = seen.layout["data"]

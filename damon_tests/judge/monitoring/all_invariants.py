@@ -97,7 +97,7 @@ def known_frames(seen: Observation) -> tuple[KnownMemory, ...]:
 def full_counts(seen: Observation) -> list[Check]:
     """Regions of memory that was certainly touched in every sampling interval have all hits. Exact.
 
-    Only where the truth is certain: not in windows in which the target was irregular. No check when there
+    Only where the truth is certain: not in windows in which the target was irregular. Undecided when there
     is no such region.
     """
     stalls = (*seen.irregular, *seen.disturbances)

@@ -288,6 +288,13 @@ FAULTS = (
         lambda age, old, new: age,
     ),
     Fault(
+        "rescale_age_inverse",
+        "core",
+        "ages are rescaled the wrong way round after an online change",
+        "rescale_age",
+        lambda age, old, new: core.rescale_age(age, new, old),
+    ),
+    Fault(
         "commit_restarts_window",
         "core",
         "a commit of nothing restarts the aggregation (6.12 to 6.17)",
