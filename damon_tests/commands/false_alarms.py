@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from damon_tests.experiment.kernel_request import KernelRequest
-from damon_tests.judge.stats import upper_bound
+from damon_tests.judge.stats import clopper_pearson
 from damon_tests.judge.verdict import Verdict
 from damon_tests.ports import HarnessError, UsageError
 from damon_tests.report import model, words
@@ -79,9 +79,9 @@ class Tally:
         return bool(alarms or errors)
 
     def line(self) -> str:
-        """The numbers so far, with the two-sided 95 % bound of Clopper and Pearson (its upper end)."""
+        """The numbers so far, with the upper end of the 95 % interval of Clopper and Pearson."""
         n, k = self.executions, len(self.alarms)
-        bound = upper_bound(k, n, 0.975) if n else 1.0
+        bound = clopper_pearson(k, n)[1] if n else 1.0
         alarms = words.plural(k, "false alarm")
         errors = f", and {words.plural(len(self.errors), 'error')}" if self.errors else ""
         return f"{words.plural(n, 'test execution')}, {alarms}, 95 % upper bound {bound:.2e}{errors}"

@@ -98,59 +98,6 @@ def _solve(decreasing: Callable[[float], float]) -> float:
     return (low + high) / 2
 
 
-# --- two samples -----------------------------------------------------------------------------
-
-
-def permutation_test(
-    a: Sequence[float], b: Sequence[float], seed: int, side: Side = "both", rounds: int = 9_999
-) -> float:
-    """p value that a and b come from one distribution, by the difference of means over random relabellings.
-
-    "high": mean(a) is larger than mean(b). The observed labelling counts as one round, so it is exact.
-    """
-
-    def statistic(x: F64, y: F64) -> F64:
-        difference = np.asarray(x.mean(axis=-1) - y.mean(axis=-1), dtype=np.float64)
-        return np.abs(difference) if side == "both" else difference * (1 if side == "high" else -1)
-
-    return _relabel(a, b, seed, rounds, statistic)
-
-
-def ks_test(a: Sequence[float], b: Sequence[float], seed: int, rounds: int = 9_999) -> float:
-    """p value that a and b come from one distribution, by the largest distance of their empirical
-    distribution functions over random relabellings (two-sided, any difference, ties allowed)."""
-    both = np.sort(np.concatenate([a, b]))
-
-    def statistic(x: F64, y: F64) -> F64:
-        shape = x.shape[:-1]
-        rows = zip(x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1]), strict=True)
-        return np.array([_distance(np.sort(p), np.sort(q), both) for p, q in rows]).reshape(shape)
-
-    return _relabel(a, b, seed, rounds, statistic)
-
-
-def _distance(a: F64, b: F64, at: F64) -> float:
-    fa = np.searchsorted(a, at, side="right") / len(a)
-    fb = np.searchsorted(b, at, side="right") / len(b)
-    return float(np.abs(fa - fb).max())
-
-
-def _relabel(
-    a: Sequence[float], b: Sequence[float], seed: int, rounds: int, statistic: Callable[[F64, F64], F64]
-) -> float:
-    rng = np.random.default_rng(seed)
-    x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    observed = float(statistic(x, y))
-    pooled = np.concatenate([x, y])
-    at_least = 1
-    for begin in range(0, rounds, 1000):
-        block = np.tile(pooled, (min(1000, rounds - begin), 1))
-        shuffled = rng.permuted(block, axis=1)
-        values = statistic(shuffled[:, : len(x)], shuffled[:, len(x) :])
-        at_least += int((values >= observed - _RELATIVE_ROUNDING * (1 + abs(observed))).sum())
-    return at_least / (rounds + 1)
-
-
 # --- observations against replicas -----------------------------------------------------------
 
 

@@ -45,14 +45,14 @@ class QuotaRun:
         return [sum(e.end - e.start for e in one.applied) for one in self.passes]
 
     @property
-    def told(self) -> bool:
+    def traces_sizes(self) -> bool:
         """Whether changes of the effective size are traced (6.17)."""
         return any(one.esz for one in self.passes)
 
     def checks(self, **replay: Any) -> list[Check]:
-        """``quotas.follow`` of the whole run; ``replay``: fields of ``quotas.Replay``."""
+        """``quotas.follow`` of the whole run; ``replay``: fields of ``quotas.QuotaReplay``."""
         later = [(c.begin_ns, c.end_ns, c.kdamonds[0].ctx.schemes[0]) for c in self.run.commits[1:]]
-        followed = quotas.Replay(self.ctx.schemes[0], self.ctx, self.level, later=later, **replay)
+        followed = quotas.QuotaReplay(self.ctx.schemes[0], self.ctx, self.level, later=later, **replay)
         return quotas.follow(followed, self.passes, self.read)
 
 

@@ -12,8 +12,8 @@ from damon_tests.damon.params import DamonCtx
 from damon_tests.experiment.live import Live
 from damon_tests.experiment.targets import Cover
 from damon_tests.judge.schemes import watched_passes
-from damon_tests.judge.schemes.age_resets import aftermath
-from damon_tests.judge.schemes.stats import Reading, told_after_passes
+from damon_tests.judge.schemes.age_resets import ages_after_passes
+from damon_tests.judge.schemes.stats import Reading, stats_after_passes
 from damon_tests.judge.schemes.tried_regions import Answer
 from damon_tests.judge.schemes.watched_passes import WatchedPass
 from damon_tests.judge.verdict import Check
@@ -62,6 +62,6 @@ def checks(run: Live) -> list[Check]:
     return [
         *invariants(run),
         *watched_passes.tried_as_asked(seen, run.ctx),
-        *aftermath(seen, run.ctx, run.level),
-        *told_after_passes(seen, run.ctx),
+        *ages_after_passes(seen, run.ctx, run.level),
+        *stats_after_passes(seen, run.ctx),
     ]

@@ -14,7 +14,7 @@ import pytest
 
 from damon_tests.damon.module_params import DamonLruSort
 from damon_tests.damon.trace import EszEvent
-from damon_tests.judge.modules import schemes as judged
+from damon_tests.judge.modules import schemes as module_schemes
 from damon_tests.judge.verdict import Measurement
 from damon_tests.patterns.spec import Access, Pattern, PatternRegion, Phase
 from damon_tests.ports import NSEC_PER_SEC
@@ -79,14 +79,14 @@ def test_hot_memory_becomes_active_and_cold_memory_inactive(module, expect):
         sorted_ = (active(run, "hot"), active(run, "cold"))
         timed = {kind: run.timed_stats(kind) for kind in ("hot", "cold")}
         run.disable()
-    ctx = judged.derived(run.session.parameters, (), run.level)
+    ctx = module_schemes.derived(run.session.parameters, (), run.level)
     for index, kind in enumerate(("hot", "cold")):
-        applied = judged.passes(run.raw, index)
-        expect.add(judged.counted(kind, *timed[kind], applied))
+        applied = module_schemes.passes(run.raw, index)
+        expect.add(module_schemes.counted(kind, *timed[kind], applied))
         # A pass may have been under way before 7.2, where the commit returns before it is done.
         tried = [e for events in applied for e in events if events[0].time_ns > changed_ns]
-        expect.add(judged.something_tried(kind, tried))
-        expect.add(judged.as_asked(kind, tried, ctx.schemes[index], ctx.targets[0].regions[0]))
+        expect.add(module_schemes.something_tried(kind, tried))
+        expect.add(module_schemes.as_asked(kind, tried, ctx.schemes[index], ctx.targets[0].regions[0]))
     m = Measurement("least active share when all is taken for hot", min(promoted), "fraction", first)
     expect.at_least(m, MOST, because="hot_thres_access_freq is 0, so that all memory is hot")
     if run.kept_touching(FREE.cold_min_age // 2):
@@ -95,7 +95,7 @@ def test_hot_memory_becomes_active_and_cold_memory_inactive(module, expect):
     m = Measurement("active share of memory at rest", sorted_[1], "fraction")
     expect.at_most(m, 1 - MOST, because="this memory was not touched for cold_min_age")
     m = Measurement("bytes counted as sorted, cold", float(timed["cold"][0].sz_applied), "bytes")
-    last = sum(e.end - e.start for events in judged.passes(run.raw, 1)[-1:] for e in events)
+    last = sum(e.end - e.start for events in module_schemes.passes(run.raw, 1)[-1:] for e in events)
     expect.at_least(
         m,
         (promoted[1] - sorted_[1]) * 32 * MIB - last,
@@ -111,12 +111,12 @@ def test_hot_threshold_excludes_less_accessed_memory(module, expect):
         run.enable()
         run.until(lambda: len(run.tried(0)) >= 20, LONG_S)
         run.disable()
-    ctx = judged.derived(run.session.parameters, (), run.level)
+    ctx = module_schemes.derived(run.session.parameters, (), run.level)
     least = ctx.schemes[0].access_pattern.nr_accesses_min
     m = Measurement("samples that make memory hot", float(least), "samples")
     expect.equal(m, 18, because="900 of 1000 of 20 samples are 18 (§6.2)")
-    expect.add(judged.something_tried("hot", run.tried(0)))
-    expect.add(judged.as_asked("hot", run.tried(0), ctx.schemes[0], ctx.targets[0].regions[0]))
+    expect.add(module_schemes.something_tried("hot", run.tried(0)))
+    expect.add(module_schemes.as_asked("hot", run.tried(0), ctx.schemes[0], ctx.targets[0].regions[0]))
 
 
 @full
@@ -126,10 +126,10 @@ def test_each_scheme_gets_half_of_the_time_quota(module, expect):
     asked = replace(FREE, hot_thres_access_freq=0, quota_ms=6, quota_reset_interval_ms=10_000)
     with module(asked, "idle") as run:
         run.enable()
-        run.until(lambda: all(judged.passes(run.raw, index) for index in (0, 1)), LONG_S)
+        run.until(lambda: all(module_schemes.passes(run.raw, index) for index in (0, 1)), LONG_S)
         run.run_for(0.3)
     for index, kind in enumerate(("hot", "cold")):
-        first = sum(e.end - e.start for events in judged.passes(run.raw, index)[:1] for e in events)
+        first = sum(e.end - e.start for events in module_schemes.passes(run.raw, index)[:1] for e in events)
         m = Measurement(f"bytes tried in the first window, {kind}", float(first), "bytes")
         expect.equal(m, 12 * MIB, because="the first window is 3 ms at 4096 * 1024 bytes/ms (§4.4)")
 

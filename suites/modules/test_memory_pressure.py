@@ -10,7 +10,7 @@ from __future__ import annotations
 import pytest
 
 from damon_tests.damon.module_params import DamonReclaim
-from damon_tests.judge.modules import schemes as judged
+from damon_tests.judge.modules import schemes as module_schemes
 from damon_tests.judge.schemes.watermarks import MARGIN_PERMIL
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.kernel.guest.topology import Topology
@@ -94,7 +94,9 @@ def test_reclaim_sleeps_below_wmarks_low(module, subject_memory, expect):
         run.run_for(WATCH_S)
         second, awake_ns = run.memory_info(), run.clock.now_ns()
         _, told_ns = run.commit(wmarks_low=0)
-        run.until(lambda: len(judged.passes([e for e in run.raw if e.time_ns > told_ns])) >= 5, patience_s)
+        run.until(
+            lambda: len(module_schemes.passes([e for e in run.raw if e.time_ns > told_ns])) >= 5, patience_s
+        )
         timed = run.timed_stats()
         gone = [lost(run, target) for target in (run.target, hog)]
         hog.stop()
@@ -132,11 +134,11 @@ def test_reclaim_sleeps_below_wmarks_low(module, subject_memory, expect):
         because="reclaimed pages go to swap",
         detail=f"{first.swap_used} bytes in swap when memory was short",
     )
-    ctx = judged.derived(run.session.parameters, (), run.level)
-    expect.add(judged.as_asked("reclaim", tried, ctx.schemes[0], ctx.targets[0].regions[0]))
-    applied = judged.passes(run.raw)
-    expect.add(judged.counted("reclaim", *timed, applied))
-    expect.add(judged.within_quota("reclaim", applied, QUOTA, RESET_MS))
+    ctx = module_schemes.derived(run.session.parameters, (), run.level)
+    expect.add(module_schemes.as_asked("reclaim", tried, ctx.schemes[0], ctx.targets[0].regions[0]))
+    applied = module_schemes.passes(run.raw)
+    expect.add(module_schemes.counted("reclaim", *timed, applied))
+    expect.add(module_schemes.within_quota("reclaim", applied, QUOTA, RESET_MS))
 
 
 @pytest.fixture

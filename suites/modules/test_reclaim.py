@@ -13,7 +13,7 @@ from damon_tests.damon import trace
 from damon_tests.damon.module_params import DamonReclaim
 from damon_tests.damon.series import Series
 from damon_tests.damon.trace import EszEvent, TuneEvent
-from damon_tests.judge.modules import schemes as judged
+from damon_tests.judge.modules import schemes as module_schemes
 from damon_tests.judge.monitoring.all_invariants import all_invariants
 from damon_tests.judge.monitoring.report import Report
 from damon_tests.judge.schemes import goals, priorities, quota_passes, quotas
@@ -80,18 +80,20 @@ def test_reclaims_idle_memory_and_spares_hot_memory(module, expect):
         run.disable()
         cold, hot, after = run.pages("cold"), run.pages("hot"), run.memory_info()
         counted, ended_ns = run.timed_stats()
-    ctx = judged.derived(run.session.parameters, (), run.level)
+    ctx = module_schemes.derived(run.session.parameters, (), run.level)
     tried = run.tried()
-    expect.add(judged.something_tried("reclaim", tried))
-    expect.add(judged.as_asked("reclaim", tried, ctx.schemes[0], ctx.targets[0].regions[0]))
-    expect.add(judged.not_before("reclaim", tried, started_ns, ctx))
-    expect.add(judged.counted("reclaim", *timed, judged.passes(run.raw)))
-    expect.add(judged.counted("reclaim, after the end", counted, ended_ns, judged.passes(run.raw)))
+    expect.add(module_schemes.something_tried("reclaim", tried))
+    expect.add(module_schemes.as_asked("reclaim", tried, ctx.schemes[0], ctx.targets[0].regions[0]))
+    expect.add(module_schemes.not_before("reclaim", tried, started_ns, ctx))
+    expect.add(module_schemes.counted("reclaim", *timed, module_schemes.passes(run.raw)))
+    expect.add(
+        module_schemes.counted("reclaim, after the end", counted, ended_ns, module_schemes.passes(run.raw))
+    )
     m = Measurement("share of cold memory reclaimed", 1 - float(cold.present.mean()), "fraction")
     expect.at_least(m, MOST, because="nobody used this memory for min_age")
     out = (after.counters["pswpout"] - before.counters["pswpout"]) * 4096
     m = Measurement("bytes reclaimed as counted", float(counted.sz_applied), "bytes")
-    last = judged.passes(run.raw)[-1:]
+    last = module_schemes.passes(run.raw)[-1:]
     # What the last pass did may not be counted yet.
     uncounted = sum(e.end - e.start for events in last for e in events)
     expect.at_least(
@@ -123,22 +125,22 @@ def test_quota_limits_each_window_and_changes_online(module, expect):
     with module(asked, "idle") as run:
         run.enable()
         if works(run):
-            run.until(lambda: len(judged.passes(run.raw)) >= 4, LONG_S)
+            run.until(lambda: len(module_schemes.passes(run.raw)) >= 4, LONG_S)
         stats = run.stats()
-        early = judged.passes(run.raw)
+        early = module_schemes.passes(run.raw)
         _, end_ns = run.commit(quota_sz=large, quota_reset_interval_ms=300)
 
         def later():
-            return [p for p in judged.passes(run.raw) if p[0].time_ns > end_ns]
+            return [p for p in module_schemes.passes(run.raw) if p[0].time_ns > end_ns]
 
         if early:
             run.until(lambda: len(later()) >= 4, LONG_S)
         run.disable()
         out = bytes_of(~run.pages("data").present)
     late = later()
-    expect.add(judged.something_tried("quota", [e for events in early for e in events]))
-    expect.add(judged.within_quota("quota", early, small, 500))
-    expect.add(judged.within_quota("quota given online", late, large, 300))
+    expect.add(module_schemes.something_tried("quota", [e for events in early for e in events]))
+    expect.add(module_schemes.within_quota("quota", early, small, 500))
+    expect.add(module_schemes.within_quota("quota given online", late, large, 300))
     least = min((sum(e.end - e.start for e in p) for p in late[1:-1]), default=0)
     m = Measurement("fewest bytes in a later pass", float(least), "bytes")
     expect.equal(
@@ -148,7 +150,7 @@ def test_quota_limits_each_window_and_changes_online(module, expect):
     m = Measurement("nr_quota_exceeds", float(stats.qt_exceeds), "count")
     expect.between(m, len(early) - 2, len(early), because="each window used up its quota")
     m = Measurement("bytes not in memory", float(out), "bytes")
-    tried = sum(e.end - e.start for events in judged.passes(run.raw) for e in events)
+    tried = sum(e.end - e.start for events in module_schemes.passes(run.raw) for e in events)
     expect.at_most(m, tried, because="only what was tried is reclaimed")
 
 
@@ -223,17 +225,17 @@ def test_oldest_memory_is_reclaimed_first(module, expect):
         run.until(lambda: gone(run, "old") >= 0.9, LONG_S, 200_000_000)
         run.disable()
         left = gone(run, "old")
-    ctx, then = (judged.derived(p, (), run.level) for p in (first, run.session.parameters))
+    ctx, then = (module_schemes.derived(p, (), run.level) for p in (first, run.session.parameters))
     region = ctx.targets[0].regions[0]
     tried = run.tried()
-    expect.add(judged.something_tried("reclaim", tried))
-    expect.add(judged.as_asked("reclaim", tried, then.schemes[0], region))
+    expect.add(module_schemes.something_tried("reclaim", tried))
+    expect.add(module_schemes.as_asked("reclaim", tried, then.schemes[0], region))
     windows = quota_passes.of_events(sorted_events(run))
-    replay = quotas.Replay(ctx.schemes[0], ctx, Series.of(run.level), later=[(*later, then.schemes[0])])
+    replay = quotas.QuotaReplay(ctx.schemes[0], ctx, Series.of(run.level), later=[(*later, then.schemes[0])])
     expect.add(quotas.follow(replay, windows))
     pieces = [window.pieces() for window in windows if window.begin_ns > later[1]]
     expect.add(priorities.selective(pieces, then.schemes[0], then, Series.of(run.level), size))
-    half = judged.tried_when_half(tried, frames["old"], frames["young"])
+    half = module_schemes.tried_when_half(tried, frames["old"], frames["young"])
     rested = [phase.start_ns for phase in run.target.phases()[2:3]]
     if rested and run.kept_touching(100_000) and tells_apart(later[0] - started_ns, half.time_ns - rested[0]):
         m = Measurement("share of the youngest tried when half of the oldest was", half.other, "fraction")
@@ -283,13 +285,13 @@ def test_memory_outside_the_monitored_region_is_left_alone(module, expect, unit)
         run.disable()
         out = ~run.pages("data").present
         pending = run.stats()
-    expect.add(judged.something_tried("region", run.tried()))
+    expect.add(module_schemes.something_tried("region", run.tried()))
     m = Measurement("pages reclaimed outside of the region", float(out[~inside].sum()), "pages")
     expect.equal(m, 0, because="memory outside the region is not monitored")
     m = Measurement("share reclaimed inside", float(out[inside].mean()), "fraction")
     expect.at_least(m, MOST, because=f"memory inside the region is idle; counters {pending}")
-    ctx = judged.derived(run.session.parameters, (), run.level)
-    expect.add(judged.as_asked("region", run.tried(), ctx.schemes[0], ctx.targets[0].regions[0]))
+    ctx = module_schemes.derived(run.session.parameters, (), run.level)
+    expect.add(module_schemes.as_asked("region", run.tried(), ctx.schemes[0], ctx.targets[0].regions[0]))
 
 
 @INERT
@@ -309,7 +311,7 @@ def test_monitoring_follows_the_interval_and_region_parameters(module, expect):
         run.run_for(3.5)
         recording = run.recording()
         run.disable()
-    ctx = judged.derived(run.session.parameters, (), run.level)
+    ctx = module_schemes.derived(run.session.parameters, (), run.level)
     expect.add(all_invariants(recording, [Report(recording, ctx, run.level)]))
     counts = [len(s) for s in recording.snapshots]
     m = Measurement("regions", float(max(counts, default=0)), "regions", tuple(map(float, counts)))
@@ -355,7 +357,7 @@ def test_quota_follows_autotune_feedback_exactly(module, expect):
         run.commit(quota_autotune_feedback=15_000)
         run.until(lambda: run.events(EszEvent)[-1].esz < 8 * MIB, LONG_S)
         shrunk = [e.esz for e in run.events(EszEvent)][len(grown) :]
-    quota = judged.derived(asked, ((0, 1 << 30),), run.level).schemes[0].quota
+    quota = module_schemes.derived(asked, ((0, 1 << 30),), run.level).schemes[0].quota
     exact = list(dict.fromkeys(goals.sizes(quota, [4_000] * 60)))
     m = Measurement("steps of the quota", float(len(grown)), "count", tuple(map(float, grown)))
     traced = (exact,) if Series.of(run.level).traces_first_tuned_size else (exact, exact[1:])
@@ -409,7 +411,7 @@ def test_first_window_of_a_time_quota_assumes_4_mib_per_ms(module, expect):
         run.enable()
         works(run)
         run.run_for(0.3)
-    first = sum(e.end - e.start for events in judged.passes(run.raw)[:1] for e in events)
+    first = sum(e.end - e.start for events in module_schemes.passes(run.raw)[:1] for e in events)
     m = Measurement("bytes tried in the first window", float(first), "bytes")
     expect.equal(m, 12 * MIB, because="the first window is 3 ms at 4096 * 1024 bytes/ms (§4.4)")
 
@@ -420,7 +422,7 @@ def test_default_region_is_system_ram(module, subject, expect):
     with module(replace(FREE, wmarks_high=0, wmarks_mid=0), watch="ram") as run:
         run.enable()
         region = tuple(run.module.number(f"monitor_region_{edge}") for edge in ("start", "end"))
-        (expected,) = judged.derived(FREE, subject.ram_ranges(), run.level).targets[0].regions
+        (expected,) = module_schemes.derived(FREE, subject.ram_ranges(), run.level).targets[0].regions
     wrong = [] if region == expected else [f"{region} instead of {expected}"]
     expect.nothing(
         "other ranges", wrong, because=f"the default region is System RAM as {run.level} finds it (§3.6)"

@@ -8,7 +8,7 @@ import pytest
 
 from damon_tests.damon.module_params import DamonStat
 from damon_tests.experiment.experiment import derive_seed
-from damon_tests.judge.modules import schemes as judged
+from damon_tests.judge.modules import schemes as module_schemes
 from damon_tests.judge.modules import stat as idleness
 from damon_tests.judge.modules.stat import Refresh
 from damon_tests.judge.verdict import Measurement
@@ -151,7 +151,9 @@ def test_stat_monitors_system_ram_and_slows_down_when_idle(stat, expect):
             last_ns = (result.after_ns, result.before_ns)
         snapshots = run.recording().of_target(0)
         pid = run.module.kdamond_pid()
-        ((start, end),) = judged.derived(DamonStat(), run.subject.ram_ranges(), run.level).targets[0].regions
+        ((start, end),) = (
+            module_schemes.derived(DamonStat(), run.subject.ram_ranges(), run.level).targets[0].regions
+        )
     monitored = (int(snapshots[0].start[0]), int(snapshots[0].end[-1])) if snapshots else ()
     wrong = [] if monitored == (start, end) else [f"{monitored} instead of {(start, end)}"]
     expect.nothing(

@@ -61,7 +61,7 @@ def test_unachieved_goal_doubles_the_quota(live, expect):
     followed, follows = next((pair for pair in candidates if pair[1].holds), candidates[0])
     expect.add(followed)
     expect.add(follows)
-    if seen.told:
+    if seen.traces_sizes:
         expect.add(goals.steps_follow(seen.passes, quota, lambda _: [0]))
     doublings = goals.doublings(limit)
     last = Measurement("windows to the requested size", doublings, "count")
@@ -107,7 +107,7 @@ def test_reported_value_determines_the_next_size(live, expect, word):
     left_out = restarted_by(seen) if restarts else lambda _: False
     possible = goals.possible_sizes(seen.passes, quota, scores_of(seen), seen.level, left_out=left_out)
     expect.add(goals.readings_possible(goals.readings(seen.passes, read), possible))
-    if seen.told and not restarts:
+    if seen.traces_sizes and not restarts:
         expect.add(goals.steps_follow(seen.passes, quota, scores_of(seen)))
     m = Measurement("different effective sizes read", len({value for _, _, value in read}), "count")
     expect.at_least(m, 6, because="each reported value calls for another size; else nothing was tested")
@@ -189,7 +189,7 @@ def test_temporal_tuner_grants_all_or_nothing(live, expect, limit):
 
     seen = quota_run(live, ctx, 4, while_running=steps)
     expect.add(goals.steps_follow(seen.passes, ctx.schemes[0].quota, scores_of(seen)))
-    traced = [size or 0 for size in goals.told_sizes(seen.passes)]
+    traced = [size or 0 for size in goals.traced_sizes(seen.passes)]
     expect.add(seen.checks(sizes=traced))
     allowed = {0, limit or goals.UNLIMITED}
     expect.nothing(

@@ -95,7 +95,7 @@ def test_continuation_survives_removal_of_its_target(live, expect):
     # Before 7.2 a window that goes on in the last region skips the rest of it: once in a round, at most.
     most = 0 if seen.level.visits_rest_of_split_region else len(later) // 4
     expect.at_most(m, most, because="continuation does not wait for a removed target (§8.3, 15)")
-    expect.add(quotas.judged(later, 10))
+    expect.add(quotas.enough_passes(later, 10))
     if seen.level.visits_rest_of_split_region:  # else a window that began in the last region skipped its rest
         expect.add(quotas.fair(later, seen.memory))
 
@@ -169,7 +169,7 @@ def test_zero_size_means_no_quota(live, expect):
     seen = quota_run(live, watching(reset_interval_ms=HOUR_MS, weight_age_permil=5), 10)
     size = sum(end - start for start, end in seen.memory)
     wrong = [str(tried) for tried in seen.tried if tried != size]
-    expect.add(quotas.judged(seen.passes, 5))
+    expect.add(quotas.enough_passes(seen.passes, 5))
     expect.nothing(
         "passes that did not try all memory",
         wrong,

@@ -27,7 +27,7 @@ def test_time_quota_size_follows_from_the_throughput(live, expect, action, ms):
     ctx = timed(action, ms=ms)
     seen = quota_run(live, ctx, 25)
     expect.add(time_quotas.follow(seen.passes, ctx.schemes[0].quota, PAGE))
-    sizes = goals.told_sizes(seen.passes, time_quotas.first_size(ctx.schemes[0].quota))
+    sizes = goals.traced_sizes(seen.passes, time_quotas.first_size(ctx.schemes[0].quota))
     expect.add(seen.checks(sizes=sizes, applied_share=int(action == "cold")))
 
 
@@ -39,14 +39,14 @@ def test_time_quota_measures_the_throughput(live, expect):
     ctx = timed("pageout", ms=3)
     seen = quota_run(live, ctx, 25, pattern="everything_hot")
     expect.add(time_quotas.follow(seen.passes, ctx.schemes[0].quota, PAGE))
-    expect.add(time_quotas.learnt(seen.passes, ctx.schemes[0].quota))
+    expect.add(time_quotas.throughput_is_measured(seen.passes, ctx.schemes[0].quota))
 
 
 def test_smaller_of_time_and_size_quota_limits(live, expect):
     """With both a time and a size quota the smaller one limits."""
     ctx = timed("stat", ms=1000, bytes=6 * MIB)
     seen = quota_run(live, ctx, 8)
-    sizes = goals.told_sizes(seen.passes, time_quotas.first_size(ctx.schemes[0].quota))
+    sizes = goals.traced_sizes(seen.passes, time_quotas.first_size(ctx.schemes[0].quota))
     most = Measurement("largest effective size", max(size or 0 for size in sizes), "bytes")
     expect.equal(
         most,
@@ -62,7 +62,7 @@ def test_goal_never_exceeds_the_time_quota(live, expect):
     tuner's size grows up to it and stays there."""
     ctx = timed("stat", ms=3, goals=(DamosQuotaGoal("user_input", 10_000, 0),))
     seen = quota_run(live, ctx, 28)
-    sizes = goals.told_sizes(seen.passes)
+    sizes = goals.traced_sizes(seen.passes)
     tuners = goals.sizes(ctx.schemes[0].quota, [0] * (len(sizes) + 1))[1:]
     wrong = [
         f"{size} where the tuner wants {wanted}"

@@ -5,8 +5,8 @@ import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosQuota
 from damon_tests.damon.series import Series
-from damon_tests.judge.schemes.age_resets import aftermath
-from damon_tests.judge.schemes.stats import told_after_passes
+from damon_tests.judge.schemes.age_resets import ages_after_passes
+from damon_tests.judge.schemes.stats import stats_after_passes
 from damon_tests.judge.verdict import Measurement
 from damon_tests.scenario.invariants import invariants
 from damon_tests.scenario.watched_run import (
@@ -40,6 +40,6 @@ def test_regions_cut_by_quotas_are_merged_back(live, expect, action):
         Measurement("regions cut", cuts, "count"), 5, because="the quota ends within a region in each window"
     )
     expect.add(invariants(run))
-    expect.add(told_after_passes(seen, run.ctx))
+    expect.add(stats_after_passes(seen, run.ctx))
     if Series.of(run.level).merges_quota_splits_back:  # else what was cut is merged at aggregations only
-        expect.add(aftermath(seen, run.ctx, run.level))
+        expect.add(ages_after_passes(seen, run.ctx, run.level))

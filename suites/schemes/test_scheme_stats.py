@@ -38,8 +38,8 @@ def test_counters_match_the_traced_tries(live, expect):
     seen = passes_of(run)
     expect.add(invariants(run))
     expect.add(watched_passes.tried_as_asked(seen, run.ctx))
-    expect.add(scheme_stats.told_after_passes(seen, run.ctx))
-    expect.add(scheme_stats.shown(seen, readings, run.ctx))
+    expect.add(scheme_stats.stats_after_passes(seen, run.ctx))
+    expect.add(scheme_stats.stats_when_read(seen, readings, run.ctx))
     last = readings[-len(schemes) :]
     for i, share, why in (
         (2, 1, "willneed applies to all mapped memory"),
@@ -60,8 +60,8 @@ def test_failed_actions_are_not_counted_as_applied(live, expect):
         run.record(0.2, aggregations=2)
     seen = passes_of(run)
     expect.add(watched_passes.tried_as_asked(seen, run.ctx))
-    expect.add(scheme_stats.told_after_passes(seen, run.ctx, run.vmas[0]))
-    expect.add(scheme_stats.shown(seen, readings, run.ctx, run.vmas[0]))
+    expect.add(scheme_stats.stats_after_passes(seen, run.ctx, run.vmas[0]))
+    expect.add(scheme_stats.stats_when_read(seen, readings, run.ctx, run.vmas[0]))
 
 
 def _with_a_hole():
@@ -94,8 +94,8 @@ def test_passed_bytes_agree_everywhere(live, expect):
         run.record(0.2, aggregations=2)
     seen = passes_of(run)
     expect.add(invariants(run))
-    expect.add(scheme_stats.told_after_passes(seen, run.ctx))
-    expect.add(scheme_stats.shown(seen, readings, run.ctx))
+    expect.add(scheme_stats.stats_after_passes(seen, run.ctx))
+    expect.add(scheme_stats.stats_when_read(seen, readings, run.ctx))
     for i, share in ((1, 1), (2, 0)):
         stats = readings[i].stats
         m = Measurement(f"bytes passed by scheme {i}", stats.sz_ops_filter_passed, "bytes")
@@ -126,7 +126,7 @@ def test_counters_survive_commits(live, expect):
         run.record(0.2, aggregations=2)
     seen = passes_of(run)
     ctx = replace(run.ctx, schemes=(Damos(), Damos("willneed"), Damos("willneed")))
-    expect.add(scheme_stats.shown(seen, readings, ctx))
+    expect.add(scheme_stats.stats_when_read(seen, readings, ctx))
     since = [t for p in seen if p.time_ns > run.commits[-1].begin_ns for t in p.tries if t.scheme_idx == 2]
     m = Measurement("tries of a scheme that was removed and is there again", new.nr_tried, "count")
     expect.at_most(m, len(since), because="a commit destroys a removed scheme with its statistics (§5.6)")
@@ -167,7 +167,7 @@ def test_qt_exceeds_counts_full_windows(live, expect):
         run.record(0.2, aggregations=2)
     seen = passes_of(run)
     expect.add(invariants(run))
-    expect.add(scheme_stats.told_after_passes(seen, run.ctx))
+    expect.add(scheme_stats.stats_after_passes(seen, run.ctx))
     expect.add(scheme_stats.exceeded(seen, run.ctx, run.level, readings))
     wrong = [
         f"{seen}, not {asked}" for seen, asked in zip(effective, [*quotas, 0], strict=True) if seen != asked

@@ -8,7 +8,7 @@ import pytest
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos
 from damon_tests.damon.series import Series
 from damon_tests.judge.schemes import watched_passes
-from damon_tests.judge.schemes.tried_regions import reported
+from damon_tests.judge.schemes.tried_regions import regions_of_one_pass
 from damon_tests.judge.verdict import Measurement
 from damon_tests.scenario.invariants import invariants
 from damon_tests.scenario.watched_run import passes_of, read_tried_regions, watched
@@ -47,7 +47,7 @@ def test_tried_regions_are_those_of_one_pass(live, expect):
     seen = passes_of(run)
     expect.add(invariants(run))
     expect.add(watched_passes.tried_as_asked(seen, run.ctx))
-    expect.add(reported(seen, answers, run.ctx, run.level))
+    expect.add(regions_of_one_pass(seen, answers, run.ctx, run.level))
     nothing = [len(answer.schemes[-1].regions) for answer in answers]
     m = Measurement(
         "regions of a scheme that matches none", max(nothing), "regions", tuple(map(float, nothing))

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from two_samples import ks_test
 
 from damon_tests.damon.params import DamonAttrs, DamonCtx
 from damon_tests.damon.records import Recording
@@ -15,7 +16,6 @@ from damon_tests.experiment.observation import Observation
 from damon_tests.experiment.pace import _steps, _within_aggregation
 from damon_tests.experiment.reference_backend import ReferenceBackend
 from damon_tests.experiment.replica import replica, replicas
-from damon_tests.judge.stats import ks_test
 from damon_tests.patterns import load
 from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC
 

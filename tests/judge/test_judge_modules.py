@@ -8,7 +8,7 @@ import numpy as np
 from damon_tests.damon.module_params import DamonLruSort, DamonReclaim, DamonStat
 from damon_tests.damon.records import DamosStats
 from damon_tests.damon.trace import BeforeApplyEvent
-from damon_tests.judge.modules import schemes as judged
+from damon_tests.judge.modules import schemes as module_schemes
 from damon_tests.ports import Event
 
 MS = 1_000_000
@@ -39,24 +39,24 @@ def failing(checks):
 
 
 def test_derived_requests():
-    reclaim = judged.derived(DamonReclaim(), RAM, "7.3")
+    reclaim = module_schemes.derived(DamonReclaim(), RAM, "7.3")
     assert reclaim.schemes[0].action == "pageout"
     assert reclaim.targets[0].regions == ((0x1000, 1 << 30),)
-    assert judged.derived(DamonReclaim(), RAM, "7.1").targets[0].regions == ((0x100000, 1 << 30),)
-    assert len(judged.derived(DamonLruSort(), RAM, "7.3").schemes) == 2
-    assert judged.derived(DamonStat(), RAM, "7.3").schemes == ()
+    assert module_schemes.derived(DamonReclaim(), RAM, "7.1").targets[0].regions == ((0x100000, 1 << 30),)
+    assert len(module_schemes.derived(DamonLruSort(), RAM, "7.3").schemes) == 2
+    assert module_schemes.derived(DamonStat(), RAM, "7.3").schemes == ()
 
 
 def test_passes_are_cut_at_aggregations():
     events = raw(apply(1), apply(2, scheme=1), 3, 3, apply(4), 5, 6, apply(7), apply(8))
-    assert [[e.time_ns // MS for e in one] for one in judged.passes(events)] == [[1], [4], [7, 8]]
-    assert [[e.time_ns // MS for e in one] for one in judged.passes(events, 1)] == [[2]]
-    assert judged.passes(raw(1, 2)) == []
+    assert [[e.time_ns // MS for e in one] for one in module_schemes.passes(events)] == [[1], [4], [7, 8]]
+    assert [[e.time_ns // MS for e in one] for one in module_schemes.passes(events, 1)] == [[2]]
+    assert module_schemes.passes(raw(1, 2)) == []
 
 
 def test_as_asked():
-    scheme = judged.derived(DamonReclaim(min_age=1_000_000), RAM, "7.3").schemes[0]
-    assert failing(judged.as_asked("x", [apply(1)], scheme, (0, 8192))) == []
+    scheme = module_schemes.derived(DamonReclaim(min_age=1_000_000), RAM, "7.3").schemes[0]
+    assert failing(module_schemes.as_asked("x", [apply(1)], scheme, (0, 8192))) == []
     wrong = {
         "sizes": apply(1, size=2048),
         "nr_accesses": apply(1, nr=1),
@@ -64,20 +64,20 @@ def test_as_asked():
         "regions": apply(1, start=8192),
     }
     for word, event in wrong.items():
-        (name,) = failing(judged.as_asked("x", [apply(1), event], scheme, (0, 8192)))
+        (name,) = failing(module_schemes.as_asked("x", [apply(1), event], scheme, (0, 8192)))
         assert word in name
 
 
 def test_something_tried():
-    assert judged.something_tried("x", [apply(1)]).holds
-    assert judged.something_tried("x", []).holds is False
+    assert module_schemes.something_tried("x", [apply(1)]).holds
+    assert module_schemes.something_tried("x", []).holds is False
 
 
 def test_nothing_is_old_enough_sooner():
-    ctx = judged.derived(DamonReclaim(min_age=1_000_000), RAM, "7.3")
-    assert judged.not_before("x", [], 0, ctx) == []
-    assert failing(judged.not_before("x", [apply(1_100)], 100 * MS, ctx)) == []
-    assert failing(judged.not_before("x", [apply(1_099)], 100 * MS, ctx))
+    ctx = module_schemes.derived(DamonReclaim(min_age=1_000_000), RAM, "7.3")
+    assert module_schemes.not_before("x", [], 0, ctx) == []
+    assert failing(module_schemes.not_before("x", [apply(1_100)], 100 * MS, ctx)) == []
+    assert failing(module_schemes.not_before("x", [apply(1_099)], 100 * MS, ctx))
 
 
 def test_counters_follow_the_trace():
@@ -85,7 +85,7 @@ def test_counters_follow_the_trace():
 
     def found(nr, size, at_ms=120, nr_applied=0, sz_applied=0):
         stats = DamosStats(nr, size, nr_applied, sz_applied, 0)
-        return failing(judged.counted("x", stats, (at_ms * MS, at_ms * MS), applied))
+        return failing(module_schemes.counted("x", stats, (at_ms * MS, at_ms * MS), applied))
 
     assert found(2, 12288) == []  # the second pass may not be counted yet
     assert found(3, 16384) == []
@@ -101,7 +101,7 @@ def test_counters_follow_the_trace():
 def test_quota():
     def found(*sizes, every_ms=500, quota=4 * MIB):
         passes = [[apply(i * every_ms, size)] for i, size in enumerate(sizes)]
-        return failing(judged.within_quota("x", passes, quota, 500))
+        return failing(module_schemes.within_quota("x", passes, quota, 500))
 
     assert found(*[4 * MIB] * 10) == []
     assert any("in a pass" in name for name in found(5 * MIB))
@@ -113,8 +113,10 @@ def test_quota():
 def test_how_far_the_others_were():
     first, other = np.arange(10, 20), np.arange(30, 40)
     in_turn = [apply(1, 10 * 4096, 10 * 4096), apply(2, 10 * 4096, 30 * 4096)]
-    assert judged.tried_when_half(in_turn, first, other) == judged.Halfway(1.0, 0.0, 1 * MS)
-    assert judged.tried_when_half(in_turn[::-1], first, other) == judged.Halfway(1.0, 1.0, 1 * MS)
+    assert module_schemes.tried_when_half(in_turn, first, other) == module_schemes.Halfway(1.0, 0.0, 1 * MS)
+    assert module_schemes.tried_when_half(in_turn[::-1], first, other) == module_schemes.Halfway(
+        1.0, 1.0, 1 * MS
+    )
     part = [apply(3, 4 * 4096, 8 * 4096)]
-    assert judged.tried_when_half(part, first, other) == judged.Halfway(0.2, 0.0, 3 * MS)
-    assert judged.tried_when_half([], first, other) == judged.Halfway(0.0, 0.0, 0)
+    assert module_schemes.tried_when_half(part, first, other) == module_schemes.Halfway(0.2, 0.0, 3 * MS)
+    assert module_schemes.tried_when_half([], first, other) == module_schemes.Halfway(0.0, 0.0, 0)

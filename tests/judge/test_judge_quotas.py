@@ -10,7 +10,7 @@ from damon_tests.damon.records import DamosStats
 from damon_tests.damon.series import Series
 from damon_tests.damon.trace import AggregatedEvent, BeforeApplyEvent, EszEvent, LostEvent, StatEvent
 from damon_tests.judge.schemes import quota_passes, quotas
-from damon_tests.judge.schemes.quotas import Replay, State
+from damon_tests.judge.schemes.quotas import QuotaReplay, State
 from damon_tests.ports import NSEC_PER_MSEC
 
 PAGE = 4096
@@ -33,7 +33,7 @@ def made(tried, *, every_ms=50, regions=((16, 24), (24, 32)), age=0):
 
 def replayed(tried, *, level=NEWEST, action="stat", made_by=None, first=None, **quota):
     scheme = Damos(action, ANY, quota=DamosQuota(**{"bytes": 6 * PAGE, **quota}))
-    replay = Replay(scheme, DamonCtx("fvaddr", schemes=(scheme,)), level)
+    replay = QuotaReplay(scheme, DamonCtx("fvaddr", schemes=(scheme,)), level)
     found = quota_passes.of_events(made(tried) if made_by is None else made_by)
     return replay.run(found, first)
 
@@ -119,14 +119,14 @@ def test_no_quota_is_never_full():
 def test_defects_of_older_series_are_let_pass_unless_strict():
     skipping = [[(16, 22)], [(23, 24), (24, 29)]]
     scheme = Damos("stat", ANY, quota=DamosQuota(bytes=6 * PAGE))
-    lenient = Replay(scheme, DamonCtx("fvaddr", schemes=(scheme,)), Series(6, 18))
+    lenient = QuotaReplay(scheme, DamonCtx("fvaddr", schemes=(scheme,)), Series(6, 18))
     found = quota_passes.of_events(made(skipping))
     assert lenient.run(found).wrong == []
     assert replace(lenient, strict=True).run(found).wrong
     assert replace(lenient, level=Series(7, 3)).run(found).wrong
     unlimited = made([[(16, 24), (24, 32)]])
     hour = replace(scheme, quota=replace(scheme.quota, reset_interval_ms=3_600_000))
-    lenient = Replay(hour, DamonCtx("fvaddr", schemes=(hour,)), Series(6, 12))
+    lenient = QuotaReplay(hour, DamonCtx("fvaddr", schemes=(hour,)), Series(6, 12))
     assert lenient.run(quota_passes.of_events(unlimited)).wrong == []
     assert replace(lenient, strict=True).run(quota_passes.of_events(unlimited)).wrong
 
@@ -144,11 +144,11 @@ def test_a_scheme_committed_online():
     found = quota_passes.of_events(made([[(16, 24)], [(24, 28)], [(28, 32)]]))
     during = 90 * NSEC_PER_MSEC
     later = [(during, during + NSEC_PER_MSEC, small)]
-    assert Replay(big, ctx, Series(7, 3), later=later).run(found).wrong == []
-    assert Replay(big, ctx, Series(7, 3)).run(found).wrong
+    assert QuotaReplay(big, ctx, Series(7, 3), later=later).run(found).wrong == []
+    assert QuotaReplay(big, ctx, Series(7, 3)).run(found).wrong
     # While it is under way either may be in force.
     under_way = [(during, 110 * NSEC_PER_MSEC, small)]
-    assert Replay(big, ctx, Series(7, 3), later=under_way).run(found).wrong == []
+    assert QuotaReplay(big, ctx, Series(7, 3), later=under_way).run(found).wrong == []
 
 
 def test_a_window_keeps_its_size():
@@ -156,9 +156,15 @@ def test_a_window_keeps_its_size():
     ctx = DamonCtx("fvaddr", schemes=(small,))
     later = [(90 * NSEC_PER_MSEC, 91 * NSEC_PER_MSEC, big)]
     kept = [[(16, 22)], *[[]] * 9, [(22, 24), (24, 31)]]
-    assert Replay(small, ctx, Series(7, 3), later=later).run(quota_passes.of_events(made(kept))).wrong == []
+    assert (
+        QuotaReplay(small, ctx, Series(7, 3), later=later).run(quota_passes.of_events(made(kept))).wrong == []
+    )
     more_at_once = [[(16, 22)], [(22, 24), (24, 25)]]
-    assert Replay(small, ctx, Series(7, 3), later=later).run(quota_passes.of_events(made(more_at_once))).wrong
+    assert (
+        QuotaReplay(small, ctx, Series(7, 3), later=later)
+        .run(quota_passes.of_events(made(more_at_once)))
+        .wrong
+    )
 
 
 def test_starting_anywhere():
@@ -169,7 +175,7 @@ def test_starting_anywhere():
 
 def test_counters_are_those_of_a_pass_done_by_then():
     scheme = Damos("stat", ANY, quota=DamosQuota(bytes=6 * PAGE))
-    replay = Replay(scheme, DamonCtx("fvaddr", schemes=(scheme,)), Series(6, 18))
+    replay = QuotaReplay(scheme, DamonCtx("fvaddr", schemes=(scheme,)), Series(6, 18))
     found = quota_passes.of_events(made([[(16, 22)], [(22, 24), (24, 28)]]))
 
     def counted(sz_tried, qt_exceeds, begin_ms, end_ms):
@@ -246,4 +252,4 @@ def test_an_incomplete_pass_at_the_end_is_left_out():
 
 def test_lost_events_leave_nothing_to_judge():
     assert quota_passes.of_events([*made([[(16, 22)]]), LostEvent(0, 1)]) == []
-    assert quotas.judged([], 1).holds is None
+    assert quotas.enough_passes([], 1).holds is None

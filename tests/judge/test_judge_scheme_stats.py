@@ -39,7 +39,7 @@ def one_pass(time_us: int) -> list[TypedEvent]:
 
 def told(*events: StatEvent) -> bool | None:
     recorded = watched_passes.passes([*one_pass(1), *events, *one_pass(2)])
-    (check,) = stats.told_after_passes(recorded, CTX, [(0, 2 * PAGE)])
+    (check,) = stats.stats_after_passes(recorded, CTX, [(0, 2 * PAGE)])
     return check.holds
 
 
@@ -56,7 +56,7 @@ def test_counters_after_a_pass() -> None:
 
 
 def test_nothing_told_is_not_judged() -> None:
-    assert stats.told_after_passes(watched_passes.passes([*one_pass(1), *one_pass(2)]), CTX) == []
+    assert stats.stats_after_passes(watched_passes.passes([*one_pass(1), *one_pass(2)]), CTX) == []
 
 
 def test_ranges_that_touch_are_mapped_together() -> None:
@@ -85,7 +85,7 @@ def reading(begin_us: int, end_us: int, nr: int, pages: int) -> Reading:
 )
 def test_readings(asked: Reading, holds: bool | None) -> None:
     recorded = watched_passes.passes([*one_pass(100), *one_pass(200), *one_pass(300), *one_pass(400)])
-    assert stats.shown(recorded, [asked], CTX).holds is holds
+    assert stats.stats_when_read(recorded, [asked], CTX).holds is holds
 
 
 def test_full_windows() -> None:

@@ -12,7 +12,7 @@ from damon_tests.damon.params import ANY, DamonCtx, Damos
 from damon_tests.damon.records import Snapshot, TriedRegions
 from damon_tests.damon.trace import BeforeApplyEvent, TypedEvent
 from damon_tests.judge.schemes import watched_passes
-from damon_tests.judge.schemes.tried_regions import Answer, reported
+from damon_tests.judge.schemes.tried_regions import Answer, regions_of_one_pass
 
 CTX = DamonCtx("fvaddr", schemes=(Damos("stat", ANY, apply_interval_us=50_000),))
 Row = tuple[int, int, int, int]
@@ -51,20 +51,22 @@ RECORDED = watched_passes.passes(
     ],
 )
 def test_regions_of_one_pass(asked: Answer, holds: bool) -> None:
-    checks = reported(RECORDED, [asked, answer(50, 150, FIRST)], CTX, "7.3")
+    checks = regions_of_one_pass(RECORDED, [asked, answer(50, 150, FIRST)], CTX, "7.3")
     assert checks[-1].holds is holds
     assert all(check.holds for check in checks[:-1])
 
 
 def test_sums_are_compared() -> None:
-    assert [c.holds for c in reported(RECORDED, [answer(50, 150, FIRST, total=8191)], CTX, "7.3")] == [
+    assert [
+        c.holds for c in regions_of_one_pass(RECORDED, [answer(50, 150, FIRST, total=8191)], CTX, "7.3")
+    ] == [
         False,
         True,
     ]
 
 
 def test_nothing_reported_shows_nothing() -> None:
-    assert reported(RECORDED, [], CTX, "7.3")[-1].holds is None
+    assert regions_of_one_pass(RECORDED, [], CTX, "7.3")[-1].holds is None
 
 
 @pytest.mark.parametrize(
@@ -76,4 +78,4 @@ def test_old_kernels_give_up_after_two_apply_intervals(level: str, took_us: int,
         [*events(100, FIRST), *events(200, FIRST), *events(150_000, FIRST), *events(160_000, FIRST)]
     )
     answers = [answer(50, 150, FIRST), answer(50, 50 + took_us, [])]
-    assert reported(late, answers, CTX, level)[-1].holds is holds
+    assert regions_of_one_pass(late, answers, CTX, level)[-1].holds is holds

@@ -167,7 +167,7 @@ def test_without_a_pass_nothing_is_known() -> None:
 )
 def test_requests_that_cannot_be_replayed_are_refused(schemes: tuple[Damos, ...]) -> None:
     with pytest.raises(UsageError):
-        watched_passes.Replay(context(*schemes))
+        watched_passes.ExpectedTries(context(*schemes))
 
 
 def test_edges_are_met_at_a_bound_and_next_to_it() -> None:

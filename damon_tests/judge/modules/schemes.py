@@ -10,7 +10,7 @@ from itertools import accumulate
 import numpy as np
 
 from damon_tests.damon import trace
-from damon_tests.damon.module_params import DamonReclaim, DamonStat, ModuleParameters
+from damon_tests.damon.module_params import DamonStat, ModuleParameters
 from damon_tests.damon.params import DamonCtx, Damos
 from damon_tests.damon.records import DamosStats
 from damon_tests.damon.trace import BeforeApplyEvent
@@ -181,9 +181,3 @@ def tried_when_half(tried: Sequence[BeforeApplyEvent], first: I64, other: I64) -
         if seen[0].mean() >= 0.5:
             break
     return Halfway(float(seen[0].mean()), float(seen[1].mean()), event.time_ns if event else 0)
-
-
-def region_of(parameters: DamonReclaim, ram: Sequence[Range], level: str) -> Range:
-    """The monitored range in core address units."""
-    ((start, end),) = derived(parameters, ram, level).targets[0].regions
-    return start, end

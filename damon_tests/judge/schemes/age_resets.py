@@ -13,12 +13,12 @@ from itertools import pairwise
 from damon_tests.damon.params import DamonCtx
 from damon_tests.damon.series import Series
 from damon_tests.judge import rule_limits
-from damon_tests.judge.schemes.watched_passes import Try, WatchedPass, interval_samples, judged, spell
+from damon_tests.judge.schemes.watched_passes import Try, WatchedPass, interval_samples, no_difference, spell
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import UsageError
 
 
-def aftermath(recorded: Sequence[WatchedPass], ctx: DamonCtx, level: str) -> list[Check]:
+def ages_after_passes(recorded: Sequence[WatchedPass], ctx: DamonCtx, level: str) -> list[Check]:
     """All checks below that say something about this request."""
     checks = [aggregations_in_step(recorded, ctx), regions_and_ages(recorded, ctx, level)]
     if Series.of(level).merges_quota_splits_back:
@@ -32,7 +32,7 @@ def aggregations_in_step(recorded: Sequence[WatchedPass], ctx: DamonCtx) -> Chec
     wrong = [one.number for one in recorded if bool(one.aggregated) != (one.number % every == 0)]
     m = Measurement("passes out of step with aggregations", len(wrong), "count")
     detail = f"pass {wrong[0]}" if wrong else ""
-    return judged(m, recorded, f"there is an aggregation every {every} passes", detail, "I35")
+    return no_difference(m, recorded, f"there is an aggregation every {every} passes", detail, "I35")
 
 
 def _passes_per_aggregation(ctx: DamonCtx) -> int:
@@ -75,7 +75,7 @@ def regions_and_ages(recorded: Sequence[WatchedPass], ctx: DamonCtx, level: str)
         if differences and not detail:
             detail = f"pass {one.number}: {differences[0]}"
     m = Measurement("regions that passes did not leave so", sum(wrong), "regions", tuple(wrong))
-    return judged(m, recorded, "only an action resets an age", detail, "I24, I29, I31")
+    return no_difference(m, recorded, "only an action resets an age", detail, "I24, I29, I31")
 
 
 def _differences(one: WatchedPass, following: WatchedPass | None, ctx: DamonCtx, extra: int) -> list[str]:

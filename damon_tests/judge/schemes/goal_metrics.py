@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from damon_tests.damon.params import DamosQuota
-from damon_tests.judge.schemes.goals import BP, UNLIMITED, limited, next_bp, told_sizes
+from damon_tests.judge.schemes.goals import BP, UNLIMITED, limited, next_bp, traced_sizes
 from damon_tests.judge.schemes.quota_passes import Pass
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports.ranges import Range
@@ -80,7 +80,7 @@ def implied_total(passes: Sequence[Pass], quota: DamosQuota) -> int:
     Growing by less than double means that some of the goal was achieved, shrinking that more than it was.
     """
     (goal,) = quota.goals
-    told, total = told_sizes(passes), 0
+    told, total = traced_sizes(passes), 0
     for before, after in pairwise(told):
         most = quota.bytes or UNLIMITED
         if before is None or after is None or before < 64 or after >= most:
@@ -103,7 +103,7 @@ def steps_between(
     (goal,) = quota.goals
     proportional = quota.goal_tuner != "temporal"
     allowed: range | set[int]
-    told, wrong, judged, narrow = told_sizes(passes), [], 0, 0
+    told, wrong, judged, narrow = traced_sizes(passes), [], 0, 0
     for index in range(1, len(passes)):
         before, after, current = told[index - 1], told[index], metric.during(passes[index])
         # At the requested size the consist tuner may be far above it, and only stays there.

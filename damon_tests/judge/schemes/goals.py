@@ -76,7 +76,7 @@ def sizes(quota: DamosQuota, scores: Sequence[int]) -> list[int]:
 # --- exact -------------------------------------------------------------------------------------
 
 
-def told_sizes(passes: Sequence[Pass], first: int | None = None) -> list[int | None]:
+def traced_sizes(passes: Sequence[Pass], first: int | None = None) -> list[int | None]:
     """The effective size in force after each pass, as damos_esz told it. Changes are told, and since 7.3 the
     ``first`` size, too: before, it stands until something else is told."""
     found: list[int | None] = []
@@ -101,7 +101,7 @@ def steps_follow(
     ``first`` that of the very first evaluation, if it is another.
     """
     possible, wrong, judged, unchanged = {0}, "", 0, {0}
-    for index, (one, told) in enumerate(zip(passes, told_sizes(passes), strict=True)):
+    for index, (one, told) in enumerate(zip(passes, traced_sizes(passes), strict=True)):
         if index == 0:
             possible = {next_bp(quota, 0, s) for s in first or scores(one)}
             unchanged = {limited(quota, bp) for bp in possible}

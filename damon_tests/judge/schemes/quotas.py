@@ -84,7 +84,7 @@ class WrongPassError(Exception):
 
 
 @dataclass(frozen=True)
-class Replay:
+class QuotaReplay:
     """``scheme`` of ``ctx`` must take regions of any size; its actions succeed on ``applied_share`` of the
     bytes (0 or 1). ``sizes``: the effective size in force at each pass; None: always the requested one.
     ``later``: schemes that were committed online, (begin_ns, end_ns, scheme); a pass during a commit
@@ -143,7 +143,7 @@ class Replay:
         last_ns = self.ctx.attrs.aggr_us * NSEC_PER_USEC
         return any(begin <= one.end_ns and one.begin_ns <= end + last_ns for begin, end, _ in self.later)
 
-    def _in_force(self, one: Pass) -> list[Replay]:
+    def _in_force(self, one: Pass) -> list[QuotaReplay]:
         """This, with each scheme that the pass may have had."""
         possible = [self.scheme]
         for begin, end, scheme in self.later:
@@ -258,7 +258,7 @@ class ReadStats:
 
 
 def follow(
-    replay: Replay, passes: Sequence[Pass], read: ReadStats | None = None, *, least: int = 5
+    replay: QuotaReplay, passes: Sequence[Pass], read: ReadStats | None = None, *, least: int = 5
 ) -> list[Check]:
     """Every pass did what its quota allowed, all of it, in order, and was counted so. Exact.
 
@@ -266,7 +266,7 @@ def follow(
     """
     done = replay.run(passes)
     checks = [
-        judged(passes, least),
+        enough_passes(passes, least),
         _nothing("wrong passes", done.wrong, "what is tried follows from the quota", "I44, I47, I49, I50"),
         *sizes_agree(passes, replay.level),
     ]
@@ -293,7 +293,7 @@ def counted(done: Replayed, passes: Sequence[Pass], read: ReadStats) -> Check:
     return Check("invariant", m, limit, why, seen in admissible, detail, invariant="I47")
 
 
-def judged(passes: Sequence[Pass], least: int) -> Check:
+def enough_passes(passes: Sequence[Pass], least: int) -> Check:
     """There were passes to look at; none when events were lost."""
     m = Measurement("passes", float(len(passes)), "count")
     why = "fewer show too little"

@@ -15,7 +15,7 @@ from damon_tests.damon.records import DamosStats
 from damon_tests.damon.series import Series
 from damon_tests.damon.trace import StatEvent
 from damon_tests.judge import rule_limits
-from damon_tests.judge.schemes.watched_passes import Try, WatchedPass, judged
+from damon_tests.judge.schemes.watched_passes import Try, WatchedPass, no_difference
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_USEC, PAGE_SIZE, UsageError
 from damon_tests.ports.ranges import Range
@@ -94,7 +94,7 @@ def differences(stats: DamosStats, total: Total) -> list[str]:
 # --- after each pass -----------------------------------------------------------------------------
 
 
-def told_after_passes(
+def stats_after_passes(
     recorded: Sequence[WatchedPass], ctx: DamonCtx, mapped: Sequence[Range] | None = None
 ) -> list[Check]:
     """damos_stat_after_apply_interval against the tries before it (I54), the action (I41, I42) and itself
@@ -115,7 +115,7 @@ def told_after_passes(
         return []
     m = Measurement("statistics that differ from the tries traced", sum(wrong), "count", tuple(wrong))
     why = f"statistics add up what was tried and applied; {len(wrong)} events"
-    return [judged(m, recorded, why, detail, "I41, I42, I54, I61")]
+    return [no_difference(m, recorded, why, detail, "I41, I42, I54, I61")]
 
 
 def _told(
@@ -139,7 +139,7 @@ def _stats(event: StatEvent) -> DamosStats:
 # --- as stats/ shows them ------------------------------------------------------------------------
 
 
-def shown(
+def stats_when_read(
     recorded: Sequence[WatchedPass],
     readings: Sequence[Reading],
     ctx: DamonCtx,
@@ -160,7 +160,7 @@ def shown(
             detail = detail or f"scheme {reading.scheme_idx}: {found[-1][0]}"
     m = Measurement("readings of stats that differ from the tries traced", wrong, "count")
     why = f"stats/ shows what was tried until it was read; {looked_at} readings"
-    return judged(m, recorded if looked_at else (), why, detail, "I54")
+    return no_difference(m, recorded if looked_at else (), why, detail, "I54")
 
 
 def passes_before(recorded: Sequence[WatchedPass], reading: Reading) -> list[int]:
@@ -203,7 +203,7 @@ def exceeded(
             detail = detail or f"scheme {i} after pass {moments[-1]}: {qt_exceeds}, not {possible[-1]}"
     m = Measurement("counts of exceeded quotas that are wrong", wrong, "count")
     why = f"qt_exceeds counts the charge windows that ended full; {looked_at} counts"
-    return judged(m, recorded if looked_at else (), why, detail, "I47, I48")
+    return no_difference(m, recorded if looked_at else (), why, detail, "I47, I48")
 
 
 def _limited(ctx: DamonCtx) -> Iterator[tuple[int, Damos]]:

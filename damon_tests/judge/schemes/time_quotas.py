@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from damon_tests.damon.params import DamosQuota
-from damon_tests.judge.schemes.goals import told_sizes
+from damon_tests.judge.schemes.goals import traced_sizes
 from damon_tests.judge.schemes.quota_passes import Pass
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_MSEC
@@ -58,9 +58,9 @@ def first_size(quota: DamosQuota) -> int:
     return min(size, quota.bytes) if quota.bytes else size
 
 
-def learnt(passes: Sequence[Pass], quota: DamosQuota) -> Check:
+def throughput_is_measured(passes: Sequence[Pass], quota: DamosQuota) -> Check:
     """Time was measured: the size is no longer that of the throughput that is assumed before."""
-    others = {size for size in told_sizes(passes, first_size(quota)) if size != first_size(quota)}
+    others = {size for size in traced_sizes(passes, first_size(quota)) if size != first_size(quota)}
     m = Measurement("effective sizes from a measured throughput", float(len(others)), "count")
     return Check(
         "invariant", m, ">= 1", "the action takes longer than a tick of the clock (§4.4)", bool(others)
@@ -71,7 +71,7 @@ def follow(passes: Sequence[Pass], quota: DamosQuota, m: int, *, least: int = 5)
     """Every size that was told is the time quota's, for a time that can have been spent. For a reset interval
     of 0, without fail charges."""
     charged, low, wrong, judged, times = 0, 0, [], 0, []
-    for index, (one, size) in enumerate(zip(passes, told_sizes(passes, first_size(quota)), strict=True)):
+    for index, (one, size) in enumerate(zip(passes, traced_sizes(passes, first_size(quota)), strict=True)):
         if size is not None:
             judged += 1
             found = spent(size, quota, charged, m)

@@ -15,7 +15,7 @@ from damon_tests.damon.params import DamonCtx
 from damon_tests.damon.records import Snapshot, TriedRegions
 from damon_tests.damon.series import Series
 from damon_tests.judge.monitoring.invariants import tried_regions
-from damon_tests.judge.schemes.watched_passes import Try, WatchedPass, judged, spell
+from damon_tests.judge.schemes.watched_passes import Try, WatchedPass, no_difference, spell
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_USEC
 
@@ -32,7 +32,7 @@ class Answer:
     schemes: tuple[TriedRegions, ...]
 
 
-def reported(
+def regions_of_one_pass(
     recorded: Sequence[WatchedPass], answers: Sequence[Answer], ctx: DamonCtx, level: str
 ) -> list[Check]:
     """Every scheme's regions are all those of one pass, and no others, and add up (I7). Exact.
@@ -59,7 +59,7 @@ def reported(
                 detail = detail or _spell(one.scheme_idx, shown, meanwhile)
     m = Measurement("tried_regions of no pass", wrong, "count")
     why = f"they are those of one pass, before its action (§4.11); {looked_at} directories, {regions} regions"
-    check = judged(m, recorded if regions else (), why, detail)
+    check = no_difference(m, recorded if regions else (), why, detail)
     return [*checks, check]
 
 

@@ -148,7 +148,7 @@ def due_in(schemes: Sequence[Damos], attrs: DamonAttrs) -> Iterator[tuple[int, .
         yield due
 
 
-class Replay:
+class ExpectedTries:
     """What a pass must try, given the regions that the watcher saw. Knows what passes before it did."""
 
     def __init__(self, ctx: DamonCtx) -> None:
@@ -207,7 +207,7 @@ def tried_as_asked(recorded: Sequence[WatchedPass], ctx: DamonCtx) -> list[Check
 
     For a request that did not change, from its start, and schemes without quotas, filters and watermarks.
     """
-    replay, wrong, tries, detail = Replay(ctx), [], 0, ""
+    replay, wrong, tries, detail = ExpectedTries(ctx), [], 0, ""
     for one in recorded:
         due, expected = replay.expected(one)
         differences = _differences(one, expected) + _wrong_stats(one, due, replay.nr_snapshots)
@@ -217,7 +217,7 @@ def tried_as_asked(recorded: Sequence[WatchedPass], ctx: DamonCtx) -> list[Check
             detail = f"pass {one.number}: {differences[0]}"
     m = Measurement("tries that differ from what was asked", sum(wrong), "count", tuple(wrong))
     why = f"due schemes try what matches, in order (§4.2, §4.3); {tries} tries in {len(recorded)} passes"
-    return [judged(m, recorded, why, detail, invariant="I51")]
+    return [no_difference(m, recorded, why, detail, invariant="I51")]
 
 
 def _differences(one: WatchedPass, expected: Sequence[tuple[Try, ...]]) -> list[str]:
@@ -256,7 +256,7 @@ def _spell_all(tries: Sequence[Try]) -> str:
     return ", ".join(f"{t.scheme_idx} on {spell(t)}" for t in tries) or "none"
 
 
-def judged(
+def no_difference(
     m: Measurement, recorded: Sequence[WatchedPass], why: str, detail: str, invariant: str = ""
 ) -> Check:
     """0 is right; of no pass at all nothing is known."""
