@@ -118,6 +118,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--html", metavar="FILE", help="also write one self-contained page")
     p.set_defaults(function="report")
     _add_recording(commands)
+    _add_bench(commands)
     return top
 
 
@@ -136,6 +137,7 @@ def _add_run(commands: _Commands) -> None:
     p.add_argument("--output", metavar="DIR", help="where results go (default: a new directory)")
     p.add_argument("--seed", type=int, metavar="N", help="seed of the run (default: 1)")
     p.add_argument("--fault", metavar="NAME", help="make the reference wrong on purpose: which tests notice?")
+    p.add_argument("--budgets", metavar="FILE", help="limits on cost that come before ours (YAML)")
     p.add_argument(
         "--stop-modules",
         action="store_true",
@@ -256,6 +258,43 @@ def _add_recording(commands: _Commands) -> None:
         "--nr-regions", type=_count, nargs=2, metavar=("MIN", "MAX"), help="the limits asked for"
     )
     judge.add_argument("--ops", metavar="NAME", help="vaddr, fvaddr or paddr")
+
+
+def _add_bench(commands: _Commands) -> None:
+    """``bench``, ``compare`` and ``history``."""
+    p = commands.add_parser(
+        "bench",
+        help="measure what DAMON costs on a kernel, to the instruction",
+        description="Benchmarks of a kernel in an emulator that counts its instructions. What was interrupted"
+        " goes on with the same --output DIR.",
+    )
+    p.add_argument("names", nargs="*", metavar="NAME", help="these benchmarks (default: all)")
+    p.add_argument("--kernel", default="debian:newest", metavar="K", help="debian:SERIES, or an image's path")
+    p.add_argument("--output", metavar="DIR", help="where samples and call trees go")
+    p.add_argument("--seed", type=int, default=1, metavar="N")
+    p.add_argument("--history", metavar="FILE", help="append the run to this file (SQLite)")
+    p.add_argument(
+        "--show", action="append", default=[], metavar="DIR", help="only print kept runs as a table"
+    )
+    p.set_defaults(function="bench")
+
+    p = commands.add_parser(
+        "compare",
+        help="what became dearer or cheaper from one kernel to another",
+        epilog="exit codes: 0 nothing became dearer · 1 something did · 2 usage · 7 some cannot be told",
+    )
+    p.add_argument("before", metavar="A", help="a run's directory, or a kernel to benchmark first")
+    p.add_argument("after", metavar="B")
+    p.add_argument("--force", action="store_true", help="compare runs that were not taken alike")
+    p.add_argument("--flames", metavar="DIR", help="write differential flame graphs (SVG and folded text)")
+    p.add_argument("--seed", type=int, default=1, metavar="N")
+    p.set_defaults(function="compare")
+
+    p = commands.add_parser("history", help="a metric over all runs that bench --history kept")
+    p.add_argument("metric", nargs="?", metavar="METRIC", help="(default: print which there are)")
+    p.add_argument("--file", required=True, metavar="FILE", help="the history (SQLite)")
+    p.add_argument("--plot", metavar="OUT", help="draw it, .png or .svg")
+    p.set_defaults(function="history")
 
 
 def _add_monitor(commands: _Commands) -> None:

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     paths = [_suite_path(p) for p in args.paths] or [str(bundle.suites_dir())]
     options = ["-p", "damon_tests.plugin", *_configuration(paths)]
     options += [f"--kernel={args.kernel}", f"--profile={args.profile}"]
-    for name in ("level", "output", "seed", "fault", "guest_clock"):
+    for name in ("level", "output", "seed", "fault", "budgets", "guest_clock"):
         if getattr(args, name) is not None:
             options.append(f"--{name.replace('_', '-')}={getattr(args, name)}")
     options += ["--require"] if args.require else []
@@ -185,9 +185,37 @@ def workload(args: argparse.Namespace) -> int:
     return play.play(args.pattern, seconds=args.seconds, seed=args.seed, options=options)
 
 
+def bench(args: argparse.Namespace) -> int:
+    """``damon-tests bench``: what DAMON costs on a kernel."""
+    from damon_tests.commands import bench as benchmarks
+
+    if args.show:
+        return benchmarks.show([Path(directory) for directory in args.show])
+    output, history = (Path(name) if name else None for name in (args.output, args.history))
+    return benchmarks.run(args.kernel, args.names, output, args.seed, history)
+
+
+def compare(args: argparse.Namespace) -> int:
+    """``damon-tests compare``: two kernels' costs."""
+    from damon_tests.commands import compare as comparison
+
+    flames = Path(args.flames) if args.flames else None
+    return comparison.run(args.before, args.after, force=args.force, flames=flames, seed=args.seed)
+
+
+def history(args: argparse.Namespace) -> int:
+    """``damon-tests history``: a metric over many benchmark runs."""
+    from damon_tests.commands import history as kept
+
+    return kept.run(args.metric, Path(args.file), Path(args.plot) if args.plot else None)
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     command.__name__: command
     for command in (
+        bench,
+        compare,
+        history,
         run,
         vm,
         serve,

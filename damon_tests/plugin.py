@@ -62,6 +62,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--output", metavar="DIR", help="where results go (default: a new directory)")
     group.addoption("--seed", type=int, default=1, metavar="N", help="seed of the run (default: 1)")
     group.addoption("--fault", metavar="NAME", help="make the reference wrong on purpose: who notices?")
+    group.addoption("--budgets", metavar="FILE", help="limits on cost that come before ours (YAML)")
     group.addoption("--stop-modules", action="store_true", help="of --kernel host, and restore them")
     group.addoption("--keep-guest", action="store_true", help="one guest for all tests")
     group.addoption("--guest-clock", choices=("instructions", "host"), help="what time emulated guests see")

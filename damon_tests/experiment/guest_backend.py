@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 from collections.abc import Mapping
@@ -18,6 +19,14 @@ from damon_tests.kernel.guest.topology import Topology
 from damon_tests.kernel.images.image import KernelImage
 
 ENGINE_IN_GUEST = "/bin/damon-tests-engine"
+
+
+def _digest(config: Mapping[str, str] | None) -> str:
+    """Names a kernel's configuration by its contents; "unknown" without one."""
+    if config is None:
+        return "unknown"
+    text = "\n".join(f"{name}={value}" for name, value in sorted(config.items()))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class GuestBackend:
@@ -111,6 +120,7 @@ class GuestBackend:
         return {
             "kind": "guest",
             "release": self._image.release,
+            "config": _digest(self._image.config),
             "packages": [list(p) for p in self._image.packages],
             "host": platform.release(),
             "host_cpus": os.cpu_count(),

@@ -15,8 +15,8 @@ from damon_tests.scenario import cost_setup as setup
 from damon_tests.scenario.cost_setup import MIB, NR_REGIONS, SAMPLE_US, constant, equal_regions
 from damon_tests.workload.target import RunningTarget
 
-WINDOWS = 3
-WINDOW_S = 0.4
+WINDOWS = 6
+WINDOW_S = 0.25
 
 MEMORY_MIB = 64
 FEW_MAPPINGS, MANY_MAPPINGS = 4, 132

@@ -18,7 +18,7 @@ from damon_tests.damon.session import Session
 from damon_tests.experiment.backend import Backend, Subject
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns.spec import Pattern, PatternRegion, Phase
-from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE, HarnessError
+from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE, HarnessError, NotSupported
 from damon_tests.ports.cost import CallTree, Cost
 from damon_tests.workload.target import RunningTarget
 
@@ -105,6 +105,7 @@ def watched(
     topology = replace(Topology(instructions=True), **machine)  # type: ignore[arg-type]
     subject = backend.subject(seed, topology)
     try:
+        _require_instructions(subject)
         target = subject.start_target(pattern, seed)
         try:
             ctx = request(subject, target)
@@ -118,6 +119,14 @@ def watched(
             target.stop()
     finally:
         subject.close()
+
+
+def _require_instructions(subject: Subject) -> None:
+    if subject.cost_probe().unit != "instructions":
+        raise NotSupported(
+            "exact instructions: this machine only tells how long threads ran",
+            remedy="use a kernel in a guest (--kernel debian:newest)",
+        )
 
 
 def tree_of(cost: Cost) -> CallTree:

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Every benchmark of DAMON's cost: what it measures, and how it is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from damon_tests.experiment.backend import Backend
+from damon_tests.judge.cost.samples import CostSamples
+from damon_tests.scenario import cost_actions, cost_runs
+
+Measure = Callable[[Backend, int], Sequence[CostSamples]]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """``measure`` takes a kernel and a seed. ``repeats``: how many guests give a sample each."""
+
+    name: str
+    about: str
+    measure: Measure
+    repeats: int = 1
+
+    def run(self, backend: Backend, seed: int) -> list[CostSamples]:
+        """All samples of its metrics. Raises NotSupported where the kernel or machine lacks something."""
+        rounds = [self.measure(backend, seed + i) for i in range(self.repeats)]
+        return [_joined([r[i] for r in rounds]) for i in range(len(rounds[0]))]
+
+
+def _joined(samples: Sequence[CostSamples]) -> CostSamples:
+    """One metric from several guests."""
+    last = samples[-1]
+    values = tuple(value for s in samples for value in s.values)
+    return CostSamples(last.metric, last.unit, values, last.tree)
+
+
+def _check(kind: str, backend: Backend, seed: int) -> list[CostSamples]:
+    return [cost_runs.check(backend, kind, seed)]
+
+
+def _action(name: str, backend: Backend, seed: int) -> list[CostSamples]:
+    return cost_actions.action(backend, name, seed)
+
+
+def _tracepoint(backend: Backend, seed: int) -> list[CostSamples]:
+    return [cost_runs.tracepoint(backend, seed)]
+
+
+BENCHMARKS: tuple[Benchmark, ...] = (
+    *(
+        Benchmark(f"check.{kind}", "instructions of one check of one region", partial(_check, kind))
+        for kind in cost_runs.CHECKS
+    ),
+    Benchmark(
+        "aggregation", "instructions that a region adds to an aggregation; wake-ups", cost_runs.aggregation
+    ),
+    Benchmark("update", "instructions of an update of a process's mappings", cost_runs.update),
+    Benchmark("tracepoint", "instructions of tracing one region", _tracepoint),
+    *(
+        Benchmark(
+            f"action.{name}", "instructions of an action for a region and a page", partial(_action, name), 2
+        )
+        for name in cost_actions.ACTIONS
+    ),
+    Benchmark("commands", "instructions of commands with 1,000 regions", cost_actions.commands, 2),
+)
+BY_NAME = {benchmark.name: benchmark for benchmark in BENCHMARKS}
