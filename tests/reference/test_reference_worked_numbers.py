@@ -72,9 +72,7 @@ def test_region_setter(before: str, wanted: str, after: str) -> None:
 @pytest.mark.parametrize("row", tables("10.4")[0][1:])
 def test_min_nr_regions(row: Row) -> None:
     total, m, minimum, limit, count = map(number, row)
-    largest = (
-        monitoring.align_up(monitoring.merge_size_limit(total, minimum, m), m) if m & (m - 1) == 0 else 0
-    )
+    largest = monitoring.align_up(monitoring.merge_size_limit(total, minimum, m), m)
     assert largest == limit
     assert len(cut_to_limit(Regions.of_ranges([(0, total)]), largest)) == count
 

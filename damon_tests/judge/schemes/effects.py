@@ -157,7 +157,7 @@ def put_back(name: str, pairs: Iterable[tuple[PageStates, PageStates]], waiting:
 
 def applied(name: str, sz_applied: int, low: int, high: int, because: str, *, effect: int) -> Check:
     """How far what DAMON says it did is from the measured ``effect``; ``low`` to ``high``: what it may say.
-    All in bytes, both bounds inclusive."""
+    All in bytes, both bounds inclusive (I42)."""
     m = Measurement(f"{name}: sz_applied beyond the measured effect", float(sz_applied - effect), "bytes")
     detail = f"sz_applied {sz_applied} where it may be {low} to {high}; measured effect {effect}"
     limit = f"{low - effect} to {high - effect}"

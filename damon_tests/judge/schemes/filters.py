@@ -202,7 +202,7 @@ def verdicts(scheme: Damos, pages: PageFacts, operations: str) -> Verdicts:
 
 
 def passed_bounds(scheme: Damos, moments: Sequence[PageFacts], operations: str) -> tuple[int, int]:
-    """Fewest and most bytes that may pass in one pass, if pages are as they were in one of the moments.
+    """Fewest and most bytes that may pass in one pass (I43), if pages are as they were in one of the moments.
 
     ``moments``: the same pages, read before and after; what does not change makes both equal.
     """
