@@ -43,7 +43,7 @@ class Application:
 
 
 class Actions:
-    """Effects over one memory. Results are (bytes applied, bytes that passed the page filters)."""
+    """Effects of actions on one memory. Results are (bytes applied, bytes that passed the page filters)."""
 
     def __init__(self, memory: Memory, rules: Rules) -> None:
         self.memory = memory
@@ -98,7 +98,7 @@ class Actions:
         )
 
     def _nids(self, folios: Folios, app: Application, process: Process | None) -> I64:
-        """The node that each folio shall go to: by weight only in the memory of a process."""
+        """Return the node that each folio goes to: by weight only in the memory of a process."""
         dests = () if process is None and self.rules.dests_need_vaddr else app.scheme.dests
         if not dests:
             return np.full(len(folios), app.scheme.target_nid)
@@ -106,9 +106,9 @@ class Actions:
         return self.rules.interleaved(index, [(dest.id, dest.weight) for dest in dests])
 
     def _place_in_order(self, folios: Folios, process: Process | None) -> I64:
-        """Place of each folio in the order in which nodes take turns, counted in folios: where its mapping
-        begins (files are mapped from their start, anonymous memory counts from address 0), and how far the
-        folio is from there."""
+        """Return each folio's place in the order in which nodes take turns, counted in folios: where its
+        mapping begins (files are mapped from their start, anonymous memory counts from address 0), plus its
+        distance from there."""
         pages = self.memory.page[folios.head]
         if process is None or not len(pages):
             return pages // folios.pages
@@ -133,7 +133,7 @@ class Actions:
         return self.rules.pages_applied(moved * PAGE_SIZE, folios.total_bytes())
 
     def _move_elsewhere(self, heads: I64, pages: int) -> int:
-        """Folios that found no room move within the nodes they are on; pages moved."""
+        """Move folios that found no room within the nodes they are on; return pages moved (a fault)."""
         at = self.memory.node_of(heads)
         return sum(self.memory.migrate(heads[at == nid], pages, nid) for nid in np.unique(at).tolist())
 
@@ -161,7 +161,8 @@ class Actions:
         return present
 
     def _madvise(self, action: str, app: Application, process: Process) -> int:
-        """Works on what is mapped, up to the first memory that refuses it; counts when it worked on all."""
+        """Advise what is mapped, up to the first memory that refuses; count bytes only when all took the
+        advice."""
         start, end = app.bytes_
         ranges, refused = self._mapped(app, process), self._refusing(action, app, process)
         if refused:
@@ -171,14 +172,15 @@ class Actions:
         return self.rules.madvise_applied(end - start, failed)
 
     def _refusing(self, action: str, app: Application, process: Process) -> list[Range]:
-        """Hugetlb takes no advice but ``willneed``, and locked memory is neither made cold nor paged out."""
+        """Return the memory that refuses: hugetlb takes only ``willneed``; locked memory no ``cold`` and
+        ``pageout``."""
         refusing = clip([app.bytes_], process.hugetlb) if action != "willneed" else []
         if action in ("cold", "pageout") and self.rules.locked_stays:
             refusing += clip([app.bytes_], process.locked)
         return refusing
 
     def _advise(self, action: str, ranges: Sequence[Range], app: Application, process: Process) -> bool:
-        """The effect of an madvise() on mapped ranges that do not refuse it. Returns whether it succeeds."""
+        """Do what an madvise() does to mapped ranges that do not refuse it. Returns whether it succeeds."""
         memory, frames = self.memory, self._frames(ranges, process)
         memory.settle(frames, app.now_ns)
         match action:

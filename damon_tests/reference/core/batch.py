@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 """Many replicas of one monitoring run at once: the same engine over one more array dimension.
 
-For distributions of what a correct DAMON reports. All replicas see the same accesses at the
-same times and differ in their random numbers. With one replica, and the random stream of a
-``ReferenceSystem``'s context, the result is that system's, region by region.
+Gives distributions of what a correct DAMON reports. All replicas see the same accesses at the same times
+and differ in their random numbers. One replica with the random stream of a ``ReferenceSystem``'s context
+gives that system's result, region by region.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from damon_tests.reference.rules.ruleset import Rules
 @dataclass(frozen=True)
 class Step:
     """One sampling step as it really was: regions are watched from ``prepared_ns`` to ``checked_ns``. The
-    last step of an aggregation has the time at which that was reported."""
+    last step of an aggregation has the time at which the aggregation was reported."""
 
     prepared_ns: int
     checked_ns: int
@@ -82,7 +82,7 @@ def _snapshot(aggregation: Aggregation, which: int, target_idx: int) -> Snapshot
 
 
 def missing_for_batch(ctx: DamonCtx) -> tuple[str, ...]:
-    """What of a request a batch cannot do; such requests need a ReferenceSystem for each replica."""
+    """Name what of a request a batch cannot do; such requests need a ReferenceSystem for each replica."""
     missing = []
     if ctx.operations == "paddr":
         missing.append("paddr")
@@ -129,7 +129,7 @@ class Batch:
         self._rotation: I64 = np.zeros(nr_replicas, np.int64)
 
     def _initial(self, ctx: DamonCtx, target: int) -> Regions:
-        """The regions of one target when monitoring starts."""
+        """Return the regions of one target when monitoring starts."""
         rules, given = self.rules, ctx.targets[target].regions
         ranges = list(given)
         if not ranges and ctx.operations == "vaddr":
@@ -229,7 +229,7 @@ class Batch:
             self.regions = cut_to_limit(self.regions, self.size_limit)
 
     def _raised(self, thresholds: I64) -> I64:
-        """The next pass's thresholds; -1 for replicas that need none."""
+        """Return the thresholds of the next pass; -1 for replicas that need none."""
         rules, maximum = self.rules, self.attrs.max_nr_regions
         raised = [
             -1
@@ -265,7 +265,8 @@ class Batch:
         self._last_nr_regions = np.where(remembered, counts, self._last_nr_regions)
 
     def _rotated(self, replica: I64, steps: I64) -> Bools:
-        """Each step-th row of the replicas that are split partially, beginning one further each time."""
+        """Choose each step-th row of the replicas that are split partially, beginning one further each
+        time."""
         offsets = self._rotation % np.maximum(steps, 1)
         self._rotation += steps > 0
         index = np.arange(len(replica)) - np.searchsorted(replica, replica)
@@ -281,7 +282,7 @@ class Batch:
 
 
 def _shifted(regions: Regions, first_target: int) -> Regions:
-    """A copy whose targets are numbered from ``first_target`` on."""
+    """Return a copy whose targets are numbered from ``first_target`` on."""
     copy = regions.take(np.arange(len(regions)))
     copy.target = copy.target + first_target
     return copy

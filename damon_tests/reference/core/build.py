@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""From a staged request to a running context: what ``on`` and ``commit`` check and install."""
+"""Make a running context from a staged request: what ``on`` and ``commit`` check and install."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def check_request(params: DamonCtx, memory: Memory, rules: Rules) -> None:
 
 
 def check_start(params: DamonCtx, rules: Rules) -> None:
-    """The dry run of ``on`` (7.3): what a commit would refuse is refused at start, too."""
+    """Refuse at start what a commit would refuse: the dry run of ``on`` (7.3)."""
     if not rules.dry_run_at_start:
         return
     check_weights(params.attrs, rules)
@@ -106,7 +106,7 @@ def _check_filter(item: DamosFilter, memory: Memory) -> None:
 
 
 def check_modelled(params: DamonCtx, memory: Memory) -> None:
-    """What this simulated machine cannot show. Raises UsageError."""
+    """Refuse what this simulated machine cannot show. Raises UsageError."""
     if params.operations == "paddr":
         memory.place()
     if params.operations == "paddr" and memory.unplaced_pages:
@@ -117,7 +117,7 @@ def check_modelled(params: DamonCtx, memory: Memory) -> None:
 
 
 def build_context(params: DamonCtx, memory: Memory, rules: Rules, rng: np.random.Generator) -> Context:
-    """A new context for ``on``. Raises CoreError or UsageError."""
+    """Make a new context for ``on``. Raises CoreError or UsageError."""
     check_request(params, memory, rules)
     check_start(params, rules)
     ctx = Context(rules, rng, params)
@@ -131,7 +131,7 @@ def build_context(params: DamonCtx, memory: Memory, rules: Rules, rng: np.random
 
 
 def note_young(params: DamonCtx, memory: Memory) -> None:
-    """Schemes that ask whether pages are young need sampling to note what it cleared."""
+    """Have sampling note what it clears if a scheme asks whether pages are young."""
     for scheme in params.schemes:
         types = {item.type for item in (*scheme.core_filters, *scheme.ops_filters, *scheme.filters)}
         if scheme.action == "pageout" or "young" in types:
@@ -210,5 +210,5 @@ def _commit_targets(ctx: Context, params: DamonCtx, memory: Memory) -> None:
 
 
 def quota_goals_only(running: Damos, staged: Damos) -> Damos:
-    """The running scheme with the staged goals: what ``commit_schemes_quota_goals`` commits."""
+    """Return the running schemes with the staged goals: what ``commit_schemes_quota_goals`` commits."""
     return replace(running, quota=replace(running.quota, goals=staged.quota.goals))

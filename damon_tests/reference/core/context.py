@@ -57,16 +57,16 @@ class Context:
 
     @property
     def weights(self) -> tuple[int, ...]:
-        """Probe weights; any that is not zero replaces access checks by probes."""
+        """Weights of the probes; any that is not zero replaces access checks by probes."""
         return tuple(probe.weight for probe in self.attrs.probes)
 
     @property
     def has_watermarks(self) -> bool:
-        """Whether a scheme may be inactive: else nothing is ever waited for."""
+        """Whether a scheme may become inactive; else no activation is waited for."""
         return any(scheme.params.watermarks.metric != "none" for scheme in self.schemes)
 
     def samples(self, interval_us: int) -> int:
-        """An interval in samples of the present sampling interval."""
+        """Return an interval in samples of the present sampling interval."""
         return self.rules.samples_in(interval_us, self.attrs.sample_us)
 
     @property
@@ -75,7 +75,7 @@ class Context:
         return self.samples(self.attrs.aggr_us)
 
     def start_counting(self) -> None:
-        """What a kdamond does before its first iteration."""
+        """Do what a kdamond does before its first iteration."""
         self.passed = 0
         self.next_aggr = self.window
         self.next_update = self.samples(self.attrs.update_us)
@@ -102,7 +102,7 @@ class Context:
             self.regions = cut_to_limit(self.regions, self.merge_limit)
 
     def access_values(self, regions: Regions) -> I64:
-        """Access frequency as users and schemes see it, per region."""
+        """Return the access frequency of each region as users and schemes see it."""
         left = max(0, self.next_aggr - self.passed)
         return self.rules.access_value(
             regions.nr_accesses,
@@ -113,19 +113,20 @@ class Context:
         )
 
     def probe_values(self, regions: Regions) -> I64:
-        """Probe hits as users see them, shape (n, 4): always the moving value, 8 bits wide."""
+        """Return the probe hits as users see them, shape (n, 4): always the moving value, 8 bits wide."""
         left_bp = max(0, self.next_aggr - self.passed) * BP // max(self.window, 1)
         moving = regions.probe_hits + regions.last_probe_hits * left_bp // BP
         return moving & 0xFF
 
 
 def min_region_size(operations: str, addr_unit: int) -> int:
-    """In core address units: one page, which only paddr expresses in ``addr_unit``."""
+    """Return the minimum region size in core address units: one page, which only paddr scales by
+    ``addr_unit``."""
     return max(4096 // addr_unit, 1) if operations == "paddr" else 4096
 
 
 def check_attrs(attrs: DamonAttrs) -> None:
-    """What the core refuses in monitoring attributes (§1.5). Raises CoreError EINVAL."""
+    """Refuse monitoring attributes as the core does (§1.5). Raises CoreError EINVAL."""
     if attrs.min_nr_regions < 3:
         raise invalid("nr_regions/min must be at least 3")
     if attrs.min_nr_regions > attrs.max_nr_regions:
@@ -138,7 +139,8 @@ def check_attrs(attrs: DamonAttrs) -> None:
 
 
 def check_weights(attrs: DamonAttrs, rules: Rules) -> None:
-    """Probe hits are 8 bits wide and their weighted sum 32. Raises CoreError EINVAL."""
+    """Refuse weights beyond the width of probe hits (8 bits) and of their sum (32). Raises CoreError
+    EINVAL."""
     window = rules.samples_in(attrs.aggr_us, attrs.sample_us)
     weights = [probe.weight for probe in attrs.probes]
     if any(weights) and (window > 255 or sum(w * window for w in weights) > U32_MAX):
@@ -146,5 +148,5 @@ def check_weights(attrs: DamonAttrs, rules: Rules) -> None:
 
 
 def no_memory(why: str) -> CoreError:
-    """Every failure while building a scheme is reported as ENOMEM."""
+    """Return the ENOMEM that stands for every failure while a scheme is built."""
     return CoreError(errno.ENOMEM, why)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Applying schemes: one pass over the regions of all targets, at each sample at which a scheme is due."""
+"""Apply schemes: one pass over the regions of all targets, at each sample at which a scheme is due."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class DamosPass:
         self._last_folio = dict.fromkeys(range(len(ctx.schemes)), NO_FRAME)
 
     def run(self) -> None:
-        """Apply; without any due and active scheme nothing happens, not even rescheduling."""
+        """Apply the schemes that are due and active; without any, nothing happens, not even rescheduling."""
         if not self.due:
             return
         ctx = self.ctx
@@ -58,7 +58,7 @@ class DamosPass:
                     self._forget_continuation(target)
         self._finish()
 
-    # Schemes that only watch need no walk from region to region
+    # Schemes that only count need no walk from region to region
 
     def _all_only_watch(self) -> bool:
         return (
@@ -68,7 +68,7 @@ class DamosPass:
         )
 
     def _watch(self) -> None:
-        """What the walk would do when no scheme changes anything, for all regions at once."""
+        """Do the whole walk at once, for schemes that only count."""
         ctx, regions = self.ctx, self.ctx.regions
         last = np.append(regions.target[1:] != regions.target[:-1], True)[: len(regions.target)]
         for scheme_idx, scheme in self.due:
@@ -92,7 +92,7 @@ class DamosPass:
     # Quota
 
     def _adjust_quota(self, index: int, scheme: Scheme) -> None:
-        """A new charge window if it is time, and the priority that still gets quota."""
+        """Begin a new charge window if it is time, and compute the lowest priority that gets quota."""
         quota, params, ctx = scheme.quota, scheme.params.quota, self.ctx
         if not quota.is_set(params):
             return
@@ -112,7 +112,7 @@ class DamosPass:
         quota.min_score = self.rules.min_score(self._histogram(scheme), quota.effective_size)
 
     def _histogram(self, scheme: Scheme) -> list[int]:
-        """Bytes of matching regions that the core filters let through, by priority."""
+        """Return the bytes of matching regions that the core filters let through, by priority."""
         if self.rules.histogram_asks_core_filters and scheme.lists.core:
             chosen = self._allowed_rows(scheme)
         else:
@@ -126,7 +126,7 @@ class DamosPass:
         return histogram
 
     def _allowed_rows(self, scheme: Scheme) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-        """Which regions match and pass; asking address filters may split regions."""
+        """Choose the regions that match and pass; asking address filters may split regions."""
         ctx, allowed = self.ctx, []
         for index in range(len(ctx.targets)):
             regions = list_regions(ctx, index, self.values)
@@ -172,7 +172,7 @@ class DamosPass:
     def _visit(
         self, scheme_idx: int, scheme: Scheme, region: ListedRegion, target_idx: int, target: Target
     ) -> ListedRegion:
-        """One scheme at one region; the quota may skip it, split it, or have none left.
+        """Try one scheme on one region; the quota may skip it, split it, or have none left.
 
         Returns the region that the next scheme visits: the same, but for 6.12's continuation.
         """
@@ -190,7 +190,7 @@ class DamosPass:
         return region
 
     def _is_wanted(self, scheme: Scheme, region: ListedRegion) -> bool:
-        """Pattern, and priority where a quota is set."""
+        """Whether a region matches the pattern and, where a quota is set, has priority enough."""
         if not scheme.matches(region.size, region.value, region.age):
             return False
         quota = scheme.quota
@@ -200,7 +200,8 @@ class DamosPass:
         return int(score[0]) >= quota.min_score
 
     def _skips(self, scheme: Scheme, region: ListedRegion, target: Target) -> tuple[bool, ListedRegion]:
-        """Whether the last charge window got beyond this region already, and the region to go on with."""
+        """Return whether the last charge window got beyond this region already, and the region to go on
+        with."""
         quota = scheme.quota
         if quota.continue_target is None:
             return False, region
@@ -246,7 +247,7 @@ class DamosPass:
     def _act(
         self, scheme_idx: int, scheme: Scheme, region: ListedRegion, target: Target, bypass: bool
     ) -> tuple[int, int]:
-        """(applied, passed) in core address units."""
+        """Apply the action; return (bytes applied, bytes that passed) in core address units."""
         unit = self.ctx.addr_unit if self.ctx.operations == "paddr" else 1
         app = Application(
             scheme.params,
@@ -270,7 +271,7 @@ class DamosPass:
             and right.end - left.start <= self.size_limit
         )
 
-    # Telling
+    # Reporting
 
     def _finish(self) -> None:
         """Reschedule every due scheme, inactive ones included, and end its part of a walk."""
@@ -310,7 +311,7 @@ class DamosPass:
 
 
 def stat_text(index: int, scheme: Scheme) -> str:
-    """The printed fields of damos_stat_after_apply_interval."""
+    """Return the printed fields of damos_stat_after_apply_interval."""
     s = scheme.stats
     return (
         f"ctx_idx=0 scheme_idx={index} nr_tried={s.nr_tried} sz_tried={s.sz_tried} "
@@ -321,7 +322,8 @@ def stat_text(index: int, scheme: Scheme) -> str:
 
 
 def watermark_wait_us(schemes: Sequence[Scheme], free_permil: int) -> int:
-    """Update which schemes the watermarks activate; how long to sleep before asking again, 0: go on."""
+    """Update which schemes the watermarks activate; return how long to sleep before the next look, 0: go
+    on."""
     waits = []
     for scheme in schemes:
         marks = scheme.params.watermarks

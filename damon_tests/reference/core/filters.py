@@ -30,7 +30,7 @@ class FilterLists:
 
     @classmethod
     def of(cls, params: Damos, rules: Rules) -> FilterLists:
-        """From the three directories."""
+        """Sort the filters of the three directories by layer."""
         ordered = rules.filter_order(params.core_filters, params.ops_filters, params.filters)
         return cls(
             tuple(f for f in ordered if f.type in CORE_TYPES),
@@ -39,7 +39,7 @@ class FilterLists:
 
     @property
     def core_allows_last(self) -> bool:
-        """Whether the last filter of the core layer allows: then what none matches may be rejected."""
+        """Whether the last filter of the core layer allows; what none matches may then be rejected."""
         return bool(self.core) and self.core[-1].allow
 
     @property
@@ -48,7 +48,7 @@ class FilterLists:
 
 
 def address_matches(region: Splittable, start: int, end: int, min_region_sz: int, rules: Rules) -> bool:
-    """Whether the region, cut at the range's borders if it crosses them, is inside the range."""
+    """Cut the region at the borders of the range; return whether what is left is inside."""
     low, high = rules.address_range(start, end, min_region_sz)
     if region.end <= low or high <= region.start:
         return False
@@ -65,9 +65,9 @@ def address_matches(region: Splittable, start: int, end: int, min_region_sz: int
 def core_verdict(
     lists: FilterLists, region: Splittable, target_idx: int, min_region_sz: int, rules: Rules
 ) -> tuple[bool, bool]:
-    """(allowed, explicitly) for the region; it may be cut on the way.
+    """Return (allowed, explicitly) for the region, which may be cut on the way.
 
-    Explicitly: a core filter allowed it, which makes the ops layer's filters void for it.
+    Explicitly: a core filter allowed it, so that no filter of the ops layer is asked.
     """
     for item in lists.core:
         if item.type == "target":

@@ -15,7 +15,7 @@ from damon_tests.reference.rules.monitoring import BP
 
 
 def achievements(ctx: Context, scheme: Scheme, memory: Memory, now_ns: int) -> list[tuple[int, int]]:
-    """(current, target) of each goal of a scheme, now."""
+    """Return (current, target) of each goal of a scheme, now."""
     memory.settle_all(now_ns)
     return [
         (_current(ctx, scheme, index, goal, memory), goal.target_value)
@@ -41,7 +41,7 @@ def _current(ctx: Context, scheme: Scheme, index: int, goal: DamosQuotaGoal, mem
 
 
 def _pressure(scheme: Scheme, index: int, goal: DamosQuotaGoal, memory: Memory) -> int:
-    """Stall time since the last evaluation; there is none before the first."""
+    """Return the stall time since the last evaluation; there is none before the first."""
     quota, total = scheme.quota, memory.psi_some_us
     before = quota.psi_seen.get(index)
     quota.psi_seen[index] = total
@@ -55,7 +55,7 @@ def _pressure(scheme: Scheme, index: int, goal: DamosQuotaGoal, memory: Memory) 
 
 
 def node_memory_bp(memory: Memory, nid: int, used: bool) -> int:
-    """Used or free share of a node; a node that does not exist is all free."""
+    """Return the used or free share of a node; a node that does not exist is all free."""
     if not memory.has_node(nid):
         return 0 if used else BP
     total, in_use = memory.total_pages(nid), memory.used_pages(nid)
@@ -65,7 +65,7 @@ def node_memory_bp(memory: Memory, nid: int, used: bool) -> int:
 
 
 def node_memcg_bp(memory: Memory, nid: int, path: str, used: bool) -> int:
-    """A memory cgroup's LRU pages on a node, over the node; missing ones use nothing."""
+    """Return a memory cgroup's LRU pages on a node over the node's; a missing group uses nothing."""
     name = path.removesuffix("\n")
     if not memory.has_node(nid) or not memory.has_memcg(name):
         return 0 if used else BP
@@ -77,13 +77,13 @@ def node_memcg_bp(memory: Memory, nid: int, path: str, used: bool) -> int:
 
 
 def lru_bp(memory: Memory, active: bool) -> int:
-    """Active or inactive share of the LRU lists."""
+    """Return the active or inactive share of the LRU lists."""
     pages = {side: memory.lru_pages(side) for side in (True, False)}
     return pages[active] * BP // max(sum(pages.values()), 1)
 
 
 def eligible_bp(ctx: Context, scheme: Scheme, memory: Memory, nid: int) -> int:
-    """Of the bytes in regions that match the pattern: the share on node ``nid``. Only for paddr."""
+    """Return the share on node ``nid`` of the bytes in regions that match the pattern. Only for paddr."""
     if ctx.operations != "paddr":
         return 0
     on_node = everywhere = 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Changing intervals while monitoring: by a commit, or by automatic tuning (specification §2.12, §2.8)."""
+"""Change intervals while monitoring: by a commit, or by automatic tuning (specification §2.12, §2.8)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from damon_tests.reference.rules.monitoring import tuning_score
 
 
 def commit_attrs(ctx: Context, attrs: DamonAttrs) -> None:
-    """Attributes of a commit; equal ones leave the running window alone (6.18+)."""
+    """Commit attributes; equal ones leave the running window alone (6.18+)."""
     same = replace(ctx.attrs, probes=()) == replace(attrs, probes=())
     if same and ctx.rules.equal_attrs_keep_window:
         ctx.attrs = attrs  # probes are not among the compared fields

@@ -37,8 +37,8 @@ class Host(Protocol):
 
 @dataclass(frozen=True)
 class Request:
-    """What somebody asks the thread to do. ``at_aggregation``: not before one ends. ``fatal``: the thread
-    ends when it is refused, and whoever asked is not told."""
+    """A function that the thread is asked to run. ``at_aggregation``: not before one ends. ``fatal``: the
+    thread ends when the request is refused, and its requester gets no error."""
 
     function: Callable[[], int]
     on_done: OnDone
@@ -47,7 +47,7 @@ class Request:
 
 
 class Kdamond:
-    """One monitoring thread. Requests from outside are served by it, after a sample."""
+    """One monitoring thread. It serves requests from outside after samples."""
 
     def __init__(self, host: Host, ctx: Context, pid: int) -> None:
         self.host = host
@@ -57,7 +57,7 @@ class Kdamond:
         self.running = False
         self.exclusive = False
         self.walk: Walk | None = None
-        # What is done after every sample, and what only after those that end an aggregation.
+        # Hooks: after every sample, and only after those that end an aggregation.
         self.repeating: list[Callable[[], None]] = []
         self.at_aggregations: list[Callable[[], None]] = []
         self._requests: list[Request] = []
@@ -66,7 +66,7 @@ class Kdamond:
         self._thread = self._run()
         self._sleep_us = 0
 
-    # From outside
+    # Called by others
 
     def start(self) -> None:
         self.running = True
@@ -80,7 +80,7 @@ class Kdamond:
             self.host.clock.wake(self._thread)
 
     def call(self, request: Request) -> None:
-        """Have a function run by the thread; its errno, or what it raised, goes to ``on_done``."""
+        """Have the thread run a function; its errno, or what it raised, goes to ``on_done``."""
         if not self.running:
             request.on_done(errno.ECANCELED)
             return
@@ -108,8 +108,11 @@ class Kdamond:
         return self.host.operations_of(self.ctx.operations)
 
     def _main_loop(self) -> Iterator[int]:
-        """Numbers are the steps of specification §2.2. Requests (2, 8, 9) may change everything: schedule,
-        sampling interval and mode that an iteration begins with are its own (1)."""
+        """Run the steps of specification §2.2, which the numbers cite.
+
+        Requests (2, 8, 9) may change everything; the schedule, sampling interval and mode that an iteration
+        begins with stay its own (1).
+        """
         ctx, clock = self.ctx, self.host.clock
         rules = ctx.rules
         ctx.start_counting()
@@ -151,7 +154,7 @@ class Kdamond:
         return self._stopping or self.ctx.corrupted or not self._ops.any_valid(self.ctx)
 
     def _wait_activation(self) -> Iterator[int]:
-        """Sleep while the watermarks keep all schemes inactive; requests are served meanwhile."""
+        """Sleep while the watermarks keep all schemes inactive; serve requests meanwhile."""
         shortest = None
         while self.ctx.has_watermarks:
             memory, now_ns = self._ops.memory, self.host.clock.now_ns()
@@ -167,7 +170,7 @@ class Kdamond:
                 return
 
     def _pause(self) -> Iterator[int]:
-        """Wait while paused; requests are served meanwhile, and one may end the pause."""
+        """Wait while paused; serve requests meanwhile, one of which may end the pause."""
         while self.ctx.rules.is_paused(self.ctx.pause):
             self._cancel_walk()
             yield self._after(self.ctx.attrs.sample_us)
@@ -203,7 +206,7 @@ class Kdamond:
                 continue
             try:
                 outcome: Exception | int = request.function()
-            except Exception as error:  # goes to whoever asked, as a failed write does
+            except Exception as error:  # goes to the requester, as a failed write does
                 outcome = error
             if request.fatal and isinstance(outcome, CoreError):
                 self.ctx.corrupted, outcome = True, 0
@@ -272,7 +275,7 @@ class Kdamond:
             events.emit("damon_region_aggregated", [f"{text} probe_hits={hits}"])
 
     def _exit(self) -> None:
-        """Regions are lost, everybody who waits is told."""
+        """Drop the regions and cancel all requests that wait."""
         self.running = False
         self.ctx.targets = []
         self.ctx.regions = self.ctx.regions.take(slice(0, 0))
@@ -286,7 +289,7 @@ class Kdamond:
 
 
 def aggregated_texts(ctx: Context) -> list[str]:
-    """The printed fields of damon_aggregated, one per region; nr_regions is the target's."""
+    """Return the printed fields of damon_aggregated, one text a region; nr_regions is the target's."""
     regions = ctx.regions
     bounds = regions.bounds(len(ctx.targets))
     heads = [f"target_id={t} nr_regions={bounds[t + 1] - bounds[t]} " for t in range(len(ctx.targets))]

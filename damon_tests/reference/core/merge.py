@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Merging neighbours that were accessed alike, with the age that goes with it (specification §2.5)."""
+"""Merge neighbours that were accessed alike, and age regions (specification §2.5)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Weights = tuple[int, ...]
 
 
 def scores(regions: Regions, weights: Weights, last: bool = False) -> I64:
-    """What merging and ageing compare: nr_accesses, or the weighted sum of probe hits."""
+    """Return what merging and ageing compare: nr_accesses, or the weighted sum of probe hits."""
     if not any(weights):
         return regions.last_nr_accesses if last else regions.nr_accesses
     hits = regions.last_probe_hits if last else regions.probe_hits
@@ -33,8 +33,11 @@ def merge_regions(
     max_nr_regions: int,
     weights: Weights = (),
 ) -> Regions:
-    """One merging pass with ageing, then further passes with growing thresholds while there are
-    more than ``max_nr_regions``. ``window`` is the largest threshold."""
+    """Merge once, with ageing, then again with growing thresholds while there are more than
+    ``max_nr_regions``.
+
+    ``window`` is the largest threshold.
+    """
     regions.age = rules.next_age(
         regions.age, scores(regions, weights), scores(regions, weights, last=True), threshold
     )
@@ -84,7 +87,7 @@ class _Columns:
         self.hits: list[list[int]] = regions.probe_hits.tolist() if self.with_hits else []
 
     def merge_groups(self, touching: Bools, pairs: Bools, threshold: list[int], limit: int) -> list[int]:
-        """Merge in place; returns the rows that were merged away."""
+        """Merge in place; return the rows that were merged away."""
         n = len(self.size)
         size, score = self.size, self.score
         joined = [False, *touching.tolist()]

@@ -18,7 +18,7 @@ PAGE_SHIFT = 12
 
 
 class Operations:
-    """Common part: a random address per region, and counting what was found there."""
+    """What all sets share: choose a random address in each region, count accesses found there."""
 
     name: str
 
@@ -32,7 +32,7 @@ class Operations:
         """Follow changes of the memory layout (vaddr only)."""
 
     def any_valid(self, ctx: Context) -> bool:
-        """Whether there is something left to monitor."""
+        """Whether a target is left to monitor."""
         return True
 
     def target_valid(self, target: Target) -> bool:
@@ -46,7 +46,7 @@ class Operations:
         ctx.prepared_ns = now_ns
 
     def complete(self, ctx: Context) -> None:
-        """The counters of an aggregation are complete (live: but for samples that could not be taken)."""
+        """Complete the counters of an aggregation (only live operations have samples to make up for)."""
 
     def check(self, ctx: Context, now_ns: int) -> None:
         """Count the regions whose sampled page was accessed since ``prepare``."""
@@ -66,7 +66,7 @@ class Operations:
         """Ask the probes about the sampled page of each region (paddr only)."""
 
     def apply(self, app: Application, target: Target, rules: Rules) -> tuple[int, int]:
-        """Do a scheme's action on a region: (bytes applied, bytes that passed the page filters)."""
+        """Apply a scheme's action to a region; return (bytes applied, bytes that passed the page filters)."""
         raise NotImplementedError
 
 
@@ -177,12 +177,12 @@ class PhysicalOperations(Operations):
 
 
 def page_numbers(addresses: U64) -> I64:
-    """Page (or frame) of each byte address."""
+    """Return the page (or frame) of each byte address."""
     return (addresses >> np.uint64(PAGE_SHIFT)).astype(np.int64)
 
 
 def divide_evenly(regions: Regions, min_nr_regions: int, min_region_sz: int) -> Regions:
-    """7.0 and older: the first layout, each range in equal pieces so that about min_nr_regions exist."""
+    """Divide the first layout as 7.0 and older do: ranges in equal pieces, about min_nr_regions in all."""
     piece = max(regions.total_size() // max(min_nr_regions, 1), min_region_sz)
     counts, sizes = [], []
     for size in regions.sizes.tolist():
@@ -193,7 +193,7 @@ def divide_evenly(regions: Regions, min_nr_regions: int, min_region_sz: int) -> 
 
 
 def make_operations(name: str, memory: Memory) -> Operations:
-    """The set of that name; the tree accepts no other name."""
+    """Return the set of that name; the tree accepts no other name."""
     if name == "paddr":
         return PhysicalOperations(memory)
     return VirtualOperations(memory, name)

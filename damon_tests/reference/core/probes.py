@@ -12,8 +12,11 @@ from damon_tests.reference.rules.ruleset import Rules
 
 
 def probe_passes(memory: Memory, frames: I64, probe: DamonProbe, rules: Rules, now_ns: int) -> Bools:
-    """Whether the page in each frame passes: the first filter that matches decides; without one, the
-    opposite of what the last would allow. A probe without filters always passes."""
+    """Return whether the page in each frame passes the probe.
+
+    The first filter that matches decides; without one, the opposite of what the last would allow. A probe
+    without filters always passes.
+    """
     if not probe.filters:
         return np.ones(len(frames), np.bool_)
     present = memory.has_folio(frames, now_ns)

@@ -37,7 +37,7 @@ class Quota:
         )
 
     def cut(self, params: DamosQuota, size: int, min_region_sz: int) -> int | None:
-        """How much of a region of ``size`` may be applied to; None: all."""
+        """Return how much of a region of ``size`` may be applied to; None: all."""
         return self.rules.quota_cut(
             self.is_set(params), self.charged_sz, self.effective_size, size, min_region_sz
         )
@@ -52,8 +52,8 @@ class Quota:
     ) -> bool:
         """Begin a new charge window if it is time. Returns whether the old one ended full.
 
-        ``achievements`` gives (current, target) of the goals now; ``on_esz`` hears of the
-        effective size of the first window and of each change.
+        ``achievements`` gives (current, target) of the goals now; ``on_esz`` is called with the effective
+        size of the first window, and with each size that differs from the last.
         """
         rules, exceeded = self.rules, False
         if not self.total_charged_sz and not self.charged_from:
@@ -78,7 +78,7 @@ class Quota:
         min_region_sz: int,
         achievements: Callable[[], Sequence[tuple[int, int]]],
     ) -> None:
-        """The smallest of what goals, time and size allow."""
+        """Set the effective size: the smallest of what goals, time and size allow."""
         rules = self.rules
         if not params.ms and not params.goals:
             self.effective_size = params.bytes
@@ -98,7 +98,7 @@ class Quota:
         self.effective_size = size
 
     def commit_goals(self, count: int) -> None:
-        """There are ``count`` goals from now on, matched with the old ones by index."""
+        """Keep the baselines of the first ``count`` goals, which a commit matches by index."""
         kept = 0 if self.rules.commit_restarts_pressure else count
         self.psi_seen = {index: total for index, total in self.psi_seen.items() if index < kept}
 
@@ -108,7 +108,7 @@ class Quota:
         )
 
     def remember(self, target: object, address: int) -> None:
-        """The quota is exhausted here: the next window goes on behind."""
+        """Note where the quota ran out: the next window goes on behind."""
         self.continue_target, self.continue_at = target, address
 
     def forget(self) -> None:

@@ -59,13 +59,13 @@ class Regions:
 
     @classmethod
     def of_ranges(cls, ranges: Sequence[Range], target: int = 0) -> Regions:
-        """One region for each half-open range."""
+        """Return one region for each half-open range."""
         start = np.array([r[0] for r in ranges], np.uint64)
         end = np.array([r[1] for r in ranges], np.uint64)
         return cls(start, end, np.full(len(ranges), target, np.int64))
 
     def take(self, index: npt.NDArray[np.intp] | Bools | slice) -> Regions:
-        """The rows at ``index``, in its order, with their counters."""
+        """Return the rows at ``index``, in its order, with their counters."""
         taken = Regions.__new__(Regions)
         taken.start, taken.end, taken.target = self.start[index], self.end[index], self.target[index]
         taken.nr_accesses = self.nr_accesses[index]
@@ -79,7 +79,7 @@ class Regions:
 
     @staticmethod
     def concat(parts: Sequence[Regions]) -> Regions:
-        """All rows of the parts; each part keeps its target column."""
+        """Return all rows of the parts; each part keeps its target column."""
         if not parts:
             return Regions.of_ranges([])
         joined = Regions.__new__(Regions)
@@ -107,13 +107,13 @@ class Regions:
         return int(self.sizes.sum())
 
     def bounds(self, nr_targets: int) -> tuple[int, ...]:
-        """Row numbers where targets begin: target t has rows [bounds[t], bounds[t + 1])."""
+        """Return the row numbers where targets begin: target t has rows [bounds[t], bounds[t + 1])."""
         if self._bounds is None or len(self._bounds) != nr_targets + 1:
             self._bounds = tuple(np.searchsorted(self.target, np.arange(nr_targets + 1)).tolist())
         return self._bounds
 
     def of_target(self, target: int) -> Regions:
-        """The rows of one target (views of the arrays)."""
+        """Return the rows of one target (views of the arrays)."""
         low, high = np.searchsorted(self.target, [target, target + 1])
         return self.take(slice(int(low), int(high)))
 
@@ -148,7 +148,7 @@ def divide(regions: Regions, pieces: I64, piece_size: U64) -> Regions:
 
 
 def ranges_are_valid(ranges: Sequence[Range], min_region_sz: int) -> bool:
-    """Sorted, non-empty and disjoint after alignment to the minimum region size."""
+    """Whether ranges are sorted, non-empty and disjoint after alignment to the minimum region size."""
     previous_end = 0
     for start, end in ranges:
         low, high = align_down(start, min_region_sz), align_up(end, min_region_sz)
@@ -161,10 +161,11 @@ def ranges_are_valid(ranges: Sequence[Range], min_region_sz: int) -> bool:
 def set_ranges(
     regions: Regions, ranges: Sequence[Range], min_region_sz: int, target: int, rules: Rules
 ) -> Regions | None:
-    """The regions of one target made to cover exactly ``ranges`` (§3.3); None when those are invalid.
+    """Return the regions of one target made to cover exactly ``ranges`` (§3.3); None when those are
+    invalid.
 
-    Regions that still intersect a range keep their counters, though their size may change; holes
-    within a range are filled with new regions.
+    Regions that still intersect a range keep their counters, though their size may change; holes within a
+    range are filled with new regions.
     """
     if not ranges_are_valid(ranges, min_region_sz):
         return None

@@ -18,7 +18,7 @@ from damon_tests.reference.rules.ruleset import Rules
 
 @dataclass
 class SchemeStats:
-    """Never reset while the scheme lives."""
+    """Counters of a scheme; never reset while the scheme lives."""
 
     nr_tried: int = 0
     sz_tried: int = 0
@@ -55,7 +55,7 @@ class Scheme:
         self.set_params(params, fresh=True)
 
     def set_params(self, params: Damos, *, fresh: bool = False) -> None:
-        """New parameters of a commit; statistics, charges and schedule stay."""
+        """Take the parameters of a commit; statistics, charges and schedule stay."""
         self.params = params
         self.quota.commit_goals(len(params.quota.goals))
         if fresh or self.rules.commit_takes_filters:
@@ -70,11 +70,11 @@ class Scheme:
 
     @property
     def effective_bytes(self) -> int:
-        """The quota in force, core address units."""
+        """The quota in force, in core address units."""
         return self.quota.effective_size
 
     def schedule(self, passed: int, samples: Callable[[int], int], aggr_us: int) -> None:
-        """The next pass is one apply interval (or aggregation) from now, in samples."""
+        """Set the next pass to one apply interval (or aggregation) from now, in samples."""
         self.next_apply = passed + samples(self.params.apply_interval_us or aggr_us)
 
     def matches(self, size: int, nr_accesses: int, age: int) -> bool:
@@ -98,7 +98,7 @@ class Scheme:
         )
 
     def priorities(self, operations: str, values: I64, ages: I64, window: int, aggr_us: int) -> I64:
-        """Score 0..99 of regions with these access values and ages; higher goes first."""
+        """Return the score (0 to 99) of regions with these access values and ages; higher goes first."""
         kind = operations if operations == "paddr" else "virtual"
         direction = PRIORITY.get((kind, self.params.action))
         unknown = kind == "virtual" and self.params.action != "pageout" and not self.rules.vaddr_migrates
@@ -113,7 +113,7 @@ class Scheme:
 
 @dataclass(frozen=True)
 class TriedRegion:
-    """One region a scheme was applied to, as the tree will show it; ``age`` before the action."""
+    """One region that a scheme was applied to, as the tree shows it; ``age`` is that before the action."""
 
     start: int
     end: int
@@ -125,10 +125,10 @@ class TriedRegion:
 
 @dataclass
 class Walk:
-    """A request for the regions that each scheme applies to during one of its passes; by scheme, those done,
-    and the passes and regions so far.
+    """A request for the regions that each scheme applies to during one of its passes.
 
-    ``on_done`` is called once, with 0 or the errno of a cancellation.
+    Holds, by scheme, which are done, and the passes and regions so far. ``on_done`` is called once, with 0
+    or the errno of a cancellation.
     """
 
     on_region: Callable[[int, TriedRegion], None]

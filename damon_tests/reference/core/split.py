@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Splitting regions at random points, so that differences inside them can be found (specification §2.7)."""
+"""Split regions at random points, so that differences inside them can be found (specification §2.7)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from damon_tests.reference.rules.ruleset import Rules
 
 @dataclass
 class SplitHistory:
-    """Kept across calls, and shared by all contexts of a system, as in the kernel (quirk Q8)."""
+    """What split steps remember, shared by all contexts of a system, as in the kernel (quirk Q8)."""
 
     last_nr_regions: int = 0
     rotation: int = 0
@@ -29,7 +29,7 @@ def split_regions(
     history: SplitHistory,
     rng: np.random.Generator,
 ) -> Regions:
-    """The split step after an aggregation: in two, in three, every few regions only, or not at all."""
+    """Do the split step after an aggregation: in two, in three, every few regions only, or not at all."""
     n = len(regions)
     step = rules.partial_split_step(n, max_nr_regions)
     parts = rules.split_parts(n, history.last_nr_regions, max_nr_regions)
@@ -52,7 +52,7 @@ def _rotated(n: int, step: int, history: SplitHistory) -> Bools:
 
 
 def _cut_points(sizes: U64, chosen: Bools, min_region_sz: int, rules: Rules, rng: np.random.Generator) -> U64:
-    """Size of the left part for each chosen region, 0 where it cannot be cut."""
+    """Return the size of the left part of each chosen region, 0 where it cannot be cut."""
     points = np.zeros(len(sizes), np.uint64)
     tenths = rng.integers(1, 10, size=int(chosen.sum()), dtype=np.uint64)
     points[chosen] = rules.split_size(tenths, sizes[chosen], min_region_sz)
@@ -62,7 +62,7 @@ def _cut_points(sizes: U64, chosen: Bools, min_region_sz: int, rules: Rules, rng
 def _split_all(
     regions: Regions, rules: Rules, parts: int, min_region_sz: int, rng: np.random.Generator
 ) -> Regions:
-    """Every region in ``parts``; each further part is taken from the left part of the cut before."""
+    """Split every region in ``parts``; each further part is taken from the left part of the cut before."""
     left = regions.sizes
     cuts: list[U64] = []
     for _ in range(parts - 1):

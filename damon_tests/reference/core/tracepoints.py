@@ -19,7 +19,7 @@ SINCE: dict[str, tuple[int, int]] = {
 
 
 class ReferenceEventStream:
-    """An open recording. Nothing is lost unless it is ``bounded``: then only the newest that many events wait
+    """An open recording. No event is lost unless it is ``bounded``: then only that many of the newest wait
     to be read, as in a ring buffer that is overwritten."""
 
     def __init__(self, events: ReferenceEvents, names: frozenset[str], bounded: int | None = None) -> None:
@@ -52,7 +52,7 @@ class ReferenceEventStream:
 
 
 class ReferenceEvents:
-    """``ports.Events`` of one simulated system. ``bounded``: of every stream opened from now on."""
+    """``ports.Events`` of one simulated system. ``bounded`` applies to every stream opened from now on."""
 
     def __init__(self, clock: VirtualClock, version: tuple[int, int]) -> None:
         self._clock = clock
@@ -82,11 +82,11 @@ class ReferenceEvents:
         self._update()
 
     def enabled(self, name: str) -> bool:
-        """Whether anybody listens; printing is skipped otherwise."""
+        """Whether a stream records the tracepoint; if not, its text need not be made."""
         return name in self._enabled
 
     def emit(self, name: str, texts: Sequence[str], pid: int) -> None:
-        """Hits of one tracepoint by thread ``pid``, all at the present moment."""
+        """Emit hits of one tracepoint by thread ``pid``, all at the present moment."""
         now = self._clock.now_ns()
         hits = [Event(now, name, text, pid) for text in texts]
         for stream in self._streams:

@@ -253,7 +253,7 @@ _ANY = (
     ),
     _fault(
         "module_reads_late",
-        "parameters are read, and statistics told, after aggregations only (6.16 and older)",
+        "parameters are read, and statistics shown, after aggregations only (6.16 and older)",
         "module_waits_for_aggregation",
         True,
     ),
@@ -334,7 +334,7 @@ _STAT = (
     ),
     _fault(
         "stat_bandwidth_per_ms",
-        "the bandwidth is told in bytes per ms",
+        "the bandwidth is shown in bytes per ms",
         "stat_bandwidth",
         lambda accessed, aggr_us: modules.bandwidth(accessed, aggr_us) // 1000,
     ),

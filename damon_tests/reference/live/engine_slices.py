@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What a workload says about itself: the touched-page slices that the project's engine publishes.
+"""Accesses as this project's engine publishes them: its touched-page slices.
 
 The engine keeps a file ``slices`` (u64 start, u64 end, u64 worker, then a bit for each page) and beside it
 ``status`` with lines that say which bit is which page (``window``), and which worker is which process
-(``worker``). Found through the descriptors that the process has open.
+(``worker``). Both are found through the open descriptors of the process.
 """
 
 from __future__ import annotations
@@ -29,8 +29,11 @@ _HEAD = struct.Struct("<QQQ")
 
 
 class EngineSlices:
-    """A ``live.Source``: exact, but late. A slice is known when it is over, so the question about
-    [t0, t1) is answered for a time so much earlier that all of it is known."""
+    """A ``live_truth.Source``: exact, but late.
+
+    A slice is known when it is over, so a question about [t0, t1) is answered for a time so much earlier
+    that all of it is known.
+    """
 
     def __init__(self, pid: int) -> None:
         path = _slices_file(pid)
@@ -56,10 +59,10 @@ class EngineSlices:
         self._delay_ns = 0
 
     def arm(self) -> None:
-        """The engine's windows never change."""
+        """Do nothing: the engine's windows never change."""
 
     def prepare(self, pages: Pages) -> None:
-        """Nothing has to be cleared."""
+        """Do nothing: nothing has to be cleared."""
 
     def touched(self, pages: Pages, t0_ns: int, t1_ns: int) -> Bools:
         """Whether each page was touched in a slice that overlaps [t0, t1), moved back by the delay."""
@@ -88,7 +91,7 @@ class EngineSlices:
                 self._slices[worker].append((start, end, bits))
 
     def _bits_of(self, pages: Pages) -> tuple[I64, Bools]:
-        """Number of each page's bit, and whether it has one."""
+        """Return the number of the bit of each page, and whether it has one."""
         bits = np.zeros(len(pages), np.int64)
         known = np.zeros(len(pages), np.bool_)
         for page, count, bit in self._windows:

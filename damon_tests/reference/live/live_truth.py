@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Watching real processes: a ``ports.Truth`` that is found out while the reference asks.
+"""The truth about real processes: a ``ports.Truth`` that is measured while the reference asks.
 
-A **source** is one way to find out. Before each sample it is told the pages that will be asked for (most
-ways need to clear something first, and disturb the process less when that is only a few pages).
+A **source** is one way to measure. Before each sample it gets the pages that will be asked about: most ways
+need to clear something first, and disturb the process less when that is only a few pages.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from damon_tests.reference.sysfs.system import ReferenceSystem
 
 
 class Source(Protocol):
-    """One way to watch one process. All calls raise OSError when the process is gone."""
+    """One way to watch one process. All methods raise OSError when the process is gone."""
 
     def prepare(self, pages: Pages) -> None:
-        """These pages will be asked for next."""
+        """Make ready to answer for these pages."""
         ...
 
     def touched(self, pages: Pages, t0_ns: int, t1_ns: int) -> Bools:
@@ -77,8 +77,8 @@ _ENOUGH = 0.8
 class LiveTruth:
     """The truth about a process that is being watched; ``kind`` says how.
 
-    It knows about no memory in particular (``ranges`` is empty): the simulated machine gives the process
-    no physical memory. Once the process has ended nothing is touched any more.
+    It knows about no memory in particular (``ranges`` is empty): the simulated machine gives the process no
+    physical memory. Once the process has ended nothing is touched any more.
     """
 
     def __init__(self, pid: int, kind: Kind, source: Source, now_ns: int) -> None:
@@ -97,7 +97,7 @@ class LiveTruth:
         return self._from_ns, FOREVER_NS
 
     def prepare(self, pages: Pages, now_ns: int) -> None:
-        """These pages will be asked for next."""
+        """Make ready to answer for these pages."""
 
         def begin() -> None:
             self._source.prepare(pages)
@@ -153,32 +153,32 @@ class LiveTruth:
         return hits
 
     def rate(self, pages: Pages, t0_ns: int, t1_ns: int, window_ns: int) -> F64:
-        """Not known: the past is not kept."""
+        """Raise NotSupported: the past is not kept."""
         raise NotSupported(f"the {self.kind.name} operations set keeps no history")
 
 
 @dataclass
 class _Samples:
-    """Of one target, in one aggregation: samples not taken so far, and whether one is being taken still, of
-    regions with these bounds."""
+    """The samples of one target in one aggregation, of regions with these bounds: how many could not be
+    taken, and which one goes on over the next step."""
 
     regions: Regions
     missed: int = 0
     pending: bool = False
 
     def follow(self, regions: Regions) -> None:
-        """What was merged, split or committed since has to be sampled anew."""
+        """Sample anew what was merged, split or committed since."""
         if regions is not self.regions:
             self.pending &= same_bounds(regions, self.regions)
             self.regions = regions
 
 
 class LiveOperations(VirtualOperations):
-    """``vaddr`` and ``fvaddr``, telling live truths which pages were sampled.
+    """``vaddr`` and ``fvaddr`` that announce the sampled pages to live truths.
 
     A machine that takes the processor away from what is watched does not make memory idle: a sample of a
-    process that wanted to run, and did not for a sampling interval, goes on over the next step. Its counters
-    are made whole when the aggregation is complete, by those samples that could be taken; without any, memory
+    process that wanted to run, and did not for a sampling interval, goes on over the next step. At the end
+    of the aggregation the counters are scaled up from the samples that could be taken; without any, memory
     is taken to be as it was.
     """
 
@@ -233,7 +233,7 @@ class LiveOperations(VirtualOperations):
 
 
 def same_bounds(one: Regions, other: Regions) -> bool:
-    """Whether both have the same regions, whatever was counted in them."""
+    """Whether both have the same regions, whatever they counted."""
     return (
         np.array_equal(one.start, other.start)
         and np.array_equal(one.end, other.end)
@@ -247,7 +247,7 @@ def _live(target: Target) -> LiveTruth | None:
 
 
 def cpu_time_ns(pid: int) -> int:
-    """Processor time of all threads of a process so far. Raises OSError when it is gone."""
+    """Return the processor time of all threads of a process so far. Raises OSError when it is gone."""
     # The clock of a process as clock_getcpuclockid(3) makes it: complement of the pid, CPUCLOCK_SCHED.
     return time.clock_gettime_ns((~pid << 3) | 2)
 
@@ -259,7 +259,7 @@ def wants_to_run(pid: int) -> bool:
 
 
 class LiveSystem(ReferenceSystem):
-    """A ReferenceSystem whose time begins now and may be moved on in real time (``realtime.RealTime``)."""
+    """A ReferenceSystem whose time begins now and can follow real time (``realtime_clock.RealTime``)."""
 
     def __init__(self, level: str, seed: int) -> None:
         super().__init__(level, seed, origin_ns=time.monotonic_ns(), sleep_ns=late_sleep_ns)
@@ -269,7 +269,8 @@ class LiveSystem(ReferenceSystem):
 def watch(pid: int, now_ns: int, kind: str = "auto") -> LiveTruth:
     """Watch a process by the best way there is, or by the one named.
 
-    Raises UsageError for an unknown name and for no such process, NotSupported with a reason for each way.
+    Raises UsageError for an unknown name and for a process that does not exist, NotSupported with a reason
+    for each way.
     """
     if kind != "auto" and kind not in KINDS:
         raise UsageError(f"unknown operations set {kind!r}; there are auto, {', '.join(KINDS)}")
@@ -294,7 +295,7 @@ def _has_no_memory(pid: int) -> bool:
 
 
 def watch_or_nothing(pid: int, now_ns: int, complain: Callable[[str], None]) -> Truth:
-    """``watch``; where that is impossible, a process that touches nothing."""
+    """Watch a process; where that is impossible, take it to touch nothing."""
     try:
         return watch(pid, now_ns)
     except (NotSupported, UsageError) as error:

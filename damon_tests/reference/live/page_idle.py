@@ -15,7 +15,7 @@ _FRAME = (1 << 55) - 1
 
 
 class PageIdle:
-    """A ``live.Source``."""
+    """A ``live_truth.Source`` over the bitmap of idle pages."""
 
     def __init__(self, pid: int, bitmap: str = BITMAP) -> None:
         try:
@@ -32,7 +32,7 @@ class PageIdle:
             raise NotSupported(f"its page map cannot be read ({error.strerror})") from error
 
     def arm(self) -> None:
-        """The page map is looked at anew each time."""
+        """Do nothing: the page map is read anew each time."""
 
     def prepare(self, pages: Pages) -> None:
         """Mark the pages idle. Writing a bit that is 0 does nothing, so that other pages stay as they are."""
@@ -52,7 +52,7 @@ class PageIdle:
         return bool(word >> frame % 64 & 1)
 
     def _frames(self, pages: Pages) -> list[int]:
-        """Frame of each page, 0 where none is present (or the kernel hides it)."""
+        """Return the frame of each page, 0 where none is present (or the kernel hides it)."""
         entries = [int.from_bytes(os.pread(self._pagemap, 8, page * 8), "little") for page in pages.tolist()]
         return [entry & _FRAME if entry & _PRESENT else 0 for entry in entries]
 

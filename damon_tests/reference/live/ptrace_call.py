@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Have another process make one system call, without its noticing (x86-64)."""
+"""Make another process execute one system call, unnoticed by it (x86-64)."""
 
 from __future__ import annotations
 
@@ -45,10 +45,8 @@ def _ptrace(request: int, pid: int, data: object = None) -> None:
 
 
 class Stopped:
-    """A process held still. Its calls are made by its main thread, from where it was interrupted.
-
-    ``held_back`` are signals that came for it meanwhile.
-    """
+    """A process that is stopped. Calls are made by its main thread, from where it was interrupted.
+    ``held_back`` are the signals that came for it meanwhile."""
 
     def __init__(self, pid: int, instruction: int) -> None:
         self.pid = pid
@@ -58,7 +56,7 @@ class Stopped:
         _ptrace(_GETREGS, pid, ctypes.addressof(self._saved))
 
     def call(self, number: int, *arguments: int) -> int:
-        """Result of the system call. Raises OSError as it failed."""
+        """Make a system call; return its result. Raises OSError as it failed."""
         registers = _Registers.from_buffer_copy(self._saved)
         registers.rax, registers.rip = number, self._instruction
         # Not within a system call any more, as the kernel sees it: nothing to restart at this address.
@@ -79,8 +77,8 @@ class Stopped:
     def _step(self) -> None:
         """Have one instruction executed, however long the process waits for a processor before it.
 
-        Given up half-way, the process would go on with registers of ours, and be killed by the SIGTRAP
-        that ends the step. Stops for other reasons come before the instruction.
+        Given up half-way, the process would go on with our registers, and be killed by the SIGTRAP that
+        ends the step. Stops for other reasons come before the instruction.
         """
         while True:
             _ptrace(_SINGLESTEP, self.pid)
@@ -93,11 +91,11 @@ class Stopped:
 
 @contextlib.contextmanager
 def stopped(pid: int) -> Iterator[Stopped]:
-    """Hold a process while something is done with it: well below a millisecond, if it gets a processor.
+    """Stop a process for the time of a ``with``: well below a millisecond, if it gets a processor.
 
-    Only for a process that then ends, and that no signal ends before: one that cannot stop now (it waits
-    for an answer of ours) stays traced until its tracer has ended. Raises NotSupported on other
-    processors, TimeoutError when it does not stop, and other OSError when it may not be traced.
+    Only for a process that ends soon, and that no signal ends before: a target that cannot stop now (it
+    waits for an answer of ours) stays traced until its tracer has ended. Raises NotSupported on other
+    processors, TimeoutError when the target does not stop, and other OSError when it may not be traced.
     """
     if platform.machine() != "x86_64":
         raise NotSupported(f"calls in another process are not written for {platform.machine()}")
@@ -121,7 +119,7 @@ def stopped(pid: int) -> Iterator[Stopped]:
 
 
 def _wait_stopped(pid: int) -> tuple[int, int]:
-    """Why it stopped: ptrace's event (0: for a signal), signal. Raises TimeoutError when it does not."""
+    """Return why it stopped: (ptrace's event, 0 for a signal; signal). Raises TimeoutError."""
     deadline = time.monotonic_ns() + _STOP_WITHIN_NS
     while time.monotonic_ns() < deadline:
         waited = os.waitpid(pid, _WALL | os.WNOHANG)
@@ -139,7 +137,7 @@ def _stop(waited: tuple[int, int], pid: int) -> tuple[int, int]:
 
 
 def _find_instruction(pid: int) -> int:
-    """Address of a syscall instruction in its vdso."""
+    """Return the address of a syscall instruction in its vdso."""
     with open(f"/proc/{pid}/maps", encoding="ascii", errors="replace") as maps:
         for line in maps:
             if not line.rstrip().endswith("[vdso]"):

@@ -17,16 +17,16 @@ LONGEST_WAIT_NS = 100 * NSEC_PER_MSEC
 
 
 def late_sleep_ns(now_ns: int, sample_us: int) -> int:
-    """How long a sampling sleep takes in real time: never back into the past.
+    """Return how long a sampling sleep takes in real time: never back into the past.
 
-    A kdamond that was kept from running sleeps too long once; it does not catch up. So is this: virtual
+    A kdamond that was kept from running sleeps too long once; it does not catch up. Nor does this: virtual
     time that fell behind (``now_ns`` is before CLOCK_MONOTONIC) is made good by a single sleep.
     """
     return max(sample_us * NSEC_PER_USEC, time.monotonic_ns() - now_ns)
 
 
 class RealTime:
-    """Moves a clock to CLOCK_MONOTONIC and does ``housekeeping`` now and then."""
+    """Advance a clock to CLOCK_MONOTONIC, and do ``housekeeping`` from time to time."""
 
     def __init__(self, clock: VirtualClock, housekeeping: Callable[[], None]) -> None:
         self._clock = clock
@@ -34,7 +34,7 @@ class RealTime:
         self._next_housekeeping_ns = 0
 
     def advance(self) -> None:
-        """Do what is due by now. What goes wrong in a kdamond ends that kdamond, not the server."""
+        """Run what is due by now. An error in a kdamond ends that kdamond, not the server."""
         now = time.monotonic_ns()
         if now >= self._next_housekeeping_ns:
             self._next_housekeeping_ns = now + LONGEST_WAIT_NS
@@ -45,7 +45,7 @@ class RealTime:
             print(f"damon-tests: a kdamond ended with {type(error).__name__}: {error}", file=sys.stderr)
 
     def wait_ns(self) -> int:
-        """How long nothing is due from now on; at most LONGEST_WAIT_NS."""
+        """Return how long nothing is due from now on; at most LONGEST_WAIT_NS."""
         due = self._clock.next_wake_ns()
         now = time.monotonic_ns()
         if due is None:
@@ -56,7 +56,7 @@ class RealTime:
 class RealTimeDriver:
     """A thread that keeps a clock at real time, for servers with threads of their own.
 
-    ``changed`` is the one lock of the engine, and is notified whenever time has moved.
+    ``changed`` is the only lock of the engine, and is notified whenever time has advanced.
     """
 
     def __init__(self, real_time: RealTime) -> None:

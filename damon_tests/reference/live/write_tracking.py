@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Which pages another process wrote to: userfaultfd in asynchronous write-protect mode, and PAGEMAP_SCAN.
+"""Find the pages that another process wrote to: userfaultfd in asynchronous write-protect mode, and
+PAGEMAP_SCAN.
 
 The kernel (6.7 and newer) resolves the write faults by itself; nobody has to answer them. The process is
-stopped once, for less than a millisecond, to make the userfaultfd; when our end of it is closed,
-nothing of it is left in the process.
+stopped once, for less than a millisecond, to make the userfaultfd; when our end of it is closed, nothing of
+it is left in the process.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ _libc.syscall.restype = ctypes.c_long
 
 
 class WriteTracker:
-    """A ``live.Source``; it sees nothing before ``arm`` found the process at a time when it could stop.
+    """A ``live_truth.Source``; it sees nothing before ``arm`` found the process at a time when it could
+    stop.
 
     Raises NotSupported with the reason when it cannot be done.
     """
@@ -83,9 +85,10 @@ class WriteTracker:
         self._armed = now
 
     def prepare(self, pages: Pages) -> None:
-        """Write-protect these pages: those that lose it are written to. Others run at full speed.
+        """Write-protect these pages: a page that loses it is written to. Others run at full speed.
 
-        A call a page takes 20 µs (it flushes TLBs); where that would be too long, all pages are protected.
+        A call for each page takes 20 µs (it flushes TLBs); where that would be too long, all pages are
+        protected.
         """
         if len(pages) > SINGLY:
             start = 0
@@ -105,7 +108,7 @@ class WriteTracker:
         return found
 
     def written(self) -> tuple[I64, I64]:
-        """Runs [first, last) of pages that are not write-protected and have memory, ascending."""
+        """Return runs [first, last) of pages that are not write-protected and have memory, ascending."""
         found: list[I64] = []
         start = 0
         while start < _USER_END:
@@ -115,7 +118,7 @@ class WriteTracker:
         return table[:, 0], table[:, 1]
 
     def _scan(self, start: int, end: int, flags: int) -> tuple[I64, int]:
-        """(runs of pages (n, 2), where to go on)."""
+        """Return (runs of pages (n, 2), where to go on)."""
         argument = bytearray(
             _SCAN.pack(
                 *(_SCAN.size, flags, start, end, 0),
@@ -139,7 +142,7 @@ def _enable(uffd: int) -> None:
 
 
 def _require_userfaultfd() -> None:
-    """Try with one of our own."""
+    """Try to make a userfaultfd of this process. Raises NotSupported."""
     if platform.machine() != "x86_64":
         raise NotSupported(f"write tracking of other processes is not written for {platform.machine()}")
     fd = _libc.syscall(_SYS_USERFAULTFD, _FLAGS)
@@ -165,7 +168,7 @@ def _require_untraced(pid: int) -> None:
 
 
 def _userfaultfd_of(pid: int) -> int:
-    """A descriptor of ours for a userfaultfd of that process. Raises OSError, TimeoutError."""
+    """Return our descriptor of a new userfaultfd of that process. Raises OSError, TimeoutError."""
     ours, theirs = socket.socketpair()
     with ours:
         with theirs:
@@ -186,7 +189,7 @@ def _userfaultfd_of(pid: int) -> int:
 
 
 def _trace(pid: int, stream: socket.socket) -> None:
-    """The life of the process that traces: tell the descriptor (or -errno), wait until it was taken."""
+    """Be the process that traces: send the descriptor (or -errno), wait until it was received."""
     answer = -errno.EIO
     try:
         with stopped(pid) as process:
@@ -214,7 +217,8 @@ def _take(pid: int, fd: int) -> int:
 
 
 def mapped_ranges(pid: int, writable: bool = False) -> list[tuple[int, int]]:
-    """Bytes [start, end) of its mappings, or of those it may write to. Raises OSError when it is gone."""
+    """Return bytes [start, end) of its mappings, or of those it may write to. Raises OSError when it is
+    gone."""
     with open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as maps:
         fields = [line.split() for line in maps]
     return [

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Accesses as accessed bits show them: one for each small page, and one for a whole huge page."""
+"""What accessed bits show of accesses: there is one for each small page, and one for a whole huge page."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class AccessedBits:
         self._is_huge = is_huge
 
     def bit_of(self, pages: Pages) -> Pages:
-        """The page that stands for each one's page table entry: the first of a huge page, or itself."""
+        """Return the page whose entry holds each page's accessed bit: the first of a huge page, or itself."""
         return np.where(self._is_huge(pages), pages // PAGES_PER_HUGE * PAGES_PER_HUGE, pages)
 
     def touched(self, pages: Pages, t0_ns: int, t1_ns: int) -> Bools:
@@ -58,11 +58,11 @@ class AccessedBits:
 
 
 def pages_of(blocks: Pages) -> Pages:
-    """All pages of blocks of 2 MiB, block by block."""
+    """Return all pages of blocks of 2 MiB, block by block."""
     return (blocks[:, None] * PAGES_PER_HUGE + np.arange(PAGES_PER_HUGE)).ravel()
 
 
 def _any_of_block(hits: Bools) -> Bools:
-    """For each block whether one of its pages was hit."""
+    """Return for each block whether one of its pages was hit."""
     found: Bools = np.logical_or.reduce(hits.reshape(-1, PAGES_PER_HUGE), axis=1)
     return found

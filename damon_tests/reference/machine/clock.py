@@ -29,18 +29,21 @@ class VirtualClock:
         return self._now_ns
 
     def wake_ns(self, sample_us: int) -> int:
-        """When a sampling sleep begun now ends. Even a sleep of nothing takes some time, or
-        virtual time would stand still; ``sleep_ns`` makes sleeps as long as a real machine's."""
+        """Return when a sampling sleep that begins now ends.
+
+        A sleep of nothing takes some time, too, or virtual time would stand still; ``sleep_ns`` makes
+        sleeps as long as a real machine's.
+        """
         if self._sleep_ns is not None:
             return self._now_ns + max(self._sleep_ns(self._now_ns, sample_us), 1)
         return self._now_ns + max(sample_us, 1) * NSEC_PER_USEC
 
     def jiffies(self) -> int:
-        """Time in ticks of the kernel's coarse clock."""
+        """Return the time in ticks of the kernel's coarse clock."""
         return self._now_ns // JIFFY_NS
 
     def next_wake_ns(self) -> int | None:
-        """When something will happen next; None when nothing sleeps."""
+        """Return when the next sleeper wakes; None when nothing sleeps."""
         return self._sleepers[0][0] if self._sleepers else None
 
     def start(self, task: Iterator[int]) -> None:
@@ -48,7 +51,7 @@ class VirtualClock:
         self._step(task)
 
     def wake(self, task: Iterator[int]) -> None:
-        """A sleeping task is due now; nothing when it does not sleep."""
+        """Make a sleeping task due now; do nothing when it does not sleep."""
         for i, (time_ns, number, sleeper) in enumerate(self._sleepers):
             if sleeper is task and time_ns > self._now_ns:
                 self._sleepers[i] = (self._now_ns, number, task)
@@ -59,7 +62,7 @@ class VirtualClock:
         self.run_until(self._now_ns + max(duration_ns, 0))
 
     def run_until(self, time_ns: int) -> None:
-        """Do everything that is due until ``time_ns``, that moment included."""
+        """Run everything that is due until ``time_ns``, that moment included."""
         sleepers = self._sleepers
         while sleepers and sleepers[0][0] <= time_ns:
             self._wake_first()

@@ -48,9 +48,10 @@ class Folios:
 
 
 def folios_in(memory: Memory, frames: I64, now_ns: int, last_folio: int = NO_FRAME) -> Folios:
-    """The folios that the frames belong to, each once. Free and reclaimed frames have none.
+    """Return the folios that the frames belong to, each once. Free and reclaimed frames have none.
 
-    A folio that begins or ends outside is whole; ``last_folio`` (its head) was handled before.
+    A folio that begins or ends outside is whole; ``last_folio`` (its head) was handled before and is left
+    out.
     """
     frames = frames[(frames >= 0) & (frames < memory.nr_frames)]
     memory.settle(frames, now_ns)
@@ -68,7 +69,7 @@ def folios_in(memory: Memory, frames: I64, now_ns: int, last_folio: int = NO_FRA
 def passing(
     folios: Folios, filters: Sequence[DamosFilter], default_reject: bool, rules: Rules, now_ns: int
 ) -> Folios:
-    """The folios that the filters let through: the first filter that matches one decides."""
+    """Return the folios that the filters let through: the first filter that matches one decides."""
     undecided = np.ones(len(folios), np.bool_)
     allowed = np.full(len(folios), not default_reject, np.bool_)
     for item in filters:
@@ -103,7 +104,7 @@ def _test(item: DamosFilter, folios: Folios, rules: Rules, now_ns: int) -> Bools
 
 
 def _young(folios: Folios, now_ns: int, *, forget: bool) -> Bools:
-    """Accessed since the accessed bit was last cleared; asking clears it (``forget``)."""
+    """Return which were accessed since the accessed bit was last cleared; ``forget``: asking clears it."""
     frames, memory = folios.frames(), folios.memory
     cleared_at = memory.cleared_at[frames]
     young = memory.is_young(frames, now_ns)

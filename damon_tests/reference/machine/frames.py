@@ -78,7 +78,7 @@ class Frames:
         return len(self.owner)
 
     def ram_ranges(self) -> list[Range]:
-        """System RAM as byte ranges, as /proc/iomem would list it (but half-open)."""
+        """Return system RAM as byte ranges, as /proc/iomem lists it (but half-open)."""
         return [LOW_RAM, (HIGH_RAM_START, self.nr_frames * PAGE_SIZE)]
 
     def has_node(self, nid: int) -> bool:
@@ -88,13 +88,13 @@ class Frames:
         return (np.searchsorted(self._node_edges, frames, side="right") - 1).astype(np.int64)
 
     def span(self, nid: int | None) -> slice:
-        """The frames of one node, or all."""
+        """Return the frames of one node, or all."""
         if nid is None:
             return slice(0, self.nr_frames)
         return slice(int(self._node_edges[nid]), int(self._node_edges[nid + 1]))
 
     def total_pages(self, nid: int | None = None) -> int:
-        """Pages of RAM, of one node or all."""
+        """Return the pages of RAM, of one node or all."""
         span = self.span(nid)
         return sum(
             max(0, min(end // PAGE_SIZE, span.stop) - max(start // PAGE_SIZE, span.start))
@@ -104,7 +104,7 @@ class Frames:
     # Free memory
 
     def take_blocks(self, count: int, nid: int | None = None) -> I64:
-        """Up to ``count`` free blocks, of one node or each of the first node that has one."""
+        """Take up to ``count`` free blocks, of one node or each of the first node that has one."""
         nodes = range(self.nr_nodes) if nid is None else [nid]
         taken: list[int] = []
         for node in nodes:
@@ -120,7 +120,7 @@ class Frames:
         return np.array(taken, np.int64)
 
     def _collect_blocks(self, node: int) -> None:
-        """Blocks whose pages are all free again become whole."""
+        """Make blocks whole again whose pages are all free."""
         pages = np.array(self._free_pages[node], np.int64)
         blocks, counts = np.unique(pages // CHUNK_PAGES, return_counts=True)
         whole = blocks[counts == CHUNK_PAGES]
@@ -128,7 +128,7 @@ class Frames:
         self._free_pages[node] = pages[~np.isin(pages // CHUNK_PAGES, whole)].tolist()
 
     def take_pages(self, count: int, nid: int) -> I64:
-        """Up to ``count`` free frames of a node."""
+        """Take up to ``count`` free frames of a node."""
         pool, free = self._free_pages[nid], self._free_blocks[nid]
         while len(pool) < count and free:
             block = free.pop()
@@ -138,9 +138,8 @@ class Frames:
         return np.array(taken, np.int64)
 
     def reserve_hugetlb(self, count: int) -> None:
-        """Set blocks aside for hugetlb, of all nodes in turn: they are in use from now on, whether something
-        is in them or not. Raises UsageError when there are not so many.
-        """
+        """Set blocks aside for hugetlb, of all nodes in turn: they are in use from now on, with or without
+        contents. Raises UsageError when there are not that many."""
         shares = [len(range(nid, count, self.nr_nodes)) for nid in range(self.nr_nodes)]
         blocks = np.concatenate([self.take_blocks(share, nid) for nid, share in enumerate(shares)])
         # What one node has not, another one may have.
@@ -156,8 +155,8 @@ class Frames:
         self.contents_changed()
 
     def take_hugetlb(self, count: int, nid: int | None = None) -> I64:
-        """``count`` of the reserved blocks, of one node or the first nodes that have some. Raises UsageError
-        when there are not so many."""
+        """Take ``count`` of the reserved blocks, of one node or the first nodes that have some. Raises
+        UsageError when there are not that many."""
         free = np.array(self._free_hugetlb[::-1], np.int64)
         nodes = self.node_of(free * CHUNK_PAGES)
         usable = free[np.argsort(nodes, kind="stable")] if nid is None else free[nodes == nid]
@@ -174,20 +173,20 @@ class Frames:
         return reserved
 
     def is_listed(self, frames: I64) -> Bools:
-        """Whether each frame's folio, if it is in memory, is on an LRU list: others are no business of
-        physical monitoring (specification §3.5). Frames must be in RAM."""
+        """Whether each frame's folio, if it is in memory, is on an LRU list; physical monitoring leaves
+        others alone (specification §3.5). Frames must be in RAM."""
         listed: Bools = ~(self.is_hugetlb(frames) | self.isolated[frames])
         return listed
 
     def whole_folios(self, frames: I64) -> I64:
-        """The frames, and with one of a huge page all of them."""
+        """Return the frames, and with one of a huge page all of them."""
         huge = self.huge_blocks[frames // CHUNK_PAGES]
         if not huge.any():
             return frames
         return np.concatenate([frames[~huge], pages_of(np.unique(frames[huge] // CHUNK_PAGES))])
 
     def give_back(self, frames: I64) -> None:
-        """Frames that hold nothing any more."""
+        """Free frames that hold nothing any more."""
         self.contents_changed()
         reserved = self.is_hugetlb(frames)
         if reserved.any():
@@ -203,29 +202,30 @@ class Frames:
     # State of frames
 
     def contents_changed(self) -> None:
-        """Which frames hold something is about to change."""
+        """Forget cached counts before frames change what they hold."""
         self._used_pages.clear()
         self._out_frames = None
 
     def used_pages(self, nid: int | None = None) -> int:
-        """Pages that hold something now."""
+        """Return the number of pages that hold something now."""
         if nid not in self._used_pages:
             self._used_pages[nid] = int(self.resident(self.span(nid)).sum())
         return self._used_pages[nid]
 
     def out_frames(self) -> I64:
-        """Frames whose pages were reclaimed."""
+        """Return the frames whose pages were reclaimed."""
         if self._out_frames is None:
             self._out_frames = np.flatnonzero(self.out_since).astype(np.int64)
         return self._out_frames
 
     def resident(self, span: slice) -> Bools:
-        """Which frames hold something now."""
+        """Return which frames hold something now."""
         here: Bools = (self.owner[span] != 0) & (self.out_since[span] == 0)
         return here
 
     def activate(self, frames: I64, in_one_step: bool) -> None:
-        """To the active list; in two steps, only those that were marked accessed before. Not locked ones."""
+        """Move pages that are not locked to the active list; in two steps, only those marked accessed
+        before."""
         frames = frames[~self.locked[frames]]
         if in_one_step:
             self.active[frames] = True
@@ -235,18 +235,18 @@ class Frames:
         self.referenced[frames] = was_active | ~marked  # the mark is used up where it activates
 
     def deactivate(self, frames: I64) -> None:
-        """To the inactive list, as if never used."""
+        """Move pages to the inactive list, as if never used."""
         self.active[frames] = self.referenced[frames] = False
 
     def on_lru(self, frames: I64) -> Bools:
-        """Whether each frame's page is here and on a list, be it that of unevictable ones: what can be got
-        hold of by its frame. Frames must be in RAM."""
+        """Whether each frame's page is present and on a list (that of unevictable ones included), so that
+        it can be isolated by its frame. Frames must be in RAM."""
         here = (self.owner[frames] > 0) & (self.out_since[frames] == 0)
         listed: Bools = here & self.is_listed(frames)
         return listed
 
     def reclaimable(self, frames: I64, *, locked_too: bool = False, dirty_too: bool = False) -> I64:
-        """Those of the frames whose pages can be taken away: not locked ones, not dirty ones of files (but
+        """Return those of the frames whose pages can be taken away: not locked, no dirty ones of files (but
         for faults), and as far as there is swap for them."""
         frames = frames if locked_too else frames[~self.locked[frames]]
         frames = frames if dirty_too else frames[~self.dirty[frames]]
@@ -257,7 +257,7 @@ class Frames:
         return frames[~(swapped & beyond)]
 
     def write_out(self, frames: I64, now_ns: int) -> None:
-        """The pages leave memory; their frames stay reserved for their return."""
+        """Take the pages out of memory; their frames stay reserved for their return."""
         self.contents_changed()
         self.swapped_out += int(self.needs_swap(frames).sum())
         self.out_since[frames] = now_ns
@@ -269,11 +269,11 @@ class Frames:
         return needs
 
     def swapped_pages(self) -> int:
-        """Pages that are in swap now."""
+        """Return the number of pages that are in swap now."""
         return int(self.needs_swap(self.out_frames()).sum())
 
     def bring_back(self, frames: I64) -> None:
-        """Pages are resident again, as if never looked at."""
+        """Make pages resident again, as if never looked at."""
         out = frames[self.out_since[frames] != 0]
         if not len(out):
             return
@@ -282,13 +282,13 @@ class Frames:
         self.out_since[out] = self.cleared_at[out] = 0
 
     def note_cleared(self, frames: I64, now_ns: int) -> None:
-        """The accessed bits of these frames' pages were cleared; that of a huge page is all its pages'.
-        Frames may lie outside RAM."""
+        """Note that the accessed bits of these frames' pages were cleared; a huge page's is that of all its
+        pages. Frames may lie outside RAM."""
         inside = frames[(frames >= 0) & (frames < self.nr_frames)]
         self.cleared_at[self.whole_folios(inside)] = now_ns
 
     def copy_state(self, source: I64, target: I64) -> None:
-        """The contents of frames, with all their state, in other frames."""
+        """Copy the contents of frames, with all their state, to other frames."""
         self.contents_changed()
         for array in (self.owner, self.page, self.out_since, self.cleared_at):
             array[target] = array[source]

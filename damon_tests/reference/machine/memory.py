@@ -81,20 +81,21 @@ class Memory(Frames):
         return found
 
     def place(self) -> None:
-        """Give frames to processes that came, in their order. Done when somebody asks: monitoring
-        of virtual addresses needs none."""
+        """Give frames to new processes, in their order. Done when frames are first needed: monitoring of
+        virtual addresses needs none."""
         waiting, self._waiting = self._waiting, []
         for process in waiting:
             self._populate(process)
 
     def remove(self, pid: int) -> None:
-        """The process exits; its frames are free again."""
+        """Let a process exit; its frames are free again."""
         self.place()
         process = self.processes.pop(pid)
         self.give_back(process.table[process.table != NO_FRAME])
 
     def set_vmas(self, pid: int, vmas: Sequence[Range]) -> None:
-        """Pages of files stay in memory, unmapped, until the process exits; others are gone."""
+        """Change mappings: pages of files stay in memory, unmapped, until the process exits; others are
+        gone."""
         process = self.processes[pid]
         process.set_vmas(vmas)
         if process in self._waiting:
@@ -128,7 +129,7 @@ class Memory(Frames):
         process.drop_empty_rows()
 
     def _fill(self, process: Process, pages: I64, missing: Bools) -> None:
-        """Frames for the missing pages (shape (rows, 512)): one block for each row that lacks some."""
+        """Give frames to the missing pages (shape (rows, 512)): one block to each row that lacks some."""
         lacking = np.flatnonzero(missing.any(axis=1))
         reserved = process.are_hugetlb(pages[lacking, 0])
         for take, rows in ((self.take_hugetlb, lacking[reserved]), (self.take_blocks, lacking[~reserved])):
@@ -140,7 +141,7 @@ class Memory(Frames):
     def _fill_rows(
         self, process: Process, pages: I64, missing: Bools, rows: npt.NDArray[np.intp], blocks: I64
     ) -> None:
-        """As many of the rows as there are blocks."""
+        """Fill as many of the rows as there are blocks."""
         rows = rows[: len(blocks)]
         frames = blocks[:, None] * CHUNK_PAGES + np.arange(CHUNK_PAGES)
         used = missing[rows]
@@ -168,8 +169,8 @@ class Memory(Frames):
                     self._collapse(process, row)
 
     def collapse(self, process: Process, ranges: Sequence[Range]) -> bool:
-        """The same at once, and with more force: what is in swap comes back, and shmem is no exception.
-        Returns whether all blocks within the ranges are huge pages now."""
+        """Make huge pages at once, and with more force: bring back what is in swap, include shmem. Returns
+        whether all blocks within the ranges are huge pages now."""
         blocks = huge = 0
         for start, end in ranges:
             rows = self._whole_rows(process, start, end)
@@ -189,14 +190,14 @@ class Memory(Frames):
         return np.flatnonzero((first >= start) & (first + CHUNK_BYTES <= end))
 
     def khugepaged(self) -> None:
-        """Huge pages where they were advised. Quicker than anybody who looks, but never in the middle of a
-        pass of schemes."""
+        """Make huge pages where they were advised: at once, before they are looked at, but never in the
+        middle of a pass of schemes."""
         for process in self.processes.values():
             if process.advised:
                 self.make_huge(process, process.advised)
 
     def _collapse(self, process: Process, row: int) -> bool:
-        """One block becomes a huge page; what it lacks is filled. Not while part of it is in swap."""
+        """Make one block a huge page; fill what it lacks. Not while part of it is in swap."""
         missing = process.table[row] == NO_FRAME
         if self.out_since[process.table[row][~missing]].any():
             return False
@@ -225,12 +226,12 @@ class Memory(Frames):
         return len(gone)
 
     def split_partial(self, frames: I64) -> None:
-        """Huge pages of which not all frames are among these become small ones."""
+        """Split huge pages of which not all frames are among these."""
         blocks, counts = np.unique(frames // CHUNK_PAGES, return_counts=True)
         self.split_huge(blocks[counts < CHUNK_PAGES] * CHUNK_PAGES)
 
     def split_huge(self, frames: I64) -> None:
-        """Huge pages that these frames are part of become small ones."""
+        """Split the huge pages that these frames are part of."""
         blocks = np.unique(frames // CHUNK_PAGES)
         blocks = blocks[self.huge_blocks[blocks]]
         self.huge_blocks[blocks] = False
@@ -270,7 +271,7 @@ class Memory(Frames):
         return hits
 
     def _by_process(self, owners: I64) -> Iterator[tuple[Process, Bools]]:
-        """Each process that is among the owners, and where."""
+        """Yield each process that is among the owners, with the places it has."""
         few = len(self.processes) <= 4
         for pid in self.processes if few else np.unique(owners).tolist():
             mine: Bools = owners == pid
@@ -278,7 +279,7 @@ class Memory(Frames):
                 yield self.processes[pid], mine
 
     def owners(self, frames: I64) -> I64:
-        """Pid that owns each frame; 0 for a free one or one outside RAM."""
+        """Return the pid that owns each frame; 0 for a free one or one outside RAM."""
         inside = (frames >= 0) & (frames < self.nr_frames)
         return np.where(inside, self.owner[np.where(inside, frames, 0)], 0).astype(np.int64)
 
@@ -292,7 +293,7 @@ class Memory(Frames):
         return found
 
     def settle(self, frames: I64, now_ns: int) -> None:
-        """Reclaimed pages that were touched since are resident again."""
+        """Make reclaimed pages resident again that were touched since."""
         out = frames[self.out_since[frames] > 0]
         if not len(out):
             return
@@ -322,26 +323,26 @@ class Memory(Frames):
         return young
 
     def apply_ns(self, size: int) -> int:
-        """Time that applying an action to ``size`` bytes is charged with (time quotas); 0 as on a
-        machine where it takes less than a tick of the coarse clock."""
+        """Return the time that an action on ``size`` bytes is charged (time quotas); 0 as on a machine
+        where it takes less than a tick of the coarse clock."""
         return size // PAGE_SIZE * self.apply_ns_per_page
 
     # Counts
 
     def free_rate_permil(self, now_ns: int) -> int:
-        """Free pages over all pages, in 1/1000 (the watermark metric)."""
+        """Return free pages over all pages, in 1/1000 (the watermark metric)."""
         self.settle_all(now_ns)
         total = self.total_pages()
         return (total - self.used_pages()) * 1000 // total
 
     def used_pages(self, nid: int | None = None) -> int:
-        """Pages that hold something now."""
+        """Return the number of pages that hold something now."""
         self.place()
         return super().used_pages(nid)
 
     def lru_pages(self, active: bool, nid: int | None = None, memcg: str | None = None) -> int:
-        """Resident pages on the active or inactive lists; locked ones are on neither. Those of a ``memcg``
-        include the groups within it, as the kernel's statistics do."""
+        """Return the resident pages on the active or inactive lists; locked ones are on neither. Those of a
+        ``memcg`` include the groups within it, as the kernel's statistics do."""
         self.place()
         span = self.span(nid)
         wanted = self.resident(span) & (self.active[span] == active)
@@ -355,7 +356,7 @@ class Memory(Frames):
         return int(wanted.sum())
 
     def file_pages(self) -> int:
-        """Pages of files, of tmpfs included, that are in memory."""
+        """Return the pages of files, tmpfs included, that are in memory."""
         self.place()
         return int((self.file & self.resident(self.span(None))).sum())
 
@@ -380,7 +381,7 @@ class Memory(Frames):
         return path.removesuffix("\n") in self.memcgs
 
     def physical_ranges(self, pid: int, start: int, end: int) -> list[Range]:
-        """Where [start, end) of the process lies in physical memory: sorted byte ranges."""
+        """Return where [start, end) of the process lies in physical memory: sorted byte ranges."""
         self.place()
         process = self.processes[pid]
         pages = (process.rows[:, None] + np.arange(CHUNK_PAGES)).ravel()

@@ -86,7 +86,7 @@ class Process:
         return (at >= 0) & (pages < self._vma_ends[at])
 
     def mapping_starts(self, pages: I64) -> I64:
-        """First page of the mapping that each page, which must be mapped, lies in."""
+        """Return the first page of the mapping that each page, which must be mapped, lies in."""
         return self._vma_starts[np.searchsorted(self._vma_starts, pages, side="right") - 1]
 
     def are_shared(self, pages: I64) -> Bools:
@@ -106,7 +106,7 @@ class Process:
         return seen if self._all_mapped else seen & self.is_mapped(pages)
 
     def accessed_by_anybody(self, pages: I64, t0_ns: int, t1_ns: int) -> Bools:
-        """The same by way of any page table that maps the pages: what looking at frames shows."""
+        """The same through any page table that maps the pages: what monitoring of frames shows."""
         hits = self.accessed(pages, t0_ns, t1_ns)
         for (start, end), truth in self.others:
             inside = (pages >= start // PAGE_SIZE) & (pages < end // PAGE_SIZE)
@@ -114,8 +114,8 @@ class Process:
         return hits
 
     def _seen(self, truth: Truth, pages: I64, t0_ns: int, t1_ns: int) -> Bools:
-        """What ``truth`` leaves in accessed bits that were cleared at ``t0_ns``; huge pages have one, and one
-        cached translation."""
+        """Return what ``truth`` leaves in accessed bits that were cleared at ``t0_ns``; a huge page has one
+        bit, and one cached translation."""
         bits: Touches = truth
         if len(self.huge) and self.huge.any():
             bits = AccessedBits(truth, self.is_huge)
@@ -132,7 +132,7 @@ class Process:
         return found
 
     def touched_since(self, pages: I64, since_ns: I64, now_ns: int) -> Bools:
-        """Whether each page was touched, by anybody, from its own time on until now."""
+        """Whether each page was touched, by any process, from its own time on until now."""
         if not len(pages):
             return np.zeros(0, np.bool_)
         until = np.full(len(pages), now_ns, np.int64)
@@ -143,16 +143,16 @@ class Process:
         return hits
 
     def advise_huge(self, ranges: Sequence[Range], wanted: bool) -> None:
-        """MADV_HUGEPAGE or MADV_NOHUGEPAGE: what is asked for last counts."""
+        """Do MADV_HUGEPAGE or MADV_NOHUGEPAGE: the last advice counts."""
         kept = without(self.advised, ranges)
         self.advised = joined([*kept, *ranges]) if wanted else kept
 
     def populated(self) -> list[Range]:
-        """Byte ranges that have memory: what the truth knows about, as far as it is mapped."""
+        """Return the byte ranges that have memory: what the truth knows about, as far as it is mapped."""
         return clip(self.truth.ranges(), self.vmas)
 
     def nodes_of_rows(self, first_pages: I64) -> I64:
-        """The node that the memory of each 2 MiB must come from; -1: any."""
+        """Return the node that the memory of each 2 MiB must come from; -1: any."""
         nids: I64 = np.full(len(first_pages), -1, np.int64)
         for span, nid in self.nodes:
             nids[_rows_within(first_pages, span)] = nid
@@ -168,7 +168,7 @@ class Process:
     # Page table
 
     def rows_of(self, pages: I64) -> npt.NDArray[np.intp]:
-        """Row of the page table for each page, -1 where there is none."""
+        """Return the row of the page table for each page, -1 where there is none."""
         if not len(self.rows):
             return np.full(len(pages), -1, np.intp)
         at = np.searchsorted(self.rows, pages, side="right") - 1
@@ -176,7 +176,7 @@ class Process:
         return np.where(inside, at, -1)
 
     def frames_of(self, pages: I64) -> I64:
-        """Physical frame of each page, NO_FRAME where it has none."""
+        """Return the physical frame of each page, NO_FRAME where it has none."""
         row = self.rows_of(pages)
         if not len(self.rows):
             return np.full(len(pages), NO_FRAME, np.int64)
@@ -184,12 +184,12 @@ class Process:
         return np.where(row >= 0, self.table[safe, (pages - self.rows[safe]) % CHUNK_PAGES], NO_FRAME)
 
     def set_frames(self, pages: I64, frames: I64) -> None:
-        """Change where pages are that have a row already."""
+        """Change the frames of pages that have a row already."""
         row = self.rows_of(pages)
         self.table[row, pages - self.rows[row]] = frames
 
     def add_rows(self, first_pages: Sequence[int]) -> None:
-        """Rows (without frames) for these 2 MiB-aligned page numbers, unless they exist."""
+        """Add rows (without frames) for these 2 MiB-aligned page numbers, unless they exist."""
         new = np.setdiff1d(np.array(first_pages, np.int64), self.rows)
         rows = np.concatenate([self.rows, new])
         order = np.argsort(rows, kind="stable")
@@ -204,6 +204,6 @@ class Process:
 
 
 def _rows_within(first_pages: I64, span: Range) -> Bools:
-    """Which rows of 2 MiB have some of the bytes of a range."""
+    """Return which rows of 2 MiB have some of the bytes of a range."""
     start, end = span
     return (first_pages + CHUNK_PAGES > start // PAGE_SIZE) & (first_pages < -(-end // PAGE_SIZE))

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Translations that stay cached: why a busy page may not be seen to be accessed.
+"""Cached translations: why a busy page may not be seen to be accessed.
 
-DAMON clears a page's accessed bit without flushing the TLB. The processor sets the bit when it loads
-the translation, so a page that is touched through a cached one stays invisible until the entry is evicted.
-A huge page has one translation, as it has one accessed bit (specification §3.4).
+DAMON clears a page's accessed bit without flushing the TLB. The processor sets the bit when it loads the
+translation, so a page that is touched through a cached one stays invisible until the entry is evicted. A
+huge page has one translation, as it has one accessed bit (specification §3.4).
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""How DAMON's core refuses: an errno. The tree turns it into the error of the write."""
+"""The errors with which DAMON's core refuses. The tree turns them into the error of the write."""
 
 from __future__ import annotations
 

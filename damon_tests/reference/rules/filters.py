@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What filters are true for, and which layer and order they are in (specification §4.8)."""
+"""The rules of DAMOS filters: what each matches, in which layer and order they are (specification §4.8)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from damon_tests.reference.rules.monitoring import align_down
 
 
 def filter_order(core: Sequence[Any], ops: Sequence[Any], both: Sequence[Any]) -> list[Any]:
-    """Entries of core_filters/, of ops_filters/, of filters/."""
+    """Return the filters in the order of evaluation: core_filters/, then ops_filters/, then filters/."""
     return [*core, *ops, *both]
 
 
 def address_range(start: int, end: int, min_region_sz: int) -> Range:
-    """Both bounds of an address filter are aligned down."""
+    """Return the range of an address filter: both bounds aligned down."""
     return align_down(start, min_region_sz), align_down(end, min_region_sz)
 
 
@@ -26,21 +26,21 @@ def target_is(target_idx: int, wanted: int) -> bool:
 
 
 def page_filter_hit(kind: str, hits: Bools) -> Bools:
-    """What a page filter of this type found to be true of folios."""
+    """Return which folios a page filter of this type matches."""
     return hits
 
 
 def size_within(sizes: I64, low: int, high: int) -> Bools:
-    """Folio sizes in bytes; both bounds are inclusive."""
+    """Return which folio sizes (bytes) are within the bounds, which are inclusive."""
     found: Bools = (sizes >= low) & (sizes <= min(high, (1 << 63) - 1))
     return found
 
 
 def memcgs_meant(path: str, known: Collection[str]) -> Sequence[str]:
-    """The groups that a memcg filter is true for: exactly the one, not those below it."""
+    """Return the groups that a memcg filter matches: exactly the one named, not those below it."""
     return [path]
 
 
 def ages_after_sleep(ages: I64) -> I64:
-    """Ages of regions after watermarks had kept all schemes inactive: as before."""
+    """Return the ages of regions after watermarks kept all schemes inactive: as before."""
     return ages

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
 """Levels: the behaviour of a kernel series, as a version of the tree and a ``Rules``.
 
-A level models what its series documents and intends. Differences come from specification §8.
-Its bugs are not modelled, so that a kernel which has them differs: ages that grow once per merge
-pass (6.12), names of tried regions that go on counting (6.16 to 7.1), a refresh timer shared by all
-kdamonds (6.17 to 7.2), RAM ranges that end a byte early (7.0), results reused for neighbouring
-samples (7.1 and older), priorities by the running counter, which is 0 after a reset (6.12).
+A level models what its series documents and intends. Differences come from specification §8. Bugs of a
+series are not modelled, so that a kernel which has them differs from its level: ages that grow once per
+merge pass (6.12), names of tried regions that go on counting (6.16 to 7.1), a refresh timer shared by all
+kdamonds (6.17 to 7.2), RAM ranges that end a byte early (7.0), results reused for neighbouring samples (7.1
+and older), priorities by the running counter, which is 0 after a reset (6.12).
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ LEVELS: dict[str, Level] = {
 
 
 def level(name: str) -> Level:
-    """The level of that name. Raises UsageError for an unknown one."""
+    """Return the level of that name. Raises UsageError for an unknown one."""
     if name not in LEVELS:
         raise UsageError(f"unknown level {name!r}; there are {', '.join(LEVELS)}")
     return LEVELS[name]

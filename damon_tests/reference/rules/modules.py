@@ -17,23 +17,26 @@ STAT_REFRESH_NS = 5 * NSEC_PER_SEC
 
 
 def request(module: str, ctx: Any) -> Any:
-    """What a module asks of DAMON (a DamonCtx), derived from its parameters: exactly that."""
+    """Return the request of a module as derived from its parameters, unchanged."""
     return ctx
 
 
 def statistic(name: str) -> str:
-    """Which counter of its scheme a parameter shows."""
+    """Return the counter of its scheme that a parameter shows: the one of its name."""
     return name
 
 
 def pid(pid: int, running: bool) -> int:
-    """``kdamond_pid`` of a module whose last thread had this pid."""
+    """Return ``kdamond_pid`` of a module whose last thread had this pid."""
     return pid if running else -1
 
 
 def idle_percentiles(sizes: Sequence[int], idle_ms: Sequence[int], count: int = PERCENTILES) -> list[int]:
-    """Percentiles 0.. of idleness weighted by bytes: each the value of the region at which the sum,
-    regions sorted by idleness, first reaches that share."""
+    """Return percentiles 0.. of idleness weighted by bytes.
+
+    Each is the value of the region at which the sum of sizes, regions sorted by idleness, first reaches
+    that share.
+    """
     total = sum(sizes)
     result = [0] * count
     if not total:
@@ -48,5 +51,5 @@ def idle_percentiles(sizes: Sequence[int], idle_ms: Sequence[int], count: int = 
 
 
 def bandwidth(accessed: int, aggr_us: int) -> int:
-    """Bytes a second: ``accessed`` is the sum of size * nr_accesses over all regions."""
+    """Return bytes a second; ``accessed`` is the sum of size * nr_accesses over all regions."""
     return accessed * 1_000_000 // aggr_us

@@ -23,19 +23,22 @@ BP = 10_000
 
 
 def muldiv(x: int, numerator: int, denominator: int) -> int:
-    """``x * numerator / denominator`` as the kernel computes it: in two parts, so that it overflows late.
-    The second one wraps when the denominator is beyond 2^64 / numerator."""
+    """Return ``x * numerator / denominator`` as the kernel computes it: in two parts, so that it overflows
+    late.
+
+    The second part wraps when the denominator is beyond 2^64 / numerator.
+    """
     whole, rest = divmod(x, denominator)
     return (whole * numerator + ((rest * numerator) & U64_MAX) // denominator) & U64_MAX
 
 
 def align_down(x: int, alignment: int) -> int:
-    """The kernel's mask arithmetic: meaningless, but defined, when ``alignment`` is no power of two."""
+    """Apply the kernel's mask arithmetic: meaningless, but defined, when ``alignment`` is no power of two."""
     return x & ~(alignment - 1) & U64_MAX
 
 
 def align_up(x: int, alignment: int) -> int:
-    """Wraps to 0 at the end of the address space, as in the kernel."""
+    """Align up; wraps to 0 at the end of the address space, as in the kernel."""
     return align_down((x + alignment - 1) & U64_MAX, alignment)
 
 
@@ -43,7 +46,7 @@ def align_up(x: int, alignment: int) -> int:
 
 
 def samples_in(interval_us: int, sample_us: int) -> int:
-    """Whole samples in an interval; a zero sampling interval counts as one microsecond."""
+    """Return the whole samples in an interval; a zero sampling interval counts as one microsecond."""
     return interval_us // (sample_us or 1)
 
 
@@ -55,22 +58,22 @@ def is_due(passed_samples: int, next_samples: int) -> bool:
 
 
 def sample_offset(fractions: F64, sizes: F64) -> U64:
-    """A byte offset in [0, size) for each region, from uniform fractions in [0, 1)."""
+    """Return a byte offset in [0, size) for each region, from uniform fractions in [0, 1)."""
     return (fractions * sizes).astype(np.uint64)
 
 
 def observed(hits: Bools) -> Bools:
-    """What the access check reports of the accesses that happened between prepare and check."""
+    """Return what the access check reports of the accesses between prepare and check: all of them."""
     return hits
 
 
 def check_window(prepared_ns: int, checked_ns: int) -> tuple[int, int]:
-    """The time in which an access makes the check positive: from clearing the bit to reading it."""
+    """Return the time in which an access makes the check positive: from clearing the bit to reading it."""
     return prepared_ns, checked_ns
 
 
 def in_bytes(addresses: U64, addr_unit: int) -> U64:
-    """Core addresses of physical memory as byte addresses."""
+    """Return core addresses of physical memory as byte addresses."""
     return addresses if addr_unit == 1 else addresses * np.uint64(addr_unit)
 
 
@@ -89,12 +92,12 @@ def may_join(left_ends: U64, right_starts: U64) -> Bools:
 
 
 def merged_end(own_ends: U64, last_ends: U64) -> U64:
-    """A merged region ends where the last one merged into it ended."""
+    """Return the ends of merged regions: each ends where the last one merged into it ended."""
     return last_ends
 
 
 def may_stop_merging(nr_regions: int, max_nr_regions: int, threshold: int, window: int) -> bool:
-    """Few enough regions, or the largest threshold was tried."""
+    """Stop when there are few enough regions, or the largest threshold was tried."""
     return nr_regions <= max_nr_regions or threshold >= window
 
 
@@ -103,19 +106,19 @@ def merge_threshold(max_score: int) -> int:
 
 
 def next_merge_threshold(threshold: int, window: int) -> int:
-    """Doubling while there are too many regions; the last pass runs at exactly ``window``."""
+    """Double it while there are too many regions; the last pass runs at exactly ``window``."""
     if threshold < window // 2:
         return max(1, 2 * threshold)
     return window
 
 
 def next_merge_threshold_6_12(threshold: int, window: int) -> int:
-    """6.12: doubling only, so that the last pass may run above ``window``."""
+    """6.12: only double it, so that the last pass may run above ``window``."""
     return max(1, 2 * threshold)
 
 
 def next_age(age: I64, score: I64, last_score: I64, threshold: int) -> I64:
-    """Age grows (32 bits wide) while the score stays within the threshold and does not cross zero."""
+    """Grow (32 bits) while the score stays within the threshold and does not cross zero; else restart."""
     changed = (np.abs(score - last_score) > threshold) | ((score == 0) != (last_score == 0))
     return np.where(changed, 0, age + 1 & U32_MAX)
 
@@ -126,8 +129,10 @@ def next_age_ignoring_zero(age: I64, score: I64, last_score: I64, threshold: int
 
 
 def merged_value(left: int, left_size: int, right: int, right_size: int) -> int:
-    """Counters of a merged region: mean weighted by size, truncated. The sum of products is 64 bits wide and
-    wraps: an age of 2^20 in 16 TiB is enough."""
+    """Return a counter of a merged region: the mean weighted by size, truncated.
+
+    The sum of products is 64 bits wide and wraps: an age of 2^20 in 16 TiB is enough.
+    """
     # Equal values are most common, and a long division takes its time; these are too small to wrap.
     if left == right and left < 1 << 16 and left_size < 1 << 46 > right_size:
         return left
@@ -135,7 +140,7 @@ def merged_value(left: int, left_size: int, right: int, right_size: int) -> int:
 
 
 def merge_size_limit(total_size: int, min_nr_regions: int, min_region_sz: int) -> int:
-    """No region may grow beyond this by merging (before rounding)."""
+    """Return the size beyond which no region may grow by merging (before rounding)."""
     return max(total_size // max(min_nr_regions, 1), min_region_sz)
 
 
@@ -143,7 +148,7 @@ def merge_size_limit(total_size: int, min_nr_regions: int, min_region_sz: int) -
 
 
 def split_parts(nr_regions: int, last_nr_regions: int, max_nr_regions: int) -> int:
-    """Into how many parts every region is split: 3 when the last split changed nothing, 2, or 1."""
+    """Return into how many parts every region is split: 3 when the last split changed nothing, 2, or 1."""
     if nr_regions > max_nr_regions // 2:
         return 1
     if last_nr_regions == nr_regions and nr_regions < max_nr_regions // 3:
@@ -152,36 +157,36 @@ def split_parts(nr_regions: int, last_nr_regions: int, max_nr_regions: int) -> i
 
 
 def partial_split_step(nr_regions: int, max_nr_regions: int) -> int:
-    """Near the limit only each step-th region is split; 0: no partial split."""
+    """Return the step: near the limit only each step-th region is split; 0: no partial split."""
     if max_nr_regions // 2 < nr_regions < max_nr_regions:
         return max_nr_regions // (max_nr_regions - nr_regions)
     return 0
 
 
 def no_partial_split(nr_regions: int, max_nr_regions: int) -> int:
-    """7.2 and older: above half of the limit regions are not split at all."""
+    """7.2 and older: above half of the limit no region is split."""
     return 0
 
 
 def split_size(tenths: U64, sizes: U64, min_region_sz: int) -> U64:
-    """Size of the left part: some tenths of the region, aligned down. 0: cannot be split there."""
+    """Return the size of the left part: some tenths of the region, aligned down. 0: cannot be split there."""
     mask = np.uint64(~(min_region_sz - 1) & U64_MAX)
     left: U64 = (tenths * sizes // np.uint64(10)) & mask
     return np.where(left >= sizes, np.uint64(0), left)
 
 
 def can_split(sizes: U64, min_region_sz: int) -> Bools:
-    """Full split: strictly more than two minimum regions."""
+    """A full split needs strictly more than two minimum regions."""
     return sizes > np.uint64(2 * min_region_sz)
 
 
 def can_split_partially(sizes: U64, min_region_sz: int) -> Bools:
-    """Partial split: two minimum regions are enough."""
+    """A partial split needs two minimum regions."""
     return sizes >= np.uint64(2 * min_region_sz)
 
 
 def reset_aggregated(regions: Any) -> None:
-    """A new aggregation window: the current counters become the last ones."""
+    """Begin a new aggregation window: the current counters become the last ones."""
     regions.last_nr_accesses = regions.nr_accesses
     regions.nr_accesses = np.zeros_like(regions.nr_accesses)
     regions.last_probe_hits = regions.probe_hits
@@ -189,14 +194,14 @@ def reset_aggregated(regions: Any) -> None:
 
 
 def split_counters(regions: Any, is_right_part: Bools) -> None:
-    """Counters of the parts, which are copies of the whole's already: left as they are."""
+    """Set the counters of the parts, which are copies of the whole's: leave them as they are."""
 
 
 # Access frequency as users and schemes see it (§2.9)
 
 
 def moving_value(nr: I64, last: I64, bp: I64, left_samples: int, window: int) -> I64:
-    """On demand: the running counter plus the share of the last one that is still in the window."""
+    """Compute on demand: the running counter plus the share of the last one that is still in the window."""
     left_bp = left_samples * BP // window
     if left_bp == BP:
         return last.copy()
@@ -204,12 +209,12 @@ def moving_value(nr: I64, last: I64, bp: I64, left_samples: int, window: int) ->
 
 
 def moving_value_bp(nr: I64, last: I64, bp: I64, left_samples: int, window: int) -> I64:
-    """6.7 to 7.2: the incrementally kept value in 1/10000."""
+    """6.7 to 7.2: return the incrementally kept value, in units of 1/10000."""
     return bp // BP
 
 
 def step_bp(bp: I64, last: I64, window: int, accessed: Bools) -> I64:
-    """6.7 to 7.2: one check moves the sum; 32-bit arithmetic that wraps."""
+    """6.7 to 7.2: move the kept sum by one check; 32-bit arithmetic that wraps."""
     moved: I64 = (bp - last * BP // max(window, 1) + np.where(accessed, BP, 0)) & U32_MAX
     return moved
 
@@ -218,12 +223,12 @@ def step_bp(bp: I64, last: I64, window: int, accessed: Bools) -> I64:
 
 
 def sleeps_by_ticks(sample_us: int) -> bool:
-    """Sleeps of four ticks (HZ=250) and longer are counted in ticks, and end when the thread is stopped."""
+    """Count sleeps of four ticks (HZ=250) and longer in ticks; they end when the thread is stopped."""
     return sample_us >= 16_000
 
 
 def sleeps_by_ticks_6_12(sample_us: int) -> bool:
-    """6.12: only those of more than 20 ms."""
+    """6.12: count only sleeps of more than 20 ms in ticks."""
     return sample_us > 20_000
 
 
@@ -235,7 +240,7 @@ def is_paused(pause: bool) -> bool:
 
 
 def rescale_accesses(nr: I64, old_window: int, new_window: int) -> I64:
-    """A counter of a window of ``old_window`` samples, expressed for ``new_window`` samples."""
+    """Convert a counter of a window of ``old_window`` samples to a window of ``new_window`` samples."""
     bp = (nr * BP // max(old_window, 1)) & U32_MAX
     return ((bp * max(new_window, 1)) & U32_MAX) // BP
 
@@ -249,13 +254,13 @@ def rescale_age(age: I64, old_aggr_us: int, new_aggr_us: int) -> I64:
 
 
 def tuning_score(max_events: int, events: int, access_bp: int) -> int:
-    """Observed access events over the wanted share of all possible ones, in bp. 64 bits; products wrap."""
+    """Return the observed access events over the wanted share of all, in bp. 64 bits; products wrap."""
     target = max(((max_events & U64_MAX) * access_bp & U64_MAX) // BP, 1)
     return muldiv(events & U64_MAX, BP, target)
 
 
 def tuning_adaptation(score: int) -> int:
-    """Factor (bp) for the intervals: up to double when too little was seen, down to half when too much."""
+    """Return the factor (bp) for the intervals: up to double when too little was seen, down to half else."""
     if score < BP:
         return 2 * BP - score
     if score == BP:
@@ -271,7 +276,7 @@ def tuned_sample_us(sample_us: int, adaptation_bp: int, min_sample_us: int, max_
 
 
 def three_ranges(vmas: Sequence[Range]) -> list[Range] | None:
-    """The mapped span without its two largest gaps; None when there are fewer than two gaps.
+    """Return the mapped span without its two largest gaps; None when there are fewer than two gaps.
 
     A later gap must be strictly larger to displace an earlier one.
     """
@@ -290,10 +295,10 @@ def three_ranges(vmas: Sequence[Range]) -> list[Range] | None:
 
 
 def committed_ranges(ranges: Sequence[Range]) -> list[Range]:
-    """Ranges of a commit with touching ones joined, so that a region across the seam keeps its results."""
+    """Join touching ranges of a commit, so that a region across the seam keeps its results."""
     return joined(ranges)
 
 
 def intersects(starts: U64, ends: U64, start: int, end: int) -> Bools:
-    """Which regions share memory with the half-open range."""
+    """Return which regions share memory with the half-open range."""
     return (ends > np.uint64(start)) & (starts < np.uint64(end))

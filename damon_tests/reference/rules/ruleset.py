@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""``Rules``: everything in DAMON that a kernel series decided differently, or that could be wrong.
+"""``Rules``: every decision of DAMON in which kernel series differ, or which a fault gets wrong.
 
-A level is a ``Rules`` (see ``levels``); a fault is ``dataclasses.replace(rules, one_rule=wrong)``.
-The engine asks its rules and never knows which it has.
+A level is a ``Rules`` (see ``levels``); a fault is ``dataclasses.replace(rules, one_rule=wrong)``. The
+engine asks its rules and never knows which it has.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ STATE_COMMANDS = frozenset(
 
 @dataclass(frozen=True)
 class Rules:
-    """Defaults are DAMON 7.3's. Arguments and units are told by the default functions."""
+    """Defaults are DAMON 7.3's. The default functions document arguments and units."""
 
     # scheduling (specification §2.1)
     samples_in: Callable[[int, int], int] = core.samples_in
@@ -98,7 +98,7 @@ class Rules:
     commit_is_checked_first: bool = True
     commit_waits_for_aggregation: bool = False  # 6.12; later it is served after the next sample
     failed_commit_ends: bool = False  # 6.12: the write succeeds, and the kdamond ends
-    command_poll_ns: int = 0  # 6.12: whoever waits for a command looks this often, without the lock
+    command_poll_ns: int = 0  # 6.12: a writer waiting for a command polls this often, without the lock
 
     # what `on` and `commit` refuse (§1.5)
     power_of_two_min_region: bool = True  # 7.0
@@ -121,7 +121,7 @@ class Rules:
     state_commands: frozenset[str] = STATE_COMMANDS
     off_when_stopped: int = 0  # 7.3; an errno before
     command_when_stopped: int = errno.ECANCELED  # 7.0
-    cancelled_walk: int = errno.ECANCELED  # 6.12 does not tell
+    cancelled_walk: int = errno.ECANCELED  # 6.12 reports success
     clear_needs_no_kdamond: bool = True  # 6.15
 
     # schemes (§4.1, §4.2, §4.7, §4.9 to §4.12)
@@ -151,7 +151,7 @@ class Rules:
     interleaved: Callable[[I64, Sequence[Range]], I64] = damos.interleaved
     pageout_spares_young: bool = True
     locked_stays: bool = True  # mlock()ed pages are not reclaimed
-    dirty_stays: bool = True  # nor are dirty pages of files: writing them back is others' work
+    dirty_stays: bool = True  # nor are dirty pages of files, which others write back
     unmovable_is_put_back: bool = True
     full_node_refuses: bool = True  # folios that find no room stay where they are
     walked_frames: Callable[[I64, Bools], I64] = damos.walked_frames
@@ -189,14 +189,14 @@ class Rules:
     module_request: Callable[[str, Any], Any] = modules.request
     module_statistic: Callable[[str], str] = modules.statistic
     module_pid: Callable[[int, bool], int] = modules.pid
-    module_waits_for_aggregation: bool = False  # 6.16 and older: to read parameters and tell statistics
+    module_waits_for_aggregation: bool = False  # 6.16 and older: to read parameters and show statistics
     invalid_inputs_end_module: bool = False  # 6.16 and older, as documented
     module_starts: bool = True
     module_stops: bool = True
     module_writes_back: bool = True
     module_enabled_again: int = 0  # an errno
     module_schemes_live_on: bool = True  # with counters and quota, from one life to the next
-    module_asks_first: bool = True  # whether another kdamond runs
+    module_asks_first: bool = True  # refuses to start while another kdamond runs
     module_is_exclusive: bool = True
     commit_inputs_reads: bool = True
     stat_percentiles: Callable[[Sequence[int], Sequence[int]], list[int]] = modules.idle_percentiles

@@ -23,14 +23,14 @@ U32 = (1 << 32) - 1
 
 
 def priority_value(value: I64, nr_accesses: I64) -> I64:
-    """The access frequency that counts: as users see it, not the running counter."""
+    """Return the access frequency that priorities use: as users see it, not the running counter."""
     return value
 
 
 def hot_score(
     value: I64, window: int, age: I64, aggr_us: int, weight_nr_accesses: int, weight_age: int
 ) -> I64:
-    """0 to 99: access frequency and, logarithmically, how long it has been so. Size has no say.
+    """Return 0 to 99: access frequency and, logarithmically, how long it has been so. Size has no say.
 
     Weights and their sums are 32 bits wide, and what is left of large ones is read as a signed number.
     """
@@ -48,7 +48,7 @@ def hot_score(
 
 
 def _signed(numbers: I64) -> I64:
-    """What 32 bits hold of each number, as a signed one."""
+    """Return what 32 bits hold of each number, as a signed one."""
     return (numbers + (1 << 31) & U32) - (1 << 31)
 
 
@@ -57,7 +57,7 @@ def cold_score(hot: I64) -> I64:
 
 
 def min_score(histogram: Sequence[int], effective_size: int) -> int:
-    """The lowest score that still gets quota: sizes are taken from the highest score down."""
+    """Return the lowest score that still gets quota: sizes are taken from the highest score down."""
     occupied = [score for score, size in enumerate(histogram) if size]
     total = 0
     for score in range(occupied[-1] if occupied else 0, -1, -1):
@@ -71,7 +71,7 @@ def min_score(histogram: Sequence[int], effective_size: int) -> int:
 
 
 def feedback(value: int, score: int) -> int:
-    """The next value when ``score`` (goal 10000) came of ``value``; never below 10000."""
+    """Return the next value when ``value`` led to ``score`` (goal 10000); never below 10000."""
     if score == BP:
         return value
     if score >= 2 * BP:
@@ -85,12 +85,12 @@ def feedback(value: int, score: int) -> int:
 
 
 def consist_tuner(effective_bp: int, score: int, size_quota: int) -> int:
-    """Proportional feedback, from at least one byte."""
+    """Tune by proportional feedback, from at least one byte."""
     return feedback(max(effective_bp, BP), score)
 
 
 def temporal_tuner(effective_bp: int, score: int, size_quota: int) -> int:
-    """All or nothing: as much as allowed until the goal is achieved."""
+    """Tune by all or nothing: as much as allowed until the goal is achieved."""
     if score >= BP:
         return 0
     if size_quota and size_quota <= U64_MAX // BP:
@@ -99,33 +99,33 @@ def temporal_tuner(effective_bp: int, score: int, size_quota: int) -> int:
 
 
 def goal_score(achievements: Sequence[tuple[int, int]]) -> int:
-    """Of (current, target) pairs the largest achievement counts, in bp."""
+    """Return the largest achievement of (current, target) pairs, in bp."""
     return max((muldiv(current, BP, target) for current, target in achievements), default=0)
 
 
 def goal_metric(requested: str) -> str:
-    """Which metric is read for the requested one."""
+    """Return the metric that is read for the requested one."""
     return requested
 
 
 def goal_node(nid: int) -> int:
-    """Which node a goal's metric is of."""
+    """Return the node that a goal's metric is read of."""
     return nid
 
 
 def first_window_size(effective_size: int) -> int:
-    """Effective size of a scheme's first window: as in all others."""
+    """Return the effective size of a scheme's first window: as in all others."""
     return effective_size
 
 
 def time_quota_size(ms: int, total_bytes: int, total_ns: int, min_region_sz: int) -> int:
-    """Bytes that the time quota allows, from the throughput so far."""
+    """Return the bytes that the time quota allows, from the throughput so far."""
     throughput = muldiv(total_bytes, 1_000_000, total_ns) if total_ns else 4096 * 1024
     return max(throughput * ms & U64_MAX, min_region_sz)
 
 
 def quota_is_full(is_set: bool, charged: int, effective_size: int, min_region_sz: int) -> bool:
-    """Full also when less than one minimum region is left."""
+    """Whether the quota is used up, which it also is when less than one minimum region is left."""
     return is_set and (charged >= effective_size or effective_size - charged < min_region_sz)
 
 
@@ -139,7 +139,7 @@ def quota_is_full_7_0(is_set: bool, charged: int, effective_size: int, min_regio
 
 
 def quota_cut(is_set: bool, charged: int, effective_size: int, size: int, min_region_sz: int) -> int | None:
-    """How much of a region fits into what is left; None: all of it."""
+    """Return how much of a region fits into what is left of the quota; None: all of it."""
     if not is_set or charged + size <= effective_size:
         return None
     return align_down(effective_size - charged, min_region_sz)
@@ -155,19 +155,19 @@ def quota_cut_7_0(
 
 
 def charged_size(size: int, applied: int, fail_num: int, fail_denom: int) -> int:
-    """What applying to a region costs: all of it, or less for the part where the action failed."""
+    """Return what applying to a region costs: all of it, or less for the part where the action failed."""
     if not fail_denom or applied > size:
         return size
     return applied + muldiv(size - applied, fail_num, fail_denom)
 
 
 def window_has_passed(now_jiffies: int, charged_from: int, reset_ms: int) -> bool:
-    """Charge windows are counted in jiffies of 4 ms, rounded up."""
+    """Whether a charge window is over; it is counted in jiffies of 4 ms, rounded up."""
     return now_jiffies >= charged_from + -(-reset_ms // 4)
 
 
 def skipped_size(start: int, end: int, continue_at: int, min_region_sz: int) -> int:
-    """How much of a region was charged in the last window: all, a part from its start, or nothing."""
+    """Return how much of a region was charged in the last window: all, a part from its start, or nothing."""
     if end <= continue_at:
         return end - start
     if start >= continue_at:
@@ -184,7 +184,7 @@ def window_exceeded(ended_full: bool) -> bool:
 
 
 def charge_at_window_start(charged: int) -> int:
-    """What a new window starts with: unused quota is not carried over, nor is what was used."""
+    """Return what a new window starts with: unused quota is not carried over, nor is what was used."""
     return 0
 
 
@@ -192,7 +192,10 @@ def charge_at_window_start(charged: int) -> int:
 
 
 def pattern_matches(bounds: Sequence[tuple[int, int]], size: Any, nr_accesses: Any, age: Any) -> Any:
-    """(min, max) of size, nr_accesses and age, all inclusive. Numbers, or arrays of one element a region."""
+    """Whether size, nr_accesses and age are within their (min, max), all inclusive.
+
+    For numbers, or arrays of one element a region.
+    """
     (sz_min, sz_max), (nr_min, nr_max), (age_min, age_max) = bounds
     matches = (size >= sz_min) & (size <= sz_max)
     matches &= (nr_accesses >= nr_min) & (nr_accesses <= nr_max)
@@ -200,14 +203,14 @@ def pattern_matches(bounds: Sequence[tuple[int, int]], size: Any, nr_accesses: A
 
 
 def watermark_active(value: int, high: int, mid: int, low: int, active: bool) -> bool:
-    """Outside low..high off; below mid on; from mid to high as before."""
+    """Whether a scheme is active: not outside low..high; below mid yes; from mid to high as before."""
     if value > high or value < low:
         return False
     return active or value < mid
 
 
 def watermark_wait_us(waits: Sequence[int]) -> int:
-    """All schemes have to be inactive for a sleep, and the shortest interval decides."""
+    """Return the sleep while all schemes are inactive: the shortest of their intervals."""
     return min(waits)
 
 
@@ -220,7 +223,7 @@ def filter_verdict(hit: bool, matching: bool, allow: bool) -> bool | None:
 
 
 def core_default_reject(core_allows_last: bool, has_ops_filters: bool) -> bool:
-    """An allow list rejects the rest, unless the ops layer still has a say."""
+    """Whether the rest is rejected: an allow list does, unless the ops layer still has a say."""
     return core_allows_last and not has_ops_filters
 
 
@@ -232,18 +235,19 @@ def ops_default_reject(ops_allows_last: bool) -> bool:
 
 
 def age_after_action(action: str, age: Any, applied: int) -> Any:
-    """Acting resets the age, even if nothing was achieved; ``stat`` is no act. A number or an array."""
+    """Return the age after an action: 0, even if nothing was achieved; ``stat`` is no act. A number or an
+    array."""
     return age if action == "stat" else 0
 
 
 def scheme_order(due: Sequence[Any]) -> Sequence[Any]:
-    """Schemes that are due, in the order in which each region is shown to them: as they were requested."""
+    """Return the due schemes in the order in which each region is offered to them: as requested."""
     return due
 
 
 def walk_ends(passes: int, regions: int) -> bool:
-    """Whether a scheme has told its tried regions, after so many passes with so many regions: one pass, be
-    there any or not."""
+    """Whether the walk of a scheme is complete after so many passes with so many regions: after one pass,
+    with regions or without."""
     return passes >= 1
 
 
@@ -257,12 +261,12 @@ def snapshot_limit_reached(nr_snapshots: int, max_nr_snapshots: int) -> bool:
 
 
 def tried_size(before_filters: int, after_filters: int) -> int:
-    """What is tried, and charged, of a region that address filters may have cut: what they left."""
+    """Return what is tried, and charged, of a region that address filters may have cut: what they left."""
     return after_filters
 
 
 def account(stats: Any, count: int, size: int, applied: int, passed: int) -> None:
-    """Statistics of ``count`` regions that a scheme was applied to, with equal success: sizes in total."""
+    """Add ``count`` regions that a scheme was applied to, with equal success; sizes are totals."""
     stats.nr_tried += count
     stats.sz_tried += size
     stats.nr_applied += count if applied > 0 else 0
@@ -271,42 +275,43 @@ def account(stats: Any, count: int, size: int, applied: int, passed: int) -> Non
 
 
 def committed_scheme(running: Any, fresh: Any) -> Any:
-    """A scheme that a commit finds at its index goes on: with its statistics, charges and schedule."""
+    """Return the scheme that goes on after a commit: the running one, with statistics, charges and
+    schedule."""
     return running
 
 
 def committed_params(requested: Any) -> Any:
-    """What a commit makes of the parameters requested for a running scheme (a ``Damos``): exactly that."""
+    """Return the parameters that a running scheme gets from a commit (a ``Damos``): those requested."""
     return requested
 
 
 def action_done(operations: str, action: str) -> str:
-    """What is done where an action is asked for ("vaddr" stands for fvaddr, too)."""
+    """Return the action that is done where one is requested ("vaddr" stands for fvaddr, too)."""
     return action
 
 
 def action_range(start: int, end: int) -> Range:
-    """The bytes that an action works on: those of the region."""
+    """Return the bytes that an action works on: those of the region."""
     return start, end
 
 
 def walked_frames(frames: I64, in_huge: Bools) -> I64:
-    """The frames of a region, in order, that are looked at: all, also where it begins within a huge page."""
+    """Return the frames of a region that are visited, in order: all, also where it begins in a huge page."""
     return frames
 
 
 def pages_applied(done: int, visited: int) -> int:
-    """What counts as applied of ``visited`` bytes when ``done`` were reclaimed or moved."""
+    """Return what counts as applied of ``visited`` bytes when ``done`` were reclaimed or moved."""
     return done
 
 
 def migration_node(nids: I64) -> I64:
-    """Where each folio goes that shall go to a node."""
+    """Return the node that each folio goes to: the requested one."""
     return nids
 
 
 def interleaved(index: I64, dests: Sequence[Range]) -> I64:
-    """Node for each page index by (node, weight), with a period of the sum of weights; -1: stay."""
+    """Return the node of each page index by (node, weight), with a period of the sum of weights; -1: stay."""
     total = sum(weight for _, weight in dests)
     if not total:
         return np.full(len(index), -1, np.int64)
@@ -317,7 +322,7 @@ def interleaved(index: I64, dests: Sequence[Range]) -> I64:
 
 
 def madvise_applied(size: int, failed: bool) -> int:
-    """The whole length, or nothing when any part of the range was not mapped."""
+    """Return the whole length, or 0 when any part of the range was not mapped."""
     return 0 if failed else size
 
 
@@ -325,21 +330,21 @@ def madvise_applied(size: int, failed: bool) -> int:
 
 
 def whole_ram(ram: Sequence[Range]) -> Range:
-    """7.2: from the first system RAM resource's start to the last one's end."""
+    """7.2: return the span from the first system RAM resource's start to the last one's end."""
     return ram[0][0], ram[-1][1]
 
 
 def biggest_ram(ram: Sequence[Range]) -> Range:
-    """7.1 and older: the single biggest system RAM resource."""
+    """7.1 and older: return the biggest system RAM resource."""
     return max(ram, key=lambda span: span[1] - span[0])
 
 
 def stat_idle_ms(age: int, aggr_us: int, accessed: bool) -> int:
-    """DAMON_STAT's idle time of a region; negative: accessed for that long."""
+    """Return DAMON_STAT's idle time of a region; negative: accessed for that long."""
     idle = (age + 1) * aggr_us // 1000
     return -idle if accessed else idle
 
 
 def stat_idle_ms_6_17(age: int, aggr_us: int, accessed: bool) -> int:
-    """6.17: only how long a region was idle, from 0."""
+    """6.17: return only how long a region was idle, from 0."""
     return 0 if accessed else age * aggr_us // 1000

@@ -17,7 +17,7 @@ _DIGITS = {8: "01234567", 10: "0123456789", 16: "0123456789abcdef"}
 
 
 def parse_integer(text: str, low: int, high: int) -> int:
-    """A number as kstrtoull and its relatives read it: base by prefix, one sign, one newline."""
+    """Parse a number as kstrtoull and its relatives do: base by prefix, one sign, one newline."""
     body = text
     negative = low < 0 and body.startswith("-")
     if negative or body.startswith("+"):
@@ -62,40 +62,35 @@ def _parse_boolean(text: str, yes: str, no: str) -> bool:
 
 
 def parse_keyword(text: str, known: Sequence[str]) -> str:
-    """Exactly one of the known words, with one optional newline."""
+    """Accept exactly one of the known words, with one optional newline."""
     word = text.removesuffix("\n")
     if word in known:
         return word
     raise invalid(f"{word!r} is not one of {', '.join(known)}")
 
 
-def show_path(text: str) -> str:
-    """Paths are kept verbatim, a trailing newline included; reading appends another."""
-    return text
-
-
 def resized_count(count: int, maximum: int | None) -> int:
-    """What a ``nr_*`` file accepts."""
+    """Return the count that a ``nr_*`` file accepts. Raises CoreError for others."""
     if count < 0 or (maximum is not None and count > maximum):
         raise invalid(f"{count} is not allowed here")
     return count
 
 
 def lock_is_busy(locked: bool) -> bool:
-    """Everybody tries the global lock, nobody waits for it."""
+    """Whether the global lock refuses: it is tried, never waited for."""
     return locked
 
 
 def statistic(name: str) -> str:
-    """Which counter of a scheme a file of ``stats/`` shows: the one of its name."""
+    """Return the counter of a scheme that a file of ``stats/`` shows: the one of its name."""
     return name
 
 
 def total_bytes(total: int, start: int, end: int) -> int:
-    """``tried_regions/total_bytes`` after one more region."""
+    """Return ``tried_regions/total_bytes`` after one more region."""
     return total + end - start
 
 
 def refresh_is_due(now_jiffies: int, refreshed_jiffies: int, refresh_ms: int) -> bool:
-    """``refresh_ms``, in ticks of 4 ms; 0 is off."""
+    """Whether ``refresh_ms`` is over, in ticks of 4 ms; 0 is off."""
     return refresh_ms != 0 and now_jiffies >= refreshed_jiffies + -(-refresh_ms // 4)

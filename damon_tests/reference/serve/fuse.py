@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A simulated machine's tree as a mounted file system: which transport, and one server's life.
+"""Serve a simulated machine's tree as a mounted file system: choose the transport, run one server.
 
 The tree's ``/sys`` is the root of the mount: ``kernel/mm/damon/admin`` and ``module/damon_*/parameters``.
 """
@@ -26,10 +26,10 @@ STOPPED_BY = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass(frozen=True)
 class Served:
-    """What a server tells when it is ready: ``processes`` are the simulated ones, by name.
+    """What a server reports when it is ready.
 
-    ``ram`` are byte ranges of physical memory, ``events`` the names of its tracepoints,
-    ``kdamond_parent`` the process whose children stand for its kdamonds.
+    ``processes`` are the simulated ones, by name; ``ram`` the byte ranges of physical memory; ``events``
+    the names of its tracepoints; ``kdamond_parent`` the process whose children stand for its kdamonds.
     """
 
     nonce: str
@@ -40,7 +40,7 @@ class Served:
 
 
 def nothing_touched(pid: int) -> PeriodicTruth:
-    """The truth about a real process that nobody watches."""
+    """Return the truth about a real process that is not watched."""
     return PeriodicTruth()
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Serving ``SysfsFiles`` by speaking to /dev/fuse: one loop for requests and for virtual time.
+"""Serve ``SysfsFiles`` by speaking to /dev/fuse: one loop for requests and for virtual time.
 
-Nothing here waits for a client, or makes one wait for another: a write that DAMON has not finished is
-answered when it has. The kernel serialises operations on one inode (an O_TRUNC waits for a write
-under way), therefore each lookup of a file whose writes may wait gets an inode of its own.
+The loop never waits for a client, and no client for another: a write that DAMON has not finished is
+answered when it has. The kernel serialises operations on one inode (an O_TRUNC waits for a write under
+way), therefore each lookup of a file whose writes may wait gets an inode of its own.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ class _Known:
 
 
 class DirectServer:
-    """Answers the requests of one mount until it is unmounted or ``stop()`` says so.
+    """Answers the requests of one mount until it is unmounted or ``stop()`` is true.
 
-    ``wake_fd`` becomes readable when ``stop`` should be asked (a signal came).
+    ``wake_fd`` becomes readable when ``stop`` should be called (a signal came).
     """
 
     def __init__(self, fd: int, files: SysfsFiles, real_time: RealTime, wake_fd: int) -> None:
@@ -105,7 +105,7 @@ class DirectServer:
                 return
 
     def _serve_some(self) -> bool:
-        """Answer what has arrived; False when the file system was unmounted."""
+        """Answer the requests that have arrived; return False when the file system was unmounted."""
         for _ in range(REQUESTS_A_TURN):
             try:
                 data = os.read(self._fd, wire.REQUEST_MAX)
@@ -248,7 +248,7 @@ class DirectServer:
 
 
 def _refusal(op: int) -> int:
-    """What sysfs answers to operations that it does not have."""
+    """Return the errno of operations that sysfs does not have."""
     if op == Op.CREATE:
         return errno.EACCES
     if op in (Op.MKNOD, Op.MKDIR, Op.UNLINK, Op.RMDIR, Op.RENAME, Op.RENAME2, Op.LINK, Op.SYMLINK):

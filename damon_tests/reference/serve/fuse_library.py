@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Serving ``SysfsFiles`` through libfuse3 and mfusepy: for users who may mount only by ``fusermount3``.
+"""Serve ``SysfsFiles`` through libfuse3 and mfusepy: for users who may mount only by ``fusermount3``.
 
-Slower than ``fuse_direct``, and one thing is not like sysfs: libfuse has one inode for a path, so a second
-writer of a ``state`` file waits for the first where DAMON would tell it EBUSY. Other files are not held up.
+Slower than ``fuse_direct``, and in one thing unlike sysfs: libfuse has one inode for a path, so a second
+writer of a ``state`` file waits for the first, where DAMON would refuse it with EBUSY. Other files are not
+held up.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _REMEDY = (
 
 
 def load() -> Any:
-    """The module mfusepy. Raises NotSupported, with what is missing."""
+    """Return the module mfusepy. Raises NotSupported, with what is missing."""
     missing = []
     if ctypes.util.find_library("fuse3") is None:
         missing.append("the library libfuse3 is not installed")

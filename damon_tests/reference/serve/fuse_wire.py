@@ -132,12 +132,12 @@ def _attr(node: int, attributes: Attributes, uid: int, gid: int) -> bytes:
 
 
 def attributes_body(node: int, attributes: Attributes, uid: int, gid: int) -> bytes:
-    """They never change: the kernel may remember them for the node."""
+    """Return the answer to GETATTR. Attributes never change, so the kernel may cache them."""
     return _ATTR_HEAD.pack(_FOREVER_S, 0, 0) + _attr(node, attributes, uid, gid)
 
 
 def entry_body(node: int, attributes: Attributes, uid: int, gid: int) -> bytes:
-    """A name that is not stable is looked up again each time."""
+    """Return the answer to LOOKUP. A name that is not stable is looked up again each time."""
     name_valid_s = _FOREVER_S if attributes.stable else 0
     return _ENTRY.pack(node, 0, name_valid_s, _FOREVER_S, 0, 0) + _attr(node, attributes, uid, gid)
 
@@ -161,7 +161,7 @@ def statfs_body() -> bytes:
 
 
 def entries_body(entries: list[tuple[str, bool]], offset: int, size: int) -> bytes:
-    """Directory entries from number ``offset`` on, as many as fit."""
+    """Return directory entries from number ``offset`` on, as many as fit."""
     body = bytearray()
     for number, (name, is_dir) in enumerate(entries[offset:], offset + 1):
         encoded = name.encode("utf-8", "surrogateescape")

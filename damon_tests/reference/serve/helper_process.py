@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 """A process beside the server: it gives kdamonds a pid and a name, and cleans up when the server ends.
 
-It is forked before the server does anything. Its children do nothing but have a pid and a name, so
-that ``ps -p`` finds a kdamond. When the server ends, however it ends, it reads the end of
-its stream, kills its children, takes the mount away if it is still there, and ends.
+It is forked before the server does anything. Its children only have a pid and a name, so that ``ps -p``
+finds a kdamond. When the server ends, however it ends, the helper reads the end of its stream, kills its
+children, removes the mount if it is still there, and ends.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from damon_tests.reference.serve import linux_calls
 
 
 class HelperProcess:
-    """Start it while the process has one thread. ``mountpoint`` is what it unmounts at the end."""
+    """Start it while the process has one thread. ``mountpoint`` is unmounted at the end."""
 
     def __init__(self, mountpoint: str | None = None) -> None:
         ours, theirs = socket.socketpair()
@@ -34,7 +34,7 @@ class HelperProcess:
         self._closed = False
 
     def spawn(self, name: str) -> int:
-        """A new child of that name; returns its pid."""
+        """Start a child of that name; return its pid."""
         self._send(f"spawn {name}")
         answer = self._lines.readline().strip()
         if not answer:
@@ -139,7 +139,7 @@ def _end(pid: int) -> None:
 
 
 def unmount_leftover(mountpoint: str) -> None:
-    """Take a FUSE mount of ours away, if it is still there."""
+    """Remove a FUSE mount of ours, if it is still there."""
     if not is_ours(mountpoint):
         return
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Hiding the machine's own DAMON from a program, and proof that it is hidden.
+"""Hide the machine's own DAMON from a program, and prove that it is hidden.
 
 All of this happens in a mount namespace of our own. The rules, in order of strength: the real sysfs is
 read-only there before anything else is done; every path by which DAMON could be reached is covered; the
@@ -46,9 +46,10 @@ class Covers:
         return [*self._mm, *self._modules]
 
     def install(self, events: Sequence[str]) -> None:
-        """``events``: tracepoints to list where tracefs is looked for; they cannot be traced.
+        """Cover everything. ``events``: tracepoints to list where tracefs is looked for; they cannot be
+        traced.
 
-        Raises NotSupported where this kernel or container does not let us.
+        Raises NotSupported where this kernel or container forbids it.
         """
         try:
             _make_read_only("/sys")
@@ -70,7 +71,7 @@ class Covers:
             ) from error
 
     def _cover(self, parent: str, ours: Sequence[Path], hidden: object) -> None:
-        """Show ours in ``parent``, and nothing of the kernel's that ``hidden(name)``."""
+        """Show ours in ``parent``, and nothing of the kernel's for which ``hidden(name)`` holds."""
         assert callable(hidden)
         real = {name for name in os.listdir(parent) if hidden(name)}
         if real != {path.name for path in ours}:
@@ -107,7 +108,7 @@ class Covers:
         linux_calls.unmount(str(stage))
 
     def _cover_other_mounts(self, tracing: Path) -> None:
-        """Other instances of sysfs, and tracing files that belong to the machine's DAMON."""
+        """Cover other instances of sysfs, and tracing files, which belong to the machine's DAMON."""
         has_tracefs = False
         for kind, point in _mounts():
             if kind == "tracefs" and os.path.isdir(point):
@@ -122,7 +123,8 @@ class Covers:
             self._list_tracefs()
 
     def _list_tracefs(self) -> None:
-        """damo looks for tracefs in /proc/mounts, and refuses to work without; nobody may mount it here."""
+        """List tracefs in /proc/mounts: damo looks there and refuses to work without; it cannot be mounted
+        here."""
         table = self._work / "mounts"
         line = f"tracefs {TRACING_POINT} tracefs ro,relatime 0 0\n"
         table.write_text(Path("/proc/self/mounts").read_text(encoding="utf-8") + line, encoding="utf-8")
@@ -136,7 +138,7 @@ class Covers:
             os.close(fd)
 
     def show_ram(self, ranges: Sequence[tuple[int, int]]) -> None:
-        """/proc/iomem says where the reference's memory is (the kernel shows ordinary users zeros)."""
+        """Show the reference's memory in /proc/iomem (where the kernel shows ordinary users zeros)."""
         text = "".join(f"{start:08x}-{end - 1:08x} : System RAM\n" for start, end in ranges)
         file = self._work / "iomem"
         file.write_text(text, encoding="ascii")
@@ -181,7 +183,7 @@ def _make_read_only(point: str) -> None:
 
 
 def _mounts(on_top: bool = False) -> list[tuple[str, str]]:
-    """(file system, mount point) of each mount, ``on_top``: only the last one of each point."""
+    """Return (file system, mount point) of each mount; ``on_top``: only the last one of each point."""
     found: list[tuple[str, str]] = []
     with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as file:
         for line in file:

@@ -46,7 +46,7 @@ def unshare(flags: int) -> None:
 
 
 def new_user_and_mount_namespaces() -> None:
-    """Become root of new user and mount namespaces; mounts made from now on are seen in them only."""
+    """Become root of new user and mount namespaces; later mounts are seen in them only."""
     uid, gid = os.getuid(), os.getgid()
     unshare(CLONE_NEWUSER | CLONE_NEWNS)
     for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
@@ -56,17 +56,17 @@ def new_user_and_mount_namespaces() -> None:
 
 
 def die_with_parent(parent_pid: int, number: int = signal.SIGKILL) -> None:
-    """Get a signal when the parent ends; at once if it already has (its pid is ``parent_pid``)."""
+    """Be killed when the parent ends; at once if it already has (its pid is ``parent_pid``)."""
     _check(_libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0), "prctl")
     if os.getppid() != parent_pid:
         os.kill(os.getpid(), number)
 
 
 def adopt_orphans() -> None:
-    """Orphaned descendants become children of this process."""
+    """Make orphaned descendants children of this process."""
     _check(_libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl")
 
 
 def set_name(name: str) -> None:
-    """The name that ``ps -o comm`` shows; 15 bytes at most."""
+    """Set the name that ``ps -o comm`` shows; 15 bytes at most."""
     _check(_libc.prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0), "prctl")

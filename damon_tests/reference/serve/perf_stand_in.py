@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 """``perf`` for what ``serve --exec`` runs: DAMON's tracepoints are the reference's, all else is perf's.
 
-The machine's perf would trace the kernel's own DAMON, or nothing. Understood is what damo needs:
-``perf record -e damon:EVENT… -o FILE`` until SIGINT or SIGTERM, and ``perf script -i FILE``.
-Stands alone: it runs without this package.
+The machine's perf would trace the kernel's own DAMON, or nothing. This understands what damo needs: ``perf
+record -e damon:EVENT… -o FILE`` until SIGINT or SIGTERM, and ``perf script -i FILE``. It runs without this
+package.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ POLL_S = 0.1
 
 
 def values(arguments: Sequence[str], short: str, long: str) -> list[str]:
-    """All values of an option, as ``-o FILE``, ``-oFILE``, ``--output FILE`` or ``--output=FILE``."""
+    """Return all values of an option, as ``-o FILE``, ``-oFILE``, ``--output FILE`` or ``--output=FILE``."""
     found = []
     for word, following in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
         if word == "--":
@@ -70,7 +70,7 @@ def script(path: str) -> int:
 
 
 def the_machines(arguments: Sequence[str]) -> int:
-    """Become the machine's perf."""
+    """Exec the machine's perf."""
     here = os.environ.get("DAMON_TESTS_STAND_INS", "")
     path = os.pathsep.join(p for p in os.environ.get("PATH", os.defpath).split(os.pathsep) if p != here)
     program = shutil.which("perf", path=path)
@@ -81,7 +81,7 @@ def the_machines(arguments: Sequence[str]) -> int:
 
 
 def refusal(command: str, events: set[str]) -> str:
-    """Why this cannot be done here; empty when it can."""
+    """Return why this cannot be done here; empty when it can."""
     with open(AVAILABLE, encoding="utf-8") as file:
         strange = sorted(events - set(file.read().split()))
     if strange:

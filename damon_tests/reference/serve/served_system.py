@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -25,7 +24,7 @@ TruthOf = Callable[[int], Truth]
 
 
 class ServedSystem(LiveSystem):
-    """A simulated machine in real time, whose pids are those of real processes that do nothing."""
+    """A simulated machine in real time. Its pids are those of real, idle processes."""
 
     def __init__(self, level: str, seed: int, helper: HelperProcess) -> None:
         self._helper = helper
@@ -39,7 +38,7 @@ class ServedSystem(LiveSystem):
         self._helper.kill(kdamond.pid)
 
     def add_simulated(self) -> Mapping[str, int]:
-        """The default processes, by name: something to monitor where nothing real is."""
+        """Add the default processes, by name: something to monitor without a real workload."""
         return {name: self._add(name, size, hot) for name, size, hot in SIMULATED}
 
     def _add(self, name: str, size: int, hot: tuple[tuple[int, int, int], ...]) -> int:
@@ -74,7 +73,7 @@ class _Adopted:
 
 
 class RealProcesses:
-    """Real processes whose pids were staged: mappings as they are, accesses as ``truth_of`` tells.
+    """Real processes whose pids were staged: their mappings, and accesses as ``truth_of`` says.
 
     Use ``before_write`` as ``SysfsFiles.before_write`` and ``refresh`` as housekeeping.
     """
@@ -85,7 +84,7 @@ class RealProcesses:
         self._adopted: dict[int, _Adopted] = {}
 
     def before_write(self, path: str, text: str) -> None:
-        """Before a command is executed, the pids that it will look up become known."""
+        """Make the pids known that a command will look up."""
         if not path.endswith("/state") or text.strip() not in ("on", "commit"):
             return
         kdamond = path.removesuffix("/state")
@@ -107,7 +106,7 @@ class RealProcesses:
             return 0
 
     def adopt(self, pid: int) -> None:
-        """Make a real process known, before it is monitored; nothing when there is none of that pid."""
+        """Make a real process known, before it is monitored; do nothing when there is none of that pid."""
         started = start_time(pid)
         if started is None:
             return  # the tree answers that there is no such process
@@ -117,7 +116,7 @@ class RealProcesses:
         self._system.add_process(vmas, truth, pid)
 
     def refresh(self) -> None:
-        """Processes that ended are gone from the simulation, too; mappings are looked at again."""
+        """Remove processes that ended from the simulation; read the mappings of the others again."""
         now = time.monotonic_ns()
         for pid, known in list(self._adopted.items()):
             if start_time(pid) != known.started or not self._system.nr_running:
@@ -132,7 +131,7 @@ class RealProcesses:
                     self._system.set_vmas(pid, vmas)
 
     def _release(self, pid: int) -> None:
-        """Also when nobody monitors anything: watching costs the process something."""
+        """Stop watching, also when nothing is monitored any more: it costs the process something."""
         known = self._adopted.pop(pid)
         self._system.remove_process(pid)
         if isinstance(known.truth, LiveTruth):
@@ -140,7 +139,7 @@ class RealProcesses:
 
 
 def start_time(pid: int) -> str | None:
-    """Tells a process from a later one with its pid; None when there is none."""
+    """Return what distinguishes a process from a later one with its pid; None when there is none."""
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
             return file.read().rpartition(")")[2].split()[19]
@@ -152,15 +151,10 @@ _MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (?:\S+ +){4}(.*)")
 
 
 def mappings(pid: int) -> list[Range]:
-    """Bytes [start, end) of each mapping; empty when it may not be read, or the process ended."""
+    """Return bytes [start, end) of each mapping; empty when they may not be read, or the process ended."""
     try:
         with open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as file:
             found = [_MAPPING.match(line) for line in file]
     except OSError:
         return []
     return [(int(match[1], 16), int(match[2], 16)) for match in found if match and match[3] != "[vsyscall]"]
-
-
-def may_be_watched(pid: int) -> bool:
-    """Whether its mappings can be read by this user."""
-    return os.access(f"/proc/{pid}/maps", os.R_OK)

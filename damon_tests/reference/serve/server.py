@@ -91,7 +91,7 @@ _FORWARDED = (signal.SIGTERM, signal.SIGHUP)
 
 
 def _exit_code(status: int, refused: Path) -> int:
-    """Turn what the keeper left behind into an exit code, or the error that it met."""
+    """Turn what the keeper left into an exit code, or raise the error that it met."""
     if not refused.exists():
         return status
     kind, message = json.loads(refused.read_text())
@@ -129,7 +129,7 @@ def _wait(pid: int) -> int:
 
 
 def end_descendants() -> None:
-    """Kill everything that this process's children left behind. Needs ``adopt_orphans``."""
+    """Kill everything that this process's children left running. Needs ``adopt_orphans``."""
     while children := psutil.Process().children(recursive=True):
         for child in children:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -216,7 +216,7 @@ def _be_server(parent: int, mountpoint: Path, level: str, seed: int, writer: int
     # Ctrl-C is for the command; the keeper ends the server.
     os.setpgid(0, 0)
 
-    def tell(answer: object) -> None:
+    def send(answer: object) -> None:
         with os.fdopen(writer, "w") as stream:
             json.dump(answer, stream)
 
@@ -224,14 +224,14 @@ def _be_server(parent: int, mountpoint: Path, level: str, seed: int, writer: int
         serve(
             str(mountpoint),
             level,
-            lambda served: tell(asdict(served)),
+            lambda served: send(asdict(served)),
             seed=seed,
             transport="direct",
             truth_of=_watched,
         )
     except DamonTestsError as error:
         with contextlib.suppress(OSError):
-            tell({"refused": str(error)})
+            send({"refused": str(error)})
     return 0
 
 
@@ -242,9 +242,10 @@ def _watched(pid: int) -> Truth:
 
 
 def _environment(outer: dict[str, str], inner: Path, level: str, served: Served) -> dict[str, str]:
-    """HOME is private: what a tool remembers of this DAMON must not be taken for the machine's.
+    """Return the command's environment.
 
-    A stand-in for perf is first on PATH: the machine's cannot see the reference's tracepoints.
+    HOME is private: what a tool remembers of this DAMON must not be taken for the machine's. A stand-in for
+    perf is first on PATH: the machine's cannot see the reference's tracepoints.
     """
     home, stand_ins = inner / "home", inner / "bin"
     home.mkdir()

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""How sysfs answers system calls, over a ReferenceTree: modes, open files, errno, removed directories.
+"""Answer file operations as sysfs does, over a ReferenceTree: modes, open files, errno, removed
+directories.
 
 Knows nothing of FUSE: transports (``fuse_direct``, ``fuse_library``) translate. Paths are those below
 ``/sys``: ``/kernel/mm/damon/admin``. Not thread-safe: the caller has the engine's lock.
@@ -35,8 +36,8 @@ HIDDEN = (NONCE_NAME, STATE_NAME, EVENTS_NAME)
 class Attributes:
     """``mode`` has the type bits.
 
-    ``stable`` is False where a transport must not share or remember what it looked up: numbered
-    directories are replaced, and opens of a file whose writes may wait must not wait for each other.
+    ``stable`` is False where a transport must not share or cache what it looked up: numbered directories
+    are replaced, and opens of a file whose writes may wait must not wait for each other.
     """
 
     mode: int
@@ -75,10 +76,10 @@ class SysfsFiles:
         return self.tree.node(absolute)
 
     def identity(self, path: str) -> object:
-        """Something that stays the same object while the file or directory at a path does.
+        """Return an object that stays the same while the file or directory at a path does. Raises OSError
+        ENOENT.
 
-        Raises OSError ENOENT. Directories of tried regions are made anew whenever looked at: there the
-        region itself is the identity.
+        Directories of tried regions are made anew at each lookup: there the region itself is the identity.
         """
         absolute = SYS + path.rstrip("/")
         if absolute in self._above or self._is_hidden(absolute):
@@ -94,7 +95,7 @@ class SysfsFiles:
         return node
 
     def is_still(self, path: str, identity: object) -> bool:
-        """Whether ``identity`` is still what is at the path."""
+        """Whether ``identity`` is still that of the path."""
         try:
             now = self.identity(path)
         except (OSError, IndexError):
@@ -106,7 +107,7 @@ class SysfsFiles:
         return name in HIDDEN and parent in self._mounts
 
     def hidden(self, absolute: str) -> bytes:
-        """What a file reads that is not listed."""
+        """Return the contents of a file that is not listed."""
         if absolute.endswith(STATE_NAME):
             return dump(self.tree.system).encode()
         return self.nonce.encode() + b"\n"
@@ -127,14 +128,15 @@ class SysfsFiles:
         return Attributes(stat.S_IFREG | node.mode, FILE_SIZE, 1, stable)
 
     def names(self, path: str) -> Sequence[tuple[str, bool]]:
-        """(name, whether a directory) of each child, sorted. Raises OSError."""
+        """Return (name, whether a directory) of each child, sorted. Raises OSError."""
         absolute = SYS + path.rstrip("/")
         if absolute in self._above:
             return [(name, True) for name in sorted(self._above[absolute])]
         return [(entry.path, entry.is_dir) for entry in self.tree.list(absolute)]
 
     def open(self, path: str, flags: int, uid: int) -> OpenFile:
-        """Raises OSError: EACCES where sysfs does, for root, too. O_TRUNC and O_APPEND mean nothing."""
+        """Open a file. Raises OSError: EACCES where sysfs does, for root, too. O_TRUNC and O_APPEND are
+        ignored."""
         attributes = self.attributes(path)
         if attributes.is_dir:
             raise _error(errno.EISDIR, path)
@@ -162,21 +164,21 @@ class OpenFile:
             raise _error(errno.ENODEV, self.path)
 
     def read(self) -> bytes:
-        """All of it. Raises OSError; ENODEV when its directory was removed."""
+        """Return the whole text. Raises OSError; ENODEV when its directory was removed."""
         self._check_there()
         if self._identity == self._absolute:
             return self._files.hidden(self._absolute)
         return self._files.tree.read(self._absolute).encode("utf-8", "surrogateescape")
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """What read(2) gives there. Raises OSError."""
+        """Return what read(2) gives at an offset. Raises OSError."""
         return self.read()[offset : offset + size]
 
     def close(self) -> None:
-        """Nobody has it open any more."""
+        """Note that the last user closed it."""
 
     def begin_write(self, data: bytes) -> Write:
-        """One write(2), of which sysfs takes a page. Raises OSError for what fails at once."""
+        """Begin one write(2), of which sysfs takes a page. Raises OSError for what fails at once."""
         self._check_there()
         taken = data[:WRITE_MAX]
         # DAMON reads a C string.
@@ -186,7 +188,7 @@ class OpenFile:
 
 
 class EventLog(OpenFile):
-    """The file of events, read from its beginning on: what was read is forgotten."""
+    """The file of events, read from its beginning on; what was read is dropped."""
 
     def __init__(self, files: SysfsFiles, path: str, attributes: Attributes) -> None:
         super().__init__(files, path, attributes)
@@ -223,7 +225,8 @@ class Write:
         return self._pending.done()
 
     def errno(self) -> int:
-        """0, or how it failed. Only when done. What this reference cannot do is told on stderr, too."""
+        """Return 0, or how it failed. Only when done. What this reference cannot do is also reported on
+        stderr."""
         try:
             self._pending.raise_failure()
         except TreeError as error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The sysfs tree as a table: every file with its format, default, mode and first version (§5.2)."""
+"""The sysfs tree as a table: every file with its format, default, mode and first series (§5.2)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MANY = 4 * 1024 * 1024 // 8  # entries of the largest array of pointers the kern
 
 @dataclass(frozen=True)
 class FileSpec:
-    """``locked``: reading and writing need the global lock, by trying (EBUSY)."""
+    """A file. ``locked``: reading and writing try the global lock (EBUSY while it is held)."""
 
     name: str
     format: Format
@@ -46,9 +46,9 @@ class DirSpec:
 
 @dataclass(frozen=True)
 class ListSpec:
-    """A directory with a count file and as many numbered directories, each with ``child``'s entries.
+    """A directory with a count file and that many numbered directories, each with ``child``'s entries.
 
-    More than ``maximum`` is answered with EINVAL, more than ``MANY`` with ENOMEM.
+    More than ``maximum`` is refused with EINVAL, more than ``MANY`` with ENOMEM.
     """
 
     name: str

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What a write to ``kdamonds/N/state`` does (specification §5.4 and §5.5)."""
+"""Serve writes to ``kdamonds/N/state`` (specification §5.4 and §5.5)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Slot:
-    """The running side of one ``kdamonds/N`` directory."""
+    """The kdamond behind one ``kdamonds/N`` directory."""
 
     def __init__(self, system: ReferenceSystem, directory: Dir) -> None:
         self.system = system
@@ -29,7 +29,8 @@ class Slot:
 
     @property
     def _timer(self) -> Slot | ReferenceSystem:
-        """Who remembers when ``refresh_ms`` was served last."""
+        """Return who remembers when ``refresh_ms`` was served last: this kdamond, or the whole system (a
+        fault)."""
         return self if self.system.rules.refresh_timer_is_own else self.system
 
     @property
@@ -41,7 +42,7 @@ class Slot:
         return self.kdamond.pid if self.kdamond is not None and self.kdamond.running else -1
 
     def execute(self, command: str, finish: Finish) -> None:
-        """Run a command; ``finish`` comes now, or when the kdamond has done its part."""
+        """Run a command; call ``finish`` now, or when the kdamond has done its part."""
         rules = self.system.rules
         if command not in rules.state_commands:
             finish(errno.EINVAL)
@@ -93,7 +94,7 @@ class Slot:
             self.kdamond.stop(lambda: finish(0))
 
     def _call(self, function: Callable[[Kdamond], None], finish: Finish, is_commit: bool = False) -> None:
-        """Have the kdamond run ``function``; refuse when there is none, or none any more."""
+        """Have the kdamond run ``function``; refuse when there is none, or it ends first."""
         kdamond = self._started()
 
         def run() -> int:
@@ -112,7 +113,7 @@ class Slot:
         kdamond.call(Request(run, done, is_commit and waits, is_commit and fatal))
 
     def _polled(self, finish: Finish) -> Finish:
-        """6.12: a request is answered when its writer looks again, and there is one at a time."""
+        """Answer as 6.12 does: when the writer looks again, and for one request at a time."""
         system = self.system
         poll_ns = system.rules.command_poll_ns
         if not poll_ns:
@@ -188,14 +189,14 @@ class Slot:
         answer, holder = self._polled(finish), self.system.lock_holder
 
         def done(outcome: Exception | int) -> None:
-            # 6.12: the kdamond has the lock until here; whoever waits does not.
+            # 6.12: the kdamond has the lock until here, the writer that waits does not.
             if self.system.lock_holder is holder:
                 self.system.lock_holder = None
             answer(outcome)
 
         kdamond.start_walk(Walk(on_region, done))
 
-    # What the commands copy
+    # What the commands copy to the tree
 
     def _clear_tried(self) -> None:
         for scheme in self._schemes():
@@ -219,7 +220,7 @@ class Slot:
         intervals.set_value("aggr_us", kdamond.ctx.attrs.aggr_us)
 
     def _refresh(self) -> None:
-        """``refresh_ms``: after every sample, when its time has come and the lock is free."""
+        """Serve ``refresh_ms`` after a sample, when its time has come and the lock is free."""
         refresh_ms = int(self.directory.value("refresh_ms", 0))
         now, kdamond = self.system.clock.jiffies(), self.kdamond
         due = self.system.rules.refresh_is_due(now, self._timer.refreshed_jiffies, refresh_ms)

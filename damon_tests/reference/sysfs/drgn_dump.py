@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What a debugger of the kernel would read of running kdamonds: ``struct damon_ctx`` as plain data.
+"""Running kdamonds as a debugger of the kernel sees them: ``struct damon_ctx`` as plain data.
 
-Fields have the names and the enumerations the values that the kernel's own scripts for drgn expect
+Fields have the names and enumerations the values that the kernel's own scripts for drgn expect
 (tools/testing/selftests/damon). Lists stand where the structures have list heads.
 """
 
@@ -22,7 +22,7 @@ Struct = dict[str, Any]
 
 
 def dump(system: ReferenceSystem) -> str:
-    """All running contexts, by pid of their kdamond, as JSON."""
+    """Return all running contexts, by pid of their kdamond, as JSON."""
     kdamonds = (slot.kdamond for slot in system.tree.slots if slot.kdamond is not None)
     contexts = {str(k.pid): damon_ctx(k.ctx, system.version) for k in kdamonds if k.running}
     return json.dumps(contexts) + "\n"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""How text becomes a value and a value becomes text in DAMON's files (specification §5.1).
+"""Formats of DAMON's files: text to value and back (specification §5.1).
 
 ``parse`` raises CoreError with the errno of write(2); ``show`` gives the text without its newline.
 """
@@ -18,7 +18,7 @@ Value = int | bool | str
 
 @dataclass(frozen=True)
 class Grammar:
-    """What parsing depends on: which words a version knows, and the rules of the tree."""
+    """What parsing depends on: the words that a version knows, and the rules of the tree."""
 
     version: Version
     rules: Rules
@@ -32,7 +32,7 @@ class Format(Protocol):
 
 @dataclass(frozen=True)
 class Integer:
-    """``einval_only``: files that answer every parse error with EINVAL."""
+    """``einval_only``: files that refuse every parse error with EINVAL."""
 
     low: int
     high: int
@@ -100,7 +100,7 @@ PATH = Path()
 
 
 def words(text: str, **since: str) -> Keyword:
-    """A Keyword from "word word ...", with words added later as ``word="7.2"``."""
+    """Return a Keyword from "word word ...", with words added later as ``word="7.2"``."""
     pairs: list[tuple[str, Version]] = []
     for word in text.split():
         major, minor = since.get(word, "0.0").split(".")

@@ -52,8 +52,7 @@ Finish = Callable[[Exception | int], None]
 
 
 class BlockingFile(File):
-    """A file whose write may block. ``holds_lock``: the tree's global lock is held until the write
-    returns."""
+    """A file whose write may block. ``holds_lock``: it holds the global lock until the write returns."""
 
     __slots__ = ()
     holds_lock = False
@@ -78,7 +77,7 @@ class Dir:
         return list(self.children)
 
     def dir(self, name: str) -> Dir:
-        """The child directory of that name; a KeyError means that this version has none."""
+        """Return the child directory of that name; a KeyError means that this version has none."""
         child = self.get(name)
         if not isinstance(child, Dir):
             raise KeyError(name)
@@ -88,7 +87,7 @@ class Dir:
         return self.get(name) is not None
 
     def value(self, name: str, default: Value) -> Value:
-        """A child file's value; ``default`` where this version has no such file."""
+        """Return a child file's value; ``default`` where this version has no such file."""
         child = self.get(name)
         return child.value if isinstance(child, File) else default
 
@@ -100,7 +99,6 @@ class Dir:
 
 
 Node = File | Dir
-MakeDir = Callable[[tuple[Spec, ...]], Dir]
 
 
 class ListDir(Dir):
@@ -216,7 +214,8 @@ class TriedDir(Dir):
 
 
 class Builder:
-    """Makes nodes of one version. ``made(spec, directory)`` is called for each new numbered directory."""
+    """Makes the kobjects of one version. ``made(spec, directory)`` is called for each new numbered
+    directory."""
 
     def __init__(
         self, grammar: Grammar, on_change: Callable[[], None], made: Callable[[ListSpec, Dir], None]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the modules ask of DAMON: requests derived from their parameters (specification §6)."""
+"""Derive the requests of the modules from their parameters (specification §6)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _number(values: Parameters, name: str, default: int = 0) -> int:
 
 
 def attrs_of(values: Parameters, needed: str) -> DamonAttrs:
-    """Monitoring attributes; the operations are updated at every sample, which paddr ignores.
+    """Return the monitoring attributes; operations are updated at every sample, which paddr ignores.
 
     ``needed``: the interval that must not be 0, even where tuned ones are used instead. Raises CoreError.
     """
@@ -54,8 +54,10 @@ def attrs_of(values: Parameters, needed: str) -> DamonAttrs:
 
 
 def monitored_range(values: Parameters, ram: Sequence[Range], rules: Rules) -> Range:
-    """The given region, or the default over system RAM, in core address units. Whether there is anything in
-    it is judged later, after alignment."""
+    """Return the given region, or the default over system RAM, in core address units.
+
+    An empty one is refused later, after alignment.
+    """
     start, end = _number(values, "monitor_region_start"), _number(values, "monitor_region_end")
     if start > end:
         raise invalid("monitor_region_start is above monitor_region_end")
@@ -77,7 +79,7 @@ def _ctx(values: Parameters, attrs: DamonAttrs, region: Range, schemes: tuple[Da
 
 
 def reclaim(values: Parameters, ram: Sequence[Range], rules: Rules) -> DamonCtx:
-    """DAMON_RECLAIM: page out what was not accessed for ``min_age``. Raises CoreError."""
+    """Derive DAMON_RECLAIM: page out what was not accessed for ``min_age``. Raises CoreError."""
     attrs = attrs_of(values, "aggr_interval")
     goals = []
     if pressure := _number(values, "quota_mem_pressure_us"):
@@ -105,7 +107,7 @@ def reclaim(values: Parameters, ram: Sequence[Range], rules: Rules) -> DamonCtx:
 
 
 def lru_sort(values: Parameters, ram: Sequence[Range], rules: Rules) -> DamonCtx:
-    """DAMON_LRU_SORT: hot memory to the active list, cold memory off it. Raises CoreError."""
+    """Derive DAMON_LRU_SORT: hot memory to the active list, cold memory off it. Raises CoreError."""
     attrs = attrs_of(values, "sample_interval")
     active_bp = _number(values, "active_mem_bp")
     if active_bp > BP:
@@ -139,6 +141,7 @@ def _sorting(
 
 
 def stat(values: Parameters, ram: Sequence[Range], rules: Rules) -> DamonCtx:
-    """DAMON_STAT: watch all of RAM (up to 7.1 its largest part) with tuned intervals, and do nothing."""
+    """Derive DAMON_STAT: watch all of RAM (up to 7.1 its largest part) with tuned intervals, and do
+    nothing."""
     attrs = DamonAttrs(intervals_goal=STAT_GOAL)
     return _ctx({}, attrs, rules.default_ram_range(ram), ())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""DAMON_RECLAIM, DAMON_LRU_SORT and DAMON_STAT: parameters in, schemes derived, statistics out."""
+"""DAMON_RECLAIM, DAMON_LRU_SORT and DAMON_STAT: parameters in, requests derived, statistics out."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Module:
         return self.kdamond is not None and self.kdamond.running
 
     def request(self) -> DamonCtx:
-        """What the parameters ask for now. Raises CoreError."""
+        """Return the request that the parameters make now. Raises CoreError."""
         values: dict[str, Value] = {
             name: file.value for name, file in self.directory.children.items() if isinstance(file, File)
         }
@@ -92,7 +92,7 @@ class Module:
         return ctx
 
     def start(self) -> None:
-        """Raises CoreError: what the core refuses, else EBUSY when any kdamond runs."""
+        """Turn the module on. Raises CoreError: what the core refuses, else EBUSY when any kdamond runs."""
         system = self.system
         params = self.request()
         self._requested = params
@@ -114,8 +114,8 @@ class Module:
             flag.serve()
 
     def _live_on(self, ctx: Context) -> None:
-        """Modules keep their context for good: its schemes go on counting when they are turned on again.
-        Seen on 6.12.107, 6.18.15 and 7.3.4."""
+        """Keep counters and quota: a module keeps its context for good, and its schemes go on counting when
+        it is turned on again. Seen on 6.12.107, 6.18.15 and 7.3.4."""
         old = self.kdamond.ctx.schemes if self.kdamond is not None else []
         for index, (scheme, fresh) in enumerate(zip(old, ctx.schemes, strict=False)):
             scheme.set_params(fresh.params, fresh=True)
@@ -124,7 +124,7 @@ class Module:
             ctx.schemes[index] = scheme
 
     def _write_back(self, params: DamonCtx) -> None:
-        """The range that was found becomes the parameter's value."""
+        """Store the range that was found as the value of the parameter."""
         if not self.system.rules.module_writes_back:
             return
         start, end = params.targets[0].regions[0]
@@ -157,7 +157,7 @@ class Module:
         kdamond.call(Request(run, done, rules.module_waits_for_aggregation, rules.invalid_inputs_end_module))
 
     def refresh(self) -> None:
-        """After every sample (6.16 and older: aggregation): the schemes' statistics into the parameters."""
+        """Copy statistics of the schemes to parameters: after every sample (6.16 and older: aggregation)."""
         assert self.kdamond is not None
         for scheme, names in zip(self.kdamond.ctx.schemes, self._stats, strict=False):
             stats: SchemeStats = scheme.stats
@@ -167,7 +167,7 @@ class Module:
 
 
 class StatModule(Module):
-    """DAMON_STAT computes its results every five seconds, from whatever the counters hold then."""
+    """DAMON_STAT: it computes its results every five seconds, from what the counters hold then."""
 
     def __init__(self, system: ReferenceSystem) -> None:
         super().__init__("damon_stat", system, requests.stat)
@@ -195,7 +195,7 @@ class StatModule(Module):
 
 
 class ModuleFile(BlockingFile):
-    """A parameter that does something."""
+    """A parameter whose write or read does something."""
 
     __slots__ = ("module",)
 
@@ -224,8 +224,9 @@ class EnabledFile(ModuleFile):
 
 
 class CommitInputsFile(ModuleFile):
-    """``commit_inputs``: answers, and reads N (7.2); before, a flag that the running module takes back
-    when it has read its parameters, without an answer."""
+    """``commit_inputs``: a write returns the result of the commit, and the file reads N (7.2). Before, it
+    is a flag that the running module takes back when it has read its parameters, and the write always
+    succeeds."""
 
     __slots__ = ()
 
@@ -253,7 +254,7 @@ class CommitInputsFile(ModuleFile):
 
 
 def _unanswered(outcome: Exception | int) -> None:
-    """Refusals are not told before 7.2; anything else is a defect of the reference."""
+    """Drop refusals, which nobody gets to know before 7.2; anything else is a defect of the reference."""
     if isinstance(outcome, Exception):
         raise outcome
 
@@ -271,7 +272,7 @@ class ModulePidFile(ModuleFile):
 
 
 def make_modules(system: ReferenceSystem) -> dict[str, Module]:
-    """The modules that this version has, by name."""
+    """Return the modules that this version has, by name."""
     made = {
         "damon_reclaim": Module("damon_reclaim", system, requests.reclaim, _RECLAIM_STATS),
         "damon_lru_sort": Module("damon_lru_sort", system, requests.lru_sort, _LRU_SORT_STATS),

@@ -37,7 +37,7 @@ class _Reader:
         return str(self._dir.value(name, default))
 
     def sub(self, name: str) -> _Reader:
-        """An empty directory where this version has none."""
+        """Return a directory; an empty one where this version has none."""
         return _Reader(self._dir.dir(name) if self._dir.has(name) else Dir())
 
     def items(self, name: str) -> list[_Reader]:
@@ -46,7 +46,7 @@ class _Reader:
 
 
 def read_context(directory: Dir) -> DamonCtx:
-    """``contexts/0/`` as a request."""
+    """Return ``contexts/0/`` as a request."""
     ctx = _Reader(directory)
     return DamonCtx(
         operations=ctx.text("operations"),
@@ -135,7 +135,7 @@ def _quota(quota: _Reader) -> DamosQuota:
 
 
 def read_goals(quota: _Reader) -> tuple[DamosQuotaGoal, ...]:
-    """Goals without a target value are dropped, as the kernel's sysfs code does."""
+    """Return the goals; those without a target value are dropped, as the kernel's sysfs code does."""
     goals = (
         DamosQuotaGoal(
             target_metric=g.text("target_metric", "user_input"),

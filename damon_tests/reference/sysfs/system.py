@@ -62,8 +62,8 @@ class ReferenceSystem:
         self.clock = VirtualClock(origin_ns, sleep_ns)
         self.events = ReferenceEvents(self.clock, self.version)
         self.lock_holder: object | None = None  # the write that has the tree's global lock
-        self.refreshed_jiffies = 0  # should kdamonds share the timer of refresh_ms
-        self.polled_command: object | None = None  # the command that somebody waits for (6.12: one at a time)
+        self.refreshed_jiffies = 0  # used when kdamonds share the timer of refresh_ms (a fault)
+        self.polled_command: object | None = None  # the command that a writer waits for (6.12: one at a time)
         self.split_history = SplitHistory()
         self._running: list[Kdamond] = []
         self._next_pid = FIRST_PID
@@ -94,13 +94,13 @@ class ReferenceSystem:
         others: Sequence[tuple[Range, Truth]] = (),
         locked: Sequence[Range] = (),
     ) -> int:
-        """A new process with these mappings (byte ranges); returns its pid.
+        """Add a process with these mappings (byte ranges); return its pid. Its accesses are those of
+        ``truth``; the pages that the truth knows about get physical memory.
 
-        Its accesses are ``truth``'s; the pages that the truth knows about get physical memory.
         ``memcg`` is its memory cgroup; 2 MiB blocks within ``huge`` are huge pages; ``file`` and ``shmem``
-        are not anonymous, and ``dirty`` of files stays so; ``nodes``, ``hugetlb``, ``others``, ``locked``:
-        see Process. Raises UsageError for a node that does not exist, and for more reserved huge pages than
-        there are.
+        are not anonymous, and ``dirty`` pages of files stay dirty; ``nodes``, ``hugetlb``, ``others``,
+        ``locked``: see Process. Raises UsageError for a node that does not exist, and for more reserved
+        huge pages than there are.
         """
         if pid is not None and pid in self.memory.processes:
             raise UsageError(f"a process with pid {pid} exists already")
@@ -110,27 +110,27 @@ class ReferenceSystem:
         return chosen
 
     def remove_process(self, pid: int) -> None:
-        """The process exits and is reaped."""
+        """Let the process exit and be reaped."""
         self._known(pid)
         self.memory.remove(pid)
 
     def set_vmas(self, pid: int, vmas: Sequence[Range]) -> None:
-        """The process changes its mappings."""
+        """Change the process's mappings."""
         self._known(pid)
         self.memory.set_vmas(pid, vmas)
 
     def set_truth(self, pid: int, truth: Truth) -> None:
-        """Replace who touched what, for example when the workload is let go."""
+        """Replace the accesses of a process, for example when the workload starts."""
         self._known(pid)
         self.memory.set_truth(pid, truth)
 
     def physical_ranges(self, pid: int, start: int, end: int) -> list[Range]:
-        """Where [start, end) of the process lies in physical memory: sorted byte ranges."""
+        """Return where [start, end) of the process lies in physical memory: sorted byte ranges."""
         self._known(pid)
         return self.memory.physical_ranges(pid, start, end)
 
     def ram_ranges(self) -> list[Range]:
-        """System RAM as byte ranges [start, end)."""
+        """Return system RAM as byte ranges [start, end)."""
         return self.memory.ram_ranges()
 
     def _known(self, pid: int) -> None:
@@ -164,5 +164,5 @@ class ReferenceSystem:
         return self._next_pid - 1
 
     def new_rng(self) -> np.random.Generator:
-        """An independent random stream; streams are numbered in the order they are made."""
+        """Return an independent random stream; streams are numbered in the order they are made."""
         return np.random.Generator(np.random.SFC64(self._seeds.spawn(1)[0]))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""``ports.Tree`` of the reference: paths, permissions, the global lock, blocking writes."""
+"""``ports.Tree`` of the reference: paths, permissions, the global lock, writes that block."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class PidFile(StateFile):
 
 
 class PendingWrite:
-    """A ``ports.Pending``; most are done at once, state commands when the kdamond served them."""
+    """A ``ports.Pending``; most are done at once, commands of ``state`` when the kdamond served them."""
 
     def __init__(self, tree: ReferenceTree, path: str, value: str) -> None:
         self._tree = tree
@@ -84,8 +84,8 @@ class PendingWrite:
 
 
 class ReferenceTree:
-    """The tree of one simulated system. All failures are TreeError, except for what the reference
-    does not model, which is NotSupported when a command would use it."""
+    """The tree of one simulated system. Every failure is a TreeError, except that a command which needs
+    what the reference does not model raises NotSupported."""
 
     def __init__(self, system: ReferenceSystem) -> None:
         self.system = system
@@ -105,7 +105,7 @@ class ReferenceTree:
         count.before_resize = self._before_kdamonds_change
 
     def _made(self, spec: ListSpec, directory: Dir) -> None:
-        """Connect the files of a new kdamond directory to its running side."""
+        """Connect the files of a new kdamond directory to its kdamond."""
         if spec.name != "kdamonds":
             return
         slot = Slot(self.system, directory)
@@ -129,11 +129,11 @@ class ReferenceTree:
         return None
 
     def mounts(self) -> Sequence[str]:
-        """Absolute paths of the directories that make up the tree, sorted."""
+        """Return the absolute paths of the directories that make up the tree, sorted."""
         return sorted(self._mounts)
 
     def node(self, path: str) -> Node | None:
-        """What is at a path now, for those who serve the tree to others."""
+        """Return the kobject that is at a path now, for servers of the tree."""
         return self._lookup(path)
 
     def _file(self, operation: str, path: str, value: str | None = None) -> File:
@@ -175,7 +175,7 @@ class ReferenceTree:
         return self.system.rules.lock_is_busy(self.system.locked)
 
     def _start_write(self, path: str, value: str) -> PendingWrite | None:
-        """None when the write is complete. Raises TreeError when it failed at once."""
+        """Start a write; return None when it is complete. Raises TreeError when it failed at once."""
         file = self._file("write", path, value)
         if not file.mode & 0o200:
             raise TreeError("write", path, errno.EACCES, value)
