@@ -9,6 +9,7 @@ import re
 import tokenize
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -159,6 +160,7 @@ def _comments(text: str) -> Iterator[tuple[int, str]]:
         yield first, block
 
 
+@cache
 def source_of(path: Path) -> Source:
     text = path.read_text(encoding="utf-8")
     return python_source(text) if path.suffix == ".py" else Source([(1, text)])
