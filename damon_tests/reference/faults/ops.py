@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from damon_tests.ports import PAGE_SIZE
 from damon_tests.ports.arrays import U64, Bools
 from damon_tests.reference.faults.fault import Fault
 from damon_tests.reference.rules import monitoring as core
@@ -46,20 +45,6 @@ def _reused_offset(fractions: Any, sizes: Any) -> U64:
     return core.sample_offset(np.full_like(fractions, 0.5), sizes)
 
 
-def _even_pages(fractions: Any, sizes: Any) -> U64:
-    two_pages = np.uint64(2 * PAGE_SIZE)
-    return core.sample_offset(fractions, sizes) // two_pages * two_pages
-
-
-def _first_half_more_often(fractions: Any, sizes: Any) -> U64:
-    uneven = np.where(fractions < 0.6, fractions / 1.2, 0.5 + (fractions - 0.6) / 0.8)
-    return core.sample_offset(uneven, sizes)
-
-
-def _never_the_last_page(fractions: Any, sizes: Any) -> U64:
-    return core.sample_offset(fractions, np.maximum(sizes - PAGE_SIZE, 1))
-
-
 FAULTS = (
     Fault(
         "sample_first_page",
@@ -81,21 +66,6 @@ FAULTS = (
         "a region is always checked at the same address",
         "sample_offset",
         _reused_offset,
-    ),
-    Fault("sample_even_pages", "ops", "only every second page is checked", "sample_offset", _even_pages),
-    Fault(
-        "sample_prefers_first_half",
-        "ops",
-        "six of ten samples are of a region's first half",
-        "sample_offset",
-        _first_half_more_often,
-    ),
-    Fault(
-        "sample_never_last_page",
-        "ops",
-        "the last page of a region is never checked",
-        "sample_offset",
-        _never_the_last_page,
     ),
     Fault("sample_misses", "ops", "every second region's accesses are missed", "observed", _every_second),
     Fault(
