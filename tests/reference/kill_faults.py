@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Which of the reference's own tests notice which fault: ``kill_faults.py [--jobs N] [--keep] [FAULT...]``
+"""Find which of the reference's own tests notice which fault: ``kill_faults.py [--jobs N] [--keep]
+[FAULT...]``
 
 Runs the tests once without a fault, which must pass, then once for each fault until the first failure, each
 time in a process of its own that is forked when everything is loaded. Ends with 1 when a fault survives.
@@ -58,7 +59,7 @@ FIRST = {
 
 
 def known_killers() -> dict[str, str]:
-    """By fault the test that noticed it in the matrix that is kept: tried first, which saves time."""
+    """Return by fault the test that noticed it in the kept matrix; it is tried first, which saves time."""
     lines = KEPT.read_text().splitlines() if KEPT.exists() else []
     return {words[1]: words[2] for line in lines if "::" in line and (words := line.split())}
 
@@ -79,7 +80,7 @@ class FirstFailure:
 
 
 def killer(name: str, known: str) -> str:
-    """The first test that fails with this fault; empty when all pass."""
+    """Return the first test that fails with this fault; empty when all pass."""
     os.environ["DAMON_TESTS_FAULT"] = name
     area = catalogue()[name].area if name else ""
     order = sorted(ORDER, key=lambda part: part not in FIRST.get(area, ()))
@@ -93,7 +94,7 @@ def killer(name: str, known: str) -> str:
 
 
 def fork(name: str, known: str, result: Path) -> int:
-    """A process that writes the killer to ``result``; returns its pid."""
+    """Start a process that writes the killer to ``result``; return its pid."""
     pid = os.fork()
     if pid:
         return pid
@@ -106,7 +107,7 @@ def fork(name: str, known: str, result: Path) -> int:
 
 
 def killers(names: list[str], jobs: int) -> Iterator[tuple[str, str]]:
-    """(fault, test) as they are found."""
+    """Yield (fault, test) as they are found."""
     known, waiting, running = known_killers(), list(names), {}
     with tempfile.TemporaryDirectory() as directory:
         while waiting or running:
@@ -120,11 +121,11 @@ def killers(names: list[str], jobs: int) -> Iterator[tuple[str, str]]:
 
 
 def run(names: list[str], jobs: int) -> Iterator[tuple[str, str]]:
-    """(fault, killer) as they are found, the killer empty for a survivor. Raises SystemExit when tests fail
-    without a fault."""
+    """Yield (fault, killer) as they are found, the killer empty for a survivor. Raises SystemExit when
+    tests fail without a fault."""
     for _, failed in killers([""], 1):
         if failed:
-            raise SystemExit(f"without a fault {failed} fails: nothing can be told")
+            raise SystemExit(f"without a fault {failed} fails, so faults cannot be judged")
     yield from killers(names, jobs)
 
 

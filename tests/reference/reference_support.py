@@ -36,7 +36,7 @@ settings.load_profile("reference")
 
 
 def under_test(rules: Rules) -> Rules:
-    """The rules under test: these, or these with the fault in them."""
+    """Return the rules under test: these, or these with the fault in them."""
     return fault(FAULT).apply(rules) if FAULT else rules
 
 
@@ -76,7 +76,7 @@ class HotTruth:
 
 
 class TimedTruth(HotTruth):
-    """``hot(t0_ns, t1_ns)`` tells which ranges are touched within that time."""
+    """``hot(t0_ns, t1_ns)`` returns the ranges that are touched within that time."""
 
     def __init__(self, ranges: Ranges, hot: Callable[[int, int], Ranges]) -> None:
         super().__init__(ranges)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Starting and looking after a served tree, for tests."""
+"""Start a served tree for tests, and clean up after it."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def tree(level):
     return tree
 
 
-def test_every_level_has_a_golden():
+def test_every_level_has_a_dump_of_a_kernel():
     assert sorted(path.stem for path in GOLDEN.glob("*.json")) == sorted(LEVELS)
 
 
@@ -87,7 +87,7 @@ def test_deviations_are_few_and_have_a_reason():
     assert all(len(reason) > 80 for reason in DEVIATIONS.values())
 
 
-def test_paths_modes_and_defaults(tree, level):
+def test_paths_modes_and_defaults_are_those_of_the_kernel(tree, level):
     mine = [[".", "755"]]
     for entry in tree.walk(ADMIN):
         row = [entry.path, f"{entry.mode:o}"]
@@ -114,7 +114,7 @@ def word_path(name):
     return f"{ADMIN}/kdamonds/0/refresh_ms" if name == "refresh_ms" else f"{CTX}/{special.get(name, name)}"
 
 
-def test_accepted_and_rejected_words(tree, level):
+def test_words_are_accepted_as_by_the_kernel(tree, level):
     for name, words in golden(level)["words"].items():
         path = word_path(name)
         for written, shown in words["accept"]:
@@ -141,7 +141,7 @@ def answers(box, commands):
     return found
 
 
-def test_state_commands_while_off(level):
+def test_commands_while_off_are_answered_as_by_the_kernel(level):
     box = Box(level=level)
     box.stage(DamonCtx(targets=(DamonTarget(0),)))
     for section in ("while off, 1 vaddr target pid=0", "off-again"):
@@ -157,7 +157,7 @@ def counted(box, name, number):
     return "ok"
 
 
-def test_state_commands_while_on(level):
+def test_commands_while_on_are_answered_as_by_the_kernel(level):
     """In the order of the dump: commands, the files of a scheme that has results, counts, off, counts."""
     box = Box(level=level)
     ram = tuple(box.system.ram_ranges())[1:]
@@ -192,7 +192,7 @@ def check_results(box, level, kernels):
         compare(level, name, sorted(mine), sorted(kernels[name]))
 
 
-def test_tracepoints(level):
+def test_tracepoints_are_those_of_the_kernel(level):
     """Names, and the printed format as far as the format's fixed text goes."""
     box = Box(8 << 20, level=level)
     formats = golden(level)["tracepoints"]
@@ -205,7 +205,7 @@ def test_tracepoints(level):
         assert re.fullmatch(pattern, event.text)
 
 
-def test_module_parameters(level):
+def test_module_parameters_are_those_of_the_kernel(level):
     """Names, modes and defaults of the modules that the kernel has."""
     tree = make_system(level).tree
     for module, wanted in golden(level)["modules"].items():

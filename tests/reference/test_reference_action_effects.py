@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What Linux does to pages when an action is applied: one region at a time, without a kdamond."""
+"""What Linux does to pages when an action is applied, one region at a time, without a kdamond."""
 
 from __future__ import annotations
 

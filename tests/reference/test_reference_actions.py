@@ -309,7 +309,7 @@ def test_core_allow_makes_page_filters_void():
         (DamosQuotaGoal("user_input", current_value=77), 77),
     ],
 )
-def test_goal_metrics(goal, expected):
+def test_goal_metrics_read_what_they_name(goal, expected):
     from damon_tests.reference.core.goals import achievements
 
     box = Box(32 * MIB, ram_bytes=64 * MIB)
@@ -382,7 +382,7 @@ def test_weights_replace_access_monitoring():
     age_max=st.sampled_from([0, 3, U32_MAX]),
     apply_ms=st.sampled_from([15, 100, 250]),
 )
-def test_watching_at_once_is_the_walk(seed, low, nr_min, age_max, apply_ms):
+def test_watching_at_once_equals_the_walk(seed, low, nr_min, age_max, apply_ms):
     """Schemes that change nothing are applied to all regions at once, unless each one is traced."""
     pattern = DamosAccessPattern(0, U64_MAX, nr_min, 20, 0, age_max)
     schemes = (Damos(access_pattern=pattern, apply_interval_us=apply_ms * 1000), STAT_ALL)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Address spaces that are odd, and targets that come and go (§3.1 to §3.3, §2.4)."""
+"""Odd address spaces, and targets that come and go (§3.1 to §3.3, §2.4)."""
 
 from __future__ import annotations
 

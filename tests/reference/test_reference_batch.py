@@ -40,7 +40,7 @@ def as_rows(snap):
     hot=st.integers(0, 64),
     operations=st.sampled_from(["vaddr", "fvaddr"]),
 )
-def test_one_replica_is_the_system(level, seed, low, more, hot, operations):
+def test_one_replica_equals_the_system(level, seed, low, more, hot, operations):
     box = Box(64 * MIB, [(HEAP + 7 * MIB, HEAP + (7 + hot) * MIB)], level=level, seed=seed)
     attrs = DamonAttrs(min_nr_regions=low, max_nr_regions=low + more)
     ctx = box.ctx(attrs=attrs) if operations == "vaddr" else box.fvaddr(attrs=attrs)
@@ -93,7 +93,7 @@ def test_replicas_are_independent_and_agree_with_systems_in_distribution():
         assert abs(a.mean() - b.mean()) < 5 * error
 
 
-def test_what_a_batch_cannot_do():
+def test_requests_beyond_monitoring_are_refused():
     box = Box()
     process = Process(box.pid, heap(64 * MIB), box.truth)
     ctx = box.fvaddr(schemes=(STAT_ALL,), intervals_goal=DamonIntervalsGoal(400, 3, 5_000, 10_000_000))

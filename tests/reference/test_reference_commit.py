@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A running kdamond that is changed: commits, pause, tuning; and the schemes that only watch."""
+"""Changing a running kdamond: commits, pause, tuning; and schemes that only count."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ GOAL = DamosQuotaGoal("user_input", target_value=10_000, current_value=0)
         (4321000, 10000, 4321000),
     ],
 )
-def test_feedback(value, score, expected):
+def test_feedback_has_the_specified_values(value, score, expected):
     assert damos.feedback(value, score) == expected
 
 
@@ -78,7 +78,7 @@ def test_feedback(value, score, expected):
         (20, 20, 0, 100_000, (U32_MAX, 4), 32),
     ],
 )
-def test_hot_score(nr, window, age, aggr_us, weights, expected):
+def test_hot_score_has_the_specified_values(nr, window, age, aggr_us, weights, expected):
     hot = RULES.hot_score(np.array([nr]), window, np.array([age]), aggr_us, *weights)
     assert hot.tolist() == [expected]
     assert RULES.cold_score(hot).tolist() == [99 - expected]
@@ -99,7 +99,7 @@ OPS_ALLOW = DamosFilter("anon", allow=True)
         ((ALLOW, REJECT), False, False),
     ],
 )
-def test_filter_defaults(filters, core_reject, ops_reject):
+def test_filter_defaults_follow_the_last_filter(filters, core_reject, ops_reject):
     lists = FilterLists.of(Damos(filters=filters), Rules())
     assert RULES.core_default_reject(lists.core_allows_last, bool(lists.ops)) == core_reject
     assert RULES.ops_default_reject(lists.ops_allows_last) == ops_reject
@@ -138,7 +138,7 @@ def test_the_most_satisfied_goal_decides():
     ("start", "end", "at", "skipped"),
     [(0, 40, 40, 40), (0, 40, 50, 40), (40, 80, 40, 0), (0, 40, 14, 12), (0, 40, 2, 4), (0, 4, 2, 4)],
 )
-def test_continuation(start, end, at, skipped):
+def test_window_continues_behind_the_last_one(start, end, at, skipped):
     assert RULES.skipped_size(start, end, at, 4) == skipped
 
 
@@ -153,7 +153,7 @@ def test_continuation(start, end, at, skipped):
         (100, 50, (0, 7), 50),
     ],
 )
-def test_fail_charge(size, applied, ratio, charged):
+def test_failed_bytes_are_charged_by_the_ratio(size, applied, ratio, charged):
     assert RULES.charged_size(size, applied, *ratio) == charged
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Dirty pages of files: reclaim leaves them, as writing them back is not its work."""
+"""Reclaim leaves dirty pages of files, which others write back."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_dirty_pages_are_not_reclaimed(operations, wrong):
     assert present[:512].sum() == (0 if wrong else 512)
 
 
-def test_what_a_pattern_leaves_dirty():
+def test_written_file_pages_of_a_pattern_are_dirty():
     """Populated or written, not written back, of files that something is said about."""
     regions = (
         PatternRegion("used", 8 * MIB, memory="file"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What a debugger would read of running kdamonds."""
+"""The dump of running kdamonds has what a debugger of the kernel reads."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def contexts(box: Box) -> dict:
     return json.loads(dump(box.system))
 
 
-def test_a_running_context_is_told_in_the_kernels_words():
+def test_running_context_has_the_kernels_fields():
     box = Box(8 * MIB)
     box.start(box.fvaddr(schemes=(SCHEME,)))
     box.run(0.33)

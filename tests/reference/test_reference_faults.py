@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The catalogue of faults: complete, well-formed, each a change of exactly one rule."""
+"""The catalogue of faults is complete and well-formed; each fault changes exactly one rule."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ HERE = Path(__file__).parent
 AREAS = {"core", "ops", "tree", "schemes", "quotas", "goals", "filters", "watermarks", "stats", "modules"}
 
 
-def test_there_are_many_in_every_area():
+def test_every_area_has_faults():
     known = catalogue()
     assert len(known) >= 60
     assert set(Counter(f.area for f in known.values())) == AREAS
 
 
 @pytest.mark.parametrize("name", catalogue())
-def test_one_rule_is_replaced(name):
+def test_a_fault_replaces_one_rule(name):
     clean, found = Rules(), fault(name)
     wrong = found.apply(clean)
     changed = [f.name for f in fields(Rules) if getattr(wrong, f.name) is not getattr(clean, f.name)]
@@ -44,12 +44,12 @@ def test_every_rule_is_varied_by_a_level_or_a_fault():
     assert sorted(varied) == sorted(rule.name for rule in fields(Rules))
 
 
-def test_names_are_unique():
+def test_names_of_faults_are_unique():
     assert len(all_faults()) == len(catalogue())
 
 
-def test_each_is_noticed():
-    """By a test that exists, as kills.txt tells. Run kill_faults.py --keep for those that are missing."""
+def test_each_fault_is_noticed_by_a_test():
+    """kills.txt names a test that exists for each. Run kill_faults.py --keep for those that are missing."""
     kept = [line.split() for line in (HERE / "kills.txt").read_text().splitlines()[1:]]
     assert [(area, name) for area, name, *_ in kept] == [(f.area, f.name) for f in all_faults()]
     for _, name, killer in kept:
@@ -57,6 +57,6 @@ def test_each_is_noticed():
         assert f"def {test}(" in (HERE / file).read_text(), name
 
 
-def test_unknown_fault():
+def test_an_unknown_fault_is_refused():
     with pytest.raises(UsageError, match="unknown fault 'nothing'"):
         fault("nothing")

@@ -87,7 +87,7 @@ def test_a_commit_brings_new_filters_and_makes_schemes_active_again():
     assert box.client.stats(0, 0).sz_tried == before > 0
 
 
-def test_an_action_is_the_one_that_was_asked_for_on_the_memory_it_was_asked_for():
+def test_the_requested_action_is_done_on_the_requested_memory():
     for ops in ("vaddr", "paddr"):
         for action in WORDS["action"]:
             assert RULES.action_done(ops, action) == action

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The reference as real files: what system calls answer, at a directory."""
+"""System calls on the served tree are answered as by sysfs."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def kdamonds(served: Server) -> Iterator[Path]:
 
 
 def errno_of(function: Callable[[], object]) -> int:
-    """How it failed; 0 when it did not."""
+    """Return how it failed; 0 when it did not."""
     try:
         function()
     except OSError as error:

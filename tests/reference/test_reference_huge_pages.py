@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A huge page has one accessed bit and one cached translation, in all that looks at it or clears it."""
+"""A huge page has one accessed bit and one cached translation, whoever reads or clears them."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_without_swap_a_huge_page_stays_one():
 
 
 def test_folios_on_no_list_are_no_business_of_physical_monitoring():
-    """§3.5, §2.10: neither accessed nor of any attribute."""
+    """§3.5, §2.10: neither accessed nor with any attribute."""
     box = huge_box(2 * MIB, huge=False, hot=[(HEAP, HEAP + 2 * MIB)])
     memory = box.system.memory
     memory.isolated[frames(box, 100)] = True

@@ -100,7 +100,7 @@ def test_off_ends_sleeps_that_are_counted_in_ticks(sample_us, in_6_12, since_6_1
 
 @pytest.mark.parametrize(("level", "at_aggregations"), [("6.12", False), ("7.0", False), ("7.1", True)])
 @pytest.mark.parametrize("operations", ["fvaddr", "paddr"])
-def test_when_the_size_limit_follows_min_nr_regions(level, at_aggregations, operations):
+def test_the_size_limit_follows_min_nr_regions_at_aggregations(level, at_aggregations, operations):
     """§2.6: at every aggregation; up to 7.0 at the updates of operations, of any set."""
     box = Box(16 * MIB, ram_bytes=64 * MIB, level=level)
 
@@ -128,7 +128,7 @@ def test_when_the_size_limit_follows_min_nr_regions(level, at_aggregations, oper
         ("7.3", (0, 80), (30, 80)),
     ],
 )
-def test_rescaling_online(level, in_window, between):
+def test_online_rescaling_has_the_specified_values(level, in_window, between):
     """§2.12: (nr_accesses, last) of 15 and 40 when windows become twice as long, in the middle of one and at
     the end of one."""
     for passed, expected in ((5, in_window), (20, between)):

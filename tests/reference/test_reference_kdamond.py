@@ -40,7 +40,7 @@ def requests(draw):
     level=st.sampled_from(sorted(LEVELS)),
     seed=st.integers(0, 1000),
 )
-def test_invariants_of_recordings(attrs, pages, hot, level, seed):
+def test_random_requests_keep_the_invariants(attrs, pages, hot, level, seed):
     """I1 to I12, I18, I19, I30 on fvaddr, where coverage is exact."""
     size = pages * PAGE
     ends = sorted(HEAP + int(f * pages) * PAGE for f in hot)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Live sources: what was really touched is found, what was not is not, and nothing breaks the process."""
+"""Live sources find what was touched and nothing else, and leave the process intact."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ print("good bye", flush=True)
 
 
 class Child:
-    """A process that touches the pages it is told to."""
+    """A process that touches pages on request."""
 
     def __init__(self) -> None:
         pipe = subprocess.PIPE
@@ -240,7 +240,7 @@ def test_a_process_that_may_not_be_traced_is_refused() -> None:
         WriteTracker(1 << 22)
 
 
-def test_what_cannot_be_watched_is_told(child: Child) -> None:
+def test_what_cannot_be_watched_is_refused_with_reasons(child: Child) -> None:
     with pytest.raises(UsageError, match="there are auto, cooperative, writes, page_idle"):
         live_truth.watch(child.pid, 0, "telepathy")
     with pytest.raises(UsageError, match="no process has pid"):
@@ -249,7 +249,7 @@ def test_what_cannot_be_watched_is_told(child: Child) -> None:
         live_truth.watch(child.pid, 0, "cooperative")
 
 
-def test_idle_page_tracking(tmp_path: Path) -> None:
+def test_idle_page_tracking_finds_touched_pages(tmp_path: Path) -> None:
     """With a bitmap file of ours in the kernel's place, for pages of this very process."""
     memory = mmap.mmap(-1, 4 * PAGE_SIZE)
     memory.write(bytes(4 * PAGE_SIZE))
@@ -351,12 +351,12 @@ OUTSIDE_OF_CONTAINERS = pytest.mark.skipif(
         (["1", "--level", "9.9"], 2, "unknown level '9.9'"),
         (["1", "--seconds", "0"], 2, "0 is no time"),
         (["1", "--seconds", "nan"], 2, "nan is no time"),
-        (["1", "--record", "/"], 2, "/ is a directory"),
+        (["1", "--record", "/"], 2, "/ cannot be written: Is a directory"),
         (["1", "--record", "/none/x"], 2, "there is no directory /none"),
         (["1", "--record", "/proc/x"], 2, "/proc/x cannot be written"),
     ],
 )
-def test_monitor_tells_bad_input(arguments: list[str], code: int, says: str) -> None:
+def test_monitor_refuses_bad_input(arguments: list[str], code: int, says: str) -> None:
     command = [sys.executable, "-m", "damon_tests.cli", "monitor", "--reference", *arguments]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == code

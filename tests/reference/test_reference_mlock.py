@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""mlock()ed memory: what actions leave alone, and what they count of it."""
+"""Actions leave mlock()ed memory alone, and count it as the kernel does."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What DAMON_RECLAIM and DAMON_LRU_SORT make of their parameters, and which they refuse."""
+"""DAMON_RECLAIM and DAMON_LRU_SORT derive requests from their parameters, and refuse bad ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from damon_tests.damon.params import (
 from damon_tests.ports import TreeError
 
 
-def test_derived_reclaim_scheme():
+def test_reclaim_scheme_follows_the_parameters():
     """All of it, from parameters that all differ from each other and from their defaults."""
     box = idle_box()
     reclaim = Parameters(box, "reclaim")
@@ -53,7 +53,7 @@ def test_derived_reclaim_scheme():
     assert (ctx.operations, ctx.attrs.update_us, ctx.targets[0].regions) == ("paddr", 0, ((4096, 128 * MIB),))
 
 
-def test_derived_lru_sort_schemes():
+def test_lru_sort_schemes_follow_the_parameters():
     box = idle_box()
     sort = Parameters(box, "lru_sort")
     values = {
@@ -80,7 +80,7 @@ def test_derived_lru_sort_schemes():
     )
 
 
-def test_a_region_is_told_in_units_and_begins_at_a_page():
+def test_the_region_is_in_units_and_begins_at_a_page():
     box = idle_box()
     reclaim = Parameters(box, "reclaim")
     reclaim["addr_unit"] = 16
@@ -93,7 +93,7 @@ def test_a_region_is_told_in_units_and_begins_at_a_page():
     assert kdamond.ctx.regions.ranges()[-1][1] * 16 == 2 * MIB
 
 
-def test_autotuned_intervals():
+def test_autotuning_sets_an_intervals_goal():
     box = idle_box()
     reclaim = Parameters(box, "reclaim")
     reclaim["sample_interval"] = 7
@@ -102,7 +102,7 @@ def test_autotuned_intervals():
     assert (attrs.sample_us, attrs.aggr_us, attrs.intervals_goal.access_bp) == (5_000, 100_000, 40)
 
 
-def test_lru_sort_goals_and_young_filters():
+def test_lru_sort_autotuning_adds_goals_and_young_filters():
     box = idle_box()
     sort = Parameters(box, "lru_sort")
     sort["active_mem_bp"] = 6000
@@ -137,7 +137,7 @@ AUTOTUNED = {"autotune_monitoring_intervals": "Y"}
         ("lru_sort", {"active_mem_bp": 10_001}, True),
     ],
 )
-def test_what_is_refused_at_enable(module, values, refused):
+def test_enabling_refuses_what_the_kernel_refuses(module, values, refused):
     """As 7.3.4 answers: an interval that a module divides by counts although another one is used."""
     box = idle_box()
     parameters = Parameters(box, module)

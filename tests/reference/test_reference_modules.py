@@ -74,36 +74,36 @@ def test_commit_inputs_changes_a_running_module():
     assert (kdamond.ctx.attrs.min_nr_regions, reclaim["enabled"]) == (50, "Y")
 
 
-def test_the_region_that_is_found_is_told():
+def test_the_region_that_is_found_is_written_back():
     """At enable, even if another kdamond runs, and by commit_inputs; not when the parameters are refused."""
     box = idle_box()
     reclaim, found = Parameters(box, "reclaim"), (4096, 128 * MIB)
 
-    def told(unit=1):
+    def written_back(unit=1):
         return (int(reclaim["monitor_region_start"]) * unit, int(reclaim["monitor_region_end"]) * unit)
 
     box.start(box.fvaddr(schemes=(STAT_ALL,)))
     reclaim["aggr_interval"] = 0
     with pytest.raises(TreeError, match="EINVAL"):
         reclaim["enabled"] = "Y"
-    assert told() == (0, 0)
+    assert written_back() == (0, 0)
     reclaim["aggr_interval"] = 100_000
     with pytest.raises(TreeError, match="EBUSY"):
         reclaim["enabled"] = "Y"
-    assert told() == found
+    assert written_back() == found
     box.command("off")
     reclaim["enabled"] = "Y"
     reclaim["monitor_region_start"] = reclaim["monitor_region_end"] = 0
     reclaim["addr_unit"] = 2
-    assert told() == (0, 0)
+    assert written_back() == (0, 0)
     reclaim["commit_inputs"] = "Y"
-    assert told(2) == found
+    assert written_back(2) == found
 
 
-@pytest.mark.parametrize(("level", "read_at", "told_at"), [("6.16", 20, 60), ("6.17", 11, 32)])
-def test_modules_looked_at_parameters_after_aggregations(level, read_at, told_at):
-    """6.16 and older; later after samples. A commit starts a window of 20 samples, schemes are applied at its
-    end after parameters were looked at. Wrong ones ended the module in 6.16, which nobody was told."""
+@pytest.mark.parametrize(("level", "read_at", "shown_at"), [("6.16", 20, 60), ("6.17", 11, 32)])
+def test_modules_looked_at_parameters_after_aggregations(level, read_at, shown_at):
+    """6.16 and older; later after samples. A commit starts a window of 20 samples, and schemes are applied
+    at its end, after parameters were read. Bad ones ended the module in 6.16, while the write succeeded."""
     box = idle_box(level=level)
     sort = Parameters(box, "lru_sort")
     for name, value in {"hot_thres_access_freq": 0, "wmarks_high": 990, "wmarks_mid": 980}.items():
@@ -116,14 +116,14 @@ def test_modules_looked_at_parameters_after_aggregations(level, read_at, told_at
         if sample == 10:
             sort["commit_inputs"] = "Y"
     assert min(sample for sample, (flag, _) in seen.items() if sample > 10 and flag == "N") == read_at
-    assert min(sample for sample, (_, told) in seen.items() if told) == told_at
+    assert min(sample for sample, (_, shown) in seen.items() if shown) == shown_at
     sort["aggr_interval"] = 0
     sort["commit_inputs"] = "Y"
     box.run(0.2)
     assert (sort["enabled"], sort["commit_inputs"]) == ("N" if level == "6.16" else "Y", "N")
 
 
-def test_default_region_by_level():
+def test_the_default_region_is_all_ram_or_its_biggest_part():
     ends = {}
     for level in ("7.1", "7.2"):
         box = idle_box(level=level)
@@ -150,13 +150,13 @@ def test_stat_reports_bandwidth_and_idleness():
     assert [int(value) for value in stat["memory_idle_ms_percentiles"].split(",")] == idle
 
 
-def test_stat_at_boot():
+def test_stat_runs_from_boot():
     system = make_system(damon_stat=True)
     assert system.tree.read("/sys/module/damon_stat/parameters/enabled") == "Y\n"
     assert not make_system("6.16", damon_stat=True).tree.exists("/sys/module/damon_stat")
 
 
-def test_idle_percentiles():
+def test_idle_percentiles_are_weighted_by_bytes():
     assert idle_percentiles([10, 90], [5, -7], 5) == [-7] * 5
     values = idle_percentiles([50, 50], [100, 200], 101)
     assert values[:51] == [100] * 51
@@ -223,7 +223,7 @@ def test_writing_the_present_state_does_nothing():
     assert (reclaim["enabled"], reclaim["kdamond_pid"]) == ("Y", pid)
 
 
-def test_a_module_wants_to_be_alone():
+def test_a_module_runs_alone():
     """It does not start beside any kdamond, and no kdamond starts beside it."""
     box = idle_box()
     reclaim, sort = Parameters(box, "reclaim"), Parameters(box, "lru_sort")
@@ -244,7 +244,7 @@ def test_a_module_wants_to_be_alone():
 
 
 def test_statistics_count_what_was_tried():
-    """Each region that a scheme tries is an event; parameters are told after the next sample."""
+    """Each region that a scheme tries is an event; parameters show it after the next sample."""
     box = idle_box()
     reclaim = Parameters(box, "reclaim")
     for name, value in {"min_age": 0, "wmarks_high": 990, "wmarks_mid": 980, "quota_ms": 0}.items():

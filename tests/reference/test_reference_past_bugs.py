@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Bugs that DAMON had, by their number in specification §8.3: what is right in each place."""
+"""The reference does right what DAMON once did wrong, by number in specification §8.3."""
 
 from __future__ import annotations
 

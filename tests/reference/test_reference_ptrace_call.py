@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""System calls made in another process: it must not notice, whatever happens to it meanwhile."""
+"""A process in which system calls are made does not notice, whatever happens to it meanwhile."""
 
 from __future__ import annotations
 

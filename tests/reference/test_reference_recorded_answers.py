@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What nine real kernels answered to the same actions (specification, appendix A), asked of each level."""
+"""Each level answers actions as a real kernel of its series did (specification, appendix A)."""
 
 from __future__ import annotations
 
@@ -266,7 +266,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("level", "act", "wanted"), CASES)
-def test_answer(level, act, wanted):
+def test_a_level_answers_as_the_kernel_did(level, act, wanted):
     try:
         act(Box(64 * MIB, [(HEAP, HEAP + MIB)], level=level))
         answer = "ok"

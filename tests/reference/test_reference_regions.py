@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Merging and splitting: against the rule written down plainly, and for what must always hold."""
+"""Merging and splitting agree with the plainly written rule, and keep coverage and bounds."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def plain_merge(regions, threshold, limit):
 
 
 @given(region_lists(), st.integers(0, 20), st.integers(4, 400))
-def test_merge_pass_is_the_plain_walk(regions, threshold, limit):
+def test_merge_pass_equals_the_plain_walk(regions, threshold, limit):
     expected = plain_merge(regions, threshold, limit)
     assert rows_of(merge_pass(regions, RULES, threshold, limit)) == expected
 
@@ -173,7 +173,7 @@ def test_three_way_split_takes_the_third_part_from_the_left_one():
 
 
 @given(region_lists(), st.integers(1, 50))
-def test_cut_to_limit(regions, pages):
+def test_no_region_is_above_the_limit_after_a_cut(regions, pages):
     limit = 4 * pages
     pieces = cut_to_limit(regions, limit)
     assert coverage(pieces) == coverage(regions)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Passes of schemes: what matches, in which order and when they are applied, and what is counted.
 
-What is tried is told by damos_before_apply, one event for each region and scheme.
+damos_before_apply shows what is tried: one event for each region and scheme.
 """
 
 from __future__ import annotations
@@ -138,15 +138,15 @@ def test_tried_regions_are_those_of_one_pass():
     assert (regions.start[1:] == regions.end[:-1]).all()
 
 
-def test_schemes_that_are_due_tell_their_statistics_active_or_not():
-    """§7. A pass needs one that is active; one that is due later tells later."""
+def test_due_schemes_print_their_statistics_active_or_not():
+    """§7. A pass needs one that is active; one that is due later prints later."""
     box = Box(8 * MIB)
     asleep = replace(STAT_ALL, watermarks=DamosWatermarks("free_mem_rate", 1_000_000, 2, 1, 0))
     late = replace(STAT_ALL, apply_interval_us=200_000)
     box.start(box.fvaddr(schemes=(STAT_ALL, asleep, late)))
     events = box.record(0.402, "damos_stat_after_apply_interval")
-    told = Counter(event.text.split()[1] for event in events)
-    assert told == {"scheme_idx=0": 4, "scheme_idx=1": 4, "scheme_idx=2": 2}
+    printed = Counter(event.text.split()[1] for event in events)
+    assert printed == {"scheme_idx=0": 4, "scheme_idx=1": 4, "scheme_idx=2": 2}
     nothing = (
         "nr_tried=0 sz_tried=0 nr_applied=0 sz_applied=0 sz_ops_filter_passed=0 qt_exceeds=0 nr_snapshots=0"
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The reference around a command: it sees the reference, and never the machine's own DAMON."""
+"""A command run by ``serve --exec`` sees the reference, and never the machine's own DAMON."""
 
 from __future__ import annotations
 

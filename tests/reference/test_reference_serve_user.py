@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""``serve --exec`` as an ordinary user, who is nobody and can become nobody else."""
+"""``serve --exec`` works for an ordinary user, who cannot become another."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_an_ordinary_user_is_served(place: Path) -> None:
     assert done.stdout.split() == ["on", "kdamond.0", "off"]
 
 
-def test_who_may_not_open_the_device_is_told(place: Path) -> None:
+def test_a_device_that_may_not_be_opened_is_named(place: Path) -> None:
     done = as_nobody(place, "600", "true")
     if "mknod" in done.stderr or "mount:" in done.stderr:
         pytest.skip(f"this root may not make devices or mount: {done.stderr.strip()}")

@@ -63,7 +63,7 @@ def refusal(tree, path, value):
         ("18446744073709551615", "18446744073709551615"),
     ],
 )
-def test_numbers_accepted(tree, text, shown):
+def test_numbers_are_parsed_as_by_the_kernel(tree, text, shown):
     path = f"{CTX}/monitoring_attrs/intervals/sample_us"
     tree.write(path, text)
     assert tree.read(path) == shown + "\n"
@@ -88,7 +88,7 @@ def test_numbers_accepted(tree, text, shown):
         ("0x10000000000000000", "ERANGE"),
     ],
 )
-def test_numbers_refused(tree, text, errno_name):
+def test_bad_numbers_are_refused(tree, text, errno_name):
     path = f"{CTX}/monitoring_attrs/intervals/sample_us"
     assert refusal(tree, path, text) == errno_name
     assert tree.read(path) == "5000\n"
@@ -118,7 +118,7 @@ def test_numbers_refused(tree, text, errno_name):
         ("targets/00/pid_target", "1", "ENOENT"),
     ],
 )
-def test_refusals(tree, path, text, errno_name):
+def test_bad_values_are_refused_with_their_errno(tree, path, text, errno_name):
     assert refusal(tree, f"{CTX}/{path}", text) == errno_name
 
 
@@ -135,7 +135,7 @@ def test_refusals(tree, path, text, errno_name):
         ("t\n", "Y"),
     ],
 )
-def test_booleans(tree, text, shown):
+def test_booleans_are_parsed_by_their_first_characters(tree, text, shown):
     tree.write(f"{CTX}/pause", text)
     assert tree.read(f"{CTX}/pause") == shown + "\n"
 
@@ -159,7 +159,7 @@ def test_paths_keep_the_newline_they_were_given(tree):
     assert tree.read(path) == "/a\n\n"
 
 
-def test_counts_reset_children(tree):
+def test_writing_a_count_resets_the_children(tree):
     tree.write(f"{CTX}/targets/0/pid_target", "7")
     tree.write(f"{CTX}/targets/nr_targets", "1")
     assert tree.read(f"{CTX}/targets/0/pid_target") == "0\n"
@@ -178,7 +178,7 @@ def test_many_directories_cost_nothing_until_looked_at(tree):
     assert tree.read(f"{CTX}/schemes/499999/action") == "stat\n"
 
 
-def test_batches(tree):
+def test_a_batch_reports_errors_and_stops_writing_at_the_first(tree):
     paths = [NR, f"{ADMIN}/nothing"]
     values = tree.read_batch(paths)
     assert values[0] == "1\n"
@@ -188,12 +188,12 @@ def test_batches(tree):
     assert (tree.read(f"{CTX}/operations"), tree.read(NR)) == ("paddr\n", "1\n")
 
 
-def test_unknown_level():
+def test_an_unknown_level_is_refused():
     with pytest.raises(UsageError, match=r"unknown level '5\.4'; there are 6\.12, "):
         make_system("5.4")
 
 
-def test_staging_reads_back():
+def test_what_is_staged_reads_back():
     """I64, with the client that every backend shares, and a request that uses every directory."""
     everything = Kdamond(
         DamonCtx(
@@ -270,7 +270,7 @@ def test_a_waiting_walk_holds_the_lock():
     assert 6.0 <= (box.clock.now_ns() - 1_000_000_000) / NSEC_PER_SEC < 6.2
 
 
-def test_what_is_staged_wrongly_is_told_before_what_else_is_running():
+def test_bad_staging_is_refused_before_a_running_kdamond_is_looked_for():
     """Seen on 7.3.4 with DAMON_STAT on: the start itself comes last."""
     box = Box()
     box.stage(DamonCtx(targets=(DamonTarget(0),)))
@@ -280,7 +280,7 @@ def test_what_is_staged_wrongly_is_told_before_what_else_is_running():
     assert refusal(box.tree, box.path("state"), "on") == "EBUSY"
 
 
-def test_a_pending_write_tells_its_failure_when_asked():
+def test_a_pending_write_raises_its_failure_when_asked():
     box = Box()
     pending = box.tree.begin_write(box.path("state"), "on")
     assert pending.done()
@@ -398,7 +398,7 @@ def test_address_filters_cut_regions():
         assert overlap.all() if total else not overlap.any()
 
 
-def test_target_filter():
+def test_a_target_filter_keeps_to_its_target():
     box = Box(8 * MIB)
     other = box.system.add_process([(HEAP, HEAP + MIB)], box.truth)
     targets = (DamonTarget(box.pid, ((HEAP, HEAP + 8 * MIB),)), DamonTarget(other, ((HEAP, HEAP + MIB),)))

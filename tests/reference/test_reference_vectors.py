@@ -36,7 +36,7 @@ def column(*values):
         (10**9, 5000),
     ],
 )
-def test_interval_adaptation(score, adaptation):
+def test_interval_adaptation_has_the_specified_values(score, adaptation):
     assert RULES.tuning_adaptation(score) == adaptation
 
 
@@ -73,7 +73,7 @@ MANY = [(10, 20), (20, 30), (50, 55), (55, 57), (57, 59), (70, 80), (80, 90), (9
         ([(3, 8), (8, 10)], [(4, 6)], [(4, 6)]),
     ],
 )
-def test_region_setter(old, ranges, new):
+def test_region_setter_has_the_specified_results(old, ranges, new):
     fitted = set_ranges(Regions.of_ranges(old), ranges, 1, 0, RULES)
     assert fitted is not None
     assert fitted.ranges() == new
@@ -101,12 +101,12 @@ def test_region_setter_keeps_counters_of_survivors_only():
         ([(0, (1 << 64) - 1)], False),
     ],
 )
-def test_region_setter_validation(ranges, valid):
+def test_region_setter_judges_ranges_after_alignment(ranges, valid):
     """Judged after alignment to a page; the end of the address space wraps to 0."""
     assert (set_ranges(Regions.of_ranges([]), ranges, 4096, 0, RULES) is not None) == valid
 
 
-def test_three_ranges():
+def test_three_ranges_leave_out_the_two_largest_gaps():
     vmas = [(10, 20), (20, 25), (200, 210), (210, 220), (300, 305), (307, 330)]
     scaled = [(a * 4096, b * 4096) for a, b in vmas]
     assert RULES.three_ranges(scaled) == [(a * 4096, b * 4096) for a, b in [(10, 25), (200, 220), (300, 330)]]
@@ -123,12 +123,12 @@ def test_three_ranges_tie_keeps_the_earlier_gaps():
     assert RULES.three_ranges(vmas) == [(0, page), (2 * page, 3 * page), (4 * page, 7 * page)]
 
 
-def test_merge_two():
+def test_merged_counters_are_means_weighted_by_size():
     assert RULES.merged_accesses(10, 100, 20, 200) == 16
     assert RULES.merged_age(9, 100, 21, 200) == 17
 
 
-def test_merge_pass():
+def test_merge_pass_compares_with_what_is_merged_so_far():
     rows = [
         (0, 100, 0),
         (100, 112, 0),
@@ -165,7 +165,7 @@ def test_split_copies_counters():
         (409600, 4096, 30, 16384, 25),
     ],
 )
-def test_min_regions(total, m, minimum, limit, count):
+def test_regions_are_cut_to_the_limit_of_min_nr_regions(total, m, minimum, limit, count):
     found = core.align_up(RULES.merge_size_limit(total, minimum, m), m)
     assert found == limit
     pieces = cut_to_limit(Regions.of_ranges([(0, total)]), found)
@@ -187,14 +187,14 @@ def test_min_regions(total, m, minimum, limit, count):
         (1200, 1000, 0),
     ],
 )
-def test_partial_split_step(n, maximum, step):
+def test_partial_split_step_has_the_specified_values(n, maximum, step):
     assert RULES.partial_split_step(n, maximum) == step
 
 
 @pytest.mark.parametrize(
     ("n", "last", "maximum", "parts"), [(10, 9, 100, 2), (10, 10, 100, 3), (33, 33, 100, 2), (51, 1, 100, 1)]
 )
-def test_split_parts(n, last, maximum, parts):
+def test_split_parts_have_the_specified_values(n, last, maximum, parts):
     assert RULES.split_parts(n, last, maximum) == parts
 
 
@@ -218,7 +218,7 @@ class _Row:
         (2, 8, True, [(6, 8)]),
     ],
 )
-def test_address_filter(start, end, inside, cuts):
+def test_address_filter_cuts_at_its_borders(start, end, inside, cuts):
     row = _Row(start, end)
     assert address_matches(row, 2, 6, 1, RULES) is inside
     assert row.cuts == cuts
@@ -237,11 +237,11 @@ def test_address_filter(start, end, inside, cuts):
         (13, 30, 30, 12),
     ],
 )
-def test_rescale_accesses(nr, old, new, expected):
+def test_rescaled_accesses_have_the_specified_values(nr, old, new, expected):
     assert RULES.rescale_accesses(column(nr), old, new).tolist() == [expected]
 
 
-def test_rescale_age():
+def test_age_is_rescaled_by_the_aggregation_interval():
     assert RULES.rescale_age(column(20), 1000, 10_000).tolist() == [2]
     assert RULES.rescale_age(column(2), 10_000, 1000).tolist() == [20]
     assert RULES.rescale_age(column(19), 1000, 10_000).tolist() == [1]
@@ -258,7 +258,7 @@ def test_rescale_age():
         (0, 1, 19, 20, 0),
     ],
 )
-def test_moving_value(nr, last, left, window, expected):
+def test_moving_value_has_the_specified_values(nr, last, left, window, expected):
     assert RULES.access_value(column(nr), column(last), column(0), left, window).tolist() == [expected]
 
 
@@ -272,14 +272,14 @@ def test_moving_value_never_exceeds_the_window(window):
         assert (value <= nr.ravel() + last.ravel()).all()
 
 
-def test_next_age():
+def test_age_grows_within_the_threshold_and_resets_at_zero():
     """Within the threshold it grows; a change, or a step from or to zero, resets it."""
     score, last = column(5, 5, 0, 1, 0), column(5, 8, 1, 0, 0)
     assert RULES.next_age(column(7, 7, 7, 7, 7), score, last, 2).tolist() == [8, 0, 0, 0, 8]
     assert core.next_age_ignoring_zero(column(7, 7, 7, 7, 7), score, last, 2).tolist() == [8, 0, 8, 8, 8]
 
 
-def test_merge_thresholds():
+def test_merge_thresholds_double_up_to_the_window():
     assert [RULES.merge_threshold(x) for x in (0, 9, 10, 19, 20)] == [0, 0, 1, 1, 2]
     raised, t = [], 0
     while t < 20:
@@ -303,7 +303,7 @@ U32_MAX, U64_MAX = (1 << 32) - 1, (1 << 64) - 1
         (U64_MAX, 3, 2, (U64_MAX // 2 * 3 + 1) & U64_MAX),
     ],
 )
-def test_muldiv(x, numerator, denominator, expected):
+def test_muldiv_overflows_as_in_the_kernel(x, numerator, denominator, expected):
     assert core.muldiv(x, numerator, denominator) == expected
 
 
