@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 import pytest
@@ -33,6 +34,7 @@ from damon_tests.pytest_run import RUN, TEST, DamonRun, DamonTest, kernel_reques
 from damon_tests.report import artifacts, model
 from damon_tests.report.events import EVENTS, RunLog
 from damon_tests.scenario.fixtures import ExperimentFixture, LiveFixture
+from damon_tests.scenario.module_fixture import ModuleFixture
 
 MARKERS = (
     "needs(*features, **machine): what DAMON must have (names of damon.features) and the machine"
@@ -210,6 +212,13 @@ def live(request: pytest.FixtureRequest) -> LiveFixture:
     return LiveFixture(*_attempts(request), needed=_machine_needed(request), complained=test.splats.extend)
 
 
+@pytest.fixture
+def module(request: pytest.FixtureRequest) -> ModuleFixture:
+    """Targets, and a built-in module of DAMON that the test body enables and changes."""
+    test: DamonTest = request.node.stash[TEST]
+    return ModuleFixture(*_attempts(request), needed=_machine_needed(request), complained=test.splats.extend)
+
+
 # --- one test --------------------------------------------------------------------------------
 
 
@@ -252,6 +261,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
         yield
     except (Exception, pytest.skip.Exception) as raised:
         error = NotSupported(str(raised)) if isinstance(raised, pytest.skip.Exception) else raised
+        if isinstance(raised, UsageError):
+            error = _at_its_line(raised, pyfuncitem)
     splats = _complaints(pyfuncitem, test)
     defects = _known_defects(pyfuncitem)
     if run.backend.simulated:
@@ -272,6 +283,14 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
         raise error  # a defect of the harness: its traceback is what helps
     _raise_outcome(test.conclusion, require=pyfuncitem.config.option.require)
     return True
+
+
+def _at_its_line(error: UsageError, item: pytest.Function) -> UsageError:
+    """Name the line of the test's file that asked for what cannot be."""
+    lines = [
+        line for frame, line in walk_tb(error.__traceback__) if Path(frame.f_code.co_filename) == item.path
+    ]
+    return UsageError(f"{item.path.name}:{lines[-1]}: {error}") if lines else error
 
 
 def _complaints(item: pytest.Function, test: DamonTest) -> list[str]:

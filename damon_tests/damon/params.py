@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from damon_tests.damon.params_check import check_keyword, check_members, check_type
+
 U64_MAX = (1 << 64) - 1
 U32_MAX = (1 << 32) - 1
 
@@ -30,11 +32,17 @@ class DamonProbeFilter:
     allow: bool = False
     path: str = ""
 
+    def __post_init__(self) -> None:
+        check_keyword(self, "type", "probe_filter_type")
+
 
 @dataclass(frozen=True)
 class DamonProbe:
     weight: int = 0
     filters: tuple[DamonProbeFilter, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_members(self, "filters", DamonProbeFilter)
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,10 @@ class DamonAttrs:
     min_nr_regions: int = 10
     max_nr_regions: int = 1000
     probes: tuple[DamonProbe, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_type(self, "intervals_goal", DamonIntervalsGoal)
+        check_members(self, "probes", DamonProbe)
 
     @property
     def samples_per_aggr(self) -> int:
@@ -90,6 +102,9 @@ class DamosQuotaGoal:
     nid: int = 0
     path: str = ""
 
+    def __post_init__(self) -> None:
+        check_keyword(self, "target_metric", "goal_metric")
+
 
 @dataclass(frozen=True)
 class DamosQuota:
@@ -104,6 +119,10 @@ class DamosQuota:
     fail_charge_num: int = 0
     fail_charge_denom: int = 0
 
+    def __post_init__(self) -> None:
+        check_members(self, "goals", DamosQuotaGoal)
+        check_keyword(self, "goal_tuner", "goal_tuner")
+
 
 @dataclass(frozen=True)
 class DamosWatermarks:
@@ -112,6 +131,9 @@ class DamosWatermarks:
     high: int = 0
     mid: int = 0
     low: int = 0
+
+    def __post_init__(self) -> None:
+        check_keyword(self, "metric", "watermark_metric")
 
 
 @dataclass(frozen=True)
@@ -127,6 +149,9 @@ class DamosFilter:
     min: int = 0
     max: int = 0
     damon_target_idx: int = 0
+
+    def __post_init__(self) -> None:
+        check_keyword(self, "type", "filter_type")
 
 
 @dataclass(frozen=True)
@@ -151,6 +176,15 @@ class Damos:
     dests: tuple[DamosDest, ...] = ()
     max_nr_snapshots: int = 0
 
+    def __post_init__(self) -> None:
+        check_keyword(self, "action", "action")
+        check_type(self, "access_pattern", DamosAccessPattern)
+        check_type(self, "quota", DamosQuota)
+        check_type(self, "watermarks", DamosWatermarks)
+        for name in ("core_filters", "ops_filters", "filters"):
+            check_members(self, name, DamosFilter)
+        check_members(self, "dests", DamosDest)
+
 
 @dataclass(frozen=True)
 class DamonCtx:
@@ -163,6 +197,12 @@ class DamonCtx:
     targets: tuple[DamonTarget, ...] = ()
     schemes: tuple[Damos, ...] = ()
 
+    def __post_init__(self) -> None:
+        check_keyword(self, "operations", "operations")
+        check_type(self, "attrs", DamonAttrs)
+        check_members(self, "targets", DamonTarget)
+        check_members(self, "schemes", Damos)
+
 
 @dataclass(frozen=True)
 class Kdamond:
@@ -170,3 +210,6 @@ class Kdamond:
 
     ctx: DamonCtx = field(default_factory=DamonCtx)
     refresh_ms: int = 0
+
+    def __post_init__(self) -> None:
+        check_type(self, "ctx", DamonCtx)

@@ -15,8 +15,12 @@ from typing import Generic, TypeVar
 from damon_tests.damon import trace
 from damon_tests.damon.module_params import ModuleParameters
 from damon_tests.damon.modules import ModuleClient, ModuleSession
+from damon_tests.damon.params import DamonCtx
 from damon_tests.damon.records import DamosStats, Recording
+from damon_tests.experiment.attempt import Attempt, Seconds, start_targets
 from damon_tests.experiment.backend import Subject
+from damon_tests.experiment.observation import Observation
+from damon_tests.judge.modules.schemes import derived
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, NSEC_PER_USEC, Event, EventStream
 from damon_tests.workload.memory_info import MemoryInfo
@@ -38,23 +42,22 @@ _POLL_NS = 100 * NSEC_PER_MSEC
 class ModuleRun(Generic[P]):
     """What a test body gets. ``raw``: events so far, of all kdamonds; complete after the run.
 
-    ``module`` is the client of the module's parameters, ``session`` owns them.
+    ``module`` is the client of the module's parameters, ``session`` owns them. ``observation``: what was
+    observed of the first target since the module was last enabled, once the run is over; None where nothing
+    was.
     """
 
-    def __init__(
-        self,
-        subject: Subject,
-        session: ModuleSession[P],
-        targets: Sequence[RunningTarget],
-        stream: EventStream | None,
-    ) -> None:
-        self.subject = subject
+    def __init__(self, attempt: Attempt, session: ModuleSession[P], stream: EventStream | None) -> None:
+        self.attempt = attempt
+        self.subject = attempt.subject
         self.session = session
         self.module = session.client
-        self.clock = subject.clock
-        self.level = subject.level
-        self.targets = tuple(targets)
+        self.clock = self.subject.clock
+        self.level = self.subject.level
+        self.targets = attempt.targets
         self.raw: list[Event] = []
+        self.observation: Observation | None = None
+        self._ctx: DamonCtx | None = None
         self._stream = stream
         self._started_ns = 0
 
@@ -64,10 +67,14 @@ class ModuleRun(Generic[P]):
 
     def enable(self) -> None:
         """Raises TreeError when DAMON refuses."""
+        self._ctx = derived(self.session.parameters, tuple(self.subject.ram_ranges()), self.level)
+        self.attempt.note_frames()
         self._started_ns = self.clock.now_ns()
         self.session.enable()
+        self.attempt.note_kdamond(self.module.kdamond_pid())
 
     def disable(self) -> None:
+        self.attempt.note_kdamond(self.module.kdamond_pid())
         self.session.disable()
         self.collect()
 
@@ -158,11 +165,23 @@ class ModuleRun(Generic[P]):
         )
         return replace(made, intervals=tuned)
 
-    def close(self) -> None:
-        """The last events; called when the module is off."""
+    def _end(self) -> None:
+        """Note what can be read only while the module is staged."""
+        self.attempt.note_kdamond(self.module.kdamond_pid())
+        self.attempt.note_sleeps()
+        if self._ctx is not None:
+            self.attempt.note_frames()
+
+    def _close(self) -> None:
+        """Fetch the last events; called when the module is off."""
         if self._stream is not None:
             self._stream.close()
             self.collect()
+
+    def _observe(self) -> None:
+        """Make the observation, if the module was enabled beside a target and its regions were traced."""
+        if self._ctx is not None and self.targets and any(e.name == trace.AGGREGATED for e in self.raw):
+            self.observation = self.attempt.observation(self._ctx, self.recording())
 
 
 @contextmanager
@@ -173,28 +192,29 @@ def module_run(
     seed: int = 0,
     *,
     events: Sequence[str] = TRACED,
+    seconds: Seconds | None = None,
+    number: int = 1,
 ) -> Iterator[ModuleRun[P]]:
-    """Targets that run, and a session of the module, which is not enabled yet; all is ended on leaving.
+    """Start targets, and stage the module without enabling it; all is ended on leaving.
 
-    Of ``events``, those that this DAMON has are recorded. Raises what ModuleSession raises.
+    Of ``events``, those that this DAMON has are recorded. ``number``: which attempt of its test it is. Raises
+    what ModuleSession raises.
     """
-    with ExitStack() as stack:
-        targets = []
-        for number, pattern in enumerate(patterns):
-            target = subject.start_target(pattern, seed + number)
-            stack.callback(target.stop)
-            targets.append(target)
+    seconds = seconds or Seconds()
+    with start_targets(subject, patterns, seed, seconds, number=number) as attempt, ExitStack() as stack:
         names = [name for name in events if name in subject.events.available()]
         stream = subject.events.open(names) if names else None
         if stream is not None:
             stack.callback(stream.close)
         client = ModuleClient(subject.tree, subject.clock, parameters.MODULE)
         with ModuleSession(client, parameters) as session:
-            run = ModuleRun(subject, session, targets, stream)
-            for target in targets:
-                target.go()
-            yield run
-        run.close()
+            run = ModuleRun(attempt, session, stream)
+            attempt.go()
+            with seconds("monitor"):
+                yield run
+            run._end()
+        run._close()
+    run._observe()
 
 
 def hull(targets: Sequence[RunningTarget]) -> tuple[int, int]:

@@ -417,12 +417,12 @@ def test_first_window_of_a_time_quota_assumes_4_mib_per_ms(module, expect):
 
 
 @pytest.mark.known_defect("module-region-one-byte-short")
-def test_default_region_is_system_ram(module, subject, expect):
+def test_default_region_is_system_ram(module, expect):
     """Without a given region System RAM is monitored, and the parameters report the range that was found."""
     with module(replace(FREE, wmarks_high=0, wmarks_mid=0), watch="ram") as run:
         run.enable()
         region = tuple(run.module.number(f"monitor_region_{edge}") for edge in ("start", "end"))
-        (expected,) = module_schemes.derived(FREE, subject.ram_ranges(), run.level).targets[0].regions
+        (expected,) = module_schemes.derived(FREE, run.subject.ram_ranges(), run.level).targets[0].regions
     wrong = [] if region == expected else [f"{region} instead of {expected}"]
     expect.nothing(
         "other ranges", wrong, because=f"the default region is System RAM as {run.level} finds it (§3.6)"

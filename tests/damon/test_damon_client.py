@@ -120,12 +120,6 @@ def test_everything_missing_is_named_with_its_first_version() -> None:
     assert tree.files[f"{ADMIN}/kdamonds/nr_kdamonds"] == "0"  # nothing is left half staged
 
 
-def test_a_word_no_kernel_knows_is_an_error_of_the_request() -> None:
-    client, _, _ = client_of(NEWEST)
-    with pytest.raises(TreeError, match=r"action := 'reclaim'.*EINVAL.*no word"):
-        client.stage((Kdamond(DamonCtx(schemes=(Damos(action="reclaim"),))),))
-
-
 @pytest.mark.parametrize(
     ("path", "text"),
     [
