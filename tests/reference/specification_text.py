@@ -28,7 +28,7 @@ CITING = (
 TEXT_SUFFIXES = {".c", ".h", ".j2", ".json", ".md", ".py", ".sh", ".toml", ".yaml", ".yml"}
 
 _HEADING = re.compile(r"^#+ (?:(\d+(?:\.\d+)?)\.?|(Appendix [A-Z])\.)\s", re.MULTILINE)
-_ITEM = re.compile(r"(?:^\s*|(?<=[.;:] ))(?:\*\*)?(\d{1,2})\. ", re.MULTILINE)
+_ITEM = re.compile(r"^\s*(\d{1,2})\. |^\| (\d{1,2}) \|", re.MULTILINE)
 _INVARIANT_ROW = re.compile(r"^\| (I\d+) \|(.*)\|$", re.MULTILINE)
 _QUIRK_ROW = re.compile(r"^\| (Q\d+) \|", re.MULTILINE)
 
@@ -58,7 +58,9 @@ def read_specification(text: str | None = None) -> Specification:
     headings = list(_HEADING.finditer(text))
     ends = [*(h.start() for h in headings[1:]), len(text)]
     sections = {h[1] or h[2]: text[h.end() : end] for h, end in zip(headings, ends, strict=True)}
-    items = {name: frozenset(map(int, _ITEM.findall(body))) for name, body in sections.items()}
+    items = {
+        name: frozenset(int(m[1] or m[2]) for m in _ITEM.finditer(body)) for name, body in sections.items()
+    }
     judged = {m[1]: m[2].split("|")[-1].strip() for m in _INVARIANT_ROW.finditer(text)}
     return Specification(sections, items, judged, frozenset(_QUIRK_ROW.findall(text)))
 
