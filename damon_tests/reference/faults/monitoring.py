@@ -44,6 +44,10 @@ def _first_tenth(tenths: U64, sizes: U64, min_region_sz: int) -> U64:
     return core.split_size(np.ones_like(tenths), sizes, min_region_sz)
 
 
+def _up_to_half(tenths: U64, sizes: U64, min_region_sz: int) -> U64:
+    return core.split_size((tenths + np.uint64(1)) // np.uint64(2), sizes, min_region_sz)
+
+
 def _right_parts_start_anew(regions: Any, is_right: Bools) -> None:
     regions.age[is_right] = 0
 
@@ -208,6 +212,13 @@ FAULTS = (
         "the random number of a split is always the same",
         "split_size",
         _first_tenth,
+    ),
+    Fault(
+        "split_only_in_first_half",
+        "core",
+        "regions are cut at 10 to 50 % of their size, never beyond",
+        "split_size",
+        _up_to_half,
     ),
     Fault("split_unaligned", "core", "region boundaries inside of pages", "split_size", _unaligned),
     Fault(

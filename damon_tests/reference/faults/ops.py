@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from damon_tests.ports import PAGE_SIZE
 from damon_tests.ports.arrays import U64, Bools
 from damon_tests.reference.faults.fault import Fault
 from damon_tests.reference.rules import monitoring as core
@@ -41,6 +42,27 @@ def _without_the_last(vmas: Any) -> Any:
     return ranges and ranges[:2]
 
 
+def _even_pages(fractions: Any, sizes: Any) -> U64:
+    return core.sample_offset(fractions, sizes) & np.uint64(~0x1FFF & (1 << 64) - 1)
+
+
+def _mostly_first_half(fractions: Any, sizes: Any) -> U64:
+    first = fractions < 0.6
+    return core.sample_offset(np.where(first, fractions / 1.2, 0.5 + (fractions - 0.6) / 0.8), sizes)
+
+
+def _never_the_last_page(fractions: Any, sizes: Any) -> U64:
+    return core.sample_offset(fractions, np.where(sizes > PAGE_SIZE, sizes - PAGE_SIZE, sizes))
+
+
+def _of_32_bits(fractions: Any, sizes: Any) -> U64:
+    return core.sample_offset(fractions, np.minimum(sizes, float(1 << 32)))
+
+
+def _one_for_all_regions(fractions: Any, sizes: Any) -> U64:
+    return core.sample_offset(np.full_like(fractions, fractions[0] if len(fractions) else 0), sizes)
+
+
 def _reused_offset(fractions: Any, sizes: Any) -> U64:
     return core.sample_offset(np.full_like(fractions, 0.5), sizes)
 
@@ -66,6 +88,35 @@ FAULTS = (
         "a region is always checked at the same address",
         "sample_offset",
         _reused_offset,
+    ),
+    Fault("sample_even_pages", "ops", "pages of odd number are never checked", "sample_offset", _even_pages),
+    Fault(
+        "sample_prefers_first_half",
+        "ops",
+        "60 of 100 checks are in the first half of a region",
+        "sample_offset",
+        _mostly_first_half,
+    ),
+    Fault(
+        "sample_never_last_page",
+        "ops",
+        "the last page of a region is never checked",
+        "sample_offset",
+        _never_the_last_page,
+    ),
+    Fault(
+        "sample_32_bits",
+        "ops",
+        "a region is never checked beyond its first 4 GiB: random numbers have 32 bits",
+        "sample_offset",
+        _of_32_bits,
+    ),
+    Fault(
+        "sample_shared_offset",
+        "ops",
+        "all regions are checked at the same place within them",
+        "sample_offset",
+        _one_for_all_regions,
     ),
     Fault("sample_misses", "ops", "every second region's accesses are missed", "observed", _every_second),
     Fault(

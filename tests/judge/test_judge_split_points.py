@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Cuts read from passes, and their distribution."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+
+from damon_tests.damon.trace import AggregatedEvent
+from damon_tests.judge.monitoring.split_points import NOWHERE, cuts, evenly_cut, tenth_of
+from damon_tests.judge.schemes.watched_passes import Try, Visit, WatchedPass
+from damon_tests.ports import PAGE_SIZE
+
+SIZE = 100 * PAGE_SIZE
+
+
+def seen(number: int, bounds: list[int], aggregated: bool) -> WatchedPass:
+    """A pass over regions with these bounds."""
+    tries = [Try(0, 0, a, b, 0, 0) for a, b in pairwise(bounds)]
+    visits = tuple(Visit(t, len(tries), ()) for t in tries)
+    event = AggregatedEvent.__new__(AggregatedEvent)
+    return WatchedPass(number, number, visits, (), (event,) if aggregated else ())
+
+
+def history(tenths: list[int]) -> list[WatchedPass]:
+    """Each tenth cuts a region of SIZE once."""
+    passes = []
+    for number, tenth in enumerate(tenths):
+        passes.append(seen(2 * number, [0, SIZE], True))
+        passes.append(seen(2 * number + 1, [0, tenth * SIZE // 10, SIZE], False))
+    return passes
+
+
+def test_cuts_of_two_and_three_parts() -> None:
+    three = [seen(0, [0, SIZE], True), seen(1, [0, SIZE // 4, SIZE // 2, SIZE], False)]
+    assert list(cuts(three)) == [(SIZE, SIZE // 2), (SIZE // 2, SIZE // 4)]
+    assert list(cuts(history([3]))) == [(SIZE, 30 * PAGE_SIZE)]
+
+
+def test_tenths_are_aligned_down() -> None:
+    assert tenth_of(13 * PAGE_SIZE, PAGE_SIZE) == 1
+    assert tenth_of(13 * PAGE_SIZE, 3 * PAGE_SIZE) == 3
+    assert tenth_of(SIZE, 33 * PAGE_SIZE) == NOWHERE
+
+
+def test_even_cuts_hold() -> None:
+    tenths = np.random.default_rng(3).integers(1, 10, 900).tolist()
+    assert all(check.holds for check in evenly_cut(history(tenths), 1e-6))
+
+
+def test_cuts_in_the_first_half_only_fail() -> None:
+    tenths = np.random.default_rng(3).integers(1, 6, 900).tolist()
+    assert [check.holds for check in evenly_cut(history(tenths), 1e-6)].count(False) == 9
+
+
+def test_without_cuts_nothing_is_decided() -> None:
+    (check,) = evenly_cut([seen(0, [0, SIZE], True), seen(1, [0, SIZE], False)], 1e-6)
+    assert check.holds is None
