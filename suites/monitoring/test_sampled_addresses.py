@@ -16,10 +16,11 @@ import pytest
 from damon_tests.damon.params import DamonAttrs, DamonCtx
 from damon_tests.judge import stats
 from damon_tests.judge.monitoring.closed_forms import fixed_rate
-from damon_tests.judge.monitoring.judged_windows import invariants, judged_windows
+from damon_tests.judge.monitoring.judged_windows import judged_windows
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.patterns.spec import Access, Pattern, PatternRegion, Phase
 from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE
+from damon_tests.scenario.invariants import invariants
 
 pytestmark = [pytest.mark.accuracy, pytest.mark.needs("ops.fvaddr", "damon_aggregated")]
 

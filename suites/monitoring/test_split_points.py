@@ -4,10 +4,9 @@
 import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos
-from damon_tests.judge.monitoring.driven import invariants
-from damon_tests.judge.monitoring.split_points import evenly_cut
-from damon_tests.judge.schemes import watched_passes
-from damon_tests.scenario.watched_run import watched
+from damon_tests.judge.schemes.split_points import evenly_cut
+from damon_tests.scenario.invariants import invariants
+from damon_tests.scenario.watched_run import passes_of, watched
 
 pytestmark = pytest.mark.needs(
     "ops.fvaddr", "schemes.stat", "schemes.apply_interval_us", "damon_aggregated", "damos_before_apply"
@@ -27,4 +26,4 @@ def test_regions_are_cut_at_every_tenth_alike(live, expect):
     with watched(live, "idle", DamonCtx("fvaddr", attrs=ATTRS, schemes=(WATCHER,))) as run:
         run.record(3.5, aggregations=30)
     expect.add(invariants(run))
-    expect.add(evenly_cut(watched_passes.of_run(run), ALPHA))
+    expect.add(evenly_cut(passes_of(run), ALPHA))

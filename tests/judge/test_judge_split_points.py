@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from damon_tests.damon.trace import AggregatedEvent
-from damon_tests.judge.monitoring.split_points import NOWHERE, cuts, evenly_cut, tenth_of
+from damon_tests.judge.schemes.split_points import NOWHERE, cuts, evenly_cut, tenth_of
 from damon_tests.judge.schemes.watched_passes import Try, Visit, WatchedPass
 from damon_tests.ports import PAGE_SIZE
 
