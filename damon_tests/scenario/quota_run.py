@@ -49,11 +49,11 @@ class QuotaRun:
         """Whether changes of the effective size are traced (6.17)."""
         return any(one.esz for one in self.passes)
 
-    def checks(self, **replay: Any) -> list[Check]:
-        """``quotas.follow`` of the whole run; ``replay``: fields of ``quotas.QuotaReplay``."""
+    def checks(self, *, windows: int = 0, **replay: Any) -> list[Check]:
+        """Return the checks of ``quotas.follow`` of the whole run; ``replay``: fields of ``QuotaReplay``."""
         later = [(c.begin_ns, c.end_ns, c.kdamonds[0].ctx.schemes[0]) for c in self.run.commits[1:]]
         followed = quotas.QuotaReplay(self.ctx.schemes[0], self.ctx, self.level, later=later, **replay)
-        return quotas.follow(followed, self.passes, self.read)
+        return quotas.follow(followed, self.passes, self.read, windows=windows)
 
 
 def quota_events(live: LiveFixture) -> list[str]:

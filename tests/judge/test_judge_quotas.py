@@ -10,6 +10,7 @@ from damon_tests.damon.records import DamosStats
 from damon_tests.damon.series import Series
 from damon_tests.damon.trace import AggregatedEvent, BeforeApplyEvent, EszEvent, LostEvent, StatEvent
 from damon_tests.judge.schemes import quota_passes, quotas
+from damon_tests.judge.schemes.quota_passes import Pass
 from damon_tests.judge.schemes.quotas import QuotaReplay, State
 from damon_tests.ports import NSEC_PER_MSEC
 
@@ -253,3 +254,23 @@ def test_an_incomplete_pass_at_the_end_is_left_out():
 def test_lost_events_leave_nothing_to_judge():
     assert quota_passes.of_events([*made([[(16, 22)]]), LostEvent(0, 1)]) == []
     assert quotas.enough_passes([], 1).holds is None
+
+
+@pytest.mark.parametrize(
+    ("window_ms", "holds"), [(50, True), (60, True), (40, True), (25, False), (110, False)]
+)
+def test_the_usual_window_lasts_a_reset_interval(window_ms, holds):
+    """Windows of 50 ms, passes each 10 ms: one tick less or more is no mistake; half of it is."""
+    passes = [Pass(i * 10 * NSEC_PER_MSEC, i * 10 * NSEC_PER_MSEC, (), (), None, ()) for i in range(60)]
+    begun = [p.begin_ns // (window_ms * NSEC_PER_MSEC) * window_ms * NSEC_PER_MSEC for p in passes]
+    late_ns = (window_ms - 50) * NSEC_PER_MSEC
+    states = [frozenset({State(began_ns=at, late_ns=late_ns if at else None)}) for at in begun]
+    (check,) = quotas.windows_last(quotas.Replayed(states=states), passes, 3)
+    assert check.holds is holds
+
+
+def test_too_few_windows_are_undecided_only_where_they_are_wanted():
+    passes = [Pass(i * 10 * NSEC_PER_MSEC, i * 10 * NSEC_PER_MSEC, (), (), None, ()) for i in range(4)]
+    done = quotas.Replayed(states=[frozenset({State(began_ns=0)})] * 4)
+    assert quotas.windows_last(done, passes) == []
+    assert quotas.windows_last(done, passes, 3)[0].holds is None

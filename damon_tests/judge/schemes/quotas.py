@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import product
+from itertools import pairwise, product
+from statistics import median
 
 from damon_tests.damon.params import DamonCtx, Damos
 from damon_tests.damon.records import DamosStats
@@ -29,6 +30,9 @@ from damon_tests.ports.ranges import Range, joined
 TICKS_NS = 100 * NSEC_PER_MSEC
 """How late or early a window may seem to begin: it is counted in ticks of up to 10 ms, which a busy emulated
 machine delivers late, and seen through the first event of a pass."""
+
+TICK_NS = 10 * NSEC_PER_MSEC
+"""Of the slowest clock that a kernel is built with."""
 
 ANYWHERE: Place = (-1, -1)
 """The point to continue at is not known yet: the first application tells it."""
@@ -62,13 +66,15 @@ def charge(scheme: Damos, size: int, applied: int) -> int:
 class State:
     """``charged``: of the running window, which began at ``began_ns`` (None: none yet). ``cursor``: where the
     last exhausted window ended, None: from the start. ``qt_exceeds``: windows that ended full.
-    ``size``: the effective size, which a window keeps whatever is committed meanwhile."""
+    ``size``: the effective size, which a window keeps whatever is committed meanwhile. ``late_ns``: how long
+    after the end of the last window's reset interval the running one began (None: there was none)."""
 
     charged: int = 0
     began_ns: int | None = None
     cursor: Place | None = None
     qt_exceeds: int = 0
     size: int = 0
+    late_ns: int | None = None
 
 
 @dataclass
@@ -174,6 +180,7 @@ class QuotaReplay:
         if not reset_ns:
             return [fresh]
         late = one.begin_ns - state.began_ns - reset_ns
+        fresh = replace(fresh, late_ns=late)
         if late >= TICKS_NS:
             return [fresh]
         return [state] if late < -TICKS_NS else [state, fresh]
@@ -258,21 +265,68 @@ class ReadStats:
 
 
 def follow(
-    replay: QuotaReplay, passes: Sequence[Pass], read: ReadStats | None = None, *, least: int = 5
+    replay: QuotaReplay,
+    passes: Sequence[Pass],
+    read: ReadStats | None = None,
+    *,
+    least: int = 5,
+    windows: int = 0,
 ) -> list[Check]:
     """Every pass did what its quota allowed, all of it, in order, and was counted so. Exact.
 
-    ``least``: fewer passes show too little, and leave it undecided.
+    ``least``: fewer passes show too little, and leave it undecided. ``windows``: the same of charge windows
+    that lasted a reset interval.
     """
     done = replay.run(passes)
     checks = [
         enough_passes(passes, least),
         _nothing("wrong passes", done.wrong, "what is tried follows from the quota", "I44, I47, I49, I50"),
         *sizes_agree(passes, replay.level),
+        *windows_last(done, passes, windows),
     ]
     if read is not None and not done.wrong and passes:
         checks.append(counted(done, passes, read))
     return checks
+
+
+def windows_last(done: Replayed, passes: Sequence[Pass], least: int = 0) -> list[Check]:
+    """I45, of the median window: it ends with the first pass that begins after its reset interval.
+
+    Single ones may seem to begin earlier or later, where ticks of the clock come late (``TICKS_NS``); half of
+    them do not. Windows of which it is not certain when they began are left out. No check of fewer than
+    three, unless more are wanted: then it is undecided.
+    """
+    late = _certainly_late(done)
+    m = Measurement(
+        "median delay of a charge window's end",
+        _ms(median(late)) if late else 0.0,
+        "ms",
+        tuple(map(_ms, late)),
+    )
+    if len(late) < max(least, 3):
+        why = f"{len(late)} windows of a reset interval were certain; fewer show too little"
+        return [Check("invariant", m, f"of {least}", why, None, invariant="I45")] if least else []
+    apart = median(b.begin_ns - a.begin_ns for a, b in pairwise(passes))
+    low, high = -_ms(2 * TICK_NS), _ms(apart + 2 * TICK_NS)
+    why = "a window lasts a reset interval, counted in ticks, and until the next pass"
+    return [Check("invariant", m, f"{low:g} to {high:g}", why, low <= m.value <= high, invariant="I45")]
+
+
+def _certainly_late(done: Replayed) -> list[int]:
+    """How late each window began that all possible states agree on, ns."""
+    late, last_ns = [], None
+    for states in done.states:
+        if len({(state.began_ns, state.late_ns) for state in states}) != 1:
+            continue
+        state = next(iter(states))
+        if state.late_ns is not None and state.began_ns != last_ns:
+            late.append(state.late_ns)
+        last_ns = state.began_ns
+    return late
+
+
+def _ms(ns: float) -> float:
+    return ns / NSEC_PER_MSEC
 
 
 def counted(done: Replayed, passes: Sequence[Pass], read: ReadStats) -> Check:

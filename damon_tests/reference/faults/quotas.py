@@ -193,6 +193,13 @@ FAULTS = (
         lambda now, then, ms: damos.window_has_passed(now, then, 2 * ms),
     ),
     Fault(
+        "quota_window_too_short",
+        "quotas",
+        "a window lasts four fifths of the reset interval",
+        "window_has_passed",
+        lambda now, then, ms: damos.window_has_passed(now, then, ms * 4 // 5),
+    ),
+    Fault(
         "first_window_unlimited",
         "quotas",
         "the first window has no quota (6.17 and older)",
