@@ -21,6 +21,9 @@ class SchedstatProbe:
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
 
+    def prepare(self) -> None:
+        """Nothing takes long."""
+
     @contextmanager
     def window(self, thread: str) -> Iterator[CostWindow]:
         """See ``CostProbe``. A thread that ends within the window is not counted."""

@@ -143,6 +143,10 @@ class CostProbe(Protocol):
 
     unit: Unit
 
+    def prepare(self) -> None:
+        """Do now what takes long before the first window, so that nothing passes while it opens."""
+        ...
+
     def window(self, thread: str) -> AbstractContextManager[CostWindow]:
         """Count until the context is left.
 

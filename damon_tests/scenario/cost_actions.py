@@ -12,45 +12,53 @@ from damon_tests.judge.cost.samples import CostSamples, instructions
 from damon_tests.ports import PAGE_SIZE, HarnessError
 from damon_tests.ports.cost import CallTree
 from damon_tests.scenario import cost_setup as setup
-from damon_tests.scenario.cost_runs import MEMORY_MIB, Request, on_data, on_ram
+from damon_tests.scenario.cost_runs import MEMORY_MIB, Request, on_data, on_frames
 from damon_tests.scenario.cost_setup import MIB, NR_REGIONS, Watched
 from damon_tests.workload.target import RunningTarget
 
 # --- actions -------------------------------------------------------------------------------------
 
 ACTIONS = ("stat", "cold", "willneed", "lru_prio", "lru_deprio", "pageout")
-_OF_RAM = ("lru_prio", "lru_deprio")
+_OF_FRAMES = ("lru_prio", "lru_deprio")
 _SWAP_MIB = 128
 
 ONCE_SAMPLE_US, ONCE_SAMPLES = 50_000, 10
-"""An aggregation of half a second: a window of little more sees a scheme applied once."""
+"""An aggregation of half a second: a window that ends soon after it sees a scheme applied once."""
 
 
 def action(backend: Backend, name: str, seed: int = 1) -> list[CostSamples]:
     """Instructions of an action for each region tried, and for each page that it was applied to.
 
-    Every region is tried once. "lru_prio" and "lru_deprio" work on RAM, the others on a process.
+    Every region is tried once. "lru_prio" and "lru_deprio" work on frames, the others on a process.
     """
     machine = {"swap_zram_mib": _SWAP_MIB} if name == "pageout" else {}
     pattern = setup.still(MEMORY_MIB * MIB)
     with setup.watched(backend, pattern, _once(name), seed, **machine) as run:
-        cost = run.cost(1.2 * ONCE_SAMPLES * ONCE_SAMPLE_US / 1e6)
-        applied = run.session.client.stats(0, 0).sz_applied
+        cost = run.cost_of(lambda: run.session.record(until=lambda: _all_tried(run)))
+        stats = run.session.client.stats(0, 0)
     tree = setup.tree_of(cost)
     tried = setup.nr_calls(tree, setup.APPLY)
     used = tree.inclusive(*setup.APPLY)
-    if tried % NR_REGIONS:
-        raise HarnessError(f"{tried} regions were tried instead of all {NR_REGIONS}")
+    if (tried, stats.nr_tried) != (NR_REGIONS, NR_REGIONS):
+        raise HarnessError(
+            f"regions were tried {tried} times while that was counted, and {stats.nr_tried} times in all,"
+            f" instead of {NR_REGIONS} times"
+        )
     samples = [instructions(f"action.{name}.region", [used / tried], tree)]
-    if applied and name != "stat":
-        samples.append(instructions(f"action.{name}.page", [used * PAGE_SIZE / applied], tree))
+    if stats.sz_applied and name != "stat":
+        per_page = used * PAGE_SIZE / stats.sz_applied
+        samples.append(instructions(f"action.{name}.page", [per_page], tree))
     return samples
+
+
+def _all_tried(run: Watched) -> bool:
+    return run.session.client.stats(0, 0).nr_tried >= NR_REGIONS
 
 
 def _once(name: str) -> Request:
     def request(subject: Subject, target: RunningTarget) -> DamonCtx:
-        if name in _OF_RAM:
-            ctx = on_ram(subject, target)
+        if name in _OF_FRAMES:
+            ctx = on_frames(subject, target)
             attrs = replace(ctx.attrs, sample_us=ONCE_SAMPLE_US, aggr_us=ONCE_SAMPLES * ONCE_SAMPLE_US)
             ctx = replace(ctx, attrs=attrs)
         else:

@@ -42,10 +42,19 @@ def on_data(
     return request
 
 
-def on_ram(subject: Subject, _: RunningTarget) -> DamonCtx:
-    """Watch the largest range of RAM in equal regions."""
-    start, end = max(subject.ram_ranges(), key=lambda ram: ram[1] - ram[0])
-    return constant("paddr", equal_regions(-(-start // PAGE_SIZE) * PAGE_SIZE, end, NR_REGIONS))
+CHUNK_PAGES = 4
+
+
+def on_frames(_: Subject, target: RunningTarget) -> DamonCtx:
+    """Watch the frames of the pattern's memory: regions of four pages that do not touch, and cannot merge."""
+    size = CHUNK_PAGES * PAGE_SIZE
+    ranges = sorted(r for ranges in target.physical().values() for r in ranges)
+    regions = [
+        (at, at + size) for start, end in ranges for at in range(start, end - size + 1, size + PAGE_SIZE)
+    ]
+    if len(regions) < NR_REGIONS:
+        raise HarnessError(f"the process has only {len(regions)} times {CHUNK_PAGES} frames in a row")
+    return constant("paddr", regions[:NR_REGIONS])
 
 
 def whole_process(update_us: int) -> Request:
@@ -78,7 +87,7 @@ def check(backend: Backend, kind: str, seed: int = 1) -> CostSamples:
     size = MEMORY_MIB * MIB
     patterns = {"huge": setup.still(size, hugepage=True), "unmapped": setup.still(size, populate=False)}
     pattern = patterns.get(kind, setup.still(size))
-    request = on_ram if kind == "paddr" else on_data("vaddr" if kind == "vaddr" else "fvaddr")
+    request = on_frames if kind == "paddr" else on_data("vaddr" if kind == "vaddr" else "fvaddr")
     with setup.watched(backend, pattern, request, seed) as run:
         if kind == "huge":
             _require_huge(run)

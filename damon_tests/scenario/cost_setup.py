@@ -122,7 +122,9 @@ def watched(
 
 
 def _require_instructions(subject: Subject) -> None:
-    if subject.cost_probe().unit != "instructions":
+    probe = subject.cost_probe()
+    probe.prepare()
+    if probe.unit != "instructions":
         raise NotSupported(
             "exact instructions: this machine only tells how long threads ran",
             remedy="use a kernel in a guest (--kernel debian:newest)",

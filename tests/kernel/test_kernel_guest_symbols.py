@@ -15,6 +15,8 @@ ffffffff82400000 D init_task
 ffffffff81000500 t damon_va_check_accesses
 ffffffff810004f0 t __pfx_damon_va_check_accesses
 ffffffff81000100 T __switch_to_asm
+ffffffff81000180 T __pi___x86_indirect_thunk_rax
+ffffffff81000180 T __x86_indirect_thunk_rax
 ffffffff81000200 T asm_sysvec_apic_timer_interrupt
 ffffffff81000900 t damon_va_check_accesses.cold
 ffffffff81000500 W alias_of_the_same_place
@@ -28,6 +30,7 @@ def test_table_is_sorted_and_numbers_functions() -> None:
     rows = list(struct.iter_unpack("<QII", known.table))
     assert [hex(addr) for addr, _, _ in rows] == [
         "0xffffffff81000100",
+        "0xffffffff81000180",
         "0xffffffff81000200",
         "0xffffffff81000500",
         "0xffffffff81000900",
@@ -35,12 +38,13 @@ def test_table_is_sorted_and_numbers_functions() -> None:
     ]
     assert [known.names[number] for _, number, _ in rows] == [
         "__switch_to_asm",
+        "__x86_indirect_thunk_rax",
         "asm_sysvec_apic_timer_interrupt",
         "damon_va_check_accesses",
         "damon_va_check_accesses",  # its cold part
         "of_a_module",
     ]
-    assert [kind for _, _, kind in rows[:3]] == [Kind.SWITCH, Kind.INTERRUPT, Kind.FUNCTION]
+    assert [kind for _, _, kind in rows[:4]] == [Kind.SWITCH, Kind.THUNK, Kind.INTERRUPT, Kind.FUNCTION]
     assert known.init_task == 0xFFFFFFFF82400000
     assert {known.names[number] for number in known.interrupts} == {"asm_sysvec_apic_timer_interrupt"}
     assert known.names[:2] == ("[user]", "[unknown]")

@@ -3,9 +3,10 @@
  * A tree of calls, from the blocks that a thread executes.
  *
  * Every thread has a shadow stack. A block that ends with a call makes the next one a callee; after
- * one that ends with a return, the frame that waits at the next one's address goes on. What was
- * called before the window began is not known: a frame without a caller is renamed to whatever runs
- * in it, as for a tail call.
+ * one that ends with a return, the frame that waits at the next one's address goes on. A function
+ * that jumps to another one (a tail call) has it as its callee, in the same frame. What was called
+ * before the window began is not known: where nobody waits for a return, the frame is renamed to
+ * whatever runs there.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,8 @@
 
 struct frame {
 	uint32_t node;
+	uint32_t
+		entered; /* the node of the function that was called; others follow by tail calls */
 	bool interrupt;
 	bool was_called, was_returning; /* of an interrupt: what it interrupted was about to do */
 	uint64_t waits_at;		/* where its callee returns to; 0: it called nobody */
@@ -102,19 +105,43 @@ static struct frame *push(struct calls *calls, uint32_t id)
 		return above;
 	}
 	nodes[node].nr_calls++;
-	calls->frames[calls->depth] = (struct frame){ .node = node };
+	calls->frames[calls->depth] = (struct frame){ .node = node, .entered = node };
 	return &calls->frames[calls->depth++];
 }
 
-/* The frame goes on in another function, which will return to its caller. */
+/* A function that runs already is not called. */
+static void go_on(struct calls *calls, uint32_t id)
+{
+	struct frame *frame = push(calls, id);
+
+	nodes[frame->node].nr_calls--;
+}
+
+/* Who returned here is not known, since its call was before the window. */
 static void rename_top(struct calls *calls, uint32_t id)
 {
 	struct frame *frame = top(calls);
 
-	if (nodes[frame->node].id == id)
-		return;
-	frame->node = child_of(nodes[frame->node].parent, id);
-	nodes[frame->node].nr_calls++;
+	frame->node = child_of(nodes[frame->entered].parent, id);
+	frame->entered = frame->node;
+}
+
+/*
+ * The frame goes on in another function: a tail call, whose caller is no less the caller for it.
+ * Functions that jump to and fro do not nest deeper each time.
+ */
+static void jump(struct calls *calls, uint32_t id)
+{
+	struct frame *frame = top(calls);
+	uint32_t node = frame->node;
+
+	while (nodes[node].id != id && node != frame->entered)
+		node = nodes[node].parent;
+	if (nodes[node].id != id) {
+		node = child_of(frame->node, id);
+		nodes[node].nr_calls++;
+	}
+	frame->node = node;
 }
 
 static void interrupt(struct calls *calls, const struct block *block)
@@ -124,7 +151,7 @@ static void interrupt(struct calls *calls, const struct block *block)
 
 	/* A stub that pushed the vector jumps to the handler: still the same interrupt. */
 	if (frame && frame->interrupt && block->kind == SYMBOL_INTERRUPT && !called && !returning) {
-		rename_top(calls, block->id);
+		jump(calls, block->id);
 		return;
 	}
 	frame = push(calls, block->id);
@@ -136,16 +163,23 @@ static void interrupt(struct calls *calls, const struct block *block)
 
 static void end_interrupt(struct calls *calls)
 {
+	/* What was interrupted before the window began is not known. */
+	bool was_called = false, was_returning = false;
+	int depth = 0;
+
 	for (int i = calls->depth - 1; i >= 0; i--) {
 		struct frame *frame = &calls->frames[i];
 
 		if (!frame->interrupt)
 			continue;
-		calls->depth = i;
-		calls->called = frame->was_called;
-		calls->returning = frame->was_returning;
-		return;
+		depth = i;
+		was_called = frame->was_called;
+		was_returning = frame->was_returning;
+		break;
 	}
+	calls->depth = depth;
+	calls->called = was_called;
+	calls->returning = was_returning;
 }
 
 /* Go on in the frame that waits at this address. No return leads out of an interrupt. */
@@ -165,6 +199,11 @@ static bool returned(struct calls *calls, const struct block *block)
 	return false;
 }
 
+static bool runs(struct calls *calls, uint32_t id)
+{
+	return nodes[top(calls)->node].id == id;
+}
+
 /* A thunk has no frame: its caller may be returned to while its call is, for us, still under way.
  */
 static void move_to(struct calls *calls, const struct block *block)
@@ -179,13 +218,13 @@ static void move_to(struct calls *calls, const struct block *block)
 	} else if (block->kind == SYMBOL_THUNK && calls->depth) {
 		return; /* for its caller, whose call or return is still under way */
 	} else if (!calls->depth) {
-		push(calls, block->id);
+		go_on(calls, block->id);
 	} else if (calls->called && top(calls)->waits_at != block->addr) {
 		push(calls, block->id);
-	} else {
-		if (calls->returning)
-			returned(calls, block);
+	} else if (calls->returning && !returned(calls, block) && !runs(calls, block->id)) {
 		rename_top(calls, block->id);
+	} else {
+		jump(calls, block->id);
 	}
 	calls->called = calls->returning = false;
 }

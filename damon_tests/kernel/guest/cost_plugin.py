@@ -87,6 +87,10 @@ class EmulatorProbe:
         self._kept = kept
         self._symbols: Symbols | None = None
 
+    def prepare(self) -> None:
+        """Read the guest's symbols."""
+        self.symbols()
+
     @contextmanager
     def window(self, thread: str) -> Iterator[CostWindow]:
         """See ``CostProbe``. It opens between two blocks of code, and closes when the threads sleep."""

@@ -49,9 +49,9 @@ class Symbols:
 def parse(kallsyms: str) -> Symbols:
     """The functions in the text of /proc/kallsyms.
 
-    Parts that a compiler put elsewhere (``f.cold``) are the function's; padding before functions
-    (``__pfx_f``) is left out. Raises NotSupported when the kernel hides its addresses, HarnessError when what
-    counting needs is not there.
+    Parts that a compiler put elsewhere (``f.cold``) and second names for early code (``__pi_f``) are the
+    function's; padding before functions (``__pfx_f``) is left out. Raises NotSupported when the kernel hides
+    its addresses, HarnessError when what counting needs is not there.
     """
     functions: dict[int, str] = {}
     init_task = 0
@@ -60,7 +60,7 @@ def parse(kallsyms: str) -> Symbols:
         if name == "init_task":
             init_task = int(addr, 16)
         elif kind in _TEXT and not name.startswith("__pfx_"):
-            functions.setdefault(int(addr, 16), name.removesuffix(".cold"))
+            functions.setdefault(int(addr, 16), name.removeprefix("__pi_").removesuffix(".cold"))
     if not any(functions):
         raise NotSupported("addresses in /proc/kallsyms", remedy="set kernel.kptr_restrict to 0 as root")
     if not init_task or "__switch_to_asm" not in functions.values():
