@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A run as KTAP 1, for kselftest and whatever reads the kernel's test results.
+
+One line a test. What stops a gate is ``not ok``: FAIL, XPASS, INCONCLUSIVE, ERROR, and a SKIP under --require. XFAIL
+is ``ok … # XFAIL`` and SKIP is ``ok … # SKIP``, as the kernel's Documentation/dev-tools/ktap.rst has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from damon_tests.ports import output_file
+from damon_tests.report import words
+
+_STOPS = ("FAIL", "XPASS", "INCONCLUSIVE", "ERROR")
+
+
+def save(run: Mapping[str, Any], path: Path) -> None:
+    """Write ``path``. Raises OSError, UsageError."""
+    output_file.write_text(path, "\n".join(lines(run)) + "\n")
+
+
+def lines(run: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of a run (``run.json``): version, plan, and for each test its evidence and its result."""
+    tests = run["tests"]
+    yield "KTAP version 1"
+    yield f"1..{len(tests)}" + ("" if tests else " # SKIP no test ran")
+    yield f"# damon-tests {_plain(words.subject(run))}"
+    for number, test in enumerate(tests, 1):
+        stops = test["verdict"] in _STOPS or (test["verdict"] == "SKIP" and run["require"])
+        if stops:
+            yield from (f"# {_plain(text)}" for text in _evidence(test))
+        yield f"{'not ok' if stops else 'ok'} {number} {_name(test['id'])}{_directive(test, stops=stops)}"
+
+
+def _evidence(test: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{test['verdict']}: {test['reason']}"
+    for check in words.checks(test):
+        if check["holds"] is False:
+            m = check["measurement"]
+            yield f"{m['name']} = {words.quantity(m['value'], m['unit'])}, expected {check['limit']}"
+            yield f"because {words.because(check)}"
+
+
+def _directive(test: Mapping[str, Any], *, stops: bool) -> str:
+    verdict = test["verdict"]
+    if stops:
+        return "" if verdict == "FAIL" else f" # {verdict}"
+    if verdict in ("SKIP", "XFAIL"):
+        return f" # {verdict} {_plain(test['reason'])}"
+    return ""
+
+
+def _name(test_id: str) -> str:
+    """A test's name without a character that begins a directive."""
+    return _plain(test_id).replace("#", "_")
+
+
+def _plain(text: str) -> str:
+    return " ".join(str(text).split())
