@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0
 """Read KTAP: what the kernel's own tests (KUnit, kselftest) print.
 
-The format is the kernel's Documentation/dev-tools/ktap.rst, with TAP 13 and 14 as kselftest and old KUnit print them.
-A log may have kernel messages in between, timestamps in front, tests nested by indentation (KUnit) or behind ``#``
-(kselftest), and it may end anywhere. Nothing is taken for a pass that was not reported as one: a test that the plan
-promises and that never reports is ``missing``, a group whose subtests fail is a failure whatever its own line says,
-and a group in which nothing was checked is ``empty``.
+The format is Documentation/dev-tools/ktap.rst of the kernel, with TAP 13 and 14 as kselftest and old KUnit
+print them. A log may have kernel messages in between, timestamps, tests nested by indentation (KUnit)
+or behind ``#`` (kselftest), and it may end anywhere. Only what was reported as a pass is one: a test that the
+plan promises and that never reports is ``missing``, a group with a failed subtest fails whatever its own line
+says, and a group whose subtests were all skipped is skipped.
 
-Lines have optional parts at both ends, which a regular expression states more clearly than a ``parse`` format.
+Lines have optional parts at both ends, which a regular expression states more clearly than ``parse``.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-Outcome = Literal["pass", "fail", "skip", "xfail", "timeout", "missing", "empty"]
+Outcome = Literal["pass", "fail", "skip", "xfail", "timeout", "missing"]
 
 _PREFIX = re.compile(r"^(?:<\d+>)?(?:\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? ?)?")
 _VERSION = re.compile(r"^K?TAP version \d+\s*$")
 _PLAN = re.compile(r"^1\.\.(?P<count>\d+)(?:\s*# SKIP\s*(?P<skip>.*))?\s*$", re.IGNORECASE)
 _RESULT = re.compile(
     r"^(?P<word>ok|not ok) (?P<number>\d+)(?: -)?(?P<name>(?: (?!# ).*?)?)"
-    r"(?:\s*# (?P<directive>SKIP|TODO|XFAIL|TIMEOUT|ERROR|FAIL|PASS)\b:?\s*(?P<reason>.*)| # (?P<comment>.*))?$",
+    r"(?:\s*# (?P<directive>SKIP|TODO|XFAIL|TIMEOUT|ERROR|FAIL|PASS)\b:?\s*(?P<reason>.*)"
+    r"| # (?P<comment>.*))?$",
     re.IGNORECASE,
 )
 _SUBTEST = re.compile(r"^# Subtest: (?P<name>.*)$")
@@ -35,7 +36,10 @@ _OUTCOMES: dict[str, Outcome] = {"skip": "skip", "todo": "xfail", "xfail": "xfai
 
 @dataclass(frozen=True)
 class KtapTest:
-    """One test, or a group with ``subtests``. ``reason``: of a skip or a failure. ``diagnostics``: its # lines."""
+    """One test, or a group with ``subtests``.
+
+    ``reason``: of a skip or a failure. ``diagnostics``: its lines behind ``#``.
+    """
 
     name: str
     outcome: Outcome
@@ -55,7 +59,10 @@ class KtapTest:
 
 @dataclass(frozen=True)
 class KtapLog:
-    """``problems``: where the log contradicts itself or ends early, a sentence each. ``noise``: all other lines."""
+    """``problems``: where the log contradicts itself or ends early, a sentence each.
+
+    ``noise``: lines that are not KTAP.
+    """
 
     tests: tuple[KtapTest, ...]
     problems: tuple[str, ...] = ()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """A run as KTAP 1, for kselftest and whatever reads the kernel's test results.
 
-One line a test. What stops a gate is ``not ok``: FAIL, XPASS, INCONCLUSIVE, ERROR, and a SKIP under --require. XFAIL
-is ``ok … # XFAIL`` and SKIP is ``ok … # SKIP``, as the kernel's Documentation/dev-tools/ktap.rst has them.
+One line a test. All that stops a gate is ``not ok``: FAIL, XPASS, INCONCLUSIVE, ERROR, SKIP under --require.
+XFAIL is ``ok … # XFAIL``, SKIP is ``ok … # SKIP`` (Documentation/dev-tools/ktap.rst of the kernel).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def save(run: Mapping[str, Any], path: Path) -> None:
 
 
 def lines(run: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the lines of a run (``run.json``): version, plan, and for each test its evidence and its result."""
+    """Yield the lines of a run (``run.json``): version, plan, and each test's evidence and result."""
     tests = run["tests"]
     yield "KTAP version 1"
     yield f"1..{len(tests)}" + ("" if tests else " # SKIP no test ran")
@@ -47,7 +47,8 @@ def _evidence(test: Mapping[str, Any]) -> Iterator[str]:
 def _directive(test: Mapping[str, Any], *, stops: bool) -> str:
     verdict = test["verdict"]
     if stops:
-        return "" if verdict == "FAIL" else f" # {verdict}"
+        # No directive: SKIP and XFAIL would turn "not ok" into a pass.
+        return "" if verdict == "FAIL" else f" # verdict {verdict}"
     if verdict in ("SKIP", "XFAIL"):
         return f" # {verdict} {_plain(test['reason'])}"
     return ""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Reading KTAP: what KUnit and kselftest print, whole, cut short, or with the kernel's messages in between."""
+"""Reading KTAP of KUnit and kselftest: whole, cut short, or with kernel messages in between."""
 
 from __future__ import annotations
 
@@ -143,11 +143,10 @@ def test_log_without_tests_or_plan_is_a_problem() -> None:
     )
 
 
-@given(
-    st.lists(
-        st.sampled_from([*KUNIT.splitlines(), *KSELFTEST.splitlines(), "", "# ", "1..", "ok", "not ok x"])
-    )
-)
+LINES = [*KUNIT.splitlines(), *KSELFTEST.splitlines(), "", "# ", "1..", "ok", "not ok x"]
+
+
+@given(st.lists(st.sampled_from(LINES)))
 def test_any_mixture_of_lines_is_read(lines: list[str]) -> None:
     """A log is never refused, and a test that reported no pass is never one."""
     log = ktap.read(lines)

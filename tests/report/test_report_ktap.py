@@ -40,6 +40,5 @@ def test_skips_fail_under_require(tmp_path: Path) -> None:
 
 
 def test_run_without_tests_is_skipped(tmp_path: Path) -> None:
-    assert list(ktap.lines({"tests": [], "require": False, "provenance": {}, "kernels": []}))[1].startswith(
-        "1..0 # SKIP"
-    )
+    run = {"tests": [], "require": False, "provenance": {}, "kernels": []}
+    assert list(ktap.lines(run))[1].startswith("1..0 # SKIP")
