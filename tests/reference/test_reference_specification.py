@@ -61,6 +61,16 @@ def test_the_specification_cites_itself_rightly(specification: Specification) ->
         assert unresolved(specification, path.read_text(encoding="utf-8")) == [], path.name
 
 
+def test_files_that_the_specification_names_exist() -> None:
+    named = {
+        name
+        for path in [SPECIFICATION, *CHAPTERS.glob("*.md")]
+        for name in re.findall(r"`([\w/]+/[\w.]+\.(?:py|yaml|md))", path.read_text(encoding="utf-8"))
+    }
+    assert sorted(name for name in named if not (ROOT / name).exists() and not located(name).exists()) == []
+    assert len(named) > 20
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
