@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from reference_support import RULES
 
+from damon_tests.reference.core import merge
 from damon_tests.reference.core.merge import merge_pass, merge_regions
 from damon_tests.reference.core.regions import Regions, cut_to_limit, set_ranges
 from damon_tests.reference.core.split import SplitHistory, split_regions
@@ -79,6 +81,22 @@ def plain_merge(regions, threshold, limit):
 def test_merge_pass_equals_the_plain_walk(regions, threshold, limit):
     expected = plain_merge(regions, threshold, limit)
     assert rows_of(merge_pass(regions, RULES, threshold, limit)) == expected
+    with mock.patch.object(merge, "MANY", 0):
+        assert rows_of(merge_pass(regions, RULES, threshold, limit)) == expected
+
+
+@given(st.integers(0, 1 << 20), st.integers(0, 20), st.integers(1, 40))
+def test_merge_pass_over_many_regions_equals_the_plain_walk(seed, threshold, longest):
+    """Short groups grow all at once, long ones are walked."""
+    rng, n = np.random.default_rng(seed), 400
+    ends = np.cumsum(rng.integers(1, 9, n))
+    regions = Regions.of_ranges(list(zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True)))
+    regions.target = np.sort(rng.integers(0, 4, n))
+    regions.nr_accesses, regions.age = rng.integers(0, 21, n), rng.integers(0, 99, n)
+    regions.nr_accesses[: n // 2] = 0
+    assert n >= merge.MANY
+    expected = plain_merge(regions, threshold, limit=4 * longest)
+    assert rows_of(merge_pass(regions, RULES, threshold, 4 * longest)) == expected
 
 
 def coverage(regions):

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from damon_tests.damon.params import DamonCtx
 from damon_tests.damon.records import Snapshot
@@ -52,6 +54,11 @@ class Aggregation:
     regions: Regions
     bounds: tuple[int, ...]
 
+    @cached_property
+    def counters(self) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
+        """nr_accesses and age of all rows, as snapshots have them."""
+        return self.regions.nr_accesses.astype(np.uint32), self.regions.age.astype(np.uint32)
+
 
 @dataclass(frozen=True, eq=False)
 class BatchRecording:
@@ -69,14 +76,14 @@ class BatchRecording:
 
 def _snapshot(aggregation: Aggregation, which: int, target_idx: int) -> Snapshot:
     rows = slice(aggregation.bounds[which], aggregation.bounds[which + 1])
-    regions = aggregation.regions
+    regions, (nr_accesses, age) = aggregation.regions, aggregation.counters
     return Snapshot(
         time_ns=aggregation.time_ns,
         target_idx=target_idx,
         start=regions.start[rows],
         end=regions.end[rows],
-        nr_accesses=regions.nr_accesses[rows].astype(np.uint32),
-        age=regions.age[rows].astype(np.uint32),
+        nr_accesses=nr_accesses[rows],
+        age=age[rows],
         nr_regions=rows.stop - rows.start,
     )
 
@@ -124,6 +131,7 @@ class Batch:
         if rules.strict_min_regions:
             self.size_limit = align_up(self.size_limit, self.min_region_sz)
             one = cut_to_limit(one, self.size_limit)
+        one.drop_probe_hits()
         self.regions = Regions.concat([_shifted(one, r * len(processes)) for r in range(nr_replicas)])
         self._last_nr_regions: I64 = np.zeros(nr_replicas, np.int64)
         self._rotation: I64 = np.zeros(nr_replicas, np.int64)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from damon_tests.ports.arrays import I64, Bools
 from damon_tests.reference.core.regions import NR_PROBES_MAX, Regions
@@ -55,25 +56,91 @@ def merge_pass(
 
     ``threshold`` may differ by row (where targets of several systems are kept together).
     """
+    score = scores(regions, weights)
+    sizes = regions.sizes
+    thresholds = threshold if isinstance(threshold, np.ndarray) else np.full(len(score), threshold)
+    limit = np.uint64(min(size_limit, (1 << 64) - 1))
+    # The kernel walks from region to region and compares with what was merged so far. A group of merged
+    # regions can only begin with two unmerged neighbours that fit together, which numpy finds.
     touching = rules.may_join(regions.end[:-1], regions.start[1:])
     touching = touching & (regions.target[1:] == regions.target[:-1])
-    score = scores(regions, weights)
-    # The kernel walks from region to region and compares with what was merged so far. A group of merged
-    # regions can only begin with two unmerged neighbours that fit together: numpy finds these, most often few
-    # or none, and only from there on is walked.
-    sizes = regions.sizes
-    by_row = threshold if isinstance(threshold, np.ndarray) else np.full(len(score), threshold)
-    pairs = touching & (np.abs(np.diff(score)) <= by_row[1:])
-    pairs &= sizes[1:] + sizes[:-1] <= np.uint64(min(size_limit, (1 << 64) - 1))
+    pairs = touching & (np.abs(np.diff(score)) <= thresholds[1:]) & (sizes[1:] + sizes[:-1] <= limit)
     if not pairs.any():
         return regions
+    if len(regions) >= MANY and score is regions.nr_accesses and not regions.probe_hits.any():
+        groups = _Groups(regions, rules, touching, pairs)
+        if groups.grow(thresholds, limit):
+            return groups.result()
     columns = _Columns(regions, rules, weights)
-    dropped = columns.merge_groups(touching, pairs, by_row.tolist(), size_limit)
+    dropped = columns.merge_groups(touching, pairs, thresholds.tolist(), size_limit)
     return columns.result(dropped)
 
 
+MANY = 200
+"""Regions from which on growing all groups at once is faster than walking from region to region."""
+
+
+class _Groups:
+    """Groups of merged regions, grown all at once: one for each row that could begin a group, also those
+    that turn out to be within another's. Much faster than a walk where there are many short groups."""
+
+    def __init__(self, regions: Regions, rules: Rules, touching: Bools, pairs: Bools) -> None:
+        self.regions, self.rules = regions, rules
+        self.joined = np.concatenate(([False], touching, [False]))  # with its left neighbour, by row
+        self.row_size = regions.sizes
+        self.row_nr, self.row_age = regions.nr_accesses.astype(np.uint64), regions.age.astype(np.uint64)
+        self.first = np.flatnonzero(pairs)
+        self.end = self.first + 1  # the row behind the group
+        self.size, self.nr = self.row_size[self.first], self.row_nr[self.first]
+        self.age = self.row_age[self.first]
+
+    def grow(self, thresholds: I64, limit: np.uint64) -> bool:
+        """Have each group take the next row until that does not fit; return False if groups are too long
+        for this."""
+        growing, work = np.arange(len(self.first)), 0
+        while len(growing):
+            work += 1_000 + len(growing)  # the fixed cost of a round is that of about so many groups
+            if work > 16 * len(self.row_size):
+                return False
+            growing = growing[self.joined[self.end[growing]]]
+            row, nr, size = self.end[growing], self.nr[growing], self.size[growing]
+            difference = np.abs(nr.astype(np.int64) - self.regions.nr_accesses[row])
+            fits = (difference <= thresholds[row]) & (size + self.row_size[row] <= limit)
+            growing, row, nr, size = growing[fits], row[fits], nr[fits], size[fits]
+            rules, right_size = self.rules, self.row_size[row]
+            self.nr[growing] = rules.merged_accesses(nr, size, self.row_nr[row], right_size)
+            self.age[growing] = rules.merged_age(self.age[growing], size, self.row_age[row], right_size)
+            self.size[growing] = size + right_size
+            self.end[growing] = row + 1
+        return True
+
+    def _chosen(self) -> npt.NDArray[np.intp]:
+        """Choose the groups that the walk from the first row makes: none begins within the one before."""
+        number = np.arange(len(self.first))
+        following = np.searchsorted(self.first, self.end)  # the first group that begins behind each
+        within = np.zeros(len(number) + 1, np.int64)  # +1 at the first group in a chosen one, -1 behind
+        overlapping = np.flatnonzero(following > number + 1)
+        free = 0
+        for group, behind in zip(overlapping.tolist(), following[overlapping].tolist(), strict=True):
+            if group >= free:
+                within[group + 1] += 1
+                within[behind] -= 1
+                free = behind
+        return np.flatnonzero(np.cumsum(within[:-1]) == 0)
+
+    def result(self) -> Regions:
+        chosen = self._chosen()
+        first, end = self.first[chosen], self.end[chosen]
+        within = np.zeros(len(self.row_size) + 1, np.int64)
+        within[first + 1], within[end] = 1, -1
+        kept = np.flatnonzero(np.cumsum(within[:-1]) == 0)
+        self.row_nr[first], self.row_age[first] = self.nr[chosen], self.age[chosen]
+        nr, age = self.row_nr[kept].astype(np.int64), self.row_age[kept].astype(np.int64)
+        return _merged(self.regions, self.rules, kept, nr, age)
+
+
 class _Columns:
-    """The columns as lists: merging is sequential, and Python is faster on lists than on scalars."""
+    """The columns as lists, for the walk from region to region: Python is faster on lists than on scalars."""
 
     def __init__(self, regions: Regions, rules: Rules, weights: Weights) -> None:
         self.regions, self.rules, self.weights = regions, rules, weights
@@ -131,18 +198,24 @@ class _Columns:
     def result(self, dropped: list[int]) -> Regions:
         keep = np.ones(len(self.size), np.bool_)
         keep[dropped] = False
-        merged = self.regions.take(keep)
-        # Each kept region ends where its last merged one ended: just before the next kept one.
-        last_row = np.append(np.flatnonzero(keep)[1:] - 1, len(self.size) - 1)
-        merged.end = self.rules.merged_end(merged.end, self.regions.end[last_row])
-        merged.nr_accesses = np.array(self.nr, np.int64)[keep]
-        merged.age = np.array(self.age, np.int64)[keep]
+        kept = np.flatnonzero(keep)
+        nr, age = np.array(self.nr, np.int64)[kept], np.array(self.age, np.int64)[kept]
+        merged = _merged(self.regions, self.rules, kept, nr, age)
         if self.with_hits:
-            merged.probe_hits = np.array(self.hits, np.int64)[keep]
-        if self.rules.step_bp is not None:
-            was_merged = last_row != np.flatnonzero(keep)
-            merged.nr_accesses_bp = np.where(was_merged, merged.nr_accesses * 10_000, merged.nr_accesses_bp)
+            merged.probe_hits = np.array(self.hits, np.int64)[kept]
         return merged
+
+
+def _merged(regions: Regions, rules: Rules, kept: npt.NDArray[np.intp], nr: I64, age: I64) -> Regions:
+    """Return the kept rows with their merged counters."""
+    merged = regions.take(kept)
+    # Each kept region ends where its last merged one ended: just before the next kept one.
+    last_row = np.append(kept[1:] - 1, len(regions) - 1)
+    merged.end = rules.merged_end(merged.end, regions.end[last_row])
+    merged.nr_accesses, merged.age = nr, age
+    if rules.step_bp is not None:
+        merged.nr_accesses_bp = np.where(last_row != kept, nr * 10_000, merged.nr_accesses_bp)
+    return merged
 
 
 def merge_alike(regions: Regions, size_limit: int) -> Regions:

@@ -66,6 +66,8 @@ class Regions:
 
     def take(self, index: npt.NDArray[np.intp] | Bools | slice) -> Regions:
         """Return the rows at ``index``, in its order, with their counters."""
+        if isinstance(index, np.ndarray) and index.dtype == np.bool_:
+            index = np.flatnonzero(index)  # once for all columns
         taken = Regions.__new__(Regions)
         taken.start, taken.end, taken.target = self.start[index], self.end[index], self.target[index]
         taken.nr_accesses = self.nr_accesses[index]
@@ -87,6 +89,10 @@ class Regions:
             setattr(joined, name, np.concatenate([getattr(part, name) for part in parts]))
         joined._sizes = joined._float_sizes = joined._bounds = None
         return joined
+
+    def drop_probe_hits(self) -> None:
+        """Have no columns for probe hits, which halves what ``take`` copies; for runs without probes."""
+        self.probe_hits = self.last_probe_hits = np.zeros((len(self), 0), np.int64)
 
     @property
     def sizes(self) -> U64:

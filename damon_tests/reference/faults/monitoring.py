@@ -134,7 +134,7 @@ FAULTS = (
         "core",
         "a merged region has the age of its older part",
         "merged_age",
-        lambda left, left_size, right, right_size: max(left, right),
+        lambda left, left_size, right, right_size: np.maximum(left, right),
     ),
     Fault(
         "merge_threshold_half",

@@ -128,14 +128,12 @@ def next_age_ignoring_zero(age: I64, score: I64, last_score: I64, threshold: int
     return np.where(np.abs(score - last_score) > threshold, 0, age + 1 & U32_MAX)
 
 
-def merged_value(left: int, left_size: int, right: int, right_size: int) -> int:
+def merged_value(left: Any, left_size: Any, right: Any, right_size: Any) -> Any:
     """Return a counter of a merged region: the mean weighted by size, truncated.
 
-    The sum of products is 64 bits wide and wraps: an age of 2^20 in 16 TiB is enough.
+    For numbers, or uint64 arrays of one element a pair. The sum of products is 64 bits wide and wraps: an
+    age of 2^20 in 16 TiB is enough.
     """
-    # Equal values are most common, and a long division takes its time; these are too small to wrap.
-    if left == right and left < 1 << 16 and left_size < 1 << 46 > right_size:
-        return left
     return ((left * left_size + right * right_size) & U64_MAX) // (left_size + right_size)
 
 

@@ -58,8 +58,8 @@ class Rules:
     may_join: Callable[[U64, U64], Bools] = core.may_join
     merged_end: Callable[[U64, U64], U64] = core.merged_end
     may_stop_merging: Callable[[int, int, int, int], bool] = core.may_stop_merging
-    merged_accesses: Callable[[int, int, int, int], int] = core.merged_value
-    merged_age: Callable[[int, int, int, int], int] = core.merged_value
+    merged_accesses: Callable[[Any, Any, Any, Any], Any] = core.merged_value
+    merged_age: Callable[[Any, Any, Any, Any], Any] = core.merged_value
     merge_size_limit: Callable[[int, int, int], int] = core.merge_size_limit
     # 7.1: regions above the limit are cut at start and after each merge; before, only
     # vaddr's first layout is divided, and the limit is computed at ops updates only.
