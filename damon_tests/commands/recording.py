@@ -90,11 +90,12 @@ def export(path: Path, out: Path, format: DamoFormat = "json_compressed") -> int
     """Write a recording as one of damo's files, its request beside it."""
     saved = load(path).saved
     output_file.check_writable(out)
-    left_out = damo_format.save(out, saved.recording, format, ctx=saved.about.ctx)
-    print(f"{out}: {words.plural(len(saved.recording.snapshots) - left_out, 'snapshot')} for damo ({format})")
-    if left_out:
-        left = words.plural(left_out, "incomplete snapshot")
-        print(f"note: {left} left out: damo has no word for lost events")
+    incomplete = damo_format.save(out, saved.recording, format, ctx=saved.about.ctx)
+    print(
+        f"{out}: {words.plural(len(saved.recording.snapshots) - incomplete, 'snapshot')} for damo ({format})"
+    )
+    for what in damo_format.left_out(saved.recording, format, saved.about.ctx):
+        print(f"note: left out: {what}")
     return 0
 
 

@@ -15,8 +15,11 @@ What damo 3.4 reads depends on what the ``file`` command calls a file: "zlib com
 read; "JSON data" is what older versions of ``file`` say, newer ones, with "JSON text data", make damo
 refuse any plain JSON; text has no intervals, without which ``damo report access`` needs ``--raw_form``.
 
-damo has no word for a lost event: incomplete snapshots are left out. A key ``damon_tests`` of each record,
-which damo ignores, keeps what else a recording knows. ``damo_import`` reads all of this back.
+A region of a recording without ages or counts (``Recording.missing``) has null there, in text no age.
+
+damo has no word for a lost event: incomplete snapshots are left out (``left_out`` says what else is). A key
+``damon_tests`` of each record, which damo ignores, keeps what else a recording knows. ``damo_import`` reads
+all of this back.
 """
 
 from __future__ import annotations
@@ -31,8 +34,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from damon_tests.damon import damo_params
-from damon_tests.damon.params import DamonAttrs, DamonCtx
-from damon_tests.damon.records import DamosStats, Recording, SchemeReport, Snapshot
+from damon_tests.damon.params import DamonAttrs, DamonCtx, DamosFilter
+from damon_tests.damon.records import Recording, SchemeReport, Snapshot
 from damon_tests.ports import NSEC_PER_SEC, NSEC_PER_USEC, output_file
 
 DamoFormat = Literal["json_compressed", "json", "perf_script"]
@@ -73,6 +76,30 @@ def save(
     return sum(not s.complete for s in recording.snapshots)
 
 
+def left_out(recording: Recording, format: DamoFormat, ctx: DamonCtx | None = None) -> tuple[str, ...]:
+    """Return a sentence about each thing that a file of that format does not hold."""
+    lost = []
+    incomplete = sum(not s.complete for s in recording.snapshots)
+    if incomplete:
+        lost.append(f"incomplete snapshots ({incomplete}): damo has no word for lost events")
+    if ctx is not None and ctx.attrs.probes:
+        lost.append("the probes of the request: damo's parameters have none")
+    if format != "perf_script":
+        return tuple(lost)
+    lost.append("the intervals asked for: text has none")
+    if "nr_accesses" in recording.missing:
+        lost.append("that access counts are not known: text has 0")
+    for what, there in (
+        ("probe hits", any(s.probe_hits is not None for s in recording.snapshots)),
+        ("bytes that passed filters", any(s.sz_filter_passed is not None for s in recording.snapshots)),
+        ("scheme filters", bool(recording.scheme_filters)),
+        ("scheme statistics", any(s.stats for s in recording.snapshots)),
+    ):
+        if there:
+            lost.append(f"{what}: text has none")
+    return tuple(lost)
+
+
 # --- JSON ------------------------------------------------------------------------------------
 
 
@@ -84,7 +111,7 @@ def records(
         ctx.attrs if ctx else DamonAttrs(), sample_us=recording.sample_us, aggr_us=recording.aggr_us
     )
     found = [_of_target(recording, attrs, target_idx) for target_idx in _targets(recording)]
-    return found + [_of_scheme(recording, attrs, report) for report in schemes if report.tried]
+    return found + [_of_scheme(recording, attrs, report, ctx) for report in schemes if report.tried]
 
 
 def _targets(recording: Recording) -> list[int]:
@@ -94,7 +121,7 @@ def _targets(recording: Recording) -> list[int]:
 def _of_target(recording: Recording, attrs: DamonAttrs, target_idx: int) -> dict[str, Any]:
     tried = recording.source == "tried_regions"
     snapshots = [
-        _snapshot(snap, start_ns, recording.addr_unit, _tuned_us(recording, snap))
+        _snapshot(snap, start_ns, recording.addr_unit, _tuned_us(recording, snap), recording.missing)
         for snap, start_ns in _spanned(recording, target_idx)
     ]
     return {
@@ -105,15 +132,26 @@ def _of_target(recording: Recording, attrs: DamonAttrs, target_idx: int) -> dict
     }
 
 
-def _of_scheme(recording: Recording, attrs: DamonAttrs, report: SchemeReport) -> dict[str, Any]:
+def _filters_of(ctx: DamonCtx | None, scheme_idx: int) -> tuple[DamosFilter, ...]:
+    """All filters of a scheme, in the order in which they are evaluated."""
+    if ctx is None or scheme_idx >= len(ctx.schemes):
+        return ()
+    scheme = ctx.schemes[scheme_idx]
+    return (*scheme.core_filters, *scheme.filters, *scheme.ops_filters)
+
+
+def _of_scheme(
+    recording: Recording, attrs: DamonAttrs, report: SchemeReport, ctx: DamonCtx | None
+) -> dict[str, Any]:
     snapshots = []
     for tried in report.tried:
         start_ns = tried.regions.time_ns - recording.aggr_us * NSEC_PER_USEC
         snapshots.append(_snapshot(tried.regions, start_ns, recording.addr_unit, None))
         if tried.total_bytes is not None:
             snapshots[-1]["total_bytes"] = str(tried.total_bytes * recording.addr_unit)
-        snapshots[-1]["damos_stats"] = _stats(report.stats, recording.addr_unit)
-    head = _head(replace(recording, source="tried_regions"), attrs)
+        snapshots[-1]["damos_stats"] = damo_params.stats_to_json(report.stats, recording.addr_unit)
+    filters = _filters_of(ctx, report.tried[0].scheme_idx)
+    head = _head(replace(recording, source="tried_regions", scheme_filters=filters), attrs)
     return head | {"scheme_idx": report.tried[0].scheme_idx, "target_id": None, "snapshots": snapshots}
 
 
@@ -123,7 +161,9 @@ def _head(recording: Recording, attrs: DamonAttrs) -> dict[str, Any]:
         "kdamond_idx": 0,
         "context_idx": 0,
         "intervals": damo_params.intervals_to_json(attrs),
-        "scheme_filters": [],
+        "scheme_filters": [
+            damo_params.filter_to_json(f, recording.addr_unit) for f in recording.scheme_filters
+        ],
         "data_source": "unknown",
         OURS: {
             "source": recording.source,
@@ -155,18 +195,21 @@ def _tuned_us(recording: Recording, snap: Snapshot) -> int | None:
     return before[-1] if before else recording.sample_us
 
 
-def _snapshot(snap: Snapshot, start_ns: int, unit: int, tuned_us: int | None) -> dict[str, Any]:
+def _snapshot(
+    snap: Snapshot, start_ns: int, unit: int, tuned_us: int | None, missing: Sequence[str] = ()
+) -> dict[str, Any]:
     return {
         "start_time": str(start_ns),
         "end_time": str(snap.time_ns),
-        "regions": list(_regions(snap, unit)),
+        "regions": list(_regions(snap, unit, missing)),
         "total_bytes": str(int(snap.sizes.sum(dtype=np.uint64)) * unit),
-        "damos_stats": None,
+        "damos_stats": None if snap.stats is None else damo_params.stats_to_json(snap.stats, unit),
         "sample_interval_us": None if tuned_us is None else str(tuned_us),
     }
 
 
-def _regions(snap: Snapshot, unit: int) -> Iterator[dict[str, Any]]:
+def _regions(snap: Snapshot, unit: int, missing: Sequence[str]) -> Iterator[dict[str, Any]]:
+    no_counts, no_ages = "nr_accesses" in missing, "age" in missing
     n = len(snap)
     hits = [[]] * n if snap.probe_hits is None else snap.probe_hits.tolist()
     passed = [0] * n if snap.sz_filter_passed is None else snap.sz_filter_passed.tolist()
@@ -175,25 +218,11 @@ def _regions(snap: Snapshot, unit: int) -> Iterator[dict[str, Any]]:
         yield {
             "start": str(start * unit),
             "end": str(end * unit),
-            "nr_accesses": {"samples": nr, "percent": None},
-            "age": {"usec": None, "aggr_intervals": str(age)},
+            "nr_accesses": {"samples": None if no_counts else nr, "percent": None},
+            "age": {"usec": None, "aggr_intervals": None if no_ages else str(age)},
             "probe_hits": hit,
             "sz_filter_passed": str(sz * unit),
         }
-
-
-def _stats(stats: DamosStats, unit: int) -> dict[str, str]:
-    """Counts and bytes; what the kernel does not have counts 0, as damo has it."""
-    return {
-        "nr_tried": str(stats.nr_tried),
-        "sz_tried": str(stats.sz_tried * unit),
-        "nr_applied": str(stats.nr_applied),
-        "sz_applied": str(stats.sz_applied * unit),
-        "sz_ops_filter_passed": str((stats.sz_ops_filter_passed or 0) * unit),
-        "qt_exceeds": str(stats.qt_exceeds),
-        "nr_snapshots": str(stats.nr_snapshots or 0),
-        "max_nr_snapshots": "0",
-    }
 
 
 # --- text ------------------------------------------------------------------------------------
@@ -212,7 +241,7 @@ def perf_script(recording: Recording) -> Iterator[str]:
             at, us = tunes.pop(0)
             yield _line(at, digits, f"damon_monitor_intervals_tune: sample_us={us}")
         if snap.complete:
-            yield from _text(snap, recording.addr_unit, digits)
+            yield from _text(snap, recording.addr_unit, digits, ages="age" not in recording.missing)
     for target_idx in _targets(recording):
         shown = [s for s in recording.of_target(target_idx) if s.complete]
         if len(shown) == 1:
@@ -221,11 +250,13 @@ def perf_script(recording: Recording) -> Iterator[str]:
             yield _line(at, digits, tail)
 
 
-def _text(snap: Snapshot, unit: int, digits: int) -> Iterator[str]:
+def _text(snap: Snapshot, unit: int, digits: int, *, ages: bool) -> Iterator[str]:
+    """As kernels before 5.16 without ``ages``."""
     head = f"damon_aggregated: target_id={snap.target_idx} nr_regions={len(snap)}"
     columns = (snap.start.tolist(), snap.end.tolist(), snap.nr_accesses.tolist(), snap.age.tolist())
     for start, end, nr, age in zip(*columns, strict=True):
-        yield _line(snap.time_ns, digits, f"{head} {start * unit}-{end * unit}: {nr} {age}")
+        shown = f"{nr} {age}" if ages else str(nr)
+        yield _line(snap.time_ns, digits, f"{head} {start * unit}-{end * unit}: {shown}")
 
 
 def _line(time_ns: int, digits: int, text: str) -> str:

@@ -22,7 +22,7 @@ import numpy as np
 from damon_tests.damon import damo_params, damo_text
 from damon_tests.damon import damo_values as values
 from damon_tests.damon.damo_format import KDAMONDS, OURS
-from damon_tests.damon.params import DamonAttrs, DamonCtx
+from damon_tests.damon.params import DamonAttrs, DamonCtx, DamosFilter
 from damon_tests.damon.records import Recording, Snapshot, Source
 from damon_tests.ports import NSEC_PER_USEC, HarnessError, UsageError
 
@@ -61,7 +61,7 @@ def load(path: Path, intervals: tuple[int, int] | None = None) -> tuple[Imported
         raise UsageError(f"{path}: no such recording") from None
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
-    asked = _noted(path)
+    asked, trouble = _noted(path)
     records = _records(path, data)
     if not any(r.get("snapshots") for r in records):
         raise UsageError(f"{path}: damo recorded no snapshot")
@@ -69,16 +69,20 @@ def load(path: Path, intervals: tuple[int, int] | None = None) -> tuple[Imported
     for i, record in enumerate(records):
         with _Place(path, f"record {i}"):
             groups.setdefault(_key(record), []).append(record)
-    return tuple(_imported(path, key, group, asked.get(key[:2]), intervals) for key, group in groups.items())
+    imported = [_imported(path, key, group, asked.get(key[:2]), intervals) for key, group in groups.items()]
+    return tuple(replace(one, notes=(*trouble, *one.notes)) for one in imported)
 
 
-def _noted(path: Path) -> dict[tuple[int, int], DamonCtx]:
-    """The parameters beside the file, if they are there."""
+def _noted(path: Path) -> tuple[dict[tuple[int, int], DamonCtx], tuple[str, ...]]:
+    """Return the parameters beside the file, if they are there, and why they could not be read."""
     notes = path.with_name(path.name + KDAMONDS)
     if not notes.is_file():
-        return {}
-    with _Place(notes, "parameters"):
-        return damo_params.contexts(json.loads(notes.read_text(encoding="utf-8")))
+        return {}, ()
+    try:
+        with _Place(notes, "not damo's parameters, so they are not used"):
+            return damo_params.contexts(json.loads(notes.read_text(encoding="utf-8"))), ()
+    except (UsageError, OSError) as error:
+        return {}, (str(error),)
 
 
 class _Place:
@@ -175,7 +179,12 @@ def _imported(
                 us = value.get("sample_interval_us")
                 tuned.append((snaps[-1].time_ns, values.time_us(us) if us is not None else 0))
     with _Place(path, name):
-        return _recording(name, group[0], (snaps, starts, tuned), (ctx, given), unit, key[2] is not None)
+        made = _recording(name, group[0], (snaps, starts, tuned), (ctx, given), unit, key[2] is not None)
+        notes, missing = [*made.notes], _missing(group)
+        notes += [f"some regions have no {column}: it is not judged, and not exported" for column in missing]
+        filters = _filters(group[0], notes)
+        recording = replace(made.recording, missing=missing, scheme_filters=filters)
+        return replace(made, recording=recording, notes=tuple(notes))
 
 
 def _target_numbers(group: Sequence[Mapping[str, Any]]) -> list[int]:
@@ -214,6 +223,7 @@ def _snapshot(value: Mapping[str, Any], target_idx: int, attrs: DamonAttrs | Non
     w = attrs.samples_per_aggr if attrs else _DEFAULT_W
     hits = [r.get("probe_hits") for r in regions]
     passed = [values.size(r.get("sz_filter_passed") or 0) for r in regions]
+    stats = value.get("damos_stats")
     claimed = values.count(value.get("nr_regions", len(regions)))
     return Snapshot(
         time_ns=_exact(values.time_ns(end)),
@@ -226,7 +236,31 @@ def _snapshot(value: Mapping[str, Any], target_idx: int, attrs: DamonAttrs | Non
         complete=bool(value.get("complete", True)),
         probe_hits=np.array(hits, dtype=np.uint8) if hits and all(hits) else None,
         sz_filter_passed=np.array(passed, dtype=np.uint64) if any(passed) else None,
+        stats=damo_params.stats_from_json(stats) if stats else None,
     )
+
+
+def _missing(records: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return the columns that some region of these records does not have."""
+    regions = [r for record in records for s in record["snapshots"] or () for r in s["regions"]]
+    keys = {"nr_accesses": ("samples", "percent"), "age": ("aggr_intervals", "usec")}
+
+    def has(region: Mapping[str, Any], column: str) -> bool:
+        value = region.get(column)
+        return value is not None and any(value.get(key) is not None for key in keys[column])
+
+    return tuple(column for column in keys if not all(has(region, column) for region in regions))
+
+
+def _filters(record: Mapping[str, Any], notes: list[str]) -> tuple[DamosFilter, ...]:
+    """Return the scheme's filters; a note says which could not be read."""
+    found = []
+    for number, value in enumerate(record.get("scheme_filters") or ()):
+        try:
+            found.append(damo_params.filter_from_json(value))
+        except (UsageError, ValueError, TypeError, AttributeError, KeyError) as error:
+            notes.append(f"scheme filter {number} is not understood and left out ({error})")
+    return tuple(found)
 
 
 def _accesses(value: Mapping[str, Any] | None, w: int) -> int:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Text of DAMON's aggregation events, as perf, trace-cmd, trace_pipe or damo print it, as damo's records.
+"""Text of DAMON's aggregation events, as perf script, perf trace, trace-cmd, trace_pipe or damo print it.
 
 Only the time, the event's name and its text are looked at: damo itself writes ``xxxx`` for pid and CPU,
 and each target's lines in a block of its own.
@@ -8,12 +8,16 @@ and each target's lines in a block of its own.
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from typing import Any
 
 from damon_tests.damon import trace
-from damon_tests.ports import LOST_EVENTS, NSEC_PER_SEC, Event, HarnessError
+from damon_tests.ports import LOST_EVENTS, NSEC_PER_SEC, NSEC_PER_USEC, Event, HarnessError
 
+# A regular expression, as such lines come by the hundred thousand: parse takes 30 times as long.
 _LINE = re.compile(r"(?:^|\s)(\d+)\.(\d+): +(?:damon:)?(\w+):\s+(.*?)\s*$")
+# perf trace: milliseconds since it began, and the event's text in parentheses.
+_PERF_TRACE = re.compile(r"^\s*(\d+)\.(\d{3}) .*?\bdamon:(\w+)\((.*)\)\s*$")
 _LOST = re.compile(r"LOST (\d+)? ?EVENTS|PERF_RECORD_LOST lost (\d+)")
 _TARGET = re.compile(r"target_id=(\d+) ")
 # Kernels before 5.16 print no age; damo's copy of their events says None.
@@ -31,10 +35,11 @@ def records(text: str) -> list[dict[str, Any]]:
     events: dict[int, list[Event]] = {}
     fakes: dict[int, int] = {}
     tunings: list[tuple[int, int]] = []
+    ageless: set[int] = set()  # times
     lost, source = 0, ""
     for line in text.splitlines():
         hole = _LOST.search(line)
-        match = None if hole else _LINE.search(line)
+        match = None if hole else _LINE.search(line) or _PERF_TRACE.match(line)
         if hole:
             lost += int(hole[1] or hole[2] or 1)
             for of_target in events.values():
@@ -49,18 +54,25 @@ def records(text: str) -> list[dict[str, Any]]:
                 fakes[int(target[1])] = _ns(match)
                 continue
             source = source or match[3]
-            event = Event(_ns(match), match[3], _NO_AGE.sub(r"\1 0", match[4]))
+            with_age, without = _NO_AGE.subn(r"\1 0", match[4])
+            if without:
+                ageless.add(_ns(match))
+            event = Event(_ns(match), match[3], with_age)
             events.setdefault(int(target[1]), []).append(event)
     shared = {"lost_events": lost, "tunings": tunings, "source": source}
-    return [shared | _record(target, found, fakes.get(target)) for target, found in events.items()]
+    return [shared | _record(target, found, fakes.get(target), ageless) for target, found in events.items()]
 
 
 def _ns(match: re.Match[str]) -> int:
+    if match.re is _PERF_TRACE:
+        return (int(match[1]) * 1000 + int(match[2])) * NSEC_PER_USEC
     return int(match[1]) * NSEC_PER_SEC + int(match[2].ljust(9, "0")[:9])
 
 
-def _record(target_id: int, events: list[Event], fake_ns: int | None) -> dict[str, Any]:
-    """In JSON's shape, so that there is one way on."""
+def _record(
+    target_id: int, events: list[Event], fake_ns: int | None, ageless: Container[int]
+) -> dict[str, Any]:
+    """Return the record of a target in the shape of damo's JSON; ``ageless``: times of events without age."""
     found, previous_ns = [], None
     for snap in trace.snapshots(events):
         start_ns = previous_ns if fake_ns is None else 2 * snap.time_ns - fake_ns
@@ -71,7 +83,7 @@ def _record(target_id: int, events: list[Event], fake_ns: int | None) -> dict[st
                 "start": start,
                 "end": end,
                 "nr_accesses": {"samples": nr},
-                "age": {"aggr_intervals": age},
+                "age": {"aggr_intervals": None if snap.time_ns in ageless else age},
                 "probe_hits": hit,
             }
             for start, end, nr, age, hit in zip(*columns, strict=True)

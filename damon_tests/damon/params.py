@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 
 from damon_tests.damon.params_check import check_keyword, check_members, check_type
 
+UNKNOWN = "unknown"
+"""Operations of a request that is read from a file which does not say them; nothing can be staged with it."""
+
 U64_MAX = (1 << 64) - 1
 U32_MAX = (1 << 32) - 1
 
@@ -198,7 +201,8 @@ class DamonCtx:
     schemes: tuple[Damos, ...] = ()
 
     def __post_init__(self) -> None:
-        check_keyword(self, "operations", "operations")
+        if self.operations != UNKNOWN:
+            check_keyword(self, "operations", "operations")
         check_type(self, "attrs", DamonAttrs)
         check_members(self, "targets", DamonTarget)
         check_members(self, "schemes", Damos)

@@ -57,7 +57,10 @@ is known.
 **What it is about** (optional; keys of ``header``): ``title`` (a test's name), ``level`` ("7.3": the kernel
 series whose behaviour is expected), ``layout`` ({name: [start, end]}: the workload's regions, bytes in the
 monitored address space), ``phases`` (a list of [name, time_ns]: when each phase of the workload began),
-``request`` (what DAMON was asked for: ``damon.params.DamonCtx``, ``damon.params_json``).
+``request`` (what DAMON was asked for: ``damon.params.DamonCtx``, ``damon.params_json``), ``missing`` (names
+of arrays of regions that the maker of the recording did not have, of some regions at least: their 0 means
+nothing), ``scheme_filters`` (a list of ``damon.params.DamosFilter`` of the scheme whose tried regions these
+are), ``damos_stats`` (for each snapshot the scheme's ``damon.records.DamosStats`` or null).
 
 Readers ignore keys and arrays they do not know. What they could not ignore will get another version.
 """
@@ -68,16 +71,16 @@ import json
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from damon_tests.damon.params import DamonCtx
+from damon_tests.damon.params import DamonCtx, DamosFilter
 from damon_tests.damon.params_json import ctx_from_json, ctx_to_json
-from damon_tests.damon.records import Recording, Snapshot
+from damon_tests.damon.records import DamosStats, Recording, Snapshot
 from damon_tests.ports import output_file
 from damon_tests.ports.arrays import F64, I64
 from damon_tests.ports.errors import UsageError
@@ -257,6 +260,7 @@ def _arrays(recording: Recording, about: About) -> dict[str, npt.NDArray[Any]]:
     header: dict[str, object] = {"format": FORMAT, "version": VERSION}
     header |= {name: getattr(recording, name) for name in _SCALARS}
     header["intervals"] = [list(pair) for pair in recording.intervals]
+    header |= _scheme_header(recording)
     header |= _about_header(about)
     lengths = np.array([len(s) for s in snapshots], dtype=np.int64)
     arrays: dict[str, npt.NDArray[Any]] = {
@@ -279,14 +283,30 @@ def _arrays(recording: Recording, about: About) -> dict[str, npt.NDArray[Any]]:
     return arrays
 
 
+def _scheme_header(recording: Recording) -> dict[str, object]:
+    """What only some recordings have."""
+    header: dict[str, object] = {}
+    if recording.missing:
+        header["missing"] = list(recording.missing)
+    if recording.scheme_filters:
+        header["scheme_filters"] = [asdict(f) for f in recording.scheme_filters]
+    if any(s.stats for s in recording.snapshots):
+        header["damos_stats"] = [asdict(s.stats) if s.stats else None for s in recording.snapshots]
+    return header
+
+
 def _joined(parts: list[npt.NDArray[Any]], dtype: type[np.generic]) -> npt.NDArray[Any]:
     return np.concatenate([np.asarray(p, dtype=dtype) for p in parts]) if parts else np.empty(0, dtype)
 
 
 def _recording(header: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> Recording:
-    snapshots = tuple(_snapshot(arrays, i) for i in range(len(arrays["time_ns"])))
+    snapshots = [_snapshot(arrays, i) for i in range(len(arrays["time_ns"]))]
+    for i, stats in enumerate(header.get("damos_stats", ())):
+        snapshots[i] = replace(snapshots[i], stats=DamosStats(**stats) if stats else None)
     return Recording(
-        snapshots=snapshots,
+        snapshots=tuple(snapshots),
+        missing=tuple(str(name) for name in header.get("missing", ())),
+        scheme_filters=tuple(DamosFilter(**f) for f in header.get("scheme_filters", ())),
         intervals=tuple((int(t), int(us)) for t, us in header["intervals"]),
         **{name: header[name] for name in _SCALARS},
     )

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from damon_tests.damon.params import DamosFilter
 from damon_tests.ports.arrays import U64
 
 U32 = npt.NDArray[np.uint32]
@@ -24,7 +25,8 @@ class Snapshot:
     aggregations. ``time_ns``: machine's monotonic clock at the last event of the aggregation (or
     when the tried regions were read). ``complete`` is False when events of it were lost.
     ``nr_regions`` is the count that the events claimed (== n when complete).
-    ``probe_hits``: shape (n, probes) or None. ``sz_filter_passed``: shape (n,) or None.
+    ``probe_hits``: shape (n, probes) or None. ``sz_filter_passed``: shape (n,) or None. ``stats``: of the
+    scheme that was tried on these regions, where they were read with them.
     """
 
     time_ns: int
@@ -37,6 +39,7 @@ class Snapshot:
     complete: bool = True
     probe_hits: npt.NDArray[np.uint8] | None = None
     sz_filter_passed: U64 | None = None
+    stats: DamosStats | None = None
 
     def __len__(self) -> int:
         return len(self.start)
@@ -51,9 +54,11 @@ class Snapshot:
 class Recording:
     """Snapshots of all targets in time order, and what is needed to read them.
 
-    ``samples_per_aggr`` is W for nr_accesses; ``aggr_us``/``sample_us`` are the staged intervals
-    (tuned ones are in ``intervals``: (time_ns, sample_us) from each tune event).
-    ``lost_events`` is exact; a recording with losses is never judged by counting invariants.
+    ``samples_per_aggr`` is W for nr_accesses; ``aggr_us``/``sample_us`` are the staged intervals (tuned
+    ones are in ``intervals``: (time_ns, sample_us) from each tune event). ``lost_events`` is exact; a
+    recording with losses is never judged by counting invariants. ``missing``: columns ("age",
+    "nr_accesses") that whatever made the recording does not have, at least of some regions; they hold 0,
+    which means nothing. ``scheme_filters``: of the scheme whose tried regions these are.
     """
 
     source: Source
@@ -66,6 +71,8 @@ class Recording:
     lost_events: int = 0
     addr_unit: int = 1
     intervals: tuple[tuple[int, int], ...] = ()
+    missing: tuple[str, ...] = ()
+    scheme_filters: tuple[DamosFilter, ...] = ()
 
     @property
     def samples_per_aggr(self) -> int:

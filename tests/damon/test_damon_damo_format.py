@@ -228,6 +228,7 @@ def test_text_of_old_kernels_and_other_tracers(tmp_path: Path) -> None:
     (tmp_path / "r").write_text("\n".join(lines) + "\n")
     report = one(tmp_path / "r").recording
     assert [(s.nr_accesses.tolist(), s.age.tolist()) for s in report.snapshots] == [([3], [0]), ([4], [7])]
+    assert report.missing == ("age",)
 
 
 def test_lost_events_of_a_trace_are_kept(tmp_path: Path) -> None:
@@ -290,8 +291,9 @@ def test_missing_files_and_directories(tmp_path: Path) -> None:
         damo_import.load(tmp_path)
     shutil.copy(GOLDEN / "recorded", tmp_path / "r")
     (tmp_path / "r.kdamonds").write_text('[{"pid": 1}]')
-    with pytest.raises(UsageError, match=r"r\.kdamonds: parameters: 'contexts' is missing"):
-        damo_import.load(tmp_path / "r")
+    imported, *_ = damo_import.load(tmp_path / "r")
+    assert imported.ctx is None
+    assert "r.kdamonds: not damo's parameters, so they are not used: kdamond 0" in imported.notes[0]
 
 
 # --- numbers ---------------------------------------------------------------------------------

@@ -26,6 +26,11 @@ from damon_tests.ports import UsageError
 _HOT = 0.5
 _BY_LIMITS = ("I10", "I11", "I12", "I16")
 _BY_START = ("I4", "I6")
+_BY_COLUMN = {
+    "age": ("I23", "I29", "I30", "I32", "I33"),
+    "nr_accesses": ("I19", "I20", "I25", "I26", "I29", "I30", "I33"),
+}
+"""Invariants that read a column; they are not judged where the file does not have it."""
 _FEWEST = 3
 """The smallest min_nr_regions that kernels accept."""
 
@@ -70,6 +75,9 @@ def judge_recording(saved: Saved, request: Request, *, intervals_known: bool = T
     if known is None and request.limits is None:
         checks = _without(checks, _BY_LIMITS)
         notes.append("limits of the number of regions are not known (--nr-regions MIN MAX): not judged")
+    for column in recording.missing:
+        checks = _without(checks, _BY_COLUMN[column])
+        notes.append(f"the file has no {column}: invariants about it are not judged")
     if not ours and recording.operations == "vaddr":
         checks = _without(checks, _BY_START) if any(t.regions for t in ctx.targets) else checks
     if not ours and any(c.holds is False for c in checks):
