@@ -196,12 +196,13 @@ class RunningGuest:
         except HarnessError as error:
             self.kill()
             control.close()
-            raise HarnessError(f"QEMU did not start: {self.process.complaint() or error}") from error
+            hint = " (the plugin that counts instructions is made for QEMU 10.0)" if self.control else ""
+            raise HarnessError(f"QEMU did not start: {self.process.complaint() or error}{hint}") from error
         if self.control and not self.control.loaded:
             self.kill()
             raise HarnessError(
-                f"QEMU {plan.qemu.version} did not take the plugin that counts instructions"
-                f" ({self.process.complaint() or 'it says nothing'}): it is made for QEMU 10.0"
+                f"QEMU {plan.qemu.version} runs without the plugin that counts instructions, or with one of"
+                f" another version: build the programs again ({self.process.complaint() or 'QEMU is silent'})"
             )
 
     def console_text(self) -> str:

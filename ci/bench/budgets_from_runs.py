@@ -1,0 +1,77 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""Write suites/overhead/budgets.yaml from benchmark runs: each limit is what was measured and a headroom.
+
+Usage: ci/bench/budgets_from_runs.py RUN… > suites/overhead/budgets.yaml
+
+RUN: directories that ``damon-tests bench --kernel debian:SERIES --output RUN`` filled, one a series.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from damon_tests.judge.cost.budget import EXACT_UNITS
+from damon_tests.report import bench_record
+from damon_tests.report.bench_record import BenchRecord
+
+HEADROOM = 0.02
+"""A change that makes an operation 3 % dearer fails; compilers of one series differ by less than 2 %."""
+
+REASONS = {
+    "check": "kdamond checks every region in every sampling interval: nearly all that it executes",
+    "aggregation": "every region is merged, aged and split in every aggregation",
+    "update": "vaddr looks for the mappings of its processes again and again",
+    "tracepoint": "recording writes every region of every aggregation",
+    "action": "a scheme applies its action to each region, with DAMON's locks held",
+    "command": "a user waits for a command, and kdamond works for it instead of monitoring",
+    "read": "snapshots are read by users all the time",
+    "memory": "regions are DAMON's memory",
+}
+PAUSES = {
+    "metric": "wakeups",
+    "unit": "per second",
+    "reason": "kdamond sleeps from one sample to the next, and has nothing else to wake up for",
+    "source": "one sample in 5 ms is 200 a second; a window may begin and end within an interval",
+    "limit": 205,
+}
+
+
+def main(names: Sequence[str]) -> int:
+    if not names:
+        print(__doc__, file=sys.stderr)
+        return 2
+    records = [bench_record.load(Path(name)) for name in names]
+    print("# SPDX-License-Identifier: GPL-2.0")
+    print("# What DAMON's operations may cost, by kernel series: made by ci/bench/budgets_from_runs.py.")
+    print("budgets:")
+    for metric in dict.fromkeys(m for record in records for m in record.metrics):
+        rows = [(r, r.metrics[metric]) for r in records if metric in r.metrics]
+        if rows[0][1].unit in EXACT_UNITS:
+            _print_budget(metric, rows[0][1].unit, REASONS[metric.partition(".")[0]])
+            for record, samples in rows:
+                _print_limit(record, max(samples.values), len(samples.values))
+    _print_budget(PAUSES["metric"], PAUSES["unit"], PAUSES["reason"])
+    print(f"      - {{series: any, limit: {PAUSES['limit']}, source: {json.dumps(PAUSES['source'])}}}")
+    return 0
+
+
+def _print_budget(metric: object, unit: object, reason: object) -> None:
+    print(f"  - metric: {metric}")
+    print(f"    unit: {unit}")
+    print(f"    reason: {json.dumps(reason)}")
+    print("    limits:")
+
+
+def _print_limit(record: BenchRecord, largest: float, count: int) -> None:
+    series, release = record.provenance["series"], record.provenance["release"]
+    source = f"at most {largest:.1f} in {count} windows on {release}, plus {HEADROOM:.0%}"
+    limit = round(largest * (1 + HEADROOM), 1)
+    print(f"      - {{series: {json.dumps(series)}, limit: {limit}, source: {json.dumps(source)}}}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
