@@ -28,6 +28,15 @@ def test_planted_walk_is_found_at_any_place() -> None:
     assert flat("check", [Point(1, 100), Point(2, 103), Point(3, 100)]).holds is False
 
 
+def test_cost_may_fall() -> None:
+    """Measured on 7.3: where 1 TiB is reserved, walks end at higher levels."""
+    assert flat("check", [Point(16 * MIB, 1477.7), Point(1 << 40, 1309.9)]).holds is True
+
+
+def test_slow_growth_adds_up() -> None:
+    assert flat("check", [Point(i, 100 * 1.008**i) for i in range(4)]).holds is False
+
+
 def test_linear_cost_may_have_a_constant_part() -> None:
     assert linear("kdamond", [Point(n, 5e5 + 2254 * n) for n in (100, 200, 400)]).holds is True
 
