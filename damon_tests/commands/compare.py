@@ -29,13 +29,13 @@ def run(before: str, after: str, *, force: bool, flames: Path | None, seed: int)
     if unlike:
         print(f"not taken alike: {'; '.join(unlike)}", file=sys.stderr)
     effects = judge.compare(old.metrics, new.metrics)
+    if flames is not None:
+        _write_flames(effects, old, new, flames)
     print(f"{old.kernel} -> {new.kernel}")
     for effect in effects:
         print(line(effect))
         for change in _causes(effect, old, new):
             print(change)
-    if flames is not None:
-        _write_flames(effects, old, new, flames)
     counts = judge.summary(effects)
     print(", ".join(f"{count} {outcome}" for outcome, count in counts.items()))
     return 1 if counts["dearer"] else 7 if counts["cannot tell"] else 0

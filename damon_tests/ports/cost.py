@@ -56,8 +56,17 @@ class CallTree:
 
     def inclusive(self, *functions: str) -> int:
         """Instructions of any of these functions and of all that they called."""
+        return self.only(*functions).instructions
+
+    def only(self, *functions: str) -> CallTree:
+        """The part of the tree that is these functions and what they called."""
         wanted = set(functions)
-        return sum(p.instructions for p in self.paths if not p.interrupt and not wanted.isdisjoint(p.names))
+        return CallTree(tuple(p for p in self.paths if not wanted.isdisjoint(p.names)))
+
+    def without(self, *functions: str) -> CallTree:
+        """The tree without these functions and what they called."""
+        unwanted = set(functions)
+        return CallTree(tuple(p for p in self.paths if unwanted.isdisjoint(p.names)))
 
     def below(self, function: str) -> CallTree:
         """The part of the tree that the function called, with it as the root; interrupts included."""

@@ -44,10 +44,11 @@ def action(backend: Backend, name: str, seed: int = 1) -> list[CostSamples]:
             f"regions were tried {tried} times while that was counted, and {stats.nr_tried} times in all,"
             f" instead of {NR_REGIONS} times"
         )
-    samples = [instructions(f"action.{name}.region", [used / tried], tree)]
+    applying = tree.only(*setup.APPLY)
+    samples = [instructions(f"action.{name}.region", [used / tried], applying)]
     if stats.sz_applied and name != "stat":
         per_page = used * PAGE_SIZE / stats.sz_applied
-        samples.append(instructions(f"action.{name}.page", [per_page], tree))
+        samples.append(instructions(f"action.{name}.page", [per_page], applying))
     return samples
 
 
@@ -72,8 +73,10 @@ def _once(name: str) -> Request:
 
 MANY_REGIONS = 1000
 COMMANDS = ("commit", "update_schemes_stats", "update_schemes_tried_regions", "clear_schemes_tried_regions")
-_READS = ("kernfs_fop_read_iter", "kernfs_fop_open", "kernfs_fop_release", "kernfs_iop_lookup")
-_DIRECTORY = "kernfs_fop_readdir"
+_READS = (
+    *("kernfs_fop_read_iter", "kernfs_fop_open", "kernfs_fop_release", "kernfs_iop_lookup"),
+    "kernfs_fop_readdir",
+)
 
 
 def commands(backend: Backend, seed: int = 1) -> list[CostSamples]:
@@ -85,8 +88,9 @@ def commands(backend: Backend, seed: int = 1) -> list[CostSamples]:
         for word in COMMANDS[:-1]:
             samples.append(_command(run, word))
         tree = setup.tree_of(run.cost_of(lambda: client.tried_regions(0, 0, update=False), thread=""))
-        read = tree.inclusive(*_READS, _DIRECTORY)
-        samples.append(instructions("read.tried_regions.region", [read / MANY_REGIONS], tree))
+        reading = tree.only(*_READS)
+        per_region = reading.instructions / MANY_REGIONS
+        samples.append(instructions("read.tried_regions.region", [per_region], reading))
         samples.append(_command(run, COMMANDS[-1]))
         samples.append(_region_bytes(run.subject))
     return samples
@@ -99,19 +103,17 @@ def _observed(subject: Subject, target: RunningTarget) -> DamonCtx:
 
 def _command(run: Watched, word: str) -> CostSamples:
     tree = setup.tree_of(run.cost_of(lambda: run.session.client.command(0, word), thread=""))
-    return instructions(f"command.{word}", [_of_command(tree)], tree)
+    executed = _of_command(tree)
+    return instructions(f"command.{word}", [executed.instructions], executed)
 
 
-def _of_command(tree: CallTree) -> int:
+def _of_command(tree: CallTree) -> CallTree:
     """What the writer of ``state`` executes, and what kdamond does for it (functions of DAMON's sysfs)."""
-    used = sum(
-        p.instructions
-        for p in tree.paths
-        if not p.interrupt and any(n == "state_store" or n.startswith("damon_sysfs_") for n in p.names)
-    )
-    if not used:
+    names = {name for p in tree.paths for name in p.names if name.startswith("damon_sysfs_")}
+    executed = tree.only("state_store", *names)
+    if not executed.instructions:
         raise HarnessError("nobody executed state_store while a command was counted")
-    return used
+    return executed
 
 
 def _region_bytes(subject: Subject) -> CostSamples:

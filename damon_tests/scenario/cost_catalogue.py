@@ -11,6 +11,9 @@ from damon_tests.experiment.backend import Backend
 from damon_tests.judge.cost.samples import CostSamples
 from damon_tests.scenario import cost_actions, cost_runs
 
+REPEATS = 2
+"""Guests for what happens once in each, so that its spread is known."""
+
 Measure = Callable[[Backend, int], Sequence[CostSamples]]
 
 
@@ -59,11 +62,9 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     Benchmark("update", "instructions of an update of a process's mappings", cost_runs.update),
     Benchmark("tracepoint", "instructions of tracing one region", _tracepoint),
     *(
-        Benchmark(
-            f"action.{name}", "instructions of an action for a region and a page", partial(_action, name), 2
-        )
+        Benchmark(f"action.{name}", "instructions for a region and a page", partial(_action, name), REPEATS)
         for name in cost_actions.ACTIONS
     ),
-    Benchmark("commands", "instructions of commands with 1,000 regions", cost_actions.commands, 2),
+    Benchmark("commands", "instructions of commands with 1,000 regions", cost_actions.commands, REPEATS),
 )
 BY_NAME = {benchmark.name: benchmark for benchmark in BENCHMARKS}

@@ -93,7 +93,7 @@ def check(backend: Backend, kind: str, seed: int = 1) -> CostSamples:
             _require_huge(run)
         costs = [run.cost(WINDOW_S) for _ in range(WINDOWS)]
     values = [setup.per_check(cost, NR_REGIONS) for cost in costs]
-    return instructions(f"check.{kind}", values, costs[-1].tree)
+    return instructions(f"check.{kind}", values, setup.checks_of(costs[-1]))
 
 
 def _require_huge(run: setup.Watched) -> None:
@@ -140,7 +140,7 @@ def aggregation(backend: Backend, seed: int = 1) -> list[CostSamples]:
     ]
     woken = tuple(cost.switches * NSEC_PER_SEC / cost.window_ns for cost in many)
     return [
-        instructions("aggregation.region", values, many[-1].tree),
+        instructions("aggregation.region", values, setup.rest_of(many[-1])),
         CostSamples("wakeups", "per second", woken),
     ]
 
@@ -162,7 +162,7 @@ def update(backend: Backend, seed: int = 1) -> list[CostSamples]:
         costs = windows(backend, mappings(count), whole_process(UPDATE_US), seed)
         trees = [setup.tree_of(cost) for cost in costs]
         values[count] = [t.inclusive(*setup.UPDATE) / setup.nr_calls(t, setup.UPDATE) for t in trees]
-        tree = trees[-1]
+        tree = trees[-1].only(*setup.UPDATE)
     added = [
         (many - few) / (MANY_MAPPINGS - FEW_MAPPINGS)
         for few, many in zip(values[FEW_MAPPINGS], values[MANY_MAPPINGS], strict=True)
@@ -185,4 +185,4 @@ def tracepoint(backend: Backend, seed: int = 1) -> CostSamples:
             stream.close()
     pairs = zip(off, on, strict=True)
     values = [(setup.rest_per_sample(b) - setup.rest_per_sample(a)) / NR_REGIONS for a, b in pairs]
-    return instructions("tracepoint.aggregated.region", values, on[-1].tree)
+    return instructions("tracepoint.aggregated.region", values, setup.rest_of(on[-1]))

@@ -154,11 +154,19 @@ def per_check(cost: Cost, nr_regions: int) -> float:
     return (prepare + check) / nr_regions
 
 
+def checks_of(cost: Cost) -> CallTree:
+    """Who executes the checks."""
+    return tree_of(cost).only(*PREPARE, *CHECK)
+
+
+def rest_of(cost: Cost) -> CallTree:
+    """Who executes what is neither of the operations set nor sleep: merging, ageing, splitting, tracing."""
+    return tree_of(cost).without(*PREPARE, *CHECK, *UPDATE, *APPLY, *SLEEP, "kthread")
+
+
 def rest_per_sample(cost: Cost) -> float:
     """Instructions of a sampling interval outside the operations set and sleep.
 
     With one sample in each aggregation: of an aggregation (merging, ageing, splitting, schemes).
     """
-    tree = tree_of(cost)
-    outside = tree.inclusive(*PREPARE, *CHECK, *UPDATE, *APPLY, *SLEEP, "kthread")
-    return (tree.instructions - outside) / nr_calls(tree, CHECK)
+    return rest_of(cost).instructions / nr_calls(tree_of(cost), CHECK)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Compare what two kernels cost, metric by metric: dearer, cheaper, the same, or not decided.
 
-Each metric gets Welch's interval of the relative difference of means, at a level divided by the number of
+Each metric gets Student's interval of the relative difference of means, at a level divided by the number of
 metrics, so that all outcomes together are wrong at most as often as stated.
 """
 
@@ -86,14 +86,18 @@ def _outcome(low: float, high: float, same_within: float) -> Outcome:
 
 
 def _half_width(first: np.ndarray, second: np.ndarray, alpha: float) -> float:
-    """Half of Welch's interval of a difference of means; infinite for a single sample of either."""
-    if min(len(first), len(second)) < 2:
+    """Half of Student's interval of a difference of means; infinite for a single sample of either.
+
+    The variance is pooled: both were measured alike, else they would not be compared.
+    """
+    n, m = len(first), len(second)
+    if min(n, m) < 2:
         return math.inf
-    a, b = first.var(ddof=1) / len(first), second.var(ddof=1) / len(second)
-    if a + b == 0:
+    freedom = n + m - 2
+    variance = ((n - 1) * first.var(ddof=1) + (m - 1) * second.var(ddof=1)) / freedom
+    if variance == 0:
         return 0.0
-    freedom = (a + b) ** 2 / (a**2 / (len(first) - 1) + b**2 / (len(second) - 1))
-    return t_quantile(1 - alpha / 2, max(1, math.floor(freedom))) * math.sqrt(a + b)
+    return t_quantile(1 - alpha / 2, freedom) * math.sqrt(variance * (1 / n + 1 / m))
 
 
 @lru_cache(maxsize=256)
