@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from damon_tests.report import junit, model, output, terminal
-
-JUNIT_XML = "junit.xml"
+from damon_tests.report.run_directory import JUNIT_XML
 
 
 def show(directory: Path, html: str | Path | None = None) -> int:

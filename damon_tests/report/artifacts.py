@@ -10,8 +10,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import re
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,46 +28,18 @@ from damon_tests.ports import (
     HarnessError,
     MachineLost,
     NotSupported,
-    UsageError,
     output_file,
 )
 from damon_tests.report import draw
 from damon_tests.report.events import RunLog
-
-RUNS = "damon-tests-runs"
+from damon_tests.report.run_directory import attempt_directory
 
 _TEXT_WIDTH = 130
 _MOST_RANGES = 16  # of scattered frames; in more, names say nothing
 Args = ParamSpec("Args")
-_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
-def new_directory(base: Path | None = None) -> Path:
-    """A name for a run's directory that no other run has, below ``base`` (default: here). Not made yet."""
-    parent = (base or Path.cwd()) / RUNS
-    return parent / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-
-
-def check_directory(path: Path) -> None:
-    """Raises UsageError if no run's directory can be made at ``path``; makes nothing."""
-    existing = next(p for p in (path, *path.absolute().parents) if p.exists())
-    if not existing.is_dir():
-        raise UsageError(f"results cannot be written to {path}: {existing} is no directory")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise UsageError(
-            f"results cannot be written to {path}: {existing} is not writable for you; choose with --output"
-        )
-
-
-def attempt_directory(run: Path, test_id: str, attempt: int) -> Path:
-    """Made when needed. The test's id without characters that are special anywhere."""
-    name = _UNSAFE.sub("_", test_id).strip("_")
-    path = run / "tests" / name / f"attempt-{attempt}"
-    path.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-def _told(keep: Callable[Args, None]) -> Callable[Args, None]:
+def _disk_errors_named(keep: Callable[Args, None]) -> Callable[Args, None]:
     """A disk that is full, or not there any more, is the harness's trouble: raises HarnessError."""
 
     @functools.wraps(keep)
@@ -83,7 +53,7 @@ def _told(keep: Callable[Args, None]) -> Callable[Args, None]:
     return kept
 
 
-@_told
+@_disk_errors_named
 def keep_attempt(log: RunLog, test_id: str, seen: Observation) -> None:
     """Write what one attempt brought home, and tell the log. Called before anything is judged."""
     log.attempt(test_id, seen.attempt, seen.seed, seen.seconds)
@@ -96,7 +66,7 @@ def keep_attempt(log: RunLog, test_id: str, seen: Observation) -> None:
         keep_text(log, test_id, seen.attempt, "kernel.log", seen.kernel_log)
 
 
-@_told
+@_disk_errors_named
 def keep_evidence(
     log: RunLog,
     test_id: str,

@@ -6,7 +6,8 @@ with O_APPEND and forced to disk before the call returns, so that several worker
 file on a local file system, and a crash costs at most the line being written. Every event has
 ``event`` (its name), ``time`` (seconds since the epoch) and ``worker`` ("main" or xdist's name):
 
-``run_started``    ``provenance`` (any JSON object), ``require`` (whether skips fail)
+``run_started``    ``provenance`` (any JSON object), ``require`` (whether skips fail), optionally
+                   ``began``: when the run did, if that was earlier than ``time``
 ``test_started``   ``id``, ``backend``, ``level``
 ``attempt``        ``id``, ``attempt`` (from 1), ``seed``, ``timings`` {what: seconds}
 ``measurement``    ``id``, ``attempt`` (or null), ``measurement`` {name, value, unit, samples}
@@ -65,8 +66,12 @@ class RunLog:
         self.lost = f"results cannot be written to {self.directory} ({error.strerror})"
         self.close()
 
-    def run_started(self, provenance: Mapping[str, object], *, require: bool = False) -> None:
-        self._write("run_started", provenance=dict(provenance), require=require)
+    def run_started(
+        self, provenance: Mapping[str, object], *, require: bool = False, began: float | None = None
+    ) -> None:
+        """``began``: when the run did, if that was before now; in seconds since the epoch."""
+        time_fields = {} if began is None else {"began": began}
+        self._write("run_started", provenance=dict(provenance), require=require, **time_fields)
 
     def test_started(self, test_id: str, backend: str, level: str) -> None:
         self._write("test_started", id=test_id, backend=backend, level=level)

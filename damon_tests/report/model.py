@@ -22,12 +22,11 @@ from damon_tests.judge.verdict import Verdict
 from damon_tests.ports import output_file
 from damon_tests.ports.errors import UsageError
 from damon_tests.report.events import EVENTS, RunLog
+from damon_tests.report.run_directory import RUN_JSON
 
-__all__ = ["RUN_JSON", "SCHEMA", "RunLog", "derive", "exit_code", "load", "save", "schema"]
+__all__ = ["RUN_JSON", "SCHEMA", "RunLog", "RunState", "derive", "exit_code", "load", "save", "schema"]
 
 SCHEMA = 1
-RUN_JSON = "run.json"
-
 Json = dict[str, Any]
 
 CUT_SHORT = "the run ended during this test"
@@ -39,9 +38,12 @@ def derive(directory: Path) -> Json:
     Never fails for a run that was killed: a line cut short is left out and named in ``problems``, and a
     test that was started but never finished is an ERROR. Raises UsageError without any events.
     """
-    state = _State()
-    for event in _read(directory / EVENTS, state):
-        state.take(event)
+    state = RunState()
+    try:
+        data = (directory / EVENTS).read_bytes()
+    except OSError as error:
+        raise UsageError(f"{directory / EVENTS}: no events of a run ({error.strerror})") from None
+    state.take_lines(data)
     return state.run()
 
 
@@ -105,8 +107,8 @@ def exit_code(run: Mapping[str, Any]) -> int:
 
 
 @dataclass
-class _State:
-    """Everything known after some events."""
+class RunState:
+    """Everything known after some events. ``finished_tests``: as they ended."""
 
     provenance: Json = field(default_factory=dict)
     require: bool = False
@@ -119,7 +121,26 @@ class _State:
     artifacts: list[Json] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    finished_tests: list[Json] = field(default_factory=list)
+    lines_read: int = 0
     last_time: float | None = None
+
+    def take_lines(self, data: bytes) -> None:
+        """Take the events of some lines of the file; those that cannot be read are named in ``problems``."""
+        lines = data.split(b"\n")
+        for number, line in enumerate(lines, self.lines_read + 1):
+            if not line.strip():
+                continue
+            try:
+                event = json.loads(line)
+            except ValueError:
+                self.problems.append(f"{EVENTS} line {number} is cut short, left out")
+                continue
+            if isinstance(event, dict) and isinstance(event.get("event"), str):
+                self.take(event)
+            else:
+                self.problems.append(f"{EVENTS} line {number} is no event, left out")
+        self.lines_read += len(lines) - 1
 
     def take(self, event: Json) -> None:
         self.last_time = event.get("time", self.last_time)
@@ -135,7 +156,8 @@ class _State:
     def _run_started(self, e: Json) -> None:
         self.provenance = {**self.provenance, **e["provenance"]}
         self.require = self.require or bool(e["require"])
-        self.started = e["time"] if self.started is None else min(self.started, e["time"])
+        began = e.get("began", e["time"])
+        self.started = began if self.started is None else min(self.started, began)
 
     def _run_finished(self, e: Json) -> None:
         self.finished = e["time"]
@@ -163,6 +185,7 @@ class _State:
             backend=e["backend"],
             level=e["level"],
         )
+        self.finished_tests.append(test)
 
     def _attempt(self, e: Json) -> None:
         attempt = self._attempt_of(e)
@@ -243,24 +266,3 @@ def _new_test(e: Json) -> Json:
         "checks": [],
         "artifacts": [],
     }
-
-
-def _read(path: Path, state: _State) -> list[Json]:
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise UsageError(f"{path}: no events of a run ({error.strerror})") from None
-    events = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            event = json.loads(line)
-        except ValueError:
-            state.problems.append(f"{EVENTS} line {number} is cut short, left out")
-            continue
-        if isinstance(event, dict) and isinstance(event.get("event"), str):
-            events.append(event)
-        else:
-            state.problems.append(f"{EVENTS} line {number} is no event, left out")
-    return events
