@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from damon_tests import __version__
@@ -42,6 +43,13 @@ def _duration(text: str) -> float:
     if not 0 < number < math.inf:
         raise argparse.ArgumentTypeError(f"{text} is no time: give more than 0")
     return number
+
+
+def _file(text: str) -> Path:
+    """The name of a file to write."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty name is no file")
+    return Path(text)
 
 
 def _workers(text: str) -> str:
@@ -115,7 +123,16 @@ def parser() -> argparse.ArgumentParser:
 
     p = commands.add_parser("report", help="print a finished run again")
     p.add_argument("directory", metavar="DIR", help="the run's output directory")
-    p.add_argument("--html", metavar="FILE", help="also write one self-contained page")
+    p.add_argument("test", nargs="?", metavar="TEST", help="all about the tests with this in their id")
+    view = p.add_mutually_exclusive_group()
+    for name, what in (
+        ("failed", "only what did not hold"),
+        ("figures", "only the tables that tests made"),
+        ("matrix", "capabilities against the DAMONs that were tested"),
+    ):
+        view.add_argument(f"--{name}", dest="view", action="store_const", const=name, help=what)
+    for name, what in (("html", "one self-contained page"), ("junit", "JUnit XML"), ("json", "run.json")):
+        p.add_argument(f"--{name}", type=_file, metavar="FILE", help=f"also write {what}; - for stdout")
     p.set_defaults(function="report")
     _add_recording(commands)
     _add_bench(commands)
@@ -135,6 +152,7 @@ def _add_run(commands: _Commands) -> None:
     p.add_argument("--level", metavar="L", help="judge as this kernel series (default: found out)")
     p.add_argument("--profile", choices=("quick", "full"), default="full")
     p.add_argument("--output", metavar="DIR", help="where results go (default: a new directory)")
+    p.add_argument("--overwrite", action="store_true", help="replace the results that --output holds")
     p.add_argument("--seed", type=int, metavar="N", help="seed of the run (default: 1)")
     p.add_argument("--fault", metavar="NAME", help="make the reference wrong on purpose: which tests notice?")
     p.add_argument("--budgets", metavar="FILE", help="limits on cost that come before ours (YAML)")
@@ -168,6 +186,14 @@ def _add_run(commands: _Commands) -> None:
         metavar="OPTIONS",
         help="options of pytest, such as --pytest='-x -k ageing'",
     )
+    p.add_argument(
+        "-v",
+        "--verbose",
+        action="count",
+        default=0,
+        help="a line for each test, and their tables",
+    )
+    p.add_argument("-q", "--quiet", action="count", default=0, help="print the summary only")
     p.set_defaults(function="run")
 
 

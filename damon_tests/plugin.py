@@ -16,8 +16,10 @@ from traceback import walk_tb
 from typing import Any
 
 import pytest
+from _pytest.outcomes import OutcomeException
 
-from damon_tests.commands import report as show
+from damon_tests.commands import report
+from damon_tests.commands.run_reporter import NAME as REPORTER
 from damon_tests.damon import known_defects
 from damon_tests.damon.known_defects import KnownDefect
 from damon_tests.experiment.backend import Backend, Subject
@@ -29,9 +31,20 @@ from damon_tests.judge.conclude import Conclusion, conclude
 from damon_tests.judge.expect import Expect
 from damon_tests.judge.verdict import Measurement, Verdict
 from damon_tests.kernel.guest.topology import Topology
-from damon_tests.ports import DamonTestsError, HarnessError, NotSupported, UsageError
-from damon_tests.pytest_run import RUN, TEST, DamonRun, DamonTest, kernel_request
-from damon_tests.report import artifacts, model
+from damon_tests.ports import DamonTestsError, HarnessError, NotSupported, UsageError, stopwatch
+from damon_tests.ports.stopwatch import timed
+from damon_tests.pytest_run import (
+    RUN,
+    TEST,
+    DamonRun,
+    DamonTest,
+    interrupted_by_signals,
+    kernel_request,
+    outside_of_tests_s,
+    test_id,
+    where_time_went,
+)
+from damon_tests.report import artifacts, model, run_directory
 from damon_tests.report.events import EVENTS, RunLog
 from damon_tests.scenario.fixtures import ExperimentFixture, LiveFixture
 from damon_tests.scenario.module_fixture import ModuleFixture
@@ -45,7 +58,9 @@ MARKERS = (
     " test, else that of the suites, says which kernels have it and what fails there",
 )
 VERDICT = "damon_verdict"
+TRACEBACK = "damon_traceback"
 OUTPUT = "damon_output"
+BEGAN = "damon_began"
 
 
 # --- options and collection ------------------------------------------------------------------
@@ -62,6 +77,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--level", metavar="L", help="judge as this kernel series (default: found out)")
     group.addoption("--profile", choices=("quick", "full"), default="full")
     group.addoption("--output", metavar="DIR", help="where results go (default: a new directory)")
+    group.addoption("--overwrite", action="store_true", help="replace the results that --output holds")
     group.addoption("--seed", type=int, default=1, metavar="N", help="seed of the run (default: 1)")
     group.addoption("--fault", metavar="NAME", help="make the reference wrong on purpose: who notices?")
     group.addoption("--budgets", metavar="FILE", help="limits on cost that come before ours (YAML)")
@@ -76,16 +92,35 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
-    # All of xdist's workers write to the controller's directory.
-    config.option.output = getattr(config, "workerinput", {}).get(OUTPUT, config.option.output)
-    if config.option.output is None:
-        config.option.output = str(artifacts.new_directory())
     try:
+        claim = _claim_output(config)
         _check_options(config.option)
     except DamonTestsError as error:
         pytest.exit(str(error), returncode=error.exit_code)
-    config.stash[RUN] = DamonRun(config)
-    config.pluginmanager.register(config.stash[RUN])
+    run = DamonRun(config, getattr(config, "workerinput", {}).get(BEGAN))
+    config.stash[RUN] = run
+    config.pluginmanager.register(run)
+    if claim is not None:
+        run.stack.callback(claim.release)
+    run.stack.enter_context(interrupted_by_signals())
+
+
+def _claim_output(config: pytest.Config) -> run_directory.Claim | None:
+    """Set the directory of the run, and lock it if the user named it. Raises UsageError."""
+    option = config.option
+    if hasattr(config, "workerinput"):
+        # All of xdist's workers write to the controller's directory.
+        option.output = config.workerinput[OUTPUT]
+        return None
+    if option.output is None:
+        option.output = str(run_directory.new_directory())
+        run_directory.check(Path(option.output))
+        return None
+    if not option.output:
+        raise UsageError("--output needs the name of a directory")
+    if option.collectonly:
+        return None
+    return run_directory.Claim(Path(option.output), overwrite=option.overwrite)
 
 
 def _check_options(option: Any) -> None:
@@ -94,7 +129,6 @@ def _check_options(option: Any) -> None:
     request.check()
     workers = getattr(option, "numprocesses", None)
     request.check_workers(workers if isinstance(workers, int) else 0)
-    artifacts.check_directory(Path(option.output))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -106,7 +140,9 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """xdist's: what a worker cannot know from the command line."""
-    node.workerinput[OUTPUT] = str(node.config.stash[RUN].output)
+    run = node.config.stash[RUN]
+    node.workerinput[OUTPUT] = str(run.output)
+    node.workerinput[BEGAN] = run.began
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -171,7 +207,7 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
     """A pristine DAMON of the backend, without a target: for tests of its interface."""
     run = request.config.stash[RUN]
-    seed = derive_seed(run.config.option.seed, request.node.nodeid, 1, "subject")
+    seed = derive_seed(run.config.option.seed, test_id(request.node), 1, "subject")
     made = run.backend.subject(seed, _machine_needed(request))
     yield made
     made.close()
@@ -190,9 +226,10 @@ def _attempts(request: pytest.FixtureRequest) -> tuple[Callable[[], Backend], st
 
     def keep(seen: Observation) -> None:
         item.stash[TEST].observations.append(seen)
-        artifacts.keep_attempt(run.log, item.nodeid, seen)
+        with timed("write results"):
+            artifacts.keep_attempt(run.log, test_id(item), seen)
 
-    return lambda: run.backend, item.nodeid, run.config.option.seed, keep
+    return lambda: run.backend, test_id(item), run.config.option.seed, keep
 
 
 def _machine_needed(request: pytest.FixtureRequest) -> Topology:
@@ -227,7 +264,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if not _is_damon_test(item):
         return
     run = item.config.stash[RUN]
-    test = DamonTest(Expect(lambda check: run.log.check(item.nodeid, check)))
+    test = DamonTest(Expect(lambda check: run.log.check(test_id(item), check)))
     item.stash[TEST] = test
     missing: NotSupported | None = None
     try:
@@ -239,14 +276,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     except DamonTestsError as error:
         # Every other test says the same, at once: the kernel is opened only once.
         test.conclusion = Conclusion(Verdict.ERROR, f"--kernel {item.config.option.kernel}: {error}")
-    run.log.test_started(item.nodeid, *run.identity())
+    stopwatch.take()
+    test.began = time.monotonic()  # opening the kernel is no time of this test
+    run.log.test_started(test_id(item), *run.identity())
     if test.conclusion is not None:
         _raise_outcome(test.conclusion, require=False)
     if missing is not None:
         test.conclusion = conclude((), missing)
         _raise_outcome(test.conclusion, require=item.config.option.require)
     for what in given(_requirements(item).needs):
-        run.log.measurement(item.nodeid, Measurement(f"machine: {what}", 1, "count"))
+        run.log.measurement(test_id(item), Measurement(f"machine: {what}", 1, "count"))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -272,7 +311,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
         test.expect.checks, error, splats, defects, run.backend.level, release, pyfuncitem.originalname
     )
     try:
-        artifacts.keep_evidence(run.log, pyfuncitem.nodeid, test.conclusion.verdict, test.observations, error)
+        artifacts.keep_evidence(
+            run.log, test_id(pyfuncitem), test.conclusion.verdict, test.observations, error
+        )
     except HarnessError as lost:
         pyfuncitem.session.shouldfail = str(lost)
     if (
@@ -330,8 +371,10 @@ def pytest_runtest_makereport(
         test.conclusion = Conclusion(Verdict.ERROR, f"{report.when}: {error}")
     if test.conclusion is not None:
         report.user_properties.append((VERDICT, str(test.conclusion.verdict)))
+    if call.excinfo is not None and not isinstance(call.excinfo.value, DamonTestsError | OutcomeException):
+        report.user_properties.append((TRACEBACK, "True"))
     if report.when == "teardown":
-        _finish(run, item.nodeid, test)
+        _finish(run, test_id(item), test)
         failed = test.conclusion is not None and test.conclusion.verdict is Verdict.FAIL
         if failed and item.config.option.until_fail:
             item.session.shouldfail = "--until-fail"
@@ -340,10 +383,12 @@ def pytest_runtest_makereport(
     return report
 
 
-def _finish(run: DamonRun, test_id: str, test: DamonTest) -> None:
+def _finish(run: DamonRun, name: str, test: DamonTest) -> None:
     conclusion = test.conclusion or Conclusion(Verdict.ERROR, "interrupted")
     duration_s = time.monotonic() - test.began
-    run.log.test_finished(test_id, *run.identity(), conclusion.verdict, conclusion.reason, duration_s)
+    for what, seconds in where_time_went(test, duration_s).items():
+        run.log.timing(what, seconds)
+    run.log.test_finished(name, *run.identity(), conclusion.verdict, conclusion.reason, duration_s)
 
 
 # --- the run ---------------------------------------------------------------------------------
@@ -381,9 +426,12 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if hasattr(config, "workerinput") or not (run.output / EVENTS).exists():
         return
     with RunLog(run.output) as log:
+        processes = getattr(config.option, "numprocesses", None) or 1
+        so_far = model.derive(run.output)
+        log.timing("outside of tests", outside_of_tests_s(so_far, time.time(), processes))
         log.run_finished(interrupted=run.interrupted)
     try:
-        show.write_files(run.output, model.save(run.output))
+        report.write_files(run.output, model.save(run.output))
     except OSError as error:
         run.lost = f"{run.output} cannot be written ({error.strerror})"
     run.lost = log.lost or run.lost
@@ -396,11 +444,30 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         session.exitstatus = 1 if others_failed and ours in (0, 5) else ours
 
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    run = config.stash[RUN]
-    if (run.output / EVENTS).exists():
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Generator[None, None, None]:
+    """Our summary; pytest's own sections leave out what it says, tracebacks excepted."""
+    of_all = terminalreporter.stats
+    terminalreporter.stats = {
+        category: [r for r in reports if not _is_said_by_us(r)] for category, reports in of_all.items()
+    }
+    try:
+        yield
+    finally:
+        terminalreporter.stats = of_all
+    run, reporter = config.stash[RUN], config.pluginmanager.getplugin(REPORTER)
+    if reporter is not None:
+        reporter.summarize()
+    elif (run.output / EVENTS).exists():
         terminalreporter.write_line("")
-        for line in show.lines(run.output, color=terminalreporter.hasmarkup):
+        verbose = config.get_verbosity() > 0
+        for line in report.lines(run.output, color=terminalreporter.hasmarkup, verbose=verbose):
             terminalreporter.write_line(line)
     if run.lost:
         terminalreporter.write_line(f"Results are missing: {run.lost}", red=True)
+
+
+def _is_said_by_us(report: Any) -> bool:
+    """Whether a report of pytest's is of a DAMON test, whose verdict our summary has."""
+    properties = dict(getattr(report, "user_properties", ()))
+    return VERDICT in properties and TRACEBACK not in properties

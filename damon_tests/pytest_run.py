@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import platform
 import shlex
+import signal
 import sys
+import threading
 import time
-from contextlib import ExitStack, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from typing import Any
 import pytest
 
 import damon_tests
+from damon_tests.commands.run_reporter import NAME as REPORTER
 from damon_tests.damon.capability import Capabilities
 from damon_tests.damon.features import FEATURES
 from damon_tests.experiment.backend import Backend
@@ -25,7 +29,7 @@ from damon_tests.experiment.open_backend import open_backend
 from damon_tests.judge.conclude import Conclusion
 from damon_tests.judge.expect import Expect
 from damon_tests.judge.verdict import Check
-from damon_tests.ports import DamonTestsError, MachineLost, NotSupported
+from damon_tests.ports import DamonTestsError, MachineLost, NotSupported, stopwatch
 from damon_tests.report import artifacts
 from damon_tests.report.events import RunLog
 from damon_tests.scenario.visibility import visibility
@@ -46,8 +50,10 @@ def kernel_request(option: Any) -> KernelRequest:
 class DamonRun:
     """What one pytest process keeps while it runs DAMON tests."""
 
-    def __init__(self, config: pytest.Config) -> None:
+    def __init__(self, config: pytest.Config, began: float | None = None) -> None:
+        """``began``: when the run did, seconds since the epoch (default: now)."""
         self.config = config
+        self.began = began or time.time()
         self.output = Path(config.option.output).absolute()
         self.stack = ExitStack()
         self._log: RunLog | None = None
@@ -69,7 +75,8 @@ class DamonRun:
         if self._log is None:
             worker = getattr(self.config, "workerinput", {}).get("workerid", "main")
             self._log = self.stack.enter_context(RunLog(self.output, worker))
-            self._log.run_started(self._provenance(), require=self.config.option.require)
+            require = self.config.option.require
+            self._log.run_started(self._provenance(), require=require, began=self.began)
         return self._log
 
     @property
@@ -82,6 +89,7 @@ class DamonRun:
         if self._unavailable is not None:
             raise self._unavailable
         if self._backend is None:
+            self.notify_slow_opening()
             began = time.monotonic()
             try:
                 self._backend = self._open_backend()
@@ -111,8 +119,18 @@ class DamonRun:
             return self.config.option.kernel, ""
         return self._backend.name, self._backend.level
 
+    def notify_slow_opening(self) -> None:
+        """Say that a kernel boots, which takes long enough to be wondered about."""
+        request = kernel_request(self.config.option)
+        if not request.is_reference and not request.is_host and not hasattr(self.config, "workerinput"):
+            self.notify(f"booting {request.kernel} (downloaded first if it is not in the cache)")
+
     def notify(self, text: str) -> None:
         """Print a line now: what a test prints is captured by pytest and kept back if it passes."""
+        reporter = self.config.pluginmanager.getplugin(REPORTER)
+        if reporter is not None:
+            reporter.notify(text)
+            return
         capture = self.config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled() if capture else nullcontext():
             to_stderr(text)
@@ -132,12 +150,61 @@ class DamonRun:
             "seed": option.seed,
             "profile": option.profile,
             "kernel_option": option.kernel,
+            "options": _options_of_rerun(option),
+            "root": str(self.config.rootpath),
             "machine": {
                 "release": platform.release(),
                 "architecture": platform.machine(),
                 "python": platform.python_version(),
             },
         }
+
+
+def _options_of_rerun(option: Any) -> list[str]:
+    """Return the options, besides kernel and seed, that decide what a test does."""
+    words = [f"--{name}={value}" for name, value in (("level", option.level),) if value]
+    words += [f"--guest-clock={option.guest_clock}"] if option.guest_clock else []
+    words += ["--profile=quick"] if option.profile == "quick" else []
+    words += ["--keep-guest"] if option.keep_guest else []
+    words += ["--stop-modules"] if option.stop_modules else []
+    return words
+
+
+def test_id(item: pytest.Item) -> str:
+    """Return how a test is named in results: as pytest does or, outside of its root, by the file's path.
+
+    pytest would leave out the name of a file outside of its root.
+    """
+    if item.path.is_relative_to(item.config.rootpath):
+        return item.nodeid
+    return f"{item.path}::{item.nodeid.partition('::')[2]}"
+
+
+@contextmanager
+def interrupted_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP, which CI's cancel and a closed terminal send, end a run as Ctrl-C does.
+
+    Results are written and guests ended; another such signal meanwhile changes nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+
+    def interrupt(number: int, frame: object) -> None:
+        for each in numbers:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number, handler in before.items():
+        if handler == signal.SIG_DFL:
+            signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def require_damon(capabilities: Capabilities) -> None:
@@ -159,6 +226,23 @@ class DamonTest:
     observations: list[Observation] = field(default_factory=list)
     splats: list[str] = field(default_factory=list)
     conclusion: Conclusion | None = None
+
+
+def outside_of_tests_s(run: Mapping[str, Any], now: float, processes: int) -> float:
+    """Return the seconds of the run that no timing names: collecting tests, starting and ending processes.
+
+    ``run``: of run.json; ``now``: seconds since the epoch.
+    """
+    wall_s = now - (run["started"] or now)
+    return float(max(0.0, wall_s * processes - sum(run["timings"].values())))
+
+
+def where_time_went(test: DamonTest, duration_s: float) -> dict[str, float]:
+    """Return the seconds of a test by what they were spent on, attempts excepted: those have their own."""
+    attempts = sum(sum(seen.seconds.values()) for seen in test.observations)
+    spent = stopwatch.take()
+    rest = duration_s - attempts - sum(spent.values())
+    return {**spent, "rest of tests": max(0.0, rest)}
 
 
 RUN = pytest.StashKey[DamonRun]()

@@ -19,7 +19,7 @@ from damon_tests.ports import UsageError
 REFERENCE = "reference"
 
 
-def show(kernel: str | None, *, as_json: bool = False) -> int:
+def show_defects(kernel: str | None, *, as_json: bool = False) -> int:
     """Print the known defects, or those of one kernel; 0.
 
     ``kernel``: a series ("6.12"), a release ("6.12.117"), or what ``--kernel`` of ``run`` takes. Raises

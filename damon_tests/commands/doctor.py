@@ -27,7 +27,7 @@ _MARKS = {True: ("✓", "green"), False: ("✗", "red"), None: ("·", "dim")}
 _NAME_WIDTH = 32
 
 
-def show(as_json: bool = False) -> int:
+def show_survey(as_json: bool = False) -> int:
     """Print what this machine can do. Always 0: what is missing is no error of the command."""
     found = survey.collect()
     ahead = suite_outlook.forecast(found)

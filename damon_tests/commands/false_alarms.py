@@ -187,7 +187,7 @@ class _Kept:
         self._file.flush()
 
 
-def show(
+def show_false_alarms(
     kernel: str, limits: Limits, output: Path, paths: Sequence[str], first_seed: int, profile: str
 ) -> int:
     """``measure``, told on the terminal; 1 when the goal is missed, 5 when no test was judged, 6 when tests

@@ -49,7 +49,7 @@ def select(names: Sequence[str], areas: Sequence[str]) -> list[Fault]:
     return [f for f in known.values() if f.name in names or f.area in areas]
 
 
-def show(names: Sequence[str], areas: Sequence[str], *, as_json: bool = False) -> int:
+def show_catalogue(names: Sequence[str], areas: Sequence[str], *, as_json: bool = False) -> int:
     """Print the catalogue; 0."""
     chosen = select(names, areas)
     if as_json:
@@ -65,7 +65,7 @@ def show(names: Sequence[str], areas: Sequence[str], *, as_json: bool = False) -
     return 0
 
 
-def run(
+def run_kill_matrix(
     names: Sequence[str],
     areas: Sequence[str],
     paths: Sequence[str],

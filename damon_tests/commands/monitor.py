@@ -36,7 +36,7 @@ _REDRAW_NS = 500 * NSEC_PER_MSEC
 _SLICES_NS = 2 * NSEC_PER_MSEC  # of a workload of ours: well below the sampling interval
 
 
-def monitor(
+def watch_process(
     target: str,
     *,
     level: str = "7.3",

@@ -1,47 +1,129 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A finished run, shown again or written in other formats."""
+"""``damon-tests report DIR``: a run, finished, killed or going on, shown again or written for others."""
 
 from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.text import Text
+
+from damon_tests.ports import UsageError, output_file
 from damon_tests.report import junit, model, output, terminal
-from damon_tests.report.run_directory import JUNIT_XML
+from damon_tests.report.output import from_here
+from damon_tests.report.run_directory import JUNIT_XML, RUN_JSON, being_written
+
+Run = Mapping[str, Any]
+
+VIEWS: Mapping[str, Callable[[Run, Path], Iterator[Text]]] = {
+    "failed": terminal.failed,
+    "figures": terminal.figures,
+    "matrix": lambda run, directory: terminal.table(run),
+}
 
 
-def show(directory: Path, html: str | Path | None = None) -> int:
-    """``damon-tests report DIR``: print the summary, write ``html`` if asked; the run's exit code.
+@dataclass(frozen=True)
+class ReportRequest:
+    """``view``: one of VIEWS, or None for all there is; ``test``: only tests whose id contains this.
 
-    Raises UsageError when ``directory`` is no run, NotSupported when HTML lacks its extra.
+    ``html``, ``junit``, ``json``: files to write as well, ``-`` for standard output.
     """
-    run = model.load(directory)
-    for line in terminal.lines(run, _from_here(directory), color=output.colored(sys.stdout), width=_width()):
-        print(line)
-    if html is not None:
-        from damon_tests.report.html import save
 
-        save(run, directory, Path(html))
-        print(f"Page     {html}")
+    directory: Path
+    view: str | None = None
+    test: str | None = None
+    html: Path | None = None
+    junit: Path | None = None
+    json: Path | None = None
+
+
+def show_report(request: ReportRequest) -> int:
+    """Print a run and write the files that are asked for; return the run's exit code.
+
+    A run that was killed before it wrote its files gets them now. Raises UsageError when the directory holds
+    no run, NotSupported when HTML lacks its extra.
+    """
+    run = model.load(request.directory)
+    _complete_files(request.directory, run)
+    if not _writes_to_stdout(request):
+        _print(request, run)
+    _write(request, run)
     return model.exit_code(run)
 
 
-def lines(directory: Path, *, color: bool = False) -> list[str]:
-    """The terminal summary of the run in ``directory``."""
-    return terminal.lines(model.load(directory), _from_here(directory), color=color, width=_width())
+def _print(request: ReportRequest, run: Run) -> None:
+    directory = from_here(request.directory)
+    color, width = output.colored(sys.stdout), _width()
+    if request.test is not None:
+        if not any(request.test in test["id"] for test in run["tests"]):
+            raise UsageError(f"{request.directory}: no test of this run has {request.test!r} in its id")
+        texts = terminal.test_details(run, directory, request.test)
+    elif request.view is not None:
+        texts = VIEWS[request.view](run, directory)
+    else:
+        for line in terminal.lines(run, directory, color=color, width=width):
+            print(line)
+        return
+    for line in terminal.render(texts, color=color, width=width):
+        print(line)
 
 
-def write_files(directory: Path, run: Mapping[str, Any]) -> None:
-    """What every finished run has beside ``run.json``: JUnit XML."""
+def _write(request: ReportRequest, run: Run) -> None:
+    if request.json is not None:
+        output_file.write_text(request.json, model.as_text(run))
+    if request.junit is not None:
+        junit.save(run, request.junit)
+    if request.html is not None:
+        from damon_tests.report.html import save
+
+        save(run, request.directory, request.html)
+    if not _writes_to_stdout(request):
+        for title, path in (("JSON", request.json), ("JUnit", request.junit), ("Page", request.html)):
+            if path is not None:
+                print(f"{title:<8} {path}")
+
+
+def _writes_to_stdout(request: ReportRequest) -> bool:
+    """Whether a file goes to standard output, which then has nothing else."""
+    return output_file.STDOUT in (request.json, request.junit, request.html)
+
+
+def _complete_files(directory: Path, run: Run) -> None:
+    """Write run.json and JUnit XML of a run that was killed before it could; of no run that still goes on."""
+    if run["complete"] or (directory / RUN_JSON).exists() or being_written(directory):
+        return
+    try:
+        write_files(directory, model.save(directory))
+    except OSError:  # somebody else's directory: what is printed is all there is
+        return
+
+
+def lines(directory: Path, *, color: bool = False, verbose: bool = True) -> list[str]:
+    """Return the whole report of the run in ``directory``."""
+    run = model.load(directory)
+    return terminal.lines(run, from_here(directory), color=color, width=_width(), verbose=verbose)
+
+
+def print_summary(directory: Path, console: Console, *, verbose: bool) -> None:
+    """Print the summary of a run whose failures were printed as they happened; ``verbose``: with tables."""
+    run = model.load(directory)
+    shown = from_here(directory)
+    console.print()
+    for text in terminal.summary(run, shown, console.width):
+        console.print(text, soft_wrap=True)
+    if verbose:
+        for text in terminal.figures(run, shown):
+            console.print(text, soft_wrap=True)
+
+
+def write_files(directory: Path, run: Run) -> None:
+    """Write what every finished run has beside ``run.json``: JUnit XML."""
     junit.save(run, directory / JUNIT_XML)
-
-
-def _from_here(directory: Path) -> Path:
-    """As somebody would type it: relative to the working directory if it is below that."""
-    return directory.relative_to(Path.cwd()) if directory.is_relative_to(Path.cwd()) else directory
 
 
 def _width() -> int:

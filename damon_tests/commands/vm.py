@@ -27,7 +27,7 @@ _POLL_S = 0.01
 _LOG_TAIL_LINES = 40
 
 
-def run(kernel: str, memory: str, cpus: int, numa: int, command: Sequence[str] | None) -> int:
+def run_in_guest(kernel: str, memory: str, cpus: int, numa: int, command: Sequence[str] | None) -> int:
     """Boot ``kernel`` and run ``command`` in it, or a shell on this terminal.
 
     Returns the command's exit status (128 + signal when a signal ended it). Raises MachineLost,

@@ -25,7 +25,7 @@ _POLL_NS = 100 * NSEC_PER_MSEC
 _MAX_SECONDS = 1e9
 
 
-def play(
+def perform_pattern(
     name: str,
     *,
     seconds: float | None = None,

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A run as one self-contained page: verdicts, checks with their raw samples, pictures inline.
+"""A run as one self-contained page: verdicts by capability, checks with their raw samples, pictures inline.
 
-What went wrong is open, what passed is one folded list; a word or a verdict narrows both down. Files are also
-linked, relative to where the page is written: links work while page and run stay where they are.
+What went wrong is open, what passed is folded; words, verdict and area narrow the list down (page.js). Files
+are also linked, relative to where the page is written: links work while page and run stay where they are.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-import math
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -20,11 +20,14 @@ from urllib.parse import quote
 
 from damon_tests.ports import NotSupported, output_file
 from damon_tests.report import words
+from damon_tests.report.matrix import area, matrix
+from damon_tests.report.samples_svg import samples_svg
 
 _PICTURES = {".png": "image/png", ".svg": "image/svg+xml"}
 _LARGEST_FILE = 4 << 20
 _LARGEST_TEXT = 64 << 10
-_MOST_POINTS = 400
+_MOST_IN_FULL = 1000  # tests; of more, checks that hold are left out: the page must open at once
+_MOST_FIGURES = 200
 
 
 def save(run: Mapping[str, Any], directory: Path, path: Path) -> None:
@@ -39,9 +42,9 @@ def page(run: Mapping[str, Any], directory: Path, beside: Path | None = None) ->
     """
     try:
         from jinja2 import Environment, StrictUndefined
+        from markupsafe import Markup
     except ImportError:
         raise NotSupported("the HTML page needs Jinja2", remedy="pip install 'damon-tests[report]'") from None
-    source = resources.files("damon_tests.report").joinpath("page.html.j2").read_text(encoding="utf-8")
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -50,22 +53,28 @@ def page(run: Mapping[str, Any], directory: Path, beside: Path | None = None) ->
         quantity=words.quantity,
         number=_number,
         pretty=_pretty,
-        points=_points,
+        band=lambda check: Markup(samples_svg(check)),
         because=words.because,
     )
     base = os.path.relpath(directory.resolve(), beside or directory.resolve())
     environment.filters["link"] = lambda file: quote(os.path.join(base, file))
     order = {verdict: i for i, verdict in enumerate(words.VERDICTS)}
     tests = [_test(t, run, directory) for t in sorted(run["tests"], key=lambda t: order[t["verdict"]])]
-    passed = [t for t in tests if t["verdict"] == "PASS"]
+    _number_anchors(tests)
     started = run["started"]
-    return environment.from_string(source).render(
+    return environment.from_string(_part("page.html.j2")).render(
+        css=Markup(_part("page.css")),
+        js=Markup(_part("page.js")),
+        judged=words.judged_as(run),
+        matrix=matrix(run),
+        areas=sorted({t["area"] for t in tests}),
+        accuracy=list(_accuracy(tests))[:_MOST_FIGURES],
         run=run,
         subject=words.subject(run),
         counts=words.counts(run),
         meaning=words.MEANING,
-        tests=[t for t in tests if t["verdict"] != "PASS"],
-        passed=passed,
+        tests=tests,
+        passed=[t for t in tests if t["verdict"] == "PASS"],
         origin=_origin(run["provenance"]),
         timings=sorted(run["timings"].items(), key=lambda item: -item[1]),
         started="" if started is None else f"{datetime.fromtimestamp(started, UTC):%Y-%m-%d %H:%M} UTC",
@@ -84,10 +93,13 @@ def _test(test: Mapping[str, Any], run: Mapping[str, Any], directory: Path) -> d
     texts = [f for f in files if not (shown and f["kind"] == "picture")]
     return {
         **test,
-        "file": test["id"].partition("::")[0],
+        "area": area(test["id"]),
+        "anchor": re.sub(r"[^A-Za-z0-9_.-]+", "-", test["id"]).strip("-") or "test",
         "order": words.VERDICTS.index(test["verdict"]),
-        "unmet": sorted((c for c in checks if c["holds"] is not True), key=lambda c: c["holds"] is None),
-        "held": [c for c in checks if c["holds"] is True],
+        "unmet": sorted(words.unmet(test), key=lambda c: c["holds"] is None),
+        "held": [c for c in checks if c["holds"] is True]
+        if wanted or len(run["tests"]) <= _MOST_IN_FULL
+        else [],
         "files": files,
         "open": test["verdict"] in ("ERROR", "FAIL", "XPASS", "INCONCLUSIVE"),
         # Of several attempts the last is what the terminal names, too.
@@ -97,6 +109,26 @@ def _test(test: Mapping[str, Any], run: Mapping[str, Any], directory: Path) -> d
         "rerun": words.rerun(run, test) if test["verdict"] != "SKIP" else "",
         "recording": recordings[-1] if recordings else "",
     }
+
+
+def _number_anchors(tests: Sequence[dict[str, Any]]) -> None:
+    """Give tests with like ids, or of several DAMONs, anchors of their own."""
+    known: dict[str, int] = {}
+    for test in tests:
+        count = known[test["anchor"]] = known.get(test["anchor"], 0) + 1
+        test["anchor"] += f"-{count}" if count > 1 else ""
+
+
+def _accuracy(tests: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """What tests that hold measured against the reference's band: the news of a green run."""
+    for test in tests:
+        for check in test["held"]:
+            if check["kind"] == "oracle band" and test["verdict"] in ("PASS", "XFAIL"):
+                yield {"anchor": test["anchor"], "name": test["id"].rpartition("/")[2], "check": check}
+
+
+def _part(name: str) -> str:
+    return resources.files("damon_tests.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _origin(provenance: Mapping[str, Any]) -> str:
@@ -148,16 +180,3 @@ def _number(value: object) -> str:
 
 def _pretty(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _points(samples: Sequence[object], width: int = 160, height: int = 28) -> str:
-    """Raw samples as the points of an SVG polyline; "" when fewer than two differ."""
-    finite = [float(s) for s in samples if isinstance(s, int | float) and math.isfinite(s)]
-    step = -(-len(finite) // _MOST_POINTS)
-    shown = finite[:: step or 1]
-    low, high = min(shown, default=0.0), max(shown, default=0.0)
-    if low == high:
-        return ""
-    scale = (height - 4) / (high - low)
-    across = width / (len(shown) - 1)
-    return " ".join(f"{i * across:.1f},{height - 2 - (v - low) * scale:.1f}" for i, v in enumerate(shown))

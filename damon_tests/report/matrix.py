@@ -33,10 +33,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """``cells``: by the DAMON's name; a capability that was not tested on it has none."""
+    """``file``: the tests' file; ``cells``: by the DAMON's name, none for one that was not tested."""
 
     area: str
     capability: str
+    file: str
     cells: Mapping[str, Cell]
 
 
@@ -59,14 +60,17 @@ def capability(test_id: str) -> str:
 
 def matrix(run: Mapping[str, Any]) -> Matrix:
     """Count a run's tests by capability and DAMON; rows are in the order of area and name."""
-    tests: dict[tuple[str, str], dict[str, list[Mapping[str, Any]]]] = {}
+    tests: dict[tuple[str, str, str], dict[str, list[Mapping[str, Any]]]] = {}
     for test in run["tests"]:
-        row = tests.setdefault((area(test["id"]), capability(test["id"])), {})
+        file = str(_file(test["id"]))
+        row = tests.setdefault((area(file), capability(file), file), {})
         row.setdefault(test["backend"], []).append(test)
     backends = sorted({test["backend"] for test in run["tests"]})
     rows = [
-        Row(name, what, {backend: _cell(members) for backend, members in cells.items()})
-        for (name, what), cells in sorted(tests.items(), key=lambda item: (item[0][0] == OUTSIDE, item[0]))
+        Row(name, what, file, {backend: _cell(members) for backend, members in cells.items()})
+        for (name, what, file), cells in sorted(
+            tests.items(), key=lambda item: (item[0][0] == OUTSIDE, item[0])
+        )
     ]
     return Matrix(backends, rows)
 

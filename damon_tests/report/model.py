@@ -50,8 +50,13 @@ def derive(directory: Path) -> Json:
 def save(directory: Path) -> Json:
     """Derive and write ``run.json`` (at once, complete); returns it."""
     run = derive(directory)
-    output_file.write_text(directory / RUN_JSON, json.dumps(run, indent=1, allow_nan=False) + "\n")
+    output_file.write_text(directory / RUN_JSON, as_text(run))
     return run
+
+
+def as_text(run: Mapping[str, Any]) -> str:
+    """The run as the text of ``run.json``."""
+    return json.dumps(run, indent=1, allow_nan=False) + "\n"
 
 
 def load(directory: Path) -> Json:
@@ -156,7 +161,7 @@ class RunState:
     def _run_started(self, e: Json) -> None:
         self.provenance = {**self.provenance, **e["provenance"]}
         self.require = self.require or bool(e["require"])
-        began = e.get("began", e["time"])
+        began: float = e.get("began") or e["time"]
         self.started = began if self.started is None else min(self.started, began)
 
     def _run_finished(self, e: Json) -> None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """What a run shows while it lasts, read from its events: the test that runs, verdicts so far, time left.
 
-In a terminal a few lines at the bottom are kept up to date; elsewhere (a CI's log) a line is printed every 30 s.
-Tests that did not hold are printed when they end, with what was measured and expected.
+In a terminal a few lines at the bottom are kept up to date; elsewhere (a CI's log) a line is printed every
+30 s. Tests that did not hold are printed when they end, with what was measured and expected.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from damon_tests.report import terminal, words
+from damon_tests.report import output, terminal, words
 from damon_tests.report.events import EVENTS
 from damon_tests.report.model import RunState
 
@@ -112,8 +112,9 @@ class Progress:
         if test["verdict"] in terminal.DETAILED:
             self._blocks += 1
             if self._blocks <= _MOST_BLOCKS:
-                for text in terminal.failure(test, self._directory):
-                    self._console.print(text, soft_wrap=True)
+                run = {"provenance": self._state.provenance}
+                block = terminal.failure(test, run, output.from_here(self._directory))
+                self._console.print(Text("\n").join(block), soft_wrap=True)
         elif self._verbosity > 0:
             took = words.seconds(test["duration_s"])
             line = Text(test["verdict"], style=terminal.STYLES[test["verdict"]])

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """The directory of one run: its name, whose it is while the run lasts, and what is in it.
 
-A directory holds one run. It is locked while the run lasts, so that two runs never write into one, and a finished
-run is only replaced by one that was asked to (``--overwrite``).
+A directory holds one run. It is locked while the run lasts, so that two runs never write into one, and a
+finished run is only replaced by one that was asked to (``--overwrite``).
 """
 
 from __future__ import annotations
@@ -95,7 +95,9 @@ class Claim:
                 _remove_run(path)
         except BlockingIOError:
             os.close(self._fd)
-            raise UsageError(f"{path}: another run writes its results there; choose another --output") from None
+            raise UsageError(
+                f"{path}: another run writes its results there; choose another --output"
+            ) from None
         except OSError as error:
             raise UsageError(_unwritable(path, error)) from None
         except UsageError:

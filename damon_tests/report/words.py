@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from damon_tests import bundle
+from damon_tests.ports.numbers import number
 
 # Worst first; the order of every table and list.
 VERDICTS = ("ERROR", "FAIL", "XPASS", "INCONCLUSIVE", "XFAIL", "SKIP", "PASS")
@@ -62,14 +65,10 @@ def seconds(value: float) -> str:
 
 
 def quantity(value: object, unit: str) -> str:
-    """A measured value with its unit."""
+    """A measured value with its unit: "1,405,501,440 bytes"."""
     if not isinstance(value, int | float):
         return f"{value} {unit}"  # nan, inf, -inf
-    if math.isfinite(value) and unit == "bytes" and abs(value) >= 1024:
-        return f"{size(value)} ({value:.0f} bytes)"
-    if float(value).is_integer() and abs(value) < 1e15:
-        return f"{value:.0f} {unit}"
-    return f"{value:.4g} {unit}"
+    return f"{number(value)} {unit}"
 
 
 def plural(number: int, word: str) -> str:
@@ -91,12 +90,45 @@ def artifacts(test: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [a for place in (*test["attempts"], test) for a in place["artifacts"]]
 
 
+def unmet(test: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Checks that do not hold, or are undecided; one that several attempts repeat is listed once."""
+    found: dict[tuple[object, ...], dict[str, Any]] = {}
+    for check in checks(test):
+        if check["holds"] is not True:
+            what = (check["measurement"]["name"], check["limit"], check["reason"], check["holds"])
+            found.setdefault(what, check)
+    return list(found.values())
+
+
+def check_line(check: Mapping[str, Any]) -> str:
+    """A check in one line: measured and expected."""
+    m = check["measurement"]
+    return f"{m['name']} = {quantity(m['value'], m['unit'])}, expected {check['limit']}"
+
+
+def judged_as(run: Mapping[str, Any]) -> str:
+    """The kernel series whose rules judged the run: "judged as 6.12"; empty when none did."""
+    levels = sorted({t["level"] for t in run["tests"] if t["level"]})
+    return f"judged as {', '.join(levels)}" if levels else ""
+
+
 def rerun(run: Mapping[str, Any], test: Mapping[str, Any]) -> str:
-    """The command that repeats one test with the same seed."""
+    """The command that repeats one test with the same seed and options."""
+    provenance = run["provenance"]
     command = ["damon-tests", "run", f"--kernel={test['backend']}"]
-    if "seed" in run["provenance"]:
-        command.append(f"--seed={run['provenance']['seed']}")
-    return shlex.join([*command, test["id"]])
+    if "seed" in provenance:
+        command.append(f"--seed={provenance['seed']}")
+    command += [str(option) for option in provenance.get("options", ())]
+    return shlex.join([*command, _from_here(test["id"], str(provenance.get("root", "")))])
+
+
+def _from_here(test_id: str, root: str) -> str:
+    """The id as the command line finds it: as it is, or with the path of the file in front."""
+    file = test_id.partition("::")[0]
+    known = Path(file).exists() or (bundle.root() / file).exists()
+    if known or not root or not (Path(root) / file).exists():
+        return test_id
+    return str(Path(root) / test_id)
 
 
 def subject(run: Mapping[str, Any]) -> str:

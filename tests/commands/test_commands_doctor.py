@@ -77,9 +77,9 @@ def test_the_terminal_shows_what_is_wrong_and_how_to_get_it() -> None:
 
 def test_on_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
     """Whatever it is: valid JSON, and no error."""
-    assert doctor.show(as_json=True) == 0
+    assert doctor.show_survey(as_json=True) == 0
     data = json.loads(capsys.readouterr().out)
     assert set(data) == {"schema", "sections", "damon", "suites"}
     assert data["suites"]["reference"]["blocked"] == ""
-    assert doctor.show() == 0
+    assert doctor.show_survey() == 0
     assert "privileges" in capsys.readouterr().out

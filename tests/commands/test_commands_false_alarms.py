@@ -5,7 +5,7 @@ import fcntl
 
 import pytest
 
-from damon_tests.commands.false_alarms import ROUNDS_FILE, Limits, Tally, measure, show
+from damon_tests.commands.false_alarms import ROUNDS_FILE, Limits, Tally, measure, show_false_alarms
 from damon_tests.ports import UsageError
 
 
@@ -101,5 +101,5 @@ def test_one_measurement_at_a_time(tmp_path) -> None:
 def test_it_ends_where_nothing_can_be_judged(tmp_path, capsys) -> None:
     """Probes came with 7.2: all rounds on 6.12 would skip, for ever."""
     path = "suites/monitoring/test_probes.py"
-    assert show("reference:6.12", Limits(runs=5000), tmp_path, [path], 1, "full") == 5
+    assert show_false_alarms("reference:6.12", Limits(runs=5000), tmp_path, [path], 1, "full") == 5
     assert "no test was judged: " in capsys.readouterr().out

@@ -52,7 +52,7 @@ def test_real_kill_and_real_survivor(tmp_path: Path, capsys: pytest.CaptureFixtu
     suite = tmp_path / "test_it.py"
     suite.write_text(SUITE)
     names = ["age_always_reset", "pause_ignored"]
-    code = faults.run(names, [], [str(suite)], output=tmp_path / "out")
+    code = faults.run_kill_matrix(names, [], [str(suite)], output=tmp_path / "out")
     assert code == 1
     out = capsys.readouterr().out
     assert "age_always_reset: killed by" in out
@@ -66,7 +66,7 @@ def test_suite_that_fails_anyway_says_nothing(tmp_path: Path) -> None:
     suite = tmp_path / "test_it.py"
     suite.write_text("def test(expect):\n    assert 1 == 2\n")
     with pytest.raises(HarnessError, match="correct reference does not pass"):
-        faults.run(["split_never"], [], [str(suite)], output=tmp_path / "out")
+        faults.run_kill_matrix(["split_never"], [], [str(suite)], output=tmp_path / "out")
 
 
 def test_a_faults_run_ends_with_its_first_killer(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_faults_run_ends_with_its_first_killer(tmp_path: Path) -> None:
     suite = tmp_path / "test_it.py"
     suite.write_text(SUITE + "".join(f"\ndef {one.replace('ages', name)}" for name in ("more", "most")))
     names = ["age_always_reset", "age_counted_twice"]
-    faults.run(names, [], [str(suite)], output=tmp_path / "out", first_killer=True)
+    faults.run_kill_matrix(names, [], [str(suite)], output=tmp_path / "out", first_killer=True)
     rows = json.loads((tmp_path / "out" / "kill.json").read_text())["faults"]
     assert [len(row["killers"]) for row in rows] == [1, 1]
     assert rows[0]["killers"] == rows[1]["killers"]

@@ -60,7 +60,7 @@ def test_it_tells_who_where_when_and_what(tmp_path: Path, capsys: pytest.Capture
 
 def test_what_repeats_ends_after_its_seconds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = written(tmp_path, "mine.yaml", PATTERN.format(repeat="true"))
-    assert workload.play(path, seconds=0.3) == 0
+    assert workload.perform_pattern(path, seconds=0.3) == 0
     out = capsys.readouterr().out
     assert out.count("phase one began") == 1, "each phase is told once"
     assert total_of(out) > 0
@@ -81,9 +81,9 @@ def test_a_masim_configuration_with_its_options(
 def test_what_it_refuses(tmp_path: Path) -> None:
     path = written(tmp_path, "mine.yaml", PATTERN.format(repeat="false"))
     with pytest.raises(UsageError, match="are for its configurations"):
-        workload.play(path, options=Options(hugetlb=True))
+        workload.perform_pattern(path, options=Options(hugetlb=True))
     for seconds in (0, -1, float("nan"), float("inf")):
         with pytest.raises(UsageError, match="is no time"):
-            workload.play(path, seconds=seconds)
+            workload.perform_pattern(path, seconds=seconds)
     with pytest.raises(UsageError, match="no pattern is named"):
-        workload.play("nothing_like_it")
+        workload.perform_pattern("nothing_like_it")
