@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from _pytest.outcomes import OutcomeException
 
+from damon_tests import pytest_options
 from damon_tests.commands import report
 from damon_tests.commands.run_reporter import NAME as REPORTER
 from damon_tests.damon import known_defects
@@ -39,12 +40,11 @@ from damon_tests.pytest_run import (
     DamonRun,
     DamonTest,
     interrupted_by_signals,
-    kernel_request,
     outside_of_tests_s,
     test_id,
     where_time_went,
 )
-from damon_tests.report import artifacts, model, run_directory
+from damon_tests.report import artifacts, model
 from damon_tests.report.events import EVENTS, RunLog
 from damon_tests.scenario.fixtures import ExperimentFixture, LiveFixture
 from damon_tests.scenario.module_fixture import ModuleFixture
@@ -59,7 +59,6 @@ MARKERS = (
 )
 VERDICT = "damon_verdict"
 TRACEBACK = "damon_traceback"
-OUTPUT = "damon_output"
 BEGAN = "damon_began"
 
 
@@ -67,34 +66,15 @@ BEGAN = "damon_began"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("damon", "DAMON tests")
-    group.addoption(
-        "--kernel",
-        default="reference",
-        metavar="K",
-        help="reference[:LEVEL] (default), debian:SERIES|stable|newest, a kernel image's path, or host",
-    )
-    group.addoption("--level", metavar="L", help="judge as this kernel series (default: found out)")
-    group.addoption("--profile", choices=("quick", "full"), default="full")
-    group.addoption("--output", metavar="DIR", help="where results go (default: a new directory)")
-    group.addoption("--overwrite", action="store_true", help="replace the results that --output holds")
-    group.addoption("--seed", type=int, default=1, metavar="N", help="seed of the run (default: 1)")
-    group.addoption("--fault", metavar="NAME", help="make the reference wrong on purpose: who notices?")
-    group.addoption("--budgets", metavar="FILE", help="limits on cost that come before ours (YAML)")
-    group.addoption("--stop-modules", action="store_true", help="of --kernel host, and restore them")
-    group.addoption("--keep-guest", action="store_true", help="one guest for all tests")
-    group.addoption("--guest-clock", choices=("instructions", "host"), help="what time emulated guests see")
-    group.addoption("--require", action="store_true", help="a test that cannot run fails")
-    group.addoption("--first", metavar="FILE", help="test ids, one a line: these run first, in this order")
-    group.addoption("--until-fail", action="store_true", help="end with the first verdict FAIL")
+    pytest_options.add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
     try:
-        claim = _claim_output(config)
-        _check_options(config.option)
+        claim = pytest_options.claim_output(config)
+        pytest_options.check(config.option)
     except DamonTestsError as error:
         pytest.exit(str(error), returncode=error.exit_code)
     run = DamonRun(config, getattr(config, "workerinput", {}).get(BEGAN))
@@ -105,43 +85,17 @@ def pytest_configure(config: pytest.Config) -> None:
     run.stack.enter_context(interrupted_by_signals())
 
 
-def _claim_output(config: pytest.Config) -> run_directory.Claim | None:
-    """Set the directory of the run, and lock it if the user named it. Raises UsageError."""
-    option = config.option
-    if hasattr(config, "workerinput"):
-        # All of xdist's workers write to the controller's directory.
-        option.output = config.workerinput[OUTPUT]
-        return None
-    if option.output is None:
-        option.output = str(run_directory.new_directory())
-        run_directory.check(Path(option.output))
-        return None
-    if not option.output:
-        raise UsageError("--output needs the name of a directory")
-    if option.collectonly:
-        return None
-    return run_directory.Claim(Path(option.output), overwrite=option.overwrite)
-
-
-def _check_options(option: Any) -> None:
-    """Before tests are collected, or workers started: what cannot work is said at once. Raises UsageError."""
-    request = kernel_request(option)
-    request.check()
-    workers = getattr(option, "numprocesses", None)
-    request.check_workers(workers if isinstance(workers, int) else 0)
-
-
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """xdist's: what ``-n auto`` means."""
-    return kernel_request(config.option).most_workers()
+    return pytest_options.kernel_request(config.option).most_workers()
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """xdist's: what a worker cannot know from the command line."""
     run = node.config.stash[RUN]
-    node.workerinput[OUTPUT] = str(run.output)
+    node.workerinput[pytest_options.OUTPUT] = str(run.output)
     node.workerinput[BEGAN] = run.began
 
 

@@ -22,7 +22,6 @@ from damon_tests.commands.run_reporter import NAME as REPORTER
 from damon_tests.damon.capability import Capabilities
 from damon_tests.damon.features import FEATURES
 from damon_tests.experiment.backend import Backend
-from damon_tests.experiment.kernel_request import KernelRequest
 from damon_tests.experiment.lease import to_stderr
 from damon_tests.experiment.observation import Observation
 from damon_tests.experiment.open_backend import open_backend
@@ -30,21 +29,10 @@ from damon_tests.judge.conclude import Conclusion
 from damon_tests.judge.expect import Expect
 from damon_tests.judge.verdict import Check
 from damon_tests.ports import DamonTestsError, MachineLost, NotSupported, stopwatch
+from damon_tests.pytest_options import kernel_request, options_of_rerun
 from damon_tests.report import artifacts
 from damon_tests.report.events import RunLog
 from damon_tests.scenario.visibility import visibility
-
-
-def kernel_request(option: Any) -> KernelRequest:
-    """Return which DAMON the command line asks for."""
-    return KernelRequest(
-        kernel=option.kernel,
-        level=option.level,
-        fault=option.fault,
-        stop_modules=option.stop_modules,
-        keep_guest=option.keep_guest,
-        guest_clock=option.guest_clock,
-    )
 
 
 class DamonRun:
@@ -150,7 +138,7 @@ class DamonRun:
             "seed": option.seed,
             "profile": option.profile,
             "kernel_option": option.kernel,
-            "options": _options_of_rerun(option),
+            "options": options_of_rerun(option),
             "root": str(self.config.rootpath),
             "machine": {
                 "release": platform.release(),
@@ -158,16 +146,6 @@ class DamonRun:
                 "python": platform.python_version(),
             },
         }
-
-
-def _options_of_rerun(option: Any) -> list[str]:
-    """Return the options, besides kernel and seed, that decide what a test does."""
-    words = [f"--{name}={value}" for name, value in (("level", option.level),) if value]
-    words += [f"--guest-clock={option.guest_clock}"] if option.guest_clock else []
-    words += ["--profile=quick"] if option.profile == "quick" else []
-    words += ["--keep-guest"] if option.keep_guest else []
-    words += ["--stop-modules"] if option.stop_modules else []
-    return words
 
 
 def test_id(item: pytest.Item) -> str:

@@ -37,7 +37,7 @@ TOP_LEVEL = {
 
 # Each may import from its own line and from those below it.
 LAYERS = (
-    ("__main__", "arguments", "cli", "plugin", "pytest_run"),
+    ("__main__", "arguments", "cli", "plugin", "pytest_options", "pytest_run"),
     ("commands",),
     ("report",),
     ("scenario",),

@@ -16,7 +16,7 @@ from damon_tests.experiment.machine_backend import MachineSubject
 from damon_tests.experiment.open_backend import open_backend
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.ports import NotSupported, UsageError
-from damon_tests.report import artifacts, bench_history, bench_record
+from damon_tests.report import bench_history, bench_record, run_directory
 from damon_tests.report.bench_record import BenchRecord
 from damon_tests.scenario.cost_catalogue import BENCHMARKS, BY_NAME, Benchmark
 
@@ -47,8 +47,8 @@ def take(kernel: str, names: Sequence[str], output: Path | None, seed: int) -> P
     if request.is_reference or request.is_host:
         raise UsageError(f"{kernel}: only kernels in guests are benchmarked; use debian:SERIES or an image")
     request.check()
-    directory = output or artifacts.new_directory()
-    artifacts.check_directory(directory)
+    directory = output or run_directory.new_directory()
+    run_directory.check(directory)
     record = _begun(directory, kernel)
     with open_backend(request, directory) as backend:
         backend.capabilities()

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0
+"""pytest options of DAMON tests: what they are, which go together, and where results go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from damon_tests.experiment.kernel_request import KernelRequest
+from damon_tests.ports import UsageError
+from damon_tests.report import run_directory
+
+OUTPUT = "damon_output"
+"""What xdist's workers are given: the directory of the run."""
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Add the options of DAMON tests to pytest's."""
+    group = parser.getgroup("damon", "DAMON tests")
+    group.addoption(
+        "--kernel",
+        default="reference",
+        metavar="K",
+        help="reference[:LEVEL] (default), debian:SERIES|stable|newest, a kernel image's path, or host",
+    )
+    group.addoption("--level", metavar="L", help="judge as this kernel series (default: found out)")
+    group.addoption("--profile", choices=("quick", "full"), default="full")
+    group.addoption("--output", metavar="DIR", help="where results go (default: a new directory)")
+    group.addoption("--overwrite", action="store_true", help="replace the results that --output holds")
+    group.addoption("--seed", type=int, default=1, metavar="N", help="seed of the run (default: 1)")
+    group.addoption("--fault", metavar="NAME", help="make the reference wrong on purpose: who notices?")
+    group.addoption("--budgets", metavar="FILE", help="limits on cost that come before ours (YAML)")
+    group.addoption("--stop-modules", action="store_true", help="of --kernel host, and restore them")
+    group.addoption("--keep-guest", action="store_true", help="one guest for all tests")
+    group.addoption("--guest-clock", choices=("instructions", "host"), help="what time emulated guests see")
+    group.addoption("--require", action="store_true", help="a test that cannot run fails")
+    group.addoption("--first", metavar="FILE", help="test ids, one a line: these run first, in this order")
+    group.addoption("--until-fail", action="store_true", help="end with the first verdict FAIL")
+
+
+def kernel_request(option: Any) -> KernelRequest:
+    """Return which DAMON the command line asks for."""
+    return KernelRequest(
+        kernel=option.kernel,
+        level=option.level,
+        fault=option.fault,
+        stop_modules=option.stop_modules,
+        keep_guest=option.keep_guest,
+        guest_clock=option.guest_clock,
+    )
+
+
+def check(option: Any) -> None:
+    """Before tests are collected, or workers started: what cannot work is said at once. Raises UsageError."""
+    request = kernel_request(option)
+    request.check()
+    workers = getattr(option, "numprocesses", None)
+    request.check_workers(workers if isinstance(workers, int) else 0)
+
+
+def claim_output(config: pytest.Config) -> run_directory.Claim | None:
+    """Set the directory of the run, and lock it if the user named it. Raises UsageError."""
+    option = config.option
+    if hasattr(config, "workerinput"):
+        # All of xdist's workers write to the controller's directory.
+        option.output = config.workerinput[OUTPUT]
+        return None
+    if option.output is None:
+        option.output = str(run_directory.new_directory())
+        run_directory.check(Path(option.output))
+        return None
+    if not option.output:
+        raise UsageError("--output needs the name of a directory")
+    if option.collectonly:
+        return None
+    return run_directory.Claim(Path(option.output), overwrite=option.overwrite)
+
+
+def options_of_rerun(option: Any) -> list[str]:
+    """Return the options, besides kernel and seed, that decide what a test does."""
+    words = [f"--{name}={value}" for name, value in (("level", option.level),) if value]
+    words += [f"--guest-clock={option.guest_clock}"] if option.guest_clock else []
+    words += ["--profile=quick"] if option.profile == "quick" else []
+    words += ["--keep-guest"] if option.keep_guest else []
+    words += ["--stop-modules"] if option.stop_modules else []
+    return words
