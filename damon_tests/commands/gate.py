@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: GPL-2.0
+"""``damon-tests gate``: judge the DAMON of several kernels: one report, one exit code.
+
+Each kernel is judged by ``damon-tests run`` in a process of its own, so that a kernel that breaks its run
+leaves the others alone. What a run wrote stays in its directory; the merged run is in the directory above.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from damon_tests.ports import HarnessError, UsageError, output_file
+from damon_tests.report import junit, ktap, merge, model
+from damon_tests.report.verdict_changes import VerdictChange, verdict_changes
+
+Run = Mapping[str, Any]
+
+_NO_DAMON, _BROKE = 5, 6
+
+
+@dataclass(frozen=True)
+class GateRequest:
+    """``kernels``: as for ``run``. ``areas``: suites, all if none. ``options``: further ones of ``run``.
+
+    ``baseline``: directory of an earlier run, or one of ``kernels``. ``jobs``: kernels tested in parallel.
+    """
+
+    kernels: Sequence[str]
+    output: Path
+    areas: Sequence[str] = ()
+    options: Sequence[str] = ()
+    baseline: str | None = None
+    jobs: int = 1
+
+
+@dataclass(frozen=True)
+class KernelRun:
+    """``run`` is None where a kernel's run left nothing that can be read; ``log``: what it printed."""
+
+    kernel: str
+    directory: Path
+    exit_code: int
+    run: Run | None
+    log: Path
+    seconds: float
+
+
+def gate(request: GateRequest, say: Callable[[str], None] = print) -> int:
+    """Run the suites on every kernel, write the merged run, print what is new; return the worst exit code.
+
+    Raises UsageError for a request that cannot work, before any kernel is booted.
+    """
+    earlier = _earlier_run(request)
+    with ThreadPoolExecutor(max_workers=request.jobs) as pool:
+        runs = list(pool.map(lambda kernel: _run_kernel(kernel, request, say), request.kernels))
+    readable = [(k.directory, k.run) for k in runs if k.run is not None]
+    if not readable:
+        raise HarnessError(f"no kernel's run left results; see {', '.join(str(k.log) for k in runs)}")
+    whole = merge.merged(readable, request.output)
+    baseline = earlier or next((k.run for k in runs if k.kernel == request.baseline), None)
+    changes = [] if baseline is None else verdict_changes(whole, baseline)
+    _write(request.output, whole, runs, changes)
+    for line in summary(runs, changes, compared=baseline is not None):
+        say(line)
+    say(f"Results  {request.output}")
+    say(f"Again    damon-tests report {request.output}")
+    return worst([k.exit_code for k in runs])
+
+
+def worst(codes: Sequence[int]) -> int:
+    """Return the exit code of all: 2 if any was interrupted, then the worst of 6, 1, 7; 5 if all are."""
+    for code in (2, _BROKE, 1, 7):
+        if code in codes:
+            return code
+    others = [code for code in codes if code not in (0, _NO_DAMON)]
+    if others:
+        return _BROKE  # killed by a signal, or pytest's own 3 and 4
+    return 0 if 0 in codes else _NO_DAMON
+
+
+def summary(runs: Sequence[KernelRun], changes: Sequence[VerdictChange], *, compared: bool) -> list[str]:
+    """Return the lines for the terminal: a table of kernels, what is new, known defects by name."""
+    width = max(len("kernel"), *(len(k.kernel) for k in runs))
+    titles = " ".join(f"{title:>5}" for title in ("PASS", "FAIL", "XFAIL", "SKIP", "other"))
+    lines = ["", f"{'kernel':<{width}}  gate  {titles}  {'time':>7}"]
+    for k in runs:
+        counts = k.run["counts"] if k.run is not None else {}
+        other = sum(counts.get(v, 0) for v in ("XPASS", "INCONCLUSIVE", "ERROR"))
+        numbers = " ".join(f"{counts.get(v, 0):>5}" for v in ("PASS", "FAIL", "XFAIL", "SKIP"))
+        lines.append(
+            f"{k.kernel:<{width}}  {_word(k.exit_code):<4}  {numbers} {other:>5}  {k.seconds / 60:>5.1f} m"
+        )
+    lines += [f"{k.kernel}: no results; see {k.log}" for k in runs if k.run is None]
+    lines += _new(changes, compared=compared)
+    defects = known_defects(runs)
+    if defects:
+        lines += ["", "known defects"]
+        lines += [f"  {name}: {', '.join(kernels)}" for name, kernels in defects.items()]
+    return [*lines, ""]
+
+
+def _word(code: int) -> str:
+    return {0: "good", 1: "FAIL", 5: "none", _BROKE: "ERR", 7: "?"}.get(code, f"({code})")
+
+
+def _new(changes: Sequence[VerdictChange], *, compared: bool) -> list[str]:
+    if not compared:
+        return []
+    if not changes:
+        return ["", "nothing is new against the baseline"]
+    lines = ["", "new against the baseline"]
+    for change in changes:
+        lines.append(
+            f"  {change.before or 'not there'} → {change.after or 'gone'}  {change.test}  [{change.backend}]"
+        )
+        if change.worse and change.reason:
+            lines.append(f"    {change.reason}")
+    return lines
+
+
+_DEFECT = re.compile(r"known defect (?P<names>[\w, .-]+?)(?: \(|:)")
+
+
+def known_defects(runs: Sequence[KernelRun]) -> dict[str, list[str]]:
+    """Return the known defects that the runs show, each with the kernels that show it."""
+    shown: dict[str, list[str]] = {}
+    for k in runs:
+        for test in k.run["tests"] if k.run is not None else ():
+            found = _DEFECT.match(test["reason"]) if test["verdict"] == "XFAIL" else None
+            for name in found["names"].split(", ") if found else ():
+                if k.kernel not in shown.setdefault(name, []):
+                    shown[name].append(k.kernel)
+    return dict(sorted(shown.items()))
+
+
+def _run_kernel(kernel: str, request: GateRequest, say: Callable[[str], None]) -> KernelRun:
+    """One kernel's run, in a process of its own whose output is kept."""
+    directory = request.output / _directory_name(kernel)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    log = directory.with_suffix(directory.suffix + ".log")
+    command = [sys.executable, "-m", "damon_tests.cli", "run", f"--kernel={kernel}", f"--output={directory}"]
+    say(f"{kernel}: testing, output in {log}")
+    began = time.monotonic()
+    with log.open("wb") as out:
+        code = subprocess.run(
+            [*command, *request.options, *request.areas], stdout=out, stderr=out, check=False
+        ).returncode
+    seconds = time.monotonic() - began
+    run = _load(directory)
+    say(
+        f"{kernel}: {_word(code)} after {seconds / 60:.1f} min" + ("" if code == 0 else f", exit code {code}")
+    )
+    return KernelRun(kernel, directory, code, run, log, seconds)
+
+
+def _load(directory: Path) -> Run | None:
+    try:
+        return model.load(directory)
+    except UsageError:
+        return None
+
+
+def _directory_name(kernel: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", kernel).strip("-.")
+
+
+def _earlier_run(request: GateRequest) -> Run | None:
+    """Return the run to compare with, unless it is that of a kernel which is yet to run."""
+    names = [_directory_name(kernel) for kernel in request.kernels]
+    if not names or not all(names):
+        raise UsageError("no kernel to judge: give --kernel K, once for each")
+    if len(set(names)) < len(names):
+        raise UsageError(f"a kernel is given twice: {', '.join(request.kernels)}")
+    if (request.output / model.RUN_JSON).exists():
+        raise UsageError(f"{request.output}: holds a run already; give another --output")
+    if request.baseline is None or request.baseline in request.kernels:
+        return None
+    return model.load(Path(request.baseline))
+
+
+def _write(
+    directory: Path, whole: Mapping[str, Any], runs: Sequence[KernelRun], changes: Sequence[VerdictChange]
+) -> None:
+    output_file.write_text(directory / model.RUN_JSON, json.dumps(whole, indent=1, allow_nan=False) + "\n")
+    junit.save(whole, directory / "junit.xml")
+    ktap.save(whole, directory / "results.ktap")
+    verdicts = {
+        "schema": 1,
+        "kernels": [
+            {
+                "kernel": k.kernel,
+                "directory": k.directory.name,
+                "exit_code": k.exit_code,
+                "seconds": k.seconds,
+            }
+            for k in runs
+        ],
+        "changes": [vars(change) for change in changes],
+        "known_defects": known_defects(runs),
+    }
+    output_file.write_text(directory / "gate.json", json.dumps(verdicts, indent=1) + "\n")

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Runs put together: shards of one, or several kernels; and what is new against an earlier run."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sample_run
+from jsonschema import Draft202012Validator
+
+from damon_tests.ports import UsageError
+from damon_tests.report import merge, model
+from damon_tests.report.verdict_changes import verdict_changes
+
+
+def a_run(directory: Path) -> dict[str, Any]:
+    sample_run.write(directory)
+    return model.load(directory)
+
+
+def shards(run: dict[str, Any], count: int) -> list[dict[str, Any]]:
+    """The tests of a run, dealt out to ``count`` runs."""
+    made = []
+    for number in range(count):
+        shard = copy.deepcopy(run)
+        shard["tests"] = run["tests"][number::count]
+        verdicts = [test["verdict"] for test in shard["tests"]]
+        shard["counts"] = {verdict: verdicts.count(verdict) for verdict in run["counts"]}
+        made.append(shard)
+    return made
+
+
+def test_two_shards_equal_one_whole(tmp_path: Path) -> None:
+    whole = a_run(tmp_path / "whole")
+    merged = merge.merged([(tmp_path / "whole", shard) for shard in shards(whole, 2)], tmp_path / "whole")
+    assert merged["counts"] == whole["counts"]
+    assert model.exit_code(merged) == model.exit_code(whole)
+    by_id = {test["id"]: test for test in merged["tests"]}
+    assert by_id == {test["id"]: test for test in whole["tests"]}
+    assert next(iter(Draft202012Validator(model.schema()).iter_errors(merged)), None) is None
+
+
+def test_artifacts_are_found_from_the_merged_run(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "all" / "one")
+    merged = merge.merged([(tmp_path / "all" / "one", run)], tmp_path / "all")
+    paths = [a["path"] for t in merged["tests"] for x in (t, *t["attempts"]) for a in x["artifacts"]]
+    assert paths
+    assert all(path.startswith("one/") for path in paths)
+
+
+def test_same_test_in_two_runs_is_refused(tmp_path: Path) -> None:
+    run = a_run(tmp_path)
+    with pytest.raises(UsageError, match="in more than one of the runs"):
+        merge.merged([(tmp_path, run), (tmp_path, run)], tmp_path)
+
+
+def test_changed_verdicts_are_reported_worse_first(tmp_path: Path) -> None:
+    before = a_run(tmp_path)
+    after = copy.deepcopy(before)
+    passing = next(t for t in after["tests"] if t["verdict"] == "PASS")
+    failing = next(t for t in after["tests"] if t["verdict"] == "FAIL")
+    passing["verdict"], failing["verdict"] = "FAIL", "PASS"
+    gone = after["tests"].pop()
+    changes = verdict_changes(after, before)
+    assert [(c.test, c.before, c.after, c.worse) for c in changes] == [
+        (passing["id"], "PASS", "FAIL", True),
+        (gone["id"], gone["verdict"], "", gone["verdict"] != "SKIP"),
+        (failing["id"], "FAIL", "PASS", False),
+    ]
+    assert verdict_changes(before, before) == []
