@@ -87,7 +87,7 @@ def counts_by_range(expect, seen):
         for w in chosen
         if list(zip(w.snapshot.start.tolist(), w.snapshot.end.tolist(), strict=True)) != ranges
     ]
-    expect.nothing("windows with other regions", changed, because="ranges apart are never merged (I5)")
+    expect.nothing("windows with other regions", changed, because="ranges apart are never merged (I18)")
     counts = np.array([w.snapshot.nr_accesses for w in chosen], int).reshape(len(chosen), -1)
     names = sorted(seen.layout, key=lambda name: seen.layout[name])
     return {} if changed else {name: counts[:, i].tolist() for i, name in enumerate(names)}

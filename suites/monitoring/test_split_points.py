@@ -19,7 +19,7 @@ WATCHER = Damos("stat", ANY, apply_interval_us=50_000)
 
 
 def test_regions_are_cut_at_every_tenth_alike(live, expect):
-    """Each of the nine tenths of a region is drawn alike, and regions are cut nowhere else.
+    """Each of the nine tenths of a region is drawn alike, and regions are cut nowhere else (I15).
 
     A scheme that is applied twice in an aggregation sees regions before and after the cut.
     """
