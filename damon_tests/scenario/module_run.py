@@ -21,6 +21,7 @@ from damon_tests.experiment.attempt import Attempt, Seconds, start_targets
 from damon_tests.experiment.backend import Subject
 from damon_tests.experiment.observation import Observation
 from damon_tests.judge.modules.schemes import derived
+from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, NSEC_PER_USEC, Event, EventStream
 from damon_tests.workload.memory_info import MemoryInfo
@@ -123,6 +124,15 @@ class ModuleRun(Generic[P]):
 
         On an overloaded machine it may stand still while DAMON does not: then what should be hot is idle."""
         return not any(target.disturbances(every_us * NSEC_PER_USEC) for target in self.targets)
+
+    def kept_schedule(self, every_us: int) -> Check:
+        """``kept_touching`` as a check: without it nothing can be said about memory in use (INCONCLUSIVE)."""
+        kept = self.kept_touching(every_us)
+        m = Measurement(f"target touched its memory every {every_us} µs", float(kept), "count")
+        why = (
+            "on a machine that is too busy memory in use is idle; end what else keeps it busy, and run again"
+        )
+        return Check("invariant", m, "== 1", why, kept or None)
 
     def collect(self) -> None:
         """Fetch the events that have arrived."""

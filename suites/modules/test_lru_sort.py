@@ -89,6 +89,7 @@ def test_hot_memory_becomes_active_and_cold_memory_inactive(module, expect):
         expect.add(module_schemes.as_asked(kind, tried, ctx.schemes[index], ctx.targets[0].regions[0]))
     m = Measurement("least active share when all is taken for hot", min(promoted), "fraction", first)
     expect.at_least(m, MOST, because="hot_thres_access_freq is 0, so that all memory is hot")
+    expect.add(run.kept_schedule(FREE.cold_min_age // 2))
     if run.kept_touching(FREE.cold_min_age // 2):
         m = Measurement("active share of memory in use", sorted_[0], "fraction")
         expect.at_least(m, MOST, because="this memory is touched every 2 ms")

@@ -2,7 +2,7 @@
 """Proactive reclaim as users deploy it: DAMON_RECLAIM beside a workload that has filled most of the machine,
 against the same workload without it. Both take turns in one machine; all figures are kept, side by side.
 
-Speed is that of a noisy machine: it is reported, and judged by a budget.
+Speed is judged by a budget; on a clock that the host moves, too, a small loss is undecided.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 
 from damon_tests.damon.module_params import DamonReclaim
 from damon_tests.experiment.experiment import derive_seed
-from damon_tests.judge.verdict import Measurement
+from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns.spec import Access, Pattern, PatternRegion, Phase
 from damon_tests.ports import NSEC_PER_SEC
@@ -35,10 +35,12 @@ HOT = 8 * MIB
 DEPLOYED = DamonReclaim(
     min_age=1_000_000, quota_ms=0, wmarks_interval=500_000, wmarks_high=900, wmarks_mid=800, wmarks_low=20
 )
-SAVED = 0.5
-"""Of the idle bytes, at least: far less than all, as reclaim goes on while the arm ends."""
-ENOUGH = 0.7
-"""When an arm may end."""
+SAVED = 0.7
+"""Of the idle bytes, at least: an arm ends when as much is saved, and idle memory does not come back."""
+KEPT_SPEED, LOST_SPEED = 0.9, 0.5
+"""Accesses a second with reclaim, as a share of those without. On a clock that only the guest moves nothing
+else takes time from it, and the workload has time to spare. On others the machine may take half of it: less
+than KEPT_SPEED is undecided, less than LOST_SPEED too slow."""
 LONGEST_S = 120
 SHORTEST_S = 4
 
@@ -88,7 +90,7 @@ def perform(subject, reclaim: bool, seed: int) -> Arm:
 
         # A pass is counted when it is done, and an emulated machine may need many seconds for one.
         if reclaim and run.until(lambda: out() > 0 or run.stats().nr_tried > 0, LONGEST_S / 3):
-            run.until(lambda: out() >= ENOUGH, LONGEST_S, NSEC_PER_SEC // 2)
+            run.until(lambda: out() >= SAVED, LONGEST_S, NSEC_PER_SEC // 2)
         seconds = (run.clock.now_ns() - began_ns) / NSEC_PER_SEC
         speed = (sum(run.target.accesses().values()) - done) / seconds
         after, idle, hot = run.memory_info(), run.pages("idle"), run.pages("hot")
@@ -140,7 +142,12 @@ def test_proactive_reclaim_saves_idle_memory_and_spares_hot_memory(backend, requ
     expect.at_most(
         m, 0.02, because="a third of the machine is free, so that the kernel does not reclaim by itself"
     )
-    busy = [a for a in with_it if a.kept_touching]
+    # A clock that only the guest moves does not go on while the target has no processor of the host.
+    is_exact = backend.simulated or backend.provenance().get("clock") == "instructions"
+    busy = [a for a in with_it if is_exact or a.kept_touching]
+    m = Measurement("arms with reclaim whose workload kept its schedule", len(busy), "count")
+    why = "on a machine that is too busy memory in use is idle"
+    expect.add(Check("invariant", m, ">= 1", why, True if busy else None))
     if busy:
         out = tuple(float(a.hot_bytes_out + 4096 * a.refaults) for a in busy)
         m = Measurement("bytes of hot memory out or read back, with reclaim", max(out), "bytes", out)
@@ -155,8 +162,10 @@ def test_proactive_reclaim_saves_idle_memory_and_spares_hot_memory(backend, requ
         speed = slowest / max(1.0, *(a.accesses_per_s for a in without))
         every = tuple(a.accesses_per_s for a in arms)
         m = Measurement("accesses a second, with reclaim to without", speed, "fraction", every)
-        why = "reclaim must not stop the workload"
-        expect.at_least(m, 0.05, because=why, kind="budget", detail=one_line(arms))
+        why = "a workload whose memory stays goes on at its speed"
+        slow = False if is_exact or speed < LOST_SPEED else None
+        holds = True if speed >= KEPT_SPEED else slow
+        expect.add(Check("budget", m, f">= {KEPT_SPEED:g}", why, holds, one_line(arms)))
     expect.nothing("kernel complaints", splats, because="a module causes no kernel complaint")
 
 

@@ -160,6 +160,12 @@ FAULTS = (
         _a_whole_page_further,
     ),
     _fault(
+        "walk_skips_every_eighth_page",
+        "a walk over physical memory never visits one frame in eight",
+        "walked_frames",
+        lambda frames, in_huge: frames[frames % 8 != 7],
+    ),
+    _fault(
         "vaddr_stat_asks_no_filters",
         "stat on vaddr passes no pages (6.17 and older)",
         "vaddr_filters_pages",
