@@ -11,7 +11,7 @@ from damon_tests.judge.verdict import Check, Kind, Measurement
 class Expect:
     """Every call adds checks and never raises: a test reports all that it found, not the first.
 
-    ``on_check`` is told of each check at once, so that it is on disk before the next one.
+    ``on_check`` gets each check at once, so that it is on disk before the next one.
     """
 
     def __init__(self, on_check: Callable[[Check], None] | None = None) -> None:
@@ -28,19 +28,19 @@ class Expect:
     def at_least(
         self, measured: Measurement, limit: float, *, because: str, kind: Kind = "invariant", detail: str = ""
     ) -> None:
-        """``measured.value >= limit``."""
+        """Expect ``measured.value >= limit``."""
         self.add(Check(kind, measured, f">= {limit:g}", because, measured.value >= limit, detail))
 
     def at_most(
         self, measured: Measurement, limit: float, *, because: str, kind: Kind = "invariant", detail: str = ""
     ) -> None:
-        """``measured.value <= limit``."""
+        """Expect ``measured.value <= limit``."""
         self.add(Check(kind, measured, f"<= {limit:g}", because, measured.value <= limit, detail))
 
     def equal(
         self, measured: Measurement, value: float, *, because: str, kind: Kind = "invariant", detail: str = ""
     ) -> None:
-        """``measured.value == value``, exactly."""
+        """Expect ``measured.value == value``, exactly."""
         self.add(Check(kind, measured, f"== {value:g}", because, measured.value == value, detail))
 
     def between(
@@ -53,12 +53,12 @@ class Expect:
         kind: Kind = "invariant",
         detail: str = "",
     ) -> None:
-        """``low <= measured.value <= high``."""
+        """Expect ``low <= measured.value <= high``."""
         holds = low <= measured.value <= high
         self.add(Check(kind, measured, f"{low:g} to {high:g}", because, holds, detail))
 
     def nothing(self, name: str, found: Iterable[str], *, because: str, kind: Kind = "invariant") -> None:
-        """An empty list of differences or violations; the first ones become the detail."""
+        """Expect no differences or violations; the first ones become the detail."""
         items = list(found)
         detail = "; ".join(items[:5]) + (f"; and {len(items) - 5} more" if len(items) > 5 else "")
         self.equal(

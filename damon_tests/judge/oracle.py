@@ -60,7 +60,7 @@ class Decision:
 
 
 def cache_key(**parts: object) -> str:
-    """A name for the band of (truth, request, rules, level, metrics): sha256 over the parts' texts.
+    """Return a name for the band of (truth, request, rules, level, metrics): sha256 over the parts' texts.
 
     Pass bytes or strings that determine each part wholly (frozen dataclasses' repr does).
     """
@@ -74,7 +74,7 @@ def cache_key(**parts: object) -> str:
 
 
 def replica_seed(key: str, index: int) -> int:
-    """Seed of one replica: depends on the band only, so a cached band equals a fresh one."""
+    """Return the seed of one replica: depends on the band only, so a cached band equals a fresh one."""
     return int.from_bytes(hashlib.sha256(f"{key}\0oracle\0{index}".encode()).digest()[:8], "little") >> 1
 
 
@@ -85,7 +85,7 @@ def band(
     cache_dir: Path | None,
     key: str,
 ) -> Band:
-    """``n`` replicas of every metric; those already in the cache are not run again.
+    """Return ``n`` replicas of every metric; those already in the cache are not run again.
 
     ``simulate(seeds)`` gives for each seed the value of each metric, by name, of one run of the reference
     with clean rules. Raises KeyError when it leaves one out.
@@ -113,7 +113,7 @@ def judge_against(
 
     ``bands``: one for each attempt (each attempt has a truth of its own), or one that all attempts
     share. Metrics share one α: the smallest of their p values counts, times their number (Bonferroni);
-    which ones failed is told by Holm's steps. An undefined value (NaN) counts as the worst.
+    Holm's steps say which ones failed. An undefined value (NaN) counts as the worst.
     """
     rule = rule or SequentialRule()
     per_attempt = [bands] * len(observed) if isinstance(bands, Band) else list(bands)
@@ -158,7 +158,8 @@ def decide_sequentially(
 
 
 def _p_value(m: BandMetric, bands: Sequence[Band], observed: Sequence[Mapping[str, float]]) -> float:
-    """Attempts that share a band are one stratum: their ranks are not independent."""
+    """Return the pooled p value. Attempts that share a band are one stratum: their ranks are not
+    independent."""
     strata: dict[str, tuple[list[float], list[float]]] = {}
     for one, values in zip(bands, observed, strict=True):
         replicas = [_worst_if_nan(v, m.side) for v in one.values[m.name]]
@@ -173,7 +174,7 @@ def _worst_if_nan(value: float, side: Side) -> float:
 
 
 def _holm(p: Sequence[float], alpha: float) -> set[int]:
-    """Indexes of the hypotheses that Holm's procedure rejects."""
+    """Return the indexes of the hypotheses that Holm's procedure rejects."""
     rejected: set[int] = set()
     for step, i in enumerate(sorted(range(len(p)), key=lambda j: p[j])):
         if p[i] * (len(p) - step) > alpha:
@@ -215,8 +216,8 @@ def _number(value: float, unit: str) -> str:
 
 
 def _can_fail(bands: Sequence[Band], metrics: Sequence[BandMetric], rule: SequentialRule) -> None:
-    """A test that cannot fail is a defect. With too few replicas for so many metrics the first look would
-    always be a pass, or the last never a fail."""
+    """Raise UsageError for a test that cannot fail. With too few replicas for so many metrics the first look
+    would always be a pass, or the last never a fail."""
     n, last = min(b.n for b in bands), rule.looks[-1]
     limits = [*zip(rule.looks, rule.comfort, strict=False), (last, rule.threshold(last))]
     for m in metrics:
@@ -231,7 +232,7 @@ def _can_fail(bands: Sequence[Band], metrics: Sequence[BandMetric], rule: Sequen
 
 
 def _cached(path: Path | None, key: str, names: Sequence[str]) -> dict[str, list[float]]:
-    """What the cache has for exactly this key; anything unreadable is as good as nothing."""
+    """Return what the cache has for exactly this key; anything unreadable is as good as nothing."""
     fresh: dict[str, list[float]] = {name: [] for name in names}
     if path is None:
         return fresh
@@ -249,7 +250,7 @@ def _cached(path: Path | None, key: str, names: Sequence[str]) -> dict[str, list
 
 
 def _store(path: Path, key: str, values: Mapping[str, Sequence[float]]) -> None:
-    """Written aside and renamed: several workers may store the same band at once."""
+    """Store the band, written aside and renamed: several workers may store the same band at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
     safe = {name: [None if math.isnan(v) else v for v in vs] for name, vs in values.items()}
     temporary = path.with_name(f"{path.name}.{os.getpid()}")

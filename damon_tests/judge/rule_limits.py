@@ -20,7 +20,7 @@ from damon_tests.ports.ranges import Range, joined
 
 
 def min_region_sz(ctx: DamonCtx) -> int:
-    """m, in core address units (1.3): one page, or what addr_unit makes of it with paddr."""
+    """Return m, in core address units (1.3): one page, or what addr_unit makes of it with paddr."""
     return max(PAGE_SIZE // ctx.addr_unit, 1) if ctx.operations == "paddr" else PAGE_SIZE
 
 
@@ -29,7 +29,7 @@ def is_power_of_two(value: int) -> bool:
 
 
 def size_limit(total: int, min_nr_regions: int, m: int, *, rounded: bool = True) -> int:
-    """L (2.6): the largest region that min_nr_regions allows, of ``total`` monitored memory.
+    """Return L (2.6): the largest region that min_nr_regions allows, of ``total`` monitored memory.
 
     Rounded up to m since 7.1; before, it was only the limit for merging.
     """
@@ -38,7 +38,7 @@ def size_limit(total: int, min_nr_regions: int, m: int, *, rounded: bool = True)
 
 
 def first_pieces(ranges: Iterable[Range], min_nr_regions: int, m: int, level: Series) -> list[Range]:
-    """How vaddr cuts its first layout (2.6): pieces of L from each range's start, since 7.1.
+    """Return how vaddr cuts its first layout (2.6): pieces of L from each range's start, since 7.1.
 
     Before, each range in as many equal pieces as it has multiples of the merge limit, the rest in the last.
     """
@@ -57,7 +57,7 @@ def first_pieces(ranges: Iterable[Range], min_nr_regions: int, m: int, level: Se
 
 
 def split_offsets(sizes: U64, m: int) -> U64:
-    """Where one split step can cut a region (2.7, I15), uint64 (n, 90), 0 where it cannot.
+    """Return where one split step can cut a region (2.7, I15), uint64 (n, 90), 0 where it cannot.
 
     At a tenth to nine tenths of its size, rounded down to m; in three-way splits the left part once more.
     """
@@ -73,12 +73,12 @@ def _tenths(sizes: U64, tenths: U64, m: int) -> U64:
 
 
 def achievable_min(ranges: Iterable[Range], limit: int) -> int:
-    """Sum over the ranges of ceil(size / L): as few regions as L allows (I11)."""
+    """Return the sum over the ranges of ceil(size / L): as few regions as L allows (I11)."""
     return sum(-(-(end - start) // limit) for start, end in ranges)
 
 
 def packing_max(ranges: Iterable[Range], limit: int) -> int:
-    """The most regions a merge at the highest threshold can leave: neighbours together exceed L.
+    """Return the most regions a merge at the highest threshold can leave: neighbours together exceed L.
 
     Every two neighbours are then larger than L together, so a range of size Z holds at most
     2 * ((Z - 1) div L) + 1 of them.
@@ -87,7 +87,7 @@ def packing_max(ranges: Iterable[Range], limit: int) -> int:
 
 
 def growth_bound(n: int, max_nr_regions: int, level: Series) -> int:
-    """The most regions one split step can make of ``n`` (2.7): I13, I16, I17."""
+    """Return the most regions one split step can make of ``n`` (2.7): I13, I16, I17."""
     m = max_nr_regions
     if n >= m:
         return n
@@ -100,18 +100,18 @@ def growth_bound(n: int, max_nr_regions: int, level: Series) -> int:
 
 
 def merge_passes(samples_per_aggr: int) -> int:
-    """The most passes of one merge: thresholds 0, 1, 2, 4 ... until W is reached (2.5)."""
+    """Return the most passes of one merge: thresholds 0, 1, 2, 4 ... until W is reached (2.5)."""
     return 2 + max(0, samples_per_aggr - 1).bit_length()
 
 
 def extra_age(samples_per_aggr: int, level: Series) -> int:
-    """How much more than 1 an age may grow in one aggregation (I29): kernels before 7.2 count it
+    """Return how much more than 1 an age may grow in one aggregation (I29): kernels before 7.2 count it
     once per merge pass, of which there is more than one only above max_nr_regions."""
     return 0 if level.ages_once_per_aggregation else merge_passes(samples_per_aggr) - 1
 
 
 def contiguous(start: U64, end: U64) -> tuple[Range, ...]:
-    """Ascending regions joined where they touch: what they cover, as ranges."""
+    """Return the ascending regions joined where they touch: what they cover, as ranges."""
     if len(start) == 0:
         return ()
     breaks = np.flatnonzero(start[1:] != end[:-1])
@@ -125,12 +125,12 @@ def covered(snapshot: Snapshot) -> tuple[Range, ...]:
 
 
 def aligned_union(ranges: Sequence[Range], m: int) -> tuple[Range, ...]:
-    """Configured ranges as the region setter lays them out (3.3): bounds rounded outwards to m."""
+    """Return the configured ranges as the region setter lays them out (3.3): bounds rounded outwards to m."""
     return tuple(joined((s // m * m, -(-e // m) * m) for s, e in ranges))
 
 
 def three_ranges(vmas: Sequence[Range]) -> tuple[Range, ...] | None:
-    """vaddr's initial layout (3.1): the mappings without their two largest gaps.
+    """Return vaddr's initial layout (3.1): the mappings without their two largest gaps.
 
     None when there are fewer than two gaps: the target then has no regions.
     """
@@ -146,17 +146,17 @@ def three_ranges(vmas: Sequence[Range]) -> tuple[Range, ...] | None:
 
 
 def schemes_split(ctx: DamonCtx) -> bool:
-    """Whether schemes may cut regions: a quota, or a filter by address."""
+    """Return whether schemes may cut regions: a quota, or a filter by address."""
     return any(_has_quota(s.quota) or _address_filters(s) for s in ctx.schemes)
 
 
 def schemes_act(ctx: DamonCtx) -> bool:
-    """Whether schemes may reset ages (I31): any action but stat."""
+    """Return whether schemes may reset ages (I31): any action but stat."""
     return any(s.action != "stat" for s in ctx.schemes)
 
 
 def split_allowance(ctx: DamonCtx) -> int:
-    """Regions that schemes may add in one pass (I14): 2 per scheme with a quota, 2 per address
+    """Return the regions that schemes may add in one pass (I14): 2 per scheme with a quota, 2 per address
     filter bound and target."""
     quotas = sum(2 for s in ctx.schemes if _has_quota(s.quota))
     bounds = sum(2 * _address_filters(s) for s in ctx.schemes)

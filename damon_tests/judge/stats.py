@@ -29,7 +29,7 @@ _RELATIVE_ROUNDING = 1e-9
 
 @lru_cache(maxsize=64)
 def binomial_pmf(n: int, p: float) -> F64:
-    """P(X = k) for k = 0..n, X ~ Binomial(n, p)."""
+    """Return P(X = k) for k = 0..n, X ~ Binomial(n, p)."""
     if not 0 < p < 1:
         pmf = np.zeros(n + 1)
         pmf[n if p >= 1 else 0] = 1
@@ -41,14 +41,14 @@ def binomial_pmf(n: int, p: float) -> F64:
 
 
 def binomial_tail(k: int, n: int, p: float, side: Literal["low", "high"]) -> float:
-    """P(X <= k) ("low") or P(X >= k) ("high")."""
+    """Return P(X <= k) ("low") or P(X >= k) ("high")."""
     pmf = binomial_pmf(n, p)
     part = pmf[: k + 1] if side == "low" else pmf[max(0, k) :]
     return min(1.0, float(np.sort(part).sum()))
 
 
 def binomial_test(k: int, n: int, p: float, side: Side = "both") -> float:
-    """Exact p value of k successes in n trials with probability p.
+    """Return the exact p value of k successes in n trials with probability p.
 
     "both": the probability of all outcomes that are no likelier than k.
     """
@@ -59,7 +59,7 @@ def binomial_test(k: int, n: int, p: float, side: Side = "both") -> float:
 
 
 def binomial_interval(n: int, p: float, alpha: float) -> tuple[int, int]:
-    """Smallest and largest k that the two-sided test at ``alpha`` accepts."""
+    """Return the smallest and largest k that the two-sided test at ``alpha`` accepts."""
     pmf = binomial_pmf(n, p)
     order = np.sort(pmf)
     below = np.cumsum(order)
@@ -70,27 +70,27 @@ def binomial_interval(n: int, p: float, alpha: float) -> tuple[int, int]:
 
 
 def clopper_pearson(k: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Two-sided exact confidence interval of a proportion: k successes in n trials."""
+    """Return the two-sided exact confidence interval of a proportion: k successes in n trials."""
     tail = (1 - confidence) / 2
     return lower_bound(k, n, 1 - tail), upper_bound(k, n, 1 - tail)
 
 
 def upper_bound(k: int, n: int, confidence: float = 0.95) -> float:
-    """One-sided exact upper bound of a proportion, such as a false-alarm rate: k in n."""
+    """Return the one-sided exact upper bound of a proportion, such as a false-alarm rate: k in n."""
     if k >= n:
         return 1.0
     return _solve(lambda p: binomial_tail(k, n, p, "low") - (1 - confidence))
 
 
 def lower_bound(k: int, n: int, confidence: float = 0.95) -> float:
-    """One-sided exact lower bound of a proportion."""
+    """Return the one-sided exact lower bound of a proportion."""
     if k <= 0:
         return 0.0
     return _solve(lambda p: (1 - confidence) - binomial_tail(k, n, p, "high"))
 
 
 def _solve(decreasing: Callable[[float], float]) -> float:
-    """Root in [0, 1] of a decreasing function, by bisection to the last bit that matters."""
+    """Return the root in [0, 1] of a decreasing function, by bisection to the last bit that matters."""
     low, high = 0.0, 1.0
     for _ in range(60):
         middle = (low + high) / 2
@@ -102,7 +102,8 @@ def _solve(decreasing: Callable[[float], float]) -> float:
 
 
 def rank_test(strata: Sequence[tuple[Sequence[float], Sequence[float]]], side: Side = "both") -> float:
-    """Exact p value that every stratum's observations come from the same distribution as its replicas.
+    """Return the exact p value that every stratum's observations come from the same distribution as its
+    replicas.
 
     ``strata``: (replicas, observations) that share nothing with each other, such as attempts with truths of
     their own; observations that share their replicas are in one stratum. The statistic is the sum of the
@@ -124,7 +125,7 @@ def rank_test(strata: Sequence[tuple[Sequence[float], Sequence[float]]], side: S
 
 @lru_cache(maxsize=64)
 def _rank_sums(n: int, k: int) -> F64:
-    """P(U = u), u = 0..n*k: how many (replica, observation) pairs have the replica below, for k
+    """Return P(U = u), u = 0..n*k: how many (replica, observation) pairs have the replica below, for k
     observations among n replicas in random order (the null distribution of Mann and Whitney)."""
     size = n * k + 1
     ways = [np.zeros(size) for _ in range(k + 1)]
@@ -137,7 +138,7 @@ def _rank_sums(n: int, k: int) -> F64:
 
 
 def smallest_p(replicas: int, observations: int, side: Side) -> float:
-    """The least p value that ``rank_test`` can give with one shared stratum."""
+    """Return the least p value that ``rank_test`` can give with one shared stratum."""
     return min(1.0, (2 if side == "both" else 1) / math.comb(replicas + observations, observations))
 
 
@@ -171,18 +172,18 @@ class SequentialRule:
             raise ValueError("shares of alpha add up to at most 1, looks ascend")
 
     def next_look(self, attempts: int) -> int:
-        """How many attempts the next decision needs, given so many: ``attempts`` itself at a look."""
+        """Return how many attempts the next decision needs, given so many: ``attempts`` itself at a look."""
         return next((look for look in self.looks if look >= attempts), self.looks[-1])
 
     def threshold(self, attempts: int) -> float:
-        """At most this p value is a fail after so many attempts; 0 between looks."""
+        """Return the p value up to which it is a fail after so many attempts; 0 between looks."""
         if attempts not in self.looks:
             return 0.0
         share = self.alpha * self.spend[self.looks.index(attempts)]
         return share / 2 if attempts == self.looks[-1] else share
 
     def decide(self, attempts: int, p: float) -> State:
-        """What a pooled p value means after so many attempts."""
+        """Return what a pooled p value means after so many attempts."""
         if attempts not in self.looks:
             return "continue"
         i = self.looks.index(attempts)

@@ -41,26 +41,26 @@ class Acted:
     in_time: bool
 
     def pair(self, region: str, target: int = 0) -> tuple[PageStates, PageStates]:
-        """(before, after) of one region."""
+        """Return (before, after) of one region."""
         return self.before[target, region], self.after[target, region]
 
     def pairs(self) -> dict[tuple[int, str], tuple[PageStates, PageStates]]:
-        """(before, after) of all regions of all targets."""
+        """Return (before, after) of all regions of all targets."""
         return {key: (pages, self.after[key]) for key, pages in self.before.items()}
 
     def others(self, *regions: str) -> list[tuple[PageStates, PageStates]]:
-        """The same of all regions of all targets but these ones of the first."""
+        """Return (before, after) of all regions of all targets, except these of the first."""
         named = {(0, region) for region in regions}
         return [pair for key, pair in self.pairs().items() if key not in named]
 
     def sz_counted(self, scheme_idx: int = 0) -> int:
-        """Bytes that ``stats`` tell about. Not its ``sz_tried``: until 7.2 that has the size of a region
-        before an address filter cut it."""
+        """Return the bytes that ``stats`` are about. Not its ``sz_tried``: until 7.2 that has the size of a
+        region before an address filter cut it."""
         return sum(event.end - event.start for event in self.counted[scheme_idx])
 
 
 def look(run: Live, *more: RunningTarget) -> Memories:
-    """The states of all pages of all targets now; those of ``more`` are counted on after the run's."""
+    """Return the states of all pages of all targets now; those of ``more`` are counted on after the run's."""
     return {
         (number, name): run.pages(name, target)
         for number, target in enumerate((*run.targets, *more))
@@ -109,7 +109,7 @@ def _by_scheme(tried: Sequence[trace.BeforeApplyEvent], schemes: int) -> list[li
 
 @contextmanager
 def waiting(run: Live, pattern: str) -> Iterator[RunningTarget]:
-    """One more target, of a pattern of the library, that touches nothing until it is told to go. The first
+    """Start one more target, which touches nothing until ``go``. The first
     kdamond watches its regions instead of what it watched before."""
     target = run.subject.start_target(load(pattern), seed=1)
     try:
@@ -120,15 +120,15 @@ def waiting(run: Live, pattern: str) -> Iterator[RunningTarget]:
 
 
 def middle(span: Range) -> Range:
-    """The middle half of a range, about: with bounds that are page aligned, but no huge page's."""
+    """Return the middle half of a range, about: with bounds that are page aligned, but no huge page's."""
     start, end = span
     quarter = (end - start) // 4 // PAGE_SIZE * PAGE_SIZE
     return start + quarter + 3 * PAGE_SIZE, end - quarter - 5 * PAGE_SIZE
 
 
 def upper_frames(target: RunningTarget) -> tuple[Range, list[Range]]:
-    """About the upper half of the physical memory that a target's regions have: the range of addresses, and
-    the ranges of it that are theirs."""
+    """Return about the upper half of the physical memory that a target's regions have: the range of
+    addresses, and the ranges of it that are theirs."""
     frames = sorted(f for ranges in target.physical().values() for f in ranges)
     start, end = frames[len(frames) // 2]
     span = ((start + end) // 2 // PAGE_SIZE * PAGE_SIZE, frames[-1][1])
@@ -136,7 +136,7 @@ def upper_frames(target: RunningTarget) -> tuple[Range, list[Range]]:
 
 
 def fewest(tried: Iterable[trace.BeforeApplyEvent], over: Sequence[Range]) -> int:
-    """How often the part of ``over`` that was tried least was tried. Ranges in the events' units."""
+    """Return how often the part of ``over`` that was tried least was tried. Ranges in the events' units."""
     steps = [step for e in tried for step in ((e.start, 1), (e.end, -1))]
     edges = sorted({at for at, _ in steps} | {at for one in over for at in one})
     change = dict.fromkeys(edges, 0)
@@ -151,7 +151,7 @@ def fewest(tried: Iterable[trace.BeforeApplyEvent], over: Sequence[Range]) -> in
 
 
 def scheme(action: str, span: Range | None = None, apply_us: int = APPLY_US, **fields: Any) -> Damos:
-    """A scheme for all memory, or exactly for [start, end) of ``span``, whatever its accesses are.
+    """Return a scheme for all memory, or exactly for [start, end) of ``span``, whatever its accesses are.
 
     As it is, it is due several times in an aggregation: so regions that the span's bounds cut are visited
     as they are now, also by 6.12, which leaves out the right part in the pass that cuts.
@@ -161,7 +161,7 @@ def scheme(action: str, span: Range | None = None, apply_us: int = APPLY_US, **f
 
 
 def only(start: int, end: int) -> tuple[DamosFilter, ...]:
-    """Filters that leave a scheme exactly [start, end); page aligned, in core address units. For
+    """Return the filters that leave a scheme exactly [start, end); page aligned, in core address units. For
     ``Damos.filters``, in words that all kernels have and take alike.
 
     They reject what is below and above. One filter that rejects whatever is outside would do, but 6.12 then

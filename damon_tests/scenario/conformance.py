@@ -6,7 +6,8 @@ mappings, the accesses that really happened, aggregations as long as those recor
 read after as many of them. Each metric is one number of an attempt; for a correct DAMON and a correct
 reference the attempt's rank among its replicas is uniform, which ``judge.oracle`` tests. The rule: all
 metrics of a test share one α of 0.001 (Bonferroni); three attempts are judged by their pooled ranks, five
-when these are neither good nor bad enough. With so many metrics one attempt could never be told from chance.
+when these are neither good nor bad enough. With so many metrics no single attempt could be distinguished
+from chance.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ SPARE = 3
 RULE = SequentialRule(alpha=0.001, looks=(3, 5), spend=(0.5, 0.5), comfort=(0.05,))
 
 EVERYTHING = Damos(action="stat", access_pattern=ANY)
-"""The first and the last scheme of a request whose statistics are compared. They tell how many passes there
+"""The first and the last scheme of a request whose statistics are compared. They show how many passes there
 were: where an earlier scheme splits a region, its rest is visited again, by all schemes (6.16), or not at all
 (6.12), so that the last or the first one tries all memory exactly once."""
 
@@ -74,10 +75,10 @@ def _read_stats(client: DamonClient, nr_schemes: int) -> tuple[DamosStats, ...]:
 
 
 def _passes(seen: Observation, stats: Sequence[DamosStats]) -> int:
-    """After how many aggregations the statistics were read: by what a scheme for everything tried, which is
-    all memory once in a pass. ``nr_snapshots`` does not tell: where the quota of a later scheme splits the
-    last region, a pass is counted twice. Where no scheme tried whole passes, as many as were recorded: then
-    counters differ."""
+    """Return after how many aggregations the statistics were read: by what a scheme for everything tried,
+    which is all memory once in a pass. ``nr_snapshots`` does not show it: where the quota of a later scheme
+    splits the last region, a pass is counted twice. Where no scheme tried whole passes, as many as were
+    recorded: then counters differ."""
     recorded = len(seen.recording.of_target(0))
     total = int(seen.recording.of_target(0)[0].sizes.sum())
     tried = (stats[-1].sz_tried, stats[0].sz_tried)
@@ -121,15 +122,16 @@ def compare_with_reference(
 
 
 def disturbance(seen: Observation) -> float:
-    """For which part of the recording the target was kept from running."""
+    """Return for which part of the recording the target was kept from running."""
     recording = seen.recording
     whole = Window(0, recording.started_ns, recording.stopped_ns, recording.snapshots[0])
     return stalled_ns(seen, whole) / max(1, whole.duration_ns)
 
 
 def _metric(name: str) -> BandMetric:
-    """Rates are judged on their wrong side only: when the sampling thread ran in a stall is not known, and
-    replicas may miss accesses there that were seen. More accesses than there were are for invariants."""
+    """Return the metric of this name. Rates are judged on their wrong side only: when the sampling thread ran
+    in a stall is not known, and replicas may miss accesses there that were seen. More accesses than there
+    were are for invariants."""
     unit = "count" if name.startswith("scheme") else "bytes"
     for word, named in (
         ("rate", "fraction"),
@@ -182,7 +184,7 @@ def _copies(one: Attempt, seeds: Sequence[int]) -> Iterator[Attempt]:
 
 
 def _run(one: Attempt, seed: int) -> tuple[Recording, tuple[DamosStats, ...]]:
-    """One run of the reference, whose statistics are read after as many passes."""
+    """Run the reference once; its statistics are read after as many passes."""
     seen = one.seen
     started = seen.recording.started_ns
     system = ReferenceSystem(seen.level, seed, origin_ns=started, sleep_ns=pace(seen), swap_bytes=0)

@@ -57,26 +57,26 @@ class WatchedMemory:
             raise HarnessError(f"DAMON would split the largest of ranges of {sizes} bytes: too little memory")
 
     def targets(self) -> tuple[DamonTarget, ...]:
-        """What to request for it."""
+        """Return what to request for it."""
         if self.physical:
             return (DamonTarget(regions=self.ranges[0]),)
         pids = [self.run.targets[i].pid for i in self._chosen]
         return tuple(DamonTarget(pid, ranges) for pid, ranges in zip(pids, self.ranges, strict=True))
 
     def pages(self) -> PageFacts:
-        """The watched pages as they are now."""
+        """Return the watched pages as they are now."""
         known = self._known()
         if self.physical:
             return PageFacts.joined(known).within(self.ranges[0])
         return PageFacts.joined([p.within(r) for p, r in zip(known, self.ranges, strict=True)])
 
     def states(self, target_idx: int = 0) -> dict[str, PageStates]:
-        """All pages of a target's regions as they are now, watched or not."""
+        """Return all pages of a target's regions as they are now, watched or not."""
         target = self.run.targets[self._chosen[target_idx]]
         return {name: self.run.pages(name, target) for name in target.layout}
 
     def asked(self, scheme: Damos, states: Mapping[str, PageStates], target_idx: int = 0) -> dict[str, Bools]:
-        """Which pages of each region, of those that are watched, the scheme does its action to."""
+        """Return which pages of each region, of those that are watched, the scheme does its action to."""
         ranges = self.ranges[0 if self.physical else target_idx]
         found = {}
         for name, state in states.items():
@@ -87,7 +87,7 @@ class WatchedMemory:
         return found
 
     def memcg(self, target_idx: int = 0) -> str:
-        """Path of a target's memory control group; the root's is "/"."""
+        """Return the path of a target's memory control group; the root's is "/"."""
         return self.run.targets[self._chosen[target_idx]].memcg or "/"
 
     @property
@@ -139,7 +139,8 @@ def pass_once(
 
 
 def table_holds(table: Table) -> list[Check]:
-    """Bytes tried, passed and (of actions on lists of pages) applied, of every list: of whole passes."""
+    """Check the bytes tried, passed and (of actions on lists of pages) applied, of every list: of whole
+    passes."""
     total = len(table.before) * PAGE_SIZE
     passes, rest = divmod(table.stats[0].sz_tried, total)
     m = Measurement("bytes tried without a filter", float(table.stats[0].sz_tried), "bytes")

@@ -16,7 +16,7 @@ _MOST_READINGS = 20
 
 
 def held(size_mib: int) -> Pattern:
-    """Memory that is populated and then left alone."""
+    """Return the memory that is populated and then left alone."""
     region = PatternRegion("data", size_mib << 20, hugepage=True)
     return Pattern(
         "held", "memory that is held", (region,), (Phase("idle", 3600 * NSEC_PER_SEC, ()),), repeat=True
@@ -38,11 +38,11 @@ class FreeMemory:
         self.step = (hog_mib << 20) * 1000 // subject.memory_info().total
 
     def now(self) -> int:
-        """In 1/1000 of the total."""
+        """Return free memory in 1/1000 of the total."""
         return self._subject.memory_info().free_permil
 
     def _at_rest(self) -> int:
-        """Free memory when it moves no more: what was freed just before comes back in batches."""
+        """Return free memory when it moves no more: what was freed just before comes back in batches."""
         readings = [self.now()]
         while len(readings) < _MOST_READINGS and (len(readings) < 3 or len(set(readings[-3:])) > 1):
             self._let_pass(_PAUSE_S)
@@ -50,7 +50,8 @@ class FreeMemory:
         return readings[-1]
 
     def _await_return(self, steps: int) -> None:
-        """Until about as much is free as before, for some time at most, and then until it moves no more."""
+        """Wait until about as much is free as before, for some time at most, and then until it moves no
+        more."""
         for _ in range(_MOST_READINGS):
             if self.now() >= self.at(steps) - self.step // 4:
                 break
@@ -58,7 +59,7 @@ class FreeMemory:
         self._at_rest()
 
     def at(self, steps: float) -> int:
-        """Free memory when so many steps are held."""
+        """Return free memory when so many steps are held."""
         return self.first - int(steps * self.step)
 
     def take(self, steps: int) -> None:
@@ -72,5 +73,5 @@ class FreeMemory:
             self._hogs.append(self._subject.start_target(held(self._hog_mib), len(self._hogs)))
 
     def marks(self, high: float, mid: float, low: float, interval_us: int) -> DamosWatermarks:
-        """Watermarks at these steps."""
+        """Return the watermarks at these steps."""
         return DamosWatermarks("free_mem_rate", interval_us, *(max(self.at(s), 0) for s in (high, mid, low)))

@@ -56,6 +56,6 @@ def _targets(run: Live, part: Part) -> Iterator[KnownMemory]:
 
 
 def _stalls(run: Live, part: Part, pid: int) -> list[tuple[int, int]]:
-    """When the target with this pid was disturbed for half a sampling interval or longer."""
+    """Return when the target with this pid was disturbed for half a sampling interval or longer."""
     slack_ns = max(1, part.recording.sample_us) * NSEC_PER_USEC // 2
     return [s for target in run.targets if target.pid == pid for s in target.disturbances(slack_ns)]

@@ -67,7 +67,7 @@ class ModuleRun(Generic[P]):
         return self.targets[0]
 
     def enable(self) -> None:
-        """Raises TreeError when DAMON refuses."""
+        """Enable the module. Raises TreeError when DAMON refuses."""
         self._ctx = derived(self.session.parameters, tuple(self.subject.ram_ranges()), self.level)
         self.attempt.note_frames()
         self._started_ns = self.clock.now_ns()
@@ -108,25 +108,26 @@ class ModuleRun(Generic[P]):
         return self.module.stats(kind)
 
     def timed_stats(self, kind: str = "") -> tuple[DamosStats, tuple[int, int]]:
-        """The counters, and between which two times they were read, ns."""
+        """Return the counters, and between which two times they were read, ns."""
         before = self.clock.now_ns()
         return self.stats(kind), (before, self.clock.now_ns())
 
     def pages(self, region: str) -> PageStates:
-        """The state now of the pages of one region of the first target's pattern."""
+        """Return the state now of the pages of one region of the first target's pattern."""
         return self.subject.pages(self.target, *self.target.layout[region])
 
     def memory_info(self) -> MemoryInfo:
         return self.subject.memory_info()
 
     def kept_touching(self, every_us: int) -> bool:
-        """Whether the target really touched its memory at least that often; once the run is over.
+        """Return whether the target really touched its memory at least that often; once the run is over.
 
         On an overloaded machine it may stand still while DAMON does not: then what should be hot is idle."""
         return not any(target.disturbances(every_us * NSEC_PER_USEC) for target in self.targets)
 
     def kept_schedule(self, every_us: int) -> Check:
-        """``kept_touching`` as a check: without it nothing can be said about memory in use (INCONCLUSIVE)."""
+        """Return ``kept_touching`` as a check: without it nothing can be said about memory in use
+        (INCONCLUSIVE)."""
         kept = self.kept_touching(every_us)
         m = Measurement(f"target touched its memory every {every_us} µs", float(kept), "count")
         why = (
@@ -140,22 +141,22 @@ class ModuleRun(Generic[P]):
             self.raw += self._stream.read()
 
     def events(self, kind: type[T]) -> list[T]:
-        """Typed events of one kind so far, in order."""
+        """Return typed events of one kind so far, in order."""
         self.collect()
         names = [name for name, (_, made) in trace.FORMATS.items() if made is kind]
         parsed = trace.parse_events(e for e in self.raw if e.name in names)
         return [e for e in parsed if isinstance(e, kind)]
 
     def tried(self, scheme_idx: int = 0) -> list[trace.BeforeApplyEvent]:
-        """What one of the module's schemes was tried on so far, in order."""
+        """Return what one of the module's schemes was tried on so far, in order."""
         return [e for e in self.events(trace.BeforeApplyEvent) if e.scheme_idx == scheme_idx]
 
     def lost(self) -> int:
-        """How many events were lost."""
+        """Return how many events were lost."""
         return self._stream.lost() if self._stream is not None else 0
 
     def recording(self) -> Recording:
-        """Aggregations since the module was last enabled, with the intervals it was asked for."""
+        """Return the aggregations since the module was last enabled, with the intervals it was asked for."""
         parameters = self.session.parameters
         sample_us = getattr(parameters, "sample_interval", 5_000)
         aggr_us = getattr(parameters, "aggr_interval", 100_000)
@@ -228,6 +229,6 @@ def module_run(
 
 
 def hull(targets: Sequence[RunningTarget]) -> tuple[int, int]:
-    """The physical bytes [start, end) from the first to the last page of these targets."""
+    """Return the physical bytes [start, end) from the first to the last page of these targets."""
     ranges = [r for target in targets for regions in target.physical().values() for r in regions]
     return min(start for start, _ in ranges), max(end for _, end in ranges)

@@ -36,17 +36,17 @@ class QuotaRun:
 
     @property
     def memory(self) -> tuple[Range, ...]:
-        """What was monitored of the first target: all of the pattern's regions."""
+        """Return what was monitored of the first target: all of the pattern's regions."""
         return tuple(sorted(self.run.target.layout.values()))
 
     @property
     def tried(self) -> list[int]:
-        """Bytes tried in each pass."""
+        """Return the bytes tried in each pass."""
         return [sum(e.end - e.start for e in one.applied) for one in self.passes]
 
     @property
     def traces_sizes(self) -> bool:
-        """Whether changes of the effective size are traced (6.17)."""
+        """Return whether changes of the effective size are traced (6.17)."""
         return any(one.esz for one in self.passes)
 
     def checks(self, *, windows: int = 0, **replay: Any) -> list[Check]:

@@ -49,8 +49,8 @@ def like_the_reference(
     """Judge ``names`` (of METRICS) over the windows from ``after_s``: as good as the reference's?
 
     Makes more attempts when the rule asks for them. One check a metric; all share one α. Attempts with paddr
-    are judged by physical address. What further attempts violate is told, too: invariants hold in all of
-    them, and a test itself looks at the first only.
+    are judged by physical address. Violations in further attempts are reported, too: invariants hold in all
+    of them, and a test itself looks at the first only.
     """
     chosen = [METRICS[name] for name in names]
     observe = attempts.observe if isinstance(attempts, Trial) else attempts
@@ -92,7 +92,7 @@ class _TooFewWindows(Exception):
 
 @cache
 def _code() -> str:
-    """Hash of the code that makes bands: a kept band is not used any more when it changes."""
+    """Return a hash of the code that makes bands: a kept band is not used any more when it changes."""
     digest = hashlib.sha256()
     package = Path(damon_tests.__file__).parent
     for part in ("reference", "judge", "workload", "patterns", "experiment", "scenario"):
@@ -113,8 +113,8 @@ def _band(
 
 
 def band_key(seen: Observation, after_s: float, until_s: float | None) -> str:
-    """Everything that decides a replica. A real target's accesses never repeat, so neither does its key;
-    simulated ones that are not drawn are the same in every attempt, which then share their replicas."""
+    """Return everything that decides a replica. A real target's accesses never repeat, so neither does its
+    key; simulated ones that are not drawn are the same in every attempt, which then share their replicas."""
     times = np.array([w.t1_ns for w in judged_windows(seen, 0)], dtype=np.int64).tobytes()
     return oracle.cache_key(
         pattern=seen.pattern,
@@ -133,10 +133,10 @@ def band_key(seen: Observation, after_s: float, until_s: float | None) -> str:
 
 
 def kept_bands(seen: Observation) -> Path | None:
-    """Where bands are kept; None for a real target, whose accesses never repeat."""
+    """Return where bands are kept; None for a real target, whose accesses never repeat."""
     return bundle.cache_dir() / "bands" if isinstance(seen.truth, PatternTruth) else None
 
 
 def _drawn(pattern: Pattern) -> bool:
-    """Whether the seed decides what is accessed."""
+    """Return whether the seed decides what is accessed."""
     return any(access.order != "sequential" for phase in pattern.phases for access in phase.accesses)

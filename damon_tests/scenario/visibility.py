@@ -29,7 +29,7 @@ _DURATION_NS = 2 * NSEC_PER_SEC
 
 
 def visibility(backend: Backend, run_seed: int) -> Check:
-    """Mean reported access rate of a 1 MiB set that is in use all the time.
+    """Check the mean reported access rate of a 1 MiB set that is in use all the time.
 
     ``holds`` is None when accesses do not show: then nothing is known about DAMON's accuracy here. That
     is INCONCLUSIVE, never a skip: a DAMON that sees nothing looks the same.

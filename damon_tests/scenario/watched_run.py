@@ -24,7 +24,8 @@ from damon_tests.scenario.invariants import invariants
 def watched(
     live: LiveFixture, pattern: Any, ctx: DamonCtx, *more_events: str, cover: Cover = "regions"
 ) -> AbstractContextManager[Live]:
-    """``live`` that records what ``passes_of`` reads, and those of ``more_events`` that this DAMON has."""
+    """Return ``live`` that records what ``passes_of`` reads, and those of ``more_events`` that this DAMON
+    has."""
     wanted = (*watched_passes.EXTRA_EVENTS, *more_events)
     events = [name for name in wanted if live.backend().capabilities().has(name)]
     return live(pattern, ctx, cover=cover, source="events", extra_events=events)
@@ -57,7 +58,8 @@ def read_tried_regions(client: DamonClient, nr_schemes: int, kdamond_idx: int = 
 
 
 def checks(run: Live) -> list[Check]:
-    """Of a request that did not change: what was tried, what that left behind, and what was told of it."""
+    """Return the checks of a request that did not change: what was tried, its effect on ages, its
+    statistics."""
     seen = passes_of(run)
     return [
         *invariants(run),

@@ -26,14 +26,15 @@ TICK_NS = 10 * NSEC_PER_MSEC
 
 
 def derived(parameters: ModuleParameters, ram: Sequence[Range], level: str) -> DamonCtx:
-    """What the module asks of DAMON, by the specification."""
+    """Return what the module asks of DAMON, by the specification."""
     derive = {"damon_reclaim": module_requests.reclaim, "damon_lru_sort": module_requests.lru_sort}
     make = module_requests.stat if isinstance(parameters, DamonStat) else derive[parameters.MODULE]
     return make(asdict(parameters), ram, level_of(level).rules)
 
 
 def passes(raw: Sequence[Event], scheme_idx: int = 0) -> list[list[BeforeApplyEvent]]:
-    """The applications of each pass over the regions: between two aggregations. Without empty passes."""
+    """Return the applications of each pass over the regions: between two aggregations. Without empty
+    passes."""
     return [one for one in _passes(raw, scheme_idx) if one]
 
 
@@ -55,7 +56,8 @@ def _passes(raw: Sequence[Event], scheme_idx: int) -> Iterator[list[BeforeApplyE
 
 
 def as_asked(name: str, tried: Sequence[BeforeApplyEvent], scheme: Damos, region: Range) -> list[Check]:
-    """Every region that a scheme was tried on matched its access pattern and lay in the monitored one."""
+    """Check that every region that a scheme was tried on matched its access pattern and lay in the monitored
+    one."""
     p = scheme.access_pattern
     bounds = {
         "sizes": (p.sz_min, p.sz_max, [e.end - e.start for e in tried]),
@@ -76,13 +78,13 @@ def as_asked(name: str, tried: Sequence[BeforeApplyEvent], scheme: Damos, region
 
 
 def something_tried(name: str, tried: Sequence[BeforeApplyEvent]) -> Check:
-    """Without a single application nothing was shown."""
+    """Check that the scheme was tried at all; else nothing is shown."""
     m = Measurement(f"{name}: regions tried", float(len(tried)), "regions")
     return Check("invariant", m, ">= 1", "there was memory that matched", bool(tried))
 
 
 def not_before(name: str, tried: Sequence[BeforeApplyEvent], started_ns: int, ctx: DamonCtx) -> list[Check]:
-    """Age counts aggregations since monitoring began: none can be old enough sooner."""
+    """Check that nothing was tried before a region can be as old as was asked for."""
     if not tried:
         return []
     scheme = ctx.schemes[tried[0].scheme_idx]
@@ -96,7 +98,8 @@ def not_before(name: str, tried: Sequence[BeforeApplyEvent], started_ns: int, ct
 def counted(
     name: str, stats: DamosStats, read_ns: Range, applied: Sequence[Sequence[BeforeApplyEvent]]
 ) -> list[Check]:
-    """A module's counters are those after one of its applications, none of an earlier pass missing.
+    """Check that a module's counters are those after one of its applications, with all earlier passes in
+    them.
 
     ``stats`` were read between these two times. They are renewed before each pass, so only the applications
     of the last pass that had begun may not be in them yet.
@@ -120,7 +123,8 @@ def counted(
 def within_quota(
     name: str, applied: Sequence[Sequence[BeforeApplyEvent]], quota_sz: int, reset_ms: int
 ) -> list[Check]:
-    """I44, I45: each pass within the quota, and over any stretch of time no more windows than fit."""
+    """Check I44 and I45: each pass is within the quota, and any stretch of time has no more windows than
+    fit."""
     sums = [sum(e.end - e.start for e in one) for one in applied]
     most = float(max(sums, default=0))
     m = Measurement(f"{name}: most bytes tried in a pass", most, "bytes", tuple(map(float, sums)))
@@ -170,8 +174,8 @@ class Halfway:
 
 
 def tried_when_half(tried: Sequence[BeforeApplyEvent], first: I64, other: I64) -> Halfway:
-    """How far it was with two sets of page frames, when half of the ``first`` had been tried; at the end, if
-    that never was."""
+    """Return how much of two sets of page frames had been tried when half of the ``first`` had; at the end,
+    if it never was."""
     sets = [first * PAGE_SIZE, other * PAGE_SIZE]
     seen = [np.zeros(len(address), np.bool_) for address in sets]
     event = None

@@ -53,7 +53,7 @@ class Partial:
 
 
 def candidates(refresh: Refresh, snapshots: Sequence[Snapshot]) -> list[Snapshot]:
-    """The aggregations whose ages the results may show: the last one before, and those meanwhile."""
+    """Return the aggregations whose ages the results may show: the last one before, and those meanwhile."""
     earlier = [s for s in snapshots if s.time_ns < refresh.after_ns]
     meanwhile = [s for s in snapshots if refresh.after_ns <= s.time_ns]
     # The one in which it fell is traced after the results were computed, with the same ages.
@@ -61,10 +61,9 @@ def candidates(refresh: Refresh, snapshots: Sequence[Snapshot]) -> list[Snapshot
 
 
 def narrowed(refresh: Refresh, last_ns: Range) -> Refresh:
-    """The moment of the results by specification 6.3, too: at the first sample more than five seconds after
-    those before (or the start), which was between these two times. As it was seen, where that contradicts it,
-    and where it was seen so late that others may have come between.
-    """
+    """Return the results with their moment narrowed by specification 6.3: at the first sample more than five
+    seconds after those before (or the start), which was between these two times. As it was seen, where
+    that contradicts it, and where it was seen so late that others may have come between."""
     after_ns = max(refresh.after_ns, last_ns[0] + REFRESH_NS)
     # Two sampling sleeps with their work, and the tick of the kernel's clock that the seconds are counted in.
     late_ns = 2 * refresh.aggr_us * NSEC_PER_USEC // SAMPLES + TICK_NS
@@ -75,7 +74,8 @@ def narrowed(refresh: Refresh, last_ns: Range) -> Refresh:
 
 
 def percentiles(refresh: Refresh, snapshots: Sequence[Snapshot]) -> list[Check]:
-    """Ascending, and of the regions that there were: exact but for those accessed in the last moment."""
+    """Check that the percentiles ascend and are those of the regions, except regions accessed in the last
+    moment."""
     values = refresh.percentiles
     m = Measurement("percentiles", float(len(values)), "count")
     checks = [Check("invariant", m, f"== {PERCENTILES}", "0 to 100", len(values) == PERCENTILES)]
@@ -93,7 +93,7 @@ def percentiles(refresh: Refresh, snapshots: Sequence[Snapshot]) -> list[Check]:
 
 
 def wrong_percentiles(values: Sequence[int], aggr_us: int, regions: Snapshot) -> list[str]:
-    """What contradicts that ``values`` were computed of these regions.
+    """Return what contradicts that ``values`` were computed of these regions.
 
     Which of them were accessed since is not known: as much memory as has negative values may be missing
     from its place among the others.
@@ -121,7 +121,7 @@ def wrong_percentiles(values: Sequence[int], aggr_us: int, regions: Snapshot) ->
 
 
 def partial(refresh: Refresh, snapshots: Sequence[Snapshot], window: int) -> Partial | None:
-    """Where in an aggregation of ``window`` samples the results were computed; None if it may be in
+    """Return where in an aggregation of ``window`` samples the results were computed; None if it may be in
     either of two, or was not traced to its end."""
     possible = [
         (a, b)
@@ -138,7 +138,7 @@ def partial(refresh: Refresh, snapshots: Sequence[Snapshot], window: int) -> Par
 
 
 def share_of(regions: Snapshot, ranges: Sequence[Range]) -> F64:
-    """Which fraction of each region lies in these byte ranges, which do not overlap."""
+    """Return which fraction of each region lies in these byte ranges, which do not overlap."""
     start, end = regions.start.astype(np.int64), regions.end.astype(np.int64)
     inside: F64 = np.zeros(len(start))
     for low, high in ranges:
@@ -158,7 +158,8 @@ class Estimate:
 
 
 def estimate(part: Partial, ranges: Sequence[Range], rate: float) -> Estimate:
-    """``ranges``: the bytes in use, each touched in a fraction ``rate`` of the sampling intervals."""
+    """Return what a part of an aggregation must show. ``ranges``: the bytes in use, each touched in a
+    fraction ``rate`` of the sampling intervals."""
     sizes = part.regions.sizes.astype(np.float64)
     share = share_of(part.regions, ranges) * rate
     mean = float((sizes * share).sum())
@@ -170,17 +171,17 @@ def estimate(part: Partial, ranges: Sequence[Range], rate: float) -> Estimate:
 def bandwidth(
     refreshes: Sequence[Refresh], estimates: Sequence[Estimate], *, least: float, others: float
 ) -> list[Check]:
-    """The sum of the results lies between what was touched, ``least`` of it seen, and a bit more.
+    """Check that the sum of the results lies between what was touched, ``least`` of it seen, and a bit more.
 
     ``others``: bytes times samples that others than the target may have touched. Six standard deviations of
     sampling on either side: 1 in 100 million by a normal law; what sampling cuts off is less than that.
     """
-    told = [r.bandwidth * r.aggr_us / 1e6 for r in refreshes]
+    shown = [r.bandwidth * r.aggr_us / 1e6 for r in refreshes]
     noise = 6 * math.sqrt(sum(e.variance for e in estimates))
     low = least * sum(e.low for e in estimates) - noise
     high = sum(e.high for e in estimates) + noise + others
-    m = Measurement("bytes times samples in the bandwidth", sum(told), "byte samples", tuple(told))
-    why = f"what the target touched in {len(told)} parts of aggregations"
+    m = Measurement("bytes times samples in the bandwidth", sum(shown), "byte samples", tuple(shown))
+    why = f"what the target touched in {len(shown)} parts of aggregations"
     detail = f"noise {noise:.3g}, others {others:.3g}"
     inside = low <= m.value <= high
     # On a machine too busy to tell how far the aggregations were, the lower bound comes to nothing.

@@ -20,7 +20,8 @@ Parents = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]
 
 
 def ages(s: Report) -> list[Check]:
-    """I29 growth by at most one, I30 not older than the monitoring, I33 and I32 where W hits prove it."""
+    """Check I29 growth by at most one, I30 not older than the monitoring, I33 and I32 where W hits prove
+    it."""
     if s.tuned:
         return []
     checks = _age_growth(s)
@@ -32,11 +33,11 @@ def ages(s: Report) -> list[Check]:
 
 
 def follow(s: Report) -> Iterator[tuple[Snapshot, Snapshot, Parents]]:
-    """(previous, snapshot, (first, last)) of consecutive snapshots of a target; regions
+    """Yield (previous, snapshot, (first, last)) of consecutive snapshots of a target; regions
     [first[i], last[i]) of previous overlap region i.
 
-    Left out where coverage changed in between: mappings were read again, which moves the edges of
-    regions that keep their counters, so addresses do not tell what came from where (specification 3.3)."""
+    Left out where coverage changed in between: mappings were read again, which moves the edges of regions
+    that keep their counters, so that addresses do not show what became of a region (specification 3.3)."""
     for target_idx in s.targets():
         chosen = windows(s.recording, target_idx)
         for a, b in pairwise(chosen):
@@ -48,7 +49,7 @@ def follow(s: Report) -> Iterator[tuple[Snapshot, Snapshot, Parents]]:
 
 
 def over_parents(reduce: np.ufunc, values: npt.NDArray[np.integer], parents: Parents, empty: int) -> Ints:
-    """``reduce`` (np.maximum, np.minimum) of ``values`` over the overlapping regions, int64 (n,)."""
+    """Return ``reduce`` (np.maximum, np.minimum) of ``values`` over the overlapping regions, int64 (n,)."""
     first, last = parents
     if len(first) == 0 or len(values) == 0:
         return np.full(len(first), empty, np.int64)

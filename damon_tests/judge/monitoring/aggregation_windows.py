@@ -36,7 +36,7 @@ class Window:
 
 
 def windows(recording: Recording, target_idx: int = 0) -> tuple[Window, ...]:
-    """The window of every complete snapshot of one target, in time order.
+    """Return the window of every complete snapshot of one target, in time order.
 
     ``tried_regions`` snapshots are moving sums: their window is the aggregation interval that
     ends when they were read. Incomplete snapshots have no window; with lost events neither
@@ -64,7 +64,7 @@ def settled(
     *,
     target_idx: int = 0,
 ) -> tuple[Window, ...]:
-    """Windows that lie wholly within [after_ns, until_ns).
+    """Return the windows that lie wholly within [after_ns, until_ns).
 
     DAMON needs several aggregations to find boundaries: a test about what it settles on names
     the time from which that is asked. ``until_ns`` None: to the end of the recording.
@@ -73,12 +73,12 @@ def settled(
 
 
 def within(chosen: Sequence[Window], after_ns: int, until_ns: int | None = None) -> tuple[Window, ...]:
-    """Those of ``chosen`` that lie wholly within [after_ns, until_ns)."""
+    """Return those of ``chosen`` that lie wholly within [after_ns, until_ns)."""
     return tuple(w for w in chosen if w.t0_ns >= after_ns and (until_ns is None or w.t1_ns <= until_ns))
 
 
 def aggregations(recording: Recording) -> tuple[tuple[Snapshot, ...], ...]:
-    """Snapshots grouped by aggregation: all targets of one aggregation together, in order.
+    """Return the snapshots grouped by aggregation: all targets of one aggregation together, in order.
 
     The kernel reports targets in list order within an aggregation, so a target index that does not
     ascend begins the next one.

@@ -49,7 +49,8 @@ def _of_report(report: Report) -> list[Check]:
 
 
 def weighs_probes(report: Report) -> bool:
-    """Whether probes with weights take the place of accesses: then nr_accesses is 0, and ages are theirs."""
+    """Return whether probes with weights take the place of accesses: then nr_accesses is 0, and ages are
+    theirs."""
     return any(probe.weight for probe in report.ctx.attrs.probes)
 
 
@@ -95,7 +96,8 @@ def known_frames(seen: Observation) -> tuple[KnownMemory, ...]:
 
 
 def full_counts(seen: Observation) -> list[Check]:
-    """Regions of memory that was certainly touched in every sampling interval have all hits. Exact.
+    """Check that regions of memory that was certainly touched in every sampling interval have all hits.
+    Exact.
 
     Only where the truth is certain: not in windows in which the target was irregular. Undecided when there
     is no such region.

@@ -33,7 +33,7 @@ def _age_error(seen: Observation, judged: Sequence[Window]) -> Measurement:
 
 
 def _latency(seen: Observation, judged: Sequence[Window]) -> Measurement:
-    """From the beginning of the second phase; the windows are those from then on."""
+    """Return the detection latency from the beginning of the second phase, over all windows from then on."""
     change_ns = seen.phases[1].start_ns
     every = windows(seen.recording)
     compared = comparison(seen, 0, chosen=[w for w in every if w.t1_ns >= change_ns])

@@ -32,7 +32,7 @@ from damon_tests.ports.ranges import Range
 def untouched_is_silent(
     recording: Recording, ctx: DamonCtx, truth: Truth, *, target_idx: int = 0, granule_bytes: int = 4096
 ) -> list[Check]:
-    """I25: a region wholly in memory that nobody touched in the window has nr_accesses 0. Exact.
+    """Check I25: a region wholly in memory that nobody touched in the window has nr_accesses 0. Exact.
 
     Why exact: counters start at 0 after each aggregation and a traced region is made only of regions inside
     it, so all its hits came from its own memory. Not judged where schemes cut regions in
@@ -70,7 +70,7 @@ def untouched_ages(
     target_idx: int = 0,
     granule_bytes: int = 4096,
 ) -> list[Check]:
-    """I32, I33: what age does in memory that nobody touched in a window. Exact.
+    """Check I32 and I33: the ages of memory that nobody touched in a window. Exact.
 
     Where the regions before it had no accesses either, each age grows by one; where all had
     some, it restarts at 0 (since 6.15 from any value). Merging takes means of such ages. Only for
@@ -118,8 +118,9 @@ def always_touched_is_full(
     target_idx: int = 0,
     stalls: Sequence[tuple[int, int]] = (),
 ) -> list[Check]:
-    """A region wholly in memory that is touched in every sampling interval has nr_accesses W. Exact, but only
-    where every touch is seen: on the reference, or with a pattern whose touches all set accessed bits.
+    """Check that a region wholly in memory that is touched in every sampling interval has nr_accesses W.
+    Exact, but only where every touch is seen: on the reference, or with a pattern whose touches all set
+    accessed bits.
 
     Touched in every sampling interval, wherever it begins: in every half sampling interval. Windows that
     overlap ``stalls`` are left out: in them it is not known when exactly touches were. Undecided where that
@@ -163,7 +164,8 @@ def no_excess_accesses(
     alpha: float = 1e-6,
     granule_bytes: int = 4096,
 ) -> list[Check]:
-    """The sum of size * nr_accesses over regions and windows does not exceed what was there to hit.
+    """Check that the sum of size * nr_accesses over regions and windows does not exceed what was there to
+    hit.
 
     Each sample of a region is one byte drawn evenly from it, so the expected sum is W times the bytes
     touched in the sampling interval, whatever the regions are; merging only rounds down. The excess over
@@ -201,8 +203,8 @@ def no_excess_accesses(
 def fixed_rate(
     name: str, hits: Sequence[int], samples_per_aggr: int, probability: float, alpha: float, *, because: str
 ) -> Check:
-    """Hits of a region that cannot be merged or split (one page), each sample independently touched
-    with ``probability``: the pooled count is binomial, tested exactly on both sides."""
+    """Check the hits of a region that is neither merged nor split, each sample of which hits with
+    ``probability``, independently: their sum is binomial, and tested exactly on both sides."""
     n, k = len(hits) * samples_per_aggr, sum(hits)
     p_value = stats.binomial_test(k, n, probability)
     m = Measurement(name, float(k), "samples", tuple(float(h) for h in hits))
@@ -215,7 +217,7 @@ def fixed_rate(
 
 
 def _steady(recording: Recording, target_idx: int, *, first: bool = True) -> list[Window]:
-    """Windows whose regions cover the same memory as those of the window before."""
+    """Return the windows whose regions cover the same memory as those of the window before."""
     steady, previous = [], None
     for window in windows(recording, target_idx):
         ranges = rule_limits.covered(window.snapshot)
@@ -229,7 +231,7 @@ def _steady(recording: Recording, target_idx: int, *, first: bool = True) -> lis
 
 
 def _touched_near(recording: Recording, truth: Truth, chosen: Sequence[Window]) -> TruthSpans:
-    """What was touched in each window, or one sampling interval before or after."""
+    """Return what was touched in each window, or one sampling interval before or after."""
     margin = max(1, recording.sample_us) * NSEC_PER_USEC
     return touched_spans(truth, [(w.t0_ns - margin, w.t1_ns + margin) for w in chosen])
 
@@ -239,7 +241,7 @@ def _widened(spans: tuple[I64, I64], granule: int) -> tuple[I64, I64]:
 
 
 def _outside(regions: tuple[I64, I64], spans: tuple[I64, I64], granule: int) -> Bools:
-    """Which regions overlap no span."""
+    """Return which regions overlap no span."""
     start, end = _widened(spans, granule)
     first = np.searchsorted(end, regions[0], side="right")
     last = np.searchsorted(start, regions[1], side="left")
@@ -248,7 +250,7 @@ def _outside(regions: tuple[I64, I64], spans: tuple[I64, I64], granule: int) -> 
 
 
 def _inside(regions: tuple[I64, I64], ranges: Sequence[Range]) -> Bools:
-    """Which regions lie wholly in one of the ranges."""
+    """Return which regions lie wholly in one of the ranges."""
     inside = np.zeros(len(regions[0]), np.bool_)
     for start, end in ranges:
         inside |= (regions[0] >= start) & (regions[1] <= end)
@@ -256,7 +258,7 @@ def _inside(regions: tuple[I64, I64], ranges: Sequence[Range]) -> Bools:
 
 
 def _overlap_bytes(start: I64, end: I64, spans: tuple[I64, I64], granule: int) -> float:
-    """Bytes of the spans, widened to granules, that regions cover."""
+    """Return the bytes of the spans, widened to granules, that regions cover."""
     low, high = _widened(spans, granule)
     if len(low) == 0 or len(start) == 0:
         return 0.0
@@ -266,7 +268,7 @@ def _overlap_bytes(start: I64, end: I64, spans: tuple[I64, I64], granule: int) -
 
 
 def _covered_below(start: I64, end: I64, at: I64) -> npt.NDArray[np.float64]:
-    """How many bytes of the ascending regions lie below each address."""
+    """Return how many bytes of the ascending regions lie below each address."""
     before = np.append(0, np.cumsum(end - start))
     i = np.searchsorted(start, at, side="right") - 1
     partial = np.clip(at - start[i], 0, (end - start)[i])

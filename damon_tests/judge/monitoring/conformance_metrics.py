@@ -30,7 +30,7 @@ class Attempt:
 
 
 def values(one: Attempt, judged: Sequence[Window]) -> dict[str, float]:
-    """Every metric of an attempt, by name: of its judged windows, and per pass of its schemes."""
+    """Return every metric of an attempt, by name: of its judged windows, and per pass of its schemes."""
     compared = comparison(one.seen, 0, chosen=judged)
     found = dict(_of_regions(compared))
     found.update(_of_memory(compared, "hot", compared.true >= HOT - 1e-9))
@@ -51,7 +51,8 @@ def _of_regions(c: Comparison) -> Iterator[tuple[str, float]]:
 
 
 def _of_memory(c: Comparison, which: str, chosen: np.typing.NDArray[np.bool_]) -> Iterator[tuple[str, float]]:
-    """Access rates and ages that regions report of the memory that is truly so, weighted by bytes."""
+    """Yield the access rates and ages that regions report of the memory that is truly so, weighted by
+    bytes."""
     weight = np.where(chosen & c.covered, c.size, 0).astype(np.float64)
     if not weight.sum():
         return
@@ -68,7 +69,7 @@ def _of_memory(c: Comparison, which: str, chosen: np.typing.NDArray[np.bool_]) -
 
 
 def _ages(c: Comparison) -> F64:
-    """Age of the region that covers each piece."""
+    """Return the age of the region that covers each piece."""
     ages = np.zeros(len(c.start))
     for i, window in enumerate(c.windows):
         mine = c.window == i
@@ -78,7 +79,8 @@ def _ages(c: Comparison) -> F64:
 
 
 def _of_scheme(number: int, stats: DamosStats, passes: int) -> Iterator[tuple[str, float]]:
-    """Counters per pass. Their names are those of the files, ``nr_snapshots`` only where there is one."""
+    """Yield the counters per pass. Their names are those of the files, ``nr_snapshots`` only where there is
+    one."""
     for name in ("nr_tried", "sz_tried", "nr_applied", "sz_applied", "qt_exceeds", "nr_snapshots"):
         value = getattr(stats, name)
         if value is not None:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What of a machine disturbs a measurement and is modelled, with its size: named in verdicts by replicas.
+"""Machine disturbances that the oracle accounts for, reported with each verdict and their size.
 
 Replicas keep the recorded pace (``experiment.pace``, ``experiment.steps``) over the accesses that the target
-really made. What that takes out of the comparison is written here, so that a reader sees how much there was.
-Nothing is named of a machine on which there was nothing to model, such as the reference.
+really made. What that takes out of the comparison is reported, so that a reader sees how much there was.
+Nothing is reported of a machine on which there was nothing to model, such as the reference.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ _NAMED_FROM = 0.001
 def modelled(
     attempts: Sequence[Observation], after_s: float, until_s: float | None = None
 ) -> tuple[str, ...]:
-    """Sentences with the largest size over the attempts: "aggregations longer than asked: up to 3.1 %"."""
+    """Return the sentences with the largest size over the attempts: "aggregations longer than asked: up to
+    3.1 %"."""
     largest: dict[str, float] = {}
     for seen in attempts:
         for name, share in _sizes(seen, after_s, until_s):
@@ -31,7 +32,7 @@ def modelled(
 
 
 def _sizes(seen: Observation, after_s: float, until_s: float | None) -> Iterator[tuple[str, float]]:
-    """(what, share of the time or of the windows) of one attempt."""
+    """Yield (what, share of the time or of the windows) of one attempt."""
     judged = judged_windows(seen, after_s, until_s)
     start = seen.recording.started_ns
     until = None if until_s is None else start + int(until_s * NSEC_PER_SEC)
@@ -49,7 +50,7 @@ def _sizes(seen: Observation, after_s: float, until_s: float | None) -> Iterator
 
 
 def _longer(seen: Observation, judged: Sequence[Window]) -> float:
-    """How much longer than asked the longest window was; the first begins before DAMON is on."""
+    """Return how much longer than asked the longest window was; the first begins before DAMON is on."""
     asked_ns = seen.recording.samples_per_aggr * max(1, seen.recording.sample_us) * NSEC_PER_USEC
     return max((w.duration_ns / max(1, asked_ns) - 1 for w in judged if w.index > 0), default=0.0)
 

@@ -25,7 +25,7 @@ def _steps(events: Sequence[TypedEvent]) -> list[TuneEvent]:
 
 
 def bounded(events: Sequence[TypedEvent], attrs: DamonAttrs) -> list[Check]:
-    """I40: min_sample_us <= sample_us <= max_sample_us, and at most twice or half of the one before."""
+    """Check I40: min_sample_us <= sample_us <= max_sample_us, and at most twice or half of the one before."""
     goal, steps = attrs.intervals_goal, _steps(events)
     values = [float(e.sample_us) for e in steps]
     if not values:
@@ -55,7 +55,7 @@ def bounded(events: Sequence[TypedEvent], attrs: DamonAttrs) -> list[Check]:
 
 
 def steps_follow(events: Sequence[TypedEvent], recording: Recording, attrs: DamonAttrs) -> list[Check]:
-    """Each step is the one that the counts of its own aggregation ask for. Exact.
+    """Check that each step is the one that the counts of its own aggregation ask for. Exact.
 
     The score is Σ size·nr_accesses over the wanted share of Σ size·W, of the very counts that
     damon_aggregated then reports (with W a divisor of 10000 rescaling to an equal W changes none).

@@ -33,7 +33,7 @@ _BY_TICKS_US = 16_000
 
 
 def recorded(recording: Recording) -> Check:
-    """There is something to judge."""
+    """Check that there is something to judge; else it is undecided."""
     n = sum(s.complete for s in recording.snapshots)
     m = Measurement("complete snapshots", n, "count")
     why = "nothing can be said about DAMON without one"
@@ -45,7 +45,7 @@ def recorded(recording: Recording) -> Check:
 
 
 def geometry(s: Report) -> list[Check]:
-    """I1 order, I2 positive size, I3 alignment."""
+    """Check I1 order, I2 positive size, I3 alignment."""
     checks = [
         regions(s, "I1", "overlapping or unordered regions", "regions ascend and do not overlap", _disorder),
         regions(s, "I2", "empty regions", "start < end", lambda snap: snap.start >= snap.end),
@@ -71,7 +71,7 @@ def _disorder(snap: Snapshot) -> Bools:
 
 
 def coverage(s: Report) -> list[Check]:
-    """I4 (with I5, I18): exactly the configured ranges. I6: vaddr covers at most three ranges.
+    """Check I4 (with I5, I18): exactly the configured ranges. I6: vaddr covers at most three ranges.
 
     Ranges given for vaddr hold until mappings are first read: when that is, is known from the start only.
     """
@@ -91,7 +91,7 @@ def coverage(s: Report) -> list[Check]:
 
 
 def initial_layout(s: Report) -> list[Check]:
-    """I6, exactly: before its first update vaddr covers the mappings without their two largest gaps.
+    """Check I6 exactly: before its first update vaddr covers the mappings without their two largest gaps.
 
     And that is cut as min_nr_regions asks for. For one target whose mappings are known.
     """
@@ -108,7 +108,8 @@ def initial_layout(s: Report) -> list[Check]:
 
 
 def _first_pieces(s: Report, first: Snapshot, ranges: Sequence[Range]) -> Check:
-    """The first aggregation reports regions before they are split at random (2.6; 8.3, 12)."""
+    """Check the pieces of the first aggregation, which reports regions before they are split at random (2.6;
+    8.3, 12)."""
     wanted = rule_limits.first_pieces(ranges, s.ctx.attrs.min_nr_regions, s.m, s.series)
     seen = list(zip(map(int, first.start), map(int, first.end), strict=True))
     wrong = sorted(set(seen) ^ set(wanted))
@@ -156,7 +157,7 @@ def _symmetric_difference(a: Sequence[Range], b: Sequence[Range]) -> int:
 
 
 def counters(s: Report) -> list[Check]:
-    """I19/I20 nr_accesses <= W, I26 silent in weights mode, I27 and I28 probe hits."""
+    """Check I19/I20 nr_accesses <= W, I26 silent in weights mode, I27 and I28 probe hits."""
     tried = s.recording.source == "tried_regions"
     slack = 1 if tried and not s.series.computes_moving_values_exactly else 0
     checks = _largest_nr(s, "I20" if tried else "I19", "largest nr_accesses", s.w + slack)
@@ -198,7 +199,7 @@ def _probe_hits(s: Report, snaps: Sequence[Snapshot]) -> list[Check]:
 
 
 def timing(s: Report) -> list[Check]:
-    """I34: aggregations are at least W sampling intervals apart.
+    """Check I34: aggregations are at least W sampling intervals apart.
 
     Sleeps of four ticks or more are counted in ticks of a clock that may lag when a window begins, because
     the processor that advances it was not served (2.11). Such a window looks shorter by what the one before
@@ -229,7 +230,7 @@ def timing(s: Report) -> list[Check]:
 
 
 def tried_regions(tried: TriedRegions) -> list[Check]:
-    """I7: total_bytes is the sum of the region directories of the same request."""
+    """Check I7: total_bytes is the sum of the region directories of the same request."""
     if tried.total_bytes is None:
         return []
     total = int(tried.regions.sizes.sum())

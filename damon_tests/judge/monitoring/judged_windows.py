@@ -28,7 +28,7 @@ FEWEST_WINDOWS = 5
 
 
 def judged_windows(seen: Observation, after_s: float, until_s: float | None = None) -> tuple[Window, ...]:
-    """Windows from ``after_s`` seconds after DAMON was turned on (to ``until_s``).
+    """Return the windows from ``after_s`` seconds after DAMON was turned on (to ``until_s``).
 
     Without those in which it is not known well enough when the kdamond sampled.
     """
@@ -42,7 +42,7 @@ def judged_windows(seen: Observation, after_s: float, until_s: float | None = No
 
 
 def stalled_ns(seen: Observation, window: Window) -> int:
-    """How long the target was without a processor in a window, by what it missed of its schedule."""
+    """Return how long the target was without a processor in a window, by what it missed of its schedule."""
     total, at = 0, window.t0_ns
     for start, end in seen.disturbances:  # sorted, may overlap
         low, high = max(start, at), min(end, window.t1_ns)
@@ -59,7 +59,8 @@ def comparison(
     *,
     chosen: Sequence[Window] | None = None,
 ) -> Comparison:
-    """Report beside truth, restricted to the pattern's regions: of other memory nothing is known.
+    """Return the report beside the truth, restricted to the pattern's regions: of other memory nothing is
+    known.
 
     ``chosen`` overrides the windows; else those of ``judged_windows``.
     """
@@ -69,7 +70,7 @@ def comparison(
 
 
 def clip(c: Comparison, ranges: Sequence[Range]) -> Comparison:
-    """The part of every piece that lies in one of ``ranges`` (sorted, disjoint byte ranges)."""
+    """Return the part of every piece that lies in one of ``ranges`` (sorted, disjoint byte ranges)."""
     parts = []
     for start, end in ranges:
         low, high = np.maximum(c.start, start), np.minimum(c.start + c.size, end)

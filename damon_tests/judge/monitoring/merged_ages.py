@@ -22,7 +22,7 @@ _PARTS = 3
 def merged_ages(
     recording: Recording, ctx: DamonCtx, level: str, truth: Truth, *, target_idx: int = 0
 ) -> list[Check]:
-    """I23: idle memory that was merged has the mean age of what was merged, weighted by size. Exact.
+    """Check I23: idle memory that was merged has the mean age of what was merged, weighted by size. Exact.
 
     Looked at are regions whose two edges were edges one aggregation before: they are made of whole regions,
     each of which was cut into at most three parts of its own age (I24). All were idle in both windows, so
@@ -69,7 +69,8 @@ def merged_ages(
 
 
 def _made_of_whole_regions(before: Snapshot, after: Snapshot, parents: Parents) -> list[int]:
-    """Indexes of regions that begin and end where regions of the snapshot before did, two or more of them."""
+    """Return the indexes of regions that begin and end where regions of the snapshot before did, two or more
+    of them."""
     first, last = parents
     several = np.flatnonzero(last - first >= 2)
     whole = (before.start[first[several]] == after.start[several]) & (

@@ -31,7 +31,8 @@ PERCENTILES = (0, 25, 50, 75, 95, 100)
 
 
 def precision(c: Comparison, threshold: float) -> Measurement:
-    """Of the bytes reported hot, the fraction that was: Σ size[seen hot and truly hot] / Σ size[seen hot].
+    """Return the fraction of the bytes reported hot that was hot: Σ size[seen hot and truly hot] / Σ
+    size[seen hot].
 
     Unit: fraction, pooled. 1 when nothing was reported hot (no claim, no false claim).
     """
@@ -40,7 +41,8 @@ def precision(c: Comparison, threshold: float) -> Measurement:
 
 
 def recall(c: Comparison, threshold: float) -> Measurement:
-    """Of the bytes truly hot, the fraction reported: Σ size[seen hot and truly hot] / Σ size[truly hot].
+    """Return the fraction of the bytes truly hot that was reported so: Σ size[seen hot and truly hot] / Σ
+    size[truly hot].
 
     Unit: fraction, pooled. Memory outside all regions counts as missed. 1 when nothing was hot.
     """
@@ -49,7 +51,7 @@ def recall(c: Comparison, threshold: float) -> Measurement:
 
 
 def f1(c: Comparison, threshold: float) -> Measurement:
-    """Harmonic mean of precision and recall: 2 TP / (2 TP + FP + FN), in bytes.
+    """Return the harmonic mean of precision and recall: 2 TP / (2 TP + FP + FN), in bytes.
 
     Unit: fraction, pooled. 1 when nothing was hot and nothing reported so.
     """
@@ -58,7 +60,7 @@ def f1(c: Comparison, threshold: float) -> Measurement:
 
 
 def false_hot_bytes(c: Comparison, idle: Sequence[Range], threshold: float = 0.0) -> Measurement:
-    """Bytes of never-touched memory reported hot: per window Σ size[seen hot] within ``idle``.
+    """Return the bytes of never-touched memory reported hot: per window Σ size[seen hot] within ``idle``.
 
     Unit: bytes, the largest of all windows. ``idle``: sorted byte ranges
     (``ports.ranges.without``).
@@ -76,7 +78,7 @@ def false_hot_bytes(c: Comparison, idle: Sequence[Range], threshold: float = 0.0
 
 
 def working_set(c: Comparison, threshold: float = 0.0) -> Measurement:
-    """Bytes in regions reported hot: per window Σ size[hot(seen, θ)].
+    """Return the bytes in regions reported hot: per window Σ size[hot(seen, θ)].
 
     Unit: bytes, median over windows. θ = 0 gives the usual estimate (nr_accesses > 0).
     """
@@ -84,12 +86,13 @@ def working_set(c: Comparison, threshold: float = 0.0) -> Measurement:
 
 
 def true_working_set(c: Comparison, threshold: float = 0.0) -> Measurement:
-    """Bytes really touched: per window Σ size[hot(true, θ)]. Unit: bytes, median over windows."""
+    """Return the bytes really touched: per window Σ size[hot(true, θ)]. Unit: bytes, median over windows."""
     return _series("true working set size", c.per_window(c.size * hot(c.true, threshold)), "bytes", "median")
 
 
 def working_set_error(c: Comparison, threshold: float = 0.0, percentile: float = 50) -> Measurement:
-    """Relative error of a percentile: (P(working_set) - P(true_working_set)) / P(true_working_set).
+    """Return the relative error of a percentile: (P(working_set) - P(true_working_set)) /
+    P(true_working_set).
 
     Unit: fraction, signed; the percentile is taken over windows. ``samples`` are the per-window
     relative errors. A true value of 0 counts as one page.
@@ -104,7 +107,7 @@ def working_set_error(c: Comparison, threshold: float = 0.0, percentile: float =
 
 
 def percentiles(m: Measurement, at: Sequence[float] = PERCENTILES) -> dict[str, float]:
-    """Percentiles over the windows of a measurement: {"p50": …}; empty without samples."""
+    """Return the percentiles over the windows of a measurement: {"p50": …}; empty without samples."""
     if not m.samples:
         return {}
     return {f"p{q:g}": float(np.percentile(m.samples, q)) for q in at}
@@ -114,7 +117,7 @@ def percentiles(m: Measurement, at: Sequence[float] = PERCENTILES) -> dict[str, 
 
 
 def rate_error(c: Comparison) -> Measurement:
-    """Mean absolute error of the access rate, weighted by bytes and time:
+    """Return the mean absolute error of the access rate, weighted by bytes and time:
 
     Σ size·duration·|seen - true| / Σ size·duration. Unit: fraction (of W). Dominated by cold memory when
     there is much of it; ``rate_error_of_accessed`` is not.
@@ -124,7 +127,8 @@ def rate_error(c: Comparison) -> Measurement:
 
 
 def rate_bias(c: Comparison) -> Measurement:
-    """Signed error of the mean access rate: Σ size·duration·(seen - true) / Σ size·duration. Unit: fraction.
+    """Return the signed error of the mean access rate: Σ size·duration·(seen - true) / Σ size·duration. Unit:
+    fraction.
 
     Sampling is unbiased whatever the regions are, and merging rounds down: a correct DAMON
     is at or slightly below 0.
@@ -134,7 +138,7 @@ def rate_bias(c: Comparison) -> Measurement:
 
 
 def rate_error_of_accessed(c: Comparison) -> Measurement:
-    """Absolute rate error relative to what there was to see:
+    """Return the absolute rate error relative to what there was to see:
 
     Σ size·duration·|seen - true| / Σ size·duration·true. Unit: fraction; 0 is perfect, 1 is what reporting
     nothing at all would score. Cold memory only counts where it is reported accessed. 0 when both are 0.
@@ -148,7 +152,7 @@ def rate_error_of_accessed(c: Comparison) -> Measurement:
 
 
 def boundary_error(c: Comparison, threshold: float) -> Measurement:
-    """How far the reported hot set's edges are from the true ones.
+    """Return how far the reported hot set's edges are from the true ones.
 
     Per window: mean over the edges of the truly hot intervals of the distance to the nearest edge of an
     interval reported hot; the whole truly hot size when nothing was reported. Unit: bytes, median over the
@@ -171,7 +175,7 @@ def boundary_error(c: Comparison, threshold: float) -> Measurement:
 
 
 def detection_latency(c: Comparison, change_ns: int, threshold: float, share: float = 0.8) -> Measurement:
-    """Time from a phase change until the report follows.
+    """Return the time from a phase change until the report follows.
 
     From ``change_ns`` to the end of the first window that began at or after it and whose F1 of hot bytes
     at ``threshold`` is at least ``share``. Unit: ms; infinite when that never happens. ``samples``: the F1
@@ -187,14 +191,14 @@ def detection_latency(c: Comparison, change_ns: int, threshold: float, share: fl
 
 
 def aggregation_interval(recording: Recording, target_idx: int = 0) -> Measurement:
-    """Time between aggregations. Unit: µs, median; ``samples`` one a window, the first left out
+    """Return the time between aggregations. Unit: µs, median; ``samples`` one a window, the first left out
     (its beginning is when recording began, not an aggregation)."""
     gaps = [w.duration_ns / NSEC_PER_USEC for w in windows(recording, target_idx) if w.index > 0]
     return _series("aggregation interval", np.array(gaps), "µs", "median")
 
 
 def aggregation_jitter(recording: Recording, target_idx: int = 0) -> Measurement:
-    """How much longer than asked an aggregation took: interval / (W · sample_us) - 1.
+    """Return how much longer than asked an aggregation took: interval / (W · sample_us) - 1.
 
     Unit: fraction, 95th percentile. Never negative for a correct DAMON; also the jitter of the sampling
     interval averaged over each aggregation, because W sampling steps make one.
@@ -207,15 +211,15 @@ def aggregation_jitter(recording: Recording, target_idx: int = 0) -> Measurement
 
 
 def sampling_interval(recording: Recording, target_idx: int = 0) -> Measurement:
-    """Mean real sampling interval of each aggregation: interval / W. Unit: µs, median."""
+    """Return the mean real sampling interval of each aggregation: interval / W. Unit: µs, median."""
     gaps = np.array(aggregation_interval(recording, target_idx).samples)
     return _series("sampling interval", gaps / max(1, recording.samples_per_aggr), "µs", "median")
 
 
 def sampling_jitter(recording: Recording, target_idx: int = 0) -> Measurement:
-    """How much the real sampling interval varies: (P95 - P5) / median of ``sampling_interval``.
+    """Return how much the real sampling interval varies: (P95 - P5) / median of ``sampling_interval``.
 
-    Unit: fraction, never negative. What a recording can tell of it: W steps are averaged, so single late ones
+    Unit: fraction, never negative. What a recording shows of it: W steps are averaged, so single late ones
     show as far as they lengthen an aggregation.
     """
     means = np.array(sampling_interval(recording, target_idx).samples)
@@ -230,12 +234,13 @@ def sampling_jitter(recording: Recording, target_idx: int = 0) -> Measurement:
 
 
 def region_count(c: Comparison) -> Measurement:
-    """Regions of the target at each aggregation. Unit: regions, median; ``percentiles`` gives the rest."""
+    """Return the regions of the target at each aggregation. Unit: regions, median; ``percentiles`` gives the
+    rest."""
     return _series("region count", c.nr_regions.astype(np.float64), "regions", "median")
 
 
 def coverage(c: Comparison) -> Measurement:
-    """Of the bytes really touched, the fraction inside any region:
+    """Return the fraction of the bytes really touched that is inside any region:
 
     Σ size[true > 0 and covered] / Σ size[true > 0].
     Unit: fraction, pooled; 1 when nothing was touched.
@@ -246,7 +251,8 @@ def coverage(c: Comparison) -> Measurement:
 
 
 def coverage_of(c: Comparison, ranges: Sequence[Range]) -> Measurement:
-    """Fraction of the bytes of ``ranges`` (disjoint, such as the pattern's regions) inside any region.
+    """Return the fraction of the bytes of ``ranges`` (disjoint, such as the pattern's regions) inside any
+    region.
 
     Unit: fraction, smallest of all windows.
     """
@@ -262,13 +268,13 @@ def coverage_of(c: Comparison, ranges: Sequence[Range]) -> Measurement:
 
 
 def hot(rate: F64, threshold: float) -> Bools:
-    """rate >= threshold, and rate > 0 for a threshold of 0."""
+    """Return rate >= threshold, and rate > 0 for a threshold of 0."""
     # nr / W and k / n are rounded: an exact hit of the threshold must not be lost to the last bit.
     return rate >= threshold - 1e-9 if threshold > 0 else rate > 0
 
 
 def _hot_bytes(c: Comparison, threshold: float) -> tuple[F64, F64, F64]:
-    """(true positive, false positive, false negative) bytes of each window."""
+    """Return (true positive, false positive, false negative) bytes of each window."""
     seen, true = hot(c.seen, threshold), hot(c.true, threshold)
     return (
         c.per_window(c.size * (seen & true)),
@@ -282,7 +288,7 @@ def _rate_sums(c: Comparison, error: F64) -> tuple[F64, F64]:
 
 
 def _weighted(name: str, error: F64, weight: F64, duration: I64) -> Measurement:
-    """Pooled Σ error·duration / Σ weight·duration, with the per-window ratios as samples."""
+    """Return the pooled Σ error·duration / Σ weight·duration, with the per-window ratios as samples."""
     total = float(np.sum(weight * duration))
     value = float(np.sum(error * duration)) / total if total else 0.0
     samples = np.divide(error, weight, out=np.zeros_like(error), where=weight > 0)
@@ -290,7 +296,7 @@ def _weighted(name: str, error: F64, weight: F64, duration: I64) -> Measurement:
 
 
 def _ratio(name: str, part: F64, whole: F64) -> Measurement:
-    """Pooled Σ part / Σ whole with per-window ratios; 1 where the whole is 0."""
+    """Return the pooled Σ part / Σ whole with per-window ratios; 1 where the whole is 0."""
     value = _divide(np.sum(part, keepdims=True), np.sum(whole, keepdims=True))[0]
     return Measurement(name, float(value), "fraction", _floats(_divide(part, whole)))
 
@@ -315,7 +321,7 @@ def _floats(values: F64) -> tuple[float, ...]:
 
 
 def _edges(c: Comparison, chosen: Bools) -> tuple[I64, I64]:
-    """(window, address) of the edges of maximal runs of chosen, adjacent pieces; ascending."""
+    """Return (window, address) of the edges of maximal runs of chosen, adjacent pieces; ascending."""
     if len(c.start) == 0:
         return np.empty(0, np.int64), np.empty(0, np.int64)
     end = c.start + c.size
@@ -330,7 +336,8 @@ def _edges(c: Comparison, chosen: Bools) -> tuple[I64, I64]:
 
 
 def _nearest(true_w: I64, true_at: I64, seen_w: I64, seen_at: I64, otherwise: F64) -> F64:
-    """Distance from each true edge to the nearest seen edge of its window, else ``otherwise[window]``."""
+    """Return the distance from each true edge to the nearest seen edge of its window, else
+    ``otherwise[window]``."""
     distance = otherwise[true_w]
     for w in np.unique(true_w):
         a, b = np.searchsorted(seen_w, [w, w + 1])

@@ -17,7 +17,8 @@ from damon_tests.ports.ranges import Range
 
 
 def region_counts(s: Report) -> list[Check]:
-    """I8, I9 claimed count, I10 largest region, I11, I12 bounds of counts, I13/I16/I17 growth, I15 cuts."""
+    """Check I8, I9 claimed count, I10 largest region, I11, I12 bounds of counts, I13/I16/I17 growth, I15
+    cuts."""
     if s.recording.source == "tried_regions":
         return []
     checks = [] if s.recording.lost_events else _claimed(s)
@@ -33,7 +34,8 @@ def region_counts(s: Report) -> list[Check]:
 
 
 def _claimed(s: Report) -> list[Check]:
-    """The first and last snapshot may be cut off by where recording began and ended."""
+    """Check the claimed counts. The first and last snapshot may be cut off by where recording began and
+    ended."""
     snaps = s.recording.snapshots
     edge = {id(x) for x in (*snaps[: len(s.targets())], *snaps[-len(s.targets()) :]) if not x.complete}
     judged = [x for x in snaps if id(x) not in edge]
@@ -125,7 +127,8 @@ def _growth(s: Report, groups: Sequence[Sequence[Snapshot]]) -> list[Check]:
 
 
 def _cuts(s: Report) -> list[Check]:
-    """A bound that was not there before was made by the one split step since, inside of one region.
+    """Check that a bound that was not there before was made by the one split step since, inside of one
+    region.
 
     Merging makes none, and where coverage is as before what min_nr_regions cuts (7.1) was never merged.
     """

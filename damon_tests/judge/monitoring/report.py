@@ -64,7 +64,8 @@ class Report:
         return self.ctx.attrs.intervals_goal.aggrs > 0
 
     def groups(self) -> list[tuple[Snapshot, ...]]:
-        """Aggregations with every target complete; with several targets and lost events none is sure."""
+        """Return the aggregations with every target complete; with several targets and lost events none is
+        sure."""
         if self.recording.lost_events and len(self.ctx.targets) > 1:
             return []
         return [g for g in aggregations(self.recording) if all(s.complete for s in g)]
@@ -74,13 +75,13 @@ class Report:
 
 
 def where(recording: Recording, snap: Snapshot) -> str:
-    """Which snapshot, for a maintainer: time since recording began, target."""
+    """Return which snapshot, for a maintainer: time since recording began, target."""
     seconds = (snap.time_ns - recording.started_ns) / 1e9
     return f"at {seconds:.3f} s, target {snap.target_idx}"
 
 
 def region(snap: Snapshot, i: int) -> str:
-    """One region as damon_aggregated prints it."""
+    """Return one region as damon_aggregated prints it."""
     return f"region {snap.start[i]}-{snap.end[i]}: {snap.nr_accesses[i]} {snap.age[i]}"
 
 
@@ -113,7 +114,7 @@ def largest(
     why: str,
     detail: str = "",
 ) -> list[Check]:
-    """The largest of ``values`` is at most ``bound``; no check without values."""
+    """Check that the largest of ``values`` is at most ``bound``; no check without values."""
     if not values:
         return []
     m = Measurement(name, max(values), unit, tuple(values))

@@ -39,18 +39,18 @@ class Comparison:
     nr_regions: I64
 
     def per_window(self, values: npt.NDArray[np.generic]) -> F64:
-        """Sum of ``values`` (p,) over the pieces of each window, float64 (windows,)."""
+        """Return the sum of ``values`` (p,) over the pieces of each window, float64 (windows,)."""
         sums = np.bincount(self.window, weights=values.astype(np.float64), minlength=len(self.windows))
         return sums.astype(np.float64, copy=False)
 
     @property
     def duration_ns(self) -> I64:
-        """Length of each window, int64 (windows,)."""
+        """Return the length of each window, int64 (windows,)."""
         return np.array([w.duration_ns for w in self.windows], dtype=np.int64)
 
     @property
     def time_ns(self) -> I64:
-        """End of each window, int64 (windows,)."""
+        """Return end of each window, int64 (windows,)."""
         return np.array([w.t1_ns for w in self.windows], dtype=np.int64)
 
 
@@ -91,7 +91,7 @@ def compare(
 
 
 def in_order(snapshot: Snapshot) -> Snapshot:
-    """The snapshot with its regions ascending by address, as a correct DAMON reports them."""
+    """Return the snapshot with its regions ascending by address, as a correct DAMON reports them."""
     if not len(snapshot) or (snapshot.start[1:] >= snapshot.start[:-1]).all():
         return snapshot
     order = np.argsort(snapshot.start, kind="stable")
@@ -101,7 +101,7 @@ def in_order(snapshot: Snapshot) -> Snapshot:
 
 
 def byte_ranges(snapshot: Snapshot, addr_unit: int) -> tuple[I64, I64]:
-    """Region bounds in bytes as signed integers, (start, end), clipped to 2^63 - 1."""
+    """Return the region bounds in bytes as signed integers, (start, end), clipped to 2^63 - 1."""
     limit = np.uint64(_I64_MAX // addr_unit)
     start, end = (np.minimum(a, limit).astype(np.int64) * addr_unit for a in (snapshot.start, snapshot.end))
     return start, end
@@ -110,7 +110,7 @@ def byte_ranges(snapshot: Snapshot, addr_unit: int) -> tuple[I64, I64]:
 def _pieces(
     snapshot: Snapshot, truth: tuple[I64, I64, F64], addr_unit: int
 ) -> tuple[I64, I64, F64, F64, Bools]:
-    """(start, size, nr_accesses, true rate, covered) of one window."""
+    """Return (start, size, nr_accesses, true rate, covered) of one window."""
     start, end = byte_ranges(snapshot, addr_unit)
     edges = np.unique(np.concatenate([start, end, truth[0], truth[1]]))
     if len(edges) < 2:
@@ -124,7 +124,7 @@ def _pieces(
 
 
 def look_up(at: I64, start: I64, end: I64, value: F64) -> tuple[Bools, F64]:
-    """For each address: is it inside one of the ascending ranges, and that range's value (else 0)."""
+    """Return whether each address is inside one of the ascending ranges, and that range's value (else 0)."""
     if len(start) == 0:
         return np.zeros(len(at), np.bool_), np.zeros(len(at))
     i = np.searchsorted(start, at, side="right") - 1

@@ -27,7 +27,7 @@ def age_error(
     tolerance: float = 0.1,
     stalls: Sequence[tuple[int, int]] = (),
 ) -> Measurement:
-    """Mean absolute error of age, weighted by bytes.
+    """Return the mean absolute error of age, weighted by bytes.
 
     The true age of a page at window k is how many windows in a row, ending with k, its access rate has stayed
     within ``tolerance`` (a fraction of W; DAMON's own threshold is a tenth of the hottest region's
@@ -65,7 +65,7 @@ def _changed(now: F64, before: F64, tolerance: float) -> Bools:
 
 
 def _error(recording: Recording, window: Window, grid: I64, age: F64, idle_age: float) -> float:
-    """Byte-weighted mean |reported - true| age of one window over what its regions cover."""
+    """Return the byte-weighted mean |reported - true| age of one window over what its regions cover."""
     snapshot = in_order(window.snapshot)
     start, end = byte_ranges(snapshot, recording.addr_unit)
     edges = np.unique(np.concatenate([start, end, grid]))

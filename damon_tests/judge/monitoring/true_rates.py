@@ -26,7 +26,8 @@ _CHUNK_PAGES = 1 << 20
 
 
 def busy_ranges(truth: Truth, t0_ns: int, t1_ns: int) -> tuple[Range, ...]:
-    """Byte ranges [start, end) of all pages touched at least once within [t0_ns, t1_ns), sorted."""
+    """Return the byte ranges [start, end) of all pages touched at least once within [t0_ns, t1_ns),
+    sorted."""
     busy: list[Range] = []
     for pages in _chunks(truth.ranges()):
         busy += page_ranges(pages[truth.touched(pages, t0_ns, t1_ns)])
@@ -34,7 +35,7 @@ def busy_ranges(truth: Truth, t0_ns: int, t1_ns: int) -> tuple[Range, ...]:
 
 
 def rasterise(truth: Truth, windows: Sequence[tuple[int, int]], sample_us: int) -> TruthSpans:
-    """Spans of equal access rate for each window (t0_ns, t1_ns).
+    """Return the spans of equal access rate for each window (t0_ns, t1_ns).
 
     The rate is ``truth.rate`` with the sampling interval: what nr_accesses / W of a perfect DAMON
     would be. A window shorter than the sampling interval has rate 1 where it was touched.
@@ -44,7 +45,7 @@ def rasterise(truth: Truth, windows: Sequence[tuple[int, int]], sample_us: int) 
 
 
 def touched_spans(truth: Truth, windows: Sequence[tuple[int, int]]) -> TruthSpans:
-    """Spans touched at least once in each window (t0_ns, t1_ns), with rate 1."""
+    """Return the spans touched at least once in each window (t0_ns, t1_ns), with rate 1."""
     return _encode(
         windows, [_compress(p, truth.touched(p, *w).astype(float)) for p, w in _asked(truth, windows)]
     )
@@ -53,7 +54,7 @@ def touched_spans(truth: Truth, windows: Sequence[tuple[int, int]]) -> TruthSpan
 def spans_of(
     truth: Truth, chosen: Sequence[Window], recording: Recording, stalls: Sequence[Range] = ()
 ) -> TruthSpans:
-    """Spans of equal access rate for windows of ``recording``; element i belongs to ``chosen[i]``.
+    """Return the spans of equal access rate for windows of ``recording``; element i belongs to ``chosen[i]``.
 
     W samples fill a window however long it took: on a slow machine each looks back on more than the
     sampling interval that was asked for, in which more is touched. So the rate is the fraction of the W
@@ -90,7 +91,7 @@ def _rates(
     steps: tuple[tuple[tuple[int, int, float], ...], ...],
     samples: int,
 ) -> TruthSpans:
-    """Replicas of one attempt ask for the same again and again. ``known_ns``: a truth may still grow."""
+    """Return the rates, kept for the replicas of one attempt. ``known_ns``: a truth may still grow."""
     parts = []
     for (pages, _), stretches in zip(_asked(same.truth, times), steps, strict=True):
         rate = np.zeros(len(pages))
@@ -103,7 +104,7 @@ def _rates(
 def sampling_steps(
     window: Window, recording: Recording, stalls: Sequence[Range] = ()
 ) -> list[tuple[int, int, float]]:
-    """[from, to) and how many of the window's W sampling steps fell into it, ascending.
+    """Return [from, to) and how many of the window's W sampling steps fell into it, ascending.
 
     A window that is no longer than asked is one stretch. Of a longer one as much as the excess is cut out of
     the stalls; steps are as long in one stretch as in another. The first window is not known that well: a
@@ -151,7 +152,8 @@ def _asked(truth: Truth, windows: Sequence[Range]) -> Iterator[tuple[Pages, Rang
 
 
 def _rate(truth: Truth, pages: Pages, window: Range, sample_ns: int) -> F64:
-    """Fraction of the window's sampling intervals in which each page was touched; 1 or 0 in a shorter one."""
+    """Return the fraction of the window's sampling intervals in which each page was touched; 1 or 0 in a
+    shorter one."""
     t0_ns, t1_ns = window
     if t1_ns - t0_ns < sample_ns:
         return truth.touched(pages, t0_ns, t1_ns).astype(np.float64)
@@ -159,7 +161,7 @@ def _rate(truth: Truth, pages: Pages, window: Range, sample_ns: int) -> F64:
 
 
 def _compress(pages: Pages, rate: F64) -> Spans:
-    """(start, end, rate) of runs of neighbouring pages with the same rate above 0."""
+    """Return (start, end, rate) of runs of neighbouring pages with the same rate above 0."""
     touched = rate > 0
     p, r = pages[touched], rate[touched]
     if len(p) == 0:
@@ -172,7 +174,7 @@ def _compress(pages: Pages, rate: F64) -> Spans:
 
 
 def _chunks(ranges: Sequence[Range]) -> Iterator[Pages]:
-    """Page numbers of the byte ranges, in bounded pieces."""
+    """Yield the page numbers of the byte ranges, in bounded pieces."""
     for start, end in ranges:
         last = -(-end // PAGE_SIZE)
         for page in range(start // PAGE_SIZE, last, _CHUNK_PAGES):

@@ -19,7 +19,7 @@ from damon_tests.ports import UsageError
 
 
 def ages_after_passes(recorded: Sequence[WatchedPass], ctx: DamonCtx, level: str) -> list[Check]:
-    """All checks below that say something about this request."""
+    """Return all checks below that say something about this request."""
     checks = [aggregations_in_step(recorded, ctx), regions_and_ages(recorded, ctx, level)]
     if Series.of(level).merges_quota_splits_back:
         checks += merged_back(recorded, ctx)
@@ -27,7 +27,8 @@ def ages_after_passes(recorded: Sequence[WatchedPass], ctx: DamonCtx, level: str
 
 
 def aggregations_in_step(recorded: Sequence[WatchedPass], ctx: DamonCtx) -> Check:
-    """I35: passes and aggregations are counted in the same samples, so each n-th pass is at one. Exact."""
+    """Check I35: passes and aggregations are counted in the same samples, so each n-th pass is at one.
+    Exact."""
     every = _passes_per_aggregation(ctx)
     wrong = [one.number for one in recorded if bool(one.aggregated) != (one.number % every == 0)]
     m = Measurement("passes out of step with aggregations", len(wrong), "count")
@@ -43,7 +44,7 @@ def _passes_per_aggregation(ctx: DamonCtx) -> int:
 
 
 def left_by(one: WatchedPass, ctx: DamonCtx) -> list[Try]:
-    """The regions after a pass, before equal neighbours are merged: of age 0 where a scheme acted.
+    """Return the regions after a pass, before equal neighbours are merged: of age 0 where a scheme acted.
 
     A quota cuts a region; what is cut off is visited again, so that later visits overlap earlier ones.
     """
@@ -64,8 +65,8 @@ def left_by(one: WatchedPass, ctx: DamonCtx) -> list[Try]:
 
 
 def regions_and_ages(recorded: Sequence[WatchedPass], ctx: DamonCtx, level: str) -> Check:
-    """I31: an action makes a region's age 0, whatever it achieved, and ``stat`` does not change it. I24: a
-    split copies it; I29: an aggregation adds at most one. Exact."""
+    """Check I31: an action makes a region's age 0, whatever it achieved, and ``stat`` does not change it.
+    I24: a split copies it; I29: an aggregation adds at most one. Exact."""
     extra = rule_limits.extra_age(ctx.attrs.samples_per_aggr, Series.of(level))
     wrong, detail = [], ""
     for one, following in pairwise([*recorded, None]):
@@ -94,7 +95,7 @@ def _differences(one: WatchedPass, following: WatchedPass | None, ctx: DamonCtx,
 
 
 def _regions(one: WatchedPass) -> list[Try]:
-    """The regions at the beginning of a pass: without what quotas cut off in it."""
+    """Return the regions at the beginning of a pass: without what quotas cut off in it."""
     found: list[Try] = []
     for visit in one.visits:
         region = visit.region
@@ -104,7 +105,8 @@ def _regions(one: WatchedPass) -> list[Try]:
 
 
 def not_made_of(wholes: Iterable[Try], parts: Sequence[Try], *, counts: bool) -> list[str]:
-    """Regions that are no unions of whole parts with their age (and, if ``counts``, nr_accesses)."""
+    """Return the regions that are no unions of whole parts with their age (and, if ``counts``,
+    nr_accesses)."""
     found, at = [], 0
     for whole in wholes:
         pieces = []
@@ -121,7 +123,7 @@ def not_made_of(wholes: Iterable[Try], parts: Sequence[Try], *, counts: bool) ->
 
 
 def not_cut_from(parts: Iterable[Try], wholes: Sequence[Try]) -> list[str]:
-    """Regions that do not lie in one of ``wholes`` with its age."""
+    """Return the regions that do not lie in one of ``wholes`` with its age."""
     found: list[str] = []
     at = 0
     for part in parts:
@@ -135,7 +137,7 @@ def not_cut_from(parts: Iterable[Try], wholes: Sequence[Try]) -> list[str]:
 
 
 def _too_old(regions: Iterable[Try], left: Sequence[Try], most: int) -> list[str]:
-    """Regions more than ``most`` aggregations older than all of what they were made of."""
+    """Return the regions more than ``most`` aggregations older than all of what they were made of."""
     found, at = [], 0
     for region in regions:
         while at < len(left) and not _overlap(left[at], region):
@@ -162,7 +164,8 @@ def _overlap(a: Try, b: Try) -> bool:
 
 
 def merged_back(recorded: Sequence[WatchedPass], ctx: DamonCtx) -> list[Check]:
-    """A pass leaves no equal neighbours apart that are small enough to be one, however it cut them. Exact.
+    """Check that a pass leaves no equal neighbours apart that are small enough to be one, however it cut
+    them. Exact.
 
     Judged in silent memory only: there nr_accesses, also of the last window, are 0, and age decides. Since
     7.2.
@@ -189,7 +192,7 @@ def merged_back(recorded: Sequence[WatchedPass], ctx: DamonCtx) -> list[Check]:
 
 
 def _after(one: WatchedPass, following: WatchedPass | None) -> list[Try]:
-    """The regions as they are told next, before any aggregation's merging or splitting."""
+    """Return the regions as they are traced next, before any aggregation's merging or splitting."""
     if one.aggregated:
         return [Try(0, e.target_id, e.start, e.end, e.nr_accesses, e.age) for e in one.aggregated]
     if following is None or following.aggregated:

@@ -30,12 +30,12 @@ HUGE = 2 << 20
 
 
 def in_ranges(pages: PageStates, ranges: Iterable[Range]) -> Bools:
-    """Which pages lie wholly in one of the virtual byte ranges."""
+    """Return which pages lie wholly in one of the virtual byte ranges."""
     return _inside(pages.start + np.arange(len(pages)) * PAGE_SIZE, ranges)
 
 
 def in_frames(pages: PageStates, ranges: Iterable[Range]) -> Bools:
-    """Which pages are in memory that lies wholly in one of the physical byte ranges."""
+    """Return which pages are in memory that lies wholly in one of the physical byte ranges."""
     found: Bools = pages.present & _inside(pages.frame * PAGE_SIZE, ranges)
     return found
 
@@ -48,12 +48,13 @@ def _inside(start: I64, ranges: Iterable[Range]) -> Bools:
 
 
 def in_whole_blocks(pages: PageStates, ranges: Iterable[Range]) -> Bools:
-    """Which pages are in 2 MiB blocks that lie wholly in one of the ranges: only those become huge pages."""
+    """Return which pages are in 2 MiB blocks that lie wholly in one of the ranges: only those become huge
+    pages."""
     return in_ranges(pages, [(-(-start // HUGE) * HUGE, end // HUGE * HUGE) for start, end in ranges])
 
 
 def changed(before: PageStates, after: PageStates, what: Sequence[str] = KEPT) -> Bools:
-    """Which pages differ in one of these respects.
+    """Return which pages differ in one of these respects.
 
     ``active`` is compared of pages on a list: multi-generational LRU keeps a page's generation in that flag
     while it is on none.
@@ -68,7 +69,7 @@ def changed(before: PageStates, after: PageStates, what: Sequence[str] = KEPT) -
 @dataclass(frozen=True)
 class Effect:
     """Bytes of one or more memories. ``asked``: the action was for them. ``able``: and it could do it, as
-    far as page flags tell. ``done``: asked for, and in the state wanted now. ``missed``: able, not done.
+    far as page flags show. ``done``: asked for, and in the state wanted now. ``missed``: able, not done.
     ``gained``: asked for, done now and not before. ``collateral``: not asked for, and changed all the same.
     """
 
@@ -94,7 +95,7 @@ def effect(
     kept: Sequence[str] = KEPT,
     excused: Bools | None = None,
 ) -> Effect:
-    """Of an action that should bring the ``asked`` pages into the state that ``wanted`` tells.
+    """Return the effect of an action that should bring the ``asked`` pages into the state ``wanted``.
 
     ``able`` None: pages that were in memory and on an LRU list before: others are on their way to one, in
     a batch of some CPU, and cannot be isolated. ``kept``: what must stay as it was of all other pages, but
@@ -114,21 +115,21 @@ def effect(
 
 
 def spared(before: PageStates, after: PageStates, kept: Sequence[str] = KEPT) -> Effect:
-    """Of an action that should not touch this memory at all."""
+    """Return the effect of an action that should not touch this memory at all."""
     return effect(before, after, np.zeros(len(before), np.bool_), lambda pages: pages.present, kept=kept)
 
 
 def all_spared(pairs: Iterable[tuple[PageStates, PageStates]]) -> Effect:
-    """``spared`` of several memories, (before, after) each."""
+    """Return ``spared`` of several memories, (before, after) each."""
     return sum((spared(*pair) for pair in pairs), Effect())
 
 
 def takes_effect(
     name: str, found: Effect, because: str, *, least: int = PAGE_SIZE, waiting: int = 0
 ) -> list[Check]:
-    """All that could be done was done, and nothing else happened. ``least`` bytes must have been able: else
-    nothing is shown (INCONCLUSIVE). ``waiting``: bytes that may still wait for what was done to them, or
-    have waited for what was done before."""
+    """Check that all that could be done was done, and nothing else happened. ``least`` bytes must have been
+    able: else nothing is shown (INCONCLUSIVE). ``waiting``: bytes that may still wait for what was done to
+    them, or have waited for what was done before."""
     enough = Measurement(f"{name}: bytes that it could change", found.able, "bytes")
     shown = Check("invariant", enough, f">= {least}", "else nothing is shown", found.able >= least or None)
     missed = Measurement(f"{name}: bytes missed", found.missed, "bytes")
@@ -141,23 +142,23 @@ def takes_effect(
 
 
 def spares_others(name: str, found: Effect, *, waiting: int = 0) -> Check:
-    """Nothing changed of memory that the action was not for."""
+    """Check that nothing changed of memory that the action was not for."""
     m = Measurement(f"{name}: collateral", found.collateral, "bytes")
     spared = found.collateral <= waiting
     return Check("invariant", m, f"<= {waiting}", "an action is for its regions only", spared)
 
 
 def put_back(name: str, pairs: Iterable[tuple[PageStates, PageStates]], waiting: int) -> Check:
-    """Pages that an action took off their LRU list are on one again, but for ``waiting`` bytes that may be on
-    their way. A page on none is never reclaimed, and DAMON does not see it either."""
+    """Check that pages that an action took off their LRU list are on one again, but for ``waiting`` bytes
+    that may be on their way. A page on none is never reclaimed, and DAMON does not see it either."""
     lost = sum(bytes_of(before.lru & after.present & ~after.lru) for before, after in pairs)
     m = Measurement(f"{name}: bytes on no LRU list any more", lost, "bytes")
     return Check("invariant", m, f"<= {waiting}", "what was isolated is put back", lost <= waiting)
 
 
 def applied(name: str, sz_applied: int, low: int, high: int, because: str, *, effect: int) -> Check:
-    """How far what DAMON says it did is from the measured ``effect``; ``low`` to ``high``: what it may say.
-    All in bytes, both bounds inclusive (I42)."""
+    """Check how far what DAMON says it did is from the measured ``effect``; ``low`` to ``high``: what it may
+    say. All in bytes, both bounds inclusive (I42)."""
     m = Measurement(f"{name}: sz_applied beyond the measured effect", float(sz_applied - effect), "bytes")
     detail = f"sz_applied {sz_applied} where it may be {low} to {high}; measured effect {effect}"
     limit = f"{low - effect} to {high - effect}"
@@ -165,7 +166,8 @@ def applied(name: str, sz_applied: int, low: int, high: int, because: str, *, ef
 
 
 def fully_mapped(tried: Iterable[Range], mapped: Sequence[Range]) -> int:
-    """Bytes of those tried ranges that have no hole, by mappings (sorted byte ranges, touching or not).
+    """Return the bytes of those tried ranges that have no hole, by mappings (sorted byte ranges, touching or
+    not).
 
     Specification 4.10: madvise over a range with a hole acts on what is mapped and returns an error.
     """
@@ -174,7 +176,7 @@ def fully_mapped(tried: Iterable[Range], mapped: Sequence[Range]) -> int:
 
 
 def interleaved(pages: PageStates, dests: Sequence[DamosDest]) -> I64:
-    """The node that each page of an anonymous mapping belongs on, by weights; -1: stays where it is.
+    """Return the node that each page of an anonymous mapping belongs on, by weights; -1: stays where it is.
 
     Specification 4.10: a page's index goes round the weights, period their sum. An anonymous private
     mapping counts pages by address, so the index is the address over the page's size.

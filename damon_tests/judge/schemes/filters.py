@@ -54,7 +54,7 @@ class PageFacts:
         return PageFacts(**{f.name: getattr(self, f.name)[chosen] for f in fields(self)})
 
     def within(self, ranges: Sequence[tuple[int, int]]) -> PageFacts:
-        """Only the pages of these byte ranges."""
+        """Return only the pages of these byte ranges."""
         inside = np.zeros(len(self), np.bool_)
         for start, end in ranges:
             inside |= (self.address >= start) & (self.address < end)
@@ -62,7 +62,7 @@ class PageFacts:
 
     @staticmethod
     def joined(parts: Sequence[PageFacts]) -> PageFacts:
-        """All pages of several, in that order."""
+        """Return all pages of several, in that order."""
         return PageFacts(
             **{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(PageFacts)}
         )
@@ -77,7 +77,7 @@ def pages_of(
     target_idx: int = 0,
     young: bool = False,
 ) -> PageFacts:
-    """What is known about pages of a pattern's regions: their kind from the pattern, the rest as read.
+    """Return what is known about pages of a pattern's regions: their kind from the pattern, the rest as read.
 
     ``states``: by region name. ``physical``: by physical addresses, pages not in memory left out.
     """
@@ -106,14 +106,14 @@ def pages_of(
 
 
 def layers(scheme: Damos) -> tuple[tuple[DamosFilter, ...], tuple[DamosFilter, ...]]:
-    """(core, ops) filters in the order of evaluation: core_filters/, ops_filters/, filters/."""
+    """Return (core, ops) filters in the order of evaluation: core_filters/, ops_filters/, filters/."""
     every = (*scheme.core_filters, *scheme.ops_filters, *scheme.filters)
     core = tuple(f for f in every if f.type in CORE_TYPES)
     return core, tuple(f for f in every if f.type not in CORE_TYPES)
 
 
 def allowed_by_core(scheme: Damos, pages: PageFacts) -> tuple[Bools, Bools]:
-    """(allowed, by a filter that says so) of the core layer, per page.
+    """Return (allowed, by a filter that says so) of the core layer, per page.
 
     What no filter decides is rejected if the list ends with an allow filter, unless there are page
     filters, which then decide.
@@ -126,7 +126,7 @@ def allowed_by_core(scheme: Damos, pages: PageFacts) -> tuple[Bools, Bools]:
 
 
 def passes_ops(filters: Sequence[DamosFilter], pages: PageFacts, *, default_of: int | None = None) -> Bools:
-    """What page filters let through, per page. ``default_of``: how many of the filters count for what
+    """Return what page filters let through, per page. ``default_of``: how many of the filters count for what
     happens without a match (those that the user installed); None: all."""
     listed = filters if default_of is None else filters[:default_of]
     return _fold(filters, pages, not (listed and listed[-1].allow))
@@ -140,7 +140,7 @@ def _fold(filters: Sequence[DamosFilter], pages: PageFacts, default: bool) -> Bo
 
 
 def _holds(item: DamosFilter, pages: PageFacts) -> Bools:
-    """Whether what the filter is about is true for each page."""
+    """Return whether what the filter is about is true for each page."""
     holds: Any
     match item.type:
         case "target":
@@ -182,12 +182,13 @@ class Verdicts:
 
     @property
     def passed_bytes(self) -> int:
-        """Whole folios, each once."""
+        """Return the whole folios, each once."""
         return folio_bytes(self.pages, self.passed)
 
 
 def verdicts(scheme: Damos, pages: PageFacts, operations: str) -> Verdicts:
-    """Which pages of the monitored ranges a pass of a scheme that matches all tries and acts on (I52)."""
+    """Return which pages of the monitored ranges a pass of a scheme that matches all tries and acts on
+    (I52)."""
     _, ops = layers(scheme)
     tried, explicitly = allowed_by_core(scheme, pages)
     asked = operations == "paddr" or scheme.action in FILTERED_VIRTUALLY
@@ -202,7 +203,8 @@ def verdicts(scheme: Damos, pages: PageFacts, operations: str) -> Verdicts:
 
 
 def passed_bounds(scheme: Damos, moments: Sequence[PageFacts], operations: str) -> tuple[int, int]:
-    """Fewest and most bytes that may pass in one pass (I43), if pages are as they were in one of the moments.
+    """Return the fewest and most bytes that may pass in one pass (I43), if pages are as they were in one of
+    the moments.
 
     ``moments``: the same pages, read before and after; what does not change makes both equal.
     """
@@ -210,7 +212,7 @@ def passed_bounds(scheme: Damos, moments: Sequence[PageFacts], operations: str) 
 
 
 def acted_bounds(scheme: Damos, moments: Sequence[PageFacts], operations: str) -> tuple[int, int]:
-    """The same for the bytes that the action is done to."""
+    """Return the same for the bytes that the action is done to."""
     return _bounds(moments, [verdicts(scheme, pages, operations).acted_on for pages in moments])
 
 
@@ -220,7 +222,7 @@ def _bounds(moments: Sequence[PageFacts], each: Sequence[Bools]) -> tuple[int, i
 
 
 def folio_bytes(pages: PageFacts, chosen: Bools) -> int:
-    """Size of the folios that the chosen pages are part of."""
+    """Return the size of the folios that the chosen pages are part of."""
     size = pages.folio_bytes[chosen]
     heads = np.stack([pages.target_idx[chosen], pages.address[chosen] // size * size])
     _, first = np.unique(heads, axis=1, return_index=True)
@@ -231,7 +233,8 @@ def folio_bytes(pages: PageFacts, chosen: Bools) -> int:
 
 
 def separate_ranges(pages: PageFacts, most_bytes: int = 256 << 10) -> tuple[tuple[int, int], ...]:
-    """Byte ranges of whole folios, apart from each other, so that DAMON neither merges nor splits them.
+    """Return the byte ranges of whole folios, apart from each other, so that DAMON neither merges nor splits
+    them.
 
     Runs of small pages are cut into ranges of ``most_bytes``, with a page left out between them; of huge
     pages that touch every second one is left out. Few pages on their own are left out, too.
@@ -244,7 +247,7 @@ def separate_ranges(pages: PageFacts, most_bytes: int = 256 << 10) -> tuple[tupl
 
 
 def _cut(start: int, end: int, folio: int, most_bytes: int) -> list[tuple[int, int]]:
-    """Ranges of a run of folios of one size; the last small page is always left out."""
+    """Return the ranges of a run of folios of one size; the last small page is always left out."""
     most = max(most_bytes, folio)
     least = folio if folio > PAGE_SIZE else min(8 * PAGE_SIZE, most)
     spare = folio if folio == PAGE_SIZE else 0
@@ -256,7 +259,7 @@ def _cut(start: int, end: int, folio: int, most_bytes: int) -> list[tuple[int, i
 
 
 def _apart(ranges: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Without those that touch the one before."""
+    """Return the ranges without those that touch the one before."""
     kept: list[tuple[int, int]] = []
     for start, end in ranges:
         if not kept or start > kept[-1][1]:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """Goals that the kernel measures by itself: each step of the tuner from a value that was measured beside it.
 
-What DAMON read is not told. It lies between what was measured before and after, give or take what the machine
-itself does in between; and since the recurrence (``goals``) is monotone, the next size lies between
+DAMON does not trace what it read. It lies between what was measured before and after, give or take what the
+machine itself does in between; and since the recurrence (``goals``) is monotone, the next size lies between
 those of the two ends.
 """
 
@@ -31,7 +31,7 @@ class Measured:
     slack: int
 
     def during(self, one: Pass) -> Range:
-        """Where the metric lay during a pass: between the measurements around it."""
+        """Return where the metric lay during a pass: between the measurements around it."""
         before = [value for time_ns, value in self.samples if time_ns < one.begin_ns]
         after = [value for time_ns, value in self.samples if time_ns > one.end_ns]
         inside = [value for time_ns, value in self.samples if one.begin_ns <= time_ns <= one.end_ns]
@@ -46,27 +46,27 @@ def measured(infos: Sequence[MemoryInfo], value: Callable[[MemoryInfo], int], sl
 
 
 def node_mem_bp(info: MemoryInfo, nid: int, *, used: bool) -> int:
-    """Used or free share of a node, bp."""
+    """Return the used or free share of a node, bp."""
     total, free = info.node_total[nid], info.node_free[nid]
     return (total - free if used else free) * BP // total
 
 
 def lru_bp(info: MemoryInfo, *, active: bool) -> int:
-    """Active or inactive share of what is on the LRU lists, bp."""
+    """Return the active or inactive share of what is on the LRU lists, bp."""
     return (info.active if active else info.inactive) * BP // max(info.active + info.inactive, 1)
 
 
 def memcg_bp(info: MemoryInfo, path: str, *, used: bool) -> int:
-    """A memory control group's LRU pages over the only node, or the rest of it, bp."""
+    """Return a memory control group's LRU pages over the only node, or the rest of it, bp."""
     (total,) = info.node_total.values()
     pages = info.memcg_lru.get(path, 0)
     return (pages if used else total - pages) * BP // total
 
 
 def next_range(quota: DamosQuota, size: int, current: Range, target: int) -> Range:
-    """Where the next effective size lies if the goal's current value does in ``current``.
+    """Return where the next effective size lies if the goal's current value does in ``current``.
 
-    ``size`` is the last one, of which the tuner keeps a fraction that nobody is told.
+    ``size`` is the last one, of which the tuner keeps a fraction that is not shown.
     """
     low_score, high_score = (value * BP // target for value in current)
     low = next_bp(quota, size * BP, high_score)
@@ -75,13 +75,13 @@ def next_range(quota: DamosQuota, size: int, current: Range, target: int) -> Ran
 
 
 def implied_total(passes: Sequence[Pass], quota: DamosQuota) -> int:
-    """Of a metric that is an increase since the window before: the least that all steps together imply.
+    """Return the least total increase that the steps imply, of a metric that counts since the window before.
 
     Growing by less than double means that some of the goal was achieved, shrinking that more than it was.
     """
     (goal,) = quota.goals
-    told, total = traced_sizes(passes), 0
-    for before, after in pairwise(told):
+    traced, total = traced_sizes(passes), 0
+    for before, after in pairwise(traced):
         most = quota.bytes or UNLIMITED
         if before is None or after is None or before < 64 or after >= most:
             continue
@@ -94,18 +94,18 @@ def implied_total(passes: Sequence[Pass], quota: DamosQuota) -> int:
 def steps_between(
     name: str, passes: Sequence[Pass], quota: DamosQuota, metric: Measured, *, least: int = 5
 ) -> list[Check]:
-    """Every change that was told is one that the measured input allows, from the size before it.
+    """Check that every traced change is one that the measured input allows, from the size before it.
 
-    For one goal and a reset interval of 0: a pass in which no change was told kept its size. ``least``:
+    For one goal and a reset interval of 0: a pass without a traced change kept its size. ``least``:
     fewer passes with a measurement on both sides show too little. A size that the input would
     have let be anything is not counted.
     """
     (goal,) = quota.goals
     proportional = quota.goal_tuner != "temporal"
     allowed: range | set[int]
-    told, wrong, judged, narrow = traced_sizes(passes), [], 0, 0
+    traced, wrong, judged, narrow = traced_sizes(passes), [], 0, 0
     for index in range(1, len(passes)):
-        before, after, current = told[index - 1], told[index], metric.during(passes[index])
+        before, after, current = traced[index - 1], traced[index], metric.during(passes[index])
         # At the requested size the consist tuner may be far above it, and only stays there.
         saturated = proportional and quota.bytes and before is not None and before >= quota.bytes
         if before is None or after is None or saturated or current == _ANYTHING:

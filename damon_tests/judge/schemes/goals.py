@@ -33,7 +33,7 @@ _FEW = 3  # windows of a length
 
 
 def feedback(last: int, score: int) -> int:
-    """The next value when ``last`` came of ``score``, 10000 being the goal."""
+    """Return the next value when ``last`` came of ``score``, 10000 being the goal."""
     if score == BP:
         return last
     if score >= 2 * BP:
@@ -44,14 +44,14 @@ def feedback(last: int, score: int) -> int:
 
 
 def score(goals: Sequence[DamosQuotaGoal], current: Sequence[int]) -> int:
-    """bp. Of several goals the one achieved most decides."""
+    """Return the score, bp. Of several goals the one achieved most decides."""
     return max(
         (value * BP // goal.target_value for goal, value in zip(goals, current, strict=True)), default=0
     )
 
 
 def next_bp(quota: DamosQuota, last_bp: int, achieved: int) -> int:
-    """The tuner's next effective size, in bytes * 10000."""
+    """Return the tuner's next effective size, in bytes * 10000."""
     if quota.goal_tuner != "temporal":
         return feedback(max(last_bp, BP), achieved)
     if achieved >= BP:
@@ -60,13 +60,13 @@ def next_bp(quota: DamosQuota, last_bp: int, achieved: int) -> int:
 
 
 def limited(quota: DamosQuota, bp: int) -> int:
-    """The effective size: what the tuner allows, never more than the requested size."""
+    """Return the effective size: what the tuner allows, never more than the requested size."""
     size = bp // BP
     return min(size, quota.bytes) if quota.bytes else size
 
 
 def sizes(quota: DamosQuota, scores: Sequence[int]) -> list[int]:
-    """Effective sizes after each evaluation, from the start of a scheme."""
+    """Return the effective sizes after each evaluation, from the start of a scheme."""
     found, bp = [], 0
     for achieved in scores:
         bp = next_bp(quota, bp, achieved)
@@ -78,8 +78,8 @@ def sizes(quota: DamosQuota, scores: Sequence[int]) -> list[int]:
 
 
 def traced_sizes(passes: Sequence[Pass], first: int | None = None) -> list[int | None]:
-    """The effective size in force after each pass, as damos_esz told it. Changes are told, and since 7.3 the
-    ``first`` size, too: before, it stands until something else is told."""
+    """Return the effective size in force after each pass, from damos_esz. Changes are traced, and since 7.3
+    the ``first`` size, too: before, it stands until a change is traced."""
     found: list[int | None] = []
     size = first
     for one in passes:
@@ -95,23 +95,25 @@ def steps_follow(
     *,
     first: Sequence[int] = (),
 ) -> Check:
-    """Every size traced is what the recurrence gives (I57). Exact, for a reset interval of 0: each pass
-    is a window, and the very first one evaluates twice.
+    """Check that every size traced is what the recurrence gives (I57). Exact, for a reset interval of 0: each
+    pass is a window, and the very first one evaluates twice.
 
     ``scores`` gives what the score of a pass may have been: one value, or two while a commit was under way;
     ``first`` that of the very first evaluation, if it is another.
     """
     possible, wrong, judged, unchanged = {0}, "", 0, {0}
-    for index, (one, told) in enumerate(zip(passes, traced_sizes(passes), strict=True)):
+    for index, (one, traced) in enumerate(zip(passes, traced_sizes(passes), strict=True)):
         if index == 0:
             possible = {next_bp(quota, 0, s) for s in first or scores(one)}
             unchanged = {limited(quota, bp) for bp in possible}
         possible = {next_bp(quota, bp, s) for bp in possible for s in scores(one)}
         judged += 1
-        agreeing = {bp for bp in possible if limited(quota, bp) in (unchanged if told is None else {told})}
+        agreeing = {
+            bp for bp in possible if limited(quota, bp) in (unchanged if traced is None else {traced})
+        }
         if not agreeing:
             expected = " or ".join(str(limited(quota, bp)) for bp in sorted(possible))
-            wrong = f"pass {index}: {told}, expected {expected}"
+            wrong = f"pass {index}: {traced}, expected {expected}"
             break
         possible = agreeing
     m = Measurement("effective sizes that are not the tuner's", float(bool(wrong)), "count")
@@ -121,20 +123,20 @@ def steps_follow(
 
 
 def windows_follow(
-    told: Sequence[EszEvent],
+    traced: Sequence[EszEvent],
     quota: DamosQuota,
     achieved: int,
     passes: Sequence[Pass],
     level: Series,
 ) -> list[Check]:
-    """With a reset interval: one step of the recurrence in each window, none in between. For a score that
-    never changes, and that changes the size each time. The very first window evaluates once."""
-    expected = list(dict.fromkeys(sizes(quota, [achieved] * (len(told) + 1))))
-    seen = [event.esz for event in told]
+    """Check, with a reset interval: one step of the recurrence in each window, none in between. For a score
+    that never changes, and that changes the size each time. The very first window evaluates once."""
+    expected = list(dict.fromkeys(sizes(quota, [achieved] * (len(traced) + 1))))
+    seen = [event.esz for event in traced]
     if not level.traces_first_tuned_size and seen[:1] != expected[:1]:
-        expected.pop(0)  # the first size was not told, only changes
+        expected.pop(0)  # only changes are traced, not the first size
     expected = expected[: len(seen)]
-    m = Measurement("effective sizes told", float(len(told)), "count", tuple(map(float, seen)))
+    m = Measurement("effective sizes traced", float(len(traced)), "count", tuple(map(float, seen)))
     checks = [
         Check(
             "closed form",
@@ -145,7 +147,7 @@ def windows_follow(
         )
     ]
     reset_ns = quota.reset_interval_ms * NSEC_PER_MSEC
-    gaps = [b.time_ns - a.time_ns for a, b in pairwise(told)]
+    gaps = [b.time_ns - a.time_ns for a, b in pairwise(traced)]
     # A window begins with the first pass after the interval.
     apart = [b.begin_ns - a.begin_ns for a, b in pairwise(passes)]
     high = TICKS_NS + max(apart, default=0)
@@ -158,7 +160,8 @@ def windows_follow(
 
 
 def _usual_window(gaps: Sequence[int], apart: Sequence[int], reset_ns: int, why: str) -> Check:
-    """Single windows may seem shorter or longer where ticks come late, not half of them."""
+    """Check the median window: single ones may seem shorter or longer where ticks come late, not half of
+    them."""
     if len(gaps) < _FEW:
         m = Measurement("windows", float(len(gaps)), "count")
         return Check("invariant", m, f">= {_FEW}", "fewer show too little", None, invariant="I45")
@@ -169,21 +172,21 @@ def _usual_window(gaps: Sequence[int], apart: Sequence[int], reset_ns: int, why:
 
 
 def fed_steps_follow(
-    told: Sequence[EszEvent],
+    traced: Sequence[EszEvent],
     quota: DamosQuota,
     scores: Callable[[int], Sequence[int]],
     level: Series,
 ) -> Check:
-    """With any reset interval: each size that was told is one step from the last, for a score that was in
+    """Check, with any reset interval: each traced size is one step from the last, for a score that was in
     force then. ``scores`` gives those of a time: one, or more while a commit was under way.
 
-    Windows that do not change the size are not told, so the fraction of a byte that the tuner keeps is
+    Windows that do not change the size are not traced, so the fraction of a byte that the tuner keeps is
     not known: it may be any.
     """
     lasts, wrong = [(0, 0)], []
-    if told and not level.traces_first_tuned_size:  # the first size was not told
-        lasts += [(bp, bp) for s in scores(told[0].time_ns) for bp in [next_bp(quota, 0, s)]]
-    for event in told:
+    if traced and not level.traces_first_tuned_size:  # the first size is not traced
+        lasts += [(bp, bp) for s in scores(traced[0].time_ns) for bp in [next_bp(quota, 0, s)]]
+    for event in traced:
         allowed = [
             (limited(quota, next_bp(quota, low, s)), limited(quota, next_bp(quota, high, s)))
             for low, high in lasts
@@ -195,8 +198,8 @@ def fed_steps_follow(
             )
         lasts = [(event.esz * BP, event.esz * BP + BP - 1)]
     m = Measurement("effective sizes that are not the tuner's", float(len(wrong)), "count")
-    why = f"each size is one step from the last (§4.4, {quota.goal_tuner}); {len(told)} sizes"
-    return Check("closed form", m, "== 0", why, not wrong if told else None, "; ".join(wrong[:3]))
+    why = f"each size is one step from the last (§4.4, {quota.goal_tuner}); {len(traced)} sizes"
+    return Check("closed form", m, "== 0", why, not wrong if traced else None, "; ".join(wrong[:3]))
 
 
 @dataclass(frozen=True)
@@ -208,7 +211,7 @@ class Reading:
 
 
 def readings_follow(readings: Sequence[Reading], expected: Sequence[int]) -> Check:
-    """Every value read is the size after one of the passes done by then. ``expected``: after each
+    """Check that every value read is the size after one of the passes done by then. ``expected``: after each
     number of passes, from 0. Exact; for kernels without damos_esz, too."""
     wrong = []
     for reading in readings:
@@ -231,7 +234,7 @@ def possible_sizes(
     first: Sequence[int] = (),
     left_out: Callable[[Pass], bool] = lambda _: False,
 ) -> list[set[int]]:
-    """What the effective size may be after each number of passes, from 0, for a reset interval of 0.
+    """Return what the effective size may be after each number of passes, from 0, for a reset interval of 0.
 
     The very first pass evaluates twice; before 6.18 perhaps once. ``left_out``: whether there may have been
     no pass at an aggregation.
@@ -250,7 +253,7 @@ def possible_sizes(
 
 
 def readings_possible(readings: Sequence[Reading], possible: Sequence[set[int]]) -> Check:
-    """Every value read is one that ``possible_sizes`` has for a number of passes done by then."""
+    """Check that every value read is one that ``possible_sizes`` has for a number of passes done by then."""
     wrong = []
     for reading in readings:
         low, high = reading.passes
@@ -263,7 +266,7 @@ def readings_possible(readings: Sequence[Reading], possible: Sequence[set[int]])
 
 
 def readings(passes: Sequence[Pass], read: Sequence[tuple[int, int, int]]) -> list[Reading]:
-    """Of (begin_ns, end_ns, value): with how many passes were done when each was read."""
+    """Return the readings (begin_ns, end_ns, value) with how many passes may have been done at each."""
     return [
         Reading(value, (sum(p.end_ns <= begin for p in passes), sum(p.begin_ns <= end for p in passes)))
         for begin, end, value in read
@@ -274,7 +277,8 @@ def readings(passes: Sequence[Pass], read: Sequence[tuple[int, int, int]]) -> li
 
 
 def doublings(size: int) -> int:
-    """Evaluations without any achievement until the effective size reaches ``size``, from the start."""
+    """Return the evaluations without any achievement until the effective size reaches ``size``, from the
+    start."""
     bp, count = 0, 0
     while bp < size * BP:
         bp, count = feedback(max(bp, BP), 0), count + 1
@@ -282,12 +286,13 @@ def doublings(size: int) -> int:
 
 
 def settled_after(values: Sequence[float], goal: float, tolerance: float) -> int | None:
-    """The index from which on all values are within ``tolerance`` (a share) of the goal; None if never."""
+    """Return the index from which on all values are within ``tolerance`` (a share) of the goal; None if
+    never."""
     outside = [i for i, value in enumerate(values) if abs(value - goal) > tolerance * goal]
     after = outside[-1] + 1 if outside else 0
     return after if after < len(values) else None
 
 
 def overshoot(values: Sequence[float], goal: float) -> float:
-    """How far the values went above the goal, as a share of it."""
+    """Return how far the values went above the goal, as a share of it."""
     return max((value - goal for value in values), default=0.0) / goal

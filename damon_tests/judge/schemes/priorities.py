@@ -34,7 +34,7 @@ _MIGRATIONS = ("migrate_cold", "migrate_hot")  # of virtual address spaces
 def hot_score(
     nr_accesses: int, samples_per_aggr: int, age: int, aggr_us: int, weight_nr: int, weight_age: int
 ) -> int:
-    """0 to 99. The weight of the size has no say."""
+    """Return the score, 0 to 99. The weight of the size is not used."""
     frequency = nr_accesses * 100 // max(samples_per_aggr, 1)
     seconds = (age * aggr_us // 1_000_000) & U32_MAX
     doublings = min(seconds.bit_length(), 32)
@@ -48,7 +48,7 @@ def hot_score(
 
 
 def direction(scheme: Damos, operations: str, level: Series) -> Literal["hot", "cold"] | None:
-    """What the action prefers; None: all memory alike."""
+    """Return what the action prefers; None: all memory alike."""
     kind = "paddr" if operations == "paddr" else "vaddr"
     if kind == "vaddr" and scheme.action in _MIGRATIONS and not level.migrates_in_vaddr:
         return None
@@ -56,7 +56,7 @@ def direction(scheme: Damos, operations: str, level: Series) -> Literal["hot", "
 
 
 def score(piece: Piece, scheme: Damos, ctx: DamonCtx, level: Series) -> int:
-    """The piece's priority, higher goes first."""
+    """Return the piece's priority, higher goes first."""
     prefers = direction(scheme, ctx.operations, level)
     if prefers is None:
         return HIGHEST
@@ -73,15 +73,15 @@ def score(piece: Piece, scheme: Damos, ctx: DamonCtx, level: Series) -> int:
 
 
 def matches(piece: Piece, pattern: DamosAccessPattern) -> bool:
-    """Access rate and age only: how memory was divided into regions when the scheme saw it is not known,
-    so patterns judged here must take any size."""
+    """Return whether access rate and age match: how memory was divided into regions when the scheme saw it is
+    not known, so patterns judged here must take any size."""
     nr = (pattern.nr_accesses_min & U32_MAX, pattern.nr_accesses_max & U32_MAX)
     age = (pattern.age_min & U32_MAX, pattern.age_max & U32_MAX)
     return nr[0] <= piece.nr_accesses <= nr[1] and age[0] <= piece.age <= age[1]
 
 
 def lowest_chosen(scored: Iterable[tuple[int, int]], effective_size: int) -> int:
-    """min_score of (score, size) pairs: from the highest score down until the quota is spent."""
+    """Return min_score of (score, size) pairs: from the highest score down until the quota is spent."""
     by_score: dict[int, int] = {}
     for value, size in scored:
         by_score[value] = by_score.get(value, 0) + size
@@ -96,7 +96,8 @@ def lowest_chosen(scored: Iterable[tuple[int, int]], effective_size: int) -> int
 def eligible(
     pieces: Sequence[Piece], scheme: Damos, ctx: DamonCtx, level: Series, effective_size: int
 ) -> list[Span]:
-    """Memory that matches and has the priority that gets quota: ascending, joined where it touches."""
+    """Return the memory that matches and has the priority that gets quota: ascending, joined where it
+    touches."""
     wanted = [(p, score(p, scheme, ctx, level)) for p in pieces if matches(p, scheme.access_pattern)]
     lowest = lowest_chosen(((value, p.size) for p, value in wanted), effective_size)
     joined: list[Span] = []
@@ -114,7 +115,8 @@ def eligible(
 def selective(
     found: Sequence[Sequence[Piece]], scheme: Damos, ctx: DamonCtx, level: Series, size: int
 ) -> Check:
-    """In at least one pass priorities made a difference: else the run has shown nothing about them."""
+    """Check that in at least one pass priorities made a difference: else the run has shown nothing about
+    them."""
     left_out = []
     for pieces in found:
         matching = sum(p.size for p in pieces if matches(p, scheme.access_pattern))

@@ -41,7 +41,7 @@ class Piece:
 @dataclass(frozen=True)
 class Pass:
     """``begin_ns``, ``end_ns``: its first and last event. ``applied``: in order. ``esz``: the effective
-    quotas told in it. ``stat``: the counters after it, None before 7.0. ``regions``: of all targets.
+    quotas traced in it. ``stat``: the counters after it, None before 7.0. ``regions``: of all targets.
     """
 
     begin_ns: int
@@ -52,7 +52,7 @@ class Pass:
     regions: tuple[AggregatedEvent, ...]
 
     def pieces(self) -> list[Piece]:
-        """All monitored memory as the scheme saw it, in order."""
+        """Return all monitored memory as the scheme saw it, in order."""
         applied = [Piece(e.target_idx, e.start, e.end, e.nr_accesses, e.age) for e in self.applied]
         applied.sort(key=lambda p: (p.target_idx, p.start))
         found: list[Piece] = []
@@ -75,19 +75,19 @@ def of_events(events: Sequence[trace.TypedEvent], scheme_idx: int = 0) -> list[P
     if any(isinstance(e, LostEvent) for e in events):
         return []
     found: list[Pass] = []
-    told: list[trace.TypedEvent] = []
+    events_before: list[trace.TypedEvent] = []
     regions: list[AggregatedEvent] = []
     for event in events:
         ends = regions and (not isinstance(event, AggregatedEvent) or _place(event) <= _place(regions[-1]))
         if ends:
-            found.append(_pass(told, regions, scheme_idx))
-            told, regions = [], []
+            found.append(_pass(events_before, regions, scheme_idx))
+            events_before, regions = [], []
         if isinstance(event, AggregatedEvent):
             regions.append(event)
         else:
-            told.append(event)
+            events_before.append(event)
     if regions and _complete(regions):
-        found.append(_pass(told, regions, scheme_idx))
+        found.append(_pass(events_before, regions, scheme_idx))
     return found
 
 
@@ -96,13 +96,15 @@ def _place(event: AggregatedEvent) -> Place:
 
 
 def _complete(regions: Sequence[AggregatedEvent]) -> bool:
-    """Whether the last target's regions have all arrived."""
+    """Return whether the last target's regions have all arrived."""
     last = regions[-1]
     return sum(r.target_id == last.target_id for r in regions) == last.nr_regions
 
 
-def _pass(told: Sequence[trace.TypedEvent], regions: Sequence[AggregatedEvent], scheme_idx: int) -> Pass:
-    mine = [e for e in told if getattr(e, "scheme_idx", scheme_idx) == scheme_idx]
+def _pass(
+    events_before: Sequence[trace.TypedEvent], regions: Sequence[AggregatedEvent], scheme_idx: int
+) -> Pass:
+    mine = [e for e in events_before if getattr(e, "scheme_idx", scheme_idx) == scheme_idx]
     stats = [e for e in mine if isinstance(e, StatEvent)]
     return Pass(
         begin_ns=mine[0].time_ns if mine else regions[0].time_ns,

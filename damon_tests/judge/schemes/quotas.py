@@ -5,7 +5,7 @@ The replay goes from pass to pass with the charge of the window and the point wh
 and holds each application against them. How memory was divided into regions does not matter: the next
 region tried must begin at the first byte that is eligible, and a pass only ends with the quota or the memory.
 When a window begins is known but for the kernel's clock ticks; where that leaves a doubt both are
-followed, until what was tried tells.
+followed, until the tries decide.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ TICK_NS = 10 * NSEC_PER_MSEC
 """Of the slowest clock that a kernel is built with."""
 
 ANYWHERE: Place = (-1, -1)
-"""The point to continue at is not known yet: the first application tells it."""
+"""The point to continue at is not known yet: the first application shows it."""
 
 
 def is_full(level: Series, quota_is_set: bool, charged: int, size: int, m: int) -> bool:
-    """Nothing more may be tried in this window (4.5)."""
+    """Return whether nothing more may be tried in this window (4.5)."""
     if level.is_full_below_min_region:
         return quota_is_set and (charged >= size or size - charged < m)
     if level.limits_by_zero_quota:
@@ -48,14 +48,14 @@ def is_full(level: Series, quota_is_set: bool, charged: int, size: int, m: int) 
 
 
 def room(level: Series, quota_is_set: bool, charged: int, size: int, m: int) -> int | None:
-    """How large the next region may be, after the cut; None: any size."""
+    """Return how large the next region may be, after the cut; None: any size."""
     if not quota_is_set or (size == 0 and not level.limits_by_zero_quota):
         return None
     return max(size - charged, 0) // m * m
 
 
 def charge(scheme: Damos, size: int, applied: int) -> int:
-    """What a region costs: less for what failed, if so requested (4.7)."""
+    """Return what a region costs: less for what failed, if so requested (4.7)."""
     num, denom = scheme.quota.fail_charge_num, scheme.quota.fail_charge_denom
     if not denom or applied > size:
         return size
@@ -143,14 +143,14 @@ class QuotaReplay:
         return done
 
     def _may_be_left_out(self, one: Pass) -> bool:
-        """A commit starts the apply interval again before 6.18: at its aggregation there may be no pass."""
+        """Return whether there may be no pass: before 6.18 a commit starts the apply interval again."""
         if self.level.keeps_window_on_equal_commit or one.applied:
             return False
         last_ns = self.ctx.attrs.aggr_us * NSEC_PER_USEC
         return any(begin <= one.end_ns and one.begin_ns <= end + last_ns for begin, end, _ in self.later)
 
     def _in_force(self, one: Pass) -> list[QuotaReplay]:
-        """This, with each scheme that the pass may have had."""
+        """Return this replay with each scheme that the pass may have had."""
         possible = [self.scheme]
         for begin, end, scheme in self.later:
             if one.end_ns > end:
@@ -160,7 +160,7 @@ class QuotaReplay:
         return [replace(self, scheme=scheme, later=()) for scheme in possible]
 
     def _windows(self, state: State, one: Pass, index: int) -> list[State]:
-        """The states in which the pass may have begun to apply: in the old window, in a new one."""
+        """Return the states in which the pass may have begun to apply: in the old window, in a new one."""
         size, reset_ns = self.size_at(index), self.scheme.quota.reset_interval_ms * NSEC_PER_MSEC
         if not self.is_set(size):
             return [state]
@@ -186,7 +186,7 @@ class QuotaReplay:
         return [state] if late < -TICKS_NS else [state, fresh]
 
     def _starts(self, cursor: Place | None, one: Pass) -> list[Place]:
-        """Where the pass may begin."""
+        """Return where the pass may begin."""
         if cursor is None or cursor == ANYWHERE:
             return [cursor or (0, 0)]
         mine = [r for r in one.regions if r.target_id == cursor[0]]
@@ -218,7 +218,7 @@ class QuotaReplay:
     def _applied(
         self, event: BeforeApplyEvent, memory: Sequence[Span], at: Place, charged: int, size: int
     ) -> int:
-        """The charge after one application. Raises WrongPassError when it must not have been made."""
+        """Return the charge after one application. Raises WrongPassError when it must not have been made."""
         start, end = (event.target_idx, event.start), (event.target_idx, event.end)
         if self.full(charged, size):
             raise WrongPassError(f"tried {_spell(event)} though {charged} of {size} are charged")
@@ -241,7 +241,7 @@ class QuotaReplay:
 
 
 def _next(memory: Sequence[Span], at: Place) -> Span | None:
-    """The rest of the memory from ``at`` on: its first piece."""
+    """Return the rest of the memory from ``at`` on: its first piece."""
     for start, end in memory:
         if end > at and not (end[0] == at[0] and end[1] <= at[1]):
             return (max(start, at), end)
@@ -272,7 +272,7 @@ def follow(
     least: int = 5,
     windows: int = 0,
 ) -> list[Check]:
-    """Every pass did what its quota allowed, all of it, in order, and was counted so. Exact.
+    """Check that every pass did what its quota allowed, all of it, in order, and was counted so. Exact.
 
     ``least``: fewer passes show too little, and leave it undecided. ``windows``: the same of charge windows
     that lasted a reset interval.
@@ -290,7 +290,7 @@ def follow(
 
 
 def windows_last(done: Replayed, passes: Sequence[Pass], least: int = 0) -> list[Check]:
-    """I45, of the median window: it ends with the first pass that begins after its reset interval.
+    """Check I45 of the median window: it ends with the first pass that begins after its reset interval.
 
     Single ones may seem to begin earlier or later, where ticks of the clock come late (``TICKS_NS``); half of
     them do not. Windows of which it is not certain when they began are left out. No check of fewer than
@@ -313,7 +313,7 @@ def windows_last(done: Replayed, passes: Sequence[Pass], least: int = 0) -> list
 
 
 def _certainly_late(done: Replayed) -> list[int]:
-    """How late each window began that all possible states agree on, ns."""
+    """Return how late each window began that all possible states agree on, ns."""
     late, last_ns = [], None
     for states in done.states:
         if len({(state.began_ns, state.late_ns) for state in states}) != 1:
@@ -330,7 +330,7 @@ def _ms(ns: float) -> float:
 
 
 def counted(done: Replayed, passes: Sequence[Pass], read: ReadStats) -> Check:
-    """The counters read are those after one of the passes that were done by then."""
+    """Check that the counters read are those after one of the passes that were done by then."""
     tried, admissible = 0, set()
     if passes[0].end_ns > read.begin_ns:
         admissible.add((0, 0))
@@ -348,14 +348,14 @@ def counted(done: Replayed, passes: Sequence[Pass], read: ReadStats) -> Check:
 
 
 def enough_passes(passes: Sequence[Pass], least: int) -> Check:
-    """There were passes to look at; none when events were lost."""
+    """Check that there were passes to look at; none when events were lost."""
     m = Measurement("passes", float(len(passes)), "count")
     why = "fewer show too little"
     return Check("invariant", m, f">= {least}", why, True if len(passes) >= least else None)
 
 
 def sizes_agree(passes: Sequence[Pass], level: Series) -> list[Check]:
-    """I54: counters grow by exactly what was tried. Only where they are traced (7.0)."""
+    """Check I54: counters grow by exactly what was tried. Only where they are traced (7.0)."""
     wrong, before, looked = [], (0, 0), 0
     for index, one in enumerate(passes):
         if one.stat is None:
@@ -373,12 +373,13 @@ def sizes_agree(passes: Sequence[Pass], level: Series) -> list[Check]:
 
 
 def tried_ranges(passes: Sequence[Pass]) -> tuple[Range, ...]:
-    """All memory that was ever tried, of target 0, joined."""
+    """Return all memory that was ever tried, of target 0, joined."""
     return tuple(joined((e.start, e.end) for one in passes for e in one.applied if e.target_idx == 0))
 
 
 def fair(passes: Sequence[Pass], memory: Sequence[Range]) -> list[Check]:
-    """Continuation: once as much was tried as there is memory (all of it eligible), each byte was tried."""
+    """Check continuation: once as much was tried as there is memory (all of it eligible), each byte was
+    tried."""
     total = sum(end - start for start, end in memory)
     tried = sum(e.end - e.start for one in passes for e in one.applied)
     rounds = tried // total if total else 0

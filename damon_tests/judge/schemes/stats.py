@@ -45,7 +45,7 @@ class Total:
 def totals(
     recorded: Sequence[WatchedPass], schemes: Sequence[Damos], mapped: Sequence[Range] | None = None
 ) -> list[list[Total]]:
-    """What every scheme had done before the first pass, and after each; shape (1 + passes, schemes).
+    """Return what every scheme had done before the first pass, and after each; shape (1 + passes, schemes).
 
     ``mapped``: the target's mappings, sorted, for schemes whose actions are madvise() (I42): these are
     applied to a region when all of it is mapped.
@@ -75,7 +75,7 @@ def _with(total: Total, tried: Try, schemes: Sequence[Damos], mapped: Sequence[R
 
 
 def differences(stats: DamosStats, total: Total) -> list[str]:
-    """In what counters are not those of these tries, or impossible."""
+    """Return how the counters differ from those of these tries, or contradict themselves."""
     found = []
     if (stats.nr_tried, stats.sz_tried) != (total.nr_tried, total.sz_tried):
         found.append(
@@ -97,11 +97,11 @@ def differences(stats: DamosStats, total: Total) -> list[str]:
 def stats_after_passes(
     recorded: Sequence[WatchedPass], ctx: DamonCtx, mapped: Sequence[Range] | None = None
 ) -> list[Check]:
-    """damos_stat_after_apply_interval against the tries before it (I54), the action (I41, I42) and itself
-    (I61). Exact, from the kdamond's start; ``mapped`` as ``totals`` has it."""
+    """Check damos_stat_after_apply_interval against the tries before it (I54), the action (I41, I42) and
+    itself (I61). Exact, from the kdamond's start; ``mapped`` as ``totals`` has it."""
     wrong, detail = [], ""
     before: dict[int, tuple[int, ...]] = {}
-    for one, event, total in _told(recorded, totals(recorded, ctx.schemes, mapped)):
+    for one, event, total in _traced(recorded, totals(recorded, ctx.schemes, mapped)):
         i = event.scheme_idx
         counters = _counters(event)
         found = differences(_stats(event), total)
@@ -118,7 +118,7 @@ def stats_after_passes(
     return [no_difference(m, recorded, why, detail, "I41, I42, I54, I61")]
 
 
-def _told(
+def _traced(
     recorded: Sequence[WatchedPass], after: Sequence[Sequence[Total]]
 ) -> Iterator[tuple[WatchedPass, StatEvent, Total]]:
     for one, total in zip(recorded, after[1:], strict=True):
@@ -145,7 +145,7 @@ def stats_when_read(
     ctx: DamonCtx,
     mapped: Sequence[Range] | None = None,
 ) -> Check:
-    """``stats/`` shows the tries until a moment between the request and its answer (I54). Exact.
+    """Check that ``stats/`` shows the tries until a moment between the request and its answer (I54). Exact.
 
     Readings after the last whole pass that was recorded are left out; ``mapped`` as ``totals`` has it.
     """
@@ -164,7 +164,7 @@ def stats_when_read(
 
 
 def passes_before(recorded: Sequence[WatchedPass], reading: Reading) -> list[int]:
-    """How many passes the update may have come after: it is served between two of them.
+    """Return how many passes the update may have come after: it is served between two of them.
 
     None when that may have been after the last one recorded.
     """
@@ -185,7 +185,7 @@ def passes_before(recorded: Sequence[WatchedPass], reading: Reading) -> list[int
 def exceeded(
     recorded: Sequence[WatchedPass], ctx: DamonCtx, level: str, readings: Sequence[Reading]
 ) -> Check:
-    """I47, I48: qt_exceeds is the number of charge windows that ended full. Exact.
+    """Check I47 and I48: qt_exceeds is the number of charge windows that ended full. Exact.
 
     For size quotas whose reset interval is shorter than the time between two passes, so that every pass has a
     window of its own, which the next one ends.
@@ -193,9 +193,9 @@ def exceeded(
     rest = rule_limits.min_region_sz(ctx) if Series.of(level).is_full_below_min_region else 1
     expected = {i: _full_before(recorded, i, s.quota.bytes, rest) for i, s in _limited(ctx)}
     wrong, looked_at, detail = 0, 0, ""
-    told = [(e.scheme_idx, e.qt_exceeds, (p.number,)) for p in recorded for e in p.stats]
+    traced = [(e.scheme_idx, e.qt_exceeds, (p.number,)) for p in recorded for e in p.stats]
     read_ = [(r.scheme_idx, r.stats.qt_exceeds, tuple(passes_before(recorded, r))) for r in readings]
-    for i, qt_exceeds, moments in [*told, *read_]:
+    for i, qt_exceeds, moments in [*traced, *read_]:
         possible = [expected[i][after] if i in expected else 0 for after in moments]
         looked_at += bool(possible)
         if possible and qt_exceeds not in possible:
@@ -216,7 +216,8 @@ def _limited(ctx: DamonCtx) -> Iterator[tuple[int, Damos]]:
 
 
 def _full_before(recorded: Sequence[WatchedPass], scheme_idx: int, quota: int, rest: int) -> list[int]:
-    """How many windows had ended full before the first pass, and after each: the last one's is still open."""
+    """Return how many windows had ended full before the first pass, and after each: the last one's is still
+    open."""
     counts, full = [0], 0
     for one in recorded:
         counts.append(full)

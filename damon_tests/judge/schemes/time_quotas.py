@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Time quotas: the effective size is the time times the throughput so far (specification 4.4).
 
-How long the kernel took is not told, but it follows from each size that is: the throughput is a whole number
+How long the kernel took is not traced, but it follows from each size: the throughput is a whole number
 of bytes per millisecond, of all that was charged so far. The times so found must be possible: never
 shrinking, never longer than the scheme has been running.
 """
@@ -34,7 +34,8 @@ class Spent:
 
 
 def spent(size: int, quota: DamosQuota, charged: int, m: int) -> Spent | None:
-    """The time that makes ``size`` of ``charged`` bytes; None if none does. ``m``: the smallest region."""
+    """Return the time that makes ``size`` of ``charged`` bytes; None if none does. ``m``: the smallest
+    region."""
     anything = Spent(0, 1 << 62)
     if quota.bytes and size == quota.bytes:
         # The time would have allowed as much or more; none measured allows FIRST_THROUGHPUT.
@@ -53,13 +54,13 @@ def spent(size: int, quota: DamosQuota, charged: int, m: int) -> Spent | None:
 
 
 def first_size(quota: DamosQuota) -> int:
-    """The effective size before anything was charged."""
+    """Return the effective size before anything was charged."""
     size = FIRST_THROUGHPUT * quota.ms
     return min(size, quota.bytes) if quota.bytes else size
 
 
 def throughput_is_measured(passes: Sequence[Pass], quota: DamosQuota) -> Check:
-    """Time was measured: the size is no longer that of the throughput that is assumed before."""
+    """Check that time was measured: the size is no longer that of the throughput that is assumed before."""
     others = {size for size in traced_sizes(passes, first_size(quota)) if size != first_size(quota)}
     m = Measurement("effective sizes from a measured throughput", float(len(others)), "count")
     return Check(
@@ -68,8 +69,8 @@ def throughput_is_measured(passes: Sequence[Pass], quota: DamosQuota) -> Check:
 
 
 def follow(passes: Sequence[Pass], quota: DamosQuota, m: int, *, least: int = 5) -> list[Check]:
-    """Every size that was told is the time quota's, for a time that can have been spent. For a reset interval
-    of 0, without fail charges."""
+    """Check that every traced size is the time quota's, for a time that can have been spent. For a reset
+    interval of 0, without fail charges."""
     charged, low, wrong, judged, times = 0, 0, [], 0, []
     for index, (one, size) in enumerate(zip(passes, traced_sizes(passes, first_size(quota)), strict=True)):
         if size is not None:
@@ -79,8 +80,8 @@ def follow(passes: Sequence[Pass], quota: DamosQuota, m: int, *, least: int = 5)
             if found is None:
                 wrong.append(f"pass {index}: {size} bytes of {charged}: no time makes that")
             elif max(low, found.low_ns) > min(found.high_ns, elapsed):
-                told = f"{found.low_ns} to {found.high_ns} ns after {low}, {elapsed} ns after the start"
-                wrong.append(f"pass {index}: {size} bytes of {charged} take {told}")
+                needed = f"{found.low_ns} to {found.high_ns} ns after {low}, {elapsed} ns after the start"
+                wrong.append(f"pass {index}: {size} bytes of {charged} take {needed}")
             else:
                 low = max(low, found.low_ns)
                 times.append(float(low))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Are the regions in ``tried_regions/`` those that damos_before_apply told of one pass?
+"""Are the regions in ``tried_regions/`` those that damos_before_apply printed in one pass?
 
 A request is answered with the regions of one pass of each scheme (specification 4.11), with their access
 rate and the age they had before the action. The passes are those of a request with a watcher
@@ -35,7 +35,7 @@ class Answer:
 def regions_of_one_pass(
     recorded: Sequence[WatchedPass], answers: Sequence[Answer], ctx: DamonCtx, level: str
 ) -> list[Check]:
-    """Every scheme's regions are all those of one pass, and no others, and add up (I7). Exact.
+    """Check that every scheme's regions are all those of one pass, and no others, and add up (I7). Exact.
 
     For one target, and schemes that were each due between request and answer, or tried nothing. Answers
     after the last whole pass that was recorded are left out.
@@ -64,7 +64,8 @@ def regions_of_one_pass(
 
 
 def _took_too_long(answer: Answer, scheme_idx: int, ctx: DamonCtx) -> bool:
-    """Before 6.15 a scheme that is not applied within two apply intervals, counted in ticks, is given up."""
+    """Return whether the request gave up: before 6.15 a scheme that is not applied within two apply
+    intervals, counted in ticks, is given up."""
     interval_us = ctx.schemes[scheme_idx].apply_interval_us or ctx.attrs.aggr_us
     return answer.end_ns - answer.begin_ns >= 2 * interval_us * NSEC_PER_USEC - _TICK_NS
 

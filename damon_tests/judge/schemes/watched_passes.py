@@ -3,7 +3,7 @@
 
 The first scheme of a request is the *watcher*: ``stat`` on everything, without quota or filter, due whenever
 any other is. A pass asks the schemes in order about each region (specification 4.2), so the watcher's
-damos_before_apply tells the region as it is just then, and which of the others must follow is certain:
+damos_before_apply prints the region as it is just then, and which of the others must follow is certain:
 those that are due and whose pattern includes it, in order, each seeing what the ones before it did.
 
 The events of a run are damos_before_apply and, where recorded, damon_aggregated and
@@ -61,7 +61,7 @@ class WatchedPass:
 
     @property
     def tries(self) -> tuple[Try, ...]:
-        """All of the pass, the watcher's included."""
+        """Return all of the pass, the watcher's included."""
         return tuple(t for visit in self.visits for t in (visit.region, *visit.tried))
 
 
@@ -75,7 +75,8 @@ class _Open:
     aggregated: list[AggregatedEvent] = field(default_factory=list)
 
     def ends_before(self, region: Try) -> bool:
-        """Whether the watcher's next region belongs to another pass: targets and addresses ascend in one."""
+        """Return whether the watcher's next region belongs to another pass: targets and addresses ascend in
+        one."""
         last = self.visits[-1][0]
         done = bool(self.stats or self.aggregated)
         return done or (region.target_idx, region.start) <= (last.target_idx, last.start)
@@ -86,7 +87,8 @@ class _Open:
 
 
 def passes(events: Sequence[TypedEvent]) -> tuple[WatchedPass, ...]:
-    """The passes before the first lost event, without the last one: the end of the run may have cut it."""
+    """Return the passes before the first lost event, without the last one: the end of the run may have cut
+    it."""
     found: list[WatchedPass] = []
     now: _Open | None = None
     for event in events:
@@ -116,7 +118,8 @@ def _try_of(event: BeforeApplyEvent) -> Try:
 
 
 def bounds_of(pattern: DamosAccessPattern) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-    """(min, max) of size, nr_accesses and age as the core has them: the last two lose all above 32 bits."""
+    """Return (min, max) of size, nr_accesses and age as the core has them: the last two lose all above 32
+    bits."""
     return (
         (pattern.sz_min, pattern.sz_max),
         (pattern.nr_accesses_min & U32_MAX, pattern.nr_accesses_max & U32_MAX),
@@ -125,18 +128,19 @@ def bounds_of(pattern: DamosAccessPattern) -> tuple[tuple[int, int], tuple[int, 
 
 
 def matches(pattern: DamosAccessPattern, size: int, nr_accesses: int, age: int) -> bool:
-    """Whether the pattern includes such a region: all six bounds are inclusive (specification 4.3)."""
+    """Return whether the pattern includes such a region: all six bounds are inclusive (specification 4.3)."""
     values = (size, nr_accesses, age)
     return all(low <= v <= high for (low, high), v in zip(bounds_of(pattern), values, strict=True))
 
 
 def interval_samples(scheme: Damos, attrs: DamonAttrs) -> int:
-    """How many samples from one pass of a scheme to its next; 0 is every sample (specification 2.1)."""
+    """Return how many samples from one pass of a scheme to its next; 0 is every sample (specification
+    2.1)."""
     return (scheme.apply_interval_us or attrs.aggr_us) // (attrs.sample_us or 1)
 
 
 def due_in(schemes: Sequence[Damos], attrs: DamonAttrs) -> Iterator[tuple[int, ...]]:
-    """For each pass of the watcher, the first to last, the schemes that are due, itself included."""
+    """Yield for each pass of the watcher, the first to last, the schemes that are due, itself included."""
     step = max(1, interval_samples(schemes[0], attrs))
     periods = [interval_samples(scheme, attrs) for scheme in schemes]
     next_apply, sample = list(periods), 0
@@ -158,7 +162,8 @@ class ExpectedTries:
         self._due = due_in(ctx.schemes, ctx.attrs)
 
     def expected(self, one: WatchedPass) -> tuple[tuple[int, ...], list[tuple[Try, ...]]]:
-        """The schemes due in it, and for each visited region what others than the watcher are tried on."""
+        """Return the schemes due in it, and for each visited region what others than the watcher are tried
+        on."""
         due = next(self._due)
         return due, [
             self._visit(due, visit.region, last)
@@ -187,7 +192,7 @@ def _last_of_target(visits: Sequence[Visit]) -> list[bool]:
 def _refuse_unpredictable(ctx: DamonCtx) -> None:
     watcher = ctx.schemes[0] if ctx.schemes else Damos()
     if watcher.action != "stat" or watcher.access_pattern != ANY or watcher.max_nr_snapshots:
-        raise UsageError("the first scheme must be stat on everything: it tells what the others see")
+        raise UsageError("the first scheme must be stat on everything: it shows what the others see")
     periods = [max(1, interval_samples(scheme, ctx.attrs)) for scheme in ctx.schemes]
     if any(period % periods[0] for period in periods):
         raise UsageError(f"the first scheme is not due whenever another is: every {periods} samples")
@@ -203,7 +208,8 @@ def _refuse_unpredictable(ctx: DamonCtx) -> None:
 
 
 def tried_as_asked(recorded: Sequence[WatchedPass], ctx: DamonCtx) -> list[Check]:
-    """Every pass tries exactly the schemes that are due, on exactly the regions they match, in order: I51.
+    """Check that every pass tries exactly the schemes that are due, on exactly the regions they match, in
+    order: I51.
 
     For a request that did not change, from its start, and schemes without quotas, filters and watermarks.
     """
@@ -237,10 +243,11 @@ def _differences(one: WatchedPass, expected: Sequence[tuple[Try, ...]]) -> list[
 
 
 def _wrong_stats(one: WatchedPass, due: Sequence[int], nr_snapshots: Sequence[int]) -> list[str]:
-    """damos_stat_after_apply_interval comes once for each due scheme, in order, with nr_snapshots (7.0)."""
-    told = tuple(event.scheme_idx for event in one.stats)
-    if told and told != tuple(due):
-        return [f"statistics of schemes {told}, due were {tuple(due)}"]
+    """Return what is wrong: damos_stat_after_apply_interval comes once for each due scheme, in order, with
+    nr_snapshots (7.0)."""
+    traced = tuple(event.scheme_idx for event in one.stats)
+    if traced and traced != tuple(due):
+        return [f"statistics of schemes {traced}, due were {tuple(due)}"]
     snapshots = [(e.scheme_idx, e.nr_snapshots, nr_snapshots[e.scheme_idx]) for e in one.stats]
     return [
         f"scheme {i}: nr_snapshots={seen}, expected {want}" for i, seen, want in snapshots if seen != want
@@ -248,7 +255,7 @@ def _wrong_stats(one: WatchedPass, due: Sequence[int], nr_snapshots: Sequence[in
 
 
 def spell(tried: Try) -> str:
-    """A region as the trace prints it."""
+    """Return a region as the trace prints it."""
     return f"{tried.start}-{tried.end}: {tried.nr_accesses} {tried.age}"
 
 
@@ -259,7 +266,7 @@ def _spell_all(tries: Sequence[Try]) -> str:
 def no_difference(
     m: Measurement, recorded: Sequence[WatchedPass], why: str, detail: str, invariant: str = ""
 ) -> Check:
-    """0 is right; of no pass at all nothing is known."""
+    """Check that the measurement is 0; undecided where no pass was recorded."""
     if not recorded:
         detail = "no pass of the schemes was recorded"
         return Check("invariant", m, "== 0", why, None, detail, invariant=invariant)
@@ -271,8 +278,8 @@ def edges_met(
     schemes: Sequence[Damos],
     names: Sequence[str] = ("size", "nr_accesses", "age"),
 ) -> list[Check]:
-    """The regions that there were did put the bounds of ``names`` to the test: there were values at one, and
-    next to one on its wrong side. Undecided where they did not: then nothing was shown."""
+    """Check that regions put the bounds of ``names`` to the test: some had a value at a bound, and some just
+    beyond one. Undecided where none had: then nothing is shown."""
     at, beyond = [0, 0, 0], [0, 0, 0]
     for one in recorded:
         for visit in one.visits:

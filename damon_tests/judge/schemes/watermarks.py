@@ -36,7 +36,8 @@ def states_hold(
     marks: DamosWatermarks,
     at_first: bool | None = True,
 ) -> Check:
-    """I59: in each stretch it worked exactly when its marks say so. Undecided unless most are sure."""
+    """Check I59: in each stretch the scheme worked exactly when its marks say so. Undecided unless most are
+    sure."""
     wanted = active([stretch for stretch, _ in walked], marks, at_first)
     wrong = [
         f"stretch {i} at {s.lowest}..{s.highest}: {'active' if got else 'not active'}"
@@ -57,7 +58,7 @@ def active(
     at_first: bool | None = True,
     margin: int = MARGIN_PERMIL,
 ) -> list[bool | None]:
-    """Whether a scheme is active at the end of each stretch, None where that is not certain.
+    """Return whether a scheme is active at the end of each stretch, None where that is not certain.
 
     ``at_first``: before the first one; a scheme starts active.
     """

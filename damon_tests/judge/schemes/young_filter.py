@@ -37,7 +37,7 @@ class Asked:
 def questions(
     events: Sequence[BeforeApplyEvent], scheme_idx: int, watcher_idx: int, count: int
 ) -> list[Asked]:
-    """The first ``count`` regions that a scheme asked, in order. Regions must always be the same ones.
+    """Return the first ``count`` regions that a scheme asked, in order. Regions must always be the same ones.
 
     ``watcher_idx``: a scheme later in the list that is tried on every region.
     """
@@ -66,7 +66,7 @@ def questions(
 def young_bytes(
     asked: Sequence[Asked], truth: Truth, samples_between: int, quiet_ns: int | None = None
 ) -> tuple[int, int]:
-    """Fewest and most bytes that were young, over all the questions.
+    """Return the fewest and most bytes that were young, over all the questions.
 
     ``truth`` is about the asked address space. Monitoring clears an accessed bit with each sample, of one
     page in each region: up to ``samples_between`` pages may be found old for that. The first
@@ -91,8 +91,8 @@ def young_bytes(
 
 
 def _surely(truth: Truth, pages: Pages, since_ns: int, until_ns: int) -> int:
-    """How many pages were certainly touched in between: in both halves of it, so that one pass in which the
-    target lost its processor, whose touches may have been at any time of it, is not enough."""
+    """Return how many pages were certainly touched in between: in both halves of it, so that one pass in
+    which the target lost its processor, whose touches may have been at any time of it, is not enough."""
     middle = (since_ns + until_ns) // 2
     if not since_ns < middle < until_ns:
         return 0
