@@ -207,7 +207,8 @@ class Batch:
     # Merging and splitting, with each replica's own thresholds and counts
 
     def _replica_of_rows(self) -> I64:
-        return self.regions.target // len(self.processes)
+        target, nr_targets = self.regions.target, len(self.processes)
+        return target if nr_targets == 1 else target // nr_targets
 
     def _counts(self) -> I64:
         return np.bincount(self._replica_of_rows(), minlength=self.nr_replicas).astype(np.int64)
@@ -277,7 +278,7 @@ class Batch:
         time."""
         offsets = self._rotation % np.maximum(steps, 1)
         self._rotation += steps > 0
-        index = np.arange(len(replica)) - np.searchsorted(replica, replica)
+        index = np.arange(len(replica)) - np.searchsorted(replica, np.arange(self.nr_replicas))[replica]
         step = steps[replica]
         chosen: Bools = (step > 0) & (index % np.maximum(step, 1) == offsets[replica])
         return chosen

@@ -90,6 +90,7 @@ class _Groups:
         self.row_size = regions.sizes
         self.row_nr, self.row_age = regions.nr_accesses.astype(np.uint64), regions.age.astype(np.uint64)
         self.first = np.flatnonzero(pairs)
+        self.begun = np.append(np.cumsum(pairs), len(self.first))  # groups that begin up to each row
         self.end = self.first + 1  # the row behind the group
         self.size, self.nr = self.row_size[self.first], self.row_nr[self.first]
         self.age = self.row_age[self.first]
@@ -117,7 +118,7 @@ class _Groups:
     def _chosen(self) -> npt.NDArray[np.intp]:
         """Choose the groups that the walk from the first row makes: none begins within the one before."""
         number = np.arange(len(self.first))
-        following = np.searchsorted(self.first, self.end)  # the first group that begins behind each
+        following = self.begun[self.end - 1]  # the first group that begins behind each
         within = np.zeros(len(number) + 1, np.int64)  # +1 at the first group in a chosen one, -1 behind
         overlapping = np.flatnonzero(following > number + 1)
         free = 0
