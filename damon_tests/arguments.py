@@ -121,6 +121,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--json", action="store_true", help="print it for a program")
     p.set_defaults(function="defects")
 
+    p = commands.add_parser("new-test", help="write the skeleton of a test, which passes as it is")
+    p.add_argument("name", metavar="NAME", help="what the test shows, such as idle_memory_is_silent")
+    p.set_defaults(function="new_test")
+
     p = commands.add_parser("report", help="print a finished run again")
     p.add_argument("directory", metavar="DIR", help="the run's output directory")
     p.add_argument("test", nargs="?", metavar="TEST", help="all about the tests with this in their id")

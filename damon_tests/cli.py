@@ -152,6 +152,13 @@ def faults(args: argparse.Namespace) -> int:
     )
 
 
+def new_test(args: argparse.Namespace) -> int:
+    """``damon-tests new-test``: the skeleton of a test."""
+    from damon_tests.commands import new_test as skeleton
+
+    return skeleton.write(args.name)
+
+
 def defects(args: argparse.Namespace) -> int:
     """``damon-tests defects``: known defects of DAMON, and which kernels have them."""
     from damon_tests.commands.defects import show_defects
@@ -222,6 +229,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
         false_alarms,
         faults,
         defects,
+        new_test,
         report,
         recording,
     )

@@ -16,6 +16,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 TOP_LEVEL = {
+    "CONTRIBUTING.md",
+    "FINDINGS.md",
     "LICENSE",
     "README.md",
     "ci",
