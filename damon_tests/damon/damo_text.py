@@ -14,7 +14,7 @@ from typing import Any
 from damon_tests.damon import trace
 from damon_tests.ports import LOST_EVENTS, NSEC_PER_SEC, NSEC_PER_USEC, Event, HarnessError
 
-# A regular expression, as such lines come by the hundred thousand: parse takes 30 times as long.
+# Regular expressions, as such lines come by the hundred thousand (``ports.lines``).
 _LINE = re.compile(r"(?:^|\s)(\d+)\.(\d+): +(?:damon:)?(\w+):\s+(.*?)\s*$")
 # perf trace: milliseconds since it began, and the event's text in parentheses.
 _PERF_TRACE = re.compile(r"^\s*(\d+)\.(\d{3}) .*?\bdamon:(\w+)\((.*)\)\s*$")

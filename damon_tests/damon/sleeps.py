@@ -23,6 +23,7 @@ _EVENT = "events/sched/sched_switch"
 _FILTER = 'prev_comm ~ "kdamond.*" || next_comm ~ "kdamond.*"'
 _BUFFER_KB = 2048  # a CPU; sampling every 5 ms fills it in about a minute, the oldest is then lost
 _FIRST_NUMBER = 1_000_000  # other numbers than those of TracefsEvents
+# A regular expression, as such lines come by the ten thousand (``ports.lines``).
 _SWITCH = re.compile(
     r"\s(\d+)\.(\d{6}): sched_switch: prev_comm=.* prev_pid=(\d+) prev_prio=-?\d+ prev_state=(\S+)"
     r" ==> next_comm=.* next_pid=(\d+) next_prio=-?\d+"

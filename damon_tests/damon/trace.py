@@ -173,6 +173,7 @@ def parse_events(events: Iterable[Event]) -> list[TypedEvent]:
 
 # trace_pipe:   "     kdamond.0-4452    [000] .....    82.877315: damon_aggregated: target_id=0 ..."
 # perf script:  "kdamond.0  4452 [000] 82877.315633: damon:damon_aggregated: target_id=0 ..."
+# A regular expression, as such lines come by the hundred thousand (``ports.lines``).
 _LINE = re.compile(
     r"\s*.{1,16}?[- ]\s*(\d+)\s+\[\d+\](?:\s+[^\s:]{4,6})?\s+"  # thread, CPU, flags
     r"(\d+)\.(\d{6}|\d{9}): +(?:\w+:)?(\w+):(?: (.*))?"  # time, event, text

@@ -30,6 +30,7 @@ from damon_tests.ports import (
     Machine,
     NotSupported,
 )
+from damon_tests.ports.lines import LineFormat
 
 ROOTS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 PREFIX = "damon-tests-"
@@ -56,7 +57,8 @@ _OPTIONS = {
     "record-tgid": "0",
     "latency-format": "0",
 }
-_LOST_STATS = re.compile(r"^(?:overrun|commit overrun|dropped events): (\d+)$", re.MULTILINE)
+_CPU_STAT = LineFormat("{name}: {count:d}")
+_LOST = ("overrun", "commit overrun", "dropped events")
 
 
 class TracefsEvents:
@@ -201,7 +203,8 @@ class TracefsStream:
         texts = [answer.decode() for answer in answers if isinstance(answer, bytes)]
         if not texts or len(texts) != len(answers):
             raise HarnessError(f"{self._path}/per_cpu: cannot tell how many events were lost")
-        return sum(int(count) for text in texts for count in _LOST_STATS.findall(text))
+        lines = [line for text in texts for line in _CPU_STAT.each(text)]
+        return sum(line["count"] for line in lines if line["name"] in _LOST)
 
 
 def remove_left_over(machine: Machine, root: str) -> list[str]:

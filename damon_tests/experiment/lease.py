@@ -28,12 +28,16 @@ from damon_tests.kernel.host.owner import Owner, current_owner
 from damon_tests.kernel.host.restore import Leftover, recover
 from damon_tests.kernel.machine_tree import MachineTree
 from damon_tests.ports import HarnessError, NotSupported, TimedOut, Tree, TreeError, UsageError
+from damon_tests.ports.lines import LineFormat
 
 WAIT_S = 3600.0
 _POLL_S = 0.1
 _ENDING_S = 10.0  # how long a run that lost its lock may take to be gone, and a module to stop
 
 _COUNT = f"{ADMIN}/kdamonds/nr_kdamonds"
+_KDAMOND_STAT = LineFormat("{pid:d} (kdamond.{number:d}) {state:l} {parent:d} {rest}")
+_KTHREADD = 2
+
 _REMEDY = (
     "a kdamond that this run did not start is never touched: wait until its owner turns it off,"
     " or test in a VM (--kernel debian:newest)"
@@ -250,10 +254,10 @@ def _kdamond_threads(tree: Tree) -> list[int]:
     except TreeError:
         return []
     texts = tree.read_batch([f"/proc/{pid}/stat" for pid in pids])
-    # Field 2 is the name, 4 the parent: kthreadd has pid 2.
-    pattern = re.compile(r"(\d+) \(kdamond\.\d+\) [^ZX] 2 ")
-    found = [pattern.match(text) for text in texts if isinstance(text, str)]
-    return [int(match[1]) for match in found if match]
+    stats = [_KDAMOND_STAT.read(text.strip()) for text in texts if isinstance(text, str)]
+    return [
+        stat["pid"] for stat in stats if stat and stat["state"] not in "ZX" and stat["parent"] == _KTHREADD
+    ]
 
 
 def _stop(tree: JournaledTree, modules: Sequence[User]) -> None:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import platform
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -24,13 +23,15 @@ from damon_tests.kernel.splat import parse_splats
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import Clock, Events, HarnessError, Machine, NotSupported, Tree
 from damon_tests.ports.cost import CostProbe
+from damon_tests.ports.lines import LineFormat
 from damon_tests.workload import engine
 from damon_tests.workload.memory_info import MemoryInfo, read_memory_info
 from damon_tests.workload.pages import PageStates, read_pages
 from damon_tests.workload.target import RunningTarget
 
-_IOMEM_RAM = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) : System RAM$", re.MULTILINE)
-_MAPS_LINE = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) ", re.MULTILINE)
+_IOMEM_RAM = LineFormat("{start:x}-{last:x} : System RAM")
+_MAPS_LINE = LineFormat("{start:x}-{end:x} {rest}")
+_USER_SPACE_END = 1 << 63
 
 
 class MachineSubject:
@@ -65,7 +66,8 @@ class MachineSubject:
     def vmas(self, target: RunningTarget) -> Sequence[tuple[int, int]]:
         maps = self.machine.read_file(f"/proc/{target.pid}/maps").decode()
         # vsyscall is listed at an address that no process owns; DAMON does not see it either.
-        return [(int(a, 16), int(b, 16)) for a, b in _MAPS_LINE.findall(maps) if int(a, 16) < 1 << 63]
+        ranges = [(line["start"], line["end"]) for line in _MAPS_LINE.each(maps)]
+        return [(start, end) for start, end in ranges if start < _USER_SPACE_END]
 
     def change_vmas(self, target: RunningTarget, vmas: Sequence[tuple[int, int]]) -> None:
         raise NotSupported(
@@ -74,7 +76,7 @@ class MachineSubject:
 
     def ram_ranges(self) -> Sequence[tuple[int, int]]:
         text = self.machine.read_file("/proc/iomem").decode()
-        ranges = [(int(a, 16), int(b, 16) + 1) for a, b in _IOMEM_RAM.findall(text)]
+        ranges = [(line["start"], line["last"] + 1) for line in _IOMEM_RAM.each(text)]
         if not any(end > 1 for _, end in ranges):
             raise HarnessError("/proc/iomem shows no addresses: reading physical ranges needs CAP_SYS_ADMIN")
         return ranges

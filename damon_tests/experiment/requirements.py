@@ -8,7 +8,6 @@ this machine has what it has (``look``).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 
@@ -18,10 +17,12 @@ from damon_tests.kernel.guest.setup import DISK
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.kernel.images.ext2 import MAX_MIB
 from damon_tests.ports import Machine, NotSupported
+from damon_tests.ports.lines import LineFormat
 
 _LRU_GEN = "/sys/kernel/mm/lru_gen/enabled"
 _THP = "/sys/kernel/mm/transparent_hugepage"
 _EAGER_MS = 100
+_MEMINFO = (LineFormat("{name:S}: {value:d} kB"), LineFormat("{name:S}: {value:d}"))
 _PSI = "psi=1"
 _IN_MEMORY = ("tmpfs", "ramfs", "rootfs")
 _PRESSURE = "/proc/pressure/memory"
@@ -194,7 +195,7 @@ def of(topology: Topology) -> Needs:
 def look(machine: Machine) -> Needs:
     """What a running machine has now. Raises OSError when /proc cannot be read."""
     meminfo = machine.read_file("/proc/meminfo").decode()
-    values = {name: int(value) for name, value in re.findall(r"^(\w+):\s+(\d+)", meminfo, re.MULTILINE)}
+    values = {line["name"]: line["value"] for form in _MEMINFO for line in form.each(meminfo)}
     huge = values.get("HugePages_Total", 0) if values.get("Hugepagesize") == 2048 else 0
     return Needs(
         memory_mib=values["MemTotal"] >> 10,

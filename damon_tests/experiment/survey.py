@@ -29,6 +29,9 @@ from damon_tests.kernel.images import apt_sources
 from damon_tests.kernel.images.image import parse_config
 from damon_tests.kernel.machine_tree import MachineTree
 from damon_tests.ports import Machine, TreeError
+from damon_tests.ports.lines import LineFormat
+
+_MEMINFO = LineFormat("{name:S}: {kib:d} kB")
 
 CONFIGS = (
     "CONFIG_DAMON",
@@ -170,7 +173,7 @@ def _level(capabilities: Capabilities) -> str:
 
 def _machine(host: Host) -> tuple[Fact, ...]:
     memory = host.text("/proc/meminfo") or ""
-    kib = {name: int(value) for name, value in re.findall(r"^(\w+):\s+(\d+) kB", memory, re.MULTILINE)}
+    kib = {line["name"]: line["kib"] for line in _MEMINFO.each(memory)}
     cpus = len(re.findall(r"^processor\s*:", host.text("/proc/cpuinfo") or "", re.MULTILINE))
     system = re.search(r'^PRETTY_NAME="?([^"\n]+)', host.text("/etc/os-release") or "", re.MULTILINE)
     available = kib.get("MemAvailable", 0) << 10

@@ -21,6 +21,7 @@ _LOCKDEP = (
     r"|(?:HARD|SOFT)IRQ-\S+ -> (?:HARD|SOFT)IRQ-\S+ lock order"
 )
 
+# Alternatives, of which each kernel prints another: regular expressions say that, ``ports.lines`` does not.
 # The first that matches the beginning of a line gives the kind. Forms as of 6.12 to 7.3.
 _HEADS = tuple(
     (kind, re.compile(pattern))

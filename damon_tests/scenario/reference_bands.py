@@ -26,6 +26,7 @@ from damon_tests.judge.oracle import Band
 from damon_tests.judge.stats import SequentialRule
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.patterns.spec import Pattern
+from damon_tests.ports import NSEC_PER_SEC, UsageError
 from damon_tests.workload.pattern_truth import PatternTruth
 
 REPLICAS = 60
@@ -52,13 +53,16 @@ def like_the_reference(
     are judged by physical address. Violations in further attempts are reported, too: invariants hold in all
     of them, and a test itself looks at the first only.
     """
-    chosen = [METRICS[name] for name in names]
+    chosen = _metrics(names)
+    if isinstance(attempts, Trial):
+        _check_time(attempts.experiment.duration_ns, after_s, until_s)
     observe = attempts.observe if isinstance(attempts, Trial) else attempts
     made: list[Observation] = []
 
     def attempt(number: int) -> tuple[Band, Mapping[str, float]]:
         seen = observe(number)
         made.append(seen)
+        _check_time(seen.recording.stopped_ns - seen.recording.started_ns, after_s, until_s)
         seen = as_virtual(seen) if seen.ctx.operations == "paddr" else seen
         judged = judged_windows(seen, after_s, until_s)
         if len(judged) < FEWEST_WINDOWS:
@@ -83,6 +87,27 @@ def _violations(later: Sequence[Observation]) -> tuple[Check, ...]:
     """Invariants that do not hold."""
     checks = [check for seen in later for check in of_attempt(seen)]
     return tuple(check for check in checks if check.holds is False)
+
+
+def _metrics(names: Sequence[str]) -> list[NamedMetric]:
+    """Raises UsageError for a name that is not in METRICS."""
+    unknown = [name for name in names if name not in METRICS]
+    if unknown:
+        raise UsageError(f"unknown metric {unknown[0]!r}: the known metrics are {', '.join(METRICS)}")
+    return [METRICS[name] for name in names]
+
+
+def _check_time(recorded_ns: int, after_s: float, until_s: float | None) -> None:
+    """Raise UsageError when nothing of what is recorded lies after ``after_s`` and before ``until_s``."""
+    recorded_s = recorded_ns / NSEC_PER_SEC
+    if after_s >= recorded_s:
+        raise UsageError(
+            f"after_s={after_s:g}: only {recorded_s:g} s are recorded, so nothing would be judged"
+        )
+    if until_s is not None and until_s <= after_s:
+        raise UsageError(
+            f"until_s={until_s:g} is not later than after_s={after_s:g}: nothing would be judged"
+        )
 
 
 class _TooFewWindows(Exception):

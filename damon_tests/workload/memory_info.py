@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from damon_tests.ports import FileOp, Machine
+from damon_tests.ports.lines import LineFormat
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,19 @@ class MemoryInfo:
         return self.free * 1000 // self.total
 
 
-_LINE = re.compile(r"^(?:Node \d+ )?(\w+(?:\(\w+\))?): +(\d+) kB$", re.MULTILINE)
+_MEMORY = LineFormat("{name:S}: {kib:d} kB")
+_NODE_MEMORY = LineFormat("Node {node:d} {name:S}: {kib:d} kB")
+
+
+_NODE = LineFormat("node{number:d}")
+_PSI_SOME = LineFormat("some avg10={avg10:g} avg60={avg60:g} avg300={avg300:g} total={total_us:d}")
 
 
 def read_memory_info(machine: Machine) -> MemoryInfo:
     """Of a running machine, now. Raises OSError when /proc cannot be read."""
     (entries,) = machine.batch([FileOp("list", "/sys/devices/system/node")])
     listed = [] if isinstance(entries, OSError | bytes) else [entry.path for entry in entries]
-    nodes = [name for name in listed if re.fullmatch(r"node\d+", name)]
+    nodes = [name for name in listed if _NODE.read(name)]
     paths = ["/proc/meminfo", "/proc/vmstat", "/proc/pressure/memory"]
     paths += [f"/sys/devices/system/node/{name}/meminfo" for name in nodes]
     results = machine.batch([FileOp("read", path) for path in paths])
@@ -55,7 +60,7 @@ def read_memory_info(machine: Machine) -> MemoryInfo:
     per_node = {
         int(name.removeprefix("node")): _values(text) for name, text in zip(nodes, texts[3:], strict=True)
     }
-    some = re.search(r"^some .*total=(\d+)$", texts[2], re.MULTILINE)
+    some = next(_PSI_SOME.each(texts[2]), None)
     return MemoryInfo(
         machine.clock.now_ns(),
         total=whole["MemTotal"],
@@ -66,7 +71,7 @@ def read_memory_info(machine: Machine) -> MemoryInfo:
         swap_used=whole.get("SwapTotal", 0) - whole.get("SwapFree", 0),
         node_total={nid: values["MemTotal"] for nid, values in per_node.items()} or {0: whole["MemTotal"]},
         node_free={nid: values["MemFree"] for nid, values in per_node.items()} or {0: whole["MemFree"]},
-        psi_some_us=int(some[1]) if some else None,
+        psi_some_us=some["total_us"] if some else None,
         counters=_counters(texts[1]),
         memcg_lru=_memcg_lru(machine),
     )
@@ -106,4 +111,5 @@ def _counters(text: str) -> dict[str, int]:
 
 
 def _values(text: str) -> dict[str, int]:
-    return {name: int(kib) << 10 for name, kib in _LINE.findall(text)}
+    lines = [line for form in (_MEMORY, _NODE_MEMORY) for line in form.each(text)]
+    return {line["name"]: line["kib"] << 10 for line in lines}

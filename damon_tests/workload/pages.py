@@ -15,6 +15,7 @@ import numpy as np
 
 from damon_tests.ports import PAGE_SIZE, Bools, FileOp, HarnessError, Machine
 from damon_tests.ports.arrays import I64, U64
+from damon_tests.ports.lines import LineFormat
 
 _PRESENT, _SWAPPED = 63, 62  # /proc/PID/pagemap
 _PFN_MASK = np.uint64((1 << 55) - 1)
@@ -142,6 +143,8 @@ def _page_flags(machine: Machine, frames: I64) -> U64:
     return flags[back]
 
 
+_SPANNED = LineFormat(" spanned {frames:d}")
+_START_PFN = LineFormat(" start_pfn: {pfn:d}")
 _ZONE = re.compile(r"^Node (\d+), zone +\w+$(.*?)(?=^Node|\Z)", re.MULTILINE | re.DOTALL)
 
 
@@ -149,10 +152,9 @@ def node_spans(machine: Machine) -> Sequence[tuple[int, int, int]]:
     """(first frame, end frame, NUMA node) of each zone that has memory, from /proc/zoneinfo."""
     spans = []
     for node, body in _ZONE.findall(machine.read_file("/proc/zoneinfo").decode()):
-        spanned = re.search(r"^ +spanned +(\d+)$", body, re.MULTILINE)
-        start = re.search(r"^ +start_pfn: +(\d+)$", body, re.MULTILINE)
-        if spanned and start and int(spanned[1]):
-            spans.append((int(start[1]), int(start[1]) + int(spanned[1]), int(node)))
+        spanned, start = next(_SPANNED.each(body), None), next(_START_PFN.each(body), None)
+        if spanned and start and spanned["frames"]:
+            spans.append((start["pfn"], start["pfn"] + spanned["frames"], int(node)))
     return sorted(spans)
 
 
