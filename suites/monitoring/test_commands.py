@@ -2,7 +2,8 @@
 """Commands and refusals: every answer is the one that the level documents or intends.
 
 The same steps run on the DAMON under test and on a clean reference of its level (§5.3, §5.4); their answers
-are compared. Each step waits for its answer, so that time plays no part.
+are compared. A write of which only a part is taken answers EIO (I67). Each step waits for its answer, so that
+time plays no part.
 """
 
 from contextlib import suppress
