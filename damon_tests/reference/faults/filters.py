@@ -34,6 +34,10 @@ def _all(wrong: str) -> Callable[[str, Bools], Bools]:
     return hit
 
 
+def _every_eighth(kind: str, hits: Bools) -> Bools:
+    return hits | (np.arange(len(hits)) % 8 == 1) if kind == "young" else hits
+
+
 def _with_children(path: str, known: Any) -> Sequence[str]:
     return [path, *(other for other in known if other.startswith(path))]
 
@@ -162,6 +166,13 @@ FAULTS = (
         _all("unmapped"),
     ),
     Fault("filter_young_always", "filters", "young is always true", "page_filter_hit", _all("young")),
+    Fault(
+        "filter_young_one_in_eight",
+        "filters",
+        "one in eight pages is young whether or not it was accessed",
+        "page_filter_hit",
+        _every_eighth,
+    ),
     Fault("filter_young_never", "filters", "young is never true", "page_filter_hit", _none("young")),
     Fault(
         "filter_memcg_never",
