@@ -74,6 +74,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"damon-tests {__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND", parser_class=_Command)
     _add_run(commands)
+    _add_gate(commands)
     _add_vm(commands)
     _add_serve(commands)
     _add_monitor(commands)
@@ -135,8 +136,21 @@ def parser() -> argparse.ArgumentParser:
         ("matrix", "capabilities against the DAMONs that were tested"),
     ):
         view.add_argument(f"--{name}", dest="view", action="store_const", const=name, help=what)
-    for name, what in (("html", "one self-contained page"), ("junit", "JUnit XML"), ("json", "run.json")):
+    for name, what in (
+        ("html", "one self-contained page"),
+        ("junit", "JUnit XML"),
+        ("json", "run.json"),
+        ("ktap", "KTAP"),
+    ):
         p.add_argument(f"--{name}", type=_file, metavar="FILE", help=f"also write {what}; - for stdout")
+    p.add_argument(
+        "--merge",
+        type=_file,
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="first put these runs together in DIR: shards of one, or runs of several kernels",
+    )
     p.set_defaults(function="report")
     _add_recording(commands)
     _add_bench(commands)
@@ -175,6 +189,8 @@ def _add_run(commands: _Commands) -> None:
         " same however busy this machine is, or this machine's",
     )
     p.add_argument("--require", action="store_true", help="a test that cannot run fails")
+    p.add_argument("--shard", metavar="I/N", help="the I-th of N parts of the tests, the same on any machine")
+    p.add_argument("--ktap", metavar="FILE", help="also write the results as KTAP; - for stdout")
     p.add_argument(
         "-n",
         dest="workers",
@@ -199,6 +215,28 @@ def _add_run(commands: _Commands) -> None:
     )
     p.add_argument("-q", "--quiet", action="count", default=0, help="print the summary only")
     p.set_defaults(function="run")
+
+
+def _add_gate(commands: _Commands) -> None:
+    p = commands.add_parser(
+        "gate",
+        help="judge several kernels: one report, one exit code",
+        description="Run the suites on each kernel, merge the runs, print what is new against a baseline.",
+        epilog=EXIT_CODES,
+    )
+    p.add_argument(
+        "--kernel", action="append", default=[], dest="kernels", metavar="K", help="as for run; repeatable"
+    )
+    p.add_argument("--baseline", metavar="RUN|K", help="an earlier run's directory, or one of the kernels")
+    p.add_argument("--profile", choices=("quick", "full"), default="quick")
+    p.add_argument("--select", action="append", default=[], metavar="AREA", help="suites, such as monitoring")
+    p.add_argument("--output", metavar="DIR", help="where results go (default: a new directory)")
+    p.add_argument("--seed", type=int, metavar="N", help="seed of the runs")
+    p.add_argument("--shard", metavar="I/N", help="the I-th of N parts of each kernel's tests")
+    p.add_argument("--require", action="store_true", help="a test that cannot run fails")
+    p.add_argument("-j", dest="jobs", type=_count, default=1, metavar="N", help="this many kernels at once")
+    p.add_argument("-n", dest="workers", type=_workers, metavar="WORKERS", help="processes for each kernel")
+    p.set_defaults(function="gate")
 
 
 def _add_vm(commands: _Commands) -> None:

@@ -54,13 +54,31 @@ def run(args: argparse.Namespace) -> int:
     from damon_tests.commands.run import RunRequest, run_tests
 
     options = [f"--kernel={args.kernel}", f"--profile={args.profile}"]
-    for name in ("level", "output", "seed", "fault", "budgets", "guest_clock"):
+    for name in ("level", "output", "seed", "fault", "budgets", "guest_clock", "shard", "ktap"):
         if getattr(args, name) is not None:
             options.append(f"--{name.replace('_', '-')}={getattr(args, name)}")
     for name in ("overwrite", "require", "stop_modules", "keep_guest"):
         options += [f"--{name.replace('_', '-')}"] if getattr(args, name) else []
     verbosity = args.verbose - args.quiet
     return run_tests(RunRequest(args.paths, options, args.workers, args.pytest_args, verbosity))
+
+
+def gate(args: argparse.Namespace) -> int:
+    """``damon-tests gate``: several kernels, one verdict."""
+    from damon_tests.commands.gate import GateRequest
+    from damon_tests.commands.gate import gate as judge_kernels
+    from damon_tests.commands.run import suite_path
+    from damon_tests.report.run_directory import new_directory
+
+    options = [f"--profile={args.profile}"]
+    for name in ("seed", "shard"):
+        if getattr(args, name) is not None:
+            options.append(f"--{name}={getattr(args, name)}")
+    options += ["--require"] if args.require else []
+    options += ["-n", args.workers] if args.workers is not None else []
+    directory = Path(args.output) if args.output is not None else new_directory()
+    areas = [suite_path(f"suites/{area}") for area in args.select]
+    return judge_kernels(GateRequest(args.kernels, directory, areas, options, args.baseline, args.jobs))
 
 
 def vm(args: argparse.Namespace) -> int:
@@ -84,7 +102,16 @@ def report(args: argparse.Namespace) -> int:
     from damon_tests.commands.report import ReportRequest, show_report
 
     return show_report(
-        ReportRequest(Path(args.directory), args.view, args.test, args.html, args.junit, args.json)
+        ReportRequest(
+            Path(args.directory),
+            args.view,
+            args.test,
+            html=args.html,
+            junit=args.junit,
+            json=args.json,
+            ktap=args.ktap,
+            merge=args.merge,
+        )
     )
 
 
@@ -221,6 +248,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
         compare,
         history,
         run,
+        gate,
         vm,
         serve,
         monitor,

@@ -44,7 +44,7 @@ from damon_tests.pytest_run import (
     test_id,
     where_time_went,
 )
-from damon_tests.report import artifacts, model
+from damon_tests.report import artifacts, ktap, model
 from damon_tests.report.events import EVENTS, RunLog
 from damon_tests.scenario.fixtures import ExperimentFixture, LiveFixture
 from damon_tests.scenario.module_fixture import ModuleFixture
@@ -108,14 +108,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         _known_defects(item)
     if config.option.profile == "quick":
-        full = [i for i in items if any(m.args == ("full",) for m in i.iter_markers("profile"))]
-        if full:
-            config.hook.pytest_deselected(items=full)
-            items[:] = [i for i in items if i not in full]
+        _deselect(config, items, {i.nodeid for i in items if _is_of_full_profile(i)})
+    _deselect(config, items, pytest_options.outside_shard(config.option, [i.nodeid for i in items]))
     if config.option.first:
         first = Path(config.option.first).read_text(encoding="utf-8").splitlines()
         order = {test: number for number, test in enumerate(first)}
         items.sort(key=lambda item: order.get(item.nodeid, len(order)))
+
+
+def _is_of_full_profile(item: pytest.Item) -> bool:
+    return any(marker.args == ("full",) for marker in item.iter_markers("profile"))
+
+
+def _deselect(config: pytest.Config, items: list[pytest.Item], ids: set[str]) -> None:
+    """Take the tests with these ids out of a run, and tell pytest."""
+    if ids:
+        config.hook.pytest_deselected(items=[i for i in items if i.nodeid in ids])
+        items[:] = [i for i in items if i.nodeid not in ids]
 
 
 def _is_damon_test(item: pytest.Item) -> bool:
@@ -385,7 +394,10 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         log.timing("outside of tests", outside_of_tests_s(so_far, time.time(), processes))
         log.run_finished(interrupted=run.interrupted)
     try:
-        report.write_files(run.output, model.save(run.output))
+        finished = model.save(run.output)
+        report.write_files(run.output, finished)
+        if config.option.ktap is not None:
+            ktap.save(finished, Path(config.option.ktap))
     except OSError as error:
         run.lost = f"{run.output} cannot be written ({error.strerror})"
     run.lost = log.lost or run.lost

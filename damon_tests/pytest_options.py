@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from damon_tests.experiment.kernel_request import KernelRequest
-from damon_tests.ports import UsageError
+from damon_tests.ports import UsageError, output_file
 from damon_tests.report import run_directory
 
 OUTPUT = "damon_output"
@@ -36,6 +37,8 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption("--keep-guest", action="store_true", help="one guest for all tests")
     group.addoption("--guest-clock", choices=("instructions", "host"), help="what time emulated guests see")
     group.addoption("--require", action="store_true", help="a test that cannot run fails")
+    group.addoption("--shard", metavar="I/N", help="the I-th of N parts of the tests")
+    group.addoption("--ktap", metavar="FILE", help="also write the results as KTAP")
     group.addoption("--first", metavar="FILE", help="test ids, one a line: these run first, in this order")
     group.addoption("--until-fail", action="store_true", help="end with the first verdict FAIL")
 
@@ -56,8 +59,30 @@ def check(option: Any) -> None:
     """Before tests are collected, or workers started: what cannot work is said at once. Raises UsageError."""
     request = kernel_request(option)
     request.check()
+    shard(option)
+    if option.ktap is not None:
+        output_file.check_writable(Path(option.ktap))
     workers = getattr(option, "numprocesses", None)
     request.check_workers(workers if isinstance(workers, int) else 0)
+
+
+def shard(option: Any) -> tuple[int, int] | None:
+    """Return (I, N) of ``--shard I/N``; None for all tests. Raises UsageError."""
+    if option.shard is None:
+        return None
+    part, slash, parts = str(option.shard).partition("/")
+    if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise UsageError(f"--shard={option.shard}: give I/N with I from 1 to N, such as 2/3")
+    return int(part), int(parts)
+
+
+def outside_shard(option: Any, ids: Sequence[str]) -> set[str]:
+    """Return the test ids that belong to other shards: each N-th of the sorted ids is in this one."""
+    chosen = shard(option)
+    if chosen is None:
+        return set()
+    part, parts = chosen
+    return {name for number, name in enumerate(sorted(ids)) if number % parts != part - 1}
 
 
 def claim_output(config: pytest.Config) -> run_directory.Claim | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.text import Text
 
 from damon_tests.ports import UsageError, output_file
-from damon_tests.report import junit, model, output, terminal
+from damon_tests.report import junit, ktap, merge, model, output, terminal
 from damon_tests.report.output import from_here
-from damon_tests.report.run_directory import JUNIT_XML, RUN_JSON, being_written
+from damon_tests.report.run_directory import JUNIT_XML, RUN_JSON, being_written, holds_run
 
 Run = Mapping[str, Any]
 
@@ -31,7 +31,8 @@ VIEWS: Mapping[str, Callable[[Run, Path], Iterator[Text]]] = {
 class ReportRequest:
     """``view``: one of VIEWS, or None for all there is; ``test``: only tests whose id contains this.
 
-    ``html``, ``junit``, ``json``: files to write as well, ``-`` for standard output.
+    ``merge``: directories of runs to put together in ``directory`` first. ``html``, ``junit``, ``json``,
+    ``ktap``: files to write as well, ``-`` for standard output.
     """
 
     directory: Path
@@ -40,6 +41,8 @@ class ReportRequest:
     html: Path | None = None
     junit: Path | None = None
     json: Path | None = None
+    ktap: Path | None = None
+    merge: Sequence[Path] = ()
 
 
 def show_report(request: ReportRequest) -> int:
@@ -48,12 +51,24 @@ def show_report(request: ReportRequest) -> int:
     A run that was killed before it wrote its files gets them now. Raises UsageError when the directory holds
     no run, NotSupported when HTML lacks its extra.
     """
+    if request.merge:
+        merge_runs(request.merge, request.directory)
     run = model.load(request.directory)
     _complete_files(request.directory, run)
     if not _writes_to_stdout(request):
         _print(request, run)
     _write(request, run)
     return model.exit_code(run)
+
+
+def merge_runs(directories: Sequence[Path], into: Path) -> None:
+    """Write the runs of several directories as one to ``into``. Raises UsageError."""
+    if holds_run(into):
+        raise UsageError(f"{into}: holds a run already; merge into another directory")
+    whole = merge.merged([(directory, model.load(directory)) for directory in directories], into)
+    into.mkdir(parents=True, exist_ok=True)
+    output_file.write_text(into / RUN_JSON, model.as_text(whole))
+    write_files(into, whole)
 
 
 def _print(request: ReportRequest, run: Run) -> None:
@@ -78,19 +93,27 @@ def _write(request: ReportRequest, run: Run) -> None:
         output_file.write_text(request.json, model.as_text(run))
     if request.junit is not None:
         junit.save(run, request.junit)
+    if request.ktap is not None:
+        ktap.save(run, request.ktap)
     if request.html is not None:
         from damon_tests.report.html import save
 
         save(run, request.directory, request.html)
     if not _writes_to_stdout(request):
-        for title, path in (("JSON", request.json), ("JUnit", request.junit), ("Page", request.html)):
+        files = (
+            ("JSON", request.json),
+            ("JUnit", request.junit),
+            ("KTAP", request.ktap),
+            ("Page", request.html),
+        )
+        for title, path in files:
             if path is not None:
                 print(f"{title:<8} {path}")
 
 
 def _writes_to_stdout(request: ReportRequest) -> bool:
     """Whether a file goes to standard output, which then has nothing else."""
-    return output_file.STDOUT in (request.json, request.junit, request.html)
+    return output_file.STDOUT in (request.json, request.junit, request.ktap, request.html)
 
 
 def _complete_files(directory: Path, run: Run) -> None:

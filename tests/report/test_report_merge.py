@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import sample_run
 from jsonschema import Draft202012Validator
 
+from damon_tests import pytest_options
 from damon_tests.ports import UsageError
 from damon_tests.report import merge, model
 from damon_tests.report.verdict_changes import verdict_changes
@@ -71,3 +73,20 @@ def test_changed_verdicts_are_reported_worse_first(tmp_path: Path) -> None:
         (failing["id"], "FAIL", "PASS", False),
     ]
     assert verdict_changes(before, before) == []
+
+
+def test_shards_are_disjoint_and_whole() -> None:
+    ids = [f"suites/a/test_{number}.py::test_x" for number in range(10)]
+    inside = [
+        set(ids) - pytest_options.outside_shard(SimpleNamespace(shard=f"{part}/3"), ids[::-1])
+        for part in (1, 2, 3)
+    ]
+    assert sum(len(part) for part in inside) == len(ids)
+    assert set.union(*inside) == set(ids)
+    assert pytest_options.outside_shard(SimpleNamespace(shard=None), ids) == set()
+
+
+@pytest.mark.parametrize("text", ["", "0/2", "3/2", "1", "a/b", "1/2/3", "-1/2"])
+def test_shard_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="give I/N"):
+        pytest_options.shard(SimpleNamespace(shard=text))
