@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from damon_tests.judge.verdict import Check, Kind, Measurement
+from damon_tests.ports.numbers import number
 
 
 class Expect:
@@ -29,19 +30,19 @@ class Expect:
         self, measured: Measurement, limit: float, *, because: str, kind: Kind = "invariant", detail: str = ""
     ) -> None:
         """Expect ``measured.value >= limit``."""
-        self.add(Check(kind, measured, f">= {limit:g}", because, measured.value >= limit, detail))
+        self.add(Check(kind, measured, f">= {number(limit)}", because, measured.value >= limit, detail))
 
     def at_most(
         self, measured: Measurement, limit: float, *, because: str, kind: Kind = "invariant", detail: str = ""
     ) -> None:
         """Expect ``measured.value <= limit``."""
-        self.add(Check(kind, measured, f"<= {limit:g}", because, measured.value <= limit, detail))
+        self.add(Check(kind, measured, f"<= {number(limit)}", because, measured.value <= limit, detail))
 
     def equal(
         self, measured: Measurement, value: float, *, because: str, kind: Kind = "invariant", detail: str = ""
     ) -> None:
         """Expect ``measured.value == value``, exactly."""
-        self.add(Check(kind, measured, f"== {value:g}", because, measured.value == value, detail))
+        self.add(Check(kind, measured, f"== {number(value)}", because, measured.value == value, detail))
 
     def between(
         self,
@@ -55,7 +56,7 @@ class Expect:
     ) -> None:
         """Expect ``low <= measured.value <= high``."""
         holds = low <= measured.value <= high
-        self.add(Check(kind, measured, f"{low:g} to {high:g}", because, holds, detail))
+        self.add(Check(kind, measured, f"{number(low)} to {number(high)}", because, holds, detail))
 
     def nothing(self, name: str, found: Iterable[str], *, because: str, kind: Kind = "invariant") -> None:
         """Expect no differences or violations; the first ones become the detail."""

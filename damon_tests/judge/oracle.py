@@ -22,6 +22,8 @@ import numpy as np
 from damon_tests.judge import stats
 from damon_tests.judge.stats import SequentialRule, Side, State
 from damon_tests.judge.verdict import Check, Measurement
+from damon_tests.ports.numbers import number
+from damon_tests.ports.stopwatch import timed
 
 _CACHE_VERSION = 1
 
@@ -95,7 +97,9 @@ def band(
     values = _cached(path, key, names)
     missing = [replica_seed(key, index) for index in range(len(values[names[0]]), n)]
     if missing:
-        for result in simulate(missing):
+        with timed("replicas"):
+            results = simulate(missing)
+        for result in results:
             for name in names:
                 values[name].append(float(result[name]))
         if path is not None:
@@ -212,7 +216,7 @@ def _check(
 
 
 def _number(value: float, unit: str) -> str:
-    return f"{value:.0f}" if unit == "bytes" and math.isfinite(value) else f"{value:.4g}"
+    return number(round(value)) if unit == "bytes" and math.isfinite(value) else number(float(f"{value:.4g}"))
 
 
 def _can_fail(bands: Sequence[Band], metrics: Sequence[BandMetric], rule: SequentialRule) -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
+from damon_tests.ports.numbers import number
+
 
 class Verdict(StrEnum):
     """See the README, "What verdicts mean"."""
@@ -83,5 +85,5 @@ def describe(check: Check) -> str:
     """One line: measured value, limit and reason."""
     m = check.measurement
     reason = f"{check.reason}, {check.invariant}" if check.invariant else check.reason
-    text = f"{m.name} = {m.value:g} {m.unit}, expected {check.limit} ({reason})"
+    text = f"{m.name} = {number(m.value)} {m.unit}, expected {check.limit} ({reason})"
     return f"{text}; {check.detail}" if check.detail else text

@@ -14,4 +14,4 @@ def number(value: float) -> str:
         return f"{int(value):,}"
     if 1e3 <= abs(value) < 1e15:
         return f"{value:,.1f}"
-    return f"{value:.4g}"
+    return f"{value:.6g}"

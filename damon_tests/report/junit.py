@@ -34,33 +34,64 @@ def suites(run: Mapping[str, Any]) -> ET.Element:
     suite = ET.SubElement(root, "testsuite", name=_clean(f"damon-tests {words.subject(run)}"))
     kinds = {"failures": 0, "errors": 0, "skipped": 0}
     for test in run["tests"]:
-        kind = _case(suite, test, require=run["require"])
+        kind = _case(suite, run, test)
         if kind:
             kinds[kind] += 1
     if run["started"] is not None:
         suite.set("timestamp", datetime.fromtimestamp(run["started"], UTC).isoformat(timespec="seconds"))
     suite.set("tests", str(len(run["tests"])))
-    suite.set("time", f"{run['duration_s']:.3f}")
+    # What CI systems add up, and what it is then compared with: the wall time is a property.
+    suite.set("time", f"{sum(round(t['duration_s'], 3) for t in run['tests']):.3f}")
     for name, number in kinds.items():
         suite.set(name, str(number))
     properties = ET.Element("properties")
+    _property(properties, "wall_time_s", f"{run['duration_s']:.3f}")
     for name, value in _flat(run["provenance"]):
-        ET.SubElement(properties, "property", name=_clean(name), value=_clean(str(value)))
-    if len(properties):
-        suite.insert(0, properties)
+        _property(properties, name, _plain(value))
+    suite.insert(0, properties)
     return root
 
 
-def _case(suite: ET.Element, test: Mapping[str, Any], *, require: bool) -> str:
+def _property(properties: ET.Element, name: str, value: str) -> None:
+    ET.SubElement(properties, "property", name=_clean(name), value=_clean(value))
+
+
+def _plain(value: object) -> str:
+    """A value as plain text: lists with spaces between, nothing for None."""
+    if isinstance(value, list | tuple):
+        return " ".join(_plain(v) for v in value)
+    return "" if value is None else str(value)
+
+
+def _case_properties(case: ET.Element, run: Mapping[str, Any], test: Mapping[str, Any]) -> None:
+    """How to repeat a test, and on what its verdict rests."""
+    properties = ET.SubElement(case, "properties")
+    alphas = sorted({c["alpha"] for c in words.checks(test) if c["alpha"]})
+    seeds = [a["seed"] for a in test["attempts"] if a["seed"] is not None]
+    for name, value in (
+        ("verdict", test["verdict"]),
+        ("backend", test["backend"]),
+        ("judged_as", test["level"]),
+        ("attempts", len(test["attempts"])),
+        ("seeds", seeds),
+        ("alpha", alphas),
+        ("file", test["id"].partition("::")[0]),
+        ("rerun", words.rerun(run, test)),
+    ):
+        _property(properties, name, _plain(value))
+
+
+def _case(suite: ET.Element, run: Mapping[str, Any], test: Mapping[str, Any]) -> str:
     """Append a test; says what it counts as ("" for a passed one)."""
     file, _, name = test["id"].partition("::")
-    classname = file.removesuffix(".py").replace("/", ".")
+    classname = file.removesuffix(".py").strip("/").replace("/", ".")
     case = ET.SubElement(suite, "testcase", classname=_clean(classname), name=_clean(name or file))
     case.set("time", f"{test['duration_s']:.3f}")
+    _case_properties(case, run, test)
     verdict, kind = test["verdict"], ""
     if verdict == "ERROR":
         kind, tag = "errors", "error"
-    elif verdict in _FAILURES or (verdict == "SKIP" and require):
+    elif verdict in _FAILURES or (verdict == "SKIP" and run["require"]):
         kind, tag = "failures", "failure"
     elif verdict in ("SKIP", "XFAIL"):
         kind, tag = "skipped", "skipped"
@@ -72,7 +103,7 @@ def _case(suite: ET.Element, test: Mapping[str, Any], *, require: bool) -> str:
 
 def _evidence(test: Mapping[str, Any]) -> str:
     lines = []
-    for check in words.checks(test):
+    for check in words.unmet(test):
         if check["holds"] is not True:
             m = check["measurement"]
             lines.append(f"{m['name']} = {words.quantity(m['value'], m['unit'])}, expected {check['limit']}")

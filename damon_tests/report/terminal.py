@@ -78,7 +78,7 @@ def _whole(run: Run, directory: Path, verbose: bool) -> Iterator[Text]:
 
 
 def summary(run: Run, directory: Path, width: int = 80) -> Iterator[Text]:
-    """Yield counts, failures and where to look, in at most 23 lines of ``width`` columns."""
+    """Yield counts, failures and where to look, in at most 22 lines of ``width`` columns."""
     width = max(_NARROWEST, width)
     yield headline(run)
     yield _counts(run)
@@ -88,7 +88,7 @@ def summary(run: Run, directory: Path, width: int = 80) -> Iterator[Text]:
         yield Text(_cut(f"  {test['reason']}", width))
     if len(wrong) > _MOST_LISTED:
         yield Text(f"and {len(wrong) - _MOST_LISTED} more: damon-tests report {directory} --failed")
-    for verdict, most in (("XFAIL", 2), ("SKIP", 3)):
+    for verdict, most in (("XFAIL", 1), ("SKIP", 2)):
         yield from _reasons(run, verdict, most, width)
     for text in _time(run, most=4):
         if text.plain:

@@ -19,6 +19,7 @@ from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns import load
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import NSEC_PER_SEC
+from damon_tests.ports.stopwatch import timed
 
 
 @dataclass(frozen=True)
@@ -94,20 +95,23 @@ class LiveFixture:
         kdamonds = [ctx] if isinstance(ctx, Kdamond) else ctx
         seed = derive_seed(self.run_seed, self.test_id, self.attempts, "target")
         chosen = [_pattern(p) for p in patterns]
-        with run_live(
-            self.backend(),
-            chosen,
-            kdamonds,
-            seed,
-            cover=cover,
-            watched=watched,
-            source=source,
-            extra_events=extra_events,
-            topology=topology or self.needed,
-            trace_buffer_kib=trace_buffer_kib,
-            complained=self.complained,
-            number=self.attempts,
-        ) as running:
+        with (
+            timed("live runs"),
+            run_live(
+                self.backend(),
+                chosen,
+                kdamonds,
+                seed,
+                cover=cover,
+                watched=watched,
+                source=source,
+                extra_events=extra_events,
+                topology=topology or self.needed,
+                trace_buffer_kib=trace_buffer_kib,
+                complained=self.complained,
+                number=self.attempts,
+            ) as running,
+        ):
             yield running
         if running.observation is not None:
             self.keep(running.observation)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import xml.etree.ElementTree as ET
@@ -127,7 +128,15 @@ def test_junit(run_dir: Path, tmp_path: Path) -> None:
     }
     case = next(c for c in suite.iter("testcase") if c.get("name") == "test_accuracy")
     assert case.get("classname") == "suites.monitoring.test_phases"
-    assert "tests/accuracy/attempt-1/recording.npz" in (case[0].text or "")
+    assert "tests/accuracy/attempt-1/recording.npz" in (case.findtext("failure") or "")
+    properties = {p.get("name"): p.get("value") for p in case.iter("property")}
+    assert (
+        properties["rerun"]
+        == "damon-tests run --kernel=debian:7.3 --seed=1 suites/monitoring/test_phases.py::test_accuracy"
+    )
+    assert (properties["seeds"], properties["alpha"], properties["judged_as"]) == ("42", "0.001", "7.3")
+    times = [float(str(c.get("time"))) for c in suite.iter("testcase")]
+    assert float(str(suite.get("time"))) == pytest.approx(sum(times))
     skipped = {"require": True, **{k: v for k, v in run.items() if k != "require"}}
     assert junit.suites(skipped)[0].get("failures") == "6"
 
@@ -262,7 +271,47 @@ def test_words() -> None:
     ]
     assert words.quantity(1405501440, "bytes") == "1,405,501,440 bytes"
     assert words.quantity(1234.56, "µs") == "1,234.6 µs"
-    assert words.quantity(0.39995, "fraction") == "0.4 fraction"
+    assert words.quantity(0.39995, "fraction") == "0.39995 fraction"
     assert words.quantity("inf", "ms") == "inf ms"
     assert words.quantity(3.0, "regions") == "3 regions"
     assert set(words.VERDICTS) == set(words.MEANING) == set(terminal.STYLES)
+
+
+def test_views_print_parts_of_the_report(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def printed(**request: str) -> str:
+        assert report.show_report(report.ReportRequest(run_dir, **request)) == 6
+        return capsys.readouterr().out
+
+    assert "recall of hot bytes" in printed(view="failed")
+    assert "test_invariants" not in printed(view="failed")
+    assert re.search(r"phases +FAIL 1 of 2, 25.6 s", printed(view="matrix"))
+    details = printed(test="test_invariants")
+    assert details.count("  holds     ") > 10
+    assert "seed 123456789" in details
+    with pytest.raises(UsageError, match="no test of this run has 'nothing'"):
+        printed(test="nothing")
+
+
+def test_killed_run_gets_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sample_run.write(tmp_path, finish=False)
+    report.show_report(report.ReportRequest(tmp_path, junit=Path("-")))
+    assert ET.fromstring(capsys.readouterr().out)[0].get("tests") == "9"
+    assert ET.parse(tmp_path / "junit.xml").getroot()[0].get("tests") == "9"
+    assert model.load(tmp_path) == json.loads((tmp_path / "run.json").read_text())
+
+
+def test_summary_fits_a_terminal_whatever_happened(tmp_path: Path) -> None:
+    with RunLog(tmp_path) as log:
+        log.run_started({"kernel": {"release": "7.3.4+deb13-cloud-amd64"}, "seed": 1})
+        for verdict in Verdict:
+            for i in range(30):
+                reason = f"reason {i} of many words " * 10
+                name = f"suites/a/test_b.py::test_{verdict}_{i}"
+                log.test_finished(name, "debian:7.3", "7.3", verdict, reason, 0.1)
+        log.timing("open kernel", 1)
+        log.run_finished()
+    lines = terminal.render(terminal.summary(model.load(tmp_path), Path("runs/1"), 80))
+    assert len(lines) <= 22
+    # Commands are never cut, so that they can be copied.
+    assert [line for line in lines[2:] if len(line) > 80 and not line.startswith("Rerun")] == []
+    assert "and 116 more: damon-tests report runs/1 --failed" in lines
