@@ -199,10 +199,10 @@ PURE = {
         "series",
         "trace",
     },
-    "experiment": {"observation", "physical_view", "steps"},
+    "experiment": {"observation", "physical_view", "sampling_steps"},
     "kernel": {"splat"},
     "reference": {"rules", "sysfs.module_requests"},
-    "workload": {"memory_info", "pages", "pattern_truth", "unknown_memory"},
+    "workload": {"memory_info", "pages", "pattern_truth", "maybe_touched"},
 }
 
 

@@ -17,8 +17,8 @@ from damon_tests.commands import suite_outlook
 from damon_tests.commands.suite_outlook import Outlook, SuiteOutlook
 from damon_tests.damon.capability import Capabilities
 from damon_tests.damon.features import FEATURES
-from damon_tests.experiment import survey
-from damon_tests.experiment.survey import Fact, Survey
+from damon_tests.experiment import machine_survey
+from damon_tests.experiment.machine_survey import Fact, Survey
 from damon_tests.report.words import plural
 
 SCHEMA = "damon-tests doctor 1"
@@ -29,7 +29,7 @@ _NAME_WIDTH = 32
 
 def show_survey(as_json: bool = False) -> int:
     """Print what this machine can do. Always 0: what is missing is no error of the command."""
-    found = survey.collect()
+    found = machine_survey.collect()
     ahead = suite_outlook.forecast(found)
     if as_json:
         json.dump(as_data(found, ahead), sys.stdout, indent=2, ensure_ascii=False)

@@ -16,7 +16,7 @@ from damon_tests import bundle
 from damon_tests.damon.capability import Capabilities, probe
 from damon_tests.damon.client import DamonClient
 from damon_tests.damon.features import ALIASES, FEATURES
-from damon_tests.experiment.survey import Survey
+from damon_tests.experiment.machine_survey import Survey
 from damon_tests.ports import UsageError
 from damon_tests.reference.sysfs.system import ReferenceSystem
 

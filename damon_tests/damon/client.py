@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from damon_tests.damon import layout, results
 from damon_tests.damon.layout import Value, Write
 from damon_tests.damon.params import Kdamond
-from damon_tests.damon.patient_tree import ExplainedPending, TreeAccess
 from damon_tests.damon.records import DamosStats, TriedRegions
+from damon_tests.damon.tree_access import ExplainedPending, TreeAccess
 from damon_tests.ports import NSEC_PER_SEC, NotSupported, Pending, TimedOut, TreeError, UsageError
 
 COMMAND_TIMEOUT_NS = 60 * NSEC_PER_SEC

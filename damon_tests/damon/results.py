@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from damon_tests.damon import layout
-from damon_tests.damon.patient_tree import TreeAccess
 from damon_tests.damon.records import DamosStats, Snapshot, TriedRegions
+from damon_tests.damon.tree_access import TreeAccess
 from damon_tests.ports import HarnessError, TreeError
 
 

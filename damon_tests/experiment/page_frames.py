@@ -10,7 +10,7 @@ import numpy as np
 from damon_tests.experiment.backend import Subject
 from damon_tests.patterns.spec import SHARED, Pattern
 from damon_tests.ports.arrays import I64
-from damon_tests.workload.physical_truth import UNKNOWN
+from damon_tests.workload.frame_truth import UNKNOWN
 from damon_tests.workload.target import RunningTarget
 
 _MOST_BYTES = 1 << 30  # of page tables of larger regions too much would have to be read

@@ -12,7 +12,7 @@ from damon_tests.damon.params import DamonTarget
 from damon_tests.damon.records import Recording, Snapshot
 from damon_tests.experiment.observation import Observation
 from damon_tests.ports import PAGE_SIZE, HarnessError, NotSupported
-from damon_tests.workload.physical_truth import FrameTruth, frame_ranges
+from damon_tests.workload.frame_truth import FrameTruth, frame_ranges
 
 
 def as_virtual(seen: Observation) -> Observation:

@@ -13,9 +13,9 @@ from damon_tests.damon.params import Kdamond
 from damon_tests.damon.records import Recording
 from damon_tests.damon.session import Session
 from damon_tests.experiment.observation import Observation
-from damon_tests.experiment.pace import pace
 from damon_tests.experiment.parts import parts_of
-from damon_tests.experiment.steps import steps
+from damon_tests.experiment.sampling_pace import pace
+from damon_tests.experiment.sampling_steps import steps
 from damon_tests.ports import NSEC_PER_USEC, NotSupported
 from damon_tests.reference.core.batch import Batch, missing_for_batch
 from damon_tests.reference.machine.process import Process

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import cast
 
-from damon_tests.patterns.pace import read_drift, read_pace
+from damon_tests.patterns.pass_schedule import read_drift, read_pace
 from damon_tests.patterns.span import read_span
 from damon_tests.patterns.spec import SHARED, Access, Kind, Order, PatternRegion
 from damon_tests.patterns.units import format_size, parse_size

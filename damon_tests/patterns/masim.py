@@ -33,7 +33,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from damon_tests.patterns.pace import nominal_period_ns
+from damon_tests.patterns.pass_schedule import nominal_period_ns
 from damon_tests.patterns.spec import Access, Action, Kind, Pattern, PatternRegion, Phase
 from damon_tests.patterns.yaml_nodes import MAX_DIGITS, shortened
 from damon_tests.ports import NSEC_PER_MSEC, PAGE_SIZE, UsageError

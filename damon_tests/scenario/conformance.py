@@ -22,8 +22,8 @@ from damon_tests.damon.records import DamosStats, Recording
 from damon_tests.damon.session import Session
 from damon_tests.experiment.live import Live
 from damon_tests.experiment.observation import Observation
-from damon_tests.experiment.pace import pace
 from damon_tests.experiment.replica import replicas
+from damon_tests.experiment.sampling_pace import pace
 from damon_tests.judge import oracle
 from damon_tests.judge.monitoring.aggregation_windows import Window
 from damon_tests.judge.monitoring.conformance_metrics import Attempt, values

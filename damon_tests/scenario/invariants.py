@@ -13,7 +13,7 @@ from damon_tests.judge.monitoring.all_invariants import all_invariants, known_fr
 from damon_tests.judge.monitoring.report import KnownMemory, Report
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_USEC
-from damon_tests.workload.unknown_memory import MaybeTouched
+from damon_tests.workload.maybe_touched import MaybeTouched
 
 
 def invariants(run: Live | Observation, kdamond_idx: int = 0, *, shows: Sequence[str] = ()) -> list[Check]:

@@ -19,10 +19,10 @@ from damon_tests.ports import (
     NotSupported,
     SpawnRequest,
 )
-from damon_tests.workload.dialogue import Dialogue
-from damon_tests.workload.engine_output import Status, parse_passes, parse_phases, parse_slices, parse_status
+from damon_tests.workload.engine_files import Status, parse_passes, parse_phases, parse_slices, parse_status
 from damon_tests.workload.engine_program import Files, write_program
-from damon_tests.workload.logged_truth import RecordedTruth
+from damon_tests.workload.line_protocol import Dialogue
+from damon_tests.workload.pass_log_truth import RecordedTruth
 from damon_tests.workload.slice_truth import SliceTruth
 from damon_tests.workload.target import PhaseTime
 

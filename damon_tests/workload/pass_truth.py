@@ -21,8 +21,8 @@ import numpy.typing as npt
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import Bools, Pages
 from damon_tests.ports.arrays import I64
-from damon_tests.workload.geometry import PhaseGeometry, TermPages
-from damon_tests.workload.tracks import Track
+from damon_tests.workload.access_slots import PhaseGeometry, TermPages
+from damon_tests.workload.pass_times import Track
 
 # Random passes are drawn this many touches at a time, and this many such chunks are kept.
 _CHUNK_TOUCHES = 1 << 13

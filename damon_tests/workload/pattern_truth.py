@@ -12,9 +12,9 @@ import numpy as np
 from damon_tests.patterns.spec import CHOICE_TERM, Pattern, Phase
 from damon_tests.ports import NotSupported
 from damon_tests.ports.arrays import I64
+from damon_tests.workload.pass_times import GridTrack, LogTrack, Track, no_passes
 from damon_tests.workload.pass_truth import PassTruth, Run
 from damon_tests.workload.random_order import draw_passes, pass_pages
-from damon_tests.workload.tracks import GridTrack, LogTrack, Track, no_passes
 
 __all__ = ["FOREVER_NS", "PatternTruth", "draw_passes", "pass_pages"]
 

@@ -12,7 +12,7 @@ from damon_tests.judge.monitoring.aggregation_windows import windows
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import TreeError
 from damon_tests.scenario.invariants import invariants
-from damon_tests.workload.physical_truth import frame_ranges
+from damon_tests.workload.frame_truth import frame_ranges
 
 pytestmark = pytest.mark.needs("ops.paddr", "attrs.probes", "damon_region_aggregated")
 

@@ -13,8 +13,8 @@ from damon_tests.judge.verdict import Measurement
 from damon_tests.patterns.spec import Access, Pattern, PatternRegion, Phase
 from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, NSEC_PER_USEC, PAGE_SIZE
 from damon_tests.scenario.filtered_run import WatchedMemory
+from damon_tests.workload.frame_truth import FrameTruth, frame_ranges
 from damon_tests.workload.huge_page_truth import HugePages
-from damon_tests.workload.physical_truth import FrameTruth, frame_ranges
 
 pytestmark = pytest.mark.needs("ops_filters.young", "stats.sz_ops_filter_passed", "damos_before_apply")
 

@@ -14,7 +14,7 @@ from damon_tests.commands.suite_outlook import Outlook, SuiteOutlook
 from damon_tests.damon.capability import Capabilities
 from damon_tests.damon.features import FEATURES
 from damon_tests.damon.users import Usage, User
-from damon_tests.experiment.survey import DamonUse, Fact, Section, Survey
+from damon_tests.experiment.machine_survey import DamonUse, Fact, Section, Survey
 
 USER = User("kdamond", "kdamonds/0", 77)
 PRESENT: dict[str, bool | None] = {

@@ -13,9 +13,9 @@ from damon_tests.damon.params import DamonAttrs, DamonCtx
 from damon_tests.damon.records import Recording
 from damon_tests.experiment.experiment import Experiment, derive_seed, observe
 from damon_tests.experiment.observation import Observation
-from damon_tests.experiment.pace import _steps, _within_aggregation
 from damon_tests.experiment.reference_backend import ReferenceBackend
 from damon_tests.experiment.replica import replica, replicas
+from damon_tests.experiment.sampling_pace import _steps, _within_aggregation
 from damon_tests.patterns import load
 from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC
 

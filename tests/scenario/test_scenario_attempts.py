@@ -22,7 +22,7 @@ from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE
 from damon_tests.scenario.invariants import invariants
 from damon_tests.scenario.reference_bands import like_the_reference
 from damon_tests.scenario.visibility import visibility
-from damon_tests.workload.unknown_memory import MaybeTouched
+from damon_tests.workload.maybe_touched import MaybeTouched
 
 ATTRS = DamonAttrs(max_nr_regions=100)
 

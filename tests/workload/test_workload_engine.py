@@ -18,7 +18,7 @@ from damon_tests.patterns.load import parse
 from damon_tests.ports import HarnessError, NotSupported, UsageError
 from damon_tests.workload import engine
 from damon_tests.workload.engine import EngineTarget
-from damon_tests.workload.engine_output import parse_status
+from damon_tests.workload.engine_files import parse_status
 from damon_tests.workload.engine_program import Files, write_program
 from damon_tests.workload.layout import three_regions
 from damon_tests.workload.pattern_truth import pass_pages

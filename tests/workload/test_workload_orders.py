@@ -15,7 +15,7 @@ from damon_tests.patterns.spec import Access, Pattern
 from damon_tests.workload.chase_order import way
 from damon_tests.workload.engine import EngineTarget
 from damon_tests.workload.layout import plan_layout
-from damon_tests.workload.logged_truth import RecordedTruth
+from damon_tests.workload.pass_log_truth import RecordedTruth
 from damon_tests.workload.pattern_truth import PatternTruth, choose
 from damon_tests.workload.weighted_order import buckets_of
 

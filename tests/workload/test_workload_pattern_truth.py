@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from damon_tests.patterns.load import load, names, parse
 from damon_tests.patterns.spec import CHOICE_TERM, Access, Action, Pattern, PatternRegion, Phase
 from damon_tests.ports import HarnessError, Truth
-from damon_tests.workload import geometry
+from damon_tests.workload import access_slots
 from damon_tests.workload.chase_order import way
 from damon_tests.workload.layout import plan_layout
-from damon_tests.workload.logged_truth import PASS_RECORD, RecordedTruth
+from damon_tests.workload.pass_log_truth import PASS_RECORD, RecordedTruth
 from damon_tests.workload.pattern_truth import FOREVER_NS, PatternTruth, pass_pages
 from damon_tests.workload.random_order import draw_bits, draw_passes
 from damon_tests.workload.slice_truth import Slices, SliceTruth, SliceWindow
@@ -212,7 +212,7 @@ time_windows = st.lists(
 @pytest.fixture(params=[True, False], ids=["tables", "no tables"])
 def _with_or_without_tables(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if not request.param:
-        monkeypatch.setattr(geometry, "MAX_TABLE_PAGES", 0)
+        monkeypatch.setattr(access_slots, "MAX_TABLE_PAGES", 0)
 
 
 @pytest.mark.usefixtures("_with_or_without_tables")

@@ -153,7 +153,7 @@ struct program {
 	uint64_t max_slices_bytes;
 };
 
-/* One pass in the log; damon_tests/workload/logged_truth.py reads it. */
+/* One pass in the log; damon_tests/workload/pass_log_truth.py reads it. */
 struct pass_record {
 	uint64_t start_ns;
 	uint64_t length_ns;

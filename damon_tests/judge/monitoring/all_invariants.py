@@ -17,7 +17,7 @@ from damon_tests.judge.monitoring import ages, closed_forms, invariants, merged_
 from damon_tests.judge.monitoring.report import KnownMemory, Report
 from damon_tests.judge.verdict import Check
 from damon_tests.ports import PAGE_SIZE
-from damon_tests.workload.unknown_memory import MaybeTouched
+from damon_tests.workload.maybe_touched import MaybeTouched
 
 
 def all_invariants(whole: Recording, reports: Iterable[Report]) -> list[Check]:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
 """Machine disturbances that the oracle accounts for, reported with each verdict and their size.
 
-Replicas keep the recorded pace (``experiment.pace``, ``experiment.steps``) over the accesses that the target
-really made. What that takes out of the comparison is reported, so that a reader sees how much there was.
-Nothing is reported of a machine on which there was nothing to model, such as the reference.
+Replicas keep the recorded pace (``experiment.sampling_pace``, ``experiment.sampling_steps``) over the
+accesses that the target really made. What that takes out of the comparison is reported, so that a reader
+sees how much there was. Nothing is reported of a machine on which there was nothing to model, such as the
+reference.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from damon_tests.experiment.observation import Observation
-from damon_tests.experiment.steps import unsure
+from damon_tests.experiment.sampling_steps import unsure
 from damon_tests.judge.monitoring.aggregation_windows import Window, windows, within
 from damon_tests.judge.monitoring.report_vs_truth import Comparison, compare
 from damon_tests.ports import NSEC_PER_SEC

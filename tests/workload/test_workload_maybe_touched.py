@@ -6,7 +6,7 @@ import pytest
 
 from damon_tests.ports import PAGE_SIZE
 from damon_tests.reference.live.periodic_truth import PeriodicAccess, PeriodicTruth
-from damon_tests.workload.unknown_memory import MaybeTouched
+from damon_tests.workload.maybe_touched import MaybeTouched
 
 MS = 1_000_000
 PAGES = np.array([10, 11, 20], np.int64)

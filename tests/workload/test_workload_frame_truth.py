@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 from synthetic_recordings import MS, ListTruth, Touch
 
-from damon_tests.workload.physical_truth import UNKNOWN, FrameTruth, frame_ranges
+from damon_tests.workload.frame_truth import UNKNOWN, FrameTruth, frame_ranges
 
 PAGE = 4096
 

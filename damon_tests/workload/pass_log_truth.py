@@ -13,8 +13,8 @@ import numpy.typing as npt
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import Bools, HarnessError
 from damon_tests.ports.arrays import I64
+from damon_tests.workload.pass_times import LogTrack, Track, no_passes
 from damon_tests.workload.pass_truth import PassTruth, Run
-from damon_tests.workload.tracks import LogTrack, Track, no_passes
 
 PASS_RECORD = np.dtype(
     [("start_ns", "<u8"), ("length_ns", "<u8"), ("pass_index", "<u8"), ("phase", "<u4"), ("term", "<u4")]

@@ -12,8 +12,8 @@ import pytest
 
 from damon_tests.commands import suite_outlook
 from damon_tests.commands.suite_outlook import TestNeeds, forecast, suite_requirements
-from damon_tests.experiment import survey
-from damon_tests.experiment.survey import Fact, Host, Survey, collect, find_config
+from damon_tests.experiment import machine_survey
+from damon_tests.experiment.machine_survey import Fact, Host, Survey, collect, find_config
 from damon_tests.kernel.host.machine import LocalMachine
 from damon_tests.ports import Entry, FileOp, UsageError
 
@@ -92,7 +92,9 @@ def fact(found: Survey, title: str, name: str) -> Fact:
 def test_a_bare_machine_is_no_error(box: Box) -> None:
     found = collect(box.host(euid=1000))
     assert fact(found, "DAMON", "sysfs tree").ok is False
-    assert fact(found, "privileges", "root") == Fact("root", "no (uid 1000)", False, survey._ROOT_REMEDY)
+    assert fact(found, "privileges", "root") == Fact(
+        "root", "no (uid 1000)", False, machine_survey._ROOT_REMEDY
+    )
     assert fact(found, "tracing", "tracefs").ok is False
     assert fact(found, "virtual machines", "QEMU").ok is False
     assert fact(found, "reference as files (FUSE)", "/dev/fuse").ok is False

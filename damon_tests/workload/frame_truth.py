@@ -21,7 +21,7 @@ class FrameTruth:
     pages, in order, UNKNOWN where that is not known; ``layout``: the regions' virtual byte ranges.
 
     Only accesses through this process's mappings are known; frames of other memory are untouched here
-    (``workload.unknown_memory.MaybeTouched`` makes an upper bound of it).
+    (``workload.maybe_touched.MaybeTouched`` makes an upper bound of it).
     """
 
     def __init__(self, truth: Truth, layout: Mapping[str, Range], frames: Mapping[str, I64]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from damon_tests.ports import HarnessError
-from damon_tests.workload.logged_truth import PASS_RECORD, PassRecords
+from damon_tests.workload.pass_log_truth import PASS_RECORD, PassRecords
 from damon_tests.workload.slice_truth import Slices, SliceWindow
 
 SLICE_HEAD = np.dtype([("start_ns", "<u8"), ("end_ns", "<u8"), ("worker", "<u8")])

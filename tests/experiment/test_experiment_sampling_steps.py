@@ -15,7 +15,7 @@ from damon_tests.experiment.experiment import Experiment
 from damon_tests.experiment.observation import Observation
 from damon_tests.experiment.reference_backend import ReferenceBackend
 from damon_tests.experiment.replica import replicas
-from damon_tests.experiment.steps import steps
+from damon_tests.experiment.sampling_steps import steps
 from damon_tests.judge.monitoring.judged_windows import judged_windows
 from damon_tests.patterns import load
 from damon_tests.reference.machine.clock import VirtualClock

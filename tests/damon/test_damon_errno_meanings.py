@@ -7,7 +7,7 @@ import errno
 
 import pytest
 
-from damon_tests.damon.errno_causes import Situation, likely_cause
+from damon_tests.damon.errno_meanings import Situation, likely_cause
 from damon_tests.damon.params import (
     DamonAttrs,
     DamonCtx,

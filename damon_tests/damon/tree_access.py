@@ -14,7 +14,7 @@ from functools import partial
 from typing import TypeVar
 
 from damon_tests.damon import layout
-from damon_tests.damon.errno_causes import Situation, likely_cause
+from damon_tests.damon.errno_meanings import Situation, likely_cause
 from damon_tests.damon.layout import Write
 from damon_tests.damon.params import Kdamond
 from damon_tests.damon.users import ADMIN, Usage, usage
