@@ -101,7 +101,7 @@ def _made_of(snapshot, parts):
 @pytest.mark.needs("ops.fvaddr", "schemes.apply_interval_us", "damon_aggregated")
 def test_moving_sum_of_constant_memory_is_constant(live, expect):
     """Between aggregations nr_accesses is a moving sum: 0 for idle
-    memory, W for memory that is always in use."""
+    memory, W for memory that is always in use (I22)."""
     often = replace(EVERYTHING, apply_interval_us=5_000)
     values = {}
     for pattern in ("idle", "everything_hot"):
