@@ -12,7 +12,7 @@ import numpy.typing as npt
 from damon_tests.damon.records import Snapshot
 from damon_tests.judge import rule_limits
 from damon_tests.judge.monitoring.aggregation_windows import windows
-from damon_tests.judge.monitoring.report import Report, largest, region, where
+from damon_tests.judge.monitoring.report import Report, largest, none_wrong, region, where
 from damon_tests.judge.verdict import Check
 
 Ints = npt.NDArray[np.int64]
@@ -114,9 +114,5 @@ def _saturated_ages(s: Report) -> list[Check]:
             i = int(np.flatnonzero(bad)[0])
             nr = f"nr_accesses before {int(lowest[i])}..{int(highest[i])}, youngest {int(youngest[i])}"
             detail = f"{where(s.recording, after)}: {region(after, i)}; {nr}"
-    why = f"from 0 to W hits age restarts, W hits again age grows; {judged} regions looked at"
-    return (
-        largest("I33", "wrong ages of W-hit regions", wrong, "regions", 0, why=why, detail=detail)
-        if judged
-        else []
-    )
+    name, why = "wrong ages of W-hit regions", "from 0 to W hits age restarts, W hits again age grows"
+    return none_wrong("invariant", "I33", name, "regions", wrong, judged, why=why, detail=detail)

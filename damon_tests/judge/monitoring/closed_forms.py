@@ -20,7 +20,7 @@ from damon_tests.damon.records import Recording
 from damon_tests.judge import rule_limits, stats
 from damon_tests.judge.monitoring.ages import follow, over_parents
 from damon_tests.judge.monitoring.aggregation_windows import Window, windows
-from damon_tests.judge.monitoring.report import Report, region, where
+from damon_tests.judge.monitoring.report import Report, none_wrong, region, where
 from damon_tests.judge.monitoring.report_vs_truth import byte_ranges
 from damon_tests.judge.monitoring.true_rates import rasterise, touched_spans
 from damon_tests.judge.verdict import Check, Measurement
@@ -103,11 +103,11 @@ def untouched_ages(
             i = int(np.flatnonzero(bad)[0])
             was = f"before: nr_accesses {lowest[i]}..{highest[i]}, age {young[i]}..{old[i]}"
             detail = f"{where(recording, after)}: {region(after, i)}; {was}"
-    if not judged:
-        return []
-    m = Measurement("wrong ages of untouched regions", sum(wrong), "regions", tuple(wrong))
-    why = f"idle memory ages by one, memory that fell idle restarts at 0; {judged} regions looked at"
-    return [Check("closed form", m, "== 0", why, m.value == 0, detail, invariant="I32")]
+    name, why = (
+        "wrong ages of untouched regions",
+        "idle memory ages by one, memory that fell idle restarts at 0",
+    )
+    return none_wrong("closed form", "I32", name, "regions", wrong, judged, why=why, detail=detail)
 
 
 def always_touched_is_full(

@@ -10,9 +10,9 @@ from damon_tests.damon.records import Recording, Snapshot
 from damon_tests.judge import rule_limits
 from damon_tests.judge.monitoring.ages import Parents, follow
 from damon_tests.judge.monitoring.aggregation_windows import windows
-from damon_tests.judge.monitoring.report import Report, region, where
+from damon_tests.judge.monitoring.report import Report, none_wrong, region, where
 from damon_tests.judge.monitoring.true_rates import touched_spans
-from damon_tests.judge.verdict import Check, Measurement
+from damon_tests.judge.verdict import Check
 from damon_tests.ports import NSEC_PER_USEC, Truth
 
 _PARTS = 3
@@ -61,11 +61,8 @@ def merged_ages(
                     f" {before.age[first:last].tolist()}, mean with this aggregation {mean:g}"
                 )
         wrong.append(float(bad))
-    if not judged:
-        return []
-    m = Measurement("wrong ages of merged idle regions", sum(wrong), "regions", tuple(wrong))
-    why = f"merging takes the mean weighted by size; {judged} regions looked at"
-    return [Check("closed form", m, "== 0", why, m.value == 0, detail, invariant="I23")]
+    name, why = "wrong ages of merged idle regions", "merging takes the mean weighted by size"
+    return none_wrong("closed form", "I23", name, "regions", wrong, judged, why=why, detail=detail)
 
 
 def _made_of_whole_regions(before: Snapshot, after: Snapshot, parents: Parents) -> list[int]:

@@ -11,7 +11,7 @@ import numpy as np
 from damon_tests.damon.records import Snapshot
 from damon_tests.judge import rule_limits
 from damon_tests.judge.monitoring.ages import follow
-from damon_tests.judge.monitoring.report import Report, largest, region, where
+from damon_tests.judge.monitoring.report import Report, largest, none_wrong, region, where
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports.ranges import Range
 
@@ -143,8 +143,5 @@ def _cuts(s: Report) -> list[Check]:
         if not allowed.all() and not detail:
             i = int(np.flatnonzero(~allowed)[0])
             detail = f"{where(s.recording, after)}: cut at {new[i]}: {region(before, int(parent[i]))} before"
-    if not judged:
-        return []
-    m = Measurement("cuts where no split makes one", sum(wrong), "cuts", tuple(wrong))
-    why = f"at a random tenth of a region, rounded down to {s.m}; {judged} cuts looked at"
-    return [Check("invariant", m, "== 0", why, m.value == 0, detail, invariant="I15")]
+    name, why = "cuts where no split makes one", f"at a random tenth of a region, rounded down to {s.m}"
+    return none_wrong("invariant", "I15", name, "cuts", wrong, judged, why=why, detail=detail)

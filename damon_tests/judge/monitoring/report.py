@@ -13,7 +13,7 @@ from damon_tests.damon.records import Recording, Snapshot
 from damon_tests.damon.series import Series
 from damon_tests.judge import rule_limits
 from damon_tests.judge.monitoring.aggregation_windows import aggregations
-from damon_tests.judge.verdict import Check, Measurement
+from damon_tests.judge.verdict import Check, Kind, Measurement
 from damon_tests.ports import Bools, Truth
 from damon_tests.ports.ranges import Range
 
@@ -120,3 +120,25 @@ def largest(
     m = Measurement(name, max(values), unit, tuple(values))
     limit = f"<= {bound:g}" if bound else "== 0"
     return [Check("invariant", m, limit, why, m.value <= bound, detail, invariant=invariant)]
+
+
+def none_wrong(
+    kind: Kind,
+    invariant: str,
+    name: str,
+    unit: str,
+    wrong: Sequence[float],
+    judged: int,
+    *,
+    why: str,
+    detail: str,
+) -> list[Check]:
+    """Check that nothing was ``wrong`` in any window; no check where nothing was looked at.
+
+    ``judged``: how many regions (or cuts, as ``unit`` says) were looked at in all windows.
+    """
+    if not judged:
+        return []
+    m = Measurement(name, sum(wrong), unit, tuple(wrong))
+    why = f"{why}; {judged} {unit} looked at"
+    return [Check(kind, m, "== 0", why, m.value == 0, detail, invariant=invariant)]
