@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from damon_tests.judge.cost.budget import EXACT_UNITS
+from damon_tests.judge.cost.samples import EXACT_UNITS
 from damon_tests.report import bench_record
 from damon_tests.report.bench_record import BenchRecord
 

@@ -29,7 +29,6 @@ from damon_tests.patterns.yaml_nodes import Value, read
 from damon_tests.ports import UsageError
 
 ANY_SERIES = "any"
-EXACT_UNITS = ("instructions", "bytes")
 LOOKS = (10, 20, 40)
 """After how many pairs a noisy budget is looked at; undecided after the last one is INCONCLUSIVE."""
 

@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from damon_tests.judge.cost.samples import CostSamples
+from damon_tests.judge.cost.samples import EXACT_UNITS, CostSamples
 from damon_tests.ports import UsageError
 
 Outcome = Literal["dearer", "cheaper", "same", "cannot tell"]
@@ -23,6 +23,9 @@ Outcome = Literal["dearer", "cheaper", "same", "cannot tell"]
 ALPHA = 0.01
 SAME_WITHIN = 0.0025
 """Differences up to a quarter of a percent are none: compilers place code differently from build to build."""
+
+RATES_SAME_WITHIN = 0.05
+"""Of what is not exact: a window of a quarter second has some 40 wake-ups, and one more or less by chance."""
 
 RESOLUTION = 1e-4
 """Counts are exact, but few windows may agree by chance: no mean is trusted further than this."""
@@ -46,7 +49,6 @@ def compare(
     before: Mapping[str, CostSamples],
     after: Mapping[str, CostSamples],
     alpha: float = ALPHA,
-    same_within: float = SAME_WITHIN,
 ) -> list[Effect]:
     """The effects of all metrics that both have, by name.
 
@@ -61,16 +63,17 @@ def compare(
                 f"{name} is in {before[name].unit} in one and in {after[name].unit} in the other:"
                 " instructions and time are never compared"
             )
-    return [_effect(before[name], after[name], alpha / len(common), same_within) for name in common]
+    return [_effect(before[name], after[name], alpha / len(common)) for name in common]
 
 
-def _effect(before: CostSamples, after: CostSamples, alpha: float, same_within: float) -> Effect:
+def _effect(before: CostSamples, after: CostSamples, alpha: float) -> Effect:
     first, second = np.asarray(before.values), np.asarray(after.values)
     base = float(first.mean())
     change = float(second.mean()) / base - 1 if base else math.nan
     half = _half_width(first, second, alpha) / abs(base) if base else math.inf
     half += RESOLUTION
     low, high = change - half, change + half
+    same_within = SAME_WITHIN if before.unit in EXACT_UNITS else RATES_SAME_WITHIN
     outcome = _outcome(low, high, same_within)
     return Effect(before.metric, before.unit, base, float(second.mean()), change, low, high, outcome)
 

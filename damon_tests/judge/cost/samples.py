@@ -11,6 +11,8 @@ import numpy as np
 from damon_tests.judge.verdict import Measurement
 from damon_tests.ports.cost import CallTree
 
+EXACT_UNITS = ("instructions", "bytes")
+
 
 @dataclass(frozen=True)
 class CostSamples:

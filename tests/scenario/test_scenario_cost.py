@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What cost runs stand on: constant regions, budgets without gaps, planted costs that are found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from damon_tests.experiment.backend import Subject
+from damon_tests.experiment.kernel_request import KernelRequest
+from damon_tests.experiment.open_backend import open_backend
+from damon_tests.judge.cost.budget import load
+from damon_tests.judge.cost.compare import by_function, compare
+from damon_tests.judge.cost.samples import CostSamples, instructions
+from damon_tests.ports import HarnessError, NotSupported
+from damon_tests.ports.cost import CallPath, CallTree, Cost
+from damon_tests.scenario import cost_setup as setup
+from damon_tests.scenario.cost_catalogue import BENCHMARKS, Benchmark
+from damon_tests.scenario.cost_runs import on_data
+
+BUDGETS = Path(__file__).parents[2] / "suites" / "overhead" / "budgets.yaml"
+MEASURED = ("6.12", "6.16", "6.18", "7.1", "7.2", "7.3")
+
+
+def cost() -> Cost:
+    """Four sampling intervals of ten regions: 100 instructions of a check, 40 of the rest of an interval."""
+    paths = (
+        CallPath(("kdamond_fn",), 0, 160),
+        CallPath(("kdamond_fn", "damon_va_prepare_access_checks"), 4, 1000),
+        CallPath(("kdamond_fn", "damon_va_check_accesses"), 4, 2000),
+        CallPath(("kdamond_fn", "damon_va_check_accesses", "walk"), 40, 1000),
+        CallPath(("kdamond_fn", "usleep_range_state", "schedule"), 8, 700),
+        CallPath(("kdamond_fn", "asm_sysvec_apic_timer_interrupt"), 1, 5000, interrupt=True),
+    )
+    return Cost("emulator", "instructions", 4860, 8, 20_000_000, CallTree(paths))
+
+
+def test_instructions_of_a_check_leave_out_sleep_and_interrupts() -> None:
+    assert setup.per_check(cost(), 10) == 100
+
+
+def test_rest_of_a_sampling_interval_is_neither_check_nor_sleep() -> None:
+    assert setup.rest_per_sample(cost()) == 40
+
+
+def test_nothing_is_divided_by_no_calls() -> None:
+    with pytest.raises(HarnessError, match="called none of damon_va_apply_scheme"):
+        setup.nr_calls(setup.tree_of(cost()), setup.APPLY)
+
+
+def test_time_is_no_instructions() -> None:
+    with pytest.raises(HarnessError, match="the cost is from schedstat"):
+        setup.tree_of(Cost("schedstat", "ns", 1, 1, 1))
+
+
+def test_equal_regions_are_whole_pages() -> None:
+    regions = setup.equal_regions(0x10000, 0x10000 + 10 * 4096, 3)
+    assert regions == ((0x10000, 0x13000), (0x13000, 0x16000), (0x16000, 0x19000))
+    with pytest.raises(HarnessError, match="too little for 3 regions"):
+        setup.equal_regions(0, 4096, 3)
+
+
+def test_reference_is_skipped_before_anything_runs(tmp_path: Path) -> None:
+    def never(*_: object) -> object:
+        raise AssertionError("a request was made")
+
+    with (
+        open_backend(KernelRequest("reference"), tmp_path) as backend,
+        pytest.raises(NotSupported, match="cost of a kernel"),
+        setup.watched(backend, setup.still(1 << 20), never, 1),  # type: ignore[arg-type]
+    ):
+        pass
+
+
+def test_repeated_benchmarks_keep_every_sample() -> None:
+    def measure(_: object, seed: int) -> list[CostSamples]:
+        return [instructions("m", [seed])]
+
+    (samples,) = Benchmark("b", "", measure, repeats=3).run(None, 5)  # type: ignore[arg-type]
+    assert samples.values == (5, 6, 7)
+
+
+def test_benchmarks_have_names_of_their_own() -> None:
+    assert len({b.name for b in BENCHMARKS}) == len(BENCHMARKS)
+
+
+def test_budgets_of_the_suite_cover_every_measured_series() -> None:
+    """Each metric has a limit for each series; page-out needs swap, which kernels without modules lack."""
+    for name, budget in load(BUDGETS).items():
+        missing = [series for series in MEASURED if budget.of(series) is None]
+        assert not missing or name.startswith("action.pageout"), (name, missing)
+
+
+# --- on a kernel ---------------------------------------------------------------------------------
+
+TRACING = "/sys/kernel/tracing"
+
+
+def trace_every_sample(subject: Subject) -> None:
+    """Plant some 870 instructions in each call of a function: an event on its entry."""
+    machine = subject.machine  # type: ignore[attr-defined]
+    machine.write_file(f"{TRACING}/kprobe_events", b"p:planted damon_va_prepare_access_checks\n")
+    machine.write_file(f"{TRACING}/events/kprobes/planted/enable", b"1\n")
+
+
+@pytest.mark.vm
+def test_planted_half_percent_is_found_and_the_same_is_the_same(tmp_path: Path) -> None:
+    """In seconds: 80 regions of 2,171 instructions each, and 870 more for all of them, are 0.5 %."""
+    count = 80
+
+    def take(run: setup.Watched) -> dict[str, CostSamples]:
+        costs = [run.cost(0.25) for _ in range(6)]
+        values = [setup.per_check(cost, count) for cost in costs]
+        return {"check": instructions("check", values, setup.checks_of(costs[-1]))}
+
+    with open_backend(KernelRequest("debian:7.3"), tmp_path) as backend:
+        request = on_data(nr_regions=count)
+        with setup.watched(backend, setup.still(64 << 20), request, 1) as run:
+            first, second = take(run), take(run)
+            trace_every_sample(run.subject)
+            planted = take(run)
+    (same,), (dearer,) = compare(first, second), compare(second, planted)
+    assert (same.outcome, dearer.outcome) == ("same", "dearer")
+    assert 0.003 < dearer.change < 0.007
+    names = {change.name for change in by_function(second["check"], planted["check"])}
+    assert any("ring_buffer" in name or "rb_reserve" in name for name in names)
