@@ -139,7 +139,12 @@ FAULTS = (
     _fault(
         "applied_never", "reclaimed and moved pages are not counted", "pages_applied", lambda done, visited: 0
     ),
-    _fault("migrates_to_another_node", "pages go to a node nobody named", "migration_node", _off_by_one_node),
+    _fault(
+        "migrates_to_another_node",
+        "pages go to a node that was not named",
+        "migration_node",
+        _off_by_one_node,
+    ),
     _fault("migrates_to_a_node_that_is", "an invalid node is corrected", "migration_node", _nearest_node),
     _fault(
         "migrate_loses_pages",

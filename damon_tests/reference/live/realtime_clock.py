@@ -13,7 +13,7 @@ from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, NSEC_PER_USEC
 from damon_tests.reference.machine.clock import VirtualClock
 
 LONGEST_WAIT_NS = 100 * NSEC_PER_MSEC
-"""How long nobody looks at the clock at most: housekeeping is done this often."""
+"""The longest sleep between looks at the clock; housekeeping is done this often."""
 
 
 def late_sleep_ns(now_ns: int, sample_us: int) -> int:

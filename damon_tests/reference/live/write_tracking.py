@@ -2,7 +2,7 @@
 """Find the pages that another process wrote to: userfaultfd in asynchronous write-protect mode, and
 PAGEMAP_SCAN.
 
-The kernel (6.7 and newer) resolves the write faults by itself; nobody has to answer them. The process is
+The kernel (6.7 and newer) resolves the write faults by itself; they need no answer. The process is
 stopped once, for less than a millisecond, to make the userfaultfd; when our end of it is closed, nothing of
 it is left in the process.
 """
@@ -79,7 +79,7 @@ class WriteTracker:
         now = set(mapped_ranges(self.pid, writable=True))
         for start, end in now - self._armed:
             message = bytearray(struct.pack("<QQQQ", start, end - start, _MODE_WP, 0))
-            # Mappings that cannot be watched (device memory, somebody else's userfaultfd) are left out.
+            # Mappings that cannot be watched (device memory, a userfaultfd of others) are left out.
             with contextlib.suppress(OSError):
                 fcntl.ioctl(self._uffd, _UFFDIO_REGISTER, message)
         self._armed = now
@@ -164,7 +164,7 @@ def _require_untraced(pid: int) -> None:
     with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as status:
         tracers = [line.split()[1] for line in status if line.startswith("TracerPid:")]
     if tracers != ["0"]:
-        raise OSError(errno.EBUSY, "somebody else traces it")
+        raise OSError(errno.EBUSY, "it is being traced already")
 
 
 def _userfaultfd_of(pid: int) -> int:

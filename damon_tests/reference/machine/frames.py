@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Frames of physical memory: state of each, and which are free.
 
-Arrays have one element per frame and start as zeros, so RAM that nobody uses costs nothing.
+Arrays have one element per frame and start as zeros, so unused RAM costs nothing.
 """
 
 from __future__ import annotations

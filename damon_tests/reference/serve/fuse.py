@@ -20,7 +20,6 @@ from damon_tests.reference.serve.helper_process import HelperProcess
 from damon_tests.reference.serve.served_system import RealProcesses, ServedSystem, TruthOf
 from damon_tests.reference.serve.sysfs_files import SysfsFiles
 
-TRANSPORTS = ("auto", "direct", "library")
 STOPPED_BY = (signal.SIGINT, signal.SIGTERM)
 
 

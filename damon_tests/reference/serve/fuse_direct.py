@@ -179,7 +179,7 @@ class DirectServer:
                     del self._shared[known.path]
 
     def _getattr(self, request: Request) -> bytes:
-        # Also of a file that was removed, as long as somebody has it open.
+        # Also of a file that was removed, as long as it is open.
         return wire.attributes_body(request.node, self._nodes[request.node].attributes, *self._owner)
 
     def _setattr(self, request: Request) -> bytes:

@@ -119,7 +119,7 @@ class Slot:
         if not poll_ns:
             return finish
         if system.polled_command is not None:
-            raise CoreError(errno.EBUSY, "somebody waits for another command")
+            raise CoreError(errno.EBUSY, "another command is being waited for")
         outcomes: list[Exception | int] = []
         system.polled_command = outcomes
 

@@ -254,7 +254,7 @@ class CommitInputsFile(ModuleFile):
 
 
 def _unanswered(outcome: Exception | int) -> None:
-    """Drop refusals, which nobody gets to know before 7.2; anything else is a defect of the reference."""
+    """Drop refusals, which are not reported before 7.2; anything else is a defect of the reference."""
     if isinstance(outcome, Exception):
         raise outcome
 

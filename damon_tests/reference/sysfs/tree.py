@@ -184,7 +184,7 @@ class ReferenceTree:
         try:
             file.check(value[:WRITE_MAX])
             if file.locked and self._is_busy():
-                raise CoreError(errno.EBUSY, "somebody has the lock")
+                raise CoreError(errno.EBUSY, "the global lock is held")
             if isinstance(file, BlockingFile):
                 return self._begin(file, path, value)
             file.write(value[:WRITE_MAX])
