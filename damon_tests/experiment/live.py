@@ -194,16 +194,18 @@ class Live:
     def _scheme_counters(self) -> tuple[SchemeReport, ...]:
         """Return counters and effective quotas of the first kdamond's schemes; none where it has ended.
 
-        Their tried regions are left out: to update those, a kdamond may take as long as a scheme's interval.
+        One command updates those of all schemes. Their tried regions are left out: to update those, a
+        kdamond may take as long as a scheme's interval.
         """
         with suppress(TreeError, NotSupported):
             numbers = range(len(self.ctx.schemes)) if self.session.running() else ()
-            return tuple(SchemeReport(self.client.stats(0, i), self._effective_bytes(i)) for i in numbers)
+            stats = [self.client.stats(0, i, update=i == 0) for i in numbers]
+            return tuple(SchemeReport(s, self._effective_bytes(i)) for i, s in enumerate(stats))
         return ()
 
     def _effective_bytes(self, scheme_idx: int) -> int | None:
         try:
-            return self.client.effective_bytes(0, scheme_idx)
+            return self.client.effective_bytes(0, scheme_idx, update=scheme_idx == 0)
         except NotSupported:
             return None
 

@@ -100,7 +100,7 @@ def fake_served(tmp_path: Path, nonce: str) -> Path:
     [
         ("nonce", "yes", ""),
         ("nonce", "", "still the kernel's|No such file"),
-        ("other", "yes", "served by somebody else"),
+        ("other", "yes", "not served by this server"),
     ],
 )
 def test_covers_are_verified(tmp_path: Path, nonce: str, cover: str, complaint: str) -> None:
