@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The few protocols everything is written against.
+"""The few protocols everything is written against, and the values they share.
 
-Two implementations hold each of them from the first day: the kernel's (files and
-processes of a machine, here or in a guest) and the reference's (simulated, virtual
-time). Nothing in this package does work of its own.
+Begin at ``machine`` (files, processes, clock of a machine), ``tree`` (DAMON's files), ``events``
+(tracepoints) and ``truth`` (who touched what, when). Each has two implementations: the kernel's, here or in
+a guest, and the reference's, simulated in virtual time. ``errors`` has the errors that end in a verdict or
+an exit code, ``ranges`` and ``arrays`` the arithmetic of memory ranges, ``lines`` reads lines of fixed
+shape, ``output_file`` writes results.
 """
 
 from damon_tests.ports.arrays import Bools

@@ -1,2 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Make processes perform a pattern on a machine, and tell the truth about it."""
+"""Targets that perform a pattern, and the truth about which pages they touched when.
+
+Begin at ``target``: the protocol of a running target. ``engine`` starts the C engine on a machine
+(``engine_program``, ``engine_files``, ``line_protocol``); ``simulated`` is a target without a process. The
+truth: ``pattern_truth`` computes it from the pattern, ``pass_log_truth`` from the engine's log,
+``slice_truth`` from its bitmaps; ``frame_truth`` is by physical address, ``maybe_touched`` an upper bound
+where something is not known. Which slots a pass touches: ``access_slots`` and the modules named
+``*_order``; when passes were: ``pass_times``. What memory is now: ``pages`` and ``memory_info``.
+"""
