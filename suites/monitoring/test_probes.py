@@ -23,12 +23,12 @@ NOT_ANON = DamonProbe(filters=(DamonProbeFilter("anon", matching=False, allow=Tr
 NEVER = DamonProbe(filters=(DamonProbeFilter("anon", True, False), DamonProbeFilter("anon", False, False)))
 
 
-def hits(run, probe, inside=((0, 1 << 62),)):
+def hits(run, probe, inside=((0, 1 << 62),), since_ns=0):
     """Return, for each aggregation, a probe's hits in the regions that lie in one of the ranges."""
     counts = []
     for window in windows(run.recording()):
         snap = window.snapshot
-        if snap.probe_hits is not None:
+        if snap.probe_hits is not None and window.t0_ns > since_ns:
             mine = np.zeros(len(snap), np.bool_)
             for start, end in inside:
                 mine |= (snap.start >= start) & (snap.end <= end)
@@ -79,6 +79,30 @@ def test_probes_hit_what_their_filters_allow(live, expect):
             True if len(anon) else None,
         )
     )
+
+
+@pytest.mark.needs("probe_filters.memcg", "commands.commit")
+def test_memcg_probe_hits_exactly_its_group(live, expect):
+    """A memcg probe hits the frames of its control group in every sample, and those of others in none."""
+    attrs = replace(ATTRS, probes=(ALWAYS, ALWAYS, ALWAYS))
+    with live("own_memcg", DamonCtx("paddr", attrs=attrs), cover="regions") as run:
+        run.record(0.5)
+        group = run.target.memcg  # has its name since the target runs
+        mine, others, parent = (
+            DamonProbe(filters=(DamonProbeFilter("memcg", matching, True, path),))
+            for matching, path in ((True, group), (False, group), (True, group.rpartition("/")[0] or "/"))
+        )
+        run.commit_attrs(replace(ATTRS, probes=(mine, others, parent)))
+        run.record(1, aggregations=3)
+        listed = run.pages("data").lru
+    known, since_ns = frame_ranges(run.frames["data"][listed]), run.commits[-1].end_ns
+    counts = [np.concatenate(hits(run, i, known, since_ns)) for i in range(3)]
+    why = f"all {len(counts[0])} regions are frames of this group, on an LRU list before and after (§2.10)"
+    m = Measurement("fewest hits of the group's own frames", float(counts[0].min(initial=99)), "samples")
+    expect.equal(m, ATTRS.samples_per_aggr, because=why, kind="closed form")
+    for name, found in (("what is not in the group", counts[1]), ("the parent group", counts[2])):
+        m = Measurement(f"most hits of a probe for {name}", float(found.max(initial=0)), "samples")
+        expect.equal(m, 0, because=why, kind="closed form")
 
 
 @pytest.mark.needs("probes.weight")
