@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shlex
 import signal
@@ -11,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,14 @@ import pytest
 import damon_tests
 from damon_tests.commands.run_reporter import NAME as REPORTER
 from damon_tests.damon.capability import Capabilities
+from damon_tests.damon.expected_features import compare, series_of
 from damon_tests.damon.features import FEATURES
 from damon_tests.experiment.backend import Backend
 from damon_tests.experiment.lease import to_stderr
 from damon_tests.experiment.observation import Observation
 from damon_tests.experiment.open_backend import open_backend
-from damon_tests.judge.conclude import Conclusion
+from damon_tests.judge import features
+from damon_tests.judge.conclude import Conclusion, conclude
 from damon_tests.judge.expect import Expect
 from damon_tests.judge.verdict import Check
 from damon_tests.ports import DamonTestsError, MachineLost, NotSupported, stopwatch
@@ -33,6 +36,11 @@ from damon_tests.pytest_options import kernel_request, options_of_rerun
 from damon_tests.report import artifacts
 from damon_tests.report.events import RunLog
 from damon_tests.scenario.visibility import visibility
+
+FEATURES_ROW = "kernel::expected_features"
+"""The id of the verdict on missing features, beside those of tests."""
+
+_FEATURES_JUDGED = ".features"
 
 
 class DamonRun:
@@ -89,7 +97,27 @@ class DamonRun:
             finally:
                 self.log.timing("open kernel", time.monotonic() - began)
             self.log.run_started({"kernel": dict(self._backend.provenance())})
+            self._judge_features(self._backend)
         return self._backend
+
+    def _judge_features(self, backend: Backend) -> None:
+        """Log a verdict of its own if DAMON lacks what its series has: once a run, whatever tests run."""
+        forced = self.config.option.level is not None
+        release = "" if forced else str(backend.provenance().get("release", ""))
+        series = series_of(backend.level, release)
+        report = compare(backend.capabilities(), series, backend.kernel_config())
+        self.log.run_started({"features": asdict(report)})
+        if not report.missing:
+            return
+        try:
+            os.close(os.open(self.output / _FEATURES_JUDGED, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        except OSError:
+            return  # another worker did
+        check = features.all_there(report)
+        conclusion = conclude([check])
+        self.log.test_started(FEATURES_ROW, *self.identity())
+        self.log.check(FEATURES_ROW, check)
+        self.log.test_finished(FEATURES_ROW, *self.identity(), conclusion.verdict, conclusion.reason, 0.0)
 
     def _open_backend(self) -> Backend:
         """Open the DAMON that --kernel names, and find out what it can do (a kernel boots here)."""

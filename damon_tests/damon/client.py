@@ -12,7 +12,7 @@ from damon_tests.damon.layout import Value, Write
 from damon_tests.damon.params import Kdamond
 from damon_tests.damon.records import DamosStats, TriedRegions
 from damon_tests.damon.tree_access import ExplainedPending, TreeAccess
-from damon_tests.ports import NSEC_PER_SEC, NotSupported, Pending, TimedOut, TreeError, UsageError
+from damon_tests.ports import NSEC_PER_SEC, DamonHangs, NotSupported, Pending, TimedOut, TreeError, UsageError
 
 COMMAND_TIMEOUT_NS = 60 * NSEC_PER_SEC
 
@@ -108,7 +108,7 @@ class DamonClient(TreeAccess):
     def command(self, kdamond_idx: int, word: str, timeout_ns: int = COMMAND_TIMEOUT_NS) -> None:
         """Write a command to ``state`` and wait until it was executed.
 
-        Raises TreeError with its likely cause, TimedOut when it did not return in time (the
+        Raises TreeError with its likely cause, DamonHangs when it did not return in time (the
         kernel then still executes it, and holds DAMON's lock).
         """
         deadline = self.clock.now_ns() + timeout_ns
@@ -119,7 +119,8 @@ class DamonClient(TreeAccess):
             try:
                 pending.result(max(deadline - self.clock.now_ns(), 1))
             except TimedOut as error:
-                raise TimedOut(
+                self.clock.now_ns()  # raises MachineLost if nothing answers there
+                raise DamonHangs(
                     f"{path} := {word!r} did not return within {timeout_ns / NSEC_PER_SEC:g} s"
                     " (commands wait for the kdamond: up to the longest apply or watermark interval)"
                 ) from error

@@ -26,10 +26,10 @@ from damon_tests.ports import (
     NSEC_PER_MSEC,
     NSEC_PER_SEC,
     Clock,
+    DamonHangs,
     DamonTestsError,
     MachineLost,
     NotSupported,
-    TimedOut,
     Tree,
     TreeError,
 )
@@ -132,13 +132,13 @@ class ModuleClient:
     def commit_inputs(self, timeout_ns: int = COMMIT_TIMEOUT_NS) -> None:
         """Have the running module read its parameters again, and wait until it did.
 
-        Raises TreeError for what it refuses (7.2; older kernels do not tell), TimedOut when the request was
+        Raises TreeError for what it refuses (7.2; older kernels do not tell), DamonHangs when the request was
         not consumed in time: they serve it at the next aggregation or watermark check.
         """
         self.write("commit_inputs", True)
         deadline = self.clock.now_ns() + timeout_ns
         if self.enabled and not self.clock.wait_until(self._consumed, deadline, _POLL_NS):
-            raise TimedOut(
+            raise DamonHangs(
                 f"{self.path('commit_inputs')} still reads Y {timeout_ns / NSEC_PER_SEC:g} s later"
             )
 

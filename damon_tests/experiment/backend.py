@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from damon_tests.damon.capability import Capabilities
+from damon_tests.damon.expected_features import KernelConfig
 from damon_tests.damon.sleeps import SleepWatch
 from damon_tests.experiment.requirements import Needs
 from damon_tests.kernel.guest.topology import Topology
@@ -104,6 +105,10 @@ class Backend(Protocol):
 
     def machine_has(self) -> Needs | None:
         """What its machine has; None where one is made as a test needs it."""
+        ...
+
+    def kernel_config(self) -> KernelConfig:
+        """How its kernel was built; after ``capabilities``."""
         ...
 
     def provenance(self) -> Mapping[str, object]:

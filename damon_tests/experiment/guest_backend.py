@@ -11,12 +11,14 @@ from pathlib import Path
 
 from damon_tests.damon.capability import Capabilities, fingerprint, probe
 from damon_tests.damon.client import DamonClient
+from damon_tests.damon.expected_features import KernelConfig
 from damon_tests.experiment.backend import Subject
 from damon_tests.experiment.machine_backend import MachineSubject
 from damon_tests.experiment.requirements import Needs
 from damon_tests.kernel.guest.guest import Guest, Guests
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.kernel.images.image import KernelImage
+from damon_tests.kernel.images.running_config import running_config
 
 ENGINE_IN_GUEST = "/bin/damon-tests-engine"
 
@@ -57,6 +59,7 @@ class GuestBackend:
         self._kept: tuple[Topology, Guest] | None = None
         self._capabilities: Capabilities | None = None
         self._provenance: dict[str, object] = {}
+        self._config = KernelConfig("not read yet", None)
 
     @property
     def level(self) -> str:
@@ -109,9 +112,13 @@ class GuestBackend:
                 client = DamonClient(subject.tree, subject.clock)
                 self._capabilities = probe(client, subject.events)
                 self._level = self._level or fingerprint(self._capabilities)
+                self._config = running_config(subject.machine, self._image.release, self._image)
             finally:
                 subject.close()
         return self._capabilities
+
+    def kernel_config(self) -> KernelConfig:
+        return self._config
 
     def machine_has(self) -> Needs | None:
         return None

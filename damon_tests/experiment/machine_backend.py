@@ -9,6 +9,7 @@ from pathlib import Path
 
 from damon_tests.damon.capability import Capabilities, fingerprint, probe
 from damon_tests.damon.client import DamonClient
+from damon_tests.damon.expected_features import KernelConfig
 from damon_tests.damon.sleeps import SleepWatch
 from damon_tests.damon.tracefs import TracefsEvents
 from damon_tests.experiment.backend import Subject
@@ -17,6 +18,7 @@ from damon_tests.kernel import slab
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.kernel.host.kernel_log import KMSG, OwnLog
 from damon_tests.kernel.images.programs import program
+from damon_tests.kernel.images.running_config import running_config
 from damon_tests.kernel.machine_tree import MachineTree
 from damon_tests.kernel.schedstat import SchedstatProbe
 from damon_tests.kernel.splat import parse_splats
@@ -156,6 +158,9 @@ class HostBackend:
             finally:
                 subject.close()
         return self._capabilities
+
+    def kernel_config(self) -> KernelConfig:
+        return running_config(self._machine, platform.release())
 
     def machine_has(self) -> Needs:
         return look(self._machine)

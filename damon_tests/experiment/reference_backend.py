@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import damon_tests
 from damon_tests.damon.capability import Capabilities, probe
 from damon_tests.damon.client import DamonClient
+from damon_tests.damon.expected_features import EVERYTHING, KernelConfig
 from damon_tests.damon.sleeps import SleepWatch
 from damon_tests.experiment.backend import Subject
 from damon_tests.experiment.requirements import Needs
@@ -177,6 +178,9 @@ class ReferenceBackend:
 
     def machine_has(self) -> Needs | None:
         return None
+
+    def kernel_config(self) -> KernelConfig:
+        return EVERYTHING
 
     def provenance(self) -> Mapping[str, object]:
         return {

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from damon_tests.damon.known_defects import KnownDefect, Predicted
 from damon_tests.judge.verdict import Check, Verdict, decide, describe
 from damon_tests.kernel.splat import parse_splats
-from damon_tests.ports import DamonTestsError, MachineLost, NotSupported, TimedOut, TreeError
+from damon_tests.ports import DamonHangs, DamonTestsError, MachineLost, NotSupported, TreeError
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def _predicts_error(predicted: Sequence[Predicted], error: BaseException) -> boo
     """Whether a refusal, or a command that never ended, is predicted; nothing else that is raised ever is."""
     if isinstance(error, TreeError):
         return any(p.allows_refusal(error.errno_name, error.path) for p in predicted)
-    return isinstance(error, TimedOut) and any(p.allows_hang(str(error)) for p in predicted)
+    return isinstance(error, DamonHangs) and any(p.allows_hang(str(error)) for p in predicted)
 
 
 def _judge(left: Left) -> Conclusion:
@@ -115,8 +115,9 @@ def _of_error(checks: Sequence[Check], error: BaseException) -> Conclusion:
     if isinstance(error, TreeError):
         # Suites only ask for what the tree says it can do: a refusal is DAMON's answer.
         return Conclusion(Verdict.FAIL, f"DAMON refused: {error}")
-    if isinstance(error, AssertionError):
-        return Conclusion(Verdict.FAIL, _text(error))
+    if isinstance(error, (AssertionError, DamonHangs)):
+        what = f"DAMON hangs: {error}" if isinstance(error, DamonHangs) else _text(error)
+        return Conclusion(Verdict.FAIL, what)
     return Conclusion(Verdict.ERROR, _text(error))
 
 

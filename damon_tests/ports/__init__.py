@@ -11,6 +11,7 @@ shape, ``output_file`` writes results.
 from damon_tests.ports.arrays import Bools
 from damon_tests.ports.clock import NSEC_PER_MSEC, NSEC_PER_SEC, NSEC_PER_USEC, Clock
 from damon_tests.ports.errors import (
+    DamonHangs,
     DamonTestsError,
     HarnessError,
     MachineLost,
@@ -41,6 +42,7 @@ __all__ = [
     "Bools",
     "ByteStream",
     "Clock",
+    "DamonHangs",
     "DamonTestsError",
     "Entry",
     "Event",

@@ -46,6 +46,10 @@ class TimedOut(HarnessError):
     """A deadline passed while waiting for something that should have happened."""
 
 
+class DamonHangs(TimedOut):
+    """DAMON did not do what it must within the time it has, on a machine that answers (verdict FAIL)."""
+
+
 class NotSupported(DamonTestsError):
     """This DAMON, machine or level lacks something (verdict SKIP).
 

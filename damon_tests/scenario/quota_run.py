@@ -16,7 +16,7 @@ from damon_tests.judge.schemes import quota_passes, quotas
 from damon_tests.judge.schemes.quota_passes import Pass
 from damon_tests.judge.schemes.quotas import ReadStats
 from damon_tests.judge.verdict import Check
-from damon_tests.ports import NSEC_PER_SEC, TimedOut
+from damon_tests.ports import NSEC_PER_SEC, DamonHangs
 from damon_tests.ports.ranges import Range
 from damon_tests.scenario.fixtures import LiveFixture
 
@@ -68,11 +68,11 @@ def passes_of(run: Live, scheme_idx: int = 0, kdamond_idx: int = 0) -> list[Pass
 
 
 def let_pass(run: Live, count: int) -> None:
-    """Let DAMON run for that many aggregations, however long that takes on a busy machine. Raises TimedOut
+    """Let DAMON run for that many aggregations, however long that takes on a busy machine. Raises DamonHangs
     after three minutes."""
     wanted = _aggregations(run) + count
     if not run.session.record(180 * NSEC_PER_SEC, until=lambda: _aggregations(run) >= wanted):
-        raise TimedOut(f"{count} aggregations did not come within three minutes")
+        raise DamonHangs(f"{count} aggregations did not come within three minutes")
 
 
 def _aggregations(run: Live) -> int:

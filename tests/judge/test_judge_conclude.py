@@ -11,7 +11,7 @@ from damon_tests.damon.known_defects import KnownDefect, Predicted, Releases
 from damon_tests.judge.conclude import conclude
 from damon_tests.judge.expect import Expect
 from damon_tests.judge.verdict import Check, Measurement, Verdict
-from damon_tests.ports import HarnessError, MachineLost, NotSupported, TimedOut, TreeError
+from damon_tests.ports import DamonHangs, HarnessError, MachineLost, NotSupported, TimedOut, TreeError
 
 PANIC = "[   12.345678] Kernel panic - not syncing: sysrq triggered crash\n"
 
@@ -45,6 +45,8 @@ DEFECT = defect(Predicted(check="regions", at_most=9))
         ([], MachineLost("no heartbeat", PANIC), Verdict.FAIL),
         ([GOOD], MachineLost("no heartbeat", ""), Verdict.ERROR),
         ([], AssertionError("3 != 4"), Verdict.FAIL),
+        ([GOOD], DamonHangs("commit did not return within 60 s"), Verdict.FAIL),
+        ([GOOD], TimedOut("the engine did not say ready within 60 s"), Verdict.ERROR),
         ([GOOD], ZeroDivisionError("division by zero"), Verdict.ERROR),
     ],
 )
@@ -132,7 +134,9 @@ REFUSES = defect(Predicted(refusal="EBUSY", file="/state"), Predicted(hang="upda
         (TreeError("write", "/sys/x/state", errno.EINVAL, "on"), Verdict.FAIL),
         (TreeError("write", "/sys/x/nr_schemes", errno.EBUSY, "1"), Verdict.FAIL),
         (TreeError("write", "/sys/x/state", errno.ENOMEM, "on"), Verdict.FAIL),
-        (TimedOut("update_schemes_stats took more than 60 s"), Verdict.XFAIL),
+        (DamonHangs("update_schemes_stats took more than 60 s"), Verdict.XFAIL),
+        (DamonHangs("commit took more than 60 s"), Verdict.FAIL),
+        (TimedOut("the guest's engine says nothing"), Verdict.ERROR),
         (AssertionError("3 != 4"), Verdict.FAIL),
         (MachineLost("no heartbeat", PANIC), Verdict.FAIL),
         (MachineLost("no heartbeat", ""), Verdict.ERROR),
@@ -168,3 +172,13 @@ def test_expect_collects_every_check_and_tells_each_at_once() -> None:
     assert [c.holds for c in told] == [False, True, True, False, False]
     assert told == expect.checks
     assert "and 1 more" in told[-1].detail
+
+
+def test_a_check_that_compared_no_number_is_undecided() -> None:
+    expect = Expect()
+    nothing = Measurement("false hot bytes", float("nan"), "bytes")
+    expect.at_most(nothing, 0, because="nobody touched this memory")
+    assert conclude(expect.checks).verdict is Verdict.INCONCLUSIVE
+    assert "nothing was measured" in conclude(expect.checks).reason
+    expect.at_most(Measurement("false hot bytes", 1, "bytes"), 0, because="nobody touched this memory")
+    assert conclude(expect.checks).verdict is Verdict.FAIL

@@ -22,23 +22,41 @@ from damon_tests.judge import rule_limits
 from damon_tests.judge.monitoring.aggregation_windows import windows
 from damon_tests.judge.monitoring.report import Report, largest, region, regions, spell, where
 from damon_tests.judge.verdict import Check, Measurement
-from damon_tests.ports import NSEC_PER_USEC, Bools
+from damon_tests.ports import NSEC_PER_SEC, NSEC_PER_USEC, Bools
 from damon_tests.ports.ranges import Range
 
 # trace prints times in whole microseconds
 _TRACE_RESOLUTION_NS = NSEC_PER_USEC
+
+_PATIENCE_WINDOWS = 10
+"""Aggregation intervals without any aggregation, after which none is thought to come."""
 
 _BY_TICKS_US = 16_000
 """Four ticks of 4 ms: from then on sampling sleeps are by ticks (specification 2.11)."""
 
 
 def recorded(recording: Recording) -> Check:
-    """Check that there is something to judge; else it is undecided."""
+    """Check that there is something to judge. A DAMON silent for ten aggregation intervals never aggregates."""
     n = sum(s.complete for s in recording.snapshots)
     m = Measurement("complete snapshots", n, "count")
+    if never_aggregated(recording):
+        asked_ms, seconds = (
+            recording.aggr_us / 1000,
+            (recording.stopped_ns - recording.started_ns) / NSEC_PER_SEC,
+        )
+        why = f"DAMON aggregates every {asked_ms:g} ms, and did not within {seconds:.1f} s (I34)"
+        return Check("invariant", m, ">= 1", why, False, invariant="I34")
     why = "nothing can be said about DAMON without one"
     detail = "" if n else f"lost events: {recording.lost_events}, snapshots: {len(recording.snapshots)}"
     return Check("invariant", m, ">= 1", why, True if n else None, detail)
+
+
+def never_aggregated(recording: Recording) -> bool:
+    """Whether not a single aggregation was traced, and none lost, in the time of ten."""
+    if recording.source == "tried_regions" or recording.snapshots or recording.lost_events:
+        return False
+    lasted_ns = recording.stopped_ns - recording.started_ns
+    return lasted_ns >= _PATIENCE_WINDOWS * max(recording.aggr_us, 1) * NSEC_PER_USEC
 
 
 # --- geometry --------------------------------------------------------------------------------

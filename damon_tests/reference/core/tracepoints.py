@@ -54,10 +54,12 @@ class ReferenceEventStream:
 class ReferenceEvents:
     """``ports.Events`` of one simulated system. ``bounded`` applies to every stream opened from now on."""
 
-    def __init__(self, clock: VirtualClock, version: tuple[int, int]) -> None:
+    def __init__(
+        self, clock: VirtualClock, version: tuple[int, int], hidden: frozenset[str] = frozenset()
+    ) -> None:
         self._clock = clock
         self.bounded: int | None = None
-        self._available = frozenset(name for name, since in SINCE.items() if since <= version)
+        self._available = frozenset(name for name, since in SINCE.items() if since <= version) - hidden
         self._streams: list[ReferenceEventStream] = []
         self._enabled: frozenset[str] = frozenset()
 

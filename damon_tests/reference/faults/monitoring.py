@@ -67,6 +67,13 @@ def _forgets_last(regions: Any) -> None:
 
 FAULTS = (
     Fault(
+        "aggregation_never",
+        "core",
+        "no aggregation ever comes due: DAMON samples, and reports nothing",
+        "aggregation_is_due",
+        lambda passed, due: False,
+    ),
+    Fault(
         "age_never_reset",
         "core",
         "a region that changed keeps its age",

@@ -46,6 +46,10 @@ def _any_case(text: str, known: Sequence[str]) -> str:
     return tree.parse_keyword(text.lower(), known)
 
 
+def _no_young(text: str, known: Sequence[str]) -> str:
+    return tree.parse_keyword(text, [word for word in known if word != "young"])
+
+
 def _prefix(text: str, known: Sequence[str]) -> str:
     for word in known:
         if text.startswith(word):
@@ -94,6 +98,25 @@ FAULTS = (
     Fault("booleans_strict", "tree", "only Y and N are accepted", "parse_boolean", _only_y_and_n),
     Fault("keywords_any_case", "tree", "keywords are accepted in capitals", "parse_keyword", _any_case),
     Fault("keywords_by_prefix", "tree", "anything after a keyword is ignored", "parse_keyword", _prefix),
+    Fault(
+        "tracepoints_missing",
+        "tree",
+        "five tracepoints are gone: what they show cannot be tested",
+        "hidden",
+        frozenset(
+            (
+                "damos_before_apply",
+                "damos_esz",
+                "damon_monitor_intervals_tune",
+                "damos_stat_after_apply_interval",
+                "damon_region_aggregated",
+            )
+        ),
+    ),
+    Fault(
+        "file_missing", "tree", "schemes have no max_nr_snapshots", "hidden", frozenset(("max_nr_snapshots",))
+    ),
+    Fault("word_missing", "tree", "no filter takes the type young", "parse_keyword", _no_young),
     Fault(
         "counts_unlimited",
         "tree",

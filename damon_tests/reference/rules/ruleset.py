@@ -38,6 +38,9 @@ STATE_COMMANDS = frozenset(
 class Rules:
     """Defaults are DAMON 7.3's. The default functions document arguments and units."""
 
+    # names of files, directories and tracepoints that are missing although the series has them
+    hidden: frozenset[str] = frozenset()
+
     # scheduling (specification §2.1)
     samples_in: Callable[[int, int], int] = core.samples_in
     aggregation_is_due: Callable[[int, int], bool] = core.is_due

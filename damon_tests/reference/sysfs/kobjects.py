@@ -233,7 +233,7 @@ class Builder:
     def directory(self, children: tuple[Spec, ...]) -> Dir:
         directory = Dir()
         for child in children:
-            if child.since <= self.version:
+            if child.since <= self.version and child.name not in self.grammar.rules.hidden:
                 directory.children[child.name] = self._node(child)
         return directory
 

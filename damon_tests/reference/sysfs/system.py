@@ -60,7 +60,7 @@ class ReferenceSystem:
         self.memory.reserve_hugetlb(hugetlb_pages)
         self._tlb = tlb
         self.clock = VirtualClock(origin_ns, sleep_ns)
-        self.events = ReferenceEvents(self.clock, self.version)
+        self.events = ReferenceEvents(self.clock, self.version, self.rules.hidden)
         self.lock_holder: object | None = None  # the write that has the tree's global lock
         self.refreshed_jiffies = 0  # used when kdamonds share the timer of refresh_ms (a fault)
         self.polled_command: object | None = None  # the command that a writer waits for (6.12: one at a time)

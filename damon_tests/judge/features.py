@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The check that a DAMON has every feature of its series."""
+
+from __future__ import annotations
+
+from damon_tests.damon.expected_features import FeatureReport
+from damon_tests.judge.verdict import Check, Measurement
+
+
+def all_there(report: FeatureReport) -> Check:
+    """Check that nothing is missing; the detail names each missing feature, and what the probe says of it."""
+    detail = "; ".join(f"{name}: {why}" for name, why in report.missing.items())
+    because = f"Linux {report.series} has them, and no configuration leaves them out ({report.config})"
+    missing = Measurement("features missing", float(len(report.missing)), "count")
+    return Check("invariant", missing, "== 0", because, not report.missing, detail)

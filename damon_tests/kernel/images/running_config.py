@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: GPL-2.0
+"""How a running kernel was built, as it says itself or as the file beside its image says."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from contextlib import suppress
+
+from damon_tests.damon.expected_features import KernelConfig
+from damon_tests.kernel.images.image import KernelImage, parse_config
+from damon_tests.ports import Machine
+
+IKCONFIG = "/proc/config.gz"
+
+
+def running_config(machine: Machine, release: str, image: KernelImage | None = None) -> KernelConfig:
+    """Read the configuration of a machine's kernel: IKCONFIG, then the image's, then /boot."""
+    with suppress(OSError, EOFError, zlib.error):
+        return KernelConfig(IKCONFIG, parse_config(gzip.decompress(machine.read_file(IKCONFIG)).decode()))
+    if image is not None:
+        if image.config is None:
+            return KernelConfig(f"no configuration of {image.spec}: no {IKCONFIG}, none with its image", None)
+        return KernelConfig(f"the configuration of {image.spec}", image.config)
+    path = f"/boot/config-{release}"
+    with suppress(OSError):
+        return KernelConfig(path, parse_config(machine.read_file(path).decode(errors="replace")))
+    return KernelConfig(f"no configuration of {release}: neither {IKCONFIG} nor {path}", None)
