@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What a run says of a DAMON that lacks features, hangs or never aggregates, in pytest processes of their own."""
+"""What a run says of a DAMON that lacks features, hangs or never aggregates, each in a pytest process."""
 
 from __future__ import annotations
 
