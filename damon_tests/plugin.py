@@ -30,7 +30,6 @@ from damon_tests.experiment.requirements import Needs, Requirements, combine, ev
 from damon_tests.experiment.trial import OnAttempt
 from damon_tests.judge.conclude import Conclusion, conclude
 from damon_tests.judge.expect import Expect
-from damon_tests.judge.monitoring.invariants import never_aggregated, recorded
 from damon_tests.judge.verdict import Measurement, Verdict
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.ports import DamonTestsError, HarnessError, NotSupported, UsageError, stopwatch
@@ -266,7 +265,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
         error = NotSupported(str(raised)) if isinstance(raised, pytest.skip.Exception) else raised
         if isinstance(raised, UsageError):
             error = _at_its_line(raised, pyfuncitem)
-    _say_what_never_aggregated(test, error)
+    test.say_what_never_aggregated(error)
     splats = _complaints(pyfuncitem, test)
     defects = _known_defects(pyfuncitem)
     if run.backend.simulated:
@@ -297,15 +296,6 @@ def _at_its_line(error: UsageError, item: pytest.Function) -> UsageError:
         line for frame, line in walk_tb(error.__traceback__) if Path(frame.f_code.co_filename) == item.path
     ]
     return UsageError(f"{item.path.name}:{lines[-1]}: {error}") if lines else error
-
-
-def _say_what_never_aggregated(test: DamonTest, error: BaseException | None) -> None:
-    """Add the check that fails, where a test could not decide, or broke, because DAMON never aggregated."""
-    broken = error is not None and not isinstance(error, DamonTestsError)
-    if broken or (error is None and any(c.holds is None for c in test.expect.checks)):
-        shown = {c.measurement.name for c in test.expect.checks if c.holds is False}
-        checks = [recorded(seen.recording) for seen in test.observations if never_aggregated(seen.recording)]
-        test.expect.add(c for c in checks[:1] if c.measurement.name not in shown)
 
 
 def _complaints(item: pytest.Function, test: DamonTest) -> list[str]:

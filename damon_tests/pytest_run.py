@@ -30,6 +30,7 @@ from damon_tests.experiment.open_backend import open_backend
 from damon_tests.judge import features
 from damon_tests.judge.conclude import Conclusion, conclude
 from damon_tests.judge.expect import Expect
+from damon_tests.judge.monitoring.invariants import never_aggregated, recorded
 from damon_tests.judge.verdict import Check
 from damon_tests.ports import DamonTestsError, MachineLost, NotSupported, stopwatch
 from damon_tests.pytest_options import kernel_request, options_of_rerun
@@ -232,6 +233,14 @@ class DamonTest:
     observations: list[Observation] = field(default_factory=list)
     splats: list[str] = field(default_factory=list)
     conclusion: Conclusion | None = None
+
+    def say_what_never_aggregated(self, error: BaseException | None) -> None:
+        """Add the check that fails, where the test could not decide, or broke, as DAMON never aggregated."""
+        broken = error is not None and not isinstance(error, DamonTestsError)
+        if broken or (error is None and any(c.holds is None for c in self.expect.checks)):
+            shown = {c.measurement.name for c in self.expect.checks if c.holds is False}
+            checks = [recorded(o.recording) for o in self.observations if never_aggregated(o.recording)]
+            self.expect.add(c for c in checks[:1] if c.measurement.name not in shown)
 
 
 def outside_of_tests_s(run: Mapping[str, Any], now: float, processes: int) -> float:

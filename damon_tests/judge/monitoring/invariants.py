@@ -36,7 +36,7 @@ _BY_TICKS_US = 16_000
 
 
 def recorded(recording: Recording) -> Check:
-    """Check that there is something to judge. A DAMON silent for ten aggregation intervals never aggregates."""
+    """Check that there is something to judge. A DAMON silent for ten intervals never aggregates."""
     n = sum(s.complete for s in recording.snapshots)
     m = Measurement("complete snapshots", n, "count")
     if never_aggregated(recording):
