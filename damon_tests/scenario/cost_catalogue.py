@@ -11,7 +11,7 @@ from damon_tests.experiment.backend import Backend
 from damon_tests.judge.cost.samples import CostSamples
 from damon_tests.scenario import cost_actions, cost_runs
 
-REPEATS = 2
+REPEATS = 3
 """Guests for what happens once in each, so that its spread is known."""
 
 Measure = Callable[[Backend, int], Sequence[CostSamples]]

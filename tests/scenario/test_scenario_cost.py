@@ -20,7 +20,7 @@ from damon_tests.scenario.cost_catalogue import BENCHMARKS, Benchmark
 from damon_tests.scenario.cost_runs import on_data
 
 BUDGETS = Path(__file__).parents[2] / "suites" / "overhead" / "budgets.yaml"
-MEASURED = ("6.12", "6.16", "6.18", "7.1", "7.2", "7.3")
+MEASURED = ("6.12", "6.16", "6.17", "6.18", "6.19", "7.0", "7.1", "7.2", "7.3")
 
 
 def cost() -> Cost:
