@@ -63,7 +63,8 @@ def test_access_marks_exactly_its_page(live, expect, hugepage):
         seen = seen_with(live, FVADDR, hugepage)
         if number == 1:
             expect.add(invariants(seen))  # idle blocks (or pages) are silent and grow old
-            expect.add(full_counts(seen))
+            if hugepage:  # a region of nothing but one small page is rare
+                expect.add(full_counts(seen))
         return seen
 
     expect.add(like_the_reference(attempt, names, after_s=1.5, replicas=40))
