@@ -46,9 +46,9 @@ def _duration(text: str) -> float:
 
 
 def _file(text: str) -> Path:
-    """The name of a file to write."""
+    """The name of a file or directory to write."""
     if not text:
-        raise argparse.ArgumentTypeError("an empty name is no file")
+        raise argparse.ArgumentTypeError("an empty name is no place to write to")
     return Path(text)
 
 
@@ -99,7 +99,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--kernel", default="reference", metavar="K", help="as for run; default: the reference")
     p.add_argument("--profile", choices=("quick", "full"), default="full")
     p.add_argument("--first-seed", type=int, default=1000, metavar="N", help="seeds are N, N+1, ...")
-    p.add_argument("--output", metavar="DIR", help="where results are kept; an earlier measurement goes on")
+    p.add_argument(
+        "--output", type=_file, metavar="DIR", help="where results are kept; an earlier measurement goes on"
+    )
     p.set_defaults(function="false_alarms")
 
     p = commands.add_parser("faults", help="wrong DAMONs, and which tests notice which")
@@ -107,7 +109,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--area", action="append", default=[], metavar="A", help="faults of this area")
     p.add_argument("--run", action="store_true", help="run the suites on each, and print the kill matrix")
     p.add_argument("--suite", action="append", default=[], metavar="PATH", help="only these suites")
-    p.add_argument("--output", default="damon-tests-faults", metavar="DIR", help="where the matrix goes")
+    p.add_argument(
+        "--output", type=_file, default="damon-tests-faults", metavar="DIR", help="where the matrix goes"
+    )
     p.add_argument("-n", dest="workers", type=_count, default=1, metavar="N", help="this many faults at once")
     p.add_argument(
         "--first-killer", action="store_true", help="end a fault's run with the first test that notices it"
@@ -169,7 +173,7 @@ def _add_run(commands: _Commands) -> None:
     )
     p.add_argument("--level", metavar="L", help="judge as this kernel series (default: found out)")
     p.add_argument("--profile", choices=("quick", "full"), default="full")
-    p.add_argument("--output", metavar="DIR", help="where results go (default: a new directory)")
+    p.add_argument("--output", type=_file, metavar="DIR", help="where results go (default: a new directory)")
     p.add_argument("--overwrite", action="store_true", help="replace the results that --output holds")
     p.add_argument("--seed", type=int, metavar="N", help="seed of the run (default: 1)")
     p.add_argument("--fault", metavar="NAME", help="make the reference wrong on purpose: which tests notice?")
@@ -230,7 +234,7 @@ def _add_gate(commands: _Commands) -> None:
     p.add_argument("--baseline", metavar="RUN|K", help="an earlier run's directory, or one of the kernels")
     p.add_argument("--profile", choices=("quick", "full"), default="quick")
     p.add_argument("--select", action="append", default=[], metavar="AREA", help="suites, such as monitoring")
-    p.add_argument("--output", metavar="DIR", help="where results go (default: a new directory)")
+    p.add_argument("--output", type=_file, metavar="DIR", help="where results go (default: a new directory)")
     p.add_argument("--seed", type=int, metavar="N", help="seed of the runs")
     p.add_argument("--shard", metavar="I/N", help="the I-th of N parts of each kernel's tests")
     p.add_argument("--require", action="store_true", help="a test that cannot run fails")
@@ -310,7 +314,9 @@ def _add_recording(commands: _Commands) -> None:
         action=argparse.BooleanOptionalAction,
         help="what really happened, too (default: when it is in the file)",
     )
-    show.add_argument("--png", metavar="OUT", help="write a picture, .png or .svg, instead of text")
+    show.add_argument(
+        "--png", type=_file, metavar="OUT", help="write a picture, .png or .svg, instead of text"
+    )
     show.add_argument(
         "--width", type=_count, metavar="N", help="columns of the text (default: the terminal's)"
     )
@@ -319,13 +325,13 @@ def _add_recording(commands: _Commands) -> None:
     export.add_argument(
         "--format", choices=("json_compressed", "json", "perf_script"), default="json_compressed"
     )
-    export.add_argument("out", metavar="OUT")
-    import_.add_argument("out", metavar="OUT")
+    export.add_argument("out", type=_file, metavar="OUT")
+    import_.add_argument("out", type=_file, metavar="OUT")
     judge.add_argument("--level", metavar="L", help="kernel series that made it")
     judge.add_argument(
         "--nr-regions", type=_count, nargs=2, metavar=("MIN", "MAX"), help="the limits asked for"
     )
-    judge.add_argument("--ops", metavar="NAME", help="vaddr, fvaddr or paddr")
+    judge.add_argument("--ops", choices=("vaddr", "fvaddr", "paddr"), help="the operations set")
 
 
 def _add_bench(commands: _Commands) -> None:
@@ -338,9 +344,9 @@ def _add_bench(commands: _Commands) -> None:
     )
     p.add_argument("names", nargs="*", metavar="NAME", help="these benchmarks (default: all)")
     p.add_argument("--kernel", default="debian:newest", metavar="K", help="debian:SERIES, or an image's path")
-    p.add_argument("--output", metavar="DIR", help="where samples and call trees go")
+    p.add_argument("--output", type=_file, metavar="DIR", help="where samples and call trees go")
     p.add_argument("--seed", type=int, default=1, metavar="N")
-    p.add_argument("--history", metavar="FILE", help="append the run to this file (SQLite)")
+    p.add_argument("--history", type=_file, metavar="FILE", help="append the run to this file (SQLite)")
     p.add_argument(
         "--show", action="append", default=[], metavar="DIR", help="only print kept runs as a table"
     )
@@ -354,14 +360,16 @@ def _add_bench(commands: _Commands) -> None:
     p.add_argument("before", metavar="A", help="a run's directory, or a kernel to benchmark first")
     p.add_argument("after", metavar="B")
     p.add_argument("--force", action="store_true", help="compare runs that were not taken alike")
-    p.add_argument("--flames", metavar="DIR", help="write differential flame graphs (SVG and folded text)")
+    p.add_argument(
+        "--flames", type=_file, metavar="DIR", help="write differential flame graphs (SVG and folded text)"
+    )
     p.add_argument("--seed", type=int, default=1, metavar="N")
     p.set_defaults(function="compare")
 
     p = commands.add_parser("history", help="a metric over all runs that bench --history kept")
     p.add_argument("metric", nargs="?", metavar="METRIC", help="(default: print which there are)")
     p.add_argument("--file", required=True, metavar="FILE", help="the history (SQLite)")
-    p.add_argument("--plot", metavar="OUT", help="draw it, .png or .svg")
+    p.add_argument("--plot", type=_file, metavar="OUT", help="draw it, .png or .svg")
     p.set_defaults(function="history")
 
 
@@ -383,7 +391,7 @@ def _add_monitor(commands: _Commands) -> None:
     p.add_argument(
         "--seconds", type=_duration, metavar="S", help="how long (default: until it ends, or Ctrl-C)"
     )
-    p.add_argument("--record", metavar="FILE", help="also write what was seen (.damon.npz)")
+    p.add_argument("--record", type=_file, metavar="FILE", help="also write what was seen (.damon.npz)")
     p.add_argument("--seed", type=int, default=0, metavar="N")
     p.set_defaults(function="monitor")
 

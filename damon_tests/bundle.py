@@ -7,7 +7,12 @@ laid out as in the checkout, so that test ids are the same in both.
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
+import shutil
+import sys
+import tempfile
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -35,8 +40,23 @@ def programs_dir() -> Path:
 
 
 def cache_dir() -> Path:
-    """Downloads and guest images, shared by all runs of this user."""
+    """Downloads and guest images, shared by all runs of this user; a temporary one if that is read-only."""
     base = os.environ.get("DAMON_TESTS_CACHE") or os.path.join(
         os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "damon-tests"
     )
-    return Path(base)
+    return _writable(Path(base))
+
+
+@functools.cache
+def _writable(path: Path) -> Path:
+    existing = next(p for p in (path, *path.absolute().parents) if p.exists())
+    if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
+        return path
+    instead = Path(tempfile.mkdtemp(prefix="damon-tests-cache-"))
+    atexit.register(shutil.rmtree, instead, ignore_errors=True)
+    print(
+        f"damon-tests: {path} cannot be written: what it keeps goes to {instead} until this run ends"
+        " (DAMON_TESTS_CACHE names another place)",
+        file=sys.stderr,
+    )
+    return instead

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from damon_tests import arguments
-from damon_tests.ports.errors import DamonTestsError
+from damon_tests.ports.errors import DamonTestsError, UsageError
 from damon_tests.report import output
 
 # What is wrong with a file or directory that the user named, as opposed to a full or broken disk.
@@ -145,6 +145,8 @@ def recording(args: argparse.Namespace) -> int:
     if args.action == "import":
         return action.import_(path, Path(args.out), select=args.select, intervals=intervals)
     limits = tuple(args.nr_regions) if args.nr_regions else None
+    if limits is not None and limits[0] > limits[1]:
+        raise UsageError(f"--nr-regions {limits[0]} {limits[1]}: the minimum is above the maximum")
     return action.judge(path, Request(args.level, limits, intervals, args.ops), select=args.select)
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 from damon_tests.experiment.kernel_request import KernelRequest
 from damon_tests.ports import UsageError, output_file
 from damon_tests.report import run_directory
+
+_MOST_WORKERS = 8  # for each processor
 
 OUTPUT = "damon_output"
 """What xdist's workers are given: the directory of the run."""
@@ -62,7 +65,12 @@ def check(option: Any) -> None:
     shard(option)
     if option.ktap is not None:
         output_file.check_writable(Path(option.ktap))
+    if option.first is not None and not Path(option.first).is_file():
+        raise UsageError(f"--first {option.first}: there is no such file")
     workers = getattr(option, "numprocesses", None)
+    most = _MOST_WORKERS * (os.cpu_count() or 1)
+    if isinstance(workers, int) and workers > most:
+        raise UsageError(f"-n {workers}: at most {most} on this machine, of which each needs memory and time")
     request.check_workers(workers if isinstance(workers, int) else 0)
 
 

@@ -92,3 +92,110 @@ def test_terminal_without_unicode_gets_what_it_can_show() -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "0 good . 1 FAIL" in done.stdout
+
+
+# Everything here is refused with a sentence, before any work is done.
+BAD = [
+    ["run", "--output", ""],
+    ["run", "--output", "file/below"],
+    ["run", "--output", "/proc/nothing"],
+    ["run", "--output", "used"],
+    ["run", "--kernel", ""],
+    ["run", "--kernel", "directory"],
+    ["run", "--kernel", "file"],
+    ["run", "--kernel", "debian:"],
+    ["run", "--kernel", "reference:9.9"],
+    ["run", "--level", "99.0"],
+    ["run", "--seed", "many"],
+    ["run", "--profile", "slow"],
+    ["run", "--fault", "nonsense"],
+    ["run", "-n", "-1"],
+    ["run", "-n", "100000"],
+    ["run", "--keep-guest"],
+    ["run", "no/such/test.py"],
+    ["run", ""],
+    ["run", "--pytest=-k '"],
+    ["run", "--pytest=--first nothing"],
+    ["report", "nothing"],
+    ["report", "file"],
+    ["report", "directory"],
+    ["report", "used", "--html", ""],
+    ["report", "used", "--junit", "no/such/junit.xml"],
+    ["report", "used", "--json", "directory"],
+    ["report", "used", "nothing_like_it"],
+    ["recording", "show", "nothing"],
+    ["recording", "show", "directory"],
+    ["recording", "show", "file"],
+    ["recording", "show", "file", "--width", "0"],
+    ["recording", "export", "file", "--to", "damo", ""],
+    ["recording", "judge", "file", "--ops", "bogus"],
+    ["recording", "judge", "file", "--nr-regions", "5", "2"],
+    ["recording", "judge", "file", "--intervals", "0", "5"],
+    ["vm", "--kernel", "reference"],
+    ["vm", "--kernel", "host"],
+    ["vm", "--kernel", "file"],
+    ["vm", "--kernel", "debian:7.3", "--memory", "much"],
+    ["monitor", "--reference", "999999999"],
+    ["monitor", "--reference", "nothing_like_it"],
+    ["monitor", "--reference", "hot_cold", "--level", "1.0"],
+    ["monitor", "--reference", "hot_cold", "--record", ""],
+    ["monitor", "--reference", "hot_cold", "--record", "no/such/file"],
+    ["workload", "nothing_like_it"],
+    ["workload", "directory"],
+    ["workload", "file"],
+    ["workload", "hot_cold", "--seconds", "1e99"],
+    ["faults", "nothing_like_it"],
+    ["faults", "--area", ""],
+    ["faults", "--run", "--output", ""],
+    ["faults", "--run", "--suite", "no/such"],
+    ["false-alarms", "--output", ""],
+    ["false-alarms", "--runs", "0"],
+    ["false-alarms", "no/such"],
+    ["serve", "--at", "no/such"],
+    ["nonsense"],
+    [],
+]
+
+
+@pytest.mark.parametrize("argv", BAD, ids=" ".join)
+def test_bad_input_is_a_sentence_and_a_documented_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], argv: list[str]
+) -> None:
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "file").write_bytes(b"no format that anybody knows")
+    with RunLog(tmp_path / "used") as log:
+        log.run_started({})
+        log.run_finished()
+    monkeypatch.chdir(tmp_path)
+    try:
+        code = cli.main(argv)
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    out, err = capfd.readouterr()
+    assert code == 2, out + err
+    assert "Traceback" not in out + err
+    last = [line for line in (err or out).splitlines() if line][-1]
+    assert len(last.split()) >= 4, last
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["directory", "file", "used"]
+
+
+def test_closed_standard_output_and_reader_that_goes_away_are_no_failure(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text("def test_it(): pass\n")
+    program = f"{sys.executable} -m damon_tests.cli"
+    for command in (
+        f"{program} run test_it.py >&-",
+        f"{program} run test_it.py | true; exit ${{PIPESTATUS[0]}}",
+    ):
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, ""), command
+    done = subprocess.run(
+        ["bash", "-c", f"{program} doctor | true; exit ${{PIPESTATUS[0]}}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode in (0, 2)
+    assert done.stderr == ""

@@ -8,13 +8,13 @@ import platform
 from collections.abc import Iterable
 from dataclasses import asdict
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from damon_tests.damon.features import LEVELS
 from damon_tests.damon.known_defects import KnownDefect, numbers, the_table
 from damon_tests.ports import UsageError
+from damon_tests.report.output import PipeConsole
 
 REFERENCE = "reference"
 
@@ -37,7 +37,7 @@ def show_defects(kernel: str | None, *, as_json: bool = False) -> int:
     if not chosen:
         print(f"no known defect of {kernel}")
         return 0
-    Console(highlight=False).print(_table(chosen))
+    PipeConsole(highlight=False).print(_table(chosen))
     return 0
 
 

@@ -19,6 +19,7 @@ from damon_tests.damon.capability import Capabilities
 from damon_tests.damon.features import FEATURES
 from damon_tests.experiment import machine_survey
 from damon_tests.experiment.machine_survey import Fact, Survey
+from damon_tests.report import output
 from damon_tests.report.words import plural
 
 SCHEMA = "damon-tests doctor 1"
@@ -36,7 +37,7 @@ def show_survey(as_json: bool = False) -> int:
         print()
     else:
         width = None if sys.stdout.isatty() else 110
-        render(found, ahead, Console(width=width, highlight=False, soft_wrap=True))
+        render(found, ahead, output.PipeConsole(width=width, highlight=False, soft_wrap=True))
     return os.EX_OK
 
 

@@ -38,6 +38,7 @@ def run_tests(request: RunRequest) -> int:
 
     from damon_tests.commands.run_reporter import RunReporter, terminal_of_run
 
+    _working_directory()
     paths = [suite_path(p) for p in request.paths] or [str(bundle.suites_dir())]
     more = [word for text in request.pytest_options for word in _words(text)]
     options = ["-p", "damon_tests.plugin", *_configuration(paths), *request.options]

@@ -33,6 +33,8 @@ def run_in_guest(kernel: str, memory: str, cpus: int, numa: int, command: Sequen
     Returns the command's exit status (128 + signal when a signal ended it). Raises MachineLost,
     after printing the end of the log, when the guest dies; other errors as ``Guests`` does.
     """
+    if kernel == "host" or kernel.startswith("reference"):
+        raise UsageError(f"{kernel} is no kernel for a guest: use debian:SERIES, or a kernel image's path")
     topology = Topology(memory_mib=parse_memory(memory), cpus=cpus, numa_nodes=numa)
     found = image.resolve(kernel)
     files = _userland(required=not command)

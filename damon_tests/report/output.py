@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+from rich.console import Console
+
 _LOOKS_LIKE = str.maketrans(
     "│┌┐└┘├┤┬┴┼─·░▒▓█▁▂▃▄▅▆▇▾✓✗×µαθΣ–…±",
     "|+++++++++-.:*%#__..oo#v+xxuatS-.~",
@@ -27,6 +29,13 @@ _ERRORS = "damon-tests-ascii"
 def colored(out: TextIO) -> bool:
     """Whether to write colours: to a terminal that has them, unless NO_COLOR is set (https://no-color.org)."""
     return out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+class PipeConsole(Console):
+    """A console whose reader may go away: rich would end the program with 1, which means FAIL here."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
 
 
 def from_here(path: Path) -> Path:
