@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Where a run's results go, under which names, and that they are there when the run is ended from outside."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+from test_plugin import HEAD, VERDICTS, finish, load, start
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signals_of_a_ci_end_a_run_as_ctrl_c_does(tmp_path: Path, number: signal.Signals) -> None:
+    body = (
+        VERDICTS["PASS"].replace("def test(", "def test_a(")
+        + f"\n\ndef test_b(expect):\n    expect.add(check(True))\n    os.kill(os.getpid(), {int(number)})"
+        + "\n    import time\n    time.sleep(60)"
+    )
+    code, out = finish(start(tmp_path, body))
+    assert code == 2, out
+    run = load(tmp_path)
+    assert run["interrupted"]
+    assert [t["verdict"] for t in run["tests"]] == ["PASS", "ERROR"]
+    assert len(ET.parse(tmp_path / "run" / "junit.xml").findall(".//testcase")) == 2
+
+
+def test_second_run_into_one_directory_is_refused(tmp_path: Path) -> None:
+    assert finish(start(tmp_path, VERDICTS["PASS"]))[0] == 0
+    code, out = finish(start(tmp_path, VERDICTS["FAIL"]))
+    assert (code, "holds the results of a run" in out) == (2, True), out
+    assert load(tmp_path)["counts"]["PASS"] == 1
+    assert finish(start(tmp_path, VERDICTS["FAIL"], "--overwrite"))[0] == 1
+    assert (load(tmp_path)["counts"]["PASS"], load(tmp_path)["counts"]["FAIL"]) == (0, 1)
+
+
+def test_tests_elsewhere_keep_the_name_of_their_file(tmp_path: Path) -> None:
+    """Ids, artifacts, JUnit and the line that repeats a test all name the file."""
+    here = tmp_path / "here"
+    here.mkdir()
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"test_{name}.py").write_text(HEAD + VERDICTS["FAIL"])
+    files = [str(tmp_path / name / f"test_{name}.py") for name in ("one", "other")]
+    command = [sys.executable, "-m", "damon_tests.cli", "run", "--output", "run", *files]
+    done = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 1, done.stdout + done.stderr
+    ids = [t["id"] for t in json.loads((here / "run" / "run.json").read_text())["tests"]]
+    assert ids == ["one/test_one.py::test", "other/test_other.py::test"]
+    cases = ET.parse(here / "run" / "junit.xml").findall(".//testcase")
+    assert [case.get("classname") for case in cases] == ["one.test_one", "other.test_other"]
+    for file in files:
+        assert f" {file}::test" in done.stdout
