@@ -378,6 +378,8 @@ def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] 
     category, letter, word = _WORDS[Verdict(str(verdict))]
     if report.skipped and category == "failed":
         return None
+    if report.failed and category == "skipped":
+        return "failed", "S", word  # --require; pytest folds reports of skips, and these are none
     return category, letter, word
 
 
@@ -432,6 +434,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Gen
         verbose = config.get_verbosity() > 0
         for line in report.lines(run.output, color=terminalreporter.hasmarkup, verbose=verbose):
             terminalreporter.write_line(line)
+    if config.option.require:
+        terminalreporter.write_line("Skips fail this run: --require")
     if run.lost:
         terminalreporter.write_line(f"Results are missing: {run.lost}", red=True)
 

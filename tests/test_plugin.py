@@ -134,6 +134,9 @@ def test_require_turns_skips_into_failures(tmp_path: Path) -> None:
     code, out = finish(start(tmp_path, VERDICTS["SKIP"], "--require"))
     assert code == 1, out
     assert "no NUMA" in out
+    assert "Skips fail this run: --require" in out
+    assert "INTERNALERROR" not in out
+    assert "Traceback" not in out
 
 
 def test_test_without_checks_is_an_error(tmp_path: Path) -> None:
