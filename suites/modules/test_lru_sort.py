@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 
 from damon_tests.damon.module_params import DamonLruSort
-from damon_tests.damon.trace import EszEvent
+from damon_tests.damon.trace import EszEvent, TuneEvent
 from damon_tests.judge.modules import schemes as module_schemes
+from damon_tests.judge.monitoring.all_invariants import all_invariants
+from damon_tests.judge.monitoring.report import Report
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.patterns.spec import Access, Pattern, PatternRegion, Phase
 from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE
@@ -192,3 +194,45 @@ def made_old(run, pages):
         if event.time_ns < used_ns:
             old |= (address >= event.start) & (address < event.end)
     return old
+
+
+@full
+def test_monitoring_follows_the_interval_and_region_parameters(module, expect):
+    """sample_interval, aggr_interval, min_nr_regions and max_nr_regions set the monitoring attributes."""
+    asked = replace(
+        FREE,
+        cold_min_age=3_600_000_000,
+        # Slow ones: what takes the default ones instead cannot be taken for them on a busy machine.
+        sample_interval=40_000,
+        aggr_interval=400_000,
+        min_nr_regions=30,
+        max_nr_regions=50,
+    )
+    with module(asked, "reclaim_me") as run:
+        run.enable()
+        run.run_for(3.5)
+        recording = run.recording()
+        run.disable()
+    ctx = module_schemes.derived(run.session.parameters, (), run.level)
+    expect.add(all_invariants(recording, [Report(recording, ctx, run.level)]))
+    counts = [float(len(s)) for s in recording.snapshots]
+    m = Measurement("regions", max(counts, default=0), "regions", tuple(counts))
+    expect.between(m, 2, 50, because="max_nr_regions limits the regions of all targets (I9)")
+    highest = max((int(s.nr_accesses.max(initial=0)) for s in recording.snapshots), default=0)
+    m = Measurement("largest nr_accesses", float(highest), "samples")
+    expect.at_most(m, 10, because="an aggregation of 400 ms has 10 samples of 40 ms (I19)")
+
+
+@full
+@pytest.mark.needs("modules.damon_lru_sort.autotune_monitoring_intervals", "damon_monitor_intervals_tune")
+def test_autotuning_starts_at_5_ms_and_slows_down(module, expect):
+    """With autotune_monitoring_intervals sampling of idle memory starts at 5 ms and slows down."""
+    asked = replace(FREE, sample_interval=50_000, aggr_interval=500_000, autotune_monitoring_intervals=True)
+    with module(asked, "idle") as run:
+        run.enable()
+        run.until(lambda: len(run.events(TuneEvent)) >= 2, LONG_S)
+    tuned_us = [float(e.sample_us) for e in run.events(TuneEvent)]
+    m = Measurement("tunings", len(tuned_us), "count", tuple(tuned_us))
+    expect.at_least(m, 2, because="it tunes after 3 aggregations of 100 ms, then after longer ones (§6.2)")
+    m = Measurement("first tuned sampling interval", tuned_us[0] if tuned_us else 0, "µs")
+    expect.between(m, 5_000, 10_000, because="the first step at most doubles 5 ms, never goes below (§2.8)")
