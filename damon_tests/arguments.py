@@ -192,6 +192,7 @@ def _add_run(commands: _Commands) -> None:
         help="what time emulated guests see: that of the instructions they execute (default), which is the"
         " same however busy this machine is, or this machine's",
     )
+    p.add_argument("--append", metavar="PARAMETERS", help="more parameters for the kernel of a guest")
     p.add_argument("--require", action="store_true", help="a test that cannot run fails")
     p.add_argument("--shard", metavar="I/N", help="the I-th of N parts of the tests, the same on any machine")
     p.add_argument("--ktap", metavar="FILE", help="also write the results as KTAP; - for stdout")
@@ -237,6 +238,7 @@ def _add_gate(commands: _Commands) -> None:
     p.add_argument("--output", type=_file, metavar="DIR", help="where results go (default: a new directory)")
     p.add_argument("--seed", type=int, metavar="N", help="seed of the runs")
     p.add_argument("--shard", metavar="I/N", help="the I-th of N parts of each kernel's tests")
+    p.add_argument("--append", metavar="PARAMETERS", help="more parameters for the kernels")
     p.add_argument("--require", action="store_true", help="a test that cannot run fails")
     p.add_argument("-j", dest="jobs", type=_count, default=1, metavar="N", help="this many kernels at once")
     p.add_argument("-n", dest="workers", type=_workers, metavar="WORKERS", help="processes for each kernel")
@@ -251,6 +253,7 @@ def _add_vm(commands: _Commands) -> None:
     p.add_argument("--memory", default="1G", metavar="SIZE", help="guest memory (default 1G)")
     p.add_argument("--cpus", type=_count, default=2, metavar="N")
     p.add_argument("--numa", type=_count, default=1, metavar="N", help="NUMA nodes")
+    p.add_argument("--append", default="", metavar="PARAMETERS", help="more kernel parameters")
     p.add_argument("command", nargs="*", metavar="CMD", help="after --: what to run instead of a shell")
     p.set_defaults(function="vm")
 

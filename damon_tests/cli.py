@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     from damon_tests.commands.run import RunRequest, run_tests
 
     options = [f"--kernel={args.kernel}", f"--profile={args.profile}"]
-    for name in ("level", "output", "seed", "fault", "budgets", "guest_clock", "shard", "ktap"):
+    for name in ("level", "output", "seed", "fault", "budgets", "guest_clock", "append", "shard", "ktap"):
         if getattr(args, name) is not None:
             options.append(f"--{name.replace('_', '-')}={getattr(args, name)}")
     for name in ("overwrite", "require", "stop_modules", "keep_guest"):
@@ -71,7 +71,7 @@ def gate(args: argparse.Namespace) -> int:
     from damon_tests.report.run_directory import new_directory
 
     options = [f"--profile={args.profile}"]
-    for name in ("seed", "shard"):
+    for name in ("seed", "shard", "append"):
         if getattr(args, name) is not None:
             options.append(f"--{name}={getattr(args, name)}")
     options += ["--require"] if args.require else []
@@ -86,7 +86,12 @@ def vm(args: argparse.Namespace) -> int:
     from damon_tests.commands.vm import run_in_guest
 
     return run_in_guest(
-        args.kernel, memory=args.memory, cpus=args.cpus, numa=args.numa, command=args.command or None
+        args.kernel,
+        memory=args.memory,
+        cpus=args.cpus,
+        numa=args.numa,
+        append=args.append,
+        command=args.command or None,
     )
 
 

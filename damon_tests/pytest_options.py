@@ -39,6 +39,7 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption("--stop-modules", action="store_true", help="of --kernel host, and restore them")
     group.addoption("--keep-guest", action="store_true", help="one guest for all tests")
     group.addoption("--guest-clock", choices=("instructions", "host"), help="what time emulated guests see")
+    group.addoption("--append", metavar="PARAMETERS", help="more parameters for the kernel of a guest")
     group.addoption("--require", action="store_true", help="a test that cannot run fails")
     group.addoption("--shard", metavar="I/N", help="the I-th of N parts of the tests")
     group.addoption("--ktap", metavar="FILE", help="also write the results as KTAP")
@@ -55,6 +56,7 @@ def kernel_request(option: Any) -> KernelRequest:
         stop_modules=option.stop_modules,
         keep_guest=option.keep_guest,
         guest_clock=option.guest_clock,
+        append=tuple((option.append or "").split()),
     )
 
 
@@ -115,6 +117,7 @@ def options_of_rerun(option: Any) -> list[str]:
     """Return the options, besides kernel and seed, that decide what a test does."""
     words = [f"--{name}={value}" for name, value in (("level", option.level),) if value]
     words += [f"--guest-clock={option.guest_clock}"] if option.guest_clock else []
+    words += [f"--append={option.append}"] if option.append else []
     words += ["--profile=quick"] if option.profile == "quick" else []
     words += ["--keep-guest"] if option.keep_guest else []
     words += ["--stop-modules"] if option.stop_modules else []

@@ -27,15 +27,21 @@ _POLL_S = 0.01
 _LOG_TAIL_LINES = 40
 
 
-def run_in_guest(kernel: str, memory: str, cpus: int, numa: int, command: Sequence[str] | None) -> int:
+def run_in_guest(
+    kernel: str, memory: str, cpus: int, numa: int, append: str, command: Sequence[str] | None
+) -> int:
     """Boot ``kernel`` and run ``command`` in it, or a shell on this terminal.
+
+    ``append``: kernel parameters after ours, so that they win.
 
     Returns the command's exit status (128 + signal when a signal ended it). Raises MachineLost,
     after printing the end of the log, when the guest dies; other errors as ``Guests`` does.
     """
     if kernel == "host" or kernel.startswith("reference"):
         raise UsageError(f"{kernel} is no kernel for a guest: use debian:SERIES, or a kernel image's path")
-    topology = Topology(memory_mib=parse_memory(memory), cpus=cpus, numa_nodes=numa)
+    topology = Topology(
+        memory_mib=parse_memory(memory), cpus=cpus, numa_nodes=numa, cmdline=tuple(append.split())
+    )
     found = image.resolve(kernel)
     files = _userland(required=not command)
     interactive = not command and sys.stdin.isatty() and sys.stdout.isatty()

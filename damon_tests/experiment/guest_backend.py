@@ -7,6 +7,7 @@ import hashlib
 import os
 import platform
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from damon_tests.damon.capability import Capabilities, fingerprint, probe
@@ -36,7 +37,8 @@ class GuestBackend:
 
     ``keep``: does not restore. One guest sees all attempts that its topology fits, one after the other, as
     long as it answers; what only a long life shows (leaks, what an earlier context left) then can. ``clock``:
-    of emulated guests, see ``qemu.machine_options``.
+    of emulated guests, see ``qemu.machine_options``. ``append``: kernel parameters of every guest; those of a
+    topology come after them.
     """
 
     simulated = False
@@ -50,12 +52,14 @@ class GuestBackend:
         *,
         keep: bool = False,
         clock: str = "instructions",
+        append: tuple[str, ...] = (),
     ) -> None:
         self.name = image.spec
         self._image = image
         self._guests = Guests(run_dir, clock=clock)
         self._level = level
         self._keep = keep
+        self._append = append
         self._kept: tuple[Topology, Guest] | None = None
         self._capabilities: Capabilities | None = None
         self._provenance: dict[str, object] = {}
@@ -69,11 +73,14 @@ class GuestBackend:
         return self._level
 
     def subject(self, seed: int, topology: Topology | None = None) -> Subject:
-        wanted = topology or Topology()
+        wanted = self._with_parameters(topology or Topology())
         if not self._keep:
             return self._fresh(seed, wanted, self.level)
         level = self.level  # before a guest is taken: finding it out needs one, too
         return self._subject(self._long_lived(seed, wanted), level, closes=False)
+
+    def _with_parameters(self, topology: Topology) -> Topology:
+        return replace(topology, cmdline=(*self._append, *topology.cmdline))
 
     def _long_lived(self, seed: int, topology: Topology) -> Guest:
         if self._kept is not None:
@@ -107,7 +114,7 @@ class GuestBackend:
     def capabilities(self) -> Capabilities:
         """Probed once, in a guest of its own that is thrown away."""
         if self._capabilities is None:
-            subject = self._fresh(0, Topology(), "")
+            subject = self._fresh(0, self._with_parameters(Topology()), "")
             try:
                 client = DamonClient(subject.tree, subject.clock)
                 self._capabilities = probe(client, subject.events)

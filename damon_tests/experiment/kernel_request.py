@@ -24,6 +24,7 @@ class KernelRequest:
     (``reference.faults.catalogue``). ``stop_modules``: stop DAMON modules of the host while tests run (see
     ``lease.acquire``). ``keep_guest``: one guest for all attempts instead of a restored one for each.
     ``guest_clock``: which time emulated guests see, see ``kernel.guest.qemu.machine_options``.
+    ``append``: more parameters for the kernel of a guest.
     """
 
     kernel: str = "reference"
@@ -32,6 +33,7 @@ class KernelRequest:
     stop_modules: bool = False
     keep_guest: bool = False
     guest_clock: str | None = None
+    append: tuple[str, ...] = ()
 
     @property
     def is_reference(self) -> bool:
@@ -51,7 +53,12 @@ class KernelRequest:
         if self.stop_modules and not self.is_host:
             raise UsageError(f"--stop-modules needs --kernel host: in {self.kernel} none of them runs")
         if self.is_host or self.is_reference:
-            for option, given in (("--keep-guest", self.keep_guest), ("--guest-clock", self.guest_clock)):
+            of_guests = {
+                "--keep-guest": self.keep_guest,
+                "--guest-clock": self.guest_clock,
+                "--append": self.append,
+            }
+            for option, given in of_guests.items():
                 if given:
                     raise UsageError(f"{option} needs a kernel in a guest: {self.kernel} is none")
         if self.is_reference:

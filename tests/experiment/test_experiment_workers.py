@@ -49,3 +49,9 @@ def test_more_are_refused() -> None:
     for kernel, workers in (("debian:7.3", 5), ("host", 2)):
         with pytest.raises(UsageError, match="at most"):
             KernelRequest(kernel).check_workers(workers)
+
+
+@pytest.mark.parametrize("kernel", ["reference", "host"])
+def test_kernel_parameters_need_a_guest(kernel: str) -> None:
+    with pytest.raises(UsageError, match="--append needs a kernel in a guest"):
+        KernelRequest(kernel=kernel, append=("quiet",)).check()

@@ -422,11 +422,11 @@ def test_a_userland_has_python(guests: Guests) -> None:
 @pytest.mark.vm
 def test_vm_runs_a_command_and_returns_its_status(capfd: pytest.CaptureFixture[str]) -> None:
     command = ["sh", "-c", "uname -r; echo to stderr >&2; exit 3"]
-    assert vm.run_in_guest(KERNELS[0], "512M", 1, 1, command) == 3
+    assert vm.run_in_guest(KERNELS[0], "512M", 1, 1, "", command) == 3
     out, err = capfd.readouterr()
     assert out.strip() == image.resolve(KERNELS[0]).release
     assert "to stderr\n" in err
-    assert vm.run_in_guest(KERNELS[0], "512M", 1, 1, ["nonsense"]) == 127
+    assert vm.run_in_guest(KERNELS[0], "512M", 1, 1, "", ["nonsense"]) == 127
 
 
 @pytest.mark.vm
