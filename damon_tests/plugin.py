@@ -39,6 +39,7 @@ from damon_tests.pytest_run import (
     TEST,
     DamonRun,
     DamonTest,
+    Interruptions,
     interrupted_by_signals,
     outside_of_tests_s,
     test_id,
@@ -79,7 +80,7 @@ def pytest_configure(config: pytest.Config) -> None:
         pytest.exit(str(error), returncode=error.exit_code)
     run = DamonRun(config, getattr(config, "workerinput", {}).get(BEGAN))
     config.stash[RUN] = run
-    config.pluginmanager.register(run)
+    config.pluginmanager.register(Interruptions(run))
     if claim is not None:
         run.stack.callback(claim.release)
     run.stack.enter_context(interrupted_by_signals())

@@ -44,6 +44,21 @@ FEATURES_ROW = "kernel::expected_features"
 _FEATURES_JUDGED = ".features"
 
 
+class Interruptions:
+    """A plugin that notes whether a run was interrupted.
+
+    DamonRun itself is no plugin: pytest before 8.4 reads every property of one, which would open the kernel.
+    """
+
+    def __init__(self, run: DamonRun) -> None:
+        self._run = run
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """pytest's. A run that stops early by itself (``-x``) ends so too, but by a kind of its own."""
+        kind = excinfo.type
+        self._run.interrupted = kind is KeyboardInterrupt or not issubclass(kind, KeyboardInterrupt)
+
+
 class DamonRun:
     """What one pytest process keeps while it runs DAMON tests."""
 
@@ -60,11 +75,6 @@ class DamonRun:
         self.interrupted = False
         self.lost = ""
         """Why results could not be written; empty if they could."""
-
-    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        """pytest's. A run that stops early by itself (``-x``) ends so too, but by a kind of its own."""
-        kind = excinfo.type
-        self.interrupted = kind is KeyboardInterrupt or not issubclass(kind, KeyboardInterrupt)
 
     @property
     def log(self) -> RunLog:
