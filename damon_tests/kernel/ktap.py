@@ -3,7 +3,7 @@
 
 The format is Documentation/dev-tools/ktap.rst of the kernel, with TAP 13 and 14 as kselftest and old KUnit
 print them. A log may have kernel messages in between, timestamps, tests nested by indentation (KUnit)
-or behind ``#`` (kselftest), and it may end anywhere. Only what was reported as a pass is one: a test that the
+or behind ``#`` (kselftest), and it may end anywhere. Only a reported pass counts as a pass: a test that the
 plan promises and that never reports is ``missing``, a group with a failed subtest fails whatever its own line
 says, and a group whose subtests were all skipped is skipped.
 
@@ -36,7 +36,7 @@ _OUTCOMES: dict[str, Outcome] = {"skip": "skip", "todo": "xfail", "xfail": "xfai
 
 @dataclass(frozen=True)
 class KtapTest:
-    """One test, or a group with ``subtests``.
+    """A test, or a group with ``subtests``.
 
     ``reason``: of a skip or a failure. ``diagnostics``: its lines behind ``#``.
     """
@@ -59,7 +59,7 @@ class KtapTest:
 
 @dataclass(frozen=True)
 class KtapLog:
-    """``problems``: where the log contradicts itself or ends early, a sentence each.
+    """A parsed log. ``problems``: where the log contradicts itself or ends early, a sentence each.
 
     ``noise``: lines that are not KTAP.
     """
@@ -75,7 +75,7 @@ class KtapLog:
 
 @dataclass
 class _Level:
-    """Tests that share an indentation, while their lines are read."""
+    """Tests of the same indentation, while their lines are read."""
 
     indent: int
     name: str = ""
@@ -86,7 +86,7 @@ class _Level:
 
 
 def read(lines: Iterable[str]) -> KtapLog:
-    """Read a log. Never fails: what is wrong with it is in ``problems``."""
+    """Read a log. Never raises: errors in the log are listed in ``problems``."""
     reader = _Reader()
     for line in lines:
         reader.take(line.rstrip("\r\n"))
@@ -115,7 +115,7 @@ class _Reader:
             self._noise.append(line)
 
     def _take(self, body: str, indent: int) -> bool:
-        """Whether the line is KTAP."""
+        """Parse a line; return whether it is KTAP."""
         if _VERSION.match(body):
             self._open(indent)
         elif plan := _PLAN.match(body):
@@ -135,13 +135,13 @@ class _Reader:
         return True
 
     def _open(self, indent: int) -> None:
-        """A version line: tests begin at this indentation."""
+        """Handle a version line: tests begin at this indentation."""
         if any(level.indent == indent for level in self._levels) and indent:
             self._close_above(indent - 1)
         self._level(indent)
 
     def _level(self, indent: int) -> _Level:
-        """The level of an indentation, made if need be."""
+        """Return the level of an indentation; make it if needed."""
         for level in self._levels:
             if level.indent == indent:
                 return level
@@ -151,14 +151,14 @@ class _Reader:
         return level
 
     def _close_above(self, indent: int) -> None:
-        """Groups whose own result never came."""
+        """Add the groups deeper than ``indent`` whose own result is missing."""
         for level in self._pop_above(indent):
             group = _group(level.name or "unnamed group", "missing", "its result is missing", level)
             self._level_below(level.indent).tests.append(group)
             self._problems.append(f"{group.name}: the log ends inside this group")
 
     def _pop_above(self, indent: int) -> list[_Level]:
-        """Levels deeper than ``indent``, the deepest first, out of the stack."""
+        """Remove the levels deeper than ``indent`` from the stack; return them, deepest first."""
         deeper = [level for level in reversed(self._levels) if level.indent > indent]
         self._levels = [level for level in self._levels if level.indent <= indent]
         for level in deeper:
@@ -171,7 +171,7 @@ class _Reader:
 
     def _result(self, result: re.Match[str], indent: int) -> None:
         deeper = self._pop_above(indent)
-        # Levels between never reported; all that is deeper belongs to this result.
+        # Levels in between never reported; everything deeper belongs to this result.
         inner = _Level(indent + 1)
         for level in reversed(deeper):
             inner.tests += level.tests
@@ -189,7 +189,7 @@ class _Reader:
         level.tests.append(_with(test, tuple(diagnostics)))
 
     def _check_plan(self, level: _Level) -> None:
-        """Tests that the plan promises and that never reported are added as missing."""
+        """Add planned tests that never reported as missing."""
         if level.planned is None:
             return
         left = level.planned - len(level.tests)
@@ -225,7 +225,7 @@ def _outcome(result: re.Match[str]) -> tuple[Outcome, str]:
 
 
 def _group(name: str, outcome: Outcome, reason: str, level: _Level) -> KtapTest:
-    """A result with what its subtests make of it."""
+    """Return the group's result, corrected by the results of its subtests."""
     subtests = tuple(level.tests)
     bad = [test.name for test in subtests if test.outcome in ("fail", "timeout", "missing")]
     if outcome == "pass" and bad:

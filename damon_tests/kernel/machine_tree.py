@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""DAMON's files on a machine, here or in a guest, as a Tree."""
+"""Access DAMON's sysfs files on a machine (here or in a guest) as a Tree."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from damon_tests.ports import Entry, FileOp, Machine, Pending, PendingWrite, Tre
 
 
 class MachineTree:
-    """The files of ``machine``, implementing ``ports.Tree``. Text is UTF-8; other bytes survive."""
+    """The files of ``machine``; implements ``ports.Tree``. Text is UTF-8; other bytes are preserved."""
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
@@ -58,7 +58,7 @@ class MachineTree:
             if isinstance(result, OSError):
                 raise _tree_error("write", path, result, value)
             if int(_text(result)) != len(op.data):
-                raise TreeError("write", path, errno.EIO, value, "only a part of it was taken")
+                raise TreeError("write", path, errno.EIO, value, "the kernel took only a part of it")
 
     def walk(self, path: str) -> Sequence[Entry]:
         return self._entries(FileOp("walk", path))
@@ -72,7 +72,7 @@ class MachineTree:
 
 
 class _PendingTreeWrite:
-    """A PendingWrite whose failure is a TreeError."""
+    """A PendingWrite that raises TreeError on failure."""
 
     def __init__(self, pending: PendingWrite, path: str, value: str) -> None:
         self._pending = pending

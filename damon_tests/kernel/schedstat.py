@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What threads cost where nobody counts instructions: the time that the scheduler charged them."""
+"""Measure what threads cost by scheduler time, for machines where instructions cannot be counted."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from damon_tests.ports.cost import Cost, CostWindow, ThreadCost, Unit
 
 
 class SchedstatProbe:
-    """Nanoseconds of /proc/PID/schedstat (``ports.cost.CostProbe``).
+    """Nanoseconds of /proc/PID/schedstat (implements ``ports.cost.CostProbe``).
 
-    They hold interrupts, and what a hypervisor did meanwhile.
+    They include interrupts and time stolen by a hypervisor.
     """
 
     unit: Unit = "ns"
@@ -22,11 +22,11 @@ class SchedstatProbe:
         self._machine = machine
 
     def prepare(self) -> None:
-        """Nothing takes long."""
+        """Do nothing: this probe needs no preparation."""
 
     @contextmanager
     def window(self, thread: str) -> Iterator[CostWindow]:
-        """See ``CostProbe``. A thread that ends within the window is not counted."""
+        """See ``CostProbe``. A thread that ends within the window does not count."""
         if not thread:
             raise NotSupported(
                 "the cost of a whole machine", remedy="use a guest on the instruction clock for this"
@@ -42,7 +42,7 @@ class SchedstatProbe:
         window.cost = Cost("schedstat", "ns", used, switches, ended_ns - began_ns, None, threads)
 
     def _read(self, thread: str) -> dict[int, tuple[int, int]]:
-        """{pid: (ns on a CPU, times)} of the threads with such a name."""
+        """Return {pid: (ns on a CPU, times scheduled)} of the threads whose name begins with ``thread``."""
         entries = self._machine.batch([FileOp("list", "/proc")])[0]
         if isinstance(entries, OSError | bytes):
             raise NotSupported("/proc", remedy="mount it")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""How many objects of each kind a kernel has: what is left behind, one by one, shows in a long life."""
+"""Count a kernel's slab objects, to find small leaks in long runs."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _RANDOM = re.compile(r"^kmalloc-rnd-\d+-")
 
 
 def objects(machine: Machine) -> Mapping[str, int]:
-    """Objects in use by the name of their cache, those of caches that were merged under one of their names.
+    """Return objects in use per slab cache; merged caches count under one of their names.
 
-    Each cache is shrunk first: else free objects of a processor's own slabs would count as in use.
-    kmalloc's random copies of a size count as one. Raises NotSupported where this cannot be told.
+    Shrink each cache first, so that free objects on per-CPU slabs do not count as in use.
+    kmalloc's random copies of a size are added up. Raises NotSupported where slab counts are not readable.
     """
     try:
         caches = MachineTree(machine).list(_CACHES)
@@ -27,14 +27,14 @@ def objects(machine: Machine) -> Mapping[str, int]:
         text = machine.read_file(_SLABINFO).decode()
     except OSError as error:
         raise NotSupported(
-            f"how many objects of a kind there are: {error}",
+            f"slab object counts: {error}",
             remedy="use a kernel with CONFIG_SLUB_DEBUG, as root (--kernel debian:newest)",
         ) from error
     return parse(text)
 
 
 def parse(slabinfo: str) -> Mapping[str, int]:
-    """The second column of /proc/slabinfo (active_objs), by name."""
+    """Return the second column of /proc/slabinfo (active_objs), by name."""
     counts: Counter[str] = Counter()
     for line in slabinfo.splitlines()[2:]:
         name, active = line.split()[:2]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Reports of a kernel about itself (BUG, WARNING, KASAN, lockdep, panic…), found in its log."""
+"""Find a kernel's bug reports (BUG, WARNING, KASAN, lockdep, panic…) in its log."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 _MAX_LINES = 150
 _MAX_LINES_WITHOUT_TRACE = 30
 
-# "[    2.057041] ", with "<4>" before or "[  T123]" behind it, as consoles, dmesg and kmsg print.
+# "[    2.057041] ", with "<4>" before or "[  T123]" after it, as consoles, dmesg and kmsg print.
 _PREFIX = re.compile(r"^(?:<\d+>)?(?:\[\s*\d+\.\d+\](?:\[\s*[TC]\d+\])?\s?)?")
 
 _LOCKDEP = (
@@ -21,8 +21,8 @@ _LOCKDEP = (
     r"|(?:HARD|SOFT)IRQ-\S+ -> (?:HARD|SOFT)IRQ-\S+ lock order"
 )
 
-# Alternatives, of which each kernel prints another: regular expressions say that, ``ports.lines`` does not.
-# The first that matches the beginning of a line gives the kind. Forms as of 6.12 to 7.3.
+# Kernels word these differently, so regular expressions with alternatives fit better than ``ports.lines``.
+# The first pattern that matches the beginning of a line gives the kind. Forms as of 6.12 to 7.3.
 _HEADS = tuple(
     (kind, re.compile(pattern))
     for kind, pattern in (
@@ -66,7 +66,7 @@ _RULED = ("KASAN", "KCSAN", "KMSAN", "KFENCE", "UBSAN")
 
 @dataclass(frozen=True)
 class Splat:
-    """One report. ``kind`` is "BUG", "WARNING", "panic", "oops", "KASAN", "KFENCE", "KMSAN",
+    """A report. ``kind`` is "BUG", "WARNING", "panic", "oops", "KASAN", "KFENCE", "KMSAN",
     "KCSAN", "UBSAN", "lockdep", "hung task", "soft lockup", "hard lockup", "RCU stall" or
     "kmemleak"; ``title`` its first line without time; ``text`` the whole report as logged."""
 
@@ -76,7 +76,7 @@ class Splat:
 
 
 def parse_splats(log: str) -> list[Splat]:
-    """Every report in a kernel's log (console, dmesg or kmsg text), in order."""
+    """Return every report in a kernel's log (console, dmesg or kmsg text), in order."""
     lines = log.replace("\r", "").split("\n")
     messages = [_PREFIX.sub("", line) for line in lines]
     splats = []
@@ -98,12 +98,12 @@ def parse_splats(log: str) -> list[Splat]:
 
 
 def _kind_at(messages: list[str], index: int) -> str | None:
-    """The kind of report that begins at this line, or None."""
+    """Return the kind of report that begins at this line, or None."""
     for kind, pattern in _HEADS:
         if pattern.match(messages[index]):
             return kind
     if index and _CUT_HERE.match(messages[index - 1]) and messages[index]:
-        # WARN() may print its message in front of its header; the header tells the kind.
+        # WARN() may print its message before its header; the header has the kind.
         ahead = (_kind_at_head(message) for message in messages[index + 1 : index + 6])
         return next((kind for kind in ahead if kind), "WARNING")
     return None
@@ -114,7 +114,7 @@ def _kind_at_head(message: str) -> str | None:
 
 
 def _end_of(messages: list[str], start: int, kind: str) -> int:
-    """The index behind the last line of the report that begins at ``start``."""
+    """Return the index after the last line of the report that begins at ``start``."""
     traced = False
     for index in _following(messages, start):
         message = messages[index]
@@ -136,7 +136,7 @@ def _following(messages: list[str], start: int) -> Iterator[int]:
 
 
 def _continues(kind: str, head: str, distance: int, traced: bool) -> bool:
-    """Whether a new head belongs to the report under way: one event is told in several lines
+    """Return whether a new head belongs to the current report: one event may print several heads
     (``BUG: kernel NULL pointer dereference`` … ``Oops: 0000 [#1]``)."""
     if traced:
         return False
@@ -146,7 +146,7 @@ def _continues(kind: str, head: str, distance: int, traced: bool) -> bool:
 
 
 def _end_after_trace(messages: list[str], index: int) -> int:
-    """Registers, code and modules come behind a stack; with them the report ends."""
+    """Return the index after the registers, code and modules that follow a stack trace and end the report."""
     while (
         index < len(messages) and _AFTER_TRACE.match(messages[index]) and not _kind_at_head(messages[index])
     ):

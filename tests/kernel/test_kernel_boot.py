@@ -93,7 +93,7 @@ def test_but_not_for_ever(impatient: None, tmp_path: Path) -> None:
         return started[-1]
 
     with pytest.raises(
-        MachineLost, match=r"nothing happened for 1 s.*ends with '.*hpet0: 3 comparators'"
+        MachineLost, match=r"console printed nothing for 1 s.*ends with '.*hpet0: 3 comparators'"
     ) as lost:
         bring_up(start)  # type: ignore[arg-type]
     assert len(started) == 2

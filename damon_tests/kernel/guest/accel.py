@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""KVM or emulation: decided by a real boot, because /dev/kvm may exist and not run a kernel."""
+"""Choose KVM or emulation by a trial boot, because /dev/kvm may exist and still not run a kernel."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _TRIAL_S = 60.0
 
 @dataclass(frozen=True)
 class Accel:
-    """``name`` is "kvm" or "tcg" (emulation); ``why`` tells why it is not KVM, else empty."""
+    """``name`` is "kvm" or "tcg" (emulation); ``why`` is the reason for emulation, empty with KVM."""
 
     name: str
     why: str = ""
 
 
 def choose(image: KernelImage, qemu: Qemu, cache: Path, work_dir: Path) -> Accel:
-    """KVM if a guest really boots with it; tried once for each boot of this machine and QEMU."""
+    """Return KVM if a guest boots with it. The trial runs once per boot of this machine and QEMU version."""
     if not _DEVICE.exists():
         return Accel("tcg", "this machine has no /dev/kvm")
     if not os.access(_DEVICE, os.R_OK | os.W_OK):
@@ -51,7 +51,7 @@ def choose(image: KernelImage, qemu: Qemu, cache: Path, work_dir: Path) -> Accel
 
 
 def known_good(cache: Path) -> bool:
-    """Whether guests had KVM when it was last tried, since this machine was booted."""
+    """Return whether the last trial since this machine was booted found that KVM works."""
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return any(boot_id in key and not failure for key, failure in _read(cache / "kvm.json").items())
 
@@ -65,10 +65,10 @@ def _read(path: Path) -> dict[str, str]:
 
 
 def _try(image: KernelImage, qemu: Qemu, directory: Path) -> str:
-    """Why a boot with KVM failed; empty when it did not."""
+    """Try a boot with KVM; return why it failed, or an empty string when it worked."""
     log.info("trying whether KVM boots a guest")
     plan = Plan(image, Topology(memory_mib=512), qemu, "kvm")
-    _ = plan.initramfs  # what keeps it from being built is not KVM's fault
+    _ = plan.initramfs  # build it outside of the try block: a failure here is not KVM's fault
     running = None
     try:
         running = RunningGuest(plan, directory, ())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""From QEMU's start to the agent's first answer; a boot that stands still is not waited for."""
+"""Boot a guest: start QEMU, wait for the agent's first answer, give up on a boot that stalls."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from damon_tests.ports import MachineLost
 log = logging.getLogger(__name__)
 
 BOOT_S = 300.0
-"""The longest that a boot may take while its console goes on printing."""
+"""The longest time a boot may take while its console keeps printing."""
 
 STALL_S = 60.0
-"""A boot whose console is silent for so long stands still."""
+"""A boot whose console prints nothing for this long has stalled."""
 
 ATTEMPTS = 2
-_LAST_LINES = 3  # of the console, quoted in a message
+_LAST_LINES = 3  # of the console, quoted in error messages
 _NO_CHANNEL = "damon-tests-agent: no channel to the host"
 
 
 @dataclass(frozen=True)
 class Booted:
-    """A guest whose agent answered. ``boot_s``: seconds of the attempt that succeeded."""
+    """A guest whose agent has answered. ``boot_s``: duration of the attempt that succeeded."""
 
     running: RunningGuest
     machine: AgentMachine
@@ -40,9 +40,9 @@ class Booted:
 def bring_up(start: Callable[[], RunningGuest]) -> Booted:
     """Start a guest and wait for its agent.
 
-    Under emulation on a busy machine about one boot in a hundred was seen to stand still (QEMU
-    10.0, nothing printed any more); that says nothing about DAMON, so it is tried once again, and
-    the count is told. A kernel that panics is not tried again.
+    Under emulation on a busy machine about 1 boot in 100 stalls (QEMU 10.0; the console prints
+    nothing more). A stall says nothing about DAMON, so the boot is tried once more, and ``attempts``
+    counts it. A kernel that panics is not tried again.
     Raises MachineLost, with the console's log.
     """
     for attempt in range(1, ATTEMPTS + 1):
@@ -69,15 +69,15 @@ def bring_up(start: Callable[[], RunningGuest]) -> Booted:
 
 
 def connect(running: RunningGuest, timeout_s: float) -> AgentMachine:
-    """A session with a guest's agent. Raises MachineLost."""
+    """Open a session with a guest's agent. Raises MachineLost."""
     name = f"{running.plan.image.release} ({running.directory.name})"
     return AgentMachine(running.agent, name, hello_s=timeout_s, console=running.console_text)
 
 
 class _Watch:
-    """Ends a guest that cannot come up any more, so that nobody waits for it.
+    """Kill a guest that can no longer come up, so that its caller does not wait in vain.
 
-    ``reason`` tells why, ``stalled`` whether it stood still.
+    ``reason`` says why it was killed; ``stalled`` is true when its console went silent.
     """
 
     def __init__(self, running: RunningGuest) -> None:
@@ -93,16 +93,16 @@ class _Watch:
         self._thread.join()
 
     def _watch(self) -> None:
-        seen, since = "", time.monotonic()
+        last_text, since = "", time.monotonic()
         while not self._done.wait(0.5):
             text = self._running.console_text()
-            if text != seen:
-                seen, since = text, time.monotonic()
+            if text != last_text:
+                last_text, since = text, time.monotonic()
             if _NO_CHANNEL in text:
                 self.reason = "its kernel has neither a virtio port nor a serial line for the agent"
             elif time.monotonic() - since > STALL_S:
                 self.stalled = True
-                self.reason = f"nothing happened for {STALL_S:.0f} s"
+                self.reason = f"its console printed nothing for {STALL_S:.0f} s"
             if self.reason:
                 self._running.process.kill()
                 return
@@ -113,15 +113,17 @@ def _failure(running: RunningGuest, reason: str) -> MachineLost:
     splats = parse_splats(text)
     why = reason or (splats[0].title if splats else "")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    said = f"its console ends with {' / '.join(lines[-_LAST_LINES:])!r}" if lines else "its console is empty"
+    ending = (
+        f"its console ends with {' / '.join(lines[-_LAST_LINES:])!r}" if lines else "its console is empty"
+    )
     return MachineLost(
         f"the kernel {running.plan.image.release} did not boot under QEMU{': ' if why else ''}{why}"
-        f" ({said}; log: {running.console})",
+        f" ({ending}; log: {running.console})",
         text,
     )
 
 
 def _check_release(running: RunningGuest, machine: AgentMachine) -> None:
-    said, is_ = running.plan.image.release, machine.facts.release
-    if said != is_:
-        log.warning("the image's header says release %s, the guest runs %s", said, is_)
+    expected, actual = running.plan.image.release, machine.facts.release
+    if expected != actual:
+        log.warning("the image's header says release %s, the guest runs %s", expected, actual)

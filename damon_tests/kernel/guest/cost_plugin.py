@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The harness's end of the QEMU plugin (workloads/src/qemu_plugin.c): orders, and what was counted."""
+"""Control the QEMU plugin (workloads/src/qemu_plugin.c) and parse the instruction counts it reports."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _OBEYS_NS = 10 * NSEC_PER_SEC
 
 
 class Control:
-    """The file through which one QEMU's plugin gets orders. It is never truncated while QEMU runs."""
+    """The file through which one QEMU's plugin receives orders. It must not be truncated while QEMU runs."""
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / "cost.ctl"
@@ -37,17 +37,17 @@ class Control:
             self._map = mmap.mmap(file.fileno(), _SIZE)
 
     def options(self) -> list[str]:
-        """What QEMU's command line needs. Raises NotSupported when the plugin is not built."""
+        """Return the options for QEMU's command line. Raises NotSupported when the plugin is not built."""
         words = [str(path).replace(",", ",,") for path in (program(PLUGIN), self.path)]
         return ["-plugin", f"file={words[0]},ctl={words[1]}"]
 
     @property
     def loaded(self) -> bool:
-        """Whether QEMU has taken the plugin, and it is of our version."""
+        """Return whether QEMU loaded the plugin, and its version is ours."""
         return self._head()[0] == _VERSION
 
     def order(self, count: bool, init_task: int, thread: str, table: Path, report: Path) -> int:
-        """Give an order and return its number; ``done`` tells when it was carried out."""
+        """Give an order and return its number; ``done(number)`` becomes true once it is carried out."""
         _, number, _, _ = self._head()
         number += 1 if (number + 1) % 2 == count else 2
         paths = [os.fsencode(path) for path in (table, report)]
@@ -59,7 +59,7 @@ class Control:
         return number
 
     def done(self, number: int) -> bool:
-        """Whether that order was carried out. Raises HarnessError when it failed."""
+        """Return whether that order was carried out. Raises HarnessError when it failed."""
         _, _, done, error = self._head()
         if done == number and error:
             raise HarnessError(f"the QEMU plugin could not count: {os.strerror(error)}")
@@ -71,10 +71,10 @@ class Control:
 
 
 class EmulatorProbe:
-    """Exact instructions of a guest on the instruction clock (``ports.cost.CostProbe``).
+    """Count a guest's instructions exactly, on the instruction clock (implements ``ports.cost.CostProbe``).
 
-    ``kept``: a file for the guest's symbols, shared by all guests restored from one saved guest (their kernel
-    lies at the same addresses); reading them takes five seconds under emulation.
+    ``kept``: a file that caches the guest's symbols for all guests restored from the same saved guest (their
+    kernel lies at the same addresses), because reading them takes five seconds under emulation.
     """
 
     unit: Unit = "instructions"
@@ -93,7 +93,7 @@ class EmulatorProbe:
 
     @contextmanager
     def window(self, thread: str) -> Iterator[CostWindow]:
-        """See ``CostProbe``. It opens between two blocks of code, and closes when the threads sleep."""
+        """See ``CostProbe``. It opens between two blocks of code and closes when the threads sleep."""
         known = self.symbols()
         window = CostWindow()
         self._carry_out(count=True, thread=thread)
@@ -105,7 +105,7 @@ class EmulatorProbe:
         self._report.unlink()
 
     def symbols(self) -> Symbols:
-        """The guest's functions, read once."""
+        """Return the guest's functions; read them on the first call only."""
         if self._symbols is None:
             self._symbols = symbols.parse(self._kallsyms())
             self._table.write_bytes(self._symbols.table)
@@ -137,11 +137,11 @@ def _done(control: Control, number: int) -> Callable[[], bool]:
     return lambda: control.done(number)
 
 
-# The report
+# Parsing the report
 
 
 def parse_report(text: str, known: Symbols, thread: str, window_ns: int) -> Cost:
-    """What the plugin wrote at the end of a window. Raises HarnessError when it is not complete."""
+    """Parse what the plugin wrote at the end of a window. Raises HarnessError when it is incomplete."""
     lines = [line.split(" ", 4) for line in text.splitlines()]
     if not lines or lines[-1] != ["end"]:
         raise HarnessError("the QEMU plugin's report is cut off; is the disk full?")
@@ -166,7 +166,10 @@ def _threads(lines: Sequence[Sequence[str]]) -> tuple[dict[str, ThreadCost], dic
 
 
 def _tree(nodes: Sequence[tuple[int, ...]], roots: dict[int, str], known: Symbols) -> CallTree:
-    """Nodes come after their parents. Roots are no functions: they are left out, or named after threads."""
+    """Build the call tree. ``nodes`` come after their parents.
+
+    Roots are not functions: they are named after their thread, or left out where ``roots`` has no name.
+    """
     names: dict[int, tuple[str, ...]] = {}
     interrupted: dict[int, bool] = {}
     paths = []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Guests: booted once for each kernel and topology, saved when ready, restored for every test."""
+"""Guests: boot one for each kernel and topology, save it when ready, restore it for every test."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ _MARK = "damon-tests: the log up to here"
 class Guest:
     """A running guest. Use it as a context manager, or call ``close``.
 
-    ``machine`` is the way in; ``provenance`` says what it is and how long it took to make; ``probe`` counts
-    what its threads cost.
+    ``machine`` gives access to its files and processes; ``provenance`` describes the guest and how long it
+    took to boot and restore; ``probe`` measures what its threads cost.
     """
 
     def __init__(
@@ -67,29 +67,29 @@ class Guest:
 
     @property
     def terminal(self) -> socket.socket | None:
-        """The other end of the guest's /dev/hvc0, if it was booted with one."""
+        """Return our end of the guest's /dev/hvc0, or None if it was booted without a terminal."""
         return self._running.terminal
 
     @property
     def pid(self) -> int:
-        """QEMU's process."""
+        """Return the pid of QEMU's process."""
         return self._running.process.pid
 
     def dmesg(self) -> str:
-        """What the kernel printed since this guest was restored (or booted, when ``live``).
+        """Return what the kernel printed since this guest was restored (or booted, for ``Guests.live``).
 
-        Works on a dead guest, too; of a living one everything it has printed by now is there.
+        Works on a dead guest, too. For a running guest, the text is complete up to this call.
         """
         self._await_mark()
         lines = self._running.console_text().splitlines(keepends=True)
         return "".join(line for line in lines if _MARK not in line)
 
     def splats(self) -> list[Splat]:
-        """Reports of the kernel about itself in ``dmesg()``."""
+        """Return the kernel's bug reports (BUG, WARNING, KASAN, …) in ``dmesg()``."""
         return parse_splats(self.dmesg())
 
     def alive(self) -> bool:
-        """Whether its agent answers within five seconds."""
+        """Return whether its agent answers within five seconds."""
         if self._running.process.poll() is not None:
             return False
         try:
@@ -99,13 +99,13 @@ class Guest:
         return True
 
     def close(self) -> None:
-        """End it at once; nothing in it is worth a shutdown. May be called twice."""
+        """Kill the guest; it holds nothing that needs a shutdown. May be called twice."""
         self.machine.close()
         self._running.kill()
         self._on_close(self)
 
     def _await_mark(self) -> None:
-        """Newer kernels print to consoles from a thread of their own: wait for a line of ours."""
+        """Write a marker to kmsg and wait until the console shows it: newer kernels print asynchronously."""
         if self._running.process.poll() is not None:
             return
         mark = f"{_MARK} {uuid.uuid4()}"
@@ -126,9 +126,9 @@ class Guest:
 
 
 class Guests:
-    """The guests of one run; closing it ends them all.
+    """The guests of one run; ``close`` kills them all.
 
-    Their logs go to ``run_dir``; saved guests are shared with other runs through ``cache``. ``clock`` of
+    Logs go to ``run_dir``; saved guests are shared with other runs through ``cache``. ``clock`` applies to
     emulated guests: see ``qemu.machine_options``.
     """
 
@@ -144,7 +144,7 @@ class Guests:
         self._open: set[Guest] = set()
 
     def boot(self, image: KernelImage, topology: Topology) -> BootedGuest:
-        """Boot and save a guest of this kind, unless that was done before, here or by another run."""
+        """Boot and save a guest of this kind, unless this or another run already has."""
         plan, _ = self._plan(image, topology)
         if plan.key not in self._booted:
             with self._store.lock(plan.key):
@@ -153,7 +153,7 @@ class Guests:
         return self._booted[plan.key]
 
     def fresh(self, image: KernelImage, topology: Topology, seed: int) -> Guest:
-        """A pristine guest, restored, with a random state that depends on ``seed``.
+        """Restore a pristine guest and reseed its random number generator from ``seed``.
 
         Raises NotSupported (no QEMU, no DAMON), HarnessError (too little memory, broken image).
         """
@@ -165,7 +165,7 @@ class Guests:
         try:
             running, machine = self._restore(plan, booted)
         except HarnessError as error:
-            # A saved guest may have been damaged or removed since; booting again settles it.
+            # The saved guest may be damaged, or removed meanwhile: boot again.
             log.warning("a saved guest could not be restored, booting again: %s", error)
             with self._store.lock(plan.key):
                 self._booted[plan.key] = booted = self._boot_and_save(plan)
@@ -189,9 +189,9 @@ class Guests:
         extra: Mapping[str, Node] | None = None,
         terminal: bool = False,
     ) -> Guest:
-        """A guest booted for one user who keeps it: nothing is saved, its boot log is in ``dmesg()``.
+        """Boot a guest for one user who keeps it: it is not saved, and ``dmesg()`` has its boot log.
 
-        ``extra`` files are in its root; with ``terminal``, ``Guest.terminal`` is the other end of
+        ``extra`` files are added to its root; with ``terminal``, ``Guest.terminal`` is our end of
         its /dev/hvc0.
         """
         plan, chosen = self._plan(image, topology)
@@ -208,7 +208,7 @@ class Guests:
         return self._guest(plan, chosen, up.running, up.machine, facts)
 
     def close(self) -> None:
-        """End all guests. May be called twice."""
+        """Kill all guests. May be called twice."""
         for guest in list(self._open):
             guest.close()
 
@@ -226,13 +226,13 @@ class Guests:
             if platform.machine() != "x86_64":
                 raise NotSupported(f"guests on {platform.machine()}", remedy="use an x86-64 machine")
             image.require_damon()
-            found = qemu.find()
+            emulator = qemu.find()
             if topology.instructions:
                 chosen, clock = accel.Accel("tcg", "instructions are counted"), "instructions"
             else:
-                chosen = accel.choose(image, found, self._cache, self._dir)
+                chosen = accel.choose(image, emulator, self._cache, self._dir)
                 clock = self._clock if chosen.name == "tcg" else "host"
-            plan = Plan(image, topology, found, chosen.name, clock=clock)
+            plan = Plan(image, topology, emulator, chosen.name, clock=clock)
             if topology.userland:
                 files = busybox.nodes(busybox.find(self._cache))
                 plan = replace(plan, disk=userland.disk(self._cache, topology.packages), extra=files)
@@ -243,7 +243,7 @@ class Guests:
         return Path(tempfile.mkdtemp(prefix="guest-", dir=self._dir))
 
     def _boot_and_save(self, plan: Plan) -> BootedGuest:
-        """Called with the lock of the plan's key held."""
+        """Boot a guest and store it. The caller holds the lock of the plan's key."""
         topology = plan.topology
         _require_memory(topology)
         log.info("booting %s (%s)", plan.image.release, plan.accel)
@@ -273,13 +273,13 @@ class Guests:
                 return self._store.store(plan.key, booted)
 
     def _start_to_save(self, plan: Plan, memory: Sequence[Path]) -> RunningGuest:
-        for path in memory:  # what an attempt that failed left there is not to be saved
+        for path in memory:  # drop what a failed attempt wrote
             path.unlink(missing_ok=True)
         return RunningGuest(plan, self._new_dir(), memory, saving=True)
 
     def _restore(self, plan: Plan, booted: BootedGuest) -> tuple[RunningGuest, AgentMachine]:
         with contextlib.suppress(OSError):
-            os.utime(booted.directory)  # it is in use: not to be removed to make room
+            os.utime(booted.directory)  # mark it as in use, so that no run removes it to make room
         running = RunningGuest(plan, self._new_dir(), booted.memory, restoring=True)
         try:
             load_state(running.qmp, booted.state)
@@ -321,7 +321,7 @@ class Guests:
 
 
 def _require_memory(topology: Topology) -> None:
-    """Raises HarnessError when this machine cannot hold the guest's memory now."""
+    """Raise HarnessError when this machine has too little free memory for the guest now."""
     needed = topology.memory_mib + _QEMU_OVERHEAD_MIB
     available = available_mib()
     if available < needed:
@@ -332,8 +332,8 @@ def _require_memory(topology: Topology) -> None:
 
 
 def available_mib() -> int:
-    """MemAvailable of this machine."""
+    """Return MemAvailable of this machine, in MiB."""
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) // 1024
-    raise HarnessError("/proc/meminfo does not tell MemAvailable")
+    raise HarnessError("/proc/meminfo has no MemAvailable")

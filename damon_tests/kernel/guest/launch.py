@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Starting one guest under QEMU: its files, its command line, its sockets."""
+"""Start one guest under QEMU: make its initramfs, command line and sockets."""
 
 from __future__ import annotations
 
@@ -31,29 +31,29 @@ from damon_tests.ports import HarnessError, NotSupported
 log = logging.getLogger(__name__)
 
 AGENT_PORT = "damon-tests.agent"
-"""Name of the virtio port that the agent looks for (workloads/src/agent_init.c)."""
+"""Name of the virtio port that the agent opens (workloads/src/agent_init.c)."""
 
 _CMDLINE = (
-    # Everything printed reaches us even when the guest dies; it costs 0.1 s of the boot.
+    # A serial console delivers every line even when the guest dies; it costs 0.1 s of the boot.
     "console=ttyS0 loglevel=7 printk.devkmsg=on"
-    # With -no-reboot QEMU ends at a panic.
+    # With -no-reboot, QEMU exits at a panic.
     " panic=-1"
-    # Else every context is busy while it runs; suites that want it switch it on.
+    # A running DAMON_STAT keeps other DAMON users out; suites that need it turn it on.
     " damon_stat.enabled=N"
-    # Else every restored guest first runs the kernel's crypto self-tests: 1.4 G instructions.
+    # Without this, every restored guest first runs the kernel's crypto self-tests: 1.4 G instructions.
     " cryptomgr.notests"
 )
 _CMDLINE_TCG = "pti=on"
-"""Under emulation an accessed bit cleared without a TLB flush is not set again; PTI flushes at
-every kernel entry."""
+"""Under emulation, an accessed bit that was cleared without a TLB flush is not set again. PTI flushes
+the TLB at every kernel entry."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that decides how a guest comes up; equal plans give equal guests.
+    """Everything that determines how a guest boots; equal plans give equal guests.
 
-    ``extra`` adds files to the guest's root: {path: node}; ``disk`` is an image for /dev/vda,
-    whose name tells its contents. ``clock``: see ``qemu.machine_options``.
+    ``extra`` adds files to the guest's root: {path: node}. ``disk`` is an image for /dev/vda, named
+    after a hash of its contents. ``clock``: see ``qemu.machine_options``.
     """
 
     image: KernelImage
@@ -77,7 +77,7 @@ class Plan:
 
     @property
     def on_serial_line(self) -> bool:
-        """Whether the agent talks over a (slow) serial line: the kernel has no virtio port."""
+        """Return whether the agent must use a (slow) serial line, because the kernel has no virtio port."""
         config, modules = self.image.config, self.image.modules
         if config is None:
             return False
@@ -90,10 +90,10 @@ class Plan:
 
     @property
     def key(self) -> str:
-        """Names the plan by what is in it: a saved guest of the same key may be used instead."""
+        """Return a hash of everything that shapes the guest; saved guests with the same key are equal."""
         parts = (
             self.image.sha256,
-            # Who counts its instructions changes nothing in a guest.
+            # Counting instructions changes nothing inside the guest.
             repr(replace(self.topology, instructions=False)),
             self.cmdline,
             hashlib.sha256(self.initramfs).hexdigest(),
@@ -108,7 +108,7 @@ class Plan:
 
 
 def _set_up_code() -> str:
-    """What is done in a guest before it is saved."""
+    """Return a hash of the code that prepares a guest before it is saved."""
     return hashlib.sha256(Path(setup.__file__).read_bytes()).hexdigest()
 
 
@@ -118,7 +118,7 @@ def _cpu_model() -> str:
 
 
 def guest_initramfs(image: KernelImage, topology: Topology, extra: Mapping[str, initramfs.Node]) -> bytes:
-    """The agent as /init, the workload engine if it is built, and the modules that are needed.
+    """Build the initramfs: the agent as /init, the workload engine if it builds, the needed modules.
 
     Raises NotSupported when the agent is not built, or a module does not exist.
     """
@@ -129,7 +129,7 @@ def guest_initramfs(image: KernelImage, topology: Topology, extra: Mapping[str, 
     }
     try:
         nodes["bin/damon-tests-engine"] = initramfs.program(program("damon-tests-engine").read_bytes())
-    except (NotSupported, HarnessError) as error:  # guests without it are of use, too
+    except (NotSupported, HarnessError) as error:  # guests without the engine are useful, too
         log.warning("guests come without the workload engine: %s", error)
     tree = ModuleTree(image.modules, image.config)
     channel = [name for name in ("virtio_pci", "virtio_console") if tree.has(name)]
@@ -141,7 +141,7 @@ def guest_initramfs(image: KernelImage, topology: Topology, extra: Mapping[str, 
 
 
 class RunningGuest:
-    """A QEMU that was started, with its two sockets; nothing is known of its kernel yet."""
+    """A started QEMU with its sockets for agent and QMP; its kernel may not have booted yet."""
 
     def __init__(
         self,
@@ -153,9 +153,12 @@ class RunningGuest:
         restoring: bool = False,
         terminal: bool = False,
     ) -> None:
-        """``directory``: an own one for console.log and qemu.log; the initramfs is put beside it.
-        ``memory``: a file for each node, written to when ``saving``; none: anonymous memory.
-        ``terminal``: a socket ``self.terminal`` to the guest's /dev/hvc0."""
+        """Start QEMU.
+
+        ``directory``: the guest's own, for console.log and qemu.log; the initramfs is put beside it.
+        ``memory``: one file per NUMA node, written to when ``saving``; empty: anonymous memory.
+        ``terminal``: make ``self.terminal``, a socket to the guest's /dev/hvc0.
+        """
         self.plan = plan
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
@@ -206,7 +209,7 @@ class RunningGuest:
             )
 
     def console_text(self) -> str:
-        """What the guest's console printed so far, and QEMU's own last words if it has any."""
+        """Return what the guest's console printed so far, and QEMU's own error output."""
         try:
             text = self.console.read_text(encoding="utf-8", errors="replace").replace("\r", "")
         except OSError:
@@ -215,7 +218,7 @@ class RunningGuest:
         return f"{text}\nQEMU: {complaint}\n" if complaint else text
 
     def kill(self) -> None:
-        """End QEMU and close what belongs to it; may be called twice."""
+        """Kill QEMU and close its sockets; may be called twice."""
         self.process.kill()
         self.agent.close()
         if self.terminal:
@@ -225,7 +228,7 @@ class RunningGuest:
 
 
 def _initrd_file(plan: Plan, directory: Path) -> Path:
-    """One file for all guests of a plan below the same parent."""
+    """Write the initramfs once for all guests of a plan below the same parent; return its path."""
     path = directory.parent / f"initramfs-{hashlib.sha256(plan.initramfs).hexdigest()[:16]}.cpio"
     if not path.exists():
         partial = directory / "initramfs.partial"

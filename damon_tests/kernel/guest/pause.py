@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A guest that runs only while somebody waits for it.
+"""Run a guest only while a caller waits for it.
 
-With the instruction clock a guest's idle time takes none of ours: seconds would pass in it while the harness
-computes for a millisecond. So it is stopped in between, and how long the harness takes, on however busy a
-machine, is nothing that the guest sees.
+With the instruction clock, QEMU skips a guest's idle time: seconds would pass in the guest while the harness
+computes for a millisecond. So the guest is stopped in between, and the guest cannot notice how long the
+harness computes or how busy the machine is.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class Pause:
-    """Stopped from now on but within ``running()``, which any number of threads may be in."""
+    """Stop the guest from now on, except within ``running()``, which several threads may hold at once."""
 
     def __init__(self, qmp: Qmp) -> None:
         self._qmp = qmp
@@ -47,5 +47,5 @@ class Pause:
             self._qmp.call(command)
         except TimedOut:
             raise
-        except HarnessError as error:  # it has ended: whoever waits for the guest is told by its channel
+        except HarnessError as error:  # the guest has ended: its channel reports that to whoever waits for it
             log.info("%s: %s", command, error)

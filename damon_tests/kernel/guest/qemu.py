@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""QEMU: finding one that does not corrupt guests, its command line, and its process."""
+"""QEMU: find a version that does not corrupt guests, build its command line, run its process."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 BINARY = "qemu-system-x86_64"
 
 MIN_VERSION = (10, 0)
-"""QEMU 7.2 was seen to corrupt two-CPU guests under emulation (7 of 31 runs), 10.0 not (0 of 63)."""
+"""QEMU 7.2 corrupted two-CPU guests under emulation in 7 of 31 runs, 10.0 in 0 of 63."""
 
 _PACKAGES = ("qemu-system-x86", "qemu-system-common", "qemu-system-data", "seabios")
 _REMEDY = "install QEMU 10 or newer so that qemu-system-x86_64 is on PATH"
@@ -46,7 +46,7 @@ class Qemu:
     packages: tuple[tuple[str, str, str], ...] = ()
 
     def command(self) -> list[str]:
-        """The first words of every command line."""
+        """Return the first words of every command line."""
         return [str(self.binary), *(word for path in self.share for word in ("-L", str(path)))]
 
     def environment(self) -> dict[str, str]:
@@ -61,7 +61,7 @@ def _environment(libraries: Sequence[Path]) -> dict[str, str]:
 
 
 def version_of(binary: Path, libraries: Sequence[Path] = ()) -> str | None:
-    """``10.0.2`` as the program itself says, or None when it does not run."""
+    """Return the version that the program reports, such as ``10.0.2``, or None when it does not run."""
     try:
         result = subprocess.run(
             [binary, "--version"],
@@ -84,9 +84,9 @@ def is_new_enough(version: str) -> bool:
 
 @functools.cache
 def find(cache: Path | None = None) -> Qemu:
-    """QEMU ≥ 10 from PATH, else one unpacked from Debian's packages (downloaded once).
+    """Return QEMU ≥ 10 from PATH, else one unpacked from Debian's packages (downloaded once).
 
-    Raises NotSupported, with the way out, when neither can be had.
+    Raises NotSupported, with the remedy, when neither works.
     """
     too_old = ""
     if on_path := shutil.which(BINARY):
@@ -122,7 +122,7 @@ def _fetch(root: Path, cache: Path | None, too_old: str) -> Qemu:
 
 
 def _suites_to_try() -> list[tuple[str, str]]:
-    """(release, suite with QEMU): this machine's own release first, then the one with the oldest glibc."""
+    """Return (release, suite with QEMU) pairs: this machine's release, then the one with the oldest glibc."""
     try:
         os_release = Path("/etc/os-release").read_text()
     except OSError:
@@ -145,7 +145,7 @@ def _fetch_from(suites: tuple[str, str], root: Path, cache: Path | None) -> Qemu
         chosen = [known[p, needed[p]] for p in _PACKAGES]
         unpack(archive.fetch(chosen), tree)
         if _missing_libraries(tree / "usr/bin" / BINARY):
-            # Only libraries that this machine lacks: its own C library has to stay in use.
+            # Fetch only libraries that this machine lacks: QEMU must use this machine's own C library.
             lacking = sorted(p for p in needed if p.startswith("lib") and not _never_ours(p))
             lacking = [p for p in lacking if p not in _installed_packages()]
             extra = [known[p, needed[p]] for p in lacking]
@@ -162,7 +162,7 @@ def _fetch_from(suites: tuple[str, str], root: Path, cache: Path | None) -> Qemu
 
 
 def _load(directory: Path) -> Qemu | None:
-    """An unpacked QEMU, if it runs on this machine and is new enough."""
+    """Return an unpacked QEMU, or None if it does not run on this machine or is too old."""
     binary = directory / "usr/bin" / BINARY
     libraries = tuple(
         path
@@ -197,19 +197,19 @@ def _installed_packages() -> frozenset[str]:
 # The command line
 
 TCG_CPU = "max,-la57,-erms,-fsrm,-avx,-avx2"
-"""Under emulation: memset 11 times and page touching 2 times as fast as with plain "max"."""
+"""Under emulation, memset is 11 times and touching pages 2 times as fast as with plain "max"."""
 
 
 INSTRUCTION_CLOCK = "shift=0,sleep=off"
-"""2^0 ns for each instruction, about what real processors take; idle time is skipped."""
+"""Each instruction takes 2^0 ns, about as on real processors; idle time is skipped."""
 
 
 def machine_options(accel: str, clock: str, cpus: int, memory_mib: int) -> list[str]:
-    """Accelerator ("kvm" or "tcg"), what time the guest sees, CPU model, and nothing that was not asked for.
+    """Return the options for accelerator ("kvm" or "tcg"), clock, CPUs and memory, without default devices.
 
-    ``clock``, of "tcg": "host", or "instructions" for time that passes with the instructions the guest
-    executes, so that what else this machine does cannot be seen in the guest. All its CPUs then share one
-    of this machine's.
+    ``clock``, for "tcg" only: "host", or "instructions" for time that advances with the instructions the
+    guest executes, so that other load on this machine does not show in the guest. All guest CPUs then
+    share one host CPU.
     """
     options = ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-M", "pc"]
     if accel == "kvm":
@@ -222,10 +222,10 @@ def machine_options(accel: str, clock: str, cpus: int, memory_mib: int) -> list[
 
 
 def memory_options(files: Sequence[Path], memory_mib: int, nodes: int, cpus: int, share: bool) -> list[str]:
-    """``nodes`` equal NUMA nodes; all CPUs on node 0, so that the others are far memory.
+    """Return the options for ``nodes`` equal NUMA nodes; all CPUs are on node 0, the others are far memory.
 
-    ``files`` back one node each: written to with ``share``, else mapped privately. None:
-    the memory is anonymous.
+    ``files`` back one node each: written to with ``share``, else mapped privately. Empty:
+    anonymous memory.
     """
     options = []
     sizes = [memory_mib // nodes] * nodes
@@ -247,14 +247,14 @@ def memory_options(files: Sequence[Path], memory_mib: int, nodes: int, cpus: int
 
 
 def _comma(path: Path) -> str:
-    """A path within an option list, where a comma is written twice."""
+    """Quote a path for an option list, where a comma is written twice."""
     return str(path).replace(",", ",,")
 
 
 # The process
 
-# Runs in the child before QEMU: asks the kernel to kill it when the thread that started it
-# ends, however that happens, and checks that this has not happened already.
+# Runs in the child before QEMU: asks the kernel to kill the child when the thread that started it
+# ends for any reason, and exits if that thread has ended already.
 _LAUNCHER = """\
 import ctypes, os, sys
 ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)
@@ -265,18 +265,21 @@ if os.getppid() == int(sys.argv[1]):
 
 @functools.cache
 def _starter(pid: int) -> ThreadPoolExecutor:
-    """The parent-death signal follows the thread that forked, not the process, so one thread that
-    lives as long as the process ``pid`` (ours; a fork of us has no threads) starts every QEMU."""
+    """Return the thread that starts every QEMU of the process ``pid`` (ours; a fork has no threads).
+
+    The parent-death signal follows the thread that forked, not the process, so this thread must live as
+    long as the process.
+    """
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"qemu-starter-{pid}")
 
 
 class QemuProcess:
-    """A running QEMU that cannot outlive this process, not even its SIGKILL."""
+    """A running QEMU that cannot outlive this process, even when this process gets SIGKILL."""
 
     def __init__(
         self, qemu: Qemu, options: Sequence[str], error_log: Path, sockets: Mapping[str, socket.socket]
     ) -> None:
-        """``sockets`` {chardev id: our child's end}: passed on as open socket chardevs, closed here."""
+        """Start QEMU. ``sockets`` {chardev id: child's end} become socket chardevs and are closed here."""
         self.argv = [*qemu.command(), *options]
         for name, end in sockets.items():
             self.argv += ["-chardev", f"socket,id={name},fd={end.fileno()}"]
@@ -290,18 +293,18 @@ class QemuProcess:
             end.close()
 
     def poll(self) -> int | None:
-        """Its exit status, or None while it runs."""
+        """Return its exit status, or None while it runs."""
         return self._process.poll()
 
     def complaint(self) -> str:
-        """What it printed on its standard error."""
+        """Return what it printed on its standard error."""
         try:
             return self.error_log.read_text(errors="replace").strip()
         except OSError:
             return ""
 
     def kill(self) -> None:
-        """End it and wait; nothing happens when it has ended."""
+        """Kill it and wait; does nothing when it has ended."""
         if self._process.poll() is None:
             self._process.kill()
         try:
@@ -321,5 +324,5 @@ def _spawn(
             stderr=errors,
             pass_fds=fds,
             env=environment,
-            start_new_session=True,  # a Ctrl-C at the terminal is for us to handle, not for QEMU
+            start_new_session=True,  # a Ctrl-C at the terminal must reach us, not QEMU
         )

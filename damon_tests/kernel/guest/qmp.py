@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""QEMU's machine protocol: one JSON object a line, over a connected socket."""
+"""QEMU's machine protocol (QMP): one JSON object per line, over a connected socket."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from damon_tests.ports import HarnessError, TimedOut
 
 
 class Qmp:
-    """A control connection to one QEMU. Every call ends by ``timeout_s`` with an answer or an error."""
+    """A control connection to one QEMU. Every call returns an answer or raises within ``timeout_s``."""
 
     def __init__(self, connection: socket.socket, timeout_s: float = 30.0) -> None:
         self._socket = connection
@@ -22,9 +22,9 @@ class Qmp:
         self.call("qmp_capabilities")
 
     def call(self, command: str, **arguments: Any) -> Any:
-        """Run a command and return its result. Underscores of an argument's name are dashes.
+        """Run a command and return its result. Underscores in argument names become dashes.
 
-        Raises HarnessError with QEMU's own words when it refuses, or when it has gone.
+        Raises HarnessError, with QEMU's own message, when QEMU refuses the command or has ended.
         """
         request: dict[str, Any] = {"execute": command}
         if arguments:
@@ -40,7 +40,7 @@ class Qmp:
                 raise HarnessError(f"QEMU refuses {command!r}: {message['error'].get('desc', message)}")
             if "return" in message:
                 return message["return"]
-            # Anything else is an event; nobody here waits for one.
+            # Anything else is an event, which no caller waits for.
 
     def wait_migration(self, timeout_s: float = 60.0, poll_s: float = 0.005) -> None:
         """Return when a migration (saving or loading a state) has completed."""

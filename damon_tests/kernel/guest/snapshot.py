@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Saved guests: a memory file for each node and QEMU's state, kept for all runs of this user."""
+"""Saved guests: a memory file per NUMA node and QEMU's state, kept for all runs of this user."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from damon_tests.kernel.guest.qmp import Qmp
 
 KEPT_BYTES = 3 << 30
-"""How much disk saved guests may take; the least recently used go first."""
+"""How much disk space saved guests may take; the least recently used are removed first."""
 
 _IN_USE_S = 600  # every restore renews it
 _FORMAT = 2
@@ -28,9 +28,11 @@ _IGNORE_SHARED = [{"capability": "x-ignore-shared", "state": True}]
 
 @dataclass(frozen=True)
 class BootedGuest:
-    """A guest as it was when it said ready, saved. ``boot_log`` is what its console said until then;
-    ``boot_s`` the seconds from QEMU's start to the agent's first answer, ``save_s`` those of saving;
-    ``boot_attempts`` above 1 tells of boots that stood still."""
+    """A guest that was saved when it was ready.
+
+    ``boot_log``: what its console printed until then; ``boot_s``: seconds from QEMU's start to the agent's
+    first answer; ``save_s``: seconds to save it; ``boot_attempts``: above 1 when earlier boots stalled.
+    """
 
     directory: Path
     memory: tuple[Path, ...]
@@ -49,7 +51,7 @@ class BootedGuest:
 
 
 def save_state(qmp: Qmp, state: Path) -> None:
-    """Stop the guest and write everything but its (shared) memory to ``state``."""
+    """Stop the guest and write its state without its (shared) memory to ``state``."""
     qmp.call("stop")
     qmp.call("migrate-set-capabilities", capabilities=_IGNORE_SHARED)
     qmp.call("migrate", uri=f"file:{state}")
@@ -57,27 +59,27 @@ def save_state(qmp: Qmp, state: Path) -> None:
 
 
 def load_state(qmp: Qmp, state: Path) -> None:
-    """Give a QEMU that waits with ``-incoming defer`` its state, and let the guest go on."""
+    """Load ``state`` into a QEMU that was started with ``-incoming defer``, and resume the guest."""
     qmp.call("migrate-set-capabilities", capabilities=_IGNORE_SHARED)
     qmp.call("migrate-incoming", uri=f"file:{state}")
     qmp.wait_migration()
     qmp.call("cont")
 
 
-# Memory files of guests that are booting
+# Memory files of booting guests
 
 
 @contextlib.contextmanager
 def memory_files(sizes_mib: Sequence[int], otherwise: Path) -> Iterator[list[Path]]:
-    """Empty files for a guest's memory, in /dev/shm if they fit there, else below ``otherwise``.
+    """Make empty files for a guest's memory, in /dev/shm if they fit there, else below ``otherwise``.
 
-    They are removed at the end; those of owners that died are removed by whoever comes next.
+    They are removed at the end; the next caller removes those whose owner died.
     """
     shm = Path("/dev/shm")
     needed = sum(sizes_mib) << 20
     base = shm if shm.is_dir() and shutil.disk_usage(shm).free > needed * 1.1 else otherwise
     remove_stale(base)
-    # The lock is taken under another name, so that nobody can think it stale in between.
+    # Take the lock under another name first, so that no other run takes it for stale in between.
     directory = Path(tempfile.mkdtemp(prefix=".damon-tests-new-", dir=base))
     owner = os.open(directory / "owner", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
@@ -91,7 +93,7 @@ def memory_files(sizes_mib: Sequence[int], otherwise: Path) -> Iterator[list[Pat
 
 
 def remove_stale(base: Path) -> list[Path]:
-    """Remove the memory files of owners that do not live any more; returns what was removed."""
+    """Remove the memory files of dead owners; return the removed paths."""
     removed = []
     for directory in base.glob("damon-tests-*"):
         try:
@@ -119,7 +121,7 @@ def copy_sparse(source: Path, target: Path) -> int:
         while at < size:
             try:
                 start = os.lseek(reader.fileno(), at, os.SEEK_DATA)
-            except OSError:  # ENXIO: only a hole is left
+            except OSError:  # ENXIO: only a hole remains
                 break
             at = os.lseek(reader.fileno(), start, os.SEEK_HOLE)
             os.lseek(writer.fileno(), start, os.SEEK_SET)
@@ -140,11 +142,11 @@ class SnapshotStore:
         self._root.mkdir(parents=True, exist_ok=True)
 
     def lock(self, key: str) -> FileLock:
-        """Held while a guest of this key is booted and saved, so that it happens once."""
+        """Return the lock to hold while booting and saving a guest of this key, so that only one run does."""
         return FileLock(self._root / f"{key}.lock")
 
     def load(self, key: str) -> BootedGuest | None:
-        """The saved guest, or None."""
+        """Return the saved guest, or None."""
         directory = self._root / key
         try:
             record = json.loads((directory / "guest.json").read_text())
@@ -189,9 +191,9 @@ class SnapshotStore:
         shutil.rmtree(self._root / key, ignore_errors=True)
 
     def _make_room(self, keep: str) -> None:
-        """Remove what was not used for longest, but nothing that a run may be using now."""
+        """Remove the least recently used guests, except those that a run may be using now."""
         now = time.time()
-        for directory in self._root.glob(".new-*"):  # of a run that was killed
+        for directory in self._root.glob(".new-*"):  # left by a run that was killed
             made = _modified(directory)
             if made is not None and now - made > _IN_USE_S:
                 shutil.rmtree(directory, ignore_errors=True)
@@ -207,7 +209,7 @@ class SnapshotStore:
 
 
 def _modified(path: Path) -> float | None:
-    """When a directory was modified; None: another run has finished or removed it meanwhile."""
+    """Return when a directory was modified, or None when another run renamed or removed it meanwhile."""
     try:
         return path.stat().st_mtime
     except FileNotFoundError:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A guest's functions for the QEMU plugin: from /proc/kallsyms to sorted addresses with what they mean."""
+"""Convert /proc/kallsyms of a guest into the sorted function table that the QEMU plugin reads."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 from damon_tests.ports import HarnessError, NotSupported
 
 USER, UNKNOWN = "[user]", "[unknown]"
-"""Names of code that is no function of the kernel; their ids are 0 and 1."""
+"""Names for code outside of the kernel's functions; their ids are 0 and 1."""
 
 
 class Kind(IntEnum):
-    """What code at a symbol means; the same as ``enum symbol_kind`` in workloads/src/qemu_plugin.h."""
+    """How the plugin treats code at a symbol: ``enum symbol_kind`` of workloads/src/qemu_plugin.h."""
 
     FUNCTION = 0
     INTERRUPT = 1
@@ -38,7 +38,7 @@ _INTERRUPTS = (Kind.INTERRUPT, Kind.VECTOR_STUB)
 
 @dataclass(frozen=True)
 class Symbols:
-    """``names`` by id; ``table``: addresses, ids and kinds for the plugin; ``init_task``: an address."""
+    """``names``: by id. ``table``: addresses, ids and kinds for the plugin. ``init_task``: its address."""
 
     names: tuple[str, ...]
     interrupts: frozenset[int]
@@ -47,11 +47,11 @@ class Symbols:
 
 
 def parse(kallsyms: str) -> Symbols:
-    """The functions in the text of /proc/kallsyms.
+    """Return the functions in the text of /proc/kallsyms.
 
-    Parts that a compiler put elsewhere (``f.cold``) and second names for early code (``__pi_f``) are the
-    function's; padding before functions (``__pfx_f``) is left out. Raises NotSupported when the kernel hides
-    its addresses, HarnessError when what counting needs is not there.
+    Parts that the compiler moved elsewhere (``f.cold``) and aliases for early code (``__pi_f``) count as the
+    function; padding before functions (``__pfx_f``) is left out. Raises NotSupported when the kernel hides
+    its addresses, HarnessError when a symbol that counting needs is missing.
     """
     functions: dict[int, str] = {}
     init_task = 0
@@ -65,7 +65,7 @@ def parse(kallsyms: str) -> Symbols:
         raise NotSupported("addresses in /proc/kallsyms", remedy="set kernel.kptr_restrict to 0 as root")
     if not init_task or "__switch_to_asm" not in functions.values():
         raise HarnessError(
-            "/proc/kallsyms has no init_task or no __switch_to_asm: who runs cannot be found out"
+            "/proc/kallsyms has no init_task or no __switch_to_asm: the running thread cannot be identified"
         )
     return _numbered(functions, init_task)
 
@@ -84,5 +84,5 @@ def _numbered(functions: dict[int, str], init_task: int) -> Symbols:
 
 
 def kind_of(name: str) -> Kind:
-    """What code of this name means to who counts."""
+    """Return how the plugin treats the function of this name."""
     return next((kind for kind, pattern in _KINDS if pattern.match(name)), Kind.FUNCTION)

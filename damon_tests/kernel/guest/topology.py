@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What a guest looks like."""
+"""Describe a guest: memory, CPUs, swap, disk, userland."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _MIN_NODE_MIB = 128
 
 @dataclass(frozen=True)
 class Topology:
-    """Memory, CPUs and what is set up in a guest before it is saved.
+    """Memory and CPUs of a guest, and what is set up in it before it is saved.
 
     ``memory_mib`` is divided evenly among ``numa_nodes``; all CPUs are on node 0, so that the
-    other nodes are far memory. ``swap_zram_mib``: size of the swap on zram, 0 for none. ``disk_mib``: of a
-    file system at /var/tmp that writes to zram, 0 for none; it writes back only what it must or is told to.
-    ``hugetlb_pages``: reserved huge pages of the default size (2 MiB). ``cmdline``: more kernel
-    parameters, after ours, so that they win. ``userland``: with Python, see ``kernel.images.userland``;
+    other nodes are far memory. ``swap_zram_mib``: size of the swap on zram, 0 for none. ``disk_mib``: size
+    of a file system at /var/tmp that writes to zram, 0 for none; the kernel writes back only under pressure
+    or on request. ``hugetlb_pages``: reserved huge pages of the default size (2 MiB). ``cmdline``: more
+    kernel parameters, after ours, so that they win. ``userland``: has Python, see ``kernel.images.userland``;
     ``packages``: more Debian packages in it. ``lru_lists``: active and inactive lists instead of
-    multi-generational LRU, under which no page flag tells how a page is ranked.
-    ``thp_on_advice``: transparent huge pages only where madvise() asks, and khugepaged at work all the time.
-    ``instructions``: emulated, on the instruction clock, by a QEMU that can count what threads execute.
+    multi-generational LRU, under which no page flag shows how a page is ranked.
+    ``thp_on_advice``: transparent huge pages only where madvise() asks, with khugepaged always at work.
+    ``instructions``: emulated, on the instruction clock, by a QEMU that counts what threads execute.
     """
 
     memory_mib: int = 1024
@@ -61,7 +61,7 @@ class Topology:
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """Kernel modules that this needs, unless they are built in."""
+        """Return the kernel modules that this topology needs, unless they are built in."""
         zram = ("zram",) if self.swap_zram_mib or self.disk_mib else ()
         virtio = ("virtio_blk",) if self.userland else ()
         return (*zram, *virtio, *(("ext4",) if self.userland or self.disk_mib else ()))

@@ -1,2 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Kernels and the files a guest boots with: found, fetched, unpacked."""
+"""Find, download and unpack kernels, and build the files that a guest boots with.
+
+Begin with ``image.resolve``: it turns ``debian:7.3`` or a path into a ``KernelImage`` (vmlinuz, modules,
+config). ``packages`` runs apt with a configuration of our own and verifies what it downloads;
+``apt_sources`` reads which mirror this machine uses. ``modules`` puts kernel modules into load order,
+``initramfs`` writes the cpio archive, ``programs`` finds or builds the C programs (agent, engine).
+``userland`` makes the disk with Python for guests that need it, ``busybox`` a small shell, ``ext2`` an
+empty file system. ``running_config`` reads the configuration of the kernel under test.
+"""

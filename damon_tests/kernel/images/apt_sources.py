@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Which Debian mirror this machine uses, read from its apt sources.
+"""Read from this machine's apt sources which Debian mirror it uses.
 
-Both formats of sources.list(5) are read: one line per source, and deb822 stanzas.
-Nothing is written; ``packages`` makes an apt configuration of our own from the answer.
+Both formats of sources.list(5) work: one line per source, and deb822 stanzas.
+Nothing is written; ``packages`` makes an apt configuration of our own from the result.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-# Names that only Debian's own archive has as suites; derivatives have names of their own.
+# Suites of Debian's own archive; derivatives use other names.
 _DEBIAN_SUITES = frozenset(
     re.findall(
         r"\w+",
@@ -24,7 +24,7 @@ _DEBIAN_SUITES = frozenset(
 
 @dataclass(frozen=True)
 class AptSource:
-    """One source of binary packages: where, which suites, and the keys that sign it.
+    """A source of binary packages: its URI, suites, and signing keys.
 
     ``signed_by`` holds absolute keyring paths; ``key_block`` an armoured key written into
     the source itself (deb822 allows that), else empty.
@@ -38,7 +38,7 @@ class AptSource:
 
     @property
     def is_debian(self) -> bool:
-        """Whether this is a mirror of Debian's main archive (not security, not a derivative)."""
+        """Return whether this is a mirror of Debian's main archive (not security, not a derivative)."""
         bases = {suite.split("-")[0].split("/")[0] for suite in self.suites}
         security = any("security" in suite for suite in self.suites) or "security" in self.uri
         return bool(bases & _DEBIAN_SUITES) and "main" in self.components and not security
@@ -48,8 +48,8 @@ _ONE_LINE = re.compile(r"^deb\s+(?:\[(?P<options>[^\]]*)\]\s+)?(?P<rest>\S.*)$")
 
 
 def parse_one_line(text: str) -> list[AptSource]:
-    """The ``deb`` lines of a ``sources.list``; comments and ``deb-src`` are left out."""
-    found = []
+    """Return the ``deb`` lines of a ``sources.list``; skip comments and ``deb-src``."""
+    sources = []
     for raw in text.splitlines():
         match = _ONE_LINE.match(raw.split("#")[0].strip())
         words = match["rest"].split() if match else []
@@ -57,13 +57,13 @@ def parse_one_line(text: str) -> list[AptSource]:
             continue
         options = dict(word.split("=", 1) for word in (match["options"] or "").split() if "=" in word)
         keys = tuple(key for key in options.get("signed-by", "").split(",") if key.startswith("/"))
-        found.append(AptSource(words[0], (words[1],), tuple(words[2:]), keys))
-    return found
+        sources.append(AptSource(words[0], (words[1],), tuple(words[2:]), keys))
+    return sources
 
 
 def parse_deb822(text: str) -> list[AptSource]:
-    """The enabled ``Types: deb`` stanzas of a ``.sources`` file."""
-    found = []
+    """Return the enabled ``Types: deb`` stanzas of a ``.sources`` file."""
+    sources = []
     for stanza in _stanzas(text):
         if "deb" not in stanza.get("types", "").split():
             continue
@@ -74,12 +74,12 @@ def parse_deb822(text: str) -> list[AptSource]:
         keys = () if block else tuple(k for k in re.split(r"[\s,]+", signed_by) if k.startswith("/"))
         suites = tuple(stanza.get("suites", "").split())
         components = tuple(stanza.get("components", "").split())
-        found += [AptSource(uri, suites, components, keys, block) for uri in stanza.get("uris", "").split()]
-    return found
+        sources += [AptSource(uri, suites, components, keys, block) for uri in stanza.get("uris", "").split()]
+    return sources
 
 
 def _stanzas(text: str) -> Iterator[Mapping[str, str]]:
-    """deb822 paragraphs as {lower-case field: value}; a line " ." of a long value is empty."""
+    """Yield deb822 paragraphs as {lower-case field: value}; " ." in a long value is an empty line."""
     for paragraph in re.split(r"\n[ \t]*\n", text):
         fields: dict[str, str] = {}
         last = ""
@@ -97,26 +97,26 @@ def _stanzas(text: str) -> Iterator[Mapping[str, str]]:
 
 
 def machine_sources(etc: Path = Path("/etc/apt")) -> list[AptSource]:
-    """All sources of binary packages that this machine's apt has switched on."""
-    found: list[AptSource] = []
+    """Return all enabled sources of binary packages of this machine's apt."""
+    sources: list[AptSource] = []
     for path in [etc / "sources.list", *sorted((etc / "sources.list.d").glob("*"))]:
         try:
             text = path.read_text(encoding="utf-8", errors="replace")
         except OSError:
             continue
         if path.suffix == ".sources":
-            found += parse_deb822(text)
+            sources += parse_deb822(text)
         elif path.suffix == ".list":
-            found += parse_one_line(text)
-    return found
+            sources += parse_one_line(text)
+    return sources
 
 
 @dataclass(frozen=True)
 class Mirror:
-    """A mirror of Debian's archive and every key of this machine that may sign it.
+    """A mirror of Debian's archive and this machine's keys that may sign it.
 
-    Debian's suites are signed by different keys, so the archive keyrings that the machine
-    has are added to those of its own source.
+    Different keys sign Debian's suites, so the machine's archive keyrings are added to those
+    that the source names.
     """
 
     uri: str
@@ -129,13 +129,13 @@ def debian_mirror(
     etc: Path = Path("/etc/apt"),
     keyring_dir: Path = Path("/usr/share/keyrings"),
 ) -> Mirror | None:
-    """The mirror of the machine's first Debian source, or None when it has none."""
+    """Return the mirror of the machine's first Debian source, or None when it has none."""
     known = machine_sources(etc) if sources is None else sources
     source = next((s for s in known if s.is_debian and not s.uri.startswith("cdrom:")), None)
     if source is None:
         return None
     keyrings = list(source.signed_by)
-    if not keyrings:  # apt then trusts what is in /etc/apt
+    if not keyrings:  # apt then trusts the keys in /etc/apt
         parts = (etc / "trusted.gpg.d").glob("*")
         keyrings = [str(p) for p in sorted(parts) if p.suffix in (".gpg", ".asc", ".pgp")]
     archive = sorted(keyring_dir.glob("debian-archive-*.[gp][pg]?"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Busybox for guests that people look into: a shell and the usual commands, one static program."""
+"""Get busybox, a static program with a shell and the usual commands, for interactive guests."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def find(cache: Path | None = None) -> Path:
-    """The program, from Debian's busybox-static (downloaded once).
+    """Return the program's path, from Debian's busybox-static (downloaded once).
 
-    Raises NotSupported or HarnessError when it cannot be had.
+    Raises NotSupported or HarnessError when it cannot be downloaded or unpacked.
     """
     cache = cache or bundle.cache_dir()
     kept = cache / "busybox" / "busybox"
@@ -41,14 +41,14 @@ def _fetch(cache: Path, kept: Path) -> None:
         raise NotSupported(f"the package {_PACKAGE} in Debian's stable release")
     with tempfile.TemporaryDirectory(dir=kept.parent, prefix=".unpack-") as name:
         unpack(archive.fetch([package]), Path(name))
-        found = [path for sub in ("usr/bin", "bin") if (path := Path(name) / sub / "busybox").is_file()]
-        if not found:
+        programs = [path for sub in ("usr/bin", "bin") if (path := Path(name) / sub / "busybox").is_file()]
+        if not programs:
             raise HarnessError(f"the package {_PACKAGE} {version} has no program busybox")
-        found[0].replace(kept)
+        programs[0].replace(kept)
 
 
 def nodes(busybox: Path) -> dict[str, initramfs.Node]:
-    """The files that make a small userland of it: the program, a link for each command, users."""
+    """Return the files of a small userland: the program, a link for each command, users."""
     files = {
         "bin/busybox": initramfs.program(busybox.read_bytes()),
         "etc/passwd": initramfs.plain(b"root:x:0:0:root:/root:/bin/sh\n"),

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""An empty ext2 file system, as mkfs would write it: for guests, which have no mkfs.
+"""Make an empty ext2 file system, as mkfs would: guests have no mkfs.
 
-One block group of 4 KiB blocks, so at most 128 MiB; the kernel's ext4 mounts it. Its structures are those
-of the kernel's Documentation/filesystems/ext4, all numbers little-endian.
+It has one block group of 4 KiB blocks, so at most 128 MiB; the kernel's ext4 mounts it. The structures are
+those of the kernel's Documentation/filesystems/ext4, all numbers little-endian.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from damon_tests.ports import UsageError
 BLOCK = 4096
 MAX_MIB = 128
 
-_BLOCKS_PER_GROUP = 8 * BLOCK  # a bit each in one block
+_BLOCKS_PER_GROUP = 8 * BLOCK  # one bitmap block has a bit for each
 _INODES = 128
 _INODE_BYTES = 128
 _FIRST_FREE_INODE = 11
@@ -32,7 +32,7 @@ _USED_BLOCKS = _ROOT_BLOCK + 1
 
 
 def empty(size_mib: int) -> bytes:
-    """The first blocks of a file system of this size, whose root everybody may write to; the rest is zero.
+    """Return the first blocks of a file system of this size, with a world-writable root; the rest is zero.
 
     Raises UsageError for a size that is not 1 to ``MAX_MIB``.
     """
@@ -71,7 +71,7 @@ def _group(blocks: int) -> bytes:
 
 
 def _bitmap(used: int, there: int) -> bytes:
-    """The first ``used`` bits are set, and all from ``there`` on."""
+    """Return a bitmap with the first ``used`` bits set, and all bits from ``there`` on."""
     bits = (1 << 8 * BLOCK) - (1 << there) | (1 << used) - 1
     return bits.to_bytes(BLOCK, "little")
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Which kernel to boot: a path, or the newest image of a series from Debian's archive."""
+"""Choose the kernel to boot: a path, or the newest image of a series from Debian's archive."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from damon_tests.ports import HarnessError, NotSupported, UsageError
 FLAVOUR = "cloud-amd64"
 
 SUITES = ("bookworm-backports", "trixie", "trixie-backports", "forky", "sid", "experimental")
-"""Where kernels are looked for: by code name, because mirrors were seen with stale aliases."""
+"""Suites to search for kernels: code names, because some mirrors have stale aliases."""
 
 MODULES_ARE_IN = ("lib/modules", "usr/lib/modules")
 
@@ -31,10 +31,10 @@ MODULES_ARE_IN = ("lib/modules", "usr/lib/modules")
 class KernelImage:
     """A kernel that QEMU can boot.
 
-    ``spec`` is what the user asked for, ``release`` what ``uname -r`` will say. ``modules``
+    ``spec`` is what the user asked for, ``release`` what ``uname -r`` will print. ``modules``
     is the directory that has the .ko files below it, or None. ``config`` maps CONFIG_ names to values
-    ("y", "m", text), None when unknown. ``packages`` are (name, version, sha256) of what it
-    was unpacked from. ``notes`` tells how it was found when that is not the normal way.
+    ("y", "m", text), None when unknown. ``packages`` are (name, version, sha256) of the packages it
+    was unpacked from. ``notes`` says how it was obtained when that is unusual.
     """
 
     spec: str
@@ -47,7 +47,7 @@ class KernelImage:
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     def require_damon(self) -> None:
-        """Raises NotSupported when the configuration says that DAMON's sysfs files are absent."""
+        """Raise NotSupported when the configuration leaves out DAMON's sysfs files."""
         if self.config is None or self.config.get("CONFIG_DAMON_SYSFS") == "y":
             return
         raise NotSupported(
@@ -57,13 +57,13 @@ class KernelImage:
 
 
 def resolve(spec: str, cache: Path | None = None) -> KernelImage:
-    """The image that ``spec`` names, downloaded if needed.
+    """Return the image that ``spec`` names; download it if needed.
 
     ``debian:7.3`` is the newest image of that series, ``debian:stable`` that of Debian's
     stable release, ``debian:newest`` the newest that is no release candidate. Anything else
-    is the path of a bzImage, with ``,modules=DIR`` behind it for its modules. Without network
-    the newest cached image that fits is taken, and ``notes`` says so.
-    Raises UsageError for a spec that makes no sense, NotSupported when nothing is found.
+    is the path of a bzImage, with ``,modules=DIR`` after it for its modules. Without network,
+    this returns the newest cached image that fits, and ``notes`` says so.
+    Raises UsageError for an invalid spec, NotSupported when no image fits.
     """
     if spec.startswith("debian:"):
         cache = cache or bundle.cache_dir()
@@ -73,7 +73,7 @@ def resolve(spec: str, cache: Path | None = None) -> KernelImage:
 
 
 def check(spec: str) -> None:
-    """Raises UsageError for a spec that makes no sense here; asks no archive, downloads nothing."""
+    """Raise UsageError for an invalid spec; asks no archive, downloads nothing."""
     if spec.startswith("debian:"):
         _wanted(spec)
     else:
@@ -85,7 +85,7 @@ def check(spec: str) -> None:
 
 @dataclass(frozen=True)
 class DebianKernel:
-    """One kernel of the archive: the packages that together are an image."""
+    """A kernel of the archive: the packages that together make an image."""
 
     release: str
     version: str
@@ -93,7 +93,7 @@ class DebianKernel:
 
     @property
     def key(self) -> tuple[tuple[int, ...], float, int, int, str]:
-        """Sorts by kernel version, candidates before releases, then by Debian's revision."""
+        """Return the sort key: kernel version, candidates before releases, then Debian's revision."""
         numbers, candidate, revision = parse_version(self.version)
         return numbers, candidate, revision, len(self.packages), self.version
 
@@ -103,7 +103,7 @@ class DebianKernel:
 
 
 def parse_version(version: str) -> tuple[tuple[int, ...], float, int]:
-    """``7.3~rc7-1~exp1`` → ((7, 3), 7, 1): kernel version, candidate (inf: none), revision."""
+    """Parse ``7.3~rc7-1~exp1`` into ((7, 3), 7, 1): kernel version, candidate (inf: none), revision."""
     match = re.match(r"^(\d+(?:\.\d+)*)(?:~rc(\d+))?(?:-(\d+))?", version)
     if match is None:
         raise ValueError(f"not a kernel package version: {version!r}")
@@ -115,11 +115,11 @@ _PACKAGE = re.compile(rf"^linux-(image|binary|modules|base)-(\d\S*-{FLAVOUR})$")
 
 
 def group_kernels(packages: Sequence[Package]) -> list[DebianKernel]:
-    """The bootable kernels among some packages, oldest first.
+    """Return the bootable kernels among ``packages``, oldest first.
 
-    Until 6.18 ``linux-image-R`` has everything (6.18 keeps its config in ``linux-base-R``); later
-    ones have vmlinuz in ``linux-binary-R`` and an image package that is empty. A kernel of which
-    the archive has only the binary left comes without modules and config.
+    Until 6.18, ``linux-image-R`` has everything (6.18 keeps its config in ``linux-base-R``); later
+    kernels have vmlinuz in ``linux-binary-R``, and their image package is empty. A kernel whose
+    binary package alone is left in the archive comes without modules and config.
     """
     by_release: dict[tuple[str, str], dict[str, Package]] = {}
     for package in packages:
@@ -136,9 +136,9 @@ def group_kernels(packages: Sequence[Package]) -> list[DebianKernel]:
 
 
 def choose(kernels: Sequence[DebianKernel], wanted: str) -> DebianKernel | None:
-    """The newest of ``kernels`` (oldest first) that ``wanted`` (a series or "newest") means.
+    """Return the newest of ``kernels`` (oldest first) that fits ``wanted`` (a series or "newest").
 
-    A release candidate is taken for a series that has nothing else, never as "newest".
+    A release candidate fits a series that has no release, but never "newest".
     """
     if wanted == "newest":
         fits = [kernel for kernel in kernels if not kernel.is_candidate]
@@ -150,7 +150,7 @@ def choose(kernels: Sequence[DebianKernel], wanted: str) -> DebianKernel | None:
 
 
 def _wanted(spec: str) -> str:
-    """What stands behind ``debian:``."""
+    """Return what follows ``debian:`` in ``spec``."""
     wanted = spec.removeprefix("debian:")
     if wanted not in ("stable", "newest") and not re.fullmatch(r"\d+(\.\d+)+", wanted):
         raise UsageError(
@@ -180,7 +180,7 @@ def _from_archive(spec: str, wanted: str, archive: Archive, cache: Path) -> Kern
         )
     try:
         return _image_of(spec, kernel, archive, cache, aliases=(wanted,))
-    except ArchiveUnreachable:  # the lists may be older than the last clean-up of the archive
+    except ArchiveUnreachable:  # the lists may be older than the archive's last clean-up
         archive.refresh(force=True)
         kernel = _find(wanted, archive)
         if kernel is None:
@@ -210,11 +210,11 @@ def _kernels_of(archive: Archive, names: Sequence[str]) -> list[DebianKernel]:
 def _image_of(
     spec: str, kernel: DebianKernel, archive: Archive, cache: Path, aliases: Sequence[str]
 ) -> KernelImage:
-    """The unpacked image, made now unless the cache has it intact."""
+    """Return the unpacked image; unpack it unless the cache has it intact."""
     directory = cache / "images" / f"{kernel.release}_{kernel.packages[0].sha256[:12]}"
     directory.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{directory}.lock"):
-        # The packages are compared too: modules may have appeared since a binary came alone.
+        # Compare the packages too: the archive may have gained modules for a lone binary package.
         listed = [[p.name, p.version, p.sha256] for p in kernel.packages]
         record = _read_record(directory)
         if record is None or record["packages"] != listed:
@@ -245,17 +245,17 @@ def _unpack_image(kernel: DebianKernel, archive: Archive, directory: Path) -> di
 
 
 def find_vmlinuz(tree: Path, release: str) -> Path:
-    """vmlinuz of an unpacked package: in boot/ until 7.1, beside the modules from 7.2."""
+    """Return vmlinuz of an unpacked package: in boot/ until 7.1, beside the modules from 7.2."""
     places = [tree / "boot" / f"vmlinuz-{release}"]
     places += [tree / base / release / "vmlinuz" for base in MODULES_ARE_IN]
     for path in places:
         if path.is_file():
             return path
-    raise HarnessError(f"the packages of {release} hold no vmlinuz where Debian has put it so far")
+    raise HarnessError(f"the packages of {release} have no vmlinuz in the places that Debian has used so far")
 
 
 def _read_record(directory: Path) -> dict[str, Any] | None:
-    """What is known of a cached image, or None when it is absent or damaged."""
+    """Return the record of a cached image, or None when the image is absent or damaged."""
     try:
         record: dict[str, Any] = json.loads((directory / "image.json").read_text())
         intact = sha256_of(directory / record["vmlinuz"]) == record["sha256"]
@@ -291,8 +291,8 @@ def _configs_in(directory: Path, release: str) -> list[Path]:
 
 
 def _from_cache(spec: str, wanted: str, cache: Path, why: str) -> KernelImage | None:
-    """The newest cached image that fits; an alias means what it meant when it was last resolved."""
-    found: list[tuple[tuple[Any, ...], Path, dict[str, Any]]] = []
+    """Return the newest cached image that fits; an alias means what it meant when last resolved."""
+    fitting: list[tuple[tuple[Any, ...], Path, dict[str, Any]]] = []
     for directory in (cache / "images").glob("*_*/"):
         record = _read_record(directory)
         if record is None:
@@ -300,10 +300,10 @@ def _from_cache(spec: str, wanted: str, cache: Path, why: str) -> KernelImage | 
         numbers, candidate, revision = parse_version(record["version"])
         fits: Callable[[str], bool] = record["aliases"].__contains__
         if fits(wanted) or (wanted[0].isdigit() and f"{record['version']}.".startswith(f"{wanted}.")):
-            found.append(((numbers, candidate, revision), directory, record))
-    if not found:
+            fitting.append(((numbers, candidate, revision), directory, record))
+    if not fitting:
         return None
-    _, directory, record = max(found, key=lambda entry: entry[0])
+    _, directory, record = max(fitting, key=lambda entry: entry[0])
     note = f"{spec}: taken from the cache without asking the archive ({why})"
     return _load(spec, directory, record, (note,))
 
@@ -312,7 +312,7 @@ def _from_cache(spec: str, wanted: str, cache: Path, why: str) -> KernelImage | 
 
 
 def _path_of(spec: str) -> tuple[Path, Path | None]:
-    """The image and the directory of its modules that ``PATH[,modules=DIR]`` names."""
+    """Split ``PATH[,modules=DIR]`` into the image and the directory of its modules."""
     name, _, option = spec.partition(",")
     path = Path(name).expanduser().absolute()
     modules = None
@@ -344,7 +344,7 @@ def _resolve_path(spec: str) -> KernelImage:
 
 
 def release_of(path: Path) -> str:
-    """``uname -r`` of a bzImage, from its boot header (Documentation/arch/x86/boot.rst, kernel_version)."""
+    """Read ``uname -r`` from a bzImage's boot header (Documentation/arch/x86/boot.rst, kernel_version)."""
     try:
         with path.open("rb") as file:
             head = file.read(0x10200)
@@ -370,7 +370,7 @@ def _modules_below(directory: Path, release: str) -> Path:
 
 
 def _configs_beside(path: Path, release: str) -> list[Path]:
-    """Where a config usually lies: /boot, the top of a build tree, beside the image."""
+    """Return where a config usually is: /boot, the top of a build tree, beside the image."""
     beside = [path.parent / f"config-{release}", path.parent / "config", path.parent / ".config"]
     if path.parent.parts[-3:-2] == ("arch",):  # arch/x86/boot/bzImage
         beside.append(path.parents[3] / ".config")
@@ -385,6 +385,6 @@ def _first_config(paths: Sequence[Path]) -> Mapping[str, str] | None:
 
 
 def parse_config(text: str) -> dict[str, str]:
-    """A kernel's .config → {CONFIG_NAME: value}; what is not set is absent."""
+    """Parse a kernel's .config into {CONFIG_NAME: value}; options that are not set are absent."""
     pairs = re.findall(r"^(CONFIG_\w+)=(.*)$", text, re.MULTILINE)
     return {name: value.strip('"') for name, value in pairs}

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""An initramfs from files: the uncompressed cpio archive that the kernel unpacks as its root.
+"""Build an initramfs: the uncompressed cpio archive that the kernel unpacks as its root.
 
-Format "newc" of Documentation/driver-api/early-userspace/buffer-format.rst. Uncompressed
-because decompressing costs the emulated CPU more than reading.
+The format is "newc" of Documentation/driver-api/early-userspace/buffer-format.rst. It is not compressed,
+because decompressing costs an emulated CPU more than reading.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Node:
-    """One file of the archive. ``data`` is the contents, or a link's target; ``device`` is
-    (major, minor) of a device node."""
+    """A file of the archive. ``data``: its contents, or a link's target; ``device``: (major, minor) of a
+    device node."""
 
     mode: int
     data: bytes = b""
@@ -43,7 +43,7 @@ def character_device(major: int, minor: int) -> Node:
 
 
 def archive(nodes: Mapping[str, Node]) -> bytes:
-    """The cpio archive of {path: node}; paths are relative, parents are added."""
+    """Return the cpio archive of {path: node}; paths are relative, and missing parents are added."""
     complete: dict[str, Node] = {}
     for path, node in sorted(nodes.items()):
         parts = path.strip("/").split("/")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Kernel modules of an image: which files to load, in which order.
+"""Put the kernel modules of an image into load order.
 
-Packages are unpacked, not installed, so there is no modules.dep; every module names what it
-needs in its own .modinfo section.
+Packages are unpacked, not installed, so there is no modules.dep; each module lists its
+dependencies in its .modinfo section.
 """
 
 from __future__ import annotations
@@ -17,39 +17,39 @@ from pathlib import Path
 
 from damon_tests.ports import HarnessError, NotSupported
 
-# The options of the modules that guests may need.
+# Config options of the modules that guests may need.
 _OPTIONS = {"zram": "CONFIG_ZRAM", "virtio_blk": "CONFIG_VIRTIO_BLK", "ext4": "CONFIG_EXT4_FS"}
 
 _SUFFIX = re.compile(r"\.ko(\.(xz|gz|zst))?$")
 
 
 def _name_of(path: Path) -> str:
-    """The module's name as the kernel spells it: ``snd-pcm.ko.xz`` is ``snd_pcm``."""
+    """Return the module's name as the kernel spells it: ``snd-pcm.ko.xz`` is ``snd_pcm``."""
     return _SUFFIX.sub("", path.name).replace("-", "_")
 
 
 class ModuleTree:
-    """The modules below ``directory`` (``/lib/modules/RELEASE``), or none at all for None."""
+    """The modules below ``directory`` (``/lib/modules/RELEASE``); None: no modules."""
 
     def __init__(self, directory: Path | None, config: Mapping[str, str] | None = None) -> None:
-        """``config`` tells what is built in, besides the directory's own modules.builtin."""
+        """Index the modules. ``config`` adds built-in modules to those in the directory's modules.builtin."""
         self._paths: dict[str, Path] = {}
         self._builtin = {name for name, option in _OPTIONS.items() if (config or {}).get(option) == "y"}
         if directory is not None:
-            found = (path for path in directory.rglob("*.ko*") if _SUFFIX.search(path.name))
-            self._paths = {_name_of(path): path for path in found}
+            files = (path for path in directory.rglob("*.ko*") if _SUFFIX.search(path.name))
+            self._paths = {_name_of(path): path for path in files}
             builtin = directory / "modules.builtin"
             if builtin.is_file():
                 self._builtin |= {_name_of(Path(line)) for line in builtin.read_text().split()}
 
     def has(self, name: str) -> bool:
-        """Whether this is a module with a file (not a built-in one)."""
+        """Return whether ``name`` is a loadable module with a file, not built in."""
         return name in self._paths
 
     def load_order(self, wanted: Iterable[str]) -> list[tuple[str, bytes]]:
-        """(name, contents) of ``wanted`` and all they need, each after what it needs.
+        """Return (name, contents) of ``wanted`` and their dependencies, each after what it depends on.
 
-        Built-in modules are left out. Raises NotSupported for one that does not exist.
+        Built-in modules are left out. Raises NotSupported for a module that does not exist.
         """
         ordered: dict[str, bytes] = {}
         for name in wanted:
@@ -72,14 +72,14 @@ class ModuleTree:
 
 
 def depends(contents: bytes) -> list[str]:
-    """What a module's .modinfo says it needs."""
+    """Return the dependencies in a module's .modinfo."""
     match = re.search(rb"\0depends=([\w,-]*)\0", contents)
     names = match[1].decode() if match else ""
     return [name.replace("-", "_") for name in names.split(",") if name]
 
 
 def read_module(path: Path) -> bytes:
-    """A module's ELF file, decompressed here because the guest has no tool for it."""
+    """Return a module's ELF file, decompressed, because the guest has no tool for that."""
     raw = path.read_bytes()
     if path.suffix == ".xz":
         return lzma.decompress(raw)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Debian packages without installing them: an apt configuration of our own.
+"""Download Debian packages without installing them, with an apt configuration of our own.
 
-Own sources, lists, cache and state directories below the project's cache directory; the
-machine's mirror and keyrings are only read. apt checks the signatures of the lists and
-the hashes of what it downloads; the hash is checked again before a package is unpacked.
-Nobody needs to be root, and nothing of the machine's apt or dpkg changes.
+Sources, lists, cache and state are below the project's cache directory; the machine's mirror and
+keyrings are only read. apt checks the signatures of the lists and the hashes of its downloads;
+we check the hash again before we unpack a package. No root is needed, and the machine's apt and
+dpkg do not change.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from damon_tests.ports import DamonTestsError, HarnessError, NotSupported
 log = logging.getLogger(__name__)
 
 LISTS_MAX_AGE_S = 12 * 3600
-"""How old package lists may get before the mirror is asked again."""
+"""Maximum age of package lists; older ones are renewed from the mirror."""
 
 _COMMAND_TIMEOUT_S = 900
 
 
 class ArchiveUnreachable(HarnessError):
-    """The mirror did not answer, or does not have what was asked for any more."""
+    """The mirror did not answer, or no longer has the package."""
 
 
 @dataclass(frozen=True)
 class Package:
-    """One version of a package, as the archive's signed lists describe it."""
+    """A version of a package, as the archive's signed lists describe it."""
 
     name: str
     version: str
@@ -53,7 +53,7 @@ class Package:
 
 @contextlib.contextmanager
 def using(cache: Path) -> Iterator[None]:
-    """Within, a cache that cannot be written or is full is a HarnessError with the way out."""
+    """Turn an OSError of the cache (not writable, full) into a HarnessError that names the remedy."""
     try:
         yield
     except OSError as error:
@@ -70,7 +70,7 @@ def sha256_of(path: Path) -> str:
 
 
 def run_tool(argv: Sequence[str | Path], cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a tool to its end with plain English output; its status is the caller's to judge."""
+    """Run a tool to its end, with untranslated output; the caller checks its exit status."""
     environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
     try:
         return subprocess.run(
@@ -91,8 +91,8 @@ def run_tool(argv: Sequence[str | Path], cwd: Path | None = None) -> subprocess.
 class Archive:
     """Some suites of the machine's Debian mirror.
 
-    ``name`` is the directory of the configuration: archives with different suites are
-    apart. ``notes`` collects what the user should know (lists that could not be renewed).
+    ``name`` is the directory of the configuration: archives with different suites need different
+    names. ``notes`` collects what the user should know (lists that could not be renewed).
     """
 
     def __init__(
@@ -105,29 +105,29 @@ class Archive:
         self._mirror = mirror
         self._ready = False
 
-    # What the archive has
+    # Queries
 
     def names(self, prefix: str) -> list[str]:
-        """Package names that begin with ``prefix``, sorted; also names only referred to."""
+        """Return the package names that begin with ``prefix``, sorted, including names only referred to."""
         return sorted(set(self._apt_cache("pkgnames", prefix).split()))
 
     def packages(self, names: Sequence[str]) -> list[Package]:
-        """Every version of these packages that can be downloaded; unknown names are left out."""
+        """Return every version of these packages that can be downloaded; skip unknown names."""
         if not names:
             return []
         return parse_packages(self._apt_cache("show", *names))
 
     def versions(self, name: str) -> dict[str, str]:
-        """{suite: version} of one package, suites named as they were asked for."""
-        found: dict[str, str] = {}
+        """Return {suite: version} of a package, with the suite names of ``suites``."""
+        by_suite: dict[str, str] = {}
         for line in self._apt_cache("madison", name).splitlines():
             fields = [field.strip() for field in line.split("|")]
             if len(fields) == 3 and len(words := fields[2].split()) >= 2:
-                found.setdefault(words[1].rpartition("/")[0], fields[1])
-        return found
+                by_suite.setdefault(words[1].rpartition("/")[0], fields[1])
+        return by_suite
 
     def called(self, alias: str) -> str | None:
-        """Which of our suites is ``alias`` now, such as "stable", by their signed Release files."""
+        """Return which of our suites ``alias`` ("stable") means now, by their signed Release files."""
         self._prepare()
         for suite in self.suites:
             for release in (self._dir / "lists").glob(f"*_dists_{suite}_InRelease"):
@@ -136,7 +136,7 @@ class Archive:
         return None
 
     def closure(self, names: Sequence[str], suite: str) -> list[tuple[str, str]]:
-        """(name, version) of everything that ``names`` from ``suite`` need, themselves included."""
+        """Return (name, version) of ``names`` from ``suite`` and all their dependencies."""
         self._prepare()
         wanted = [f"{name}/{suite}" for name in names]
         options = ("-s", "-y", "--no-install-recommends", "-t", suite)
@@ -147,10 +147,10 @@ class Archive:
             )
         return re.findall(r"^Inst (\S+) \((\S+) ", result.stdout, re.MULTILINE)
 
-    # Getting it
+    # Downloads
 
     def fetch(self, packages: Sequence[Package]) -> list[Path]:
-        """The .deb files, downloaded unless the cache has them; their hashes are checked either way."""
+        """Return the .deb files; download those that the cache lacks, check the hashes of all."""
         debs = self._cache / "debs"
         debs.mkdir(parents=True, exist_ok=True)
         kept = {package: debs / _file_name(package) for package in packages}
@@ -168,21 +168,21 @@ class Archive:
         try:
             wanted = [f"{package.name}={package.version}" for package in packages]
             result = self._apt("apt-get", "-q", "download", *wanted, cwd=directory)
-            found = {sha256_of(path): path for path in directory.glob("*.deb")}
+            downloaded = {sha256_of(path): path for path in directory.glob("*.deb")}
             for package in packages:
-                if package.sha256 not in found:
+                if package.sha256 not in downloaded:
                     raise ArchiveUnreachable(
                         f"{package.name} {package.version} could not be downloaded as the archive's list"
                         f" describes it: {_last_lines(result.stderr)}"
                     )
-                found[package.sha256].replace(kept[package])
+                downloaded[package.sha256].replace(kept[package])
         finally:
             shutil.rmtree(directory, ignore_errors=True)
 
-    # The configuration
+    # Configuration
 
     def refresh(self, force: bool = False) -> None:
-        """Renew the package lists unless they are young; old lists are used when that fails."""
+        """Renew old package lists; keep using the old ones when that fails."""
         with FileLock(self._dir.parent / f".{self._dir.name}.lock"):
             stamp = self._dir / "updated"
             if not force and stamp.exists() and time.time() - stamp.stat().st_mtime < LISTS_MAX_AGE_S:
@@ -195,7 +195,7 @@ class Archive:
                     f"the Debian mirror of this machine gave no package lists: {_last_lines(result.stderr)}"
                 )
             if re.search(r"^(Get|Hit):", result.stdout, re.MULTILINE):
-                # It answered; a suite that it lacks must not send us there for every question.
+                # The mirror answered; a suite that it lacks must not cause a new request for every query.
                 stamp.touch()
             if result.returncode or re.search(r"^[WE]:", result.stderr, re.MULTILINE):
                 self.notes.append(f"not all package lists could be renewed: {_last_lines(result.stderr)}")
@@ -259,7 +259,7 @@ def _file_name(package: Package) -> str:
 
 
 def _intact(package: Package, deb: Path) -> bool:
-    """Whether the cache has the package; a damaged file is removed."""
+    """Return whether the cache has the package; remove a damaged file."""
     if not deb.is_file():
         return False
     if sha256_of(deb) == package.sha256:
@@ -270,7 +270,7 @@ def _intact(package: Package, deb: Path) -> bool:
 
 
 def _apt_conf(directory: Path) -> str:
-    """Read after the machine's configuration, so that its proxies stay and its hooks go."""
+    """Return the apt configuration. apt reads it after the machine's: proxies stay, hooks are cleared."""
     return f"""\
 #clear APT::Update::Pre-Invoke;
 #clear APT::Update::Post-Invoke;
@@ -303,8 +303,8 @@ Acquire::https::Timeout "30";
 
 
 def parse_packages(text: str) -> list[Package]:
-    """``apt-cache show`` output → packages; the same version from two suites comes once."""
-    found: dict[tuple[str, str], Package] = {}
+    """Parse the output of ``apt-cache show``; return a version that is in two suites once."""
+    packages: dict[tuple[str, str], Package] = {}
     for paragraph in text.split("\n\n"):
         fields = dict(re.findall(r"^([A-Za-z0-9-]+): (.*)$", paragraph, re.MULTILINE))
         if {"Package", "Version", "SHA256"} <= fields.keys():
@@ -315,12 +315,12 @@ def parse_packages(text: str) -> list[Package]:
                 int(fields.get("Size", "0")),
                 fields.get("Depends", ""),
             )
-            found.setdefault((package.name, package.version), package)
-    return list(found.values())
+            packages.setdefault((package.name, package.version), package)
+    return list(packages.values())
 
 
 def unpack(debs: Sequence[Path], into: Path) -> None:
-    """Unpack packages over each other into a directory, as ``dpkg-deb -x`` does; no scripts run."""
+    """Unpack packages into one directory with ``dpkg-deb -x``; run no maintainer scripts."""
     into.mkdir(parents=True, exist_ok=True)
     for deb in debs:
         result = run_tool(["dpkg-deb", "-x", deb, into])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The static C programs (guest agent, workload engine): found, or built when this is a checkout."""
+"""Find the static C programs (guest agent, workload engine); build them in a checkout."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _INSTALL = "on Debian: apt-get install gcc make libc6-dev; on Fedora: dnf instal
 
 
 def program(name: str) -> Path:
-    """The path of the program ``name``, built first when it is missing or older than its sources.
+    """Return the path of the program ``name``; build it first when it is missing or older than its sources.
 
     Raises:
-        NotSupported: it is not there, and there is no compiler.
+        NotSupported: it is missing, and there is no compiler.
         HarnessError: it does not build.
     """
     built = bundle.programs_dir() / name
     sources = bundle.root() / "workloads" / "src"
-    shipped = bundle.root().name == "_bundle" and built.exists()  # a wheel's files have any times
+    shipped = bundle.root().name == "_bundle" and built.exists()  # a wheel's modification times mean nothing
     if shipped or not _out_of_date(built, name, sources):
         return built
     missing = [tool for tool in ("make", _compiler()) if shutil.which(tool) is None]
@@ -41,7 +41,7 @@ def program(name: str) -> Path:
     try:
         built.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(built.parent / ".lock"):
-            if _out_of_date(built, name, sources):  # nobody else built it meanwhile
+            if _out_of_date(built, name, sources):  # no other process built it meanwhile
                 _build(built, sources)
     except OSError as error:
         raise HarnessError(f"{name} cannot be built in {built.parent}: {error}") from None
@@ -53,7 +53,8 @@ def _compiler() -> str:
 
 
 def _out_of_date(built: Path, name: str, sources: Path) -> bool:
-    """A program's sources are the files that begin with the last part of its name (agent.c, agent_wire.h)."""
+    """Return whether a program is older than its sources: the files named after the last part of its name
+    (agent.c, agent_wire.h), and the Makefile."""
     if not built.exists():
         return True
     part = name.rpartition("-")[2]

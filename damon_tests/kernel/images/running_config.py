@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""How a running kernel was built, as it says itself or as the file beside its image says."""
+"""Read the configuration of a running kernel from /proc/config.gz, its image, or /boot."""
 
 from __future__ import annotations
 

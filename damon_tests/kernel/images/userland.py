@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A root file system with Python for guests, for programs that are Python themselves (the kernel's
-selftests, damo). Everything else does without: importing Python in an emulated guest takes seconds."""
+"""Make a root file system with Python, for guests that run Python programs (the kernel's selftests, damo).
+
+Other guests do without: importing Python in an emulated guest takes seconds.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +23,14 @@ from damon_tests.ports import HarnessError, NotSupported
 log = logging.getLogger(__name__)
 
 MOUNTED_AT = "/userland"
-"""Where a guest has it; read-only, but for tmp/ in it. It sees the guest's /dev, /proc and /sys."""
+"""Where a guest mounts it: read-only except for tmp/, with the guest's /dev, /proc and /sys."""
 
 SUITE = "trixie"
 PACKAGES = (
     *("base-files", "bash", "coreutils", "diffutils", "file", "findutils", "gawk", "grep", "mount", "procps"),
     *("python3", "sed", "util-linux"),
 )
-"""What the in-tree DAMON selftests and damo run: a shell, pgrep and ps, file, Python."""
+"""What the in-tree DAMON selftests and damo need: a shell, pgrep and ps, file, Python."""
 
 _FORMAT = 2
 _UNUSED = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "usr/share/zoneinfo")
@@ -36,14 +38,14 @@ _HEADROOM_MIB = 16
 
 
 def chroot(argv: Sequence[str]) -> list[str]:
-    """The command line that runs ``argv`` within a guest's userland."""
+    """Return the command line that runs ``argv`` in a guest's userland."""
     return ["/bin/busybox", "chroot", MOUNTED_AT, *argv]
 
 
 def disk(cache: Path | None = None, more: Sequence[str] = ()) -> Path:
-    """The ext4 image, made once from Debian's packages (about 25 MB of them). Its name tells its contents.
+    """Return the ext4 image, made once from about 25 MB of Debian packages and named after their hashes.
 
-    ``more`` packages are in an image of their own, and what they need. Their scripts do not run.
+    With ``more`` packages, the image also has those and their dependencies. Maintainer scripts do not run.
     Raises NotSupported (no apt, no mkfs.ext4) and HarnessError.
     """
     cache = cache or bundle.cache_dir()
@@ -94,7 +96,7 @@ def _build(packages: Sequence[Package], archive: Archive, path: Path) -> None:
 
 
 def _finish(tree: Path) -> None:
-    """What the packages' own scripts would have done, as far as it is needed here."""
+    """Do what we need of the packages' maintainer scripts."""
     for unused in _UNUSED:
         shutil.rmtree(tree / unused, ignore_errors=True)
     for directory in ("dev", "proc", "sys", "tmp", "root", "run"):
@@ -107,7 +109,7 @@ def _finish(tree: Path) -> None:
 
 
 def _choose_alternatives(tree: Path) -> None:
-    """The libraries of linear algebra, which numpy needs, are alternatives in directories of their own."""
+    """Link the linear algebra libraries for numpy: Debian manages them as alternatives."""
     libraries = tree / "usr/lib/x86_64-linux-gnu"
     for name in ("blas", "lapack"):
         for library in (libraries / name).glob("*.so.3"):
@@ -115,8 +117,10 @@ def _choose_alternatives(tree: Path) -> None:
 
 
 def _compile(tree: Path) -> None:
-    """Compile the Python library with the tree's own Python: a guest would do it at every start,
-    since it cannot keep the result. Without it everything works, but slowly."""
+    """Compile the Python library with the tree's own Python.
+
+    A guest cannot keep the result, so it would compile at every start. A failure only makes guests slower.
+    """
     loader = tree / "usr/lib64/ld-linux-x86-64.so.2"
     libraries = tree / "usr/lib/x86_64-linux-gnu"
     library = next((tree / "usr/lib").glob("python3.[0-9]*"))
