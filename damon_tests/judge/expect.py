@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Collect the checks of one test: the ``expect`` of every suite."""
+"""The ``expect`` fixture: collect the checks of one test."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from damon_tests.ports.numbers import number
 
 
 class Expect:
-    """Every call adds checks and never raises: a test reports all that it found, not the first.
+    """Collects checks. No method raises on a failed check, so a test reports all failures, not the first.
 
-    ``on_check`` gets each check at once, so that it is on disk before the next one.
+    ``on_check`` is called with each check at once, so that it is on disk before the next one.
     """
 
     def __init__(self, on_check: Callable[[Check], None] | None = None) -> None:
@@ -62,7 +62,7 @@ class Expect:
         self.add(Check(kind, measured, f"{number(low)} to {number(high)}", because, holds, detail))
 
     def nothing(self, name: str, found: Iterable[str], *, because: str, kind: Kind = "invariant") -> None:
-        """Expect no differences or violations; the first ones become the detail."""
+        """Expect ``found`` to be empty; the detail shows its first five items."""
         items = list(found)
         detail = "; ".join(items[:5]) + (f"; and {len(items) - 5} more" if len(items) > 5 else "")
         self.equal(
@@ -71,7 +71,7 @@ class Expect:
 
 
 def _undecided_if_nothing_was_measured(check: Check) -> Check:
-    """A check that fails by comparing no number at all is undecided: it looked at nothing."""
+    """Make a failed check of a NaN undecided: it measured nothing."""
     if check.holds is False and check.kind != "oracle band" and math.isnan(check.measurement.value):
         return replace(check, holds=None, detail=check.detail or "nothing was measured")
     return check

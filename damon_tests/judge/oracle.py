@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The reference as an oracle: how a correct DAMON would have seen what really happened.
+"""The reference as an oracle: what a correct DAMON would have reported of the accesses that happened.
 
-Where neither an invariant nor a closed form exists, the reference with clean rules is run many times
-over the truth that was observed. These *replicas* and the observation are, for a correct DAMON, draws
-from one distribution, so the observation's rank among them is an exact test (``stats.rank_test``).
-Who runs the reference is passed in: this module only asks it for numbers, keeps them, and judges.
+Where neither an invariant nor a closed form exists, the reference with clean rules runs many times on the
+observed truth. For a correct DAMON these *replicas* and the observation are draws from one distribution, so
+the observation's rank among them is an exact test (``stats.rank_test``). The caller passes the function that
+runs the reference; this module caches the replicas' numbers and judges.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _CACHE_VERSION = 1
 
 @dataclass(frozen=True)
 class BandMetric:
-    """One aggregate number of an attempt. ``side``: which way would be wrong."""
+    """One number of an attempt. ``side``: the direction in which a wrong DAMON is off."""
 
     name: str
     unit: str
@@ -51,8 +51,11 @@ class Band:
 
 @dataclass(frozen=True)
 class Decision:
-    """Where judging stands. ``attempts_needed`` is what to have before judging again ("continue");
-    ``p`` is the pooled p value, adjusted for the number of metrics; one check a metric."""
+    """The result of a look. ``attempts_needed``: with "continue", the number of attempts before the next
+    look.
+
+    ``p``: the pooled p value, adjusted for the number of metrics. ``checks``: one for each metric.
+    """
 
     state: State
     attempts: int
@@ -62,9 +65,9 @@ class Decision:
 
 
 def cache_key(**parts: object) -> str:
-    """Return a name for the band of (truth, request, rules, level, metrics): sha256 over the parts' texts.
+    """Return the key of a band of (truth, request, rules, level, metrics): a sha256 of the parts.
 
-    Pass bytes or strings that determine each part wholly (frozen dataclasses' repr does).
+    Each part is bytes, or has a str() that determines it wholly (that of a frozen dataclass does).
     """
     digest = hashlib.sha256()
     for name in sorted(parts):
@@ -76,7 +79,7 @@ def cache_key(**parts: object) -> str:
 
 
 def replica_seed(key: str, index: int) -> int:
-    """Return the seed of one replica: depends on the band only, so a cached band equals a fresh one."""
+    """Return the seed of one replica. It depends on the band only, so a cached band equals a fresh one."""
     return int.from_bytes(hashlib.sha256(f"{key}\0oracle\0{index}".encode()).digest()[:8], "little") >> 1
 
 
@@ -87,10 +90,10 @@ def band(
     cache_dir: Path | None,
     key: str,
 ) -> Band:
-    """Return ``n`` replicas of every metric; those already in the cache are not run again.
+    """Return ``n`` replicas of every metric; run only those that the cache lacks.
 
-    ``simulate(seeds)`` gives for each seed the value of each metric, by name, of one run of the reference
-    with clean rules. Raises KeyError when it leaves one out.
+    ``simulate(seeds)`` runs the reference with clean rules once for each seed, and returns the metrics of
+    each run by name. Raises KeyError when a metric is missing.
     """
     names = [m.name for m in metrics]
     path = None if cache_dir is None else cache_dir / f"band-{key[:32]}.json"
@@ -115,9 +118,9 @@ def judge_against(
 ) -> Decision:
     """Judge all attempts so far, pooled.
 
-    ``bands``: one for each attempt (each attempt has a truth of its own), or one that all attempts
-    share. Metrics share one α: the smallest of their p values counts, times their number (Bonferroni);
-    Holm's steps say which ones failed. An undefined value (NaN) counts as the worst.
+    ``bands``: one for each attempt, or one that all attempts share. The metrics share one α: the smallest of
+    their p values times their number decides (Bonferroni); Holm's procedure selects the metrics that failed.
+    A NaN counts as the worst value. Raises ValueError when the replicas are too few for a test that can fail.
     """
     rule = rule or SequentialRule()
     per_attempt = [bands] * len(observed) if isinstance(bands, Band) else list(bands)
@@ -144,8 +147,10 @@ def decide_sequentially(
     metrics: Sequence[BandMetric],
     rule: SequentialRule | None = None,
 ) -> Decision:
-    """Make attempts 1, 2, ... as the rule asks until it decides; ``attempt(n)`` gives the band for the truth
-    of attempt n and what was observed in it."""
+    """Make attempts 1, 2, ... until the rule decides.
+
+    ``attempt(n)`` makes attempt n and returns the band of its truth, and its metrics by name.
+    """
     rule = rule or SequentialRule()
     made: list[tuple[Band, Mapping[str, float]]] = []
     needed = rule.looks[0]
@@ -162,12 +167,12 @@ def decide_sequentially(
 
 
 def _p_value(m: BandMetric, bands: Sequence[Band], observed: Sequence[Mapping[str, float]]) -> float:
-    """Return the pooled p value. Attempts that share a band are one stratum: their ranks are not
+    """Return the pooled p value. Attempts that share a band share a stratum: their ranks are not
     independent."""
     strata: dict[str, tuple[list[float], list[float]]] = {}
-    for one, values in zip(bands, observed, strict=True):
-        replicas = [_worst_if_nan(v, m.side) for v in one.values[m.name]]
-        strata.setdefault(one.key, (replicas, []))[1].append(_worst_if_nan(values[m.name], m.side))
+    for band_, values in zip(bands, observed, strict=True):
+        replicas = [_worst_if_nan(v, m.side) for v in band_.values[m.name]]
+        strata.setdefault(band_.key, (replicas, []))[1].append(_worst_if_nan(values[m.name], m.side))
     return stats.rank_test(list(strata.values()), m.side)
 
 
@@ -220,8 +225,10 @@ def _number(value: float, unit: str) -> str:
 
 
 def _can_fail(bands: Sequence[Band], metrics: Sequence[BandMetric], rule: SequentialRule) -> None:
-    """Raise UsageError for a test that cannot fail. With too few replicas for so many metrics the first look
-    would always be a pass, or the last never a fail."""
+    """Raise ValueError for a test that cannot fail.
+
+    With too few replicas for the number of metrics, the first look always passes, or the last never fails.
+    """
     n, last = min(b.n for b in bands), rule.looks[-1]
     limits = [*zip(rule.looks, rule.comfort, strict=False), (last, rule.threshold(last))]
     for m in metrics:
@@ -236,7 +243,7 @@ def _can_fail(bands: Sequence[Band], metrics: Sequence[BandMetric], rule: Sequen
 
 
 def _cached(path: Path | None, key: str, names: Sequence[str]) -> dict[str, list[float]]:
-    """Return what the cache has for exactly this key; anything unreadable is as good as nothing."""
+    """Return the cached values of exactly this key; empty lists if there are none that can be read."""
     fresh: dict[str, list[float]] = {name: [] for name in names}
     if path is None:
         return fresh
@@ -254,7 +261,7 @@ def _cached(path: Path | None, key: str, names: Sequence[str]) -> dict[str, list
 
 
 def _store(path: Path, key: str, values: Mapping[str, Sequence[float]]) -> None:
-    """Store the band, written aside and renamed: several workers may store the same band at once."""
+    """Store the band: write a temporary file and rename it, since several workers may store the same band."""
     path.parent.mkdir(parents=True, exist_ok=True)
     safe = {name: [None if math.isnan(v) else v for v in vs] for name, vs in values.items()}
     temporary = path.with_name(f"{path.name}.{os.getpid()}")

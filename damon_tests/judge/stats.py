@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """Statistics with numpy alone, each test exact at its stated false-alarm probability.
 
-Only facts of probability theory are used here, nothing about DAMON. A *p value* is valid when
-P(p <= a) <= a for every a if the hypothesis is true; ties are always counted towards it.
+This module knows nothing about DAMON. A *p value* is valid when P(p <= a) <= a for every a if the hypothesis
+is true; ties always count in favour of the hypothesis.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def binomial_tail(k: int, n: int, p: float, side: Literal["low", "high"]) -> flo
 def binomial_test(k: int, n: int, p: float, side: Side = "both") -> float:
     """Return the exact p value of k successes in n trials with probability p.
 
-    "both": the probability of all outcomes that are no likelier than k.
+    "both": the total probability of all outcomes that are no likelier than k.
     """
     if side != "both":
         return binomial_tail(k, n, p, side)
@@ -102,8 +102,7 @@ def _solve(decreasing: Callable[[float], float]) -> float:
 
 
 def rank_test(strata: Sequence[tuple[Sequence[float], Sequence[float]]], side: Side = "both") -> float:
-    """Return the exact p value that every stratum's observations come from the same distribution as its
-    replicas.
+    """Return the exact p value of the hypothesis that observations and replicas have one distribution.
 
     ``strata``: (replicas, observations) that share nothing with each other, such as attempts with truths of
     their own; observations that share their replicas are in one stratum. The statistic is the sum of the
@@ -125,12 +124,15 @@ def rank_test(strata: Sequence[tuple[Sequence[float], Sequence[float]]], side: S
 
 @lru_cache(maxsize=64)
 def _rank_sums(n: int, k: int) -> F64:
-    """Return P(U = u), u = 0..n*k: how many (replica, observation) pairs have the replica below, for k
-    observations among n replicas in random order (the null distribution of Mann and Whitney)."""
+    """Return P(U = u) for u = 0..n*k, shape (n*k + 1,): the null distribution of Mann and Whitney.
+
+    U counts the (replica, observation) pairs whose replica is below, with k observations among n replicas in
+    random order.
+    """
     size = n * k + 1
     ways = [np.zeros(size) for _ in range(k + 1)]
     ways[0][0] = 1.0
-    # Going through the places from low to high: an observation placed after i replicas adds i pairs.
+    # Place from low to high: an observation placed after i replicas adds i pairs.
     for i in range(n + 1):
         for j in range(1, k + 1):
             ways[j][i:] += ways[j - 1][: size - i]
@@ -147,16 +149,16 @@ def smallest_p(replicas: int, observations: int, side: Side) -> float:
 
 @dataclass(frozen=True)
 class SequentialRule:
-    """When to stop: pooled over all attempts so far after 1, 3 and 5 independent ones.
+    """A sequential test: look at all independent attempts so far after ``looks`` of them, by default 1, 3, 5.
 
-    At look i the p value of *all* attempts so far decides: at most ``spend[i] * alpha`` is a fail; above
-    ``comfort[i]`` a pass; else more attempts. At the last look at most half of its share is a fail, at most
-    its share inconclusive, anything else a pass. So P(fail or inconclusive) <= alpha for a correct
-    DAMON, by adding up the shares. No attempt is ever left out.
+    At look i the p value of *all* attempts so far decides: a fail up to ``spend[i] * alpha``, a pass above
+    ``comfort[i]``, else more attempts. At the last look: a fail up to half of its share, inconclusive up to
+    its share, else a pass. The shares add up to 1, so P(fail or inconclusive) <= alpha for a correct DAMON.
+    No attempt is ever left out.
 
-    The default is for a run of some hundred such tests that gates: it is wrong less than once in a hundred
-    runs. Of wrong DAMONs it notices, mostly at the last look, two in three that are off by 3 standard
-    deviations of a correct one, 19 in 20 by 4, all by 6 (two metrics, 40 replicas; simulated in
+    The default suits a gate of some hundred such tests: less than one run in a hundred has a false alarm. Of
+    wrong DAMONs that are off by 3 standard deviations of a correct one it notices two in three, by 4 19 in
+    20, by 6 all, mostly at the last look (two metrics, 40 replicas; simulated in
     tests/judge/test_judge_alpha.py).
     """
 
@@ -172,18 +174,18 @@ class SequentialRule:
             raise ValueError("shares of alpha add up to at most 1, looks ascend")
 
     def next_look(self, attempts: int) -> int:
-        """Return how many attempts the next decision needs, given so many: ``attempts`` itself at a look."""
+        """Return how many attempts the next decision needs; at a look, ``attempts`` itself."""
         return next((look for look in self.looks if look >= attempts), self.looks[-1])
 
     def threshold(self, attempts: int) -> float:
-        """Return the p value up to which it is a fail after so many attempts; 0 between looks."""
+        """Return the largest p value that fails after this number of attempts; 0 between looks."""
         if attempts not in self.looks:
             return 0.0
         share = self.alpha * self.spend[self.looks.index(attempts)]
         return share / 2 if attempts == self.looks[-1] else share
 
     def decide(self, attempts: int, p: float) -> State:
-        """Return what a pooled p value means after so many attempts."""
+        """Return the decision for the pooled p value of this number of attempts."""
         if attempts not in self.looks:
             return "continue"
         i = self.looks.index(attempts)

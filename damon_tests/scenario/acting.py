@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Schemes turned on for a while in a run that goes on, and all memory looked at before and after."""
+"""Turn schemes on for some passes of a live run, and compare the pages before and after."""
 
 from __future__ import annotations
 
@@ -28,9 +28,11 @@ Memories = Mapping[tuple[int, str], PageStates]
 
 @dataclass(frozen=True, eq=False)
 class Acted:
-    """What schemes did. ``before`` and ``after``: pages by (number of the target, region). ``stats``: of each
-    scheme, read last before it was removed; ``counted``: the trace's events that those count, by scheme.
-    ``tried``: all events, until it was removed. ``in_time``: all was done before ``PATIENCE_NS``.
+    """What schemes did to memory.
+
+    ``before``, ``after``: pages by (number of the target, region). ``stats``: of each scheme, read just
+    before it was removed. ``counted``: for each scheme the events that its ``stats`` count. ``tried``: all
+    events until the schemes were removed. ``in_time``: the passes were done within ``PATIENCE_NS``.
     """
 
     before: Memories
@@ -49,18 +51,23 @@ class Acted:
         return {key: (pages, self.after[key]) for key, pages in self.before.items()}
 
     def others(self, *regions: str) -> list[tuple[PageStates, PageStates]]:
-        """Return (before, after) of all regions of all targets, except these of the first."""
+        """Return (before, after) of all regions of all targets, except ``regions`` of the first target."""
         named = {(0, region) for region in regions}
         return [pair for key, pair in self.pairs().items() if key not in named]
 
     def sz_counted(self, scheme_idx: int = 0) -> int:
-        """Return the bytes that ``stats`` are about. Not its ``sz_tried``: until 7.2 that has the size of a
-        region before an address filter cut it."""
+        """Return the bytes of the regions that ``stats`` count.
+
+        Not ``stats.sz_tried``: until 7.2 it counts a region's size before an address filter cut it.
+        """
         return sum(event.end - event.start for event in self.counted[scheme_idx])
 
 
 def look(run: Live, *more: RunningTarget) -> Memories:
-    """Return the states of all pages of all targets now; those of ``more`` are counted on after the run's."""
+    """Return the pages of all targets now, by (number of the target, region).
+
+    ``more``: further targets, numbered after the run's.
+    """
     return {
         (number, name): run.pages(name, target)
         for number, target in enumerate((*run.targets, *more))
@@ -76,25 +83,25 @@ def act(
     until: Callable[[], bool] = lambda: True,
     more: Sequence[RunningTarget] = (),
 ) -> Acted:
-    """Commit these schemes to the first kdamond, wait until each was tried ``passes`` times on all of
-    ``over`` (byte ranges that are monitored) and ``until`` holds, and remove them.
+    """Commit these schemes to the first kdamond, wait, remove them, and return what they did.
 
-    The run must record ``BEFORE_APPLY``, and have no schemes: so memory can be looked at before
-    anything happens. ``more``: targets beside the run's to look at.
+    It waits until each scheme was tried ``passes`` times on all of ``over`` (monitored byte ranges) and
+    ``until`` holds, at most ``PATIENCE_NS``. The run must trace ``BEFORE_APPLY`` and have no schemes, so that
+    memory can be read before any scheme is applied. ``more``: further targets to read.
     """
     before, since_ns = look(run, *more), run.clock.now_ns()
     run.commit(replace(run.ctx, schemes=schemes))
 
     def done() -> bool:
-        each = _by_scheme(_tried(run, since_ns), len(schemes))
-        return all(not over or fewest(events, over) >= passes for events in each) and until()
+        events_of = _by_scheme(_tried(run, since_ns), len(schemes))
+        return all(not over or fewest(events, over) >= passes for events in events_of) and until()
 
     in_time = run.session.record(PATIENCE_NS, until=done)
     stats = tuple(run.client.stats(0, i) for i in range(len(schemes)))
     run.commit(replace(run.ctx, schemes=()))
     after, tried = look(run, *more), _tried(run, since_ns)
-    each = _by_scheme(tried, len(schemes))
-    counted = tuple(tuple(events[: s.nr_tried]) for events, s in zip(each, stats, strict=True))
+    events_of = _by_scheme(tried, len(schemes))
+    counted = tuple(tuple(events[: s.nr_tried]) for events, s in zip(events_of, stats, strict=True))
     return Acted(before, after, stats, counted, tried, in_time)
 
 
@@ -109,8 +116,8 @@ def _by_scheme(tried: Sequence[trace.BeforeApplyEvent], schemes: int) -> list[li
 
 @contextmanager
 def waiting(run: Live, pattern: str) -> Iterator[RunningTarget]:
-    """Start one more target, which touches nothing until ``go``. The first
-    kdamond watches its regions instead of what it watched before."""
+    """Start one more target, which touches nothing until ``go``, and make it the only target of the first
+    kdamond."""
     target = run.subject.start_target(load(pattern), seed=1)
     try:
         run.commit(replace(run.ctx, targets=run.covering(target)))
@@ -120,15 +127,15 @@ def waiting(run: Live, pattern: str) -> Iterator[RunningTarget]:
 
 
 def middle(span: Range) -> Range:
-    """Return the middle half of a range, about: with bounds that are page aligned, but no huge page's."""
+    """Return about the middle half of a byte range: bounds are page aligned, but not 2 MiB aligned."""
     start, end = span
     quarter = (end - start) // 4 // PAGE_SIZE * PAGE_SIZE
     return start + quarter + 3 * PAGE_SIZE, end - quarter - 5 * PAGE_SIZE
 
 
 def upper_frames(target: RunningTarget) -> tuple[Range, list[Range]]:
-    """Return about the upper half of the physical memory that a target's regions have: the range of
-    addresses, and the ranges of it that are theirs."""
+    """Return about the upper half of a target's physical memory, in bytes: the span of addresses, and the
+    ranges in it that belong to the target."""
     frames = sorted(f for ranges in target.physical().values() for f in ranges)
     start, end = frames[len(frames) // 2]
     span = ((start + end) // 2 // PAGE_SIZE * PAGE_SIZE, frames[-1][1])
@@ -136,9 +143,9 @@ def upper_frames(target: RunningTarget) -> tuple[Range, list[Range]]:
 
 
 def fewest(tried: Iterable[trace.BeforeApplyEvent], over: Sequence[Range]) -> int:
-    """Return how often the part of ``over`` that was tried least was tried. Ranges in the events' units."""
+    """Return how often the least tried part of ``over`` was tried. ``over``: in the events' units."""
     steps = [step for e in tried for step in ((e.start, 1), (e.end, -1))]
-    edges = sorted({at for at, _ in steps} | {at for one in over for at in one})
+    edges = sorted({at for at, _ in steps} | {at for wanted in over for at in wanted})
     change = dict.fromkeys(edges, 0)
     for at, step in steps:
         change[at] += step
@@ -151,22 +158,21 @@ def fewest(tried: Iterable[trace.BeforeApplyEvent], over: Sequence[Range]) -> in
 
 
 def scheme(action: str, span: Range | None = None, apply_us: int = APPLY_US, **fields: Any) -> Damos:
-    """Return a scheme for all memory, or exactly for [start, end) of ``span``, whatever its accesses are.
+    """Return a scheme for all memory, or exactly for [start, end) of ``span``, of any access pattern.
 
-    As it is, it is due several times in an aggregation: so regions that the span's bounds cut are visited
-    as they are now, also by 6.12, which leaves out the right part in the pass that cuts.
+    By default it is due several times in an aggregation. So a later pass visits the right part of a region
+    that the span's bounds cut, which 6.12 leaves out in the pass that cuts.
     """
     filters = () if span is None else only(*span)
     return Damos(action, ANY, apply_interval_us=apply_us, filters=filters, **fields)
 
 
 def only(start: int, end: int) -> tuple[DamosFilter, ...]:
-    """Return the filters that leave a scheme exactly [start, end); page aligned, in core address units. For
-    ``Damos.filters``, in words that all kernels have and take alike.
+    """Return ``Damos.filters`` that let a scheme act on exactly [start, end).
 
-    They reject what is below and above. One filter that rejects whatever is outside would do, but 6.12 then
-    rejects every page of physical memory: its page filters take an address filter for one of theirs that
-    no page matches.
+    Bounds are page aligned, in core address units. Two filters reject what is below and what is above. A
+    single filter that rejects everything outside would do, but with it 6.12 rejects every page of physical
+    memory: it takes the address filter for a page filter that no page matches.
     """
     below = DamosFilter("addr", matching=True, addr_start=0, addr_end=start)
     above = DamosFilter("addr", matching=True, addr_start=end, addr_end=1 << 63)

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Does a DAMON report what the reference reports of the same memory? Distributions, scheme stats included.
+"""Compare what a DAMON reports with what the reference reports of the same memory, as distributions.
 
-An attempt is compared with replicas: the reference at the DAMON's level, with the same request, the same
-mappings, the accesses that really happened, aggregations as long as those recorded, and statistics
-read after as many of them. Each metric is one number of an attempt; for a correct DAMON and a correct
-reference the attempt's rank among its replicas is uniform, which ``judge.oracle`` tests. The rule: all
-metrics of a test share one α of 0.001 (Bonferroni); three attempts are judged by their pooled ranks, five
-when these are neither good nor bad enough. With so many metrics no single attempt could be distinguished
-from chance.
+An attempt is compared with replicas: runs of the reference at the DAMON's level, with the same request, the
+same mappings, the accesses that really happened, aggregations as long as the recorded ones, and statistics
+read after as many aggregations. Each metric is one number of an attempt; for a correct DAMON and a correct
+reference the attempt's rank among its replicas is uniform, which ``judge.oracle`` tests. All metrics of a
+test share one α of 0.001 (Bonferroni). Three attempts are judged by their pooled ranks, then five if three do
+not decide. With so many metrics, one attempt cannot differ from chance.
 """
 
 from __future__ import annotations
@@ -36,28 +35,31 @@ from damon_tests.reference.sysfs.system import ReferenceSystem
 from damon_tests.scenario.reference_bands import band_key, kept_bands
 
 REPLICAS = 40
-"""Three attempts beyond all of them have p = 2 * 41^-3, which leaves room for 30 metrics to be asked for more
-attempts, and five for 70 metrics to fail."""
+"""Three attempts beyond all replicas have p = 2 * 41^-3: small enough for 30 metrics to ask for more
+attempts; five attempts, for 70 metrics to fail."""
 
 MOST_DISTURBED = 0.05
-"""Attempts in which the target was kept from running for more of the time are made again, up to SPARE of
-them: this looks at the target's schedule alone. Guests of the instruction clock are disturbed by nothing of
-the host's: of 28 attempts on 7.3.4 at a load of 13 to 20, one was over it (5.9 %), and 25 below 1 %."""
+"""Largest share of the time in which the target may be kept from running. An attempt above it is repeated, at
+most SPARE times; only the target's schedule decides. The host does not disturb guests of the instruction
+clock: of 28 attempts on 7.3.4 at a load of 13 to 20, one was above it (5.9 %), and 25 below 1 %."""
 
 SPARE = 3
 
 RULE = SequentialRule(alpha=0.001, looks=(3, 5), spend=(0.5, 0.5), comfort=(0.05,))
 
 EVERYTHING = Damos(action="stat", access_pattern=ANY)
-"""The first and the last scheme of a request whose statistics are compared. They show how many passes there
-were: where an earlier scheme splits a region, its rest is visited again, by all schemes (6.16), or not at all
-(6.12), so that the last or the first one tries all memory exactly once."""
+"""The first and the last scheme of a request whose statistics are compared. They count the passes: where an
+earlier scheme splits a region, all schemes visit its rest again (6.16), or none does (6.12), so either the
+last or the first scheme tries all memory exactly once in a pass."""
 
 LiveAct = Callable[..., AbstractContextManager[Live]]
 
 
 def attempt(live: LiveAct, pattern: str, ctx: DamonCtx, seconds: float, **options: object) -> Attempt:
-    """Watch for some seconds, and read the statistics of all schemes as they were at one time."""
+    """Record ``seconds``, read the statistics of all schemes with one command, and return the attempt.
+
+    ``options``: of ``live``. Raises ValueError when the first or the last scheme is not EVERYTHING.
+    """
     if ctx.schemes and not ctx.schemes[0] == EVERYTHING == ctx.schemes[-1]:
         raise ValueError("the first and the last scheme have to be EVERYTHING")
     stats: tuple[DamosStats, ...] = ()
@@ -74,13 +76,16 @@ def _read_stats(client: DamonClient, nr_schemes: int) -> tuple[DamosStats, ...]:
     return tuple(client.stats(0, i, update=False) for i in range(nr_schemes))
 
 
-def _passes(seen: Observation, stats: Sequence[DamosStats]) -> int:
-    """Return after how many aggregations the statistics were read: by what a scheme for everything tried,
-    which is all memory once in a pass. ``nr_snapshots`` does not show it: where the quota of a later scheme
-    splits the last region, a pass is counted twice. Where no scheme tried whole passes, as many as were
-    recorded: then counters differ."""
-    recorded = len(seen.recording.of_target(0))
-    total = int(seen.recording.of_target(0)[0].sizes.sum())
+def _passes(observation: Observation, stats: Sequence[DamosStats]) -> int:
+    """Return the number of aggregations after which the statistics were read.
+
+    It follows from the bytes that EVERYTHING tried, which are all memory once in a pass. ``nr_snapshots``
+    does not show it: when a later scheme's quota splits the last region, it counts a pass twice. If neither
+    scheme tried whole passes, return the number of recorded aggregations: then the counters differ from the
+    replicas'.
+    """
+    recorded = len(observation.recording.of_target(0))
+    total = int(observation.recording.of_target(0)[0].sizes.sum())
     tried = (stats[-1].sz_tried, stats[0].sz_tried)
     counted = next((size // total for size in tried if size % total == 0), 0)
     return counted if 0 < counted <= recorded else recorded
@@ -92,9 +97,10 @@ def _passes(seen: Observation, stats: Sequence[DamosStats]) -> int:
 def compare_with_reference(
     make: Callable[[], Attempt], *, after_s: float, replicas_each: int = REPLICAS
 ) -> tuple[Check, ...]:
-    """Compare attempts, as many as the rule asks for, with the reference. One check a metric.
+    """Compare as many attempts as ``RULE`` needs with the reference; return one check for each metric.
 
-    ``make`` makes one more. Disturbed ones are left out, whatever DAMON reported; undecided after too many.
+    ``make`` makes one more attempt. ``after_s``: judge windows from this time on. Disturbed attempts are left
+    out, whatever DAMON reported; with more than SPARE of them the result is undecided.
     """
     made: list[tuple[Band, Mapping[str, float]]] = []
     chosen: list[BandMetric] = []
@@ -103,17 +109,17 @@ def compare_with_reference(
     needed = RULE.looks[0]
     while True:
         while len(made) < needed:
-            one = make()
-            judged = judged_windows(one.seen, after_s)
-            if disturbance(one.seen) > MOST_DISTURBED or len(judged) < FEWEST_WINDOWS:
-                disturbed.append(disturbance(one.seen))
+            next_attempt = make()
+            judged = judged_windows(next_attempt.seen, after_s)
+            if disturbance(next_attempt.seen) > MOST_DISTURBED or len(judged) < FEWEST_WINDOWS:
+                disturbed.append(disturbance(next_attempt.seen))
                 if len(disturbed) > SPARE:
                     return (_too_busy(disturbed),)
                 continue
-            observed = values(one, judged)
+            observed = values(next_attempt, judged)
             chosen = chosen or [_metric(name) for name in observed]
-            made.append((_band(one, chosen, after_s, replicas_each), observed))
-            observations.append(one.seen)
+            made.append((_band(next_attempt, chosen, after_s, replicas_each), observed))
+            observations.append(next_attempt.seen)
         decision = oracle.judge_against([b for b, _ in made], [o for _, o in made], chosen, RULE)
         if decision.state != "continue":
             accounted = (*modelled(observations, after_s), *_left_out(disturbed, len(made)))
@@ -122,16 +128,18 @@ def compare_with_reference(
 
 
 def disturbance(seen: Observation) -> float:
-    """Return for which part of the recording the target was kept from running."""
+    """Return the share of the recording, 0 to 1, in which the target was kept from running."""
     recording = seen.recording
     whole = Window(0, recording.started_ns, recording.stopped_ns, recording.snapshots[0])
     return stalled_ns(seen, whole) / max(1, whole.duration_ns)
 
 
 def _metric(name: str) -> BandMetric:
-    """Return the metric of this name. Rates are judged on their wrong side only: when the sampling thread ran
-    in a stall is not known, and replicas may miss accesses there that were seen. More accesses than there
-    were are for invariants."""
+    """Return the metric of this name.
+
+    Access rates are judged on their wrong side only: when the kdamond ran during a stall is not known, so
+    replicas may miss accesses there that DAMON saw. Invariants judge counts above the true accesses.
+    """
     unit = "count" if name.startswith("scheme") else "bytes"
     for word, named in (
         ("rate", "fraction"),
@@ -164,39 +172,41 @@ def _too_busy(disturbed: Sequence[float]) -> Check:
     )
 
 
-def _band(one: Attempt, chosen: Sequence[BandMetric], after_s: float, n: int) -> Band:
+def _band(attempt_: Attempt, chosen: Sequence[BandMetric], after_s: float, n: int) -> Band:
     def simulate(seeds: Sequence[int]) -> Sequence[Mapping[str, float]]:
-        found = (values(c, judged_windows(c.seen, after_s)) for c in _copies(one, seeds))
-        return [{m.name: f.get(m.name, float("nan")) for m in chosen} for f in found]
+        replica_values = (values(c, judged_windows(c.seen, after_s)) for c in _copies(attempt_, seeds))
+        return [{m.name: by_name.get(m.name, float("nan")) for m in chosen} for by_name in replica_values]
 
-    key = oracle.cache_key(of=band_key(one.seen, after_s, None), passes=one.passes, conformance=1)
-    return oracle.band(chosen, simulate, n, kept_bands(one.seen), key)
+    key = oracle.cache_key(of=band_key(attempt_.seen, after_s, None), passes=attempt_.passes, conformance=1)
+    return oracle.band(chosen, simulate, n, kept_bands(attempt_.seen), key)
 
 
-def _copies(one: Attempt, seeds: Sequence[int]) -> Iterator[Attempt]:
-    if not one.stats:
-        for recording in replicas(one.seen, seeds):
-            yield Attempt(replace(one.seen, recording=recording))
+def _copies(attempt_: Attempt, seeds: Sequence[int]) -> Iterator[Attempt]:
+    if not attempt_.stats:
+        for recording in replicas(attempt_.seen, seeds):
+            yield Attempt(replace(attempt_.seen, recording=recording))
         return
     for seed in seeds:
-        recording, stats = _run(one, seed)
-        yield Attempt(replace(one.seen, recording=recording), stats, one.passes)
+        recording, stats = _run(attempt_, seed)
+        yield Attempt(replace(attempt_.seen, recording=recording), stats, attempt_.passes)
 
 
-def _run(one: Attempt, seed: int) -> tuple[Recording, tuple[DamosStats, ...]]:
-    """Run the reference once; its statistics are read after as many passes."""
-    seen = one.seen
-    started = seen.recording.started_ns
-    system = ReferenceSystem(seen.level, seed, origin_ns=started, sleep_ns=pace(seen), swap_bytes=0)
-    system.add_process(seen.vmas, seen.truth, seen.ctx.targets[0].pid_target)
+def _run(attempt_: Attempt, seed: int) -> tuple[Recording, tuple[DamosStats, ...]]:
+    """Run the reference once; return its recording, and its statistics after as many passes."""
+    observation = attempt_.seen
+    started = observation.recording.started_ns
+    system = ReferenceSystem(
+        observation.level, seed, origin_ns=started, sleep_ns=pace(observation), swap_bytes=0
+    )
+    system.add_process(observation.vmas, observation.truth, observation.ctx.targets[0].pid_target)
     client = DamonClient(system.tree, system.clock)
-    with Session(client, system.events, (Kdamond(seen.ctx),), source="events") as session:
+    with Session(client, system.events, (Kdamond(observation.ctx),), source="events") as session:
         session.start()
         # Not by time: what schemes do takes a kernel time, too, and a replica may be ahead of it.
         kdamond = system.tree.slots[0].kdamond
         assert kdamond is not None
         ctx = kdamond.ctx
-        system.clock.run_until_done(lambda: ctx.passed >= one.passes * ctx.window)
-        stats = _read_stats(client, len(seen.ctx.schemes))
-        session.record(max(0, seen.recording.stopped_ns - system.clock.now_ns()))
+        system.clock.run_until_done(lambda: ctx.passed >= attempt_.passes * ctx.window)
+        stats = _read_stats(client, len(observation.ctx.schemes))
+        session.record(max(0, observation.recording.stopped_ns - system.clock.now_ns()))
     return session.recording(), stats

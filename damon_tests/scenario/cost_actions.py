@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What schemes, commands and files of DAMON cost on a kernel, in exact instructions; memory of regions."""
+"""Measure the cost of actions, sysfs commands and sysfs reads in exact instructions, and a region's
+memory."""
 
 from __future__ import annotations
 
@@ -23,13 +24,14 @@ _OF_FRAMES = ("lru_prio", "lru_deprio")
 _SWAP_MIB = 128
 
 ONCE_SAMPLE_US, ONCE_SAMPLES = 50_000, 10
-"""An aggregation of half a second: a window that ends soon after it sees a scheme applied once."""
+"""Half a second: a measurement that ends soon after the pass sees the scheme applied exactly once."""
 
 
 def action(backend: Backend, name: str, seed: int = 1) -> list[CostSamples]:
-    """Instructions of an action for each region tried, and for each page that it was applied to.
+    """Return the instructions of an action per region tried, and per page that it was applied to.
 
-    Every region is tried once. "lru_prio" and "lru_deprio" work on frames, the others on a process.
+    Every region is tried once. "lru_prio" and "lru_deprio" run with paddr, the others with fvaddr. Raises
+    HarnessError when regions were tried more or less than once.
     """
     machine = {"swap_zram_mib": _SWAP_MIB} if name == "pageout" else {}
     pattern = setup.still(MEMORY_MIB * MIB)
@@ -80,7 +82,8 @@ _READS = (
 
 
 def commands(backend: Backend, seed: int = 1) -> list[CostSamples]:
-    """Instructions of each command with 1,000 regions, whoever executes them, and of reading the result."""
+    """Return the instructions of each command with 1,000 regions, and of reading tried_regions, of all
+    threads."""
     pattern = setup.still(MEMORY_MIB * MIB)
     samples = []
     with setup.watched(backend, pattern, _observed, seed) as run:
@@ -108,7 +111,10 @@ def _command(run: Watched, word: str) -> CostSamples:
 
 
 def _of_command(tree: CallTree) -> CallTree:
-    """What the writer of ``state`` executes, and what kdamond does for it (functions of DAMON's sysfs)."""
+    """Return the part of the writer of ``state``, and of DAMON's sysfs functions in the kdamond.
+
+    Raises HarnessError when nobody executed state_store.
+    """
     names = {name for p in tree.paths for name in p.names if name.startswith("damon_sysfs_")}
     executed = tree.only("state_store", *names)
     if not executed.instructions:
@@ -117,7 +123,7 @@ def _of_command(tree: CallTree) -> CallTree:
 
 
 def _region_bytes(subject: Subject) -> CostSamples:
-    """Memory of one region: the slot of its slab cache."""
+    """Return the bytes of one region: an object of its slab cache. Raises HarnessError without that cache."""
     if not isinstance(subject, MachineSubject):
         raise HarnessError("only a kernel has slab caches")
     for name in ("slab_size", "object_size"):

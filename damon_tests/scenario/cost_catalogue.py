@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Every benchmark of DAMON's cost: what it measures, and how it is taken."""
+"""List the benchmarks of DAMON's cost: what each measures, and how."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from damon_tests.judge.cost.samples import CostSamples
 from damon_tests.scenario import cost_actions, cost_runs
 
 REPEATS = 3
-"""Guests for what happens once in each, so that its spread is known."""
+"""Number of guests for a cost that occurs once in each guest, so that its spread is known."""
 
 Measure = Callable[[Backend, int], Sequence[CostSamples]]
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """``measure`` takes a kernel and a seed. ``repeats``: how many guests give a sample each."""
+    """A benchmark. ``measure`` takes a backend and a seed. ``repeats``: how many guests give a sample
+    each."""
 
     name: str
     about: str
@@ -27,13 +28,14 @@ class Benchmark:
     repeats: int = 1
 
     def run(self, backend: Backend, seed: int) -> list[CostSamples]:
-        """All samples of its metrics. Raises NotSupported where the kernel or machine lacks something."""
+        """Return all samples of its metrics. Raises NotSupported where the kernel or machine lacks a
+        feature."""
         rounds = [self.measure(backend, seed + i) for i in range(self.repeats)]
         return [_joined([r[i] for r in rounds]) for i in range(len(rounds[0]))]
 
 
 def _joined(samples: Sequence[CostSamples]) -> CostSamples:
-    """One metric from several guests."""
+    """Join the samples of one metric from several guests."""
     last = samples[-1]
     values = tuple(value for s in samples for value in s.values)
     return CostSamples(last.metric, last.unit, values, last.tree)

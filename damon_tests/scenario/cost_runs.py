@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What DAMON's monitoring costs on a kernel, in exact instructions: checks, aggregations, updates, traces."""
+"""Measure the cost of monitoring in exact instructions: access checks, aggregations, updates, tracing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def on_data(
     sample_us: int = SAMPLE_US,
     samples_per_aggr: int = 20,
 ) -> Request:
-    """Watch the pattern's memory in equal regions."""
+    """Return a request to monitor the pattern's memory in equal regions."""
 
     def request(_: Subject, target: RunningTarget) -> DamonCtx:
         regions = equal_regions(*target.layout["data"], nr_regions)
@@ -46,7 +46,10 @@ CHUNK_PAGES = 4
 
 
 def on_frames(_: Subject, target: RunningTarget) -> DamonCtx:
-    """Watch the frames of the pattern's memory: regions of four pages that do not touch, and cannot merge."""
+    """Return a request to monitor the pattern's page frames, in regions of four pages that cannot merge.
+
+    Raises HarnessError when the frames are too scattered.
+    """
     size = CHUNK_PAGES * PAGE_SIZE
     ranges = sorted(r for ranges in target.physical().values() for r in ranges)
     regions = [
@@ -58,7 +61,8 @@ def on_frames(_: Subject, target: RunningTarget) -> DamonCtx:
 
 
 def whole_process(update_us: int) -> Request:
-    """Watch all of a process with vaddr, which looks for its mappings again every ``update_us``."""
+    """Return a request to monitor a whole process with vaddr, which updates its regions every
+    ``update_us``."""
 
     def request(_: Subject, target: RunningTarget) -> DamonCtx:
         attrs = DamonAttrs(SAMPLE_US, 20 * SAMPLE_US, update_us, min_nr_regions=10, max_nr_regions=100)
@@ -68,7 +72,7 @@ def whole_process(update_us: int) -> Request:
 
 
 def windows(backend: Backend, pattern: Pattern, request: Request, seed: int) -> list[Cost]:
-    """The cost of kdamond in several windows of one run."""
+    """Return the cost of the kdamond in WINDOWS windows of one run."""
     with setup.watched(backend, pattern, request, seed) as run:
         return [run.cost(WINDOW_S) for _ in range(WINDOWS)]
 
@@ -79,7 +83,7 @@ CHECKS = ("fvaddr", "vaddr", "huge", "unmapped", "paddr")
 
 
 def check(backend: Backend, kind: str, seed: int = 1) -> CostSamples:
-    """Instructions of one check of one region.
+    """Return the instructions of one access check of one region.
 
     ``kind``: "fvaddr", "vaddr" and "paddr" for memory in 4 KiB pages, "huge" for huge pages, "unmapped" for
     addresses without memory (both with fvaddr).
@@ -104,7 +108,8 @@ def _require_huge(run: setup.Watched) -> None:
 
 
 def check_of_size(backend: Backend, size_mib: int, *, populate: bool, seed: int = 1) -> float:
-    """Instructions of one check, by the size of the memory; the number of regions is the same."""
+    """Return the instructions of one access check of a region, with ``size_mib`` MiB in NR_REGIONS
+    regions."""
     pattern = setup.still(size_mib * MIB, populate=populate)
     memory_mib = max(1024, size_mib + 512 if populate else 0)
     with setup.watched(backend, pattern, on_data(), seed, memory_mib=memory_mib) as run:
@@ -112,13 +117,13 @@ def check_of_size(backend: Backend, size_mib: int, *, populate: bool, seed: int 
 
 
 def per_second(backend: Backend, nr_regions: int, sample_us: int, seed: int = 1) -> float:
-    """Instructions of kdamond a second, by the number of regions and the sampling interval."""
+    """Return the kdamond's instructions per second, with these numbers of regions and sampling interval."""
 
     request = on_data(nr_regions=nr_regions, sample_us=sample_us)
     with setup.watched(backend, setup.still(MEMORY_MIB * MIB), request, seed) as run:
         cost = run.cost(WINDOW_S)
     samples = setup.nr_calls(setup.tree_of(cost), setup.CHECK)
-    # Whole sampling intervals: how many fit into a window is chance.
+    # Divide by whole sampling intervals: how many fit into a window varies.
     return cost.used / samples * NSEC_PER_SEC / (sample_us * 1000)
 
 
@@ -128,7 +133,8 @@ FEW_REGIONS, MANY_REGIONS = 100, 400
 
 
 def aggregation(backend: Backend, seed: int = 1) -> list[CostSamples]:
-    """What every region adds to an aggregation outside of its checks; and how often kdamond wakes up."""
+    """Return the instructions that a region adds to an aggregation besides its checks, and wake-ups per
+    second."""
     pattern = setup.still(MEMORY_MIB * MIB)
     few, many = (
         windows(backend, pattern, on_data(nr_regions=count, samples_per_aggr=1), seed)
@@ -149,13 +155,13 @@ def aggregation(backend: Backend, seed: int = 1) -> list[CostSamples]:
 
 
 def mappings(count: int) -> Pattern:
-    """A process with so many mappings of its own, which do not touch each other."""
+    """Return a pattern with ``count`` mappings that do not touch each other."""
     regions = [PatternRegion(f"r{i}", 16 * PAGE_SIZE) for i in range(count)]
     return setup.still_regions(regions)
 
 
 def update(backend: Backend, seed: int = 1) -> list[CostSamples]:
-    """Instructions of one update of a vaddr target's mappings, and what each mapping adds."""
+    """Return the instructions of one update of a vaddr target's regions, and those that each mapping adds."""
     values = {}
     tree = None
     for count in (FEW_MAPPINGS, MANY_MAPPINGS):
@@ -174,7 +180,7 @@ def update(backend: Backend, seed: int = 1) -> list[CostSamples]:
 
 
 def tracepoint(backend: Backend, seed: int = 1) -> CostSamples:
-    """What every region adds to an aggregation while damon_aggregated is traced."""
+    """Return the instructions that tracing damon_aggregated adds for each region."""
     request = on_data(samples_per_aggr=1)
     with setup.watched(backend, setup.still(MEMORY_MIB * MIB), request, seed) as run:
         off = [run.cost(WINDOW_S) for _ in range(WINDOWS)]

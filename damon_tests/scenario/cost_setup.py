@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A kdamond whose work is known in advance, so that what it costs can be divided by what it did.
+"""Run a kdamond whose work is known in advance, so that its cost can be divided by it.
 
-With as many equal regions as both limits say, DAMON neither merges (two regions would be larger than the size
-limit, total size / minimum) nor splits (there are more than half of the maximum): the number of regions is
-constant, and the number of region checks is that number times the calls of the operations set's functions.
+With min_nr_regions = max_nr_regions = the number of equal regions, DAMON neither merges (two regions would
+exceed the size limit, total size / min_nr_regions) nor splits (there are more than max_nr_regions / 2). So
+the number of regions is constant, and region checks are that number times the calls of the operations set.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PREPARE = ("damon_va_prepare_access_checks", "damon_pa_prepare_access_checks")
 CHECK = ("damon_va_check_accesses", "damon_pa_check_accesses")
 UPDATE = ("damon_va_update", "damon_pa_update")
 APPLY = ("damon_va_apply_scheme", "damon_pa_apply_scheme")
-"""Functions of operations sets. The core calls them through pointers, so that no compiler inlines them."""
+"""Functions of operations sets. The core calls them through pointers, so no compiler inlines them."""
 
 SLEEP = ("schedule", "schedule_timeout", "schedule_timeout_idle", "usleep_range_state", "kdamond_usleep")
 
@@ -40,36 +40,38 @@ WARM_UP_S = 0.3
 
 @dataclass(frozen=True)
 class Watched:
-    """A process, or memory, that a running kdamond watches."""
+    """A running kdamond, and the process that it monitors."""
 
     subject: Subject
     session: Session
     target: RunningTarget
 
     def cost(self, seconds: float, thread: str = KDAMOND) -> Cost:
-        """What the thread costs while this much time of the machine passes."""
+        """Return the cost of the thread during ``seconds`` of the machine's time."""
         return self.cost_of(lambda: self.session.record(int(seconds * NSEC_PER_SEC)), thread)
 
     def cost_of(self, act: Callable[[], object], thread: str = KDAMOND) -> Cost:
-        """What the thread costs while ``act`` is done."""
+        """Return the cost of the thread while ``act`` runs."""
         with self.subject.cost_probe().window(thread) as window:
             act()
         return window.result
 
 
 def still(size_bytes: int, **options: object) -> Pattern:
-    """Memory that nobody touches: every check takes the same way. ``options``: of the PatternRegion."""
+    """Return a pattern that touches nothing, so that every check does the same. ``options``: of
+    PatternRegion."""
     return still_regions([PatternRegion("data", size_bytes, **options)])  # type: ignore[arg-type]
 
 
 def still_regions(regions: Sequence[PatternRegion]) -> Pattern:
-    """The same in several mappings."""
+    """Return a pattern of several mappings that touches nothing."""
     phase = Phase("still", 3600 * NSEC_PER_SEC, ())
     return Pattern("still", "memory that nobody touches", tuple(regions), (phase,))
 
 
 def equal_regions(start: int, end: int, count: int) -> tuple[tuple[int, int], ...]:
-    """``count`` regions of the same number of pages, from ``start`` on. Raises HarnessError without room."""
+    """Return ``count`` ranges of equal size, whole pages, from ``start`` on. Raises HarnessError without
+    room."""
     size = (end - start) // count // PAGE_SIZE * PAGE_SIZE
     if not size:
         raise HarnessError(f"{end - start} bytes are too little for {count} regions")
@@ -84,7 +86,7 @@ def constant(
     sample_us: int = SAMPLE_US,
     samples_per_aggr: int = 20,
 ) -> DamonCtx:
-    """A request whose number of regions stays what it is."""
+    """Return a request with which the number of regions is constant."""
     count = len(regions)
     attrs = DamonAttrs(sample_us, samples_per_aggr * sample_us, min_nr_regions=count, max_nr_regions=count)
     return DamonCtx(operations, attrs=attrs, targets=(DamonTarget(pid, tuple(regions)),))
@@ -98,9 +100,10 @@ def watched(
     seed: int,
     **machine: int,
 ) -> Iterator[Watched]:
-    """Start the pattern's process and a kdamond on it, and let both settle.
+    """Start the pattern's process and a kdamond on it, and let both warm up.
 
-    ``machine``: fields of ``Topology`` that differ from the usual.
+    ``machine``: fields of ``Topology`` that differ from the default. Raises NotSupported without exact
+    instruction counts.
     """
     topology = replace(Topology(instructions=True), **machine)  # type: ignore[arg-type]
     subject = backend.subject(seed, topology)
@@ -126,20 +129,20 @@ def _require_instructions(subject: Subject) -> None:
     probe.prepare()
     if probe.unit != "instructions":
         raise NotSupported(
-            "exact instructions: this machine only tells how long threads ran",
+            "exact instructions: this machine only reports how long threads ran",
             remedy="use a kernel in a guest (--kernel debian:newest)",
         )
 
 
 def tree_of(cost: Cost) -> CallTree:
-    """Raises HarnessError for a cost that is only a time."""
+    """Return the call tree of a cost. Raises HarnessError for a cost that is only a time."""
     if cost.tree is None:
         raise HarnessError(f"instructions were not counted: the cost is from {cost.source}")
     return cost.tree
 
 
 def nr_calls(tree: CallTree, functions: Sequence[str]) -> int:
-    """How often any of them was called. Raises HarnessError for never: nothing can be divided by that."""
+    """Return the number of calls of these functions. Raises HarnessError for none: it is a divisor."""
     calls = sum(tree.calls(name) for name in functions)
     if not calls:
         raise HarnessError(f"kdamond called none of {', '.join(functions)} while its cost was counted")
@@ -147,7 +150,7 @@ def nr_calls(tree: CallTree, functions: Sequence[str]) -> int:
 
 
 def per_check(cost: Cost, nr_regions: int) -> float:
-    """Instructions of one check of one region: clearing the accessed bit, and looking at it afterwards."""
+    """Return the instructions of one check of one region: clear its accessed bit, and read it afterwards."""
     tree = tree_of(cost)
     prepare = tree.inclusive(*PREPARE) / nr_calls(tree, PREPARE)
     check = tree.inclusive(*CHECK) / nr_calls(tree, CHECK)
@@ -155,18 +158,18 @@ def per_check(cost: Cost, nr_regions: int) -> float:
 
 
 def checks_of(cost: Cost) -> CallTree:
-    """Who executes the checks."""
+    """Return the part of the call tree that checks accesses."""
     return tree_of(cost).only(*PREPARE, *CHECK)
 
 
 def rest_of(cost: Cost) -> CallTree:
-    """Who executes what is neither of the operations set nor sleep: merging, ageing, splitting, tracing."""
+    """Return the part outside the operations set and sleep: merging, ageing, splitting, tracing."""
     return tree_of(cost).without(*PREPARE, *CHECK, *UPDATE, *APPLY, *SLEEP, "kthread")
 
 
 def rest_per_sample(cost: Cost) -> float:
-    """Instructions of a sampling interval outside the operations set and sleep.
+    """Return the instructions of a sampling interval outside the operations set and sleep.
 
-    With one sample in each aggregation: of an aggregation (merging, ageing, splitting, schemes).
+    With one sample per aggregation, these are an aggregation's: merging, ageing, splitting, schemes.
     """
     return rest_of(cost).instructions / nr_calls(tree_of(cost), CHECK)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Many filter lists at once: what each lets through in a run that a test drives, against its memory.
+"""Run many lists of filters at once, and check the bytes that each list lets through.
 
-One context has a scheme for every list. If the schemes do nothing to memory, all see the same; and if
-DAMON's regions are apart from each other and more than may be, none is merged or split. Then the bytes
-that each list lets through in a pass are known exactly (``judge.schemes.filters``).
+One context has a scheme for every list. Schemes that do not change memory all see the same pages. DAMON
+merges and splits nothing when its regions do not touch and are more than max_nr_regions. Then the bytes that
+each list lets through in a pass follow exactly from the pages (``judge.schemes.filters``).
 """
 
 from __future__ import annotations
@@ -30,16 +30,17 @@ from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE, Bools, HarnessError
 from damon_tests.workload.pages import PageStates
 
 STILL = DamonAttrs(sample_us=20_000, aggr_us=100_000, min_nr_regions=3, max_nr_regions=3)
-"""With more ranges than that which are apart from each other, regions stay what they are."""
+"""With more than three ranges that do not touch, DAMON neither merges nor splits regions."""
 
 _PATIENCE_NS = 60 * NSEC_PER_SEC
 
 
 class WatchedMemory:
-    """Memory of all targets of a run, and separate ranges of it for DAMON to watch.
+    """The memory of a run's targets, and the ranges of it that DAMON watches, which do not touch.
 
-    ``operations`` "paddr": all in one target, by physical addresses; else each target's own. ``only``:
-    which targets, by number; None: all. ``most_bytes``: size of the largest range of small pages.
+    ``operations`` "paddr": one DamonTarget with the physical ranges of all targets; else one for each target.
+    ``only``: numbers of the targets; None: all. ``most_bytes``: size of the largest range of small pages.
+    Raises HarnessError when DAMON would split the largest range.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class WatchedMemory:
             raise HarnessError(f"DAMON would split the largest of ranges of {sizes} bytes: too little memory")
 
     def targets(self) -> tuple[DamonTarget, ...]:
-        """Return what to request for it."""
+        """Return the DamonTargets to request."""
         if self.physical:
             return (DamonTarget(regions=self.ranges[0]),)
         pids = [self.run.targets[i].pid for i in self._chosen]
@@ -71,20 +72,20 @@ class WatchedMemory:
         return PageFacts.joined([p.within(r) for p, r in zip(known, self.ranges, strict=True)])
 
     def states(self, target_idx: int = 0) -> dict[str, PageStates]:
-        """Return all pages of a target's regions as they are now, watched or not."""
+        """Return all pages of a target's regions, by region name, as they are now, watched or not."""
         target = self.run.targets[self._chosen[target_idx]]
         return {name: self.run.pages(name, target) for name in target.layout}
 
     def asked(self, scheme: Damos, states: Mapping[str, PageStates], target_idx: int = 0) -> dict[str, Bools]:
-        """Return which pages of each region, of those that are watched, the scheme does its action to."""
+        """Return which watched pages the scheme acts on: for each region a bool for each page."""
         ranges = self.ranges[0 if self.physical else target_idx]
-        found = {}
+        acted_on_of = {}
         for name, state in states.items():
             facts = self._facts(target_idx, {name: state})
             inside = np.isin(facts.address, facts.within(ranges).address)
-            found[name] = np.zeros(len(state), np.bool_)
-            found[name][state.present] = inside & verdicts(scheme, facts, self.operations).acted_on
-        return found
+            acted_on_of[name] = np.zeros(len(state), np.bool_)
+            acted_on_of[name][state.present] = inside & verdicts(scheme, facts, self.operations).acted_on
+        return acted_on_of
 
     def memcg(self, target_idx: int = 0) -> str:
         """Return the path of a target's memory control group; the root's is "/"."""
@@ -109,9 +110,10 @@ class WatchedMemory:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """What became of the schemes of a table, by name; the first has no filter and acts as the others.
+    """Statistics of schemes that differ in their filters. The first has no filter and the others' action.
 
-    ``before``, ``after``: all watched pages, read before the first and after the last pass.
+    ``schemes``: by name. ``stats``: in the same order. ``before``, ``after``: all watched pages, read before
+    the first and after the last pass.
     """
 
     schemes: Mapping[str, Damos]
@@ -124,9 +126,9 @@ class Table:
 def pass_once(
     run: Live, memory: WatchedMemory, schemes: Mapping[str, Damos], known: PageFacts | None = None
 ) -> Table:
-    """Commit the schemes to the run, and let them be applied in at least one pass.
+    """Commit the schemes to the run, wait for at least one pass, and return their statistics.
 
-    ``known``: all watched pages, where they cannot be read (unmapped ones); None: they are read.
+    ``known``: the watched pages, for pages that cannot be read (unmapped ones); None: read them.
     """
     before = memory.pages() if known is None else known
     ctx = run.ctx
@@ -139,8 +141,11 @@ def pass_once(
 
 
 def table_holds(table: Table) -> list[Check]:
-    """Check the bytes tried, passed and (of actions on lists of pages) applied, of every list: of whole
-    passes."""
+    """Check the bytes that each list of filters lets through in whole passes (§4.8).
+
+    The bytes are sz_tried, sz_ops_filter_passed where the kernel has it, and sz_applied of lru_prio and
+    lru_deprio.
+    """
     total = len(table.before) * PAGE_SIZE
     passes, rest = divmod(table.stats[0].sz_tried, total)
     m = Measurement("bytes tried without a filter", float(table.stats[0].sz_tried), "bytes")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The fixtures by which a test states what to do: an experiment, or a run that it drives itself."""
+"""The ``experiment`` and ``live`` fixtures: a script of one run, or a run that the test drives."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ from damon_tests.ports.stopwatch import timed
 
 @dataclass(frozen=True)
 class ExperimentFixture:
-    """``experiment(pattern, ctx, seconds=...)``: a Trial on the DAMON under test.
+    """Make a Trial on the DAMON under test: ``experiment(pattern, ctx, seconds=...)``.
 
-    ``pattern`` is the name of one in the library, a path, or a Pattern. ``needed`` is the machine that the
-    test's ``needs`` markers ask for; ``topology`` another one.
+    ``pattern``: a name in the pattern library, a path of a YAML file, or a Pattern. ``ctx`` None: DAMON's
+    defaults. ``seconds``: how long to record. ``topology``: the machine; None: ``needed``, the machine that
+    the test's ``needs`` markers ask for. Raises UsageError for an unknown pattern or ``cover``.
     """
 
     backend: Callable[[], Backend]
@@ -58,12 +59,12 @@ class ExperimentFixture:
 
 @dataclass
 class LiveFixture:
-    """``with live(pattern, ctx) as run``: a run that the test drives (``experiment.live``).
+    """Open a run that the test drives: ``with live(pattern, ctx) as run``.
 
-    ``pattern``: one name, path or Pattern, or a list of them, one a target. ``ctx``: a DamonCtx, a Kdamond,
-    or a list of Kdamonds. Options as of ``experiment.live.live``. Each call of a test is an attempt with a
-    seed of its own. ``needed``: the machine that the test's ``needs`` markers ask for, unless ``topology``
-    says another.
+    ``pattern``: a name, a path or a Pattern, or a list with one for each target. ``ctx``: a DamonCtx, a
+    Kdamond, or a list of Kdamonds. The options are those of ``experiment.live.live``. Each call is an attempt
+    with a seed of its own. ``topology``: the machine; None: ``needed``, the machine that the test's ``needs``
+    markers ask for. The observation is kept when the run has ended.
     """
 
     backend: Callable[[], Backend]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Free memory of a machine, moved in steps by processes that take and return it: for watermarks."""
+"""Move a machine's free memory in steps, with processes that hold memory: for tests of watermarks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MOST_READINGS = 20
 
 
 def held(size_mib: int) -> Pattern:
-    """Return the memory that is populated and then left alone."""
+    """Return a pattern that populates ``size_mib`` MiB and then touches nothing."""
     region = PatternRegion("data", size_mib << 20, hugepage=True)
     return Pattern(
         "held", "memory that is held", (region,), (Phase("idle", 3600 * NSEC_PER_SEC, ()),), repeat=True
@@ -24,8 +24,9 @@ def held(size_mib: int) -> Pattern:
 
 
 class FreeMemory:
-    """Free memory, moved in steps of ``hog_mib``; ``first``: what it was at first, in 1/1000 of the total.
+    """Free memory of a machine, in steps of ``hog_mib`` MiB.
 
+    ``first``: free memory before the first step, in 1/1000 of the total; ``step``: one step in the same unit.
     ``let_pass(seconds)`` lets the machine's time pass.
     """
 
@@ -38,11 +39,11 @@ class FreeMemory:
         self.step = (hog_mib << 20) * 1000 // subject.memory_info().total
 
     def now(self) -> int:
-        """Return free memory in 1/1000 of the total."""
+        """Return free memory now, in 1/1000 of the total."""
         return self._subject.memory_info().free_permil
 
     def _at_rest(self) -> int:
-        """Return free memory when it moves no more: what was freed just before comes back in batches."""
+        """Return free memory once it is stable: the kernel returns freed pages in batches."""
         readings = [self.now()]
         while len(readings) < _MOST_READINGS and (len(readings) < 3 or len(set(readings[-3:])) > 1):
             self._let_pass(_PAUSE_S)
@@ -50,8 +51,7 @@ class FreeMemory:
         return readings[-1]
 
     def _await_return(self, steps: int) -> None:
-        """Wait until about as much is free as before, for some time at most, and then until it moves no
-        more."""
+        """Wait, a limited time, until free memory is back at ``steps``, then until it is stable."""
         for _ in range(_MOST_READINGS):
             if self.now() >= self.at(steps) - self.step // 4:
                 break
@@ -59,11 +59,11 @@ class FreeMemory:
         self._at_rest()
 
     def at(self, steps: float) -> int:
-        """Return free memory when so many steps are held."""
+        """Return free memory, in 1/1000 of the total, with ``steps`` steps held."""
         return self.first - int(steps * self.step)
 
     def take(self, steps: int) -> None:
-        """Hold that many steps in all. Returns when what was given back has arrived."""
+        """Hold ``steps`` steps in all. Returns once the kernel has freed what was given back."""
         returned = len(self._hogs) > steps
         while len(self._hogs) > steps:
             self._hogs.pop().stop()
@@ -73,5 +73,5 @@ class FreeMemory:
             self._hogs.append(self._subject.start_target(held(self._hog_mib), len(self._hogs)))
 
     def marks(self, high: float, mid: float, low: float, interval_us: int) -> DamosWatermarks:
-        """Return the watermarks at these steps."""
+        """Return watermarks at these numbers of held steps, checked every ``interval_us``."""
         return DamosWatermarks("free_mem_rate", interval_us, *(max(self.at(s), 0) for s in (high, mid, low)))

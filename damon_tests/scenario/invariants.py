@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The invariants of monitoring, of an attempt or of a run that the test body drove."""
+"""Check the invariants of monitoring in an attempt, or in a run that the test drove."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from damon_tests.workload.maybe_touched import MaybeTouched
 
 
 def invariants(run: Live | Observation, kdamond_idx: int = 0, *, shows: Sequence[str] = ()) -> list[Check]:
-    """Return the check of every invariant, and of what known accesses make certain.
+    """Check every invariant, and what the known accesses make certain.
 
-    A run whose request changed is judged part by part (``Live.parts``), every target for itself. ``shows``:
-    the invariants that the test is about ("I25"), undecided where nothing reported is subject to them.
+    A run whose request changed is judged part by part (``Live.parts``), each target separately. ``shows``:
+    the invariants that the test is about, as "I25"; undecided when no report is subject to them.
     """
     if isinstance(run, Observation):
         checks = of_attempt(run)
@@ -56,6 +56,7 @@ def _targets(run: Live, part: Part) -> Iterator[KnownMemory]:
 
 
 def _stalls(run: Live, part: Part, pid: int) -> list[tuple[int, int]]:
-    """Return when the target with this pid was disturbed for half a sampling interval or longer."""
+    """Return the [begin, end) ns in which the target was kept from running for half a sampling interval or
+    longer."""
     slack_ns = max(1, part.recording.sample_us) * NSEC_PER_USEC // 2
     return [s for target in run.targets if target.pid == pid for s in target.disturbances(slack_ns)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The fixture of runs of DAMON's modules: ``with module(DamonReclaim(...), "idle") as run``."""
+"""The ``module`` fixture: runs of DAMON_RECLAIM, DAMON_LRU_SORT and DAMON_STAT."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from damon_tests.scenario.module_run import TRACED, ModuleRun, hull, module_run
 
 @dataclass
 class ModuleFixture:
-    """``with module(parameters, pattern) as run``: a staged module, not enabled, beside a running target.
+    """Open a run of a module: ``with module(DamonReclaim(...), "idle") as run``.
 
-    ``watch``: "target" sets the module's region to where the target's memory is, "ram" leaves it.
-    ``topology``: a machine other than ``needed``, which the test's ``needs`` markers ask for. Each call of
-    a test is an attempt with a subject and a seed of its own.
+    The module has its parameters but is not enabled; a target runs ``pattern``, if one is given. ``watch``:
+    "target" sets monitor_region_start and _end around the target's memory, "ram" leaves them. ``topology``:
+    the machine; None: ``needed``, the machine that the test's ``needs`` markers ask for. ``events``:
+    tracepoints to record. Each call is an attempt with a subject and a seed of its own.
     """
 
     backend: Callable[[], Backend]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A run of a built-in module that the test body drives: a target, the module's session, its tracepoints.
+"""Runs of a built-in module that the test drives: a target, the module's session, its tracepoints.
 
-DAMON_RECLAIM, DAMON_LRU_SORT and DAMON_STAT watch physical memory, so what they do to the target
-is measured on its pages.
+DAMON_RECLAIM, DAMON_LRU_SORT and DAMON_STAT monitor physical memory, so a test measures their effect on the
+target's pages.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ _POLL_NS = 100 * NSEC_PER_MSEC
 
 
 class ModuleRun(Generic[P]):
-    """What a test body gets. ``raw``: events so far, of all kdamonds; complete after the run.
+    """A running test of a module.
 
-    ``module`` is the client of the module's parameters, ``session`` owns them. ``observation``: what was
-    observed of the first target since the module was last enabled, once the run is over; None where nothing
-    was.
+    ``module``: the client of the module's parameters; ``session`` restores them. ``raw``: the events so far,
+    of all kdamonds; complete after the run. ``observation``: after the run, what was observed of the first
+    target since the module was last enabled; None without a target or a traced region.
     """
 
     def __init__(self, attempt: Attempt, session: ModuleSession[P], stream: EventStream | None) -> None:
@@ -75,25 +75,26 @@ class ModuleRun(Generic[P]):
         self.attempt.note_kdamond(self.module.kdamond_pid())
 
     def disable(self) -> None:
+        """Disable the module, and fetch its last events."""
         self.attempt.note_kdamond(self.module.kdamond_pid())
         self.session.disable()
         self.collect()
 
     def commit(self, **changed: int | bool) -> tuple[int, int]:
-        """Change parameters online; when it began and when it had returned, ns."""
+        """Commit changed parameters; return when the commit began and when it returned, ns."""
         begin = self.clock.now_ns()
         self.session.commit(**changed)
         return begin, self.clock.now_ns()
 
     def run_for(self, seconds: float) -> None:
-        """Let time pass; events are fetched meanwhile, so that none get lost."""
+        """Let time pass, and fetch events meanwhile, so that the buffer loses none."""
         deadline = self.clock.now_ns() + int(seconds * NSEC_PER_SEC)
         while (left := deadline - self.clock.now_ns()) > 0:
             self.clock.run_for(min(left, 250 * NSEC_PER_MSEC))
             self.collect()
 
     def until(self, condition: Callable[[], bool], seconds: float, poll_ns: int = _POLL_NS) -> bool:
-        """Wait until ``condition()``; whether it came to hold within that time."""
+        """Wait until ``condition()`` holds, at most ``seconds``; return whether it does."""
         deadline = self.clock.now_ns() + int(seconds * NSEC_PER_SEC)
         while not condition():
             if self.clock.now_ns() >= deadline:
@@ -102,32 +103,33 @@ class ModuleRun(Generic[P]):
             self.collect()
         return True
 
-    # --- what is seen --------------------------------------------------------------------------------
+    # --- what the run shows --------------------------------------------------------------------------------
 
     def stats(self, kind: str = "") -> DamosStats:
+        """Return the module's counters; ``kind``: "hot" or "cold" of DAMON_LRU_SORT."""
         return self.module.stats(kind)
 
     def timed_stats(self, kind: str = "") -> tuple[DamosStats, tuple[int, int]]:
-        """Return the counters, and between which two times they were read, ns."""
+        """Return the counters, and the times, ns, just before and after they were read."""
         before = self.clock.now_ns()
         return self.stats(kind), (before, self.clock.now_ns())
 
     def pages(self, region: str) -> PageStates:
-        """Return the state now of the pages of one region of the first target's pattern."""
+        """Return the pages of one region of the first target, as they are now."""
         return self.subject.pages(self.target, *self.target.layout[region])
 
     def memory_info(self) -> MemoryInfo:
         return self.subject.memory_info()
 
     def kept_touching(self, every_us: int) -> bool:
-        """Return whether the target really touched its memory at least that often; once the run is over.
+        """Return whether the target touched its memory at least every ``every_us``; call it after the run.
 
-        On an overloaded machine it may stand still while DAMON does not: then what should be hot is idle."""
+        On an overloaded machine the target may stop while DAMON runs; then memory that should be hot is idle.
+        """
         return not any(target.disturbances(every_us * NSEC_PER_USEC) for target in self.targets)
 
     def kept_schedule(self, every_us: int) -> Check:
-        """Return ``kept_touching`` as a check: without it nothing can be said about memory in use
-        (INCONCLUSIVE)."""
+        """Check ``kept_touching``; INCONCLUSIVE if not, because memory in use then is idle."""
         kept = self.kept_touching(every_us)
         m = Measurement(f"target touched its memory every {every_us} µs", float(kept), "count")
         why = (
@@ -148,22 +150,22 @@ class ModuleRun(Generic[P]):
         return [e for e in parsed if isinstance(e, kind)]
 
     def tried(self, scheme_idx: int = 0) -> list[trace.BeforeApplyEvent]:
-        """Return what one of the module's schemes was tried on so far, in order."""
+        """Return the regions that one of the module's schemes tried so far, in order."""
         return [e for e in self.events(trace.BeforeApplyEvent) if e.scheme_idx == scheme_idx]
 
     def lost(self) -> int:
-        """Return how many events were lost."""
+        """Return how many events the trace buffer lost."""
         return self._stream.lost() if self._stream is not None else 0
 
     def recording(self) -> Recording:
-        """Return the aggregations since the module was last enabled, with the intervals it was asked for."""
+        """Return the aggregations since the module was last enabled, with the requested intervals."""
         parameters = self.session.parameters
         sample_us = getattr(parameters, "sample_interval", 5_000)
         aggr_us = getattr(parameters, "aggr_interval", 100_000)
         self.collect()
         chosen = [e for e in self.raw if e.name == trace.AGGREGATED and e.time_ns >= self._started_ns]
         tuned = tuple((e.time_ns, e.sample_us) for e in self.events(trace.TuneEvent))
-        made = Recording(
+        recording_ = Recording(
             "damon_aggregated",
             "paddr",
             sample_us,
@@ -174,17 +176,17 @@ class ModuleRun(Generic[P]):
             self.lost(),
             getattr(parameters, "addr_unit", 1),
         )
-        return replace(made, intervals=tuned)
+        return replace(recording_, intervals=tuned)
 
     def _end(self) -> None:
-        """Note what can be read only while the module is staged."""
+        """Record what can be read only before the parameters are restored."""
         self.attempt.note_kdamond(self.module.kdamond_pid())
         self.attempt.note_sleeps()
         if self._ctx is not None:
             self.attempt.note_frames()
 
     def _close(self) -> None:
-        """Fetch the last events; called when the module is off."""
+        """Fetch the last events. Call it when the module is off."""
         if self._stream is not None:
             self._stream.close()
             self.collect()
@@ -206,10 +208,10 @@ def module_run(
     seconds: Seconds | None = None,
     number: int = 1,
 ) -> Iterator[ModuleRun[P]]:
-    """Start targets, and stage the module without enabling it; all is ended on leaving.
+    """Start targets and write the module's parameters, without enabling it; end both on leaving.
 
-    Of ``events``, those that this DAMON has are recorded. ``number``: which attempt of its test it is. Raises
-    what ModuleSession raises.
+    ``events``: tracepoints to record, of which those that this DAMON lacks are left out. ``number``: the
+    attempt's number in its test. Raises what ModuleSession raises.
     """
     seconds = seconds or Seconds()
     with start_targets(subject, patterns, seed, seconds, number=number) as attempt, ExitStack() as stack:
@@ -229,6 +231,6 @@ def module_run(
 
 
 def hull(targets: Sequence[RunningTarget]) -> tuple[int, int]:
-    """Return the physical bytes [start, end) from the first to the last page of these targets."""
+    """Return the physical byte range [start, end) from the first to the last page of these targets."""
     ranges = [r for target in targets for regions in target.physical().values() for r in regions]
     return min(start for start, _ in ranges), max(end for _, end in ranges)

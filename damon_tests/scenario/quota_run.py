@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A run of one scheme with a quota, from which every pass is held against what the quota allows."""
+"""Runs of a scheme with a quota, whose every pass is judged by what the quota allows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from damon_tests.scenario.fixtures import LiveFixture
 
 @dataclass(frozen=True)
 class QuotaRun:
-    """``run`` is over. ``ctx``: the first request. ``read``: the scheme's counters just before the end."""
+    """A run that has ended. ``ctx``: its first request. ``read``: the scheme's counters just before the
+    end."""
 
     run: Live
     ctx: DamonCtx
@@ -36,40 +37,45 @@ class QuotaRun:
 
     @property
     def memory(self) -> tuple[Range, ...]:
-        """Return what was monitored of the first target: all of the pattern's regions."""
+        """Return the monitored memory of the first target: the ranges of its pattern's regions, in bytes."""
         return tuple(sorted(self.run.target.layout.values()))
 
     @property
     def tried(self) -> list[int]:
         """Return the bytes tried in each pass."""
-        return [sum(e.end - e.start for e in one.applied) for one in self.passes]
+        return [sum(e.end - e.start for e in p.applied) for p in self.passes]
 
     @property
     def traces_sizes(self) -> bool:
-        """Return whether changes of the effective size are traced (6.17)."""
-        return any(one.esz for one in self.passes)
+        """Return whether the run traced changes of the effective quota, damos_esz (6.17)."""
+        return any(p.esz for p in self.passes)
 
     def checks(self, *, windows: int = 0, **replay: Any) -> list[Check]:
-        """Return the checks of ``quotas.follow`` of the whole run; ``replay``: fields of ``QuotaReplay``."""
+        """Check the whole run with ``quotas.follow``.
+
+        ``windows``: the fewest charge windows to judge. ``replay``: fields of ``QuotaReplay``.
+        """
         later = [(c.begin_ns, c.end_ns, c.kdamonds[0].ctx.schemes[0]) for c in self.run.commits[1:]]
         followed = quotas.QuotaReplay(self.ctx.schemes[0], self.ctx, self.level, later=later, **replay)
         return quotas.follow(followed, self.passes, self.read, windows=windows)
 
 
 def quota_events(live: LiveFixture) -> list[str]:
-    """Return what ``passes_of`` needs recorded besides aggregations, as far as this DAMON has it."""
+    """Return the tracepoints that ``passes_of`` reads besides damon_aggregated, of those this DAMON has."""
     return [name for name in quota_passes.EXTRA_EVENTS if live.backend().capabilities().has(name)]
 
 
 def passes_of(run: Live, scheme_idx: int = 0, kdamond_idx: int = 0) -> list[Pass]:
-    """Return the complete passes of a scheme, in order; none if events were lost."""
+    """Return the complete passes of one scheme, in order. Empty if events were lost."""
     events = run.session.events([trace.AGGREGATED, *quota_passes.EXTRA_EVENTS], kdamond_idx)
     return quota_passes.of_events(events, scheme_idx)
 
 
 def let_pass(run: Live, count: int) -> None:
-    """Let DAMON run for that many aggregations, however long that takes on a busy machine. Raises DamonHangs
-    after three minutes."""
+    """Wait for ``count`` more aggregations, however long a busy machine takes.
+
+    Raises DamonHangs after three minutes.
+    """
     wanted = _aggregations(run) + count
     if not run.session.record(180 * NSEC_PER_SEC, until=lambda: _aggregations(run) >= wanted):
         raise DamonHangs(f"{count} aggregations did not come within three minutes")
@@ -88,7 +94,10 @@ def quota_run(
     cover: Cover = "regions",
     while_running: Callable[[Live], None] | None = None,
 ) -> QuotaRun:
-    """Let the first scheme of ``ctx`` do that many passes, then ``while_running``, and read what it did."""
+    """Run ``ctx`` for ``count`` aggregations, call ``while_running``, and return the first scheme's passes.
+
+    Raises DamonHangs when aggregations do not come.
+    """
     extra = quota_events(live)
     with live(pattern, ctx, cover=cover, extra_events=extra) as run:
         if count:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Oracle bands: an attempt's metrics among those of replicas, which the reference makes of the same truth."""
+"""Oracle bands: compare an attempt's metrics with those of replicas, runs of the reference on the same
+truth."""
 
 from __future__ import annotations
 
@@ -30,12 +31,12 @@ from damon_tests.ports import NSEC_PER_SEC, UsageError
 from damon_tests.workload.pattern_truth import PatternTruth
 
 REPLICAS = 60
-"""Enough for the later looks of the rule (three attempts beyond all replicas: p = 61^-3); the first only
-passes or goes on. Replicas cost more than anything else in a run on the reference."""
+"""Enough to fail at the later looks of the rule (three attempts beyond all replicas: p = 61^-3); the first
+look passes or asks for more attempts. Replicas are the largest cost of a run on the reference."""
 
 
 Attempts = Trial | Callable[[int], Observation]
-"""What makes attempt number n: an experiment, or a function of the test that drives a run itself."""
+"""What makes attempt number n: an experiment, or a function of the test that drives the run."""
 
 
 def like_the_reference(
@@ -47,11 +48,13 @@ def like_the_reference(
     replicas: int = REPLICAS,
     rule: SequentialRule | None = None,
 ) -> tuple[Check, ...]:
-    """Judge ``names`` (of METRICS) over the windows from ``after_s``: as good as the reference's?
+    """Check that the metrics ``names`` (of METRICS) are as good as the reference's, in windows from
+    ``after_s`` on.
 
-    Makes more attempts when the rule asks for them. One check a metric; all share one α. Attempts with paddr
-    are judged by physical address. Violations in further attempts are reported, too: invariants hold in all
-    of them, and a test itself looks at the first only.
+    Returns one check for each metric; all share one α. Makes more attempts when the rule asks for them.
+    Attempts with paddr are judged by physical address. Also returns the violated invariants of further
+    attempts, because the test itself checks only the first. Raises UsageError for an unknown metric, or times
+    outside the run.
     """
     chosen = _metrics(names)
     if isinstance(attempts, Trial):
@@ -77,20 +80,20 @@ def like_the_reference(
         return (*banded, *_violations(made[1:]))
     except _TooFewWindows as few:
         m = Measurement("windows that can be judged", float(few.count), "count")
-        why = "in the others target and kdamond had to wait too long for processors"
+        why = "in the others the target or the kdamond waited too long for a CPU"
         detail = "end what else keeps this machine busy, and run again"
         undecided = Check("oracle band", m, f">= {FEWEST_WINDOWS}", why, None, detail)
         return (undecided, *_violations(made[1:]))
 
 
 def _violations(later: Sequence[Observation]) -> tuple[Check, ...]:
-    """Invariants that do not hold."""
+    """Return the checks of invariants that do not hold in these attempts."""
     checks = [check for seen in later for check in of_attempt(seen)]
     return tuple(check for check in checks if check.holds is False)
 
 
 def _metrics(names: Sequence[str]) -> list[NamedMetric]:
-    """Raises UsageError for a name that is not in METRICS."""
+    """Return the metrics of these names. Raises UsageError for a name that is not in METRICS."""
     unknown = [name for name in names if name not in METRICS]
     if unknown:
         raise UsageError(f"unknown metric {unknown[0]!r}: the known metrics are {', '.join(METRICS)}")
@@ -98,7 +101,7 @@ def _metrics(names: Sequence[str]) -> list[NamedMetric]:
 
 
 def _check_time(recorded_ns: int, after_s: float, until_s: float | None) -> None:
-    """Raise UsageError when nothing of what is recorded lies after ``after_s`` and before ``until_s``."""
+    """Raise UsageError when nothing was recorded between ``after_s`` and ``until_s``."""
     recorded_s = recorded_ns / NSEC_PER_SEC
     if after_s >= recorded_s:
         raise UsageError(
@@ -117,7 +120,7 @@ class _TooFewWindows(Exception):
 
 @cache
 def _code() -> str:
-    """Return a hash of the code that makes bands: a kept band is not used any more when it changes."""
+    """Return a hash of the code that makes bands: a change invalidates the cached bands."""
     digest = hashlib.sha256()
     package = Path(damon_tests.__file__).parent
     for part in ("reference", "judge", "workload", "patterns", "experiment", "scenario"):
@@ -138,8 +141,11 @@ def _band(
 
 
 def band_key(seen: Observation, after_s: float, until_s: float | None) -> str:
-    """Return everything that decides a replica. A real target's accesses never repeat, so neither does its
-    key; simulated ones that are not drawn are the same in every attempt, which then share their replicas."""
+    """Return the cache key of an attempt's band: a hash of everything that decides a replica.
+
+    A real target's accesses never repeat, so its key does not either. Simulated accesses that the seed does
+    not decide are the same in every attempt, so those attempts share their replicas.
+    """
     times = np.array([w.t1_ns for w in judged_windows(seen, 0)], dtype=np.int64).tobytes()
     return oracle.cache_key(
         pattern=seen.pattern,
@@ -158,7 +164,7 @@ def band_key(seen: Observation, after_s: float, until_s: float | None) -> str:
 
 
 def kept_bands(seen: Observation) -> Path | None:
-    """Return where bands are kept; None for a real target, whose accesses never repeat."""
+    """Return the folder of cached bands; None for a real target, whose accesses never repeat."""
     return bundle.cache_dir() / "bands" if isinstance(seen.truth, PatternTruth) else None
 
 

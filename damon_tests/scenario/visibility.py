@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Can this machine show accesses at all? Asked before accuracy is judged.
+"""Check that this machine shows accesses at all, before a suite judges accuracy.
 
 DAMON clears accessed bits without flushing the TLB. Where translations stay cached (large TLBs, software
-emulation) memory in use looks idle, and every number about accuracy would be about the machine. The
-workload flushes its translations; this finds out whether that is enough.
+emulation), memory in use looks idle, and accuracy numbers would describe the machine instead of DAMON. The
+workload flushes its translations; this check measures whether that is enough.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from damon_tests.patterns import load
 from damon_tests.ports import NSEC_PER_SEC
 
 LEAST = 0.75
-"""Share of the sampling intervals in which a hot page must be seen: 15 of 20. Guests that hide accesses were
-measured at 0, those that show them at 0.7 to 1 for a set a quarter of this size."""
+"""Least share of the sampling intervals in which DAMON must see a hot page accessed: 15 of 20. Guests that
+hide accesses measured 0; guests that show them measured 0.7 to 1 for a set a quarter of this size."""
 
 _ATTRS = DamonAttrs(min_nr_regions=16, max_nr_regions=64)
 _SETTLED_S = 0.5
@@ -31,13 +31,13 @@ _DURATION_NS = 2 * NSEC_PER_SEC
 def visibility(backend: Backend, run_seed: int) -> Check:
     """Check the mean reported access rate of a 1 MiB set that is in use all the time.
 
-    ``holds`` is None when accesses do not show: then nothing is known about DAMON's accuracy here. That
-    is INCONCLUSIVE, never a skip: a DAMON that sees nothing looks the same.
+    The value is a fraction of the sampling intervals, the median over windows. Below ``LEAST``, ``holds`` is
+    None: INCONCLUSIVE, never a skip, because a DAMON that sees nothing looks the same.
     """
     ctx = DamonCtx("fvaddr", attrs=_ATTRS)
     experiment = Experiment(load.load("visibility"), ctx, _DURATION_NS, "regions")
-    seen = Trial(experiment, backend, test_id="visibility", run_seed=run_seed).observe()
-    c = comparison(seen, _SETTLED_S)
+    observation = Trial(experiment, backend, test_id="visibility", run_seed=run_seed).observe()
+    c = comparison(observation, _SETTLED_S)
     weight = c.per_window(c.size * c.true)
     rates = c.per_window(c.size * np.minimum(c.seen, c.true)) / np.maximum(weight, 1)
     value = float(np.median(rates)) if len(rates) else 0.0

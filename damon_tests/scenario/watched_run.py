@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A run whose first scheme watches all others, from which every pass is held against what was asked."""
+"""Runs whose first scheme, the watcher, traces every region, so that each pass can be judged exactly."""
 
 from __future__ import annotations
 
@@ -24,31 +24,39 @@ from damon_tests.scenario.invariants import invariants
 def watched(
     live: LiveFixture, pattern: Any, ctx: DamonCtx, *more_events: str, cover: Cover = "regions"
 ) -> AbstractContextManager[Live]:
-    """Return ``live`` that records what ``passes_of`` reads, and those of ``more_events`` that this DAMON
-    has."""
+    """Open a live run that traces what ``passes_of`` reads.
+
+    It also traces those of ``more_events`` that the DAMON under test has. Arguments as of ``LiveFixture``.
+    """
     wanted = (*watched_passes.EXTRA_EVENTS, *more_events)
     events = [name for name in wanted if live.backend().capabilities().has(name)]
     return live(pattern, ctx, cover=cover, source="events", extra_events=events)
 
 
 def passes_of(run: Live, kdamond_idx: int = 0) -> tuple[WatchedPass, ...]:
-    """Return the passes of a run that was made by ``watched``."""
+    """Return the passes of the schemes in a run opened with ``watched``, in order."""
     return watched_passes.passes(
         run.session.events([trace.AGGREGATED, *watched_passes.EXTRA_EVENTS], kdamond_idx)
     )
 
 
 def read_stats(client: DamonClient, nr_schemes: int, kdamond_idx: int = 0) -> list[Reading]:
-    """Update the statistics once, and return those of all schemes."""
+    """Update the statistics with one command, and return one Reading for each scheme.
+
+    Raises what the command raises.
+    """
     begin = client.clock.now_ns()
     client.command(kdamond_idx, "update_schemes_stats")
     end = client.clock.now_ns()
     stats = [client.stats(kdamond_idx, i, update=False) for i in range(nr_schemes)]
-    return [Reading(begin, end, i, one) for i, one in enumerate(stats)]
+    return [Reading(begin, end, i, scheme_stats) for i, scheme_stats in enumerate(stats)]
 
 
 def read_tried_regions(client: DamonClient, nr_schemes: int, kdamond_idx: int = 0) -> Answer:
-    """Request the regions of one pass, and return those of every scheme. Raises what the command raises."""
+    """Update the tried regions with one command, and return those of every scheme.
+
+    Raises what the command raises.
+    """
     begin = client.clock.now_ns()
     client.command(kdamond_idx, "update_schemes_tried_regions")
     end = client.clock.now_ns()
@@ -58,12 +66,14 @@ def read_tried_regions(client: DamonClient, nr_schemes: int, kdamond_idx: int = 
 
 
 def checks(run: Live) -> list[Check]:
-    """Return the checks of a request that did not change: what was tried, its effect on ages, its
-    statistics."""
-    seen = passes_of(run)
+    """Check a run whose request did not change.
+
+    The checks: monitoring's invariants, what the schemes tried (I51), the ages after it, the statistics.
+    """
+    passes = passes_of(run)
     return [
         *invariants(run),
-        *watched_passes.tried_as_asked(seen, run.ctx),
-        *ages_after_passes(seen, run.ctx, run.level),
-        *stats_after_passes(seen, run.ctx),
+        *watched_passes.tried_as_asked(passes, run.ctx),
+        *ages_after_passes(passes, run.ctx, run.level),
+        *stats_after_passes(passes, run.ctx),
     ]
