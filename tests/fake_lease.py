@@ -17,7 +17,7 @@ class Leases:
     def __init__(self, damon: FakeDamon, directory: Path) -> None:
         self.damon = damon
         self.directory = directory
-        self.told: list[str] = []
+        self.notified: list[str] = []
 
     def journal(self) -> Journal:
         return Journal(self.directory / "journal", root=self.damon.root, guard=False)
@@ -26,6 +26,6 @@ class Leases:
         options = {
             "wait_s": 0,
             "lock_directory": self.directory / "lock",
-            "notify": self.told.append,
+            "notify": self.notified.append,
         } | options
         return acquire(self.damon, self.journal(), "host", **options)  # type: ignore[arg-type]

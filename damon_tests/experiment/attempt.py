@@ -23,11 +23,11 @@ from damon_tests.ports.arrays import I64
 from damon_tests.workload.target import RunningTarget
 
 Complained = Callable[[Sequence[str]], None]
-"""Gets the titles of the kernel's complaints during an attempt."""
+"""A callback that receives the titles of the kernel's complaints during an attempt."""
 
 
 class Seconds:
-    """Wall time by what it was spent on. Add to it with ``with seconds("monitor"):``."""
+    """Wall time by activity. Add to it with ``with seconds("monitor"):``."""
 
     def __init__(self) -> None:
         self.spent: dict[str, float] = {}
@@ -51,10 +51,10 @@ def pristine_subject(
     trace_buffer_kib: int | None = None,
     complained: Complained | None = None,
 ) -> Iterator[Subject]:
-    """Take a subject of ``backend``, and close it on leaving.
+    """Open a subject of ``backend``; close it on leaving.
 
     ``trace_buffer_kib``: size of the trace buffer of each CPU, None for one that is large enough.
-    ``complained`` gets what the kernel complained about, also when the body raises.
+    ``complained`` receives the kernel's complaints, also when the body raises.
     """
     with seconds("prepare"):
         subject = backend.subject(seed, topology)
@@ -71,7 +71,7 @@ def pristine_subject(
 
 
 class Attempt:
-    """Targets that run on a subject. Made by ``start_targets``; they wait for ``go``."""
+    """The targets of an attempt on a subject. ``start_targets`` makes it; the targets wait for ``go``."""
 
     def __init__(
         self, subject: Subject, targets: Sequence[RunningTarget], seed: int, number: int, seconds: Seconds
@@ -93,9 +93,9 @@ class Attempt:
             target.go()
 
     def note_frames(self) -> None:
-        """Note where the first target's memory is; of a second call, keep what did not move.
+        """Record the page frames of the first target; a second call keeps only frames that did not change.
 
-        Nothing is known once the target has ended.
+        Record no frames if the target has ended.
         """
         if not self.targets:
             return
@@ -106,12 +106,12 @@ class Attempt:
             self.frames = {}
 
     def note_kdamond(self, pid: int | None) -> None:
-        """Note the pid of the kdamond that is observed, so that its sleeps are known."""
+        """Record the pid of the observed kdamond, so that its sleeps can be picked out."""
         if pid is not None and pid > 0:
             self._kdamond_pids.add(pid)
 
     def note_sleeps(self) -> None:
-        """Read when the observed kdamond slept until now; call it before the subject is closed."""
+        """Read the sleeps of the observed kdamond until now; call it before closing the subject."""
         if self._watch is not None:
             self._sleeps = tuple(sorted(s for pid in self._kdamond_pids for s in self._watch.sleeps(pid)))
 
@@ -125,9 +125,9 @@ class Attempt:
     def observation(
         self, ctx: DamonCtx, recording: Recording, schemes: Sequence[SchemeReport] = ()
     ) -> Observation:
-        """Return what was observed of the first target; call it once the targets are stopped.
+        """Return the Observation of the first target; call it once the targets are stopped.
 
-        ``ctx``: the request that DAMON began with, its targets filled in.
+        ``ctx``: the request with which DAMON was turned on, targets filled in.
         """
         target = self.targets[0]
         with self.seconds("collect"):
@@ -157,9 +157,9 @@ class Attempt:
 def start_targets(
     subject: Subject, patterns: Sequence[Pattern], seed: int, seconds: Seconds, *, number: int = 1
 ) -> Iterator[Attempt]:
-    """Start a target for each pattern; all are stopped on leaving.
+    """Start a target for each pattern; stop all of them on leaving.
 
-    ``number``: which attempt of its test it is.
+    ``number``: the number of this attempt of the test.
     """
     targets: list[RunningTarget] = []
     try:
@@ -177,10 +177,10 @@ def start_targets(
 
 
 def _irregular_ns(pattern: Pattern, ctx: DamonCtx) -> int:
-    """Return the largest pass delay plus duration with which pages are touched in every interval, ns.
+    """Return the largest pass delay plus duration that still touches pages in every sampling interval, ns.
 
-    From the begin of one pass to the end of the next then is no more than a sampling interval. Half an
-    interval where none of the pattern's passes come that often.
+    With it, the time from the start of a pass to the end of the next pass is at most a sampling interval.
+    Return half an interval if no access of the pattern has such frequent passes.
     """
     sample_ns = ctx.attrs.sample_us * NSEC_PER_USEC
     periods = [

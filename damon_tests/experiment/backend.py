@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Which DAMON, on which machine. A backend makes pristine subjects; a test never asks which it has."""
+"""The DAMON under test and its machine. A backend makes pristine subjects; tests do not depend on which."""
 
 from __future__ import annotations
 
@@ -28,62 +28,62 @@ class Subject(Protocol):
     level: str
 
     def start_target(self, pattern: Pattern, seed: int) -> RunningTarget:
-        """A target that is ready and waits for ``go``."""
+        """Start a target and return it once it is ready; it waits for ``go``."""
         ...
 
     def vmas(self, target: RunningTarget) -> Sequence[tuple[int, int]]:
-        """Mappings of the target now, sorted byte ranges."""
+        """Return the target's current mappings as sorted byte ranges."""
         ...
 
     def change_vmas(self, target: RunningTarget, vmas: Sequence[tuple[int, int]]) -> None:
-        """Give the target these mappings. Raises NotSupported where it has to change them by itself."""
+        """Give the target these mappings. Raises NotSupported where only the target can change them."""
         ...
 
     def ram_ranges(self) -> Sequence[tuple[int, int]]:
-        """System RAM as physical byte ranges [start, end)."""
+        """Return System RAM as physical byte ranges [start, end)."""
         ...
 
     def pages(self, target: RunningTarget, start: int, end: int) -> PageStates:
-        """The state of the target's pages in [start, end) now: where effects of schemes are measured."""
+        """Return the current state of the target's pages in [start, end), to measure what schemes did."""
         ...
 
     def memory_info(self) -> MemoryInfo:
-        """How much memory the machine has and uses now."""
+        """Return how much memory the machine has and uses now."""
         ...
 
     def kernel_objects(self) -> Mapping[str, int]:
-        """How many objects of each kind the kernel has, see ``kernel.slab``. Raises NotSupported."""
+        """Return the kernel's number of objects by slab cache, see ``kernel.slab``. Raises NotSupported."""
         ...
 
     def watch_sleeps(self) -> SleepWatch | None:
-        """Record when kdamonds sleep from now on; None where that cannot be known."""
+        """Record the sleeps of kdamonds from now on; return None where they cannot be traced."""
         ...
 
     def cost_probe(self) -> CostProbe:
-        """What counts the cost of its kernel's threads. Raises NotSupported where there is no kernel."""
+        """Return the probe for the cost of kernel threads. Raises NotSupported where there is no kernel."""
         ...
 
     def limit_trace_buffer(self, kib: int) -> None:
-        """Let ``events`` use a buffer of about this size a CPU from now on: small ones lose events."""
+        """Limit the trace buffer of ``events`` to about this size for each CPU: small buffers lose events."""
         ...
 
     def kernel_log(self) -> str:
-        """What the kernel printed since the subject was made; empty where there is no kernel."""
+        """Return what the kernel printed since the subject was made; empty where there is no kernel."""
         ...
 
     def splats(self) -> Sequence[str]:
-        """Titles of kernel complaints (BUG, WARNING, KASAN ...) in that log."""
+        """Return the titles of the kernel's complaints (BUG, WARNING, KASAN ...) in that log."""
         ...
 
     def close(self) -> None: ...
 
 
 class Backend(Protocol):
-    """``name`` is the word that selected it (``reference:7.3``, ``debian:7.3``, ``host``).
+    """A DAMON to test. ``name`` is the word that selects it (``reference:7.3``, ``debian:7.3``, ``host``).
 
-    ``simulated``: it has no kernel, and its targets are no processes. ``shows_all_accesses``: every access
-    sets an accessed bit by construction; of other machines it is found out first whether they show accesses
-    at all (``scenario.visibility``).
+    ``simulated``: there is no kernel, and targets are no processes. ``shows_all_accesses``: by construction,
+    every access sets an accessed bit; on other machines ``scenario.visibility`` checks first whether DAMON
+    can see accesses at all.
     """
 
     name: str
@@ -92,27 +92,27 @@ class Backend(Protocol):
 
     @property
     def level(self) -> str:
-        """The kernel series it is judged as."""
+        """Return the kernel series as which it is judged."""
         ...
 
     def subject(self, seed: int, topology: Topology | None = None) -> Subject:
-        """``topology``: the machine an experiment needs, None for the usual one."""
+        """Return a pristine subject. ``topology``: the machine an experiment needs, None for the default."""
         ...
 
     def capabilities(self) -> Capabilities:
-        """What its DAMON has, by feature; probed once."""
+        """Return the features of its DAMON; probed once."""
         ...
 
     def machine_has(self) -> Needs | None:
-        """What its machine has; None where one is made as a test needs it."""
+        """Return what its machine has; None where the machine is made to fit a test."""
         ...
 
     def kernel_config(self) -> KernelConfig:
-        """How its kernel was built; after ``capabilities``."""
+        """Return its kernel's configuration; call it after ``capabilities``."""
         ...
 
     def provenance(self) -> Mapping[str, object]:
-        """Kernel release, machine, accelerator, versions: what a result needs to be compared."""
+        """Return kernel release, machine, accelerator and versions, which comparing results needs."""
         ...
 
     def close(self) -> None: ...

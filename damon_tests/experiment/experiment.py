@@ -17,10 +17,10 @@ from damon_tests.patterns.spec import Pattern
 
 @dataclass(frozen=True)
 class Experiment:
-    """Monitor a pattern, without saying by which DAMON.
+    """A pattern to monitor and how, independent of which DAMON does it.
 
-    ``ctx`` has no targets: they are the running target, as ``cover`` says. ``duration_ns``: how long DAMON
-    records after it was turned on. ``topology``: the machine, None for the usual one.
+    ``ctx`` has no targets: DAMON monitors the running target, as ``cover`` says. ``duration_ns``: how long
+    to record after DAMON was turned on. ``topology``: the machine, None for the default.
     """
 
     pattern: Pattern

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Kernels in guests as backends: one restored for every attempt, or one that lives through them all."""
+"""Kernels in guests as backends: a guest restored for every attempt, or a guest kept for all attempts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ENGINE_IN_GUEST = "/bin/damon-tests-engine"
 
 
 def _digest(config: Mapping[str, str] | None) -> str:
-    """Names a kernel's configuration by its contents; "unknown" without one."""
+    """Return a hash of a kernel's configuration; "unknown" without a configuration."""
     if config is None:
         return "unknown"
     text = "\n".join(f"{name}={value}" for name, value in sorted(config.items()))
@@ -33,12 +33,12 @@ def _digest(config: Mapping[str, str] | None) -> str:
 
 
 class GuestBackend:
-    """``--kernel debian:X`` or a kernel image: boots once per topology, restores for every attempt.
+    """``--kernel debian:X`` or a kernel image: boot once per topology, restore for every attempt.
 
-    ``keep``: does not restore. One guest sees all attempts that its topology fits, one after the other, as
-    long as it answers; what only a long life shows (leaks, what an earlier context left) then can. ``clock``:
-    of emulated guests, see ``qemu.machine_options``. ``append``: kernel parameters of every guest; those of a
-    topology come after them.
+    ``keep``: do not restore. The same guest runs all attempts that fit its topology, one after the other, as
+    long as it answers; this shows leaks and what an earlier context left behind. ``clock``: the clock of
+    emulated guests, see ``qemu.machine_options``. ``append``: kernel parameters of every guest; those of a
+    topology follow them.
     """
 
     simulated = False
@@ -76,7 +76,7 @@ class GuestBackend:
         wanted = self._with_parameters(topology or Topology())
         if not self._keep:
             return self._fresh(seed, wanted, self.level)
-        level = self.level  # before a guest is taken: finding it out needs one, too
+        level = self.level  # before this attempt's guest starts: probing the level starts a guest, too
         return self._subject(self._long_lived(seed, wanted), level, closes=False)
 
     def _with_parameters(self, topology: Topology) -> Topology:
@@ -99,7 +99,7 @@ class GuestBackend:
         return self._subject(guest, level, closes=True)
 
     def _subject(self, guest: Guest, level: str, *, closes: bool) -> MachineSubject:
-        # What was said before belongs to others.
+        # Earlier lines of the kernel log belong to earlier attempts.
         said = 0 if closes else len(guest.dmesg())
         return MachineSubject(
             guest.machine,
@@ -112,7 +112,7 @@ class GuestBackend:
         )
 
     def capabilities(self) -> Capabilities:
-        """Probed once, in a guest of its own that is thrown away."""
+        """Probe once, in a guest of its own that is thrown away."""
         if self._capabilities is None:
             subject = self._fresh(0, self._with_parameters(Topology()), "")
             try:

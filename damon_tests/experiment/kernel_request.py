@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Which DAMON a run asks for: the ``--kernel`` option, and the options that go with it."""
+"""The DAMON that a run requests: the ``--kernel`` option, and the options that go with it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from damon_tests.reference.rules.levels import LEVELS
 
 @dataclass(frozen=True)
 class KernelRequest:
-    """``kernel``: ``reference[:LEVEL]``, ``host``, ``debian:SERIES|stable|newest``, or a kernel image's path.
+    """``kernel``: ``reference[:LEVEL]``, ``host``, ``debian:SERIES|stable|newest``, or the path of an image.
 
-    ``level``: the kernel series to judge it as, None to find out. ``fault`` makes the reference a wrong DAMON
+    ``level``: the kernel series to judge it as, None to probe it. ``fault`` makes the reference a wrong DAMON
     (``reference.faults.catalogue``). ``stop_modules``: stop DAMON modules of the host while tests run (see
-    ``lease.acquire``). ``keep_guest``: one guest for all attempts instead of a restored one for each.
-    ``guest_clock``: which time emulated guests see, see ``kernel.guest.qemu.machine_options``.
+    ``lease.acquire``). ``keep_guest``: run all attempts in the same guest instead of restoring a guest for
+    each. ``guest_clock``: the clock of emulated guests, see ``kernel.guest.qemu.machine_options``.
     ``append``: more parameters for the kernel of a guest.
     """
 
@@ -44,7 +44,7 @@ class KernelRequest:
         return self.kernel == "host"
 
     def check(self) -> None:
-        """Check everything that can be checked before a kernel is opened.
+        """Check the options before any kernel is opened.
 
         Raises UsageError for unknown values and for options that exclude each other.
         """
@@ -88,10 +88,10 @@ class KernelRequest:
         return level, fault
 
     def most_workers(self) -> int:
-        """Return how many tests this machine can run at once without one disturbing another's measurement.
+        """Return how many tests this machine can run at once without disturbing each other's measurements.
 
-        The reference has virtual time: one for each processor. A guest needs one processor, or, if it sees
-        the machine's time or has KVM, one for each of its CPUs. The host has one DAMON.
+        The reference runs in virtual time: one test for each processor. A guest needs one processor, or one
+        for each of its CPUs if it uses the machine's clock or KVM. The host has one DAMON.
         """
         processors = len(os.sched_getaffinity(0))
         if self.is_host:
@@ -102,7 +102,7 @@ class KernelRequest:
         return max(1, processors // (Topology().cpus if sees_time else 1))
 
     def check_workers(self, workers: int) -> None:
-        """Raise UsageError for more workers than ``most_workers``; of the reference any number is allowed."""
+        """Raise UsageError for more workers than ``most_workers``; the reference allows any number."""
         if workers <= 1 or self.is_reference:
             return
         most = self.most_workers()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Whose DAMON it is: one run at a time on a kernel, and never one that somebody else uses.
+"""Exclusive use of a kernel's DAMON: one run at a time, and never while somebody else uses DAMON.
 
-Nothing is written before ``acquire`` has found DAMON free. What a run changes under its lease goes
-through the journal and is undone on release, or by the guard if the run is killed.
+``acquire`` checks that DAMON is free before anything is written. The journal records each change that a
+run makes under its lease; releasing the lease undoes them, and the guard does if the run is killed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from damon_tests.ports.lines import LineFormat
 
 WAIT_S = 3600.0
 _POLL_S = 0.1
-_ENDING_S = 10.0  # how long a run that lost its lock may take to be gone, and a module to stop
+_ENDING_S = 10.0  # how long a dying run may take to exit after its lock is gone, and a module to stop
 
 _COUNT = f"{ADMIN}/kdamonds/nr_kdamonds"
 _KDAMOND_STAT = LineFormat("{pid:d} (kdamond.{number:d}) {state:l} {parent:d} {rest}")
@@ -51,14 +51,14 @@ Notify = Callable[[str], None]
 
 
 def to_stderr(text: str) -> None:
-    """The usual ``notify``."""
+    """Print a notification on stderr; the default ``notify``."""
     print(f"damon-tests: {text}", file=sys.stderr, flush=True)
 
 
 class Lease:
-    """DAMON of one kernel, ours until ``release``. Use ``tree`` for everything that writes.
+    """Exclusive use of one kernel's DAMON until ``release``. Use ``tree`` for everything that writes.
 
-    ``leftovers``: what dead runs had left and what became of it. ``stopped``: modules that were stopped.
+    ``leftovers``: what dead runs left behind, and what became of it. ``stopped``: modules that were stopped.
     """
 
     def __init__(self, tree: Tree, journal: Journal, lock: _KernelLock | None, notify: Notify) -> None:
@@ -82,10 +82,10 @@ class Lease:
         except HarnessError as trouble:
             if error is None:
                 raise
-            error.add_note(str(trouble))  # what happened first matters more
+            error.add_note(str(trouble))  # the first error matters more
 
     def release(self) -> None:
-        """Undo everything that was changed since ``acquire``: kdamonds off and gone, modules as before.
+        """Undo all changes since ``acquire``: turn off and remove kdamonds, restore modules.
 
         Raises HarnessError naming what could not be undone. May be called twice.
         """
@@ -99,7 +99,7 @@ class Lease:
                 self._lock.release()
         for outcome in outcomes:
             if outcome.result == "left":
-                self._notify(f"left alone, as somebody else changed it meanwhile: {outcome}")
+                self._notify(f"not restored, as somebody else changed it meanwhile: {outcome}")
         failed = [str(o) for o in outcomes if o.result == "failed"]
         if failed:
             raise HarnessError(
@@ -118,17 +118,17 @@ def acquire(
     lock_directory: str | os.PathLike[str] | None = None,
     notify: Notify = to_stderr,
 ) -> Lease:
-    """Wait for our turn on this kernel, clean up after dead runs, and make sure that nobody uses DAMON.
+    """Take the lock of this kernel, clean up after dead runs, and check that nobody uses DAMON.
 
-    ``tree`` is not journalled yet; ``lease.tree`` is. ``journal`` None, or one in memory: a DAMON of
-    this run alone (a guest, the reference), which needs neither turns nor recovery. ``kernel_id``: a
-    word for the kernel, such as "host"; one lock file each in ``lock_directory`` (default: the
-    user's runtime directory). A running DAMON_STAT, DAMON_RECLAIM or DAMON_LRU_SORT is stopped, and
-    restored on release, only with ``stop_modules``. ``notify`` is told whom we wait for and what was
-    cleaned up, a sentence each.
+    ``tree`` is not journalled yet; ``lease.tree`` is. ``journal`` None, or a journal in memory: a DAMON of
+    this run alone (a guest, the reference), which needs neither lock nor recovery. ``kernel_id``: a
+    word for the kernel, such as "host"; each has a lock file in ``lock_directory`` (default: the
+    user's runtime directory). With ``stop_modules``, stop a running DAMON_STAT, DAMON_RECLAIM or
+    DAMON_LRU_SORT and restore it on release. ``notify`` receives a sentence about the run that holds the
+    lock, and about each cleanup.
 
-    Raises NotSupported, with nothing written, naming everybody who uses DAMON; TimedOut after ``wait_s``
-    without a turn.
+    Raises NotSupported, with nothing written, naming everybody who uses DAMON; TimedOut if the lock is not
+    free within ``wait_s``.
     """
     lock = None
     if journal is not None and journal.directory is not None:
@@ -155,10 +155,10 @@ def hold_host(
     root: str | os.PathLike[str] = "/",
     notify: Notify = to_stderr,
 ) -> Iterator[JournaledMachine]:
-    """This machine, its DAMON leased: what is changed through it is undone at the end.
+    """Lease this machine's DAMON and yield the machine; undo on leaving what was changed through it.
 
-    Files that the run keeps are below ``run_dir``: those are not announced, and not removed. ``directory``
-    is where journals and locks are (the user's runtime directory), ``root`` as for LocalMachine.
+    The run keeps files below ``run_dir``: those are not journalled, and not removed. ``directory`` has the
+    journals and locks (default: the user's runtime directory); ``root`` as for LocalMachine.
     """
     machine = LocalMachine(root=root)
     directory = directory or runtime_directory()
@@ -180,8 +180,8 @@ def _recover(directory: Path, notify: Notify) -> Sequence[Leftover]:
     leftovers = recover(directory)
     for leftover in leftovers:
         changed = [o for o in leftover.outcomes if o.result != "nothing"]
-        told = "; ".join(map(str, changed)) or "nothing was left to undo"
-        notify(f"cleaned up after a dead run (pid {leftover.owner.pid}, {leftover.cmdline}): {told}")
+        undone = "; ".join(map(str, changed)) or "nothing was left to undo"
+        notify(f"cleaned up after a dead run (pid {leftover.owner.pid}, {leftover.cmdline}): {undone}")
     return leftovers
 
 
@@ -189,7 +189,7 @@ def _recover(directory: Path, notify: Notify) -> Sequence[Leftover]:
 
 
 def _check_free(tree: Tree, stop_modules: bool) -> Sequence[User]:
-    """The modules to stop. Reads only. Raises NotSupported naming everybody who uses DAMON."""
+    """Return the modules to stop. Write nothing. Raises NotSupported naming everybody who uses DAMON."""
     count = _nr_kdamonds(tree)
     now = usage(tree)
     kdamonds = [u for u in now.users if u.kind == "kdamond"]
@@ -219,26 +219,26 @@ def _nr_kdamonds(tree: Tree) -> int:
                 remedy="a kernel with CONFIG_DAMON_SYSFS=y: --kernel debian:newest boots one in a VM",
             ) from error
         raise NotSupported(
-            f"whether DAMON is free cannot be told ({error})",
+            f"cannot find out whether DAMON is free ({error})",
             remedy="run as root, or test in a VM (--kernel debian:newest), which needs no root",
         ) from error
 
 
 def _unreadable_modules(tree: Tree) -> list[str]:
-    """Modules that are there but do not say whether they run."""
+    """Describe each module whose files do not show whether it runs."""
     answers = tree.read_batch([f"/sys/module/{m}/parameters/enabled" for m in MODULES])
     return [
-        f"whether module {module} runs cannot be told ({answer})"
+        f"cannot find out whether module {module} runs ({answer})"
         for module, answer in zip(MODULES, answers, strict=True)
         if isinstance(answer, TreeError) and answer.errno not in (errno.ENOENT, errno.ENOTDIR)
     ]
 
 
 def _strangers(tree: Tree, now: Usage) -> list[str]:
-    """Running kdamonds of neither the tree nor a module (the kernel's samples start such ones)."""
+    """Describe each running kdamond of neither the tree nor a module (the kernel's samples start such)."""
     known = {user.pid for user in now.users}
     threads = sorted(set(_kdamond_threads(tree)) - known)
-    # Up to 7.1 DAMON_STAT does not tell its pid: as many threads may be those of modules.
+    # Up to 7.1 DAMON_STAT does not report its pid: each such module may account for one thread.
     unknown = len([user for user in now.users if user.pid is None])
     if len(threads) <= unknown:
         return []
@@ -248,7 +248,7 @@ def _strangers(tree: Tree, now: Usage) -> list[str]:
 
 
 def _kdamond_threads(tree: Tree) -> list[int]:
-    """Pids of kernel threads named kdamond.N; none where /proc does not show the kernel's threads."""
+    """Return the pids of kernel threads named kdamond.N; none where /proc hides kernel threads."""
     try:
         pids = [e.path for e in tree.list("/proc") if e.path.isdecimal()]
     except TreeError:
@@ -266,7 +266,7 @@ def _stop(tree: JournaledTree, modules: Sequence[User]) -> None:
     deadline = time.monotonic() + _ENDING_S
     while modules and (still := usage(tree).users):
         if time.monotonic() >= deadline:
-            raise HarnessError(f"still on after it was told to stop: {', '.join(map(str, still))}")
+            raise HarnessError(f"still on after the request to stop: {', '.join(map(str, still))}")
         time.sleep(_POLL_S)
 
 
@@ -274,7 +274,7 @@ def _stop(tree: JournaledTree, modules: Sequence[User]) -> None:
 
 
 class _KernelLock:
-    """One lock file per kernel, and beside it who holds it: ``KERNEL.lock``, ``KERNEL.holder``."""
+    """The lock file of a kernel, ``KERNEL.lock``, and beside it ``KERNEL.holder``, which names its holder."""
 
     def __init__(self, kernel_id: str, directory: str | os.PathLike[str] | None, notify: Notify) -> None:
         if not re.fullmatch(r"[\w.:-]+", kernel_id):
@@ -285,16 +285,16 @@ class _KernelLock:
         self._notify = notify
 
     def wait(self, wait_s: float) -> None:
-        """Raises TimedOut naming the holder."""
+        """Wait for the lock. Raises TimedOut naming the holder."""
         deadline = time.monotonic() + wait_s
-        told = ""
+        notified = ""
         while not self._try():
-            who = self._describe_holder()
-            if who != told:
-                self._notify(f"DAMON of this kernel is taken by another run: waiting for {who}")
-                told = who
+            holder = self._describe_holder()
+            if holder != notified:
+                self._notify(f"DAMON of this kernel is taken by another run: waiting for {holder}")
+                notified = holder
             if time.monotonic() >= deadline:
-                raise TimedOut(f"no turn on this kernel's DAMON within {wait_s:g} s: it is held by {who}")
+                raise TimedOut(f"no turn on this kernel's DAMON within {wait_s:g} s: it is held by {holder}")
             time.sleep(_POLL_S)
         self._await_end_of_dead_holder()
         self._write_holder()
@@ -332,8 +332,8 @@ class _KernelLock:
         new.replace(self._holder)
 
     def _await_end_of_dead_holder(self) -> None:
-        """A run that did not release is dying: the kernel drops its lock a moment before it is gone,
-        and until then its journal would be taken for that of a run that lives."""
+        """Wait until a holder that was killed is gone: the kernel drops its lock a moment before that, and
+        until then its journal looks like that of a live run."""
         held = self._read_holder()
         deadline = time.monotonic() + _ENDING_S
         while held and held[0] != current_owner() and held[0].is_alive() and time.monotonic() < deadline:

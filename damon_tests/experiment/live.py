@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The primitive by which DAMON is run: targets, kdamonds that monitor them, and a body that drives both.
+"""Run DAMON: start targets and the kdamonds that monitor them, and let a body drive both.
 
 Begin at ``live``. A test's body changes what runs (commits, targets, pauses); an ``Experiment`` only records.
-Each attempt has a pristine subject and a seed of its own, so it can be repeated.
+Each attempt has a pristine subject and its own seed, so it can be repeated.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from damon_tests.workload.target import RunningTarget
 
 
 class Live:
-    """What the body of ``live`` gets: running targets, and DAMON monitoring them.
+    """The running targets and the DAMON that monitors them, for the body of ``live``.
 
-    ``observation``: what was observed of the first target by the first kdamond, once the run is over; None
-    where nothing was recorded.
+    ``observation``: what the first kdamond reported of the first target, once the run is over; None if
+    nothing was recorded.
     """
 
     def __init__(self, attempt: Attempt, session: Session) -> None:
@@ -58,19 +58,19 @@ class Live:
 
     @property
     def frames(self) -> Mapping[str, I64]:
-        """Frames of the first target's pages by region, where physical memory is monitored."""
+        """Return the frames of the first target's pages by region, if physical memory is monitored."""
         return self.attempt.frames
 
     @property
     def ctx(self) -> DamonCtx:
-        """The request of the first kdamond that is in force now."""
+        """Return the first kdamond's request that is in force now."""
         return self.session.kdamonds[0].ctx
 
     def record(self, seconds: float, *, aggregations: int = 0) -> None:
-        """Let DAMON run for that long, and until it has reported that many aggregations meanwhile.
+        """Let DAMON run for ``seconds``, and until it has reported this many aggregations meanwhile.
 
-        A machine that is busy with something else may stand still for most of that time. If the aggregations
-        do not come within another minute, the recording stays as it is.
+        A busy machine may stall for most of that time. If the aggregations do not come within another minute,
+        the recording stays as it is.
         """
         begin = self.clock.now_ns()
         self.session.record(int(seconds * NSEC_PER_SEC))
@@ -79,9 +79,10 @@ class Live:
             self.session.record(60 * NSEC_PER_SEC, until=enough)
 
     def make_up(self, duration_ns: int) -> None:
-        """Record on if the machine stood still for much of ``duration_ns``.
+        """Keep recording if the machine stalled for much of ``duration_ns``.
 
-        At most twice as long again, until half of the aggregations that fit into the duration have come.
+        Record until DAMON has reported half of the aggregations that fit into the duration, at most twice as
+        long again.
         """
         attrs = self.ctx.attrs
         if attrs.intervals_goal.aggrs:
@@ -95,14 +96,14 @@ class Live:
             self.session.record(2 * duration_ns, until=enough)
 
     def _reported(self, since_ns: int) -> int:
-        """Return how many aggregations of the first kdamond's first target came since then."""
+        """Return how many aggregations of its first target the first kdamond reported since ``since_ns``."""
         return sum(s.time_ns > since_ns for s in self.session.recording().of_target(0))
 
     def _has_reported(self, since_ns: int, aggregations: int) -> bool:
         return self._reported(since_ns) >= aggregations
 
     def commit(self, ctx: DamonCtx) -> None:
-        """Change the first kdamond's request online. Raises TreeError when DAMON refuses."""
+        """Commit a changed request to the first kdamond. Raises TreeError when DAMON refuses."""
         begin = self.clock.now_ns()
         wanted = (replace(self.session.kdamonds[0], ctx=ctx), *self.session.kdamonds[1:])
         self.session.commit(wanted)
@@ -112,7 +113,7 @@ class Live:
         self.commit(replace(self.ctx, attrs=attrs))
 
     def feed_goals(self, scheme: Damos) -> None:
-        """Change only the goals of the only scheme's quota, by the command for goals."""
+        """Commit only the quota goals of the only scheme, with ``commit_schemes_quota_goals``."""
         begin = self.clock.now_ns()
         wanted = (
             replace(self.session.kdamonds[0], ctx=replace(self.ctx, schemes=(scheme,))),
@@ -122,7 +123,7 @@ class Live:
         self.commits.append(Commit(begin, self.clock.now_ns(), self.session.kdamonds))
 
     def commit_unchanged(self) -> tuple[int, int]:
-        """Commit what is in force already; return when the command began and when it returned, ns."""
+        """Commit the request that is in force already; return when the command began and returned, ns."""
         begin = self.clock.now_ns()
         self.client.command(0, "commit")
         return begin, self.clock.now_ns()
@@ -132,7 +133,7 @@ class Live:
         return tuple(target_of(self.ctx, cover, t, self.subject) for t in targets)
 
     def pages(self, region: str, target: RunningTarget | None = None) -> PageStates:
-        """Return the state now of the pages of a region, of the first target by default."""
+        """Return the current state of the pages of a region, of the first target by default."""
         chosen = target or self.target
         return self.subject.pages(chosen, *chosen.layout[region])
 
@@ -154,10 +155,10 @@ class Live:
         return parts_of(self.recording(kdamond_idx), self.commits, kdamond_idx)
 
     def seen_of(self, part: int) -> Observation:
-        """Return what was observed under the request with this number, 0 for the first; once the run is over.
+        """Return the Observation under the request with this number, 0 for the first; once the run is over.
 
-        It can be judged like a whole attempt (``scenario.reference_bands``): replicas get
-        the same commits at the same times. For the first kdamond and target.
+        It can be judged like a whole attempt (``scenario.reference_bands``): replicas repeat the same
+        commits at the same times. For the first kdamond and target.
         """
         if self.observation is None:
             raise HarnessError("there is nothing to judge before a run is over, or without a recording")
@@ -175,7 +176,7 @@ class Live:
         self._note_kdamond()
 
     def _stop(self) -> tuple[SchemeReport, ...]:
-        """Turn DAMON off, and note what can be read only now; return what the schemes counted until then."""
+        """Turn DAMON off, record what can be read only now, and return the schemes' counters."""
         schemes = self._scheme_counters()
         self._note_kdamond()
         self.session.stop()
@@ -192,10 +193,10 @@ class Live:
             self.attempt.note_kdamond(self.client.pid(0))
 
     def _scheme_counters(self) -> tuple[SchemeReport, ...]:
-        """Return counters and effective quotas of the first kdamond's schemes; none where it has ended.
+        """Return counters and effective quotas of the first kdamond's schemes; none if it has ended.
 
-        One command updates those of all schemes. Their tried regions are left out: to update those, a
-        kdamond may take as long as a scheme's interval.
+        One command updates those of all schemes. Tried regions are left out: updating them may take a
+        kdamond as long as a scheme's apply interval.
         """
         with suppress(TreeError, NotSupported):
             numbers = range(len(self.ctx.schemes)) if self.session.running() else ()
@@ -226,13 +227,13 @@ def live(
     complained: Complained | None = None,
     number: int = 1,
 ) -> Iterator[Live]:
-    """Start a target for each pattern and DAMON on them; all is ended on leaving.
+    """Start a target for each pattern and turn DAMON on for them; end all of it on leaving.
 
-    ``cover``: what is monitored of the first ``watched`` targets (None: of all), for requests that have no
-    targets. ``source``: where regions are recorded from, see ``damon.session``; ``extra_events``:
-    tracepoints to record beside. ``topology``: the machine, None for the usual one. ``trace_buffer_kib``:
-    size of the trace buffer of each CPU, None for one that is large enough. ``complained`` gets what the
-    kernel complained about, also when the body raises. ``number``: which attempt of its test it is.
+    ``cover``: which memory of the first ``watched`` targets (None: all targets) is monitored, for requests
+    without targets. ``source``: where regions are recorded from, see ``damon.session``; ``extra_events``:
+    more tracepoints to record. ``topology``: the machine, None for the default. ``trace_buffer_kib``:
+    size of the trace buffer of each CPU, None for a size that is large enough. ``complained`` receives the
+    kernel's complaints, also when the body raises. ``number``: the number of this attempt of the test.
 
     Raises UsageError for an unknown ``cover``, NotSupported when the subject lacks what the request needs,
     TreeError when DAMON refuses it, HarnessError when target, guest or harness broke.

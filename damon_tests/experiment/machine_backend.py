@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""DAMON of a kernel on a Machine, and this machine's own as a backend, under a lease."""
+"""The DAMON of a kernel on a Machine, and the host's own DAMON as a backend, under a lease."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ _USER_SPACE_END = 1 << 63
 
 
 class MachineSubject:
-    """A kernel's DAMON on a Machine. ``log`` gives what the kernel printed; ``release`` ends the subject;
-    ``probe`` counts what threads cost, by default in the scheduler's time."""
+    """A kernel's DAMON on a Machine. ``log`` returns what the kernel printed; ``release`` ends the subject;
+    ``probe`` measures the cost of threads, by default in the scheduler's time."""
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class MachineSubject:
 
 
 class HostBackend:
-    """``--kernel host``: this machine's own DAMON, under a lease, only while nobody else uses it."""
+    """``--kernel host``: the DAMON of this machine, under a lease, only while nobody else uses it."""
 
     name = "host"
     simulated = False
@@ -169,4 +169,4 @@ class HostBackend:
         return {"kind": "host", "release": platform.release(), "machine": platform.machine()}
 
     def close(self) -> None:
-        """The lease around it is released by who acquired it."""
+        """Do nothing: the code that acquired the lease releases it."""

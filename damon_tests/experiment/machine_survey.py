@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What this machine and its kernel can do for testing DAMON: collected as data, nothing written.
+"""Collect, as data, what this machine and its kernel can do for testing DAMON, without writing anything.
 
-``commands.doctor`` renders it. The kernel's DAMON may be in use: it is only read, and its lock is taken
-as briefly as telling who uses it needs.
+``commands.doctor`` renders it. The kernel's DAMON may be in use: the survey only reads its files, and
+holds DAMON's lock no longer than it takes to find out who uses it.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ _ROOT_REMEDY = "run as root, or test in a VM (--kernel debian:newest), which nee
 
 @dataclass(frozen=True)
 class Fact:
-    """One thing about the machine. ``ok``: whether testing has what it wants, None where that is no question.
+    """A fact about the machine. ``ok``: whether it is good for testing, None where it does not matter.
 
-    ``remedy`` says how to get it when it is missing."""
+    ``remedy`` says how to get what is missing."""
 
     name: str
     value: str
@@ -76,7 +76,7 @@ class Section:
 
 @dataclass(frozen=True)
 class DamonUse:
-    """Who runs DAMON now: ``name`` and ``pid`` of each kdamond, ``what`` its thread is and watches."""
+    """A user of DAMON: ``user`` has the kdamond's name and pid, ``what`` describes thread and request."""
 
     user: User
     what: str
@@ -84,8 +84,8 @@ class DamonUse:
 
 @dataclass(frozen=True)
 class Survey:
-    """``capabilities`` are what could be told without staging anything. ``level`` describes the nearest
-    known kernel series in words."""
+    """The facts by section. ``capabilities`` are those that a probe finds without staging anything. ``level``
+    describes the nearest known kernel series in words."""
 
     sections: tuple[Section, ...]
     capabilities: Capabilities
@@ -94,12 +94,12 @@ class Survey:
     usage: Usage
 
     def ok(self, title: str, name: str) -> bool:
-        """Whether a fact is there and good."""
+        """Return whether the survey has this fact and it is good."""
         return any(f.ok for s in self.sections if s.title == title for f in s.facts if f.name == name)
 
 
 Run = Callable[[Sequence[str]], str]
-"""Runs a program and gives what it printed; empty when it cannot be run."""
+"""A function that runs a program and returns its output; empty when it cannot be run."""
 
 
 def run_program(argv: Sequence[str]) -> str:
@@ -111,7 +111,7 @@ def run_program(argv: Sequence[str]) -> str:
 
 
 def device_trouble(path: str) -> str:
-    """Why a device cannot be opened; empty when it can. Opening alone does nothing to it."""
+    """Return why a device cannot be opened; empty when it can. Opening it has no side effect."""
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK))
     except OSError as error:
@@ -121,7 +121,7 @@ def device_trouble(path: str) -> str:
 
 @dataclass(frozen=True)
 class Host:
-    """Where the survey looks; tests replace it. ``which`` finds programs as shutil.which does."""
+    """The host that the survey reads; tests replace it. ``which`` finds programs as shutil.which does."""
 
     machine: Machine = field(default_factory=LocalMachine)
     which: Callable[[str], str | None] = shutil.which
@@ -133,7 +133,7 @@ class Host:
     trouble: Callable[[str], str] = device_trouble
 
     def text(self, path: str) -> str | None:
-        """A file's text, None when it cannot be read."""
+        """Return a file's text, None when it cannot be read."""
         try:
             return self.machine.read_file(path).decode("utf-8", "replace")
         except OSError:
@@ -141,7 +141,7 @@ class Host:
 
 
 def collect(host: Host | None = None) -> Survey:
-    """Look at everything; takes about a second, most of it running other programs for their versions."""
+    """Collect everything; takes about a second, mostly to ask other programs for their versions."""
     host = host or Host()
     client = DamonClient(MachineTree(host.machine), host.machine.clock)
     usage = client.usage()
@@ -162,7 +162,7 @@ def collect(host: Host | None = None) -> Survey:
 
 
 def _level(capabilities: Capabilities) -> str:
-    """Without anything to tell from, no guess is better than a wrong one."""
+    """Describe the nearest kernel series; a kernel without DAMON has none."""
     if not any(capabilities.present.values()):
         return "unknown: this kernel shows no DAMON"
     return capabilities.describe_level()
@@ -211,7 +211,7 @@ def _kernel(host: Host) -> tuple[Fact, ...]:
 
 
 def find_config(host: Host) -> tuple[str | None, Mapping[str, str]]:
-    """The running kernel's configuration and where it was found; (None, {}) if nowhere."""
+    """Return the path and contents of the running kernel's configuration; (None, {}) if there is no file."""
     try:
         packed = host.machine.read_file("/proc/config.gz")
         return "/proc/config.gz", parse_config(gzip.decompress(packed).decode("utf-8", "replace"))
@@ -234,10 +234,10 @@ def _damon(usage: Usage, uses: Sequence[DamonUse], capabilities: Capabilities) -
     facts = [
         tree,
         Fact("kernel series by features", _level(capabilities)),
-        Fact("operations", " ".join(operations) or "not told: nothing is staged"),
+        Fact("operations", " ".join(operations) or "unknown: nothing is staged"),
     ]
     if usage.nr_kdamonds is not None:
-        remedy = "what others run is never touched: wait, or test in a VM (--kernel debian:newest)"
+        remedy = "kdamonds of others are never touched: wait, or test in a VM (--kernel debian:newest)"
         value = "free" if free else f"in use: nr_kdamonds {usage.nr_kdamonds}"
         facts.append(Fact("free for tests", value, free, "" if free else remedy))
     facts += [Fact(f"used by {use.user.name}", use.what) for use in uses]
@@ -245,7 +245,7 @@ def _damon(usage: Usage, uses: Sequence[DamonUse], capabilities: Capabilities) -
 
 
 def _describe(client: DamonClient, host: Host, user: User) -> str:
-    """What a running kdamond is: its thread, and its operations and scheme actions."""
+    """Describe a running kdamond: its thread, operations sets and scheme actions."""
     thread = (host.text(f"/proc/{user.pid}/comm") or "").strip() if user.pid else ""
     text = f"thread {thread or 'unknown'}" + (f" (pid {user.pid})" if user.pid else "")
     if user.kind == "module":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What one act of an experiment brought home: truth and report side by side."""
+"""The outcome of an attempt: the truth about the target and what DAMON reported of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from damon_tests.workload.target import PhaseTime
 
 @dataclass(frozen=True)
 class Commit:
-    """A request that was committed online between ``begin_ns`` and ``end_ns``; at 0 the first one."""
+    """A request committed online between ``begin_ns`` and ``end_ns``, which are 0 for the first request."""
 
     begin_ns: int
     end_ns: int
@@ -25,7 +25,7 @@ class Commit:
 
 @dataclass(frozen=True, eq=False)
 class Committed:
-    """All requests until the one in force (the first at 0), and the recording under all of them."""
+    """All requests up to the one in force, and the recording under all of them."""
 
     commits: tuple[Commit, ...]
     whole: Recording
@@ -33,20 +33,19 @@ class Committed:
 
 @dataclass(frozen=True, eq=False)
 class Observation:
-    """One attempt: what was touched (``truth``), what DAMON said (``recording``, ``schemes``).
+    """An attempt: what was touched (``truth``), what DAMON reported (``recording``, ``schemes``).
 
-    ``ctx`` is the request as staged, targets filled in. ``layout`` names the pattern's regions
-    by byte range in the address space that was monitored with vaddr/fvaddr (virtual addresses).
+    ``ctx`` is the request as staged, targets filled in. ``layout`` gives the byte range of each of the
+    pattern's regions in the monitored address space (vaddr/fvaddr: virtual addresses).
     ``vmas`` are the mappings of the target process when monitoring began, sorted byte ranges.
     ``disturbances`` are the times in which the target lost its processor for half a sampling interval or
-    longer; ``irregular`` those in which it may have left memory alone for a whole one that it touches always.
-    ``sleeps`` are the kdamond's sampling sleeps [from, to), where they could be had. ``frames`` (paddr only):
-    for each region the page frame of each of its pages, -1 where it is not known or was not the same before
-    and after. ``committed``: how this request came into force, when it was not the first; ``recording`` is
-    then the part under it. ``core_unit``: in which unit, in bytes, the kdamond did its arithmetic, where
-    ``ctx`` and ``recording`` have been turned into bytes (``physical_view``). ``kernel_log`` is what the
-    kernel printed meanwhile; ``splats`` the complaints found in it.
-    ``seconds`` says where wall time went.
+    longer; ``irregular`` the times in which memory that it touches in every sampling interval may have been
+    idle for a whole interval. ``sleeps`` are the kdamond's sampling sleeps [from, to), if they were traced.
+    ``frames`` (paddr only): the page frame of each page by region, -1 if it is unknown or changed during the
+    recording. ``committed``: the requests until this one, if it is not the first; ``recording`` is then
+    the part under it. ``core_unit``: the unit, in bytes, of the kdamond's arithmetic, if ``ctx`` and
+    ``recording`` have been converted to bytes (``physical_view``). ``kernel_log`` is what the kernel printed
+    meanwhile; ``splats`` are the complaints in it. ``seconds``: wall time by activity.
     """
 
     pattern: Pattern

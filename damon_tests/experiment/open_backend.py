@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Open the DAMON that a run asks for. Start here to see what a ``--kernel`` option leads to."""
+"""Open the DAMON that a run requests. Begin here to see what the ``--kernel`` option does."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Notify = Callable[[str], None]
 
 @contextmanager
 def open_backend(request: KernelRequest, run_dir: Path, notify: Notify | None = None) -> Iterator[Backend]:
-    """Open the backend of ``request``; on leaving, guests are ended and the host's lease is released.
+    """Open the backend of ``request``; on leaving, end guests and release the host's lease.
 
-    ``notify`` gets a sentence about each thing the user has to wait for or should know (default: on stderr).
+    ``notify`` receives a sentence about what the user has to wait for or should know (default: on stderr).
     Raises UsageError as ``KernelRequest.check`` does, NotSupported when this machine cannot do it.
     """
     request.check()

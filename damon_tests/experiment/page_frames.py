@@ -13,12 +13,12 @@ from damon_tests.ports.arrays import I64
 from damon_tests.workload.frame_truth import UNKNOWN
 from damon_tests.workload.target import RunningTarget
 
-_MOST_BYTES = 1 << 30  # of page tables of larger regions too much would have to be read
+_MOST_BYTES = 1 << 30  # larger regions have too many page table entries to read
 
 
 def frames_of(subject: Subject, target: RunningTarget) -> Mapping[str, I64]:
-    """The frame of each page of each region now. Regions whose memory others use as well, and
-    ones of more than 1 GiB, are left out: about their frames nothing is known."""
+    """Return the current frame of each page by region. Leave out regions whose memory other processes share,
+    and regions larger than 1 GiB: their frames are unknown."""
     return {
         name: subject.pages(target, start, end).frame
         for name, (start, end) in target.layout.items()
@@ -31,5 +31,5 @@ def _shared(pattern: Pattern, name: str) -> bool:
 
 
 def unmoved(before: Mapping[str, I64], after: Mapping[str, I64]) -> Mapping[str, I64]:
-    """What was the same both times; the kernel may have moved pages meanwhile, nobody knows when."""
+    """Return the frames that are the same in both; -1 for pages that the kernel moved in between."""
     return {name: np.where(before[name] == after[name], before[name], UNKNOWN) for name in before}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Cut a recording where the request was changed online: each part is judged by the request in force then."""
+"""Cut a recording at online commits, so that each part is judged by the request that was in force."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Part:
     """A stretch of a recording in which one request was in force.
 
     ``recording`` has that request's intervals and only aggregations that began and ended under it.
-    ``from_start``: it begins where the kdamond was turned on.
+    ``from_start``: the part begins where the kdamond was turned on.
     """
 
     recording: Recording
@@ -26,7 +26,7 @@ class Part:
 
 
 def parts_of(whole: Recording, commits: Sequence[Commit], kdamond_idx: int = 0) -> tuple[Part, ...]:
-    """A recording, cut where the request changed.
+    """Return the parts of a recording, cut where the request changed.
 
     The aggregation in which a commit returned counted under both requests, and belongs to no part.
     """
@@ -38,7 +38,7 @@ def parts_of(whole: Recording, commits: Sequence[Commit], kdamond_idx: int = 0) 
         if i:
             snaps = [s for s in snaps if s.time_ns > commit.end_ns]
             started = snaps[0].time_ns if snaps else commit.end_ns
-            # Targets of one aggregation are traced together, within far less than a sampling interval.
+            # DAMON traces all targets of an aggregation within far less than a sampling interval.
             ctx = commit.kdamonds[kdamond_idx].ctx
             together = started + max(1, ctx.attrs.sample_us) * NSEC_PER_USEC // 2
             snaps = [s for s in snaps if s.time_ns > together]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""paddr as if physical memory were an address space that somebody touches: then all that can be said about
-virtual address spaces can be said about it, replicas included."""
+"""Turn a paddr observation into one of an address space of physical addresses.
+
+Everything that judges virtual address spaces, replicas included, then judges paddr, too."""
 
 from __future__ import annotations
 
@@ -16,22 +17,22 @@ from damon_tests.workload.frame_truth import FrameTruth, frame_ranges
 
 
 def as_virtual(seen: Observation) -> Observation:
-    """What a paddr attempt saw, as one of fvaddr over physical byte addresses.
+    """Return the observation of a paddr attempt as one of fvaddr over physical byte addresses.
 
     ``layout`` names the physical ranges of the pattern's regions ("data 0", "data 1" ...), ``truth`` is by
-    physical address, and so on. Only for core addresses that are no larger units than a page. Raises
-    NotSupported when frames are not known or the unit is larger.
+    physical address, and so on. Raises HarnessError when no frames are known, NotSupported when a core
+    address unit is larger than a page.
     """
     ctx, unit = seen.ctx, seen.recording.addr_unit
     if PAGE_SIZE % unit:
         raise NotSupported(f"physical memory in units of {unit} bytes as an address space of pages")
     layout = {
-        f"{name} {number}": found
+        f"{name} {number}": extent
         for name, frames in seen.frames.items()
-        for number, found in enumerate(frame_ranges(frames))
+        for number, extent in enumerate(frame_ranges(frames))
     }
     if not layout:
-        raise HarnessError("where the target's memory lay is not known")
+        raise HarnessError("the target's page frames are unknown")
     ranges = tuple((start * unit, end * unit) for target in ctx.targets for start, end in target.regions)
     pid = max(1, seen.ctx.targets[0].pid_target)
     return replace(
@@ -47,7 +48,7 @@ def as_virtual(seen: Observation) -> Observation:
 
 
 def _joined(ranges: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
-    """The ranges page aligned, outwards, and joined where they touch: what is mapped there."""
+    """Return the ranges rounded outwards to pages, and joined where they touch."""
     pages = [np.arange(start // PAGE_SIZE, -(-end // PAGE_SIZE)) for start, end in ranges]
     return frame_ranges(np.concatenate([np.zeros(0, np.int64), *pages]))
 

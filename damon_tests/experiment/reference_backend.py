@@ -26,11 +26,11 @@ from damon_tests.workload.simulated import SimulatedTarget
 from damon_tests.workload.target import RunningTarget
 
 _EVENT_BYTES = 64
-"""About what an event of DAMON takes in a kernel's trace buffer."""
+"""Approximate size of a DAMON event in a kernel's trace buffer."""
 
 
 _APPLY_NS = 400
-"""What time quotas are charged for a page: about what it takes a real machine."""
+"""Time that a scheme's time quota is charged for a page: about what a real machine takes."""
 
 
 class _Target(SimulatedTarget):
@@ -92,7 +92,7 @@ class _Target(SimulatedTarget):
 
 
 class ReferenceSubject:
-    """A ReferenceSystem of its own for one attempt, on a machine of that topology."""
+    """The ReferenceSystem of an attempt, on a machine of the requested topology."""
 
     def __init__(
         self, level: str, seed: int, rules: Rules | None = None, topology: Topology | None = None
@@ -136,7 +136,7 @@ class ReferenceSubject:
         raise NotSupported("objects of a kernel", remedy="use --kernel debian:newest for this")
 
     def watch_sleeps(self) -> SleepWatch | None:
-        return None  # its sleeps are exactly as long as asked for, and its work takes no time
+        return None  # its sleeps take exactly the sampling interval, and its work takes no time
 
     def cost_probe(self) -> CostProbe:
         raise NotSupported("the cost of a kernel", remedy="use --kernel debian:newest for this")
@@ -151,11 +151,11 @@ class ReferenceSubject:
         return ()
 
     def close(self) -> None:
-        """Nothing outlives the object."""
+        """Do nothing: nothing outlives the object."""
 
 
 class ReferenceBackend:
-    """``--kernel reference[:LEVEL]``; ``rules`` replaces the level's (``fault`` is their name)."""
+    """``--kernel reference[:LEVEL]``; ``rules`` replaces the rules of the level (``fault`` names them)."""
 
     simulated = True
     shows_all_accesses = True
@@ -192,4 +192,4 @@ class ReferenceBackend:
         }
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: the backend holds no resources."""

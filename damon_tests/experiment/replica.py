@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""How a correct DAMON would have seen it: the reference with clean rules over an observed truth."""
+"""Replicas: what a correct DAMON (the reference with clean rules) records over an observed truth."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from damon_tests.reference.sysfs.system import ReferenceSystem
 
 
 def replica(seen: Observation, seed: int) -> Recording:
-    """One run of the level's clean reference: same request, same mappings, same accesses at the same
-    times, and aggregations that take as long as those recorded.
+    """Run the level's clean reference with the same request, the same mappings, the same accesses at the same
+    times, and aggregations that take as long as the recorded ones.
 
-    Only for virtual address spaces: of paddr give ``physical_view.as_virtual`` (else NotSupported).
+    Only for virtual address spaces: convert paddr with ``physical_view.as_virtual`` (else NotSupported).
     """
     if seen.ctx.operations == "paddr":
         raise NotSupported("a replica of physical addresses", remedy="use physical_view.as_virtual")
@@ -50,9 +50,9 @@ def replica(seen: Observation, seed: int) -> Recording:
 
 
 def replicas(seen: Observation, seeds: Sequence[int]) -> list[Recording]:
-    """``replica`` for every seed; all at once where the request allows it, which is many times faster.
+    """Return a replica for every seed; run all at once where the request allows it, which is much faster.
 
-    Then the runs depend on all seeds together: the same seeds give the same runs.
+    Runs at once depend on all seeds together: the same seeds give the same runs.
     """
     if seen.committed is not None:
         return [replay(seen, seed) for seed in seeds]
@@ -74,8 +74,8 @@ def replicas(seen: Observation, seeds: Sequence[int]) -> list[Recording]:
 
 
 def rules_of(seen: Observation) -> Rules:
-    """The level's rules. A kdamond that counts in larger units than bytes rounds the size limit of regions in
-    them (specification 2.6 and 3.7), which nothing else of its arithmetic shows: all else is in whole pages.
+    """Return the level's rules. A kdamond whose core address unit is larger than a byte rounds the size limit
+    of regions in that unit (specification 2.6 and 3.7); its other arithmetic is in whole pages.
     """
     rules, unit = LEVELS[seen.level].rules, seen.core_unit
     if unit == 1:
@@ -89,9 +89,9 @@ def rules_of(seen: Observation) -> Rules:
 
 
 def replay(seen: Observation, seed: int) -> Recording:
-    """A replica of an attempt whose request was changed online: the same commits at the same times.
+    """Run a replica of an attempt with online commits: the same commits at the same times.
 
-    The part of its recording under the last of them. For one target process; raises NotSupported for others.
+    Return the part of its recording under the last commit. Raises NotSupported for several targets.
     """
     made = seen.committed
     assert made is not None

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What a test needs, declared beside it, and everything that is missing of it.
+"""What a test requires of DAMON and the machine, and what is missing.
 
-A test states its ``Requirements``; ``evaluate`` compares them with what DAMON and the machine have and names
-all that is missing, each with the way to get it. A guest is booted with what is needed (``topology``);
-this machine has what it has (``look``).
+A test declares its ``Requirements``; ``evaluate`` compares them with what DAMON and the machine have and
+returns all that is missing, each with the way to get it. A guest is booted with what a test needs
+(``topology``); ``look`` reads what this machine has.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _OR_VM = "or test in a VM (--kernel debian:newest)"
 
 @dataclass(frozen=True)
 class Needs:
-    """What a machine must have at least; 0: any will do. Sizes in MiB, ``hugetlb_pages`` of 2 MiB.
+    """Minimum of what a machine must have; 0: no requirement. Sizes in MiB, ``hugetlb_pages`` of 2 MiB.
 
-    ``hugetlb_pages`` and ``swap_mib`` are reserved and set up, not only possible. ``disk_mib``: of a file
-    system at /var/tmp whose pages can be dirty, unlike those of tmpfs. ``lru_lists`` and
+    ``hugetlb_pages`` are reserved and swap of ``swap_mib`` is on, not only possible. ``disk_mib``: size of a
+    file system at /var/tmp whose pages can be dirty, unlike those of tmpfs. ``lru_lists`` and
     ``thp_on_advice`` (0 or 1): see ``Topology``. ``psi`` (0 or 1): the kernel counts pressure stalls.
-    ``instructions`` (0 or 1): what threads of its kernel execute can be counted.
+    ``instructions`` (0 or 1): the instructions of kernel threads can be counted.
     """
 
     memory_mib: int = 0
@@ -51,7 +51,7 @@ class Needs:
     instructions: int = 0
 
     def topology(self, usual: Topology | None = None) -> Topology:
-        """The guest that has it: the usual one, with more where that is too little."""
+        """Return the topology of a guest that has it: the default one, enlarged where needed."""
         usual = usual or Topology()
         return Topology(
             memory_mib=max(self.memory_mib, usual.memory_mib),
@@ -69,8 +69,8 @@ class Needs:
 
 @dataclass(frozen=True)
 class Requirements:
-    """``features``: names of ``damon.features``. ``ops``: operations sets ("vaddr"). ``events``:
-    tracepoints ("damon_aggregated"). ``needs``: of the machine."""
+    """``features``: names from ``damon.features``. ``ops``: operations sets ("vaddr"). ``events``:
+    tracepoints ("damon_aggregated"). ``needs``: what the machine must have."""
 
     features: tuple[str, ...] = ()
     ops: tuple[str, ...] = ()
@@ -78,24 +78,24 @@ class Requirements:
     needs: Needs = field(default_factory=Needs)
 
     def names(self) -> tuple[str, ...]:
-        """All features of DAMON that are needed, each once, in the order given."""
+        """Return all required features of DAMON, each once, in the order given."""
         names = [*(f"ops.{name}" for name in self.ops), *self.features, *self.events]
         return tuple(dict.fromkeys(ALIASES.get(name, name) for name in names))
 
 
 @dataclass(frozen=True)
 class Missing:
-    """``what`` is missing and why it is thought so; ``how`` to get it."""
+    """``what`` is missing, with the evidence; ``how`` to get it."""
 
     what: str
     how: str
 
 
 def combine(*requirements: Requirements) -> Requirements:
-    """What a test needs that must meet all of them (those of its module, its class, its own)."""
+    """Return the union of requirements (of a test's module, its class, and its own)."""
 
     def joined(name: str) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(value for one in requirements for value in getattr(one, name)))
+        return tuple(dict.fromkeys(value for part in requirements for value in getattr(part, name)))
 
     largest = {
         f.name: max((getattr(r.needs, f.name) for r in requirements), default=0) for f in fields(Needs)
@@ -106,10 +106,10 @@ def combine(*requirements: Requirements) -> Requirements:
 def evaluate(
     requirements: Requirements, capabilities: Capabilities, machine: Needs | None = None
 ) -> list[Missing]:
-    """Everything that is missing, DAMON's features first, in the order they were required.
+    """Return everything that is missing, DAMON's features first, in the order they were required.
 
-    ``machine``: what the machine has (``look``, or ``of`` a guest's topology); None for one that is made
-    as needed. Raises UsageError for a name that is no feature's.
+    ``machine``: what the machine has (``look``, or ``of`` a guest's topology); None for a machine that is
+    made as needed. Raises UsageError for an unknown feature.
     """
     missing = [
         Missing(what, _how_to_get(name, capabilities))
@@ -122,14 +122,14 @@ def evaluate(
 
 
 def given(needs: Needs) -> tuple[str, ...]:
-    """What a machine is given for a test beyond the usual, in words."""
+    """Describe what a machine has for a test beyond the default."""
     return tuple(unit.format(value) for name, unit in _UNITS.items() if (value := getattr(needs, name)) > 0)
 
 
 def not_supported(missing: Sequence[Missing]) -> NotSupported:
-    """The error that makes a test a SKIP, with every missing thing and every way to get one."""
-    ways = dict.fromkeys(one.how for one in missing)
-    return NotSupported(*(one.what for one in missing), remedy="; ".join(ways))
+    """Return the error that makes a test a SKIP, with everything that is missing and how to get it."""
+    ways = dict.fromkeys(item.how for item in missing)
+    return NotSupported(*(item.what for item in missing), remedy="; ".join(ways))
 
 
 def _how_to_get(name: str, capabilities: Capabilities) -> str:
@@ -177,7 +177,7 @@ def _machine_lacks(needs: Needs, machine: Needs) -> list[Missing]:
 
 
 def of(topology: Topology) -> Needs:
-    """What a guest of this topology has."""
+    """Return what a guest of this topology has."""
     return Needs(
         memory_mib=topology.memory_mib,
         cpus=topology.cpus,
@@ -193,7 +193,7 @@ def of(topology: Topology) -> Needs:
 
 
 def look(machine: Machine) -> Needs:
-    """What a running machine has now. Raises OSError when /proc cannot be read."""
+    """Return what a running machine has now. Raises OSError when /proc cannot be read."""
     meminfo = machine.read_file("/proc/meminfo").decode()
     values = {line["name"]: line["value"] for form in _MEMINFO for line in form.each(meminfo)}
     huge = values.get("HugePages_Total", 0) if values.get("Hugepagesize") == 2048 else 0
@@ -211,7 +211,7 @@ def look(machine: Machine) -> Needs:
 
 
 def _disk_mib(machine: Machine) -> int:
-    """0 when temporary files are in memory; what else there is says not how much room it has."""
+    """Return 0 when temporary files are in memory, else the maximum: the room on a disk is not checked."""
     mounts = [line.split()[1:3] for line in _text(machine, "/proc/mounts", "").splitlines()]
     around = [(len(place), kind) for place, kind in mounts if f"{DISK}/".startswith(place.rstrip("/") + "/")]
     _, kind = max(around, default=(0, "tmpfs"))
@@ -226,12 +226,12 @@ def _thp_on_advice(machine: Machine) -> int:
 def _counts_stalls(machine: Machine) -> int:
     try:
         return int(bool(_text(machine, _PRESSURE, "")))
-    except OSError:  # reading is refused where the kernel has it, and it is off
+    except OSError:  # the kernel has the file, and refuses to read it while PSI is off
         return 0
 
 
 def _text(machine: Machine, path: str, absent: str) -> str:
-    """What a file says; ``absent`` where the kernel was built without it."""
+    """Return the text of a file; ``absent`` where the kernel was built without it."""
     try:
         return machine.read_file(path).decode().strip()
     except FileNotFoundError:
@@ -239,7 +239,7 @@ def _text(machine: Machine, path: str, absent: str) -> str:
 
 
 def _count(machine: Machine, path: str) -> int:
-    """How many a list such as "0-3,6" names; 1 where the kernel was built without it."""
+    """Return how many items a list such as "0-3,6" names; 1 where the kernel was built without it."""
     text = _text(machine, path, "0")
     ranges = [part.partition("-") for part in text.split(",")]
     return sum(int(last or first) - int(first) + 1 for first, _, last in ranges)

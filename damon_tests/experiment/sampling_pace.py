@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""How long each sampling step of a recording really took: what replicas keep pace with."""
+"""The duration of each sampling step of a recording, which replicas reproduce."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Points = list[tuple[float, float]]
 
 
 def pace(seen: Observation) -> Callable[[int, int], int]:
-    """How long each sampling sleep really took, as far as the recording and the target tell.
+    """Return a function that estimates, from the recording and the target, how long each sampling sleep took.
 
-    A sampling step takes longer than asked, and slows down with the machine: W steps fill each recorded
-    aggregation. Where the target lost its processor too, the whole machine may have stood still:
-    what an aggregation took longer than usual is placed there first. Spread evenly, such a
-    stall would become several samples that see nothing instead of one that sees what came after it.
+    A sampling step takes longer than the sampling interval, and slows down with the machine: W steps fill
+    each recorded aggregation. When the target lost its processor, the whole machine may have stalled, so the
+    time by which an aggregation is longer than usual goes into such stalls first. Spread evenly, a stall
+    would become several samples that see no access instead of one that sees the accesses after it.
     """
     made = seen.committed
     steps = np.array(_steps(seen) if made is None else _steps_through(seen), np.float64).reshape(-1, 2)
@@ -43,7 +43,7 @@ def pace(seen: Observation) -> Callable[[int, int], int]:
 
 
 def _steps(seen: Observation) -> Points:
-    """Over all recorded aggregations."""
+    """Return the polygon over all recorded aggregations; empty when the usual step is unknown."""
     recording = seen.recording
     times = [recording.started_ns, *(snapshot.time_ns for snapshot in recording.of_target(0))]
     usual = _usual(times, recording.samples_per_aggr, recording.sample_us)
@@ -56,9 +56,9 @@ def _steps(seen: Observation) -> Points:
 
 
 def _steps_through(seen: Observation) -> Points:
-    """Over all aggregations under all requests of an attempt in which there were several.
+    """Return the polygon over all aggregations of an attempt with several requests.
 
-    A commit begins a new window, unless it changed no interval: what was sampled of the old one
+    A commit begins a new aggregation window, unless it changed no interval; the samples of the old window
     until then took the usual time.
     """
     made = seen.committed
@@ -72,18 +72,20 @@ def _steps_through(seen: Observation) -> Points:
 def _under(
     seen: Observation, whole: Recording, commit: Commit, until_ns: int | None, last: tuple[float, float]
 ) -> Points:
-    """The polygon under one request, after ``last``."""
+    """Return the polygon under one request, after ``last``."""
     attrs = commit.kdamonds[0].ctx.attrs
     begin = max(int(last[0]), commit.end_ns)
     ends = [s.time_ns for s in whole.of_target(0) if begin < s.time_ns]
     times = [t for t in ends if until_ns is None or t <= until_ns]
-    whole_ones = times if commit.end_ns else [begin, *times]  # the first after a commit may be none
-    usual = _usual(whole_ones, attrs.samples_per_aggr, attrs.sample_us)
+    complete_times = (
+        times if commit.end_ns else [begin, *times]
+    )  # the first aggregation after a commit may be incomplete
+    usual = _usual(complete_times, attrs.samples_per_aggr, attrs.sample_us)
     step = usual or float(max(1, attrs.sample_us) * NSEC_PER_USEC)
     points: Points = [(float(begin), last[1] + (begin - last[0]) / step)] if begin > last[0] else []
     done = points[-1][1] if points else last[1]
     for start, end in pairwise([begin, *times]):
-        # The first one may have begun before the commit: then it took fewer steps since.
+        # The first aggregation may have begun before the commit: then fewer steps followed the commit.
         w = min(attrs.samples_per_aggr, round((end - start) / step)) or 1
         points += _whole(seen, done, start, end, w, step)
         done = points[-1][1]
@@ -93,7 +95,7 @@ def _under(
 
 
 def _usual(times: Sequence[int], samples: int, sample_us: int) -> float | None:
-    """What a sampling step usually takes, ns; None where that cannot be told."""
+    """Return how long a sampling step usually takes, ns; None without aggregations to derive it from."""
     lengths = np.diff(np.array(times, dtype=np.int64))
     if len(lengths) == 0 or lengths.min() <= 0:
         return None
@@ -101,7 +103,7 @@ def _usual(times: Sequence[int], samples: int, sample_us: int) -> float | None:
 
 
 def _whole(seen: Observation, done: float, start: int, end: int, samples: int, usual: float) -> Points:
-    """The polygon of one aggregation of so many samples, after ``done`` steps."""
+    """Return the polygon of one aggregation of ``samples`` samples, after ``done`` steps."""
     stalls = _clipped(seen.disturbances, start, end)
     return [(t, done + n) for t, n in _within_aggregation(start, end, stalls, max(1, samples), usual)]
 
@@ -109,9 +111,9 @@ def _whole(seen: Observation, done: float, start: int, end: int, samples: int, u
 def _within_aggregation(
     start: int, end: int, stalls: Sequence[tuple[int, int]], w: int, usual: float
 ) -> Points:
-    """How the ``w`` steps of [start, end) lie in time: ``usual`` ns each outside of stalls, the rest in them.
+    """Place the ``w`` steps of [start, end) in time: ``usual`` ns each outside of stalls, the rest in stalls.
 
-    Where that leaves stalls more than their share (the sampling thread did not stall), evenly.
+    Spread them evenly if stalls would get more than their share: then the sampling thread did not stall.
     """
     stalled = sum(b - a for a, b in stalls)
     running = end - start - stalled
@@ -122,7 +124,7 @@ def _within_aggregation(
     slow = (w - fast * running) / stalled
     if slow >= fast:
         return even
-    # Never quite still: the polygon has to ascend.
+    # Never zero: the polygon has to ascend.
     slow = max(slow, 1e-3 * fast)
     fast = (w - slow * stalled) / running
     points, at, done = [], start, 0.0
@@ -136,10 +138,10 @@ def _within_aggregation(
 
 
 def _clipped(ranges: Sequence[tuple[int, int]], start: int, end: int) -> list[tuple[int, int]]:
-    """The parts of sorted ``ranges`` within [start, end), merged where they overlap."""
-    found: list[tuple[int, int]] = []
+    """Return the parts of sorted ``ranges`` within [start, end), merged where they overlap."""
+    parts: list[tuple[int, int]] = []
     for a, b in ranges:
-        low, high = max(a, start, found[-1][1] if found else start), min(b, end)
+        low, high = max(a, start, parts[-1][1] if parts else start), min(b, end)
         if low < high:
-            found.append((low, high))
-    return found
+            parts.append((low, high))
+    return parts

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The reference's memory in the words in which a kernel's is read: states of pages, sizes."""
+"""The reference's memory in the form in which a kernel's memory is read: page states and sizes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from damon_tests.workload.pages import PageStates
 
 
 def simulated_pages(system: ReferenceSystem, pid: int, start: int, end: int) -> PageStates:
-    """See ``workload.pages.read_pages``. Reclaimed anonymous pages are in swap, others just gone."""
+    """See ``workload.pages.read_pages``. Reclaimed anonymous pages are in swap, other pages are dropped."""
     memory, now = system.memory, system.clock.now_ns()
     memory.settle_all(now)
     process = memory.processes[pid]
@@ -39,7 +39,7 @@ def simulated_pages(system: ReferenceSystem, pid: int, start: int, end: int) -> 
 
 
 def simulated_memory_info(system: ReferenceSystem) -> MemoryInfo:
-    """See ``workload.memory_info.read_memory_info``. Swap without end: ``swap_total`` is all of RAM."""
+    """See ``workload.memory_info.read_memory_info``. Swap is unlimited: ``swap_total`` is all of RAM."""
     memory, now = system.memory, system.clock.now_ns()
     memory.settle_all(now)
     nodes = range(memory.nr_nodes)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Which memory of running targets DAMON is asked to monitor."""
+"""The memory of running targets that DAMON shall monitor."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from damon_tests.ports.ranges import Range, joined
 from damon_tests.workload.target import RunningTarget
 
 Cover = Literal["process", "regions"]
-"""What is monitored of a target. "process" leaves the ranges to DAMON: vaddr finds them, paddr takes all
+"""What DAMON monitors of a target. "process" leaves the ranges to DAMON: vaddr finds them, paddr takes all
 System RAM. "regions": the regions of the pattern, by virtual address, or their physical memory with
 paddr."""
 
@@ -37,7 +37,7 @@ def target_of(ctx: DamonCtx, cover: Cover, target: RunningTarget, subject: Subje
 
 
 def physical_ranges(target: RunningTarget) -> tuple[Range, ...]:
-    """Return the physical byte ranges of all the pattern's regions; they begin at a page."""
+    """Return the physical byte ranges of all the pattern's regions, page aligned."""
     parts = (part for ranges in target.physical().values() for part in ranges)
     return tuple(joined((start // PAGE_SIZE * PAGE_SIZE, end) for start, end in parts))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""One test's experiment bound to a backend: attempts on demand, each kept."""
+"""A test's experiment bound to a backend: attempts run on demand, and every observation is kept."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ OnAttempt = Callable[[Observation], None]
 
 
 class Trial:
-    """Performs its experiment once per attempt number and remembers every observation.
+    """Performs its experiment once per attempt number and keeps every observation.
 
-    A judgement may ask for more attempts (a written sequential rule decides how many, see
-    ``judge.stats``); no attempt is ever repeated or dropped. ``on_attempt`` is told of each
-    one as soon as it exists, so that it is on disk before anything is judged.
+    A judgement may require more attempts (a written sequential rule decides how many, see
+    ``judge.stats``); no attempt is ever repeated or dropped. ``on_attempt`` receives each
+    observation at once, so that it is on disk before anything is judged.
     """
 
     def __init__(
@@ -37,11 +37,11 @@ class Trial:
         self._attempts: dict[int, Observation] = {}
 
     def seed(self, attempt: int, role: str = "target") -> int:
-        """The seed of one random stream of one attempt."""
+        """Return the seed of one random stream of an attempt."""
         return derive_seed(self._run_seed, self._test_id, attempt, role)
 
     def observe(self, attempt: int = 1) -> Observation:
-        """The observation of this attempt, performed now if it was not yet."""
+        """Return the observation of this attempt; perform the attempt unless it is done already."""
         if attempt not in self._attempts:
             observation = observe(self.experiment, self.backend, self.seed(attempt), attempt)
             self._attempts[attempt] = observation
@@ -51,5 +51,5 @@ class Trial:
 
     @property
     def observations(self) -> tuple[Observation, ...]:
-        """All attempts made so far, in order."""
+        """Return the observations of all attempts so far, in order."""
         return tuple(self._attempts[n] for n in sorted(self._attempts))

@@ -26,7 +26,7 @@ def probed(release: str, touch: bool = True) -> tuple[Capabilities, FakeDamon]:
 
 
 @pytest.mark.parametrize(("release", "level"), list(zip(RELEASES, LEVELS, strict=True)))
-def test_every_feature_of_every_kernel(release: str, level: str) -> None:
+def test_every_feature_of_every_kernel_is_detected(release: str, level: str) -> None:
     """Exactly what was there in the kernels that the dumps are of, by its date."""
     found, damon = probed(release)
     expected = {name: version_key(f.since) <= version_key(level) for name, f in FEATURES.items()}
@@ -64,7 +64,7 @@ def test_a_misspelt_requirement_is_a_usage_error() -> None:
         found.require("schemes.stats")
 
 
-def test_tracepoints_without_tracefs() -> None:
+def test_tracepoints_are_missing_without_tracefs() -> None:
     damon = FakeDamon(NEWEST)
     found = probe(DamonClient(damon, damon.clock), None)
     with pytest.raises(NotSupported, match=r"no tracefs to be seen .*since 5.15\)$"):
@@ -84,7 +84,7 @@ def test_what_the_configuration_leaves_out_does_not_change_the_level(release: st
     assert found.describe_level() == level
 
 
-def test_what_no_level_has_is_named() -> None:
+def test_level_description_names_features_that_do_not_fit() -> None:
     damon = FakeDamon("7.0.13")
     damon._words["action"].remove("pageout")
     found = probe(DamonClient(damon, damon.clock), damon.events)
@@ -103,7 +103,7 @@ def test_a_newer_kernel_is_the_newest_level_and_says_so() -> None:
     assert "damon_warp" in found.describe_level()
 
 
-def test_operations_that_are_not_built_in() -> None:
+def test_missing_operations_name_their_option() -> None:
     damon = FakeDamon(NEWEST)
     damon._defaults["kdamonds/0/contexts/0/avail_operations"] = "vaddr\nfvaddr"
     found = probe(DamonClient(damon, damon.clock), damon.events)
@@ -115,7 +115,7 @@ def test_operations_that_are_not_built_in() -> None:
 # --- without touching ------------------------------------------------------------------------
 
 
-def test_read_only_touches_nothing_and_tells_what_it_can() -> None:
+def test_read_only_probe_writes_nothing_and_finds_what_it_can() -> None:
     found, damon = probed(NEWEST, touch=False)
     assert damon.log == []
     assert not found.staged
@@ -128,7 +128,7 @@ def test_read_only_touches_nothing_and_tells_what_it_can() -> None:
     assert found.describe_level() == "7.2 to 7.3"
 
 
-def test_somebody_elses_staging_is_read_and_not_replaced() -> None:
+def test_foreign_staging_is_read_and_not_replaced() -> None:
     damon = FakeDamon(NEWEST)
     other = DamonClient(damon, damon.clock)
     other.stage((Kdamond(DamonCtx(schemes=(Damos(),))),))
@@ -159,7 +159,7 @@ def test_missing_files_beside_staged_ones_are_missing() -> None:
     assert found.present["schemes.dests"] is None
 
 
-def test_a_kernel_without_damon() -> None:
+def test_kernel_without_damon_has_no_features() -> None:
     damon = FakeDamon(NEWEST)
     damon.files.clear()
     found = probe(DamonClient(damon, damon.clock), None)

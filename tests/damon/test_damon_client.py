@@ -167,7 +167,7 @@ def test_busy_paths_are_read_again() -> None:
     assert client.staged() == (requested,)
 
 
-def test_busy_for_ever_ends_at_the_deadline() -> None:
+def test_waiting_for_a_busy_file_ends_at_the_deadline() -> None:
     tree, clock = FakeTree(NEWEST), FakeClock()
     client = DamonClient(tree, clock, patience_ns=2_000_000_000)
     client.stage((PLAIN,))
@@ -190,7 +190,7 @@ def test_a_running_user_is_named_at_once() -> None:
     assert clock.now_ns() == began
 
 
-def test_the_number_of_kdamonds_of_a_running_one() -> None:
+def test_number_of_running_kdamonds_cannot_change() -> None:
     client, _, clock = client_of(NEWEST)
     client.stage((PLAIN,))
     client.command(0, "on")
@@ -203,7 +203,7 @@ def test_the_number_of_kdamonds_of_a_running_one() -> None:
     assert client.nr_kdamonds() == 0
 
 
-def test_a_command_that_does_not_return_is_told() -> None:
+def test_command_that_does_not_return_times_out() -> None:
     class Never:
         def done(self) -> bool:
             return False
@@ -220,7 +220,7 @@ def test_a_command_that_does_not_return_is_told() -> None:
         client.command(0, "commit", 3_000_000_000)
 
 
-def test_a_commands_time_is_shared_by_its_attempts() -> None:
+def test_attempts_of_a_command_share_its_timeout() -> None:
     """Waiting for EBUSY leaves less time for the command itself, and ends when there is none."""
     waits: list[int] = []
 
@@ -336,7 +336,7 @@ def test_results_are_read_into_records() -> None:
     ]
 
 
-def test_results_of_an_old_kernel_are_none() -> None:
+def test_results_that_an_old_kernel_lacks_are_none() -> None:
     client, tree, _ = client_of("6.12.107")
     client.stage((PLAIN,))
     client.command(0, "on")
@@ -349,7 +349,7 @@ def test_results_of_an_old_kernel_are_none() -> None:
     assert tried.probe_hits is None
 
 
-def test_broken_results_are_errors_of_their_own() -> None:
+def test_broken_results_are_harness_errors() -> None:
     client, tree, _ = client_of(NEWEST)
     client.stage((PLAIN,))
     client.command(0, "on")
@@ -360,7 +360,7 @@ def test_broken_results_are_errors_of_their_own() -> None:
         client.stats(0, 1)
 
 
-def test_a_kernel_without_damon_says_so() -> None:
+def test_kernel_without_damon_is_reported() -> None:
     client, tree, _ = client_of(NEWEST)
     tree.files.clear()
     with pytest.raises(NotSupported, match="nr_kdamonds"):

@@ -45,7 +45,7 @@ def one(path: Path, intervals: tuple[int, int] | None = None) -> damo_import.Imp
 
 
 @pytest.mark.parametrize("name", ["json_compressed", "json"])
-def test_json_brings_everything_back(tmp_path: Path, name: DamoFormat) -> None:
+def test_json_round_trips_everything(tmp_path: Path, name: DamoFormat) -> None:
     report = sample()
     assert damo_format.save(tmp_path / "r", report, name, ctx=request()) == 0
     found = one(tmp_path / "r")
@@ -57,7 +57,7 @@ def test_json_brings_everything_back(tmp_path: Path, name: DamoFormat) -> None:
     assert found.notes == ()
 
 
-def test_text_brings_the_snapshots_back(tmp_path: Path) -> None:
+def test_text_round_trips_snapshots(tmp_path: Path) -> None:
     report = sample()
     damo_format.save(tmp_path / "r", report, "perf_script")
     found = one(tmp_path / "r", (5000, 100_000))
@@ -66,7 +66,7 @@ def test_text_brings_the_snapshots_back(tmp_path: Path) -> None:
     assert "began" in found.notes[0]
 
 
-def test_intervals_that_text_does_not_have_are_guessed_and_said(tmp_path: Path) -> None:
+def test_intervals_missing_in_text_are_guessed_with_a_note(tmp_path: Path) -> None:
     damo_format.save(tmp_path / "r", sample(), "perf_script")
     found = one(tmp_path / "r")
     assert (found.recording.sample_us, found.recording.aggr_us) == (5000, 100_000)
@@ -81,7 +81,7 @@ def test_address_units_become_bytes(tmp_path: Path) -> None:
     assert (found.snapshots[0].start[0], found.snapshots[0].end[0], found.addr_unit) == (4096, 12288, 1)
 
 
-def test_tuned_intervals(tmp_path: Path) -> None:
+def test_tuned_intervals_round_trip(tmp_path: Path) -> None:
     snaps = [snapshot(t * 100 * MS, [(0, 4096, 1, 0)]) for t in (1, 2, 3, 4)]
     report = replace(recording(snaps), intervals=((200 * MS, 10_000), (350 * MS, 20_000)))
     damo_format.save(tmp_path / "r", report)
@@ -121,7 +121,7 @@ def test_schemes_are_recordings_of_their_own(tmp_path: Path) -> None:
     assert record["snapshots"][0]["start_time"] == str(700 * MS)
 
 
-def test_a_single_snapshot_in_text_says_when_it_began(tmp_path: Path) -> None:
+def test_single_snapshot_in_text_keeps_its_start_time(tmp_path: Path) -> None:
     report = replace(recording([snapshot(250 * MS, [(0, 4096, 1, 0)])]), started_ns=150 * MS)
     damo_format.save(tmp_path / "r", report, "perf_script")
     found = one(tmp_path / "r").recording
@@ -133,14 +133,14 @@ def test_a_single_snapshot_in_text_says_when_it_began(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["json_compressed", "perf_script"])
-def test_what_damo_made_of_our_export_is_our_recording(name: str) -> None:
+def test_export_converted_by_damo_is_the_same_recording(name: str) -> None:
     found = one(GOLDEN / f"converted.{name}")
     assert same_snapshots(sample(), found.recording)
     assert (found.recording.sample_us, found.recording.aggr_us) == (5000, 100_000)
     assert found.recording.started_ns == 0
 
 
-def test_a_recording_made_by_damo() -> None:
+def test_recording_made_by_damo_is_read() -> None:
     """Snapshots of a scheme, on the reference served as files, the parameters noted beside them."""
     found = one(GOLDEN / "recorded")
     assert found.name == "kdamond 0, context 0, scheme 0"
@@ -154,7 +154,7 @@ def test_a_recording_made_by_damo() -> None:
 
 
 @pytest.mark.parametrize("target_idx", [0, 1])
-def test_damos_heat_map_has_our_figures(target_idx: int) -> None:
+def test_heat_map_of_damo_has_the_same_figures(target_idx: int) -> None:
     assert_heat(sample(), target_idx, (GOLDEN / f"heatmap.{target_idx}").read_text())
 
 
@@ -168,7 +168,7 @@ def assert_heat(report: Recording, target_idx: int, printed: str, unit: float = 
         assert got[2] == pytest.approx(wanted[2] * unit, rel=1e-9, abs=1e-9)
 
 
-def test_damos_working_sets_have_our_figures() -> None:
+def test_working_sets_of_damo_have_the_same_figures() -> None:
     assert_working_sets(sample(), (GOLDEN / "wss").read_text())
 
 
@@ -189,7 +189,7 @@ def write(path: Path, value: object) -> Path:
     return path
 
 
-def test_little_is_needed(tmp_path: Path) -> None:
+def test_regions_with_bounds_only_are_read(tmp_path: Path) -> None:
     regions = [
         {"start": 0, "end": "4,096", "nr_accesses": {"percent": "50 %"}, "age": {"usec": "1 s 500 ms"}},
         {"start": "1 MiB", "end": "2.5 MiB"},
@@ -211,7 +211,7 @@ def test_kernel_pointers_as_target_ids_become_positions(tmp_path: Path) -> None:
     assert [s.target_idx for s in report.snapshots] == [0, 1]
 
 
-def test_times_that_floating_point_missed_are_whole_microseconds_again(tmp_path: Path) -> None:
+def test_floating_point_errors_of_times_are_corrected(tmp_path: Path) -> None:
     snaps = [{"start_time": 82877215632999, "end_time": 82877315632999, "regions": []}]
     report = one(write(tmp_path / "r", [{"target_id": 0, "snapshots": snaps}])).recording
     assert report.snapshots[0].time_ns == 82877315633000
@@ -284,7 +284,7 @@ def test_no_prefix_of_a_file_breaks_the_reader(tmp_path: Path) -> None:
                 assert found
 
 
-def test_missing_files_and_directories(tmp_path: Path) -> None:
+def test_missing_files_and_directories_are_usage_errors(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such recording"):
         damo_import.load(tmp_path / "none")
     with pytest.raises(UsageError, match="Is a directory"):
@@ -319,12 +319,12 @@ def test_missing_files_and_directories(tmp_path: Path) -> None:
         (values.time_us, "0 ns", 0),
     ],
 )
-def test_numbers_for_people(read: object, text: object, number: int) -> None:
+def test_numbers_with_units_are_read(read: object, text: object, number: int) -> None:
     assert read(text) == number  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("text", ["", "x", "5 parsecs", "5 ms x", None, True, [], "1.2.3"])
-def test_other_text_is_no_number(text: object) -> None:
+def test_malformed_numbers_are_refused(text: object) -> None:
     for read in (values.count, values.size, values.time_ns):
         with pytest.raises((ValueError, TypeError)):
             read(text)

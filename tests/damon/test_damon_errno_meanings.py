@@ -88,7 +88,7 @@ def test_a_refused_request_names_what_is_wrong_with_it(ctx: DamonCtx | None, tex
     assert text in cause(STATE, errno.EINVAL, word, ctx)
 
 
-def test_several_reasons_are_all_named() -> None:
+def test_every_reason_of_a_refusal_is_named() -> None:
     text = cause(STATE, errno.EINVAL, "on", paddr(attrs=DamonAttrs(200_000, min_nr_regions=1)))
     assert "min_nr_regions 1" in text
     assert "sample_us 200000" in text
@@ -106,12 +106,12 @@ def test_several_reasons_are_all_named() -> None:
     ],
 )
 @pytest.mark.parametrize("where", ["core_filters", "ops_filters", "filters"])
-def test_enomem_is_a_scheme_that_cannot_be_built(bad: DamosFilter, text: str, where: str) -> None:
+def test_enomem_names_the_bad_filter_of_a_scheme(bad: DamosFilter, text: str, where: str) -> None:
     ctx = paddr(schemes=(Damos(), Damos(**{where: (bad,)})))  # type: ignore[arg-type]
     assert text in cause(STATE, errno.ENOMEM, "on", ctx)
 
 
-def test_enomem_without_a_visible_reason() -> None:
+def test_enomem_without_a_bad_filter_means_short_memory() -> None:
     assert "memory is short" in cause(STATE, errno.ENOMEM, "on", paddr(schemes=(Damos(),)))
 
 
@@ -153,7 +153,9 @@ def test_enomem_without_a_visible_reason() -> None:
         ("/x/age/min", errno.ENODEV, None, None, "removed meanwhile"),
     ],
 )
-def test_errnos_in_words(path: str, error: int, value: str | None, who: Usage | None, text: str) -> None:
+def test_each_errno_has_a_cause_in_words(
+    path: str, error: int, value: str | None, who: Usage | None, text: str
+) -> None:
     assert text in cause(path, error, value, who=who)
 
 
@@ -169,7 +171,7 @@ def test_errnos_in_words(path: str, error: int, value: str | None, who: Usage | 
         (paddr(schemes=(Damos(),)), "has stopped"),
     ],
 )
-def test_cancelled_tried_regions(ctx: DamonCtx, text: str) -> None:
+def test_cancelled_tried_regions_name_the_cause(ctx: DamonCtx, text: str) -> None:
     assert text in cause(STATE, errno.ECANCELED, "update_schemes_tried_regions", ctx)
 
 

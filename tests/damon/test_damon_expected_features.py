@@ -28,14 +28,14 @@ def without(*symbols: str) -> KernelConfig:
     return KernelConfig("config", {k: v for k, v in EVERYTHING.values.items() if k not in symbols})
 
 
-def test_nothing_is_missing_of_a_whole_series() -> None:
+def test_complete_series_lacks_no_feature() -> None:
     report = compare(capabilities("6.18"), "6.18", EVERYTHING)
     assert (report.missing, report.left_out, report.undecided) == ({}, {}, {})
     assert report.expected > 100
 
 
 @pytest.mark.parametrize("lost", ["damos_esz", "probes.weight", "filters.young", "ops.paddr", "ctx.pause"])
-def test_a_lost_feature_is_missing(lost: str) -> None:
+def test_lost_feature_is_reported_missing(lost: str) -> None:
     report = compare(capabilities("7.3", lost), "7.3", EVERYTHING)
     assert lost in report.missing
 
@@ -84,7 +84,7 @@ def test_an_unknown_configuration_explains_whole_options_only() -> None:
     assert "no configuration" in str(report)
 
 
-def test_tracepoints_that_nobody_saw_are_missing_for_who_could_stage() -> None:
+def test_unseen_tracepoints_are_missing_after_a_full_probe() -> None:
     present = {**capabilities("7.3").present, "damos_esz": None}
     found = Capabilities(present)
     assert "damos_esz" in compare(found, "7.3", EVERYTHING).missing

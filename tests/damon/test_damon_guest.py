@@ -85,7 +85,7 @@ def test_every_aggregation_is_recorded(guest: Guest, client: DamonClient) -> Non
     assert client.nr_kdamonds() == 0
 
 
-def test_nothing_that_happened_is_missing_at_the_end(guest: Guest, client: DamonClient) -> None:
+def test_recording_of_a_paused_kdamond_is_complete(guest: Guest, client: DamonClient) -> None:
     """Paused, DAMON makes no more events: what it counted then is what was recorded."""
     try:
         with Session(client, TracefsEvents(guest.machine), (Kdamond(WHOLE),)) as session:
@@ -97,7 +97,7 @@ def test_nothing_that_happened_is_missing_at_the_end(guest: Guest, client: Damon
     assert len(session.recording().snapshots) == stats.nr_snapshots
 
 
-def test_losses_are_counted_and_the_rest_is_right(guest: Guest, client: DamonClient) -> None:
+def test_losses_are_counted_and_complete_snapshots_are_whole(guest: Guest, client: DamonClient) -> None:
     """A buffer far too small: what is called complete must still be whole."""
     attrs = DamonAttrs(sample_us=1_000, aggr_us=1_000, min_nr_regions=3_000, max_nr_regions=6_000)
     events = TracefsEvents(guest.machine, buffer_kb=(8,))
@@ -113,7 +113,7 @@ def test_losses_are_counted_and_the_rest_is_right(guest: Guest, client: DamonCli
     assert instances(guest) == []
 
 
-def test_two_kdamonds_are_told_apart(guest: Guest, client: DamonClient) -> None:
+def test_recordings_of_two_kdamonds_are_separate(guest: Guest, client: DamonClient) -> None:
     low, high = (RAM[0], RAM[0] + (1 << 26)), (RAM[1] - (1 << 26), RAM[1])
     requests = [Kdamond(replace(WHOLE, targets=(DamonTarget(regions=(r,)),))) for r in (low, high)]
     with Session(client, TracefsEvents(guest.machine), requests) as session:
@@ -124,7 +124,7 @@ def test_two_kdamonds_are_told_apart(guest: Guest, client: DamonClient) -> None:
         assert all(int(s.start[0]) == start and int(s.end[-1]) == end and s.complete for s in snapshots)
 
 
-def test_polling(guest: Guest, client: DamonClient) -> None:
+def test_polling_records_regions_of_the_target(guest: Guest, client: DamonClient) -> None:
     with Session(client, None, (Kdamond(replace(WHOLE, schemes=())),)) as session:
         session.record(2 * NSEC_PER_SEC)
     recording = session.recording()
@@ -134,7 +134,7 @@ def test_polling(guest: Guest, client: DamonClient) -> None:
     assert all(int(s.sizes.sum()) == RAM[1] - RAM[0] for s in recording.snapshots)
 
 
-def test_a_target_that_is_killed(guest: Guest, client: DamonClient) -> None:
+def test_kdamond_ends_with_its_killed_target(guest: Guest, client: DamonClient) -> None:
     victim = guest.machine.spawn(SpawnRequest(["/bin/damon-tests-engine"]))  # waits for its standard input
     vaddr = Kdamond(DamonCtx("vaddr", targets=(DamonTarget(victim.pid),)))
     with Session(client, TracefsEvents(guest.machine), (vaddr,)) as session:
@@ -162,7 +162,7 @@ def test_refusals_name_their_reason(guest: Guest, client: DamonClient) -> None:
     assert client.nr_kdamonds() == 0
 
 
-def test_an_exclusive_module_is_named(guest: Guest, client: DamonClient) -> None:
+def test_refusal_names_the_running_module(guest: Guest, client: DamonClient) -> None:
     enabled = "/sys/module/damon_reclaim/parameters/enabled"
     guest.machine.write_file(enabled, b"Y")
     with (
@@ -174,7 +174,7 @@ def test_an_exclusive_module_is_named(guest: Guest, client: DamonClient) -> None
     assert guest.machine.read_file(enabled) == b"Y\n"
 
 
-def test_commit_online(guest: Guest, client: DamonClient) -> None:
+def test_online_commit_takes_effect(guest: Guest, client: DamonClient) -> None:
     with Session(client, TracefsEvents(guest.machine), (Kdamond(WHOLE),)) as session:
         session.record(NSEC_PER_SEC)
         attrs = DamonAttrs(sample_us=5_000, aggr_us=20_000)
@@ -185,14 +185,14 @@ def test_commit_online(guest: Guest, client: DamonClient) -> None:
         assert session.client.staged() == session.kdamonds
 
 
-def test_instances_left_over_are_removed(guest: Guest, client: DamonClient) -> None:
+def test_leftover_trace_instances_are_removed(guest: Guest, client: DamonClient) -> None:
     left, foreign = f"{INSTANCES}/{PREFIX}99999-1-0", f"{INSTANCES}/somebody"
     guest.machine.batch([FileOp("mkdir", left), FileOp("mkdir", foreign)])
     TracefsEvents(guest.machine).open([trace.AGGREGATED]).close()
     assert instances(guest) == ["somebody"]
 
 
-def test_what_a_dying_guest_had_sent_is_kept(guest: Guest, client: DamonClient) -> None:
+def test_events_of_a_lost_guest_are_kept(guest: Guest, client: DamonClient) -> None:
     def body() -> None:
         with Session(client, TracefsEvents(guest.machine), (Kdamond(WHOLE),)) as session:
             session.record(2 * NSEC_PER_SEC)

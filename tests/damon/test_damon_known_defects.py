@@ -27,7 +27,7 @@ GOOD = """
 """
 
 
-def test_a_good_table_is_read(tmp_path: Path) -> None:
+def test_valid_table_is_read(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text(GOOD)
     (defect,) = load(tmp_path / FILE).values()
     assert defect.releases == (Releases("7.3", fixed="7.3.2"),)
@@ -81,7 +81,7 @@ def test_the_nearest_table_above_a_test_counts(tmp_path: Path) -> None:
         ("", True, False),  # what the series began with
     ],
 )
-def test_stable_releases_mend_and_bring_defects(release: str, fixed: bool, since: bool) -> None:
+def test_releases_since_and_before_fixed_have_the_defect(release: str, fixed: bool, since: bool) -> None:
     assert Releases("6.12", fixed="6.12.117").has(release) is fixed
     assert Releases("6.12", since="6.12.117").has(release) is since
     assert Releases("6.12").has(release)

@@ -108,5 +108,5 @@ def test_numbers_of_any_sign_and_size_survive() -> None:
         assert layout.decode("number", layout.encode("number", number) + "\n", "f") == number
 
 
-def test_admin_is_the_kernels_path() -> None:
+def test_admin_path_is_the_kernels() -> None:
     assert ADMIN == "/sys/kernel/mm/damon/admin"

@@ -69,7 +69,7 @@ def test_restored_after_an_exception_that_is_kept():
     assert not made.enabled
 
 
-def test_what_cannot_be_restored_is_told_beside_the_error(monkeypatch):
+def test_failed_restore_is_noted_on_the_error(monkeypatch):
     made = client()
     write = made.tree.write
 
@@ -90,7 +90,7 @@ def test_what_cannot_be_restored_is_told_beside_the_error(monkeypatch):
     assert "restoring damon_reclaim failed" in caught.value.__notes__[0]
 
 
-def test_a_lost_machine_is_not_asked_again(monkeypatch):
+def test_lost_machine_is_not_accessed_again(monkeypatch):
     made = client()
 
     def losing():
@@ -102,7 +102,7 @@ def test_a_lost_machine_is_not_asked_again(monkeypatch):
         losing()
 
 
-def test_a_module_that_somebody_uses_is_refused_and_left():
+def test_running_module_is_refused_and_not_changed():
     made = client("damon_stat", damon_stat=True)
     with pytest.raises(NotSupported, match="damon_stat is on") as caught, ModuleSession(made, DamonStat()):
         pass
@@ -121,7 +121,7 @@ def test_missing_parameters_are_all_named_and_nothing_is_written():
     assert made.writable() == before
 
 
-def test_no_such_module():
+def test_absent_module_is_not_supported():
     made = client("damon_stat", level="6.12")
     with pytest.raises(NotSupported, match="no module damon_stat"), ModuleSession(made, DamonStat()):
         pass
@@ -141,7 +141,7 @@ def test_commit_changes_a_running_module(level):
         assert made.enabled
 
 
-def test_a_refused_commit_is_told():
+def test_refused_commit_raises():
     made = client()
     with ModuleSession(made, DamonReclaim()) as session:
         session.enable()
@@ -150,7 +150,7 @@ def test_a_refused_commit_is_told():
         assert made.enabled
 
 
-def test_statistics():
+def test_statistics_of_modules_are_read():
     assert client().stats().nr_tried == 0
     sort = client("damon_lru_sort")
     assert sort.stats("hot") == sort.stats("cold") == client().stats()

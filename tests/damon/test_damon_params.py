@@ -44,7 +44,7 @@ from damon_tests.ports import UsageError
         (lambda: Kdamond(DamonAttrs()), "Kdamond(ctx=...) takes a DamonCtx, not DamonAttrs("),
     ],
 )
-def test_what_cannot_be_meant_is_refused(make: Callable[[], object], message: str) -> None:
+def test_invalid_values_are_refused_with_the_known_ones(make: Callable[[], object], message: str) -> None:
     with pytest.raises(UsageError) as refused:
         make()
     assert message in str(refused.value)

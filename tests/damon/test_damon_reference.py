@@ -109,7 +109,7 @@ def test_recording_sees_the_hot_part(level: str) -> None:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_polling_sees_the_same(level: str) -> None:
+def test_polling_sees_the_hot_part(level: str) -> None:
     _, client, pid = system(level)
     with Session(client, None, (watching(pid),)) as session:
         session.record(2 * NSEC_PER_SEC)
@@ -125,7 +125,7 @@ def test_polling_sees_the_same(level: str) -> None:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_scheme_reports(level: str) -> None:
+def test_scheme_reports_count_tried_and_applied(level: str) -> None:
     made, client, pid = system(level)
     with Session(client, made.events, (watching(pid, Damos("stat", ANY), Damos("stat")),)) as session:
         session.record(NSEC_PER_SEC)
@@ -138,7 +138,7 @@ def test_scheme_reports(level: str) -> None:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_the_target_ends_and_the_session_ends_well(level: str) -> None:
+def test_session_ends_without_error_when_the_target_ends(level: str) -> None:
     made, client, pid = system(level)
     vaddr = Kdamond(DamonCtx("vaddr", targets=(DamonTarget(pid),)))
     with Session(client, made.events, (vaddr,)) as session:

@@ -33,7 +33,7 @@ SAME = {
 }
 
 
-def test_levels_and_releases_are_read():
+def test_series_are_parsed_from_levels_and_releases():
     assert Series.of("7.3") == Series.of("7.3.4") == Series(7, 3)
     assert str(Series.of("6.12.107")) == "6.12"
 
@@ -77,7 +77,7 @@ def _is_series(node: ast.AST) -> bool:
     return len(numbers) == len(node.elts) == 2 and numbers[0] in range(5, 10)
 
 
-def test_a_comparison_is_noticed():
+def test_comparison_of_series_is_detected():
     noticed = ["level >= (7, 2)", "(6, 13) <= s.level < (7, 2)", "series(run.level) < (6, 18)"]
     ignored = ["level == (7, 2)", "size >= (a, b)", "x < 7", "fuse >= (3, 17)"]
     assert all(_compares_a_series(ast.parse(text, mode="eval").body) for text in noticed)

@@ -57,7 +57,7 @@ def test_the_stream_is_open_before_damon_is_on() -> None:
         assert commands(damon) == []
 
 
-def test_record_starts_what_was_not_started() -> None:
+def test_record_starts_the_session_if_needed() -> None:
     damon = FakeDamon(NEWEST)
     with session_on(damon) as session:
         session.record(NSEC_PER_SEC)
@@ -65,7 +65,7 @@ def test_record_starts_what_was_not_started() -> None:
     assert commands(damon) == ["on", "off"]
 
 
-def test_recording_until_a_condition() -> None:
+def test_recording_ends_when_its_condition_holds() -> None:
     damon = FakeDamon(NEWEST)
     with session_on(damon) as session:
         assert session.record(until=lambda: len(session.recording().snapshots) >= 5)
@@ -75,7 +75,7 @@ def test_recording_until_a_condition() -> None:
             session.record()
 
 
-def test_what_arrives_late_is_in_the_recording() -> None:
+def test_late_events_are_recorded() -> None:
     damon = FakeDamon(NEWEST)
     with session_on(damon) as session:
         session.record(NSEC_PER_SEC)
@@ -87,7 +87,7 @@ def test_what_arrives_late_is_in_the_recording() -> None:
     assert last.end.tolist() == [5]
 
 
-def test_what_off_cut_short_is_not_in_the_recording() -> None:
+def test_aggregation_cut_short_by_off_is_not_recorded() -> None:
     """Turning off wakes a kdamond that sleeps by ticks: its last aggregation is not a whole one."""
     damon = FakeDamon(NEWEST)
     with session_on(damon) as session:
@@ -101,7 +101,7 @@ def test_what_off_cut_short_is_not_in_the_recording() -> None:
     assert recording.snapshots[-1].time_ns <= recording.stopped_ns < after
 
 
-def test_an_aggregation_still_arriving_is_not_called_lost() -> None:
+def test_arriving_aggregation_is_not_called_incomplete() -> None:
     damon = FakeDamon(NEWEST)
     with session_on(damon) as session:
         session.record(NSEC_PER_SEC)
@@ -112,7 +112,7 @@ def test_an_aggregation_still_arriving_is_not_called_lost() -> None:
     assert not session.recording().snapshots[-1].complete  # nothing follows any more: it is
 
 
-def test_losses_are_counted_and_mark_what_they_hit() -> None:
+def test_losses_are_counted_and_make_snapshots_incomplete() -> None:
     damon = FakeDamon(NEWEST)
     with session_on(damon) as session:
         session.record(NSEC_PER_SEC)
@@ -135,7 +135,7 @@ def test_events_are_put_in_time_order() -> None:
     assert all(s.complete for s in session.recording().snapshots)
 
 
-def test_kdamonds_are_told_apart_by_their_threads() -> None:
+def test_events_belong_to_the_kdamond_of_their_thread() -> None:
     damon = FakeDamon(NEWEST)
     with session_on(damon, PLAIN, PLAIN) as session:
         session.record(NSEC_PER_SEC)
@@ -145,7 +145,7 @@ def test_kdamonds_are_told_apart_by_their_threads() -> None:
         assert {int(n) for s in snapshots for n in s.nr_accesses} == {i}
 
 
-def test_one_target_of_several() -> None:
+def test_recording_of_one_target_has_only_its_snapshots() -> None:
     damon = FakeDamon(NEWEST)
     two = Kdamond(DamonCtx(targets=(DamonTarget(7), DamonTarget(8))))
     with session_on(damon, two) as session:
@@ -206,7 +206,7 @@ def test_tuned_intervals_are_in_the_recording() -> None:
     assert session.recording().intervals == ((77, 10000),)
 
 
-def test_goals_without_the_tune_event_are_recorded_all_the_same() -> None:
+def test_intervals_goal_needs_no_tune_event() -> None:
     damon = FakeDamon("6.16.12")
     tuned = replace(
         PLAIN.ctx.attrs.intervals_goal, aggrs=3, access_bp=400, min_sample_us=1, max_sample_us=10**7
@@ -217,7 +217,7 @@ def test_goals_without_the_tune_event_are_recorded_all_the_same() -> None:
     assert session.recording().snapshots
 
 
-def test_stopping_twice_is_stopping_once() -> None:
+def test_stop_may_be_called_twice() -> None:
     damon = FakeDamon(NEWEST)
     with session_on(damon) as session:
         session.record(NSEC_PER_SEC)
@@ -260,7 +260,7 @@ def test_polling_does_not_hide_errors() -> None:
     assert is_clean(damon)
 
 
-def test_a_fitting_scheme_is_polled_itself() -> None:
+def test_suitable_requested_scheme_is_polled() -> None:
     damon = FakeDamon(NEWEST)
     fitting = Kdamond(replace(PLAIN.ctx, schemes=(Damos("stat", ANY),)))
     with session_on(damon, fitting, source="tried_regions") as session:
@@ -269,7 +269,7 @@ def test_a_fitting_scheme_is_polled_itself() -> None:
     assert session.recording().snapshots
 
 
-def test_polling_cannot_tell_targets_apart() -> None:
+def test_polling_refuses_several_targets() -> None:
     damon = FakeDamon(NEWEST)
     with pytest.raises(NotSupported, match="several targets"):
         session_on(damon, Kdamond(DamonCtx(targets=(DamonTarget(7), DamonTarget(8)))), source="tried_regions")

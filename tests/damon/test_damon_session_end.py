@@ -32,7 +32,7 @@ from damon_tests.ports import (
 # --- always stopped --------------------------------------------------------------------------
 
 
-def test_a_raising_body_is_cleaned_up_after() -> None:
+def test_session_is_cleaned_up_after_an_exception() -> None:
     damon = FakeDamon(NEWEST)
 
     def body() -> None:
@@ -106,7 +106,7 @@ def test_cleaning_up_that_fails_alone_is_raised() -> None:
     assert damon.events.streams[0].closed
 
 
-def test_what_cannot_be_staged_is_not_left_behind() -> None:
+def test_refused_staging_is_removed() -> None:
     damon = FakeDamon("6.12.107")
     with (
         pytest.raises(NotSupported, match="pause"),
@@ -116,7 +116,7 @@ def test_what_cannot_be_staged_is_not_left_behind() -> None:
     assert is_clean(damon)
 
 
-def test_a_tree_that_forgets_is_noticed() -> None:
+def test_value_that_does_not_read_back_is_an_error() -> None:
     class Forgets(FakeDamon):
         def _canonical(self, path: str, relative: str, value: str) -> str:
             return "8" if path.endswith("pid_target") else super()._canonical(path, relative, value)
@@ -149,7 +149,7 @@ def test_a_tree_in_use_is_not_touched() -> None:
 
 
 @pytest.mark.parametrize("when", ["recording", "stopping"])
-def test_a_lost_machine_leaves_what_was_recorded(when: str) -> None:
+def test_recording_of_a_lost_machine_is_kept(when: str) -> None:
     damon = FakeDamon(NEWEST)
 
     def body() -> None:
@@ -182,7 +182,7 @@ def test_commit_writes_only_what_differs() -> None:
         assert written == [("sample_us", "10000"), ("aggr_us", "200000"), ("state", "commit")]
 
 
-def test_pause_and_resume() -> None:
+def test_pause_and_resume_are_committed() -> None:
     damon = FakeDamon(NEWEST)
     with session_on(damon) as session:
         session.start()
@@ -203,7 +203,7 @@ def test_obsolete_targets_leave_the_tree_after_the_commit() -> None:
         assert session.kdamonds[0].ctx.targets == (second,)
 
 
-def test_scheme_reports_have_everything() -> None:
+def test_scheme_reports_have_stats_quota_and_regions() -> None:
     damon = FakeDamon(NEWEST)
     with session_on(damon, Kdamond(replace(PLAIN.ctx, schemes=(Damos("stat", ANY), Damos())))) as session:
         session.start()

@@ -20,7 +20,7 @@ def back(time: str, pid: int = 77) -> str:
     )
 
 
-def test_idle_sleeps_only() -> None:
+def test_only_idle_sleeps_are_read() -> None:
     lines = [
         "# tracer: nop",
         back("10.000100"),  # it slept before anybody looked
@@ -42,5 +42,5 @@ def test_idle_sleeps_only() -> None:
     )
 
 
-def test_other_threads() -> None:
+def test_sleeps_of_other_threads_are_ignored() -> None:
     assert parse([out("1.000000", "I", 5), back("1.005000", 5)], 77) == ()

@@ -114,7 +114,7 @@ PIPE = "       kdamond.0-4452    [001] .....    82.877315: damon_aggregated: " +
         ("CPU:0 [LOST EVENTS]", Event(0, LOST_EVENTS, "1")),
     ],
 )
-def test_lines(line: str, event: Event) -> None:
+def test_lines_of_traces_are_parsed(line: str, event: Event) -> None:
     assert trace.parse_line(line) == event
 
 
@@ -128,7 +128,7 @@ def test_malformed_lines_are_errors_with_the_line(line: str) -> None:
     assert repr(line) in str(caught.value)
 
 
-def test_a_trace_file_has_comments_and_empty_lines() -> None:
+def test_comments_and_empty_lines_are_skipped() -> None:
     text = f"# tracer: nop\n#\n\n{PIPE}\n{PIPE}\n"
     assert [e.name for e in trace.parse_lines(text)] == [trace.AGGREGATED] * 2
 
@@ -157,7 +157,7 @@ def test_one_snapshot_per_aggregation_and_target() -> None:
     assert found[0].age.tolist() == [4, 0]
 
 
-def test_a_single_target_of_one_region_is_cut_by_count_alone() -> None:
+def test_snapshots_of_one_region_are_cut_by_count() -> None:
     assert len(trace.snapshots([agg(0, 10, nr=1, t=i) for i in range(5)])) == 5
 
 
@@ -166,7 +166,7 @@ def test_equal_layouts_in_a_row_stay_apart() -> None:
     assert [s.complete for s in found] == [True, True]
 
 
-def test_a_short_run_is_incomplete() -> None:
+def test_snapshot_with_missing_regions_is_incomplete() -> None:
     found = trace.snapshots(
         [agg(0, 10, nr=3), agg(10, 20, nr=3), agg(0, 10, nr=3), agg(10, 20, nr=3), agg(20, 30, nr=3)]
     )
@@ -182,24 +182,24 @@ def test_nothing_is_grouped_across_a_hole() -> None:
     assert [s.complete for s in whole] == [True]  # so the hole is what told
 
 
-def test_holes_at_the_ends_do_not_hurt_whole_aggregations() -> None:
+def test_holes_between_aggregations_keep_them_complete() -> None:
     found = trace.snapshots(
         [hole(), agg(0, 10), agg(10, 20), hole(), hole(), agg(0, 10), agg(10, 20), hole()]
     )
     assert [s.complete for s in found] == [True, True]
 
 
-def test_no_events_no_snapshots() -> None:
+def test_no_events_make_no_snapshots() -> None:
     assert trace.snapshots([]) == []
     assert trace.snapshots([hole()]) == []
 
 
-def test_names_are_not_mixed() -> None:
+def test_events_of_different_names_are_refused() -> None:
     with pytest.raises(HarnessError, match="several names"):
         trace.snapshots([agg(0, 10), Event(0, trace.ESZ, "ctx_idx=0 scheme_idx=1 esz=1")])
 
 
-def test_probe_hits_become_a_table() -> None:
+def test_probe_hits_are_read_by_region_and_probe() -> None:
     events = [
         Event(
             0,
@@ -220,7 +220,7 @@ U64 = st.integers(0, (1 << 64) - 1)
 
 
 @given(st.lists(st.tuples(U64, U64, st.integers(0, 1 << 31), st.integers(0, (1 << 32) - 1)), max_size=8))
-def test_columns_agree_with_single_events(rows: list[tuple[int, int, int, int]]) -> None:
+def test_fast_path_agrees_with_single_events(rows: list[tuple[int, int, int, int]]) -> None:
     """The fast path gives what the plain one gives, to the last bit of 64."""
     events = [
         agg(min(a, b), max(a, b), nr=len(rows), hits=h, age=g, t=i) for i, (a, b, h, g) in enumerate(rows)
@@ -245,7 +245,7 @@ def test_columns_agree_with_single_events(rows: list[tuple[int, int, int, int]])
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=6), st.data())
-def test_a_complete_snapshot_is_never_a_wrong_one(counts: list[int], data: st.DataObject) -> None:
+def test_complete_snapshots_are_correct_despite_losses(counts: list[int], data: st.DataObject) -> None:
     """Lose any events of a stream, mark the holes: what is still called complete is an original."""
     stream, originals = [], set()
     for t, nr in enumerate(counts):

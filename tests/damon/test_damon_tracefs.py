@@ -31,7 +31,7 @@ def writes(machine: FakeTracefs) -> dict[str, str]:
     }
 
 
-def test_an_instance_of_its_own_is_set_up() -> None:
+def test_private_instance_is_set_up() -> None:
     machine = FakeTracefs()
     TracefsEvents(machine).open([AGG])
     assert machine.instances() == [f"{PREFIX}77-1234-0"]
@@ -103,7 +103,7 @@ def test_close_waits_for_a_late_mark() -> None:
     assert machine.instances() == []
 
 
-def test_a_mark_that_got_lost_is_followed_by_another() -> None:
+def test_lost_mark_is_repeated() -> None:
     machine = FakeTracefs()
     stream = TracefsEvents(machine).open([AGG])
     asked: list[str] = []
@@ -118,7 +118,7 @@ def test_a_mark_that_got_lost_is_followed_by_another() -> None:
     assert len(asked) == 2
 
 
-def test_without_the_mark_the_end_is_not_called_whole() -> None:
+def test_missing_mark_is_a_harness_error() -> None:
     machine = FakeTracefs()
     stream = TracefsEvents(machine).open([AGG])
     machine.marks = lambda text: None
@@ -130,7 +130,7 @@ def test_without_the_mark_the_end_is_not_called_whole() -> None:
     stream.close()  # the second time is nothing
 
 
-def test_somebody_elses_mark_is_not_ours() -> None:
+def test_marks_of_other_readers_are_ignored() -> None:
     machine = FakeTracefs()
     stream = TracefsEvents(machine).open([AGG])
     machine.marks = lambda text: machine.put_mark(f"{PREFIX}end-1")
@@ -156,7 +156,7 @@ def test_lost_lines_are_counted_and_stand_in_their_place() -> None:
         ("overrun: 20\ncommit overrun: 1\ndropped events: 2\n", 46),  # two CPUs
     ],
 )
-def test_the_buffers_statistics_are_believed_when_they_say_more(stats: str, lost: int) -> None:
+def test_losses_include_those_of_the_buffer_statistics(stats: str, lost: int) -> None:
     machine = FakeTracefs()
     machine.stats = stats
     stream = TracefsEvents(machine).open([AGG])
@@ -174,7 +174,7 @@ def test_unreadable_statistics_are_an_error() -> None:
     assert machine.instances() == []
 
 
-def test_bytes_lost_on_the_way_are_a_hole_too() -> None:
+def test_bytes_lost_by_the_transport_are_a_hole() -> None:
     """The rest of a cut line is not joined with what comes after the gap."""
     machine = FakeTracefs()
     stream = TracefsEvents(machine).open([AGG])
@@ -207,7 +207,7 @@ def test_missing_events_are_named() -> None:
         TracefsEvents(FakeTracefs()).open([AGG, "damos_esz", "nothing"])
 
 
-def test_no_tracefs_is_no_events() -> None:
+def test_without_tracefs_no_events_are_available() -> None:
     events = TracefsEvents(FakeTracefs(root="/elsewhere"))
     assert events.available() == frozenset()
     with pytest.raises(NotSupported, match="mount tracefs"):
@@ -216,13 +216,13 @@ def test_no_tracefs_is_no_events() -> None:
         events.open([])
 
 
-def test_the_old_mount_point_serves_too() -> None:
+def test_old_mount_point_is_used() -> None:
     machine = FakeTracefs(root="/sys/kernel/debug/tracing")
     TracefsEvents(machine).open([AGG]).close()
     assert any(path.startswith("/sys/kernel/debug/tracing/instances/") for _, path, _ in machine.log)
 
 
-def test_no_privilege_is_said() -> None:
+def test_missing_privilege_is_reported() -> None:
     machine = FakeTracefs()
     machine.refuse.add(f"{ROOT}/instances/{PREFIX}77-1234-0")
     with pytest.raises(NotSupported, match=r"Permission denied.*run as root"):
@@ -237,7 +237,7 @@ def test_a_failing_set_up_leaves_no_instance() -> None:
     assert machine.instances() == []
 
 
-def test_smaller_buffers_do_when_memory_is_short() -> None:
+def test_buffers_are_smaller_when_memory_is_short() -> None:
     class Short(FakeTracefs):
         def _do(self, op: FileOp) -> bytes | Sequence[Entry]:
             if op.path.endswith("buffer_size_kb"):
@@ -261,14 +261,14 @@ def test_instances_of_dead_owners_are_removed_and_no_others() -> None:
     assert machine.instances() == sorted([mine, "somebody", f"{PREFIX}notes"])
 
 
-def test_opening_removes_what_is_left_over() -> None:
+def test_opening_removes_leftover_instances() -> None:
     machine = FakeTracefs()
     machine.directories.add(f"{ROOT}/instances/{PREFIX}501-42-0")
     TracefsEvents(machine).open([AGG]).close()
     assert machine.instances() == []
 
 
-def test_one_lost_byte_is_a_loss() -> None:
+def test_a_single_lost_byte_is_a_loss() -> None:
     machine = FakeTracefs()
     stream = TracefsEvents(machine).open([AGG])
     machine.put(line(1), "")
@@ -287,7 +287,7 @@ def test_removal_waits_for_the_reader_to_be_gone() -> None:
     assert machine.instances() == []
 
 
-def test_an_instance_that_stays_busy_is_told() -> None:
+def test_instance_that_stays_busy_is_an_error() -> None:
     machine = FakeTracefs()
     stream = TracefsEvents(machine).open([AGG])
     machine.busy_rmdirs = 10**9
@@ -303,7 +303,7 @@ def test_two_streams_do_not_share_an_instance() -> None:
     assert len(machine.instances()) == 2
 
 
-def test_a_lost_machine_is_told_as_such() -> None:
+def test_lost_machine_raises_machine_lost() -> None:
     machine = FakeTracefs()
     stream = TracefsEvents(machine).open([AGG])
     machine.dead = True

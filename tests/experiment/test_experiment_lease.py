@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A DAMON that somebody uses is never touched; runs take turns; a lease leaves nothing behind."""
+"""A DAMON in use is never touched; a lease restores what its run changed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TESTS = Path(__file__).resolve().parents[1]
 
 
 def refused(leases: Leases, **options: object) -> NotSupported:
-    """Acquiring must be refused, with not one write tried and not one byte changed."""
+    """Acquire, which must be refused without a single write and without a changed byte."""
     leases.damon.write_allowed = False
     before = leases.damon.picture()
     with pytest.raises(NotSupported) as caught, leases.acquire(**options):
@@ -53,8 +53,8 @@ def test_a_foreign_kdamond_is_named_and_not_touched(leases: Leases, stop_modules
     assert "never touched" in error.remedy
 
 
-def test_a_foreign_kdamond_and_a_module_are_both_named(leases: Leases) -> None:
-    """And the module keeps running although it might be stopped: the kdamond forbids everything."""
+def test_foreign_kdamond_and_module_are_both_named(leases: Leases) -> None:
+    """The module keeps running although ``stop_modules`` is given: a foreign kdamond forbids everything."""
     leases.damon.make_kdamonds(1)
     leases.damon.start()
     leases.damon.start_module("damon_reclaim")
@@ -62,12 +62,12 @@ def test_a_foreign_kdamond_and_a_module_are_both_named(leases: Leases) -> None:
     assert len(refused(leases, stop_modules=True).missing) == 1
 
 
-def test_prepared_kdamonds_are_somebody_elses(leases: Leases) -> None:
+def test_staged_kdamonds_refuse_the_lease(leases: Leases) -> None:
     leases.damon.make_kdamonds(3)
     assert "nr_kdamonds is 3 (none is on)" in str(refused(leases))
 
 
-def test_a_tree_that_is_busy_is_in_use(leases: Leases, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_busy_tree_refuses_the_lease(leases: Leases, monkeypatch: pytest.MonkeyPatch) -> None:
     leases.damon.make_kdamonds(1)
     read = leases.damon.read
 
@@ -96,16 +96,18 @@ def test_a_module_without_a_pid_is_named_too(leases: Leases) -> None:
     assert reason == "DAMON is in use: module damon_stat is on"
 
 
-def test_a_kdamond_of_nobody_known_is_a_reason_too(leases: Leases) -> None:
-    """The kernel's sample modules start kdamonds that neither tree nor known modules tell of."""
+def test_kdamond_of_unknown_owner_refuses_the_lease(leases: Leases) -> None:
+    """The kernel's sample modules start kdamonds that neither the tree nor a known module reports."""
     leases.damon.put("/proc/4321/stat", "4321 (kdamond.7) S 2 0 0\n")
     leases.damon.put("/proc/4322/stat", "4322 (kdamond.8) Z 2 0 0\n")  # ends
-    leases.damon.put("/proc/4323/stat", "4323 (kdamond.9) S 4000 0 0\n")  # a process that is just called so
+    leases.damon.put(
+        "/proc/4323/stat", "4323 (kdamond.9) S 4000 0 0\n"
+    )  # a process of that name, no kernel thread
     (reason,) = refused(leases).missing
     assert "kdamond thread 4321" in reason
 
 
-def test_a_module_whose_state_cannot_be_read_is_a_reason(
+def test_module_with_unreadable_state_refuses_the_lease(
     leases: Leases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     enabled = leases.damon.parameter("damon_stat", "enabled")
@@ -117,10 +119,10 @@ def test_a_module_whose_state_cannot_be_read_is_a_reason(
         return read(path)
 
     monkeypatch.setattr(leases.damon, "read", denied)
-    assert "module damon_stat runs cannot be told" in str(refused(leases))
+    assert "cannot find out whether module damon_stat runs" in str(refused(leases))
 
 
-def test_a_kernel_without_damon_and_a_user_without_privilege_get_a_sentence(
+def test_missing_damon_and_missing_privilege_are_named(
     leases: Leases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def denied(path: str) -> str:
@@ -137,7 +139,7 @@ def test_a_kernel_without_damon_and_a_user_without_privilege_get_a_sentence(
     assert "CONFIG_DAMON_SYSFS" in error.remedy
 
 
-def test_a_refused_run_gives_its_turn_back(leases: Leases) -> None:
+def test_refused_run_releases_the_lock(leases: Leases) -> None:
     leases.damon.start_module("damon_stat")
     refused(leases)
     leases.damon.put(leases.damon.parameter("damon_stat", "enabled"), "N\n")
@@ -147,7 +149,7 @@ def test_a_refused_run_gives_its_turn_back(leases: Leases) -> None:
 
 
 class Untouchable(LocalMachine):
-    """The machine these tests run on, whose DAMON is not ours."""
+    """The machine that runs these tests; any write to it fails the test."""
 
     def _write(self, path: str, data: bytes, offset: int, create: bool, mode: int) -> int:
         raise AssertionError(f"a write to this very machine was tried: {path} := {data!r}")
@@ -167,8 +169,8 @@ def test_the_untouchable_machine_refuses_writes() -> None:
         tree.begin_write("/sys/absent", "1").result(60 * NSEC_PER_SEC)
 
 
-def test_this_machines_own_damon_in_use_is_not_touched(tmp_path: Path) -> None:
-    """The real thing: where DAMON is in production use, a lease is refused (else there is nothing to see)."""
+def test_real_damon_in_use_is_not_touched(tmp_path: Path) -> None:
+    """Where DAMON is in production use, a lease is refused; the test is skipped where DAMON is free."""
     tree = MachineTree(Untouchable())
     count = tree.read_batch([COUNT])[0]
     if isinstance(count, TreeError):
@@ -198,7 +200,7 @@ def test_a_lease_restores_everything(leases: Leases) -> None:
     assert leases.damon.get(parameter) == "5000"
     assert leases.damon.get(enabled) == "N"
     assert lease.stopped == ()
-    assert leases.told == []
+    assert leases.notified == []
 
 
 def test_stop_modules_stops_and_restores(leases: Leases) -> None:
@@ -210,7 +212,7 @@ def test_stop_modules_stops_and_restores(leases: Leases) -> None:
         lease.tree.write(COUNT, "1")
     assert leases.damon.get(enabled) == "Y"
     assert leases.damon.get(COUNT) == "0"
-    assert leases.damon.writes == [(enabled, "N"), (COUNT, "1")]  # the rest is the journal's doing
+    assert leases.damon.writes == [(enabled, "N"), (COUNT, "1")]  # the journal restores around the tree
 
 
 def test_a_module_that_does_not_stop_is_an_error_and_restored(
@@ -219,7 +221,7 @@ def test_a_module_that_does_not_stop_is_an_error_and_restored(
     leases.damon.start_module("damon_stat")
     monkeypatch.setattr(leases.damon, "put", lambda path, value: None)
     monkeypatch.setattr("damon_tests.experiment.lease._ENDING_S", 0)
-    with pytest.raises(HarnessError, match=r"told to stop: module damon_stat"):
+    with pytest.raises(HarnessError, match=r"request to stop: module damon_stat"):
         leases.acquire(stop_modules=True)
     assert leases.damon.get(leases.damon.parameter("damon_stat", "enabled")) == "Y"
 
@@ -234,40 +236,36 @@ def test_a_lease_restores_when_the_test_fails_and_the_failure_is_kept(leases: Le
     assert leases.damon.get(COUNT) == "0"
 
 
-def test_what_cannot_be_restored_is_an_error_that_names_it(
-    leases: Leases, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_release_names_what_it_cannot_restore(leases: Leases, monkeypatch: pytest.MonkeyPatch) -> None:
     parameter = leases.damon.parameter("damon_reclaim", "sample_interval")
     monkeypatch.setattr("damon_tests.kernel.host.undo.LocalFiles.write", lambda self, path, value: None)
     lease = leases.acquire()
     lease.tree.write(parameter, "1000")
     with pytest.raises(HarnessError, match=re.escape(parameter)):
         lease.release()
-    lease.release()  # a second time says nothing new
+    lease.release()  # the second call raises nothing
     with leases.acquire():
-        pass  # the turn was given back all the same
+        pass  # the lock was released all the same
 
 
-def test_what_someone_else_changed_meanwhile_is_left_and_told(leases: Leases) -> None:
+def test_release_reports_foreign_changes_and_keeps_them(leases: Leases) -> None:
     parameter = leases.damon.parameter("damon_reclaim", "sample_interval")
     with leases.acquire() as lease:
         lease.tree.write(parameter, "1000")
         leases.damon.put(parameter, "2000\n")
     assert leases.damon.get(parameter) == "2000"
-    (told,) = leases.told
-    assert parameter in told
+    (notification,) = leases.notified
+    assert parameter in notification
 
 
-def test_a_damon_of_this_run_alone_needs_no_turn(damon: FakeDamon, tmp_path: Path) -> None:
+def test_private_damon_needs_no_lock(damon: FakeDamon, tmp_path: Path) -> None:
     with acquire(damon, None, "guest") as first, acquire(damon, None, "guest"):
         first.tree.write(COUNT, "1")
     assert damon.get(COUNT) == "0"
     assert damon.writes[-1] == (COUNT, "0")
 
 
-def test_holding_the_host_gives_a_machine_that_is_as_before_at_the_end(
-    damon: FakeDamon, tmp_path: Path
-) -> None:
+def test_hold_host_restores_the_machine(damon: FakeDamon, tmp_path: Path) -> None:
     damon.put("/swappiness", "60\n")
     damon.put("/results/old", "kept\n")
     enabled = damon.parameter("damon_stat", "enabled")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Runs take turns on one DAMON, and the next one cleans up what a dead one left."""
+"""Runs take turns on a kernel's DAMON, and the next run cleans up after a dead run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TESTS = Path(__file__).resolve().parents[1]
 
 # --- dead runs -----------------------------------------------------------------------------------
 
-# A run under a lease that holds DAMON, kills its guard if told to, and waits to be killed.
+# A run that holds a lease, turns DAMON on, prints its guard's pid, and waits to be killed.
 RUN = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[2])
@@ -69,14 +69,14 @@ def test_leftovers_of_a_killed_run_are_cleaned_and_a_foreign_kdamond_is_not(
     if not guarded:
         os.kill(guard, signal.SIGKILL)
     run.kill()
-    # At once: the guard may be at work, or not have noticed yet.
+    # Without waiting for the guard, which may be at work or may not have noticed the death yet.
     with leases.acquire(stop_modules=True, wait_s=60) as lease:
         assert damon.get(enabled) == "N"  # ours now
         assert damon.get(COUNT) == "0"
         if not guarded:
-            assert [one.owner.pid for one in lease.leftovers] == [run.pid]
-            assert f"dead run (pid {run.pid}" in leases.told[-1]
-            assert "restored" in leases.told[-1]
+            assert [leftover.owner.pid for leftover in lease.leftovers] == [run.pid]
+            assert f"dead run (pid {run.pid}" in leases.notified[-1]
+            assert "restored" in leases.notified[-1]
     lease.journal.close()
     assert damon.get(enabled) == "Y"
     run.wait()
@@ -84,8 +84,8 @@ def test_leftovers_of_a_killed_run_are_cleaned_and_a_foreign_kdamond_is_not(
     assert os.listdir(tmp_path / "journal") == []
 
 
-def test_a_run_that_is_dying_is_waited_for(leases: Leases, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its lock is free a moment before it is dead, and the journal of a run that lives is not undone."""
+def test_lease_waits_for_a_dying_holder(leases: Leases, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel drops its lock a moment before it is dead, and a live run's journal is not undone."""
     dying = subprocess.Popen([sys.executable, "-S", "-c", "import signal; signal.pause()"])
     owner = {"pid": dying.pid, "start_time": start_time(dying.pid), "boot_id": boot_id()}
     (leases.directory / "lock").mkdir()
@@ -124,12 +124,12 @@ def test_a_foreign_kdamond_beside_a_dead_runs_journal_is_refused(leases: Leases,
         leases.acquire()
     assert damon.picture() == before
     assert damon.writes == []
-    assert "left" in leases.told[0]
+    assert "left" in leases.notified[0]
 
 
 # --- turns ---------------------------------------------------------------------------------------
 
-# Takes the lease some times, and each time writes two lines that must stand together.
+# Takes the lease five times, and each time writes two lines that must stay adjacent.
 TURNS = """
 import os, sys
 sys.path.insert(0, sys.argv[2])
@@ -153,8 +153,8 @@ for turn in range(5):
 def test_two_runs_at_once_take_turns(damon: FakeDamon, tmp_path: Path) -> None:
     arguments = [sys.executable, "-c", TURNS, str(tmp_path), str(TESTS)]
     runs = [subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    told = [run.communicate(timeout=120)[1] for run in runs]
-    assert [run.returncode for run in runs] == [0, 0], told
+    messages = [run.communicate(timeout=120)[1] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], messages
     lines = (tmp_path / "log").read_text().splitlines()
     assert len(lines) == 20
     for begin, end in zip(lines[::2], lines[1::2], strict=True):
@@ -162,11 +162,11 @@ def test_two_runs_at_once_take_turns(damon: FakeDamon, tmp_path: Path) -> None:
         assert end.endswith(" end")
 
 
-def test_who_waits_says_for_whom_and_gives_up_in_the_end(leases: Leases) -> None:
+def test_waiting_run_names_the_holder_once_and_times_out(leases: Leases) -> None:
     with leases.acquire(), pytest.raises(TimedOut, match=rf"pid {os.getpid()} \({sys.orig_argv[0]}"):
         leases.acquire(wait_s=0.3)
-    (told,) = leases.told  # once, not at every try
-    assert f"waiting for pid {os.getpid()}" in told
+    (notification,) = leases.notified  # once, not at every attempt
+    assert f"waiting for pid {os.getpid()}" in notification
     with leases.acquire():
         pass
 
@@ -179,7 +179,7 @@ def test_leases_of_different_kernels_do_not_wait_for_each_other(leases: Leases, 
         pass
 
 
-def test_the_lock_is_nobody_elses_to_play_with(leases: Leases) -> None:
+def test_lock_directory_writable_by_others_is_refused(leases: Leases) -> None:
     with leases.acquire():
         lock = leases.directory / "lock/host.lock"
         assert lock.stat().st_mode & 0o777 == 0o600

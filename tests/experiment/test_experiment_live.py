@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Runs that a test body drives, and how they are judged."""
+"""Runs that a test body drives: their parts, their end, their ages."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ CTX = DamonCtx("fvaddr", attrs=ATTRS)
 
 
 def drive(change=None):
-    """An idle target watched for a second, the request changed, and watched for another second."""
+    """Monitor an idle target for a second, change the request, and monitor for another second."""
     with live(ReferenceBackend("7.3"), [load.load("idle")], [Kdamond(CTX)], 1, cover="regions") as run:
         run.record(1)
         if change is not None:
@@ -55,14 +55,14 @@ def test_targets_end_with_the_run() -> None:
 
 
 @pytest.mark.parametrize(("age", "right"), [(7, True), (10, False), (1, False)])
-def test_merged_idle_memory_has_the_mean_age(age, right) -> None:
+def test_age_of_merged_idle_memory_is_checked_against_the_mean(age, right) -> None:
     run = drive()
     start, end = run.target.layout["data"]
     middle = (start + end) // 2
     first, second = run.recording().snapshots[:2]
     two = replace(first, **_regions([start, middle], [middle, end], [3, 9]))
-    one = replace(second, **_regions([start], [end], [age]))
-    recording = replace(run.recording(), snapshots=(two, one))
+    merged = replace(second, **_regions([start], [end], [age]))
+    recording = replace(run.recording(), snapshots=(two, merged))
     (check,) = merged_ages(recording, run.ctx, "7.3", run.target.truth())
     assert check.holds is right
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The survey of a machine made of regular files: what it finds, and that it writes nothing."""
+"""The survey reports a machine made of regular files, and writes nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ADMIN = "sys/kernel/mm/damon/admin/kdamonds"
 
 
 class LookingOnly(LocalMachine):
-    """A machine that fails the test when somebody changes it."""
+    """A machine that fails the test on any change."""
 
     def batch(
         self, ops: Sequence[FileOp], stop_on_error: bool = False
@@ -40,7 +40,7 @@ class LookingOnly(LocalMachine):
 
 
 class Box:
-    """The files of a machine below a directory."""
+    """A machine's files below a directory."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -84,70 +84,70 @@ def box(tmp_path: Path) -> Box:
     return Box(tmp_path)
 
 
-def fact(found: Survey, title: str, name: str) -> Fact:
-    (section,) = (s for s in found.sections if s.title == title)
+def fact(survey: Survey, title: str, name: str) -> Fact:
+    (section,) = (s for s in survey.sections if s.title == title)
     return next(f for f in section.facts if f.name == name)
 
 
-def test_a_bare_machine_is_no_error(box: Box) -> None:
-    found = collect(box.host(euid=1000))
-    assert fact(found, "DAMON", "sysfs tree").ok is False
-    assert fact(found, "privileges", "root") == Fact(
+def test_machine_without_anything_is_surveyed(box: Box) -> None:
+    survey = collect(box.host(euid=1000))
+    assert fact(survey, "DAMON", "sysfs tree").ok is False
+    assert fact(survey, "privileges", "root") == Fact(
         "root", "no (uid 1000)", False, machine_survey._ROOT_REMEDY
     )
-    assert fact(found, "tracing", "tracefs").ok is False
-    assert fact(found, "virtual machines", "QEMU").ok is False
-    assert fact(found, "reference as files (FUSE)", "/dev/fuse").ok is False
-    assert fact(found, "machine", "CPUs").value == "2"
-    assert fact(found, "machine", "memory available") == Fact(
+    assert fact(survey, "tracing", "tracefs").ok is False
+    assert fact(survey, "virtual machines", "QEMU").ok is False
+    assert fact(survey, "reference as files (FUSE)", "/dev/fuse").ok is False
+    assert fact(survey, "machine", "CPUs").value == "2"
+    assert fact(survey, "machine", "memory available") == Fact(
         "memory available", "4.0 of 8.0 GiB", True, "a guest needs about 1 GiB"
     )
-    assert "Some Linux 1" in fact(found, "machine", "system").value
-    assert found.level.startswith("unknown")
+    assert "Some Linux 1" in fact(survey, "machine", "system").value
+    assert survey.level.startswith("unknown")
 
 
 @pytest.mark.parametrize(
     "where", ["proc/config.gz", "boot/config-7.3.4-test", "usr/lib/modules/7.3.4-test/config"]
 )
-def test_the_configuration_is_found_wherever_it_lies(box: Box, where: str) -> None:
+def test_configuration_is_read_from_every_usual_place(box: Box, where: str) -> None:
     text = b"CONFIG_DAMON=y\nCONFIG_DAMON_SYSFS=y\n# CONFIG_DAMON_VADDR is not set\n"
     box.put(where, gzip.compress(text) if where.endswith(".gz") else text)
     path, config = find_config(box.host())
     assert path == f"/{where}"
     assert config == {"CONFIG_DAMON": "y", "CONFIG_DAMON_SYSFS": "y"}
-    found = collect(box.host())
-    assert fact(found, "kernel", "CONFIG_DAMON").ok is True
-    assert fact(found, "kernel", "CONFIG_DAMON_VADDR").ok is False
-    assert fact(found, "kernel", "CONFIG_DAMON_VADDR").remedy == "build the kernel with CONFIG_DAMON_VADDR=y"
-    assert fact(found, "kernel", "CONFIG_DAMON_STAT").ok is None
+    survey = collect(box.host())
+    assert fact(survey, "kernel", "CONFIG_DAMON").ok is True
+    assert fact(survey, "kernel", "CONFIG_DAMON_VADDR").ok is False
+    assert fact(survey, "kernel", "CONFIG_DAMON_VADDR").remedy == "build the kernel with CONFIG_DAMON_VADDR=y"
+    assert fact(survey, "kernel", "CONFIG_DAMON_STAT").ok is None
 
 
-def test_a_broken_configuration_is_as_none(box: Box) -> None:
+def test_broken_configuration_counts_as_missing(box: Box) -> None:
     box.put("proc/config.gz", b"\x1f\x8b broken")
     assert find_config(box.host()) == (None, {})
 
 
-def test_who_uses_damon_is_told(box: Box) -> None:
+def test_users_of_damon_are_reported(box: Box) -> None:
     box.damon(nr_kdamonds=1, state="on")
     box.put("proc/77/comm", "kdamond.0\n")
-    found = collect(box.host())
-    assert fact(found, "DAMON", "free for tests").ok is False
-    use = fact(found, "DAMON", "used by kdamonds/0")
+    survey = collect(box.host())
+    assert fact(survey, "DAMON", "free for tests").ok is False
+    use = fact(survey, "DAMON", "used by kdamonds/0")
     assert use.value == "thread kdamond.0 (pid 77), paddr, targets: 1, schemes: 2"
-    assert found.usage.nr_kdamonds == 1
-    assert fact(found, "DAMON", "operations").value == "paddr"
+    assert survey.usage.nr_kdamonds == 1
+    assert fact(survey, "DAMON", "operations").value == "paddr"
 
 
-def test_a_module_is_a_user(box: Box) -> None:
+def test_running_module_is_reported_as_user(box: Box) -> None:
     box.damon()
     box.put("sys/module/damon_stat/parameters/enabled", "Y\n")
     box.put("sys/module/damon_stat/parameters/kdamond_pid", "53\n")
-    found = collect(box.host())
-    assert "the kernel module" in fact(found, "DAMON", "used by damon_stat").value
-    assert fact(found, "DAMON", "free for tests").ok is False
+    survey = collect(box.host())
+    assert "the kernel module" in fact(survey, "DAMON", "used by damon_stat").value
+    assert fact(survey, "DAMON", "free for tests").ok is False
 
 
-def test_free_damon_is_free(box: Box) -> None:
+def test_unused_damon_is_free_for_tests(box: Box) -> None:
     box.damon()
     assert fact(collect(box.host()), "DAMON", "free for tests") == Fact("free for tests", "free", True, "")
 
@@ -160,7 +160,7 @@ def test_free_damon_is_free(box: Box) -> None:
         ("", False, "not on PATH"),
     ],
 )
-def test_qemu(box: Box, output: str, ok: bool, text: str) -> None:
+def test_qemu_of_a_sufficient_version_is_required(box: Box, output: str, ok: bool, text: str) -> None:
     if output:
         box.programs["qemu-system-x86_64"] = output
     qemu = fact(collect(box.host()), "virtual machines", "QEMU")
@@ -168,18 +168,18 @@ def test_qemu(box: Box, output: str, ok: bool, text: str) -> None:
     assert text in qemu.value
 
 
-def test_qemu_may_be_fetched_or_have_been(box: Box) -> None:
+def test_fetchable_or_cached_qemu_is_good(box: Box) -> None:
     box.programs["apt-get"] = ""
     box.put("apt/sources.list", "deb http://mirror.example/debian trixie main\n")
-    found = collect(box.host())
-    assert fact(found, "virtual machines", "QEMU").ok is True
-    assert "fetched at first use" in fact(found, "virtual machines", "QEMU").value
-    assert fact(found, "virtual machines", "package mirror").value == "http://mirror.example/debian"
+    survey = collect(box.host())
+    assert fact(survey, "virtual machines", "QEMU").ok is True
+    assert "fetched at first use" in fact(survey, "virtual machines", "QEMU").value
+    assert fact(survey, "virtual machines", "package mirror").value == "http://mirror.example/debian"
     box.put("cache/qemu/1_10.0.2+ds-2_abc/qemu.json", "{}")
     assert "10.0.2, unpacked" in fact(collect(box.host()), "virtual machines", "QEMU").value
 
 
-def test_kvm(box: Box) -> None:
+def test_result_of_the_last_kvm_trial_boot_is_reported(box: Box) -> None:
     assert "not there" in fact(collect(box.host()), "virtual machines", "KVM").value
     box.devices["/dev/kvm"] = ""
     assert "tried at first use" in fact(collect(box.host()), "virtual machines", "KVM").value
@@ -189,12 +189,12 @@ def test_kvm(box: Box) -> None:
     assert fact(collect(box.host()), "virtual machines", "KVM").ok is True
 
 
-def test_tracing_is_found_where_it_is_mounted(box: Box) -> None:
+def test_tracefs_is_read_where_it_is_mounted(box: Box) -> None:
     box.put("sys/kernel/debug/tracing/trace_clock", "[local] mono\n")
     box.put("sys/kernel/debug/tracing/events/damon/damon_aggregated/enable", "0\n")
-    found = collect(box.host())
-    assert fact(found, "tracing", "tracefs").value == "/sys/kernel/debug/tracing"
-    assert fact(found, "tracing", "DAMON tracepoints").value == "damon_aggregated"
+    survey = collect(box.host())
+    assert fact(survey, "tracing", "tracefs").value == "/sys/kernel/debug/tracing"
+    assert fact(survey, "tracing", "DAMON tracepoints").value == "damon_aggregated"
 
 
 # --- outlook ---------------------------------------------------------------------------------
@@ -224,12 +224,12 @@ def test_needs_are_read_from_the_source(tmp_path: Path) -> None:
     (suites / "a").mkdir(parents=True)
     (suites / "a" / "test_x.py").write_text(SUITE)
     (suites / "a" / "helper.py").write_text("def test_not(): ...")
-    one, two, three = suite_requirements(suites)
-    assert one == TestNeeds("suites/a/test_x.py::test_one", ("damon_aggregated", "ops.vaddr", "ctx.pause"))
-    assert two == TestNeeds("suites/a/test_x.py::test_two", ("damon_aggregated",), full=True)
-    assert three.id == "suites/a/test_x.py::TestMore::test_three"
-    assert three.needs == ("damon_aggregated", "schemes.collapse")
-    assert {t.suite for t in (one, two, three)} == {"suites/a"}
+    first, second, third = suite_requirements(suites)
+    assert first == TestNeeds("suites/a/test_x.py::test_one", ("damon_aggregated", "ops.vaddr", "ctx.pause"))
+    assert second == TestNeeds("suites/a/test_x.py::test_two", ("damon_aggregated",), full=True)
+    assert third.id == "suites/a/test_x.py::TestMore::test_three"
+    assert third.needs == ("damon_aggregated", "schemes.collapse")
+    assert {t.suite for t in (first, second, third)} == {"suites/a"}
 
 
 def test_a_broken_suite_is_named(tmp_path: Path) -> None:
@@ -256,7 +256,7 @@ TESTS = (
 )
 
 
-def test_outlook_of_a_machine_in_use(box: Box) -> None:
+def test_outlook_blocks_a_host_whose_damon_is_in_use(box: Box) -> None:
     box.damon(nr_kdamonds=1, state="on")
     reference, guest, host = forecast(collect(box.host()), TESTS)
     assert (reference.kernel, guest.kernel, host.kernel) == ("reference", "debian:newest", "host")
@@ -271,8 +271,8 @@ def test_outlook_of_a_machine_in_use(box: Box) -> None:
     assert reference.suites[1].skips == (("ops.vadr: no such feature (misspelt)", 1),)
 
 
-def test_outlook_of_a_kernel_that_lacks_things(box: Box) -> None:
-    """Nothing is staged, so some is known to be absent, some not known."""
+def test_outlook_separates_absent_from_unknown_features(box: Box) -> None:
+    """Nothing is staged, so some features are known to be absent and some are unknown."""
     box.damon(nr_kdamonds=1)
     look = suite_outlook._suites(TESTS, collect(box.host()).capabilities)
     a, _, c = look
@@ -281,7 +281,7 @@ def test_outlook_of_a_kernel_that_lacks_things(box: Box) -> None:
     assert (c.would, c.unsure) == ("run", 1)
 
 
-def test_outlook_without_root(box: Box) -> None:
+def test_outlook_blocks_the_host_without_root(box: Box) -> None:
     box.damon()
     host = forecast(collect(box.host(euid=1)), TESTS)[2]
     assert host.blocked == "not root"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Replicas of an observed run: same pace, same stalls, same truth, and no memory of faults."""
+"""Replicas of an observed run have its pace, stalls and truth, and follow the clean rules."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def seen() -> Observation:
 
 
 def slowed(seen: Observation, aggr_ns: int) -> Observation:
-    """The same observation as if every aggregation had taken ``aggr_ns``."""
+    """Return the observation as if every aggregation had taken ``aggr_ns``."""
     start = seen.recording.started_ns
     snapshots = tuple(
         replace(s, time_ns=start + (i + 1) * aggr_ns) for i, s in enumerate(seen.recording.snapshots)
@@ -63,7 +63,7 @@ def test_same_seed_same_observation(seen: Observation) -> None:
 
 
 def test_replica_keeps_the_recorded_pace(seen: Observation) -> None:
-    """A machine that needs 130 ms for an aggregation of 100 ms gets replicas that do, too."""
+    """If a machine needs 130 ms for an aggregation of 100 ms, its replicas do, too."""
     slow = slowed(seen, 130 * NSEC_PER_MSEC)
     times = np.array([s.time_ns for s in replica(slow, seed=1).snapshots])
     wanted = np.array([s.time_ns for s in slow.recording.snapshots])
@@ -78,7 +78,7 @@ def test_replica_covers_the_same_memory(seen: Observation) -> None:
 
 
 def test_replicas_at_once_are_like_single_ones(seen: Observation) -> None:
-    """The fast way: same times, same coverage, and as many accesses and regions on average."""
+    """The batched runs have the same times and coverage, and as many accesses and regions on average."""
     many = replicas(seen, list(range(40)))
     single = [replica(seen, seed) for seed in range(40)]
     assert [s.time_ns for s in many[0].snapshots] == [s.time_ns for s in single[0].snapshots]
@@ -104,8 +104,8 @@ def test_steps_are_spread_evenly_without_stalls() -> None:
     assert _within_aggregation(0, 100, [], 20, 5.0) == [(100.0, 20.0)]
 
 
-def test_what_took_longer_is_placed_in_the_stall() -> None:
-    """100 ns of 20 steps and a stall of 50 ns: outside of it steps take their usual 5 ns."""
+def test_extra_time_goes_into_the_stall() -> None:
+    """100 ns of 20 steps with a stall of 50 ns: outside the stall, steps take their usual 5 ns."""
     points = dict(_within_aggregation(0, 150, [(40, 90)], 20, 5.0))
     assert points[40.0] == pytest.approx(8, rel=0.01)
     assert points[90.0] == pytest.approx(8, rel=0.03)
@@ -113,7 +113,7 @@ def test_what_took_longer_is_placed_in_the_stall() -> None:
 
 
 def test_a_stall_of_the_target_alone_does_not_bend_time() -> None:
-    """The aggregation took no longer than usual: the sampling thread did not stall."""
+    """An aggregation that took no longer than usual shows that the sampling thread did not stall."""
     assert _within_aggregation(0, 100, [(40, 90)], 20, 5.0) == [(100.0, 20.0)]
 
 

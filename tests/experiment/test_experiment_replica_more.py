@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Replicas of what is no plain run: online commits, physical memory."""
+"""Replicas of runs with online commits, and of physical memory."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def hits(seen_of: Observation) -> float:
     [replace(ATTRS, max_nr_regions=20), replace(ATTRS, sample_us=10_000), replace(ATTRS, aggr_us=150_000)],
 )
 def test_replicas_go_through_the_same_commits(after: DamonAttrs) -> None:
-    """Aggregations at the very same times, and the same distribution of what they say."""
+    """Aggregations come at the same times, with the same distribution of access counts."""
     seen = committed(1, after)
     runs = replicas(seen, list(range(12)))
     wanted = np.array([s.time_ns for s in seen.recording.snapshots])
@@ -57,7 +57,7 @@ def test_replicas_go_through_the_same_commits(after: DamonAttrs) -> None:
 
 
 @pytest.mark.parametrize("addr_unit", [1, 4096])
-def test_replicas_of_physical_memory(addr_unit: int) -> None:
+def test_replicas_of_physical_memory_agree_with_the_observed_run(addr_unit: int) -> None:
     ctx = DamonCtx("paddr", addr_unit=addr_unit, attrs=ATTRS)
     experiment = Experiment(load.load("hot_cold"), ctx, NSEC_PER_SEC, "regions")
     views = [as_virtual(observe(experiment, ReferenceBackend("7.3"), seed)) for seed in range(12)]
@@ -72,8 +72,8 @@ def test_replicas_of_physical_memory(addr_unit: int) -> None:
 
 @pytest.mark.parametrize(("addr_unit", "most_pages"), [(1, 205), (4096, 204)])
 def test_replicas_round_in_units_of_the_kdamond(addr_unit: int, most_pages: int) -> None:
-    """At least 10 regions of 2,048 pages: none has more than 8 MiB / 10, rounded up to pages; or than
-    2,048 / 10 pages, rounded down."""
+    """With min_nr_regions 10 over 2,048 pages, no region has more than 8 MiB / 10, rounded up to pages, or more
+    than 2,048 / 10 pages, rounded down."""
     ctx = DamonCtx("paddr", addr_unit=addr_unit, attrs=ATTRS)
     experiment = Experiment(load.load("everything_hot"), ctx, NSEC_PER_SEC, "regions")
     view = as_virtual(observe(experiment, ReferenceBackend("7.3"), 1))
@@ -82,7 +82,7 @@ def test_replicas_round_in_units_of_the_kdamond(addr_unit: int, most_pages: int)
         assert {int(s.sizes.max()) for s in recording.snapshots} == {most_pages * 4096}
 
 
-def test_units_larger_than_a_page_have_no_view() -> None:
+def test_units_larger_than_a_page_are_not_supported() -> None:
     ctx = DamonCtx("paddr", addr_unit=16384, attrs=ATTRS)
     seen = observe(Experiment(load.load("idle"), ctx, NSEC_PER_SEC // 2), ReferenceBackend("7.3"), 1)
     with pytest.raises(NotSupported, match="16384"):

@@ -25,14 +25,14 @@ from damon_tests.ports import UsageError
 
 
 def having(*absent: str, unknown: tuple[str, ...] = ()) -> Capabilities:
-    """A DAMON with everything but these."""
+    """Return the capabilities of a DAMON without the ``absent`` features."""
     present: dict[str, bool | None] = dict.fromkeys(FEATURES, True)
     present |= dict.fromkeys(absent, False) | dict.fromkeys(unknown, None)
     reasons = {name: f"no file {name}" for name in absent} | dict.fromkeys(unknown, "not probed")
     return Capabilities(present, reasons)
 
 
-def test_nothing_is_missing_where_everything_is() -> None:
+def test_nothing_is_missing_on_a_complete_machine() -> None:
     needed = Requirements(("schemes.stat",), ("paddr",), ("damon_aggregated",), Needs(memory_mib=512))
     assert evaluate(needed, having(), of(Topology())) == []
 
@@ -46,7 +46,7 @@ def test_everything_missing_is_listed_with_its_reason_and_the_way_to_get_it() ->
     )
     damon = having("schemes.collapse", "ops.paddr", "damon_region_aggregated", unknown=("ctx.pause",))
     missing = evaluate(needed, damon, Needs(memory_mib=1024, cpus=4, numa_nodes=1))
-    assert [one.what.partition(":")[0] for one in missing] == [
+    assert [item.what.partition(":")[0] for item in missing] == [
         "ops.paddr",
         "schemes.collapse",
         "ctx.pause",
@@ -62,7 +62,7 @@ def test_everything_missing_is_listed_with_its_reason_and_the_way_to_get_it() ->
     assert "not probed" in pause.what
     assert "while nobody uses DAMON" in pause.how
     assert memory.what.endswith("the machine has 1024")
-    assert all("--kernel debian:newest" in one.how for one in missing)
+    assert all("--kernel debian:newest" in item.how for item in missing)
 
 
 def test_a_machine_made_to_order_lacks_nothing() -> None:
@@ -75,7 +75,7 @@ def test_a_feature_is_named_once_however_often_it_is_required() -> None:
     assert len(evaluate(needed, having("ops.paddr"))) == 1
 
 
-def test_a_misspelt_feature_is_the_tests_fault() -> None:
+def test_misspelt_feature_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match=r"schemes\.stats"):
         evaluate(Requirements(("schemes.stats",)), having())
 
@@ -91,7 +91,7 @@ def test_requirements_of_module_and_test_are_combined() -> None:
     assert combine() == Requirements()
 
 
-def test_a_guest_is_made_with_what_is_needed_and_no_less_than_usual() -> None:
+def test_guest_has_at_least_the_default_and_the_needs() -> None:
     topology = Needs(numa_nodes=2, swap_mib=256).topology()
     assert topology == Topology(numa_nodes=2, swap_zram_mib=256)
     needs = Needs(memory_mib=4096, cpus=1, hugetlb_pages=64)
@@ -101,7 +101,7 @@ def test_a_guest_is_made_with_what_is_needed_and_no_less_than_usual() -> None:
     assert evaluate(Requirements(needs=needs), having(), of(needs.topology())) == []
 
 
-def test_a_skip_lists_all_and_repeats_no_way() -> None:
+def test_skip_lists_everything_missing_and_each_remedy_once() -> None:
     error = not_supported([Missing("a", "do this"), Missing("b", "do that"), Missing("c", "do this")])
     assert error.missing == ("a", "b", "c")
     assert error.remedy == "do this; do that"
@@ -133,13 +133,13 @@ Hugepagesize:       2048 kB
 
 
 def test_what_a_machine_has_is_read_from_its_files(tmp_path: Path) -> None:
-    found = look(machine(tmp_path, meminfo=MEMINFO, cpus="0-3,6\n", nodes="0,2\n", lru_gen="0x0007\n"))
-    assert found == Needs(memory_mib=24105, cpus=5, numa_nodes=2, swap_mib=2047, hugetlb_pages=12)
+    has = look(machine(tmp_path, meminfo=MEMINFO, cpus="0-3,6\n", nodes="0,2\n", lru_gen="0x0007\n"))
+    assert has == Needs(memory_mib=24105, cpus=5, numa_nodes=2, swap_mib=2047, hugetlb_pages=12)
 
 
-def test_a_kernel_without_nodes_swap_or_huge_pages(tmp_path: Path) -> None:
-    found = look(machine(tmp_path, meminfo="MemTotal:  1024 kB\n", cpus="0\n"))
-    assert found == Needs(memory_mib=1, cpus=1, numa_nodes=1, lru_lists=1)
+def test_kernel_without_nodes_swap_and_huge_pages_is_read(tmp_path: Path) -> None:
+    has = look(machine(tmp_path, meminfo="MemTotal:  1024 kB\n", cpus="0\n"))
+    assert has == Needs(memory_mib=1, cpus=1, numa_nodes=1, lru_lists=1)
     larger = look(machine(tmp_path, meminfo=MEMINFO.replace("2048 kB", "1048576 kB"), cpus="0\n"))
     assert larger.hugetlb_pages == 0
 
@@ -153,21 +153,19 @@ def test_a_kernel_without_nodes_swap_or_huge_pages(tmp_path: Path) -> None:
         ("/dev/vda / ext4 rw 0 0\ntmpfs /v tmpfs rw 0 0\n", 128),
     ],
 )
-def test_a_disk_is_where_temporary_files_are_not_in_memory(
-    tmp_path: Path, mounts: str, disk_mib: int
-) -> None:
+def test_disk_needs_temporary_files_outside_memory(tmp_path: Path, mounts: str, disk_mib: int) -> None:
     assert look(machine(tmp_path, meminfo=MEMINFO, cpus="0\n", mounts=mounts)).disk_mib == disk_mib
 
 
-def test_lru_lists_and_an_eager_khugepaged_are_settings(tmp_path: Path) -> None:
+def test_lru_lists_and_eager_khugepaged_are_read_from_settings(tmp_path: Path) -> None:
     thp = {"thp": "always [madvise] never\n", "khugepaged": "50\n", "lru_gen": "0x0000\n"}
-    found = look(machine(tmp_path, meminfo=MEMINFO, cpus="0\n", **thp))
-    assert (found.lru_lists, found.thp_on_advice) == (1, 1)
+    has = look(machine(tmp_path, meminfo=MEMINFO, cpus="0\n", **thp))
+    assert (has.lru_lists, has.thp_on_advice) == (1, 1)
     for setting in ({"khugepaged": "10000\n"}, {"thp": "[always] madvise never\n"}):
         assert not look(machine(tmp_path, meminfo=MEMINFO, cpus="0\n", **{**thp, **setting})).thp_on_advice
     needed = Requirements(needs=Needs(lru_lists=1, thp_on_advice=1))
     missing = evaluate(needed, having(), Needs())
-    assert [one.what for one in missing] == [
+    assert [item.what for item in missing] == [
         "active and inactive lists: the machine has none",
         "huge pages on advice, and an eager khugepaged: the machine has none",
     ]

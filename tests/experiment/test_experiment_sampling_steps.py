@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Sampling steps as a kernel's own sleeps tell them."""
+"""Sampling steps derived from the kdamond's sleeps."""
 
 from __future__ import annotations
 
@@ -26,48 +26,48 @@ WORK_NS = MS
 
 @pytest.fixture(scope="module")
 def seen() -> Observation:
-    """half_rate on the reference, with sleeps as if the kdamond worked for 1 ms of each step."""
+    """Observe half_rate on the reference; add sleeps as if the kdamond worked for 1 ms of each step."""
     experiment = Experiment(
         load.load("half_rate"), DamonCtx("fvaddr", attrs=DamonAttrs()), 2_000 * MS, "regions"
     )
-    found = act.observe(experiment, ReferenceBackend("7.3"), 1)
-    times = [found.recording.started_ns, *(s.time_ns for s in found.recording.snapshots)]
-    w = found.recording.samples_per_aggr
+    observation = act.observe(experiment, ReferenceBackend("7.3"), 1)
+    times = [observation.recording.started_ns, *(s.time_ns for s in observation.recording.snapshots)]
+    w = observation.recording.samples_per_aggr
     sleeps = []
     for start, end in pairwise(times):
         edges = np.linspace(start, end, w + 1).astype(np.int64).tolist()
         sleeps += [(a + WORK_NS // 2, b - WORK_NS // 2) for a, b in pairwise(edges)]
-    return replace(found, sleeps=tuple(sleeps))
+    return replace(observation, sleeps=tuple(sleeps))
 
 
 def test_half_of_the_work_is_watched(seen: Observation) -> None:
-    found = steps(seen)
-    watched = [s.checked_ns - s.prepared_ns for s in found]
+    sampled = steps(seen)
+    watched = [s.checked_ns - s.prepared_ns for s in sampled]
     slept = [b - a for a, b in seen.sleeps]
-    # Of the work before the first sleep of an aggregation only half was in it.
+    # Only half of the work before the first sleep of an aggregation belongs to that aggregation.
     assert {w - s for w, s in zip(watched, slept, strict=True)} == {WORK_NS // 2, WORK_NS // 4}
-    assert [s.reported_ns for s in found if s.reported_ns] == [s.time_ns for s in seen.recording.snapshots]
+    assert [s.reported_ns for s in sampled if s.reported_ns] == [s.time_ns for s in seen.recording.snapshots]
 
 
 def test_an_aggregation_with_a_sleep_missing_is_evenly_spread(seen: Observation) -> None:
     w = seen.recording.samples_per_aggr
-    found = steps(replace(seen, sleeps=seen.sleeps[:3] + seen.sleeps[4:]))
-    assert len(found) == len(steps(seen))
-    first = np.diff([s.checked_ns for s in found[:w]])
+    spread = steps(replace(seen, sleeps=seen.sleeps[:3] + seen.sleeps[4:]))
+    assert len(spread) == len(steps(seen))
+    first = np.diff([s.checked_ns for s in spread[:w]])
     assert first.max() - first.min() <= 1
-    assert found[w:] == steps(seen)[w:]
+    assert spread[w:] == steps(seen)[w:]
 
 
-def test_no_sleeps_no_steps(seen: Observation) -> None:
+def test_without_sleeps_there_are_no_steps(seen: Observation) -> None:
     assert steps(replace(seen, sleeps=())) == []
 
 
 def test_replicas_see_less_when_less_is_watched(seen: Observation) -> None:
-    """One of the two passes of a step is not watched: the set is hit less often, by what is expected."""
+    """The kdamond watches one of the two passes of a step, so it counts as many fewer hits as expected."""
 
-    def hits(one: Observation) -> float:
-        runs = replicas(one, range(20))
-        low, high = one.layout["warm"]
+    def hits(observation: Observation) -> float:
+        runs = replicas(observation, range(20))
+        low, high = observation.layout["warm"]
         total = 0.0
         for run in runs:
             for snap in run.snapshots:
@@ -100,7 +100,7 @@ def test_windows_in_which_the_kdamond_waited_amid_its_work_are_not_judged(seen: 
     assert judged == [every[0], *every[2:]]
 
 
-def test_a_machine_that_stands_still_is_recorded_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stalled_machine_is_recorded_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps of 25 ms instead of 5: two aggregations fit into a second, five are waited for, at most 3 s."""
 
     def length_ms(step_ms: int) -> tuple[int, int]:
@@ -108,8 +108,8 @@ def test_a_machine_that_stands_still_is_recorded_longer(monkeypatch: pytest.Monk
         experiment = Experiment(
             load.load("idle"), DamonCtx("fvaddr", attrs=DamonAttrs()), 1_000 * MS, "regions"
         )
-        found = act.observe(experiment, ReferenceBackend("7.3"), 1).recording
-        return len(found.snapshots), (found.stopped_ns - found.started_ns) // MS
+        recording = act.observe(experiment, ReferenceBackend("7.3"), 1).recording
+        return len(recording.snapshots), (recording.stopped_ns - recording.started_ns) // MS
 
     assert length_ms(5) == (10, 1000)
     snapshots, length = length_ms(25)

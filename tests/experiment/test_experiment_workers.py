@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""How many tests may run beside each other."""
+"""The number of tests that may run at once."""
 
 import json
 import os
@@ -31,11 +31,13 @@ def four_processors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         ("debian:7.3", "host", 2),
     ],
 )
-def test_what_sees_the_machines_time_needs_its_processors(kernel: str, clock: str | None, most: int) -> None:
+def test_guests_on_the_machines_clock_need_their_processors(
+    kernel: str, clock: str | None, most: int
+) -> None:
     assert KernelRequest(kernel, guest_clock=clock).most_workers() == most
 
 
-def test_kvm_sees_the_machines_time(four_processors: Path) -> None:
+def test_kvm_guests_use_the_machines_clock(four_processors: Path) -> None:
     for failure, most in (("", 2), ("a trial boot failed", 4)):
         (four_processors / "kvm.json").write_text(json.dumps({f"6.18 qemu 10 boot {BOOT}": failure}))
         assert KernelRequest("debian:7.3").most_workers() == most
@@ -43,7 +45,7 @@ def test_kvm_sees_the_machines_time(four_processors: Path) -> None:
     assert KernelRequest("debian:7.3").most_workers() == 4
 
 
-def test_more_are_refused() -> None:
+def test_more_workers_than_the_maximum_are_refused() -> None:
     KernelRequest("reference").check_workers(50)
     KernelRequest("debian:7.3").check_workers(4)
     for kernel, workers in (("debian:7.3", 5), ("host", 2)):

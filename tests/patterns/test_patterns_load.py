@@ -54,7 +54,7 @@ phases:
 """
 
 
-def test_everything_is_read() -> None:
+def test_every_key_is_read() -> None:
     assert parse(GOOD, default_name="good") == Pattern(
         name="good",
         reason="a pattern with everything",
@@ -210,12 +210,12 @@ def test_a_file_is_loaded_by_path(tmp_path: Path) -> None:
         ("./no_such.yaml", "cannot be read"),
     ],
 )
-def test_unknown_patterns(name: str, says: str) -> None:
+def test_unknown_patterns_are_refused(name: str, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         load(name)
 
 
-def test_a_file_that_is_not_text(tmp_path: Path) -> None:
+def test_binary_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "binary.yaml"
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UsageError, match="cannot be read"):
@@ -349,7 +349,7 @@ def test_units_round_trip(value: int) -> None:
     assert parse_duration(format_duration(value)) == value
 
 
-def test_units_mean_what_they_say() -> None:
+def test_units_are_parsed_and_formatted() -> None:
     assert parse_size("1.5 KiB") == 1536
     assert parse_size("8MiB") == 8 << 20
     assert parse_duration("250 us") == parse_duration("0.25 ms") == 250_000

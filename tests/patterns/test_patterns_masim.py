@@ -81,7 +81,7 @@ EXPECTED = Pattern(
 )
 
 
-def test_everything_is_imported(tmp_path: Path) -> None:
+def test_every_line_is_imported(tmp_path: Path) -> None:
     path = tmp_path / "mine.cfg"
     path.write_text(CONFIG, encoding="utf-8")
     assert load(path) == EXPECTED
@@ -94,7 +94,7 @@ def test_a_path_without_a_suffix_is_a_configuration(tmp_path: Path) -> None:
     assert load(str(path)).phases[0].accesses == EXPECTED.phases[0].accesses
 
 
-def test_a_sequential_pass_covers_what_masim_would() -> None:
+def test_sequential_pass_covers_the_pages_of_a_masim_turn() -> None:
     """131,072 accesses, a page each, go more than five times around 100 MB."""
     big = EXPECTED.phases[0].accesses[1]
     assert big.slots == 24_415
@@ -155,7 +155,7 @@ def test_hugetlb_rounds_up_to_huge_pages() -> None:
     ]
 
 
-def test_the_mode_of_lines_without_one() -> None:
+def test_option_sets_the_mode_of_lines_without_mode() -> None:
     pattern = parse_masim(CONFIG, options=Options(mode="rw"))
     assert [[a.kind for a in phase.accesses] for phase in pattern.phases] == [
         ["update", "write"],
@@ -163,7 +163,7 @@ def test_the_mode_of_lines_without_one() -> None:
     ]
 
 
-def test_a_configuration_several_times() -> None:
+def test_times_repeats_the_phases() -> None:
     pattern = parse_masim(CONFIG, options=Options(times=3))
     once = parse_masim(CONFIG).phases
     assert [replace(phase, name="") for phase in pattern.phases] == [replace(p, name="") for p in once * 3]

@@ -41,7 +41,7 @@ def refused(text: str) -> str:
 
 
 @pytest.mark.parametrize("text", ODD.values(), ids=ODD.keys())
-def test_odd_files(text: str) -> None:
+def test_malformed_files_are_refused_with_a_sentence(text: str) -> None:
     assert is_a_sentence(refused(text))
 
 
@@ -55,7 +55,7 @@ def test_a_long_value_is_not_quoted_in_full() -> None:
     assert message.endswith("letters, digits, '_', '-' and '.'")
 
 
-def test_masim_with_a_long_number() -> None:
+def test_masim_refuses_a_long_number_with_a_short_message() -> None:
     with pytest.raises(UsageError, match=r"^<masim>:4: time '1+ \.\.\. 1+' is not a whole number from 1 to"):
         masim.parse(f"a, 4096\n\np\n{LONG}\na, 1, 64, 1\n")
 
@@ -156,7 +156,7 @@ LIBRARY = [yaml.safe_load(path.read_text("utf-8")) for path in sorted(bundle.pat
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.randoms(use_true_random=False), st.sampled_from(LIBRARY))
-def test_damaged_patterns_are_refused_or_understood(rng: random.Random, tree: Any) -> None:
+def test_damaged_patterns_are_refused_or_round_trip(rng: random.Random, tree: Any) -> None:
     """What is accepted says the same when it is written and read again."""
     text = yaml.safe_dump(damaged(tree, rng), allow_unicode=True, sort_keys=False)
     try:
@@ -170,7 +170,7 @@ def test_damaged_patterns_are_refused_or_understood(rng: random.Random, tree: An
 
 
 @pytest.mark.parametrize("name", ["a/", "/a", "a//b", "../a", "a/../b", "a b", "a/" * 32 + "a"])
-def test_names_of_groups(name: str) -> None:
+def test_bad_group_names_are_refused(name: str) -> None:
     text = f"{{reason: r, memcg: '{name}', regions: [{{name: a, size: 4 KiB}}], phases: [{PHASE}]}}"
     assert "is not a group's name" in refused(text)
 

@@ -63,14 +63,14 @@ def test_c_and_python_draw_the_same_pages(engine_path: str, arguments: tuple[int
     assert [int(line) for line in done.stdout.split()] == expected.tolist()
 
 
-def test_it_is_a_running_target(start: Starter) -> None:
+def test_engine_implements_running_target(start: Starter) -> None:
     target: RunningTarget = start(TINY)
     assert target.pid > 0
     assert target.phases() == ()
     assert set(target.accesses().values()) == {0}
 
 
-def test_regions_are_where_they_should_be(start: Starter, machine: LocalMachine) -> None:
+def test_regions_are_laid_out_in_order_with_gaps(start: Starter, machine: LocalMachine) -> None:
     """List order, gaps, and what DAMON's three-regions rule makes of the real mappings."""
     target = start(TINY)
     (a_start, a_end), (b_start, b_end) = target.layout["a"], target.layout["b"]
@@ -86,7 +86,7 @@ def test_regions_are_where_they_should_be(start: Starter, machine: LocalMachine)
     assert b_end <= middle[1]
 
 
-def test_slices_and_pass_log_tell_the_same(start: Starter) -> None:
+def test_slices_and_pass_log_agree(start: Starter) -> None:
     """The bitmap that was marked touch by touch equals what the log and the generator say."""
     target = start(TINY, slices_ns=4 * MSEC)
     target.go()
@@ -104,7 +104,7 @@ def test_slices_and_pass_log_tell_the_same(start: Starter) -> None:
     assert slices.span_ns() == log.span_ns()
 
 
-def test_passes_are_those_of_the_plan(start: Starter) -> None:
+def test_logged_passes_follow_the_plan(start: Starter) -> None:
     """Each logged pass is one of the plan, no earlier than planned; done and missed ones add up."""
     target = start(TINY)
     target.go()
@@ -200,7 +200,7 @@ def test_phases_are_in_order_and_end(start: Starter) -> None:
     assert one.start_ns == go
 
 
-def test_physical_memory(start: Starter) -> None:
+def test_physical_ranges_cover_populated_regions(start: Starter) -> None:
     target = start(TINY)
     if os.geteuid() != 0:
         with pytest.raises(NotSupported):
@@ -228,7 +228,7 @@ def test_stop_is_idempotent_and_leaves_nothing(start: Starter, tmp_path: Path) -
         target.go()
 
 
-def test_stop_before_go(start: Starter) -> None:
+def test_target_stopped_before_go_has_no_truth(start: Starter) -> None:
     target = start(TINY)
     target.stop()
     assert target.phases() == ()
@@ -236,7 +236,7 @@ def test_stop_before_go(start: Starter) -> None:
         target.truth()
 
 
-def test_slices_that_were_not_asked_for(start: Starter) -> None:
+def test_slices_need_slices_ns(start: Starter) -> None:
     target = start(TINY)
     target.go()
     target.stop()
@@ -244,7 +244,7 @@ def test_slices_that_were_not_asked_for(start: Starter) -> None:
         target.slices()
 
 
-def test_a_log_that_was_not_asked_for(start: Starter, machine: LocalMachine, tmp_path: Path) -> None:
+def test_truth_needs_the_pass_log(start: Starter, machine: LocalMachine, tmp_path: Path) -> None:
     target = engine.start(machine, parse(TINY), 1, start.engine_path, str(tmp_path), pass_log=False)
     start.started.append(target)
     target.go()
@@ -255,7 +255,7 @@ def test_a_log_that_was_not_asked_for(start: Starter, machine: LocalMachine, tmp
         target.truth()
 
 
-def test_the_end_of_stdin_and_signals_end_it(start: Starter) -> None:
+def test_end_of_stdin_and_signals_end_the_engine(start: Starter) -> None:
     for end in ("stdin", "signal"):
         target = start(TINY)
         target.go()
@@ -268,7 +268,7 @@ def test_the_end_of_stdin_and_signals_end_it(start: Starter) -> None:
         assert target.truth().span_ns()[1] == target.status().stopped_ns
 
 
-def test_early_death_is_told(start: Starter) -> None:
+def test_early_death_is_reported(start: Starter) -> None:
     target = start(TINY)
     target.go()
     target._dialogue._process.kill(signal.SIGKILL)
@@ -280,14 +280,14 @@ def test_early_death_is_told(start: Starter) -> None:
         target.truth()
 
 
-def test_a_program_that_is_not_there(start: Starter, tmp_path: Path) -> None:
+def test_missing_engine_is_a_harness_error(start: Starter, tmp_path: Path) -> None:
     start.engine_path = str(tmp_path / "missing")
     with pytest.raises(HarnessError, match="cannot be started"):
         start(TINY)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_program_that_is_no_engine(start: Starter, tmp_path: Path) -> None:
+def test_foreign_program_is_a_harness_error(start: Starter, tmp_path: Path) -> None:
     script = tmp_path / "script"
     script.write_text("#!/bin/sh\necho 'I am no engine' >&2\nexit 4\n", encoding="utf-8")
     script.chmod(0o755)
@@ -296,13 +296,13 @@ def test_a_program_that_is_no_engine(start: Starter, tmp_path: Path) -> None:
         start(TINY)
 
 
-def test_a_directory_that_cannot_be_made(start: Starter, tmp_path: Path) -> None:
+def test_unusable_directory_is_a_harness_error(start: Starter, tmp_path: Path) -> None:
     start.work_dir = tmp_path / "missing" / "deeper"
     with pytest.raises(HarnessError, match="directory cannot be made"):
         start(TINY)
 
 
-def test_too_much_memory_is_refused_with_a_sentence(start: Starter, tmp_path: Path) -> None:
+def test_too_much_memory_is_not_supported(start: Starter, tmp_path: Path) -> None:
     text = """
 reason: far too much
 regions: [{name: r, size: 16 TiB}]
@@ -370,7 +370,7 @@ def test_bad_programs_are_refused(engine_path: str, old: str, new: str, says: st
     assert done.stderr.count("\n") == 1
 
 
-def test_other_complaints(engine_path: str) -> None:
+def test_bad_files_and_arguments_are_refused(engine_path: str) -> None:
     done = subprocess.run(
         [engine_path], input=GOOD_PROGRAM, capture_output=True, text=True, check=False, timeout=30
     )
@@ -379,13 +379,13 @@ def test_other_complaints(engine_path: str) -> None:
     assert (done.returncode, "takes its program on stdin" in done.stderr) == (2, True)
 
 
-def test_an_unknown_command(engine_path: str, tmp_path: Path) -> None:
+def test_unknown_command_is_refused(engine_path: str, tmp_path: Path) -> None:
     text = write_program(parse(TINY), 1, Files(str(tmp_path)), None).decode() + "walk\n"
     done = subprocess.run([engine_path], input=text, capture_output=True, text=True, check=False, timeout=30)
     assert (done.returncode, 'unknown command "walk"' in done.stderr) == (2, True)
 
 
-def test_a_full_log_is_counted_and_ends_the_truth(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_log_ends_the_truth(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is lost silently: the truth's span ends where the log does."""
     monkeypatch.setattr("damon_tests.workload.engine_program.MAX_PASSES", 5)
     monkeypatch.setattr("damon_tests.workload.engine_program.MAX_SLICES_BYTES", 800)
@@ -401,7 +401,7 @@ def test_a_full_log_is_counted_and_ends_the_truth(start: Starter, monkeypatch: p
     assert target.slices().span_ns()[1] < status.stopped_ns
 
 
-def test_a_truth_while_it_runs_covers_what_has_happened(start: Starter) -> None:
+def test_truth_of_a_running_target_covers_the_past(start: Starter) -> None:
     target = start(TINY)
     target.go()
     start.run_until_phase(target, 1)
@@ -412,7 +412,7 @@ def test_a_truth_while_it_runs_covers_what_has_happened(start: Starter) -> None:
     assert early.touched(pages, *early.span_ns()).any()
 
 
-def test_it_obeys_when_it_can_never_be_on_time(start: Starter) -> None:
+def test_overloaded_engine_still_stops(start: Starter) -> None:
     """Phases of a microsecond are over before they begin; their passes are missed, and it still stops."""
     pattern = parse(TINY)
     phases = tuple(replace(phase, duration_ns=1000) for phase in pattern.phases)
@@ -427,7 +427,7 @@ def test_it_obeys_when_it_can_never_be_on_time(start: Starter) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"state running\n", b"state running\nworker 1\n"])
-def test_what_is_no_status(data: bytes) -> None:
+def test_malformed_status_is_a_harness_error(data: bytes) -> None:
     with pytest.raises(HarnessError, match="not understood"):
         parse_status(data)
 

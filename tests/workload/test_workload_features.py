@@ -42,14 +42,14 @@ def test_only_a_file_is_written_back(start: Starter) -> None:
         parse(pattern("{name: a, size: 1 MiB, memory: shmem}", actions=actions))
 
 
-def test_a_shmem_region(start: Starter) -> None:
+def test_shmem_region_is_a_memfd_without_pages(start: Starter) -> None:
     target = start(pattern("{name: a, size: 1 MiB, memory: shmem, populate: false}"))
     mapping = smaps(target, "a")
     assert mapping["path"].startswith("/memfd:damon-tests")
     assert kib(mapping["Rss"]) == 0
 
 
-def test_initial_content(start: Starter, tmp_path: Path) -> None:
+def test_region_starts_with_the_files_bytes(start: Starter, tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("reading another process's memory needs root")
     content = tmp_path / "some content"
@@ -94,7 +94,7 @@ def test_huge_pages_are_advised(start: Starter, word: str, flag: str) -> None:
     assert flag in smaps(target, "a")["VmFlags"].split()
 
 
-def test_locked_memory(start: Starter) -> None:
+def test_locked_region_is_locked(start: Starter) -> None:
     target = start(
         pattern("{name: a, size: 1 MiB, lock: true}, {name: b, size: 1 MiB, lock: true, populate: false}")
     )
@@ -103,7 +103,7 @@ def test_locked_memory(start: Starter) -> None:
     assert kib(smaps(target, "b")["Rss"]) == 0, "locked when it comes"
 
 
-def test_placement_on_a_node(start: Starter) -> None:
+def test_region_is_bound_to_its_node(start: Starter) -> None:
     with pytest.raises(NotSupported, match=r"wants NUMA node 63, but mbind\(\) failed"):
         start(pattern("{name: a, size: 1 MiB, node: 63}"))
     if not Path("/proc/self/numa_maps").exists():
@@ -116,7 +116,7 @@ def test_placement_on_a_node(start: Starter) -> None:
     assert line.split()[1] == "bind:0"
 
 
-def test_hugetlb_or_the_way_to_it(start: Starter) -> None:
+def test_hugetlb_works_or_names_what_is_missing(start: Starter) -> None:
     text = pattern("{name: a, size: 4 MiB, memory: hugetlb}", "{region: a}")
     free = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages")
     if not free.exists() or int(free.read_text(encoding="ascii")) < 2:
@@ -128,7 +128,7 @@ def test_hugetlb_or_the_way_to_it(start: Starter) -> None:
     start.run_to_the_end(target)
 
 
-def test_a_tebibyte_of_reservation(start: Starter) -> None:
+def test_tebibyte_of_reservation_is_performed(start: Starter) -> None:
     target = start(
         pattern(
             "{name: a, size: 1 TiB, populate: false}",
@@ -177,7 +177,7 @@ phases:
 """
 
 
-def test_mappings_come_and_go(start: Starter) -> None:
+def test_actions_change_mappings_as_planned(start: Starter) -> None:
     """Several rounds of it, touch by touch as the log says; and the mappings are what they should be."""
     target = start(parse(CHURN, default_name="churn"), slices_ns=4 * MSEC)
     assert smaps(target, "c") == {}
@@ -195,7 +195,7 @@ def test_mappings_come_and_go(start: Starter) -> None:
     assert log.touched(np.array([c, c + 63]), phases[0].start_ns, phases[0].end_ns).all(), "populated"
 
 
-def test_mappings_while_they_are_there(start: Starter) -> None:
+def test_actions_change_page_states(start: Starter) -> None:
     text = CHURN.replace("duration: 20 ms", "duration: 1 h", 1).replace("repeat: true", "repeat: false")
     target = start(parse(text))
     target.go()

@@ -27,7 +27,7 @@ def test_frames_answer_for_the_pages_in_them() -> None:
     assert physical.span_ns() == (0, 100 * MS)
 
 
-def test_nothing_known() -> None:
+def test_unknown_frames_are_untouched() -> None:
     truth = ListTruth([(0, PAGE)], [], 100 * MS)
     physical = FrameTruth(truth, {"a": (0, PAGE)}, {"a": np.array([UNKNOWN])})
     assert physical.ranges() == ()

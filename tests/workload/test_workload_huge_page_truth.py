@@ -40,7 +40,7 @@ def test_one_touch_marks_its_whole_block_and_no_other() -> None:
     assert (truth.ranges(), truth.span_ns()) == (plain.ranges(), plain.span_ns())
 
 
-def test_no_ranges_change_nothing() -> None:
+def test_without_huge_ranges_the_truth_is_unchanged() -> None:
     pattern = load("hot_cold")
     layout = plan_layout(pattern)
     plain = PatternTruth(pattern, layout, 1, 0)

@@ -28,7 +28,7 @@ def is_idle(name: str) -> bool:
 
 
 @pytest.mark.parametrize("name", sorted(set(names()) - ONLY_IN_GUESTS))
-def test_it_runs_on_this_machine(start: Starter, name: str) -> None:
+def test_pattern_runs_on_this_machine(start: Starter, name: str) -> None:
     try:
         target = start(load(name))
     except NotSupported as error:
@@ -51,7 +51,7 @@ def test_it_runs_on_this_machine(start: Starter, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", names())
-def test_it_runs_on_the_reference(name: str) -> None:
+def test_pattern_runs_on_the_reference(name: str) -> None:
     subject = ReferenceBackend("7.3").subject(3, GUEST)
     try:
         target = subject.start_target(load(name), 5)

@@ -87,7 +87,7 @@ def perform(start: Starter, target: EngineTarget) -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_pages_are_there_that_were_touched(start: Starter, seed: int) -> None:
+def test_mapped_pages_are_the_touched_ones(start: Starter, seed: int) -> None:
     target = start(some_pattern(seed), seed=seed, slices_ns=3 * MSEC)
     assert not mapped(target, 0).any()
     perform(start, target)
@@ -126,7 +126,7 @@ def test_threads_touch_the_memory_of_their_process(start: Starter) -> None:
         np.testing.assert_array_equal(truth.touched(pages, *truth.span_ns()), there)
 
 
-def test_what_is_dropped_comes_back_with_its_next_access(start: Starter) -> None:
+def test_dropped_pages_come_back_with_the_next_access(start: Starter) -> None:
     """Of memory that is dropped at once, only what was touched since then has pages."""
     target = start(
         "{reason: r, regions: [{name: a, size: 1 MiB}], phases: [{name: p, duration: 40 ms, accesses: "
@@ -143,7 +143,7 @@ def test_what_is_dropped_comes_back_with_its_next_access(start: Starter) -> None
     np.testing.assert_array_equal(truth.touched(pages_of(target), since, truth.span_ns()[1]), there)
 
 
-def test_a_target_that_is_killed_tells_no_truth(start: Starter) -> None:
+def test_killed_target_has_no_truth(start: Starter) -> None:
     target = start(some_pattern(1))
     perform(start, target)
     target._dialogue._process.kill(signal.SIGKILL)

@@ -129,7 +129,7 @@ def test_passes_on_time_touch_what_the_plan_says(start: Starter, name: str) -> N
 
 
 @pytest.mark.parametrize(("slots", "region"), [(1, 0), (2, 1), (3, 0), (16, 0), (1000, 2), (65537, 0)])
-def test_c_and_python_go_the_same_way_through_all_slots(engine_path: str, slots: int, region: int) -> None:
+def test_c_and_python_chase_through_the_same_slots(engine_path: str, slots: int, region: int) -> None:
     done = subprocess.run(
         [engine_path, "--way", "5", str(region), "8192", str(slots)],
         capture_output=True,
@@ -148,7 +148,7 @@ def draws(access: Access, count: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("skew", [0.5, 1.0, 2.0])
-def test_zipf_has_its_weights(skew: float) -> None:
+def test_zipf_draws_follow_their_weights(skew: float) -> None:
     slots = 100_000
     access = Access("r", 0, slots * PAGE, "zipf", touches=1, skew=skew)
     drawn = draws(access, 400_000)
@@ -161,7 +161,7 @@ def test_zipf_has_its_weights(skew: float) -> None:
         assert abs(found - share) < 5 * (share * (1 - share) / len(drawn)) ** 0.5 + 0.001 * share
 
 
-def test_gaussian_has_its_shape() -> None:
+def test_gaussian_draws_follow_the_normal_distribution() -> None:
     access = Access(
         "r", 0, 4096 * PAGE, "gaussian", touches=1, center_bytes=1000 * PAGE, sigma_bytes=100 * PAGE
     )
@@ -202,7 +202,7 @@ b, 0, 64, 1, ro
 """
 
 
-def test_a_masim_configuration_runs_as_it_is(start: Starter) -> None:
+def test_masim_configuration_runs_unmodified(start: Starter) -> None:
     target = start(parse_masim(MASIM), slices_ns=10 * MSEC)
     start.run_to_the_end(target)
     log, slices = target.truth(), target.slices()
@@ -224,7 +224,7 @@ def test_a_masim_configuration_runs_as_it_is(start: Starter) -> None:
     assert isinstance(log, RecordedTruth)
 
 
-def test_a_masim_configuration_on_a_simulated_target() -> None:
+def test_simulated_target_runs_masim_at_the_nominal_speed() -> None:
     pattern = parse_masim(MASIM)
     truth = PatternTruth(pattern, plan_layout(pattern), 1, 0)
     done = sum(truth.passes(0, term, 0, 60 * MSEC) for term in range(2))

@@ -36,7 +36,7 @@ def test_touched_pages_are_present_and_others_not(machine):
         seen.part(start, start + 9 * PAGE_SIZE)
 
 
-def test_memory_adds_up(machine):
+def test_memory_of_nodes_adds_up(machine):
     info = read_memory_info(machine)
     assert 0 < info.free < info.total
     # In a container the sum over nodes may be another machine's than /proc/meminfo.
@@ -46,7 +46,7 @@ def test_memory_adds_up(machine):
     assert {node for _, _, node in spans} == set(info.node_total)
 
 
-def test_control_groups(tmp_path):
+def test_lru_sizes_of_control_groups_are_read(tmp_path):
     for path, text in {
         "proc/meminfo": "MemTotal: 8 kB\nMemFree: 4 kB\nActive: 1 kB\nInactive: 2 kB\n",
         "proc/vmstat": "pswpin 0\n",

@@ -219,7 +219,7 @@ def _with_or_without_tables(request: pytest.FixtureRequest, monkeypatch: pytest.
 class TestPatternTruth:
     @given(small_patterns(), st.integers(0, 2**64 - 1), st.integers(0, 300), time_windows)
     @settings(max_examples=150, deadline=None)
-    def test_it_equals_brute_force(
+    def test_truth_equals_brute_force(
         self, pattern: Pattern, seed: int, life: int, windows: list[tuple[int, int]]
     ) -> None:
         truth = PatternTruth(pattern, LAYOUT, seed, GO, GO + life)
@@ -334,7 +334,7 @@ def test_nothing_is_touched_before_begin_and_after_end() -> None:
     assert truth.span_ns() == (10**9, 2 * 10**9)
 
 
-def test_size_does_not_matter() -> None:
+def test_petabyte_is_answered_without_allocating_it() -> None:
     """A petabyte is answered like a page; nothing of its size is allocated."""
     text = """
 reason: huge

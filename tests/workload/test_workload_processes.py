@@ -41,7 +41,7 @@ def living_children_of(pid: int) -> list[int]:
 
 
 @pytest.mark.parametrize("executes", [False, True])
-def test_children_live_as_long_as_they_should(start: Starter, executes: bool) -> None:
+def test_children_live_for_their_lifetime(start: Starter, executes: bool) -> None:
     target = start(
         pattern(
             "{name: a, size: 1 MiB}",
@@ -129,7 +129,7 @@ phases:
 """
 
 
-def test_threads_and_processes(start: Starter) -> None:
+def test_truth_separates_processes_and_joins_threads(start: Starter) -> None:
     target = start(parse(CROWD, default_name="crowd"))
     other = target.pids[1]
     assert set(target.pids) == {0, 1}
@@ -168,7 +168,7 @@ def all_have_passes(target: EngineTarget) -> bool:
     return all(count.passes > 0 for count in target.status().terms.values())
 
 
-def test_slices_of_a_crowd(start: Starter) -> None:
+def test_slices_of_each_worker_agree_with_the_log(start: Starter) -> None:
     """Each worker's slices are what the log says of it, and a process's truth is all of its workers'."""
     target = start(parse(CROWD, default_name="crowd"), slices_ns=3 * MSEC)
     target.go()
@@ -199,7 +199,7 @@ def test_slices_of_a_crowd(start: Starter) -> None:
             np.testing.assert_array_equal(log.touched(mine, begin, end), alone.touched(mine, begin, end))
 
 
-def test_slices_over_an_exec(start: Starter) -> None:
+def test_slices_continue_over_an_exec(start: Starter) -> None:
     """They go on where they were, and an access is before the exec or after it."""
     target = start(load("exec"), slices_ns=20 * MSEC)
     target.go()
@@ -224,7 +224,7 @@ def test_other_processes_end_with_the_target(start: Starter) -> None:
     assert clock.wait_until(lambda: is_gone(other), clock.now_ns() + TIMEOUT_NS)
 
 
-def test_another_process_that_dies_is_told(start: Starter) -> None:
+def test_death_of_another_process_is_reported(start: Starter) -> None:
     target = start(parse(CROWD))
     target.go()
     start.run_until_phase(target, 0)

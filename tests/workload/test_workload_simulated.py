@@ -63,7 +63,7 @@ def test_vaddr_watches_the_regions_and_little_else(name: str) -> None:
         assert start % (2 << 20) == 0
 
 
-def test_three_regions_as_the_specification_has_them() -> None:
+def test_three_regions_follow_the_specification() -> None:
     """The example of specification §10.3, its tie rule, and too few gaps."""
     vmas = [(10, 20), (20, 25), (200, 210), (210, 220), (300, 305), (307, 330)]
     assert three_regions(vmas) == ((10, 25), (200, 220), (300, 330))
@@ -83,7 +83,7 @@ def test_a_pattern_that_does_not_fit_is_refused() -> None:
         plan_layout(parse(text.replace("{name: a, size: 1024 TiB, populate: false}", many)))
 
 
-def test_it_is_a_running_target() -> None:
+def test_simulated_target_implements_running_target() -> None:
     target: RunningTarget = make(SWITCH, FakeClock())
     assert target.pid == 100
 
@@ -134,7 +134,7 @@ def test_stop_ends_phases_truth_and_mappings() -> None:
         target.go()
 
 
-def test_stop_before_go_and_go_twice() -> None:
+def test_stop_before_go_has_no_phases_and_second_go_is_refused() -> None:
     target = make(SWITCH, FakeClock())
     target.stop()
     assert target.phases() == ()
@@ -206,7 +206,7 @@ def test_mappings_follow_the_actions() -> None:
     assert first == [t * 100_000_000 for t in (5, 6, 7, 10, 10, 10, 25)]
 
 
-def test_memory_of_their_own_that_others_touch_is_told() -> None:
+def test_private_memory_of_other_processes_is_reported() -> None:
     """Page aligned, without what is shared; islands and drift included. None where there is none."""
     text = (
         "{reason: r, regions: [{name: own, size: 64 KiB}, {name: b, size: 64 KiB, memory: shmem}], phases: "
@@ -222,7 +222,7 @@ def test_memory_of_their_own_that_others_touch_is_told() -> None:
     assert np.flatnonzero(truth.touched(pages, 0, 1 << 40)).tolist() == [0, 1, 4, 5]
 
 
-def test_what_others_do_to_shared_memory_is_told() -> None:
+def test_accesses_of_others_to_shared_memory_are_reported() -> None:
     text = (
         "{reason: r, regions: [{name: own, size: 64 KiB}, {name: b, size: 64 KiB, memory: shmem}], phases: "
         "[{name: p, duration: 1 s, accesses: [{region: b, process: 1, period: 10 ms}, "

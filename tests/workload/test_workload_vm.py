@@ -92,7 +92,7 @@ def numa_maps(machine: AgentMachine, target: EngineTarget, name: str) -> dict[st
 
 
 @pytest.mark.parametrize("node", [0, 1])
-def test_numa_placement(machine: AgentMachine, start: Start, node: int) -> None:
+def test_pages_are_on_the_requested_node(machine: AgentMachine, start: Start, node: int) -> None:
     """Every page is on the node that was asked for, by numa_maps and by its frame's zone."""
     target = start(pattern(f"{{name: a, size: 8 MiB, node: {node}}}"))
     line = numa_maps(machine, target, "a")
@@ -102,12 +102,12 @@ def test_numa_placement(machine: AgentMachine, start: Start, node: int) -> None:
     assert (read_pages(machine, target.pid, *target.layout["a"]).node == node).all()
 
 
-def test_a_node_that_is_not_there(start: Start) -> None:
+def test_missing_node_is_not_supported(start: Start) -> None:
     with pytest.raises(NotSupported, match=r"wants NUMA node 5, but mbind\(\) failed"):
         start(pattern("{name: a, size: 1 MiB, node: 5}"))
 
 
-def test_memory_that_comes_later_is_placed_as_well(machine: AgentMachine, start: Start) -> None:
+def test_lazily_faulted_memory_is_on_the_requested_node(machine: AgentMachine, start: Start) -> None:
     # A guest that is busy elsewhere misses all passes of a short phase: they are counted, not made up for.
     region, access = "{name: a, size: 4 MiB, node: 1, populate: false}", "{region: a, span: 0 .. 2 MiB}"
     target = start(pattern(region, access, duration="1 h"))
@@ -120,7 +120,7 @@ def test_memory_that_comes_later_is_placed_as_well(machine: AgentMachine, start:
     assert came, numa_maps(machine, target, "a")
 
 
-def test_hugetlb(machine: AgentMachine, start: Start) -> None:
+def test_hugetlb_region_uses_huge_pages(machine: AgentMachine, start: Start) -> None:
     target = start(load("hugetlb"))
     mapping = smaps(machine, target, "huge")
     assert kib(mapping["KernelPageSize"]) == 2048
@@ -131,13 +131,15 @@ def test_hugetlb(machine: AgentMachine, start: Start) -> None:
     assert int(machine.read_file(free)) == 16
 
 
-def test_too_few_hugetlb_pages_are_a_sentence(start: Start) -> None:
+def test_too_few_hugetlb_pages_are_not_supported(start: Start) -> None:
     with pytest.raises(NotSupported, match=r"needs 50 huge pages of 2 MiB: .*nr_hugepages"):
         start(pattern("{name: a, size: 100 MiB, memory: hugetlb}"))
 
 
 @pytest.mark.parametrize(("word", "huge_kib"), [("yes", 8 << 10), ("no", 0)])
-def test_transparent_huge_pages(machine: AgentMachine, start: Start, word: str, huge_kib: int) -> None:
+def test_transparent_huge_pages_follow_the_advice(
+    machine: AgentMachine, start: Start, word: str, huge_kib: int
+) -> None:
     """8 MiB are in huge pages, or not one of them is."""
     target = start(pattern(f"{{name: a, size: 8 MiB, hugepage: {word}}}"))
     mapping = smaps(machine, target, "a")
@@ -146,7 +148,7 @@ def test_transparent_huge_pages(machine: AgentMachine, start: Start, word: str, 
     assert read_pages(machine, target.pid, *target.layout["a"]).huge.sum() == huge_kib // 4
 
 
-def test_a_memory_control_group(machine: AgentMachine, start: Start) -> None:
+def test_memory_control_group_is_charged_and_removed(machine: AgentMachine, start: Start) -> None:
     """The target and what it populates are in a group of its own, gone when the target is."""
     target = start(load("own_memcg"))
     group = f"/sys/fs/cgroup{target.memcg}"
@@ -162,7 +164,7 @@ def test_a_memory_control_group(machine: AgentMachine, start: Start) -> None:
 
 
 @pytest.mark.parametrize("killed", [False, True])
-def test_groups_within_each_other(machine: AgentMachine, start: Start, killed: bool) -> None:
+def test_nested_groups_are_made_and_removed(machine: AgentMachine, start: Start, killed: bool) -> None:
     """The target is in the innermost; all of them are gone when it is, however it went."""
     target = start("{memcg: outer/middle/inner, " + pattern("{name: a, size: 8 MiB}")[1:])
     outer, inner = f"/sys/fs/cgroup/outer-{target.pid}", f"/sys/fs/cgroup{target.memcg}"
@@ -186,7 +188,7 @@ def test_groups_within_each_other(machine: AgentMachine, start: Start, killed: b
     assert machine.clock.wait_until(gone, machine.clock.now_ns() + (10 * NSEC_PER_SEC if killed else 0))
 
 
-def test_shmem_that_two_processes_share(machine: AgentMachine, start: Start) -> None:
+def test_two_processes_share_shmem_pages(machine: AgentMachine, start: Start) -> None:
     """Both map the same pages, and both touch them."""
     target = start(load("shared_memory"))
     mapping = smaps(machine, target, "shared")
@@ -210,7 +212,7 @@ def both_mapped(machine: AgentMachine, target: EngineTarget) -> int:
     return int(both.sum())
 
 
-def test_the_page_cache_of_a_file(machine: AgentMachine, start: Start) -> None:
+def test_file_region_is_in_the_page_cache(machine: AgentMachine, start: Start) -> None:
     target = start(load("file_reads"))
     mapping = smaps(machine, target, "file")
     assert mapping["path"].startswith("/var/tmp/"), "on the guest's disk"
@@ -222,7 +224,7 @@ def test_the_page_cache_of_a_file(machine: AgentMachine, start: Start) -> None:
     assert machine.clock.wait_until(lambda: min(target.accesses().values()) > 0, deadline)
 
 
-def test_dirty_and_clean_pages_of_a_file(machine: AgentMachine, start: Start) -> None:
+def test_written_file_pages_are_dirty_until_msync(machine: AgentMachine, start: Start) -> None:
     """What was written is dirty until msync() writes it back; only another write makes it dirty again."""
     target = start(
         pattern(
@@ -251,7 +253,7 @@ def dirty_and_clean(mapping: dict[str, str]) -> tuple[int, int]:
     return dirty, kib(mapping["Private_Clean"]) + kib(mapping["Shared_Clean"])
 
 
-def test_dropped_memory_is_gone(machine: AgentMachine, start: Start) -> None:
+def test_dontneed_drops_pages_and_mlock_pins_them(machine: AgentMachine, start: Start) -> None:
     """madvise(MADV_DONTNEED) takes the pages; mlock() pins them."""
     target = start(
         pattern(
