@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What a DAMON can do, found out feature by feature and never by its version.
+"""Probe what a DAMON can do feature by feature, never by its version.
 
-``features`` has the table of names. Most of the tree exists only where something is staged, so a full
-probe stages one of everything, turns nothing on, and clears it again; a read-only one tells what it can.
+``features`` has the table of names. Most of the tree exists only below staged directories, so a full
+probe stages one of everything, turns nothing on, and clears it again; a read-only probe reports what it can.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _NOT_PROBED = "not probed: nothing could be staged"
 
 @dataclass(frozen=True)
 class Capabilities:
-    """``present``: feature to whether it is there; None where that could not be found out.
+    """The probed features. ``present``: whether each feature is present; None where it is unknown.
 
-    ``reasons`` says why for each that is not there or not known. ``unknown`` are files and tracepoints
-    that no known kernel has: a newer kernel's. ``staged``: found by a full probe.
+    ``reasons`` says why, for each feature that is absent or unknown. ``unknown``: files and tracepoints
+    that no known kernel has (those of a newer kernel). ``staged``: a full probe was made.
     """
 
     present: Mapping[str, bool | None]
@@ -34,11 +34,11 @@ class Capabilities:
     staged: bool = True
 
     def has(self, name: str) -> bool:
-        """Whether a feature is known to be there. Raises UsageError for a name not in ``features``."""
+        """Return whether a feature is known to be present. Raises UsageError for an unknown name."""
         return bool(self.present[_known(name)])
 
     def missing(self, *names: str) -> tuple[str, ...]:
-        """Those that are not known to be there, each with its reason and first version."""
+        """Return the features that are not known to be present, each with reason and first version."""
         lacking = [_known(name) for name in names if not self.has(name)]
         return tuple(
             f"{name}: {self.reasons.get(name, 'not there')} (since {FEATURES[name].since})"
@@ -46,7 +46,7 @@ class Capabilities:
         )
 
     def require(self, *names: str) -> None:
-        """Raises NotSupported naming all of ``names`` that are missing."""
+        """Raise NotSupported naming all of ``names`` that are missing."""
         missing = self.missing(*names)
         if missing:
             features = [FEATURES[_known(name)] for name in names]
@@ -55,15 +55,14 @@ class Capabilities:
             raise NotSupported(*missing, remedy=f"use a kernel of series {newest} or later" if newest else "")
 
     def levels(self) -> tuple[str, ...]:
-        """The levels that explain best what is there: usually one, several if too little is known."""
+        """Return the levels that fit the features best: usually one, several if too little is known."""
         wrong = {level: len(self.contradicting(level)) for level in LEVELS}
         return tuple(level for level in LEVELS if wrong[level] == min(wrong.values()))
 
     def contradicting(self, level: str) -> tuple[str, ...]:
-        """Features that are there though ``level`` has none, or the other way round.
+        """Return the features that are present although ``level`` lacks them, or the other way round.
 
-        What a kernel's configuration leaves out says nothing about its series: modules, operations
-        sets."""
+        Ignore modules and operations sets: a kernel's configuration may leave them out in any series."""
         return tuple(
             name
             for name, there in self.present.items()
@@ -78,7 +77,7 @@ class Capabilities:
         return feature.by == "ops"
 
     def describe_level(self) -> str:
-        """The guess in words, with what does not fit."""
+        """Describe the nearest level, with the features that do not fit."""
         levels = self.levels()
         text = levels[0] if len(levels) == 1 else f"{levels[0]} to {levels[-1]}"
         contradicting = self.contradicting(levels[-1])
@@ -90,15 +89,15 @@ class Capabilities:
 
 
 def fingerprint(capabilities: Capabilities) -> str:
-    """The nearest of LEVELS by features; the newest if several fit, or if the kernel is newer."""
+    """Return the nearest of LEVELS by features; the newest if several fit, or if the kernel is newer."""
     return capabilities.levels()[-1]
 
 
 def probe(client: DamonClient, events: Events | None, touch: bool = True) -> Capabilities:
-    """Find out what is there.
+    """Probe the features of this DAMON.
 
-    With ``touch`` (the caller must have DAMON for itself) one of everything is staged for a moment,
-    unless somebody has something staged already; without, nothing is written.
+    With ``touch`` (the caller must hold DAMON exclusively) stage one of everything for a moment, unless
+    somebody has staged kdamonds already; without it, write nothing.
     """
     present: dict[str, bool | None] = dict.fromkeys(FEATURES)
     reasons: dict[str, str] = {}
@@ -118,7 +117,7 @@ def probe(client: DamonClient, events: Events | None, touch: bool = True) -> Cap
     return Capabilities(present, reasons, tuple(unknown), staged)
 
 
-# --- one kind after the other ----------------------------------------------------------------
+# --- by kind of feature ----------------------------------------------------------------------
 
 _Present = dict[str, bool | None]
 
@@ -161,7 +160,7 @@ def _no_tree(client: DamonClient, present: _Present, reasons: dict[str, str]) ->
 
 
 def _probe_staged(client: DamonClient, present: _Present, reasons: dict[str, str]) -> list[str]:
-    """Stage one of everything, look, try the words, clear. What no table knows is returned."""
+    """Stage one of everything, list files, try words, clear; return the files that no table has."""
     try:
         files = _create_one_of_everything(client)
         _judge_files(files, present, reasons)
@@ -177,7 +176,7 @@ _ALWAYS = {"state", "pid", "contexts/nr_contexts", "contexts/0/avail_operations"
 
 
 def _create_one_of_everything(client: DamonClient) -> dict[str, str]:
-    """Files below ``kdamonds/0`` with their values."""
+    """Stage one of everything; return the files below ``kdamonds/0`` with their values."""
     client.write_all([Write(layout.KDAMONDS.count_path, "1")])
     counts = {f.path for f in _by("file") if f.path.rsplit("/", 1)[-1].startswith("nr_")} | {
         "contexts/nr_contexts"
@@ -195,7 +194,7 @@ def _create_one_of_everything(client: DamonClient) -> dict[str, str]:
 
 
 def _files(client: DamonClient) -> dict[str, str]:
-    """Files of the first kdamond; those that cannot be read now have an empty value."""
+    """Return the first kdamond's files; those that cannot be read now have an empty value."""
     entries = client.tree.walk(f"{client.root}/kdamonds/0")
     return {entry.path: entry.value or "" for entry in entries if not entry.is_dir}
 
@@ -241,10 +240,10 @@ def _try_words(
 
 
 def _probe_read_only(client: DamonClient, present: _Present, reasons: dict[str, str], why: str) -> None:
-    """What is staged now shows what exists; what is not staged shows nothing.
+    """Probe what the staged directories show; leave the rest unknown.
 
-    Directories are listed, values not read: reading some takes DAMON's lock, and who has it staged
-    would get EBUSY for that."""
+    List directories without reading values: reading some files takes DAMON's lock, and the owner of the
+    staged directories would get EBUSY."""
     for feature in FEATURES.values():
         if feature.by in ("file", "word", "ops"):
             reasons[feature.name] = why
@@ -265,7 +264,7 @@ def _probe_read_only(client: DamonClient, present: _Present, reasons: dict[str, 
 
 
 def _list_files(tree: Tree, root: str, below: str) -> set[str]:
-    """Files below a directory; of numbered directories only the first."""
+    """Return the files below a directory; of numbered directories only the first."""
     files: set[str] = set()
     try:
         entries = tree.list(f"{root}/{below}".rstrip("/"))
@@ -289,7 +288,7 @@ def _infer_companions(present: _Present, reasons: dict[str, str]) -> None:
 def _known(name: str) -> str:
     name = ALIASES.get(name, name)
     if name not in FEATURES:
-        raise UsageError(f"{name!r} is no feature's name; damon_tests.damon.features lists them")
+        raise UsageError(f"{name!r} is no name of a feature; damon_tests.damon.features lists them")
     return name
 
 

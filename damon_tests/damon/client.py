@@ -19,7 +19,7 @@ COMMAND_TIMEOUT_NS = 60 * NSEC_PER_SEC
 
 @dataclass(frozen=True)
 class Difference:
-    """One file that does not hold what was requested. ``found`` None: there is no such file."""
+    """A file that does not hold the requested value. ``found`` None: there is no such file."""
 
     path: str
     requested: Value
@@ -31,17 +31,17 @@ class Difference:
 
 
 class DamonClient(TreeAccess):
-    """``tree`` and ``clock`` are of the same machine; ``root`` is the directory with ``kdamonds/``.
+    """The client of a tree. ``tree`` and ``clock`` belong to one machine; ``root`` has ``kdamonds/``.
 
-    ``patience_ns`` bounds every wait for EBUSY that has no deadline of its own.
+    ``patience_ns`` limits every wait for EBUSY that has no deadline of its own.
     """
 
     # --- staging -----------------------------------------------------------------------------
 
     def stage(self, kdamonds: Sequence[Kdamond]) -> None:
-        """Create as many kdamond directories and write every field that differs from its default.
+        """Create a directory for each kdamond and write every field that differs from its default.
 
-        What was staged before is gone. Raises NotSupported with everything the kernel lacks for this
+        Replace what was staged before. Raises NotSupported with everything the kernel lacks for this
         request (nothing is left staged then), and TreeError for a value the kernel refuses.
         """
         count = Write(layout.KDAMONDS.count_path, str(len(kdamonds)))
@@ -55,7 +55,7 @@ class DamonClient(TreeAccess):
             raise
 
     def restage(self, kdamonds: Sequence[Kdamond]) -> None:
-        """Write only what differs from what is staged now, for a ``commit`` to running kdamonds.
+        """Write only the differences from what is staged now, for a ``commit`` to running kdamonds.
 
         Raises UsageError when their number differs: it cannot change while one runs.
         """
@@ -73,17 +73,17 @@ class DamonClient(TreeAccess):
         )
 
     def staged(self) -> tuple[Kdamond, ...]:
-        """What the tree holds now; a file this kernel lacks reads as its default.
+        """Return the staged requests; a file that this kernel lacks counts as its default.
 
-        A kdamond directory without a context reads as one with a default context.
+        A kdamond directory without a context counts as one with a default context.
         """
         kdamonds: tuple[Kdamond, ...] = layout.read_many(layout.KDAMONDS, "", self._texts())
         return kdamonds
 
     def verify_staged(self, requested: Sequence[Kdamond]) -> tuple[Difference, ...]:
-        """Every file whose value is not what ``requested`` stands for; empty when staging held.
+        """Return every file whose value differs from ``requested``; empty when staging worked.
 
-        A missing file is no difference where the request has the default.
+        A missing file is no difference if the request has the default.
         """
         texts = self._texts()
         base = layout.KDAMONDS.path
@@ -93,9 +93,9 @@ class DamonClient(TreeAccess):
         differences = []
         for leaf in leaves:
             text = texts.get(leaf.path)
-            found = None if text is None else layout.decode(leaf.kind, text, leaf.path)
-            if (leaf.default if found is None else found) != leaf.value:
-                differences.append(Difference(leaf.path, leaf.value, found))
+            actual = None if text is None else layout.decode(leaf.kind, text, leaf.path)
+            if (leaf.default if actual is None else actual) != leaf.value:
+                differences.append(Difference(leaf.path, leaf.value, actual))
         return tuple(differences)
 
     def clear(self) -> None:
@@ -106,7 +106,7 @@ class DamonClient(TreeAccess):
     # --- commands and state ------------------------------------------------------------------
 
     def command(self, kdamond_idx: int, word: str, timeout_ns: int = COMMAND_TIMEOUT_NS) -> None:
-        """Write a command to ``state`` and wait until it was executed.
+        """Write a command to ``state`` and wait until the kernel has executed it.
 
         Raises TreeError with its likely cause, DamonHangs when it did not return in time (the
         kernel then still executes it, and holds DAMON's lock).
@@ -119,7 +119,7 @@ class DamonClient(TreeAccess):
             try:
                 pending.result(max(deadline - self.clock.now_ns(), 1))
             except TimedOut as error:
-                self.clock.now_ns()  # raises MachineLost if nothing answers there
+                self.clock.now_ns()  # raises MachineLost if the machine does not answer
                 raise DamonHangs(
                     f"{path} := {word!r} did not return within {timeout_ns / NSEC_PER_SEC:g} s"
                     " (commands wait for the kdamond: up to the longest apply or watermark interval)"
@@ -128,15 +128,15 @@ class DamonClient(TreeAccess):
         self.patiently(attempt, deadline, f"{path} {word}")
 
     def begin_command(self, kdamond_idx: int, word: str) -> Pending:
-        """Start a command and go on. EBUSY is not waited out: it is raised by ``result``."""
+        """Start a command and return at once. ``result`` raises EBUSY, without waiting for it to end."""
         return ExplainedPending(self.tree.begin_write(self.path(kdamond_idx, "state"), word), self)
 
     def state(self, kdamond_idx: int) -> str:
-        """``on`` or ``off``."""
+        """Return ``on`` or ``off``."""
         return self.read(self.path(kdamond_idx, "state")).strip()
 
     def pid(self, kdamond_idx: int) -> int:
-        """The thread's pid, -1 when it does not run."""
+        """Return the kdamond's pid, -1 when it does not run."""
         return self.number(self.path(kdamond_idx, "pid"))
 
     def nr_kdamonds(self) -> int:
@@ -145,39 +145,39 @@ class DamonClient(TreeAccess):
     # --- results -----------------------------------------------------------------------------
 
     def stats(self, kdamond_idx: int, scheme_idx: int, update: bool = True) -> DamosStats:
-        """A scheme's counters; ``update`` False reads them as last updated."""
+        """Return a scheme's counters; without ``update``, as they were last updated."""
         if update:
             self.command(kdamond_idx, "update_schemes_stats")
         return results.read_stats(self, self.scheme_path(kdamond_idx, scheme_idx, "stats"))
 
     def tried_regions(self, kdamond_idx: int, scheme_idx: int, update: bool = True) -> TriedRegions:
-        """The regions that a scheme tried; waits for its next apply interval if ``update``."""
+        """Return the regions that a scheme tried; with ``update``, wait for its next apply interval."""
         if update:
             self.command(kdamond_idx, "update_schemes_tried_regions")
         path = self.scheme_path(kdamond_idx, scheme_idx, "tried_regions")
         return results.read_tried_regions(self, path, scheme_idx)
 
     def tried_bytes(self, kdamond_idx: int, scheme_idx: int, update: bool = True) -> int:
-        """Their total size in core address units. Raises NotSupported before 6.6."""
+        """Return the tried regions' total size in core address units. Raises NotSupported before 6.6."""
         if update:
             self.command(kdamond_idx, "update_schemes_tried_bytes")
         return self._result(self.scheme_path(kdamond_idx, scheme_idx, "tried_regions", "total_bytes"), "6.6")
 
     def effective_bytes(self, kdamond_idx: int, scheme_idx: int, update: bool = True) -> int:
-        """A scheme's effective size quota, 0 for none. Raises NotSupported before 6.9."""
+        """Return a scheme's effective size quota, 0 for none. Raises NotSupported before 6.9."""
         if update:
             self.command(kdamond_idx, "update_schemes_effective_quotas")
         return self._result(self.scheme_path(kdamond_idx, scheme_idx, "quotas", "effective_bytes"), "6.9")
 
     def tuned_intervals(self, kdamond_idx: int, update: bool = True) -> tuple[int, int]:
-        """(sample_us, aggr_us) as tuned so far; they then also stand in the staged files."""
+        """Return the tuned (sample_us, aggr_us); ``update`` also stores them in the staged files."""
         if update:
             self.command(kdamond_idx, "update_tuned_intervals")
         base = self.ctx_path(kdamond_idx, "monitoring_attrs", "intervals")
         return self.number(f"{base}/sample_us"), self.number(f"{base}/aggr_us")
 
     def scheme_path(self, kdamond_idx: int, scheme_idx: int, *parts: object) -> str:
-        """The path of a file below ``schemes/S/``."""
+        """Return the path of a file below ``schemes/S/``."""
         return self.ctx_path(kdamond_idx, "schemes", scheme_idx, *parts)
 
     def _result(self, path: str, since: str) -> int:
@@ -191,7 +191,7 @@ class DamonClient(TreeAccess):
     # --- inside ------------------------------------------------------------------------------
 
     def _texts(self) -> dict[str, str]:
-        """All readable files below the root, by path; one round trip unless some were busy."""
+        """Return all readable files below the root, by path; one round trip unless some are busy."""
         base = layout.KDAMONDS.path
         try:
             entries = self.tree.walk(f"{self.root}/{base}")
@@ -202,6 +202,8 @@ class DamonClient(TreeAccess):
             path = f"{base}/{entry.path}"
             if entry.value is not None:
                 texts[path] = entry.value
-            elif entry.error is not None and entry.path.endswith("path"):  # the others are no staged values
+            elif entry.error is not None and entry.path.endswith(
+                "path"
+            ):  # other unreadable files hold no staged values
                 texts[path] = self.read(f"{self.root}/{path}")
         return texts

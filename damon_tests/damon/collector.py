@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Where a session's snapshots come from: DAMON's tracepoints, or its tried regions polled."""
+"""Collect a session's snapshots from DAMON's tracepoints, or by polling its tried regions."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ from damon_tests.ports import (
 Wanted = Literal["events", "tried_regions", "none"]
 
 POLLED_SCHEME = Damos(action="stat", access_pattern=ANY)
-"""What polling reads: every region, at every aggregation, and nothing done to it."""
+"""The scheme to poll: it tries every region at every aggregation, and only counts."""
 
 
 class Collector(Protocol):
-    """``kdamonds`` are the requests as they must be staged; ``period_ns`` is how often to collect."""
+    """Collects snapshots. ``kdamonds``: the requests to stage; ``period_ns``: how often to collect."""
 
     kdamonds: tuple[Kdamond, ...]
     period_ns: int
 
     def adapt(self, kdamonds: Sequence[Kdamond]) -> tuple[Kdamond, ...]:
-        """New requests, online, as they must be staged."""
+        """Return the requests to stage for new requests that are committed online."""
         ...
 
     def open(self) -> None:
-        """Begin, before anything is turned on."""
+        """Begin; called before any kdamond is turned on."""
         ...
 
     def started(self, kdamond_idx: int, pid: int) -> None: ...
 
     def collect(self) -> None:
-        """Fetch what there is to fetch now."""
+        """Fetch the snapshots that are available now."""
         ...
 
     def close(self) -> None:
@@ -59,15 +59,15 @@ class Collector(Protocol):
 
 
 def wanted_source(source: str, events: Events | None, kdamonds: Sequence[Kdamond]) -> Wanted:
-    """Resolve "auto". Raises NotSupported for a source that cannot serve these requests."""
+    """Return the source that "auto" stands for. Raises NotSupported if it cannot serve these requests."""
     traced = events is not None and trace.AGGREGATED in events.available()
     if source == "none" or not kdamonds:
         return "none"
     if source == "tried_regions" or (source == "auto" and not traced):
         if any(len(k.ctx.targets) > 1 for k in kdamonds):
             raise NotSupported(
-                "tried regions do not tell several targets apart",
-                remedy="recording several targets needs the tracepoint damon_aggregated (tracefs)",
+                "recording several targets by tried regions, which do not name their target",
+                remedy="mount tracefs: the tracepoint damon_aggregated names the target",
             )
         return "tried_regions"
     if not traced:
@@ -76,7 +76,7 @@ def wanted_source(source: str, events: Events | None, kdamonds: Sequence[Kdamond
 
 
 class Tracing:
-    """Every aggregation, through tracepoints."""
+    """Records every aggregation, through tracepoints."""
 
     period_ns = 250 * NSEC_PER_MSEC
 
@@ -141,7 +141,7 @@ class Tracing:
         return trace.parse_events(self._of(kdamond_idx, *names))
 
     def _of(self, kdamond_idx: int, *names: str) -> list[Event]:
-        """Events of one kdamond and these names in time order, with the holes."""
+        """Return the events of one kdamond with these names in time order, holes included."""
         names = (*names, LOST_EVENTS)
         pids = (0, self._pids.get(kdamond_idx, 0))
         anybody = len(self.kdamonds) == 1 and pids[1] <= 0  # it ended before its pid could be read
@@ -152,7 +152,7 @@ class Tracing:
 
 
 class Polling:
-    """The regions a ``stat`` scheme tried, as often as the tree gives them: some aggregations are missed."""
+    """Polls the regions that a ``stat`` scheme tried; misses some aggregations."""
 
     period_ns = 10 * NSEC_PER_MSEC  # reading waits for the next aggregation anyway
 
@@ -168,7 +168,7 @@ class Polling:
         return self.kdamonds
 
     def open(self) -> None:
-        """Nothing to set up."""
+        """Do nothing: polling needs no set-up."""
 
     def started(self, kdamond_idx: int, pid: int) -> None:
         self._started.add(kdamond_idx)
@@ -180,7 +180,7 @@ class Polling:
             try:
                 tried = self._client.tried_regions(i, scheme_idx)
             except TreeError as error:
-                # Paused, or it has ended because its targets have: there is nothing to see now.
+                # The kdamond is paused, or ended with its targets: there are no tried regions now.
                 if error.errno not in (errno.ECANCELED, errno.EINVAL):
                     raise
                 continue
@@ -188,7 +188,7 @@ class Polling:
                 self._snapshots[i].append(tried.regions)
 
     def close(self) -> None:
-        """Nothing to fetch from a kdamond that is off."""
+        """Do nothing: a kdamond that is off has no tried regions."""
         self._started.clear()
 
     def recording(self, kdamond_idx: int, started_ns: int, stopped_ns: int, final: bool) -> Recording:
@@ -229,7 +229,7 @@ def _recording(
 
 
 def _polled_scheme(kdamond: Kdamond) -> int | None:
-    """The index of a scheme that reports every region at every aggregation."""
+    """Return the index of a scheme that tries every region at every aggregation, None without one."""
     for i, scheme in enumerate(kdamond.ctx.schemes):
         bare = replace(scheme, target_nid=-1, dests=(), apply_interval_us=0)
         each = scheme.apply_interval_us in (0, kdamond.ctx.attrs.aggr_us)

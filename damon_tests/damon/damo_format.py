@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Recordings for damo: its record files, written.
+"""Write recordings as damo's record files.
 
 Three of damo's formats: ``json_compressed`` (zlib; its default), ``json``, and ``perf_script`` (text). JSON
 is a list of records, one for each target (or scheme), of snapshots, of regions:
@@ -17,8 +17,8 @@ refuse any plain JSON; text has no intervals, without which ``damo report access
 
 A region of a recording without ages or counts (``Recording.missing``) has null there, in text no age.
 
-damo has no word for a lost event: incomplete snapshots are left out (``left_out`` says what else is). A key
-``damon_tests`` of each record, which damo ignores, keeps what else a recording knows. ``damo_import`` reads
+damo cannot express lost events: incomplete snapshots are left out (``left_out`` names what else is). The key
+``damon_tests`` of each record, which damo ignores, keeps the rest of a recording. ``damo_import`` reads
 all of this back.
 """
 
@@ -42,13 +42,13 @@ DamoFormat = Literal["json_compressed", "json", "perf_script"]
 FORMATS: tuple[str, ...] = get_args(DamoFormat)
 
 OURS = "damon_tests"
-"""Key of a record with what damo has no key for."""
+"""Key of a record for everything that damo has no key for."""
 
 KDAMONDS = ".kdamonds"
 """Suffix of the file with the parameters, beside the record."""
 
 FAKE_TAIL = "0-0: -1 -1"
-"""A region that marks the end of a single snapshot in text, which has no start times."""
+"""The region that damo adds in text after a single snapshot, as text has no start times."""
 
 
 def save(
@@ -61,8 +61,8 @@ def save(
 ) -> int:
     """Write ``recording`` to ``path``, and the request, if given, to ``path`` + ".kdamonds".
 
-    ``schemes``: their last tried regions and stats become records of their own (not in text, which has
-    none). Returns how many incomplete snapshots were left out.
+    ``schemes``: write their last tried regions and stats as separate records (not in text, which has
+    none). Return how many incomplete snapshots were left out.
     """
     if format == "perf_script":
         data = "".join(f"{line}\n" for line in perf_script(recording)).encode()
@@ -77,18 +77,18 @@ def save(
 
 
 def left_out(recording: Recording, format: DamoFormat, ctx: DamonCtx | None = None) -> tuple[str, ...]:
-    """Return a sentence about each thing that a file of that format does not hold."""
+    """Return a phrase about each part of the recording that a file of that format does not hold."""
     lost = []
     incomplete = sum(not s.complete for s in recording.snapshots)
     if incomplete:
-        lost.append(f"incomplete snapshots ({incomplete}): damo has no word for lost events")
+        lost.append(f"incomplete snapshots ({incomplete}): damo cannot express lost events")
     if ctx is not None and ctx.attrs.probes:
-        lost.append("the probes of the request: damo's parameters have none")
+        lost.append("the probes of the request: damo's parameters have no probes")
     if format != "perf_script":
         return tuple(lost)
-    lost.append("the intervals asked for: text has none")
+    lost.append("the requested intervals: text has no intervals")
     if "nr_accesses" in recording.missing:
-        lost.append("that access counts are not known: text has 0")
+        lost.append("that access counts are unknown: text has 0")
     for what, there in (
         ("probe hits", any(s.probe_hits is not None for s in recording.snapshots)),
         ("bytes that passed filters", any(s.sz_filter_passed is not None for s in recording.snapshots)),
@@ -106,7 +106,7 @@ def left_out(recording: Recording, format: DamoFormat, ctx: DamonCtx | None = No
 def records(
     recording: Recording, *, ctx: DamonCtx | None = None, schemes: Sequence[SchemeReport] = ()
 ) -> list[dict[str, Any]]:
-    """The JSON value: a record for each target, then for each scheme that has tried regions."""
+    """Return the JSON value: a record for each target, then for each scheme that has tried regions."""
     attrs = replace(
         ctx.attrs if ctx else DamonAttrs(), sample_us=recording.sample_us, aggr_us=recording.aggr_us
     )
@@ -133,7 +133,7 @@ def _of_target(recording: Recording, attrs: DamonAttrs, target_idx: int) -> dict
 
 
 def _filters_of(ctx: DamonCtx | None, scheme_idx: int) -> tuple[DamosFilter, ...]:
-    """All filters of a scheme, in the order in which they are evaluated."""
+    """Return all filters of a scheme, in the order in which they are evaluated."""
     if ctx is None or scheme_idx >= len(ctx.schemes):
         return ()
     scheme = ctx.schemes[scheme_idx]
@@ -156,7 +156,7 @@ def _of_scheme(
 
 
 def _head(recording: Recording, attrs: DamonAttrs) -> dict[str, Any]:
-    """What all records of a recording share."""
+    """Return the keys that all records of a recording share."""
     return {
         "kdamond_idx": 0,
         "context_idx": 0,
@@ -176,7 +176,7 @@ def _head(recording: Recording, attrs: DamonAttrs) -> dict[str, Any]:
 
 
 def _spanned(recording: Recording, target_idx: int) -> Iterator[tuple[Snapshot, int]]:
-    """Complete snapshots of a target, with the time from which they count."""
+    """Yield the complete snapshots of a target, each with the time from which it counts."""
     previous_ns = recording.started_ns
     for snap in recording.of_target(target_idx):
         start_ns = previous_ns
@@ -188,7 +188,7 @@ def _spanned(recording: Recording, target_idx: int) -> Iterator[tuple[Snapshot, 
 
 
 def _tuned_us(recording: Recording, snap: Snapshot) -> int | None:
-    """The sampling interval at the snapshot's time, if DAMON tuned it."""
+    """Return the sampling interval at the snapshot's time, None unless DAMON tuned it."""
     if not recording.intervals:
         return None
     before = [us for at, us in recording.intervals if at < snap.time_ns]
@@ -229,9 +229,10 @@ def _regions(snap: Snapshot, unit: int, missing: Sequence[str]) -> Iterator[dict
 
 
 def perf_script(recording: Recording) -> Iterator[str]:
-    """Lines as ``perf script`` prints damon_aggregated, in time order; the tuned intervals among them.
+    """Yield lines as ``perf script`` prints damon_aggregated, and tuned intervals, in time order.
 
-    With nanoseconds when there is need for them. Text has no start of the first snapshot and no intervals.
+    Times have nanoseconds if microseconds are too coarse. Text has neither intervals nor the start of the
+    first snapshot.
     """
     times = [s.time_ns for s in recording.snapshots] + [at for at, _ in recording.intervals]
     digits = 6 if all(t % NSEC_PER_USEC == 0 for t in times) else 9
@@ -251,7 +252,7 @@ def perf_script(recording: Recording) -> Iterator[str]:
 
 
 def _text(snap: Snapshot, unit: int, digits: int, *, ages: bool) -> Iterator[str]:
-    """As kernels before 5.16 without ``ages``."""
+    """Yield the lines of a snapshot; without ``ages`` as kernels before 5.16 print them."""
     head = f"damon_aggregated: target_id={snap.target_idx} nr_regions={len(snap)}"
     columns = (snap.start.tolist(), snap.end.tolist(), snap.nr_accesses.tolist(), snap.age.tolist())
     for start, end, nr, age in zip(*columns, strict=True):

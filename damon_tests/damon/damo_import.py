@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Recordings of damo, read: its JSON, compressed or not, and the text of ``perf script`` or trace_pipe.
+"""Read recordings of damo: its JSON, compressed or not, and the text of ``perf script`` or trace_pipe.
 
-``damo_format`` describes the JSON. Read leniently: of a region only its bounds must be there, of a snapshot
-nothing but its regions; what was missing and how it was made up is said in ``Imported.notes``. What is
-cut off, or something else altogether, is a UsageError that says so.
+``damo_format`` describes the JSON. The reader is lenient: a region needs only its bounds, a snapshot only its
+regions; ``Imported.notes`` says what was missing and what replaces it. A truncated file, or a file of another
+kind, raises a UsageError that says so.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from damon_tests.damon.params import DamonAttrs, DamonCtx, DamosFilter
 from damon_tests.damon.records import Recording, Snapshot, Source
 from damon_tests.ports import NSEC_PER_USEC, HarnessError, UsageError
 
-# damo makes nanoseconds of perf's microseconds in floating point: these are the errors.
+# damo converts perf's microseconds to nanoseconds in floating point, with errors of this size.
 _FLOAT_ERROR_NS = 50
 
 _ZLIB = (b"x\x01", b"x\x5e", b"x\x9c", b"x\xda")
 
 _DEFAULT_W = 20
-"""Samples an aggregation when neither the file nor the user says how many: DAMON's default."""
+"""Samples per aggregation when neither the file nor the user gives them: DAMON's default."""
 
 
 @dataclass(frozen=True, eq=False)
 class Imported:
-    """One recording of a file. ``name`` says which: "kdamond 0, context 0, scheme 1".
+    """A recording of a file. ``name`` identifies it: "kdamond 0, context 0, scheme 1".
 
     ``ctx``: the parameters noted beside the file, None without. ``intervals_known``: they were in the file,
-    beside it, or given. ``notes``: what was not there, in sentences.
+    beside it, or given by the user. ``notes``: sentences about what was missing.
     """
 
     name: str
@@ -51,9 +51,9 @@ class Imported:
 
 
 def load(path: Path, intervals: tuple[int, int] | None = None) -> tuple[Imported, ...]:
-    """All recordings of a file: one for each context's targets, one for each scheme.
+    """Return all recordings of a file: one for each context's targets, one for each scheme.
 
-    ``intervals``: (sample_us, aggr_us) for files that do not say. Raises UsageError.
+    ``intervals``: (sample_us, aggr_us) for files without intervals. Raises UsageError.
     """
     try:
         data = path.read_bytes()
@@ -70,11 +70,11 @@ def load(path: Path, intervals: tuple[int, int] | None = None) -> tuple[Imported
         with _Place(path, f"record {i}"):
             groups.setdefault(_key(record), []).append(record)
     imported = [_imported(path, key, group, asked.get(key[:2]), intervals) for key, group in groups.items()]
-    return tuple(replace(one, notes=(*trouble, *one.notes)) for one in imported)
+    return tuple(replace(item, notes=(*trouble, *item.notes)) for item in imported)
 
 
 def _noted(path: Path) -> tuple[dict[tuple[int, int], DamonCtx], tuple[str, ...]]:
-    """Return the parameters beside the file, if they are there, and why they could not be read."""
+    """Return the parameters noted beside the file, if any, and why they could not be read."""
     notes = path.with_name(path.name + KDAMONDS)
     if not notes.is_file():
         return {}, ()
@@ -86,7 +86,7 @@ def _noted(path: Path) -> tuple[dict[tuple[int, int], DamonCtx], tuple[str, ...]
 
 
 class _Place:
-    """Makes a UsageError, which names the place, of what reading foreign values raises."""
+    """Turns errors from reading foreign values into a UsageError that names the place."""
 
     def __init__(self, path: Path, what: str) -> None:
         self._text = f"{path}: {what}"
@@ -106,7 +106,7 @@ class _Place:
 
 
 def _records(path: Path, data: bytes) -> Sequence[Mapping[str, Any]]:
-    """The file's records, whatever its format."""
+    """Return the file's records, whatever its format."""
     if data.startswith(b"PERFILE"):
         raise UsageError(f"{path}: perf's data file; make text of it first: perf script -i {path} > TEXT")
     if data[:2] in _ZLIB:
@@ -122,7 +122,7 @@ def _records(path: Path, data: bytes) -> Sequence[Mapping[str, Any]]:
         value = json.loads(text)
     except json.JSONDecodeError as error:
         raise UsageError(f"{path}: JSON that is damaged or cut off ({error})") from None
-    # A wrapping of newer damo versions: {"damo_records": {"damon_records": {"record_list": [...]}}}.
+    # Newer damo versions wrap the list: {"damo_records": {"damon_records": {"record_list": [...]}}}.
     for key in ("damo_records", "damon_records", "record_list"):
         value = value.get(key, value) if isinstance(value, dict) else value
     if not isinstance(value, list) or not all(isinstance(r, dict) and "snapshots" in r for r in value):
@@ -147,7 +147,7 @@ def _inflated(path: Path, data: bytes) -> bytes:
 
 
 def _key(record: Mapping[str, Any]) -> tuple[int, int, int | None]:
-    """(kdamond, context, scheme or None)."""
+    """Return (kdamond, context, scheme or None)."""
     scheme = record.get("scheme_idx")
     return (
         values.count(record.get("kdamond_idx") or 0),
@@ -188,7 +188,7 @@ def _imported(
 
 
 def _target_numbers(group: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Positions of the targets; older kernels print a number that is none, then by first appearance."""
+    """Return the positions of the targets; older kernels print pointers instead: order of appearance."""
     ids = [record.get("target_id") for record in group]
     known = [values.count(i) for i in ids if i is not None]
     if known and max(known) < 1024 and min(known) >= 0:
@@ -200,7 +200,7 @@ def _target_numbers(group: Sequence[Mapping[str, Any]]) -> list[int]:
 def _attrs(
     record: Mapping[str, Any], ctx: DamonCtx | None, given: tuple[int, int] | None
 ) -> DamonAttrs | None:
-    """The intervals: given by the user, else of the record, else noted beside it; None when unknown."""
+    """Return the intervals: given by the user, else of the record, else noted beside it; None if unknown."""
     found = ctx.attrs if ctx else None
     if record.get("intervals"):
         found = damo_params.intervals(record["intervals"], found or DamonAttrs())
@@ -210,7 +210,7 @@ def _attrs(
 
 
 def _exact(ns: int) -> int:
-    """Whole microseconds where damo's floating point missed them by a few ns."""
+    """Return whole microseconds where damo's floating point is off by a few ns."""
     us = round(ns / NSEC_PER_USEC) * NSEC_PER_USEC
     return us if abs(ns - us) <= _FLOAT_ERROR_NS else ns
 
@@ -264,7 +264,7 @@ def _filters(record: Mapping[str, Any], notes: list[str]) -> tuple[DamosFilter, 
 
 
 def _accesses(value: Mapping[str, Any] | None, w: int) -> int:
-    """Samples; a share of them where that is all there is."""
+    """Return nr_accesses in samples, computed from a percentage if that is all there is."""
     if value is None:
         return 0
     if value.get("samples") is not None:
@@ -273,7 +273,7 @@ def _accesses(value: Mapping[str, Any] | None, w: int) -> int:
 
 
 def _age(value: Mapping[str, Any] | None, attrs: DamonAttrs | None) -> int:
-    """Aggregations; a time where that is all there is."""
+    """Return the age in aggregations, computed from a time if that is all there is."""
     if value is None:
         return 0
     if value.get("aggr_intervals") is not None:
@@ -321,7 +321,7 @@ def _recording(
 
 
 def _guess(snaps: Sequence[Snapshot]) -> tuple[int, int]:
-    """(sample_us, aggr_us): the usual distance of snapshots, and at least as many samples as were counted."""
+    """Guess (sample_us, aggr_us): the usual distance of snapshots, with at least the counted samples."""
     by_target: dict[int, list[int]] = {}
     for snap in snaps:
         by_target.setdefault(snap.target_idx, []).append(snap.time_ns)
@@ -332,7 +332,7 @@ def _guess(snaps: Sequence[Snapshot]) -> tuple[int, int]:
 
 
 def _tunings(tuned: Sequence[tuple[int, int]], sample_us: int) -> tuple[tuple[int, int], ...]:
-    """Tune events from the sampling interval that each snapshot was made with."""
+    """Return tune events derived from the sampling interval of each snapshot."""
     found, now = [], sample_us
     previous_ns = 0
     for at, us in sorted(tuned):

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""damo's notes of the parameters of a recording: the file ``RECORD.kdamonds`` beside ``RECORD``.
+"""Read and write the parameters that damo notes beside a recording, in the file ``RECORD.kdamonds``.
 
 JSON: a list of kdamonds, each with ``contexts``, each with ``ops``, ``addr_unit``, ``targets``,
-``intervals``, ``nr_regions``, ``schemes``. Of schemes what monitoring depends on is kept: action, interval,
-quotas, and filters; access patterns, watermarks and goals' values are not read.
+``intervals``, ``nr_regions``, ``schemes``. Of schemes, action, interval, quotas and filters are read:
+monitoring depends on them; access patterns, watermarks and goals' values are not read.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ def _check_shape(kdamonds: Any) -> None:
 
 
 def intervals(value: Mapping[str, Any], attrs: DamonAttrs = _PLAIN) -> DamonAttrs:
-    """``attrs`` with the intervals of a record or context; a missing one keeps its default."""
+    """Return ``attrs`` with the intervals of a record or context; a missing interval keeps its default."""
     goal = value.get("intervals_goal") or {}
     return DamonAttrs(
         sample_us=values.time_us(value.get("sample_us", attrs.sample_us)),
         aggr_us=values.time_us(value.get("aggr_us", attrs.aggr_us)),
         update_us=values.time_us(value.get("ops_update_us", attrs.update_us)),
         intervals_goal=DamonIntervalsGoal(
-            # In percent when it says so, else in basis points.
+            # In percent with a "%", else in basis points.
             access_bp=_basis_points(goal.get("access_bp", 0)),
             aggrs=values.count(goal.get("aggrs", 0)),
             min_sample_us=values.time_us(goal.get("min_sample_us", 0)),
@@ -89,7 +89,7 @@ def intervals_to_json(attrs: DamonAttrs) -> dict[str, Any]:
 
 
 def ctx_to_json(ctx: DamonCtx) -> list[dict[str, Any]]:
-    """The file's content for one kdamond with one context; addresses in bytes."""
+    """Return the file's content for a kdamond with one context; addresses in bytes."""
     unit = ctx.addr_unit
     targets = [
         {
@@ -111,7 +111,7 @@ def ctx_to_json(ctx: DamonCtx) -> list[dict[str, Any]]:
 
 
 def filter_to_json(scheme_filter: DamosFilter, unit: int = 1) -> dict[str, Any]:
-    """A filter in damo's words; addresses and sizes in bytes."""
+    """Return a filter in damo's format; addresses and sizes in bytes."""
     f = scheme_filter
     return {
         "filter_type": f.type,
@@ -125,9 +125,9 @@ def filter_to_json(scheme_filter: DamosFilter, unit: int = 1) -> dict[str, Any]:
 
 
 def filter_from_json(value: Mapping[str, Any]) -> DamosFilter:
-    """Raises UsageError for a type that no kernel knows, ValueError for other values."""
+    """Return the filter. Raises UsageError for a type that no kernel knows, ValueError for other values."""
     addresses, sizes = value.get("address_range") or {}, value.get("hugepage_size") or (0, 0)
-    if not isinstance(addresses, Mapping):  # as older versions wrote it
+    if not isinstance(addresses, Mapping):  # the format of older versions
         addresses = dict(zip(("start", "end"), addresses, strict=True))
     return DamosFilter(
         type=str(value.get("filter_type")),
@@ -143,7 +143,7 @@ def filter_from_json(value: Mapping[str, Any]) -> DamosFilter:
 
 
 def stats_to_json(stats: DamosStats, unit: int = 1) -> dict[str, str]:
-    """Counts and bytes of a scheme; what the kernel does not have is left out."""
+    """Return counts and bytes of a scheme, without those that the kernel lacks."""
     shown = {
         "nr_tried": stats.nr_tried,
         "sz_tried": stats.sz_tried * unit,
@@ -159,7 +159,7 @@ def stats_to_json(stats: DamosStats, unit: int = 1) -> dict[str, str]:
 
 
 def stats_from_json(value: Mapping[str, Any]) -> DamosStats:
-    """Raises KeyError for a count that every kernel has."""
+    """Return the counters. Raises KeyError if a count that every kernel has is missing."""
     passed, snapshots = value.get("sz_ops_filter_passed"), value.get("nr_snapshots")
     return DamosStats(
         nr_tried=values.count(value["nr_tried"]),
@@ -173,7 +173,7 @@ def stats_from_json(value: Mapping[str, Any]) -> DamosStats:
 
 
 def _flag(value: object) -> bool:
-    """A truth value as JSON, or as sysfs and damo print it."""
+    """Read a boolean as JSON, sysfs or damo write it."""
     if isinstance(value, bool):
         return value
     if value in ("Y", "N", 0, 1):

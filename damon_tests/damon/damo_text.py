@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Text of DAMON's aggregation events, as perf script, perf trace, trace-cmd, trace_pipe or damo print it.
+"""Read DAMON's aggregation events as perf script, perf trace, trace-cmd, trace_pipe or damo print them.
 
-Only the time, the event's name and its text are looked at: damo itself writes ``xxxx`` for pid and CPU,
-and each target's lines in a block of its own.
+Only the time, the event's name and its text are read: damo itself writes ``xxxx`` for pid and CPU,
+and the lines of each target in a separate block.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ _LINE = re.compile(r"(?:^|\s)(\d+)\.(\d+): +(?:damon:)?(\w+):\s+(.*?)\s*$")
 _PERF_TRACE = re.compile(r"^\s*(\d+)\.(\d{3}) .*?\bdamon:(\w+)\((.*)\)\s*$")
 _LOST = re.compile(r"LOST (\d+)? ?EVENTS|PERF_RECORD_LOST lost (\d+)")
 _TARGET = re.compile(r"target_id=(\d+) ")
-# Kernels before 5.16 print no age; damo's copy of their events says None.
+# Kernels before 5.16 print no age; damo's copy of their events has None.
 _NO_AGE = re.compile(r"(: \d+)(?: None)?$")
-# What damo adds to a single snapshot, so that a reader can tell when it began.
+# The region that damo adds after a single snapshot, so that a reader can derive its start time.
 _FAKE = re.compile(r" 0-0: -1 -1$")
 _AGGREGATIONS = (trace.AGGREGATED, trace.REGION_AGGREGATED)
 
 
 def records(text: str) -> list[dict[str, Any]]:
-    """A record for each target; [] when there is no aggregation in the text.
+    """Return a record for each target; [] when there is no aggregation in the text.
 
-    Times of a fake last snapshot give the start of the only one. Raises HarnessError for malformed events.
+    The time of the added snapshot gives the start of the only snapshot. Raises HarnessError for malformed
+    events.
     """
     events: dict[int, list[Event]] = {}
     fakes: dict[int, int] = {}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Numbers as damo writes them in its JSON: plain, or for people.
+"""Read numbers as damo writes them in its JSON: plain, or with units.
 
 Counts "4,294,967,296", "max"; sizes "1.500 GiB", "4K"; times "5 ms", "1 s 200 ms", "1 m 3.250 s"; shares
 "4.5 %". Plain numbers may be JSON numbers or text. Each function raises ValueError for anything else.
@@ -31,7 +31,7 @@ def _fraction(text: str) -> Fraction:
 
 
 def count(value: object) -> int:
-    """A plain number, as an integer (fractions are cut off)."""
+    """Return a plain number as an integer (fractions are cut off)."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(f"{value!r} is not a number")
     if value == "max":
@@ -40,7 +40,7 @@ def count(value: object) -> int:
 
 
 def size(value: object) -> int:
-    """Bytes."""
+    """Return a size in bytes."""
     if not isinstance(value, str) or value in ("max", "min"):
         return 0 if value == "min" else count(value)
     match = _SIZE.fullmatch(value.strip())
@@ -50,7 +50,7 @@ def size(value: object) -> int:
 
 
 def time_ns(value: object, unit_ns: int = 1) -> int:
-    """Nanoseconds; a number without a unit counts in ``unit_ns``."""
+    """Return a time in nanoseconds; a number without a unit counts in ``unit_ns``."""
     if not isinstance(value, str):
         return int(Fraction(value) * unit_ns) if isinstance(value, float) else count(value) * unit_ns
     if value == "max":
@@ -60,18 +60,18 @@ def time_ns(value: object, unit_ns: int = 1) -> int:
         return int(_fraction(value.strip()) * unit_ns)
     if _TIME.sub("", value).strip(" -"):
         raise ValueError(f"{value!r} is not a time")
-    # A sign stands before the first part only and is for all of them.
+    # A sign stands before the first part only and applies to all parts.
     total = sum(int(abs(_fraction(part[1])) * _NS[part[2]]) for part in parts)
     return -total if value.strip().startswith("-") else total
 
 
 def time_us(value: object) -> int:
-    """Microseconds; a number without a unit is microseconds already."""
+    """Return a time in microseconds; a number without a unit is in microseconds."""
     return time_ns(value, 1000) // 1000
 
 
 def percent(value: object) -> Fraction:
-    """A share in percent: 5, "5", "4.5 %"."""
+    """Return a share in percent from 5, "5" or "4.5 %"."""
     if isinstance(value, str):
         return _fraction(value.replace("%", "").strip())
     if isinstance(value, int | float):

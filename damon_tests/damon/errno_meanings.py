@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What an errno of DAMON's tree most likely means, in words.
+"""The most likely cause of an errno from DAMON's tree, in words.
 
 Two tables: ``RULES`` by operation, file, value and errno; ``REFUSALS`` for the EINVAL of ``on`` and
-``commit``, where the kernel checks the whole request at once and does not tell which part it disliked.
+``commit``, where the kernel checks the whole request at once and does not report which part is invalid.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from damon_tests.ports import TreeError
 
 @dataclass(frozen=True)
 class Situation:
-    """What is known when something failed: the requests staged by us, and who uses DAMON."""
+    """The situation of a failure: the requests that this run staged, and who uses DAMON."""
 
     requested: tuple[Kdamond, ...] = ()
     usage: Usage = field(default_factory=lambda: Usage(None, ()))
 
     def ctx_of(self, path: str) -> DamonCtx | None:
-        """The context that a file belongs to, if we staged it."""
+        """Return the context to which a file belongs, None unless this run staged it."""
         match = re.search(r"/kdamonds/(\d+)/", path)
         index = int(match[1]) if match else len(self.requested)
         return self.requested[index].ctx if index < len(self.requested) else None
@@ -36,7 +36,7 @@ Explain = Callable[[TreeError, Situation], str]
 
 @dataclass(frozen=True)
 class Rule:
-    """``path`` and ``value`` are patterns searched in the error's path and value ("" for none)."""
+    """``path`` and ``value`` are regular expressions searched in the error's path and value ("" for none)."""
 
     errno: int
     path: str
@@ -46,7 +46,7 @@ class Rule:
 
 
 def likely_cause(error: TreeError, situation: Situation) -> str:
-    """One or more reasons in words; empty when nothing is known."""
+    """Return the reasons in words; empty when none is known."""
     for rule in RULES:
         if (
             rule.errno == error.errno

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What a kernel must have: the features of its series, without those that its own configuration leaves out.
+"""The features that a kernel must have: those of its series that its configuration does not leave out.
 
-A test whose feature is missing is skipped, so that a feature that was lost would vanish from a run without a
-word. This comparison is made once a session, whatever tests run, and a missing feature is a FAIL.
+A test whose feature is missing is skipped, so a regression that loses a feature would go unnoticed.
+Each session therefore makes this comparison once, whatever tests run; a missing feature is a FAIL.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _EVENTS = "CONFIG_EVENT_TRACING"
 
 @dataclass(frozen=True)
 class KernelConfig:
-    """How a kernel was built. ``source`` is where that was read, ``values`` maps CONFIG_ names to "y", "m" or
-    text; what is not set is not in it. None: not known."""
+    """A kernel's configuration. ``source``: where it was read. ``values`` maps the CONFIG_ names that are set
+    to "y", "m" or text; None: the configuration is unknown."""
 
     source: str
     values: Mapping[str, str] | None
 
     def leaves_out(self, symbol: str) -> bool | None:
-        """Whether the kernel was built without an option; None where that is not known."""
+        """Return whether the kernel was built without an option; None if that is unknown."""
         return None if self.values is None else self.values.get(symbol, "n") not in ("y", "m")
 
 
@@ -45,15 +45,15 @@ EVERYTHING = KernelConfig("the reference has everything", dict.fromkeys(_SYMBOLS
 
 @dataclass(frozen=True)
 class FeatureReport:
-    """What was compared, and how it came out.
+    """The result of comparing a kernel's features with those of its series.
 
     Attributes:
-        series: whose features are expected.
+        series: the series whose features are expected.
         expected: how many features the series has.
-        missing: names of those that are not there although nothing leaves them out, with what the probe says.
+        missing: absent features that no configuration leaves out, with the reason that the probe gives.
         left_out: features that the configuration leaves out, with the option that is not set.
-        undecided: features that are not there, and that an unknown configuration may have left out.
-        config: where the configuration was read, or why it is not known.
+        undecided: absent features that an unknown configuration may have left out.
+        config: where the configuration was read, or why it is unknown.
     """
 
     series: str
@@ -74,9 +74,9 @@ class FeatureReport:
 
 
 def series_of(level: str, release: str) -> str:
-    """The series whose features a kernel must have: that of its release where it is known and newer.
+    """Return the series whose features a kernel must have: the newer of its level and its release's series.
 
-    The level comes from the features that are there, so that a lost feature may make it too low; the release
+    The level comes from the features that are present, so a lost feature may make it too low; the release
     does not depend on them. Distributions may add features of later series to an older release.
     """
     named = ".".join(str(number) for number in numbers(release)[:2])
@@ -84,7 +84,7 @@ def series_of(level: str, release: str) -> str:
 
 
 def compare(capabilities: Capabilities, series: str, config: KernelConfig) -> FeatureReport:
-    """Compare what a probe found with what a kernel of a series has."""
+    """Compare the probed features with those of a series."""
     expected = [f for f in FEATURES.values() if version_key(f.since) <= version_key(series)]
     missing: dict[str, str] = {}
     left_out: dict[str, str] = {}
@@ -105,13 +105,13 @@ def compare(capabilities: Capabilities, series: str, config: KernelConfig) -> Fe
 
 
 def _absent(feature: Feature, capabilities: Capabilities) -> bool:
-    """Whether the probe shows that a feature is not there. Who could stage could see tracepoints, too."""
+    """Return whether the probe shows that a feature is absent. A full probe can list tracepoints, too."""
     there = capabilities.present[feature.name]
     return there is False or (there is None and feature.by == "event" and capabilities.staged)
 
 
 def _option(feature: Feature) -> str:
-    """The option that a feature comes with."""
+    """Return the configuration option that builds a feature."""
     if feature.by == "ops":
         return _OF_OPS[feature.path]
     if feature.by == "event":
@@ -120,7 +120,7 @@ def _option(feature: Feature) -> str:
 
 
 def _may_be_left_out(feature: Feature, capabilities: Capabilities) -> bool:
-    """Whether an option that nobody knows may explain that a feature is not there: not where others are there
-    that come with the same option."""
+    """Return whether an option of an unknown configuration may have left a feature out: not if other features
+    of the same option are present."""
     same = [f.name for f in FEATURES.values() if f.by == feature.by and _option(f) == _option(feature)]
     return not any(capabilities.present[name] for name in same)

@@ -72,8 +72,8 @@ def test_replicas_of_physical_memory_agree_with_the_observed_run(addr_unit: int)
 
 @pytest.mark.parametrize(("addr_unit", "most_pages"), [(1, 205), (4096, 204)])
 def test_replicas_round_in_units_of_the_kdamond(addr_unit: int, most_pages: int) -> None:
-    """With min_nr_regions 10 over 2,048 pages, no region has more than 8 MiB / 10, rounded up to pages, or more
-    than 2,048 / 10 pages, rounded down."""
+    """Of 2,048 pages with min_nr_regions 10, a region has at most 8 MiB / 10, rounded up to pages; in units
+    of a page at most 2,048 / 10 pages, rounded down."""
     ctx = DamonCtx("paddr", addr_unit=addr_unit, attrs=ATTRS)
     experiment = Experiment(load.load("everything_hot"), ctx, NSEC_PER_SEC, "regions")
     view = as_virtual(observe(experiment, ReferenceBackend("7.3"), 1))
