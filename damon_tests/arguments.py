@@ -130,6 +130,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("name", metavar="NAME", help="what the test shows, such as idle_memory_is_silent")
     p.set_defaults(function="new_test")
 
+    _add_report(commands)
+    _add_recording(commands)
+    _add_bench(commands)
+    return top
+
+
+def _add_report(commands: _Commands) -> None:
     p = commands.add_parser("report", help="print a finished run again")
     p.add_argument("directory", metavar="DIR", help="the run's output directory")
     p.add_argument("test", nargs="?", metavar="TEST", help="all about the tests with this in their id")
@@ -140,6 +147,15 @@ def parser() -> argparse.ArgumentParser:
         ("matrix", "capabilities against the DAMONs that were tested"),
     ):
         view.add_argument(f"--{name}", dest="view", action="store_const", const=name, help=what)
+    for name, what in (("mail", "a mail to DAMON's maintainers"), ("github", "the issue in Markdown")):
+        view.add_argument(
+            f"--{name}",
+            nargs="?",
+            const="",
+            metavar="TEST",
+            help=f"print a failed test as {what}, with a reproducer; nothing is sent",
+        )
+    p.add_argument("--tree", metavar="DIR", help="a kernel tree, whose MAINTAINERS says whom to --mail")
     for name, what in (
         ("html", "one self-contained page"),
         ("junit", "JUnit XML"),
@@ -156,9 +172,6 @@ def parser() -> argparse.ArgumentParser:
         help="first put these runs together in DIR: shards of one, or runs of several kernels",
     )
     p.set_defaults(function="report")
-    _add_recording(commands)
-    _add_bench(commands)
-    return top
 
 
 def _add_run(commands: _Commands) -> None:

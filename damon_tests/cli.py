@@ -106,6 +106,13 @@ def report(args: argparse.Namespace) -> int:
     """``damon-tests report DIR``: a run again, and in other formats."""
     from damon_tests.commands.report import ReportRequest, show_report
 
+    if args.mail is not None or args.github is not None:
+        from damon_tests.commands.upstream import print_github, print_mail
+
+        test = args.mail or args.github or args.test or ""
+        if args.github is not None:
+            return print_github(Path(args.directory), test)
+        return print_mail(Path(args.directory), test, Path(args.tree) if args.tree else None)
     return show_report(
         ReportRequest(
             Path(args.directory),

@@ -75,10 +75,15 @@ class Splat:
     text: str
 
 
+def without_time(line: str) -> str:
+    """A line of a kernel's log without level, time and thread."""
+    return _PREFIX.sub("", line)
+
+
 def parse_splats(log: str) -> list[Splat]:
     """Return every report in a kernel's log (console, dmesg or kmsg text), in order."""
     lines = log.replace("\r", "").split("\n")
-    messages = [_PREFIX.sub("", line) for line in lines]
+    messages = [without_time(line) for line in lines]
     splats = []
     index = 0
     while index < len(lines):
