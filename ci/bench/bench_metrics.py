@@ -26,10 +26,11 @@ from damon_tests.judge.monitoring import metrics
 from damon_tests.judge.monitoring.aggregation_windows import windows
 from damon_tests.judge.monitoring.report_vs_truth import Comparison, compare
 from damon_tests.judge.monitoring.true_ages import age_error
-from damon_tests.judge.monitoring.true_rates import busy_ranges, idle_ranges, spans_of
+from damon_tests.judge.monitoring.true_rates import busy_ranges, spans_of
 from damon_tests.patterns import load
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import NSEC_PER_MSEC, PAGE_SIZE
+from damon_tests.ports.ranges import without
 from damon_tests.workload.pattern_truth import PatternTruth
 
 SAMPLE_US, W = 5_000, 20
@@ -94,7 +95,7 @@ class Stopwatch:
 
 def time_metrics(watch: Stopwatch, c: Comparison, recording: Recording, layout: Layout, busy: Any) -> None:
     ranges = sorted(layout.values())
-    idle = idle_ranges(ranges, busy)
+    idle = without(ranges, busy)
     change_ns = len(recording.snapshots) // 2 * AGGR_NS
     for name in ("precision", "recall", "f1", "boundary_error", "working_set", "true_working_set"):
         watch.time(name, partial(getattr(metrics, name), c, THRESHOLD))
