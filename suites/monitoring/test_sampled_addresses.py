@@ -158,6 +158,7 @@ def test_large_regions_are_sampled_beyond_4_gib(experiment, expect):
 
 
 @pytest.mark.profile("full")
+@pytest.mark.known_defect("sampling-beyond-4-gib")
 def test_first_megabytes_of_a_tebibyte_are_rarely_sampled(experiment, expect):
     """32 MiB at the start of 1 TiB in use are sampled by their share of their region, hardly ever.
 
