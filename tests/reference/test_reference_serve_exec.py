@@ -171,8 +171,25 @@ def test_killed_with_sigkill_it_leaves_nothing(tmp_path: Path) -> None:
     outer.kill()
     outer.wait()
     until(lambda: all(not p.is_running() or is_zombie(p.pid) for p in family), "all processes are gone")
-    assert "damon-tests" not in Path("/proc/self/mounts").read_text()
+    mounts = Path("/proc/self/mounts").read_text().splitlines()
+    assert [m for m in mounts if "damon-tests" in m and str(tmp_path) in m] == []
     assert os.listdir(temporary) == []
+
+
+def test_sigterm_ends_it_without_a_message(tmp_path: Path) -> None:
+    """CI's cancel: the exit code says which signal it was, and nothing looks like a failure."""
+    pid_file = tmp_path / "pid"
+    command = ["sh", "-c", f"echo $$ > {pid_file}; sleep 300"]
+    outer = subprocess.Popen(
+        [sys.executable, "-m", "damon_tests.cli", "serve", "--exec", *command],
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    until(lambda: pid_file.exists() and pid_file.read_text().strip() != "", "the command runs")
+    outer.terminate()
+    _, errors = outer.communicate(timeout=30)
+    assert (outer.returncode, errors) == (143, "")
 
 
 def test_home_is_private() -> None:

@@ -89,7 +89,8 @@ def test_a_run_killed_at_any_byte_still_tells_what_happened(tmp_path: Path) -> N
     data = (tmp_path / "whole" / EVENTS).read_bytes()
     cut = tmp_path / "cut"
     cut.mkdir()
-    for size in range(0, len(data), 37):
+    # Without its line feed alone the last event is whole.
+    for size in range(0, len(data) - 1, 37):
         (cut / EVENTS).write_bytes(data[:size])
         run = valid(model.derive(cut))
         assert not run["complete"]

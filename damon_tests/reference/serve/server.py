@@ -106,6 +106,8 @@ def _end_with(function: object) -> None:
         code = function()
     except KeyboardInterrupt:
         code = 130
+    except SystemExit as end:  # a signal asked it to end: no message
+        code = int(end.code or 0)
     except BaseException as error:
         print(f"damon-tests: {type(error).__name__}: {error}", file=sys.stderr)
     finally:
