@@ -61,7 +61,9 @@ def test_the_hello_tells_where_we_are() -> None:
 
 def test_an_agent_of_another_version_is_named_with_the_way_out() -> None:
     channel = fake_agent(lambda frame: pack_frame(Op.HELLO | REPLY, 0, b"whatever", version=VERSION + 6))
-    with pytest.raises(HarnessError, match=rf"version {VERSION + 6}, this harness {VERSION}.*image again"):
+    with pytest.raises(
+        HarnessError, match=rf"version {VERSION + 6}, this harness {VERSION}.*build the guest image again"
+    ):
         AgentMachine(channel, "old")
 
 

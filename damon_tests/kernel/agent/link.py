@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The connection to a guest's agent: requests matched with replies, streams handed on, death noticed."""
+"""The connection to a guest's agent: match replies to requests, pass on streams, detect a dead guest."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Sink = Callable[[Frame], None]
 
 @dataclass(frozen=True)
 class AgentFacts:
-    """What the agent said in its hello. ``boot_log``: what went wrong while it booted the guest."""
+    """The agent's hello reply. ``boot_log``: what went wrong while the agent set up the guest at boot."""
 
     pid: int
     page_size: int
@@ -50,12 +50,12 @@ class AgentFacts:
 class AgentLink:
     """One session with an agent over a connected socket, which it owns.
 
-    Safe to use from several threads. Everybody waits through ``wait_for``, which also keeps the heart
-    beating: once the channel closes, or the agent's main loop does not answer a ping for ``hang_s``
-    while somebody waits, every waiting and future call raises MachineLost.
+    Safe to use from several threads. All callers wait in ``wait_for``, which also pings the agent:
+    once the channel closes, or the agent's main loop does not answer a ping for ``hang_s`` while a
+    caller waits, every current and later call raises MachineLost.
 
     Args:
-        console: gives what the guest's console said last, for MachineLost.
+        console: returns the end of the guest's console output, for MachineLost.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class AgentLink:
     ) -> None:
         self.name = name
         self.running: Callable[[], AbstractContextManager[None]] = nullcontext
-        """Entered while a caller waits for the machine; it is paused otherwise (``kernel.guest.pause``)."""
+        """Entered while a caller waits for the machine; else it may be paused (``kernel.guest.pause``)."""
         self._hang_s = hang_s
         self._console = console
         self._socket = channel
@@ -71,7 +71,7 @@ class AgentLink:
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._frames = FrameReader()
         self._send_lock = threading.Lock()
-        # Guards all that follows, and all that sinks change.
+        # Guards all members below, and everything that sinks modify.
         self.changed = threading.Condition()
         self._next_id = 1
         self._replies: dict[int, Frame | None] = {}
@@ -84,14 +84,14 @@ class AgentLink:
     # --- hello and goodbye ---
 
     def hello(self, timeout_s: float) -> AgentFacts:
-        """Begin a session, ending the one the agent may believe to be in.
+        """Begin a session; the agent ends any earlier session.
 
-        Raises MachineLost when it does not answer in time, HarnessError when it speaks another version.
+        Raises MachineLost when the agent does not answer in time, HarnessError when its version differs.
         """
         nonce = os.urandom(8)
         deadline_s = time.monotonic() + timeout_s
         while (left_s := deadline_s - time.monotonic()) > 0:
-            # Repeated, because the first may be swallowed by the rest of a frame of a dead client.
+            # Repeat the hello: the unfinished frame of a dead client may swallow the first.
             self._send(pack_frame(Op.HELLO, 0, nonce), left_s)
             facts = self._await_hello(nonce, min(deadline_s, time.monotonic() + _HELLO_EVERY_S))
             if facts is not None:
@@ -102,7 +102,7 @@ class AgentLink:
         raise self.lost_error()
 
     def close(self) -> None:
-        """End the session; may be called twice. Calls made later raise MachineLost."""
+        """End the session; may be called twice. Later calls raise MachineLost."""
         self._die("the connection was closed")
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join()
@@ -114,7 +114,7 @@ class AgentLink:
             self._wake_read = self._wake_write = -1
 
     def lost_error(self) -> MachineLost:
-        """Why the machine is lost, as an exception of its own for each caller."""
+        """Return a new exception that says why the machine is lost."""
         log = ""
         if self._console is not None:
             with contextlib.suppress(OSError):
@@ -135,8 +135,8 @@ class AgentLink:
     # --- requests ---
 
     def request(self, op: Op, payload: bytes = b"", sink: Sink | None = None) -> int:
-        """Send a request; the number it is known by. ``sink`` gets the stream frames that it starts,
-        in the reading thread with ``changed`` held."""
+        """Send a request and return its id. The reading thread calls ``sink``, with ``changed`` held, for
+        each stream frame that the request causes."""
         with self.changed:
             self.check()
             request_id = self._next_id
@@ -152,12 +152,12 @@ class AgentLink:
         return request_id
 
     def answered(self, request_id: int) -> bool:
-        """Whether the reply has come; it is kept until ``answer`` or ``forget``."""
+        """Return whether the reply has arrived; it is kept until ``answer`` or ``forget``."""
         with self.changed:
             return self._replies[request_id] is not None
 
     def answer(self, request_id: int, path: str) -> Reader:
-        """Take the payload of a reply that has come. Raises OSError with ``path`` as the agent told."""
+        """Return the payload of a reply that has arrived. Raises OSError with its errno and ``path``."""
         with self.changed:
             frame = self._replies.pop(request_id)
         assert frame is not None
@@ -167,12 +167,12 @@ class AgentLink:
         return reader
 
     def end_streams(self, request_id: int) -> None:
-        """Nothing more comes for the sink; the reply may still be taken."""
+        """Stop calling the request's sink; its reply is still kept."""
         with self.changed:
             self._sinks.pop(request_id, None)
 
     def forget(self, request_id: int) -> None:
-        """Drop the reply, come or to come, and its streams. May be called twice."""
+        """Drop the request's reply, now or when it arrives, and its streams. May be called twice."""
         with self.changed:
             self._replies.pop(request_id, None)
             self._sinks.pop(request_id, None)
@@ -194,14 +194,14 @@ class AgentLink:
         return self._lost is not None
 
     def check(self) -> None:
-        """Raises MachineLost if it is."""
+        """Raise MachineLost if the machine is lost."""
         if self._lost is not None:
             raise self.lost_error()
 
     def wait_for(self, condition: Callable[[], bool], timeout_s: float) -> bool:
-        """Wait until ``condition`` (tried with ``changed`` held) holds; False: it did not in time.
+        """Wait until ``condition`` (called with ``changed`` held) holds; return False on timeout.
 
-        Raises MachineLost, but not for what had already come before the machine was lost.
+        Raises MachineLost, unless the condition already held when the machine was lost.
         """
         with self.changed:
             if condition():
@@ -223,10 +223,10 @@ class AgentLink:
                     return True
             self._beat()
 
-    # --- the inside ---
+    # --- internals ---
 
     def _beat(self) -> None:
-        """Ping an agent that has not been heard for a while, and give up one that does not answer."""
+        """Ping an agent that has been silent for a while; give it up when it does not answer."""
         now_s = time.monotonic()
         with self.changed:
             if self._lost is not None:
@@ -239,14 +239,14 @@ class AgentLink:
         if sent_s is None:
             self._send(pack_frame(Op.PING, 0))
             return
-        # On a slow channel the ping may be behind a lot: that is no hang as long as it moves.
+        # On a slow channel the ping may queue behind much data: as long as bytes move, it is no hang.
         silent_s = now_s - max(sent_s, self._moved_s)
         if silent_s > self._hang_s and not _ready(self._socket.fileno(), select.POLLIN, 0):
-            # (Something to read would mean that it is us who were stopped.)
+            # (If there is something to read, it was this process that was stopped.)
             self._die(f"its agent has not answered for {silent_s:.0f} s (the guest hangs)")
 
     def _send(self, data: bytes, patience_s: float | None = None) -> None:
-        """Send a whole frame. Raises MachineLost, also when the guest takes nothing for ``patience_s``."""
+        """Send a whole frame. Raises MachineLost, also when the guest accepts nothing for ``patience_s``."""
         view = memoryview(data)
         give_up_s = self._hang_s if patience_s is None else patience_s
         with self._send_lock:
@@ -276,7 +276,7 @@ class AgentLink:
         except ProtocolError as error:
             self._die(str(error))
         except Exception as error:
-            # Whatever it is: nobody may wait for a thread that is no more.
+            # Whatever the error, no caller may go on waiting for this dead thread.
             log.exception("what the agent of %s sent could not be understood", self.name)
             self._die(f"what its agent sent could not be understood: {error!r}")
 
@@ -324,11 +324,11 @@ class AgentLink:
 
 
 def _read_hello(frame: Frame, nonce: bytes) -> AgentFacts | None:
-    """None: an answer to somebody else's hello, of whom bytes were left."""
+    """Parse a hello reply; return None for a leftover reply to another client's hello."""
     if frame.version != VERSION:
         raise HarnessError(
             f"the agent in the guest speaks protocol version {frame.version}, this harness {VERSION}:"
-            " make the guest image again with the agent of this checkout"
+            " build the guest image again with the agent of this checkout"
         )
     reader = Reader(frame.payload)
     if (error := reader.i32()) or reader.u64() != int.from_bytes(nonce, "little"):
@@ -340,7 +340,7 @@ def _read_hello(frame: Frame, nonce: bytes) -> AgentFacts | None:
 
 
 def _ready(fd: int, events: int, timeout_s: float) -> bool:
-    """poll(2), because select(2) fails on descriptors from 1024 on."""
+    """Wait with poll(2): select(2) fails on descriptors from 1024 on."""
     poller = select.poll()
     poller.register(fd, events)
     return bool(poller.poll(timeout_s * 1000))

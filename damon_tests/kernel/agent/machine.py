@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A guest behind its agent, as a Machine."""
+"""Use a guest as a Machine, through its agent."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from damon_tests.ports import (
     TimedOut,
 )
 
-_CHUNK = 1 << 20  # what is written at once, at most
-_BATCH_BYTES = 1 << 20  # requests of one frame, about
-_READ_LIMIT = 4 << 20  # what the agent reads of one file at once
+_CHUNK = 1 << 20  # largest single write
+_BATCH_BYTES = 1 << 20  # approximate size of the requests in one frame
+_READ_LIMIT = 4 << 20  # the agent's limit for one read of a file
 _CLOCK_STOPS_S = 60.0
 
 
 class AgentClock:
-    """CLOCK_MONOTONIC of the guest. Waiting is done there: its time need not pass as fast as ours."""
+    """CLOCK_MONOTONIC of the guest. Waits happen in the guest: its time may be faster or slower than ours."""
 
     def __init__(self, link: AgentLink, timeout_s: float) -> None:
         self._link = link
@@ -44,7 +44,7 @@ class AgentClock:
         return self._link.call(Op.CLOCK, b"", self._timeout_s, "its clock").u64()
 
     def run_for(self, duration_ns: int) -> None:
-        """Raises MachineLost when the guest's clock stands still."""
+        """Wait in the guest. Raises MachineLost when the guest's clock stands still."""
         self._sleep_until(self.now_ns() + duration_ns, duration_ns)
 
     def wait_until(
@@ -70,18 +70,18 @@ class AgentClock:
 
 
 class AgentMachine:
-    """A machine behind its agent, implementing ``ports.Machine`` over a connected socket.
+    """A machine behind its agent; implements ``ports.Machine`` over a connected socket.
 
-    Connecting begins a session: whatever an older client left on the agent (processes, followed
-    files, blocked writes) is ended. All failures of file operations are OSError with errno and
-    filename; MachineLost when the channel closes, or when the agent does not answer a ping for
-    ``hang_s`` while somebody waits for something.
+    Connecting begins a session: the agent ends whatever an earlier client left (processes, followed
+    files, blocked writes). File operations that fail raise OSError with errno and filename. Any call
+    raises MachineLost when the channel closes, or when the agent does not answer a ping for
+    ``hang_s`` while a caller waits.
 
     Args:
-        operation_s: the longest that a single request may take before it is TimedOut; a ``state``
-            write of DAMON may well wait for some seconds.
-        stream_limit: bytes kept of a stream that nobody reads.
-        console: gives what the machine's console said last, for MachineLost.
+        operation_s: the longest time for a single request before it raises TimedOut; a ``state``
+            write of DAMON may block for some seconds.
+        stream_limit: bytes kept of a stream that is not read.
+        console: returns the end of the machine's console output, for MachineLost.
 
     Raises:
         MachineLost: no answer within ``hello_s``.
@@ -111,11 +111,11 @@ class AgentMachine:
         self.clock: Clock = AgentClock(self._link, operation_s)
 
     def runs_only_within(self, running: Callable[[], AbstractContextManager[None]]) -> None:
-        """From now on the guest runs only within ``running()``, which is entered to wait for it."""
+        """Let the guest run only within ``running()`` from now on; every wait for the guest enters it."""
         self._link.running = running
 
     def running(self) -> AbstractContextManager[None]:
-        """The guest runs, whether or not one waits for its agent."""
+        """Keep the guest running within this context, even while no call waits for its agent."""
         return self._link.running()
 
     # --- ports.Machine ---
@@ -123,7 +123,7 @@ class AgentMachine:
     def batch(
         self, ops: Sequence[FileOp], stop_on_error: bool = False
     ) -> Sequence[bytes | Sequence[Entry] | OSError]:
-        """One round trip, unless it is very large (1 MiB of requests, 4 MiB of a file)."""
+        """Do ``ops`` in one round trip, unless they are very large (1 MiB of requests, 4 MiB of a file)."""
         results: list[bytes | Sequence[Entry] | OSError] = []
         for part in _parts(ops):
             for op, result in zip(part, self._batch_once(part, stop_on_error), strict=True):
@@ -139,7 +139,7 @@ class AgentMachine:
         return _bytes_or_raise(result)
 
     def write_file(self, path: str, data: bytes, create: bool = False, mode: int = 0o644) -> None:
-        """Data of more than 1 MiB is written in several calls, which only files with offsets can take."""
+        """Write a file. More than 1 MiB takes several writes, which works only for files with offsets."""
         ops = [
             FileOp("write", path, data[at : at + _CHUNK], offset=at, create=create, mode=mode)
             for at in range(0, max(1, len(data)), _CHUNK)
@@ -160,36 +160,36 @@ class AgentMachine:
     # --- the machine as a whole ---
 
     def ping(self, timeout_ns: int) -> int:
-        """How long the agent's main loop takes to answer, ns; file operations may block meanwhile.
-        Raises TimedOut."""
+        """Return how long the agent's main loop takes to answer, in ns; blocked file operations do not
+        delay it. Raises TimedOut."""
         start_ns = time.monotonic_ns()
         self._link.call(Op.PING, b"", timeout_ns / NSEC_PER_SEC, "a ping")
         return time.monotonic_ns() - start_ns
 
     def mount(self, source: str, target: str, fstype: str, flags: int = 0, data: str = "") -> None:
-        """mount(2); the target directory must exist. Raises OSError."""
+        """Call mount(2); the target directory must exist. Raises OSError."""
         payload = Writer().text(source).text(target).text(fstype).u64(flags).text(data).done()
         self._call(Op.MOUNT, payload, target)
 
     def umount(self, target: str, flags: int = 0) -> None:
-        """umount2(2). Raises OSError."""
+        """Call umount2(2). Raises OSError."""
         self._call(Op.UMOUNT, Writer().text(target).u32(flags).done(), target)
 
     def load_module(self, path: str, parameters: str = "") -> None:
-        """finit_module(2) of an uncompressed module in the machine. Raises OSError."""
+        """Call finit_module(2) with an uncompressed module on the machine. Raises OSError."""
         self._call(Op.MODULE, Writer().text(path).text(parameters).done(), path)
 
     def swapon(self, path: str, flags: int = 0) -> None:
-        """swapon(2); ``path`` must have a swap signature. Raises OSError."""
+        """Call swapon(2); ``path`` must have a swap signature. Raises OSError."""
         self._call(Op.SWAPON, Writer().text(path).u32(flags).done(), path)
 
     def swapoff(self, path: str) -> None:
-        """swapoff(2). Raises OSError."""
+        """Call swapoff(2). Raises OSError."""
         self._call(Op.SWAPOFF, Writer().text(path).done(), path)
 
     def reseed(self, entropy: bytes) -> None:
-        """Mix ``entropy`` (at most 4096 bytes) into the kernel's random state and make it count at once,
-        so that machines restored from one snapshot draw different numbers. Raises OSError."""
+        """Mix ``entropy`` (at most 4096 bytes) into the kernel's random state and reseed at once, so that
+        machines restored from the same snapshot draw different numbers. Raises OSError."""
         self._call(Op.RESEED, Writer().blob(entropy).done(), "/dev/urandom")
 
     def sync(self) -> None:
@@ -205,10 +205,10 @@ class AgentMachine:
         raise TimedOut(f"machine {self.name} is still on {timeout_ns / NSEC_PER_SEC:g} s after its poweroff")
 
     def close(self) -> None:
-        """End the session; may be called twice. The machine goes on, what was started on it does not."""
+        """End the session; may be called twice. The machine runs on; its agent kills what we started."""
         self._link.close()
 
-    # --- the inside ---
+    # --- internals ---
 
     def _call(self, op: Op, payload: bytes, path: str) -> None:
         self._link.call(op, payload, self._operation_s, path)
@@ -219,7 +219,7 @@ class AgentMachine:
         return decode_batch(ops, reply)
 
     def _completed(self, op: FileOp, partial: PartialRead) -> bytes | OSError:
-        """The whole of a read that was too large for one reply."""
+        """Read the rest of a file that was too large for one reply; return all of it."""
         data = bytearray(partial.data)
         while not op.size or len(data) < op.size:
             size = min(op.size - len(data), _READ_LIMIT) if op.size else _READ_LIMIT
@@ -236,7 +236,7 @@ class AgentMachine:
 
 
 class AgentPendingWrite:
-    """A write under way on the machine, implementing ``ports.PendingWrite``."""
+    """A write in progress on the machine; implements ``ports.PendingWrite``."""
 
     def __init__(self, link: AgentLink, op: FileOp, request: int) -> None:
         self._link = link
@@ -268,7 +268,7 @@ class AgentPendingWrite:
 
 
 def _parts(ops: Sequence[FileOp]) -> Iterator[Sequence[FileOp]]:
-    """Pieces that fit into a frame each; nearly always one."""
+    """Split ``ops`` into pieces that fit into a frame each (nearly always a single piece)."""
     start = size = 0
     for index, op in enumerate(ops):
         own = len(op.data) + 2 * len(op.path) + 64

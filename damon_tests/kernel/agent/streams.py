@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Processes and followed files of a machine behind its agent."""
+"""Processes and followed files on a machine behind its agent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CLOSE_S = 5.0
 
 
 class BoundedBuffer:
-    """Bytes kept until somebody takes them, ``limit`` at most; what did not fit is counted."""
+    """Keep up to ``limit`` bytes until they are taken; count the bytes that did not fit."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -33,12 +33,12 @@ class BoundedBuffer:
 
 
 class AgentStream:
-    """A file that the agent follows, implementing ``ports.ByteStream``.
+    """A file that the agent follows; implements ``ports.ByteStream``.
 
-    The agent reads it only as fast as the channel takes it, so that the kernel's own buffer (and its
-    own count of losses) takes the strain. ``lost`` counts what was dropped because nobody called
-    ``read`` for long, and one for each time that kmsg said records were overwritten (it does not say
-    how many bytes they had). Raises OSError as open(2) failed.
+    The agent reads the file only as fast as the channel takes data, so that the kernel's own buffer fills
+    first and the kernel counts its losses. ``lost`` counts the bytes dropped because ``read`` was not called
+    for long, plus 1 each time that kmsg reported overwritten records (kmsg does not report their size).
+    Raises OSError when open(2) fails.
     """
 
     def __init__(self, link: AgentLink, path: str, limit: int, timeout_s: float) -> None:
@@ -58,8 +58,8 @@ class AgentStream:
             raise
 
     def read(self) -> bytes:
-        """Everything since the last call; does not wait. Raises OSError if the file failed, and
-        MachineLost if the machine did, once their data is read."""
+        """Return all data since the last call, without waiting. Once the data is read, raises OSError if
+        the file failed, and MachineLost if the machine did."""
         with self._link.changed:
             data = self._buffer.take()
             if not data and self._errno:
@@ -73,7 +73,7 @@ class AgentStream:
             return self._buffer.lost + self._lost_there
 
     def close(self) -> None:
-        """May be called twice; what had been read stays readable."""
+        """Stop following. May be called twice; data that had arrived stays readable."""
         if self._closed:
             return
         self._closed = True
@@ -97,10 +97,10 @@ class AgentStream:
 
 
 class AgentProcess:
-    """A process that the agent started, implementing ``ports.Process``.
+    """A process that the agent started; implements ``ports.Process``.
 
-    When its end is known, all that it printed itself has arrived. Output that nobody reads is kept
-    up to ``limit`` bytes a stream; if more comes, the next read raises HarnessError with the count.
+    Once its exit is reported, all of its own output has arrived. Unread output is kept up to ``limit``
+    bytes per stream; if more arrives, the next read raises HarnessError with the number of lost bytes.
     """
 
     def __init__(self, link: AgentLink, request: SpawnRequest, limit: int, timeout_s: float) -> None:
@@ -121,8 +121,8 @@ class AgentProcess:
             raise
 
     def write_stdin(self, data: bytes) -> None:
-        """Returns when all is in the pipe. Raises BrokenPipeError when the process reads no more, and
-        TimedOut when it does not read for long."""
+        """Write to its stdin; return when all data is in the pipe. Raises BrokenPipeError when the process
+        has closed its stdin, TimedOut when it does not read for long."""
         view = memoryview(data)
         while view:
             payload = Writer().u32(self._id).blob(bytes(view[:_STDIN_CHUNK])).done()

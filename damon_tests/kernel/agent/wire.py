@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What is on the wire between the host and the guest agent: frames, and the encoding of payloads.
+"""The protocol between the host and the guest agent: frames, and the encoding of payloads.
 
-The other end is ``workloads/src/agent_wire.h``, which describes it.
+``workloads/src/agent_wire.h``, the other end, describes the protocol.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HEADER_SIZE = _HEADER.size + 4
 
 
 class Op(enum.IntEnum):
-    """Requests, and the frames that the agent sends unasked (from STREAM on)."""
+    """Requests, and (from STREAM on) the frames that the agent sends unasked."""
 
     HELLO = 1
     ERROR = 2
@@ -57,15 +57,15 @@ REPLY = 0x8000
 STREAM_FILE, STREAM_STDOUT, STREAM_STDERR = 0, 1, 2
 
 KINDS = ("read", "write", "list", "walk", "mkdir", "rmdir", "unlink", "stat")
-"""``FileOp.kind`` in the order of their numbers."""
+"""Values of ``FileOp.kind``, in the order of their numbers."""
 
 
 class ProtocolError(HarnessError):
-    """What arrived is no frame, or its payload is not what its op says."""
+    """Received bytes are not a frame, or a payload does not fit its op."""
 
 
 class Frame(NamedTuple):
-    """One frame. ``op`` may have REPLY set; ``id`` is that of the request it belongs to."""
+    """A frame. ``op`` may have REPLY set; ``id`` is the id of the request that it belongs to."""
 
     op: int
     id: int
@@ -74,16 +74,16 @@ class Frame(NamedTuple):
 
 
 def pack_frame(op: int, request_id: int, payload: bytes = b"", version: int = VERSION) -> bytes:
-    """The bytes of a frame, to be sent with one write."""
+    """Return the bytes of a frame, to be sent with one write."""
     header = _HEADER.pack(_MAGIC, version, op, request_id, len(payload))
     return header + struct.pack("<I", zlib.crc32(header)) + payload
 
 
 class FrameReader:
-    """Cuts a stream of bytes into frames.
+    """Cut a stream of bytes into frames.
 
-    While ``lenient`` (before the hello's answer), bytes that are no frame are skipped, because a
-    client that died may have left any; afterwards they are a ProtocolError.
+    While ``lenient`` (before the hello reply), skip bytes that are not a frame, because a dead client
+    may have left some; afterwards they raise ProtocolError.
     """
 
     def __init__(self) -> None:
@@ -94,7 +94,7 @@ class FrameReader:
         self._buffer += data
 
     def next(self) -> Frame | None:
-        """The next whole frame, or None until more bytes come. Raises ProtocolError."""
+        """Return the next whole frame, or None until more bytes arrive. Raises ProtocolError."""
         while len(self._buffer) >= HEADER_SIZE:
             header = self._header_at(0)
             if header is None:
@@ -128,7 +128,7 @@ class FrameReader:
         del self._buffer[: at if at > 0 else max(1, len(self._buffer) - 3)]
 
     def _hello_inside(self) -> int:
-        """Where the hello's answer is, when the frame around it was cut off by its sender; 0: nowhere."""
+        """Return the offset of a hello reply inside an incomplete frame of an earlier session; 0: none."""
         at = 0
         while (at := self._buffer.find(_MAGIC_BYTES, at + 1)) > 0:
             header = self._header_at(at)
@@ -138,7 +138,7 @@ class FrameReader:
 
 
 class Writer:
-    """Builds a payload."""
+    """Build a payload."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -160,7 +160,7 @@ class Writer:
         return self._add(value)
 
     def text(self, value: str) -> Writer:
-        """A path or other text. Raises ValueError for a NUL inside, which no path can have."""
+        """Add a path or other text. Raises ValueError for a NUL in it, which no path can have."""
         data = os.fsencode(value)
         if b"\0" in data:
             raise ValueError(f"embedded null byte in {value!r}")
@@ -176,7 +176,7 @@ class Writer:
 
 
 class Reader:
-    """Takes a payload apart. Raises ProtocolError when it is shorter than it says."""
+    """Decode a payload. Raises ProtocolError when it is shorter than its fields say."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -215,7 +215,7 @@ class Reader:
 
 
 def encode_batch(ops: Sequence[FileOp], stop_on_error: bool) -> bytes:
-    """The payload of a BATCH request."""
+    """Return the payload of a BATCH request."""
     out = Writer().u8(stop_on_error).u32(len(ops))
     for op in ops:
         out.u8(KINDS.index(op.kind)).u8(op.create).u32(op.mode).u64(op.offset).u64(op.size)
@@ -225,7 +225,7 @@ def encode_batch(ops: Sequence[FileOp], stop_on_error: bool) -> bytes:
 
 @dataclass
 class PartialRead:
-    """A read's answer that may not be all of it: the agent bounds what it reads at once."""
+    """A read's reply that may lack the rest of the file: the agent bounds the size of one read."""
 
     data: bytes
 
@@ -234,7 +234,7 @@ Result = bytes | Sequence[Entry] | OSError | PartialRead
 
 
 def decode_batch(ops: Sequence[FileOp], reply: Reader) -> list[Result]:
-    """What a BATCH's reply says about each operation, in order."""
+    """Return the result of each operation from a BATCH reply, in order."""
     return [_decode_result(op, reply) for op in ops]
 
 
@@ -249,7 +249,7 @@ def _decode_result(op: FileOp, reply: Reader) -> Result:
         case "write":
             return str(reply.u64()).encode()
         case "list" | "walk":
-            # By components: depth first, a directory directly before what is in it.
+            # Sort by components: depth first, a directory directly before its entries.
             return sorted(_decode_entries(op.path, reply), key=lambda entry: entry.path.split("/"))
         case "stat":
             (entry,) = _decode_entries(op.path, reply)

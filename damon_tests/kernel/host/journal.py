@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What a run is about to change on a machine, on disk before it is changed.
+"""The journal: a run writes to disk what it is about to change on a machine, before it changes it.
 
-``kernel.host.restore`` has the format and undoes it; ``kernel.host.journaled`` makes the entries for writes
-that go through a Tree or a Machine. Entries of other kinds are added here by whoever makes such a change::
+``kernel.host.restore`` describes the format and undoes journals; ``kernel.host.journaled`` adds entries for
+writes through a Tree or a Machine. Code that makes other changes adds their entries itself::
 
     journal.add("mount", "/mnt/x")      # then mount(2); undone by umount(2)
     journal.add("swapon", "/dev/zram0")  # then swapon(2); undone by swapoff(2)
 
-A journal in memory (``Journal(None, files=…)``) is for machines that are thrown away after the run, and
-for DAMONs that are not the kernel's: it undoes at the end of a lease, but has no guard.
+A journal in memory (``Journal(None, files=…)``) is for machines that are discarded after the run, and
+for a DAMON that is not the kernel's: it undoes changes at the end of a lease, but has no guard.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ _GUARD_READY_S = 60
 
 
 def runtime_directory() -> Path:
-    """Where this user's runs on this machine leave word for each other, writable by nobody else.
+    """Return the directory that this user's runs on this machine share, writable by no other user.
 
-    On a file system that ends with the kernel, as most changes do: /run for root, else the user's
-    runtime directory, or a private one in the temporary directory.
+    It is on a file system that does not survive a reboot, as most changes do not: /run for root, else the
+    user's runtime directory, or a private directory in the temporary directory.
     """
     if os.geteuid() == 0 and os.access("/run", os.W_OK):
         return Path("/run/damon-tests")
@@ -50,12 +50,12 @@ def runtime_directory() -> Path:
 
 
 def default_directory() -> Path:
-    """Where the journals of this user's runs on this machine are."""
+    """Return the directory of the journals of this user's runs on this machine."""
     return runtime_directory() / "journal"
 
 
 def make_private(directory: Path) -> None:
-    """Make a directory that only this user writes to. Raises OSError, and HarnessError if others could."""
+    """Make a directory that only this user can write to. Raises OSError, and HarnessError if others can."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = directory.stat()
     if status.st_uid != os.geteuid() or status.st_mode & 0o022:
@@ -66,10 +66,10 @@ def make_private(directory: Path) -> None:
 
 
 class Journal:
-    """The journal of this process. Nothing is created, and no guard started, before the first entry.
+    """The journal of this process. The first entry creates the file and starts the guard.
 
     ``directory`` None: in memory only. ``root``: the absolute paths of entries are below it (tests).
-    ``files``: how to undo when this run itself does it; the files below ``root`` by default.
+    ``files``: what this run's own undo reads and writes; the files below ``root`` by default.
     """
 
     def __init__(
@@ -101,19 +101,19 @@ class Journal:
         self.close()
 
     def outstanding(self) -> list[Entry]:
-        """Entries not settled yet, oldest first."""
+        """Return the entries that are not settled yet, oldest first."""
         with self._lock:
             return list(self._entries.values())
 
     def mark(self) -> int:
-        """A point in time, for ``restore(since=…)``."""
+        """Return a position in the journal, for ``restore(since=…)``."""
         return self._next
 
     def add(self, kind: str, path: str, **data: Any) -> Entry:
-        """Announce one change; it is on disk, and a guard is watching, when this returns.
+        """Announce a change. On return, it is on disk and a guard watches the run.
 
-        Raises HarnessError when the journal cannot be written or the guard does not start: the change
-        must not be made then.
+        Raises HarnessError when the journal cannot be written or the guard does not start: do not make
+        the change then.
         """
         with self._lock:
             self._check_process()
@@ -125,18 +125,18 @@ class Journal:
             return entry
 
     def after(self, entry: Entry, **facts: Any) -> None:
-        """Note what became known about an announced change."""
+        """Add facts that became known about an announced change."""
         with self._lock:
             self._write(json.dumps({"after": entry.id, **facts}) + "\n")
             entry.after.append(facts)
 
     def settle(self, entry: Entry, detail: str = "") -> None:
-        """The change was not made after all, or the run has undone it itself."""
+        """Close an entry: the change was not made after all, or the run has undone it itself."""
         self._settle([Outcome(entry.id, entry.kind, entry.path, "nothing", detail)])
 
     def restore(self, since: int = 0, deadline_s: float = DEADLINE_S) -> list[Outcome]:
-        """Undo what was announced since a ``mark``, newest first; tells what came of each. Never raises
-        for what cannot be undone: such entries stay for a later try."""
+        """Undo the changes announced since a ``mark``, newest first; return the outcome of each. Never raises
+        for a change that cannot be undone: its entry stays for a later try."""
         with self._lock:
             self._check_process()
             outcomes = undo([e for e in self._entries.values() if e.id >= since], self.files, deadline_s)
@@ -144,8 +144,8 @@ class Journal:
             return outcomes
 
     def close(self) -> list[Outcome]:
-        """Undo everything and let the guard go. The journal stays on disk if something failed, for the
-        next run's ``recover``. May be called twice; the journal can be used again afterwards."""
+        """Undo everything and end the guard. If an undo failed, the journal stays on disk for the next
+        run's ``recover``. May be called twice; the journal can be used again afterwards."""
         with self._lock:
             outcomes = self.restore()
             if self._guard:
@@ -167,7 +167,7 @@ class Journal:
                 if outcome.result != "failed":
                     self._entries.pop(outcome.entry, None)
             if not self._entries and self._file >= 0:
-                # Nothing left to undo: a run of thousands of tests must not grow its journal.
+                # Nothing is left to undo: empty the file, so that it does not grow over thousands of tests.
                 os.ftruncate(self._file, self._header_length)
 
     def _check_process(self) -> None:
@@ -212,10 +212,10 @@ class Journal:
 
 
 class Guard:
-    """Our end of ``kernel.host.guard``. Raises HarnessError when it does not start."""
+    """Start and end the process ``kernel.host.guard``. Raises HarnessError when it does not start."""
 
     def __init__(self, journal: Path) -> None:
-        # -S -s -B and the bare environment: nothing but the standard library and this project.
+        # -S -s -B and an almost empty environment: import only the standard library and this project.
         self._process = subprocess.Popen(
             [sys.executable, "-SsB", "-m", "damon_tests.kernel.host.guard", str(journal)],
             env={"PYTHONPATH": str(_PACKAGE_PARENT)},
@@ -240,7 +240,7 @@ class Guard:
         return self._process.poll() is None
 
     def end(self) -> None:
-        """Tell it that nothing is left to do, and wait for its exit."""
+        """End the guard, because nothing is left to undo, and wait for its exit."""
         try:
             self._process.communicate(END, timeout=_GUARD_READY_S)
         except subprocess.TimeoutExpired:
@@ -249,7 +249,7 @@ class Guard:
 
 
 def command_line(pid: int | str = "self") -> str:
-    """The command line of a process in one line, cut at 200 characters; "" if it is gone."""
+    """Return the command line of a process on one line, cut at 200 characters; "" if it has ended."""
     try:
         raw = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A Tree and a Machine whose changes are in a journal before they are made.
+"""A Tree and a Machine that write every change to the journal before they make it.
 
-What is announced, and how it is undone:
+What is journaled, and how it is undone:
 
-- ``nr_kdamonds``: refused unless it was 0. Undone by turning off the run's own kdamonds and writing 0,
-  which also undoes everything staged below; staging is refused while the kdamonds are not this run's.
-- ``state`` := ``on``: which thread was started, so that a later run knows it as its own.
-- other attribute files (sysctl, cgroup, module parameters…): the old value, that before the run's first
-  write of it. A module that is turned on writes the range it found into its parameters: those, too.
-- directories, files and processes made through the Machine: removed, killed. Others are never removed.
+- ``nr_kdamonds``: refused unless it was 0. Undo turns off the run's own kdamonds and writes 0, which
+  also drops everything staged below. Staging is refused while the kdamonds are not this run's.
+- ``state`` := ``on``: the pid and start time of the kdamond, so that a later run recognizes it.
+- other attribute files (sysctl, cgroup, module parameters…): the value before the run's first write. A
+  module that is turned on writes its monitoring region into two parameters: these are journaled, too.
+- directories, files and processes made through the Machine: undo removes or kills them, and no others.
 
-Commands (``commit_inputs``, ``drop_caches``…) have no old value; nothing is announced for them.
+Commands (``commit_inputs``, ``drop_caches``…) have no old value and are not journaled.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ COUNT = f"{KDAMONDS}/nr_kdamonds"
 _ENABLED = re.compile(r"/sys/module/damon_\w+/parameters/enabled")
 _STATE = re.compile(re.escape(KDAMONDS) + r"/(\d+)/state")
 
-# Files that do something when written and hold no value to come back to.
+# Command files: a write triggers an action, and there is no value to restore.
 _COMMANDS = frozenset(
     (
         *("commit_inputs", "drop_caches", "compact_memory", "compact", "clear_refs", "bitmap"),
@@ -54,26 +54,29 @@ _COMMANDS = frozenset(
     )
 )
 
-# What reading a file that can only be written, or is not there, fails with.
+# Errors of reading a file that is write-only or absent.
 _NO_VALUE = frozenset(
     [errno.ENOENT, errno.ENODEV, errno.EACCES, errno.EPERM, errno.EINVAL, errno.EIO, errno.EOPNOTSUPP]
 )
 _LARGEST_VALUE = 1 << 20
 
 Finish = Callable[[bool], None]
-"""To be called once the write has returned, with whether it succeeded."""
+"""Call this once the write has returned, with True if it succeeded."""
 
 
 class Changes:
-    """Announces writes to attribute files, and notes what came of them. ``read`` reads one file now."""
+    """Announce writes to attribute files, and note their results. ``read`` returns a file's content."""
 
     def __init__(self, journal: Journal, read: Callable[[str], str]) -> None:
         self._journal = journal
         self._read = read
 
     def announce(self, path: str, value: str) -> Finish:
-        """Raises NotSupported when the kdamonds are somebody else's, HarnessError when it cannot be undone,
-        OSError when the old value cannot be read now."""
+        """Journal a write of ``value`` to ``path``.
+
+        Raises NotSupported when the kdamonds belong to somebody else, HarnessError when the write could not
+        be undone, OSError when the old value cannot be read.
+        """
         path = os.path.normpath(path)
         if path == COUNT:
             return self._announce_count(value)
@@ -102,20 +105,22 @@ class Changes:
         return lambda ok: self._note_value(change)
 
     def _note_value(self, change: Change) -> None:
-        """What the file reads now. Without this fact, undo goes by what was written."""
+        """Note what the file reads now; without this fact, undo compares with the written value."""
         try:
-            seen = self._read(change.path)
+            value = self._read(change.path)
         except OSError:
             return
-        if seen == change.data["old"]:
+        if value == change.data["old"]:
             self._journal.settle(change)
         else:
-            self._journal.after(change, seen=seen)
+            self._journal.after(change, seen=value)
 
     def _written_before(self, path: str, now: str, value: str) -> Change | None:
-        """The entry of this run's earlier write, if nobody else has changed the file since and undoing it
-        undoes this one, too: a file goes back to what it was at first in one step, not over all that it
-        held meanwhile (which could be a module that is on)."""
+        """Return the entry of this run's earlier write if its undo also undoes this write, else None.
+
+        That holds when nobody else has changed the file since. Undo then restores the first value in one
+        step, without passing through the values in between (one of which may turn a module on).
+        """
         for change in self._journal.outstanding():
             if (change.kind, change.path, change.latest("seen")) == ("value", path, now):
                 same = change.data["undo"] == undo_value(path, str(change.data["old"]), value)
@@ -123,12 +128,12 @@ class Changes:
         return None
 
     def _announce_enabled(self, path: str, value: str) -> Finish:
-        """A module that starts writes the range that it found into two parameters by itself."""
+        """Journal the region parameters too: a module writes its monitoring region into them at start."""
         directory = os.path.dirname(path)
-        found = [f"{directory}/monitor_region_{edge}" for edge in ("start", "end")]
+        region = [f"{directory}/monitor_region_{edge}" for edge in ("start", "end")]
         notes: list[Finish] = []
-        for parameter in found:
-            # In place of a value to be written: what is there, to be put back.
+        for parameter in region:
+            # The module, not this run, writes the new value: journal the current one as new, too.
             with contextlib.suppress(OSError):
                 notes.append(self._announce_value(parameter, self._read(parameter)))
         notes.append(self._announce_value(path, value))
@@ -140,11 +145,11 @@ class Changes:
         return finish
 
     def own_kdamonds(self) -> Change | None:
-        """The outstanding entry of the kdamonds that this run made."""
+        """Return the unsettled entry of the kdamonds that this run made, or None."""
         return next((e for e in self._journal.outstanding() if e.kind == "kdamonds"), None)
 
     def own(self, path: str, *kinds: str) -> Change | None:
-        """The outstanding entry that made exactly this path."""
+        """Return the unsettled entry that made exactly this path, or None."""
         return next((e for e in self._journal.outstanding() if e.path == path and e.kind in kinds), None)
 
     def _below_own(self, path: str) -> bool:
@@ -187,7 +192,7 @@ class Changes:
             )
         state = _STATE.fullmatch(path)
         if not state or value.strip() != "on":
-            return _nothing  # goes away with the directory
+            return _nothing  # undone when the directory is removed
         index = int(state[1])
         self._journal.after(change, starting=index)
 
@@ -197,7 +202,7 @@ class Changes:
             try:
                 pid = int(self._read(f"{KDAMONDS}/{index}/pid"))
             except OSError:
-                return  # DAMON's lock is held; the directory's mark still tells whose it is
+                return  # DAMON's lock is held; the directory's mark still identifies its owner
             began = thread_start(self._journal.files, pid)
             self._journal.after(change, started=index, pid=pid, start_time=began)
 
@@ -205,12 +210,12 @@ class Changes:
 
 
 def _nothing(ok: bool) -> None:
-    """The finish of a write that needs no entry."""
+    """Finish a write that needs no entry."""
 
 
 def undo_value(path: str, old: str, new: str) -> str:
-    """What to write to get ``old`` back: the file's text, the chosen word of a choice ("a [b] c"), or for
-    cgroup's subtree_control the controllers switched back."""
+    """Return what to write to restore ``old``: the file's text, the selected word of a choice ("a [b] c"), or
+    for cgroup's subtree_control the controllers to switch back."""
     if os.path.basename(path) == "cgroup.subtree_control":
         had = old.split()
         words = [w for w in new.split() if (w[0] == "+") != (w[1:] in had)]
@@ -220,7 +225,7 @@ def undo_value(path: str, old: str, new: str) -> str:
 
 
 class JournaledTree:
-    """A Tree that announces its writes. ``tree`` is of the machine that ``journal`` is about."""
+    """A Tree that announces its writes. ``tree`` belongs to the machine of ``journal``."""
 
     def __init__(self, tree: Tree, journal: Journal) -> None:
         self.tree = tree
@@ -239,13 +244,13 @@ class JournaledTree:
         return _Announced(lambda: self.tree.begin_write(path, value), finish)
 
     def write_batch(self, writes: Sequence[tuple[str, str]]) -> None:
-        """One round trip for each stretch of staged values; counts and values go one by one, because
-        what they did must be noted before the next."""
+        """Write each run of staged values in one round trip; write counts and journaled values singly,
+        because their results must be noted before the next write."""
         stretch: list[tuple[str, str]] = []
         for path, value in writes:
             if path.startswith(f"{KDAMONDS}/") and path != COUNT and not _STATE.fullmatch(path):
                 if not stretch:
-                    self.changes.announce(path, value)  # refuses what is not ours
+                    self.changes.announce(path, value)  # refuses kdamonds that are not ours
                 stretch.append((path, value))
                 continue
             self._flush(stretch)
@@ -268,7 +273,7 @@ def _finishing(finish: Finish, write: Callable[[], None]) -> None:
 
 
 class _Announced:
-    """A write under way whose end is noted once, when its result is asked for."""
+    """A write in progress whose result is noted once, when the caller asks for it."""
 
     def __init__(self, begin: Callable[[], Pending | PendingWrite], finish: Finish) -> None:
         self._finish: Finish | None = finish
@@ -290,7 +295,7 @@ class _Announced:
 
 
 class TreeFiles:
-    """A Tree as the files that undoing needs, for a journal in memory; it has attribute files only."""
+    """Give undo access to a Tree's files, for a journal in memory; a Tree has attribute files only."""
 
     def __init__(self, tree: Tree) -> None:
         self.read = tree.read
@@ -309,7 +314,7 @@ class TreeFiles:
 class JournaledMachine:
     """A Machine that announces its changes. Only for a machine whose journal undoes them locally.
 
-    What is made and written below the directory ``keep`` (results of the run) is not announced.
+    Files below the directory ``keep`` (results of the run) are not journaled.
     """
 
     def __init__(self, machine: Machine, journal: Journal, keep: str | None = None) -> None:
@@ -323,7 +328,7 @@ class JournaledMachine:
     def batch(
         self, ops: Sequence[FileOp], stop_on_error: bool = False
     ) -> Sequence[bytes | Sequence[Entry] | OSError]:
-        """As the Machine's, but one operation at a time: each change is announced before it is made."""
+        """Do ``ops`` one at a time, because each change must be announced before it is made."""
         results: list[bytes | Sequence[Entry] | OSError] = []
         for op in ops:
             if stop_on_error and results and isinstance(results[-1], OSError):
@@ -383,7 +388,7 @@ class JournaledMachine:
 
     def _announce_made(self, kind: str, path: str) -> Finish:
         if self._exists(path):
-            return _nothing  # will fail with EEXIST; it is not ours to remove
+            return _nothing  # will fail with EEXIST; the file is not ours to remove
         change = self.journal.add(kind, path)
 
         def finish(ok: bool) -> None:
@@ -400,7 +405,7 @@ class JournaledMachine:
             return lambda ok: self.journal.settle(change) if ok else None
         if self._exists(op.path):
             raise PermissionError(errno.EPERM, "this run did not make it, so it does not remove it", op.path)
-        return _nothing  # the machine will say ENOENT
+        return _nothing  # the machine will fail with ENOENT
 
     def _exists(self, path: str) -> bool:
         return not isinstance(self.machine.batch([FileOp("stat", path)])[0], OSError)

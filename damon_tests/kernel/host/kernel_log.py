@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What this machine's kernel says about DAMON while a test runs, from /dev/kmsg.
+"""Read from /dev/kmsg what this machine's kernel prints about DAMON while a test runs.
 
-Others use this machine: its log is only read, from where it ended when reading began, and only what DAMON
-or a task of ours can have caused is kept.
+Others use this machine: we only read its log, from its end when we start, and keep only what DAMON
+or one of our tasks can have caused.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ KMSG = "/dev/kmsg"
 _RECORD_MAX = 8192  # CONSOLE_EXT_LOG_MAX: a shorter buffer is EINVAL
 _RECORD = re.compile(r"\d+,\d+,(\d+),[^;]*;(.*)")
 _ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
-# Functions, files and the thread of DAMON; our workload is called damon-tests-engine.
+# DAMON's functions, files and thread; our workload's name is damon-tests-engine.
 _DAMON = re.compile(r"\bk?damo[ns]", re.IGNORECASE)
 
 
 class OwnLog:
-    """The kernel's log from now on; ``text()`` may be asked for any number of times.
+    """The kernel's log from now on; ``text()`` may be called any number of times.
 
-    Where the log may not be read (``kernel.dmesg_restrict``, no such file), ``readable`` is False and it is
-    empty.
+    Where the log is not readable (``kernel.dmesg_restrict``, no such file), ``readable`` is False and the
+    text is empty.
     """
 
     def __init__(self, path: str = KMSG) -> None:
@@ -43,7 +43,7 @@ class OwnLog:
         return self._fd >= 0
 
     def text(self) -> str:
-        """Reports and lines about DAMON so far, as dmesg prints them."""
+        """Return the bug reports and lines about DAMON so far, as dmesg prints them."""
         if self.readable:
             self._read()
         return "".join(f"{line}\n" for line in about_damon("\n".join(self._lines)))
@@ -52,7 +52,7 @@ class OwnLog:
         while data := self._record():
             *whole, self._rest = (self._rest + data).split(b"\n")
             for line in whole:
-                # Lines that begin with a space belong to the record before, and name its device.
+                # Lines that begin with a space belong to the record before; they name its device.
                 if match := _RECORD.match(line.decode("utf-8", "replace")):
                     message = _ESCAPED.sub(lambda m: chr(int(m[1], 16)), match[2])
                     self._lines.append(f"[{int(match[1]) / 1e6:12.6f}] {message}")
@@ -62,7 +62,9 @@ class OwnLog:
             try:
                 return os.read(self._fd, _RECORD_MAX)
             except OSError as error:
-                if error.errno != errno.EPIPE:  # overwritten before they were read: the next ones follow
+                if (
+                    error.errno != errno.EPIPE
+                ):  # records were overwritten before we read them: go on with the next
                     return b""
 
     def close(self) -> None:
@@ -72,7 +74,7 @@ class OwnLog:
 
 
 def about_damon(log: str) -> Iterator[str]:
-    """The lines of a log that name DAMON, and reports that do anywhere, whole."""
+    """Yield the lines of a log that name DAMON, and whole reports that name it anywhere."""
     reports = [splat.text for splat in parse_splats(log)]
     rest = log
     for report in reports:

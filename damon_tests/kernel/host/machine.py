@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""This machine as a Machine: its files, processes and monotonic clock.
+"""Use this machine as a Machine: its files, processes and monotonic clock.
 
-Nothing here is journalled: what changes the user's machine goes through
+Nothing here is journaled: changes of the user's machine go through
 ``kernel.host.journaled.JournaledMachine``, which wraps a LocalMachine.
 """
 
@@ -58,11 +58,11 @@ class LocalClock:
 
 
 class LocalMachine:
-    """This machine, implementing ``ports.Machine``.
+    """This machine; implements ``ports.Machine``.
 
-    ``root``: absolute paths are taken below this directory, so that a directory of regular
-    files can stand for /sys in a test. Such files behave as attributes: a write at offset 0
-    replaces the value. Programs are started outside ``root``.
+    ``root``: absolute paths are below this directory, so that a directory of regular files can
+    stand in for /sys in a test. Such files behave like attributes: a write at offset 0 replaces
+    the value. ``spawn`` ignores ``root``.
     """
 
     def __init__(self, name: str = "host", root: str | os.PathLike[str] = "/") -> None:
@@ -146,7 +146,7 @@ class LocalMachine:
         try:
             fd = os.open(self._real(path), flags, mode)
             try:
-                # Only a seekable file knows offsets; pwrite fails with ESPIPE on the others.
+                # Only seekable files have offsets; pwrite fails with ESPIPE on others.
                 return os.pwrite(fd, data, offset) if offset else os.write(fd, data)
             finally:
                 os.close(fd)
@@ -155,7 +155,7 @@ class LocalMachine:
 
 
 class LocalProcess:
-    """A process started by us on this machine, its output read by two background threads."""
+    """A process that we started on this machine; two background threads read its output."""
 
     def __init__(self, request: SpawnRequest) -> None:
         self._popen = subprocess.Popen(
@@ -206,15 +206,15 @@ class LocalProcess:
         self._popen.send_signal(signal)  # does nothing when it has ended
 
     def _ended(self, status: int) -> ExitStatus:
-        # What it printed before its end must be there for who sees the end. Bounded: a child
-        # of its own may keep the pipes open for as long as it likes.
+        # A caller that sees the exit must also get all output before it. The wait is bounded, because
+        # a child of the process may keep the pipes open for ever.
         self._stdout.settle()
         self._stderr.settle()
         return ExitStatus(status, None) if status >= 0 else ExitStatus(None, -status)
 
 
 class _ThreadWrite:
-    """One blocking write in a thread of its own."""
+    """A blocking write in its own thread."""
 
     def __init__(self, write: Callable[[], None], path: str) -> None:
         self._write = write
@@ -236,7 +236,7 @@ class _ThreadWrite:
     def _run(self) -> None:
         try:
             self._write()
-        except Exception as error:  # whatever it is, it belongs to who asks for the result
+        except Exception as error:  # any error is raised to the caller of result()
             self._error = error
 
 
@@ -245,17 +245,17 @@ def _not_tried(op: FileOp) -> OSError:
 
 
 def _named(error: OSError, path: str) -> OSError:
-    """The same error with the path as the caller gave it."""
+    """Return the same error with the path as the caller gave it."""
     return OSError(error.errno, error.strerror, path)
 
 
 def _read_fd(fd: int, offset: int, size: int) -> bytes:
-    """Up to ``size`` bytes (0: all) from ``offset``."""
+    """Read up to ``size`` bytes (0: all) from ``offset``."""
     parts: list[bytes] = []
     done = 0
     while not size or done < size:
         want = min(_CHUNK, size - done) if size else _CHUNK
-        # Plain read(2) from the start: pipes and devices have no offsets.
+        # From offset 0, use plain read(2): pipes and devices have no offsets.
         data = os.pread(fd, want, offset + done) if offset else os.read(fd, want)
         if not data:
             break
@@ -265,7 +265,7 @@ def _read_fd(fd: int, offset: int, size: int) -> bytes:
 
 
 def _entry(path: str, name: str) -> Entry:
-    """One entry; a symbolic link shows what it points to, or itself if that is gone."""
+    """Return an entry; for a symbolic link, that of its target, or of the link itself if it dangles."""
     try:
         status = os.stat(path)
     except OSError:
@@ -279,35 +279,36 @@ def _list_directory(path: str) -> list[Entry]:
         try:
             entries.append(_entry(f"{path}/{name}", name))
         except FileNotFoundError:
-            continue  # gone since it was listed
+            continue  # removed since it was listed
     return entries
 
 
 def _walk(real: str, path: str, prefix: str = "") -> list[Entry]:
-    """Everything below, depth first; links to directories are named but not followed (sysfs has circles)."""
-    found: list[Entry] = []
+    """Return all entries below, depth first; list links to directories but do not follow them (sysfs has
+    cycles)."""
+    entries: list[Entry] = []
     try:
         children = _list_directory(real)
     except OSError:
         if not prefix:
             raise
-        return []  # a directory that vanished or may not be read: the rest still counts
+        return []  # a directory that vanished or is not readable must not fail the rest
     for child in children:
         name = prefix + child.path
         below = f"{real}/{child.path}"
         if child.is_dir:
-            found.append(Entry(name, child.mode, True))
+            entries.append(Entry(name, child.mode, True))
             if not os.path.islink(below):
-                found += _walk(below, path, f"{name}/")
+                entries += _walk(below, path, f"{name}/")
         else:
-            found.append(_with_value(below, f"{path.rstrip('/')}/{name}", name, child.mode))
-    return found
+            entries.append(_with_value(below, f"{path.rstrip('/')}/{name}", name, child.mode))
+    return entries
 
 
 def _with_value(real: str, path: str, name: str, mode: int) -> Entry:
-    """A file's entry with the text read, or why it could not be."""
+    """Return a file's entry with its text, or with the error of reading it."""
     if not mode & 0o444:
-        # Root may open it all the same; what a read of a write-only file does is the driver's affair.
+        # Root could open it, but a driver may do anything on a read of a write-only file.
         return Entry(name, mode, False, error=TreeError("read", path, errno.EACCES))
     try:
         fd = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Who made a change: a process of this machine, told apart from all others (standard library only)."""
+"""Identify the process of this machine that made a change (standard library only)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Owner:
-    """A process, told apart from all others there ever were.
+    """A process, distinct from every earlier or later process with the same pid.
 
     ``start_time``: clock ticks since boot (field 22 of /proc/PID/stat); ``boot_id``: of this boot."""
 
@@ -27,14 +27,14 @@ def boot_id() -> str:
 
 
 def start_time(pid: int, stat_text: str | None = None) -> int | None:
-    """When the process started, in clock ticks since boot; None if it is dead (also: a zombie)."""
+    """Return when the process started, in clock ticks since boot; None if it is dead or a zombie."""
     if stat_text is None:
         try:
             with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
                 stat_text = file.read()
         except OSError:
             return None
-    # The name before the last parenthesis may contain anything. Then: state is field 3.
+    # The name before the last parenthesis may contain anything; the field after it is field 3, the state.
     fields = stat_text.rpartition(")")[2].split()
     if len(fields) < 20 or fields[0] in "ZX":
         return None

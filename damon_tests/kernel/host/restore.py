@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Undoing what dead runs changed on this machine, from their journals.
+"""Undo what dead runs changed on this machine, from their journals.
 
-Standard library only: the guard process imports this and nothing else of the project, so that it
-stays small and starts fast (``ports`` would bring numpy).
+Standard library only: the guard process imports this, and must stay small and start fast
+(``ports`` would import numpy).
 
-A journal is a file of JSON lines, one file per run. Its first line names the run (``Owner``), its
-command line and the root of the file system it is about. An entry line (``id``, ``kind``, ``path``
-…) is on disk before the change is made; ``after`` lines add what became known later (what the file
-reads since, which thread was started); ``done`` lines say which entries are settled. A line that is not
-complete was being written when the run died: the change it announces was never made.
+A journal is a file of JSON lines, one file per run. Its first line has the run (``Owner``), its
+command line and the root of the file system that paths are below. An entry line (``id``, ``kind``,
+``path`` …) is on disk before the change is made; ``after`` lines add later facts (what the file reads
+since, which thread was started); ``done`` lines say which entries are settled. If the last line is
+incomplete, the run died while writing it: the change that it announces was never made.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Leftover:
-    """The journal of a dead run, and what came of undoing it."""
+    """The journal of a dead run, and the outcomes of undoing it."""
 
     journal: str
     owner: Owner
@@ -37,7 +37,7 @@ class Leftover:
 
 
 class Journaled:
-    """The content of one journal file. ``owner`` is None when its first line is not complete."""
+    """The content of a journal file. ``owner`` is None when the first line is incomplete."""
 
     def __init__(self, text: str) -> None:
         self.owner: Owner | None = None
@@ -48,7 +48,7 @@ class Journaled:
             try:
                 self._take(json.loads(line))
             except (ValueError, KeyError, TypeError, AttributeError):
-                continue  # not complete: see above
+                continue  # incomplete: see the module's docstring
 
     def _take(self, record: dict[str, Any]) -> None:
         if "owner" in record:
@@ -69,10 +69,10 @@ def done_line(outcome: Outcome) -> str:
 
 
 def restore_journal(path: str, deadline_s: float = DEADLINE_S) -> Leftover | None:
-    """Undo a dead run's journal and remove the file when all of it is settled.
+    """Undo a dead run's journal, and remove the file when all entries are settled.
 
-    None if the file is gone, not trustworthy, or its run lives. One restorer at a time: another waits,
-    then finds nothing left to do. Raises OSError if the file cannot be opened.
+    Returns None if the file is gone or not trusted, or if its run lives. Only one process restores at a
+    time: another waits and then has nothing left to do. Raises OSError if the file cannot be opened.
     """
     try:
         fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -89,13 +89,13 @@ def _restore_open(file: Any, path: str, deadline_s: float) -> Leftover | None:
     text = file.read().decode("utf-8", "replace")
     journal = Journaled(text)
     if journal.owner is None:
-        os.unlink(path)  # it died before it could announce any change
+        os.unlink(path)  # the run died before it announced any change
         return None
     if journal.owner.is_alive():
         return None
     entries = list(journal.entries.values())
     if journal.owner.boot_id != boot_id():
-        entries = [e for e in entries if e.kind == "create"]  # the rest ended with the kernel
+        entries = [e for e in entries if e.kind == "create"]  # a reboot undid the rest
     outcomes = undo(entries, LocalFiles(journal.root), deadline_s)
     lines = "".join(done_line(o) for o in outcomes)
     if any(o.result == "failed" for o in outcomes):
@@ -107,22 +107,22 @@ def _restore_open(file: Any, path: str, deadline_s: float) -> Leftover | None:
 
 
 def _trusted(status: os.stat_result) -> bool:
-    """Root must not write what another user put into a journal."""
+    """Return whether only we can have written the journal: root must not obey another user's file."""
     return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
 
 
 def recover(journal_dir: str | os.PathLike[str], deadline_s: float = DEADLINE_S) -> list[Leftover]:
-    """Undo what dead runs left behind; what lives is not touched. Newest run first.
+    """Undo what dead runs left behind, newest run first; do not touch live runs.
 
-    Those with nothing to tell (no outcome) are not returned. Raises OSError if a journal cannot be opened.
+    Returns only journals with outcomes. Raises OSError if a journal cannot be opened.
     """
     try:
         with os.scandir(journal_dir) as listing:
-            found = [(e.stat().st_mtime_ns, e.path) for e in listing if e.name.endswith(".jsonl")]
+            journals = [(e.stat().st_mtime_ns, e.path) for e in listing if e.name.endswith(".jsonl")]
     except FileNotFoundError:
         return []
-    restored = (restore_journal(path, deadline_s) for _, path in sorted(found, reverse=True))
-    return [one for one in restored if one is not None and one.outcomes]
+    restored = (restore_journal(path, deadline_s) for _, path in sorted(journals, reverse=True))
+    return [leftover for leftover in restored if leftover is not None and leftover.outcomes]
 
 
 def header_line(owner: Owner, cmdline: str, root: str) -> str:
@@ -130,6 +130,6 @@ def header_line(owner: Owner, cmdline: str, root: str) -> str:
 
 
 def read_owner(path: str) -> Owner | None:
-    """Whose journal it is; None if it does not say. Raises OSError."""
+    """Return the owner of a journal, or None if its first line is incomplete. Raises OSError."""
     with open(path, encoding="utf-8", errors="replace") as file:
         return Journaled(file.readline()).owner

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Pipes and ever-delivering files of this machine, read by background threads."""
+"""Read pipes and followed files of this machine in background threads."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import threading
 from typing import IO
 
 _CHUNK = 1 << 16
-_FOLLOW_LIMIT = 64 << 20  # bytes kept of a followed file that nobody reads
-_IDLE_MS = 50  # how soon a followed file at its end is looked at again
+_FOLLOW_LIMIT = 64 << 20  # bytes kept of a followed file whose caller does not read
+_IDLE_MS = 50  # how soon to try again at the end of a followed file
 
 
 class PipeReader:
-    """Drains one pipe, which it owns, so that the writer never blocks."""
+    """Drain a pipe, which it owns, so that the writer never blocks."""
 
     def __init__(self, pipe: IO[bytes]) -> None:
         self._pipe = pipe
@@ -41,11 +41,11 @@ class PipeReader:
 
 
 class FollowedFile:
-    """A file that keeps delivering, read in the background; ``close`` works while it blocks.
+    """A file that keeps growing, read in the background; ``close`` works while the read blocks.
 
-    ``lost`` counts bytes dropped because nobody read for long (more than 64 MiB kept), and one for
-    every time the kernel said that records were overwritten before we read them (kmsg: EPIPE; it
-    does not say how many bytes they had). Raises OSError as open(2) failed.
+    ``lost`` counts the bytes dropped because ``read`` was not called for long (more than 64 MiB kept),
+    plus 1 each time that the kernel reported records overwritten before we read them (kmsg: EPIPE,
+    without their size). Raises OSError when open(2) fails.
     """
 
     def __init__(self, path: str) -> None:
@@ -59,7 +59,7 @@ class FollowedFile:
         self._thread.start()
 
     def read(self) -> bytes:
-        """Everything since the last call. Raises OSError if the file failed, once its data is read."""
+        """Return all data since the last call. Raises OSError if the file failed, once its data is read."""
         with self._lock:
             data = bytes(self._buffer)
             self._buffer.clear()
@@ -72,7 +72,7 @@ class FollowedFile:
             return self._lost
 
     def close(self) -> None:
-        """May be called twice; what was read stays readable."""
+        """Stop reading. May be called twice; data that was read stays available."""
         if self._thread is None:
             return
         os.write(self._wake_write, b"x")
@@ -91,14 +91,14 @@ class FollowedFile:
             if self._error:
                 return
             closing = self._wake_read in ready
-            if not (closing or progress):  # at its end, where poll(2) still calls a regular file ready
+            if not (closing or progress):  # at the end of a regular file, poll(2) still reports it ready
                 closing = bool(select.select([self._wake_read], [], [], _IDLE_MS / 1000)[0])
             if closing:
                 self._drain_rest()
                 return
 
     def _drain(self) -> bool:
-        """Read what is there now, at most 1 MiB; whether there was anything."""
+        """Read what is available now, at most 1 MiB; return whether there was any."""
         for count in range(16):
             try:
                 data = os.read(self._fd, _CHUNK)
@@ -117,7 +117,7 @@ class FollowedFile:
         return True
 
     def _drain_rest(self) -> None:
-        """What is still there at close; bounded, because a file may deliver faster than we read."""
+        """Read the rest at close; bounded, because a file may grow faster than we read."""
         for _ in range(_FOLLOW_LIMIT >> 20):
             if not self._drain():
                 return

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Undoing single changes of a machine, as a journal describes them.
+"""Undo single changes of a machine, as a journal describes them.
 
-Standard library only, as the guard process uses it. One function per kind of change; each first
-looks whether the change is still this run's, because what somebody else changed since is theirs.
+Standard library only, because the guard process uses it. One function per kind of change; each first
+checks whether the change is still this run's, and leaves alone what somebody else changed since.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from damon_tests.kernel.host.owner import start_time
 DEADLINE_S = 60.0
 _POLL_S = 0.02
 
-# What the kernel takes for a truth (kstrtobool), by how it spells it.
+# What the kernel accepts for a boolean (kstrtobool), by how it prints it.
 _SPELLINGS = {"Y": ("y", "t", "1", "on"), "N": ("n", "f", "0", "of")}
 
 Result = Literal["restored", "nothing", "left", "failed"]
@@ -28,10 +28,10 @@ Result = Literal["restored", "nothing", "left", "failed"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one journal entry.
+    """The result of undoing a journal entry.
 
-    "restored": undone. "nothing": it already is as it was. "left": somebody else changed it since,
-    so it is theirs now. "failed": still to be undone; the next ``recover`` tries again.
+    "restored": undone. "nothing": it already has its old state. "left": somebody else changed it
+    since, so it is theirs now. "failed": still to be undone; the next ``recover`` tries again.
     """
 
     entry: int
@@ -47,7 +47,7 @@ class Outcome:
 
 @dataclass
 class Entry:
-    """One change. ``data`` is the entry's line; ``after`` all later facts, newest last."""
+    """A change. ``data``: the entry's line; ``after``: all later facts, newest last."""
 
     id: int
     kind: str
@@ -56,20 +56,20 @@ class Entry:
     after: list[dict[str, Any]] = field(default_factory=list)
 
     def latest(self, key: str) -> Any:
-        """The newest fact called ``key``, None if there is none."""
+        """Return the newest fact called ``key``, or None."""
         return next((a[key] for a in reversed(self.after) if key in a), None)
 
 
 class Files(Protocol):
-    """The files that undoing needs, by absolute path. Failures are OSError."""
+    """File access for undo, by absolute path. Methods raise OSError on failure."""
 
     def read(self, path: str) -> str: ...
 
     def write(self, path: str, value: str) -> None: ...
 
     def mark(self, path: str) -> int | None:
-        """A number that this very file or directory keeps and a successor of the same name does not
-        have; None if it is absent or cannot be told."""
+        """Return a number that identifies this very file or directory: one made anew under the same name
+        has another. None if it is absent or cannot be identified."""
         ...
 
     def rmdir(self, path: str) -> None: ...
@@ -92,7 +92,7 @@ class LocalFiles:
             return file.read().decode("utf-8", "surrogateescape")
 
     def write(self, path: str, value: str) -> None:
-        # As a shell's ">" does, but never creating what is gone.
+        # As a shell's ">" does, but without O_CREAT.
         fd = os.open(self.real(path), os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
         try:
             os.write(fd, value.encode("utf-8", "surrogateescape"))
@@ -100,8 +100,8 @@ class LocalFiles:
             os.close(fd)
 
     def mark(self, path: str) -> int | None:
-        # sysfs numbers its directories anew each time they are made, so that an inode number tells
-        # the kdamonds/0 of one run from that of the next.
+        # sysfs gives a directory a new inode number each time it is made, so the number distinguishes
+        # the kdamonds/0 of this run from that of the next.
         try:
             return os.lstat(self.real(path)).st_ino
         except OSError:
@@ -115,9 +115,9 @@ class LocalFiles:
 
 
 def undo(entries: Iterable[Entry], files: Files, deadline_s: float = DEADLINE_S) -> list[Outcome]:
-    """Undo in reverse order. Never raises: what cannot be undone is told, and the rest goes on.
+    """Undo in reverse order. Never raises: an entry that fails gets the outcome "failed", the rest go on.
 
-    ``deadline_s``: how long to wait, over all, for something that is busy.
+    ``deadline_s``: how long to wait, in total, for busy files.
     """
     until = time.monotonic() + deadline_s
     return [_undo_one(e, files, until) for e in sorted(entries, key=lambda e: e.id, reverse=True)]
@@ -129,13 +129,13 @@ def _undo_one(entry: Entry, files: Files, until: float) -> Outcome:
     except OSError as error:
         name = errno.errorcode.get(error.errno or 0, str(error.errno))
         result, detail = "failed", f"{name}: {error.strerror}"
-    except Exception as error:  # whatever it is, the other entries must still be undone
+    except Exception as error:  # any other error must not keep the other entries from being undone
         result, detail = "failed", f"{type(error).__name__}: {error}"
     return Outcome(entry.id, entry.kind, entry.path, result, detail)
 
 
 def patiently(act: Callable[[], Any], until: float) -> Any:
-    """Repeat ``act`` while it fails because something is busy (DAMON's lock is try-locked: EBUSY)."""
+    """Repeat ``act`` while it fails with EBUSY (DAMON try-locks its lock), EAGAIN or EINTR."""
     while True:
         try:
             return act()
@@ -146,8 +146,8 @@ def patiently(act: Callable[[], Any], until: float) -> Any:
 
 
 def same_value(current: str, written: str) -> bool:
-    """Whether a file that reads ``current`` may have been written ``written``: ignoring blanks around,
-    the other words of a choice ("always [never]"), the base of a number and the spelling of a truth."""
+    """Return whether a file that reads ``current`` may have been written ``written``: ignore blanks around,
+    the other words of a choice ("always [never]"), the base of numbers and the spelling of booleans."""
     current, written = current.strip(), written.strip()
     if "[" in current and "]" in current:
         current = current.partition("[")[2].partition("]")[0]
@@ -181,21 +181,21 @@ def _undo_value(entry: Entry, files: Files, until: float) -> tuple[Result, str]:
 
 
 def _is_ours(entry: Entry, current: str) -> bool:
-    """Whether a file that reads ``current`` holds what this run wrote, or was about to write, into it."""
-    seen = entry.latest("seen")
-    if seen is None:
+    """Return whether a file that reads ``current`` has a value that this run wrote or was about to write."""
+    noted = entry.latest("seen")
+    if noted is None:
         return same_value(current, str(entry.data["new"]))
-    writing = entry.after[-1].get("writing")  # only a write that nothing is known of yet
-    return bool(current == seen or (writing is not None and same_value(current, str(writing))))
+    writing = entry.after[-1].get("writing")  # only a write whose result is not noted yet
+    return bool(current == noted or (writing is not None and same_value(current, str(writing))))
 
 
 @dataclass
 class _Kdamonds:
     """What a journal knows about the kdamonds of its run.
 
-    ``count`` directories were made, with these ``marks``; ``starts`` has a pid and start time for each
-    that was turned on (None: while it was being turned on). ``pending`` is a value of nr_kdamonds
-    that was about to be written: nothing is known about the directories which that may have made."""
+    The run made ``count`` directories, with these ``marks``; ``starts`` has the pid and start time of each
+    kdamond that was turned on (None: the run died while turning it on). ``pending`` is a value of nr_kdamonds
+    that the run was about to write: nothing is known about directories which that write made."""
 
     count: int | None = None
     marks: dict[str, int | None] = field(default_factory=dict)
@@ -249,22 +249,22 @@ def _undo_kdamonds(entry: Entry, files: Files, until: float) -> tuple[Result, st
 def _foreign_directory(
     known: _Kdamonds, files: Files, base: str, index: int, read: Callable[[str], str]
 ) -> str:
-    """Why this kdamond's directory is not (or not surely) the run's own; "" if it is."""
+    """Return why this kdamond's directory is not (or may not be) the run's own; "" if it is."""
     mark = files.mark(f"{base}/{index}")
     expected = known.marks.get(str(index))
     if expected is not None and mark == expected:
         return ""
     if known.pending is None:
-        # A tree without marks tells nothing; the thread's pid decides then.
+        # In a tree without marks, the thread's pid decides.
         return "was made anew by somebody else" if None not in (expected, mark) else ""
-    # The run died between writing nr_kdamonds and noting what appeared, so it staged nothing there.
+    # The run died between writing nr_kdamonds and noting the new directories, so it staged nothing there.
     if read(f"{index}/contexts/nr_contexts") != "0" or read(f"{index}/state") == "on":
         return "is in use, and this run did not get to use it"
     return ""
 
 
 def _foreign_thread(known: _Kdamonds, files: Files, index: int, pid: int) -> str:
-    """Why the running thread is not this run's; "" if it is."""
+    """Return why the running thread is not this run's; "" if it is."""
     if index not in known.starts:
         return f"was turned on by somebody else (pid {pid})"
     start = known.starts[index]
@@ -279,7 +279,7 @@ def _foreign_thread(known: _Kdamonds, files: Files, index: int, pid: int) -> str
 
 
 def thread_start(files: Files, pid: int) -> int | None:
-    """``start_time`` of a kdamond, read through the same files as the rest."""
+    """Return ``start_time`` of a kdamond, read through ``files``."""
     try:
         return start_time(pid, files.read(f"/proc/{pid}/stat"))
     except OSError:
@@ -319,7 +319,7 @@ def _undo_mkdir(entry: Entry, files: Files, until: float) -> tuple[Result, str]:
 
 
 def _empty_cgroup(path: str, files: Files) -> None:
-    """Move what still runs in a cgroup up, as a cgroup with processes cannot be removed."""
+    """Move processes that still run in a cgroup to its parent: a cgroup with processes cannot be removed."""
     try:
         pids = files.read(f"{path}/cgroup.procs").split()
     except OSError:
@@ -328,7 +328,7 @@ def _empty_cgroup(path: str, files: Files) -> None:
         try:
             files.write(f"{os.path.dirname(path)}/cgroup.procs", pid)
         except OSError:
-            continue  # it has ended; if not, rmdir will tell
+            continue  # it has ended; if not, rmdir will fail
 
 
 def _undo_create(entry: Entry, files: Files, until: float) -> tuple[Result, str]:
@@ -372,7 +372,7 @@ def _undo_swapon(entry: Entry, files: Files, until: float) -> tuple[Result, str]
 
 
 def _libc(function: str, path: str, *flags: int) -> None:
-    import ctypes  # here only: a megabyte that the guard otherwise does not need
+    import ctypes  # imported only here: it takes a megabyte that the guard otherwise does not need
 
     libc = ctypes.CDLL(None, use_errno=True)
     if getattr(libc, function)(os.fsencode(path), *flags) != 0:
