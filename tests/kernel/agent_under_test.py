@@ -30,7 +30,7 @@ def agent_program() -> Path:
 
 
 def eventually(condition: Callable[[], bool]) -> bool:
-    """Whether it becomes true before a generous deadline."""
+    """Return whether ``condition`` becomes true before a generous deadline."""
     deadline_s = time.monotonic() + SOON_S
     while not condition():
         if time.monotonic() > deadline_s:
@@ -41,7 +41,7 @@ def eventually(condition: Callable[[], bool]) -> bool:
 
 @contextlib.contextmanager
 def agent_on_a_socket(*wrapper: str) -> Iterator[tuple[subprocess.Popen[bytes], socket.socket]]:
-    """An agent (started through ``wrapper``, if given) and the other end of its socket."""
+    """Start an agent (through ``wrapper``, if given); yield it and the other end of its socket."""
     ours, theirs = socket.socketpair()
     command = [*wrapper, str(agent_program()), "--fd", str(theirs.fileno())]
     with theirs:
@@ -71,7 +71,7 @@ HELLO = pack_frame(Op.HELLO, 0, b"\1" * 8)
 
 
 class RawClient:
-    """Speaks frames, and says whatever it wants."""
+    """A client that sends any bytes and receives frames."""
 
     def __init__(self, channel: socket.socket) -> None:
         self.channel = channel

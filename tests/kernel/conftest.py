@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What several tests of the machine's layer start from."""
+"""Fixtures shared by the tests of machines, agents and journals."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from damon_tests.ports import Machine
 
 @pytest.fixture(scope="module")
 def agent() -> Iterator[AgentMachine]:
-    """The real agent on a socket of this machine, one for all tests of a module."""
+    """The real agent on a socket of this machine, shared by all tests of a module."""
     with agent_machine() as (machine, _):
         yield machine
 
 
 @pytest.fixture(params=["agent", "local"])
 def machine(request: pytest.FixtureRequest) -> Machine:
-    """What the port promises holds behind the agent and here."""
+    """A machine behind the agent, and this machine: both must keep the port's promises."""
     if request.param == "local":
         return LocalMachine()
     started: AgentMachine = request.getfixturevalue("agent")
@@ -33,7 +33,7 @@ def machine(request: pytest.FixtureRequest) -> Machine:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A directory that stands for "/" and has one sysctl."""
+    """A directory that stands in for "/", with a single sysctl."""
     path = tmp_path / "root"
     (path / "proc/sys/vm").mkdir(parents=True)
     (path / "proc/sys/vm/swappiness").write_text("60\n")
@@ -42,5 +42,5 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def journal(root: Path, tmp_path: Path) -> Journal:
-    """Without a guard: what a guard does has tests of its own."""
+    """A journal without a guard; the guard has its own tests."""
     return Journal(tmp_path / "journal", root=root, guard=False)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A small signed Debian archive in a directory, so that apt itself is tested and no network is needed."""
+"""A small signed Debian archive in a directory: tests run the real apt on it, without a network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TOOLS = ("apt-get", "apt-cache", "dpkg-deb", "gpg")
 
 
 class SigningKey:
-    """A throw-away OpenPGP key. Its home is short of name: gpg puts a socket there."""
+    """A throw-away OpenPGP key. Its home has a short path, because gpg makes a socket in it."""
 
     def __init__(self, directory: Path) -> None:
         if missing := [tool for tool in _TOOLS if shutil.which(tool) is None]:
@@ -51,7 +51,7 @@ def signing_key(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SigningKey
 
 
 class DebianArchive:
-    """``add`` packages to suites, then ``publish``; ``mirror`` is where it is and who signs it."""
+    """``add`` packages to suites, then ``publish``; ``mirror`` has its URI and signing key."""
 
     def __init__(self, directory: Path, key: SigningKey) -> None:
         self.root = directory / "archive"
@@ -86,7 +86,7 @@ class DebianArchive:
         return deb
 
     def publish(self, names: dict[str, str] | None = None) -> None:
-        """Write and sign the lists; ``names`` {suite: what its Release calls it}."""
+        """Write and sign the lists; ``names`` {suite: the name in its Release file}."""
         for suite, stanzas in self._stanzas.items():
             dist = self.root / "dists" / suite
             lists = dist / "main" / "binary-amd64"

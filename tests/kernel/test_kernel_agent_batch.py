@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Any batch of file operations does what a model of files does, on both kinds of machine."""
+"""Any batch of file operations gives the results of a model of files, on both kinds of machine."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OPS = st.one_of(
 
 
 def _model(files: dict[str, bytearray], op: tuple[object, ...]) -> bytes | int:
-    """What a file system of flat files does: the result, or the errno."""
+    """Apply an operation to a model of flat files; return its result or errno."""
     kind, name = op[0], str(op[1])
     if kind == "write":
         _, _, data, offset, create = op
@@ -64,7 +64,7 @@ def _file_op(directory: Path, op: tuple[object, ...]) -> FileOp:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(ops=st.lists(OPS, max_size=20))
-def test_any_batch_does_what_files_do(
+def test_any_batch_matches_a_model_of_files(
     machine: Machine, tmp_path_factory: pytest.TempPathFactory, ops: list[tuple[object, ...]]
 ) -> None:
     directory = tmp_path_factory.mktemp("batch")

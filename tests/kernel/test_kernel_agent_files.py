@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""File operations through the real agent; what the port promises is asked of this machine, too."""
+"""File operations through the real agent; this machine must keep the port's promises, too."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ def test_reads_with_offset_and_size(machine: Machine, tmp_path: Path) -> None:
 
 
 def test_files_without_a_size_are_read_whole(machine: Machine) -> None:
-    """In /proc and sysfs files pretend to be empty, or of one page."""
+    """Files in /proc and sysfs report a size of 0 or of a page."""
     assert machine.read_file("/proc/self/status").startswith(b"Name:")
-    # A file's text may change between two reads; this one's does not.
+    # Other files may change between two reads; this file does not.
     assert machine.read_file("/proc/filesystems") == Path("/proc/filesystems").read_bytes()
 
 
-def test_large_files_go_both_ways(machine: Machine, tmp_path: Path) -> None:
-    data = os.urandom(9_000_001)  # more than a frame may have of one file
+def test_large_files_are_written_and_read_whole(machine: Machine, tmp_path: Path) -> None:
+    data = os.urandom(9_000_001)  # more than a frame may hold of a file
     path = str(tmp_path / "large")
     machine.write_file(path, data, create=True)
     assert machine.read_file(path) == data
     assert machine.read_file(path, offset=1, size=5_000_000) == data[1:5_000_001]
 
 
-def test_creating_sets_the_mode_and_replaces_what_was_there(machine: Machine, tmp_path: Path) -> None:
+def test_creating_sets_the_mode_and_replaces_the_content(machine: Machine, tmp_path: Path) -> None:
     path = tmp_path / "f"
     machine.write_file(str(path), b"long contents", create=True, mode=0o600)
     assert path.stat().st_mode & 0o777 == 0o600
@@ -71,8 +71,8 @@ def test_a_write_at_an_offset_keeps_the_rest(machine: Machine, tmp_path: Path) -
     assert path.read_bytes() == b"0123ab6789"
 
 
-def test_a_buffer_is_one_write(machine: Machine, tmp_path: Path) -> None:
-    """A pipe in packet mode shows the borders: whoever reads 5 bytes gets one write's."""
+def test_buffer_is_written_with_one_write(machine: Machine, tmp_path: Path) -> None:
+    """A pipe in packet mode keeps the boundaries of writes: a read returns the data of a single write."""
     fifo = str(tmp_path / "fifo")
     os.mkfifo(fifo)
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
@@ -110,7 +110,7 @@ def test_directories_are_made_listed_and_removed(machine: Machine, tmp_path: Pat
     assert not os.path.exists(made)
 
 
-def test_a_walk_brings_everything_below_with_its_text(machine: Machine, tmp_path: Path) -> None:
+def test_walk_returns_every_entry_with_its_text(machine: Machine, tmp_path: Path) -> None:
     (tmp_path / "a").mkdir(mode=0o755)
     (tmp_path / "a" / "inner").write_text("1\n")
     (tmp_path / "a" / "inner").chmod(0o600)
@@ -132,7 +132,7 @@ def test_a_walk_brings_everything_below_with_its_text(machine: Machine, tmp_path
     assert (error.path, error.errno) == (str(tmp_path / "only_written"), errno.EACCES)
 
 
-def test_a_walk_does_not_wait_for_a_file_that_blocks(machine: Machine, tmp_path: Path) -> None:
+def test_walk_does_not_wait_for_a_blocking_file(machine: Machine, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     (walked,) = machine.batch([FileOp("walk", str(tmp_path))])
     assert not isinstance(walked, OSError | bytes)
@@ -190,15 +190,15 @@ def test_a_batch_can_stop_at_the_first_failure(machine: Machine, tmp_path: Path)
     assert not last.exists()
 
 
-def test_an_empty_batch_is_empty(machine: Machine) -> None:
+def test_empty_batch_has_no_results(machine: Machine) -> None:
     assert list(machine.batch([])) == []
 
 
-def test_a_blocked_write_stalls_nobody(machine: Machine, tmp_path: Path) -> None:
-    """Like a state write of DAMON while its kdamond takes its time."""
+def test_blocked_write_does_not_stall_other_requests(machine: Machine, tmp_path: Path) -> None:
+    """As a write to DAMON's state file blocks while the kdamond is slow."""
     fifo, other = str(tmp_path / "fifo"), str(tmp_path / "other")
     os.mkfifo(fifo)
-    pending = machine.begin_write_file(fifo, b"state")  # nobody reads: open(2) waits
+    pending = machine.begin_write_file(fifo, b"state")  # without a reader, open(2) blocks
     machine.write_file(other, b"1", create=True)
     assert machine.read_file(other) == b"1"
     assert not pending.done()
@@ -208,20 +208,20 @@ def test_a_blocked_write_stalls_nobody(machine: Machine, tmp_path: Path) -> None
         assert reader.read() == b"state"
     pending.result(SOON_NS)
     assert pending.done()
-    pending.result(SOON_NS)  # it stays done
+    pending.result(SOON_NS)  # done() stays true
 
 
-def test_a_pending_write_fails_as_write_did(machine: Machine, tmp_path: Path) -> None:
+def test_pending_write_raises_the_error_of_write(machine: Machine, tmp_path: Path) -> None:
     pending = machine.begin_write_file(str(tmp_path / "missing"), b"x")
     with pytest.raises(FileNotFoundError) as raised:
         pending.result(SOON_NS)
     assert raised.value.filename == str(tmp_path / "missing")
 
 
-# --- what is the agent's own ---
+# --- only the agent ---
 
 
-def test_replies_come_out_of_order(agent: AgentMachine, tmp_path: Path) -> None:
+def test_replies_may_arrive_out_of_order(agent: AgentMachine, tmp_path: Path) -> None:
     fifos = [str(tmp_path / f"fifo{i}") for i in range(8)]
     for fifo in fifos:
         os.mkfifo(fifo)
@@ -234,7 +234,7 @@ def test_replies_come_out_of_order(agent: AgentMachine, tmp_path: Path) -> None:
 
 
 def test_more_blocked_writes_than_workers_still_all_return(agent: AgentMachine, tmp_path: Path) -> None:
-    """The ping goes on being answered, and what had to wait is done in its turn."""
+    """The agent goes on answering pings, and does queued requests in order."""
     fifo = str(tmp_path / "fifo")
     os.mkfifo(fifo)
     writes = [agent.begin_write_file(fifo, b"x") for _ in range(100)]
@@ -258,7 +258,7 @@ def test_a_batch_larger_than_a_frame_is_complete(agent: AgentMachine, tmp_path: 
     assert agent.batch(reads) == [data] * 30
 
 
-def test_stopping_stops_the_frames_that_would_follow(agent: AgentMachine, tmp_path: Path) -> None:
+def test_stop_on_error_stops_later_frames_too(agent: AgentMachine, tmp_path: Path) -> None:
     data = bytes(700_000)
     ops = [FileOp("write", f"{tmp_path}/missing/f", data)]
     ops += [FileOp("write", str(tmp_path / f"{i}"), data, create=True) for i in range(5)]
@@ -267,7 +267,7 @@ def test_stopping_stops_the_frames_that_would_follow(agent: AgentMachine, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
-def test_a_walk_says_which_file_is_too_large_for_it(agent: AgentMachine, tmp_path: Path) -> None:
+def test_walk_names_the_file_that_is_too_large(agent: AgentMachine, tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(bytes(3 << 20))
     (tmp_path / "small").write_text("1\n")
     (walked,) = agent.batch([FileOp("walk", str(tmp_path))])
@@ -277,7 +277,7 @@ def test_a_walk_says_which_file_is_too_large_for_it(agent: AgentMachine, tmp_pat
     assert walked[1].value == "1\n"
 
 
-def test_a_walk_of_too_much_is_an_error_not_a_part(agent: AgentMachine, tmp_path: Path) -> None:
+def test_walk_over_the_limit_is_an_error_not_a_part(agent: AgentMachine, tmp_path: Path) -> None:
     for i in range(20):
         (tmp_path / f"{i}").write_bytes(bytes(900_000))
     (result,) = agent.batch([FileOp("walk", str(tmp_path))])
@@ -316,7 +316,7 @@ def test_system_requests_fail_with_errno_and_name(agent: AgentMachine, tmp_path:
     assert raised.value.errno == errno.EBADMSG
 
 
-def test_workers_go_when_they_are_not_needed(agent: AgentMachine, tmp_path: Path) -> None:
+def test_idle_workers_end(agent: AgentMachine, tmp_path: Path) -> None:
     def threads() -> int:
         return len(os.listdir(f"/proc/{agent.facts.pid}/task"))
 

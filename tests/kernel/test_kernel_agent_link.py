@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The harness's end of a session: how it begins, and how everybody hears of its end."""
+"""The harness's end of a session: how it begins, and how every caller learns of its end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from damon_tests.ports import FileOp, HarnessError, MachineLost, SpawnRequest
 
 
 def fake_agent(answer: Callable[[Frame], bytes | None]) -> socket.socket:
-    """The harness's end of a socket; at the other end a thread answers each frame until None."""
+    """Return our end of a socket; at the other end, a thread answers each frame until it returns None."""
     ours, theirs = socket.socketpair()
 
     def run() -> None:
@@ -51,7 +51,7 @@ def good_hello(nonce: bytes) -> bytes:
     return Writer().i32(0).done() + nonce + VERSION.to_bytes(2, "little") + facts
 
 
-def test_the_hello_tells_where_we_are() -> None:
+def test_hello_reply_describes_the_machine() -> None:
     with agent_machine() as (machine, agent):
         assert machine.facts.pid == agent.pid
         assert machine.facts.release == os.uname().release
@@ -59,7 +59,7 @@ def test_the_hello_tells_where_we_are() -> None:
         assert machine.facts.page_size == os.sysconf("SC_PAGESIZE")
 
 
-def test_an_agent_of_another_version_is_named_with_the_way_out() -> None:
+def test_version_mismatch_names_both_versions_and_the_remedy() -> None:
     channel = fake_agent(lambda frame: pack_frame(Op.HELLO | REPLY, 0, b"whatever", version=VERSION + 6))
     with pytest.raises(
         HarnessError, match=rf"version {VERSION + 6}, this harness {VERSION}.*build the guest image again"
@@ -67,18 +67,18 @@ def test_an_agent_of_another_version_is_named_with_the_way_out() -> None:
         AgentMachine(channel, "old")
 
 
-def test_no_answer_to_the_hello_is_a_lost_machine_with_its_console() -> None:
+def test_unanswered_hello_is_machine_lost_with_console() -> None:
     with pytest.raises(MachineLost, match=r"did not answer within 0\.5 s") as raised:
         AgentMachine(fake_agent(lambda _: b""), "mute", hello_s=0.5, console=lambda: "Kernel panic")
     assert raised.value.log == "Kernel panic"
 
 
-def test_a_channel_that_closes_at_once_is_a_lost_machine() -> None:
+def test_channel_that_closes_at_once_is_machine_lost() -> None:
     with pytest.raises(MachineLost, match="closed"):
         AgentMachine(fake_agent(lambda _: None), "dead")
 
 
-def test_the_answer_to_somebody_elses_hello_is_not_ours() -> None:
+def test_reply_to_another_clients_hello_is_ignored() -> None:
     answered: list[bytes] = []
 
     def answer(frame: Frame) -> bytes:
@@ -89,12 +89,12 @@ def test_the_answer_to_somebody_elses_hello_is_not_ours() -> None:
         )
 
     machine = AgentMachine(fake_agent(answer), "guest")
-    assert len(answered) == 2  # it asked again, with the same nonce
+    assert len(answered) == 2  # the client repeated the hello with the same nonce
     assert answered[0] == answered[1]
     machine.close()
 
 
-def test_everybody_hears_of_the_death(tmp_path: Path) -> None:
+def test_every_waiting_call_raises_when_agent_dies(tmp_path: Path) -> None:
     fifo = str(tmp_path / "fifo")
     os.mkfifo(fifo)
     with agent_machine(console=lambda: "panic: no more") as (machine, agent):
@@ -142,10 +142,10 @@ def test_everybody_hears_of_the_death(tmp_path: Path) -> None:
         for call in later:
             with pytest.raises(MachineLost):
                 call()
-        stream.close()  # closing is always possible
+        stream.close()  # close() never raises
 
 
-def test_a_hang_is_noticed_while_somebody_waits() -> None:
+def test_hang_is_detected_while_a_call_waits() -> None:
     with agent_machine(hang_s=0.3) as (machine, agent):
         process = machine.spawn(SpawnRequest(["/bin/sleep", "1000"]))
         agent.send_signal(signal.SIGSTOP)
@@ -156,7 +156,7 @@ def test_a_hang_is_noticed_while_somebody_waits() -> None:
             agent.send_signal(signal.SIGCONT)
 
 
-def test_a_hang_is_noticed_by_who_can_send_no_more() -> None:
+def test_hang_is_detected_when_sending_blocks() -> None:
     with agent_machine(hang_s=0.3) as (machine, agent):
         agent.send_signal(signal.SIGSTOP)
         try:
@@ -166,8 +166,8 @@ def test_a_hang_is_noticed_by_who_can_send_no_more() -> None:
             agent.send_signal(signal.SIGCONT)
 
 
-def test_a_machine_that_stood_still_while_nobody_waited_is_not_lost() -> None:
-    """A guest that is being saved answers nothing meanwhile."""
+def test_machine_paused_while_no_call_waits_is_not_lost() -> None:
+    """A guest does not answer while it is being saved."""
     with agent_machine(hang_s=0.2) as (machine, agent):
         machine.ping(SOON_NS)
         agent.send_signal(signal.SIGSTOP)
@@ -176,7 +176,7 @@ def test_a_machine_that_stood_still_while_nobody_waited_is_not_lost() -> None:
         assert machine.read_file("/proc/version")
 
 
-def test_an_error_from_the_agent_is_told() -> None:
+def test_error_frame_of_the_agent_is_in_the_message() -> None:
     def answer(frame: Frame) -> bytes:
         if frame.op == Op.HELLO:
             return pack_frame(Op.HELLO | REPLY, 0, good_hello(frame.payload))
@@ -191,7 +191,7 @@ def test_an_error_from_the_agent_is_told() -> None:
 @pytest.mark.parametrize(
     "nonsense", [b"bytes that are no frame at all", pack_frame(Op.STREAM, 1, b"\x09data")]
 )
-def test_nonsense_from_the_agent_loses_the_machine_and_stops_nobody(nonsense: bytes) -> None:
+def test_garbage_from_the_agent_is_machine_lost_for_every_call(nonsense: bytes) -> None:
     def answer(frame: Frame) -> bytes:
         if frame.op == Op.HELLO:
             return pack_frame(Op.HELLO | REPLY, 0, good_hello(frame.payload))
@@ -203,7 +203,7 @@ def test_nonsense_from_the_agent_loses_the_machine_and_stops_nobody(nonsense: by
     machine.close()
 
 
-def test_closing_twice_and_calling_later() -> None:
+def test_close_works_twice_and_later_calls_raise() -> None:
     with agent_machine() as (machine, _):
         machine.close()
         machine.close()
@@ -226,7 +226,7 @@ def test_the_clock_is_monotonic_time_of_the_machine() -> None:
         assert machine.clock.now_ns() >= now_ns + 20_000_000
 
 
-def test_wait_until_tries_once_more_after_the_deadline() -> None:
+def test_wait_until_checks_once_more_after_the_deadline() -> None:
     with agent_machine() as (machine, _):
         tries: list[int] = []
 
@@ -238,14 +238,14 @@ def test_wait_until_tries_once_more_after_the_deadline() -> None:
         assert not machine.clock.wait_until(lambda: False, machine.clock.now_ns() + 1_000_000)
 
 
-def test_a_clock_that_stands_still_is_a_lost_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopped_clock_is_machine_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("damon_tests.kernel.agent.machine._CLOCK_STOPS_S", 0.05)
 
     def answer(frame: Frame) -> bytes:
         if frame.op == Op.HELLO:
             return pack_frame(Op.HELLO | REPLY, 0, good_hello(frame.payload))
         if frame.op == Op.SLEEP:
-            return b""  # it never is so late
+            return b""  # that time never comes
         return pack_frame(frame.op | REPLY, frame.id, Writer().i32(0).u64(5).done())
 
     machine = AgentMachine(fake_agent(answer), "guest")

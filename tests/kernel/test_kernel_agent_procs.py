@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Processes through the real agent; what the port promises is asked of this machine, too."""
+"""Processes through the real agent; this machine must keep the port's promises, too."""
 
 from __future__ import annotations
 
@@ -54,35 +54,35 @@ def read_until(process: Process, wanted: bytes) -> bytes:
     return got
 
 
-def test_a_process_has_its_streams_and_its_code(machine: Machine) -> None:
+def test_process_returns_output_and_exit_code(machine: Machine) -> None:
     process = machine.spawn(sh("echo out; echo err >&2; exit 3"))
     assert process.wait(SOON_NS) == ExitStatus(3, None)
     assert process.poll() == ExitStatus(3, None)
-    # When its end is known, its output is there.
+    # Once its exit is reported, its output has arrived.
     assert process.read_stdout() == b"out\n"
     assert process.read_stderr() == b"err\n"
     assert process.read_stdout() == b""
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGUSR1, signal.SIGTERM, signal.SIGPIPE])
-def test_a_signal_kills_it_and_is_told(machine: Machine, number: int) -> None:
-    """Also the signals that the agent itself ignores or blocks."""
+def test_fatal_signal_is_in_the_exit_status(machine: Machine, number: int) -> None:
+    """This includes the signals that the agent itself ignores or blocks."""
     process = machine.spawn(SpawnRequest(["/bin/sleep", "1000"]))
     assert process.poll() is None
     process.kill(number)
     status = process.wait(SOON_NS)
     assert status == ExitStatus(None, number)
     assert not status.ok
-    process.kill(number)  # no error when it has ended
+    process.kill(number)  # no error after its exit
 
 
-def test_its_pid_is_its_pid(machine: Machine) -> None:
+def test_pid_is_the_pid_on_the_machine(machine: Machine) -> None:
     process = machine.spawn(sh("echo $$"))
     assert process.wait(SOON_NS).ok
     assert int(process.read_stdout()) == process.pid
 
 
-def test_environment_directory_and_arguments_are_exact(machine: Machine, tmp_path: Path) -> None:
+def test_environment_directory_and_arguments_are_as_requested(machine: Machine, tmp_path: Path) -> None:
     script = "import os, sys; print(dict(os.environ), os.getcwd(), sys.argv)"
     argv = [sys.executable, "-c", script, "", "with space", "ü"]
     environment = {"PYTHONCOERCECLOCALE": "0", "LC_ALL": "C.UTF-8", "A": "=b"}
@@ -101,7 +101,7 @@ def test_a_program_is_found_by_the_path_of_its_environment(machine: Machine, tmp
     assert process.read_stdout() == b"found\n"
 
 
-def test_what_cannot_be_started_is_an_oserror(machine: Machine, tmp_path: Path) -> None:
+def test_program_that_cannot_start_is_an_oserror(machine: Machine, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no-such-program"):
         machine.spawn(SpawnRequest(["/no-such-program"]))
     (tmp_path / "no_program").write_text("text")
@@ -122,7 +122,7 @@ def test_stdin_is_fed_and_closed(machine: Machine) -> None:
     assert process.read_stdout() == data
 
 
-def test_writing_to_a_process_that_reads_no_more(machine: Machine) -> None:
+def test_writing_to_closed_stdin_raises_broken_pipe(machine: Machine) -> None:
     process = machine.spawn(sh("exec <&-; echo closed; sleep 1000"))
     read_until(process, b"closed")
     with pytest.raises(BrokenPipeError):
@@ -131,7 +131,7 @@ def test_writing_to_a_process_that_reads_no_more(machine: Machine) -> None:
     process.wait(SOON_NS)
 
 
-def test_output_comes_while_it_runs(machine: Machine) -> None:
+def test_output_arrives_while_process_runs(machine: Machine) -> None:
     process = machine.spawn(sh("echo early; sleep 1000"))
     read_until(process, b"early\n")
     assert process.poll() is None
@@ -139,7 +139,7 @@ def test_output_comes_while_it_runs(machine: Machine) -> None:
     process.wait(SOON_NS)
 
 
-def test_big_output_arrives_whole_without_being_asked_for(machine: Machine) -> None:
+def test_large_output_arrives_whole_without_reads(machine: Machine) -> None:
     script = (
         "import sys; d = bytes(range(256)) * 20000; sys.stdout.buffer.write(d); sys.stderr.buffer.write(d)"
     )
@@ -150,7 +150,7 @@ def test_big_output_arrives_whole_without_being_asked_for(machine: Machine) -> N
     assert process.read_stderr() == expected
 
 
-def test_waiting_times_out(machine: Machine) -> None:
+def test_wait_times_out(machine: Machine) -> None:
     process = machine.spawn(SpawnRequest(["/bin/sleep", "1000"]))
     with pytest.raises(TimedOut, match="sleep"):
         process.wait(NSEC_PER_MSEC)
@@ -158,13 +158,13 @@ def test_waiting_times_out(machine: Machine) -> None:
     process.wait(SOON_NS)
 
 
-def test_a_child_that_keeps_the_pipes_does_not_hide_the_end(machine: Machine) -> None:
+def test_child_that_keeps_the_pipes_does_not_hide_the_exit(machine: Machine) -> None:
     process = machine.spawn(sh("sleep 1000 & echo $!"))
     assert process.wait(SOON_NS).ok
     os.kill(int(process.read_stdout()), signal.SIGKILL)
 
 
-def test_many_processes_at_once(machine: Machine) -> None:
+def test_many_processes_do_not_mix(machine: Machine) -> None:
     processes = [machine.spawn(sh(f"echo {i}; exit {i}")) for i in range(20)]
     for i, process in enumerate(processes):
         assert process.wait(SOON_NS).code == i
@@ -176,15 +176,15 @@ def test_signals_are_not_inherited_blocked_or_ignored(machine: Machine) -> None:
     process = machine.spawn(SpawnRequest(["/bin/grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"]))
     assert process.wait(SOON_NS).ok
     masks = [int(line.split()[1], 16) for line in process.read_stdout().splitlines()]
-    python_restores = {signal.SIGPIPE}  # what subprocess resets by itself
-    # Here a process inherits what this one was started with, as in the background of a script.
+    python_restores = {signal.SIGPIPE}  # subprocess resets these by itself
+    # A local process inherits the signal dispositions of this process, as in the background of a script.
     python_restores |= {s for s in (signal.SIGINT, signal.SIGQUIT) if signal.getsignal(s) is signal.SIG_IGN}
     ignored = masks[1] & ~sum(1 << (number - 1) for number in python_restores)
     assert masks[0] == 0
     assert ignored == 0
 
 
-# --- what is the agent's own ---
+# --- only the agent ---
 
 
 def test_no_descriptor_leaks_into_a_process(agent: AgentMachine, tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_no_descriptor_leaks_into_a_process(agent: AgentMachine, tmp_path: Path)
     pending = agent.begin_write_file(full, bytes(1 << 20))
     assert eventually(
         lambda: select.select([reader], [], [], 0)[0] != []
-    )  # the agent has it open, and blocks
+    )  # the agent has opened it, and blocks
     other = agent.spawn(SpawnRequest(["/bin/cat"]))
     process = agent.spawn(SpawnRequest(["/bin/ls", "/proc/self/fd"]))
     assert process.wait(SOON_NS).ok
@@ -210,16 +210,16 @@ def test_no_descriptor_leaks_into_a_process(agent: AgentMachine, tmp_path: Path)
         pending.result(SOON_NS)
 
 
-def test_output_that_nobody_takes_is_dropped_and_said(tmp_path: Path) -> None:
+def test_unread_output_is_dropped_and_reported(tmp_path: Path) -> None:
     with agent_machine(stream_limit=1000) as (machine, _):
         process = machine.spawn(sh("head -c 5000 /dev/zero"))
         process.wait(SOON_NS)
         with pytest.raises(HarnessError, match="4000 bytes of the stdout"):
             process.read_stdout()
-        assert process.read_stdout() == bytes(1000)  # and no second complaint
+        assert process.read_stdout() == bytes(1000)  # the loss is reported only once
 
 
-def test_stdin_of_a_process_that_never_reads_stalls_nobody() -> None:
+def test_unread_stdin_does_not_stall_other_requests() -> None:
     with agent_machine(operation_s=1) as (machine, _):
         process = machine.spawn(SpawnRequest(["/bin/sleep", "1000"]))
         with pytest.raises(TimedOut):
@@ -229,7 +229,7 @@ def test_stdin_of_a_process_that_never_reads_stalls_nobody() -> None:
         process.wait(SOON_NS)
 
 
-def test_a_flood_of_output_leaves_room_for_replies() -> None:
+def test_replies_pass_a_flood_of_output() -> None:
     with agent_machine(stream_limit=1 << 20) as (machine, agent):
         process = machine.spawn(SpawnRequest(["/bin/cat", "/dev/zero"]))
         for _ in range(20):
@@ -260,7 +260,7 @@ def test_memory_and_descriptors_do_not_grow() -> None:
         assert later[1] < memory + 1
 
 
-def test_what_is_left_over_dies_with_the_agent() -> None:
+def test_processes_left_over_die_with_the_agent() -> None:
     with agent_machine() as (machine, agent):
         process = machine.spawn(sh("sleep 1000 & echo $!; sleep 1000"))
         below = int(read_until(process, b"\n"))

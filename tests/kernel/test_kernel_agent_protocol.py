@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The agent's end of the protocol: stray bytes, malformed frames, one session after the other."""
+"""The agent's end of the protocol: stray bytes, malformed frames, consecutive sessions."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def raw() -> Iterator[RawClient]:
 
 @pytest.fixture
 def listening(tmp_path: Path) -> Iterator[Callable[[], socket.socket]]:
-    """Connects to one agent that serves one client after the other, as in a guest."""
+    """Yield a function that connects to an agent, which serves a client at a time, as in a guest."""
     path = str(tmp_path / "agent.sock")
     agent = subprocess.Popen([str(agent_program()), "--unix", path])
 
     def connect() -> socket.socket:
         channel = socket.socket(socket.AF_UNIX)
-        assert eventually(lambda: channel.connect_ex(path) == 0)  # not yet while it starts
+        assert eventually(lambda: channel.connect_ex(path) == 0)  # the agent may not listen yet
         return channel
 
     try:
@@ -60,7 +60,7 @@ def test_requests_before_a_hello_are_refused(raw: RawClient) -> None:
     assert raw.call(Op.PING).i32() == 0
 
 
-def test_the_agent_names_its_version_to_a_client_of_another(raw: RawClient) -> None:
+def test_agent_reports_its_version_on_mismatch(raw: RawClient) -> None:
     raw.send(pack_frame(Op.HELLO, 5, b"\1" * 8, version=VERSION + 1))
     frame = raw.receive(lambda frame: frame.op == Op.HELLO | REPLY)
     assert (frame.id, frame.version) == (5, VERSION)
@@ -102,8 +102,8 @@ def test_a_frame_of_another_version_ends_the_session(raw: RawClient) -> None:
     assert "version" in Reader(error.payload).text()
 
 
-def test_malformed_payloads_are_refused_one_by_one(raw: RawClient) -> None:
-    """A prefix of a good request, and one with something after it; the session goes on."""
+def test_malformed_payload_is_refused_and_the_session_goes_on(raw: RawClient) -> None:
+    """Send a prefix of a valid request, and a request with trailing bytes; the session goes on."""
     good = {
         Op.BATCH: encode_batch([FileOp("read", "/proc/version"), FileOp("list", "/proc/self")], True),
         Op.SPAWN: Writer().u32(1).text("/bin/true").u32(1).text("A=b").text("/").done(),
@@ -128,7 +128,7 @@ def test_malformed_payloads_are_refused_one_by_one(raw: RawClient) -> None:
     assert raw.call(Op.PING).i32() == 0
 
 
-def test_counts_that_lie_are_refused(raw: RawClient) -> None:
+def test_wrong_counts_are_refused(raw: RawClient) -> None:
     raw.hello()
     assert raw.call(Op.BATCH, Writer().u8(0).u32(2**32 - 1).done()).i32() != 0
     assert raw.call(Op.SPAWN, Writer().u32(2**32 - 1).done()).i32() != 0
@@ -141,9 +141,9 @@ def test_counts_that_lie_are_refused(raw: RawClient) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_no_bytes_crash_the_agent(raw: RawClient, seed: int) -> None:
-    """Frames with bits turned, cut and glued together; afterwards a hello is answered as ever.
+    """Send frames with flipped bits, cut and joined; afterwards the agent still answers a hello.
 
-    The payloads name nothing that a turned bit could make dangerous.
+    The payloads name nothing that a flipped bit could make dangerous.
     """
     rng = random.Random(seed)
     frames = [
@@ -165,7 +165,7 @@ def test_no_bytes_crash_the_agent(raw: RawClient, seed: int) -> None:
 
 
 def test_a_hello_inside_an_unfinished_frame_is_found(raw: RawClient) -> None:
-    """The client before died while it was sending a megabyte."""
+    """The last client died while it was sending a megabyte."""
     raw.hello()
     raw.send(pack_frame(Op.BATCH, 1, bytes(1 << 20))[:5000])
     raw.send(pack_frame(Op.HELLO, 0, b"\3" * 8))
@@ -186,8 +186,8 @@ def test_the_same_hello_again_changes_nothing(raw: RawClient) -> None:
     assert Path(f"/proc/{pid}").exists()
 
 
-def test_another_hello_ends_what_the_last_one_began(raw: RawClient, tmp_path: Path) -> None:
-    """As after the restore of a snapshot: the agent believes that it still talks to its old client."""
+def test_new_hello_ends_everything_of_the_last_session(raw: RawClient, tmp_path: Path) -> None:
+    """As after the restore of a snapshot: the agent still expects its old client."""
     fifo, blocked = str(tmp_path / "fifo"), str(tmp_path / "blocked")
     os.mkfifo(fifo)
     os.mkfifo(blocked)
@@ -205,19 +205,19 @@ def test_another_hello_ends_what_the_last_one_began(raw: RawClient, tmp_path: Pa
     raw.send(pack_frame(Op.HELLO, 0, b"\4" * 8))
     raw.receive(lambda frame: frame.op == Op.HELLO | REPLY)
     assert eventually(lambda: not Path(f"/proc/{pid}").exists())
-    assert eventually(lambda: threads() <= 3)  # the blocked writes wait no more
+    assert eventually(lambda: threads() <= 3)  # the blocked writes have ended
     with pytest.raises(OSError, match="No such device"):  # ENXIO: nobody has it open for reading
         assert eventually(lambda: os.close(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)) is not None)
-    # Its replies do not come, and its numbers mean nothing.
-    seen: list[int] = []
+    # The old session's replies do not arrive, and its ids are unknown.
+    ids: list[int] = []
     raw.send(pack_frame(Op.PING, 60))
-    raw.receive(lambda frame: bool(seen.append(frame.id)) or frame.id == 60)
-    assert seen == [60]
+    raw.receive(lambda frame: bool(ids.append(frame.id)) or frame.id == 60)
+    assert ids == [60]
     assert raw.call(Op.STDIN, Writer().u32(40).blob(b"x").done()).i32() != 0
 
 
-def test_output_that_the_channel_does_not_take_waits_in_its_process(raw: RawClient) -> None:
-    """Neither the agent's memory grows, nor is anything lost."""
+def test_process_blocks_when_the_channel_is_full(raw: RawClient) -> None:
+    """The agent's memory does not grow, and no data is lost."""
     size = 20_000_000
     raw.hello()
     argv = Writer().u32(4).text("/usr/bin/head").text("-c").text(str(size)).text("/dev/zero")
@@ -257,7 +257,7 @@ def test_a_file_is_followed_only_as_fast_as_the_channel_takes_it(raw: RawClient,
 
 
 def stays(condition: Callable[[], bool]) -> bool:
-    """Whether it holds, and goes on to hold when looked at again and again."""
+    """Return whether ``condition`` holds each time over a while."""
     for _ in range(50):
         if not condition():
             return False
@@ -266,7 +266,7 @@ def stays(condition: Callable[[], bool]) -> bool:
 
 
 def state(pid: int) -> str:
-    """Of a process: S is asleep."""
+    """Return the state of a process; S: asleep."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
 
 
@@ -276,7 +276,7 @@ def _spawn_sleep(raw: RawClient) -> int:
     return reply.u32()
 
 
-def test_one_client_after_the_other(listening: Callable[[], socket.socket]) -> None:
+def test_agent_serves_clients_one_after_the_other(listening: Callable[[], socket.socket]) -> None:
     for i in range(5):
         machine = AgentMachine(listening(), f"client {i}")
         process = machine.spawn(SpawnRequest(["/bin/sleep", "1000"]))
@@ -284,7 +284,7 @@ def test_one_client_after_the_other(listening: Callable[[], socket.socket]) -> N
         assert eventually(lambda pid=process.pid: not Path(f"/proc/{pid}").exists())  # type: ignore[misc]
 
 
-def test_a_client_that_left_half_a_frame(listening: Callable[[], socket.socket]) -> None:
+def test_half_a_frame_does_not_block_the_next_client(listening: Callable[[], socket.socket]) -> None:
     with listening() as rude:
         rude.sendall(HELLO + pack_frame(Op.BATCH, 1, bytes(1 << 20))[:70_000])
     machine = AgentMachine(listening(), "polite")
@@ -292,7 +292,9 @@ def test_a_client_that_left_half_a_frame(listening: Callable[[], socket.socket])
     machine.close()
 
 
-def test_an_agent_that_was_sending_when_its_client_left(listening: Callable[[], socket.socket]) -> None:
+def test_client_that_leaves_during_a_reply_does_not_block_the_next(
+    listening: Callable[[], socket.socket],
+) -> None:
     with listening() as client:
         raw = RawClient(client)
         raw.hello()

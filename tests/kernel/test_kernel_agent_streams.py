@@ -25,7 +25,7 @@ def agent() -> Iterator[AgentMachine]:
 
 @contextlib.contextmanager
 def followed_fifo(machine: AgentMachine, directory: Path) -> Iterator[tuple[ByteStream, int]]:
-    """A stream of a FIFO, and the descriptor to write what it delivers."""
+    """Yield a stream of a FIFO, and the descriptor that feeds it."""
     path = str(directory / "fifo")
     os.mkfifo(path)
     stream = machine.follow(path)
@@ -53,7 +53,7 @@ def threads_of(machine: AgentMachine) -> int:
     return len(os.listdir(f"/proc/{machine.facts.pid}/task"))
 
 
-def test_it_delivers_as_it_comes(agent: AgentMachine, tmp_path: Path) -> None:
+def test_stream_delivers_data_as_it_arrives(agent: AgentMachine, tmp_path: Path) -> None:
     with followed_fifo(agent, tmp_path) as (stream, writer):
         assert stream.read() == b""
         os.write(writer, b"one\n")
@@ -63,7 +63,7 @@ def test_it_delivers_as_it_comes(agent: AgentMachine, tmp_path: Path) -> None:
         assert stream.lost() == 0
 
 
-def test_a_lot_arrives_whole_and_in_order(agent: AgentMachine, tmp_path: Path) -> None:
+def test_large_stream_arrives_whole_and_in_order(agent: AgentMachine, tmp_path: Path) -> None:
     data = b"".join(b"%07d\n" % i for i in range(200_000))
     with followed_fifo(agent, tmp_path) as (stream, writer):
         feeder = threading.Thread(
@@ -75,8 +75,8 @@ def test_a_lot_arrives_whole_and_in_order(agent: AgentMachine, tmp_path: Path) -
         assert stream.lost() == 0
 
 
-def test_it_closes_while_the_read_blocks(tmp_path: Path) -> None:
-    """By an agent of its own: threads of streams that others closed end when they come to it."""
+def test_stream_closes_while_its_read_blocks(tmp_path: Path) -> None:
+    """Use a separate agent: threads of streams that other tests closed may still be ending."""
     with agent_machine() as (agent, _):
         agent.read_file("/proc/self/stat")
         closes_while_the_read_blocks(agent, tmp_path)
@@ -94,21 +94,21 @@ def closes_while_the_read_blocks(agent: AgentMachine, tmp_path: Path) -> None:
         assert stream.read() == b""
 
 
-def test_what_came_before_the_close_can_still_be_read(agent: AgentMachine, tmp_path: Path) -> None:
+def test_data_from_before_close_stays_readable(agent: AgentMachine, tmp_path: Path) -> None:
     with followed_fifo(agent, tmp_path) as (stream, writer):
         os.write(writer, b"last words")
         stream.close()
         assert stream.read() == b"last words"
 
 
-def test_opening_a_fifo_that_nobody_writes_does_not_wait(agent: AgentMachine, tmp_path: Path) -> None:
+def test_opening_fifo_without_writer_does_not_block(agent: AgentMachine, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     stream = agent.follow(str(tmp_path / "fifo"))
     assert stream.read() == b""
     stream.close()
 
 
-def test_it_sees_a_file_grow(agent: AgentMachine, tmp_path: Path) -> None:
+def test_stream_follows_growing_file(agent: AgentMachine, tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_text("old\n")
     stream = agent.follow(str(path))
@@ -119,13 +119,13 @@ def test_it_sees_a_file_grow(agent: AgentMachine, tmp_path: Path) -> None:
     stream.close()
 
 
-def test_a_missing_file_fails_at_once(agent: AgentMachine, tmp_path: Path) -> None:
+def test_following_missing_file_raises_at_once(agent: AgentMachine, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as raised:
         agent.follow(str(tmp_path / "missing"))
     assert raised.value.filename == str(tmp_path / "missing")
 
 
-def test_a_file_that_fails_says_so_after_its_data(agent: AgentMachine, tmp_path: Path) -> None:
+def test_read_error_is_raised_after_the_data(agent: AgentMachine, tmp_path: Path) -> None:
     stream = agent.follow(str(tmp_path))  # a directory opens, and cannot be read
 
     def failed() -> bool:
@@ -139,7 +139,7 @@ def test_a_file_that_fails_says_so_after_its_data(agent: AgentMachine, tmp_path:
     stream.close()
 
 
-def test_what_nobody_reads_is_counted(tmp_path: Path) -> None:
+def test_unread_data_is_dropped_and_counted(tmp_path: Path) -> None:
     with (
         agent_machine(stream_limit=1000) as (machine, _),
         followed_fifo(machine, tmp_path) as (stream, writer),
@@ -152,7 +152,7 @@ def test_what_nobody_reads_is_counted(tmp_path: Path) -> None:
         assert stream.lost() == 49_000
 
 
-def test_many_streams_beside_each_other(agent: AgentMachine, tmp_path: Path) -> None:
+def test_many_streams_do_not_mix(agent: AgentMachine, tmp_path: Path) -> None:
     with contextlib.ExitStack() as stack:
         fifos = []
         for i in range(10):
@@ -165,7 +165,7 @@ def test_many_streams_beside_each_other(agent: AgentMachine, tmp_path: Path) -> 
         agent.ping(SOON_NS)
 
 
-def test_a_stream_of_a_lost_machine_says_so_after_its_data(tmp_path: Path) -> None:
+def test_lost_machine_is_raised_after_the_data(tmp_path: Path) -> None:
     with agent_machine() as (machine, agent), followed_fifo(machine, tmp_path) as (stream, writer):
         os.write(writer, b"last words")
         assert eventually(lambda: bool(stream._buffer._data))  # type: ignore[attr-defined]

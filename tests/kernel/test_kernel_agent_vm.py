@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The agent as the init of a real kernel (marked vm): what only a guest can show."""
+"""The agent as init of a real kernel (marked vm)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def read_until(stream: ByteStream, wanted: bytes) -> bytes:
     return got
 
 
-def test_it_is_init_and_has_mounted_everything(machine: AgentMachine) -> None:
+def test_agent_is_init_and_mounts_every_file_system(machine: AgentMachine) -> None:
     assert machine.facts.pid == 1
     mounted = {
         tuple(line.split()[1:3]) for line in machine.read_file("/proc/self/mounts").decode().splitlines()
@@ -60,7 +60,7 @@ def test_it_is_init_and_has_mounted_everything(machine: AgentMachine) -> None:
     } <= mounted
 
 
-def test_it_does_not_need_much_memory_and_none_is_swapped_out(machine: AgentMachine) -> None:
+def test_agent_needs_little_memory_and_is_not_swapped_out(machine: AgentMachine) -> None:
     machine.write_file("/tmp/large", bytes(20 << 20), create=True)
     assert machine.read_file("/tmp/large") == bytes(20 << 20)
     machine.batch([FileOp("unlink", "/tmp/large")])
@@ -69,8 +69,8 @@ def test_it_does_not_need_much_memory_and_none_is_swapped_out(machine: AgentMach
     assert int(status["VmLck"].split()[0]) > 0
 
 
-def test_trace_pipe_brings_every_line_in_order(machine: AgentMachine) -> None:
-    # Until somebody asks for more, or an event is on, it holds 7 KiB: on a busy machine not all of them.
+def test_trace_pipe_delivers_every_line_in_order(machine: AgentMachine) -> None:
+    # Until someone enlarges it or enables an event, the buffer has 7 KiB: too little on a busy machine.
     machine.write_file(f"{TRACING}/buffer_size_kb", b"1024\n")
     stream = machine.follow(f"{TRACING}/trace_pipe")
     marks = [FileOp("write", f"{TRACING}/trace_marker", b"mark %d.\n" % i) for i in range(1000)]
@@ -79,10 +79,10 @@ def test_trace_pipe_brings_every_line_in_order(machine: AgentMachine) -> None:
     assert [int(part.split(b".")[0]) for part in text.split(b"mark ")[1:]] == list(range(1000))
     assert stream.lost() == 0
     stream.close()
-    machine.follow(f"{TRACING}/trace_pipe").close()  # EBUSY while another reads it: it was let go
+    machine.follow(f"{TRACING}/trace_pipe").close()  # EBUSY while another reader has it: the agent closed it
 
 
-def test_kmsg_brings_what_is_said_now(machine: AgentMachine) -> None:
+def test_kmsg_delivers_new_messages(machine: AgentMachine) -> None:
     stream = machine.follow("/dev/kmsg")
     read_until(stream, b"Linux version")
     machine.write_file("/dev/kmsg", b"<6>damon-tests was here\n")
@@ -90,18 +90,18 @@ def test_kmsg_brings_what_is_said_now(machine: AgentMachine) -> None:
     stream.close()
 
 
-def test_processes_run_and_die(machine: AgentMachine) -> None:
+def test_processes_run_and_report_their_exit(machine: AgentMachine) -> None:
     process = machine.spawn(SpawnRequest(["/init", "--nonsense"]))
     assert process.wait(SOON_NS).code == 2
     assert b"usage: damon-tests-agent" in process.read_stderr()
-    # An agent of its own in the guest waits for somebody, forever.
+    # A second agent in the guest waits for a client forever.
     process = machine.spawn(SpawnRequest(["/init", "--unix", "/tmp/socket"]))
     assert eventually(lambda: MachineTree(machine).exists("/tmp/socket"))
     process.kill(signal.SIGKILL)
     assert process.wait(SOON_NS).signal == signal.SIGKILL
 
 
-def test_file_systems_and_random_numbers(machine: AgentMachine) -> None:
+def test_mount_and_reseed_work(machine: AgentMachine) -> None:
     machine.batch([FileOp("mkdir", "/tmp/inner", mode=0o755)])
     machine.mount("none", "/tmp/inner", "tmpfs", data="size=1m")
     assert b" /tmp/inner tmpfs" in machine.read_file("/proc/mounts")
@@ -110,7 +110,7 @@ def test_file_systems_and_random_numbers(machine: AgentMachine) -> None:
     machine.sync()
 
 
-def test_damons_tree_through_the_agent(machine: AgentMachine) -> None:
+def test_damon_tree_reads_and_writes_through_the_agent(machine: AgentMachine) -> None:
     tree = MachineTree(machine)
     tree.write(f"{ADMIN}/kdamonds/nr_kdamonds", "1")
     values = {entry.path: entry.value for entry in tree.walk(ADMIN)}
@@ -122,7 +122,7 @@ def test_damons_tree_through_the_agent(machine: AgentMachine) -> None:
     assert not tree.exists(f"{ADMIN}/kdamonds/0")
 
 
-def test_a_machine_that_is_powered_off_is_gone(machine: AgentMachine) -> None:
-    """The last one: the guest does not come back."""
+def test_calls_after_poweroff_are_machine_lost(machine: AgentMachine) -> None:
+    """This test must be the last: the guest does not come back."""
     machine.poweroff()
     machine.close()

@@ -63,8 +63,8 @@ def test_frames_survive_any_cutting_of_the_stream(frames: list[Frame], cuts: lis
 
 
 @given(st.binary(max_size=300), FRAMES)
-def test_a_lenient_reader_finds_the_hello_after_any_stray_bytes(stray: bytes, after: Frame) -> None:
-    """Also when they begin like a frame: of a cut off one the header may be whole."""
+def test_lenient_reader_skips_stray_bytes_before_the_hello(stray: bytes, after: Frame) -> None:
+    """This includes bytes that begin like a frame: the header of a truncated frame may be whole."""
     hello = Frame(Op.HELLO | REPLY, 0, b"nonce and more")
     reader = FrameReader()
     reader.feed(
@@ -90,7 +90,7 @@ def test_a_hello_inside_a_frame_that_was_cut_off_is_found() -> None:
     ],
     ids=["garbage", "shifted", "checksum", "length"],
 )
-def test_a_strict_reader_refuses_what_is_no_frame(wrong: bytes) -> None:
+def test_strict_reader_refuses_stray_bytes(wrong: bytes) -> None:
     reader = strict_reader()
     reader.feed(wrong)
     with pytest.raises(ProtocolError, match="no frame"):
@@ -108,7 +108,7 @@ def test_payloads_read_back_as_written(u8: int, u32: int, u64: int, i32: int, bl
 
 
 @given(st.binary(max_size=60))
-def test_a_short_payload_is_a_protocol_error_and_nothing_else(data: bytes) -> None:
+def test_short_payload_is_a_protocol_error(data: bytes) -> None:
     ops = [FileOp("walk", "/a"), FileOp("read", "/b"), FileOp("write", "/c"), FileOp("stat", "/d")]
     try:
         results = decode_batch(ops, Reader(data))
@@ -122,7 +122,7 @@ def test_names_that_are_no_utf8_survive() -> None:
     assert Reader(Writer().text(name).done()).text() == name
 
 
-def test_a_path_with_a_nul_is_refused_here() -> None:
+def test_path_with_nul_is_refused() -> None:
     with pytest.raises(ValueError, match="null byte"):
         encode_batch([FileOp("read", "/etc\0/passwd")], False)
 
@@ -135,7 +135,7 @@ def _entries(entries: Sequence[tuple[str, int, bool]]) -> Writer:
 
 
 def test_entries_come_depth_first_and_sorted() -> None:
-    """By components: "a-b" is after all of "a/...", though "-" sorts before "/"."""
+    """Entries sort by components: "a-b" comes after all of "a/…", though "-" sorts before "/"."""
     names = ["b", "a-b", "a/z", "a", "a/b/c", "a/b"]
     reply = _entries([(name, 0o755, True) for name in names]).done()
     (entries,) = decode_batch([FileOp("walk", "/sys")], Reader(reply))
@@ -157,7 +157,7 @@ def test_stat_names_the_last_component() -> None:
 
 
 def test_both_ends_agree_on_the_numbers() -> None:
-    """agent_wire.h is the other half of this contract."""
+    """Compare with agent_wire.h, the agent's definition of the protocol."""
     header = (bundle.root() / "workloads/src/agent_wire.h").read_text()
     in_c = {name: int(value) for name, value in re.findall(r"\bOP_(\w+) = (\d+)", header)}
     in_python = {op.name: op.value for op in Op}

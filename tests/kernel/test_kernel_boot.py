@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A boot ends with an agent that answers, or with a sentence; one that stands still is tried again."""
+"""A boot ends with an answer of the agent or with an error that says why; a stalled boot is retried."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from damon_tests.ports import MachineLost, NotSupported
 
 
 class FakeRunning:
-    """What ``bring_up`` needs of a RunningGuest. With ``agent``, a real agent serves on its socket."""
+    """The part of RunningGuest that ``bring_up`` uses. With ``agent``, a real agent serves on its socket."""
 
     def __init__(
         self, directory: Path, console: str = "", *, dies: bool = False, agent: Path | None = None
@@ -66,7 +66,7 @@ def answering(tmp_path: Path) -> Iterator[FakeRunning]:
     running.kill()
 
 
-def test_an_agent_that_answers(answering: FakeRunning) -> None:
+def test_boot_succeeds_when_agent_answers(answering: FakeRunning) -> None:
     booted = bring_up(lambda: answering)  # type: ignore[arg-type, return-value]
     assert booted.attempts == 1
     assert 0 < booted.boot_s < 60
@@ -74,9 +74,7 @@ def test_an_agent_that_answers(answering: FakeRunning) -> None:
     assert not answering.killed
 
 
-def test_a_boot_that_stands_still_is_tried_once_again(
-    impatient: None, answering: FakeRunning, tmp_path: Path
-) -> None:
+def test_stalled_boot_is_retried_once(impatient: None, answering: FakeRunning, tmp_path: Path) -> None:
     stuck = FakeRunning(tmp_path, "[    1.3] hpet0: 3 comparators")
     starts = iter([stuck, answering])
     booted = bring_up(lambda: next(starts))  # type: ignore[arg-type, return-value]
@@ -85,7 +83,7 @@ def test_a_boot_that_stands_still_is_tried_once_again(
     booted.machine.close()
 
 
-def test_but_not_for_ever(impatient: None, tmp_path: Path) -> None:
+def test_second_stall_is_machine_lost(impatient: None, tmp_path: Path) -> None:
     started: list[FakeRunning] = []
 
     def start() -> FakeRunning:
@@ -100,14 +98,14 @@ def test_but_not_for_ever(impatient: None, tmp_path: Path) -> None:
     assert lost.value.log == "[    1.3] hpet0: 3 comparators"
 
 
-def test_a_panic_is_told_and_not_tried_again(tmp_path: Path) -> None:
+def test_panic_is_reported_without_retry(tmp_path: Path) -> None:
     text = "[    2.1] Kernel panic - not syncing: VFS: Unable to mount root fs\n"
     starts = iter([FakeRunning(tmp_path, text, dies=True)])
     with pytest.raises(MachineLost, match="did not boot under QEMU: Kernel panic - not syncing: VFS"):
         bring_up(lambda: next(starts))  # type: ignore[arg-type, return-value]
 
 
-def test_a_kernel_without_a_channel_is_not_waited_for(tmp_path: Path) -> None:
+def test_boot_without_agent_channel_fails_at_once(tmp_path: Path) -> None:
     text = "[   12.0] damon-tests-agent: no channel to the host: no port damon-tests.agent\n"
     began = time.monotonic()
     with pytest.raises(MachineLost, match="neither a virtio port nor a serial line"):

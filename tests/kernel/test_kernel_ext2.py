@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The empty file system of guests, as e2fsck sees it. That kernels mount it is tested in tests/vm."""
+"""e2fsck checks the empty file system of guests. tests/vm tests that kernels mount it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ E2FSCK = shutil.which("e2fsck", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/s
 
 
 @pytest.mark.parametrize("size_mib", [1, 64, 127, 128])
-def test_it_is_clean(tmp_path: Path, size_mib: int) -> None:
+def test_fsck_finds_the_file_system_clean(tmp_path: Path, size_mib: int) -> None:
     if E2FSCK is None:
         pytest.skip("e2fsck is not installed (Debian: apt-get install e2fsprogs)")
     image = tmp_path / "disk"
@@ -29,6 +29,6 @@ def test_it_is_clean(tmp_path: Path, size_mib: int) -> None:
 
 
 @pytest.mark.parametrize("size_mib", [0, 129])
-def test_sizes_that_it_cannot_have(size_mib: int) -> None:
+def test_impossible_size_is_a_usage_error(size_mib: int) -> None:
     with pytest.raises(UsageError, match=f"cannot have {size_mib} MiB"):
         ext2.empty(size_mib)

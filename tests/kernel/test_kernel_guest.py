@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Guests: what can be told without booting one; and (marked vm) real kernels booted, restored, crashed."""
+"""Guests: what needs no boot; and (marked vm) real kernels that boot, are restored, and crash."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ IMAGE = KernelImage("k", "7.3.4", Path("/k/vmlinuz"), None, None, sha256="ab")
 QEMU = Qemu(Path("/q"), "10.0.2")
 
 
-# What a guest is asked to be
+# Topologies and plans
 
 
 @pytest.mark.parametrize(
@@ -53,12 +53,12 @@ QEMU = Qemu(Path("/q"), "10.0.2")
         {"packages": ("python3-numpy",)},
     ],
 )
-def test_topologies_that_cannot_be(values: dict[str, int]) -> None:
+def test_impossible_topology_is_refused(values: dict[str, int]) -> None:
     with pytest.raises(UsageError):
         Topology(**values)  # type: ignore[arg-type]
 
 
-def test_memory_sizes() -> None:
+def test_memory_size_is_parsed_to_mib() -> None:
     assert [vm.parse_memory(text) for text in ("2G", "512M", "1GiB", "768", "1 g")] == [
         2048,
         512,
@@ -70,14 +70,14 @@ def test_memory_sizes() -> None:
         vm.parse_memory("much")
 
 
-def test_swap_header_is_what_swapon_reads() -> None:
+def test_swap_header_has_the_layout_that_swapon_reads() -> None:
     page = swap_header(65536)
     assert len(page) == 4096
     assert page[-10:] == b"SWAPSPACE2"
     assert struct.unpack_from("<III", page, 1024) == (1, 65535, 0)
 
 
-def test_a_guest_needs_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_guest_larger_than_free_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guest, "available_mib", lambda: 900)
     with pytest.raises(HarnessError, match="needs 1224 MiB of free memory, and this machine has 900 MiB"):
         guest._require_memory(Topology())
@@ -94,7 +94,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_key_of_a_plan_is_all_that_matters(programs: Path) -> None:
+def test_plan_key_changes_with_everything_that_shapes_the_guest(programs: Path) -> None:
     keys = [
         Plan(IMAGE, Topology(), QEMU, "tcg").key,
         Plan(IMAGE, Topology(cpus=1), QEMU, "tcg").key,
@@ -109,7 +109,7 @@ def test_the_key_of_a_plan_is_all_that_matters(programs: Path) -> None:
     assert Plan(IMAGE, Topology(), QEMU, "tcg").key != keys[0]
 
 
-def test_parameters_of_the_kernel(programs: Path) -> None:
+def test_kernel_parameters_follow_the_plan(programs: Path) -> None:
     emulated = Plan(IMAGE, Topology(hugetlb_pages=4, cmdline=("pti=off",)), QEMU, "tcg").cmdline.split()
     expected = {
         "console=ttyS0",
@@ -124,7 +124,7 @@ def test_parameters_of_the_kernel(programs: Path) -> None:
     assert "pti=on" not in Plan(IMAGE, Topology(), QEMU, "kvm").cmdline
 
 
-def test_what_is_built_in_needs_no_module(programs: Path) -> None:
+def test_built_in_driver_needs_no_module(programs: Path) -> None:
     built_in = KernelImage("k", "7.3.4", Path("/k/vmlinuz"), None, {"CONFIG_ZRAM": "y"}, sha256="ab")
     assert b"zram.ko" not in Plan(built_in, Topology(swap_zram_mib=64), QEMU, "tcg").initramfs
 
@@ -140,12 +140,12 @@ def test_a_kernel_without_virtio_ports_gets_a_serial_line(programs: Path) -> Non
     assert serial == [False, False, True, True]
 
 
-def test_swap_needs_zram(programs: Path) -> None:
+def test_swap_without_zram_is_not_supported(programs: Path) -> None:
     with pytest.raises(NotSupported, match="the module zram of this kernel"):
         _ = Plan(IMAGE, Topology(swap_zram_mib=64), QEMU, "tcg").initramfs
 
 
-def test_a_cache_that_cannot_be_used_is_a_sentence(tmp_path: Path) -> None:
+def test_unusable_cache_is_reported_with_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(HarnessError, match="DAMON_TESTS_CACHE names another directory"):
         Guests(tmp_path / "run", tmp_path / "file" / "cache")
@@ -156,12 +156,12 @@ def test_a_cache_that_cannot_be_used_is_a_sentence(tmp_path: Path) -> None:
 # KVM
 
 
-def test_why_it_is_not_kvm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reason_for_emulation_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accel, "_DEVICE", tmp_path / "kvm")
     assert accel.choose(IMAGE, QEMU, tmp_path, tmp_path) == accel.Accel("tcg", "this machine has no /dev/kvm")
 
 
-def test_kvm_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kvm_trial_runs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "kvm").touch()
     monkeypatch.setattr(accel, "_DEVICE", tmp_path / "kvm")
     answers = iter(["it crashed", ""])
@@ -176,7 +176,7 @@ def test_kvm_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 # Saved guests
 
 
-def test_memory_files_go_with_their_owner(tmp_path: Path) -> None:
+def test_memory_files_are_removed_with_their_owner(tmp_path: Path) -> None:
     with memory_files([1 << 40, 1 << 40], otherwise=tmp_path) as files:
         assert [path.name for path in files] == ["memory.0", "memory.1"]
         assert files[0].is_relative_to(tmp_path)  # /dev/shm has no such room
@@ -185,11 +185,11 @@ def test_memory_files_go_with_their_owner(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_memory_files_of_the_dead_are_removed(tmp_path: Path) -> None:
+def test_memory_files_of_dead_owners_are_removed(tmp_path: Path) -> None:
     (tmp_path / "damon-tests-dead").mkdir()
     (tmp_path / "damon-tests-dead" / "owner").touch()
     (tmp_path / "damon-tests-dead" / "memory.0").touch()
-    (tmp_path / "damon-tests-other").mkdir()  # not one of ours: no owner
+    (tmp_path / "damon-tests-other").mkdir()  # not ours: it has no owner
     (tmp_path / "damon-tests-alive").mkdir()
     with (tmp_path / "damon-tests-alive" / "owner").open("w") as owner:
         fcntl.flock(owner, fcntl.LOCK_EX)
@@ -217,7 +217,7 @@ def saved(directory: Path, size: int = 4096) -> BootedGuest:
     return BootedGuest(directory, (directory / "memory.0",), "log", 3.0, 1, 0.1, ())
 
 
-def test_a_saved_guest_is_found_again(tmp_path: Path) -> None:
+def test_saved_guest_loads_again(tmp_path: Path) -> None:
     store = SnapshotStore(tmp_path)
     assert store.load("k1") is None
     with store.lock("k1"):
@@ -231,7 +231,7 @@ def test_a_saved_guest_is_found_again(tmp_path: Path) -> None:
     assert SnapshotStore(tmp_path).load("k1") is None
 
 
-def test_the_least_recently_used_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_least_recently_used_guest_is_removed_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshot, "KEPT_BYTES", 3 * 4096 * 4)
     store = SnapshotStore(tmp_path)
     for key, age_s in (("old", 9000), ("older", 10000), ("young", 60)):
@@ -240,14 +240,14 @@ def test_the_least_recently_used_goes_first(tmp_path: Path, monkeypatch: pytest.
         os.utime(tmp_path / "guests" / key, (then, then))
     store.store("newest", saved(tmp_path / "new-newest", 3 * 4096))
     kept = {path.parent.name for path in (tmp_path / "guests").glob("*/guest.json")}
-    # Two do not fit, but one that was used a minute ago may be in use.
+    # Two do not fit, but a guest that was used a minute ago may still be in use.
     assert kept == {"newest", "young"}
 
 
-def test_room_is_made_while_another_run_stores_its_guest(
+def test_removal_skips_guest_that_another_run_is_storing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is listed may be finished, renamed or removed by somebody else before it is looked at."""
+    """Another run may rename or remove a listed directory before this run reads it."""
     store, glob = SnapshotStore(tmp_path), Path.glob
 
     def and_gone(self: Path, pattern: str) -> list[Path]:
@@ -290,7 +290,7 @@ def read(guest: Guest, path: str) -> str:
 
 
 @pytest.mark.vm
-def test_restored_guests_are_pristine_and_draw_their_own_numbers(kernel: KernelImage, guests: Guests) -> None:
+def test_restored_guests_are_pristine_and_reseeded(kernel: KernelImage, guests: Guests) -> None:
     numbers = set()
     for seed in range(10):
         with guests.fresh(kernel, Topology(), seed) as fresh:
@@ -316,7 +316,7 @@ def test_saved_guests_are_shared_with_other_runs(kernel: KernelImage, guests: Gu
 
 
 @pytest.mark.vm
-def test_a_topology_is_as_asked(kernel: KernelImage, guests: Guests) -> None:
+def test_guest_has_the_requested_topology(kernel: KernelImage, guests: Guests) -> None:
     topology = Topology(
         memory_mib=768, cpus=2, numa_nodes=2, swap_zram_mib=64, hugetlb_pages=8, cmdline=("slab_nomerge",)
     )
@@ -334,7 +334,7 @@ def test_a_topology_is_as_asked(kernel: KernelImage, guests: Guests) -> None:
 
 
 @pytest.mark.vm
-def test_a_panic_is_told_with_its_log(kernel: KernelImage, guests: Guests) -> None:
+def test_panic_is_machine_lost_with_its_log(kernel: KernelImage, guests: Guests) -> None:
     with guests.fresh(kernel, Topology(), 1) as fresh:
         with pytest.raises(MachineLost) as lost:
             fresh.machine.write_file("/proc/sysrq-trigger", b"c")
@@ -345,7 +345,7 @@ def test_a_panic_is_told_with_its_log(kernel: KernelImage, guests: Guests) -> No
 
 
 @pytest.mark.vm
-def test_the_log_of_a_living_guest_is_complete(kernel: KernelImage, guests: Guests) -> None:
+def test_log_of_a_running_guest_is_complete(kernel: KernelImage, guests: Guests) -> None:
     with guests.fresh(kernel, Topology(), 1) as fresh:
         fresh.machine.write_file("/dev/kmsg", b"<6>damon-tests says something\n")
         assert "damon-tests says something" in fresh.dmesg()
@@ -387,7 +387,7 @@ def test_a_damaged_saved_guest_is_booted_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.vm
-def test_a_kernel_that_does_not_boot_is_told_with_its_log(guests: Guests) -> None:
+def test_failed_boot_is_machine_lost_with_its_log(guests: Guests) -> None:
     topology = Topology(cmdline=("init=/nothing", "rdinit=/nothing", "root=/dev/none"))
     with pytest.raises(MachineLost, match="did not boot under QEMU: Kernel panic") as lost:
         guests.live(image.resolve(KERNELS[0]), topology)
@@ -430,7 +430,7 @@ def test_vm_runs_a_command_and_returns_its_status(capfd: pytest.CaptureFixture[s
 
 
 @pytest.mark.vm
-def test_the_instruction_clock_stands_while_nobody_waits(kernel: KernelImage, tmp_path: Path) -> None:
+def test_instruction_clock_stands_while_no_call_waits(kernel: KernelImage, tmp_path: Path) -> None:
     with Guests(tmp_path, clock="instructions") as guests:
         guest = guests.fresh(kernel, Topology(), 1)
         assert guest.provenance["clock"] == "instructions"

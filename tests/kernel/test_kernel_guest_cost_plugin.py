@@ -89,7 +89,7 @@ def test_broken_report_is_refused(text: str, words: str) -> None:
 
 
 def test_orders_alternate(tmp_path: Path) -> None:
-    """Odd orders begin a window, even ones end it, whatever was ordered before."""
+    """Odd orders begin a window and even orders end it, whatever the order before."""
     control = Control(tmp_path)
     files = tmp_path / "table", tmp_path / "report"
     numbers = [control.order(count, 0, "kdamond", *files) for count in (True, False, True, True, False)]
@@ -97,7 +97,7 @@ def test_orders_alternate(tmp_path: Path) -> None:
     assert not control.done(6)
 
 
-def test_errors_of_the_plugin_are_said(tmp_path: Path) -> None:
+def test_errors_of_the_plugin_are_raised(tmp_path: Path) -> None:
     control = Control(tmp_path)
     number = control.order(True, 0, "kdamond", tmp_path / "table", tmp_path / "report")
     with control.path.open("r+b") as file:
@@ -115,7 +115,7 @@ def test_long_path_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.vm
 def test_instructions_are_the_same_in_every_window(tmp_path: Path) -> None:
-    """Idle memory: every page-table walk executes the same instructions, whenever one looks."""
+    """Over idle memory, every page-table walk executes the same instructions, in any window."""
     with open_backend(KernelRequest("debian:7.3"), tmp_path) as backend:
         pattern = setup.still(16 << 20)
         with setup.watched(backend, pattern, on_data(nr_regions=50), seed=1) as run:

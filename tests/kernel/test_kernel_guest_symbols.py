@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Symbols for the QEMU plugin: what a guest's kallsyms becomes."""
+"""Symbols for the QEMU plugin, from a guest's kallsyms."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ def test_table_is_sorted_and_numbers_functions() -> None:
         ("__switch_to", Kind.FUNCTION),
     ],
 )
-def test_kind_of_symbol(name: str, kind: Kind) -> None:
+def test_symbol_name_gives_the_kind(name: str, kind: Kind) -> None:
     assert kind_of(name) is kind
 
 
-def test_hidden_addresses_are_named() -> None:
+def test_hidden_addresses_are_not_supported() -> None:
     with pytest.raises(NotSupported, match="kptr_restrict"):
         parse("0000000000000000 T __switch_to_asm\n0000000000000000 D init_task\n")
 

@@ -73,8 +73,10 @@ def test_create_makes_a_file_with_its_mode_and_only_these_contents(
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_one_write_is_one_write(here: LocalMachine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command file acts at every write(2): a value must not arrive in pieces, nor twice."""
+def test_write_is_a_single_system_call(
+    here: LocalMachine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command file acts on every write(2): a value must not arrive in pieces or twice."""
     sizes = []
     write = os.write
 
@@ -124,23 +126,23 @@ def test_a_batch_can_stop_at_the_first_failure(machine: LocalMachine, tmp_path: 
     assert not (tmp_path / "sys/later").exists()
 
 
-def test_list_and_stat(machine: LocalMachine, tmp_path: Path) -> None:
+def test_list_and_stat_describe_entries(machine: LocalMachine, tmp_path: Path) -> None:
     (tmp_path / "sys/b").mkdir(mode=0o755)
     (tmp_path / "sys/a").write_text("1\n")
     (tmp_path / "sys/a").chmod(0o600)
     (tmp_path / "sys/gone").symlink_to("nowhere")
-    listed, one = machine.batch([FileOp("list", "/sys"), FileOp("stat", "/sys/a")])
+    listed, stat_result = machine.batch([FileOp("list", "/sys"), FileOp("stat", "/sys/a")])
     assert not isinstance(listed, OSError | bytes)
     assert [(e.path, e.is_dir, e.value) for e in listed] == [
         ("a", False, None),
         ("b", True, None),
         ("gone", False, None),
     ]
-    assert not isinstance(one, OSError | bytes)
-    assert [(e.path, e.mode, e.is_dir) for e in one] == [("a", 0o600, False)]
+    assert not isinstance(stat_result, OSError | bytes)
+    assert [(e.path, e.mode, e.is_dir) for e in stat_result] == [("a", 0o600, False)]
 
 
-def test_walk_gives_values_depth_first_and_says_why_not(machine: LocalMachine, tmp_path: Path) -> None:
+def test_walk_returns_values_or_errors_depth_first(machine: LocalMachine, tmp_path: Path) -> None:
     base = tmp_path / "sys/top"
     (base / "d").mkdir(parents=True)
     (base / "d/state").write_text("off\n")
@@ -164,14 +166,14 @@ def test_walk_gives_values_depth_first_and_says_why_not(machine: LocalMachine, t
     assert (error.path, error.errno, error.operation) == ("/sys/top/secret", errno.EACCES, "read")
 
 
-def test_walk_does_not_wait_for_a_file_that_blocks(machine: LocalMachine, tmp_path: Path) -> None:
+def test_walk_does_not_wait_for_a_blocking_file(machine: LocalMachine, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "sys/fifo")
     (walked,) = machine.batch([FileOp("walk", "/sys")])
     assert not isinstance(walked, OSError | bytes)
     assert [e.path for e in walked] == ["fifo"]
 
 
-def test_a_blocking_write_leaves_the_caller_free(machine: LocalMachine, tmp_path: Path) -> None:
+def test_begin_write_does_not_block_the_caller(machine: LocalMachine, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "sys/state")
     pending = machine.begin_write_file("/sys/state", b"on")  # opening a FIFO waits for its reader
     assert not pending.done()
@@ -182,7 +184,7 @@ def test_a_blocking_write_leaves_the_caller_free(machine: LocalMachine, tmp_path
     assert pending.done()
 
 
-def test_a_pending_write_fails_like_write(machine: LocalMachine) -> None:
+def test_pending_write_raises_the_error_of_write(machine: LocalMachine) -> None:
     pending = machine.begin_write_file("/sys/absent", b"on")
     with pytest.raises(FileNotFoundError, match="/sys/absent"):
         pending.result(SOON_NS)
@@ -220,13 +222,13 @@ def test_much_output_does_not_block_the_process(here: LocalMachine) -> None:
     assert len(process.read_stdout()) == 5_000_000
 
 
-def test_output_is_there_while_it_runs_and_a_kill_is_told(here: LocalMachine) -> None:
+def test_output_arrives_while_running_and_kill_is_in_the_status(here: LocalMachine) -> None:
     process = here.spawn(python("import signal; print('ready', flush=True); signal.pause()"))
-    seen = bytearray()
+    received = bytearray()
 
     def ready() -> bool:
-        seen.extend(process.read_stdout())
-        return b"ready\n" in seen
+        received.extend(process.read_stdout())
+        return b"ready\n" in received
 
     assert eventually(ready)
     assert process.poll() is None
@@ -237,7 +239,7 @@ def test_output_is_there_while_it_runs_and_a_kill_is_told(here: LocalMachine) ->
     assert (status.code, status.signal) == (None, signal.SIGKILL)
 
 
-def test_a_child_that_keeps_the_pipes_open_does_not_hang_the_end(here: LocalMachine) -> None:
+def test_child_that_keeps_the_pipes_open_does_not_hang_wait(here: LocalMachine) -> None:
     process = here.spawn(
         python(
             "import os, signal\n"
@@ -258,7 +260,7 @@ def test_a_missing_program_is_an_oserror_with_its_name(here: LocalMachine) -> No
 
 @pytest.fixture
 def following(machine: LocalMachine, tmp_path: Path) -> Iterator[tuple[ByteStream, int]]:
-    """A followed FIFO and its write end, as trace_pipe: reads block while there is nothing."""
+    """Yield a followed FIFO and its write end; like trace_pipe, reads block while it is empty."""
     os.mkfifo(tmp_path / "sys/pipe")
     stream = machine.follow("/sys/pipe")
     write_end = os.open(tmp_path / "sys/pipe", os.O_WRONLY)
@@ -267,13 +269,13 @@ def following(machine: LocalMachine, tmp_path: Path) -> Iterator[tuple[ByteStrea
     os.close(write_end)
 
 
-def test_a_followed_file_delivers_as_it_comes(following: tuple[ByteStream, int]) -> None:
+def test_followed_file_delivers_data_as_it_arrives(following: tuple[ByteStream, int]) -> None:
     stream, write_end = following
-    seen = bytearray()
+    received = bytearray()
 
     def got(expected: bytes) -> bool:
-        seen.extend(stream.read())
-        return bytes(seen) == expected
+        received.extend(stream.read())
+        return bytes(received) == expected
 
     os.write(write_end, b"one\n")
     assert eventually(lambda: got(b"one\n"))
@@ -282,7 +284,7 @@ def test_a_followed_file_delivers_as_it_comes(following: tuple[ByteStream, int])
     assert stream.lost() == 0
 
 
-def test_follow_closes_while_blocked_and_keeps_what_came_before(following: tuple[ByteStream, int]) -> None:
+def test_follow_closes_while_blocked_and_keeps_earlier_data(following: tuple[ByteStream, int]) -> None:
     stream, write_end = following
     os.write(write_end, b"last words")
     closer = threading.Thread(target=stream.close)
@@ -293,15 +295,15 @@ def test_follow_closes_while_blocked_and_keeps_what_came_before(following: tuple
     assert stream.read() == b"last words"
 
 
-def test_follow_sees_a_regular_file_grow(machine: LocalMachine, tmp_path: Path) -> None:
+def test_follow_reads_a_growing_regular_file(machine: LocalMachine, tmp_path: Path) -> None:
     path = tmp_path / "sys/log"
     path.write_text("a")
     stream = machine.follow("/sys/log")
-    seen = bytearray()
+    received = bytearray()
 
     def got(expected: bytes) -> bool:
-        seen.extend(stream.read())
-        return bytes(seen) == expected
+        received.extend(stream.read())
+        return bytes(received) == expected
 
     assert eventually(lambda: got(b"a"))
     with path.open("a") as file:
@@ -310,7 +312,7 @@ def test_follow_sees_a_regular_file_grow(machine: LocalMachine, tmp_path: Path) 
     stream.close()
 
 
-def test_closing_delivers_all_that_was_there(machine: LocalMachine, tmp_path: Path) -> None:
+def test_close_delivers_all_existing_data(machine: LocalMachine, tmp_path: Path) -> None:
     data = os.urandom(20 << 20)
     (tmp_path / "sys/log").write_bytes(data)
     stream = machine.follow("/sys/log")
@@ -323,7 +325,7 @@ def test_following_a_missing_file_fails_at_once(machine: LocalMachine) -> None:
         machine.follow("/sys/absent")
 
 
-def test_follow_closes_all_that_it_opened(machine: LocalMachine, tmp_path: Path) -> None:
+def test_follow_closes_its_descriptors(machine: LocalMachine, tmp_path: Path) -> None:
     (tmp_path / "sys/log").write_text("")
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(10):
@@ -337,7 +339,7 @@ def test_the_clock_waits_at_least_as_long_as_asked() -> None:
     assert CLOCK.now_ns() - start >= 20 * NSEC_PER_MSEC
 
 
-def test_wait_until_tries_once_more_after_the_deadline() -> None:
+def test_wait_until_checks_once_more_after_the_deadline() -> None:
     tries = []
 
     def condition() -> bool:

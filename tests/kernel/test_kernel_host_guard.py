@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A run that is killed leaves nothing changed: its guard undoes it, or else the next run does."""
+"""A killed run leaves nothing changed: its guard undoes the changes, or else the next run does."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from damon_tests.ports import NSEC_PER_SEC, HarnessError
 CLOCK = LocalClock()
 TESTS = Path(__file__).resolve().parents[1]
 
-# A run that changes several things below ROOT, says so, and then waits to be killed.
+# A run that changes several things below ROOT, prints its pids, and waits to be killed.
 RUN = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[3])
@@ -101,13 +101,13 @@ def run(root: Path, directory: Path) -> Iterator[Callable[..., Run]]:
         return runs[-1]
 
     yield start
-    for one in runs:
-        one.kill()
-        assert eventually(lambda one=one: start_time(one.guard) is None)  # type: ignore[misc]
+    for started in runs:
+        started.kill()
+        assert eventually(lambda started=started: start_time(started.guard) is None)  # type: ignore[misc]
 
 
 def settings(root: Path) -> dict[str, str]:
-    """What a run changes and must restore; removed kdamond directories of the fake aside."""
+    """Return the values that a run changes and must restore, without the fake's kdamond directories."""
     damon = FakeDamon(root)
     names = ["/swappiness", "/thp", COUNT] + [
         damon.parameter(m, name)
@@ -173,7 +173,7 @@ def test_the_next_run_leaves_a_kdamond_that_is_not_the_leftover(
     os.kill(killed.guard, signal.SIGKILL)
     killed.kill()
     damon = FakeDamon(root)
-    pid = damon.start()  # somebody else turned it off and on again meanwhile
+    pid = damon.start()  # another user turned it off and on again meanwhile
     (leftover,) = recover(directory)
     (kdamond,) = [o for o in leftover.outcomes if o.kind == "kdamonds"]
     assert kdamond.result == "left"
@@ -181,8 +181,8 @@ def test_the_next_run_leaves_a_kdamond_that_is_not_the_leftover(
     assert (damon.get(COUNT), damon.get(f"{KDAMONDS}/0/state")) == ("1", "on")
 
 
-def test_a_child_of_the_run_does_not_hold_the_guard_back(run: Callable[..., Run], root: Path) -> None:
-    """A fork has a copy of the pipe's end, so that the pipe does not close when the run dies."""
+def test_child_of_the_run_does_not_delay_the_guard(run: Callable[..., Run], root: Path) -> None:
+    """A fork holds a copy of the pipe's end, so the pipe stays open when the run dies."""
     killed = run("if os.fork() == 0: os.close(1); signal.pause(); os._exit(0)")
     children = Path(f"/proc/{killed.process.pid}/task/{killed.process.pid}/children").read_text().split()
     (fork,) = [int(c) for c in children if int(c) not in (killed.guard, killed.target)]
@@ -203,7 +203,7 @@ def test_signals_to_the_runs_group_do_not_reach_the_guard(run: Callable[..., Run
     assert eventually(lambda: settings(root) == BEFORE)
 
 
-def test_a_clean_end_restores_and_lets_the_guard_go(root: Path, directory: Path) -> None:
+def test_clean_end_restores_and_ends_the_guard(root: Path, directory: Path) -> None:
     with Journal(directory, root=root) as journal:
         JournaledMachine(LocalMachine(root=root), journal).write_file("/swappiness", b"100\n")
         assert journal._guard is not None
@@ -217,7 +217,7 @@ def test_a_clean_end_restores_and_lets_the_guard_go(root: Path, directory: Path)
 def test_a_run_that_ends_without_closing_its_journal_is_cleaned_up(
     run: Callable[..., Run], root: Path
 ) -> None:
-    """An unhandled exception, sys.exit in a thread, os._exit: the guard makes no difference."""
+    """The guard handles an unhandled exception, sys.exit in a thread and os._exit alike."""
     ended = run("print(journal._guard.pid, process.pid, flush=True); os._exit(0)")
     assert ended.process.wait() == 0
     assert eventually(lambda: settings(root) == BEFORE)
@@ -246,8 +246,8 @@ def test_nothing_is_changed_when_the_guard_does_not_start(
     assert settings(root) == BEFORE
 
 
-def test_the_guard_is_small(root: Path) -> None:
-    """It imports nothing of what makes the harness large."""
+def test_guard_imports_no_large_modules(root: Path) -> None:
+    """numpy and the rest of the harness stay out, so that the guard is small and starts fast."""
     code = "import sys, damon_tests.kernel.host.guard; print(*sorted(m for m in sys.modules if '.' not in m))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"numpy", "pytest", "yaml", "rich", "psutil", "subprocess"} & set(done.stdout.split())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What is announced before a change, and what undoing it does and does not do."""
+"""Changes are announced before they are made, and undone only while they are this run's."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def results(journal: Journal) -> list[tuple[str, str]]:
 def test_a_change_is_on_disk_before_it_is_made(
     root: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = []
+    announced = []
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", synced.append)
 
@@ -48,11 +48,13 @@ def test_a_change_is_on_disk_before_it_is_made(
         def write_file(self, path: str, data: bytes, create: bool = False, mode: int = 0o644) -> None:
             assert synced
             (entry,) = on_disk(journal).entries.values()
-            seen.append((entry.kind, entry.path, entry.data["old"], entry.data["new"], entry.data["undo"]))
+            announced.append(
+                (entry.kind, entry.path, entry.data["old"], entry.data["new"], entry.data["undo"])
+            )
             super().write_file(path, data, create, mode)
 
     JournaledMachine(Watching(root=root), journal).write_file(SYSCTL, b"100\n")
-    assert seen == [("value", SYSCTL, "60\n", "100\n", "60\n")]
+    assert announced == [("value", SYSCTL, "60\n", "100\n", "60\n")]
     assert on_disk(journal).owner == current_owner()
     assert on_disk(journal).root == str(root)
 
@@ -64,7 +66,7 @@ def test_nothing_is_created_before_the_first_change(machine: JournaledMachine, t
     assert not (tmp_path / "journal").exists()
 
 
-def test_without_a_journal_nothing_is_changed(root: Path, tmp_path: Path) -> None:
+def test_nothing_is_changed_when_journal_cannot_be_written(root: Path, tmp_path: Path) -> None:
     (tmp_path / "journal").write_text("a file, not a directory")
     machine = JournaledMachine(LocalMachine(root=root), Journal(tmp_path / "journal", root=root, guard=False))
     with pytest.raises(HarnessError, match="Nothing is changed"):
@@ -87,14 +89,14 @@ def test_a_fork_may_not_use_its_parents_journal(
         machine.write_file(SYSCTL, b"100\n")
 
 
-def test_what_is_too_large_to_be_put_back_is_not_written(machine: JournaledMachine, root: Path) -> None:
+def test_file_too_large_to_restore_is_not_written(machine: JournaledMachine, root: Path) -> None:
     (root / "big").write_bytes(b"x" * (2 << 20))
     with pytest.raises(HarnessError, match="too large"):
         machine.write_file("/big", b"")
     assert (root / "big").stat().st_size == 2 << 20
 
 
-def test_default_directory_is_the_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_directory_is_private_to_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(os, "access", lambda path, mode: True)
     assert default_directory() == Path("/run/damon-tests/journal")
@@ -113,7 +115,7 @@ def test_values_are_restored_in_reverse_order(machine: JournaledMachine, root: P
     assert ((root / SYSCTL[1:]).read_text(), (root / "other").read_text()) == ("60\n", "a\n")
 
 
-def test_a_value_written_again_goes_back_in_one_step(machine: JournaledMachine, root: Path) -> None:
+def test_value_written_several_times_is_restored_in_one_step(machine: JournaledMachine, root: Path) -> None:
     for value in (b"70\n", b"80\n", b"90\n"):
         machine.write_file(SYSCTL, value)
     assert results(machine.journal) == [(SYSCTL, "restored")]
@@ -130,7 +132,7 @@ def test_a_value_that_the_run_put_back_itself_is_settled(machine: JournaledMachi
 
 
 def test_a_value_changed_by_others_between_two_writes_is_left(machine: JournaledMachine, root: Path) -> None:
-    """What the run wrote later is taken back; what they had written is theirs."""
+    """Undo takes back what the run wrote later, and keeps the value that others wrote before."""
     machine.write_file(SYSCTL, b"70\n")
     (root / SYSCTL[1:]).write_text("33\n")
     machine.write_file(SYSCTL, b"80\n")
@@ -139,15 +141,19 @@ def test_a_value_changed_by_others_between_two_writes_is_left(machine: Journaled
 
 
 @pytest.mark.parametrize("arrived", [False, True])
-def test_a_run_that_dies_in_a_second_write(journal: Journal, root: Path, arrived: bool) -> None:
-    """Whether the value had arrived or not: it is the run's, and the first one comes back."""
+def test_first_value_is_restored_when_run_dies_in_second_write(
+    journal: Journal, root: Path, arrived: bool
+) -> None:
+    """Whether or not the write took effect, the value counts as the run's, and undo restores the first."""
 
     class Dying(LocalMachine):
         def write_file(self, path: str, data: bytes, create: bool = False, mode: int = 0o644) -> None:
             if data != b"80\n" or arrived:
                 super().write_file(path, data, create, mode)
             if data == b"80\n":
-                monkeypatch.setattr(journal, "after", lambda *_, **__: None)  # nothing is noted any more
+                monkeypatch.setattr(
+                    journal, "after", lambda *_, **__: None
+                )  # the dead run notes nothing more
 
     with pytest.MonkeyPatch.context() as monkeypatch:
         machine = JournaledMachine(Dying(root=root), journal)
@@ -157,8 +163,8 @@ def test_a_run_that_dies_in_a_second_write(journal: Journal, root: Path, arrived
     assert (root / SYSCTL[1:]).read_text() == "60\n"
 
 
-def test_a_module_that_is_turned_on_changes_its_region_by_itself(journal: Journal, root: Path) -> None:
-    """The parameters into which it writes the range that it found are as before in the end."""
+def test_region_that_module_wrote_at_start_is_restored(journal: Journal, root: Path) -> None:
+    """A module writes its monitoring region into two parameters; undo restores both."""
     directory = "/sys/module/damon_reclaim/parameters"
     values = {"enabled": "N\n", "monitor_region_start": "0\n", "monitor_region_end": "0\n"}
     (root / directory[1:]).mkdir(parents=True)
@@ -182,7 +188,7 @@ def test_a_module_that_is_turned_on_changes_its_region_by_itself(journal: Journa
 def test_restoring_twice_does_nothing_the_second_time(machine: JournaledMachine, root: Path) -> None:
     machine.write_file(SYSCTL, b"70\n")
     assert results(machine.journal) == [(SYSCTL, "restored")]
-    (root / SYSCTL[1:]).write_text("70\n")  # somebody else's choice now
+    (root / SYSCTL[1:]).write_text("70\n")  # another user's choice now
     assert results(machine.journal) == []
     assert (root / SYSCTL[1:]).read_text() == "70\n"
 
@@ -216,14 +222,14 @@ def test_a_value_that_is_as_before_is_not_written(machine: JournaledMachine, roo
     assert (root / SYSCTL[1:]).stat().st_mtime_ns == before
 
 
-def test_a_file_that_is_gone_is_not_made_again(machine: JournaledMachine, root: Path) -> None:
+def test_removed_file_is_not_created_again(machine: JournaledMachine, root: Path) -> None:
     machine.write_file(SYSCTL, b"70\n")
     (root / SYSCTL[1:]).unlink()
     assert results(machine.journal) == [(SYSCTL, "nothing")]
     assert not (root / SYSCTL[1:]).exists()
 
 
-def test_restore_since_a_mark_leaves_what_is_older(machine: JournaledMachine, root: Path) -> None:
+def test_restore_since_mark_leaves_older_changes(machine: JournaledMachine, root: Path) -> None:
     (root / "other").write_text("a\n")
     machine.write_file(SYSCTL, b"70\n")
     mark = machine.journal.mark()
@@ -245,7 +251,7 @@ def test_a_failed_write_restores_nothing(machine: JournaledMachine, root: Path) 
     assert (root / SYSCTL[1:]).read_text() == "60\n"
 
 
-def test_what_cannot_be_restored_is_told_and_kept(
+def test_failed_restore_is_reported_and_kept_for_later(
     machine: JournaledMachine, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (root / "other").write_text("a\n")
@@ -266,7 +272,7 @@ def test_what_cannot_be_restored_is_told_and_kept(
     assert results(machine.journal) == [(SYSCTL, "restored")]
 
 
-def test_a_value_that_does_not_take_is_a_failure(
+def test_restored_value_that_kernel_ignores_is_a_failure(
     machine: JournaledMachine, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine.write_file(SYSCTL, b"70\n")
@@ -286,7 +292,7 @@ def test_values_that_the_kernel_spells_differently_are_still_ours() -> None:
     assert not undo.same_value("", "0")
 
 
-def test_the_undo_of_a_choice_and_of_controllers_is_what_the_kernel_takes() -> None:
+def test_undo_value_of_choice_and_controllers_is_valid_input() -> None:
     thp = "/sys/kernel/mm/transparent_hugepage/enabled"
     assert undo_value(thp, "always [madvise] never\n", "never") == "madvise"
     assert undo_value(SYSCTL, "60\n", "1\n") == "60\n"
@@ -295,9 +301,7 @@ def test_the_undo_of_a_choice_and_of_controllers_is_what_the_kernel_takes() -> N
     assert undo_value(control, "cpu memory\n", "+memory -cpu") == "+cpu"
 
 
-def test_commands_and_write_only_files_have_nothing_to_come_back_to(
-    machine: JournaledMachine, root: Path
-) -> None:
+def test_commands_and_write_only_files_are_not_journaled(machine: JournaledMachine, root: Path) -> None:
     (root / "proc/sys/vm/drop_caches").write_text("0\n")
     machine.write_file("/proc/sys/vm/drop_caches", b"3\n")
     with pytest.raises(FileNotFoundError):
@@ -305,7 +309,7 @@ def test_commands_and_write_only_files_have_nothing_to_come_back_to(
     assert machine.journal.outstanding() == []
 
 
-def test_directories_and_files_that_were_made_are_removed(machine: JournaledMachine, root: Path) -> None:
+def test_directories_and_files_of_the_run_are_removed(machine: JournaledMachine, root: Path) -> None:
     made = machine.batch(
         [
             FileOp("mkdir", "/group"),
@@ -329,7 +333,7 @@ def test_a_directory_of_the_same_name_made_by_someone_else_stays(
     assert (root / "group").is_dir()
 
 
-def test_what_was_there_before_is_not_removed(machine: JournaledMachine, root: Path) -> None:
+def test_files_from_before_the_run_are_not_removed(machine: JournaledMachine, root: Path) -> None:
     (root / "theirs").mkdir()
     (result,) = machine.batch([FileOp("mkdir", "/theirs")])
     assert isinstance(result, FileExistsError)
@@ -343,7 +347,7 @@ def test_what_was_there_before_is_not_removed(machine: JournaledMachine, root: P
     assert (root / "theirs").is_dir()
 
 
-def test_what_the_run_removed_itself_is_settled(machine: JournaledMachine) -> None:
+def test_files_that_the_run_removed_itself_are_settled(machine: JournaledMachine) -> None:
     machine.batch([FileOp("mkdir", "/group"), FileOp("rmdir", "/group")])
     machine.write_file("/file", b"1", create=True)
     machine.batch([FileOp("unlink", "/file")])
@@ -367,7 +371,7 @@ def test_processes_are_moved_out_of_a_cgroup_before_it_is_removed(
     assert removed == [str(root / "group")]
 
 
-def test_processes_are_killed_but_never_a_later_one_with_the_same_pid(
+def test_processes_are_killed_but_not_a_later_process_with_same_pid(
     machine: JournaledMachine,
 ) -> None:
     sleeper = SpawnRequest([sys.executable, "-S", "-c", "import signal; signal.pause()"])
@@ -391,7 +395,7 @@ def test_a_write_at_an_offset_of_a_users_file_is_refused(machine: JournaledMachi
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 def test_mounts_are_undone_in_a_mount_namespace_of_our_own(tmp_path: Path) -> None:
-    """In a child that has left our mount namespace: the machine's own mounts are not touched."""
+    """Run in a child with its own mount namespace, so that the machine's mounts are not touched."""
     code = f"""
 import ctypes, os, sys
 from damon_tests.kernel.host.journal import Journal

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The machine's own kernel log: read from now on, and only what is about DAMON."""
+"""This machine's kernel log: only new messages, and only those about DAMON."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def add(path: Path, text: str) -> None:
         file.write(text)
 
 
-def test_reports_of_damon_are_kept_and_others_are_not(tmp_path: Path) -> None:
+def test_only_reports_about_damon_are_kept(tmp_path: Path) -> None:
     kmsg = tmp_path / "kmsg"
     add(kmsg, OURS)
     log = OwnLog(str(kmsg))
@@ -60,13 +60,13 @@ def test_reports_of_damon_are_kept_and_others_are_not(tmp_path: Path) -> None:
     log.close()
 
 
-def test_a_log_that_may_not_be_read_is_empty(tmp_path: Path) -> None:
+def test_unreadable_log_is_empty(tmp_path: Path) -> None:
     log = OwnLog(str(tmp_path / "none"))
     assert not log.readable
     assert log.text() == ""
 
 
-def test_the_host_tells_what_its_kernel_complained_about(tmp_path: Path) -> None:
+def test_host_backend_reports_complaints_of_its_kernel(tmp_path: Path) -> None:
     try:
         program("damon-tests-engine")
     except NotSupported as missing:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What becomes of kdamonds and of the journals of dead runs."""
+"""Undo of kdamonds, and recovery from the journals of dead runs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def machine(root: Path, journal: Journal) -> JournaledMachine:
 
 
 def die(journal: Journal) -> None:
-    """Make the journal one of a run that is dead."""
+    """Make the journal that of a dead run."""
     assert journal.path is not None
     header, _, rest = journal.path.read_text().partition("\n")
     record = json.loads(header)
@@ -73,7 +73,7 @@ def test_a_run_that_cleans_up_itself_leaves_nothing_to_undo(tree: JournaledTree,
     assert journal.outstanding() == []
 
 
-def test_somebody_elses_count_is_not_written_over(
+def test_nr_kdamonds_of_somebody_else_is_not_overwritten(
     damon: FakeDamon, tree: JournaledTree, journal: Journal
 ) -> None:
     damon.make_kdamonds(1)
@@ -88,10 +88,10 @@ def test_somebody_elses_count_is_not_written_over(
     assert journal.outstanding() == []
 
 
-def test_a_count_that_was_refused_is_not_taken_for_ours(
+def test_refused_count_does_not_make_kdamonds_ours(
     damon: FakeDamon, tree: JournaledTree, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Someone else was faster between our look and our write: EBUSY, and the kdamond is theirs."""
+    """Another user made a kdamond between our read and our write: EBUSY, and the kdamond is theirs."""
 
     def busy(path: str, value: str) -> None:
         damon.make_kdamonds(1)
@@ -139,7 +139,7 @@ def same_pid_later(damon: FakeDamon, tree: JournaledTree) -> None:
 @pytest.mark.parametrize(
     "what", [remade, remade_and_started, restarted, started_by_another, counted_by_another, same_pid_later]
 )
-def test_a_foreign_kdamond_in_the_place_of_ours_is_left(
+def test_foreign_kdamond_in_place_of_ours_is_left(
     damon: FakeDamon, tree: JournaledTree, journal: Journal, what: object
 ) -> None:
     tree.write(COUNT, "1")
@@ -150,12 +150,12 @@ def test_a_foreign_kdamond_in_the_place_of_ours_is_left(
     assert damon.picture() == before
 
 
-def test_a_run_that_died_while_writing_the_count_owns_only_fresh_directories(
+def test_run_that_died_while_writing_count_owns_only_unused_directories(
     damon: FakeDamon, journal: Journal
 ) -> None:
     journal.add("kdamonds", COUNT, writing="1")
     damon.make_kdamonds(1)
-    damon.put(f"{KDAMONDS}/0/contexts/nr_contexts", "1\n")  # someone staged something
+    damon.put(f"{KDAMONDS}/0/contexts/nr_contexts", "1\n")  # another user staged a context
     assert results(journal) == [(COUNT, "left")]
 
     journal.add("kdamonds", COUNT, writing="1")
@@ -164,7 +164,7 @@ def test_a_run_that_died_while_writing_the_count_owns_only_fresh_directories(
     assert damon.get(COUNT) == "0"
 
 
-def test_a_run_that_died_while_turning_on_owns_the_thread(
+def test_run_that_died_while_turning_on_owns_the_kdamond(
     damon: FakeDamon, tree: JournaledTree, journal: Journal
 ) -> None:
     tree.write(COUNT, "1")
@@ -175,10 +175,10 @@ def test_a_run_that_died_while_turning_on_owns_the_thread(
     assert damon.get(f"{KDAMONDS}/0/state") == "off"
 
 
-def test_busy_is_waited_out(
+def test_undo_waits_while_files_are_busy(
     damon: FakeDamon, tree: JournaledTree, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """DAMON's lock is only tried: reading state while a command runs gives EBUSY."""
+    """DAMON only try-locks: reading state while a command runs fails with EBUSY."""
     tree.write(COUNT, "1")
     tree.write(f"{KDAMONDS}/0/state", "on")
     read, failures = undo.LocalFiles.read, []
@@ -210,7 +210,7 @@ def test_recover_undoes_a_dead_run_and_forgets_it(machine: JournaledMachine, roo
     machine.write_file(SYSCTL, b"70\n")
     journal = machine.journal
     assert journal.directory is not None
-    assert recover(journal.directory) == []  # it lives
+    assert recover(journal.directory) == []  # the run lives
     assert (root / SYSCTL[1:]).read_text() == "70\n"
     die(journal)
     (leftover,) = recover(journal.directory)
@@ -222,12 +222,12 @@ def test_recover_undoes_a_dead_run_and_forgets_it(machine: JournaledMachine, roo
     assert os.listdir(journal.directory) == []
 
 
-def test_recover_without_any_journal(tmp_path: Path) -> None:
+def test_recover_without_journals_does_nothing(tmp_path: Path) -> None:
     assert recover(tmp_path / "absent") == []
 
 
 def test_a_truncated_last_line_is_ignored(machine: JournaledMachine, root: Path) -> None:
-    """Its change was never made: the line was not yet complete on disk."""
+    """The change of an incomplete line was never made."""
     machine.write_file(SYSCTL, b"70\n")
     die(machine.journal)
     path = machine.journal.path
@@ -240,7 +240,7 @@ def test_a_truncated_last_line_is_ignored(machine: JournaledMachine, root: Path)
     assert (root / SYSCTL[1:]).read_text() == "60\n"
 
 
-def test_a_truncated_last_line_does_not_swallow_what_recovery_notes(
+def test_recovery_notes_survive_a_truncated_last_line(
     machine: JournaledMachine, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (root / "other").write_text("a\n")
@@ -263,7 +263,7 @@ def test_a_truncated_last_line_does_not_swallow_what_recovery_notes(
     (leftover,) = recover(directory)
     assert [o.result for o in leftover.outcomes] == ["restored", "failed"]
     monkeypatch.undo()
-    (leftover,) = recover(directory)  # only what failed is tried again
+    (leftover,) = recover(directory)  # only the failed entry is tried again
     assert [(o.path, o.result) for o in leftover.outcomes] == [(SYSCTL, "restored")]
     assert os.listdir(directory) == []
 
@@ -275,7 +275,7 @@ def test_a_journal_without_a_complete_first_line_is_dropped(tmp_path: Path) -> N
     assert os.listdir(tmp_path) == []
 
 
-def test_a_journal_of_another_boot_undoes_only_what_outlives_a_kernel(
+def test_journal_of_another_boot_undoes_only_what_survives_a_reboot(
     machine: JournaledMachine, root: Path
 ) -> None:
     machine.write_file(SYSCTL, b"70\n")
@@ -290,7 +290,7 @@ def test_a_journal_of_another_boot_undoes_only_what_outlives_a_kernel(
     assert os.listdir(directory) == []
 
 
-def test_a_journal_that_others_could_write_is_not_obeyed(machine: JournaledMachine, root: Path) -> None:
+def test_journal_writable_by_others_is_ignored(machine: JournaledMachine, root: Path) -> None:
     machine.write_file(SYSCTL, b"70\n")
     die(machine.journal)
     path, directory = machine.journal.path, machine.journal.directory
@@ -301,7 +301,7 @@ def test_a_journal_that_others_could_write_is_not_obeyed(machine: JournaledMachi
     assert (root / SYSCTL[1:]).read_text() == "70\n"
 
 
-def test_entries_that_make_no_sense_do_not_stop_the_others(machine: JournaledMachine, root: Path) -> None:
+def test_invalid_entries_do_not_stop_the_others(machine: JournaledMachine, root: Path) -> None:
     machine.write_file(SYSCTL, b"70\n")
     die(machine.journal)
     path, directory = machine.journal.path, machine.journal.directory
@@ -334,7 +334,7 @@ def test_a_long_run_does_not_grow_its_journal(machine: JournaledMachine) -> None
     assert not path.exists()
 
 
-def test_a_zombie_is_dead_and_a_pid_alone_names_nobody() -> None:
+def test_zombie_is_dead_and_pid_alone_identifies_no_process() -> None:
     me = current_owner()
     assert me.is_alive()
     assert not Owner(me.pid, me.start_time + 1, me.boot_id).is_alive()
@@ -347,7 +347,7 @@ def test_a_zombie_is_dead_and_a_pid_alone_names_nobody() -> None:
 
 
 def test_undoing_writes_kernel_files_as_a_shell_does() -> None:
-    """O_TRUNC on a file of the kernel changes nothing by itself, and none is created. Our own process's."""
+    """O_TRUNC alone does not change a kernel file, and no file is created. Uses a file of our own process."""
     files, path = undo.LocalFiles(), f"/proc/{os.getpid()}/oom_score_adj"
     value = files.read(path)
     files.write(path, value)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A spec becomes a kernel image: from a path, from an archive laid out like Debian's, from the cache."""
+"""Resolve a spec to a kernel image: from a path, an archive laid out like Debian's, or the cache."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CONFIG = b"CONFIG_DAMON=y\nCONFIG_DAMON_SYSFS=y\n# CONFIG_ZRAM is not set\n"
 
 
 def bzimage(release: str) -> bytes:
-    """The part of a bzImage that says which release it is (boot.rst: kernel_version)."""
+    """Return the part of a bzImage that holds its release (boot.rst: kernel_version)."""
     head = bytearray(0x400)
     head[0x202:0x206] = b"HdrS"
     struct.pack_into("<H", head, 0x20E, 0x100)
@@ -97,13 +97,13 @@ def test_packages_are_grouped_into_kernels() -> None:
         ("6.1", None),
     ],
 )
-def test_choice(wanted: str, release: str | None) -> None:
+def test_newest_fitting_release_is_chosen(wanted: str, release: str | None) -> None:
     chosen = choose(group_kernels(ARCHIVE), wanted)
     assert (chosen.release if chosen else None) == release
 
 
 @pytest.mark.parametrize("spec", ["debian:", "debian:7", "debian:seven", "debian:7.3-rc1"])
-def test_a_series_must_be_one(spec: str, tmp_path: Path) -> None:
+def test_invalid_series_is_a_usage_error(spec: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"kernel series such as 6\.12"):
         resolve(spec, tmp_path)
 
@@ -137,7 +137,7 @@ def debian(tmp_path: Path, key: SigningKey, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("spec", ["debian:6.12", "debian:stable"])
-def test_one_package_image(spec: str, tmp_path: Path, debian: DebianArchive) -> None:
+def test_image_of_a_single_package_is_unpacked(spec: str, tmp_path: Path, debian: DebianArchive) -> None:
     image = resolve(spec, tmp_path / "cache")
     assert (image.spec, image.release) == (spec, "6.12.107-cloud-amd64")
     assert image.vmlinuz.read_bytes() == bzimage(image.release)
@@ -149,7 +149,7 @@ def test_one_package_image(spec: str, tmp_path: Path, debian: DebianArchive) -> 
 
 
 @pytest.mark.parametrize("spec", ["debian:7.3", "debian:newest"])
-def test_split_image(spec: str, tmp_path: Path, debian: DebianArchive) -> None:
+def test_image_of_split_packages_is_unpacked(spec: str, tmp_path: Path, debian: DebianArchive) -> None:
     image = resolve(spec, tmp_path / "cache")
     assert image.release == "7.3.4-cloud-amd64"
     assert image.modules is not None
@@ -164,7 +164,7 @@ def test_a_damaged_cached_image_is_unpacked_again(tmp_path: Path, debian: Debian
     assert again.vmlinuz.read_bytes() == bzimage(image.release)
 
 
-def test_the_cache_serves_when_the_archive_is_away(tmp_path: Path, debian: DebianArchive) -> None:
+def test_cached_image_is_used_when_archive_is_unreachable(tmp_path: Path, debian: DebianArchive) -> None:
     cache = tmp_path / "cache"
     for spec in ("debian:6.12", "debian:7.3", "debian:stable"):
         resolve(spec, cache)
@@ -179,7 +179,7 @@ def test_the_cache_serves_when_the_archive_is_away(tmp_path: Path, debian: Debia
         resolve("debian:6.16", cache)
 
 
-def test_a_series_that_the_archive_lacks(tmp_path: Path, debian: DebianArchive) -> None:
+def test_series_missing_from_archive_is_not_supported(tmp_path: Path, debian: DebianArchive) -> None:
     with pytest.raises(NotSupported, match=r"no cloud-amd64 kernel 6\.16 now"):
         resolve("debian:6.16", tmp_path / "cache")
 
@@ -187,7 +187,7 @@ def test_a_series_that_the_archive_lacks(tmp_path: Path, debian: DebianArchive) 
 # Paths
 
 
-def test_path(tmp_path: Path) -> None:
+def test_path_names_an_image(tmp_path: Path) -> None:
     path = tmp_path / "bzImage"
     path.write_bytes(bzimage("7.3.0-mine+"))
     (tmp_path / "config").write_bytes(CONFIG.replace(b"CONFIG_DAMON_SYSFS=y\n", b""))
@@ -197,7 +197,7 @@ def test_path(tmp_path: Path) -> None:
         image.require_damon()
 
 
-def test_path_in_a_build_tree(tmp_path: Path) -> None:
+def test_config_of_a_build_tree_is_read(tmp_path: Path) -> None:
     path = tmp_path / "arch/x86/boot/bzImage"
     path.parent.mkdir(parents=True)
     path.write_bytes(bzimage("7.3.0"))
@@ -206,14 +206,14 @@ def test_path_in_a_build_tree(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("below", ["", "7.3.0", "lib/modules/7.3.0"])
-def test_path_with_modules(tmp_path: Path, below: str) -> None:
+def test_modules_are_found_below_given_directory(tmp_path: Path, below: str) -> None:
     path = tmp_path / "bzImage"
     path.write_bytes(bzimage("7.3.0"))
     (tmp_path / "m" / below / "kernel").mkdir(parents=True)
     assert resolve(f"{path},modules={tmp_path / 'm'}").modules == tmp_path / "m" / below
 
 
-def test_what_is_wrong_with_a_path(tmp_path: Path) -> None:
+def test_bad_path_is_a_usage_error_with_the_reason(tmp_path: Path) -> None:
     path = tmp_path / "bzImage"
     with pytest.raises(UsageError, match=r"is no file, and none of .* debian:newest"):
         resolve(str(path))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The cpio archive is one that cpio tools read, and modules come in an order that loads."""
+"""cpio tools can read the archive, and modules come in load order."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from damon_tests.ports import NotSupported
 
 
 def members(archive: bytes) -> dict[str, tuple[int, bytes, tuple[int, int]]]:
-    """{name: (mode, data, device)} of a newc archive, read by the format's own description."""
-    found = {}
+    """Parse a newc archive by the format's description; return {name: (mode, data, device)}."""
+    nodes = {}
     at = 0
     while at < len(archive):
         assert archive[at : at + 6] == b"070701"
@@ -29,9 +29,9 @@ def members(archive: bytes) -> dict[str, tuple[int, bytes, tuple[int, int]]]:
         data_at = (at + 110 + name_size + 3) // 4 * 4
         if name == "TRAILER!!!":
             break
-        found[name] = (mode, archive[data_at : data_at + size], device)
+        nodes[name] = (mode, archive[data_at : data_at + size], device)
         at = (data_at + size + 3) // 4 * 4
-    return found
+    return nodes
 
 
 NODES = {
@@ -42,9 +42,9 @@ NODES = {
 }
 
 
-def test_members_and_their_parents() -> None:
-    found = members(initramfs.archive(NODES))
-    assert list(found) == [
+def test_archive_has_all_members_and_their_parents() -> None:
+    nodes = members(initramfs.archive(NODES))
+    assert list(nodes) == [
         "bin",
         "bin/sh",
         "dev",
@@ -54,10 +54,10 @@ def test_members_and_their_parents() -> None:
         "lib/modules",
         "lib/modules/zram.ko",
     ]
-    assert found["init"] == (stat.S_IFREG | 0o755, b"\x7fELF1", (0, 0))
-    assert found["lib"][0] == stat.S_IFDIR | 0o755
-    assert found["bin/sh"] == (stat.S_IFLNK | 0o777, b"/bin/busybox", (0, 0))
-    assert found["dev/console"] == (stat.S_IFCHR | 0o600, b"", (5, 1))
+    assert nodes["init"] == (stat.S_IFREG | 0o755, b"\x7fELF1", (0, 0))
+    assert nodes["lib"][0] == stat.S_IFDIR | 0o755
+    assert nodes["bin/sh"] == (stat.S_IFLNK | 0o777, b"/bin/busybox", (0, 0))
+    assert nodes["dev/console"] == (stat.S_IFCHR | 0o600, b"", (5, 1))
 
 
 def test_equal_files_give_an_equal_archive() -> None:
@@ -65,7 +65,7 @@ def test_equal_files_give_an_equal_archive() -> None:
 
 
 @pytest.mark.skipif(shutil.which("cpio") is None, reason="needs cpio")
-def test_cpio_reads_it() -> None:
+def test_cpio_reads_the_archive() -> None:
     result = subprocess.run(["cpio", "-t"], input=initramfs.archive(NODES), capture_output=True, check=True)
     assert result.stdout.decode().split()[-1] == "lib/modules/zram.ko"
 
@@ -86,7 +86,7 @@ def tree(directory: Path) -> ModuleTree:
     return ModuleTree(directory)
 
 
-def test_each_module_comes_after_what_it_needs(tmp_path: Path) -> None:
+def test_each_module_comes_after_its_dependencies(tmp_path: Path) -> None:
     loaded = tree(tmp_path).load_order(["zram"])
     assert [name for name, _ in loaded] == ["lz4_compress", "zsmalloc", "zram"]
     assert loaded[-1][1] == module("lz4-compress,zsmalloc")
@@ -96,14 +96,14 @@ def test_built_in_modules_are_left_out(tmp_path: Path) -> None:
     assert tree(tmp_path).load_order(["ext4"]) == []
 
 
-def test_a_module_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_module_is_not_supported(tmp_path: Path) -> None:
     with pytest.raises(NotSupported, match="the module btrfs of this kernel"):
         tree(tmp_path).load_order(["btrfs"])
     with pytest.raises(NotSupported, match="the module zram of this kernel"):
         ModuleTree(None).load_order(["zram"])
 
 
-def test_modules_that_need_each_other_end(tmp_path: Path) -> None:
+def test_circular_dependencies_terminate(tmp_path: Path) -> None:
     directory = tmp_path / "kernel"
     directory.mkdir()
     (directory / "a.ko").write_bytes(module("b"))
@@ -111,7 +111,7 @@ def test_modules_that_need_each_other_end(tmp_path: Path) -> None:
     assert [name for name, _ in ModuleTree(tmp_path).load_order(["a"])] == ["b", "a"]
 
 
-def test_what_modinfo_says() -> None:
+def test_dependencies_are_read_from_modinfo() -> None:
     assert depends(module("snd-pcm,snd")) == ["snd_pcm", "snd"]
     assert depends(module("")) == []
     assert depends(b"no modinfo") == []

@@ -47,7 +47,7 @@ class CountingMachine(LocalMachine):
         return super().batch(ops, stop_on_error)
 
 
-def test_values_are_text_as_it_was_read(tree: Tree, tmp_path: Path) -> None:
+def test_read_returns_the_text_unchanged(tree: Tree, tmp_path: Path) -> None:
     path = tmp_path / "sample_us"
     path.write_text("5000\n")
     assert tree.read(str(path)) == "5000\n"
@@ -74,7 +74,7 @@ def test_failures_are_tree_errors(tree: Tree, tmp_path: Path) -> None:
     assert described(raised.value) == ("list", missing, errno.ENOENT, None)
 
 
-def test_a_blocking_write_can_be_begun(tree: Tree, tmp_path: Path) -> None:
+def test_begin_write_does_not_block(tree: Tree, tmp_path: Path) -> None:
     fifo = str(tmp_path / "state")
     os.mkfifo(fifo)
     pending = tree.begin_write(fifo, "on")
@@ -87,7 +87,7 @@ def test_a_blocking_write_can_be_begun(tree: Tree, tmp_path: Path) -> None:
     assert pending.done()
 
 
-def test_a_begun_write_fails_as_the_write_did(tree: Tree, tmp_path: Path) -> None:
+def test_pending_write_raises_the_error_of_the_write(tree: Tree, tmp_path: Path) -> None:
     missing = str(tmp_path / "state")
     pending = tree.begin_write(missing, "on")
     with pytest.raises(TreeError) as raised:
@@ -95,21 +95,21 @@ def test_a_begun_write_fails_as_the_write_did(tree: Tree, tmp_path: Path) -> Non
     assert described(raised.value) == ("write", missing, errno.ENOENT, "on")
 
 
-def test_listing_does_not_read(tree: Tree, tmp_path: Path) -> None:
+def test_list_does_not_read_values(tree: Tree, tmp_path: Path) -> None:
     (tmp_path / "b").mkdir(mode=0o755)
     (tmp_path / "a").write_text("1\n")
     (tmp_path / "a").chmod(0o600)
     assert list(tree.list(str(tmp_path))) == [Entry("a", 0o600, False), Entry("b", 0o755, True)]
 
 
-def test_walking_reads(tree: Tree, tmp_path: Path) -> None:
+def test_walk_reads_values(tree: Tree, tmp_path: Path) -> None:
     (tmp_path / "b").mkdir(mode=0o755)
     (tmp_path / "b" / "c").write_text("2\n")
     (tmp_path / "b" / "c").chmod(0o600)
     assert list(tree.walk(str(tmp_path))) == [Entry("b", 0o755, True), Entry("b/c", 0o600, False, "2\n")]
 
 
-def test_exists(tree: Tree, tmp_path: Path) -> None:
+def test_exists_is_false_only_for_missing_paths(tree: Tree, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert tree.exists(str(tmp_path))
     assert tree.exists(str(tmp_path / "file"))
@@ -117,7 +117,7 @@ def test_exists(tree: Tree, tmp_path: Path) -> None:
     assert not tree.exists(str(tmp_path / "file" / "below"))
 
 
-def test_reads_in_one_round_trip_with_failures_in_place(tree: Tree, tmp_path: Path) -> None:
+def test_read_batch_has_failures_in_place(tree: Tree, tmp_path: Path) -> None:
     (tmp_path / "a").write_text("1\n")
     paths = [str(tmp_path / "a"), str(tmp_path / "missing"), str(tmp_path / "a")]
     first, failed, last = tree.read_batch(paths)
@@ -152,7 +152,7 @@ def test_batches_and_walks_are_one_round_trip_each(tmp_path: Path) -> None:
     assert machine.trips == 3
 
 
-def test_a_value_taken_in_part_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_partly_written_value_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = LocalMachine()
     monkeypatch.setattr(machine, "batch", lambda ops, stop_on_error=False: [b"1"])
     with pytest.raises(TreeError, match=r"EIO.*part") as raised:

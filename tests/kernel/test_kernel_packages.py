@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""apt sources are understood; packages come signed and intact, from an apt that is all our own."""
+"""apt sources are parsed; packages arrive signed and intact, through our own apt configuration."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from damon_tests.ports import HarnessError, NotSupported
 # Sources
 
 
-def test_one_line_sources() -> None:
+def test_one_line_sources_are_parsed() -> None:
     text = """\
 # deb http://commented.example/debian bookworm main
 deb-src http://src.example/debian bookworm main
@@ -43,7 +43,7 @@ nonsense
     assert cdrom.uri.startswith("cdrom:")
 
 
-def test_deb822_sources() -> None:
+def test_deb822_sources_are_parsed() -> None:
     text = """\
 # A comment
 Types: deb deb-src
@@ -98,12 +98,12 @@ Signed-By:
         ("deb http://m.example/tool bookworm stable", False),
     ],
 )
-def test_what_is_a_mirror_of_debian(line: str, debian: bool) -> None:
+def test_only_debians_main_archive_is_a_mirror_of_debian(line: str, debian: bool) -> None:
     (source,) = parse_one_line(line)
     assert source.is_debian is debian
 
 
-def test_mirror_of_a_machine(tmp_path: Path) -> None:
+def test_mirror_is_read_from_the_machines_sources(tmp_path: Path) -> None:
     etc, keys = tmp_path / "apt", tmp_path / "keyrings"
     (etc / "sources.list.d").mkdir(parents=True)
     (etc / "trusted.gpg.d").mkdir()
@@ -129,11 +129,11 @@ def test_mirror_of_a_machine(tmp_path: Path) -> None:
     assert [Path(key).name for key in mirror.keyrings] == ["own.gpg", "debian-archive-trixie-stable.gpg"]
 
 
-def test_no_mirror(tmp_path: Path) -> None:
+def test_machine_without_debian_sources_has_no_mirror(tmp_path: Path) -> None:
     assert debian_mirror(etc=tmp_path) is None
 
 
-def test_packages_of_several_suites_come_once() -> None:
+def test_version_in_several_suites_is_listed_once() -> None:
     stanza = "Package: a\nVersion: 1\nSHA256: ff\nSize: 3\nDepends: b\n"
     (package, other) = parse_packages(
         f"{stanza}\n{stanza}\nPackage: virtual\n\n{stanza.replace(': 1', ': 2')}"
@@ -158,7 +158,7 @@ def debian(tmp_path: Path, key: SigningKey) -> DebianArchive:
     return archive
 
 
-def test_download_and_unpack(tmp_path: Path, debian: DebianArchive) -> None:
+def test_package_is_downloaded_and_unpacked(tmp_path: Path, debian: DebianArchive) -> None:
     archive = Archive("t", ("alpha", "beta"), tmp_path / "cache", debian.mirror)
     assert archive.names("to") == ["tool"]
     assert archive.versions("tool") == {"alpha": "1:2.0-1", "beta": "1:3.0-1"}
@@ -191,7 +191,7 @@ def test_a_package_changed_on_the_mirror_is_refused(tmp_path: Path, debian: Debi
     assert list((tmp_path / "cache" / "debs").glob("*.deb")) == []
 
 
-def test_lists_signed_by_a_stranger_are_refused(tmp_path: Path, debian: DebianArchive) -> None:
+def test_lists_signed_by_unknown_key_are_refused(tmp_path: Path, debian: DebianArchive) -> None:
     stranger = SigningKey(tmp_path)
     try:
         mirror = Mirror(debian.mirror.uri, (str(stranger.keyring),))
@@ -209,12 +209,12 @@ def test_unsigned_lists_are_refused(tmp_path: Path, debian: DebianArchive) -> No
         Archive("t", ("alpha",), tmp_path / "cache", debian.mirror).names("tool")
 
 
-def test_a_key_inside_the_source(tmp_path: Path, debian: DebianArchive, key: SigningKey) -> None:
+def test_key_block_inside_the_source_is_used(tmp_path: Path, debian: DebianArchive, key: SigningKey) -> None:
     mirror = Mirror(debian.mirror.uri, (), key.armoured)
     assert Archive("t", ("alpha",), tmp_path / "cache", mirror).names("tool") == ["tool"]
 
 
-def test_a_suite_that_the_mirror_lacks_is_told_once(tmp_path: Path, debian: DebianArchive) -> None:
+def test_missing_suite_is_reported_once(tmp_path: Path, debian: DebianArchive) -> None:
     archive = Archive("t", ("alpha", "gamma"), tmp_path / "cache", debian.mirror)
     assert archive.versions("tool") == {"alpha": "1:2.0-1"}
     assert "gamma" in archive.notes[0]
@@ -223,7 +223,7 @@ def test_a_suite_that_the_mirror_lacks_is_told_once(tmp_path: Path, debian: Debi
     assert later.notes == []
 
 
-def test_old_lists_are_used_when_the_mirror_is_away(tmp_path: Path, debian: DebianArchive) -> None:
+def test_old_lists_are_used_when_mirror_is_unreachable(tmp_path: Path, debian: DebianArchive) -> None:
     assert Archive("t", ("alpha",), tmp_path / "cache", debian.mirror).names("tool") == ["tool"]
     debian.root.rename(tmp_path / "away")
     os.utime(tmp_path / "cache/apt/t/updated", (0, 0))
@@ -232,13 +232,15 @@ def test_old_lists_are_used_when_the_mirror_is_away(tmp_path: Path, debian: Debi
     assert "not all package lists could be renewed" in archive.notes[0]
 
 
-def test_without_apt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_machine_without_apt_is_not_supported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(NotSupported, match="give the path of vmlinuz"):
         Archive("t", ("alpha",), tmp_path / "cache").names("linux")
 
 
-def test_without_a_debian_mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_machine_without_a_debian_mirror_is_not_supported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("damon_tests.kernel.images.packages.debian_mirror", lambda: None)
     with pytest.raises(NotSupported, match="name no Debian mirror"):
         Archive("t", ("alpha",), tmp_path / "cache").names("linux")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Guests that run only while somebody waits for them."""
+"""Guests run only while a caller waits for them."""
 
 from typing import Any, cast
 
@@ -11,7 +11,7 @@ from damon_tests.ports import HarnessError, TimedOut
 
 
 class Monitor:
-    """In QMP's place: what was asked, and how it fails."""
+    """Stands in for QMP: records the commands, and can fail."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -23,7 +23,7 @@ class Monitor:
             raise self.failure
 
 
-def test_the_first_who_waits_lets_it_run_and_the_last_stops_it() -> None:
+def test_first_waiter_resumes_the_guest_and_last_stops_it() -> None:
     monitor = Monitor()
     pause = Pause(cast(Qmp, monitor))
     assert monitor.asked == ["stop"]
@@ -37,7 +37,7 @@ def test_the_first_who_waits_lets_it_run_and_the_last_stops_it() -> None:
     assert monitor.asked == ["stop", "cont", "stop", "cont", "stop"]
 
 
-def test_a_guest_that_ended_is_no_error_here() -> None:
+def test_guest_that_ended_raises_nothing() -> None:
     monitor = Monitor()
     pause = Pause(cast(Qmp, monitor))
     monitor.failure = HarnessError("QEMU has closed its control socket")

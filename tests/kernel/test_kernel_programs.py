@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Finding and building the static C programs, in a checkout made up for it."""
+"""Find and build the static C programs, in a mock checkout."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (sources / "thing_part.h").write_text("")
     (sources / "other.c").write_text("")
     monkeypatch.setattr(bundle, "root", lambda: tmp_path)
-    # `make` is enough here, whatever the compiler would be.
+    # These builds need only `make`, no compiler.
     monkeypatch.setenv("CC", "make")
     return tmp_path
 
@@ -75,7 +75,7 @@ def test_a_program_older_than_its_sources_is_built_again(checkout: Path, changed
     assert builds(checkout) == 2
 
 
-def test_a_wheel_is_taken_as_it_is(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_program_of_a_wheel_is_never_rebuilt(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = programs.program(NAME)
     make_older(path, 1000)
     bundled = checkout / "_bundle"
@@ -86,13 +86,15 @@ def test_a_wheel_is_taken_as_it_is(checkout: Path, monkeypatch: pytest.MonkeyPat
     assert len((bundled / "workloads/src/log").read_text().splitlines()) == 1
 
 
-def test_without_a_compiler_it_says_how_to_get_one(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_compiler_is_reported_with_the_remedy(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CC", "no-such-compiler -O2")
     with pytest.raises(NotSupported, match=r"there is no no-such-compiler .*apt-get install gcc"):
         programs.program(NAME)
 
 
-def test_without_a_compiler_an_old_program_will_do(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_program_is_used_without_a_compiler(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = programs.program(NAME)
     make_older(path, 1000)
     monkeypatch.setenv("CC", "no-such-compiler")
@@ -107,13 +109,13 @@ def test_a_failing_build_shows_what_the_compiler_said(checkout: Path) -> None:
         programs.program(NAME)
 
 
-def test_a_checkout_that_cannot_be_written_is_a_sentence(checkout: Path) -> None:
+def test_read_only_checkout_is_a_harness_error(checkout: Path) -> None:
     (checkout / "workloads/build").write_text("in the way")
     with pytest.raises(HarnessError, match="cannot be built in"):
         programs.program(NAME)
 
 
-def test_several_at_once_build_once(checkout: Path) -> None:
+def test_concurrent_callers_build_once(checkout: Path) -> None:
     script = (
         "import sys, pathlib; from damon_tests import bundle; from damon_tests.kernel.images import programs;"
         "bundle.root = lambda: pathlib.Path(sys.argv[1]); programs.program(sys.argv[2])"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""QEMU is found or refused, its command line says what was meant, and it dies with whoever started it."""
+"""QEMU: finding a usable version, its command line, and its death with the process that started it."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def fake_qemu(path: Path, version: str) -> Path:
 @pytest.mark.parametrize(
     ("version", "good"), [("7.2.0", False), ("9.2.4", False), ("10.0.2", True), ("11.0", True)]
 )
-def test_which_versions_are_good(version: str, good: bool) -> None:
+def test_versions_from_10_are_new_enough(version: str, good: bool) -> None:
     assert is_new_enough(version) is good
 
 
-def test_version_of_what_does_not_run(tmp_path: Path) -> None:
+def test_broken_program_has_no_version(tmp_path: Path) -> None:
     assert version_of(tmp_path / "absent") is None
     broken = tmp_path / "broken"
     broken.write_text("#!/bin/sh\necho version 10.0.2; exit 127\n")
@@ -44,13 +44,13 @@ def test_version_of_what_does_not_run(tmp_path: Path) -> None:
     assert version_of(broken) is None
 
 
-def test_the_one_on_path_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_qemu_on_path_is_preferred(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     binary = fake_qemu(tmp_path / "bin" / qemu.BINARY, "10.1.0")
     monkeypatch.setenv("PATH", f"{binary.parent}:{os.environ['PATH']}")
     assert qemu.find(tmp_path / "cache") == Qemu(binary, "10.1.0")
 
 
-def test_an_old_one_is_refused_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_qemu_is_refused_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     binary = fake_qemu(tmp_path / "bin" / qemu.BINARY, "7.2.19")
     monkeypatch.setenv("PATH", f"{binary.parent}:{os.environ['PATH']}")
 
@@ -64,18 +64,18 @@ def test_an_old_one_is_refused_with_the_way_out(tmp_path: Path, monkeypatch: pyt
         qemu.find(tmp_path / "cache")
 
 
-def test_an_unpacked_one_is_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unpacked_qemu_is_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(qemu.shutil, "which", lambda _: None)
     directory = tmp_path / "qemu" / "10.0.2_00"
     binary = fake_qemu(directory / "usr/bin" / qemu.BINARY, "10.0.2")
     (directory / "usr/share/qemu").mkdir(parents=True)
     (directory / "qemu.json").write_text(json.dumps({"packages": [["qemu-system-x86", "1:10.0.2", "00"]]}))
-    found = qemu.find(tmp_path)
-    assert (found.binary, found.version) == (binary, "10.0.2")
-    assert found.command()[1:] == ["-L", str(directory / "usr/share/qemu")]
+    usable = qemu.find(tmp_path)
+    assert (usable.binary, usable.version) == (binary, "10.0.2")
+    assert usable.command()[1:] == ["-L", str(directory / "usr/share/qemu")]
 
 
-def test_memory_of_two_nodes() -> None:
+def test_memory_is_split_between_two_nodes() -> None:
     options = memory_options([Path("/a,b/m0"), Path("/a/m1")], 1025, 2, 4, share=True)
     assert options == [
         "-object",
@@ -96,13 +96,13 @@ def test_emulation_has_the_fast_cpu_model() -> None:
     assert "-icount" not in options
 
 
-def test_time_may_pass_with_instructions() -> None:
+def test_instruction_clock_is_for_emulation_only() -> None:
     options = qemu.machine_options("tcg", "instructions", 2, 1024)
     assert options[options.index("-icount") + 1] == "shift=0,sleep=off"
     assert "-icount" not in qemu.machine_options("kvm", "instructions", 2, 1024)
 
 
-# The process, with a program in QEMU's place that sleeps and holds its sockets
+# The process: a program that sleeps and holds its sockets stands in for QEMU
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def sleeper(tmp_path: Path) -> Qemu:
 
 
 def gone(pid: int, within_s: float = 10.0) -> bool:
-    """Whether a process ends in time; a zombie whose parent was killed counts as ended."""
+    """Return whether a process ends in time; a zombie whose parent was killed counts as ended."""
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         try:
@@ -127,7 +127,7 @@ def gone(pid: int, within_s: float = 10.0) -> bool:
     return False
 
 
-def test_sockets_are_handed_on_and_closed_by_its_end(sleeper: Qemu, tmp_path: Path) -> None:
+def test_sockets_are_passed_on_and_closed_at_exit(sleeper: Qemu, tmp_path: Path) -> None:
     mine, theirs = socket.socketpair()
     process = QemuProcess(sleeper, [], tmp_path / "log", {"agent": theirs})
     try:
@@ -145,7 +145,7 @@ def test_sockets_are_handed_on_and_closed_by_its_end(sleeper: Qemu, tmp_path: Pa
     mine.close()
 
 
-def test_it_lives_on_when_the_thread_that_asked_for_it_ends(sleeper: Qemu, tmp_path: Path) -> None:
+def test_qemu_outlives_the_thread_that_started_it(sleeper: Qemu, tmp_path: Path) -> None:
     started: list[QemuProcess] = []
     thread = threading.Thread(target=lambda: started.append(QemuProcess(sleeper, [], tmp_path / "log", {})))
     thread.start()
@@ -156,7 +156,7 @@ def test_it_lives_on_when_the_thread_that_asked_for_it_ends(sleeper: Qemu, tmp_p
         started[0].kill()
 
 
-def test_it_dies_with_us_even_when_we_are_killed(sleeper: Qemu, tmp_path: Path) -> None:
+def test_qemu_dies_when_its_process_is_killed(sleeper: Qemu, tmp_path: Path) -> None:
     code = (
         "import sys, time\nfrom pathlib import Path\n"
         "from damon_tests.kernel.guest.qemu import Qemu, QemuProcess\n"
@@ -178,7 +178,7 @@ def test_it_dies_with_us_even_when_we_are_killed(sleeper: Qemu, tmp_path: Path) 
 
 
 def answering(*replies: object) -> tuple[Qmp, threading.Thread, list[object]]:
-    """A control connection to a peer that gives these answers in turn, and what it was asked."""
+    """Return a control connection to a peer that gives these answers in turn, and its list of requests."""
     ours, theirs = socket.socketpair()
     asked: list[object] = []
 
@@ -205,7 +205,7 @@ def test_qmp_calls_skip_events() -> None:
     qmp.close()
 
 
-def test_qmp_refusals_are_in_its_own_words() -> None:
+def test_qmp_refusal_quotes_qemu() -> None:
     qmp, thread, _ = answering({"error": {"desc": "no such thing"}}, {"return": {"status": "failed"}})
     with pytest.raises(HarnessError, match="no such thing"):
         qmp.call("nonsense")
@@ -215,7 +215,7 @@ def test_qmp_refusals_are_in_its_own_words() -> None:
     qmp.close()
 
 
-def test_a_silent_qemu_is_no_endless_wait() -> None:
+def test_call_to_a_silent_qemu_times_out() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs, pytest.raises(TimedOut):
         Qmp(ours, timeout_s=0.05)

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compile
 NAMES = ("[user]", "[unknown]", "kdamond", "check", "walk", "thunk", "timer", "stub", "switch")
 KINDS = {"thunk": Kind.THUNK, "timer": Kind.INTERRUPT, "stub": Kind.VECTOR_STUB, "switch": Kind.SWITCH}
 SIZE = 0x1000
-"""Of every function here: function ``i`` of NAMES is at ``i * SIZE``."""
+"""Size of every function in this test: function ``i`` of NAMES is at ``i * SIZE``."""
 
 
 class Block(ctypes.Structure):
@@ -75,7 +75,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
 
 
 class Thread:
-    """A thread that executes blocks of one instruction: ``kdamond``, ``kdamond+8``, each with its end."""
+    """A thread that executes one-instruction blocks: ``kdamond``, ``kdamond+8``, each with its end."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._library = library
@@ -83,7 +83,7 @@ class Thread:
         self._calls = library.calls_new(library.tree_root())
 
     def run(self, *blocks: str) -> Thread:
-        """``name+offset``, and after a space how it ends: "call", "ret", "iret" or nothing (a jump)."""
+        """Run blocks: ``name+offset``, then how each ends: "call", "ret", "iret" or nothing (a jump)."""
         for text in blocks:
             where, _, end = text.partition(" ")
             name, _, offset = where.partition("+")
@@ -104,7 +104,7 @@ class Thread:
         return self
 
     def tree(self) -> dict[str, tuple[int, int]]:
-        """{path: (calls, instructions)} of functions that executed something or were called."""
+        """Return {path: (calls, instructions)} of functions that executed instructions or were called."""
         count = ctypes.c_uint32.in_dll(self._library, "nr_nodes").value
         nodes = ctypes.POINTER(Node).in_dll(self._library, "nodes")
         paths = {1: ""}
@@ -121,7 +121,7 @@ def thread(library: ctypes.CDLL) -> Thread:
     return Thread(library)
 
 
-def test_calls_and_returns(thread: Thread) -> None:
+def test_call_and_return_make_a_callee(thread: Thread) -> None:
     thread.run("kdamond call", "check", "check+8 call", "walk ret", "check+12 ret", "kdamond+4")
     assert thread.tree() == {"kdamond": (0, 2), "kdamond;check": (1, 3), "kdamond;check;walk": (1, 1)}
 
@@ -136,13 +136,13 @@ def test_tail_call_is_below_its_caller_and_returns_for_it(thread: Thread) -> Non
     assert thread.tree() == {"kdamond": (0, 2), "kdamond;check": (1, 1), "kdamond;check;walk": (1, 2)}
 
 
-def test_functions_that_jump_to_and_fro_do_not_nest_deeper(thread: Thread) -> None:
+def test_mutual_tail_calls_do_not_nest_deeper(thread: Thread) -> None:
     thread.run("kdamond call", *["check", "walk"] * 300)
     assert set(thread.tree()) == {"kdamond", "kdamond;check", "kdamond;check;walk"}
 
 
 def test_retpoline_belongs_to_its_caller(thread: Thread) -> None:
-    """call thunk; thunk: call within itself (no call of ours), ret to the target; the target returns."""
+    """A call to the thunk, a call inside the thunk (not counted), ret to the target; the target returns."""
     thread.run("kdamond call", "thunk", "thunk+8 ret", "check ret", "kdamond+4")
     assert thread.tree() == {"kdamond": (0, 4), "kdamond;check": (1, 1)}
 
@@ -152,7 +152,7 @@ def test_thunk_that_only_returns_is_no_call(thread: Thread) -> None:
     assert thread.tree() == {"kdamond": (0, 4), "kdamond;check": (1, 1)}
 
 
-def test_return_thunk_returns(thread: Thread) -> None:
+def test_return_thunk_returns_for_its_caller(thread: Thread) -> None:
     thread.run("kdamond call", "check", "thunk ret", "kdamond+4")
     assert thread.tree() == {"kdamond": (0, 2), "kdamond;check": (1, 2)}
 
@@ -176,7 +176,7 @@ def test_vector_stub_and_its_handler_are_one_interrupt(thread: Thread) -> None:
 
 
 def test_frames_from_before_the_window_are_found_by_returning(thread: Thread) -> None:
-    """A thread that slept as the window began: what it returns to is not counted as called."""
+    """A thread slept when the window began: the functions that it returns to do not count as called."""
     thread.run("switch+4", "walk+8 ret", "check+8 ret", "kdamond+8 call", "check ret", "kdamond+12")
     tree = thread.tree()
     assert tree["kdamond"] == (0, 2)

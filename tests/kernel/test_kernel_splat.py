@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Kernel reports are found in logs, and nothing is found in a clean one."""
+"""parse_splats finds every bug report in a log, and none in a clean log."""
 
 from __future__ import annotations
 
@@ -129,40 +129,40 @@ OTHERS = {
 }
 
 
-def test_a_clean_boot_has_none() -> None:
+def test_clean_boot_has_no_splats() -> None:
     assert parse_splats(CLEAN_BOOT) == []
     assert parse_splats("") == []
 
 
 @pytest.mark.parametrize("kind", OTHERS)
-def test_kind_of_a_line(kind: str) -> None:
+def test_first_line_gives_the_kind(kind: str) -> None:
     (splat,) = parse_splats(CLEAN_BOOT + OTHERS[kind])
     assert splat.kind == kind
     assert splat.title == OTHERS[kind].split("] ", 1)[1].strip()
 
 
-def test_warning_is_whole_and_alone() -> None:
+def test_warning_is_a_single_complete_splat() -> None:
     (splat,) = parse_splats(CLEAN_BOOT + WARNING_OLD + CLEAN_BOOT)
     assert splat.kind == "WARNING"
     assert splat.title == "WARNING: CPU: 1 PID: 77 at mm/damon/core.c:1399 damon_merge_two_regions+0x9a/0xb0"
     assert splat.text == WARNING_OLD.rstrip()
 
 
-def test_warning_with_its_message_in_front() -> None:
+def test_message_before_the_warning_belongs_to_it() -> None:
     (splat,) = parse_splats(WARNING_NEW)
     assert (splat.kind, splat.title) == ("WARNING", "r->nr_accesses > max")
     assert "mm/damon/core.c:2417" in splat.text
     assert splat.text == WARNING_NEW.rstrip()
 
 
-def test_an_oops_belongs_to_its_bug_and_a_panic_is_one_more() -> None:
+def test_oops_belongs_to_its_bug_and_panic_is_separate() -> None:
     bug, panic = parse_splats(NULL_DEREFERENCE)
     assert (bug.kind, bug.title) == ("BUG", "BUG: kernel NULL pointer dereference, address: 0000000000000028")
     assert bug.text.endswith("---[ end trace 0000000000000000 ]---")
     assert (panic.kind, panic.title) == ("panic", "Kernel panic - not syncing: Fatal exception")
 
 
-def test_bug_on() -> None:
+def test_bug_on_is_a_complete_splat() -> None:
     (splat,) = parse_splats(BUG_ON)
     assert (splat.kind, splat.title) == ("BUG", "kernel BUG at mm/damon/vaddr.c:120!")
     assert splat.text == BUG_ON.rstrip()
@@ -181,7 +181,7 @@ def test_lockdep_with_log_levels() -> None:
     assert "zram0" not in splat.text
 
 
-def test_several_in_one_log_keep_their_order() -> None:
+def test_splats_keep_the_order_of_the_log() -> None:
     log = CLEAN_BOOT + WARNING_OLD + BUG_ON + OTHERS["hung task"] + LOCKDEP + KASAN
     assert [s.kind for s in parse_splats(log)] == ["WARNING", "BUG", "hung task", "lockdep", "KASAN"]
 

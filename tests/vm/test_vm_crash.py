@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A guest that dies during a test becomes that test's result, with the log attached; the run goes on."""
+"""A guest that dies during a test fails that test, with the log attached; the run goes on."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_next_is_not_harmed(experiment, expect):
 """
 
 
-def test_dead_guests_are_results(tmp_path: Path) -> None:
+def test_panics_of_guests_are_reported_as_failures(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(BODY)
     command = [sys.executable, "-m", "pytest", "-p", "damon_tests.plugin", "-p", "no:cacheprovider"]
     command += ["-c", os.devnull, f"--rootdir={tmp_path}", "--kernel=debian:newest", "--output=run"]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""``--kernel host`` on a real kernel: whole runs within a guest, whose "own" DAMON is then tested.
+"""``--kernel host`` on a real kernel: whole runs inside a guest test the guest's own DAMON.
 
-A guest, because the machine that tests are written on may use its DAMON. Its userland has what the
-project needs; the project itself is a copy in its memory.
+A guest is used because the developer's machine may use its own DAMON. The guest's userland has what
+the project needs; the project is copied into the guest's memory.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ COPIED = ("damon_tests", "suites", "workloads/patterns", "workloads/src", "pypro
 SOON_S = 60.0
 RUN_NS = 240 * NSEC_PER_SEC
 
-# It is ended long before.
+# The tests end it long before.
 LONG = """
 from damon_tests.damon.params import DamonCtx
 
@@ -51,14 +51,14 @@ def test_long(experiment, expect):
     experiment("hot_cold", DamonCtx(), seconds=3600).observe()
 """
 
-# While the kernel's log gets a report.
+# A splat is written to the kernel's log while this test runs.
 SHORT = """
 from damon_tests.damon.params import DamonCtx
 from damon_tests.judge.verdict import Measurement
 
 def test_short(experiment, expect):
-    seen = experiment("idle", DamonCtx(), seconds=8).observe()
-    count = Measurement("snapshots", float(len(seen.recording.snapshots)), "count")
+    observation = experiment("idle", DamonCtx(), seconds=8).observe()
+    count = Measurement("snapshots", float(len(observation.recording.snapshots)), "count")
     expect.at_least(count, 1, because="it was watched")
 """
 REPORT = """<4>------------[ cut here ]------------
@@ -72,7 +72,7 @@ REPORT = """<4>------------[ cut here ]------------
 
 
 def copy_of_the_project() -> bytes:
-    """A tar file of what a run needs. Raises NotSupported when the workload engine cannot be built."""
+    """Return a tar file of what a run needs. Raises NotSupported when the workload engine cannot be built."""
     engine = program(ENGINE)
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
@@ -87,13 +87,13 @@ def copy_of_the_project() -> bytes:
 
 
 def python(guest: Guest, *arguments: str) -> Process:
-    """Python of the guest's userland, in the copy of the project."""
+    """Start the userland's Python in the guest's copy of the project."""
     argv = userland.chroot(["/usr/bin/env", "-C", PROJECT, "/usr/bin/python3", *arguments])
     return guest.machine.spawn(SpawnRequest(argv, {"PATH": "/usr/bin:/usr/sbin", "HOME": "/tmp"}))
 
 
 def run(guest: Guest, *arguments: str) -> Process:
-    """``damon-tests run --kernel host`` in the guest."""
+    """Start ``damon-tests run --kernel host`` in the guest."""
     return python(guest, "-m", "damon_tests.cli", "run", "--kernel=host", *arguments)
 
 
@@ -102,8 +102,8 @@ def output(process: Process) -> str:
 
 
 def names(guest: Guest, directory: str) -> list[str]:
-    (found,) = guest.machine.batch([FileOp("list", directory)])
-    return [] if isinstance(found, (bytes, OSError)) else [entry.path for entry in found]
+    (entries,) = guest.machine.batch([FileOp("list", directory)])
+    return [] if isinstance(entries, (bytes, OSError)) else [entry.path for entry in entries]
 
 
 def read(guest: Guest, path: str) -> str:
@@ -120,23 +120,23 @@ def until(done: Callable[[], bool], what: str, process: Process | None = None) -
 
 
 def is_on(guest: Guest) -> bool:
-    """A kdamond is on, and its events are being recorded."""
+    """Return whether a kdamond is on and its trace events are being recorded."""
     if read(guest, f"{KDAMONDS}/nr_kdamonds") == "0" or not names(guest, INSTANCES):
         return False
     try:
         return read(guest, f"{KDAMONDS}/0/state") == "on"
-    except OSError:  # EBUSY: the run gives a command just now
+    except OSError:  # EBUSY: the run is executing a command
         return False
 
 
 def is_clean(guest: Guest) -> bool:
-    """Nothing of a run is left on the kernel."""
+    """Return whether no state of a run is left in the kernel."""
     count = read(guest, f"{KDAMONDS}/nr_kdamonds")
     return count == "0" and not names(guest, INSTANCES) and not engines(guest)
 
 
 def engines(guest: Guest) -> list[int]:
-    """Pids of workload engines."""
+    """Return the pids of workload engines."""
     return pids(guest, f"{PROJECT}/workloads/build/{ENGINE}\0")
 
 
@@ -145,11 +145,11 @@ def guards(guest: Guest) -> list[int]:
 
 
 def pids(guest: Guest, part: str) -> list[int]:
-    """Of processes with ``part`` in their command line."""
+    """Return the pids of processes with ``part`` in their command line."""
     numbers = [name for name in names(guest, "/proc") if name.isdecimal()]
     texts = guest.machine.batch([FileOp("read", f"/proc/{number}/cmdline") for number in numbers])
-    found = zip(numbers, texts, strict=True)
-    return [int(number) for number, text in found if isinstance(text, bytes) and part.encode() in text]
+    processes = zip(numbers, texts, strict=True)
+    return [int(number) for number, text in processes if isinstance(text, bytes) and part.encode() in text]
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +177,7 @@ def long_run(guest: Guest) -> Iterator[Process]:
     process.kill(signal.SIGKILL)
 
 
-def test_suites_pass_on_the_own_kernel(guest: Guest) -> None:
+def test_suites_pass_on_the_hosts_kernel(guest: Guest) -> None:
     process = run(
         guest,
         "suites/monitoring/test_hot_cold.py::test_hot_set_is_found",
@@ -194,7 +194,7 @@ def test_suites_pass_on_the_own_kernel(guest: Guest) -> None:
 @pytest.mark.parametrize(
     ("what", "task", "code"), [("damon_merge_two_regions", "kdamond.0", 1), ("do_something", "nginx", 0)]
 )
-def test_the_own_kernels_complaints_about_damon_are_failures(
+def test_complaints_of_the_hosts_kernel_about_damon_are_failures(
     guest: Guest, what: str, task: str, code: int
 ) -> None:
     process = run(guest, "long/test_short.py")
@@ -208,7 +208,7 @@ def test_the_own_kernels_complaints_about_damon_are_failures(
     assert is_clean(guest)
 
 
-def test_somebody_elses_kdamonds_are_left_alone(guest: Guest) -> None:
+def test_kdamonds_of_others_are_left_alone(guest: Guest) -> None:
     guest.machine.write_file(f"{KDAMONDS}/nr_kdamonds", b"2")
     before = guest.machine.batch([FileOp("walk", KDAMONDS)])
     process = run(guest, "suites/monitoring/test_tree.py::test_files_accept_exactly_the_words_of_their_level")
@@ -250,7 +250,7 @@ def test_the_next_run_cleans_up_when_the_guard_was_killed_too(guest: Guest, long
     killing = python(guest, "-c", f"import os; os.kill({guard}, 9); os.kill({long_run.pid}, 9)")
     assert killing.wait(int(SOON_S) * NSEC_PER_SEC).ok, output(killing)
     assert long_run.wait(int(SOON_S) * NSEC_PER_SEC).signal == signal.SIGKILL
-    # Nobody was left to clean up. (The kdamond may be off by now: its target has died with the run.)
+    # No process was left to clean up. (The kdamond may be off by now: its target died with the run.)
     assert read(guest, f"{KDAMONDS}/nr_kdamonds") == "1"
     assert names(guest, INSTANCES)
     process = run(guest, "suites/monitoring/test_tree.py::test_files_accept_exactly_the_words_of_their_level")

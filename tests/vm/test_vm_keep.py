@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""One guest for all tests (marked vm): what lives on, and what does not."""
+"""``--keep-guest`` uses a single guest for all tests (marked vm): which state it keeps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KERNEL = os.environ.get("DAMON_TESTS_VM_KERNELS", "debian:newest").split()[0]
 
 
 def marked(backend: GuestBackend, topology: Topology | None = None) -> bool:
-    """Whether this attempt's guest had the mark of an earlier one; leaves the mark and a splat."""
+    """Return whether the guest had the mark of an earlier attempt; leave the mark and a splat."""
     subject = backend.subject(1, topology)
     assert isinstance(subject, MachineSubject)
     try:
@@ -38,7 +38,7 @@ def marked(backend: GuestBackend, topology: Topology | None = None) -> bool:
 
 
 @pytest.mark.parametrize("keep", [True, False])
-def test_a_kept_guest_lives_on(tmp_path: Path, keep: bool) -> None:
+def test_kept_guest_survives_between_attempts(tmp_path: Path, keep: bool) -> None:
     backend = GuestBackend(image.resolve(KERNEL), tmp_path, "7.3", keep=keep)
     try:
         assert [marked(backend) for _ in range(3)] == [False, keep, keep]
@@ -48,7 +48,7 @@ def test_a_kept_guest_lives_on(tmp_path: Path, keep: bool) -> None:
         backend.close()
 
 
-def test_a_dead_one_is_replaced(tmp_path: Path) -> None:
+def test_dead_kept_guest_is_replaced(tmp_path: Path) -> None:
     backend = GuestBackend(image.resolve(KERNEL), tmp_path, "7.3", keep=True)
     try:
         assert not marked(backend)
@@ -61,7 +61,7 @@ def test_a_dead_one_is_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kernel", ["reference", "host"])
-def test_options_of_guests_need_a_guest(kernel: str) -> None:
+def test_guest_options_without_a_guest_are_a_usage_error(kernel: str) -> None:
     with pytest.raises(UsageError, match="--keep-guest"):
         KernelRequest(kernel, keep_guest=True).check()
     with pytest.raises(UsageError, match="--guest-clock"):

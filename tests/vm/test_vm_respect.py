@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""On real kernels: a lease refuses a DAMON that somebody uses and touches nothing of it."""
+"""On real kernels: a lease refuses a DAMON that is in use, and does not change it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SOON_NS = 60 * NSEC_PER_SEC
 
 
 class WatchedTree(MachineTree):
-    """A guest's tree that keeps what was written through it."""
+    """A guest's tree that records the writes made through it."""
 
     def __init__(self, guest: Guest) -> None:
         super().__init__(guest.machine)
@@ -46,14 +46,14 @@ class WatchedTree(MachineTree):
         super().write_batch(writes)
 
     def picture(self) -> dict[str, str | None]:
-        """All of DAMON's files with their values; measured ones (0400 of the modules) aside."""
-        seen = {f"{ADMIN}/{e.path}": e.value for e in self.walk(ADMIN)}
+        """Return the values of all of DAMON's files, except the modules' measured values (mode 0400)."""
+        values = {f"{ADMIN}/{e.path}": e.value for e in self.walk(ADMIN)}
         for module in MODULES:
             parameters = f"/sys/module/{module}/parameters"
             if self.exists(parameters):
-                found = self.walk(parameters)
-                seen |= {f"{parameters}/{e.path}": e.value for e in found if e.mode & 0o200}
-        return seen
+                entries = self.walk(parameters)
+                values |= {f"{parameters}/{e.path}": e.value for e in entries if e.mode & 0o200}
+        return values
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def tree(guests: Guests, image: KernelImage) -> Iterator[WatchedTree]:
 
 @pytest.fixture
 def module(tree: WatchedTree) -> str:
-    """A module that runs, started by somebody else: DAMON_STAT where there is one."""
+    """A running module that somebody else started: DAMON_STAT where the kernel has it."""
     names = [m for m in ("damon_stat", "damon_reclaim") if tree.exists(f"/sys/module/{m}")]
     MachineTree.write(tree, enabled(names[0]), "Y")
     assert tree.read(enabled(names[0])) == "Y\n"
@@ -87,7 +87,7 @@ def enabled(module: str) -> str:
 
 
 def stage(tree: MachineTree, count: int = 1) -> None:
-    """Kdamonds that watch the guest's first process."""
+    """Stage kdamonds that monitor the guest's first process."""
     MachineTree.write(tree, COUNT, str(count))
     for index in range(count):
         contexts = f"{KDAMONDS}/{index}/contexts"
@@ -101,7 +101,7 @@ def stage(tree: MachineTree, count: int = 1) -> None:
 
 
 def turn_on(tree: MachineTree, index: int = 0) -> str:
-    """Its pid."""
+    """Turn a kdamond on; return its pid."""
     MachineTree.write(tree, f"{KDAMONDS}/{index}/state", "on")
     return tree.read(f"{KDAMONDS}/{index}/pid").strip()
 
@@ -119,7 +119,7 @@ def test_a_foreign_kdamond_is_named_and_keeps_running(tree: WatchedTree, stop_mo
     assert before[f"{KDAMONDS}/1/pid"] == f"{pid}\n"
 
 
-def test_what_somebody_staged_is_not_taken(tree: WatchedTree) -> None:
+def test_kdamonds_staged_by_others_are_not_taken(tree: WatchedTree) -> None:
     stage(tree)
     before = tree.picture()
     with pytest.raises(NotSupported, match="nr_kdamonds is 1"):
@@ -158,9 +158,9 @@ def test_a_module_is_stopped_and_restored_when_the_user_asked(tree: WatchedTree,
     assert [user.name for user in usage(tree).users] == [module]
 
 
-def test_modules_that_a_run_left_on_are_as_before(tree: WatchedTree, module: str) -> None:
-    """A run that dies while a module works for it: off, with all parameters back, the region that it found
-    among them; and what ran before the run runs again."""
+def test_recovery_turns_off_modules_of_a_dead_run(tree: WatchedTree, module: str) -> None:
+    """Recover a run that died while it had a module on: the module is off, its parameters (the monitoring
+    region too) are restored, and modules that ran before the run are on again."""
     before = tree.picture()
     with acquire(tree, None, "guest", stop_modules=True) as lease:
         reclaim = ModuleClient(lease.tree, LocalClock(), "damon_reclaim")
@@ -173,8 +173,8 @@ def test_modules_that_a_run_left_on_are_as_before(tree: WatchedTree, module: str
     assert [user.name for user in usage(tree).users] == [module]
 
 
-def test_two_who_do_not_know_of_each_other(tree: WatchedTree) -> None:
-    """No common lock, as with another tool: the second is refused, the first goes on undisturbed."""
+def test_second_user_without_common_lock_is_refused(tree: WatchedTree) -> None:
+    """Without a common lock, as with another tool, the second user is refused and the first undisturbed."""
     with acquire(tree, None, "guest") as lease:
         lease.tree.write(COUNT, "1")
         contexts = f"{KDAMONDS}/0/contexts"
@@ -190,8 +190,8 @@ def test_two_who_do_not_know_of_each_other(tree: WatchedTree) -> None:
     assert tree.read(COUNT) == "0\n"
 
 
-def test_a_kdamond_directory_made_anew_has_another_inode_number(guests: Guests, image: KernelImage) -> None:
-    """By this a journal tells the directory of its run from a later one of the same name."""
+def test_new_kdamond_directory_has_another_inode_number(guests: Guests, image: KernelImage) -> None:
+    """A journal relies on this to recognize a later directory of the same name."""
 
     def inode(guest: Guest) -> int:
         stat = guest.machine.spawn(SpawnRequest(["/bin/busybox", "stat", "-c", "%i", f"{KDAMONDS}/0"]))
@@ -204,8 +204,8 @@ def test_a_kdamond_directory_made_anew_has_another_inode_number(guests: Guests, 
         first = inode(guest)
         tree.write(f"{KDAMONDS}/0/contexts/nr_contexts", "1")
         assert inode(guest) == first
-        seen = {first}
+        inodes = {first}
         for _ in range(5):
             tree.write(COUNT, "1")
-            seen.add(inode(guest))
-        assert len(seen) == 6
+            inodes.add(inode(guest))
+        assert len(inodes) == 6
