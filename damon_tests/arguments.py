@@ -155,7 +155,9 @@ def _add_report(commands: _Commands) -> None:
             metavar="TEST",
             help=f"print a failed test as {what}, with a reproducer; nothing is sent",
         )
-    p.add_argument("--tree", metavar="DIR", help="a kernel tree, whose MAINTAINERS says whom to --mail")
+    p.add_argument(
+        "--tree", metavar="DIR", help="with --mail: a kernel tree, whose MAINTAINERS has the addresses"
+    )
     for name, what in (
         ("html", "one self-contained page"),
         ("junit", "JUnit XML"),

@@ -107,12 +107,9 @@ def report(args: argparse.Namespace) -> int:
     from damon_tests.commands.report import ReportRequest, show_report
 
     if args.mail is not None or args.github is not None:
-        from damon_tests.commands.upstream import print_github, print_mail
-
-        test = args.mail or args.github or args.test or ""
-        if args.github is not None:
-            return print_github(Path(args.directory), test)
-        return print_mail(Path(args.directory), test, Path(args.tree) if args.tree else None)
+        return _report_upstream(args)
+    if args.tree is not None:
+        raise UsageError("--tree goes with --mail: it says whom to write to")
     return show_report(
         ReportRequest(
             Path(args.directory),
@@ -125,6 +122,20 @@ def report(args: argparse.Namespace) -> int:
             merge=args.merge,
         )
     )
+
+
+def _report_upstream(args: argparse.Namespace) -> int:
+    """``damon-tests report DIR --mail`` and ``--github``: one failed test for DAMON's maintainers."""
+    from damon_tests.commands.upstream import print_github, print_mail
+
+    if args.merge or any((args.html, args.junit, args.json, args.ktap)):
+        raise UsageError("--mail and --github print one test and write no files: ask for those separately")
+    directory, test = Path(args.directory), args.mail or args.github or args.test or ""
+    if args.mail is not None:
+        return print_mail(directory, test, Path(args.tree) if args.tree is not None else None)
+    if args.tree is not None:
+        raise UsageError("--tree goes with --mail: an issue has no addresses")
+    return print_github(directory, test)
 
 
 def serve(args: argparse.Namespace) -> int:

@@ -247,6 +247,10 @@ def test_command_says_what_is_wrong(run_dir: Path, tmp_path: Path) -> None:
     done = command(run_dir, "--mail", "test_accuracy", "--tree", str(tmp_path))
     assert done.returncode == 2
     assert "give the top of a kernel tree" in done.stderr
+    for wrong in (["--tree", "x"], ["--github", "--tree", "x"], ["--mail", "x", "--json", "y"]):
+        done = command(run_dir, *wrong)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith("damon-tests: --")
     done = command(run_dir, "--mail")
     assert done.returncode == 2
     assert "test_age.py::test_passes" in done.stderr

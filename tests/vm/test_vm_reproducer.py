@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from damon_tests.commands import vm
+from damon_tests.damon.known_defects import the_table
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, DamonTarget, Damos, DamosQuota
 from damon_tests.report import reproducer
 from damon_tests.report.reproducer import Reproducer
@@ -35,14 +34,18 @@ kill $!
 """
 
 
-def test_script_shows_what_damon_does(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """All of the buffer is tried by a scheme without a quota, one quota by the other; nothing is left."""
+@pytest.mark.parametrize("kernel", ["debian:7.3", "debian:6.12"])
+def test_script_shows_what_damon_does(kernel: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """All of the buffer is tried by a scheme without a quota, one quota by the other; nothing is left.
+
+    6.12 has no quota in its first window, which is an hour long here: the script shows that too.
+    """
     script = reproducer.script(
         Reproducer(CTX, "A quota", layout={"heap": (HEAP, HEAP + 64 * MIB)}, seconds=2, idle=True)
     )
     command = ["/bin/sh", "-c", script]
     both = ["/bin/sh", "-c", f'"$@"\necho status $?\n{LEFT}', "sh", *command]
-    vm.run_in_guest("debian:7.3", "1G", 2, 1, "", both)
+    vm.run_in_guest(kernel, "1G", 2, 1, "", both)
     out, err = capfd.readouterr()
     print(out, err)
     lines = out.splitlines()
@@ -50,8 +53,12 @@ def test_script_shows_what_damon_does(tmp_path: Path, capfd: pytest.CaptureFixtu
     assert "refuses" not in err
     assert "0/state: on" in lines
     assert f"{c}/schemes/0/tried_regions/total_bytes: {64 * MIB}" in lines
-    assert f"{c}/schemes/1/quotas/effective_bytes: {20 * MIB}" in lines
-    assert f"{c}/schemes/1/stats/sz_tried: {20 * MIB}" in lines
+    tried = next(int(line.split()[1]) for line in lines if line.startswith(f"{c}/schemes/1/stats/sz_tried: "))
+    defect = the_table()["first-long-window-without-quota"]
+    if defect.applies(kernel.removeprefix("debian:"), ""):
+        assert tried >= 64 * MIB, "the first pass tries all memory"
+    else:
+        assert tried == 20 * MIB
     regions = [line.split() for line in lines if line.startswith(f"{c}/schemes/0 ")]
     assert len(regions) >= 10
     assert {int(fields[3]) for fields in regions} == {0}, "dd is stopped"
