@@ -8,7 +8,7 @@ from damon_tests.judge.verdict import Check, Measurement
 
 
 def all_there(report: FeatureReport) -> Check:
-    """Check that nothing is missing; the detail names each missing feature, and what the probe says of it."""
+    """Check that no feature is missing; the detail lists each missing feature and what the probe reports."""
     detail = "; ".join(f"{name}: {why}" for name, why in report.missing.items())
     because = f"Linux {report.series} has them, and no configuration leaves them out ({report.config})"
     missing = Measurement("features missing", float(len(report.missing)), "count")

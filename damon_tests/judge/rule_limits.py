@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Numbers of DAMON's own rules that expectations need: limits from a request and a level.
+"""Compute the limits that DAMON's own rules set, from a request and a level.
 
 Section numbers are those of the project's DAMON specification (kernel 7.3, with its differences).
 """
@@ -20,7 +20,7 @@ from damon_tests.ports.ranges import Range, joined
 
 
 def min_region_sz(ctx: DamonCtx) -> int:
-    """Return m, in core address units (1.3): one page, or what addr_unit makes of it with paddr."""
+    """Return m, the smallest region in core address units (1.3): a page, divided by addr_unit with paddr."""
     return max(PAGE_SIZE // ctx.addr_unit, 1) if ctx.operations == "paddr" else PAGE_SIZE
 
 
@@ -29,24 +29,25 @@ def is_power_of_two(value: int) -> bool:
 
 
 def size_limit(total: int, min_nr_regions: int, m: int, *, rounded: bool = True) -> int:
-    """Return L (2.6): the largest region that min_nr_regions allows, of ``total`` monitored memory.
+    """Return L (2.6): the size of the largest region that min_nr_regions allows, for ``total`` monitored
+    memory.
 
-    Rounded up to m since 7.1; before, it was only the limit for merging.
+    ``rounded``: up to a multiple of m, as since 7.1; before, L only limited merging.
     """
     limit = max(total // min_nr_regions, m)
     return -(-limit // m) * m if rounded else limit
 
 
 def first_pieces(ranges: Iterable[Range], min_nr_regions: int, m: int, level: Series) -> list[Range]:
-    """Return how vaddr cuts its first layout (2.6): pieces of L from each range's start, since 7.1.
+    """Return the regions of vaddr's first layout (2.6): since 7.1, pieces of size L from each range's start.
 
-    Before, each range in as many equal pieces as it has multiples of the merge limit, the rest in the last.
+    Before 7.1, each range is cut into size / L equal pieces, and the last piece takes the rest.
     """
-    found = list(ranges)
-    total = sum(end - start for start, end in found)
+    all_ranges = list(ranges)
+    total = sum(end - start for start, end in all_ranges)
     limit = size_limit(total, min_nr_regions, m, rounded=level.enforces_min_nr_regions)
     pieces = []
-    for start, end in found:
+    for start, end in all_ranges:
         size, count = limit, -(-(end - start) // limit)
         if not level.enforces_min_nr_regions:
             count = max(1, (end - start) // limit)
@@ -57,9 +58,10 @@ def first_pieces(ranges: Iterable[Range], min_nr_regions: int, m: int, level: Se
 
 
 def split_offsets(sizes: U64, m: int) -> U64:
-    """Return where one split step can cut a region (2.7, I15), uint64 (n, 90), 0 where it cannot.
+    """Return the offsets at which one split step can cut each region (2.7, I15), uint64 (n, 90).
 
-    At a tenth to nine tenths of its size, rounded down to m; in three-way splits the left part once more.
+    One to nine tenths of the size, rounded down to m; a three-way split cuts the left part once more. 0:
+    none.
     """
     tenths = np.arange(1, 10, dtype=np.uint64)
     once = _tenths(sizes[:, None], tenths, m)
@@ -68,26 +70,26 @@ def split_offsets(sizes: U64, m: int) -> U64:
 
 
 def _tenths(sizes: U64, tenths: U64, m: int) -> U64:
-    found: U64 = sizes * tenths // np.uint64(10) // np.uint64(m) * np.uint64(m)
-    return found
+    offsets: U64 = sizes * tenths // np.uint64(10) // np.uint64(m) * np.uint64(m)
+    return offsets
 
 
 def achievable_min(ranges: Iterable[Range], limit: int) -> int:
-    """Return the sum over the ranges of ceil(size / L): as few regions as L allows (I11)."""
+    """Return the fewest regions that L allows: the sum over the ranges of ceil(size / L) (I11)."""
     return sum(-(-(end - start) // limit) for start, end in ranges)
 
 
 def packing_max(ranges: Iterable[Range], limit: int) -> int:
-    """Return the most regions a merge at the highest threshold can leave: neighbours together exceed L.
+    """Return the most regions that a merge at the highest threshold can leave.
 
-    Every two neighbours are then larger than L together, so a range of size Z holds at most
+    Any two neighbours then exceed L together, so a range of size Z holds at most
     2 * ((Z - 1) div L) + 1 of them.
     """
     return sum(2 * ((end - start - 1) // limit) + 1 for start, end in ranges)
 
 
 def growth_bound(n: int, max_nr_regions: int, level: Series) -> int:
-    """Return the most regions one split step can make of ``n`` (2.7): I13, I16, I17."""
+    """Return the most regions that one split step can make of ``n`` regions (2.7): I13, I16, I17."""
     m = max_nr_regions
     if n >= m:
         return n
@@ -100,18 +102,20 @@ def growth_bound(n: int, max_nr_regions: int, level: Series) -> int:
 
 
 def merge_passes(samples_per_aggr: int) -> int:
-    """Return the most passes of one merge: thresholds 0, 1, 2, 4 ... until W is reached (2.5)."""
+    """Return the most passes of one merge: thresholds 0, 1, 2, 4 ... up to W (2.5)."""
     return 2 + max(0, samples_per_aggr - 1).bit_length()
 
 
 def extra_age(samples_per_aggr: int, level: Series) -> int:
-    """Return how much more than 1 an age may grow in one aggregation (I29): kernels before 7.2 count it
-    once per merge pass, of which there is more than one only above max_nr_regions."""
+    """Return by how much more than 1 an age may grow in one aggregation (I29).
+
+    Kernels before 7.2 increase it in every merge pass, and make several only above max_nr_regions.
+    """
     return 0 if level.ages_once_per_aggregation else merge_passes(samples_per_aggr) - 1
 
 
 def contiguous(start: U64, end: U64) -> tuple[Range, ...]:
-    """Return the ascending regions joined where they touch: what they cover, as ranges."""
+    """Return the ranges that ascending regions cover: regions that touch are joined."""
     if len(start) == 0:
         return ()
     breaks = np.flatnonzero(start[1:] != end[:-1])
@@ -121,11 +125,12 @@ def contiguous(start: U64, end: U64) -> tuple[Range, ...]:
 
 
 def covered(snapshot: Snapshot) -> tuple[Range, ...]:
+    """Return the ranges that the snapshot's regions cover, in core address units."""
     return contiguous(snapshot.start, snapshot.end)
 
 
 def aligned_union(ranges: Sequence[Range], m: int) -> tuple[Range, ...]:
-    """Return the configured ranges as the region setter lays them out (3.3): bounds rounded outwards to m."""
+    """Return the configured ranges as DAMON sets them (3.3): bounds rounded outwards to m, joined."""
     return tuple(joined((s // m * m, -(-e // m) * m) for s, e in ranges))
 
 
@@ -135,23 +140,23 @@ def three_ranges(vmas: Sequence[Range]) -> tuple[Range, ...] | None:
     None when there are fewer than two gaps: the target then has no regions.
     """
     gaps = [(b[0] - a[1], i) for i, (a, b) in enumerate(pairwise(vmas))]
-    # On ties the earlier gap keeps its place; sorting is stable.
+    # Sorting is stable: of equal gaps the earlier one is taken.
     largest = sorted(gaps, key=lambda gap: -gap[0])[:2]
     if len(largest) < 2 or largest[1][0] == 0:
         return None
-    one, two = sorted(index for _, index in largest)
-    bounds = [vmas[0][0], vmas[one][1], vmas[one + 1][0], vmas[two][1], vmas[two + 1][0], vmas[-1][1]]
+    lower, upper = sorted(index for _, index in largest)
+    bounds = [vmas[0][0], vmas[lower][1], vmas[lower + 1][0], vmas[upper][1], vmas[upper + 1][0], vmas[-1][1]]
     up = [-(-b // PAGE_SIZE) * PAGE_SIZE for b in bounds]
     return ((up[0], up[1]), (up[2], up[3]), (up[4], up[5]))
 
 
 def schemes_split(ctx: DamonCtx) -> bool:
-    """Return whether schemes may cut regions: a quota, or a filter by address."""
+    """Return whether schemes may cut regions: one has a quota or an address filter."""
     return any(_has_quota(s.quota) or _address_filters(s) for s in ctx.schemes)
 
 
 def schemes_act(ctx: DamonCtx) -> bool:
-    """Return whether schemes may reset ages (I31): any action but stat."""
+    """Return whether schemes may reset ages (I31): one has an action other than stat."""
     return any(s.action != "stat" for s in ctx.schemes)
 
 

@@ -12,7 +12,7 @@ from damon_tests.ports.numbers import number
 
 
 class Verdict(StrEnum):
-    """See the README, "What verdicts mean"."""
+    """The result of a test. See the README, "Verdicts and exit codes"."""
 
     PASS = "PASS"
     FAIL = "FAIL"
@@ -48,8 +48,8 @@ class Check:
     numbers (">= 0.9"), ``reason`` why that bound, with the invariant's or rule's name;
     ``detail`` points at the evidence (first violating snapshot, region, address).
     ``alpha`` is the false-alarm probability of a statistical check, 0 for exact ones. ``attempts``: how many
-    independent ones were judged together, none left out. ``modelled``: what of the machine disturbs the
-    measurement and is accounted for in the limit, each with its size. ``invariant``: the invariant of the
+    independent ones were judged together, none left out. ``modelled``: machine disturbances that the
+    limit accounts for, each with its size. ``invariant``: the invariant of the
     specification that it checks ("I47"; several: "I24, I29"), else empty.
     """
 
@@ -66,9 +66,9 @@ class Check:
 
 
 def decide(checks: Sequence[Check]) -> tuple[Verdict, str]:
-    """The verdict over all checks of a test, and its reason in one sentence.
+    """Return the verdict of a test's checks, and its reason in one sentence.
 
-    No check at all is an ERROR: a test that asserted nothing has shown nothing.
+    Without a check it is ERROR: a test that checks nothing shows nothing.
     """
     if not checks:
         return Verdict.ERROR, "the test checked nothing"
@@ -82,7 +82,7 @@ def decide(checks: Sequence[Check]) -> tuple[Verdict, str]:
 
 
 def describe(check: Check) -> str:
-    """One line: measured value, limit and reason."""
+    """Return one line with the measured value, the limit and the reason."""
     m = check.measurement
     reason = f"{check.reason}, {check.invariant}" if check.invariant else check.reason
     text = f"{m.name} = {number(m.value)} {m.unit}, expected {check.limit} ({reason})"

@@ -93,15 +93,15 @@ def act(
     run.commit(replace(run.ctx, schemes=schemes))
 
     def done() -> bool:
-        events_of = _by_scheme(_tried(run, since_ns), len(schemes))
-        return all(not over or fewest(events, over) >= passes for events in events_of) and until()
+        events_by_scheme = _by_scheme(_tried(run, since_ns), len(schemes))
+        return all(not over or fewest(events, over) >= passes for events in events_by_scheme) and until()
 
     in_time = run.session.record(PATIENCE_NS, until=done)
     stats = tuple(run.client.stats(0, i) for i in range(len(schemes)))
     run.commit(replace(run.ctx, schemes=()))
     after, tried = look(run, *more), _tried(run, since_ns)
-    events_of = _by_scheme(tried, len(schemes))
-    counted = tuple(tuple(events[: s.nr_tried]) for events, s in zip(events_of, stats, strict=True))
+    events_by_scheme = _by_scheme(tried, len(schemes))
+    counted = tuple(tuple(events[: s.nr_tried]) for events, s in zip(events_by_scheme, stats, strict=True))
     return Acted(before, after, stats, counted, tried, in_time)
 
 

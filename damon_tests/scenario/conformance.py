@@ -127,11 +127,11 @@ def compare_with_reference(
         needed = decision.attempts_needed
 
 
-def disturbance(seen: Observation) -> float:
+def disturbance(observation: Observation) -> float:
     """Return the share of the recording, 0 to 1, in which the target was kept from running."""
-    recording = seen.recording
+    recording = observation.recording
     whole = Window(0, recording.started_ns, recording.stopped_ns, recording.snapshots[0])
-    return stalled_ns(seen, whole) / max(1, whole.duration_ns)
+    return stalled_ns(observation, whole) / max(1, whole.duration_ns)
 
 
 def _metric(name: str) -> BandMetric:
@@ -172,28 +172,28 @@ def _too_busy(disturbed: Sequence[float]) -> Check:
     )
 
 
-def _band(attempt_: Attempt, chosen: Sequence[BandMetric], after_s: float, n: int) -> Band:
+def _band(original: Attempt, chosen: Sequence[BandMetric], after_s: float, n: int) -> Band:
     def simulate(seeds: Sequence[int]) -> Sequence[Mapping[str, float]]:
-        replica_values = (values(c, judged_windows(c.seen, after_s)) for c in _copies(attempt_, seeds))
+        replica_values = (values(c, judged_windows(c.seen, after_s)) for c in _copies(original, seeds))
         return [{m.name: by_name.get(m.name, float("nan")) for m in chosen} for by_name in replica_values]
 
-    key = oracle.cache_key(of=band_key(attempt_.seen, after_s, None), passes=attempt_.passes, conformance=1)
-    return oracle.band(chosen, simulate, n, kept_bands(attempt_.seen), key)
+    key = oracle.cache_key(of=band_key(original.seen, after_s, None), passes=original.passes, conformance=1)
+    return oracle.band(chosen, simulate, n, kept_bands(original.seen), key)
 
 
-def _copies(attempt_: Attempt, seeds: Sequence[int]) -> Iterator[Attempt]:
-    if not attempt_.stats:
-        for recording in replicas(attempt_.seen, seeds):
-            yield Attempt(replace(attempt_.seen, recording=recording))
+def _copies(original: Attempt, seeds: Sequence[int]) -> Iterator[Attempt]:
+    if not original.stats:
+        for recording in replicas(original.seen, seeds):
+            yield Attempt(replace(original.seen, recording=recording))
         return
     for seed in seeds:
-        recording, stats = _run(attempt_, seed)
-        yield Attempt(replace(attempt_.seen, recording=recording), stats, attempt_.passes)
+        recording, stats = _run(original, seed)
+        yield Attempt(replace(original.seen, recording=recording), stats, original.passes)
 
 
-def _run(attempt_: Attempt, seed: int) -> tuple[Recording, tuple[DamosStats, ...]]:
+def _run(original: Attempt, seed: int) -> tuple[Recording, tuple[DamosStats, ...]]:
     """Run the reference once; return its recording, and its statistics after as many passes."""
-    observation = attempt_.seen
+    observation = original.seen
     started = observation.recording.started_ns
     system = ReferenceSystem(
         observation.level, seed, origin_ns=started, sleep_ns=pace(observation), swap_bytes=0
@@ -206,7 +206,7 @@ def _run(attempt_: Attempt, seed: int) -> tuple[Recording, tuple[DamosStats, ...
         kdamond = system.tree.slots[0].kdamond
         assert kdamond is not None
         ctx = kdamond.ctx
-        system.clock.run_until_done(lambda: ctx.passed >= attempt_.passes * ctx.window)
+        system.clock.run_until_done(lambda: ctx.passed >= original.passes * ctx.window)
         stats = _read_stats(client, len(observation.ctx.schemes))
         session.record(max(0, observation.recording.stopped_ns - system.clock.now_ns()))
     return session.recording(), stats

@@ -79,13 +79,13 @@ class WatchedMemory:
     def asked(self, scheme: Damos, states: Mapping[str, PageStates], target_idx: int = 0) -> dict[str, Bools]:
         """Return which watched pages the scheme acts on: for each region a bool for each page."""
         ranges = self.ranges[0 if self.physical else target_idx]
-        acted_on_of = {}
+        acted_pages = {}
         for name, state in states.items():
             facts = self._facts(target_idx, {name: state})
             inside = np.isin(facts.address, facts.within(ranges).address)
-            acted_on_of[name] = np.zeros(len(state), np.bool_)
-            acted_on_of[name][state.present] = inside & verdicts(scheme, facts, self.operations).acted_on
-        return acted_on_of
+            acted_pages[name] = np.zeros(len(state), np.bool_)
+            acted_pages[name][state.present] = inside & verdicts(scheme, facts, self.operations).acted_on
+        return acted_pages
 
     def memcg(self, target_idx: int = 0) -> str:
         """Return the path of a target's memory control group; the root's is "/"."""

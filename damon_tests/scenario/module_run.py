@@ -165,7 +165,7 @@ class ModuleRun(Generic[P]):
         self.collect()
         chosen = [e for e in self.raw if e.name == trace.AGGREGATED and e.time_ns >= self._started_ns]
         tuned = tuple((e.time_ns, e.sample_us) for e in self.events(trace.TuneEvent))
-        recording_ = Recording(
+        traced = Recording(
             "damon_aggregated",
             "paddr",
             sample_us,
@@ -176,7 +176,7 @@ class ModuleRun(Generic[P]):
             self.lost(),
             getattr(parameters, "addr_unit", 1),
         )
-        return replace(recording_, intervals=tuned)
+        return replace(traced, intervals=tuned)
 
     def _end(self) -> None:
         """Record what can be read only before the parameters are restored."""

@@ -63,15 +63,15 @@ def like_the_reference(
     made: list[Observation] = []
 
     def attempt(number: int) -> tuple[Band, Mapping[str, float]]:
-        seen = observe(number)
-        made.append(seen)
-        _check_time(seen.recording.stopped_ns - seen.recording.started_ns, after_s, until_s)
-        seen = as_virtual(seen) if seen.ctx.operations == "paddr" else seen
-        judged = judged_windows(seen, after_s, until_s)
+        observation = observe(number)
+        made.append(observation)
+        _check_time(observation.recording.stopped_ns - observation.recording.started_ns, after_s, until_s)
+        observation = as_virtual(observation) if observation.ctx.operations == "paddr" else observation
+        judged = judged_windows(observation, after_s, until_s)
         if len(judged) < FEWEST_WINDOWS:
             raise _TooFewWindows(len(judged))
-        observed = values(seen, chosen, after_s, until_s)
-        return _band(seen, chosen, after_s, until_s, replicas), observed
+        observed = values(observation, chosen, after_s, until_s)
+        return _band(observation, chosen, after_s, until_s, replicas), observed
 
     try:
         checks = oracle.decide_sequentially(attempt, [c.band for c in chosen], rule).checks
@@ -88,7 +88,7 @@ def like_the_reference(
 
 def _violations(later: Sequence[Observation]) -> tuple[Check, ...]:
     """Return the checks of invariants that do not hold in these attempts."""
-    checks = [check for seen in later for check in of_attempt(seen)]
+    checks = [check for observation in later for check in of_attempt(observation)]
     return tuple(check for check in checks if check.holds is False)
 
 
@@ -130,42 +130,42 @@ def _code() -> str:
 
 
 def _band(
-    seen: Observation, chosen: Sequence[NamedMetric], after_s: float, until_s: float | None, n: int
+    observation: Observation, chosen: Sequence[NamedMetric], after_s: float, until_s: float | None, n: int
 ) -> Band:
     def simulate(seeds: Sequence[int]) -> Sequence[Mapping[str, float]]:
-        runs = replica.replicas(seen, seeds)
-        return [values(replace(seen, recording=run), chosen, after_s, until_s) for run in runs]
+        runs = replica.replicas(observation, seeds)
+        return [values(replace(observation, recording=run), chosen, after_s, until_s) for run in runs]
 
-    key = band_key(seen, after_s, until_s)
-    return oracle.band([c.band for c in chosen], simulate, n, kept_bands(seen), key)
+    key = band_key(observation, after_s, until_s)
+    return oracle.band([c.band for c in chosen], simulate, n, kept_bands(observation), key)
 
 
-def band_key(seen: Observation, after_s: float, until_s: float | None) -> str:
+def band_key(observation: Observation, after_s: float, until_s: float | None) -> str:
     """Return the cache key of an attempt's band: a hash of everything that decides a replica.
 
     A real target's accesses never repeat, so its key does not either. Simulated accesses that the seed does
     not decide are the same in every attempt, so those attempts share their replicas.
     """
-    times = np.array([w.t1_ns for w in judged_windows(seen, 0)], dtype=np.int64).tobytes()
+    times = np.array([w.t1_ns for w in judged_windows(observation, 0)], dtype=np.int64).tobytes()
     return oracle.cache_key(
-        pattern=seen.pattern,
-        seed=seen.seed if _drawn(seen.pattern) else "none",
-        layout=sorted(seen.layout.items()),
-        vmas=seen.vmas,
-        phases=seen.phases,
-        ctx=seen.ctx,
-        core_unit=seen.core_unit,
-        commits=seen.committed.commits if seen.committed else "none",
-        level=seen.level,
+        pattern=observation.pattern,
+        seed=observation.seed if _drawn(observation.pattern) else "none",
+        layout=sorted(observation.layout.items()),
+        vmas=observation.vmas,
+        phases=observation.phases,
+        ctx=observation.ctx,
+        core_unit=observation.core_unit,
+        commits=observation.committed.commits if observation.committed else "none",
+        level=observation.level,
         times=times,
         span=(after_s, until_s),
         code=_code(),
     )
 
 
-def kept_bands(seen: Observation) -> Path | None:
+def kept_bands(observation: Observation) -> Path | None:
     """Return the folder of cached bands; None for a real target, whose accesses never repeat."""
-    return bundle.cache_dir() / "bands" if isinstance(seen.truth, PatternTruth) else None
+    return bundle.cache_dir() / "bands" if isinstance(observation.truth, PatternTruth) else None
 
 
 def _drawn(pattern: Pattern) -> bool:

@@ -175,11 +175,11 @@ def test_what_is_modelled_is_named_with_its_size(seen: Observation) -> None:
     told = modelled([seen, replace(stalled(seen, 0.4), sleeps=asleep)], 1.0)
     assert set(told) == {
         "kdamond at work, half of it unwatched: up to 25.0%",
-        "target without a processor, its accesses taken as they were: up to 30.0%",
+        "target without a CPU, replicas use its real accesses: up to 30.0%",
     }
     late = replace(seen.recording, sample_us=4000, aggr_us=80_000)
     assert modelled([replace(seen, recording=late)], 1.0) == (
-        "aggregations longer than asked, replicas take as long: up to 25.0%",
+        "aggregations longer than requested, replicas take as long: up to 25.0%",
     )
 
 
@@ -189,7 +189,7 @@ def test_verdicts_by_replicas_carry_attempts_and_what_was_modelled(monkeypatch: 
     monkeypatch.setattr(busy, "observe", lambda attempt=1: stalled(observe(attempt), 0.4))
     (check,) = like_the_reference(busy, ["recall"], after_s=1.0, replicas=40)
     assert (check.alpha, check.attempts) == (1e-4, len(check.measurement.samples))
-    assert check.modelled == ("target without a processor, its accesses taken as they were: up to 30.0%",)
+    assert check.modelled == ("target without a CPU, replicas use its real accesses: up to 30.0%",)
 
 
 def test_a_machine_that_is_too_busy_is_inconclusive(monkeypatch: pytest.MonkeyPatch) -> None:

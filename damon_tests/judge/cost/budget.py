@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Budgets: limits on what DAMON costs, each with a reason and a source.
+"""Judge budgets: limits on DAMON's cost, each with a reason and a source.
 
 A budget file is YAML::
 
@@ -10,7 +10,7 @@ A budget file is YAML::
         limits:
           - {series: "7.3", limit: 2300, source: "2254 on Debian's 7.3.4, plus 2 %"}
 
-``series`` "any" is for all series that have no limit of their own.
+``series`` "any" applies to all series without a limit of their own.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from damon_tests.ports import UsageError
 
 ANY_SERIES = "any"
 LOOKS = (10, 20, 40)
-"""After how many pairs a noisy budget is looked at; undecided after the last one is INCONCLUSIVE."""
+"""Numbers of pairs after which a noisy budget is judged; undecided after the last one is INCONCLUSIVE."""
 
 _LARGEST = 1e15
 
 
 @dataclass(frozen=True)
 class Limit:
-    """What is measured may be at most ``limit``; ``source``: where the number comes from."""
+    """The largest value that keeps the budget. ``source``: where the number comes from."""
 
     limit: float
     source: str
@@ -45,7 +45,7 @@ class Limit:
 
 @dataclass(frozen=True)
 class Budget:
-    """The limits of one metric by kernel series; ``reason`` says why it is limited at all."""
+    """The limits of one metric by kernel series; ``reason``: why it is limited."""
 
     metric: str
     unit: str
@@ -53,13 +53,13 @@ class Budget:
     limits: Mapping[str, Limit] = field(default_factory=dict)
 
     def of(self, series: str) -> Limit | None:
-        """The limit of a kernel series, None where nobody has set one."""
+        """Return the limit of a kernel series; None: there is none."""
         return self.limits.get(series, self.limits.get(ANY_SERIES))
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One measurement without and one with what is judged, taken right after each other."""
+    """Two consecutive measurements: without and with what is judged."""
 
     without: float
     with_: float
@@ -69,7 +69,7 @@ class Pair:
 
 
 def load(path: Path) -> dict[str, Budget]:
-    """Budgets by metric. Raises UsageError with the file and the line that is wrong."""
+    """Return the budgets by metric. Raises UsageError that names the file and the wrong line."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -116,9 +116,9 @@ def _words(entry: Value, values: Mapping[str, Value], name: str) -> str:
 
 
 def within_budget(budget: Budget, samples: CostSamples, series: str) -> Check:
-    """Whether exact samples keep the budget of a series: all of them do, or none of them does.
+    """Check that exact samples keep the budget of a series: all of them pass, or none does.
 
-    Else, and where the series has no limit, it is undecided. Raises UsageError for another unit.
+    Undecided otherwise, and for a series without a limit. Raises UsageError for another unit.
     """
     if samples.unit != budget.unit:
         raise UsageError(
@@ -142,7 +142,7 @@ def within_budget(budget: Budget, samples: CostSamples, series: str) -> Check:
 
 
 def _dearest(samples: CostSamples, count: int = 5) -> str:
-    """Which functions execute most of it, as shares."""
+    """Return the functions that execute the largest shares, for a message."""
     if samples.tree is None or not samples.tree.instructions:
         return ""
     total = samples.tree.instructions
@@ -151,15 +151,15 @@ def _dearest(samples: CostSamples, count: int = 5) -> str:
 
 
 def _decision(low: float, high: float, limit: float) -> bool | None:
-    """True wholly inside, False wholly outside, else None."""
+    """Return True if [low, high] keeps the limit, False if all of it exceeds it, else None."""
     return True if high <= limit else False if low > limit else None
 
 
 def median_within(measurement: Measurement, limit: float, reason: str, alpha: float = 0.01) -> Check:
-    """Whether the median of independent, noisy samples keeps a limit.
+    """Check that the median of independent, noisy samples keeps a limit.
 
-    Decided by the exact confidence interval of the median (order statistics, no assumption about the
-    distribution): wholly inside, wholly outside, or undecided.
+    The exact confidence interval of the median decides (order statistics, for any distribution): below the
+    limit is a pass, above a fail, else undecided.
     """
     low, high = median_interval(measurement.samples, alpha)
     detail = f"{1 - alpha:.2%} interval of the median: {low:g} to {high:g}"
@@ -171,9 +171,9 @@ def median_within(measurement: Measurement, limit: float, reason: str, alpha: fl
 def paired(
     budget: Budget, limit: Limit, take: Callable[[], Pair], looks: Sequence[int] = LOOKS, alpha: float = 0.01
 ) -> Check:
-    """Take pairs until their median overhead is decided, at most as many as the last of ``looks``.
+    """Take pairs until their median overhead is decided, at most ``looks[-1]`` of them.
 
-    ``alpha`` is spent in equal parts on the looks.
+    ``alpha``: the false-alarm probability, spent equally on the looks. Raises UsageError without looks.
     """
     pairs: list[Pair] = []
     check: Check | None = None
@@ -191,12 +191,12 @@ def paired(
 
 
 def overheads(pairs: Sequence[Pair]) -> tuple[float, ...]:
-    """Relative cost of each pair: (with - without) / without."""
+    """Return the relative cost of each pair: (with - without) / without."""
     return tuple((p.with_ - p.without) / p.without for p in pairs)
 
 
 def median_interval(samples: Sequence[float], alpha: float = 0.01) -> tuple[float, float]:
-    """Exact confidence interval of the median; infinite where there are too few samples to say."""
+    """Return the exact 1 - alpha confidence interval of the median; infinite with too few samples."""
     ordered, n = sorted(samples), len(samples)
     # k samples lie below the median with Binomial(n, 1/2): leave out as many as alpha / 2 allows.
     k = -1

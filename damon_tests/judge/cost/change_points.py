@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Where in the history of a metric its level changed, found by ruptures (PELT)."""
+"""Find the runs at which the level of a metric's history changed, with ruptures (PELT)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from damon_tests.ports import NotSupported
 
 LEAST_STEP = 0.0025
-"""Steps smaller than this part of the level are none; the same bound as of comparisons."""
+"""The smallest step, as a fraction of the level; the same bound as in comparisons."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class ChangePoint:
 
 
 def change_points(values: Sequence[float], least_step: float = LEAST_STEP) -> list[ChangePoint]:
-    """The changes of level in a sequence of medians, in order; none for fewer than two.
+    """Return the changes of level in a sequence of medians, in order; none for fewer than two medians.
 
-    A step costs as much as ``least_step`` of the level saves on one run, or what the noise of neighbouring
-    runs would save, whichever is more. Raises NotSupported without ruptures.
+    The penalty of a step is what ``least_step`` of the level saves on one run, or what the noise of
+    neighbouring runs saves, whichever is larger. Raises NotSupported without ruptures.
     """
     if len(values) < 2 or not np.median(values):
         return []
@@ -46,11 +46,12 @@ def change_points(values: Sequence[float], least_step: float = LEAST_STEP) -> li
     starts = [0, *ends[:-1]]
     means = [float(np.mean(values[a:b])) for a, b in zip(starts, ends, strict=True)]
     pairs = zip(starts[1:], means[:-1], means[1:], strict=True)
-    found = [ChangePoint(index, before, after) for index, before, after in pairs]
-    return [point for point in found if abs(point.change) >= least_step]
+    points = [ChangePoint(index, before, after) for index, before, after in pairs]
+    return [point for point in points if abs(point.change) >= least_step]
 
 
 def _penalty(levels: np.ndarray, least_step: float) -> float:
-    """Of one more segment. Noise: the median difference of neighbours, which few steps do not move."""
+    """Return PELT's penalty of a segment. Noise is the median difference of neighbours, which few steps do
+    not change."""
     noise = float(np.median(np.abs(np.diff(levels)))) / 0.6745 / np.sqrt(2)
     return float(max(least_step**2 / 2, 4 * np.log(len(levels)) * noise**2))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Compare what two kernels cost, metric by metric: dearer, cheaper, the same, or not decided.
+"""Compare the cost of DAMON in two kernels, metric by metric: dearer, cheaper, the same, or not decided.
 
 Each metric gets Student's interval of the relative difference of means, at a level divided by the number of
 metrics, so that all outcomes together are wrong at most as often as stated.
@@ -22,13 +22,14 @@ Outcome = Literal["dearer", "cheaper", "same", "cannot tell"]
 
 ALPHA = 0.01
 SAME_WITHIN = 0.0025
-"""Differences up to a quarter of a percent are none: compilers place code differently from build to build."""
+"""Differences up to a quarter of a percent do not count: compilers place code differently in each build."""
 
 RATES_SAME_WITHIN = 0.05
-"""Of what is not exact: a window of a quarter second has some 40 wake-ups, and one more or less by chance."""
+"""The same for rates, which are not exact: a window of a quarter second has some 40 wake-ups, give or take
+one."""
 
 RESOLUTION = 1e-4
-"""Counts are exact, but few windows may agree by chance: no mean is trusted further than this."""
+"""Least half width of an interval: counts are exact, but few windows may agree by chance."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,9 @@ def compare(
     after: Mapping[str, CostSamples],
     alpha: float = ALPHA,
 ) -> list[Effect]:
-    """The effects of all metrics that both have, by name.
+    """Return the effects of all metrics that both have, sorted by name.
 
-    Raises UsageError when they have none in common, or one in different units.
+    Raises UsageError without a common metric, or for a metric in different units.
     """
     common = sorted(before.keys() & after.keys())
     if not common:
@@ -89,9 +90,9 @@ def _outcome(low: float, high: float, same_within: float) -> Outcome:
 
 
 def _half_width(first: np.ndarray, second: np.ndarray, alpha: float) -> float:
-    """Half of Student's interval of a difference of means; infinite for a single sample of either.
+    """Return half of Student's interval of a difference of means; infinite with a single sample of either.
 
-    The variance is pooled: both were measured alike, else they would not be compared.
+    The variance is pooled, because both were measured in the same way.
     """
     n, m = len(first), len(second)
     if min(n, m) < 2:
@@ -105,7 +106,7 @@ def _half_width(first: np.ndarray, second: np.ndarray, alpha: float) -> float:
 
 @lru_cache(maxsize=256)
 def t_quantile(p: float, freedom: int) -> float:
-    """The quantile of Student's t distribution with whole degrees of freedom, 0.5 < p < 1."""
+    """Return the quantile of Student's t distribution with whole degrees of freedom, 0.5 < p < 1."""
     low, high = 0.0, 1.0
     while t_cdf(high, freedom) < p:
         high *= 2
@@ -116,7 +117,7 @@ def t_quantile(p: float, freedom: int) -> float:
 
 
 def t_cdf(t: float, freedom: int) -> float:
-    """P(T <= t), t >= 0: the finite sums of Abramowitz and Stegun 26.7.3 and 26.7.4."""
+    """Return P(T <= t) for t >= 0, by the finite sums of Abramowitz and Stegun 26.7.3 and 26.7.4."""
     theta = math.atan2(t, math.sqrt(freedom))
     cosine, sine = math.cos(theta), math.sin(theta)
     odd = freedom % 2
@@ -132,11 +133,11 @@ def t_cdf(t: float, freedom: int) -> float:
 # --- what may be compared ------------------------------------------------------------------------
 
 CHECKED = ("architecture", "qemu", "accel", "clock", "memory_mib", "cpus", "numa_nodes", "bench", "config")
-"""Facts about a bench run that must agree."""
+"""Facts about a bench run that must be equal in a comparison."""
 
 
 def differences(before: Mapping[str, object], after: Mapping[str, object]) -> list[str]:
-    """Why two bench runs are unlike, in words; empty when they may be compared."""
+    """Return the CHECKED facts in which two bench runs differ; empty when they may be compared."""
     return [
         f"{name}: {before.get(name)!r} and {after.get(name)!r}"
         for name in CHECKED
@@ -149,7 +150,7 @@ def differences(before: Mapping[str, object], after: Mapping[str, object]) -> li
 
 @dataclass(frozen=True)
 class FunctionChange:
-    """Own instructions of a function for one unit of the metric, before and after."""
+    """A function's own instructions per unit of the metric, before and after."""
 
     name: str
     before: float
@@ -157,9 +158,9 @@ class FunctionChange:
 
 
 def by_function(before: CostSamples, after: CostSamples, count: int = 5) -> list[FunctionChange]:
-    """The functions whose own share of the metric changed most, those that grew first among equals.
+    """Return the functions whose own share of the metric changed most; of equal changes, growth first.
 
-    The trees are of whole windows: they are scaled so that each adds up to the metric's value.
+    The trees count whole windows, and are scaled so that each adds up to the metric's value.
     """
     if before.tree is None or after.tree is None:
         return []
@@ -178,7 +179,7 @@ def _scaled(samples: CostSamples) -> dict[str, float]:
 
 
 def summary(effects: Sequence[Effect]) -> dict[Outcome, int]:
-    """How many metrics have each outcome."""
+    """Return how many metrics have each outcome."""
     counts: dict[Outcome, int] = {"dearer": 0, "cheaper": 0, "same": 0, "cannot tell": 0}
     for effect in effects:
         counts[effect.outcome] += 1

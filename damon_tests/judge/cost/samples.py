@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""One metric of cost, with all its samples and the call tree of the last one."""
+"""The samples of one metric of cost, and the call tree of the last one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXACT_UNITS = ("instructions", "bytes")
 class CostSamples:
     """``metric``: its name ("check.fvaddr"). ``values``: raw samples in ``unit``, in the order taken.
 
-    ``tree``: who executed the instructions of the last window, None where nothing was counted.
+    ``tree``: the call tree of the last window; None: instructions were not counted.
     """
 
     metric: str
@@ -36,5 +36,5 @@ class CostSamples:
 
 
 def instructions(metric: str, values: Iterable[float], tree: CallTree | None = None) -> CostSamples:
-    """Samples in guest instructions."""
+    """Return the samples of a metric in guest instructions."""
     return CostSamples(metric, "instructions", tuple(values), tree)

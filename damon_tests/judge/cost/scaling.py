@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""DAMON's claim about scale: its cost depends on regions and sampling, not on the size of what it watches."""
+"""Check DAMON's claim about scale: its cost depends on regions and sampling, not on the monitored size."""
 
 from __future__ import annotations
 
@@ -10,38 +10,41 @@ from itertools import combinations, pairwise
 from damon_tests.judge.verdict import Check, Measurement
 
 FLAT_BOUND = 0.02
-"""Growth from a size to a larger one. A page-table walk has as many levels for any size; what may differ are
-places where a region crosses from one page table to the next."""
+"""Largest growth from a size to a larger one. A page-table walk has as many levels for any size; only regions
+that cross from one page table to the next differ."""
 
 LINEAR_BOUND = 0.02
-"""By how much what one more region costs may differ, between few and many regions."""
+"""Largest relative difference of the cost of one more region, between few and many regions."""
 
 PROPORTIONAL_BOUND = 0.02
-"""By how much the cost of one sample may differ, between slow and fast sampling."""
+"""Largest relative difference of the cost of one sample, between slow and fast sampling."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """``cost`` in instructions at ``x``: bytes watched, regions, or samples a second."""
+    """``cost`` in instructions at ``x``: monitored bytes, regions, or samples per second."""
 
     x: float
     cost: float
 
 
 def flat(name: str, points: Sequence[Point], bound: float = FLAT_BOUND) -> Check:
-    """Whether the cost grows with ``x`` by no more than the bound, from any point to any larger one.
+    """Check that the cost grows by at most ``bound``, a fraction, from any ``x`` to any larger one.
 
-    It may fall: a page-table walk ends earlier where nothing near is mapped.
+    It may fall: a page-table walk ends earlier where nothing near is mapped. Raises ValueError for one point.
     """
     _several(points, 2)
     ordered = sorted(points, key=lambda p: p.x)
     growth = max(b.cost / a.cost - 1 for a, b in combinations(ordered, 2) if b.x > a.x)
-    because = "DAMON's overhead does not depend on the size of the memory that it watches"
+    because = "DAMON's overhead does not depend on the size of the memory that it monitors"
     return _check(f"growth of {name}", growth, bound, because, points)
 
 
 def linear(name: str, points: Sequence[Point], bound: float = LINEAR_BOUND) -> Check:
-    """Whether each step of ``x`` costs the same: slopes between neighbouring points differ by the bound."""
+    """Check that each step of ``x`` costs the same: slopes between neighbours differ by at most ``bound``.
+
+    Raises ValueError for fewer than three points.
+    """
     _several(points, 3)
     ordered = sorted(points, key=lambda p: p.x)
     slopes = [(b.cost - a.cost) / (b.x - a.x) for a, b in pairwise(ordered)]
@@ -51,7 +54,7 @@ def linear(name: str, points: Sequence[Point], bound: float = LINEAR_BOUND) -> C
 
 
 def proportional(name: str, points: Sequence[Point], bound: float = PROPORTIONAL_BOUND) -> Check:
-    """Whether the cost is ``x`` times a constant."""
+    """Check that the cost is ``x`` times a constant, up to ``bound``. Raises ValueError for one point."""
     _several(points, 2)
     ratios = [p.cost / p.x for p in points]
     spread = max(ratios) / min(ratios) - 1

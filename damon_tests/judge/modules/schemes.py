@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What a module's schemes were tried on, against its parameters; all exact (specification §4 and §6)."""
+"""Check what a module's schemes tried against its parameters; all exact (specification §4 and §6)."""
 
 from __future__ import annotations
 
@@ -22,42 +22,41 @@ from damon_tests.reference.rules.levels import level as level_of
 from damon_tests.reference.sysfs import module_requests
 
 TICK_NS = 10 * NSEC_PER_MSEC
-"""Windows of quotas are counted in the kernel's clock ticks; none is longer."""
+"""The longest clock tick of a kernel: charge windows are counted in ticks."""
 
 
 def derived(parameters: ModuleParameters, ram: Sequence[Range], level: str) -> DamonCtx:
-    """Return what the module asks of DAMON, by the specification."""
+    """Return the request that the module makes of its parameters (specification §6)."""
     derive = {"damon_reclaim": module_requests.reclaim, "damon_lru_sort": module_requests.lru_sort}
     make = module_requests.stat if isinstance(parameters, DamonStat) else derive[parameters.MODULE]
     return make(asdict(parameters), ram, level_of(level).rules)
 
 
 def passes(raw: Sequence[Event], scheme_idx: int = 0) -> list[list[BeforeApplyEvent]]:
-    """Return the applications of each pass over the regions: between two aggregations. Without empty
-    passes."""
-    return [one for one in _passes(raw, scheme_idx) if one]
+    """Return the regions that a scheme tried in each pass, between two aggregations; without empty passes."""
+    return [tried for tried in _passes(raw, scheme_idx) if tried]
 
 
 def _passes(raw: Sequence[Event], scheme_idx: int) -> Iterator[list[BeforeApplyEvent]]:
-    one: list[BeforeApplyEvent] = []
+    in_pass: list[BeforeApplyEvent] = []
     aggregated = False
     for event in raw:
         if event.name == trace.AGGREGATED:
             aggregated = True
         elif event.name == trace.BEFORE_APPLY:
             if aggregated:
-                yield one
-                one, aggregated = [], False
+                yield in_pass
+                in_pass, aggregated = [], False
             typed = trace.parse_event(event)
             assert isinstance(typed, BeforeApplyEvent)
             if typed.scheme_idx == scheme_idx:
-                one.append(typed)
-    yield one
+                in_pass.append(typed)
+    yield in_pass
 
 
 def as_asked(name: str, tried: Sequence[BeforeApplyEvent], scheme: Damos, region: Range) -> list[Check]:
-    """Check that every region that a scheme was tried on matched its access pattern and lay in the monitored
-    one."""
+    """Check that every tried region matched the scheme's access pattern and lay in the monitored
+    ``region``."""
     p = scheme.access_pattern
     bounds = {
         "sizes": (p.sz_min, p.sz_max, [e.end - e.start for e in tried]),
@@ -78,13 +77,13 @@ def as_asked(name: str, tried: Sequence[BeforeApplyEvent], scheme: Damos, region
 
 
 def something_tried(name: str, tried: Sequence[BeforeApplyEvent]) -> Check:
-    """Check that the scheme was tried at all; else nothing is shown."""
+    """Check that the scheme tried at least one region."""
     m = Measurement(f"{name}: regions tried", float(len(tried)), "regions")
     return Check("invariant", m, ">= 1", "there was memory that matched", bool(tried))
 
 
 def not_before(name: str, tried: Sequence[BeforeApplyEvent], started_ns: int, ctx: DamonCtx) -> list[Check]:
-    """Check that nothing was tried before a region can be as old as was asked for."""
+    """Check that no region was tried before one can have reached age_min."""
     if not tried:
         return []
     scheme = ctx.schemes[tried[0].scheme_idx]
@@ -98,18 +97,18 @@ def not_before(name: str, tried: Sequence[BeforeApplyEvent], started_ns: int, ct
 def counted(
     name: str, stats: DamosStats, read_ns: Range, applied: Sequence[Sequence[BeforeApplyEvent]]
 ) -> list[Check]:
-    """Check that a module's counters are those after one of its applications, with all earlier passes in
-    them.
+    """Check that a module's counters are those after one of the tried regions, and include all earlier
+    passes.
 
-    ``stats`` were read between these two times. They are renewed before each pass, so only the applications
-    of the last pass that had begun may not be in them yet.
+    ``stats`` were read within ``read_ns``. The module updates them before each pass, so only the last pass
+    that had begun may be missing in them.
     """
-    begun = [one for one in applied if one[0].time_ns <= read_ns[0]]
-    traced = [e for one in applied for e in one if e.time_ns <= read_ns[1]]
+    begun = [tried for tried in applied if tried[0].time_ns <= read_ns[0]]
+    traced = [e for tried in applied for e in tried if e.time_ns <= read_ns[1]]
     fewest = sum(map(len, begun[:-1]))
     sizes = [0, *accumulate(e.end - e.start for e in traced)]
-    found = (stats.nr_tried, stats.sz_tried)
-    holds = found in list(enumerate(sizes))[fewest:]
+    read_counters = (stats.nr_tried, stats.sz_tried)
+    holds = read_counters in list(enumerate(sizes))[fewest:]
     m = Measurement(f"{name}: regions tried as counted", float(stats.nr_tried), "regions")
     detail = f"{stats.sz_tried} bytes; traced {sizes[fewest]} to {sizes[-1]}"
     why = "counters follow what was traced"
@@ -123,9 +122,11 @@ def counted(
 def within_quota(
     name: str, applied: Sequence[Sequence[BeforeApplyEvent]], quota_sz: int, reset_ms: int
 ) -> list[Check]:
-    """Check I44 and I45: each pass is within the quota, and any stretch of time has no more windows than
-    fit."""
-    sums = [sum(e.end - e.start for e in one) for one in applied]
+    """Check I44 and I45: each pass keeps the quota, and consecutive passes keep that of the windows that fit.
+
+    ``quota_sz``: bytes in a window of ``reset_ms``.
+    """
+    sums = [sum(e.end - e.start for e in tried) for tried in applied]
     most = float(max(sums, default=0))
     m = Measurement(f"{name}: most bytes tried in a pass", most, "bytes", tuple(map(float, sums)))
     checks = [
@@ -166,7 +167,7 @@ def within_quota(
 
 @dataclass(frozen=True)
 class Halfway:
-    """``first``, ``other``: shares of two sets of memory that had been tried by ``time_ns``."""
+    """The shares, 0 to 1, of two sets of pages that had been tried by ``time_ns``."""
 
     first: float
     other: float
@@ -174,14 +175,16 @@ class Halfway:
 
 
 def tried_when_half(tried: Sequence[BeforeApplyEvent], first: I64, other: I64) -> Halfway:
-    """Return how much of two sets of page frames had been tried when half of the ``first`` had; at the end,
-    if it never was."""
+    """Return the tried shares of two sets of page frames when half of ``first`` had been tried.
+
+    At the end, if that never happened.
+    """
     sets = [first * PAGE_SIZE, other * PAGE_SIZE]
-    seen = [np.zeros(len(address), np.bool_) for address in sets]
+    were_tried = [np.zeros(len(address), np.bool_) for address in sets]
     event = None
     for event in tried:
         for i, address in enumerate(sets):
-            seen[i] |= (address >= event.start) & (address < event.end)
-        if seen[0].mean() >= 0.5:
+            were_tried[i] |= (address >= event.start) & (address < event.end)
+        if were_tried[0].mean() >= 0.5:
             break
-    return Halfway(float(seen[0].mean()), float(seen[1].mean()), event.time_ns if event else 0)
+    return Halfway(float(were_tried[0].mean()), float(were_tried[1].mean()), event.time_ns if event else 0)

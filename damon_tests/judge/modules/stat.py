@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""DAMON_STAT's results against the aggregations that were traced meanwhile and the truth (specification 6.3).
+"""Check DAMON_STAT's results against the traced aggregations and the truth (specification 6.3).
 
-Results are computed from what the counters hold in the middle of an aggregation. Ages are those of the
-aggregation before, so the percentiles follow from its trace, but for which regions were accessed since; the
-bandwidth is what a part of an aggregation shows of what was touched in it.
+The module computes its results from the counters in the middle of an aggregation. Ages are those of the
+previous aggregation, so the percentiles follow from its trace, except for regions accessed since. The
+bandwidth covers the part of the aggregation until then.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from damon_tests.ports.ranges import Range
 
 PERCENTILES = 101
 SAMPLES = 20
-"""In an aggregation of DAMON_STAT, however it is tuned."""
+"""Samples in an aggregation of DAMON_STAT, whatever its tuned intervals."""
 REFRESH_NS = 5 * NSEC_PER_SEC
 TICK_NS = 10 * NSEC_PER_MSEC
 
 
 @dataclass(frozen=True)
 class Refresh:
-    """Results that were seen to change between ``after_ns`` and ``before_ns``; ``aggr_us`` is their own."""
+    """Results that changed between ``after_ns`` and ``before_ns``; ``aggr_us``: the aggregation interval they
+    report."""
 
     after_ns: int
     before_ns: int
@@ -41,9 +42,10 @@ class Refresh:
 
 @dataclass(frozen=True)
 class Partial:
-    """How far an aggregation was when results were computed: ``low`` to ``high`` of its ``window`` samples.
+    """The part of an aggregation before results were computed: ``low`` to ``high`` of its samples.
 
-    ``regions``: those of the aggregation before; ``t0_ns`` to ``t1_ns``: from its end to the results."""
+    ``regions``: those of the previous aggregation; ``t0_ns`` to ``t1_ns``: from its end to the results.
+    """
 
     regions: Snapshot
     low: int
@@ -53,19 +55,23 @@ class Partial:
 
 
 def candidates(refresh: Refresh, snapshots: Sequence[Snapshot]) -> list[Snapshot]:
-    """Return the aggregations whose ages the results may show: the last one before, and those meanwhile."""
+    """Return the aggregations whose ages the results may show: the last one before the change, and those in
+    it."""
     earlier = [s for s in snapshots if s.time_ns < refresh.after_ns]
     meanwhile = [s for s in snapshots if refresh.after_ns <= s.time_ns]
-    # The one in which it fell is traced after the results were computed, with the same ages.
+    # The aggregation of the change is traced after the results were computed, with the same ages.
     return earlier[-1:] + meanwhile[: 1 + sum(s.time_ns <= refresh.before_ns for s in meanwhile)]
 
 
 def narrowed(refresh: Refresh, last_ns: Range) -> Refresh:
-    """Return the results with their moment narrowed by specification 6.3: at the first sample more than five
-    seconds after those before (or the start), which was between these two times. As it was seen, where
-    that contradicts it, and where it was seen so late that others may have come between."""
+    """Narrow the time of the results by specification 6.3.
+
+    The module computes results at the first sample more than five seconds after the previous results (or the
+    start), which was within ``last_ns``. Return ``refresh`` unchanged if the observed times contradict that,
+    or are so late that other results may have come between.
+    """
     after_ns = max(refresh.after_ns, last_ns[0] + REFRESH_NS)
-    # Two sampling sleeps with their work, and the tick of the kernel's clock that the seconds are counted in.
+    # Two sampling sleeps with their work, and the tick of the kernel's clock that counts the seconds.
     late_ns = 2 * refresh.aggr_us * NSEC_PER_USEC // SAMPLES + TICK_NS
     before_ns = min(refresh.before_ns, last_ns[1] + REFRESH_NS + late_ns)
     if after_ns >= before_ns or refresh.before_ns >= last_ns[0] + 2 * REFRESH_NS:
@@ -74,8 +80,7 @@ def narrowed(refresh: Refresh, last_ns: Range) -> Refresh:
 
 
 def percentiles(refresh: Refresh, snapshots: Sequence[Snapshot]) -> list[Check]:
-    """Check that the percentiles ascend and are those of the regions, except regions accessed in the last
-    moment."""
+    """Check that the percentiles ascend, and are those of the regions, except regions accessed since."""
     values = refresh.percentiles
     m = Measurement("percentiles", float(len(values)), "count")
     checks = [Check("invariant", m, f"== {PERCENTILES}", "0 to 100", len(values) == PERCENTILES)]
@@ -84,8 +89,8 @@ def percentiles(refresh: Refresh, snapshots: Sequence[Snapshot]) -> list[Check]:
     detail = f"after {falling[0]}: {values}" if falling else ""
     checks.append(Check("invariant", m, "== 0", "they are sorted", not falling, detail))
     possible = candidates(refresh, snapshots)
-    found = [wrong_percentiles(values, refresh.aggr_us, s) for s in possible]
-    best = min(found, key=len, default=["no aggregation was traced"])
+    contradictions = [wrong_percentiles(values, refresh.aggr_us, s) for s in possible]
+    best = min(contradictions, key=len, default=["no aggregation was traced"])
     m = Measurement("percentiles that no region explains", float(len(best)), "count")
     why = "each is the idle time of the region at that share of memory"
     checks.append(Check("closed form", m, "== 0", why, not best, "; ".join(best[:3])))
@@ -93,10 +98,10 @@ def percentiles(refresh: Refresh, snapshots: Sequence[Snapshot]) -> list[Check]:
 
 
 def wrong_percentiles(values: Sequence[int], aggr_us: int, regions: Snapshot) -> list[str]:
-    """Return what contradicts that ``values`` were computed of these regions.
+    """Return what contradicts that ``values`` were computed from these regions.
 
-    Which of them were accessed since is not known: as much memory as has negative values may be missing
-    from its place among the others.
+    Which regions were accessed since is not known: as much memory as has negative values may be missing from
+    its place among the others.
     """
     sizes = regions.sizes.astype(np.int64)
     idle = (regions.age.astype(np.int64) + 1) * aggr_us // 1000
@@ -121,8 +126,10 @@ def wrong_percentiles(values: Sequence[int], aggr_us: int, regions: Snapshot) ->
 
 
 def partial(refresh: Refresh, snapshots: Sequence[Snapshot], window: int) -> Partial | None:
-    """Return where in an aggregation of ``window`` samples the results were computed; None if it may be in
-    either of two, or was not traced to its end."""
+    """Return the part of an aggregation of ``window`` samples before the results were computed.
+
+    None if the aggregation is not certain, or was not traced to its end.
+    """
     possible = [
         (a, b)
         for a, b in pairwise(snapshots)
@@ -138,7 +145,7 @@ def partial(refresh: Refresh, snapshots: Sequence[Snapshot], window: int) -> Par
 
 
 def share_of(regions: Snapshot, ranges: Sequence[Range]) -> F64:
-    """Return which fraction of each region lies in these byte ranges, which do not overlap."""
+    """Return the fraction of each region inside these disjoint byte ranges, float64 (regions,)."""
     start, end = regions.start.astype(np.int64), regions.end.astype(np.int64)
     inside: F64 = np.zeros(len(start))
     for low, high in ranges:
@@ -149,8 +156,10 @@ def share_of(regions: Snapshot, ranges: Sequence[Range]) -> F64:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes times samples that a part of an aggregation must show: ``low`` to ``high`` on average, with
-    ``variance`` from the draw of sampling addresses."""
+    """Bytes times samples that a part of an aggregation must show.
+
+    ``low`` to ``high`` on average; ``variance``: of the random sampling addresses.
+    """
 
     low: float
     high: float
@@ -158,8 +167,10 @@ class Estimate:
 
 
 def estimate(part: Partial, ranges: Sequence[Range], rate: float) -> Estimate:
-    """Return what a part of an aggregation must show. ``ranges``: the bytes in use, each touched in a
-    fraction ``rate`` of the sampling intervals."""
+    """Return what a part of an aggregation must show.
+
+    ``ranges``: the bytes in use, touched in a fraction ``rate`` of the sampling intervals.
+    """
     sizes = part.regions.sizes.astype(np.float64)
     share = share_of(part.regions, ranges) * rate
     mean = float((sizes * share).sum())
@@ -171,10 +182,10 @@ def estimate(part: Partial, ranges: Sequence[Range], rate: float) -> Estimate:
 def bandwidth(
     refreshes: Sequence[Refresh], estimates: Sequence[Estimate], *, least: float, others: float
 ) -> list[Check]:
-    """Check that the sum of the results lies between what was touched, ``least`` of it seen, and a bit more.
+    """Check that the summed bandwidth lies between ``least`` of what was touched, and what was touched.
 
-    ``others``: bytes times samples that others than the target may have touched. Six standard deviations of
-    sampling on either side: 1 in 100 million by a normal law; what sampling cuts off is less than that.
+    ``least``: a fraction. ``others``: bytes times samples that others than the target may have touched. Both
+    bounds are widened by six standard deviations of sampling: 1 in 100 million by a normal law.
     """
     shown = [r.bandwidth * r.aggr_us / 1e6 for r in refreshes]
     noise = 6 * math.sqrt(sum(e.variance for e in estimates))
@@ -184,6 +195,6 @@ def bandwidth(
     why = f"what the target touched in {len(shown)} parts of aggregations"
     detail = f"noise {noise:.3g}, others {others:.3g}"
     inside = low <= m.value <= high
-    # On a machine too busy to tell how far the aggregations were, the lower bound comes to nothing.
+    # On a machine so busy that the part of the aggregation is not known, there is no lower bound.
     holds = None if inside and low <= 0 else inside
     return [Check("closed form", m, f"{low:.4g} to {high:.4g}", why, holds, detail)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Ages from one aggregation to the next: I29, I30, and I32, I33 where the counters prove them."""
+"""Check ages from one aggregation to the next: I29, I30, and I32, I33 where the counters prove them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ Parents = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]
 
 
 def ages(s: Report) -> list[Check]:
-    """Check I29 growth by at most one, I30 not older than the monitoring, I33 and I32 where W hits prove
-    it."""
+    """Check I29: an age grows by at most one; I30: none is older than the monitoring; I32, I33 after W
+    hits."""
     if s.tuned:
         return []
     checks = _age_growth(s)
@@ -33,11 +33,12 @@ def ages(s: Report) -> list[Check]:
 
 
 def follow(s: Report) -> Iterator[tuple[Snapshot, Snapshot, Parents]]:
-    """Yield (previous, snapshot, (first, last)) of consecutive snapshots of a target; regions
-    [first[i], last[i]) of previous overlap region i.
+    """Yield (previous, snapshot, (first, last)) of consecutive snapshots of a target.
 
-    Left out where coverage changed in between: mappings were read again, which moves the edges of regions
-    that keep their counters, so that addresses do not show what became of a region (specification 3.3)."""
+    Regions [first[i], last[i]) of previous overlap region i of snapshot. Pairs whose coverage differs are
+    left out: an update moves the edges of regions that keep their counters, so that addresses do not show
+    which region became which (specification 3.3).
+    """
     for target_idx in s.targets():
         chosen = windows(s.recording, target_idx)
         for a, b in pairwise(chosen):
@@ -56,13 +57,13 @@ def over_parents(reduce: np.ufunc, values: npt.NDArray[np.integer], parents: Par
     pairs = np.empty(2 * len(first), np.int64)
     pairs[0::2], pairs[1::2] = first, np.maximum(last, first)
     padded = np.append(values.astype(np.int64), empty)
-    found = reduce.reduceat(padded, np.minimum(pairs, len(values)))[0::2]
-    return np.where(last > first, found, empty)
+    reduced = reduce.reduceat(padded, np.minimum(pairs, len(values)))[0::2]
+    return np.where(last > first, reduced, empty)
 
 
 def _age_growth(s: Report) -> list[Check]:
     most = 1 + rule_limits.extra_age(s.w, s.series)
-    # What schemes cut has the age of all that was merged before, of which more may lie elsewhere.
+    # A part that schemes cut off keeps the age of the merged region, whose older parts may lie elsewhere.
     anywhere = rule_limits.schemes_split(s.ctx)
     growth, detail = [], ""
     for before, after, parents in follow(s):
@@ -97,7 +98,8 @@ def _age_total(s: Report) -> list[Check]:
 
 
 def _saturated_ages(s: Report) -> list[Check]:
-    """W hits prove that every part of a region had W hits, so its age follows without knowing the merges."""
+    """Check I33: W hits prove that every part of a region had W hits, so its age follows without the
+    merges."""
     extra = rule_limits.extra_age(s.w, s.series)
     wrong, judged, detail = [], 0, ""
     for before, after, parents in follow(s):

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Which stretch of time each snapshot describes, and which snapshots are judged.
+"""Windows: the time that each snapshot describes.
 
-A snapshot of ``damon_aggregated`` counts what happened since the previous aggregation of the
-same target: its window is (that one's time, its own time]. Windows are made before snapshots
-are selected, so that leaving some out never stretches the others.
+A snapshot of ``damon_aggregated`` counts accesses since the previous aggregation of the same target: its
+window is (time of the previous one, its own time]. Make windows first and select among them afterwards, so
+that leaving some out never makes others longer.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from damon_tests.damon.records import Recording, Snapshot
 from damon_tests.ports import NSEC_PER_USEC
 
-# With lost events a whole aggregation may be missing, and the next window would then be too long.
+# With lost events a whole aggregation may be missing; the next window would then be too long.
 _LONGEST_WITH_LOSSES = 1.5
 
 
@@ -38,13 +38,12 @@ class Window:
 def windows(recording: Recording, target_idx: int = 0) -> tuple[Window, ...]:
     """Return the window of every complete snapshot of one target, in time order.
 
-    ``tried_regions`` snapshots are moving sums: their window is the aggregation interval that
-    ends when they were read. Incomplete snapshots have no window; with lost events neither
-    have snapshots that follow their predecessor later than 1.5 aggregation intervals, because
-    an aggregation may be missing in between.
+    A ``tried_regions`` snapshot is a moving sum: its window is the aggregation interval that ends when it was
+    read. An incomplete snapshot has no window. With lost events, a snapshot later than 1.5 aggregation
+    intervals after its predecessor has none either, because an aggregation may be missing between them.
     """
     aggr_ns = recording.aggr_us * NSEC_PER_USEC
-    found = []
+    chosen = []
     previous_ns = recording.started_ns
     for index, snapshot in enumerate(recording.of_target(target_idx)):
         t0_ns, t1_ns = previous_ns, snapshot.time_ns
@@ -53,8 +52,8 @@ def windows(recording: Recording, target_idx: int = 0) -> tuple[Window, ...]:
         previous_ns = t1_ns
         too_long = recording.lost_events > 0 and t1_ns - t0_ns > _LONGEST_WITH_LOSSES * aggr_ns
         if snapshot.complete and not too_long and t1_ns > t0_ns:
-            found.append(Window(index, t0_ns, t1_ns, snapshot))
-    return tuple(found)
+            chosen.append(Window(index, t0_ns, t1_ns, snapshot))
+    return tuple(chosen)
 
 
 def settled(
@@ -66,8 +65,8 @@ def settled(
 ) -> tuple[Window, ...]:
     """Return the windows that lie wholly within [after_ns, until_ns).
 
-    DAMON needs several aggregations to find boundaries: a test about what it settles on names
-    the time from which that is asked. ``until_ns`` None: to the end of the recording.
+    DAMON needs several aggregations to find boundaries: a test of its accuracy judges windows after that.
+    Times are monotonic ns of the machine; ``until_ns`` None: the end of the recording.
     """
     return within(windows(recording, target_idx), after_ns, until_ns)
 
@@ -78,10 +77,10 @@ def within(chosen: Sequence[Window], after_ns: int, until_ns: int | None = None)
 
 
 def aggregations(recording: Recording) -> tuple[tuple[Snapshot, ...], ...]:
-    """Return the snapshots grouped by aggregation: all targets of one aggregation together, in order.
+    """Return the snapshots of each aggregation, one for each target, in order.
 
-    The kernel reports targets in list order within an aggregation, so a target index that does not
-    ascend begins the next one.
+    The kernel reports targets in list order, so a target index that does not ascend begins the next
+    aggregation.
     """
     groups: list[list[Snapshot]] = []
     for snapshot in recording.snapshots:

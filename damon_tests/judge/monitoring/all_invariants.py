@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The one entry to the invariants of monitoring: every check that a report and known memory allow.
+"""Check all invariants of monitoring: the single entry for every kind of report.
 
-Attempts, parts of runs that changed their request, replicas' further attempts, and recordings on disk are all
-judged here. Which invariant is where: ``invariants`` (geometry, coverage, counters, timing),
-``region_counts``, ``ages``; what known memory makes certain: ``closed_forms``, ``merged_ages``.
+It judges attempts, parts of runs whose request changed, further attempts, and recordings on disk. The
+invariants are in ``invariants`` (geometry, coverage, counters, timing), ``region_counts`` and ``ages``; what
+known accesses make certain is in ``closed_forms`` and ``merged_ages``.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from damon_tests.workload.maybe_touched import MaybeTouched
 
 
 def all_invariants(whole: Recording, reports: Iterable[Report]) -> list[Check]:
-    """Return the checks of all ``reports``, the parts of the ``whole`` recording.
+    """Check all invariants in all ``reports``, the parts of the ``whole`` recording.
 
-    A part too short to have an aggregation of its own says nothing; a recording without any is undecided.
+    A part without a complete aggregation is not judged; a recording without any is undecided.
     """
     checks = [invariants.recorded(whole)]
     for report in reports:
@@ -49,8 +49,7 @@ def _of_report(report: Report) -> list[Check]:
 
 
 def weighs_probes(report: Report) -> bool:
-    """Return whether probes with weights take the place of accesses: then nr_accesses is 0, and ages are
-    theirs."""
+    """Return whether weighted probes replace accesses: then nr_accesses is 0, and ages follow the probes."""
     return any(probe.weight for probe in report.ctx.attrs.probes)
 
 
@@ -67,40 +66,46 @@ def _of_memory(known: KnownMemory, level: str) -> list[Check]:
 # --- attempts ----------------------------------------------------------------------------------
 
 
-def of_attempt(seen: Observation) -> list[Check]:
-    """Return all checks of one attempt."""
-    return all_invariants(seen.recording, [report_of(seen)])
+def of_attempt(observation: Observation) -> list[Check]:
+    """Check all invariants in one attempt."""
+    return all_invariants(observation.recording, [report_of(observation)])
 
 
-def report_of(seen: Observation) -> Report:
-    """Return the attempt's report with all that is known of its first target."""
-    from_start = seen.committed is None
-    if seen.ctx.operations == "paddr":
-        return Report(seen.recording, seen.ctx, seen.level, from_start, known=known_frames(seen))
-    truth = MaybeTouched(seen.truth, seen.vmas, seen.disturbances)
-    known = (KnownMemory(0, truth, seen.recording, seen.ctx),)
-    vmas = seen.vmas if from_start and len(seen.ctx.targets) == 1 else ()
-    return Report(seen.recording, seen.ctx, seen.level, from_start, known, vmas)
+def report_of(observation: Observation) -> Report:
+    """Return the attempt as a Report, with the known accesses of its first target."""
+    from_start = observation.committed is None
+    if observation.ctx.operations == "paddr":
+        return Report(
+            observation.recording,
+            observation.ctx,
+            observation.level,
+            from_start,
+            known=known_frames(observation),
+        )
+    truth = MaybeTouched(observation.truth, observation.vmas, observation.disturbances)
+    known = (KnownMemory(0, truth, observation.recording, observation.ctx),)
+    vmas = observation.vmas if from_start and len(observation.ctx.targets) == 1 else ()
+    return Report(observation.recording, observation.ctx, observation.level, from_start, known, vmas)
 
 
-def known_frames(seen: Observation) -> tuple[KnownMemory, ...]:
-    """Return what is known of physical memory: the first target's frames that did not move.
+def known_frames(observation: Observation) -> tuple[KnownMemory, ...]:
+    """Return the known accesses of physical memory: those to the first target's frames that did not move.
 
-    All others count as touched all the time. Nothing in units larger than a page.
+    All other frames count as touched all the time. Empty where addr_unit exceeds a page.
     """
-    if PAGE_SIZE % seen.ctx.addr_unit or not seen.frames:
+    if PAGE_SIZE % observation.ctx.addr_unit or not observation.frames:
         return ()
-    view = as_virtual(seen)
+    view = as_virtual(observation)
     truth = MaybeTouched(view.truth, view.vmas, view.disturbances)
     return (KnownMemory(0, truth, view.recording, view.ctx),)
 
 
-def full_counts(seen: Observation) -> list[Check]:
-    """Check that regions of memory that was certainly touched in every sampling interval have all hits.
-    Exact.
+def full_counts(observation: Observation) -> list[Check]:
+    """Check that regions that were certainly touched in every sampling interval have nr_accesses W. Exact.
 
-    Only where the truth is certain: not in windows in which the target was irregular. Undecided when there
-    is no such region.
+    Windows in which the target was irregular or disturbed are left out. Undecided without such a region.
     """
-    stalls = (*seen.irregular, *seen.disturbances)
-    return closed_forms.always_touched_is_full(seen.recording, seen.ctx, seen.truth, stalls=stalls)
+    stalls = (*observation.irregular, *observation.disturbances)
+    return closed_forms.always_touched_is_full(
+        observation.recording, observation.ctx, observation.truth, stalls=stalls
+    )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The aggregate metrics that oracle bands judge, by name: one number of an attempt's judged windows each."""
+"""The metrics that oracle bands judge, by name: each is one number of an attempt's judged windows."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from damon_tests.judge.oracle import BandMetric
 from damon_tests.judge.verdict import Measurement
 
 HOT = 0.5
-"""Memory is called hot when it is accessed in at least half of the sampling intervals."""
+"""Memory is hot when it is accessed in at least half of the sampling intervals."""
 
 
 @dataclass(frozen=True)
 class NamedMetric:
-    """``of`` gives one number of an attempt's judged windows; ``of_seen`` of the whole attempt."""
+    """A metric. ``of`` computes it from the judged windows; ``of_seen``, from the whole attempt."""
 
     band: BandMetric
     of: Callable[[Comparison], Measurement] | None = None
     of_seen: Callable[[Observation, Sequence[Window]], Measurement] | None = None
 
 
-def _age_error(seen: Observation, judged: Sequence[Window]) -> Measurement:
-    return age_error(seen.recording, seen.truth, chosen=judged, stalls=seen.disturbances)
+def _age_error(observation: Observation, judged: Sequence[Window]) -> Measurement:
+    return age_error(observation.recording, observation.truth, chosen=judged, stalls=observation.disturbances)
 
 
-def _latency(seen: Observation, judged: Sequence[Window]) -> Measurement:
+def _latency(observation: Observation, judged: Sequence[Window]) -> Measurement:
     """Return the detection latency from the beginning of the second phase, over all windows from then on."""
-    change_ns = seen.phases[1].start_ns
-    every = windows(seen.recording)
-    compared = comparison(seen, 0, chosen=[w for w in every if w.t1_ns >= change_ns])
+    change_ns = observation.phases[1].start_ns
+    every = windows(observation.recording)
+    compared = comparison(observation, 0, chosen=[w for w in every if w.t1_ns >= change_ns])
     return metrics.detection_latency(compared, change_ns, HOT)
 
 
@@ -66,15 +66,15 @@ METRICS: Mapping[str, NamedMetric] = {
 
 
 def values(
-    seen: Observation, chosen: Sequence[NamedMetric], after_s: float, until_s: float | None
+    observation: Observation, chosen: Sequence[NamedMetric], after_s: float, until_s: float | None
 ) -> dict[str, float]:
     """Return the value of each chosen metric over the judged windows of an attempt."""
-    judged = judged_windows(seen, after_s, until_s)
-    compared = comparison(seen, after_s, chosen=judged) if any(c.of for c in chosen) else None
-    found = {}
+    judged = judged_windows(observation, after_s, until_s)
+    compared = comparison(observation, after_s, chosen=judged) if any(c.of for c in chosen) else None
+    by_name = {}
     for c in chosen:
         if c.of is not None and compared is not None:
-            found[c.band.name] = c.of(compared).value
+            by_name[c.band.name] = c.of(compared).value
         elif c.of_seen is not None:
-            found[c.band.name] = c.of_seen(seen, judged).value
-    return found
+            by_name[c.band.name] = c.of_seen(observation, judged).value
+    return by_name

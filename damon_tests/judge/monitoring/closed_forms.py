@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What known truth makes certain about a report: closed forms.
+"""Check what the truth makes certain about a report: closed forms.
 
-Memory that nobody touched has 0 accesses and only grows older; memory touched all the time has W;
-sampling neither adds nor loses accesses on average. Each says why it is exact, or what its
-false-alarm probability is. A check that would look at no region at all is not made.
+Memory that nobody touched has nr_accesses 0 and only grows older; memory touched all the time has nr_accesses
+W; sampling adds and loses no accesses on average. Each function says why it is exact, or states its
+false-alarm probability. A check that would judge no region is not made.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def untouched_is_silent(
 ) -> list[Check]:
     """Check I25: a region wholly in memory that nobody touched in the window has nr_accesses 0. Exact.
 
-    Why exact: counters start at 0 after each aggregation and a traced region is made only of regions inside
-    it, so all its hits came from its own memory. Not judged where schemes cut regions in
-    mid-window (a cut copies hits), in windows at whose beginning the mapping was re-read, and closer than
-    one sampling interval to a touch in time. ``granule_bytes``: what one touch marks (2 MiB with huge pages).
+    Counters start at 0 after each aggregation, and a traced region consists of regions inside it, so all its
+    hits come from its own memory. Not judged: requests whose schemes cut regions within a window (a cut
+    copies hits), windows at whose beginning vaddr updated its regions, and memory touched within a sampling
+    interval of the window. ``granule_bytes``: the memory that one touch marks (2 MiB with huge pages).
     """
     if rule_limits.schemes_split(ctx):
         return []
@@ -57,7 +57,7 @@ def untouched_is_silent(
     if not judged:
         return []
     m = Measurement("largest nr_accesses of untouched regions", max(highest), "samples", tuple(highest))
-    why = f"nobody touched them; {judged} regions looked at"
+    why = f"nobody touched them; {judged} regions judged"
     return [Check("closed form", m, "== 0", why, m.value == 0, detail, invariant="I25")]
 
 
@@ -72,9 +72,9 @@ def untouched_ages(
 ) -> list[Check]:
     """Check I32 and I33: the ages of memory that nobody touched in a window. Exact.
 
-    Where the regions before it had no accesses either, each age grows by one; where all had
-    some, it restarts at 0 (since 6.15 from any value). Merging takes means of such ages. Only for
-    schemes that neither act nor cut, and intervals that are not tuned.
+    If the overlapping regions before had no accesses either, the age grows by one; if all had some, it
+    restarts at 0 (since 6.15 from any value). Merging takes the mean of such ages. For schemes that neither
+    act nor cut, and intervals that are not tuned.
     """
     s = Report(recording, ctx, level)
     if s.tuned or rule_limits.schemes_act(ctx) or rule_limits.schemes_split(ctx):
@@ -118,13 +118,12 @@ def always_touched_is_full(
     target_idx: int = 0,
     stalls: Sequence[tuple[int, int]] = (),
 ) -> list[Check]:
-    """Check that a region wholly in memory that is touched in every sampling interval has nr_accesses W.
-    Exact, but only where every touch is seen: on the reference, or with a pattern whose touches all set
-    accessed bits.
+    """Check that a region wholly in memory touched in every sampling interval has nr_accesses W. Exact.
 
-    Touched in every sampling interval, wherever it begins: in every half sampling interval. Windows that
-    overlap ``stalls`` are left out: in them it is not known when exactly touches were. Undecided where that
-    leaves no region.
+    Exact only where every touch sets the accessed bit: on the reference, or with a pattern that ensures it.
+    Memory counts as touched in every sampling interval, whenever that begins, if it is touched in every half
+    of one. Windows that overlap ``stalls`` are left out, because the times of touches are not certain in
+    them. Undecided without such a region.
     """
     if rule_limits.schemes_split(ctx):
         return []
@@ -150,7 +149,7 @@ def always_touched_is_full(
         why = "without a region that is certainly touched in every sampling interval nothing is shown"
         return [Check("closed form", m, ">= 1", why, None)]
     m = Measurement("smallest nr_accesses of always touched regions", min(lowest), "samples", tuple(lowest))
-    why = f"touched in every sampling interval; {judged} regions looked at"
+    why = f"touched in every sampling interval; {judged} regions judged"
     return [Check("closed form", m, f"== {w}", why, not detail, detail)]
 
 
@@ -164,10 +163,9 @@ def no_excess_accesses(
     alpha: float = 1e-6,
     granule_bytes: int = 4096,
 ) -> list[Check]:
-    """Check that the sum of size * nr_accesses over regions and windows does not exceed what was there to
-    hit.
+    """Check that the sum of size * nr_accesses over regions and windows does not exceed the true accesses.
 
-    Each sample of a region is one byte drawn evenly from it, so the expected sum is W times the bytes
+    Each sample of a region checks one byte drawn evenly from it, so the expected sum is W times the bytes
     touched in the sampling interval, whatever the regions are; merging only rounds down. The excess over
     W * (bytes touched in the window) is a supermartingale whose steps are at most one region large, so
     P(excess >= ln(1/α)/λ + λV/8) <= α for every fixed λ, with V the sum over samples of squared region
@@ -203,8 +201,10 @@ def no_excess_accesses(
 def fixed_rate(
     name: str, hits: Sequence[int], samples_per_aggr: int, probability: float, alpha: float, *, because: str
 ) -> Check:
-    """Check the hits of a region that is neither merged nor split, each sample of which hits with
-    ``probability``, independently: their sum is binomial, and tested exactly on both sides."""
+    """Check the hits of a region that is neither merged nor split, with an exact two-sided binomial test.
+
+    ``hits``: nr_accesses in each window. Each sample hits with ``probability``, independently.
+    """
     n, k = len(hits) * samples_per_aggr, sum(hits)
     p_value = stats.binomial_test(k, n, probability)
     m = Measurement(name, float(k), "samples", tuple(float(h) for h in hits))
@@ -217,7 +217,7 @@ def fixed_rate(
 
 
 def _steady(recording: Recording, target_idx: int, *, first: bool = True) -> list[Window]:
-    """Return the windows whose regions cover the same memory as those of the window before."""
+    """Return the windows that cover the same memory as the window before."""
     steady, previous = [], None
     for window in windows(recording, target_idx):
         ranges = rule_limits.covered(window.snapshot)
@@ -231,7 +231,7 @@ def _steady(recording: Recording, target_idx: int, *, first: bool = True) -> lis
 
 
 def _touched_near(recording: Recording, truth: Truth, chosen: Sequence[Window]) -> TruthSpans:
-    """Return what was touched in each window, or one sampling interval before or after."""
+    """Return the spans touched in each window, or up to one sampling interval before or after it."""
     margin = max(1, recording.sample_us) * NSEC_PER_USEC
     return touched_spans(truth, [(w.t0_ns - margin, w.t1_ns + margin) for w in chosen])
 
@@ -258,7 +258,7 @@ def _inside(regions: tuple[I64, I64], ranges: Sequence[Range]) -> Bools:
 
 
 def _overlap_bytes(start: I64, end: I64, spans: tuple[I64, I64], granule: int) -> float:
-    """Return the bytes of the spans, widened to granules, that regions cover."""
+    """Return the bytes of the spans, widened to granules, that the regions cover."""
     low, high = _widened(spans, granule)
     if len(low) == 0 or len(start) == 0:
         return 0.0

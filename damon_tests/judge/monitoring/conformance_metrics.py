@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What conformance compares: numbers about the regions, rates, ages and scheme statistics of an attempt."""
+"""The metrics that conformance compares: regions, access rates, ages and scheme statistics of an attempt."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from damon_tests.judge.monitoring.report_vs_truth import Comparison, byte_ranges
 from damon_tests.ports.arrays import F64
 
 HOT = 0.5
-"""Memory is called hot when it is accessed in at least half of the sampling intervals."""
+"""Memory is hot when it is accessed in at least half of the sampling intervals."""
 
 
 @dataclass(frozen=True, eq=False)
 class Attempt:
-    """``stats`` of every scheme, all read after ``passes`` aggregations; none without schemes."""
+    """An observation, and the ``stats`` of every scheme, read together after ``passes`` aggregations."""
 
     seen: Observation
     stats: tuple[DamosStats, ...] = ()
     passes: int = 0
 
 
-def values(one: Attempt, judged: Sequence[Window]) -> dict[str, float]:
-    """Return every metric of an attempt, by name: of its judged windows, and per pass of its schemes."""
-    compared = comparison(one.seen, 0, chosen=judged)
-    found = dict(_of_regions(compared))
-    found.update(_of_memory(compared, "hot", compared.true >= HOT - 1e-9))
-    found.update(_of_memory(compared, "idle", compared.true == 0))
+def values(attempt: Attempt, judged: Sequence[Window]) -> dict[str, float]:
+    """Return the metrics of an attempt by name: of its judged windows, and of its schemes per pass."""
+    compared = comparison(attempt.seen, 0, chosen=judged)
+    by_name = dict(_of_regions(compared))
+    by_name.update(_of_memory(compared, "hot", compared.true >= HOT - 1e-9))
+    by_name.update(_of_memory(compared, "idle", compared.true == 0))
     if (compared.true >= HOT - 1e-9).any():
-        found["hot set boundary error"] = metrics.boundary_error(compared, HOT).value
-    for number, stats in enumerate(one.stats):
-        found.update(_of_scheme(number, stats, one.passes))
-    return found
+        by_name["hot set boundary error"] = metrics.boundary_error(compared, HOT).value
+    for number, stats in enumerate(attempt.stats):
+        by_name.update(_of_scheme(number, stats, attempt.passes))
+    return by_name
 
 
 def _of_regions(c: Comparison) -> Iterator[tuple[str, float]]:
@@ -51,8 +51,7 @@ def _of_regions(c: Comparison) -> Iterator[tuple[str, float]]:
 
 
 def _of_memory(c: Comparison, which: str, chosen: np.typing.NDArray[np.bool_]) -> Iterator[tuple[str, float]]:
-    """Yield the access rates and ages that regions report of the memory that is truly so, weighted by
-    bytes."""
+    """Yield the reported access rates and ages of the ``chosen`` memory, weighted by bytes."""
     weight = np.where(chosen & c.covered, c.size, 0).astype(np.float64)
     if not weight.sum():
         return
@@ -79,8 +78,7 @@ def _ages(c: Comparison) -> F64:
 
 
 def _of_scheme(number: int, stats: DamosStats, passes: int) -> Iterator[tuple[str, float]]:
-    """Yield the counters per pass. Their names are those of the files, ``nr_snapshots`` only where there is
-    one."""
+    """Yield each counter of a scheme per pass, by its file's name; ``nr_snapshots`` only where it exists."""
     for name in ("nr_tried", "sz_tried", "nr_applied", "sz_applied", "qt_exceeds", "nr_snapshots"):
         value = getattr(stats, name)
         if value is not None:

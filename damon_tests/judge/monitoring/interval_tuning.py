@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Automatic tuning of intervals, recomputed from what was reported (specification 2.8, I40)."""
+"""Recompute the automatic tuning of intervals from the reported accesses (specification 2.8, I40)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from damon_tests.judge.verdict import Check, Measurement
 
 _BP = 10_000
 _TOGETHER_NS = 500_000
-"""A step is traced just before the regions of its aggregation, by the same thread without a sleep between.
-Half a millisecond is a quarter of the shortest sampling interval used; a pair further apart is not judged."""
+"""Largest time from a traced step to the regions of its aggregation, which the kdamond traces just after it
+without a sleep. It is a quarter of the shortest sampling interval used; a pair further apart is not
+judged."""
 
 
 def _steps(events: Sequence[TypedEvent]) -> list[TuneEvent]:
@@ -25,7 +26,8 @@ def _steps(events: Sequence[TypedEvent]) -> list[TuneEvent]:
 
 
 def bounded(events: Sequence[TypedEvent], attrs: DamonAttrs) -> list[Check]:
-    """Check I40: min_sample_us <= sample_us <= max_sample_us, and at most twice or half of the one before."""
+    """Check I40: min_sample_us <= sample_us <= max_sample_us, and a step at most doubles or halves
+    sample_us."""
     goal, steps = attrs.intervals_goal, _steps(events)
     values = [float(e.sample_us) for e in steps]
     if not values:
@@ -55,10 +57,10 @@ def bounded(events: Sequence[TypedEvent], attrs: DamonAttrs) -> list[Check]:
 
 
 def steps_follow(events: Sequence[TypedEvent], recording: Recording, attrs: DamonAttrs) -> list[Check]:
-    """Check that each step is the one that the counts of its own aggregation ask for. Exact.
+    """Check that each step follows from the counts of its own aggregation. Exact.
 
-    The score is Σ size·nr_accesses over the wanted share of Σ size·W, of the very counts that
-    damon_aggregated then reports (with W a divisor of 10000 rescaling to an equal W changes none).
+    The score is Σ size·nr_accesses over the wanted share of Σ size·W, of the counts that damon_aggregated
+    then reports (rescaling to the same W, a divisor of 10000, changes none).
     """
     goal, wrong, judged, sample_us = attrs.intervals_goal, [], 0, attrs.sample_us
     groups = aggregations(recording)
@@ -74,7 +76,7 @@ def steps_follow(events: Sequence[TypedEvent], recording: Recording, attrs: Damo
     if not judged:
         return []
     m = Measurement("wrong steps of tuning", len(wrong), "count")
-    why = f"steps follow from the accesses seen, with access_bp {goal.access_bp} (§2.8); {judged} recomputed"
+    why = f"steps follow from reported accesses, with access_bp {goal.access_bp} (§2.8); {judged} recomputed"
     return [Check("closed form", m, "== 0", why, not wrong, "; ".join(wrong[:3]))]
 
 

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What every correct DAMON keeps, whatever the workload: invariants of a recording.
+"""Check the invariants of a recording: what every correct DAMON keeps, whatever the workload.
 
-Names (I1 ...) are those of section 9 of the project's DAMON specification, with the bound that
-DAMON's own rules give and its differences per level. Each function returns checks, or none where the
-invariant says nothing about this request. Not observable from aggregations, and so not here: I5
-(beyond I4), I21-I24. Everything but I34 is exact.
+The names (I1 ...) are those of section 9 of the project's DAMON specification. Bounds are those of DAMON's
+own rules, by level. Each function returns checks, or none where the invariant does not apply to the request.
+Not here, because aggregations do not show them: I5 (beyond I4), I21-I24. All checks but I34 are exact.
 
-They hold for a recording during which the request did not change; cut a recording at an
-online commit. Incomplete snapshots (lost events) are left out.
+The request must not change during the recording: cut it at an online commit. Incomplete snapshots (lost
+events) are left out.
 """
 
 from __future__ import annotations
@@ -29,14 +28,15 @@ from damon_tests.ports.ranges import Range
 _TRACE_RESOLUTION_NS = NSEC_PER_USEC
 
 _PATIENCE_WINDOWS = 10
-"""Aggregation intervals without any aggregation, after which none is thought to come."""
+"""Aggregation intervals without an aggregation, after which DAMON counts as silent."""
 
 _BY_TICKS_US = 16_000
-"""Four ticks of 4 ms: from then on sampling sleeps are by ticks (specification 2.11)."""
+"""Four ticks of 4 ms: DAMON counts sampling sleeps from this length on in ticks (specification 2.11)."""
 
 
 def recorded(recording: Recording) -> Check:
-    """Check that there is something to judge. A DAMON silent for ten intervals never aggregates."""
+    """Check that there is a complete snapshot. A DAMON without an aggregation for ten intervals fails
+    (I34)."""
     n = sum(s.complete for s in recording.snapshots)
     m = Measurement("complete snapshots", n, "count")
     if never_aggregated(recording):
@@ -46,13 +46,13 @@ def recorded(recording: Recording) -> Check:
         )
         why = f"DAMON aggregates every {asked_ms:g} ms, and did not within {seconds:.1f} s (I34)"
         return Check("invariant", m, ">= 1", why, False, invariant="I34")
-    why = "nothing can be said about DAMON without one"
+    why = "without a complete snapshot nothing can be judged"
     detail = "" if n else f"lost events: {recording.lost_events}, snapshots: {len(recording.snapshots)}"
     return Check("invariant", m, ">= 1", why, True if n else None, detail)
 
 
 def never_aggregated(recording: Recording) -> bool:
-    """Whether not a single aggregation was traced, and none lost, in the time of ten."""
+    """Return whether no aggregation was traced, and no event lost, in the time of ten aggregations."""
     if recording.source == "tried_regions" or recording.snapshots or recording.lost_events:
         return False
     lasted_ns = recording.stopped_ns - recording.started_ns
@@ -91,7 +91,7 @@ def _disorder(snap: Snapshot) -> Bools:
 def coverage(s: Report) -> list[Check]:
     """Check I4 (with I5, I18): exactly the configured ranges. I6: vaddr covers at most three ranges.
 
-    Ranges given for vaddr hold until mappings are first read: when that is, is known from the start only.
+    Ranges requested for vaddr hold until its first update, whose time is known only from the kdamond's start.
     """
     if s.recording.source == "tried_regions" or not rule_limits.is_power_of_two(s.m):
         return []
@@ -111,7 +111,7 @@ def coverage(s: Report) -> list[Check]:
 def initial_layout(s: Report) -> list[Check]:
     """Check I6 exactly: before its first update vaddr covers the mappings without their two largest gaps.
 
-    And that is cut as min_nr_regions asks for. For one target whose mappings are known.
+    Also check that min_nr_regions cuts these ranges. For a single target whose mappings are known.
     """
     recording, ctx = s.recording, s.ctx
     expected = rule_limits.three_ranges([v for v in s.vmas if v[0] < 1 << 63])
@@ -126,14 +126,13 @@ def initial_layout(s: Report) -> list[Check]:
 
 
 def _first_pieces(s: Report, first: Snapshot, ranges: Sequence[Range]) -> Check:
-    """Check the pieces of the first aggregation, which reports regions before they are split at random (2.6;
-    8.3, 12)."""
+    """Check the regions of the first aggregation, traced before the first random split (2.6; 8.3, 12)."""
     wanted = rule_limits.first_pieces(ranges, s.ctx.attrs.min_nr_regions, s.m, s.series)
-    seen = list(zip(map(int, first.start), map(int, first.end), strict=True))
-    wrong = sorted(set(seen) ^ set(wanted))
+    first_regions = list(zip(map(int, first.start), map(int, first.end), strict=True))
+    wrong = sorted(set(first_regions) ^ set(wanted))
     m = Measurement("regions of the first layout cut otherwise", float(len(wrong)), "regions")
-    detail = f"{len(seen)} regions, expected {len(wanted)}: {spell(wrong)}" if wrong else ""
-    why = f"min_nr_regions {s.ctx.attrs.min_nr_regions} cuts it in equal pieces, too large to be merged"
+    detail = f"{len(first_regions)} regions, expected {len(wanted)}: {spell(wrong)}" if wrong else ""
+    why = f"min_nr_regions {s.ctx.attrs.min_nr_regions} cuts it in equal pieces, too large to merge"
     return Check("invariant", m, "== 0", why, not wrong, detail)
 
 
@@ -148,20 +147,20 @@ def _covers(
 ) -> list[Check]:
     differences, detail = [], ""
     for snap in snaps:
-        seen = rule_limits.covered(snap)
-        differences.append(float(_symmetric_difference(seen, expected) * s.recording.addr_unit))
+        ranges = rule_limits.covered(snap)
+        differences.append(float(_symmetric_difference(ranges, expected) * s.recording.addr_unit))
         if differences[-1] and not detail:
-            detail = f"{where(s.recording, snap)}: covers {spell(seen)}, expected {spell(expected)}"
+            detail = f"{where(s.recording, snap)}: covers {spell(ranges)}, expected {spell(expected)}"
     return largest(invariant, "uncovered or extra bytes", differences, "bytes", 0, why=why, detail=detail)
 
 
 def _few_ranges(s: Report, snaps: Sequence[Snapshot]) -> list[Check]:
     separate, detail = [], ""
     for snap in snaps:
-        seen = rule_limits.covered(snap)
-        separate.append(float(len(seen)))
-        if len(seen) > 3 and not detail:
-            detail = f"{where(s.recording, snap)}: {spell(seen)}"
+        ranges = rule_limits.covered(snap)
+        separate.append(float(len(ranges)))
+        if len(ranges) > 3 and not detail:
+            detail = f"{where(s.recording, snap)}: {spell(ranges)}"
     why = "vaddr leaves out the two largest gaps only"
     return largest("I6", "separate ranges", separate, "ranges", 3, why=why, detail=detail)
 
@@ -219,9 +218,9 @@ def _probe_hits(s: Report, snaps: Sequence[Snapshot]) -> list[Check]:
 def timing(s: Report) -> list[Check]:
     """Check I34: aggregations are at least W sampling intervals apart.
 
-    Sleeps of four ticks or more are counted in ticks of a clock that may lag when a window begins, because
-    the processor that advances it was not served (2.11). Such a window looks shorter by what the one before
-    it was longer, so together the two are still long enough.
+    The kernel counts sleeps of four ticks or more in ticks. That clock may lag when a window begins, because
+    the CPU that advances it did not run (2.11). Such a window looks shorter by what the one before was
+    longer, so the two together are still long enough.
     """
     sample_us = s.ctx.attrs.intervals_goal.min_sample_us if s.tuned else s.recording.sample_us
     least_ns = s.w * max(1, sample_us) * NSEC_PER_USEC
@@ -248,7 +247,7 @@ def timing(s: Report) -> list[Check]:
 
 
 def tried_regions(tried: TriedRegions) -> list[Check]:
-    """Check I7: total_bytes is the sum of the region directories of the same request."""
+    """Check I7: total_bytes is the sum of the sizes of the region directories of the same update."""
     if tried.total_bytes is None:
         return []
     total = int(tried.regions.sizes.sum())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Which windows of an attempt are judged, and the report beside the truth in them."""
+"""Select the windows of an attempt that are judged, and compare the report with the truth in them."""
 
 from __future__ import annotations
 
@@ -16,35 +16,37 @@ from damon_tests.ports import NSEC_PER_SEC
 from damon_tests.ports.ranges import Range
 
 MOST_STALLED = 0.5
-"""Windows in which the target was without a processor for more of the time are not judged: replicas
-stall where the machine did, but do not know when exactly the sampling thread ran."""
+"""Largest share of a judged window in which the target may have been without a CPU. Replicas stall where the
+machine did, but do not know when exactly the kdamond ran."""
 
 MOST_UNSURE = 0.2
-"""Where the kdamond's sleeps are known, windows in which for more of the time somebody else had its processor
-while it looked at regions are not judged. Up to there replicas were seen to be right: 0.1 of 8 hits less than
-7.3.4 and 6.12.107 had of a half used set, with the spread that they had (219 windows, load 30 to 37)."""
+"""Largest share of a judged window, where the kdamond's sleeps are known, in which other threads may have had
+its CPU while it checked regions. Up to this share replicas measured right: 0.1 of 8 hits less than 7.3.4 and
+6.12.107 reported of a half used set, with the same spread (219 windows, load 30 to 37)."""
 
 FEWEST_WINDOWS = 5
 
 
-def judged_windows(seen: Observation, after_s: float, until_s: float | None = None) -> tuple[Window, ...]:
-    """Return the windows from ``after_s`` seconds after DAMON was turned on (to ``until_s``).
+def judged_windows(
+    observation: Observation, after_s: float, until_s: float | None = None
+) -> tuple[Window, ...]:
+    """Return the windows from ``after_s`` to ``until_s`` seconds after DAMON was turned on.
 
-    Without those in which it is not known well enough when the kdamond sampled.
+    Windows in which the times of the kdamond's samples are too uncertain are left out.
     """
-    start = seen.recording.started_ns
+    start = observation.recording.started_ns
     until = None if until_s is None else start + int(until_s * NSEC_PER_SEC)
-    chosen = within(windows(seen.recording), start + int(after_s * NSEC_PER_SEC), until)
-    shares = unsure(seen, [(w.t0_ns, w.t1_ns) for w in chosen])
+    chosen = within(windows(observation.recording), start + int(after_s * NSEC_PER_SEC), until)
+    shares = unsure(observation, [(w.t0_ns, w.t1_ns) for w in chosen])
     if any(share < 1 for share in shares):
         return tuple(w for w, share in zip(chosen, shares, strict=True) if share <= MOST_UNSURE)
-    return tuple(w for w in chosen if stalled_ns(seen, w) <= MOST_STALLED * w.duration_ns)
+    return tuple(w for w in chosen if stalled_ns(observation, w) <= MOST_STALLED * w.duration_ns)
 
 
-def stalled_ns(seen: Observation, window: Window) -> int:
-    """Return how long the target was without a processor in a window, by what it missed of its schedule."""
+def stalled_ns(observation: Observation, window: Window) -> int:
+    """Return how long, in ns, the target was without a CPU in a window, by what it missed of its schedule."""
     total, at = 0, window.t0_ns
-    for start, end in seen.disturbances:  # sorted, may overlap
+    for start, end in observation.disturbances:  # sorted, may overlap
         low, high = max(start, at), min(end, window.t1_ns)
         if low < high:
             total += high - low
@@ -53,20 +55,19 @@ def stalled_ns(seen: Observation, window: Window) -> int:
 
 
 def comparison(
-    seen: Observation,
+    observation: Observation,
     after_s: float,
     until_s: float | None = None,
     *,
     chosen: Sequence[Window] | None = None,
 ) -> Comparison:
-    """Return the report beside the truth, restricted to the pattern's regions: of other memory nothing is
-    known.
+    """Compare the report with the truth in the pattern's regions; of other memory the truth is not known.
 
-    ``chosen`` overrides the windows; else those of ``judged_windows``.
+    ``chosen``: the windows; None: those of ``judged_windows``.
     """
-    picked = judged_windows(seen, after_s, until_s) if chosen is None else tuple(chosen)
-    compared = compare(seen.recording, picked, seen.truth, stalls=seen.disturbances)
-    return clip(compared, sorted(seen.layout.values()))
+    picked = judged_windows(observation, after_s, until_s) if chosen is None else tuple(chosen)
+    compared = compare(observation.recording, picked, observation.truth, stalls=observation.disturbances)
+    return clip(compared, sorted(observation.layout.values()))
 
 
 def clip(c: Comparison, ranges: Sequence[Range]) -> Comparison:

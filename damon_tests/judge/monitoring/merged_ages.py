@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What merging does to ages, where it can be followed: I23 and I24, from aggregations alone."""
+"""Check the ages of merged regions, I23 and I24, from aggregations alone."""
 
 from __future__ import annotations
 
@@ -22,13 +22,12 @@ _PARTS = 3
 def merged_ages(
     recording: Recording, ctx: DamonCtx, level: str, truth: Truth, *, target_idx: int = 0
 ) -> list[Check]:
-    """Check I23: idle memory that was merged has the mean age of what was merged, weighted by size. Exact.
+    """Check I23: a merged idle region has the mean age of its parts, weighted by size. Exact.
 
-    Looked at are regions whose two edges were edges one aggregation before: they are made of whole regions,
-    each of which was cut into at most three parts of its own age (I24). All were idle in both windows, so
-    each part's age grew by one. A merge truncates, so each loses less than 1: the result lies between the
-    mean less the number of merges and the mean. For unchanged intervals, and schemes that neither act nor
-    cut.
+    It judges regions whose two edges were edges one aggregation before: they consist of whole regions, each
+    of which was split into at most three parts of its own age (I24). All were idle in both windows, so each
+    part's age grew by one. A merge truncates, so each loses less than 1: the age lies between the mean less
+    the number of merges, and the mean. For constant intervals, and schemes that neither act nor cut.
     """
     s = Report(recording, ctx, level)
     if s.tuned or rule_limits.schemes_act(ctx) or rule_limits.schemes_split(ctx) or recording.addr_unit != 1:
@@ -66,8 +65,7 @@ def merged_ages(
 
 
 def _made_of_whole_regions(before: Snapshot, after: Snapshot, parents: Parents) -> list[int]:
-    """Return the indexes of regions that begin and end where regions of the snapshot before did, two or more
-    of them."""
+    """Return the indexes of regions that consist of two or more whole regions of the snapshot before."""
     first, last = parents
     several = np.flatnonzero(last - first >= 2)
     whole = (before.start[first[several]] == after.start[several]) & (

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Numbers about one recording, each with its definition. All are pure functions.
+"""Compute accuracy metrics of a recording, each with its definition.
 
-Notation: a *window* is the stretch that one snapshot describes; a *piece* p is memory on which report and
+Notation: a *window* is the time that one snapshot describes; a *piece* p is memory on which report and
 truth are constant within a window, of ``size_p`` bytes; ``seen_p`` = nr_accesses / W of the region
-covering it (0 if none does); ``true_p`` = fraction of sampling intervals in which it was really touched.
+covering it (0 if none does); ``true_p`` = fraction of sampling intervals in which it was touched.
 ``hot(x, θ)`` means x >= θ, and x > 0 when θ = 0. Sums run over all pieces of one window (per-window values,
 kept as ``samples`` in window order) or of all judged windows (pooled values). The caller selects the
-windows (``judge.monitoring.aggregation_windows.settled``). Working sets and boundaries follow DAMON's
-resolution: whole regions; truth's is one page.
+windows (``judge.monitoring.aggregation_windows.settled``). Reported working sets and boundaries have DAMON's
+resolution, whole regions; the truth has that of a page.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ PERCENTILES = (0, 25, 50, 75, 95, 100)
 
 
 def precision(c: Comparison, threshold: float) -> Measurement:
-    """Return the fraction of the bytes reported hot that was hot: Σ size[seen hot and truly hot] / Σ
-    size[seen hot].
+    """Return which fraction of the bytes reported hot was hot.
 
-    Unit: fraction, pooled. 1 when nothing was reported hot (no claim, no false claim).
+    Σ size[seen hot and truly hot] / Σ size[seen hot]. Unit: fraction, pooled; 1 when nothing was reported
+    hot.
     """
     tp, fp, _ = _hot_bytes(c, threshold)
     return _ratio("precision of hot bytes", tp, tp + fp)
 
 
 def recall(c: Comparison, threshold: float) -> Measurement:
-    """Return the fraction of the bytes truly hot that was reported so: Σ size[seen hot and truly hot] / Σ
-    size[truly hot].
+    """Return which fraction of the hot bytes was reported hot.
 
-    Unit: fraction, pooled. Memory outside all regions counts as missed. 1 when nothing was hot.
+    Σ size[seen hot and truly hot] / Σ size[truly hot]. Unit: fraction, pooled. Memory outside all regions
+    counts as missed. 1 when nothing was hot.
     """
     tp, _, fn = _hot_bytes(c, threshold)
     return _ratio("recall of hot bytes", tp, tp + fn)
@@ -53,7 +53,7 @@ def recall(c: Comparison, threshold: float) -> Measurement:
 def f1(c: Comparison, threshold: float) -> Measurement:
     """Return the harmonic mean of precision and recall: 2 TP / (2 TP + FP + FN), in bytes.
 
-    Unit: fraction, pooled. 1 when nothing was hot and nothing reported so.
+    Unit: fraction, pooled. 1 when nothing was hot and nothing was reported hot.
     """
     tp, fp, fn = _hot_bytes(c, threshold)
     return _ratio("F1 of hot bytes", 2 * tp, 2 * tp + fp + fn)
@@ -91,11 +91,10 @@ def true_working_set(c: Comparison, threshold: float = 0.0) -> Measurement:
 
 
 def working_set_error(c: Comparison, threshold: float = 0.0, percentile: float = 50) -> Measurement:
-    """Return the relative error of a percentile: (P(working_set) - P(true_working_set)) /
-    P(true_working_set).
+    """Return the relative error of a percentile of the working set size.
 
-    Unit: fraction, signed; the percentile is taken over windows. ``samples`` are the per-window
-    relative errors. A true value of 0 counts as one page.
+    (P(working_set) - P(true_working_set)) / P(true_working_set). Unit: fraction, signed; the percentile is
+    taken over windows. ``samples`` are the per-window relative errors. A true value of 0 counts as one page.
     """
     seen = np.array(working_set(c, threshold).samples)
     true = np.array(true_working_set(c, threshold).samples)
@@ -117,7 +116,7 @@ def percentiles(m: Measurement, at: Sequence[float] = PERCENTILES) -> dict[str, 
 
 
 def rate_error(c: Comparison) -> Measurement:
-    """Return the mean absolute error of the access rate, weighted by bytes and time:
+    """Return the mean absolute error of the access rate, weighted by bytes and time.
 
     Σ size·duration·|seen - true| / Σ size·duration. Unit: fraction (of W). Dominated by cold memory when
     there is much of it; ``rate_error_of_accessed`` is not.
@@ -127,21 +126,20 @@ def rate_error(c: Comparison) -> Measurement:
 
 
 def rate_bias(c: Comparison) -> Measurement:
-    """Return the signed error of the mean access rate: Σ size·duration·(seen - true) / Σ size·duration. Unit:
-    fraction.
+    """Return the signed error of the mean access rate.
 
-    Sampling is unbiased whatever the regions are, and merging rounds down: a correct DAMON
-    is at or slightly below 0.
+    Σ size·duration·(seen - true) / Σ size·duration. Unit: fraction. Sampling is unbiased whatever the regions
+    are, and merging rounds down: a correct DAMON is at or slightly below 0.
     """
     error, weight = _rate_sums(c, c.seen - c.true)
     return _weighted("access rate bias", error, weight, c.duration_ns)
 
 
 def rate_error_of_accessed(c: Comparison) -> Measurement:
-    """Return the absolute rate error relative to what there was to see:
+    """Return the absolute error of the access rate relative to the true accesses.
 
-    Σ size·duration·|seen - true| / Σ size·duration·true. Unit: fraction; 0 is perfect, 1 is what reporting
-    nothing at all would score. Cold memory only counts where it is reported accessed. 0 when both are 0.
+    Σ size·duration·|seen - true| / Σ size·duration·true. Unit: fraction; 0 is perfect, a DAMON
+    that reports nothing scores 1. Cold memory counts only where it is reported accessed. 0 when both are 0.
     """
     error = c.per_window(c.size * np.abs(c.seen - c.true))
     mass = c.per_window(c.size * c.true)
@@ -155,7 +153,7 @@ def boundary_error(c: Comparison, threshold: float) -> Measurement:
     """Return how far the reported hot set's edges are from the true ones.
 
     Per window: mean over the edges of the truly hot intervals of the distance to the nearest edge of an
-    interval reported hot; the whole truly hot size when nothing was reported. Unit: bytes, median over the
+    interval reported hot; the truly hot size when nothing was reported hot. Unit: bytes, median over the
     windows that have a truly hot interval (windows without are left out of ``samples``).
     """
     name = "hot set boundary error"
@@ -175,7 +173,7 @@ def boundary_error(c: Comparison, threshold: float) -> Measurement:
 
 
 def detection_latency(c: Comparison, change_ns: int, threshold: float, share: float = 0.8) -> Measurement:
-    """Return the time from a phase change until the report follows.
+    """Return the time from a change of phase until the report shows it.
 
     From ``change_ns`` to the end of the first window that began at or after it and whose F1 of hot bytes
     at ``threshold`` is at least ``share``. Unit: ms; infinite when that never happens. ``samples``: the F1
@@ -191,17 +189,19 @@ def detection_latency(c: Comparison, change_ns: int, threshold: float, share: fl
 
 
 def aggregation_interval(recording: Recording, target_idx: int = 0) -> Measurement:
-    """Return the time between aggregations. Unit: µs, median; ``samples`` one a window, the first left out
-    (its beginning is when recording began, not an aggregation)."""
+    """Return the time between aggregations. Unit: µs, median.
+
+    ``samples``: one for each window but the first, which begins with the recording instead of an aggregation.
+    """
     gaps = [w.duration_ns / NSEC_PER_USEC for w in windows(recording, target_idx) if w.index > 0]
     return _series("aggregation interval", np.array(gaps), "µs", "median")
 
 
 def aggregation_jitter(recording: Recording, target_idx: int = 0) -> Measurement:
-    """Return how much longer than asked an aggregation took: interval / (W · sample_us) - 1.
+    """Return by how much aggregations exceed the requested interval: interval / (W · sample_us) - 1.
 
-    Unit: fraction, 95th percentile. Never negative for a correct DAMON; also the jitter of the sampling
-    interval averaged over each aggregation, because W sampling steps make one.
+    Unit: fraction, 95th percentile. Never negative for a correct DAMON. It is also the jitter of the sampling
+    interval, averaged over the W samples of each aggregation.
     """
     asked_us = max(1, recording.samples_per_aggr * (recording.sample_us or 1))
     gaps = np.array(aggregation_interval(recording, target_idx).samples)
@@ -219,8 +219,8 @@ def sampling_interval(recording: Recording, target_idx: int = 0) -> Measurement:
 def sampling_jitter(recording: Recording, target_idx: int = 0) -> Measurement:
     """Return how much the real sampling interval varies: (P95 - P5) / median of ``sampling_interval``.
 
-    Unit: fraction, never negative. What a recording shows of it: W steps are averaged, so single late ones
-    show as far as they lengthen an aggregation.
+    Unit: fraction, never negative. A recording shows only the mean of W samples, so a single late sample
+    counts as far as it lengthens an aggregation.
     """
     means = np.array(sampling_interval(recording, target_idx).samples)
     if not len(means):
@@ -234,16 +234,14 @@ def sampling_jitter(recording: Recording, target_idx: int = 0) -> Measurement:
 
 
 def region_count(c: Comparison) -> Measurement:
-    """Return the regions of the target at each aggregation. Unit: regions, median; ``percentiles`` gives the
-    rest."""
+    """Return the number of regions at each aggregation. Unit: regions, median (see ``percentiles``)."""
     return _series("region count", c.nr_regions.astype(np.float64), "regions", "median")
 
 
 def coverage(c: Comparison) -> Measurement:
-    """Return the fraction of the bytes really touched that is inside any region:
+    """Return which fraction of the touched bytes is inside any region.
 
-    Σ size[true > 0 and covered] / Σ size[true > 0].
-    Unit: fraction, pooled; 1 when nothing was touched.
+    Σ size[true > 0 and covered] / Σ size[true > 0]. Unit: fraction, pooled; 1 when nothing was touched.
     """
     touched = c.per_window(c.size * (c.true > 0))
     inside = c.per_window(c.size * ((c.true > 0) & c.covered))
@@ -251,10 +249,9 @@ def coverage(c: Comparison) -> Measurement:
 
 
 def coverage_of(c: Comparison, ranges: Sequence[Range]) -> Measurement:
-    """Return the fraction of the bytes of ``ranges`` (disjoint, such as the pattern's regions) inside any
-    region.
+    """Return which fraction of ``ranges`` is inside any region.
 
-    Unit: fraction, smallest of all windows.
+    ``ranges``: disjoint byte ranges, such as the pattern's regions. Unit: fraction, smallest of all windows.
     """
     total = sum(end - start for start, end in ranges)
     inside = np.zeros(len(c.start))
@@ -310,7 +307,7 @@ def _relative(seen: F64 | np.floating, true: F64 | np.floating) -> F64:
 
 
 def _series(name: str, values: F64, unit: str, how: str) -> Measurement:
-    """Summarise per-window values; NaN without any."""
+    """Summarise per-window values as their minimum, median or maximum; NaN without any."""
     percentile = {"min": 0, "median": 50, "max": 100}[how]
     value = float(np.percentile(values, percentile)) if len(values) else float("nan")
     return Measurement(name, value, unit, _floats(values))
@@ -336,7 +333,7 @@ def _edges(c: Comparison, chosen: Bools) -> tuple[I64, I64]:
 
 
 def _nearest(true_w: I64, true_at: I64, seen_w: I64, seen_at: I64, otherwise: F64) -> F64:
-    """Return the distance from each true edge to the nearest seen edge of its window, else
+    """Return the distance of each true edge to the nearest reported edge of its window, else
     ``otherwise[window]``."""
     distance = otherwise[true_w]
     for w in np.unique(true_w):

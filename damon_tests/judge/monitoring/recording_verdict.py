@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A verdict about a recording that lies on disk, such as one made by damo: no machine, no workload.
+"""Judge a recording on disk, such as one made by damo, without a machine or workload.
 
-Invariants need the request. What of it is not known takes the loosest value, and checks that would
-then say nothing are not made. With truth beside the recording, its accuracy is measured, not judged: for
-that there has to be an expectation.
+Invariants need the request. Unknown parts of it take the loosest value, and checks that cannot fail then are
+not made. If the file has the truth, accuracy is measured but not judged, because there is no expectation.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ _FEWEST = 3
 
 @dataclass(frozen=True)
 class Request:
-    """What the user says about the recording; None: as the file says.
+    """What the user knows about the recording; None: as in the file.
 
     ``limits``: (min_nr_regions, max_nr_regions); ``intervals``: (sample_us, aggr_us)."""
 
@@ -49,6 +48,8 @@ class Request:
 
 @dataclass(frozen=True)
 class Judged:
+    """The verdict on a recording with its reason, checks, accuracy, and notes on what was not judged."""
+
     verdict: Verdict
     reason: str
     level: str
@@ -58,7 +59,7 @@ class Judged:
 
 
 def judge_recording(saved: Saved, request: Request, *, intervals_known: bool = True) -> Judged:
-    """The verdict over all invariants that apply. Raises UsageError when too little is known."""
+    """Judge all invariants that apply. Raises UsageError when the series or the intervals are not known."""
     level = request.level or saved.about.level
     if not level:
         raise UsageError("the recording does not say which kernel series made it: give --level, such as 7.3")
@@ -70,7 +71,7 @@ def judge_recording(saved: Saved, request: Request, *, intervals_known: bool = T
     known = saved.about.ctx
     ctx = _ctx(recording, known, request)
     ours = saved.about.level != ""
-    # Of a recording of somebody else it is not known when monitoring began.
+    # A foreign recording does not say when monitoring began.
     checks = all_invariants(recording, [Report(recording, ctx, level, from_start=ours)])
     if known is None and request.limits is None:
         checks = _without(checks, _BY_LIMITS)
@@ -89,12 +90,12 @@ def judge_recording(saved: Saved, request: Request, *, intervals_known: bool = T
 
 
 def _ctx(recording: Recording, known: DamonCtx | None, request: Request) -> DamonCtx:
-    """The request as far as it is known, the loosest one beyond."""
+    """Return the request as far as it is known, with the loosest values for the rest."""
     ctx = known or DamonCtx(attrs=DamonAttrs(min_nr_regions=_FEWEST, max_nr_regions=U32_MAX))
     low, high = request.limits or (ctx.attrs.min_nr_regions, ctx.attrs.max_nr_regions)
     goal = ctx.attrs.intervals_goal
     if recording.intervals and not goal.aggrs:
-        # Intervals changed: something tuned them, at most as far as was seen.
+        # Intervals changed: they were tuned, at least down to the shortest recorded one.
         least = min(recording.sample_us, *(us for _, us in recording.intervals))
         goal = replace(goal, aggrs=1, min_sample_us=least)
     attrs = replace(
@@ -117,12 +118,12 @@ def _without(checks: Sequence[Check], invariants: tuple[str, ...]) -> list[Check
 
 
 def _accuracy(saved: Saved) -> tuple[Measurement, ...]:
-    """How far the report was from what happened, where that is known."""
+    """Return the accuracy of the report, if the file has the truth."""
     if saved.truth is None or not saved.truth:
         return ()
     c = compare(saved.recording, windows(saved.recording), spans=saved.truth)
     if saved.about.layout:
-        # Of other memory nothing is known.
+        # The truth of other memory is not known.
         c = clip(c, sorted(saved.about.layout.values()))
     return (
         metrics.precision(c, _HOT),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""How many regions there are, and how large: I8, I10, I11, I12, the growth of I13, I16, I17, and I15."""
+"""Check the number and size of regions: I8, I10, I11, I12, their growth I13, I16, I17, and splits I15."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from damon_tests.ports.ranges import Range
 
 
 def region_counts(s: Report) -> list[Check]:
-    """Check I8, I9 claimed count, I10 largest region, I11, I12 bounds of counts, I13/I16/I17 growth, I15
-    cuts."""
+    """Check I8, I9: nr_regions; I10: the largest region; I11, I12: least and most regions; I13, I16, I17:
+    growth; I15: where splits cut."""
     if s.recording.source == "tried_regions":
         return []
     checks = [] if s.recording.lost_events else _claimed(s)
@@ -34,8 +34,8 @@ def region_counts(s: Report) -> list[Check]:
 
 
 def _claimed(s: Report) -> list[Check]:
-    """Check the claimed counts. The first and last snapshot may be cut off by where recording began and
-    ended."""
+    """Check I8: nr_regions is the number of traced regions. The recording may cut off its first and last
+    snapshot."""
     snaps = s.recording.snapshots
     edge = {id(x) for x in (*snaps[: len(s.targets())], *snaps[-len(s.targets()) :]) if not x.complete}
     judged = [x for x in snaps if id(x) not in edge]
@@ -127,10 +127,9 @@ def _growth(s: Report, groups: Sequence[Sequence[Snapshot]]) -> list[Check]:
 
 
 def _cuts(s: Report) -> list[Check]:
-    """Check that a bound that was not there before was made by the one split step since, inside of one
-    region.
+    """Check I15: a new bound was made by one split step, inside of one region of the snapshot before.
 
-    Merging makes none, and where coverage is as before what min_nr_regions cuts (7.1) was never merged.
+    Merging makes no bounds. With unchanged coverage, a piece that min_nr_regions cut (7.1) was never merged.
     """
     wrong, judged, detail = [], 0, ""
     for before, after, _ in follow(s):
@@ -143,5 +142,8 @@ def _cuts(s: Report) -> list[Check]:
         if not allowed.all() and not detail:
             i = int(np.flatnonzero(~allowed)[0])
             detail = f"{where(s.recording, after)}: cut at {new[i]}: {region(before, int(parent[i]))} before"
-    name, why = "cuts where no split makes one", f"at a random tenth of a region, rounded down to {s.m}"
+    name, why = (
+        "cuts at other places than a split step makes",
+        f"at a random tenth of a region, rounded down to {s.m}",
+    )
     return none_wrong("invariant", "I15", name, "cuts", wrong, judged, why=why, detail=detail)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What DAMON reported under one request, what is known of the memory, and how checks name a violation."""
+"""A report under one request with the known accesses, and helpers that check every region of it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from damon_tests.ports.ranges import Range
 
 @dataclass(frozen=True, eq=False)
 class KnownMemory:
-    """What is known about the accesses to the memory of one DamonTarget.
+    """The known accesses to the memory of one DamonTarget.
 
-    ``truth`` never calls a page untouched that may have been touched. ``recording`` and ``ctx`` are the
+    ``truth`` never reports a page as untouched that may have been touched. ``recording`` and ``ctx`` are the
     report in the truth's address space: with paddr, physical memory in bytes.
     """
 
@@ -64,8 +64,10 @@ class Report:
         return self.ctx.attrs.intervals_goal.aggrs > 0
 
     def groups(self) -> list[tuple[Snapshot, ...]]:
-        """Return the aggregations with every target complete; with several targets and lost events none is
-        sure."""
+        """Return the aggregations in which all targets are complete.
+
+        Empty with several targets and lost events: then it is not known which snapshots belong together.
+        """
         if self.recording.lost_events and len(self.ctx.targets) > 1:
             return []
         return [g for g in aggregations(self.recording) if all(s.complete for s in g)]
@@ -75,7 +77,7 @@ class Report:
 
 
 def where(recording: Recording, snap: Snapshot) -> str:
-    """Return which snapshot, for a maintainer: time since recording began, target."""
+    """Return a snapshot's time since the recording began, and its target, for a message."""
     seconds = (snap.time_ns - recording.started_ns) / 1e9
     return f"at {seconds:.3f} s, target {snap.target_idx}"
 
@@ -86,11 +88,13 @@ def region(snap: Snapshot, i: int) -> str:
 
 
 def spell(ranges: Sequence[Range]) -> str:
+    """Return the first four ranges in hexadecimal, and how many more there are."""
     shown = ", ".join(f"{a:#x}-{b:#x}" for a, b in ranges[:4])
     return shown + (f" and {len(ranges) - 4} more" if len(ranges) > 4 else "")
 
 
 def regions(s: Report, invariant: str, name: str, why: str, wrong: Callable[[Snapshot], Bools]) -> Check:
+    """Check that no region of a complete snapshot is ``wrong``; the detail names the first one."""
     counts, detail = [], ""
     for snap in s.recording.snapshots:
         if not snap.complete:
@@ -133,12 +137,12 @@ def none_wrong(
     why: str,
     detail: str,
 ) -> list[Check]:
-    """Check that nothing was ``wrong`` in any window; no check where nothing was looked at.
+    """Check that the counts in ``wrong``, one for each window, are all 0; no check where ``judged`` is 0.
 
-    ``judged``: how many regions (or cuts, as ``unit`` says) were looked at in all windows.
+    ``judged``: how many regions (or what ``unit`` names) were judged in all windows.
     """
     if not judged:
         return []
     m = Measurement(name, sum(wrong), unit, tuple(wrong))
-    why = f"{why}; {judged} {unit} looked at"
+    why = f"{why}; {judged} {unit} judged"
     return [Check(kind, m, "== 0", why, m.value == 0, detail, invariant=invariant)]

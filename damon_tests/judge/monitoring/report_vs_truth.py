@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What DAMON said and what happened, cut into pieces on which both are constant."""
+"""Compare the report with the truth, in pieces of memory on which both are constant."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Comparison:
 
     @property
     def time_ns(self) -> I64:
-        """Return end of each window, int64 (windows,)."""
+        """Return the end of each window, int64 (windows,)."""
         return np.array([w.t1_ns for w in self.windows], dtype=np.int64)
 
 
@@ -63,10 +63,10 @@ def compare(
 ) -> Comparison:
     """Cut the chosen windows of ``recording`` into pieces.
 
-    A wrong DAMON's regions may be in any order; where they overlap, which invariants complain about, only
-    the one that begins last is looked at. Give ``spans`` (element i for ``chosen[i]``, as
-    ``judge.monitoring.true_rates.spans_of`` makes them) when they are at hand, else ``truth``, and the
-    ``stalls`` that it was disturbed by.
+    A wrong DAMON's regions may have any order; of regions that overlap, which invariants report, only the one
+    that begins last counts. ``spans``: element i for ``chosen[i]``, as
+    ``judge.monitoring.true_rates.spans_of`` makes them; or ``truth`` and the ``stalls`` of its target. Raises
+    TypeError without either.
     """
     if spans is None:
         if truth is None:

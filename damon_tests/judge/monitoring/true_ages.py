@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""How long memory has been as it is: the true age beside the reported one."""
+"""Compute the true age of memory, and the error of the reported age."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def age_error(
 ) -> Measurement:
     """Return the mean absolute error of age, weighted by bytes.
 
-    The true age of a page at window k is how many windows in a row, ending with k, its access rate has stayed
-    within ``tolerance`` (a fraction of W; DAMON's own threshold is a tenth of the hottest region's
-    rate) of the rate of the window before and on the same side of zero; 0 in the window of a change.
-    In the first window rates are compared with 0, as DAMON does. Per window:
-    Σ size·|age - true age| / Σ size over covered memory.
+    The true age of a page in window k is the number of consecutive windows, up to k, in which its access rate
+    stayed within ``tolerance`` (a fraction of W; DAMON's own threshold is a tenth of the hottest region's
+    rate) of the rate of the window before and on the same side of zero; 0 in the window of a change. In the
+    first window rates are compared with 0, as DAMON does. Per window: Σ size·|age - true age| / Σ size over
+    covered memory.
 
     Unit: aggregations, mean over the chosen windows (None: all; each must be one of
     ``windows(recording, target_idx)``). ``spans`` belong to all windows, not only to the chosen. ``stalls``
@@ -70,10 +70,10 @@ def _error(recording: Recording, window: Window, grid: I64, age: F64, idle_age: 
     start, end = byte_ranges(snapshot, recording.addr_unit)
     edges = np.unique(np.concatenate([start, end, grid]))
     low, size = edges[:-1], np.diff(edges)
-    covered, seen = look_up(low, start, end, snapshot.age.astype(np.float64))
+    covered, reported = look_up(low, start, end, snapshot.age.astype(np.float64))
     inside, true = look_up(low, grid[:-1], grid[1:], age)
     # Memory outside the grid was never touched: it has been idle since the recording began.
     true = np.where(inside, true, idle_age)
     weight = size * covered
     total = float(weight.sum())
-    return float((weight * np.abs(seen - true)).sum()) / total if total else 0.0
+    return float((weight * np.abs(reported - true)).sum()) / total if total else 0.0

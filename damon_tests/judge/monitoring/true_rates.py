@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The truth of each window as few spans of equal access rate.
+"""Compute the true access rate in each window, as spans of equal rate.
 
-Memory that was never touched is never enumerated window by window: one look over the whole time
-finds the pages that were touched at all, and only those are asked about per window. So a 1 TiB
-reservation of which a megabyte is used costs a megabyte's worth of pages.
+One query over the whole time finds the pages that were touched at all, and only these are queried in each
+window. So a 1 TiB reservation of which a megabyte is used costs as much as a megabyte.
 """
 
 from __future__ import annotations
@@ -26,8 +25,7 @@ _CHUNK_PAGES = 1 << 20
 
 
 def busy_ranges(truth: Truth, t0_ns: int, t1_ns: int) -> tuple[Range, ...]:
-    """Return the byte ranges [start, end) of all pages touched at least once within [t0_ns, t1_ns),
-    sorted."""
+    """Return the byte ranges [start, end) of all pages touched within [t0_ns, t1_ns), sorted."""
     busy: list[Range] = []
     for pages in _chunks(truth.ranges()):
         busy += page_ranges(pages[truth.touched(pages, t0_ns, t1_ns)])
@@ -56,10 +54,10 @@ def spans_of(
 ) -> TruthSpans:
     """Return the spans of equal access rate for windows of ``recording``; element i belongs to ``chosen[i]``.
 
-    W samples fill a window however long it took: on a slow machine each looks back on more than the
-    sampling interval that was asked for, in which more is touched. So the rate is the fraction of the W
-    intervals there really were. ``stalls``: sorted times in which the machine may have stood still (a
-    target's disturbances); what a window took longer is placed there first, as nobody sampled meanwhile.
+    A window has W samples however long it took: on a slow machine each sample covers more than the requested
+    sampling interval, in which more is touched. So the rate is the fraction of the W real intervals.
+    ``stalls``: sorted times in which the machine may have stopped (a target's disturbances); the excess of a
+    window over the requested length is placed there first, because the kdamond did not sample then either.
     """
     return _rates(
         _Same(truth),
@@ -71,7 +69,7 @@ def spans_of(
 
 
 class _Same:
-    """A truth as a key: the same object."""
+    """A key of ``_rates`` that is equal only for the same truth object."""
 
     def __init__(self, truth: Truth) -> None:
         self.truth = truth
@@ -91,7 +89,7 @@ def _rates(
     steps: tuple[tuple[tuple[int, int, float], ...], ...],
     samples: int,
 ) -> TruthSpans:
-    """Return the rates, kept for the replicas of one attempt. ``known_ns``: a truth may still grow."""
+    """Return the rates; cached for the replicas of one attempt. ``known_ns``: a truth may still grow."""
     parts = []
     for (pages, _), stretches in zip(_asked(same.truth, times), steps, strict=True):
         rate = np.zeros(len(pages))
@@ -104,11 +102,11 @@ def _rates(
 def sampling_steps(
     window: Window, recording: Recording, stalls: Sequence[Range] = ()
 ) -> list[tuple[int, int, float]]:
-    """Return [from, to) and how many of the window's W sampling steps fell into it, ascending.
+    """Return ascending stretches (from_ns, to_ns, number of the window's W samples in it).
 
-    A window that is no longer than asked is one stretch. Of a longer one as much as the excess is cut out of
-    the stalls; steps are as long in one stretch as in another. The first window is not known that well: a
-    kdamond starts some time after recording did; its W steps end it.
+    A window of the requested length is one stretch. From a longer one the excess is cut out within the
+    stalls; the samples are equally far apart in all stretches. The first window is less certain, because the
+    kdamond starts some time after the recording: its W samples end it.
     """
     w = max(1, recording.samples_per_aggr)
     asked_ns = w * max(1, recording.sample_us) * NSEC_PER_USEC
@@ -152,8 +150,8 @@ def _asked(truth: Truth, windows: Sequence[Range]) -> Iterator[tuple[Pages, Rang
 
 
 def _rate(truth: Truth, pages: Pages, window: Range, sample_ns: int) -> F64:
-    """Return the fraction of the window's sampling intervals in which each page was touched; 1 or 0 in a
-    shorter one."""
+    """Return the fraction of the window's sampling intervals in which each page was touched, float64
+    (pages,)."""
     t0_ns, t1_ns = window
     if t1_ns - t0_ns < sample_ns:
         return truth.touched(pages, t0_ns, t1_ns).astype(np.float64)

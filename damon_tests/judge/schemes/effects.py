@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What an action did to memory: page by page, before and after, never by DAMON's own counters.
+"""Measure what an action did to memory, page by page, before and after; never by DAMON's own counters.
 
-An effect has three sides: what was asked for and happened, what was asked for and did not happen, and
-what happened to memory that nobody asked about (collateral). Beside it stands what DAMON says it did
-(``sz_applied``), which specification 4.10 makes exact for some actions and loose for others.
+An effect has three parts: what was requested and happened, what was requested and did not happen, and what
+happened to other memory (collateral). ``applied`` compares it with DAMON's own count (``sz_applied``), which
+specification 4.10 makes exact for some actions and loose for others.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from damon_tests.workload.pages import PageStates, bytes_of
 Is = Callable[[PageStates], Bools]
 
 KEPT = ("present", "swapped", "huge", "active", "node")
-"""What no action changes of memory that it is not for. ``lru`` changes by itself: pages wait in the
-batches of a CPU until these are full."""
+"""State that no action may change of memory outside its regions. ``lru`` is not in it: it changes without an
+action, because pages wait in the batches of a CPU until these are full."""
 
 HUGE = 2 << 20
 
@@ -36,8 +36,8 @@ def in_ranges(pages: PageStates, ranges: Iterable[Range]) -> Bools:
 
 def in_frames(pages: PageStates, ranges: Iterable[Range]) -> Bools:
     """Return which pages are in memory that lies wholly in one of the physical byte ranges."""
-    found: Bools = pages.present & _inside(pages.frame * PAGE_SIZE, ranges)
-    return found
+    inside: Bools = pages.present & _inside(pages.frame * PAGE_SIZE, ranges)
+    return inside
 
 
 def _inside(start: I64, ranges: Iterable[Range]) -> Bools:
@@ -48,16 +48,16 @@ def _inside(start: I64, ranges: Iterable[Range]) -> Bools:
 
 
 def in_whole_blocks(pages: PageStates, ranges: Iterable[Range]) -> Bools:
-    """Return which pages are in 2 MiB blocks that lie wholly in one of the ranges: only those become huge
+    """Return which pages are in 2 MiB blocks wholly inside one of the ranges: only those become huge
     pages."""
     return in_ranges(pages, [(-(-start // HUGE) * HUGE, end // HUGE * HUGE) for start, end in ranges])
 
 
 def changed(before: PageStates, after: PageStates, what: Sequence[str] = KEPT) -> Bools:
-    """Return which pages differ in one of these respects.
+    """Return which pages differ in one of these fields of PageStates.
 
-    ``active`` is compared of pages on a list: multi-generational LRU keeps a page's generation in that flag
-    while it is on none.
+    ``active`` is compared only for pages on an LRU list: multi-generational LRU stores a page's generation in
+    that flag while the page is on none.
     """
     differs = np.zeros(len(before), np.bool_)
     for name in what:
@@ -68,9 +68,11 @@ def changed(before: PageStates, after: PageStates, what: Sequence[str] = KEPT) -
 
 @dataclass(frozen=True)
 class Effect:
-    """Bytes of one or more memories. ``asked``: the action was for them. ``able``: and it could do it, as
-    far as page flags show. ``done``: asked for, and in the state wanted now. ``missed``: able, not done.
-    ``gained``: asked for, done now and not before. ``collateral``: not asked for, and changed all the same.
+    """The effect of an action, in bytes.
+
+    ``asked``: memory that the action was for. ``able``: the part of it that the action could change, as far
+    as page flags show. ``done``: asked for, and in the wanted state afterwards. ``missed``: able, but not
+    done. ``gained``: asked for, done afterwards and not before. ``collateral``: not asked for, but changed.
     """
 
     asked: int = 0
@@ -95,11 +97,11 @@ def effect(
     kept: Sequence[str] = KEPT,
     excused: Bools | None = None,
 ) -> Effect:
-    """Return the effect of an action that should bring the ``asked`` pages into the state ``wanted``.
+    """Measure an action that should bring the ``asked`` pages into the state ``wanted``.
 
-    ``able`` None: pages that were in memory and on an LRU list before: others are on their way to one, in
-    a batch of some CPU, and cannot be isolated. ``kept``: what must stay as it was of all other pages, but
-    for ``excused`` ones, which something else than the action may have changed.
+    ``able`` None: the pages that were in memory and on an LRU list before; others wait in a CPU's batch and
+    cannot be isolated. ``kept``: fields that must not change of all other pages, except ``excused`` ones,
+    which something else may have changed. Arrays have one element for each page.
     """
     can = asked & (before.present & before.lru if able is None else able)
     there = wanted(after)
@@ -115,50 +117,57 @@ def effect(
 
 
 def spared(before: PageStates, after: PageStates, kept: Sequence[str] = KEPT) -> Effect:
-    """Return the effect of an action that should not touch this memory at all."""
+    """Measure what changed in memory that no action was for: ``collateral`` of all its pages."""
     return effect(before, after, np.zeros(len(before), np.bool_), lambda pages: pages.present, kept=kept)
 
 
 def all_spared(pairs: Iterable[tuple[PageStates, PageStates]]) -> Effect:
-    """Return ``spared`` of several memories, (before, after) each."""
+    """Return the sum of ``spared`` over (before, after) of several regions."""
     return sum((spared(*pair) for pair in pairs), Effect())
 
 
 def takes_effect(
-    name: str, found: Effect, because: str, *, least: int = PAGE_SIZE, waiting: int = 0
+    name: str, measured: Effect, because: str, *, least: int = PAGE_SIZE, waiting: int = 0
 ) -> list[Check]:
-    """Check that all that could be done was done, and nothing else happened. ``least`` bytes must have been
-    able: else nothing is shown (INCONCLUSIVE). ``waiting``: bytes that may still wait for what was done to
-    them, or have waited for what was done before."""
-    enough = Measurement(f"{name}: bytes that it could change", found.able, "bytes")
-    shown = Check("invariant", enough, f">= {least}", "else nothing is shown", found.able >= least or None)
-    missed = Measurement(f"{name}: bytes missed", found.missed, "bytes")
-    detail = f"of {found.asked} asked for, {found.able} could be done, {found.done} are"
+    """Check that the action changed all that it could, and nothing else.
+
+    ``least``: with fewer able bytes the result is INCONCLUSIVE. ``waiting``: bytes that may be missed,
+    because pages wait in the batches of CPUs.
+    """
+    enough = Measurement(f"{name}: bytes that it could change", measured.able, "bytes")
+    shown = Check("invariant", enough, f">= {least}", "else nothing is shown", measured.able >= least or None)
+    missed = Measurement(f"{name}: bytes missed", measured.missed, "bytes")
+    detail = f"of {measured.asked} asked for, {measured.able} could be done, {measured.done} are"
     return [
         shown,
-        Check("invariant", missed, f"<= {waiting}", because, found.missed <= waiting, detail),
-        spares_others(name, found, waiting=waiting),
+        Check("invariant", missed, f"<= {waiting}", because, measured.missed <= waiting, detail),
+        spares_others(name, measured, waiting=waiting),
     ]
 
 
-def spares_others(name: str, found: Effect, *, waiting: int = 0) -> Check:
-    """Check that nothing changed of memory that the action was not for."""
-    m = Measurement(f"{name}: collateral", found.collateral, "bytes")
-    spared = found.collateral <= waiting
+def spares_others(name: str, measured: Effect, *, waiting: int = 0) -> Check:
+    """Check that memory outside the action's regions did not change, but for ``waiting`` bytes."""
+    m = Measurement(f"{name}: collateral", measured.collateral, "bytes")
+    spared = measured.collateral <= waiting
     return Check("invariant", m, f"<= {waiting}", "an action is for its regions only", spared)
 
 
 def put_back(name: str, pairs: Iterable[tuple[PageStates, PageStates]], waiting: int) -> Check:
-    """Check that pages that an action took off their LRU list are on one again, but for ``waiting`` bytes
-    that may be on their way. A page on none is never reclaimed, and DAMON does not see it either."""
+    """Check that pages that an action isolated are back on an LRU list, but for ``waiting`` bytes on their
+    way.
+
+    A page on no list is never reclaimed, and DAMON's paddr ignores it.
+    """
     lost = sum(bytes_of(before.lru & after.present & ~after.lru) for before, after in pairs)
     m = Measurement(f"{name}: bytes on no LRU list any more", lost, "bytes")
     return Check("invariant", m, f"<= {waiting}", "what was isolated is put back", lost <= waiting)
 
 
 def applied(name: str, sz_applied: int, low: int, high: int, because: str, *, effect: int) -> Check:
-    """Check how far what DAMON says it did is from the measured ``effect``; ``low`` to ``high``: what it may
-    say. All in bytes, both bounds inclusive (I42)."""
+    """Check that sz_applied is within ``low`` to ``high``; report how far it is from the measured ``effect``.
+
+    All in bytes, both bounds inclusive (I42).
+    """
     m = Measurement(f"{name}: sz_applied beyond the measured effect", float(sz_applied - effect), "bytes")
     detail = f"sz_applied {sz_applied} where it may be {low} to {high}; measured effect {effect}"
     limit = f"{low - effect} to {high - effect}"
@@ -166,20 +175,20 @@ def applied(name: str, sz_applied: int, low: int, high: int, because: str, *, ef
 
 
 def fully_mapped(tried: Iterable[Range], mapped: Sequence[Range]) -> int:
-    """Return the bytes of those tried ranges that have no hole, by mappings (sorted byte ranges, touching or
+    """Return the bytes of the tried ranges without a hole in ``mapped`` (sorted byte ranges, touching or
     not).
 
-    Specification 4.10: madvise over a range with a hole acts on what is mapped and returns an error.
+    Specification 4.10: madvise() over a range with a hole acts on what is mapped and returns an error.
     """
     without_seams = joined(mapped)
     return sum(end - start for start, end in tried if any(a <= start and end <= b for a, b in without_seams))
 
 
 def interleaved(pages: PageStates, dests: Sequence[DamosDest]) -> I64:
-    """Return the node that each page of an anonymous mapping belongs on, by weights; -1: stays where it is.
+    """Return the node for each page of an anonymous mapping by weighted interleaving; -1: no migration.
 
-    Specification 4.10: a page's index goes round the weights, period their sum. An anonymous private
-    mapping counts pages by address, so the index is the address over the page's size.
+    Specification 4.10: a page's index modulo the sum of the weights selects the node. In an anonymous private
+    mapping the index is the address divided by the page's size.
     """
     address = pages.start + np.arange(len(pages)) * PAGE_SIZE
     index = np.where(pages.huge, address // HUGE, address // PAGE_SIZE)

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Which pages a scheme's filters let through, from the specification alone (§4.8).
+"""Compute which pages a scheme's filters let through, from the specification alone (§4.8).
 
-A second, independent statement of the rules: nothing of the reference is used here. It looks at single
-pages, as if DAMON could, because filters split regions at the borders of address ranges, so that
-each part lies wholly inside or outside. A list is folded from its end: the default first, then
-each filter overrides what those after it say.
+The rules are stated a second time, independently of the reference. They apply to single pages, because
+address filters split regions at their bounds, so that each part lies wholly inside or outside. A list is
+evaluated from its end: the default first, then each filter overrides the filters after it.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ _ANONYMOUS = ("anonymous", "heap")
 
 @dataclass(frozen=True, eq=False)
 class PageFacts:
-    """Pages that a scheme may meet, and what filters ask about them; arrays of shape (pages,).
+    """The attributes of pages that filters match; arrays of shape (pages,).
 
-    ``address``: in the monitored address space, bytes. ``folio_bytes``: size of the folio it is part of,
-    which is aligned to its size. ``met``: whether page filters and actions see it at all (physical
-    memory: on an LRU list; virtual: present). ``memcg``: path. ``target_idx``: position of its target.
+    ``address``: in the monitored address space, bytes. ``folio_bytes``: size of the page's folio, which is
+    aligned to its size. ``met``: whether page filters and actions apply to it (paddr: it is on an LRU list;
+    virtual: it is present). ``memcg``: path. ``target_idx``: position of its target.
     """
 
     address: I64
@@ -62,7 +61,7 @@ class PageFacts:
 
     @staticmethod
     def joined(parts: Sequence[PageFacts]) -> PageFacts:
-        """Return all pages of several, in that order."""
+        """Return the pages of all ``parts``, in that order."""
         return PageFacts(
             **{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(PageFacts)}
         )
@@ -77,9 +76,9 @@ def pages_of(
     target_idx: int = 0,
     young: bool = False,
 ) -> PageFacts:
-    """Return what is known about pages of a pattern's regions: their kind from the pattern, the rest as read.
+    """Return the present pages of a pattern's regions: their kind from the pattern, the rest from ``states``.
 
-    ``states``: by region name. ``physical``: by physical addresses, pages not in memory left out.
+    ``states``: by region name. ``physical``: by physical instead of virtual address.
     """
     parts = []
     for name, state in states.items():
@@ -113,9 +112,9 @@ def layers(scheme: Damos) -> tuple[tuple[DamosFilter, ...], tuple[DamosFilter, .
 
 
 def allowed_by_core(scheme: Damos, pages: PageFacts) -> tuple[Bools, Bools]:
-    """Return (allowed, by a filter that says so) of the core layer, per page.
+    """Return (allowed, allowed by a matching filter) of the core layer, a bool for each page.
 
-    What no filter decides is rejected if the list ends with an allow filter, unless there are page
+    A page that no filter matches is rejected if the list ends with an allow filter, unless there are page
     filters, which then decide.
     """
     core, ops = layers(scheme)
@@ -126,8 +125,10 @@ def allowed_by_core(scheme: Damos, pages: PageFacts) -> tuple[Bools, Bools]:
 
 
 def passes_ops(filters: Sequence[DamosFilter], pages: PageFacts, *, default_of: int | None = None) -> Bools:
-    """Return what page filters let through, per page. ``default_of``: how many of the filters count for what
-    happens without a match (those that the user installed); None: all."""
+    """Return the pages that page filters let through, a bool for each page.
+
+    ``default_of``: how many of the filters, those that the user installed, decide the default; None: all.
+    """
     listed = filters if default_of is None else filters[:default_of]
     return _fold(filters, pages, not (listed and listed[-1].allow))
 
@@ -140,7 +141,7 @@ def _fold(filters: Sequence[DamosFilter], pages: PageFacts, default: bool) -> Bo
 
 
 def _holds(item: DamosFilter, pages: PageFacts) -> Bools:
-    """Return whether what the filter is about is true for each page."""
+    """Return whether each page is of the filter's type. Raises ValueError for an unknown type."""
     holds: Any
     match item.type:
         case "target":
@@ -156,8 +157,8 @@ def _holds(item: DamosFilter, pages: PageFacts) -> Bools:
             holds = getattr(pages, item.type)
         case other:
             raise ValueError(f"no filter type: {other}")
-    found: Bools = np.asarray(holds, np.bool_)
-    return found
+    of_type: Bools = np.asarray(holds, np.bool_)
+    return of_type
 
 
 # --- what a scheme does --------------------------------------------------------------------------
@@ -168,8 +169,11 @@ _YOUNG_IS_SPARED = DamosFilter(type="young", matching=True, allow=False)
 
 @dataclass(frozen=True, eq=False)
 class Verdicts:
-    """Per page: ``tried``: its region is (the core layer allowed it). ``passed``: page filters were asked
-    and let it through; for sz_ops_filter_passed. ``acted_on``: what the action is done to."""
+    """The result of the filters, a bool for each page.
+
+    ``tried``: the core layer allows it. ``passed``: page filters let it through and sz_ops_filter_passed
+    counts it. ``acted_on``: the action is applied to it.
+    """
 
     pages: PageFacts
     tried: Bools
@@ -182,37 +186,36 @@ class Verdicts:
 
     @property
     def passed_bytes(self) -> int:
-        """Return the whole folios, each once."""
+        """Return the bytes of the passed folios, each counted once and whole."""
         return folio_bytes(self.pages, self.passed)
 
 
 def verdicts(scheme: Damos, pages: PageFacts, operations: str) -> Verdicts:
-    """Return which pages of the monitored ranges a pass of a scheme that matches all tries and acts on
-    (I52)."""
+    """Return which pages a pass tries and acts on (I52), if the scheme's access pattern matches all
+    regions."""
     _, ops = layers(scheme)
     tried, explicitly = allowed_by_core(scheme, pages)
-    asked = operations == "paddr" or scheme.action in FILTERED_VIRTUALLY
-    effective: tuple[DamosFilter, ...] = ops if asked else ()
+    filtered = operations == "paddr" or scheme.action in FILTERED_VIRTUALLY
+    effective: tuple[DamosFilter, ...] = ops if filtered else ()
     if operations == "paddr" and scheme.action == "pageout" and all(f.type != "young" for f in ops):
         effective = (*ops, _YOUNG_IS_SPARED)
-    passes = explicitly | passes_ops(effective, pages, default_of=len(ops) if asked else 0)
+    passes = explicitly | passes_ops(effective, pages, default_of=len(ops) if filtered else 0)
     acted_on = tried & pages.met & passes
-    # ``stat`` looks at pages only for its filters' sake; hints about virtual memory never look.
-    counted = acted_on if asked and (ops or scheme.action != "stat") else np.zeros(len(pages), np.bool_)
+    # ``stat`` visits pages only for its filters; hints about virtual memory never do.
+    counted = acted_on if filtered and (ops or scheme.action != "stat") else np.zeros(len(pages), np.bool_)
     return Verdicts(pages, tried, counted, acted_on)
 
 
 def passed_bounds(scheme: Damos, moments: Sequence[PageFacts], operations: str) -> tuple[int, int]:
-    """Return the fewest and most bytes that may pass in one pass (I43), if pages are as they were in one of
-    the moments.
+    """Return the fewest and most bytes that may pass the page filters in one pass (I43).
 
-    ``moments``: the same pages, read before and after; what does not change makes both equal.
+    ``moments``: the same pages, read before and after the pass; both bounds are equal if nothing changed.
     """
     return _bounds(moments, [verdicts(scheme, pages, operations).passed for pages in moments])
 
 
 def acted_bounds(scheme: Damos, moments: Sequence[PageFacts], operations: str) -> tuple[int, int]:
-    """Return the same for the bytes that the action is done to."""
+    """Return the fewest and most bytes to which one pass may apply the action."""
     return _bounds(moments, [verdicts(scheme, pages, operations).acted_on for pages in moments])
 
 
@@ -222,7 +225,7 @@ def _bounds(moments: Sequence[PageFacts], each: Sequence[Bools]) -> tuple[int, i
 
 
 def folio_bytes(pages: PageFacts, chosen: Bools) -> int:
-    """Return the size of the folios that the chosen pages are part of."""
+    """Return the bytes of the folios of the chosen pages, each counted once and whole."""
     size = pages.folio_bytes[chosen]
     heads = np.stack([pages.target_idx[chosen], pages.address[chosen] // size * size])
     _, first = np.unique(heads, axis=1, return_index=True)
@@ -233,21 +236,20 @@ def folio_bytes(pages: PageFacts, chosen: Bools) -> int:
 
 
 def separate_ranges(pages: PageFacts, most_bytes: int = 256 << 10) -> tuple[tuple[int, int], ...]:
-    """Return the byte ranges of whole folios, apart from each other, so that DAMON neither merges nor splits
-    them.
+    """Return byte ranges of whole folios that do not touch, so that DAMON does not merge them.
 
-    Runs of small pages are cut into ranges of ``most_bytes``, with a page left out between them; of huge
-    pages that touch every second one is left out. Few pages on their own are left out, too.
+    Runs of small pages are cut into ranges of ``most_bytes`` with a page left out between them; of adjacent
+    huge pages every second one is left out. Runs of few pages are left out.
     """
-    found: list[tuple[int, int]] = []
+    ranges: list[tuple[int, int]] = []
     for size in np.unique(pages.folio_bytes).tolist():
         for first, last in page_ranges(np.unique(pages.address[pages.folio_bytes == size]) // PAGE_SIZE):
-            found += _cut(-(-first // size) * size, last // size * size, size, most_bytes)
-    return _apart(sorted(found))
+            ranges += _cut(-(-first // size) * size, last // size * size, size, most_bytes)
+    return _apart(sorted(ranges))
 
 
 def _cut(start: int, end: int, folio: int, most_bytes: int) -> list[tuple[int, int]]:
-    """Return the ranges of a run of folios of one size; the last small page is always left out."""
+    """Cut a run of folios of one size into ranges; the last small page is always left out."""
     most = max(most_bytes, folio)
     least = folio if folio > PAGE_SIZE else min(8 * PAGE_SIZE, most)
     spare = folio if folio == PAGE_SIZE else 0
@@ -259,7 +261,7 @@ def _cut(start: int, end: int, folio: int, most_bytes: int) -> list[tuple[int, i
 
 
 def _apart(ranges: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Return the ranges without those that touch the one before."""
+    """Return the ranges without those that touch the range before."""
     kept: list[tuple[int, int]] = []
     for start, end in ranges:
         if not kept or start > kept[-1][1]:

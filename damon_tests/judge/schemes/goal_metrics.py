@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Goals that the kernel measures by itself: each step of the tuner from a value that was measured beside it.
+"""Check goals whose metric the kernel measures: each step of the tuner against the test's own measurements.
 
-DAMON does not trace what it read. It lies between what was measured before and after, give or take what the
-machine itself does in between; and since the recurrence (``goals``) is monotone, the next size lies between
-those of the two ends.
+DAMON does not trace the value it read. The value lies between the measurements before and after, widened by
+what the machine changes in between. The recurrence (``goals``) is monotone, so the next size lies between the
+sizes of both ends.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ _ANYTHING: Range = (0, 1 << 40)
 
 @dataclass(frozen=True)
 class Measured:
-    """A metric as measured now and then: (time_ns, value), ascending. ``slack``: by how much it may differ
-    from all measurements meanwhile."""
+    """Measurements of a metric: (time_ns, value), ascending. ``slack``: by how much it may leave their range
+    between them."""
 
     samples: tuple[tuple[int, int], ...]
     slack: int
 
-    def during(self, one: Pass) -> Range:
-        """Return where the metric lay during a pass: between the measurements around it."""
-        before = [value for time_ns, value in self.samples if time_ns < one.begin_ns]
-        after = [value for time_ns, value in self.samples if time_ns > one.end_ns]
-        inside = [value for time_ns, value in self.samples if one.begin_ns <= time_ns <= one.end_ns]
+    def during(self, pass_: Pass) -> Range:
+        """Return the (lowest, highest) value during a pass, from the measurements around it."""
+        before = [value for time_ns, value in self.samples if time_ns < pass_.begin_ns]
+        after = [value for time_ns, value in self.samples if time_ns > pass_.end_ns]
+        inside = [value for time_ns, value in self.samples if pass_.begin_ns <= time_ns <= pass_.end_ns]
         if not before or not after:
             return _ANYTHING
         values = [before[-1], *inside, after[0]]
@@ -42,31 +42,32 @@ class Measured:
 
 
 def measured(infos: Sequence[MemoryInfo], value: Callable[[MemoryInfo], int], slack: int) -> Measured:
+    """Return the metric ``value`` of each reading of the machine's memory."""
     return Measured(tuple((info.time_ns, value(info)) for info in infos), slack)
 
 
 def node_mem_bp(info: MemoryInfo, nid: int, *, used: bool) -> int:
-    """Return the used or free share of a node, bp."""
+    """Return the used or free share of a node's memory, bp."""
     total, free = info.node_total[nid], info.node_free[nid]
     return (total - free if used else free) * BP // total
 
 
 def lru_bp(info: MemoryInfo, *, active: bool) -> int:
-    """Return the active or inactive share of what is on the LRU lists, bp."""
+    """Return the active or inactive share of the LRU pages, bp."""
     return (info.active if active else info.inactive) * BP // max(info.active + info.inactive, 1)
 
 
 def memcg_bp(info: MemoryInfo, path: str, *, used: bool) -> int:
-    """Return a memory control group's LRU pages over the only node, or the rest of it, bp."""
+    """Return the share of a memory control group's LRU pages in the only node, or its complement, bp."""
     (total,) = info.node_total.values()
     pages = info.memcg_lru.get(path, 0)
     return (pages if used else total - pages) * BP // total
 
 
 def next_range(quota: DamosQuota, size: int, current: Range, target: int) -> Range:
-    """Return where the next effective size lies if the goal's current value does in ``current``.
+    """Return the (lowest, highest) next effective size, for a goal's current value within ``current``.
 
-    ``size`` is the last one, of which the tuner keeps a fraction that is not shown.
+    ``size``: the last effective size, bytes; the tuner also keeps a fraction of a byte, which is not traced.
     """
     low_score, high_score = (value * BP // target for value in current)
     low = next_bp(quota, size * BP, high_score)
@@ -75,9 +76,10 @@ def next_range(quota: DamosQuota, size: int, current: Range, target: int) -> Ran
 
 
 def implied_total(passes: Sequence[Pass], quota: DamosQuota) -> int:
-    """Return the least total increase that the steps imply, of a metric that counts since the window before.
+    """Return the least total increase that the steps imply, of a metric that counts since the last window.
 
-    Growing by less than double means that some of the goal was achieved, shrinking that more than it was.
+    A size that grows to less than double implies some progress to the goal; one that shrinks, more than the
+    goal.
     """
     (goal,) = quota.goals
     traced, total = traced_sizes(passes), 0
@@ -85,7 +87,7 @@ def implied_total(passes: Sequence[Pass], quota: DamosQuota) -> int:
         most = quota.bytes or UNLIMITED
         if before is None or after is None or before < 64 or after >= most:
             continue
-        # after = before * (2 - score), of a before that is up to a byte larger; after one byte: 2 and more.
+        # after = before * (2 - score), with before up to a byte larger; at one byte the score is at least 2.
         score = 2 * BP if after == 1 else 2 * BP + -(after + 1) * BP // before
         total += max(score, 0) * goal.target_value // BP
     return total
@@ -94,11 +96,10 @@ def implied_total(passes: Sequence[Pass], quota: DamosQuota) -> int:
 def steps_between(
     name: str, passes: Sequence[Pass], quota: DamosQuota, metric: Measured, *, least: int = 5
 ) -> list[Check]:
-    """Check that every traced change is one that the measured input allows, from the size before it.
+    """Check that the measured input allows every traced step of the effective size.
 
-    For one goal and a reset interval of 0: a pass without a traced change kept its size. ``least``:
-    fewer passes with a measurement on both sides show too little. A size that the input would
-    have let be anything is not counted.
+    For one goal and a reset interval of 0; a pass without a traced change kept its size. ``least``: undecided
+    with fewer steps that the measurements determine within a quarter.
     """
     (goal,) = quota.goals
     proportional = quota.goal_tuner != "temporal"
@@ -126,6 +127,10 @@ def steps_between(
     return [
         Check("closed form", m, "== 0", why, not wrong, "; ".join(wrong[:3])),
         Check(
-            "closed form", enough, f">= {least}", "fewer show too little", True if narrow >= least else None
+            "closed form",
+            enough,
+            f">= {least}",
+            "fewer steps decide nothing",
+            True if narrow >= least else None,
         ),
     ]

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Goals of quotas: the tuners' recurrence, applied to what was fed to them (specification 4.4).
+"""Check quota goals: replay the tuners' recurrence on their input (specification 4.4).
 
-Each window the tuner makes the next effective size of the last one and of how far the goals are achieved.
-Where the input is known the sizes follow exactly; where it is only known to lie between two measurements,
-so does the next size: the recurrence is monotone in both. Written from the specification, not shared with
-the reference: two that agree say more than one.
+In each window the tuner computes the next effective size from the last one and the score of the goals. Where
+the score is known the sizes follow exactly; where it lies between two measurements, so does the next size,
+because the recurrence is monotone in both. The recurrence is written from the specification and shares no
+code with the reference, so that an error in one of them shows.
 """
 
 from __future__ import annotations
@@ -25,15 +25,14 @@ from damon_tests.ports.ranges import Range
 
 BP = 10_000
 UNLIMITED = U64_MAX // BP
-"""What the temporal tuner allows where no size quota does."""
+"""The temporal tuner's effective size without a size quota."""
 
-_FEW = 3  # windows of a length
-
-"""Lowest and highest possible value, both included."""
+_FEW = 3
+"""Fewest windows whose length is judged."""
 
 
 def feedback(last: int, score: int) -> int:
-    """Return the next value when ``last`` came of ``score``, 10000 being the goal."""
+    """Return the next input of the tuner after ``last``, for a score in bp; the goal is 10000."""
     if score == BP:
         return last
     if score >= 2 * BP:
@@ -44,7 +43,7 @@ def feedback(last: int, score: int) -> int:
 
 
 def score(goals: Sequence[DamosQuotaGoal], current: Sequence[int]) -> int:
-    """Return the score, bp. Of several goals the one achieved most decides."""
+    """Return the score in bp: that of the goal achieved most."""
     return max(
         (value * BP // goal.target_value for goal, value in zip(goals, current, strict=True)), default=0
     )
@@ -60,32 +59,34 @@ def next_bp(quota: DamosQuota, last_bp: int, achieved: int) -> int:
 
 
 def limited(quota: DamosQuota, bp: int) -> int:
-    """Return the effective size: what the tuner allows, never more than the requested size."""
+    """Return the effective size in bytes: the tuner's size, at most the requested size."""
     size = bp // BP
     return min(size, quota.bytes) if quota.bytes else size
 
 
 def sizes(quota: DamosQuota, scores: Sequence[int]) -> list[int]:
-    """Return the effective sizes after each evaluation, from the start of a scheme."""
-    found, bp = [], 0
+    """Return the effective size in bytes after each evaluation, from the start of a scheme."""
+    effective_sizes, bp = [], 0
     for achieved in scores:
         bp = next_bp(quota, bp, achieved)
-        found.append(limited(quota, bp))
-    return found
+        effective_sizes.append(limited(quota, bp))
+    return effective_sizes
 
 
 # --- exact -------------------------------------------------------------------------------------
 
 
 def traced_sizes(passes: Sequence[Pass], first: int | None = None) -> list[int | None]:
-    """Return the effective size in force after each pass, from damos_esz. Changes are traced, and since 7.3
-    the ``first`` size, too: before, it stands until a change is traced."""
-    found: list[int | None] = []
+    """Return the effective size in force after each pass, from damos_esz; None: not known yet.
+
+    DAMON traces changes, and since 7.3 the first size, too. ``first``: the size until the first traced one.
+    """
+    in_force: list[int | None] = []
     size = first
-    for one in passes:
-        size = one.esz[-1].esz if one.esz else size
-        found.append(size)
-    return found
+    for pass_ in passes:
+        size = pass_.esz[-1].esz if pass_.esz else size
+        in_force.append(size)
+    return in_force
 
 
 def steps_follow(
@@ -95,18 +96,17 @@ def steps_follow(
     *,
     first: Sequence[int] = (),
 ) -> Check:
-    """Check that every size traced is what the recurrence gives (I57). Exact, for a reset interval of 0: each
-    pass is a window, and the very first one evaluates twice.
+    """Check that every traced size follows from the recurrence (I57). Exact, for a reset interval of 0.
 
-    ``scores`` gives what the score of a pass may have been: one value, or two while a commit was under way;
-    ``first`` that of the very first evaluation, if it is another.
+    Each pass is then a window, and the first pass evaluates twice. ``scores``: the possible scores of a pass,
+    two during a commit. ``first``: those of the first evaluation, if they differ.
     """
     possible, wrong, judged, unchanged = {0}, "", 0, {0}
-    for index, (one, traced) in enumerate(zip(passes, traced_sizes(passes), strict=True)):
+    for index, (pass_, traced) in enumerate(zip(passes, traced_sizes(passes), strict=True)):
         if index == 0:
-            possible = {next_bp(quota, 0, s) for s in first or scores(one)}
+            possible = {next_bp(quota, 0, s) for s in first or scores(pass_)}
             unchanged = {limited(quota, bp) for bp in possible}
-        possible = {next_bp(quota, bp, s) for bp in possible for s in scores(one)}
+        possible = {next_bp(quota, bp, s) for bp in possible for s in scores(pass_)}
         judged += 1
         agreeing = {
             bp for bp in possible if limited(quota, bp) in (unchanged if traced is None else {traced})
@@ -129,26 +129,28 @@ def windows_follow(
     passes: Sequence[Pass],
     level: Series,
 ) -> list[Check]:
-    """Check, with a reset interval: one step of the recurrence in each window, none in between. For a score
-    that never changes, and that changes the size each time. The very first window evaluates once."""
+    """Check I45 and that the tuner takes one step in each window of a reset interval, and none in between.
+
+    For a constant score ``achieved`` that changes the size each time. The first window evaluates once.
+    """
     expected = list(dict.fromkeys(sizes(quota, [achieved] * (len(traced) + 1))))
-    seen = [event.esz for event in traced]
-    if not level.traces_first_tuned_size and seen[:1] != expected[:1]:
+    esz_values = [event.esz for event in traced]
+    if not level.traces_first_tuned_size and esz_values[:1] != expected[:1]:
         expected.pop(0)  # only changes are traced, not the first size
-    expected = expected[: len(seen)]
-    m = Measurement("effective sizes traced", float(len(traced)), "count", tuple(map(float, seen)))
+    expected = expected[: len(esz_values)]
+    m = Measurement("effective sizes traced", float(len(traced)), "count", tuple(map(float, esz_values)))
     checks = [
         Check(
             "closed form",
             m,
             f"{expected[:8]} ...",
             "the tuner takes one step a window (§4.4)",
-            seen == expected,
+            esz_values == expected,
         )
     ]
     reset_ns = quota.reset_interval_ms * NSEC_PER_MSEC
     gaps = [b.time_ns - a.time_ns for a, b in pairwise(traced)]
-    # A window begins with the first pass after the interval.
+    # A window begins with the first pass after the reset interval.
     apart = [b.begin_ns - a.begin_ns for a, b in pairwise(passes)]
     high = TICKS_NS + max(apart, default=0)
     wrong = [f"{gap / NSEC_PER_MSEC:g} ms" for gap in gaps if not -TICKS_NS <= gap - reset_ns <= high]
@@ -160,11 +162,10 @@ def windows_follow(
 
 
 def _usual_window(gaps: Sequence[int], apart: Sequence[int], reset_ns: int, why: str) -> Check:
-    """Check the median window: single ones may seem shorter or longer where ticks come late, not half of
-    them."""
+    """Check I45 of the median window: late ticks shift single windows, but not half of them."""
     if len(gaps) < _FEW:
         m = Measurement("windows", float(len(gaps)), "count")
-        return Check("invariant", m, f">= {_FEW}", "fewer show too little", None, invariant="I45")
+        return Check("invariant", m, f">= {_FEW}", "fewer windows decide nothing", None, invariant="I45")
     usual_ns, low, high = median(gaps), reset_ns - 2 * TICK_NS, reset_ns + median(apart) + 2 * TICK_NS
     m = Measurement("median window", usual_ns / NSEC_PER_MSEC, "ms", tuple(g / NSEC_PER_MSEC for g in gaps))
     limit = f"{low / NSEC_PER_MSEC:g} to {high / NSEC_PER_MSEC:g}"
@@ -177,11 +178,10 @@ def fed_steps_follow(
     scores: Callable[[int], Sequence[int]],
     level: Series,
 ) -> Check:
-    """Check, with any reset interval: each traced size is one step from the last, for a score that was in
-    force then. ``scores`` gives those of a time: one, or more while a commit was under way.
+    """Check that each traced size is one step from the last, with any reset interval.
 
-    Windows that do not change the size are not traced, so the fraction of a byte that the tuner keeps is
-    not known: it may be any.
+    ``scores``: the possible scores at a time in ns, several during a commit. Windows that do not change the
+    size are not traced, so the fraction of a byte that the tuner keeps may have any value.
     """
     lasts, wrong = [(0, 0)], []
     if traced and not level.traces_first_tuned_size:  # the first size is not traced
@@ -204,15 +204,17 @@ def fed_steps_follow(
 
 @dataclass(frozen=True)
 class Reading:
-    """``effective_bytes`` as read between two moments, during which that many passes may have been done."""
+    """A value read from ``effective_bytes``. ``passes``: the fewest and most passes done until then."""
 
     value: int
     passes: Range
 
 
 def readings_follow(readings: Sequence[Reading], expected: Sequence[int]) -> Check:
-    """Check that every value read is the size after one of the passes done by then. ``expected``: after each
-    number of passes, from 0. Exact; for kernels without damos_esz, too."""
+    """Check that every value read is the size after one of the passes done by then. Exact.
+
+    ``expected``: the sizes after 0, 1, 2, ... passes. For kernels without damos_esz, too.
+    """
     wrong = []
     for reading in readings:
         low, high = reading.passes
@@ -234,26 +236,26 @@ def possible_sizes(
     first: Sequence[int] = (),
     left_out: Callable[[Pass], bool] = lambda _: False,
 ) -> list[set[int]]:
-    """Return what the effective size may be after each number of passes, from 0, for a reset interval of 0.
+    """Return the possible effective sizes after 0, 1, 2, ... passes, for a reset interval of 0.
 
-    The very first pass evaluates twice; before 6.18 perhaps once. ``left_out``: whether there may have been
-    no pass at an aggregation.
+    The first pass evaluates twice; before 6.18 perhaps once. ``left_out``: whether the scheme may have
+    skipped an aggregation.
     """
-    possible, found = {0}, [{0}]
-    for index, one in enumerate(passes):
+    possible, after_passes = {0}, [{0}]
+    for index, pass_ in enumerate(passes):
         before = possible
         if index == 0:
-            before = {next_bp(quota, 0, s) for s in first or scores(one)}
-            once = set() if level.evaluates_goals_twice_at_first else before
+            before = {next_bp(quota, 0, s) for s in first or scores(pass_)}
+            evaluated_once = set() if level.evaluates_goals_twice_at_first else before
         else:
-            once = possible if left_out(one) else set()
-        possible = {next_bp(quota, bp, s) for bp in before for s in scores(one)} | once
-        found.append({limited(quota, bp) for bp in possible})
-    return found
+            evaluated_once = possible if left_out(pass_) else set()
+        possible = {next_bp(quota, bp, s) for bp in before for s in scores(pass_)} | evaluated_once
+        after_passes.append({limited(quota, bp) for bp in possible})
+    return after_passes
 
 
 def readings_possible(readings: Sequence[Reading], possible: Sequence[set[int]]) -> Check:
-    """Check that every value read is one that ``possible_sizes`` has for a number of passes done by then."""
+    """Check that every value read is a possible size after a number of passes done by then."""
     wrong = []
     for reading in readings:
         low, high = reading.passes
@@ -266,7 +268,7 @@ def readings_possible(readings: Sequence[Reading], possible: Sequence[set[int]])
 
 
 def readings(passes: Sequence[Pass], read: Sequence[tuple[int, int, int]]) -> list[Reading]:
-    """Return the readings (begin_ns, end_ns, value) with how many passes may have been done at each."""
+    """Return a Reading for each (begin_ns, end_ns, value), with the fewest and most passes done by then."""
     return [
         Reading(value, (sum(p.end_ns <= begin for p in passes), sum(p.begin_ns <= end for p in passes)))
         for begin, end, value in read
@@ -277,8 +279,7 @@ def readings(passes: Sequence[Pass], read: Sequence[tuple[int, int, int]]) -> li
 
 
 def doublings(size: int) -> int:
-    """Return the evaluations without any achievement until the effective size reaches ``size``, from the
-    start."""
+    """Return how many evaluations with a score of 0 it takes from the start to reach ``size`` bytes."""
     bp, count = 0, 0
     while bp < size * BP:
         bp, count = feedback(max(bp, BP), 0), count + 1
@@ -286,13 +287,13 @@ def doublings(size: int) -> int:
 
 
 def settled_after(values: Sequence[float], goal: float, tolerance: float) -> int | None:
-    """Return the index from which on all values are within ``tolerance`` (a share) of the goal; None if
-    never."""
+    """Return the index from which on all values are within ``tolerance``, a fraction, of the goal; or
+    None."""
     outside = [i for i, value in enumerate(values) if abs(value - goal) > tolerance * goal]
     after = outside[-1] + 1 if outside else 0
     return after if after < len(values) else None
 
 
 def overshoot(values: Sequence[float], goal: float) -> float:
-    """Return how far the values went above the goal, as a share of it."""
+    """Return how far the largest value exceeds the goal, as a fraction of the goal."""
     return max((value - goal for value in values), default=0.0) / goal

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Which memory a quota is for: priorities, recomputed from what was reported (specification 4.3).
+"""Recompute the priorities by which a quota selects memory from the reported regions (specification 4.3).
 
-Written from the specification, not shared with the reference: two that agree say more than one.
+The rules are written from the specification and share no code with the reference, so that an error in one of
+them shows.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from damon_tests.judge.verdict import Check, Measurement
 
 HIGHEST = 99
 Span = tuple[Place, Place]
-"""Memory of one target: [start, end), each with the target's index."""
+"""[start, end) of memory of one target; each Place has the target's index."""
 
 _SCORED: dict[tuple[str, str], Literal["hot", "cold"]] = {
     ("paddr", "pageout"): "cold",
@@ -34,7 +35,7 @@ _MIGRATIONS = ("migrate_cold", "migrate_hot")  # of virtual address spaces
 def hot_score(
     nr_accesses: int, samples_per_aggr: int, age: int, aggr_us: int, weight_nr: int, weight_age: int
 ) -> int:
-    """Return the score, 0 to 99. The weight of the size is not used."""
+    """Return the hotness, 0 to 99. DAMON ignores the weight of the size."""
     frequency = nr_accesses * 100 // max(samples_per_aggr, 1)
     seconds = (age * aggr_us // 1_000_000) & U32_MAX
     doublings = min(seconds.bit_length(), 32)
@@ -48,7 +49,7 @@ def hot_score(
 
 
 def direction(scheme: Damos, operations: str, level: Series) -> Literal["hot", "cold"] | None:
-    """Return what the action prefers; None: all memory alike."""
+    """Return whether the action prefers hot or cold memory; None: neither."""
     kind = "paddr" if operations == "paddr" else "vaddr"
     if kind == "vaddr" and scheme.action in _MIGRATIONS and not level.migrates_in_vaddr:
         return None
@@ -56,7 +57,7 @@ def direction(scheme: Damos, operations: str, level: Series) -> Literal["hot", "
 
 
 def score(piece: Piece, scheme: Damos, ctx: DamonCtx, level: Series) -> int:
-    """Return the piece's priority, higher goes first."""
+    """Return the piece's priority, 0 to 99; higher priorities get quota first."""
     prefers = direction(scheme, ctx.operations, level)
     if prefers is None:
         return HIGHEST
@@ -73,15 +74,19 @@ def score(piece: Piece, scheme: Damos, ctx: DamonCtx, level: Series) -> int:
 
 
 def matches(piece: Piece, pattern: DamosAccessPattern) -> bool:
-    """Return whether access rate and age match: how memory was divided into regions when the scheme saw it is
-    not known, so patterns judged here must take any size."""
+    """Return whether nr_accesses and age match the pattern.
+
+    The size is not compared: the regions at the time of the pass are not known, so the pattern must match any
+    size.
+    """
     nr = (pattern.nr_accesses_min & U32_MAX, pattern.nr_accesses_max & U32_MAX)
     age = (pattern.age_min & U32_MAX, pattern.age_max & U32_MAX)
     return nr[0] <= piece.nr_accesses <= nr[1] and age[0] <= piece.age <= age[1]
 
 
 def lowest_chosen(scored: Iterable[tuple[int, int]], effective_size: int) -> int:
-    """Return min_score of (score, size) pairs: from the highest score down until the quota is spent."""
+    """Return min_score of (score, size) pairs: the score at which the quota is used up, from the highest
+    down."""
     by_score: dict[int, int] = {}
     for value, size in scored:
         by_score[value] = by_score.get(value, 0) + size
@@ -96,8 +101,8 @@ def lowest_chosen(scored: Iterable[tuple[int, int]], effective_size: int) -> int
 def eligible(
     pieces: Sequence[Piece], scheme: Damos, ctx: DamonCtx, level: Series, effective_size: int
 ) -> list[Span]:
-    """Return the memory that matches and has the priority that gets quota: ascending, joined where it
-    touches."""
+    """Return the memory that matches and whose priority gets quota: ascending spans, joined where they
+    touch."""
     wanted = [(p, score(p, scheme, ctx, level)) for p in pieces if matches(p, scheme.access_pattern)]
     lowest = lowest_chosen(((value, p.size) for p, value in wanted), effective_size)
     joined: list[Span] = []
@@ -113,12 +118,11 @@ def eligible(
 
 
 def selective(
-    found: Sequence[Sequence[Piece]], scheme: Damos, ctx: DamonCtx, level: Series, size: int
+    pieces_of_passes: Sequence[Sequence[Piece]], scheme: Damos, ctx: DamonCtx, level: Series, size: int
 ) -> Check:
-    """Check that in at least one pass priorities made a difference: else the run has shown nothing about
-    them."""
+    """Check that priorities excluded memory in at least one pass; else the result is undecided."""
     left_out = []
-    for pieces in found:
+    for pieces in pieces_of_passes:
         matching = sum(p.size for p in pieces if matches(p, scheme.access_pattern))
         chosen = sum(end[1] - start[1] for start, end in eligible(pieces, scheme, ctx, level, size))
         left_out.append(float(matching - chosen))

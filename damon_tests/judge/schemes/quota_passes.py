@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Passes of one scheme, put together from tracepoints: what it was applied to, and what it chose from.
+"""Read the passes of one scheme from tracepoints: the regions it tried, and those it selected from.
 
-For schemes that are applied once per aggregation (apply_interval_us 0): the kdamond traces a pass just
-before the regions of its aggregation, in one go. Regions are traced with what the pass did to them; what
-they were when the scheme saw them follows, because a pass changes nothing but ages, and only of what it
-applied to.
+For schemes with apply_interval_us 0, which are applied once per aggregation: the kdamond traces a pass just
+before the regions of its aggregation, without a sleep. damon_aggregated prints regions after the pass; those
+before it follow, because a pass changes only the ages of regions that it tried.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ Place = tuple[int, int]
 
 
 EXTRA_EVENTS = (trace.BEFORE_APPLY, trace.ESZ, trace.STAT_AFTER_APPLY)
-"""What a run has to record besides aggregations, as far as the DAMON has it."""
+"""The tracepoints that a run must record besides damon_aggregated, as far as the DAMON has them."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Memory that the scheme saw alike: core address units, samples, aggregations."""
+    """Memory with one nr_accesses and age when the pass began: core address units, samples, aggregations."""
 
     target_idx: int
     start: int
@@ -40,8 +39,10 @@ class Piece:
 
 @dataclass(frozen=True)
 class Pass:
-    """``begin_ns``, ``end_ns``: its first and last event. ``applied``: in order. ``esz``: the effective
-    quotas traced in it. ``stat``: the counters after it, None before 7.0. ``regions``: of all targets.
+    """One pass of a scheme. ``begin_ns``, ``end_ns``: the times of its first and last event.
+
+    ``applied``: the tried regions, in order. ``esz``: the effective quotas traced in it. ``stat``: the
+    counters after it; None before 7.0. ``regions``: the aggregation's, of all targets.
     """
 
     begin_ns: int
@@ -52,43 +53,43 @@ class Pass:
     regions: tuple[AggregatedEvent, ...]
 
     def pieces(self) -> list[Piece]:
-        """Return all monitored memory as the scheme saw it, in order."""
+        """Return all monitored memory as it was when the pass began, in order."""
         applied = [Piece(e.target_idx, e.start, e.end, e.nr_accesses, e.age) for e in self.applied]
         applied.sort(key=lambda p: (p.target_idx, p.start))
-        found: list[Piece] = []
+        before_pass: list[Piece] = []
         for r in self.regions:
             here = [p for p in applied if p.target_idx == r.target_id and p.start < r.end and p.end > r.start]
             at = r.start
             for p in here:
                 start, end = max(p.start, r.start), min(p.end, r.end)
                 if at < start:
-                    found.append(Piece(r.target_id, at, start, r.nr_accesses, r.age))
-                found.append(Piece(r.target_id, start, end, p.nr_accesses, p.age))
+                    before_pass.append(Piece(r.target_id, at, start, r.nr_accesses, r.age))
+                before_pass.append(Piece(r.target_id, start, end, p.nr_accesses, p.age))
                 at = end
             if at < r.end:
-                found.append(Piece(r.target_id, at, r.end, r.nr_accesses, r.age))
-        return found
+                before_pass.append(Piece(r.target_id, at, r.end, r.nr_accesses, r.age))
+        return before_pass
 
 
 def of_events(events: Sequence[trace.TypedEvent], scheme_idx: int = 0) -> list[Pass]:
-    """Return the complete passes of a scheme from a run's events, in order; none if events were lost."""
+    """Return the complete passes of a scheme from a run's events, in order. Empty if events were lost."""
     if any(isinstance(e, LostEvent) for e in events):
         return []
-    found: list[Pass] = []
+    complete: list[Pass] = []
     events_before: list[trace.TypedEvent] = []
     regions: list[AggregatedEvent] = []
     for event in events:
         ends = regions and (not isinstance(event, AggregatedEvent) or _place(event) <= _place(regions[-1]))
         if ends:
-            found.append(_pass(events_before, regions, scheme_idx))
+            complete.append(_pass(events_before, regions, scheme_idx))
             events_before, regions = [], []
         if isinstance(event, AggregatedEvent):
             regions.append(event)
         else:
             events_before.append(event)
     if regions and _complete(regions):
-        found.append(_pass(events_before, regions, scheme_idx))
-    return found
+        complete.append(_pass(events_before, regions, scheme_idx))
+    return complete
 
 
 def _place(event: AggregatedEvent) -> Place:
@@ -96,7 +97,7 @@ def _place(event: AggregatedEvent) -> Place:
 
 
 def _complete(regions: Sequence[AggregatedEvent]) -> bool:
-    """Return whether the last target's regions have all arrived."""
+    """Return whether all regions of the last target were traced."""
     last = regions[-1]
     return sum(r.target_id == last.target_id for r in regions) == last.nr_regions
 

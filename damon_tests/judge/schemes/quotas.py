@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Quotas, replayed: what each pass may try follows from the passes before it (specification 4.3 to 4.7).
+"""Replay quotas: what each pass may try follows from the passes before it (specification 4.3 to 4.7).
 
-The replay goes from pass to pass with the charge of the window and the point where the next window continues,
-and holds each application against them. How memory was divided into regions does not matter: the next
-region tried must begin at the first byte that is eligible, and a pass only ends with the quota or the memory.
-When a window begins is known but for the kernel's clock ticks; where that leaves a doubt both are
-followed, until the tries decide.
+The replay keeps the charged size of the window and the address at which the next window continues, and checks
+each tried region against them. The division of memory into regions does not matter: the next tried region
+must begin at the first eligible byte, and a pass ends only when the quota or the memory is used up. The start
+of a window is known up to the kernel's clock ticks; where two windows are possible, the replay follows both
+until the tries decide.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_USEC
 from damon_tests.ports.ranges import Range, joined
 
 TICKS_NS = 100 * NSEC_PER_MSEC
-"""How late or early a window may seem to begin: it is counted in ticks of up to 10 ms, which a busy emulated
-machine delivers late, and seen through the first event of a pass."""
+"""Largest error of a window's observed begin. The kernel counts it in ticks of up to 10 ms, which a busy
+emulated machine delivers late, and only a pass's first event shows it."""
 
 TICK_NS = 10 * NSEC_PER_MSEC
-"""Of the slowest clock that a kernel is built with."""
+"""The longest clock tick that a kernel is built with."""
 
 ANYWHERE: Place = (-1, -1)
-"""The point to continue at is not known yet: the first application shows it."""
+"""The address to continue at is not known yet: the first tried region shows it."""
 
 
 def is_full(level: Series, quota_is_set: bool, charged: int, size: int, m: int) -> bool:
-    """Return whether nothing more may be tried in this window (4.5)."""
+    """Return whether the window's quota is used up (4.5). Sizes in bytes."""
     if level.is_full_below_min_region:
         return quota_is_set and (charged >= size or size - charged < m)
     if level.limits_by_zero_quota:
@@ -48,14 +48,14 @@ def is_full(level: Series, quota_is_set: bool, charged: int, size: int, m: int) 
 
 
 def room(level: Series, quota_is_set: bool, charged: int, size: int, m: int) -> int | None:
-    """Return how large the next region may be, after the cut; None: any size."""
+    """Return the largest size of the next tried region, in bytes; None: any size."""
     if not quota_is_set or (size == 0 and not level.limits_by_zero_quota):
         return None
     return max(size - charged, 0) // m * m
 
 
 def charge(scheme: Damos, size: int, applied: int) -> int:
-    """Return what a region costs: less for what failed, if so requested (4.7)."""
+    """Return the bytes charged for a region: the fail charge ratio applies to what failed (4.7)."""
     num, denom = scheme.quota.fail_charge_num, scheme.quota.fail_charge_denom
     if not denom or applied > size:
         return size
@@ -64,10 +64,14 @@ def charge(scheme: Damos, size: int, applied: int) -> int:
 
 @dataclass(frozen=True)
 class State:
-    """``charged``: of the running window, which began at ``began_ns`` (None: none yet). ``cursor``: where the
-    last exhausted window ended, None: from the start. ``qt_exceeds``: windows that ended full.
-    ``size``: the effective size, which a window keeps whatever is committed meanwhile. ``late_ns``: how long
-    after the end of the last window's reset interval the running one began (None: there was none)."""
+    """A quota's state between two passes.
+
+    ``charged``: bytes charged in the current window, which began at ``began_ns`` (None: no window yet).
+    ``cursor``: where the last exhausted window ended; None: the next pass starts at the first region.
+    ``qt_exceeds``: windows that ended full. ``size``: the effective size, which commits do not change within
+    a window. ``late_ns``: how long after the end of the last reset interval the current window began; None:
+    first.
+    """
 
     charged: int = 0
     began_ns: int | None = None
@@ -79,26 +83,27 @@ class State:
 
 @dataclass
 class Replayed:
-    """``states``: what may be the case after each pass; shorter than the passes if one was wrong."""
+    """The result of a replay. ``states``: the possible states after each pass, until a pass is ``wrong``."""
 
     wrong: list[str] = field(default_factory=list)
     states: list[frozenset[State]] = field(default_factory=list)
 
 
 class WrongPassError(Exception):
-    """What a pass did does not follow from the state before it."""
+    """A pass that does not follow from the state before it."""
 
 
 @dataclass(frozen=True)
 class QuotaReplay:
-    """``scheme`` of ``ctx`` must take regions of any size; its actions succeed on ``applied_share`` of the
-    bytes (0 or 1). ``sizes``: the effective size in force at each pass; None: always the requested one.
-    ``later``: schemes that were committed online, (begin_ns, end_ns, scheme); a pass during a commit
-    may have had either.
+    """What to replay: ``scheme`` of the request ``ctx``, whose access pattern must match regions of any size.
 
-    Some series have defects that tests of their own show. Unless ``strict`` they are let pass, so
-    that the rest can be judged there, too: 6.12 sets no quota in its first window of a reset interval,
-    and before 7.2 a window may skip one minimum region where the last one stopped.
+    ``sizes``: the effective size at each pass; None: always the requested one. ``applied_share``: the share
+    of the bytes on which actions succeed, 0 or 1. ``later``: schemes committed online, (begin_ns, end_ns,
+    scheme); a pass during a commit may use either.
+
+    Some series have defects that have tests of their own. Unless ``strict``, the replay allows them, so that
+    it can judge the rest: 6.12 has no quota in its first window of a reset interval, and before 7.2 a window
+    may skip one minimum region where the last one stopped.
     """
 
     scheme: Damos
@@ -124,15 +129,15 @@ class QuotaReplay:
         return is_full(self.level, self.is_set(size), charged, size, self.m)
 
     def run(self, passes: Sequence[Pass], first: State | None = None) -> Replayed:
-        """Follow the passes from ``first`` (None: just started); stops at the first that is wrong."""
+        """Replay the passes from ``first`` (None: a new scheme); stop at the first wrong pass."""
         states, done = frozenset({first or State()}), Replayed()
-        for index, one in enumerate(passes):
-            after, reasons = set(states) if self._may_be_left_out(one) else set(), []
-            for state, replay in product(states, self._in_force(one)):
-                for begun in replay._windows(state, one, index):
-                    for at in replay._starts(begun.cursor, one):
+        for index, pass_ in enumerate(passes):
+            after, reasons = set(states) if self._may_be_left_out(pass_) else set(), []
+            for state, replay in product(states, self._in_force(pass_)):
+                for begun in replay._windows(state, pass_, index):
+                    for at in replay._starts(begun.cursor, pass_):
                         try:
-                            after.add(replay._pass(begun, one, at))
+                            after.add(replay._pass(begun, pass_, at))
                         except WrongPassError as wrong:
                             reasons.append(str(wrong))
             if not after:
@@ -142,30 +147,31 @@ class QuotaReplay:
             done.states.append(states)
         return done
 
-    def _may_be_left_out(self, one: Pass) -> bool:
-        """Return whether there may be no pass: before 6.18 a commit starts the apply interval again."""
-        if self.level.keeps_window_on_equal_commit or one.applied:
+    def _may_be_left_out(self, pass_: Pass) -> bool:
+        """Return whether the scheme may have skipped this aggregation: before 6.18 a commit restarts the
+        apply interval."""
+        if self.level.keeps_window_on_equal_commit or pass_.applied:
             return False
         last_ns = self.ctx.attrs.aggr_us * NSEC_PER_USEC
-        return any(begin <= one.end_ns and one.begin_ns <= end + last_ns for begin, end, _ in self.later)
+        return any(begin <= pass_.end_ns and pass_.begin_ns <= end + last_ns for begin, end, _ in self.later)
 
-    def _in_force(self, one: Pass) -> list[QuotaReplay]:
-        """Return this replay with each scheme that the pass may have had."""
+    def _in_force(self, pass_: Pass) -> list[QuotaReplay]:
+        """Return a replay for each scheme that may have been in force in this pass."""
         possible = [self.scheme]
         for begin, end, scheme in self.later:
-            if one.end_ns > end:
+            if pass_.end_ns > end:
                 possible = [scheme]
-            elif one.end_ns > begin:
+            elif pass_.end_ns > begin:
                 possible.append(scheme)
         return [replace(self, scheme=scheme, later=()) for scheme in possible]
 
-    def _windows(self, state: State, one: Pass, index: int) -> list[State]:
-        """Return the states in which the pass may have begun to apply: in the old window, in a new one."""
+    def _windows(self, state: State, pass_: Pass, index: int) -> list[State]:
+        """Return the possible states at the begin of the pass: in the old window, or in a new one."""
         size, reset_ns = self.size_at(index), self.scheme.quota.reset_interval_ms * NSEC_PER_MSEC
         if not self.is_set(size):
             return [state]
         if state.began_ns is None:
-            state = replace(state, began_ns=one.begin_ns, size=size)
+            state = replace(state, began_ns=pass_.begin_ns, size=size)
             if reset_ns:
                 defect = not self.strict and not self.level.replays_first_window
                 return [state, replace(state, size=0)] if defect else [state]
@@ -173,52 +179,54 @@ class QuotaReplay:
         fresh = replace(
             state,
             charged=0,
-            began_ns=one.begin_ns,
+            began_ns=pass_.begin_ns,
             qt_exceeds=state.qt_exceeds + self.full(state.charged, state.size),
             size=size,
         )
         if not reset_ns:
             return [fresh]
-        late = one.begin_ns - state.began_ns - reset_ns
+        late = pass_.begin_ns - state.began_ns - reset_ns
         fresh = replace(fresh, late_ns=late)
         if late >= TICKS_NS:
             return [fresh]
         return [state] if late < -TICKS_NS else [state, fresh]
 
-    def _starts(self, cursor: Place | None, one: Pass) -> list[Place]:
-        """Return where the pass may begin."""
+    def _starts(self, cursor: Place | None, pass_: Pass) -> list[Place]:
+        """Return the places at which the pass may begin."""
         if cursor is None or cursor == ANYWHERE:
             return [cursor or (0, 0)]
-        mine = [r for r in one.regions if r.target_id == cursor[0]]
+        mine = [r for r in pass_.regions if r.target_id == cursor[0]]
         if not self.level.visits_rest_of_split_region and mine and all(r.end <= cursor[1] for r in mine[:-1]):
             # The last region was skipped if nothing before it was left; 6.12.117 goes on in it, as 7.2 does.
             return [(cursor[0], mine[-1].end), cursor]
         defect = not self.strict and self.level.may_skip_page_at_continuation
         return [cursor, (cursor[0], cursor[1] + self.m)] if defect else [cursor]
 
-    def _pass(self, state: State, one: Pass, at: Place) -> State:
+    def _pass(self, state: State, pass_: Pass, at: Place) -> State:
         size, charged = state.size, state.charged
         if self.full(charged, size):
-            if one.applied:
-                raise WrongPassError(f"tried {_spell(one.applied[0])} though {charged} of {size} are charged")
-            return self._counted(state, one)
-        memory = priorities.eligible(one.pieces(), self.scheme, self.ctx, self.level, size)
-        for event in one.applied:
+            if pass_.applied:
+                raise WrongPassError(
+                    f"tried {_spell(pass_.applied[0])} though {charged} of {size} are charged"
+                )
+            return self._counted(state, pass_)
+        memory = priorities.eligible(pass_.pieces(), self.scheme, self.ctx, self.level, size)
+        for event in pass_.applied:
             charged = self._applied(event, memory, at, charged, size)
             at = (event.target_idx, event.end)
         end = None
-        if one.applied and self.full(charged, size):
+        if pass_.applied and self.full(charged, size):
             end = at
         elif room(self.level, self.is_set(size), charged, size, self.m) != 0:
             left = _next(memory, at)
             if left is not None and at != ANYWHERE:
                 raise WrongPassError(f"{left[0][1]:#x} not tried though only {charged} of {size} are charged")
-        return self._counted(replace(state, charged=charged, cursor=end), one)
+        return self._counted(replace(state, charged=charged, cursor=end), pass_)
 
     def _applied(
         self, event: BeforeApplyEvent, memory: Sequence[Span], at: Place, charged: int, size: int
     ) -> int:
-        """Return the charge after one application. Raises WrongPassError when it must not have been made."""
+        """Return the charged bytes after a tried region. Raises WrongPassError when the quota forbids it."""
         start, end = (event.target_idx, event.start), (event.target_idx, event.end)
         if self.full(charged, size):
             raise WrongPassError(f"tried {_spell(event)} though {charged} of {size} are charged")
@@ -234,14 +242,16 @@ class QuotaReplay:
         length = event.end - event.start
         return charged + charge(self.scheme, length, length * self.applied_share)
 
-    def _counted(self, state: State, one: Pass) -> State:
-        if one.stat is not None and one.stat.qt_exceeds != state.qt_exceeds:
-            raise WrongPassError(f"qt_exceeds is {one.stat.qt_exceeds} after {state.qt_exceeds} full windows")
+    def _counted(self, state: State, pass_: Pass) -> State:
+        if pass_.stat is not None and pass_.stat.qt_exceeds != state.qt_exceeds:
+            raise WrongPassError(
+                f"qt_exceeds is {pass_.stat.qt_exceeds} after {state.qt_exceeds} full windows"
+            )
         return state
 
 
 def _next(memory: Sequence[Span], at: Place) -> Span | None:
-    """Return the rest of the memory from ``at`` on: its first piece."""
+    """Return the first span of eligible memory from ``at`` on; None if there is none."""
     for start, end in memory:
         if end > at and not (end[0] == at[0] and end[1] <= at[1]):
             return (max(start, at), end)
@@ -257,7 +267,7 @@ def _spell(event: BeforeApplyEvent) -> str:
 
 @dataclass(frozen=True)
 class ReadStats:
-    """The counters of a scheme, read by a command between two moments while it was running."""
+    """The counters of a running scheme, read between ``begin_ns`` and ``end_ns``."""
 
     begin_ns: int
     end_ns: int
@@ -272,10 +282,10 @@ def follow(
     least: int = 5,
     windows: int = 0,
 ) -> list[Check]:
-    """Check that every pass did what its quota allowed, all of it, in order, and was counted so. Exact.
+    """Check that every pass tried all that its quota allowed, in order, and was counted so. Exact.
 
-    ``least``: fewer passes show too little, and leave it undecided. ``windows``: the same of charge windows
-    that lasted a reset interval.
+    Checks I44, I45, I47, I49, I50 and I54. ``least``: with fewer passes the result is undecided. ``windows``:
+    with fewer certain windows of a reset interval, I45 is undecided.
     """
     done = replay.run(passes)
     checks = [
@@ -292,9 +302,9 @@ def follow(
 def windows_last(done: Replayed, passes: Sequence[Pass], least: int = 0) -> list[Check]:
     """Check I45 of the median window: it ends with the first pass that begins after its reset interval.
 
-    Single ones may seem to begin earlier or later, where ticks of the clock come late (``TICKS_NS``); half of
-    them do not. Windows of which it is not certain when they began are left out. No check of fewer than
-    three, unless more are wanted: then it is undecided.
+    Late clock ticks shift single windows (``TICKS_NS``), but not half of them. Windows whose begin is not
+    certain are left out. With fewer than ``least``, or three, the check is undecided; with ``least`` 0 there
+    is none.
     """
     late = _certainly_late(done)
     m = Measurement(
@@ -304,7 +314,7 @@ def windows_last(done: Replayed, passes: Sequence[Pass], least: int = 0) -> list
         tuple(map(_ms, late)),
     )
     if len(late) < max(least, 3):
-        why = f"{len(late)} windows of a reset interval were certain; fewer show too little"
+        why = f"{len(late)} windows of a reset interval were certain; fewer decide nothing"
         return [Check("invariant", m, f"of {least}", why, None, invariant="I45")] if least else []
     apart = median(b.begin_ns - a.begin_ns for a, b in pairwise(passes))
     low, high = -_ms(2 * TICK_NS), _ms(apart + 2 * TICK_NS)
@@ -313,7 +323,7 @@ def windows_last(done: Replayed, passes: Sequence[Pass], least: int = 0) -> list
 
 
 def _certainly_late(done: Replayed) -> list[int]:
-    """Return how late each window began that all possible states agree on, ns."""
+    """Return how late each window began, in ns, for windows on whose begin all possible states agree."""
     late, last_ns = [], None
     for states in done.states:
         if len({(state.began_ns, state.late_ns) for state in states}) != 1:
@@ -330,67 +340,76 @@ def _ms(ns: float) -> float:
 
 
 def counted(done: Replayed, passes: Sequence[Pass], read: ReadStats) -> Check:
-    """Check that the counters read are those after one of the passes that were done by then."""
+    """Check I47: the counters read are those after one of the passes done by then."""
     tried, admissible = 0, set()
     if passes[0].end_ns > read.begin_ns:
         admissible.add((0, 0))
-    for i, (one, states) in enumerate(zip(passes, done.states, strict=True)):
-        tried += sum(e.end - e.start for e in one.applied)
+    for i, (pass_, states) in enumerate(zip(passes, done.states, strict=True)):
+        tried += sum(e.end - e.start for e in pass_.applied)
         last = i + 1 == len(passes) or passes[i + 1].end_ns > read.begin_ns
-        if last and one.begin_ns <= read.end_ns:
+        if last and pass_.begin_ns <= read.end_ns:
             admissible |= {(tried, state.qt_exceeds) for state in states}
-    seen = (read.stats.sz_tried, read.stats.qt_exceeds)
-    m = Measurement("qt_exceeds", float(seen[1]), "count")
+    counters = (read.stats.sz_tried, read.stats.qt_exceeds)
+    m = Measurement("qt_exceeds", float(counters[1]), "count")
     why = "sz_tried grows by what was tried, qt_exceeds by windows that ended full (4.12)"
-    limit = "sz_tried, qt_exceeds " + (" or ".join(map(str, sorted(admissible))) or "of a pass that was seen")
-    detail = "" if seen in admissible else f"{seen}"
-    return Check("invariant", m, limit, why, seen in admissible, detail, invariant="I47")
+    limit = "sz_tried, qt_exceeds " + (" or ".join(map(str, sorted(admissible))) or "of a recorded pass")
+    detail = "" if counters in admissible else f"{counters}"
+    return Check("invariant", m, limit, why, counters in admissible, detail, invariant="I47")
 
 
 def enough_passes(passes: Sequence[Pass], least: int) -> Check:
-    """Check that there were passes to look at; none when events were lost."""
+    """Check that at least ``least`` passes were recorded; there are none when events were lost."""
     m = Measurement("passes", float(len(passes)), "count")
-    why = "fewer show too little"
+    why = "fewer passes decide nothing"
     return Check("invariant", m, f">= {least}", why, True if len(passes) >= least else None)
 
 
 def sizes_agree(passes: Sequence[Pass], level: Series) -> list[Check]:
-    """Check I54: counters grow by exactly what was tried. Only where they are traced (7.0)."""
+    """Check I54: counters grow by exactly what was tried, where damos_stat_after_apply_interval is traced
+    (7.0)."""
     wrong, before, looked = [], (0, 0), 0
-    for index, one in enumerate(passes):
-        if one.stat is None:
+    for index, pass_ in enumerate(passes):
+        if pass_.stat is None:
             continue
         looked += 1
-        tried = sum(e.end - e.start for e in one.applied)
-        seen = (one.stat.sz_tried - before[0], one.stat.nr_tried - before[1])
+        tried = sum(e.end - e.start for e in pass_.applied)
+        growth = (pass_.stat.sz_tried - before[0], pass_.stat.nr_tried - before[1])
         # 7.1 and older count tries of what the quota has no room for, of size 0.
         nr_is_exact = level.is_full_below_min_region
-        if seen[0] != tried or (nr_is_exact and seen[1] != len(one.applied)) or seen[1] < len(one.applied):
-            wrong.append(f"pass {index}: counted {seen}, applied to {(tried, len(one.applied))}")
-        before = (one.stat.sz_tried, one.stat.nr_tried)
+        if (
+            growth[0] != tried
+            or (nr_is_exact and growth[1] != len(pass_.applied))
+            or growth[1] < len(pass_.applied)
+        ):
+            wrong.append(f"pass {index}: counted {growth}, applied to {(tried, len(pass_.applied))}")
+        before = (pass_.stat.sz_tried, pass_.stat.nr_tried)
     why = "sz_tried and nr_tried grow by what was tried"
     return [_nothing("passes counted wrongly", wrong, why, "I54")] if looked else []
 
 
 def tried_ranges(passes: Sequence[Pass]) -> tuple[Range, ...]:
-    """Return all memory that was ever tried, of target 0, joined."""
-    return tuple(joined((e.start, e.end) for one in passes for e in one.applied if e.target_idx == 0))
+    """Return all memory of target 0 that was ever tried, joined."""
+    return tuple(joined((e.start, e.end) for p in passes for e in p.applied if e.target_idx == 0))
 
 
 def fair(passes: Sequence[Pass], memory: Sequence[Range]) -> list[Check]:
-    """Check continuation: once as much was tried as there is memory (all of it eligible), each byte was
-    tried."""
+    """Check continuation (§4.6): once as many bytes were tried as there are, each byte was tried.
+
+    ``memory``: the monitored ranges, all of which must be eligible.
+    """
     total = sum(end - start for start, end in memory)
-    tried = sum(e.end - e.start for one in passes for e in one.applied)
+    tried = sum(e.end - e.start for p in passes for e in p.applied)
     rounds = tried // total if total else 0
     reached = sum(
         max(0, min(b, end) - max(a, start)) for a, b in tried_ranges(passes) for start, end in memory
     )
     enough = Measurement("rounds through all memory", float(rounds), "count")
     m = Measurement("bytes that were never tried", float(total - reached), "bytes")
-    why = "each window goes on where the last one stopped (§4.6)"
+    why = "each window continues where the last one stopped (§4.6)"
     return [
-        Check("invariant", enough, ">= 1", "fewer show too little", True if rounds >= 1 else None),
+        Check(
+            "invariant", enough, ">= 1", "less than a round decides nothing", True if rounds >= 1 else None
+        ),
         Check("invariant", m, "== 0", why, m.value == 0),
     ]
 

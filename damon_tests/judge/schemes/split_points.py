@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Where regions are cut: at one to nine tenths, each as often (§2.7).
+"""Check where DAMON splits regions: at one to nine tenths, each equally often (§2.7).
 
-Cuts are read from two passes of a scheme: one at an aggregation sees the regions that are then cut, the
-next one sees the parts.
+Two passes of a scheme show the splits: the pass at an aggregation prints the regions before, the next pass
+the parts.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from damon_tests.ports.ranges import Range
 
 TENTHS = range(1, 10)
 SMALLEST = 10 * PAGE_SIZE
-"""Bytes of a region of which each tenth begins at another page."""
+"""The smallest region, in bytes, each tenth of which begins at another page."""
 NOWHERE = 0
-"""The tenth of a cut that is at none."""
+"""What ``tenth_of`` returns for a cut that is at no tenth."""
 
 
 def cuts(passes: Sequence[WatchedPass]) -> Iterator[tuple[int, int]]:
@@ -42,24 +42,25 @@ def _cuts_of(parents: Iterable[Range], parts: Sequence[Range]) -> Iterator[tuple
 
 
 def tenth_of(size: int, offset: int) -> int:
-    """Return which tenth of a region of ``size`` bytes the offset is, aligned down to a page, or NOWHERE."""
+    """Return the tenth, 1 to 9, of a region of ``size`` bytes at ``offset``, aligned down to a page; or
+    NOWHERE."""
     return next((n for n in TENTHS if n * size // 10 // PAGE_SIZE * PAGE_SIZE == offset), NOWHERE)
 
 
 def evenly_cut(passes: Sequence[WatchedPass], alpha: float) -> list[Check]:
-    """Return checks that every cut is at a tenth, and each tenth is as frequent: exact on both sides.
+    """Check that every cut is at a tenth, and that all tenths are equally frequent: exact on both sides.
 
     ``alpha``: the probability that a correct DAMON fails one of them. Undecided without any cut.
     """
     chosen = [(size, offset) for size, offset in cuts(passes) if size >= SMALLEST]
-    found = Counter(tenth_of(size, offset) for size, offset in chosen)
+    cuts_at = Counter(tenth_of(size, offset) for size, offset in chosen)
     elsewhere = next((f"{o} of {s} bytes" for s, o in chosen if tenth_of(s, o) == NOWHERE), "")
-    m = Measurement("cuts elsewhere than at a tenth", float(found[NOWHERE]), "cuts")
+    m = Measurement("cuts elsewhere than at a tenth", float(cuts_at[NOWHERE]), "cuts")
     why = f"regions are cut at one to nine tenths, aligned down; {len(chosen)} cuts (§2.7)"
-    holds = None if not chosen else not found[NOWHERE]
+    holds = None if not chosen else not cuts_at[NOWHERE]
     checks = [Check("invariant", m, "== 0", why, holds, elsewhere)]
     for n in TENTHS if chosen else ():
-        hits = [1] * found[n] + [0] * (len(chosen) - found[n])
+        hits = [1] * cuts_at[n] + [0] * (len(chosen) - cuts_at[n])
         why = f"each tenth is drawn alike, once in 9 of {len(chosen)} cuts (§2.7)"
         checks.append(fixed_rate(f"cuts at tenth {n}", hits, 1, 1 / 9, alpha / 9, because=why))
     return checks

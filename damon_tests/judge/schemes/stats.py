@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Do the counters of schemes say what damos_before_apply says?
+"""Check that the counters of schemes agree with damos_before_apply.
 
 Counters are compared with the tries of the passes (``judge.schemes.watched_passes``) before them: after each
 pass as damos_stat_after_apply_interval reports them (since 7.0), and as ``stats/`` shows them when read.
@@ -23,8 +23,8 @@ from damon_tests.ports.ranges import Range
 
 @dataclass(frozen=True)
 class Reading:
-    """What ``stats/`` of one scheme held after an update that was asked for at ``begin_ns`` and answered
-    before ``end_ns``."""
+    """``stats/`` of one scheme after an update command, written at ``begin_ns``, that returned by
+    ``end_ns``."""
 
     begin_ns: int
     end_ns: int
@@ -34,7 +34,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Total:
-    """What one scheme did in all passes so far; applied None where that is not certain."""
+    """The counters of one scheme over all passes so far; nr_applied and sz_applied None: not certain."""
 
     nr_tried: int = 0
     sz_tried: int = 0
@@ -45,20 +45,20 @@ class Total:
 def totals(
     recorded: Sequence[WatchedPass], schemes: Sequence[Damos], mapped: Sequence[Range] | None = None
 ) -> list[list[Total]]:
-    """Return what every scheme had done before the first pass, and after each; shape (1 + passes, schemes).
+    """Return the counters of every scheme before the first pass and after each; shape (1 + passes, schemes).
 
-    ``mapped``: the target's mappings, sorted, for schemes whose actions are madvise() (I42): these are
-    applied to a region when all of it is mapped.
+    ``mapped``: the target's mappings, sorted byte ranges, for actions that are madvise() (I42): these count a
+    region as applied when all of it is mapped.
     """
     joined = rule_limits.aligned_union(mapped, PAGE_SIZE) if mapped is not None else None
     now = [_nothing_yet(scheme, joined is not None) for scheme in schemes]
-    found = [now]
-    for one in recorded:
+    after = [now]
+    for watched in recorded:
         now = list(now)
-        for tried in one.tries:
+        for tried in watched.tries:
             now[tried.scheme_idx] = _with(now[tried.scheme_idx], tried, schemes, joined or ())
-        found.append(now)
-    return found
+        after.append(now)
+    return after
 
 
 def _nothing_yet(scheme: Damos, is_known: bool) -> Total:
@@ -75,20 +75,20 @@ def _with(total: Total, tried: Try, schemes: Sequence[Damos], mapped: Sequence[R
 
 
 def differences(stats: DamosStats, total: Total) -> list[str]:
-    """Return how the counters differ from those of these tries, or contradict themselves."""
-    found = []
+    """Return how the counters differ from the traced tries, or contradict each other."""
+    reasons = []
     if (stats.nr_tried, stats.sz_tried) != (total.nr_tried, total.sz_tried):
-        found.append(
+        reasons.append(
             f"nr_tried={stats.nr_tried} sz_tried={stats.sz_tried},"
-            f" traced were {total.nr_tried} of {total.sz_tried} bytes"
+            f" the trace has {total.nr_tried} of {total.sz_tried} bytes"
         )
     applied = f"nr_applied={stats.nr_applied} of {stats.nr_tried}, sz_applied={stats.sz_applied}"
     if stats.nr_applied > stats.nr_tried or (stats.nr_applied > 0) != (stats.sz_applied > 0):
-        found.append(applied)
+        reasons.append(applied)
     known = (total.nr_applied, total.sz_applied)
     if known[0] is not None and known != (stats.nr_applied, stats.sz_applied):
-        found.append(f"{applied}: could be applied to {known[0]} regions of {known[1]} bytes")
-    return found
+        reasons.append(f"{applied}: could be applied to {known[0]} regions of {known[1]} bytes")
+    return reasons
 
 
 # --- after each pass -----------------------------------------------------------------------------
@@ -97,20 +97,23 @@ def differences(stats: DamosStats, total: Total) -> list[str]:
 def stats_after_passes(
     recorded: Sequence[WatchedPass], ctx: DamonCtx, mapped: Sequence[Range] | None = None
 ) -> list[Check]:
-    """Check damos_stat_after_apply_interval against the tries before it (I54), the action (I41, I42) and
-    itself (I61). Exact, from the kdamond's start; ``mapped`` as ``totals`` has it."""
+    """Check damos_stat_after_apply_interval against the traced tries (I54), the action (I41, I42) and itself
+    (I61).
+
+    Exact, for passes from the kdamond's start. ``mapped``: as in ``totals``.
+    """
     wrong, detail = [], ""
     before: dict[int, tuple[int, ...]] = {}
-    for one, event, total in _traced(recorded, totals(recorded, ctx.schemes, mapped)):
+    for watched, event, total in _traced(recorded, totals(recorded, ctx.schemes, mapped)):
         i = event.scheme_idx
         counters = _counters(event)
-        found = differences(_stats(event), total)
+        reasons = differences(_stats(event), total)
         if any(now < then for now, then in zip(counters, before.get(i, ()), strict=False)):
-            found.append(f"{counters} after {before[i]}")
+            reasons.append(f"{counters} after {before[i]}")
         before[i] = counters
-        wrong.append(float(len(found)))
-        if found and not detail:
-            detail = f"scheme {i} after pass {one.number}: {found[0]}"
+        wrong.append(float(len(reasons)))
+        if reasons and not detail:
+            detail = f"scheme {i} after pass {watched.number}: {reasons[0]}"
     if not wrong:
         return []
     m = Measurement("statistics that differ from the tries traced", sum(wrong), "count", tuple(wrong))
@@ -121,9 +124,9 @@ def stats_after_passes(
 def _traced(
     recorded: Sequence[WatchedPass], after: Sequence[Sequence[Total]]
 ) -> Iterator[tuple[WatchedPass, StatEvent, Total]]:
-    for one, total in zip(recorded, after[1:], strict=True):
-        for event in one.stats:
-            yield one, event, total[event.scheme_idx]
+    for watched, total in zip(recorded, after[1:], strict=True):
+        for event in watched.stats:
+            yield watched, event, total[event.scheme_idx]
 
 
 def _counters(e: StatEvent) -> tuple[int, ...]:
@@ -145,30 +148,30 @@ def stats_when_read(
     ctx: DamonCtx,
     mapped: Sequence[Range] | None = None,
 ) -> Check:
-    """Check that ``stats/`` shows the tries until a moment between the request and its answer (I54). Exact.
+    """Check that ``stats/`` shows the tries until a time between command and return (I54). Exact.
 
-    Readings after the last whole pass that was recorded are left out; ``mapped`` as ``totals`` has it.
+    Readings after the last complete recorded pass are left out. ``mapped``: as in ``totals``.
     """
     after = totals(recorded, ctx.schemes, mapped)
-    wrong, looked_at, detail = 0, 0, ""
+    wrong, judged, detail = 0, 0, ""
     for reading in readings:
         possible = [after[i][reading.scheme_idx] for i in passes_before(recorded, reading)]
-        looked_at += bool(possible)
-        found = [differences(reading.stats, total) for total in possible]
-        if found and all(found):
+        judged += bool(possible)
+        reasons = [differences(reading.stats, total) for total in possible]
+        if reasons and all(reasons):
             wrong += 1
-            detail = detail or f"scheme {reading.scheme_idx}: {found[-1][0]}"
+            detail = detail or f"scheme {reading.scheme_idx}: {reasons[-1][0]}"
     m = Measurement("readings of stats that differ from the tries traced", wrong, "count")
-    why = f"stats/ shows what was tried until it was read; {looked_at} readings"
-    return no_difference(m, recorded if looked_at else (), why, detail, "I54")
+    why = f"stats/ shows what was tried until it was read; {judged} readings"
+    return no_difference(m, recorded if judged else (), why, detail, "I54")
 
 
 def passes_before(recorded: Sequence[WatchedPass], reading: Reading) -> list[int]:
-    """Return how many passes the update may have come after: it is served between two of them.
+    """Return the possible numbers of passes before the update, which DAMON serves between two passes.
 
-    None when that may have been after the last one recorded.
+    Empty when it may have been served after the last recorded pass.
     """
-    starts = [one.time_ns for one in recorded]
+    starts = [watched.time_ns for watched in recorded]
     if not starts or reading.end_ns > starts[-1]:
         return []
     # Trace prints whole microseconds.
@@ -187,23 +190,23 @@ def exceeded(
 ) -> Check:
     """Check I47 and I48: qt_exceeds is the number of charge windows that ended full. Exact.
 
-    For size quotas whose reset interval is shorter than the time between two passes, so that every pass has a
-    window of its own, which the next one ends.
+    For size quotas whose reset interval is shorter than the time between two passes, so that every pass
+    begins a window. Raises UsageError for time quotas, goals and fail charges.
     """
     rest = rule_limits.min_region_sz(ctx) if Series.of(level).is_full_below_min_region else 1
     expected = {i: _full_before(recorded, i, s.quota.bytes, rest) for i, s in _limited(ctx)}
-    wrong, looked_at, detail = 0, 0, ""
+    wrong, judged, detail = 0, 0, ""
     traced = [(e.scheme_idx, e.qt_exceeds, (p.number,)) for p in recorded for e in p.stats]
     read_ = [(r.scheme_idx, r.stats.qt_exceeds, tuple(passes_before(recorded, r))) for r in readings]
     for i, qt_exceeds, moments in [*traced, *read_]:
         possible = [expected[i][after] if i in expected else 0 for after in moments]
-        looked_at += bool(possible)
+        judged += bool(possible)
         if possible and qt_exceeds not in possible:
             wrong += 1
             detail = detail or f"scheme {i} after pass {moments[-1]}: {qt_exceeds}, not {possible[-1]}"
     m = Measurement("counts of exceeded quotas that are wrong", wrong, "count")
-    why = f"qt_exceeds counts the charge windows that ended full; {looked_at} counts"
-    return no_difference(m, recorded if looked_at else (), why, detail, "I47, I48")
+    why = f"qt_exceeds counts the charge windows that ended full; {judged} counts"
+    return no_difference(m, recorded if judged else (), why, detail, "I47, I48")
 
 
 def _limited(ctx: DamonCtx) -> Iterator[tuple[int, Damos]]:
@@ -216,11 +219,11 @@ def _limited(ctx: DamonCtx) -> Iterator[tuple[int, Damos]]:
 
 
 def _full_before(recorded: Sequence[WatchedPass], scheme_idx: int, quota: int, rest: int) -> list[int]:
-    """Return how many windows had ended full before the first pass, and after each: the last one's is still
+    """Return how many windows had ended full before the first pass and after each; the last window is
     open."""
     counts, full = [0], 0
-    for one in recorded:
+    for watched in recorded:
         counts.append(full)
-        charged = sum(t.end - t.start for t in one.tries if t.scheme_idx == scheme_idx)
+        charged = sum(t.end - t.start for t in watched.tries if t.scheme_idx == scheme_idx)
         full += charged > quota - rest
     return counts

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Time quotas: the effective size is the time times the throughput so far (specification 4.4).
+"""Check time quotas: the effective size is the quota's time times the throughput so far (specification 4.4).
 
-How long the kernel took is not traced, but it follows from each size: the throughput is a whole number
-of bytes per millisecond, of all that was charged so far. The times so found must be possible: never
-shrinking, never longer than the scheme has been running.
+The kernel does not trace how long it took, but each size implies it: the throughput is a whole number of
+bytes per millisecond, over all that was charged so far. The implied times must be possible: they never
+shrink, and never exceed the time since the scheme started.
 """
 
 from __future__ import annotations
@@ -18,24 +18,26 @@ from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_MSEC
 
 FIRST_THROUGHPUT = 4096 * 1024
-"""Bytes per millisecond that are assumed while no time was measured: what takes less than a tick of the
-coarse clock takes none."""
+"""Bytes per millisecond that DAMON assumes until it has measured a time. An action shorter than a tick of the
+coarse clock takes no time."""
 
 TICK_NS = 10 * NSEC_PER_MSEC
-"""The longest tick of the coarse clock: times are counted in ticks."""
+"""The longest tick of the coarse clock, in which DAMON measures time."""
 
 
 @dataclass(frozen=True)
 class Spent:
-    """Between ``low_ns`` and ``high_ns`` were spent on applying, all in all."""
+    """The total time of applying the action: between ``low_ns`` and ``high_ns``."""
 
     low_ns: int
     high_ns: int
 
 
 def spent(size: int, quota: DamosQuota, charged: int, m: int) -> Spent | None:
-    """Return the time that makes ``size`` of ``charged`` bytes; None if none does. ``m``: the smallest
-    region."""
+    """Return the time that implies the effective size ``size`` after ``charged`` bytes; None if none does.
+
+    ``m``: the size of the smallest region, bytes.
+    """
     anything = Spent(0, 1 << 62)
     if quota.bytes and size == quota.bytes:
         # The time would have allowed as much or more; none measured allows FIRST_THROUGHPUT.
@@ -54,13 +56,13 @@ def spent(size: int, quota: DamosQuota, charged: int, m: int) -> Spent | None:
 
 
 def first_size(quota: DamosQuota) -> int:
-    """Return the effective size before anything was charged."""
+    """Return the effective size in bytes before anything was charged."""
     size = FIRST_THROUGHPUT * quota.ms
     return min(size, quota.bytes) if quota.bytes else size
 
 
 def throughput_is_measured(passes: Sequence[Pass], quota: DamosQuota) -> Check:
-    """Check that time was measured: the size is no longer that of the throughput that is assumed before."""
+    """Check that DAMON measured time: some size does not follow from FIRST_THROUGHPUT."""
     others = {size for size in traced_sizes(passes, first_size(quota)) if size != first_size(quota)}
     m = Measurement("effective sizes from a measured throughput", float(len(others)), "count")
     return Check(
@@ -69,23 +71,25 @@ def throughput_is_measured(passes: Sequence[Pass], quota: DamosQuota) -> Check:
 
 
 def follow(passes: Sequence[Pass], quota: DamosQuota, m: int, *, least: int = 5) -> list[Check]:
-    """Check that every traced size is the time quota's, for a time that can have been spent. For a reset
-    interval of 0, without fail charges."""
+    """Check that every traced size follows from the time quota, for a time that can have been spent.
+
+    For a reset interval of 0, without fail charges. ``least``: with fewer sizes the result is undecided.
+    """
     charged, low, wrong, judged, times = 0, 0, [], 0, []
-    for index, (one, size) in enumerate(zip(passes, traced_sizes(passes, first_size(quota)), strict=True)):
+    for index, (pass_, size) in enumerate(zip(passes, traced_sizes(passes, first_size(quota)), strict=True)):
         if size is not None:
             judged += 1
-            found = spent(size, quota, charged, m)
-            elapsed = one.end_ns - passes[0].begin_ns + TICK_NS
-            if found is None:
+            implied = spent(size, quota, charged, m)
+            elapsed = pass_.end_ns - passes[0].begin_ns + TICK_NS
+            if implied is None:
                 wrong.append(f"pass {index}: {size} bytes of {charged}: no time makes that")
-            elif max(low, found.low_ns) > min(found.high_ns, elapsed):
-                needed = f"{found.low_ns} to {found.high_ns} ns after {low}, {elapsed} ns after the start"
+            elif max(low, implied.low_ns) > min(implied.high_ns, elapsed):
+                needed = f"{implied.low_ns} to {implied.high_ns} ns after {low}, {elapsed} ns after the start"
                 wrong.append(f"pass {index}: {size} bytes of {charged} take {needed}")
             else:
-                low = max(low, found.low_ns)
+                low = max(low, implied.low_ns)
                 times.append(float(low))
-        charged += sum(e.end - e.start for e in one.applied)
+        charged += sum(e.end - e.start for e in pass_.applied)
     m_wrong = Measurement("sizes that no spent time explains", float(len(wrong)), "count")
     why = f"the size is {quota.ms} ms of the throughput so far (§4.4); {judged} sizes"
     spent_ms = Measurement("time spent at least", low / NSEC_PER_MSEC, "ms", tuple(times))
@@ -93,5 +97,5 @@ def follow(passes: Sequence[Pass], quota: DamosQuota, m: int, *, least: int = 5)
         Check(
             "closed form", m_wrong, "== 0", why, None if judged < least else not wrong, "; ".join(wrong[:3])
         ),
-        Check("invariant", spent_ms, ">= 0", "as implied by the sizes", spent_ms.value >= 0),
+        Check("invariant", spent_ms, ">= 0", "the sizes imply it", spent_ms.value >= 0),
     ]

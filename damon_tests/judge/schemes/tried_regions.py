@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Are the regions in ``tried_regions/`` those that damos_before_apply printed in one pass?
+"""Check that ``tried_regions/`` has the regions that damos_before_apply printed in one pass.
 
-A request is answered with the regions of one pass of each scheme (specification 4.11), with their access
-rate and the age they had before the action. The passes are those of a request with a watcher
+The command updates the directory with the regions of one pass of each scheme (specification 4.11), with
+nr_accesses and the age before the action. The passes are those of a request with a watcher
 (``judge.schemes.watched_passes``).
 """
 
@@ -24,7 +24,7 @@ _TICK_NS = 10 * NSEC_PER_MSEC  # of the slowest tick a kernel is built with
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What all schemes' ``tried_regions/`` held after one request, asked at ``begin_ns`` and answered before
+    """``tried_regions/`` of all schemes after a command, written at ``begin_ns``, that returned by
     ``end_ns``."""
 
     begin_ns: int
@@ -35,37 +35,37 @@ class Answer:
 def regions_of_one_pass(
     recorded: Sequence[WatchedPass], answers: Sequence[Answer], ctx: DamonCtx, level: str
 ) -> list[Check]:
-    """Check that every scheme's regions are all those of one pass, and no others, and add up (I7). Exact.
+    """Check that every scheme's regions are exactly those of one pass, and add up to total_bytes (I7). Exact.
 
-    For one target, and schemes that were each due between request and answer, or tried nothing. Answers
-    after the last whole pass that was recorded are left out.
+    For one target, and schemes that were due during the command, or tried nothing. Answers after the last
+    complete recorded pass are left out.
     """
     gives_up = not Series.of(level).waits_for_tried_regions
-    checks = [check for answer in answers for one in answer.schemes for check in tried_regions(one)]
-    wrong, looked_at, regions, detail = 0, 0, 0, ""
+    checks = [check for answer in answers for tried in answer.schemes for check in tried_regions(tried)]
+    wrong, judged, regions, detail = 0, 0, 0, ""
     for answer in answers:
         if not recorded or answer.end_ns > recorded[-1].time_ns:
             continue
         # Trace prints whole microseconds.
         meanwhile = [p for p in recorded if answer.begin_ns - NSEC_PER_USEC <= p.time_ns <= answer.end_ns]
-        for one in answer.schemes:
-            if gives_up and not len(one.regions) and _took_too_long(answer, one.scheme_idx, ctx):
+        for tried in answer.schemes:
+            if gives_up and not len(tried.regions) and _took_too_long(answer, tried.scheme_idx, ctx):
                 continue
-            looked_at += 1
-            regions += len(one.regions)
-            shown = _tries(one.scheme_idx, one.regions)
-            if not any(shown == [t for t in p.tries if t.scheme_idx == one.scheme_idx] for p in meanwhile):
+            judged += 1
+            regions += len(tried.regions)
+            shown = _tries(tried.scheme_idx, tried.regions)
+            if not any(shown == [t for t in p.tries if t.scheme_idx == tried.scheme_idx] for p in meanwhile):
                 wrong += 1
-                detail = detail or _spell(one.scheme_idx, shown, meanwhile)
+                detail = detail or _spell(tried.scheme_idx, shown, meanwhile)
     m = Measurement("tried_regions of no pass", wrong, "count")
-    why = f"they are those of one pass, before its action (§4.11); {looked_at} directories, {regions} regions"
+    why = f"they are those of one pass, before its action (§4.11); {judged} directories, {regions} regions"
     check = no_difference(m, recorded if regions else (), why, detail)
     return [*checks, check]
 
 
 def _took_too_long(answer: Answer, scheme_idx: int, ctx: DamonCtx) -> bool:
-    """Return whether the request gave up: before 6.15 a scheme that is not applied within two apply
-    intervals, counted in ticks, is given up."""
+    """Return whether the command may have given up: before 6.15 it waits for two apply intervals, in
+    ticks."""
     interval_us = ctx.schemes[scheme_idx].apply_interval_us or ctx.attrs.aggr_us
     return answer.end_ns - answer.begin_ns >= 2 * interval_us * NSEC_PER_USEC - _TICK_NS
 

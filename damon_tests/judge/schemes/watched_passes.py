@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What schemes were tried on, event for event.
+"""Check what schemes tried, event for event.
 
 The first scheme of a request is the *watcher*: ``stat`` on everything, without quota or filter, due whenever
-any other is. A pass asks the schemes in order about each region (specification 4.2), so the watcher's
-damos_before_apply prints the region as it is just then, and which of the others must follow is certain:
-those that are due and whose pattern includes it, in order, each seeing what the ones before it did.
+any other is. A pass tries the schemes in order on each region (specification 4.2), so the watcher's
+damos_before_apply prints the region just before the other schemes. The events that must follow are certain:
+one for each scheme that is due and whose pattern matches, in order, each after the effects of the earlier
+ones.
 
 The events of a run are damos_before_apply and, where recorded, damon_aggregated and
 damos_stat_after_apply_interval, from the kdamond's start and in the order in which they happened.
@@ -23,7 +24,7 @@ from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import UsageError
 
 EXTRA_EVENTS = (trace.BEFORE_APPLY, trace.STAT_AFTER_APPLY)
-"""What a run has to record besides aggregations, as far as the DAMON has it."""
+"""The tracepoints that a run must record besides damon_aggregated, as far as the DAMON has them."""
 
 
 class Try(NamedTuple):
@@ -39,7 +40,7 @@ class Try(NamedTuple):
 
 @dataclass(frozen=True)
 class Visit:
-    """A region as the watcher saw it, and what the other schemes were then tried on, in order."""
+    """A region as the watcher printed it, and what the other schemes then tried, in order."""
 
     region: Try
     nr_regions: int
@@ -48,9 +49,9 @@ class Visit:
 
 @dataclass(frozen=True)
 class WatchedPass:
-    """One time at which the watcher was due. ``number`` counts from 1, ``time_ns`` is of its first event.
+    """One pass of the watcher. ``number`` counts from 1, ``time_ns`` is the time of its first event.
 
-    ``stats`` and ``aggregated`` are the events that followed, before the next pass.
+    ``stats`` and ``aggregated`` are the events between it and the next pass.
     """
 
     number: int
@@ -61,13 +62,13 @@ class WatchedPass:
 
     @property
     def tries(self) -> tuple[Try, ...]:
-        """Return all of the pass, the watcher's included."""
+        """Return all tries of the pass in order, the watcher's included."""
         return tuple(t for visit in self.visits for t in (visit.region, *visit.tried))
 
 
 @dataclass
 class _Open:
-    """A pass that is being read."""
+    """A pass whose events are still being read."""
 
     time_ns: int
     visits: list[tuple[Try, int, list[Try]]] = field(default_factory=list)
@@ -75,8 +76,7 @@ class _Open:
     aggregated: list[AggregatedEvent] = field(default_factory=list)
 
     def ends_before(self, region: Try) -> bool:
-        """Return whether the watcher's next region belongs to another pass: targets and addresses ascend in
-        one."""
+        """Return whether ``region`` begins the next pass: within a pass targets and addresses ascend."""
         last = self.visits[-1][0]
         done = bool(self.stats or self.aggregated)
         return done or (region.target_idx, region.start) <= (last.target_idx, last.start)
@@ -87,9 +87,8 @@ class _Open:
 
 
 def passes(events: Sequence[TypedEvent]) -> tuple[WatchedPass, ...]:
-    """Return the passes before the first lost event, without the last one: the end of the run may have cut
-    it."""
-    found: list[WatchedPass] = []
+    """Return the passes before the first lost event, without the last one, which may be cut off."""
+    complete: list[WatchedPass] = []
     now: _Open | None = None
     for event in events:
         if isinstance(event, LostEvent):
@@ -102,12 +101,12 @@ def passes(events: Sequence[TypedEvent]) -> tuple[WatchedPass, ...]:
             if tried.scheme_idx == 0:
                 if now is None or now.ends_before(tried):
                     if now is not None:
-                        found.append(now.closed(len(found) + 1))
+                        complete.append(now.closed(len(complete) + 1))
                     now = _Open(event.time_ns)
                 now.visits.append((tried, event.nr_regions, []))
             elif now is not None:
                 now.visits[-1][2].append(tried)
-    return tuple(found)
+    return tuple(complete)
 
 
 def _try_of(event: BeforeApplyEvent) -> Try:
@@ -118,8 +117,7 @@ def _try_of(event: BeforeApplyEvent) -> Try:
 
 
 def bounds_of(pattern: DamosAccessPattern) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-    """Return (min, max) of size, nr_accesses and age as the core has them: the last two lose all above 32
-    bits."""
+    """Return (min, max) of size, nr_accesses and age as the core stores them: the last two in 32 bits."""
     return (
         (pattern.sz_min, pattern.sz_max),
         (pattern.nr_accesses_min & U32_MAX, pattern.nr_accesses_max & U32_MAX),
@@ -128,19 +126,18 @@ def bounds_of(pattern: DamosAccessPattern) -> tuple[tuple[int, int], tuple[int, 
 
 
 def matches(pattern: DamosAccessPattern, size: int, nr_accesses: int, age: int) -> bool:
-    """Return whether the pattern includes such a region: all six bounds are inclusive (specification 4.3)."""
+    """Return whether the pattern matches such a region: all six bounds are inclusive (specification 4.3)."""
     values = (size, nr_accesses, age)
     return all(low <= v <= high for (low, high), v in zip(bounds_of(pattern), values, strict=True))
 
 
 def interval_samples(scheme: Damos, attrs: DamonAttrs) -> int:
-    """Return how many samples from one pass of a scheme to its next; 0 is every sample (specification
-    2.1)."""
+    """Return the samples from one pass of a scheme to its next; 0: every sample (specification 2.1)."""
     return (scheme.apply_interval_us or attrs.aggr_us) // (attrs.sample_us or 1)
 
 
 def due_in(schemes: Sequence[Damos], attrs: DamonAttrs) -> Iterator[tuple[int, ...]]:
-    """Yield for each pass of the watcher, the first to last, the schemes that are due, itself included."""
+    """Yield the indexes of the schemes due in each pass of the watcher, the watcher's included."""
     step = max(1, interval_samples(schemes[0], attrs))
     periods = [interval_samples(scheme, attrs) for scheme in schemes]
     next_apply, sample = list(periods), 0
@@ -153,7 +150,8 @@ def due_in(schemes: Sequence[Damos], attrs: DamonAttrs) -> Iterator[tuple[int, .
 
 
 class ExpectedTries:
-    """What a pass must try, given the regions that the watcher saw. Knows what passes before it did."""
+    """Predicts what each pass must try, from the regions that the watcher printed. Feed it passes in
+    order."""
 
     def __init__(self, ctx: DamonCtx) -> None:
         _refuse_unpredictable(ctx)
@@ -161,13 +159,12 @@ class ExpectedTries:
         self.nr_snapshots = [0] * len(ctx.schemes)
         self._due = due_in(ctx.schemes, ctx.attrs)
 
-    def expected(self, one: WatchedPass) -> tuple[tuple[int, ...], list[tuple[Try, ...]]]:
-        """Return the schemes due in it, and for each visited region what others than the watcher are tried
-        on."""
+    def expected(self, observed: WatchedPass) -> tuple[tuple[int, ...], list[tuple[Try, ...]]]:
+        """Return the schemes due in a pass, and the expected tries of the other schemes for each visit."""
         due = next(self._due)
         return due, [
             self._visit(due, visit.region, last)
-            for visit, last in zip(one.visits, _last_of_target(one.visits), strict=True)
+            for visit, last in zip(observed.visits, _last_of_target(observed.visits), strict=True)
         ]
 
     def _visit(self, due: Sequence[int], region: Try, last: bool) -> tuple[Try, ...]:
@@ -192,7 +189,9 @@ def _last_of_target(visits: Sequence[Visit]) -> list[bool]:
 def _refuse_unpredictable(ctx: DamonCtx) -> None:
     watcher = ctx.schemes[0] if ctx.schemes else Damos()
     if watcher.action != "stat" or watcher.access_pattern != ANY or watcher.max_nr_snapshots:
-        raise UsageError("the first scheme must be stat on everything: it shows what the others see")
+        raise UsageError(
+            "the first scheme must be stat on everything: it traces the regions that the others get"
+        )
     periods = [max(1, interval_samples(scheme, ctx.attrs)) for scheme in ctx.schemes]
     if any(period % periods[0] for period in periods):
         raise UsageError(f"the first scheme is not due whenever another is: every {periods} samples")
@@ -208,49 +207,53 @@ def _refuse_unpredictable(ctx: DamonCtx) -> None:
 
 
 def tried_as_asked(recorded: Sequence[WatchedPass], ctx: DamonCtx) -> list[Check]:
-    """Check that every pass tries exactly the schemes that are due, on exactly the regions they match, in
-    order: I51.
+    """Check I51: every pass tries exactly the due schemes, on exactly the regions they match, in order.
 
-    For a request that did not change, from its start, and schemes without quotas, filters and watermarks.
+    ``recorded``: from the start of a request that did not change, of schemes without quotas, filters and
+    watermarks. Raises UsageError for another request.
     """
     replay, wrong, tries, detail = ExpectedTries(ctx), [], 0, ""
-    for one in recorded:
-        due, expected = replay.expected(one)
-        differences = _differences(one, expected) + _wrong_stats(one, due, replay.nr_snapshots)
-        tries += len(one.tries)
+    for observed in recorded:
+        due, expected = replay.expected(observed)
+        differences = _differences(observed, expected) + _wrong_stats(observed, due, replay.nr_snapshots)
+        tries += len(observed.tries)
         wrong.append(float(len(differences)))
         if differences and not detail:
-            detail = f"pass {one.number}: {differences[0]}"
+            detail = f"pass {observed.number}: {differences[0]}"
     m = Measurement("tries that differ from what was asked", sum(wrong), "count", tuple(wrong))
     why = f"due schemes try what matches, in order (§4.2, §4.3); {tries} tries in {len(recorded)} passes"
     return [no_difference(m, recorded, why, detail, invariant="I51")]
 
 
-def _differences(one: WatchedPass, expected: Sequence[tuple[Try, ...]]) -> list[str]:
-    found = []
+def _differences(observed: WatchedPass, expected: Sequence[tuple[Try, ...]]) -> list[str]:
+    differences = []
     counts: dict[int, int] = {}
-    for visit in one.visits:
+    for visit in observed.visits:
         counts[visit.region.target_idx] = counts.get(visit.region.target_idx, 0) + 1
-    for visit, wanted in zip(one.visits, expected, strict=True):
+    for visit, wanted in zip(observed.visits, expected, strict=True):
         count = counts.pop(visit.region.target_idx, None)  # later merges make it smaller
         if count is not None and count != visit.nr_regions:
-            found.append(f"nr_regions={visit.nr_regions} of {count} regions")
+            differences.append(f"nr_regions={visit.nr_regions} of {count} regions")
         if visit.tried != wanted:
-            found.append(
+            differences.append(
                 f"{spell(visit.region)}: tried {_spell_all(visit.tried)}, expected {_spell_all(wanted)}"
             )
-    return found
+    return differences
 
 
-def _wrong_stats(one: WatchedPass, due: Sequence[int], nr_snapshots: Sequence[int]) -> list[str]:
-    """Return what is wrong: damos_stat_after_apply_interval comes once for each due scheme, in order, with
-    nr_snapshots (7.0)."""
-    traced = tuple(event.scheme_idx for event in one.stats)
+def _wrong_stats(observed: WatchedPass, due: Sequence[int], nr_snapshots: Sequence[int]) -> list[str]:
+    """Return what is wrong with a pass's damos_stat_after_apply_interval events (7.0).
+
+    There is one for each due scheme, in order, with its nr_snapshots.
+    """
+    traced = tuple(event.scheme_idx for event in observed.stats)
     if traced and traced != tuple(due):
         return [f"statistics of schemes {traced}, due were {tuple(due)}"]
-    snapshots = [(e.scheme_idx, e.nr_snapshots, nr_snapshots[e.scheme_idx]) for e in one.stats]
+    snapshots = [(e.scheme_idx, e.nr_snapshots, nr_snapshots[e.scheme_idx]) for e in observed.stats]
     return [
-        f"scheme {i}: nr_snapshots={seen}, expected {want}" for i, seen, want in snapshots if seen != want
+        f"scheme {i}: nr_snapshots={traced_nr}, expected {want}"
+        for i, traced_nr, want in snapshots
+        if traced_nr != want
     ]
 
 
@@ -278,11 +281,14 @@ def edges_met(
     schemes: Sequence[Damos],
     names: Sequence[str] = ("size", "nr_accesses", "age"),
 ) -> list[Check]:
-    """Check that regions put the bounds of ``names`` to the test: some had a value at a bound, and some just
-    beyond one. Undecided where none had: then nothing is shown."""
+    """Check that the regions tested the bounds of ``names``: some values at a bound, and some just beyond
+    one.
+
+    Undecided where there are none.
+    """
     at, beyond = [0, 0, 0], [0, 0, 0]
-    for one in recorded:
-        for visit in one.visits:
+    for observed in recorded:
+        for visit in observed.visits:
             r = visit.region
             for scheme in schemes[1:]:
                 bounds = bounds_of(scheme.access_pattern)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""When watermarks must let a scheme be applied, from how much memory was free (specification §4.9).
+"""Compute when watermarks activate a scheme, from the free memory (specification §4.9).
 
-The amount of free memory of a real machine is never quite still. It is read at the beginning and at the
-end of each stretch of time that is judged; a stretch in which a mark is too close to be sure has no
-expectation, nor has what follows until it is sure again.
+Free memory of a real machine always varies a little. A test reads it at the begin and the end of each stretch
+of time. A stretch too close to a mark has no expectation, nor have the following ones until one is certain
+again.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from damon_tests.damon.params import DamosWatermarks
 from damon_tests.judge.verdict import Check, Measurement
 
 MARGIN_PERMIL = 4
-"""How far free memory may wander between the readings at both ends of a stretch: 4 MiB of each GiB."""
+"""How far free memory may leave the readings at both ends of a stretch: 4 MiB of each GiB."""
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """Free memory did not leave ``lowest``..``highest`` (per mille) by more than the margin."""
+    """A stretch of time with free memory within ``lowest``..``highest`` per mille, give or take the
+    margin."""
 
     lowest: int
     highest: int
@@ -36,8 +37,10 @@ def states_hold(
     marks: DamosWatermarks,
     at_first: bool | None = True,
 ) -> Check:
-    """Check I59: in each stretch the scheme worked exactly when its marks say so. Undecided unless most are
-    sure."""
+    """Check I59: in each stretch the scheme was active exactly when its marks say so.
+
+    ``walked``: the stretches in order, and whether the scheme was active. Undecided unless most are certain.
+    """
     wanted = active([stretch for stretch, _ in walked], marks, at_first)
     wrong = [
         f"stretch {i} at {s.lowest}..{s.highest}: {'active' if got else 'not active'}"
@@ -46,10 +49,10 @@ def states_hold(
     ]
     m = Measurement(f"wrong states of {name}", float(len(wrong)), "count")
     sure = sum(want is not None for want in wanted)
-    why = f"high {marks.high}, mid {marks.mid}, low {marks.low}; {sure} of {len(wanted)} stretches sure"
+    why = f"high {marks.high}, mid {marks.mid}, low {marks.low}; {sure} of {len(wanted)} stretches certain"
     decided = (not wrong) if sure > len(wanted) // 2 else None
-    found = wrong or [f"{s.lowest}..{s.highest}" for s, _ in walked if decided is None]
-    return Check("invariant", m, "== 0", why, decided, "; ".join(found), invariant="I59")
+    shown = wrong or [f"{s.lowest}..{s.highest}" for s, _ in walked if decided is None]
+    return Check("invariant", m, "== 0", why, decided, "; ".join(shown), invariant="I59")
 
 
 def active(
@@ -58,19 +61,19 @@ def active(
     at_first: bool | None = True,
     margin: int = MARGIN_PERMIL,
 ) -> list[bool | None]:
-    """Return whether a scheme is active at the end of each stretch, None where that is not certain.
+    """Return whether a scheme is active at the end of each stretch; None: not certain.
 
-    ``at_first``: before the first one; a scheme starts active.
+    ``at_first``: the state before the first stretch; a scheme starts active.
     """
-    state, found = at_first, []
-    for one in stretches:
-        state = _next(one, marks, state, margin) if marks.metric != "none" else True
-        found.append(state)
-    return found
+    state, states = at_first, []
+    for stretch in stretches:
+        state = _next(stretch, marks, state, margin) if marks.metric != "none" else True
+        states.append(state)
+    return states
 
 
-def _next(one: Stretch, marks: DamosWatermarks, before: bool | None, margin: int) -> bool | None:
-    low, high = one.lowest - margin, one.highest + margin
+def _next(stretch: Stretch, marks: DamosWatermarks, before: bool | None, margin: int) -> bool | None:
+    low, high = stretch.lowest - margin, stretch.highest + margin
     if low > marks.high or high < marks.low:
         return False
     if marks.low <= low and high < min(marks.mid, marks.high + 1):

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""How many bytes a ``young`` filter must let through, from when it asked and from who touched what.
+"""Compute how many bytes a ``young`` filter must let through, from its times and the true accesses.
 
-A scheme with such a filter asks every page of a region when it is tried on it, and clears what it found:
-the next answer is about accesses since then. When that was is known from damos_before_apply of the
-scheme itself (not earlier) and of a watching scheme after it in the list (not later).
+A scheme with such a filter reads and clears the accessed bit of every page of a region that it tries, so the
+next pass reads accesses since then. damos_before_apply of the scheme itself (not earlier) and of a watching
+scheme after it in the list (not later) bound the time.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ from damon_tests.damon.trace import BeforeApplyEvent
 from damon_tests.ports import NSEC_PER_MSEC, PAGE_SIZE, Pages, Truth
 
 SLACK_NS = 50 * NSEC_PER_MSEC
-"""A touch's time is known as well as its pass is short: passes over little memory take far less than that,
-unless the target loses its processor. Only makes the bounds wider."""
+"""Uncertainty of a touch's time. A pass of the target over little memory takes far less, unless the target
+loses its CPU. It only widens the bounds."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """Pages of [start, end) were asked within [from_ns, to_ns], and the time before within
-    [last_from_ns, last_to_ns]; that is None when it was the first time."""
+    """The filter read the pages of [start, end) within [from_ns, to_ns].
+
+    The previous time was within [last_from_ns, last_to_ns]; None: there was none.
+    """
 
     start: int
     end: int
@@ -37,11 +39,12 @@ class Asked:
 def questions(
     events: Sequence[BeforeApplyEvent], scheme_idx: int, watcher_idx: int, count: int
 ) -> list[Asked]:
-    """Return the first ``count`` regions that a scheme asked, in order. Regions must always be the same ones.
+    """Return the first ``count`` regions whose pages a scheme's filter read, in order. Regions must not
+    change.
 
     ``watcher_idx``: a scheme later in the list that is tried on every region.
     """
-    found: list[Asked] = []
+    regions: list[Asked] = []
     last: dict[tuple[int, int], Asked] = {}
     pending: BeforeApplyEvent | None = None
     for event in events:
@@ -57,42 +60,46 @@ def questions(
                 before.from_ns if before else None,
                 before.to_ns if before else None,
             )
-            found.append(asked)
+            regions.append(asked)
             last[key] = asked
             pending = None
-    return found[:count]
+    return regions[:count]
 
 
 def young_bytes(
     asked: Sequence[Asked], truth: Truth, samples_between: int, quiet_ns: int | None = None
 ) -> tuple[int, int]:
-    """Return the fewest and most bytes that were young, over all the questions.
+    """Return the fewest and most bytes that were young, summed over ``asked``.
 
-    ``truth`` is about the asked address space. Monitoring clears an accessed bit with each sample, of one
-    page in each region: up to ``samples_between`` pages may be found old for that. The first
-    time all pages are young: nobody cleared them since they came into being. ``quiet_ns``: how long no sample
-    was begun before each question, the sampling interval; then what was touched since is young for certain,
-    and nothing else, however much of it a sample cleared before.
+    ``truth``: of the monitored address space. Each sample clears the accessed bit of one page in each region,
+    so up to ``samples_between`` touched pages may be old. The first time all pages are young, because nothing
+    cleared their bits since they were populated. ``quiet_ns``: the time before each read without a sample,
+    that is the sampling interval; pages touched in it are certainly young.
     """
     low = high = 0
-    for one in asked:
-        pages = np.arange(one.start // PAGE_SIZE, one.end // PAGE_SIZE, dtype=np.int64)
+    for region in asked:
+        pages = np.arange(region.start // PAGE_SIZE, region.end // PAGE_SIZE, dtype=np.int64)
         surely = possibly = len(pages)
-        if one.last_from_ns is not None and one.last_to_ns is not None:
-            surely = _surely(truth, pages, one.last_to_ns + SLACK_NS, one.from_ns - SLACK_NS)
-            possibly = int(truth.touched(pages, one.last_from_ns - SLACK_NS, one.to_ns + SLACK_NS).sum())
+        if region.last_from_ns is not None and region.last_to_ns is not None:
+            surely = _surely(truth, pages, region.last_to_ns + SLACK_NS, region.from_ns - SLACK_NS)
+            possibly = int(
+                truth.touched(pages, region.last_from_ns - SLACK_NS, region.to_ns + SLACK_NS).sum()
+            )
         surely = max(0, surely - samples_between)
         if quiet_ns is not None:
-            since_ns = max(one.from_ns - quiet_ns, (one.last_to_ns or 0) + SLACK_NS)
-            surely = _surely(truth, pages, since_ns, one.from_ns - SLACK_NS)
+            since_ns = max(region.from_ns - quiet_ns, (region.last_to_ns or 0) + SLACK_NS)
+            surely = _surely(truth, pages, since_ns, region.from_ns - SLACK_NS)
         low += surely * PAGE_SIZE
         high += possibly * PAGE_SIZE
     return low, high
 
 
 def _surely(truth: Truth, pages: Pages, since_ns: int, until_ns: int) -> int:
-    """Return how many pages were certainly touched in between: in both halves of it, so that one pass in
-    which the target lost its processor, whose touches may have been at any time of it, is not enough."""
+    """Return how many pages were certainly touched within [since_ns, until_ns).
+
+    They were touched in both halves of it: one pass of the target is not enough, because it may have lost its
+    CPU in the middle.
+    """
     middle = (since_ns + until_ns) // 2
     if not since_ns < middle < until_ns:
         return 0
