@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What passes leave behind: unions of regions with the right ages, and nothing else."""
+"""Checks of the regions after a pass: unions of its regions with the right ages hold, others fail."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ CTX = DamonCtx(
 PAGE = 4096
 
 
-def seen(start: int, end: int, nr: int = 0, age: int = 0, *, scheme: int = 0) -> BeforeApplyEvent:
+def tried(start: int, end: int, nr: int = 0, age: int = 0, *, scheme: int = 0) -> BeforeApplyEvent:
     return BeforeApplyEvent(1000, 0, scheme, 0, 1, start * PAGE, end * PAGE, nr, age)
 
 
-def told(start: int, end: int, nr: int = 0, age: int = 0) -> AggregatedEvent:
+def aggregated(start: int, end: int, nr: int = 0, age: int = 0) -> AggregatedEvent:
     return AggregatedEvent(1000, 0, 1, start * PAGE, end * PAGE, nr, age)
 
 
 def recorded(*events: TypedEvent) -> tuple[watched_passes.WatchedPass, ...]:
-    return watched_passes.passes([*events, seen(0, 1)])
+    return watched_passes.passes([*events, tried(0, 1)])
 
 
 def regions(ctx: DamonCtx, *events: TypedEvent) -> bool | None:
@@ -40,70 +40,78 @@ def regions(ctx: DamonCtx, *events: TypedEvent) -> bool | None:
 
 
 def test_equal_neighbours_may_become_one_region() -> None:
-    parts = (seen(0, 1, 2, 5), seen(1, 2, 2, 5), seen(2, 3, 2, 6))
-    assert regions(CTX, *parts, told(0, 2, 2, 5), told(2, 3, 2, 6)) is True
-    assert regions(CTX, *parts, told(0, 1, 2, 5), told(1, 2, 2, 5), told(2, 3, 2, 6)) is True
-    assert regions(CTX, *parts, told(0, 3, 2, 5)) is False
-    assert regions(CTX, *parts, told(0, 2, 1, 5), told(2, 3, 2, 6)) is False
-    assert regions(CTX, *parts, told(0, 2, 2, 5)) is False
-    assert regions(CTX, *parts, told(0, 2, 2, 5), told(2, 4, 2, 6)) is False
-
-
-def test_only_actions_reset_the_age() -> None:
-    acted = (seen(0, 1, 0, 5), seen(0, 1, 0, 5, scheme=1), seen(1, 2, 0, 5), seen(1, 2, 0, 5, scheme=2))
-    assert regions(CTX, *acted, told(0, 1), told(1, 2, 0, 5)) is True
-    assert regions(CTX, *acted, told(0, 2, 0, 5)) is False
-    assert regions(CTX, *acted, told(0, 1), told(1, 2)) is False
-
-
-def test_the_next_pass_in_a_window_sees_what_was_left() -> None:
-    acted = (seen(0, 1, 0, 5), seen(0, 1, 0, 5, scheme=1), seen(1, 2, 3, 5))
-    assert regions(CTX, *acted, seen(0, 1, 1, 0), seen(1, 2, 2, 5)) is True  # counts go on meanwhile
-    assert regions(CTX, *acted, seen(0, 1, 1, 5), seen(1, 2, 2, 5)) is False
-
-
-def test_splits_copy_the_age() -> None:
-    before = (seen(0, 4, 0, 5), told(0, 4, 0, 5))
-    assert regions(CTX, *before, seen(0, 1, 0, 5), seen(1, 4, 0, 5)) is True
-    assert regions(CTX, *before, seen(0, 1, 0, 5), seen(1, 4, 0, 4)) is False
-    assert regions(CTX, *before, seen(0, 5, 0, 5)) is False
-
-
-def test_an_aggregation_adds_one_at_most() -> None:
-    parts = (seen(0, 2, 0, 5), seen(2, 4, 0, 7))
+    parts = (tried(0, 1, 2, 5), tried(1, 2, 2, 5), tried(2, 3, 2, 6))
+    assert regions(CTX, *parts, aggregated(0, 2, 2, 5), aggregated(2, 3, 2, 6)) is True
     assert (
-        regions(CTX, *parts, seen(0, 2, 0, 6), seen(2, 4, 0, 8), told(0, 2, 0, 6), told(2, 4, 0, 8)) is True
+        regions(CTX, *parts, aggregated(0, 1, 2, 5), aggregated(1, 2, 2, 5), aggregated(2, 3, 2, 6)) is True
+    )
+    assert regions(CTX, *parts, aggregated(0, 3, 2, 5)) is False
+    assert regions(CTX, *parts, aggregated(0, 2, 1, 5), aggregated(2, 3, 2, 6)) is False
+    assert regions(CTX, *parts, aggregated(0, 2, 2, 5)) is False
+    assert regions(CTX, *parts, aggregated(0, 2, 2, 5), aggregated(2, 4, 2, 6)) is False
+
+
+def test_only_an_action_resets_age() -> None:
+    acted = (tried(0, 1, 0, 5), tried(0, 1, 0, 5, scheme=1), tried(1, 2, 0, 5), tried(1, 2, 0, 5, scheme=2))
+    assert regions(CTX, *acted, aggregated(0, 1), aggregated(1, 2, 0, 5)) is True
+    assert regions(CTX, *acted, aggregated(0, 2, 0, 5)) is False
+    assert regions(CTX, *acted, aggregated(0, 1), aggregated(1, 2)) is False
+
+
+def test_next_pass_in_a_window_has_the_reset_age() -> None:
+    acted = (tried(0, 1, 0, 5), tried(0, 1, 0, 5, scheme=1), tried(1, 2, 3, 5))
+    assert regions(CTX, *acted, tried(0, 1, 1, 0), tried(1, 2, 2, 5)) is True  # counts go on meanwhile
+    assert regions(CTX, *acted, tried(0, 1, 1, 5), tried(1, 2, 2, 5)) is False
+
+
+def test_split_copies_age() -> None:
+    before = (tried(0, 4, 0, 5), aggregated(0, 4, 0, 5))
+    assert regions(CTX, *before, tried(0, 1, 0, 5), tried(1, 4, 0, 5)) is True
+    assert regions(CTX, *before, tried(0, 1, 0, 5), tried(1, 4, 0, 4)) is False
+    assert regions(CTX, *before, tried(0, 5, 0, 5)) is False
+
+
+def test_aggregation_adds_at_most_one_to_age() -> None:
+    parts = (tried(0, 2, 0, 5), tried(2, 4, 0, 7))
+    assert (
+        regions(
+            CTX, *parts, tried(0, 2, 0, 6), tried(2, 4, 0, 8), aggregated(0, 2, 0, 6), aggregated(2, 4, 0, 8)
+        )
+        is True
     )
     assert (
-        regions(CTX, *parts, seen(0, 2, 0, 7), seen(2, 4, 0, 8), told(0, 2, 0, 7), told(2, 4, 0, 8)) is False
+        regions(
+            CTX, *parts, tried(0, 2, 0, 7), tried(2, 4, 0, 8), aggregated(0, 2, 0, 7), aggregated(2, 4, 0, 8)
+        )
+        is False
     )
     # 6.18 may count it once per merging pass
-    old = recorded(*parts, seen(0, 4, 0, 9), told(0, 4, 0, 9))
+    old = recorded(*parts, tried(0, 4, 0, 9), aggregated(0, 4, 0, 9))
     assert age_resets.regions_and_ages(old, CTX, "6.18").holds is True
 
 
-def test_what_a_quota_cut_is_left_in_two() -> None:
-    cut = (seen(0, 4, 0, 5), seen(0, 3, 0, 5, scheme=1), seen(3, 4, 0, 5))
-    (one,) = recorded(*cut)
-    assert age_resets.left_by(one, CTX) == [
+def test_quota_cut_leaves_two_regions() -> None:
+    cut = (tried(0, 4, 0, 5), tried(0, 3, 0, 5, scheme=1), tried(3, 4, 0, 5))
+    (only_pass,) = recorded(*cut)
+    assert age_resets.left_by(only_pass, CTX) == [
         Try(0, 0, 0, 3 * PAGE, 0, 0),
         Try(0, 0, 3 * PAGE, 4 * PAGE, 0, 5),
     ]
     (unvisited,) = recorded(*cut[:2])  # before 7.2 the rest waits for the next pass
-    assert age_resets.left_by(unvisited, CTX) == age_resets.left_by(one, CTX)
+    assert age_resets.left_by(unvisited, CTX) == age_resets.left_by(only_pass, CTX)
 
 
-def test_aggregations_come_at_their_pass() -> None:
+def test_aggregation_at_another_pass_fails() -> None:
     def holds(*events: TypedEvent) -> bool | None:
         return age_resets.aggregations_in_step(recorded(*events), CTX).holds
 
-    assert holds(seen(0, 1), seen(0, 1), seen(0, 1), told(0, 1)) is True
-    assert holds(seen(0, 1), seen(0, 1), told(0, 1), seen(0, 1)) is False
-    assert holds(seen(0, 1), seen(0, 1), seen(0, 1)) is False
+    assert holds(tried(0, 1), tried(0, 1), tried(0, 1), aggregated(0, 1)) is True
+    assert holds(tried(0, 1), tried(0, 1), aggregated(0, 1), tried(0, 1)) is False
+    assert holds(tried(0, 1), tried(0, 1), tried(0, 1)) is False
     assert holds() is None
 
 
-def test_a_watcher_out_of_step_is_refused() -> None:
+def test_watcher_not_due_at_aggregations_is_refused() -> None:
     late = replace(CTX, schemes=(replace(CTX.schemes[0], apply_interval_us=20_000),))
     with pytest.raises(UsageError):
         age_resets.aggregations_in_step((), late)
@@ -117,17 +125,17 @@ def test_a_watcher_out_of_step_is_refused() -> None:
         ([(0, 1, 4), (1, 2, 3), (2, 6, 3)], True),
     ],
 )
-def test_equal_neighbours_are_merged_up_to_the_limit(
+def test_equal_neighbours_must_merge_up_to_the_limit(
     left: Sequence[tuple[int, int, int]], holds: bool
 ) -> None:
-    quiet = (seen(0, 6, 0, 3), seen(0, 6, 0, 3), seen(0, 6, 0, 3), told(0, 6, 0, 3))
-    after = [told(start, end, 0, age) for start, end, age in left]
-    (check,) = age_resets.merged_back(recorded(*quiet, seen(0, 6, 0, 4), *after), CTX)
+    quiet = (tried(0, 6, 0, 3), tried(0, 6, 0, 3), tried(0, 6, 0, 3), aggregated(0, 6, 0, 3))
+    after = [aggregated(start, end, 0, age) for start, end, age in left]
+    (check,) = age_resets.merged_back(recorded(*quiet, tried(0, 6, 0, 4), *after), CTX)
     assert check.holds is holds
 
 
-def test_merging_back_is_judged_in_silent_memory_only() -> None:
-    apart = (told(0, 1, 0, 4), told(1, 2, 0, 4), told(2, 6, 0, 4))
-    assert age_resets.merged_back(recorded(seen(0, 6, 0, 3), *apart), CTX) == []  # nothing known before
-    loud = (seen(0, 6, 1, 3), told(0, 6, 1, 3), seen(0, 6, 0, 4), *apart)
+def test_merging_back_is_judged_only_without_accesses() -> None:
+    apart = (aggregated(0, 1, 0, 4), aggregated(1, 2, 0, 4), aggregated(2, 6, 0, 4))
+    assert age_resets.merged_back(recorded(tried(0, 6, 0, 3), *apart), CTX) == []  # nothing known before
+    loud = (tried(0, 6, 1, 3), aggregated(0, 6, 1, 3), tried(0, 6, 0, 4), *apart)
     assert age_resets.merged_back(recorded(*loud), CTX) == []

@@ -26,7 +26,8 @@ BLOCK = 20_000
 
 @dataclass(frozen=True)
 class Shape:
-    """A test of the suites: ``metrics`` of one side, ``replicas``, one band for all attempts or one each."""
+    """The shape of a suite's test: metrics, their side, replicas, a band shared by all attempts or one for
+    each."""
 
     metrics: int
     replicas: int
@@ -44,7 +45,7 @@ SHAPES = [
 
 @cache
 def upper_tails(shape: Shape, attempts: int) -> F64:
-    """P(sum of ranks >= u) of so many observations."""
+    """Return P(sum of ranks >= u) for a number of observations."""
     if shape.shared:
         null = stats._rank_sums(shape.replicas, attempts)
     else:
@@ -55,13 +56,14 @@ def upper_tails(shape: Shape, attempts: int) -> F64:
 
 
 def drawn(shape: Shape, tests: int, shift: float, seed: int) -> tuple[F64, F64]:
-    """(replicas, observations) of skewed metrics; shifted the wrong way by so many standard deviations."""
+    """Return (replicas, observations) of skewed metrics, shifted the wrong way by ``shift`` standard
+    deviations."""
     rng = np.random.default_rng(seed)
     bands = 1 if shape.shared else ATTEMPTS
     sign = -1 if shape.side == "low" else 1
     replicas = rng.gumbel(size=(tests, shape.metrics, bands, shape.replicas))
-    seen = rng.gumbel(size=(tests, shape.metrics, ATTEMPTS))
-    return replicas, seen + sign * shift * np.pi / np.sqrt(6)
+    observed = rng.gumbel(size=(tests, shape.metrics, ATTEMPTS))
+    return replicas, observed + sign * shift * np.pi / np.sqrt(6)
 
 
 def p_values(shape: Shape, below: F64, attempts: int) -> F64:
@@ -74,51 +76,51 @@ def p_values(shape: Shape, below: F64, attempts: int) -> F64:
     return adjusted
 
 
-def states(shape: Shape, replicas: F64, seen: F64) -> list[str]:
-    below = np.empty(seen.shape)
+def states(shape: Shape, replicas: F64, observed: F64) -> list[str]:
+    below = np.empty(observed.shape)
     for i in range(ATTEMPTS):
         band = replicas[:, :, 0 if shape.shared else i]
-        below[:, :, i] = (band < seen[:, :, i, None]).sum(axis=2)
-    found = np.full(len(seen), "continue", dtype="<U12")
+        below[:, :, i] = (band < observed[:, :, i, None]).sum(axis=2)
+    state_of_test = np.full(len(observed), "continue", dtype="<U12")
     for look in RULE.looks:
-        waiting = np.flatnonzero(found == "continue")
+        waiting = np.flatnonzero(state_of_test == "continue")
         adjusted = p_values(shape, below[waiting], look)
-        found[waiting] = [RULE.decide(look, p) for p in adjusted]
-    return found.tolist()
+        state_of_test[waiting] = [RULE.decide(look, p) for p in adjusted]
+    return state_of_test.tolist()
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_it_is_the_real_procedure(shape: Shape) -> None:
-    replicas, seen = drawn(shape, 60, 2.0, seed=5)
+def test_simulation_decides_as_the_real_procedure(shape: Shape) -> None:
+    replicas, observations = drawn(shape, 60, 2.0, seed=5)
     metrics = [BandMetric(f"m{i}", "count", shape.side) for i in range(shape.metrics)]
 
     def decided(test: int) -> str:
         def attempt(n: int) -> tuple[Band, dict[str, float]]:
             band = 0 if shape.shared else n - 1
             values = {m.name: tuple(replicas[test, i, band].tolist()) for i, m in enumerate(metrics)}
-            observed = {m.name: float(seen[test, i, n - 1]) for i, m in enumerate(metrics)}
+            observed = {m.name: float(observations[test, i, n - 1]) for i, m in enumerate(metrics)}
             return Band(f"{test}/{band}", values), observed
 
         return decide_sequentially(attempt, metrics, RULE).state
 
-    expected = [decided(test) for test in range(len(seen))]
-    assert states(shape, replicas, seen) == expected
+    expected = [decided(test) for test in range(len(observations))]
+    assert states(shape, replicas, observations) == expected
     assert len(set(expected)) > 1
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_a_correct_damon_is_accused_at_most_as_often_as_stated(shape: Shape) -> None:
-    """FAIL and INCONCLUSIVE together, at α = 1e-4, over all metrics and attempts."""
+def test_correct_damon_fails_at_most_at_stated_rate(shape: Shape) -> None:
+    """FAIL and INCONCLUSIVE together stay within α = 1e-4, over all metrics and attempts."""
     alarms, tests = 0, 10 * BLOCK
     for block in range(10):
-        found = states(shape, *drawn(shape, BLOCK, 0.0, seed=block))
-        alarms += sum(state != "pass" for state in found)
+        decided = states(shape, *drawn(shape, BLOCK, 0.0, seed=block))
+        alarms += sum(state != "pass" for state in decided)
     assert stats.lower_bound(alarms, tests, 0.999) <= RULE.alpha
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_a_wrong_damon_is_noticed(shape: Shape) -> None:
-    """Every metric off by so many standard deviations of a correct DAMON: how often that is a FAIL."""
+def test_wrong_damon_fails_at_stated_rate(shape: Shape) -> None:
+    """Every metric is off by ``shift`` standard deviations of a correct DAMON."""
     for shift, least in ((3.0, 0.6), (4.0, 0.94), (6.0, 0.99)):
-        found = states(shape, *drawn(shape, 2000, shift, seed=9))
-        assert sum(state == "fail" for state in found) / len(found) >= least
+        decided = states(shape, *drawn(shape, 2000, shift, seed=9))
+        assert sum(state == "fail" for state in decided) / len(decided) >= least

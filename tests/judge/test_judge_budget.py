@@ -39,7 +39,7 @@ CHECK = Budget(
 CPU = Budget("cpu", "fraction", "a production monitor", {"any": Limit(0.03, "the field's promise")})
 
 
-def test_file(tmp_path: Path) -> None:
+def test_budget_file_is_loaded(tmp_path: Path) -> None:
     path = tmp_path / "budgets.yaml"
     path.write_text(GOOD)
     assert load(path) == {"check.fvaddr": CHECK}
@@ -63,7 +63,7 @@ def test_file(tmp_path: Path) -> None:
         ("budgets: [", ":1: not valid YAML|:2: not valid YAML"),
     ],
 )
-def test_wrong_file_is_refused_with_its_line(tmp_path: Path, text: str, words: str) -> None:
+def test_wrong_budget_file_is_refused_with_its_line(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "b.yaml"
     path.write_text(text)
     with pytest.raises(UsageError, match=words) as error:
@@ -80,7 +80,7 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
     ("values", "holds"),
     [((2254, 2255), True), ((2300,), True), ((2301, 2302), False), ((2299, 2301), None)],
 )
-def test_exact_samples_are_inside_or_outside(values: tuple[float, ...], holds: bool | None) -> None:
+def test_exact_samples_pass_only_if_all_keep_the_limit(values: tuple[float, ...], holds: bool | None) -> None:
     assert within_budget(CHECK, instructions("check.fvaddr", values), "7.3").holds is holds
 
 
@@ -121,7 +121,7 @@ def pairs(overhead: float, noise: float, seed: int) -> Iterator[Pair]:
 
 
 def test_pairs_are_taken_until_decided() -> None:
-    """A clear case takes the first look; one at the limit takes all pairs and stays open."""
+    """A clear case is decided at the first look; a case at the limit takes all pairs and is undecided."""
     clear, close = pairs(0.01, 0.001, 1), pairs(0.03, 0.01, 2)
     check = paired(CPU, CPU.limits["any"], lambda: next(clear))
     assert check.holds is True
@@ -131,7 +131,7 @@ def test_pairs_are_taken_until_decided() -> None:
     assert len(check.measurement.samples) == 40
 
 
-def test_pairs_accuse_no_one_who_keeps_the_budget() -> None:
+def test_pairs_within_budget_do_not_fail() -> None:
     failed = 0
     for seed in range(300):
         stream = pairs(0.0299, 0.01, seed)
@@ -139,7 +139,7 @@ def test_pairs_accuse_no_one_who_keeps_the_budget() -> None:
     assert failed <= 3
 
 
-def test_median_interval_covers_as_often_as_promised() -> None:
+def test_median_interval_covers_at_its_confidence() -> None:
     rng = np.random.default_rng(5)
     missed = 0
     for _ in range(2000):
@@ -149,5 +149,5 @@ def test_median_interval_covers_as_often_as_promised() -> None:
     assert median_interval([3, 1, 2, 5, 4, 9, 8, 7, 6, 10], 0.05) == (2, 9)
 
 
-def test_overheads() -> None:
+def test_overhead_is_relative_to_run_without() -> None:
     assert overheads([Pair(100, 103), Pair(200, 200)]) == pytest.approx((0.03, 0))

@@ -32,7 +32,7 @@ def test_two_steps_are_found_in_order() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_noise_is_no_step(seed: int) -> None:
+def test_noise_has_no_step(seed: int) -> None:
     assert change_points(history(2254, 2254, noise=0.0005, seed=seed)) == []
 
 
@@ -45,7 +45,7 @@ def test_last_run_alone_can_be_a_step() -> None:
     assert [p.index for p in change_points([*history(2254), 2300.0])] == [8]
 
 
-def test_short_history_has_none() -> None:
+def test_history_of_one_run_has_no_step() -> None:
     assert change_points([2254.0]) == change_points([]) == []
 
 

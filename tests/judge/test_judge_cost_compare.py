@@ -19,7 +19,7 @@ from damon_tests.ports import UsageError
 from damon_tests.ports.cost import CallPath, CallTree
 
 NOISE = 0.0002
-"""Of one window of a check: the largest that was measured on 7.3 (0.02 %)."""
+"""Noise of one window of a check: the largest measured on 7.3 (0.02 %)."""
 
 METRICS = 20
 
@@ -30,30 +30,32 @@ def bench(rng: np.random.Generator, factor: float = 1.0, windows: int = 3) -> di
 
 
 def outcomes(factor: float, seeds: range) -> list[str]:
-    found = []
+    results = []
     for seed in seeds:
         rng = np.random.default_rng(seed)
-        found += [effect.outcome for effect in compare(bench(rng, windows=6), bench(rng, factor, windows=6))]
-    return found
+        results += [
+            effect.outcome for effect in compare(bench(rng, windows=6), bench(rng, factor, windows=6))
+        ]
+    return results
 
 
 def test_planted_increase_of_half_a_percent_is_found() -> None:
-    """At least 95 % of the time, corrected for 20 metrics."""
-    found = outcomes(1.005, range(100))
-    assert found.count("dearer") >= 0.95 * len(found)
-    assert "cheaper" not in found
+    """It is found in at least 95 % of the comparisons, corrected for 20 metrics."""
+    results = outcomes(1.005, range(100))
+    assert results.count("dearer") >= 0.95 * len(results)
+    assert "cheaper" not in results
 
 
 def test_planted_decrease_is_found() -> None:
-    found = outcomes(0.995, range(20))
-    assert found.count("cheaper") >= 0.95 * len(found)
+    results = outcomes(0.995, range(20))
+    assert results.count("cheaper") >= 0.95 * len(results)
 
 
 def test_equal_kernels_are_the_same() -> None:
-    """At least 99 % of the time, and never dearer or cheaper."""
-    found = outcomes(1.0, range(100))
-    assert found.count("same") >= 0.99 * len(found)
-    assert not {"dearer", "cheaper"} & {*found}
+    """They are the same in at least 99 % of the comparisons, and never dearer or cheaper."""
+    results = outcomes(1.0, range(100))
+    assert results.count("same") >= 0.99 * len(results)
+    assert not {"dearer", "cheaper"} & {*results}
 
 
 def test_single_windows_decide_nothing() -> None:
@@ -69,7 +71,7 @@ def test_exact_counts_decide_at_once() -> None:
     assert compare(a, a)[0].outcome == "same"
 
 
-def test_rates_are_compared_with_what_chance_does_to_them() -> None:
+def test_rates_that_differ_by_chance_are_the_same() -> None:
     """Wake-ups in six windows of two equal kernels, as measured on 7.3."""
     first = {"w": CostSamples("w", "per second", (171.5, 166.5, 170.8, 168.1, 167.9, 169.2))}
     second = {"w": CostSamples("w", "per second", (168.9, 170.1, 167.0, 170.4, 166.9, 169.6))}
@@ -78,13 +80,13 @@ def test_rates_are_compared_with_what_chance_does_to_them() -> None:
     assert compare(first, doubled)[0].outcome == "dearer"
 
 
-def test_units_are_never_mixed() -> None:
+def test_different_units_are_refused() -> None:
     a, b = {"m": instructions("m", [1, 1])}, {"m": CostSamples("m", "ns", (1.0, 1.0))}
     with pytest.raises(UsageError, match="instructions and time are never compared"):
         compare(a, b)
 
 
-def test_nothing_in_common_is_said() -> None:
+def test_runs_without_a_common_metric_are_refused() -> None:
     with pytest.raises(UsageError, match="no metric in common"):
         compare({"m": instructions("m", [1])}, {"n": instructions("n", [1])})
 
@@ -113,7 +115,6 @@ def test_summary_counts_outcomes() -> None:
     ("p", "freedom", "expected"),
     [(0.975, 1, 12.7062), (0.975, 4, 2.7764), (0.995, 10, 3.1693), (0.99, 3, 4.5407)],
 )
-def test_quantiles_of_t(p: float, freedom: int, expected: float) -> None:
-    """Against the tables."""
+def test_t_quantiles_match_tables(p: float, freedom: int, expected: float) -> None:
     assert t_quantile(p, freedom) == pytest.approx(expected, abs=1e-3)
     assert t_cdf(expected, freedom) == pytest.approx(p, abs=1e-4)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Judges of scale: a cost that does not grow, one that grows linearly, and planted wrong ones."""
+"""Checks of scale: constant, linear and proportional costs hold, planted wrong ones fail."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_cost_may_fall() -> None:
     assert flat("check", [Point(16 * MIB, 1477.7), Point(1 << 40, 1309.9)]).holds is True
 
 
-def test_slow_growth_adds_up() -> None:
+def test_slow_growth_over_many_points_fails() -> None:
     assert flat("check", [Point(i, 100 * 1.008**i) for i in range(4)]).holds is False
 
 
@@ -47,7 +47,7 @@ def test_planted_growth_is_found(wrong: object) -> None:
     assert linear("kdamond", [Point(n, wrong(n)) for n in (100, 200, 400)]).holds is False
 
 
-def test_proportional_cost() -> None:
+def test_cost_times_a_constant_is_proportional() -> None:
     assert proportional("kdamond", [Point(r, 450e3 * r) for r in (50, 100, 200)]).holds is True
 
 
@@ -55,6 +55,6 @@ def test_planted_constant_part_is_found() -> None:
     assert proportional("kdamond", [Point(r, 450e3 * r + 2e6) for r in (50, 100, 200)]).holds is False
 
 
-def test_too_few_points_say_nothing() -> None:
+def test_too_few_points_are_refused() -> None:
     with pytest.raises(ValueError, match="2 different ones"):
         flat("check", [Point(1, 1), Point(1, 2)])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""DAMON_STAT's results, judged against regions and truth: each check can fail."""
+"""Checks of DAMON_STAT's results: right results pass, wrong ones fail."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ SIZES, AGES = (10 * MIB, 30 * MIB, 60 * MIB), (3, 20, 50)
 REGIONS = snapshot(1000, SIZES, AGES)
 
 
-def told(in_use=(), aggr_us=100_000):
-    """What DAMON_STAT makes of REGIONS."""
+def results(in_use=(), aggr_us=100_000):
+    """Return the results that DAMON_STAT computes from REGIONS."""
     idle = [(age + 1) * aggr_us // 1000 * (-1 if i in in_use else 1) for i, age in enumerate(AGES)]
     return Refresh(1040 * MS, 1045 * MS, tuple(idle_percentiles(SIZES, idle, 101)), 0, aggr_us)
 
@@ -44,14 +44,14 @@ def failing(checks):
     return [c.measurement.name for c in checks if not c.holds]
 
 
-def test_percentiles_of_the_regions_there_were():
+def test_percentiles_of_traced_regions_hold():
     snapshots = [snapshot(900, [100 * MIB], [7]), REGIONS]
     for in_use in ((), (0,), (0, 1), (2,)):
-        assert failing(stat.percentiles(told(in_use), snapshots)) == []
+        assert failing(stat.percentiles(results(in_use), snapshots)) == []
 
 
-def test_wrong_percentiles():
-    right = told()
+def test_percentiles_of_other_regions_fail():
+    right = results()
     values = right.percentiles
     unweighted = tuple(idle_percentiles([1, 1, 1], [(a + 1) * 100 for a in AGES], 101))
     for wrong in (
@@ -66,7 +66,7 @@ def test_wrong_percentiles():
     assert failing(stat.percentiles(right, []))
 
 
-def test_which_aggregations_it_may_be():
+def test_candidates_are_last_aggregation_and_those_during_refresh():
     snapshots = [snapshot(ms, [MIB], [1]) for ms in (800, 900, 1000, 1100)]
     refresh = Refresh(950 * MS, 960 * MS, (), 0, 100_000)
     assert [s.time_ns // MS for s in stat.candidates(refresh, snapshots)] == [900, 1000]
@@ -74,28 +74,28 @@ def test_which_aggregations_it_may_be():
     assert [s.time_ns // MS for s in stat.candidates(refresh, snapshots)] == [900, 1000, 1100]
 
 
-def test_results_are_five_seconds_apart():
-    seen = Refresh(5990 * MS, 6090 * MS, (), 0, 100_000)
-    found = stat.narrowed(seen, (1000 * MS, 1003 * MS))
-    assert (found.after_ns // MS, found.before_ns // MS) == (6000, 6023)
-    assert stat.narrowed(replace(seen, after_ns=6010 * MS), (1000 * MS, 1003 * MS)).after_ns == 6010 * MS
-    # Too soon, too late, maybe not the first ones: what was seen counts.
-    late = replace(seen, before_ns=11_000 * MS)
+def test_refresh_time_is_narrowed_to_five_seconds_after_last():
+    observed = Refresh(5990 * MS, 6090 * MS, (), 0, 100_000)
+    narrowed_ = stat.narrowed(observed, (1000 * MS, 1003 * MS))
+    assert (narrowed_.after_ns // MS, narrowed_.before_ns // MS) == (6000, 6023)
+    assert stat.narrowed(replace(observed, after_ns=6010 * MS), (1000 * MS, 1003 * MS)).after_ns == 6010 * MS
+    # Too soon, too late, maybe not the first ones: the observed time stays.
+    late = replace(observed, before_ns=11_000 * MS)
     assert stat.narrowed(late, (1000 * MS, 1003 * MS)) == late
-    assert stat.narrowed(seen, (2000 * MS, 2003 * MS)) == seen
-    assert stat.narrowed(seen, (0, 3 * MS)) == seen
+    assert stat.narrowed(observed, (2000 * MS, 2003 * MS)) == observed
+    assert stat.narrowed(observed, (0, 3 * MS)) == observed
 
 
-def test_how_far_the_aggregation_was():
+def test_partial_bounds_samples_before_refresh():
     snapshots = [snapshot(ms, [MIB], [1]) for ms in (900, 1000, 1100)]
-    found = stat.partial(Refresh(1050 * MS, 1055 * MS, (), 0, 100_000), snapshots, 20)
-    assert found is not None
-    assert (found.low, found.high, found.t0_ns) == (9, 12, 1000 * MS)
+    part = stat.partial(Refresh(1050 * MS, 1055 * MS, (), 0, 100_000), snapshots, 20)
+    assert part is not None
+    assert (part.low, part.high, part.t0_ns) == (9, 12, 1000 * MS)
     assert stat.partial(Refresh(990 * MS, 1010 * MS, (), 0, 100_000), snapshots, 20) is None
     assert stat.partial(Refresh(1150 * MS, 1155 * MS, (), 0, 100_000), snapshots, 20) is None
 
 
-def test_bandwidth():
+def test_bandwidth_beyond_touched_bytes_fails():
     part = Partial(REGIONS, 10, 10, 0, 1)
     hot = [(0, 10 * MIB), (30 * MIB, 35 * MIB)]
     assert stat.share_of(REGIONS, hot).tolist() == [1, 5 / 30, 0]
@@ -107,8 +107,8 @@ def test_bandwidth():
     assert pure.variance == 0
 
     def judged(factor, estimate=pure, accessed=10 * 10 * MIB):
-        one = replace(told(), bandwidth=int(factor * bandwidth(accessed, 100_000)))
-        return failing(stat.bandwidth([one] * 3, [estimate] * 3, least=0.75, others=MIB))
+        refresh = replace(results(), bandwidth=int(factor * bandwidth(accessed, 100_000)))
+        return failing(stat.bandwidth([refresh] * 3, [estimate] * 3, least=0.75, others=MIB))
 
     assert judged(1) == []
     assert judged(0.8) == []
@@ -116,7 +116,7 @@ def test_bandwidth():
     assert judged(1.1)
     assert judged(0.001)
     # Noise as large as the signal: a lower bound of nothing decides nothing.
-    one = replace(told(), bandwidth=bandwidth(accessed, 100_000))
-    (check,) = stat.bandwidth([one] * 3, [estimate] * 3, least=0.75, others=MIB)
+    refresh = replace(results(), bandwidth=bandwidth(accessed, 100_000))
+    (check,) = stat.bandwidth([refresh] * 3, [estimate] * 3, least=0.75, others=MIB)
     assert check.holds is None
     assert judged(100, estimate, accessed)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Effects of actions, from page states made up here: what is seen, what is missed, what is collateral."""
+"""Effects of actions on made-up page states: done, missed, collateral."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ HUGE = 2 << 20
 
 
 def states(count: int = 8, **flags: list[int]) -> PageStates:
-    """Pages in memory, on an LRU list, of node 0; ``flags``: pages that have one (or lack present, lru)."""
+    """Return pages in memory, on an LRU list, of node 0; ``flags``: the pages with a flag (or without
+    present, lru)."""
     pages = PageStates(
         START,
         0,
@@ -46,7 +47,7 @@ def page(number: int) -> int:
     return START + number * PAGE_SIZE
 
 
-def test_pages_of_ranges_and_frames() -> None:
+def test_pages_count_only_wholly_inside_ranges() -> None:
     pages = states()
     inside = effects.in_ranges(pages, [(page(1) + 1, page(4)), (page(6), page(7))])
     assert inside.nonzero()[0].tolist() == [2, 3, 6]  # page 1 only partly
@@ -55,37 +56,37 @@ def test_pages_of_ranges_and_frames() -> None:
     assert frames.nonzero()[0].tolist() == [2, 4]
 
 
-def test_only_whole_blocks_become_huge() -> None:
+def test_only_whole_2_mib_blocks_become_huge() -> None:
     pages = states(3 * 512)
     # Two ranges that touch are two calls: the block between them is in neither.
     ranges = [(page(0), page(700)), (page(700), page(3 * 512)), (page(100), page(500))]
-    found = effects.in_whole_blocks(pages, ranges)
-    assert found.reshape(3, 512).all(axis=1).tolist() == [True, False, True]
-    assert found.sum() == 1024
+    inside = effects.in_whole_blocks(pages, ranges)
+    assert inside.reshape(3, 512).all(axis=1).tolist() == [True, False, True]
+    assert inside.sum() == 1024
 
 
-def test_an_effect_has_all_its_sides() -> None:
+def test_effect_counts_done_missed_gained_and_collateral() -> None:
     before, after = states(lru=[3], swapped=[4]), states(swapped=[1, 4, 6])
     asked = effects.in_ranges(before, [(page(1), page(5))])
-    found = effects.effect(before, after, asked, lambda p: p.swapped)
+    measured = effects.effect(before, after, asked, lambda p: p.swapped)
     p = PAGE_SIZE
     # 1 went, 2 should have, 3 was on no list, 4 was there already; 6 went though nobody asked.
-    assert found == Effect(asked=4 * p, able=2 * p, done=2 * p, missed=p, gained=p, collateral=p)
+    assert measured == Effect(asked=4 * p, able=2 * p, done=2 * p, missed=p, gained=p, collateral=p)
     excused = effects.effect(
         before, after, asked, lambda p: p.swapped, excused=effects.changed(before, after)
     )
     assert excused.collateral == 0
-    assert found + found == Effect(8 * p, 4 * p, 4 * p, 2 * p, 2 * p, 2 * p)
+    assert measured + measured == Effect(8 * p, 4 * p, 4 * p, 2 * p, 2 * p, 2 * p)
 
 
 @pytest.mark.parametrize("name", ["present", "swapped", "huge", "active"])
-def test_any_change_of_other_memory_is_collateral(name: str) -> None:
-    found = effects.spared(states(), states(**{name: [2, 5]}))
-    assert found.collateral == 2 * PAGE_SIZE
-    assert not effects.spares_others("x", found).holds
+def test_change_of_other_memory_is_collateral(name: str) -> None:
+    measured = effects.spared(states(), states(**{name: [2, 5]}))
+    assert measured.collateral == 2 * PAGE_SIZE
+    assert not effects.spares_others("x", measured).holds
 
 
-def test_moved_memory_is_collateral_and_what_waits_for_a_list_is_not() -> None:
+def test_moved_page_is_collateral_and_page_waiting_for_lru_is_not() -> None:
     moved = states()
     moved.node[3] = 1
     assert effects.spared(states(), moved).collateral == PAGE_SIZE
@@ -94,11 +95,11 @@ def test_moved_memory_is_collateral_and_what_waits_for_a_list_is_not() -> None:
     assert effects.all_spared([(states(), moved), (states(), states())]).collateral == PAGE_SIZE
 
 
-def verdict(found: Effect, least: int = PAGE_SIZE) -> Verdict:
-    return decide(effects.takes_effect("x", found, "because", least=least))[0]
+def verdict(measured: Effect, least: int = PAGE_SIZE) -> Verdict:
+    return decide(effects.takes_effect("x", measured, "because", least=least))[0]
 
 
-def test_verdicts_of_effects() -> None:
+def test_missed_bytes_fail_and_nothing_able_is_inconclusive() -> None:
     p = PAGE_SIZE
     good = Effect(asked=4 * p, able=3 * p, done=3 * p, gained=3 * p)
     assert verdict(good) is Verdict.PASS
@@ -111,14 +112,14 @@ def test_verdicts_of_effects() -> None:
     assert verdict(Effect()) is Verdict.INCONCLUSIVE
 
 
-def test_applied_bytes_against_what_was_measured() -> None:
+def test_sz_applied_beyond_bounds_fails() -> None:
     for claimed, holds in ((99, False), (100, True), (150, True), (200, True), (203, False)):
         check = effects.applied("x", claimed, 100, 200, "because", effect=120)
         assert (check.measurement.value, check.measurement.unit) == (claimed - 120, "bytes")
         assert (check.limit, check.holds) == ("-20 to 80", holds)
 
 
-def test_pages_that_were_isolated_have_to_come_back() -> None:
+def test_isolated_page_on_no_lru_list_fails() -> None:
     pairs = [
         (states(), states(lru=[1, 2])),
         (states(lru=[0]), states(lru=[0])),
@@ -128,13 +129,13 @@ def test_pages_that_were_isolated_have_to_come_back() -> None:
         assert effects.put_back("x", pairs, waiting).holds is holds
 
 
-def test_ranges_with_holes_do_not_count() -> None:
+def test_ranges_with_holes_are_not_fully_mapped() -> None:
     mapped = [(0x3000, 0x5000), (0x1000, 0x3000), (0x6000, 0x8000)]
     tried = [(0x1000, 0x4000), (0x4000, 0x6000), (0x6000, 0x8000), (0x7000, 0x9000), (0x2000, 0x3000)]
     assert effects.fully_mapped(tried, mapped) == 0x3000 + 0x2000 + 0x1000
 
 
-def test_weighted_interleave() -> None:
+def test_interleaving_follows_weights() -> None:
     """Specification 4.10: the address over the page's size, modulo the sum of weights."""
     pages = states(8)
     dests = (DamosDest(0, 1), DamosDest(3, 2))

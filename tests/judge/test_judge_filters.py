@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What filter lists let through, by hand; and agreement with the worked examples of the specification."""
+"""Which pages filter lists let through, worked out by hand."""
 
 import itertools
 
@@ -21,7 +21,7 @@ PAGE = 4096
 
 
 def pages(count=4, **facts):
-    """Small anonymous pages from address 0 on, except for ``facts``."""
+    """Return small anonymous pages from address 0 on, with the attributes of ``facts``."""
     values = {
         "address": np.arange(count) * PAGE,
         "target_idx": np.zeros(count, np.int64),
@@ -51,7 +51,7 @@ MIXED = pages(anon=[True, True, False, False], active=[True, False, True, False]
 @pytest.mark.parametrize(
     ("filters", "passed"),
     [
-        ((), [False] * 4),  # stat does not look at pages without a filter
+        ((), [False] * 4),  # stat visits no page without a filter
         ((reject(),), [False, False, True, True]),
         ((allow(),), [True, True, False, False]),
         ((reject(matching=False),), [True, True, False, False]),
@@ -62,11 +62,11 @@ MIXED = pages(anon=[True, True, False, False], active=[True, False, True, False]
         ((reject(), allow("active")), [False, False, True, False]),
     ],
 )
-def test_first_match_decides_and_the_last_filter_makes_the_default(filters, passed):
+def test_first_match_decides_and_last_filter_sets_default(filters, passed):
     assert verdicts(Damos("stat", ANY, ops_filters=filters), MIXED, "paddr").passed.tolist() == passed
 
 
-def test_directories_are_evaluated_in_their_order():
+def test_ops_filters_are_evaluated_before_filters():
     scheme = Damos("stat", ANY, ops_filters=(allow(),), filters=(reject(),))
     assert verdicts(scheme, MIXED, "paddr").passed.tolist() == [True] * 4
     scheme = Damos("stat", ANY, ops_filters=(reject(),), filters=(allow(),))
@@ -78,28 +78,28 @@ def test_address_ranges_are_aligned_down():
     assert verdicts(scheme, pages(), "fvaddr").tried.tolist() == [False, True, True, False]
 
 
-def test_core_default_leaves_the_word_to_page_filters():
+def test_page_filters_decide_what_no_core_filter_matches():
     core = (allow("addr", addr_start=0, addr_end=PAGE),)
     alone = Damos("stat", ANY, core_filters=core)
     assert verdicts(alone, MIXED, "paddr").tried.tolist() == [True, False, False, False]
     both = Damos("stat", ANY, core_filters=core, ops_filters=(allow(matching=False),))
-    seen = verdicts(both, MIXED, "paddr")
-    assert seen.tried.all()
-    # The first page is not shown to page filters; the others are.
-    assert seen.passed.tolist() == [True, False, True, True]
+    result = verdicts(both, MIXED, "paddr")
+    assert result.tried.all()
+    # Page filters do not apply to the first page.
+    assert result.passed.tolist() == [True, False, True, True]
     assert allowed_by_core(both, MIXED)[1].tolist() == [True, False, False, False]
 
 
-def test_targets():
+def test_target_filter_rejects_its_target():
     scheme = Damos("stat", ANY, core_filters=(reject("target", damon_target_idx=1),))
     assert verdicts(scheme, pages(2, target_idx=[0, 1]), "vaddr").tried.tolist() == [True, False]
 
 
-def test_pageout_of_physical_memory_spares_the_young():
+def test_paddr_pageout_rejects_young_pages():
     young = pages(2, young=[True, False])
     assert verdicts(Damos("pageout", ANY), young, "paddr").acted_on.tolist() == [False, True]
     assert verdicts(Damos("pageout", ANY), young, "vaddr").acted_on.all()
-    # A filter of the user's takes its place; a core filter that allows makes it void.
+    # A young filter of the user's replaces it; a core filter that allows bypasses it.
     asked = Damos("pageout", ANY, ops_filters=(allow("young"),))
     assert verdicts(asked, young, "paddr").acted_on.tolist() == [True, False]
     allowed = Damos("pageout", ANY, core_filters=(allow("target"),))
@@ -109,14 +109,14 @@ def test_pageout_of_physical_memory_spares_the_young():
     assert not verdicts(Damos("pageout", ANY, ops_filters=(allow(),)), anon, "paddr").acted_on.any()
 
 
-def test_hints_about_virtual_memory_ask_no_page_filter():
-    seen = verdicts(Damos("pageout", ANY, ops_filters=(reject(),)), pages(), "vaddr")
-    assert seen.acted_on.all()
-    assert seen.passed_bytes == 0
-    assert seen.tried_bytes == 4 * PAGE
+def test_vaddr_pageout_ignores_page_filters():
+    result = verdicts(Damos("pageout", ANY, ops_filters=(reject(),)), pages(), "vaddr")
+    assert result.acted_on.all()
+    assert result.passed_bytes == 0
+    assert result.tried_bytes == 4 * PAGE
 
 
-def test_pages_that_are_not_met_pass_nothing():
+def test_page_on_no_lru_list_does_not_pass():
     scheme = Damos("stat", ANY, ops_filters=(allow(),))
     assert passed_bounds(scheme, [pages(), pages(met=[True, False, True, True])], "paddr") == (
         3 * PAGE,
@@ -124,7 +124,7 @@ def test_pages_that_are_not_met_pass_nothing():
     )
 
 
-def test_folios_count_whole_and_once():
+def test_folio_is_counted_whole_and_once():
     address = np.arange(512) * PAGE + HUGE
     huge = pages(512, address=address, folio_bytes=np.full(512, HUGE))
     assert folio_bytes(huge, np.arange(512) > 500) == HUGE
@@ -134,7 +134,7 @@ def test_folios_count_whole_and_once():
     assert folio_bytes(two, np.ones(1024, bool)) == 2 * HUGE
 
 
-def test_ranges_are_apart_and_of_whole_folios():
+def test_separate_ranges_do_not_touch_and_have_whole_folios():
     small = pages(100)
     ranges = separate_ranges(small, 40 * PAGE)
     assert ranges == ((0, 40 * PAGE), (41 * PAGE, 81 * PAGE), (82 * PAGE, 99 * PAGE))

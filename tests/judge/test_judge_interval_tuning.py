@@ -20,20 +20,20 @@ def tuned():
     return run.session.events("damon_monitor_intervals_tune"), run.recording()
 
 
-def test_steps_of_the_reference_follow() -> None:
+def test_steps_of_reference_follow() -> None:
     events, recording = tuned()
     checks = [*bounded(events, ATTRS), *steps_follow(events, recording, ATTRS)]
     assert len(checks) == 3
     assert all(check.holds for check in checks)
 
 
-def test_another_goal_would_have_made_other_steps() -> None:
+def test_steps_for_another_goal_fail() -> None:
     events, recording = tuned()
     other = replace(ATTRS, intervals_goal=replace(GOAL, access_bp=4_000))
     assert [c.holds for c in steps_follow(events, recording, other)] == [False]
 
 
-def test_steps_out_of_bounds_are_noticed() -> None:
+def test_steps_out_of_bounds_fail() -> None:
     events, _ = tuned()
     narrow = replace(ATTRS, intervals_goal=replace(GOAL, max_sample_us=5_500))
     assert bounded(events, narrow)[0].holds is False

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Invariants: a correct DAMON keeps all, and every kind of broken report violates the one named."""
+"""Invariants: a correct DAMON keeps all, and each broken report violates the named one."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ def failing(checks: Sequence[Check]) -> set[str]:
 
 @pytest.mark.parametrize("make", [hot_cold, phases])
 @pytest.mark.parametrize("level", ["6.12", "6.18", "7.1", "7.3"])
-def test_a_correct_damon_keeps_them(make: Callable[..., tuple[object, Damon, Recording]], level: str) -> None:
+def test_correct_damon_keeps_all_invariants(
+    make: Callable[..., tuple[object, Damon, Recording]], level: str
+) -> None:
     truth, damon, report = make()
     checks = judged(report, damon.ctx, level, truth)  # type: ignore[arg-type]
     assert [c for c in checks if c.holds is not True] == []
@@ -99,13 +101,13 @@ def _drop(at: int) -> Callable[[Snapshot], Snapshot]:
 
 
 def _one_region(snap: Snapshot) -> Snapshot:
-    """Everything merged into one region, as if min_nr_regions did not exist."""
+    """Return the snapshot merged into one region, as if min_nr_regions did not exist."""
     whole = snapshot(snap.time_ns, [(int(snap.start[0]), int(snap.end[-1]), 0, 0)])
     return replace(whole, nr_regions=1)
 
 
 def _shattered(snap: Snapshot) -> Snapshot:
-    """64 MiB in single pages: 16384 regions."""
+    """Return the snapshot with a region for each page of 64 MiB: 16384 regions."""
     at = np.arange(int(snap.start[0]), int(snap.end[-1]), PAGE)
     return snapshot(snap.time_ns, [(int(a), int(a) + PAGE, 0, 0) for a in at])
 
@@ -136,9 +138,9 @@ def test_each_violation_is_named(name: str, break_it: Callable[[Recording], Reco
     broken = break_it(report)
     checks = judged(broken, damon.ctx, "7.3", truth)
     assert name in failing(checks)
-    found = next(c for c in checks if c.invariant == name and c.holds is False)
-    assert found.alpha == 0
-    assert "target 0" in found.detail
+    violation = next(c for c in checks if c.invariant == name and c.holds is False)
+    assert violation.alpha == 0
+    assert "target 0" in violation.detail
 
 
 def test_age_that_does_not_restart_is_named() -> None:
@@ -150,7 +152,7 @@ def test_age_that_does_not_restart_is_named() -> None:
     assert failing(judged(recording(rows), ctx, "7.3")) == {"I33"}
 
 
-def test_nothing_recorded_is_undecided() -> None:
+def test_recording_without_snapshot_is_undecided() -> None:
     empty = recording([])
     checks = judged(empty, DamonCtx(), "7.3")
     assert [c.holds for c in checks] == [None]
@@ -158,7 +160,7 @@ def test_nothing_recorded_is_undecided() -> None:
     assert "lost events: 7" in judged(lost, DamonCtx(), "7.3")[0].detail
 
 
-def test_lost_events_do_not_accuse() -> None:
+def test_lost_events_fail_no_check() -> None:
     truth, damon, report = hot_cold()
     snaps = list(report.snapshots)
     snaps[20] = replace(_drop(2)(snaps[20]), complete=False)
@@ -168,14 +170,14 @@ def test_lost_events_do_not_accuse() -> None:
     assert "I8" not in {c.invariant or c.measurement.name for c in checks}
 
 
-def test_old_levels_may_age_once_a_pass() -> None:
+def test_before_7_2_age_may_grow_in_each_merge_pass() -> None:
     rows = [snapshot((i + 1) * 100 * MS, [(BASE, BASE + PAGE, 0, age)]) for i, age in enumerate([1, 5, 9])]
     ctx = DamonCtx("fvaddr", targets=(DamonTarget(1, ((BASE, BASE + PAGE),)),))
     assert failing(judged(recording(rows), ctx, "6.12")) == set()
     assert failing(judged(recording(rows), ctx, "7.3")) == {"I29", "I30"}
 
 
-def test_quotas_and_tuning_switch_off_what_they_make_inexact() -> None:
+def test_quotas_and_tuning_drop_checks_that_are_not_exact_then() -> None:
     truth, damon, report = hot_cold()
     quota = replace(damon.ctx, schemes=(Damos(quota=DamosQuota(bytes=4096)),))
     names = {c.invariant for c in judged(report, quota, "7.3", truth)}
@@ -187,7 +189,7 @@ def test_quotas_and_tuning_switch_off_what_they_make_inexact() -> None:
     assert "I34" in names
 
 
-def test_vaddr_layout() -> None:
+def test_vaddr_covers_mappings_without_two_largest_gaps() -> None:
     vmas = [(0x1000, 0x5000), (0x6000, 0x7000), (MIB, 2 * MIB), (1 << 40, (1 << 40) + PAGE)]
     expected = ((0x1000, 0x7000), (MIB, 2 * MIB), (1 << 40, (1 << 40) + PAGE))
     assert rule_limits.three_ranges(vmas) == expected
@@ -210,7 +212,7 @@ def test_vaddr_layout() -> None:
     assert failing(judged(four, ctx, "6.12")) == {"I6"}
 
 
-def test_pieces_of_the_first_layout() -> None:
+def test_first_layout_cut_otherwise_fails() -> None:
     page, pages = 4096, [(0, 100 * 4096), (200 * 4096, 207 * 4096)]
     strict = [(a // page, b // page) for a, b in rule_limits.first_pieces(pages, 5, page, Series(7, 1))]
     assert strict == [(0, 22), (22, 44), (44, 66), (66, 88), (88, 100), (200, 207)]  # 107 div 5, rounded up
@@ -222,8 +224,8 @@ def test_pieces_of_the_first_layout() -> None:
     ("cut", "fine"),
     [(1, True), (9, True), (5, True), (0.5, True), (8.1, True), (0.55, False), (2.56, False), (9.5, False)],
 )
-def test_cuts_are_at_tenths(cut: float, fine: bool) -> None:
-    """I15: at tenths of what was there, or at tenths of the left part of such a cut (8.1: 0.9 of 0.9)."""
+def test_cut_at_no_tenth_fails(cut: float, fine: bool) -> None:
+    """I15: cuts are at tenths of a region, or of the left part of such a cut (8.1: 0.9 of 0.9)."""
     size = 1000 * PAGE
     at = int(cut * size) // 10 // PAGE * PAGE
     before = snapshot(100 * MS, [(0, size, 0, 0)])
@@ -232,7 +234,7 @@ def test_cuts_are_at_tenths(cut: float, fine: bool) -> None:
     assert ("I15" in failing(judged(recording([before, after]), ctx, "7.0"))) is not fine
 
 
-def test_growth_bounds_of_the_split_step() -> None:
+def test_split_step_grows_regions_at_most_to_its_bound() -> None:
     assert [
         rule_limits.growth_bound(n, 1500, Series(7, 3)) for n in (100, 499, 500, 750, 760, 1499, 1500, 1600)
     ] == [
@@ -249,23 +251,23 @@ def test_growth_bounds_of_the_split_step() -> None:
 
 
 @pytest.mark.parametrize(("total", "least", "limit"), [(10, 1, 10), (10, 15, 1), (100 * PAGE, 30, 4 * PAGE)])
-def test_size_limit(total: int, least: int, limit: int) -> None:
+def test_size_limit_is_rounded_up_to_min_region(total: int, least: int, limit: int) -> None:
     assert rule_limits.size_limit(total, least, 1 if total < PAGE else PAGE) == limit
 
 
-def test_size_limit_of_the_specification() -> None:
+def test_size_limit_matches_specification_vectors() -> None:
     assert rule_limits.size_limit(10, 2, 2) == 6
     assert rule_limits.size_limit(10, 10, 2) == 2
 
 
-def test_total_bytes_of_tried_regions() -> None:
+def test_wrong_total_bytes_of_tried_regions_fails() -> None:
     regions = snapshot(MS, [(0, PAGE, 0, 0), (PAGE, 3 * PAGE, 1, 2)])
     assert failing(tried_regions(TriedRegions(0, 3 * PAGE, regions))) == set()
     assert failing(tried_regions(TriedRegions(0, 4 * PAGE, regions))) == {"I7"}
     assert tried_regions(TriedRegions(0, None, regions)) == []
 
 
-def test_probe_hits() -> None:
+def test_probe_hits_beyond_w_or_missing_fail() -> None:
     hits = np.array([[20, 3]], np.uint8)
     report = recording([replace(snapshot(100 * MS, [(0, PAGE, 0, 1)]), probe_hits=hits)])
     attrs = DamonAttrs(probes=(DamonProbe(), DamonProbe()))
@@ -285,7 +287,9 @@ def test_probe_hits() -> None:
         (5_000, (120, 118, 99, 120), False),
     ],
 )
-def test_ticks_may_lag(sample_us: int, lengths_ms: tuple[int, ...], holds: bool) -> None:
+def test_window_may_be_short_by_what_the_one_before_was_long(
+    sample_us: int, lengths_ms: tuple[int, ...], holds: bool
+) -> None:
     times = np.cumsum([1, *lengths_ms]) * MS
     one = {
         "start": np.array([0], np.uint64),

@@ -33,7 +33,7 @@ def by_hand(*rows: tuple[int, int, int, int]) -> Comparison:
     return compare(report, windows(report), truth)
 
 
-def test_a_perfect_report_scores_perfectly() -> None:
+def test_perfect_report_scores_perfectly() -> None:
     c = by_hand((0, 10, 0, 1), (10, 20, 20, 1), (20, 50, 0, 1), (50, 60, 10, 1), (60, 100, 0, 1))
     for threshold in (0.0, 0.5, 0.9):
         assert metrics.precision(c, threshold).value == 1
@@ -49,8 +49,8 @@ def test_a_perfect_report_scores_perfectly() -> None:
     assert metrics.region_count(c).value == 5
 
 
-def test_hot_bytes_of_a_wrong_boundary() -> None:
-    """Reported hot: pages 8..20 and nothing of 50..60."""
+def test_wrong_boundary_lowers_precision_and_recall() -> None:
+    """The report has pages 8..20 hot, and nothing of 50..60."""
     c = by_hand((0, 8, 0, 1), (8, 20, 20, 1), (20, 100, 0, 1))
     assert metrics.precision(c, 0.9).value == pytest.approx(10 / 12)
     assert metrics.recall(c, 0.9).value == 1
@@ -62,13 +62,13 @@ def test_hot_bytes_of_a_wrong_boundary() -> None:
     assert metrics.false_hot_bytes(c, [(0, 10 * PAGE)]).value == 2 * PAGE
     # edges 10 and 20 of the hot set: 8 is 2 pages off, 20 is right
     assert metrics.boundary_error(c, 0.9).value == PAGE
-    # |seen - true|: 2 pages by 1, 10 pages by 0.5, of 100 pages; there were 15 page windows to see
+    # |seen - true|: 2 pages by 1, 10 pages by 0.5, of 100 pages; 15 pages were touched
     assert metrics.rate_error(c).value == pytest.approx(0.07)
     assert metrics.rate_error_of_accessed(c).value == pytest.approx(7 / 15)
     assert metrics.rate_bias(c).value == pytest.approx((2 - 5) / 100)
 
 
-def test_the_order_of_regions_does_not_matter() -> None:
+def test_order_of_regions_does_not_matter() -> None:
     rows = [(0, 8, 0, 1), (8, 20, 20, 3), (20, 100, 0, 1)]
     truth = ListTruth([(0, 100 * PAGE)], [Touch(10 * PAGE, 20 * PAGE, 0, 100 * MS)], 100 * MS)
 
@@ -83,22 +83,22 @@ def test_the_order_of_regions_does_not_matter() -> None:
     assert measured([0, 1, 2])[0] == pytest.approx(10 / 12)
 
 
-def test_regions_that_overlap_or_are_inverted_give_numbers() -> None:
-    """Invariants say what is wrong with them; the metrics must not be lost for it."""
+def test_overlapping_or_inverted_regions_give_numbers() -> None:
+    """Invariants report them; the metrics must still be numbers."""
     c = by_hand((0, 60, 0, 1), (10, 20, 20, 1), (70, 65, 20, 1), (60, 100, 0, 1))
     assert metrics.recall(c, 0.9).value == 1
     assert metrics.precision(c, 0.9).value == 1
     assert (c.size > 0).all()
 
 
-def test_memory_that_no_region_covers_is_missed() -> None:
+def test_memory_outside_regions_counts_as_missed() -> None:
     c = by_hand((0, 15, 20, 1))
     assert metrics.recall(c, 0.9).value == pytest.approx(0.5)
     assert metrics.coverage(c).value == pytest.approx(5 / 20)
     assert metrics.coverage_of(c, [(0, 30 * PAGE)]).value == pytest.approx(0.5)
 
 
-def test_nothing_hot_and_nothing_reported_is_right() -> None:
+def test_nothing_hot_and_nothing_reported_scores_perfectly() -> None:
     report = recording([snapshot(100 * MS, [(0, PAGE, 0, 1)])])
     c = compare(report, windows(report), ListTruth([(0, PAGE)], [], 100 * MS))
     assert metrics.precision(c, 0.5).value == metrics.recall(c, 0.5).value == metrics.f1(c, 0.5).value == 1
@@ -106,14 +106,14 @@ def test_nothing_hot_and_nothing_reported_is_right() -> None:
     assert metrics.rate_error_of_accessed(c).value == 0
 
 
-def test_a_silent_report_is_as_far_off_as_the_hot_set_is_large() -> None:
+def test_boundary_error_of_a_silent_report_is_the_hot_size() -> None:
     c = by_hand((0, 100, 0, 1))
     assert metrics.recall(c, 0.9).value == 0
     assert metrics.boundary_error(c, 0.9).value == 10 * PAGE
     assert metrics.rate_error_of_accessed(c).value == 1
 
 
-def test_no_window_gives_no_number() -> None:
+def test_without_windows_metrics_are_nan() -> None:
     report = recording([])
     c = compare(report, (), ListTruth([], [], 0))
     assert math.isnan(metrics.working_set(c).value)
@@ -123,7 +123,7 @@ def test_no_window_gives_no_number() -> None:
     assert metrics.percentiles(metrics.working_set(c)) == {}
 
 
-def test_a_plausible_damon_is_accurate_once_settled() -> None:
+def test_settled_plausible_damon_is_accurate() -> None:
     truth, _, report = hot_cold()
     c = compare(report, settled(report, 1000 * MS), truth)
     assert len(c.windows) == 30
@@ -135,7 +135,7 @@ def test_a_plausible_damon_is_accurate_once_settled() -> None:
     assert -0.02 < metrics.rate_bias(c).value < 0.02
 
 
-def test_a_change_of_phase_is_detected_soon_and_never_without_one() -> None:
+def test_detection_latency_is_short_after_a_change_and_infinite_without() -> None:
     truth, _, report = phases()
     c = compare(report, windows(report), truth)
     assert 100 <= metrics.detection_latency(c, 3000 * MS, 0.5).value <= 2000
@@ -146,7 +146,7 @@ def test_a_change_of_phase_is_detected_soon_and_never_without_one() -> None:
     assert metrics.detection_latency(c, 3000 * MS, 0.5).value == math.inf
 
 
-def test_age_error_by_hand() -> None:
+def test_age_error_matches_worked_example() -> None:
     """Touched from the third window on: true ages 1, 2 (idle), 0, 1 (hot); idle memory 1, 2, 3, 4."""
     truth = ListTruth([(0, 2 * PAGE)], [Touch(0, PAGE, 200 * MS, 400 * MS)], 400 * MS)
     true = [1, 2, 0, 1]
@@ -159,7 +159,7 @@ def test_age_error_by_hand() -> None:
     assert age_error(wrong, truth, chosen=settled(wrong, 300 * MS)).samples == (0,)
 
 
-def test_intervals() -> None:
+def test_intervals_and_jitter_match_worked_example() -> None:
     times = [100, 201, 300, 420]
     report = recording([snapshot(t * MS, [(0, PAGE, 0, 0)]) for t in times])
     assert metrics.aggregation_interval(report).samples == pytest.approx((101_000, 99_000, 120_000))
@@ -171,7 +171,7 @@ def test_intervals() -> None:
     assert metrics.sampling_jitter(even).value == 0
 
 
-def test_windows_leave_out_what_is_not_sure() -> None:
+def test_incomplete_and_too_long_windows_are_left_out() -> None:
     snaps = [snapshot(t * MS, [(0, PAGE, 0, 0)]) for t in (100, 200, 400, 500)]
     snaps[1] = replace(snaps[1], complete=False)
     report = recording(snaps)
@@ -187,8 +187,8 @@ def test_windows_leave_out_what_is_not_sure() -> None:
     assert [w.duration_ns for w in windows(tried)] == [100 * MS] * 3
 
 
-def test_truth_never_touched_is_not_enumerated_per_window() -> None:
-    """A megabyte used of 64 GiB: one pass over the pages, whatever the number of windows."""
+def test_untouched_memory_is_queried_once_for_all_windows() -> None:
+    """A megabyte is touched of 64 GiB: all pages are queried once, whatever the number of windows."""
     known = [(BASE, BASE + (64 << 30))]
     truth = ListTruth(known, [Touch(BASE + MIB, BASE + 2 * MIB, 0, 1000 * MS)], 1000 * MS)
     spans = rasterise(truth, [(i * 100 * MS, (i + 1) * 100 * MS) for i in range(10)], 5000)
@@ -208,22 +208,22 @@ def test_spans_keep_different_rates_apart() -> None:
     assert rate.tolist() == [1.0, 0.5]
 
 
-def test_the_true_rate_is_per_sample_on_a_slow_machine() -> None:
-    """Touched every 10 ms, sampled every 5 ms as asked: half. Sampled every 10 ms in fact: always."""
+def test_true_rate_on_a_slow_machine_is_per_real_sample() -> None:
+    """Touched every 10 ms: a rate of half if sampled every 5 ms as requested, of 1 if really every 10 ms."""
     truth = ListTruth([(0, 8 * PAGE)], [Touch(0, 8 * PAGE, 0, 900 * MS, 10 * MS)], 900 * MS)
     snaps = [snapshot(t * MS, [(0, 8 * PAGE, 20, 0)]) for t in (100, 200, 400, 550)]
-    seen = recording(snaps)
-    spans = spans_of(truth, windows(seen), seen)
+    report = recording(snaps)
+    spans = spans_of(truth, windows(report), report)
     assert [float(spans.of_window(i)[2][0]) for i in range(4)] == pytest.approx(
         [0.5, 0.5, 1.0, 0.75], abs=0.06
     )
 
 
-def test_what_a_window_took_longer_is_placed_in_stalls_first() -> None:
-    seen = recording([snapshot(t * MS, [(0, 8 * PAGE, 20, 0)]) for t in (100, 200, 260 + 100, 600)])
-    late, both = windows(seen)[2], windows(seen)[3]
-    assert sampling_steps(late, seen) == [(200 * MS, 360 * MS, 20)]
-    assert sampling_steps(late, seen, [(190 * MS, 220 * MS)]) == [(220 * MS, 360 * MS, 20)]
-    cut = sampling_steps(both, seen, [(400 * MS, 500 * MS), (510 * MS, 590 * MS)])
+def test_excess_of_a_window_is_cut_out_of_stalls() -> None:
+    report = recording([snapshot(t * MS, [(0, 8 * PAGE, 20, 0)]) for t in (100, 200, 260 + 100, 600)])
+    late, both = windows(report)[2], windows(report)[3]
+    assert sampling_steps(late, report) == [(200 * MS, 360 * MS, 20)]
+    assert sampling_steps(late, report, [(190 * MS, 220 * MS)]) == [(220 * MS, 360 * MS, 20)]
+    cut = sampling_steps(both, report, [(400 * MS, 500 * MS), (510 * MS, 590 * MS)])
     assert cut == [(360 * MS, 400 * MS, 8), (500 * MS, 510 * MS, 2), (550 * MS, 600 * MS, 10)]
-    assert sampling_steps(windows(seen)[1], seen, [(120 * MS, 150 * MS)]) == [(100 * MS, 200 * MS, 20)]
+    assert sampling_steps(windows(report)[1], report, [(120 * MS, 150 * MS)]) == [(100 * MS, 200 * MS, 20)]

@@ -38,7 +38,7 @@ def failing(checks):
     return [c.measurement.name for c in checks if not c.holds]
 
 
-def test_derived_requests():
+def test_derived_request_has_the_modules_schemes():
     reclaim = module_schemes.derived(DamonReclaim(), RAM, "7.3")
     assert reclaim.schemes[0].action == "pageout"
     assert reclaim.targets[0].regions == ((0x1000, 1 << 30),)
@@ -54,7 +54,7 @@ def test_passes_are_cut_at_aggregations():
     assert module_schemes.passes(raw(1, 2)) == []
 
 
-def test_as_asked():
+def test_region_beyond_pattern_or_monitored_range_fails():
     scheme = module_schemes.derived(DamonReclaim(min_age=1_000_000), RAM, "7.3").schemes[0]
     assert failing(module_schemes.as_asked("x", [apply(1)], scheme, (0, 8192))) == []
     wrong = {
@@ -68,19 +68,19 @@ def test_as_asked():
         assert word in name
 
 
-def test_something_tried():
+def test_scheme_that_tried_nothing_fails():
     assert module_schemes.something_tried("x", [apply(1)]).holds
     assert module_schemes.something_tried("x", []).holds is False
 
 
-def test_nothing_is_old_enough_sooner():
+def test_try_before_age_min_can_be_reached_fails():
     ctx = module_schemes.derived(DamonReclaim(min_age=1_000_000), RAM, "7.3")
     assert module_schemes.not_before("x", [], 0, ctx) == []
     assert failing(module_schemes.not_before("x", [apply(1_100)], 100 * MS, ctx)) == []
     assert failing(module_schemes.not_before("x", [apply(1_099)], 100 * MS, ctx))
 
 
-def test_counters_follow_the_trace():
+def test_counters_must_be_those_of_a_traced_try():
     applied = [[apply(10, 4096), apply(11, 8192)], [apply(110, 4096)], [apply(210, 4096)]]
 
     def found(nr, size, at_ms=120, nr_applied=0, sz_applied=0):
@@ -98,7 +98,7 @@ def test_counters_follow_the_trace():
     assert found(3, 16384, nr_applied=1)
 
 
-def test_quota():
+def test_pass_or_stretch_beyond_quota_fails():
     def found(*sizes, every_ms=500, quota=4 * MIB):
         passes = [[apply(i * every_ms, size)] for i, size in enumerate(sizes)]
         return failing(module_schemes.within_quota("x", passes, quota, 500))
@@ -110,7 +110,7 @@ def test_quota():
     assert found() == []
 
 
-def test_how_far_the_others_were():
+def test_tried_shares_are_taken_when_half_of_first_set_was_tried():
     first, other = np.arange(10, 20), np.arange(30, 40)
     in_turn = [apply(1, 10 * 4096, 10 * 4096), apply(2, 10 * 4096, 30 * 4096)]
     assert module_schemes.tried_when_half(in_turn, first, other) == module_schemes.Halfway(1.0, 0.0, 1 * MS)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Oracle bands: cached replicas, pooled decisions, promised error rates, power against a shift."""
+"""Oracle bands: cached replicas, pooled decisions, error rates, power against a shift."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Simulation:
         return {"recall": float(rng.beta(9, 1)), "error": float(rng.exponential())}
 
 
-def test_a_band_is_cached_and_extended(tmp_path: Path) -> None:
+def test_band_is_cached_and_extended(tmp_path: Path) -> None:
     simulation, key = Simulation(), cache_key(truth=b"t", level="7.3")
     first = band(METRICS, simulation, 30, tmp_path, key)
     again = band(METRICS, simulation, 30, tmp_path, key)
@@ -55,7 +55,7 @@ def test_a_band_is_cached_and_extended(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"version": 0}', '{"version": 1, "key": "other"}'])
-def test_a_bad_cache_file_is_replaced(tmp_path: Path, content: str) -> None:
+def test_bad_cache_file_is_replaced(tmp_path: Path, content: str) -> None:
     key = cache_key(a=1)
     path = tmp_path / f"band-{key[:32]}.json"
     path.write_text(content)
@@ -63,12 +63,12 @@ def test_a_bad_cache_file_is_replaced(tmp_path: Path, content: str) -> None:
     assert json.loads(path.read_text())["key"] == key
 
 
-def test_a_cache_key_depends_on_every_part() -> None:
+def test_cache_key_depends_on_every_part() -> None:
     keys = {cache_key(a="1", b="2"), cache_key(a="12", b=""), cache_key(a="1", b="3"), cache_key(a="1")}
     assert len(keys) == 4
 
 
-def test_an_undefined_value_survives_the_cache(tmp_path: Path) -> None:
+def test_nan_survives_the_cache(tmp_path: Path) -> None:
     def simulate(seeds: Sequence[int]) -> list[Mapping[str, float]]:
         return [{"recall": math.nan, "error": 1.0} for _ in seeds]
 
@@ -78,7 +78,8 @@ def test_an_undefined_value_survives_the_cache(tmp_path: Path) -> None:
 
 
 def _attempts(bad: float, seed: int, n: int = 100) -> tuple[list[Band], list[Mapping[str, float]]]:
-    """Five attempts with truths of their own; ``bad`` shifts what is observed."""
+    """Return bands and observations of five attempts with truths of their own; ``bad`` shifts the
+    observations."""
     bands, observed = [], []
     for i in range(5):
         key = f"{seed}/{i}"
@@ -88,7 +89,7 @@ def _attempts(bad: float, seed: int, n: int = 100) -> tuple[list[Band], list[Map
     return bands, observed
 
 
-def test_an_observation_like_the_replicas_passes_at_once() -> None:
+def test_observation_like_replicas_passes_at_first_look() -> None:
     bands, observed = _attempts(0.0, 1)
     decision = judge_against(bands[:1], observed[:1], METRICS)
     assert decision.state == "pass"
@@ -98,7 +99,7 @@ def test_an_observation_like_the_replicas_passes_at_once() -> None:
     assert decision.checks[0].measurement.samples == (observed[0]["recall"],)
 
 
-def test_a_wrong_damon_fails_after_all_its_attempts_were_pooled() -> None:
+def test_wrong_damon_fails_at_last_look() -> None:
     bands, observed = _attempts(0.9, 2)
     made: list[int] = []
 
@@ -117,35 +118,35 @@ def test_a_wrong_damon_fails_after_all_its_attempts_were_pooled() -> None:
     assert "after 3 attempts of at most 5" in recall.detail
 
 
-def test_between_looks_more_attempts_are_asked_for() -> None:
+def test_between_looks_more_attempts_are_needed() -> None:
     bands, observed = _attempts(0.9, 2)
-    one = judge_against(bands[:1], observed[:1], METRICS)
-    assert (one.state, one.attempts_needed) == ("continue", 3)
+    decision = judge_against(bands[:1], observed[:1], METRICS)
+    assert (decision.state, decision.attempts_needed) == ("continue", 3)
     two = judge_against(bands[:2], observed[:2], METRICS)
     assert (two.state, two.attempts_needed) == ("continue", 3)
     assert [c.holds for c in two.checks] == [None, None]
 
 
-def test_an_undefined_observation_counts_as_the_worst() -> None:
+def test_nan_observation_counts_as_worst() -> None:
     bands, _ = _attempts(0.0, 3)
     decision = judge_against(bands[:3], [{"recall": math.nan, "error": 0.1}] * 3, METRICS)
     assert decision.state == "fail"
 
 
 def test_replicas_without_a_value_are_refused() -> None:
-    """Else an attempt without one would pass: it is like all replicas."""
+    """Else an attempt without a value would pass, like all replicas."""
     nothing = Band("k", {m.name: (math.nan,) * 40 for m in METRICS})
     with pytest.raises(ValueError, match="no replica has a value of 'recall'"):
         judge_against(nothing, [{"recall": math.nan, "error": math.nan}], METRICS)
 
 
-def test_too_few_replicas_to_ever_fail_is_refused() -> None:
+def test_too_few_replicas_to_fail_are_refused() -> None:
     tiny = band(METRICS, Simulation(), 4, None, "k")
     with pytest.raises(ValueError, match="too few"):
         judge_against(tiny, [{"recall": 0.0, "error": 0.0}], METRICS)
 
 
-def test_a_first_look_that_always_passes_is_refused() -> None:
+def test_first_look_that_always_passes_is_refused() -> None:
     """4 two-sided metrics of 40 replicas: the least p of one attempt is 4 * 2 / 41, never below 0.1."""
     metrics = [BandMetric(f"m{i}", "count") for i in range(4)]
     values = tuple(float(i) for i in range(40))
@@ -155,10 +156,10 @@ def test_a_first_look_that_always_passes_is_refused() -> None:
     assert judge_against(many, [{m.name: 20.5 for m in metrics}], metrics[:2]).state == "pass"
 
 
-def test_false_alarms_stay_within_alpha_and_a_fault_is_found() -> None:
-    """One shared band of few replicas, two metrics, all looks: the whole procedure, in simulation."""
+def test_false_alarms_stay_within_alpha_and_fault_fails() -> None:
+    """Simulate the whole procedure with a shared band of few replicas and two metrics."""
     rule, rounds = SequentialRule(alpha=0.04), 1500
-    alarms, found = 0, 0
+    alarms, failed = 0, 0
     for i in range(rounds):
         rng = np.random.default_rng(i)
         values = rng.standard_t(3, (2, 45))
@@ -171,6 +172,6 @@ def test_false_alarms_stay_within_alpha_and_a_fault_is_found() -> None:
 
         state = decide_sequentially(attempt, METRICS, rule).state  # type: ignore[arg-type]
         alarms += shift == 0 and state != "pass"
-        found += shift > 0 and state == "fail"
+        failed += shift > 0 and state == "fail"
     assert stats.lower_bound(alarms, rounds // 2, 0.999) <= rule.alpha
-    assert found > 0.75 * rounds / 2
+    assert failed > 0.75 * rounds / 2

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Priorities: the specification's vectors, who is scored, the lowest score that gets quota."""
+"""Priorities: the specification's vectors, the actions that are scored, the lowest score that gets quota."""
 
 import pytest
 
@@ -29,7 +29,7 @@ VECTORS = [
 
 
 @pytest.mark.parametrize(("given", "score"), VECTORS)
-def test_hot_scores(given, score):
+def test_hot_score_matches_specification_vectors(given, score):
     assert priorities.hot_score(*given) == score
 
 
@@ -55,18 +55,18 @@ def scheme(action, nr=1, age=1):
         ("stat", "paddr", Series(7, 3), None),
     ],
 )
-def test_what_actions_prefer(action, operations, level, prefers):
+def test_action_prefers_hot_or_cold_by_operations_and_series(action, operations, level, prefers):
     assert priorities.direction(Damos(action), operations, level) == prefers
 
 
-def test_cold_is_the_opposite_of_hot():
+def test_cold_score_is_99_minus_hot_score():
     ctx, hot = DamonCtx("paddr", attrs=ATTRS), piece(0, 4096, nr=20)
     assert priorities.score(hot, scheme("lru_prio"), ctx, Series(7, 3)) == 74
     assert priorities.score(hot, scheme("lru_deprio"), ctx, Series(7, 3)) == 99 - 74
     assert priorities.score(hot, scheme("stat"), ctx, Series(7, 3)) == 99
 
 
-def test_the_lowest_score_that_gets_quota():
+def test_lowest_chosen_score_uses_up_the_quota():
     scored = [(10, 100), (50, 100), (90, 100)]
     assert priorities.lowest_chosen(scored, 100) == 90
     assert priorities.lowest_chosen(scored, 101) == 50
@@ -75,7 +75,7 @@ def test_the_lowest_score_that_gets_quota():
     assert priorities.lowest_chosen([], 1) == 0
 
 
-def test_eligible_memory_is_joined_and_has_the_priority():
+def test_eligible_memory_has_the_priority_and_is_joined():
     ctx = DamonCtx("paddr", attrs=ATTRS)
     pieces = [piece(0, 10, 20), piece(10, 20, 0), piece(20, 30, 0), piece(40, 50, 0)]
     cold = priorities.eligible(pieces, scheme("pageout"), ctx, Series(7, 3), 20)
@@ -84,7 +84,7 @@ def test_eligible_memory_is_joined_and_has_the_priority():
     assert everything == [((0, 0), (0, 30)), ((0, 40), (0, 50))]
 
 
-def test_only_memory_that_matches():
+def test_matching_uses_32_bits_of_nr_accesses_and_age():
     some = Damos("pageout", DamosAccessPattern(0, 1 << 60, 1, U32, 0, 1 << 32))
     assert priorities.matches(piece(0, 10, 1), ANY)
     # An upper bound of 2 ** 32 is 0 in the core.
@@ -93,7 +93,7 @@ def test_only_memory_that_matches():
     assert not priorities.matches(piece(0, 10, nr=0, age=0), some.access_pattern)
 
 
-def test_a_run_in_which_priorities_decide_nothing_is_undecided():
+def test_run_without_excluded_memory_is_undecided():
     ctx, alike = DamonCtx("paddr", attrs=ATTRS), [piece(0, 10), piece(10, 20)]
     assert priorities.selective([alike], scheme("pageout"), ctx, Series(7, 3), 5).holds is None
     differing = [piece(0, 10, 20), piece(10, 20)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Quotas replayed: what follows is accepted, what does not is found, on made-up events and the reference."""
+"""The replay of quotas: passes that keep the quota hold, others fail; with made-up events."""
 
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ MEMORY = (16 * PAGE, 32 * PAGE)  # 16 pages from the 16th
 
 
 def made(tried, *, every_ms=50, regions=((16, 24), (24, 32)), age=0):
-    """Events of passes that tried these page ranges, 50 ms apart."""
+    """Return the events of passes that tried these page ranges, 50 ms apart."""
     events = []
     for index, ranges in enumerate(tried):
         now = (index + 1) * every_ms * NSEC_PER_MSEC
@@ -35,11 +35,11 @@ def made(tried, *, every_ms=50, regions=((16, 24), (24, 32)), age=0):
 def replayed(tried, *, level=NEWEST, action="stat", made_by=None, first=None, **quota):
     scheme = Damos(action, ANY, quota=DamosQuota(**{"bytes": 6 * PAGE, **quota}))
     replay = QuotaReplay(scheme, DamonCtx("fvaddr", schemes=(scheme,)), level)
-    found = quota_passes.of_events(made(tried) if made_by is None else made_by)
-    return replay.run(found, first)
+    passes = quota_passes.of_events(made(tried) if made_by is None else made_by)
+    return replay.run(passes, first)
 
 
-def test_windows_that_go_on_and_round():
+def test_windows_continue_and_wrap_around():
     done = replayed([[(16, 22)], [(22, 24), (24, 28)], [(28, 32)], [(16, 22)]])
     assert done.wrong == []
     (last,) = done.states[-1]
@@ -60,25 +60,25 @@ def test_windows_that_go_on_and_round():
         pytest.param([[]], "not tried though only 0", id="nothing"),
     ],
 )
-def test_wrong_passes(tried, what):
+def test_pass_that_breaks_its_quota_fails(tried, what):
     (wrong,) = replayed(tried).wrong
     assert what in wrong
 
 
-def test_a_window_lasts_its_interval():
+def test_window_lasts_a_reset_interval():
     once_in_500_ms = [[(16, 22)], *[[]] * 9, [(22, 28)]]
     assert replayed(once_in_500_ms, reset_interval_ms=500).wrong == []
     too_early = [[(16, 22)], *[[]] * 3, [(22, 28)]]
     assert "are charged" in replayed(too_early, reset_interval_ms=500).wrong[0]
     too_late = [[(16, 22)], *[[]] * 15, [(22, 28)]]
     assert "not tried" in replayed(too_late, reset_interval_ms=500).wrong[0]
-    # Within the doubt about ticks both are followed.
+    # Within TICKS_NS of the interval the replay follows both windows.
     for passes_between in (7, 8, 9, 10, 11):
         about = [[(16, 22)], *[[]] * passes_between, [(22, 28)]]
         assert replayed(about, reset_interval_ms=500).wrong == []
 
 
-def test_failures_cost_a_fraction():
+def test_failed_bytes_cost_the_fail_charge_ratio():
     # A quarter of 16 pages are 4: all memory in each window, cut to what is left each time.
     parts = [(16, 22), (22, 26), (26, 29), (29, 31), (31, 32)]
     assert replayed([parts], fail_charge_num=1, fail_charge_denom=4).wrong == []
@@ -86,7 +86,7 @@ def test_failures_cost_a_fraction():
     assert "not tried though only 6144" in wrong
 
 
-def test_charges():
+def test_charge_of_a_region_counts_applied_bytes_whole():
     scheme = Damos(quota=DamosQuota(fail_charge_num=1, fail_charge_denom=3))
     assert quotas.charge(Damos(), 100, 0) == 100
     assert quotas.charge(scheme, 100, 0) == 33
@@ -107,7 +107,7 @@ def test_charges():
         (Series(7, 3), 3 * PAGE, 2 * PAGE, True, 0),
     ],
 )
-def test_full_and_room(level, charged, size, full, left):
+def test_quota_is_used_up_by_the_rules_of_its_series(level, charged, size, full, left):
     assert quotas.is_full(level, True, charged, size, PAGE) is full
     assert quotas.room(level, True, charged, size, PAGE) == left
 
@@ -117,14 +117,14 @@ def test_no_quota_is_never_full():
     assert quotas.room(Series(7, 3), False, 9, 0, PAGE) is None
 
 
-def test_defects_of_older_series_are_let_pass_unless_strict():
+def test_strict_replay_fails_defects_of_older_series():
     skipping = [[(16, 22)], [(23, 24), (24, 29)]]
     scheme = Damos("stat", ANY, quota=DamosQuota(bytes=6 * PAGE))
     lenient = QuotaReplay(scheme, DamonCtx("fvaddr", schemes=(scheme,)), Series(6, 18))
-    found = quota_passes.of_events(made(skipping))
-    assert lenient.run(found).wrong == []
-    assert replace(lenient, strict=True).run(found).wrong
-    assert replace(lenient, level=Series(7, 3)).run(found).wrong
+    passes = quota_passes.of_events(made(skipping))
+    assert lenient.run(passes).wrong == []
+    assert replace(lenient, strict=True).run(passes).wrong
+    assert replace(lenient, level=Series(7, 3)).run(passes).wrong
     unlimited = made([[(16, 24), (24, 32)]])
     hour = replace(scheme, quota=replace(scheme.quota, reset_interval_ms=3_600_000))
     lenient = QuotaReplay(hour, DamonCtx("fvaddr", schemes=(hour,)), Series(6, 12))
@@ -138,21 +138,21 @@ def test_before_7_2_the_last_region_is_skipped():
     assert "not tried" in replayed(tried, level=Series(7, 2)).wrong[0]
 
 
-def test_a_scheme_committed_online():
+def test_committed_quota_holds_from_its_commit_on():
     big = Damos("stat", ANY, quota=DamosQuota(bytes=8 * PAGE))
     small = Damos("stat", ANY, quota=DamosQuota(bytes=4 * PAGE))
     ctx = DamonCtx("fvaddr", schemes=(big,))
-    found = quota_passes.of_events(made([[(16, 24)], [(24, 28)], [(28, 32)]]))
+    passes = quota_passes.of_events(made([[(16, 24)], [(24, 28)], [(28, 32)]]))
     during = 90 * NSEC_PER_MSEC
     later = [(during, during + NSEC_PER_MSEC, small)]
-    assert QuotaReplay(big, ctx, Series(7, 3), later=later).run(found).wrong == []
-    assert QuotaReplay(big, ctx, Series(7, 3)).run(found).wrong
+    assert QuotaReplay(big, ctx, Series(7, 3), later=later).run(passes).wrong == []
+    assert QuotaReplay(big, ctx, Series(7, 3)).run(passes).wrong
     # While it is under way either may be in force.
     under_way = [(during, 110 * NSEC_PER_MSEC, small)]
-    assert QuotaReplay(big, ctx, Series(7, 3), later=under_way).run(found).wrong == []
+    assert QuotaReplay(big, ctx, Series(7, 3), later=under_way).run(passes).wrong == []
 
 
-def test_a_window_keeps_its_size():
+def test_window_keeps_its_size_after_a_commit():
     small, big = (Damos("stat", ANY, quota=DamosQuota(bytes=n * PAGE, reset_interval_ms=500)) for n in (6, 9))
     ctx = DamonCtx("fvaddr", schemes=(small,))
     later = [(90 * NSEC_PER_MSEC, 91 * NSEC_PER_MSEC, big)]
@@ -168,21 +168,21 @@ def test_a_window_keeps_its_size():
     )
 
 
-def test_starting_anywhere():
+def test_replay_may_start_at_an_unknown_address():
     tried = [[(20, 24), (24, 26)], [(26, 32)]]
     assert replayed(tried, first=State(cursor=quotas.ANYWHERE)).wrong == []
     assert replayed(tried).wrong
 
 
-def test_counters_are_those_of_a_pass_done_by_then():
+def test_read_counters_must_be_those_of_a_pass_done_by_then():
     scheme = Damos("stat", ANY, quota=DamosQuota(bytes=6 * PAGE))
     replay = QuotaReplay(scheme, DamonCtx("fvaddr", schemes=(scheme,)), Series(6, 18))
-    found = quota_passes.of_events(made([[(16, 22)], [(22, 24), (24, 28)]]))
+    passes = quota_passes.of_events(made([[(16, 22)], [(22, 24), (24, 28)]]))
 
     def counted(sz_tried, qt_exceeds, begin_ms, end_ms):
         stats = DamosStats(0, sz_tried, 0, 0, qt_exceeds)
         read = quotas.ReadStats(begin_ms * NSEC_PER_MSEC, end_ms * NSEC_PER_MSEC, stats)
-        return quotas.counted(replay.run(found), found, read).holds
+        return quotas.counted(replay.run(passes), passes, read).holds
 
     assert counted(6 * PAGE, 0, 60, 70)
     assert not counted(6 * PAGE, 1, 60, 70)
@@ -205,31 +205,31 @@ def test_traced_counters_grow_by_what_was_tried():
     assert quotas.sizes_agree(quota_passes.of_events(events), Series(7, 3)) == []
 
 
-def test_fairness():
-    found = quota_passes.of_events(made([[(16, 22)], [(22, 28)], [(28, 32)]]))
-    rounds, missed = quotas.fair(found, [MEMORY])
+def test_memory_never_tried_in_a_round_fails():
+    passes = quota_passes.of_events(made([[(16, 22)], [(22, 28)], [(28, 32)]]))
+    rounds, missed = quotas.fair(passes, [MEMORY])
     assert rounds.holds
     assert missed.holds
-    found = quota_passes.of_events(made([[(16, 22)], [(22, 28)]] * 2))
-    rounds, missed = quotas.fair(found, [MEMORY])
+    passes = quota_passes.of_events(made([[(16, 22)], [(22, 28)]] * 2))
+    rounds, missed = quotas.fair(passes, [MEMORY])
     assert rounds.holds
     assert missed.holds is False
     assert missed.measurement.value == 4 * PAGE
-    assert quotas.fair(found[:1], [MEMORY])[0].holds is None
+    assert quotas.fair(passes[:1], [MEMORY])[0].holds is None
 
 
 # --- passes ------------------------------------------------------------------------------------
 
 
-def test_pieces_are_what_the_scheme_saw():
+def test_pieces_are_regions_before_the_pass():
     now = NSEC_PER_MSEC
     tried = BeforeApplyEvent(now, 0, 0, 0, 2, 18 * PAGE, 20 * PAGE, 7, 9)
     regions = [
         AggregatedEvent(now + 1, 0, 2, 16 * PAGE, 24 * PAGE, 7, 0),
         AggregatedEvent(now + 1, 0, 2, 24 * PAGE, 32 * PAGE, 1, 5),
     ]
-    (one,) = quota_passes.of_events([tried, *regions])
-    assert [(p.start // PAGE, p.end // PAGE, p.nr_accesses, p.age) for p in one.pieces()] == [
+    (only_pass,) = quota_passes.of_events([tried, *regions])
+    assert [(p.start // PAGE, p.end // PAGE, p.nr_accesses, p.age) for p in only_pass.pieces()] == [
         (16, 18, 7, 0),
         (18, 20, 7, 9),
         (20, 24, 7, 0),
@@ -237,17 +237,17 @@ def test_pieces_are_what_the_scheme_saw():
     ]
 
 
-def test_passes_of_one_scheme():
+def test_passes_have_only_events_of_their_scheme():
     events = made([[(16, 22)], [(16, 18)]])
     other = BeforeApplyEvent(1, 0, 1, 0, 2, 0, PAGE, 0, 0)
-    told = EszEvent(1, 0, 0, 7)
-    found = quota_passes.of_events([other, told, *events])
-    assert [len(one.applied) for one in found] == [1, 1]
-    assert [event.esz for event in found[0].esz] == [7]
-    assert [len(one.applied) for one in quota_passes.of_events([other, told, *events], 1)] == [1, 0]
+    traced_size = EszEvent(1, 0, 0, 7)
+    passes = quota_passes.of_events([other, traced_size, *events])
+    assert [len(p.applied) for p in passes] == [1, 1]
+    assert [event.esz for event in passes[0].esz] == [7]
+    assert [len(p.applied) for p in quota_passes.of_events([other, traced_size, *events], 1)] == [1, 0]
 
 
-def test_an_incomplete_pass_at_the_end_is_left_out():
+def test_incomplete_last_pass_is_left_out():
     assert len(quota_passes.of_events(made([[(16, 22)], [(22, 28)]])[:-1])) == 1
 
 
@@ -259,8 +259,8 @@ def test_lost_events_leave_nothing_to_judge():
 @pytest.mark.parametrize(
     ("window_ms", "holds"), [(50, True), (60, True), (40, True), (25, False), (110, False)]
 )
-def test_the_usual_window_lasts_a_reset_interval(window_ms, holds):
-    """Windows of 50 ms, passes each 10 ms: one tick less or more is no mistake; half of it is."""
+def test_median_window_of_another_length_fails(window_ms, holds):
+    """Windows of 50 ms, a pass every 10 ms: one tick more or less is right, half a window is not."""
     passes = [Pass(i * 10 * NSEC_PER_MSEC, i * 10 * NSEC_PER_MSEC, (), (), None, ()) for i in range(60)]
     begun = [p.begin_ns // (window_ms * NSEC_PER_MSEC) * window_ms * NSEC_PER_MSEC for p in passes]
     late_ns = (window_ms - 50) * NSEC_PER_MSEC
@@ -269,7 +269,7 @@ def test_the_usual_window_lasts_a_reset_interval(window_ms, holds):
     assert check.holds is holds
 
 
-def test_too_few_windows_are_undecided_only_where_they_are_wanted():
+def test_too_few_windows_are_undecided_if_least_is_given():
     passes = [Pass(i * 10 * NSEC_PER_MSEC, i * 10 * NSEC_PER_MSEC, (), (), None, ()) for i in range(4)]
     done = quotas.Replayed(states=[frozenset({State(began_ns=0)})] * 4)
     assert quotas.windows_last(done, passes) == []

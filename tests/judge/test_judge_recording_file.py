@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Recordings on disk come back equal, with the truth beside them; anything else is refused in words."""
+"""Recordings on disk are read back equal, with their truth; anything else is refused in a sentence."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def same(a: Recording, b: Recording) -> bool:
     )
 
 
-def test_round_trip_with_truth(tmp_path: Path) -> None:
+def test_recording_with_truth_is_read_back_equal(tmp_path: Path) -> None:
     truth, _, report = hot_cold(aggregations=5)
     spans = spans_of(truth, windows(report), report)
     path = tmp_path / "attempt-1.damon.npz"
@@ -54,7 +54,7 @@ def test_round_trip_with_truth(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
-def test_round_trip_of_everything_optional(tmp_path: Path) -> None:
+def test_optional_columns_are_read_back_equal(tmp_path: Path) -> None:
     snap = replace(
         snapshot(100 * MS, [(1, 2**64 - 1, 3, 2**32 - 1)], target_idx=2),
         complete=False,
@@ -70,7 +70,7 @@ def test_round_trip_of_everything_optional(tmp_path: Path) -> None:
     assert same(report, again)
 
 
-def test_what_it_is_about(tmp_path: Path) -> None:
+def test_request_and_layout_are_read_back(tmp_path: Path) -> None:
     ctx = DamonCtx(
         "vaddr",
         attrs=DamonAttrs(intervals_goal=DamonIntervalsGoal(400, 3, 5000, 10**7), probes=(DamonProbe(2),)),
@@ -82,7 +82,7 @@ def test_what_it_is_about(tmp_path: Path) -> None:
     assert recording_file.read(tmp_path / "r.npz").about == about
 
 
-def test_a_file_that_does_not_say_what_it_is_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_without_a_request_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as older:
         older.setattr(recording_file, "_about_header", lambda about: {})
         recording_file.save(tmp_path / "r.npz", recording([]))
@@ -105,12 +105,12 @@ def test_requests_of_other_versions_are_read() -> None:
     )
 
 
-def test_an_empty_recording(tmp_path: Path) -> None:
+def test_empty_recording_is_read_back(tmp_path: Path) -> None:
     recording_file.save(tmp_path / "r.npz", recording([]))
     assert recording_file.load(tmp_path / "r.npz")[0].snapshots == ()
 
 
-def test_what_is_not_a_recording_is_refused(tmp_path: Path) -> None:
+def test_file_that_is_no_recording_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such recording"):
         recording_file.load(tmp_path / "none.npz")
     (tmp_path / "text.npz").write_text("hello")
@@ -130,15 +130,15 @@ def test_a_newer_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def arrays(tmp_path: Path) -> dict[str, np.ndarray]:
-    """What is in a file with truth, to be spoilt."""
+    """Return the arrays of a file with truth, for a test to damage."""
     truth, _, report = hot_cold(aggregations=3)
     recording_file.save(tmp_path / "whole.npz", report, spans_of(truth, windows(report), report))
     with np.load(tmp_path / "whole.npz") as file:
         return dict(file)
 
 
-def test_no_damage_breaks_the_reader(tmp_path: Path) -> None:
-    """Cut off anywhere, or with any one byte another: read as it was, or refused in one sentence."""
+def test_damaged_file_is_read_or_refused_in_a_sentence(tmp_path: Path) -> None:
+    """Truncated anywhere, or with any byte changed."""
     arrays(tmp_path)
     data, path = (tmp_path / "whole.npz").read_bytes(), tmp_path / "damaged.npz"
     damaged = [data[:length] for length in range(0, len(data), 97)]

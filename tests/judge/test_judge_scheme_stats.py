@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Counters of schemes against the tries that were traced."""
+"""Checks of schemes' counters against the traced tries."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def stat(scheme: int, nr: int, pages: int, *, applied: tuple[int, int] = (0, 0),
 
 
 def one_pass(time_us: int) -> list[TypedEvent]:
-    """Two regions, of two pages and of one, both tried by scheme 1."""
+    """Return a pass over two regions, of two pages and of one page, both tried by scheme 1."""
     return [
         apply(time_us, 0, 0, 2),
         apply(time_us, 1, 0, 2),
@@ -37,29 +37,29 @@ def one_pass(time_us: int) -> list[TypedEvent]:
     ]
 
 
-def told(*events: StatEvent) -> bool | None:
+def holds_for(*events: StatEvent) -> bool | None:
     recorded = watched_passes.passes([*one_pass(1), *events, *one_pass(2)])
     (check,) = stats.stats_after_passes(recorded, CTX, [(0, 2 * PAGE)])
     return check.holds
 
 
-def test_counters_after_a_pass() -> None:
+def test_traced_counters_must_equal_traced_tries() -> None:
     watcher, right = stat(0, 2, 3), stat(1, 2, 3, applied=(1, 2))
-    assert told(watcher, right) is True
-    assert told(stat(0, 3, 3), right) is False
-    assert told(stat(0, 2, 4), right) is False
-    assert told(stat(0, 2, 3, applied=(1, 2)), right) is False  # stat applies nothing
-    assert told(watcher, stat(1, 2, 3, applied=(2, 3))) is False  # one page is not mapped
-    assert told(watcher, stat(1, 2, 3, applied=(1, 0))) is False
-    assert told(watcher, right, stat(1, 2, 3, applied=(1, 2), qt=1)) is True
-    assert told(watcher, stat(1, 2, 3, applied=(1, 2), qt=1), right) is False  # never smaller again
+    assert holds_for(watcher, right) is True
+    assert holds_for(stat(0, 3, 3), right) is False
+    assert holds_for(stat(0, 2, 4), right) is False
+    assert holds_for(stat(0, 2, 3, applied=(1, 2)), right) is False  # stat applies nothing
+    assert holds_for(watcher, stat(1, 2, 3, applied=(2, 3))) is False  # one page is not mapped
+    assert holds_for(watcher, stat(1, 2, 3, applied=(1, 0))) is False
+    assert holds_for(watcher, right, stat(1, 2, 3, applied=(1, 2), qt=1)) is True
+    assert holds_for(watcher, stat(1, 2, 3, applied=(1, 2), qt=1), right) is False  # never smaller again
 
 
-def test_nothing_told_is_not_judged() -> None:
+def test_without_traced_counters_there_is_no_check() -> None:
     assert stats.stats_after_passes(watched_passes.passes([*one_pass(1), *one_pass(2)]), CTX) == []
 
 
-def test_ranges_that_touch_are_mapped_together() -> None:
+def test_region_across_touching_mappings_counts_as_applied() -> None:
     recorded = watched_passes.passes([*one_pass(1), *one_pass(2)])
     after = stats.totals(recorded, CTX.schemes, [(0, PAGE), (PAGE, 2 * PAGE)])
     assert after[1] == [Total(2, 3 * PAGE, 0, 0), Total(2, 3 * PAGE, 1, 2 * PAGE)]
@@ -80,15 +80,15 @@ def reading(begin_us: int, end_us: int, nr: int, pages: int) -> Reading:
         (reading(110, 250, 4, 6), True),  # during the second
         (reading(110, 250, 2, 3), True),
         (reading(110, 250, 0, 0), False),
-        (reading(350, 450, 6, 9), None),  # perhaps behind the last one recorded
+        (reading(350, 450, 6, 9), None),  # perhaps after the last recorded pass
     ],
 )
-def test_readings(asked: Reading, holds: bool | None) -> None:
+def test_read_counters_must_be_those_during_the_command(asked: Reading, holds: bool | None) -> None:
     recorded = watched_passes.passes([*one_pass(100), *one_pass(200), *one_pass(300), *one_pass(400)])
     assert stats.stats_when_read(recorded, [asked], CTX).holds is holds
 
 
-def test_full_windows() -> None:
+def test_qt_exceeds_must_count_full_windows() -> None:
     limited = replace(CTX, schemes=(WATCHER, replace(WATCHER, quota=DamosQuota(bytes=3 * PAGE))))
 
     def holds(*counts: int, level: str = "7.3", ctx: DamonCtx = limited) -> bool | None:

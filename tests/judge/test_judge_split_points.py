@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Cuts read from passes, and their distribution."""
+"""Where regions are split, read from passes, and the distribution of the tenths."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from damon_tests.ports import PAGE_SIZE
 SIZE = 100 * PAGE_SIZE
 
 
-def seen(number: int, bounds: list[int], aggregated: bool) -> WatchedPass:
-    """A pass over regions with these bounds."""
+def pass_over(number: int, bounds: list[int], aggregated: bool) -> WatchedPass:
+    """Return a pass over regions with these bounds."""
     tries = [Try(0, 0, a, b, 0, 0) for a, b in pairwise(bounds)]
     visits = tuple(Visit(t, len(tries), ()) for t in tries)
     event = AggregatedEvent.__new__(AggregatedEvent)
@@ -27,13 +27,13 @@ def history(tenths: list[int]) -> list[WatchedPass]:
     """Each tenth cuts a region of SIZE once."""
     passes = []
     for number, tenth in enumerate(tenths):
-        passes.append(seen(2 * number, [0, SIZE], True))
-        passes.append(seen(2 * number + 1, [0, tenth * SIZE // 10, SIZE], False))
+        passes.append(pass_over(2 * number, [0, SIZE], True))
+        passes.append(pass_over(2 * number + 1, [0, tenth * SIZE // 10, SIZE], False))
     return passes
 
 
-def test_cuts_of_two_and_three_parts() -> None:
-    three = [seen(0, [0, SIZE], True), seen(1, [0, SIZE // 4, SIZE // 2, SIZE], False)]
+def test_cuts_of_two_and_three_parts_are_read() -> None:
+    three = [pass_over(0, [0, SIZE], True), pass_over(1, [0, SIZE // 4, SIZE // 2, SIZE], False)]
     assert list(cuts(three)) == [(SIZE, SIZE // 2), (SIZE // 2, SIZE // 4)]
     assert list(cuts(history([3]))) == [(SIZE, 30 * PAGE_SIZE)]
 
@@ -44,7 +44,7 @@ def test_tenths_are_aligned_down() -> None:
     assert tenth_of(SIZE, 33 * PAGE_SIZE) == NOWHERE
 
 
-def test_even_cuts_hold() -> None:
+def test_equally_frequent_tenths_hold() -> None:
     tenths = np.random.default_rng(3).integers(1, 10, 900).tolist()
     assert all(check.holds for check in evenly_cut(history(tenths), 1e-6))
 
@@ -54,6 +54,6 @@ def test_cuts_in_the_first_half_only_fail() -> None:
     assert [check.holds for check in evenly_cut(history(tenths), 1e-6)].count(False) == 9
 
 
-def test_without_cuts_nothing_is_decided() -> None:
-    (check,) = evenly_cut([seen(0, [0, SIZE], True), seen(1, [0, SIZE], False)], 1e-6)
+def test_without_cuts_it_is_undecided() -> None:
+    (check,) = evenly_cut([pass_over(0, [0, SIZE], True), pass_over(1, [0, SIZE], False)], 1e-6)
     assert check.holds is None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Statistics: known values, and promised error rates kept in simulation with fixed seeds."""
+"""Statistics: known values, and error rates in simulations with fixed seeds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from damon_tests.judge import stats
 from damon_tests.judge.stats import SequentialRule
 
 
-def test_binomial_values() -> None:
+def test_binomial_matches_known_values() -> None:
     assert stats.binomial_pmf(4, 0.5).tolist() == pytest.approx([1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16])
     assert stats.binomial_tail(0, 10, 0.1, "low") == pytest.approx(0.9**10)
     assert stats.binomial_tail(10, 10, 0.1, "high") == pytest.approx(1e-10)
@@ -26,7 +26,7 @@ def test_binomial_values() -> None:
     assert stats.binomial_test(5, 5, 1.0) == 1
 
 
-def test_clopper_pearson_values() -> None:
+def test_clopper_pearson_matches_known_values() -> None:
     assert stats.clopper_pearson(5, 20) == pytest.approx((0.0866, 0.4910), abs=1e-4)
     assert stats.clopper_pearson(0, 10) == pytest.approx((0, 1 - 0.025**0.1), abs=1e-9)
     assert stats.clopper_pearson(10, 10)[1] == 1
@@ -35,7 +35,7 @@ def test_clopper_pearson_values() -> None:
 
 
 @given(st.integers(1, 200), st.floats(0.01, 0.99), st.sampled_from([0.05, 0.01, 0.001]))
-def test_the_binomial_test_never_alarms_too_often(n: int, p: float, alpha: float) -> None:
+def test_binomial_test_keeps_alpha(n: int, p: float, alpha: float) -> None:
     pmf = stats.binomial_pmf(n, p)
     rejected = [k for k in range(n + 1) if stats.binomial_test(k, n, p) <= alpha]
     assert pmf[rejected].sum() <= alpha * (1 + 1e-6)
@@ -54,7 +54,7 @@ def test_clopper_pearson_inverts_the_tails(n: int, data: st.DataObject) -> None:
         assert stats.binomial_tail(k, n, high, "low") == pytest.approx(0.05, rel=1e-6)
 
 
-def test_two_samples_alarm_as_rarely_as_promised_and_see_a_shift() -> None:
+def test_two_sample_test_keeps_alpha_and_detects_a_shift() -> None:
     """The test by which the harness's own tests compare replicas."""
     rng = np.random.default_rng(1)
     rounds = 400
@@ -76,7 +76,7 @@ def test_rank_sum_distribution_is_the_count_of_all_orders(n: int, k: int) -> Non
     assert stats._rank_sums(n, k).tolist() == pytest.approx(expected)
 
 
-def test_rank_test_values() -> None:
+def test_rank_test_matches_known_values() -> None:
     replicas = list(range(9))
     assert stats.rank_test([(replicas, [100])], "high") == pytest.approx(1 / 10)
     assert stats.rank_test([(replicas, [100])], "low") == 1
@@ -103,7 +103,7 @@ def test_few_replicas_do_not_raise_the_alarm_rate() -> None:
         assert number > 0
 
 
-def test_rule_is_checked() -> None:
+def test_sequential_rule_refuses_bad_shares_and_decides_at_looks() -> None:
     with pytest.raises(ValueError, match="share"):
         SequentialRule(looks=(1, 2))
     with pytest.raises(ValueError, match="at most 1"):
@@ -116,7 +116,7 @@ def test_rule_is_checked() -> None:
     assert [rule.next_look(n) for n in range(6)] == [1, 1, 3, 3, 5, 5]
 
 
-def test_the_sequential_rule_keeps_alpha_over_all_looks() -> None:
+def test_sequential_rule_keeps_alpha_over_all_looks() -> None:
     """Pooled after 1, 3, 5 attempts of the same data: fails and inconclusives together within α."""
     rng = np.random.default_rng(3)
     rule, rounds = SequentialRule(alpha=0.05), 4000

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""tried_regions/ against the passes that were traced."""
+"""Checks of tried_regions/ against the traced passes."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ RECORDED = watched_passes.passes(
         (answer(50, 150, FIRST[:1]), False),  # only a part of the pass
         (answer(50, 250, [*FIRST, *SECOND]), False),  # of two passes
         (answer(50, 150, [(0, 4096, 1, 0), FIRST[1]]), False),  # the age after the action
-        (answer(350, 450, SECOND), True),  # behind the last one recorded: not judged
+        (answer(350, 450, SECOND), True),  # after the last recorded pass: not judged
     ],
 )
-def test_regions_of_one_pass(asked: Answer, holds: bool) -> None:
+def test_regions_must_be_those_of_one_pass(asked: Answer, holds: bool) -> None:
     checks = regions_of_one_pass(RECORDED, [asked, answer(50, 150, FIRST)], CTX, "7.3")
     assert checks[-1].holds is holds
     assert all(check.holds for check in checks[:-1])
 
 
-def test_sums_are_compared() -> None:
+def test_wrong_total_bytes_fails() -> None:
     assert [
         c.holds for c in regions_of_one_pass(RECORDED, [answer(50, 150, FIRST, total=8191)], CTX, "7.3")
     ] == [
@@ -65,7 +65,7 @@ def test_sums_are_compared() -> None:
     ]
 
 
-def test_nothing_reported_shows_nothing() -> None:
+def test_without_answers_it_is_undecided() -> None:
     assert regions_of_one_pass(RECORDED, [], CTX, "7.3")[-1].holds is None
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The replay of passes: what must be tried follows from what the first scheme saw."""
+"""The replay of passes: the watcher's events determine what must be tried."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def stat(scheme: int, nr_snapshots: int = 0) -> StatEvent:
 
 
 END = apply(0, 0, 1)
-"""Begins a pass that is not whole; the ones before it are."""
+"""Begins an incomplete pass, and so completes the one before."""
 
 
 def verdict(events: Sequence[TypedEvent], ctx: DamonCtx) -> bool | None:
@@ -43,26 +43,26 @@ def verdict(events: Sequence[TypedEvent], ctx: DamonCtx) -> bool | None:
     return check.holds
 
 
-def test_passes_are_told_apart_by_descending_addresses_and_what_follows_them() -> None:
+def test_descending_address_or_later_event_ends_a_pass() -> None:
     aggregated = AggregatedEvent(1000, 0, 1, 0, PAGE, 0, 0)
     events: list[TypedEvent] = [
         apply(0, 0, 1), apply(1, 0, 1), apply(0, 1, 2), apply(0, 0, 9, target=1),
         apply(0, 0, 2), stat(0), aggregated,
         apply(0, 2, 3), apply(0, 0, 2),
     ]  # fmt: skip
-    found = watched_passes.passes(events)
-    assert [len(one.visits) for one in found] == [3, 1, 1]
-    assert [one.number for one in found] == [1, 2, 3]
-    assert found[0].visits[0].tried == (Try(1, 0, 0, PAGE, 0, 0),)
-    assert found[1].stats == (stat(0),)
-    assert found[1].aggregated == (aggregated,)
-    assert len(found[0].tries) == 4
+    complete = watched_passes.passes(events)
+    assert [len(p.visits) for p in complete] == [3, 1, 1]
+    assert [p.number for p in complete] == [1, 2, 3]
+    assert complete[0].visits[0].tried == (Try(1, 0, 0, PAGE, 0, 0),)
+    assert complete[1].stats == (stat(0),)
+    assert complete[1].aggregated == (aggregated,)
+    assert len(complete[0].tries) == 4
 
 
-def test_nothing_is_read_behind_lost_events_and_before_the_first_visit() -> None:
+def test_events_after_lost_ones_and_before_first_visit_are_ignored() -> None:
     whole = apply(0, 0, 1)
     events: list[TypedEvent] = [apply(1, 0, 1), stat(0), whole, whole, LostEvent(0, 3), whole, END]
-    assert [len(one.visits) for one in watched_passes.passes(events)] == [1]
+    assert [len(p.visits) for p in watched_passes.passes(events)] == [1]
 
 
 @pytest.mark.parametrize(
@@ -82,13 +82,13 @@ def test_nothing_is_read_behind_lost_events_and_before_the_first_visit() -> None
         ({"age_min": 6}, (8, 0, 5), False),
     ],
 )
-def test_bounds_are_inclusive_and_the_last_two_have_32_bits(
+def test_pattern_bounds_are_inclusive_and_nr_accesses_and_age_have_32_bits(
     bounds: dict[str, int], values: tuple[int, int, int], within: bool
 ) -> None:
     assert watched_passes.matches(replace(ANY, **bounds), *values) is within
 
 
-def test_due_by_samples() -> None:
+def test_schemes_are_due_after_whole_samples() -> None:
     def every(us: int) -> Damos:
         return Damos("stat", ANY, apply_interval_us=us)
 
@@ -102,7 +102,7 @@ def test_due_by_samples() -> None:
     assert steps == [(0,), (0,), (0, 1), (0,), (0,), (0, 1)]
 
 
-def test_an_action_is_seen_by_the_schemes_after_it_and_not_before() -> None:
+def test_action_resets_age_for_later_schemes_only() -> None:
     young, old = Damos("stat", replace(ANY, age_max=0)), Damos("stat", replace(ANY, age_min=3))
     acts = Damos("willneed", replace(ANY, age_min=3))
     ctx = context(WATCHER, old, acts, young, old)
@@ -114,7 +114,7 @@ def test_an_action_is_seen_by_the_schemes_after_it_and_not_before() -> None:
     assert verdict([*right[:3], apply(3, 0, 1, 0, 3)], ctx) is False
 
 
-def test_schemes_that_are_not_due_must_not_be_tried() -> None:
+def test_try_of_a_scheme_that_is_not_due_fails() -> None:
     ctx = context(replace(WATCHER, apply_interval_us=50_000), Damos("stat", ANY))
     first, second = [apply(0, 0, 1, count=1)], [apply(0, 0, 1, count=1), apply(1, 0, 1)]
     assert verdict([*first, *second], ctx) is True
@@ -122,7 +122,7 @@ def test_schemes_that_are_not_due_must_not_be_tried() -> None:
     assert verdict([*first, *first], ctx) is False
 
 
-def test_the_number_of_regions_and_the_statistics_told_are_compared() -> None:
+def test_wrong_nr_regions_or_nr_snapshots_fails() -> None:
     ctx = context(WATCHER, Damos("stat"))
     regions = [apply(0, 0, 1), apply(0, 1, 2)]
     assert verdict(regions, ctx) is True
@@ -133,7 +133,7 @@ def test_the_number_of_regions_and_the_statistics_told_are_compared() -> None:
     assert verdict([*regions, stat(0, 1), stat(1, 2)], ctx) is False
 
 
-def test_a_limit_of_passes_counts_each_target() -> None:
+def test_max_nr_snapshots_counts_each_target() -> None:
     ctx = context(WATCHER, replace(WATCHER, max_nr_snapshots=3), Damos(max_nr_snapshots=1))
 
     def one_pass(*limited: int) -> list[TypedEvent]:
@@ -144,14 +144,14 @@ def test_a_limit_of_passes_counts_each_target() -> None:
                 events.append(apply(1, 0, 1, target=target))
         return events
 
-    told = [stat(0, 6), stat(1, 3), stat(2, 1)]
-    assert verdict([*one_pass(0, 1), *one_pass(0), *one_pass(), *told], ctx) is True
-    assert verdict([*one_pass(0, 1), *one_pass(0, 1), *one_pass(), *told], ctx) is False
-    assert verdict([*one_pass(0, 1), *one_pass(0), *one_pass(0), *told], ctx) is False
-    assert verdict([*one_pass(0, 1), *one_pass(), *one_pass(), *told], ctx) is False
+    traced_stats = [stat(0, 6), stat(1, 3), stat(2, 1)]
+    assert verdict([*one_pass(0, 1), *one_pass(0), *one_pass(), *traced_stats], ctx) is True
+    assert verdict([*one_pass(0, 1), *one_pass(0, 1), *one_pass(), *traced_stats], ctx) is False
+    assert verdict([*one_pass(0, 1), *one_pass(0), *one_pass(0), *traced_stats], ctx) is False
+    assert verdict([*one_pass(0, 1), *one_pass(), *one_pass(), *traced_stats], ctx) is False
 
 
-def test_without_a_pass_nothing_is_known() -> None:
+def test_run_without_passes_is_undecided() -> None:
     assert verdict([], context(WATCHER)) is None
 
 
@@ -170,13 +170,13 @@ def test_requests_that_cannot_be_replayed_are_refused(schemes: tuple[Damos, ...]
         watched_passes.ExpectedTries(context(*schemes))
 
 
-def test_edges_are_met_at_a_bound_and_next_to_it() -> None:
-    seen = watched_passes.passes([apply(0, 0, 1, 3, 5), apply(0, 1, 2, 4, 9), END])
+def test_bounds_are_tested_only_by_values_at_and_beyond_them() -> None:
+    recorded = watched_passes.passes([apply(0, 0, 1, 3, 5), apply(0, 1, 2, 4, 9), END])
     checks = watched_passes.edges_met(
-        seen, (WATCHER, Damos("stat", replace(ANY, nr_accesses_max=3))), ("nr_accesses",)
+        recorded, (WATCHER, Damos("stat", replace(ANY, nr_accesses_max=3))), ("nr_accesses",)
     )
     assert [check.holds for check in checks] == [True, True]
-    checks = watched_passes.edges_met(seen, (WATCHER, Damos("stat", replace(ANY, age_max=5))), ("age",))
+    checks = watched_passes.edges_met(recorded, (WATCHER, Damos("stat", replace(ANY, age_max=5))), ("age",))
     assert [check.holds for check in checks] == [True, None]
     empty = replace(ANY, age_min=9, age_max=5)  # matches nothing: its bounds are no edges
-    assert watched_passes.edges_met(seen, (WATCHER, Damos("stat", empty)), ("age",))[0].holds is None
+    assert watched_passes.edges_met(recorded, (WATCHER, Damos("stat", empty)), ("age",))[0].holds is None

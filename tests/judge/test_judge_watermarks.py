@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What watermarks must do with free memory as it was."""
+"""Which states watermarks must give a scheme, by the free memory."""
 
 import pytest
 
@@ -19,11 +19,11 @@ MARKS = DamosWatermarks("free_mem_rate", 1, high=800, mid=600, low=200)
         ([100, 700], [False, False]),
     ],
 )
-def test_states_follow_free_memory(free, states):
+def test_scheme_is_active_between_low_and_high_as_free_memory_moves(free, states):
     assert active([Stretch(f, f) for f in free], MARKS) == states
 
 
-def test_what_is_close_to_a_mark_is_not_certain():
+def test_state_close_to_a_mark_is_not_certain():
     near = Stretch(600 - MARGIN_PERMIL, 600 - MARGIN_PERMIL)
     assert active([near, Stretch(400, 400), near], MARKS, at_first=False) == [None, True, None]
     assert active([Stretch(190, 210), Stretch(700, 700), Stretch(900, 900)], MARKS) == [None, None, False]
@@ -31,14 +31,14 @@ def test_what_is_close_to_a_mark_is_not_certain():
     assert active([Stretch.between(700, 650)], MARKS, margin=51) == [None]
 
 
-def test_marks_without_order_or_metric():
+def test_metric_none_is_always_active_and_high_bounds_mid():
     assert active([Stretch(100, 900)], DamosWatermarks()) == [True]
     # mid above high: below mid it becomes active, but never above high.
     odd = DamosWatermarks("free_mem_rate", 1, high=500, mid=900, low=0)
     assert active([Stretch(700, 700), Stretch(400, 400)], odd) == [False, True]
 
 
-def test_states_hold():
+def test_any_wrong_state_fails():
     at = [Stretch(f, f) for f in (900, 700, 400, 700)]
     right = (False, False, True, True)
     assert states_hold("x", list(zip(at, right, strict=True)), MARKS).holds

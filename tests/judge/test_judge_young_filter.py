@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""How many bytes are young between questions."""
+"""How many bytes are young between two reads of accessed bits."""
 
 import numpy as np
 
@@ -21,11 +21,11 @@ class Touches:
         self.touches = touches
 
     def touched(self, pages, t0_ns, t1_ns):
-        seen = {page for page, time in self.touches if t0_ns <= time < t1_ns}
-        return np.array([page in seen for page in pages.tolist()])
+        touched_pages = {page for page, time in self.touches if t0_ns <= time < t1_ns}
+        return np.array([page in touched_pages for page in pages.tolist()])
 
 
-def test_questions_pair_with_the_watcher_and_with_the_last_time():
+def test_each_read_pairs_with_watcher_and_previous_read():
     events = [
         event(1, 0),
         event(2, 1),
@@ -44,7 +44,7 @@ def test_questions_pair_with_the_watcher_and_with_the_last_time():
     assert questions(events, 0, 1, 1) == asked[:1]
 
 
-def test_young_the_first_time_and_when_touched_since():
+def test_pages_are_young_at_first_and_when_touched_since():
     first = Asked(0, 4 * PAGE, SEC, SEC, None, None)
     later = Asked(0, 4 * PAGE, 2 * SEC, 2 * SEC + 10, SEC, SEC + 10)
     truth = Touches(
@@ -55,7 +55,7 @@ def test_young_the_first_time_and_when_touched_since():
     assert young_bytes([later], truth, 0) == (PAGE, 3 * PAGE)
 
 
-def test_what_was_touched_since_the_last_sample_is_young():
+def test_pages_touched_since_last_sample_are_certainly_young():
     tenth = SEC // 10
     truth = Touches((0, SEC), (0, 16 * tenth), (0, 19 * tenth), (1, SEC), (1, 14 * tenth))
     later = Asked(0, 2 * PAGE, 2 * SEC, 2 * SEC, SEC // 2, SEC // 2)
@@ -65,6 +65,6 @@ def test_what_was_touched_since_the_last_sample_is_young():
     assert young_bytes([first], truth, 9, SEC // 2) == (PAGE, 2 * PAGE)
 
 
-def test_windows_shorter_than_the_slack_promise_nothing():
+def test_times_shorter_than_slack_make_no_page_certainly_young():
     short = Asked(0, 4 * PAGE, SEC + SLACK_NS, SEC + SLACK_NS, SEC, SEC)
     assert young_bytes([short], Touches((0, SEC + 10)), 0) == (0, PAGE)

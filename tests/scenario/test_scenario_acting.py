@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Schemes turned on for a while: nothing is missed before, and what is counted belongs together."""
+"""Schemes applied for some passes: they act on their span only, and counters match the trace."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def event(start: int, end: int) -> BeforeApplyEvent:
     return BeforeApplyEvent(0, 0, 0, 0, 1, start, end, 0, 0)
 
 
-def test_the_part_that_was_tried_least() -> None:
+def test_fewest_counts_tries_of_the_least_tried_part() -> None:
     tried = [event(0, 10), event(10, 30), event(5, 15)]
     assert acting.fewest(tried, [(0, 30)]) == 1
     assert acting.fewest(tried, [(5, 15)]) == 2
@@ -30,7 +30,7 @@ def test_the_part_that_was_tried_least() -> None:
 
 
 @pytest.mark.parametrize("level", ["6.12", "6.18", "7.3"])
-def test_exactly_the_span_is_acted_on(level: str) -> None:
+def test_scheme_acts_on_exactly_its_span(level: str) -> None:
     ctx = DamonCtx(attrs=DamonAttrs(max_nr_regions=100))
     with live(
         ReferenceBackend(level),
@@ -57,7 +57,7 @@ def test_exactly_the_span_is_acted_on(level: str) -> None:
     assert len(done.others("data")) == 3
 
 
-def test_a_target_that_waits_is_watched_instead() -> None:
+def test_waiting_target_is_monitored_instead() -> None:
     ctx = DamonCtx(attrs=DamonAttrs(max_nr_regions=100))
     with live(
         ReferenceBackend("7.3"),

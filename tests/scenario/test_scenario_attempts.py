@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Attempts as they are judged: which windows, what memory, beside which replicas."""
+"""The judging of attempts: windows, memory, replicas."""
 
 from __future__ import annotations
 
@@ -36,39 +36,41 @@ def trial(pattern: str, operations: str = "vaddr", seconds: int = 3, seed: int =
 
 
 @pytest.fixture(scope="module")
-def seen() -> Observation:
+def observation() -> Observation:
     return trial("hot_cold").observe()
 
 
-def blinded(seen: Observation) -> Observation:
-    """The report of a DAMON that never sees an access."""
-    snapshots = tuple(replace(s, nr_accesses=np.zeros_like(s.nr_accesses)) for s in seen.recording.snapshots)
-    return replace(seen, recording=replace(seen.recording, snapshots=snapshots))
+def blinded(observation: Observation) -> Observation:
+    """Return the observation with the report of a DAMON that detects no access."""
+    snapshots = tuple(
+        replace(s, nr_accesses=np.zeros_like(s.nr_accesses)) for s in observation.recording.snapshots
+    )
+    return replace(observation, recording=replace(observation.recording, snapshots=snapshots))
 
 
-def test_invariants_hold_and_include_the_first_layout(seen: Observation) -> None:
-    checks = invariants(seen)
+def test_invariants_hold_and_include_the_first_layout(observation: Observation) -> None:
+    checks = invariants(observation)
     assert all(c.holds for c in checks)
     assert any(c.invariant == "I6" for c in checks)
 
 
-def test_an_invariant_that_nothing_was_subject_to_is_undecided(seen: Observation) -> None:
-    *_, last = invariants(seen, shows=("I6", "I26"))
+def test_invariant_without_a_report_subject_to_it_is_undecided(observation: Observation) -> None:
+    *_, last = invariants(observation, shows=("I6", "I26"))
     assert (last.invariant, last.holds) == ("I26", None)
-    assert [c.holds for c in invariants(seen, shows=("I6",)) if c.holds is None] == []
+    assert [c.holds for c in invariants(observation, shows=("I6",)) if c.holds is None] == []
 
 
-def test_comparison_is_about_the_patterns_regions_only(seen: Observation) -> None:
-    c = comparison(seen, after_s=1.0)
-    start, end = seen.layout["data"]
+def test_comparison_has_the_patterns_regions_only(observation: Observation) -> None:
+    c = comparison(observation, after_s=1.0)
+    start, end = observation.layout["data"]
     assert c.start.min() == start
     assert (c.start + c.size).max() == end
     assert np.unique(c.per_window(c.size)).tolist() == [end - start]
 
 
-def test_clip_cuts_pieces_and_keeps_order(seen: Observation) -> None:
-    c = comparison(seen, after_s=1.0)
-    start, end = seen.layout["data"]
+def test_clip_cuts_pieces_and_keeps_order(observation: Observation) -> None:
+    c = comparison(observation, after_s=1.0)
+    start, end = observation.layout["data"]
     middle = (start + end) // 2 // PAGE_SIZE * PAGE_SIZE
     cut = clip(c, [(start, middle), (middle, end)])
     assert cut.per_window(cut.size).tolist() == c.per_window(c.size).tolist()
@@ -76,29 +78,32 @@ def test_clip_cuts_pieces_and_keeps_order(seen: Observation) -> None:
     assert not len(clip(c, []).start)
 
 
-def test_windows_lie_within_the_seconds_asked_for(seen: Observation) -> None:
-    start = seen.recording.started_ns
-    chosen = judged_windows(seen, 1.0, 2.0)
+def test_judged_windows_lie_within_requested_seconds(observation: Observation) -> None:
+    start = observation.recording.started_ns
+    chosen = judged_windows(observation, 1.0, 2.0)
     assert len(chosen) == 10
     assert min(w.t0_ns for w in chosen) >= start + NSEC_PER_SEC
     assert max(w.t1_ns for w in chosen) <= start + 2 * NSEC_PER_SEC
 
 
-def test_full_counts_sees_a_missing_hit() -> None:
-    seen = trial("everything_hot", "fvaddr").observe()
-    assert [c.holds for c in full_counts(seen)] == [True]
-    last = seen.recording.snapshots[-1]
+def test_missing_hit_fails_full_counts() -> None:
+    observation = trial("everything_hot", "fvaddr").observe()
+    assert [c.holds for c in full_counts(observation)] == [True]
+    last = observation.recording.snapshots[-1]
     less = replace(last, nr_accesses=last.nr_accesses - 1)
-    wrong = replace(seen, recording=replace(seen.recording, snapshots=(*seen.recording.snapshots[:-1], less)))
+    wrong = replace(
+        observation,
+        recording=replace(observation.recording, snapshots=(*observation.recording.snapshots[:-1], less)),
+    )
     assert [c.holds for c in full_counts(wrong)] == [False]
 
 
-def test_other_memory_of_the_process_is_never_called_untouched(seen: Observation) -> None:
-    other = next(v for v in seen.vmas if v not in seen.layout.values())
-    known = seen.layout["data"]
-    truth = MaybeTouched(seen.truth, seen.vmas)
+def test_unknown_memory_of_the_process_counts_as_touched(observation: Observation) -> None:
+    other = next(v for v in observation.vmas if v not in observation.layout.values())
+    known = observation.layout["data"]
+    truth = MaybeTouched(observation.truth, observation.vmas)
     pages = np.array([other[0] // PAGE_SIZE, known[0] // PAGE_SIZE, 1], dtype=np.int64)
-    t0, t1 = seen.recording.started_ns, seen.recording.stopped_ns
+    t0, t1 = observation.recording.started_ns, observation.recording.stopped_ns
     assert truth.touched(pages, t0, t1).tolist() == [True, False, False]
     assert truth.rate(pages, t0, t1, 5_000_000).tolist() == [1.0, 0.0, 0.0]
     windows = np.full(3, t0), np.full(3, t1)
@@ -117,8 +122,8 @@ def test_band_passes_the_reference_and_fails_a_blind_damon() -> None:
     assert len(check.measurement.samples) == 5  # decided at the last look: every attempt is kept
 
 
-def test_invariants_hold_in_every_attempt() -> None:
-    """A third attempt that counts more hits than there are samples is told beside what bands say."""
+def test_violation_in_a_further_attempt_is_reported() -> None:
+    """The third attempt counts more hits than samples: the violation is reported beside the bands."""
     odd = trial("hot_cold", seed=11)
     observe = odd.observe
 
@@ -137,7 +142,7 @@ def test_invariants_hold_in_every_attempt() -> None:
     assert all(c.holds is False for c in violations)
 
 
-def test_visibility_is_undecided_where_nothing_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_visibility_is_undecided_if_no_access_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     backend = ReferenceBackend("7.3")
     assert visibility(backend, 1).holds is True
     observe = Trial.observe
@@ -147,43 +152,44 @@ def test_visibility_is_undecided_where_nothing_shows(monkeypatch: pytest.MonkeyP
     assert hidden.measurement.value == 0
 
 
-def stalled(seen: Observation, share: float) -> Observation:
-    """As if the target had been without a processor for ``share`` of the second half of the recording."""
-    start, stop = seen.recording.started_ns, seen.recording.stopped_ns
+def stalled(observation: Observation, share: float) -> Observation:
+    """Return the observation with a target without a CPU for ``share`` of the second half of the
+    recording."""
+    start, stop = observation.recording.started_ns, observation.recording.stopped_ns
     step = (stop - start) // 100
     times = [(start + i * step, start + i * step + int(share * step)) for i in range(50, 100)]
-    return replace(seen, disturbances=tuple(times))
+    return replace(observation, disturbances=tuple(times))
 
 
-def test_stalled_windows_are_not_judged(seen: Observation) -> None:
-    every = judged_windows(seen, 1.0)
-    assert len(judged_windows(stalled(seen, 0.4), 1.0)) == len(every)
-    fewer = judged_windows(stalled(seen, 0.9), 1.0)
+def test_stalled_windows_are_not_judged(observation: Observation) -> None:
+    every = judged_windows(observation, 1.0)
+    assert len(judged_windows(stalled(observation, 0.4), 1.0)) == len(every)
+    fewer = judged_windows(stalled(observation, 0.9), 1.0)
     assert 0 < len(fewer) < len(every)
-    assert max(w.t1_ns for w in fewer) <= seen.recording.started_ns + 1.6 * NSEC_PER_SEC
+    assert max(w.t1_ns for w in fewer) <= observation.recording.started_ns + 1.6 * NSEC_PER_SEC
 
 
-def test_what_is_modelled_is_named_with_its_size(seen: Observation) -> None:
-    assert modelled([seen], 1.0) == ()  # nothing disturbs the reference
-    window = judged_windows(seen, 1.0)[0]
+def test_disturbances_are_reported_with_their_size(observation: Observation) -> None:
+    assert modelled([observation], 1.0) == ()  # nothing disturbs the reference
+    window = judged_windows(observation, 1.0)[0]
     step = window.duration_ns // 20
     asleep = tuple(
         (w.t0_ns + i * step + step // 4, w.t0_ns + (i + 1) * step)
-        for w in windows(seen.recording)
+        for w in windows(observation.recording)
         for i in range(20)
     )
-    told = modelled([seen, replace(stalled(seen, 0.4), sleeps=asleep)], 1.0)
-    assert set(told) == {
+    sentences = modelled([observation, replace(stalled(observation, 0.4), sleeps=asleep)], 1.0)
+    assert set(sentences) == {
         "kdamond at work, half of it unwatched: up to 25.0%",
         "target without a CPU, replicas use its real accesses: up to 30.0%",
     }
-    late = replace(seen.recording, sample_us=4000, aggr_us=80_000)
-    assert modelled([replace(seen, recording=late)], 1.0) == (
+    late = replace(observation.recording, sample_us=4000, aggr_us=80_000)
+    assert modelled([replace(observation, recording=late)], 1.0) == (
         "aggregations longer than requested, replicas take as long: up to 25.0%",
     )
 
 
-def test_verdicts_by_replicas_carry_attempts_and_what_was_modelled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_band_checks_report_attempts_and_disturbances(monkeypatch: pytest.MonkeyPatch) -> None:
     busy = trial("hot_cold", seed=13)
     observe = busy.observe
     monkeypatch.setattr(busy, "observe", lambda attempt=1: stalled(observe(attempt), 0.4))
@@ -192,7 +198,7 @@ def test_verdicts_by_replicas_carry_attempts_and_what_was_modelled(monkeypatch: 
     assert check.modelled == ("target without a CPU, replicas use its real accesses: up to 30.0%",)
 
 
-def test_a_machine_that_is_too_busy_is_inconclusive(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_busy_machine_is_inconclusive(monkeypatch: pytest.MonkeyPatch) -> None:
     busy = trial("hot_cold", seed=12)
     observe = busy.observe
     monkeypatch.setattr(busy, "observe", lambda attempt=1: stalled(observe(attempt), 0.9))

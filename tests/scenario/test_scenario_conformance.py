@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A DAMON beside the reference: a correct one passes, wrong ones do not, disturbed attempts are left out."""
+"""Conformance: a correct DAMON passes, wrong ones fail, disturbed attempts are left out."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CTX = DamonCtx(
 
 
 class Maker:
-    """Makes attempts on the reference, with a fault in it or without."""
+    """Makes attempts on the reference, with or without a fault."""
 
     def __init__(self, name: str = "", level: str = "7.3", seconds: float = 2.0) -> None:
         rules = LEVELS[level].rules
@@ -56,14 +56,14 @@ class Maker:
 
 
 def failed(name: str = "", level: str = "7.3") -> set[str]:
-    """Metrics that differ."""
+    """Return the metrics that fail."""
     checks = compare_with_reference(Maker(name, level), after_s=0.5)
     assert all(check.holds is not None for check in checks)
     return {check.measurement.name for check in checks if not check.holds}
 
 
 @pytest.mark.parametrize("level", ["7.3", "6.12"])
-def test_the_reference_is_like_itself(level: str) -> None:
+def test_reference_passes_against_itself(level: str) -> None:
     assert failed(level=level) == set()
 
 
@@ -76,32 +76,36 @@ def test_the_reference_is_like_itself(level: str) -> None:
         ("merge_unlimited", "region count p50"),
     ],
 )
-def test_wrong_damons_differ(name: str, metric: str) -> None:
+def test_wrong_damon_fails(name: str, metric: str) -> None:
     assert metric in failed(name)
 
 
-def test_attempts_in_which_the_target_was_disturbed_are_made_again() -> None:
+def test_disturbed_attempts_are_repeated() -> None:
     make = Maker()
 
     def mostly_disturbed() -> Attempt:
-        one = make()
+        next_attempt = make()
         if make.made > 2:
-            return one
-        start = one.seen.recording.started_ns
-        return replace(one, seen=replace(one.seen, disturbances=((start, start + 1_000_000_000),)))
+            return next_attempt
+        start = next_attempt.seen.recording.started_ns
+        return replace(
+            next_attempt, seen=replace(next_attempt.seen, disturbances=((start, start + 1_000_000_000),))
+        )
 
     checks = compare_with_reference(mostly_disturbed, after_s=0.5)
     assert make.made == 2 + conformance.RULE.looks[0]
     assert all(check.holds for check in checks)
 
 
-def test_with_too_many_disturbed_attempts_nothing_is_known() -> None:
+def test_too_many_disturbed_attempts_are_undecided() -> None:
     make = Maker(seconds=1.2)
 
     def disturbed() -> Attempt:
-        one = make()
-        start = one.seen.recording.started_ns
-        return replace(one, seen=replace(one.seen, disturbances=((start, start + 1_000_000_000),)))
+        next_attempt = make()
+        start = next_attempt.seen.recording.started_ns
+        return replace(
+            next_attempt, seen=replace(next_attempt.seen, disturbances=((start, start + 1_000_000_000),))
+        )
 
     (check,) = compare_with_reference(disturbed, after_s=0.5)
     assert check.holds is None
@@ -109,6 +113,6 @@ def test_with_too_many_disturbed_attempts_nothing_is_known() -> None:
     assert "end what else keeps this machine busy" in check.detail
 
 
-def test_statistics_need_a_scheme_that_counts_the_passes() -> None:
+def test_request_without_everything_schemes_is_refused() -> None:
     with pytest.raises(ValueError, match="the first and the last scheme have to be EVERYTHING"):
         attempt(Maker().live, "hot_cold", replace(CTX, schemes=CTX.schemes[1:]), 1)

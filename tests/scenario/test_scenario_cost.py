@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What cost runs stand on: constant regions, budgets without gaps, planted costs that are found."""
+"""Cost runs: constant regions, budgets for every series, planted costs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MEASURED = ("6.12", "6.16", "6.17", "6.18", "6.19", "7.0", "7.1", "7.2", "7.3")
 
 
 def cost() -> Cost:
-    """Four sampling intervals of ten regions: 100 instructions of a check, 40 of the rest of an interval."""
+    """Return four sampling intervals of ten regions: 100 instructions per check, 40 per interval besides."""
     paths = (
         CallPath(("kdamond_fn",), 0, 160),
         CallPath(("kdamond_fn", "damon_va_prepare_access_checks"), 4, 1000),
@@ -44,12 +44,12 @@ def test_rest_of_a_sampling_interval_is_neither_check_nor_sleep() -> None:
     assert setup.rest_per_sample(cost()) == 40
 
 
-def test_nothing_is_divided_by_no_calls() -> None:
+def test_tree_without_calls_is_refused() -> None:
     with pytest.raises(HarnessError, match="called none of damon_va_apply_scheme"):
         setup.nr_calls(setup.tree_of(cost()), setup.APPLY)
 
 
-def test_time_is_no_instructions() -> None:
+def test_cost_in_time_has_no_call_tree() -> None:
     with pytest.raises(HarnessError, match="the cost is from schedstat"):
         setup.tree_of(Cost("schedstat", "ns", 1, 1, 1))
 
@@ -105,8 +105,8 @@ def trace_every_sample(subject: Subject) -> None:
 
 
 @pytest.mark.vm
-def test_planted_half_percent_is_found_and_the_same_is_the_same(tmp_path: Path) -> None:
-    """In seconds: 80 regions of 2,171 instructions each, and 870 more for all of them, are 0.5 %."""
+def test_planted_half_percent_is_dearer_and_equal_runs_are_the_same(tmp_path: Path) -> None:
+    """80 regions of 2,171 instructions each, and 870 more for all of them, are 0.5 %."""
     count = 80
 
     def take(run: setup.Watched) -> dict[str, CostSamples]:

@@ -28,7 +28,7 @@ def test_unknown_metric_is_named_with_the_known_ones(trial: Trial) -> None:
         UsageError, match=r"unknown metric 'precison': the known metrics are precision, recall"
     ):
         like_the_reference(trial, ["precison"], after_s=1)
-    assert not trial.observations, "nothing is run before"
+    assert not trial.observations, "nothing runs before"
 
 
 @pytest.mark.parametrize(("after_s", "until_s"), [(2, None), (5, None), (1, 1), (1, 0.5)])
@@ -57,7 +57,7 @@ def test_unknown_cover_is_refused_before_anything_starts() -> None:
         pass
 
 
-def test_mistake_is_an_error_with_its_line(pytester_run: tuple[int, str]) -> None:
+def test_authors_mistake_is_an_error_with_its_line(pytester_run: tuple[int, str]) -> None:
     code, out = pytester_run
     assert code == 6, out
     assert "test_wrong.py:6: DamonCtx(operations='fvadr'): the known values are vaddr, fvaddr, paddr" in out
