@@ -7,6 +7,7 @@ from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos
 from damon_tests.damon.series import Series
 from damon_tests.damon.trace import StatEvent
 from damon_tests.judge.monitoring.all_invariants import full_counts
+from damon_tests.judge.monitoring.sampling_interval import sampling_interval
 from damon_tests.judge.verdict import Measurement
 from damon_tests.ports import NSEC_PER_USEC
 from damon_tests.scenario.invariants import invariants
@@ -20,12 +21,14 @@ pytestmark = pytest.mark.needs("ops.fvaddr", "damon_aggregated")
     [(6_000, 100_000), (5_000, 5_000), (20_000, 110_000)],
 )
 def test_aggregations_are_whole_samples(experiment, expect, sample_us, aggr_us):
-    """An aggregation has aggr_us div sample_us samples: memory always in use has that many accesses."""
+    """An aggregation has aggr_us div sample_us samples, sample_us apart: memory always in use has that many
+    accesses."""
     attrs = DamonAttrs(sample_us, aggr_us, min_nr_regions=10, max_nr_regions=50)
     trial = experiment("everything_hot", DamonCtx("fvaddr", attrs=attrs), seconds=2, cover="regions")
     seen = trial.observe()
     expect.add(invariants(seen))
     expect.add(full_counts(seen))
+    expect.add(sampling_interval(seen))
 
 
 @pytest.mark.needs("damos_stat_after_apply_interval", "schemes.apply_interval_us")

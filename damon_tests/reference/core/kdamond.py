@@ -179,8 +179,8 @@ class Kdamond:
                 return
 
     def _after(self, sample_us: int) -> int:
-        self._sleep_us = sample_us
-        return self.host.clock.wake_ns(sample_us)
+        self._sleep_us = self.ctx.rules.sleep_us(sample_us)
+        return self.host.clock.wake_ns(self._sleep_us)
 
     def _merge(self) -> None:
         ctx, rules = self.ctx, self.ctx.rules

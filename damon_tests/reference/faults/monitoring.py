@@ -67,6 +67,20 @@ def _forgets_last(regions: Any) -> None:
 
 FAULTS = (
     Fault(
+        "sampling_a_fifth_slower",
+        "core",
+        "a kdamond sleeps a fifth longer than sample_us asks",
+        "sleep_us",
+        lambda sample_us: sample_us * 6 // 5,
+    ),
+    Fault(
+        "sampling_half_as_often",
+        "core",
+        "a kdamond sleeps twice as long as sample_us asks",
+        "sleep_us",
+        lambda sample_us: 2 * sample_us,
+    ),
+    Fault(
         "aggregation_never",
         "core",
         "no aggregation ever comes due: DAMON samples, and reports nothing",

@@ -220,6 +220,11 @@ def step_bp(bp: I64, last: I64, window: int, accessed: Bools) -> I64:
 # Sleeping (§2.11) and pausing (§2.2, step 9)
 
 
+def sleep_us(sample_us: int) -> int:
+    """Return how long the kdamond sleeps between two samples, µs."""
+    return sample_us
+
+
 def sleeps_by_ticks(sample_us: int) -> bool:
     """Count sleeps of four ticks (HZ=250) and longer in ticks; they end when the thread is stopped."""
     return sample_us >= 16_000

@@ -92,6 +92,7 @@ class Rules:
     tuned_sample_us: Callable[[int, int, int, int], int] = core.tuned_sample_us
 
     # sleeping, pausing (§2.11, §2.2) and committing (§5.6)
+    sleep_us: Callable[[int], int] = core.sleep_us
     sleeps_by_ticks: Callable[[int], bool] = core.sleeps_by_ticks
     is_paused: Callable[[bool], bool] = core.is_paused
     committed_scheme: Callable[[Any, Any], Any] = damos.committed_scheme
