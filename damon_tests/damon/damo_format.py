@@ -110,8 +110,8 @@ def records(
     attrs = replace(
         ctx.attrs if ctx else DamonAttrs(), sample_us=recording.sample_us, aggr_us=recording.aggr_us
     )
-    found = [_of_target(recording, attrs, target_idx) for target_idx in _targets(recording)]
-    return found + [_of_scheme(recording, attrs, report, ctx) for report in schemes if report.tried]
+    entries = [_of_target(recording, attrs, target_idx) for target_idx in _targets(recording)]
+    return entries + [_of_scheme(recording, attrs, report, ctx) for report in schemes if report.tried]
 
 
 def _targets(recording: Recording) -> list[int]:

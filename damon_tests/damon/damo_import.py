@@ -114,10 +114,10 @@ def _records(path: Path, data: bytes) -> Sequence[Mapping[str, Any]]:
     text = data.decode("utf-8", "replace").lstrip("\ufeff")
     if text.lstrip()[:1] not in ("[", "{"):
         with _Place(path, "trace"):
-            found = damo_text.records(text)
-        if not found:
+            from_text = damo_text.records(text)
+        if not from_text:
             raise UsageError(f"{path}: neither a damon-tests recording nor one of damo's, nor a DAMON trace")
-        return found
+        return from_text
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
@@ -201,12 +201,12 @@ def _attrs(
     record: Mapping[str, Any], ctx: DamonCtx | None, given: tuple[int, int] | None
 ) -> DamonAttrs | None:
     """Return the intervals: given by the user, else of the record, else noted beside it; None if unknown."""
-    found = ctx.attrs if ctx else None
+    attrs = ctx.attrs if ctx else None
     if record.get("intervals"):
-        found = damo_params.intervals(record["intervals"], found or DamonAttrs())
+        attrs = damo_params.intervals(record["intervals"], attrs or DamonAttrs())
     if given is not None:
-        found = replace(found or DamonAttrs(), sample_us=given[0], aggr_us=given[1])
-    return found
+        attrs = replace(attrs or DamonAttrs(), sample_us=given[0], aggr_us=given[1])
+    return attrs
 
 
 def _exact(ns: int) -> int:
@@ -254,13 +254,13 @@ def _missing(records: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
 
 def _filters(record: Mapping[str, Any], notes: list[str]) -> tuple[DamosFilter, ...]:
     """Return the scheme's filters; a note says which could not be read."""
-    found = []
+    filters = []
     for number, value in enumerate(record.get("scheme_filters") or ()):
         try:
-            found.append(damo_params.filter_from_json(value))
+            filters.append(damo_params.filter_from_json(value))
         except (UsageError, ValueError, TypeError, AttributeError, KeyError) as error:
             notes.append(f"scheme filter {number} is not understood and left out ({error})")
-    return tuple(found)
+    return tuple(filters)
 
 
 def _accesses(value: Mapping[str, Any] | None, w: int) -> int:
@@ -333,11 +333,11 @@ def _guess(snaps: Sequence[Snapshot]) -> tuple[int, int]:
 
 def _tunings(tuned: Sequence[tuple[int, int]], sample_us: int) -> tuple[tuple[int, int], ...]:
     """Return tune events derived from the sampling interval of each snapshot."""
-    found, now = [], sample_us
+    tunings, now = [], sample_us
     previous_ns = 0
     for at, us in sorted(tuned):
         if us and us != now:
-            found.append((previous_ns, us))
+            tunings.append((previous_ns, us))
             now = us
         previous_ns = at
-    return tuple(found)
+    return tuple(tunings)

@@ -61,7 +61,10 @@ def records(text: str) -> list[dict[str, Any]]:
             event = Event(_ns(match), match[3], with_age)
             events.setdefault(int(target[1]), []).append(event)
     shared = {"lost_events": lost, "tunings": tunings, "source": source}
-    return [shared | _record(target, found, fakes.get(target), ageless) for target, found in events.items()]
+    return [
+        shared | _record(target, of_target, fakes.get(target), ageless)
+        for target, of_target in events.items()
+    ]
 
 
 def _ns(match: re.Match[str]) -> int:
@@ -74,7 +77,7 @@ def _record(
     target_id: int, events: list[Event], fake_ns: int | None, ageless: Container[int]
 ) -> dict[str, Any]:
     """Return the record of a target in the shape of damo's JSON; ``ageless``: times of events without age."""
-    found, previous_ns = [], None
+    snapshots, previous_ns = [], None
     for snap in trace.snapshots(events):
         start_ns = previous_ns if fake_ns is None else 2 * snap.time_ns - fake_ns
         hits = [[]] * len(snap) if snap.probe_hits is None else snap.probe_hits.tolist()
@@ -89,7 +92,7 @@ def _record(
             }
             for start, end, nr, age, hit in zip(*columns, strict=True)
         ]
-        found.append(
+        snapshots.append(
             {
                 "start_time": start_ns,
                 "end_time": snap.time_ns,
@@ -99,4 +102,4 @@ def _record(
             }
         )
         previous_ns = snap.time_ns
-    return {"target_id": target_id, "snapshots": found}
+    return {"target_id": target_id, "snapshots": snapshots}

@@ -37,14 +37,14 @@ from damon_tests.damon.keywords import COMMANDS, WORDS
 By = Literal["file", "word", "ops", "event", "module", "companion"]
 
 LEVELS = ("6.12", "6.16", "6.17", "6.18", "6.19", "7.0", "7.1", "7.2", "7.3")
-"""The kernel series whose behaviour is known in detail."""
+"""The kernel series that the specification covers."""
 
 
 @dataclass(frozen=True)
 class Feature:
-    """``since``: the first kernel series with it. ``by`` says how it is found: "file" at ``path`` below
-    ``kdamonds/0`` (one of everything created), "word" taken by the file at ``path``, "ops", "event" or
-    "module" (parameter file ``path``) by name, "companion": comes with the feature ``path``."""
+    """``since``: the first kernel series with it. ``by``: how the probe detects it: "file" at ``path`` below
+    ``kdamonds/0`` (one of everything created), "word" that the file at ``path`` takes, "ops", "event" or
+    "module" (parameter file ``path``) by name, "companion": present if the feature ``path`` is."""
 
     name: str
     since: str
@@ -53,11 +53,11 @@ class Feature:
 
 
 def version_key(version: str) -> tuple[int, ...]:
-    """For ordering: "6.12" is after "6.9"."""
+    """Return a sort key for versions: "6.12" sorts after "6.9"."""
     return tuple(int(part) for part in version.split("."))
 
 
-# What each node's fields and words are called, by identity of the node.
+# The prefixes of the names of each node's fields and words, by identity of the node.
 _PREFIXES: tuple[tuple[layout.Node, str, str], ...] = (
     (layout.KDAMOND, "kdamond", ""),
     (layout.CTX, "ctx", ""),
@@ -85,23 +85,25 @@ def _prefixes(node: layout.Node) -> tuple[str, str]:
 
 def _of_node(node: layout.Node, directory: str) -> list[Feature]:
     fields, words = _prefixes(node)
-    found: list[Feature] = []
+    features: list[Feature] = []
     for file in node.files:
         path = f"{directory}{file.path}"
-        found.append(Feature(f"{fields}.{file.field}", file.since, "file", path))
+        features.append(Feature(f"{fields}.{file.field}", file.since, "file", path))
         if file.words and words:
-            found += [Feature(f"{words}.{w}", s, "word", path) for w, s in WORDS[file.words].items()]
+            features += [Feature(f"{words}.{w}", s, "word", path) for w, s in WORDS[file.words].items()]
     for sub in node.subs:
         if sub.since != layout.SYSFS_SINCE:
             first = sub.node.files[0].path
-            found.append(
+            features.append(
                 Feature(f"{fields}.{sub.field}", sub.since, "file", f"{directory}{sub.path}/{first}")
             )
-        found += _of_node(sub.node, f"{directory}{sub.path}/")
+        features += _of_node(sub.node, f"{directory}{sub.path}/")
     for many in node.lists:
-        found.append(Feature(f"{fields}.{many.field}", many.since, "file", f"{directory}{many.count_path}"))
-        found += _of_node(many.node, f"{directory}{many.path}/0/")
-    return found
+        features.append(
+            Feature(f"{fields}.{many.field}", many.since, "file", f"{directory}{many.count_path}")
+        )
+        features += _of_node(many.node, f"{directory}{many.path}/0/")
+    return features
 
 
 _SCHEME = "contexts/0/schemes/0"
@@ -121,12 +123,12 @@ _RESULTS = (
     ),
     Feature("quotas.effective_bytes", "6.9", "file", f"{_SCHEME}/quotas/effective_bytes"),
     Feature("tried_regions.total_bytes", "6.6", "file", f"{_SCHEME}/tried_regions/total_bytes"),
-    # These files exist only where regions were tried, so their companions of the same release tell.
+    # These files exist only after regions were tried; the features named last came with the same releases.
     Feature("tried_regions.sz_filter_passed", "6.14", "companion", "stats.sz_ops_filter_passed"),
     Feature("tried_regions.probe_hits", "7.2", "companion", "attrs.probes"),
 )
 
-# An unknown command and one that came too early are both EINVAL, so commands cannot be tried out.
+# Unknown commands and commands to a stopped kdamond both fail with EINVAL, so commands cannot be tried.
 _COMMAND_COMPANIONS = {
     "commit_schemes_quota_goals": "quotas.goals",
     "update_schemes_tried_bytes": "tried_regions.total_bytes",
@@ -164,13 +166,13 @@ _MODULES = {
 
 
 def _module_features() -> list[Feature]:
-    found = []
+    features = []
     for module, parameters in _MODULES.items():
         for parameter, since in parameters.items():
             name = f"modules.{module}.{parameter}" if parameter else f"modules.{module}"
             path = f"/sys/module/{module}/parameters/{parameter or 'enabled'}"
-            found.append(Feature(name, since, "module", path))
-    return found
+            features.append(Feature(name, since, "module", path))
+    return features
 
 
 FEATURES: Mapping[str, Feature] = {

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The words that DAMON's files take, with the first kernel series that knows each.
+"""The words that DAMON's files take, with the first kernel series that has each.
 
-In the order of the kernel's enumerations. The dates serve messages and the guess at a level; whether
-a running kernel knows a word is found out by writing it.
+In the order of the kernel's enumerations. The series are for messages and for the nearest level; to find out
+whether a running kernel has a word, the probe writes it.
 """
 
 from __future__ import annotations
@@ -71,4 +71,4 @@ COMMANDS: Mapping[str, str] = {
     "update_schemes_effective_quotas": "6.9",
     "update_tuned_intervals": "6.15",
 }
-"""What ``state`` takes."""
+"""The commands that ``state`` takes."""

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The table of known, still open defects of DAMON (``suites/known_defects.yaml``): which kernels have each,
-and what each makes of a test.
+"""The table of known, still open defects of DAMON (``suites/known_defects.yaml``): which kernels have each
+defect, and how it makes tests fail.
 
-A defect *predicts*: the checks that fail and how far, what the kernel complains, with which error a valid
-request is refused, or which command hangs. ``judge.conclude`` makes XFAIL of that alone, FAIL of the rest.
-The shape of the file is ``known_defects.schema.json`` beside this module.
+A defect *predicts* which checks fail and how far, what the kernel complains about, the error with which DAMON
+refuses a valid request, or which command hangs. ``judge.conclude`` turns only a predicted failure into XFAIL;
+any other failure is a FAIL. ``known_defects.schema.json`` beside this module defines the file.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ FILE = "known_defects.yaml"
 
 @dataclass(frozen=True)
 class Releases:
-    """The stable releases of one series that have a defect: from ``since`` on (empty: from its first), and
-    before ``fixed`` (empty: all later ones)."""
+    """The stable releases of a series that have a defect: from ``since`` on (empty: from the first release),
+    and before ``fixed`` (empty: up to the last)."""
 
     series: str
     since: str = ""
     fixed: str = ""
 
     def has(self, release: str) -> bool:
-        """Whether a release of this series ("6.12.117+deb13-cloud-amd64"; empty: any) is one of them."""
+        """Return whether this release of the series ("6.12.117+deb13-cloud-amd64"; empty: any) has it."""
         number = numbers(release)
         if number[:2] != numbers(self.series):
             return not self.since
@@ -55,17 +55,17 @@ class Releases:
 
 @dataclass(frozen=True)
 class Predicted:
-    """What a defect makes a test find: one of ``check``, ``complaint``, ``refusal`` and ``hang`` is given.
+    """A failure that a defect predicts: one of ``check``, ``complaint``, ``refusal`` and ``hang`` is set.
 
     Attributes:
         check: name of the measurement of the checks that fail; "*" stands for any text.
-        at_least, at_most: within these the measured value stays, for ``check``.
-        detail: regular expression that all of the check's detail must match, for ``check``.
+        at_least, at_most: bounds of the measured value, for ``check``.
+        detail: regular expression that must match the check's whole detail, for ``check``.
         complaint: regular expression for the title of the kernel's complaint.
         refusal: errno with which DAMON refuses a valid request ("EBUSY").
         file: end of the path of the file that refuses, for ``refusal``; empty: any.
-        hang: regular expression for what a command that never ends is reported with.
-        tests: names of the only test functions that find this; empty: every test that is marked.
+        hang: regular expression for the message about the command that never ends.
+        tests: names of the only test functions that fail so; empty: every marked test.
     """
 
     check: str = ""
@@ -79,7 +79,7 @@ class Predicted:
     tests: tuple[str, ...] = ()
 
     def allows_check(self, name: str, value: float, detail: str) -> bool:
-        """Whether a failed check of that name, value and detail is this."""
+        """Return whether this predicts a failed check of this name, value and detail."""
         named = bool(self.check) and fnmatchcase(name, self.check)
         return (
             named
@@ -97,7 +97,7 @@ class Predicted:
         return bool(self.hang) and re.search(self.hang, text) is not None
 
     def concerns(self, test: str) -> bool:
-        """Whether the test function of that name finds this; an empty name: whether any does."""
+        """Return whether the test function of this name fails so; with an empty name, whether any does."""
         return not self.tests or not test or test in self.tests
 
     def __str__(self) -> str:
@@ -116,10 +116,10 @@ class Predicted:
 
 @dataclass(frozen=True)
 class KnownDefect:
-    """One entry of the table.
+    """An entry of the table.
 
-    ``does``: what it makes DAMON do. ``evidence`` says where it is shown. ``upstream``: the commit that mends
-    or brings it, empty when unknown. ``kernels_only``: the reference, which models what a series intends,
+    ``does``: what DAMON does wrong. ``evidence``: where that is shown. ``upstream``: the commit that fixes or
+    introduces it, empty when unknown. ``kernels_only``: the reference, which models what a series intends,
     does not have it.
     """
 
@@ -133,11 +133,11 @@ class KnownDefect:
     upstream: str = ""
 
     def applies(self, level: str, release: str) -> bool:
-        """Whether a kernel of that level and release (``uname -r``, empty when it has none) has it."""
+        """Return whether a kernel of this level and release (``uname -r``, empty without kernel) has it."""
         return any(r.series == level and r.has(release) for r in self.releases)
 
     def predictions(self, test: str = "") -> tuple[Predicted, ...]:
-        """What the test function of that name finds."""
+        """Return the failures that the defect predicts for the test function of this name."""
         return tuple(p for p in self.predicts if p.concerns(test))
 
     def __str__(self) -> str:
@@ -148,23 +148,23 @@ Table = Mapping[str, KnownDefect]
 
 
 def table_for(test_file: Path) -> Table:
-    """The defects that tests of a file may name: the nearest ``known_defects.yaml`` above it, else that of
-    our suites.
+    """Return the defects that tests of a file may name: those of the nearest ``known_defects.yaml`` above it,
+    else those of this project's suites.
 
-    Raises UsageError for a file that is malformed.
+    Raises UsageError for a malformed table.
     """
     above = (directory / FILE for directory in test_file.absolute().parents)
     return load(next((path for path in above if path.is_file()), bundle.suites_dir() / FILE))
 
 
 def the_table() -> Table:
-    """The defects of our suites."""
+    """Return the defects of this project's suites."""
     return load(bundle.suites_dir() / FILE)
 
 
 @cache
 def load(path: Path) -> Table:
-    """Read a table. Raises UsageError "file:line: what is wrong" for one that is malformed."""
+    """Read a table. Raises UsageError "file:line: what is wrong" if it is malformed."""
     try:
         text = path.read_text(encoding="utf-8")
         node = yaml.compose(text, yaml.SafeLoader)
@@ -191,14 +191,14 @@ def load(path: Path) -> Table:
 
 
 def schema() -> dict[str, Any]:
-    """JSON schema of the file."""
+    """Return the JSON schema of the file."""
     text = resources.files(__package__).joinpath("known_defects.schema.json").read_text(encoding="utf-8")
     result: dict[str, Any] = json.loads(text)
     return result
 
 
 def _check_patterns(path: Path, node: yaml.Node | None, rows: Sequence[Any]) -> None:
-    """Raise UsageError for a regular expression that is none."""
+    """Raise UsageError for a malformed regular expression."""
     for index, row in enumerate(rows):
         for number, predicted in enumerate(row["predicts"]):
             for name in ("complaint", "detail", "hang"):
@@ -220,7 +220,7 @@ def _defect(row: Mapping[str, Any]) -> KnownDefect:
 
 
 def _line(node: yaml.Node | None, where: Iterable[int | str]) -> int:
-    """The line of the value at a path of keys and positions, or of the nearest value around it."""
+    """Return the line of the value at a path of keys and positions, or of the nearest value around it."""
     for part in where:
         below: yaml.Node | None = None
         if isinstance(node, yaml.SequenceNode) and isinstance(part, int):
@@ -234,6 +234,6 @@ def _line(node: yaml.Node | None, where: Iterable[int | str]) -> int:
 
 
 def numbers(release: str) -> tuple[int, ...]:
-    """(6, 12, 117) of "6.12.117+deb13-cloud-amd64"; empty where it begins with no number."""
+    """Return (6, 12, 117) for "6.12.117+deb13-cloud-amd64"; empty if it does not begin with a number."""
     match = re.match(r"\d+(\.\d+)*", release)
     return tuple(int(number) for number in match[0].split(".")) if match else ()

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Which field of a request is which file of the tree: one table for staging and for reading back.
+"""Map fields of requests to files of the tree: the table for staging and for reading back.
 
-A ``Node`` describes the directory of one request class; paths in it are relative to that directory.
-``since`` is the first kernel series with the file (facts: the sysfs ABI of 6.12 to 7.3); it only
-serves messages, never a decision: a file is there or it is not.
+A ``Node`` describes the directory of a request class; its paths are relative to that directory.
+``since`` is the first kernel series with the file (facts: the sysfs ABI of 6.12 to 7.3); it is only
+for messages: whether a kernel has a file is decided by looking for the file.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ Kind = Literal["number", "bool", "word", "path"]
 Value = int | bool | str
 
 SYSFS_SINCE = "5.18"
-"""First kernel with DAMON's sysfs interface: what has no later date is as old."""
+"""First kernel with DAMON's sysfs interface; the default ``since``."""
 
 
 @dataclass(frozen=True)
 class File:
-    """A field kept in one file. ``words`` names the table of ``keywords.WORDS`` it takes its values from."""
+    """A field that is one file. ``words``: the table of ``keywords.WORDS`` that has its values."""
 
     field: str
     path: str
@@ -37,7 +37,7 @@ class File:
 
 @dataclass(frozen=True)
 class Sub:
-    """A field that is a request of its own, kept in one sub-directory."""
+    """A field whose value is itself a request, in a sub-directory."""
 
     field: str
     path: str
@@ -47,7 +47,7 @@ class Sub:
 
 @dataclass(frozen=True)
 class Many:
-    """A tuple of requests: numbered directories under ``path``, their number in ``path/count``."""
+    """A tuple of requests: numbered directories below ``path``, their number in ``path/count``."""
 
     field: str
     path: str
@@ -62,9 +62,9 @@ class Many:
 
 @dataclass(frozen=True)
 class Node:
-    """How one request class is laid out. ``make`` builds it from its fields by keyword.
+    """The directory of a request class. ``make`` builds a request from its fields by keyword.
 
-    ``fixed`` are count files that must hold a constant before the rest exists."""
+    ``fixed``: count files that must hold a constant before the other files exist."""
 
     make: Callable[..., Any]
     files: tuple[File, ...] = ()
@@ -74,7 +74,7 @@ class Node:
 
 
 class Range(NamedTuple):
-    """An initial region; equal to the plain (start, end) tuple a request holds."""
+    """An initial region; equal to the plain (start, end) tuple of a request."""
 
     start: int = 0
     end: int = 0
@@ -187,7 +187,7 @@ SCHEME = Node(
         File("action", "action", "word", words="action"),
         File("apply_interval_us", "apply_interval_us", since="6.7"),
         File("target_nid", "target_nid", since="6.11"),
-        # A parameter, though it lives among the statistics.
+        # A parameter, although its file is in ``stats/``.
         File("max_nr_snapshots", "stats/max_nr_snapshots", since="7.0"),
     ),
     subs=(
@@ -229,7 +229,7 @@ KDAMONDS = Many("kdamonds", "kdamonds", "nr_kdamonds", KDAMOND)
 
 @dataclass(frozen=True)
 class Write:
-    """One value to stage: ``path`` below the root, and what is known of the file."""
+    """A value to stage: ``path`` below the root, the text, and the file's description."""
 
     path: str
     text: str
@@ -238,20 +238,20 @@ class Write:
 
     @property
     def word_since(self) -> str | None:
-        """The first kernel series that takes this word; None when it is no word or an unknown one."""
+        """Return the first kernel series that takes this word; None for an unknown word or another value."""
         return WORDS[self.words].get(self.text) if self.words else None
 
 
 def encode(kind: Kind, value: Value) -> str:
-    """The text to write."""
+    """Return the text to write."""
     if kind == "bool":
         return "Y" if value else "N"
     return str(value)
 
 
 def decode(kind: Kind, text: str, path: str) -> Value:
-    """The value in what was read. Raises HarnessError with the path when it is no such value."""
-    if kind == "path":  # kept verbatim by the kernel, newline of the writer included
+    """Return the value of a text that was read. Raises HarnessError naming the path for another kind."""
+    if kind == "path":  # the kernel keeps it verbatim, including the writer's newline
         return text.rstrip("\n")
     text = text.removesuffix("\n")
     if kind == "word":
@@ -264,20 +264,20 @@ def decode(kind: Kind, text: str, path: str) -> Value:
 
 
 def fresh(node: Node) -> Any:
-    """The request that a newly created directory of this kind stands for."""
+    """Return the request that a newly created directory of this kind represents."""
     return node.make()
 
 
 def children(many: Many, value: Any) -> Sequence[Any]:
-    """The elements of a list field, as objects with the node's field names."""
+    """Return the elements of a list field, as objects with the node's field names."""
     elements = getattr(value, many.field)
     return [Range(*e) for e in elements] if many.node is REGION else elements
 
 
 def read_node(node: Node, directory: str, texts: Mapping[str, str]) -> Any:
-    """Build the request of ``directory`` from ``texts`` (path below the root to what was read).
+    """Build the request of ``directory`` from ``texts`` (the text by path below the root).
 
-    A file that is not there leaves the field at its default. Raises HarnessError for unreadable values.
+    A missing file leaves the field at its default. Raises HarnessError for unreadable values.
     """
     fields: dict[str, Any] = {}
     for file in node.files:
@@ -292,21 +292,21 @@ def read_node(node: Node, directory: str, texts: Mapping[str, str]) -> Any:
 
 
 def read_many(many: Many, directory: str, texts: Mapping[str, str]) -> tuple[Any, ...]:
-    """The elements of a list, by its count file; empty when there is no such file."""
+    """Return the elements of a list, by its count file; empty when there is no such file."""
     base = f"{directory}/{many.path}" if directory else many.path
     count_path = f"{base}/{many.count}"
     if count_path not in texts:
         return ()
     count = int(decode("number", texts[count_path], count_path))
     elements = (read_node(many.node, f"{base}/{i}", texts) for i in range(count))
-    # Plain tuples, so that what is read back is of the same types as what was requested.
+    # Plain tuples, so that requests that are read back have the types of those that were staged.
     return tuple(tuple(e) if many.node is REGION else e for e in elements)
 
 
 def writes_of(node: Node, directory: str, value: Any, current: Any) -> list[Write]:
-    """What to write, in order, so that ``directory`` which now stands for ``current`` stands for ``value``.
+    """Return the writes, in order, that turn ``directory`` from ``current`` into ``value``.
 
-    Only differences are written; a list whose length changes is created afresh by its count file,
+    Write only differences; if the length of a list changes, create the list afresh by its count file,
     which resets all of its elements.
     """
     writes: list[Write] = []
@@ -335,15 +335,15 @@ def _list_writes(many: Many, directory: str, value: Any, current: Any) -> list[W
 
 
 def new_kdamond_writes(index: int, kdamond: params.Kdamond) -> list[Write]:
-    """What to write into a newly created kdamond directory."""
+    """Return the writes for a newly created kdamond directory."""
     directory = f"{KDAMONDS.path}/{index}"
     writes = [Write(f"{directory}/{path}", str(count)) for path, count in KDAMOND.fixed]
     return writes + writes_of(KDAMOND, directory, kdamond, fresh(KDAMOND))
 
 
 def _reachable(node: Node, wanted: Any, current: Any) -> bool:
-    """Whether writing can turn ``current`` into ``wanted``. Only a new directory has no path (writing
-    nothing does nothing), or a core filter of the type that its file does not take."""
+    """Return whether writes can turn ``current`` into ``wanted``. Only a new directory has an empty path (an
+    empty write has no effect), or a core filter of the type that its file does not take."""
     for file in node.files:
         value = getattr(wanted, file.field)
         if value == getattr(current, file.field) or value != getattr(fresh(node), file.field):
@@ -355,7 +355,7 @@ def _reachable(node: Node, wanted: Any, current: Any) -> bool:
 
 @dataclass(frozen=True)
 class Leaf:
-    """One file of a request: what it should hold, and whether that is the default."""
+    """A file of a request: the value that it should hold, and the default."""
 
     path: str
     kind: Kind
@@ -364,7 +364,7 @@ class Leaf:
 
 
 def leaves_of(node: Node, directory: str, value: Any) -> list[Leaf]:
-    """Every file that a request stands for, defaults included."""
+    """Return every file that a request represents, defaults included."""
     plain = fresh(node)
     leaves = [Leaf(f"{directory}/{path}", "number", count, None) for path, count in node.fixed]
     leaves += [

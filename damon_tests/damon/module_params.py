@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the built-in modules are asked to do: their parameters, as frozen values.
+"""The parameters of the built-in modules, as frozen values.
 
 Fields are named after the files in ``/sys/module/damon_*/parameters/``; defaults are the kernel's
-(specification §6). ``SINCE`` tells which kernel series brought those that came later.
+(specification §6). ``SINCE`` has the kernel series of parameters that were added later.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import ClassVar
 
 @dataclass(frozen=True)
 class DamonReclaim:
-    """DAMON_RECLAIM: page out what was not accessed for ``min_age`` µs.
+    """DAMON_RECLAIM: page out memory that was not accessed for ``min_age`` µs.
 
-    ``quota_ms``, ``quota_sz`` (bytes) within ``quota_reset_interval_ms``; watermarks in 1/1000 of memory
-    that is free, looked at every ``wmarks_interval`` µs; ``sample_interval`` and ``aggr_interval`` in µs;
-    the region 0 to 0 stands for all System RAM.
+    Quotas ``quota_ms``, ``quota_sz`` (bytes) per ``quota_reset_interval_ms``; watermarks in 1/1000 of memory
+    that is free, checked every ``wmarks_interval`` µs; ``sample_interval`` and ``aggr_interval`` in µs;
+    the region 0 to 0 means all System RAM.
     """
 
     MODULE: ClassVar[str] = "damon_reclaim"
@@ -55,9 +55,9 @@ class DamonReclaim:
 class DamonLruSort:
     """DAMON_LRU_SORT: hot memory to the active list, cold memory off it.
 
-    Hot is what is accessed in ``hot_thres_access_freq`` of 1000 samples, cold what was not accessed for
-    ``cold_min_age`` µs. ``active_mem_bp``: the share of the active list to aim at, 0 for none. The others
-    as in DamonReclaim.
+    Hot memory is accessed in ``hot_thres_access_freq`` of 1000 samples, cold memory was not accessed for
+    ``cold_min_age`` µs. ``active_mem_bp``: the goal for the share of the active list, 0 for none. Other
+    parameters as in DamonReclaim.
     """
 
     MODULE: ClassVar[str] = "damon_lru_sort"
@@ -90,7 +90,7 @@ class DamonLruSort:
 
 @dataclass(frozen=True)
 class DamonStat:
-    """DAMON_STAT has nothing to ask for."""
+    """DAMON_STAT: no parameters."""
 
     MODULE: ClassVar[str] = "damon_stat"
     SINCE: ClassVar[Mapping[str, str]] = {}

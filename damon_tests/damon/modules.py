@@ -6,8 +6,8 @@ with ModuleSession(client, DamonReclaim(min_age=1_000_000, wmarks_high=1000)) as
     ...
     session.commit(min_age=2_000_000)
 
-What the session changes (every parameter, also those that the module itself writes back, and whether
-it runs) is as before when it is left, also by an exception.
+On leaving, also by an exception, the session restores every parameter, also those that the module itself
+writes back, and turns the module off.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ P = TypeVar("P", bound=ModuleParameters)
 
 
 class ModuleClient:
-    """One module of the machine of ``tree`` and ``clock``; ``name`` as in /sys/module."""
+    """A module on the machine of ``tree`` and ``clock``; ``name`` as in /sys/module."""
 
     def __init__(self, tree: Tree, clock: Clock, name: str) -> None:
         self.tree = tree
@@ -71,7 +71,7 @@ class ModuleClient:
         return f"{self.directory}/{parameter}"
 
     def text(self, parameter: str) -> str:
-        """What the file reads, without its newline. Raises TreeError."""
+        """Return what the file reads, without its newline. Raises TreeError."""
         return self.tree.read(self.path(parameter)).removesuffix("\n")
 
     def number(self, parameter: str) -> int:
@@ -81,11 +81,11 @@ class ModuleClient:
         return bool(layout.decode("bool", self.text(parameter), self.path(parameter)))
 
     def write(self, parameter: str, value: Value) -> None:
-        """Write one parameter; a bool as Y or N. Raises TreeError as the kernel refuses it."""
+        """Write one parameter; a bool as Y or N. Raises TreeError if the kernel refuses the value."""
         self.tree.write(self.path(parameter), _shown(value))
 
     def writable(self) -> dict[str, str]:
-        """Every parameter that holds a value to come back to, and what it reads; no commands.
+        """Return every parameter that can be restored, with its text; leave out commands.
 
         Raises NotSupported where there is no such module.
         """
@@ -107,14 +107,14 @@ class ModuleClient:
             values[name] = answer.removesuffix("\n")
         return values
 
-    # --- what it does ------------------------------------------------------------------------------
+    # --- control -----------------------------------------------------------------------------------
 
     @property
     def enabled(self) -> bool:
         return self.flag("enabled")
 
     def kdamond_pid(self) -> int | None:
-        """The thread's pid, -1 when it does not run; None where the kernel does not tell."""
+        """Return the kdamond's pid, -1 when it does not run; None if the kernel does not report it."""
         try:
             return self.number("kdamond_pid")
         except TreeError as error:
@@ -123,17 +123,17 @@ class ModuleClient:
             raise
 
     def enable(self) -> None:
-        """Raises TreeError: EBUSY when any kdamond runs, EINVAL for parameters DAMON refuses."""
+        """Turn the module on. Raises TreeError: EBUSY when any kdamond runs, EINVAL for bad parameters."""
         self.write("enabled", True)
 
     def disable(self) -> None:
         self.write("enabled", False)
 
     def commit_inputs(self, timeout_ns: int = COMMIT_TIMEOUT_NS) -> None:
-        """Have the running module read its parameters again, and wait until it did.
+        """Let the running module read its parameters again, and wait until it has.
 
-        Raises TreeError for what it refuses (7.2; older kernels do not tell), DamonHangs when the request was
-        not consumed in time: they serve it at the next aggregation or watermark check.
+        Raises TreeError for refused parameters (from 7.2 on; older kernels do not report it), DamonHangs if
+        the module did not do it in time: it should at its next aggregation or watermark check.
         """
         self.write("commit_inputs", True)
         deadline = self.clock.now_ns() + timeout_ns
@@ -145,12 +145,12 @@ class ModuleClient:
     def _consumed(self) -> bool:
         return not self.flag("commit_inputs")
 
-    # --- what it reports ---------------------------------------------------------------------------
+    # --- reports -----------------------------------------------------------------------------------
 
     def stats(self, kind: str = "") -> DamosStats:
-        """Counters of DAMON_RECLAIM, or of DAMON_LRU_SORT's "hot" or "cold" scheme, as they read now."""
+        """Return the counters of DAMON_RECLAIM, or of the "hot" or "cold" scheme of DAMON_LRU_SORT."""
         names = [name.format(kind) for name in _STATS[self.name]]
-        # In one round trip, so that they belong together as well as they can.
+        # In one round trip, so that the counters are of nearly the same moment.
         answers = self.tree.read_batch([self.path(name) for name in names])
         for answer in answers:
             if isinstance(answer, TreeError):
@@ -158,18 +158,18 @@ class ModuleClient:
         return DamosStats(*(int(str(answer)) for answer in answers))
 
     def idle_ms_percentiles(self) -> tuple[int, ...]:
-        """DAMON_STAT: idleness in ms of each percentile 0…100 of memory; negative: in use for so long."""
+        """Return DAMON_STAT's idle ms of each percentile 0…100 of memory; negative: in use so long."""
         return tuple(int(word) for word in self.text("memory_idle_ms_percentiles").split(","))
 
     def bandwidth(self) -> int:
-        """DAMON_STAT: estimated memory bandwidth, bytes/s."""
+        """Return DAMON_STAT's estimated memory bandwidth in bytes/s."""
         return self.number("estimated_memory_bandwidth")
 
 
 class ModuleSession(Generic[P]):
-    """Owns a module from ``__enter__`` to ``__exit__``; it must be off before, and is as before after.
+    """Owns a module from ``__enter__`` to ``__exit__``; it must be off before, and is restored after.
 
-    ``parameters``: what it is asked to do. They are written on entering, nothing is turned on yet.
+    ``parameters`` are written on entering; the module stays off.
     """
 
     def __init__(self, client: ModuleClient, parameters: P) -> None:
@@ -178,7 +178,7 @@ class ModuleSession(Generic[P]):
         self._saved: Mapping[str, str] = {}
 
     def __enter__(self) -> Self:
-        """Raises NotSupported when the module is on, or lacks a parameter that is asked for."""
+        """Stage. Raises NotSupported when the module is on, or lacks a requested parameter."""
         self._saved = self.client.writable()
         if self.client.enabled:
             raise NotSupported(
@@ -198,8 +198,8 @@ class ModuleSession(Generic[P]):
         self._leave(error)
 
     def stage(self, parameters: P) -> None:
-        """Write what differs from what the files hold. Raises NotSupported with everything the kernel
-        lacks, with nothing written."""
+        """Write the parameters that differ from the files. Raises NotSupported with everything the kernel
+        lacks, and then writes nothing."""
         wanted = {f.name: getattr(parameters, f.name) for f in fields(parameters)}
         defaults = {f.name: f.default for f in fields(parameters)}
         now = self.client.writable()
@@ -216,7 +216,7 @@ class ModuleSession(Generic[P]):
         self.parameters = parameters
 
     def enable(self) -> None:
-        """Raises TreeError when DAMON refuses."""
+        """Turn the module on. Raises TreeError when DAMON refuses."""
         self.client.enable()
 
     def disable(self) -> None:
@@ -224,14 +224,14 @@ class ModuleSession(Generic[P]):
 
     def commit(self, **changed: Value) -> None:
         """Change parameters of the running module online."""
-        # What the module found and wrote back is what it has now.
+        # The module writes back the values that it chose itself, so read them.
         kept = {n: self.client.number(n) for n in ("monitor_region_start", "monitor_region_end")}
         changed = {**{n: v for n, v in kept.items() if hasattr(self.parameters, n)}, **changed}
         self.stage(replace(self.parameters, **changed))  # type: ignore[arg-type]  # by name
         self.client.commit_inputs()
 
     def _leave(self, error: BaseException | None) -> None:
-        """Off, and everything as it was. A failure to do so never hides the error that ended the body."""
+        """Turn off and restore. A failure to do so never hides the error that ended the body."""
         if isinstance(error, MachineLost):
             return
         try:

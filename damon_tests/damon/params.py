@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Requests: what DAMON is asked to do, as frozen values.
+"""Requests to DAMON, as frozen values.
 
 Classes are named after ``include/linux/damon.h``, fields after the sysfs files with their
-units; defaults are those of a freshly created sysfs directory. A request says nothing about a
-kernel version: a field that differs from its default but whose file the running
-kernel lacks makes staging raise NotSupported, naming the file.
+units; defaults are those of a freshly created sysfs directory. A request does not depend on a
+kernel version: staging raises NotSupported, naming the file, if a field differs from its default and
+the running kernel lacks its file.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from damon_tests.damon.params_check import check_keyword, check_members, check_type
 
 UNKNOWN = "unknown"
-"""Operations of a request that is read from a file which does not say them; nothing can be staged with it."""
+"""Operations of a request from a file that does not name them; such a request cannot be staged."""
 
 U64_MAX = (1 << 64) - 1
 U32_MAX = (1 << 32) - 1
@@ -66,7 +66,7 @@ class DamonAttrs:
 
     @property
     def samples_per_aggr(self) -> int:
-        """W, the maximum of nr_accesses: aggr_us div sample_us (a zero sample interval counts as 1)."""
+        """Return W, the maximum of nr_accesses: aggr_us div sample_us (a sample_us of 0 counts as 1)."""
         return self.aggr_us // (self.sample_us or 1)
 
 
@@ -83,7 +83,7 @@ class DamonTarget:
 class DamosAccessPattern:
     """Inclusive bounds. Sizes in core address units, nr_accesses in samples, age in aggregations.
 
-    The defaults are sysfs's: they match nothing. ``ANY`` matches every region."""
+    The defaults are those of sysfs and match no region. ``ANY`` matches every region."""
 
     sz_min: int = 0
     sz_max: int = 0
@@ -141,7 +141,7 @@ class DamosWatermarks:
 
 @dataclass(frozen=True)
 class DamosFilter:
-    """One filter; where it stands in Damos says which directory it goes to."""
+    """A filter; the field of Damos that holds it decides its directory."""
 
     type: str = "anon"
     matching: bool = False
@@ -165,7 +165,7 @@ class DamosDest:
 
 @dataclass(frozen=True)
 class Damos:
-    """One scheme (``schemes/S/``)."""
+    """A scheme (``schemes/S/``)."""
 
     action: str = "stat"
     access_pattern: DamosAccessPattern = field(default_factory=DamosAccessPattern)
@@ -191,7 +191,7 @@ class Damos:
 
 @dataclass(frozen=True)
 class DamonCtx:
-    """One context (``contexts/0/``)."""
+    """A context (``contexts/0/``)."""
 
     operations: str = "vaddr"
     addr_unit: int = 1
@@ -210,7 +210,7 @@ class DamonCtx:
 
 @dataclass(frozen=True)
 class Kdamond:
-    """One kernel thread (``kdamonds/N/``) with its single context."""
+    """A kernel thread (``kdamonds/N/``) with its single context."""
 
     ctx: DamonCtx = field(default_factory=DamonCtx)
     refresh_ms: int = 0

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Checks of requests when they are made, so that a test author's mistake is an error at its line.
+"""Check requests when they are made, so that a test author's mistake is an error at its line.
 
-A request may still be one that DAMON refuses: that is what many tests are about. Refused here is only what
-cannot be meant, such as a keyword that no kernel knows, or a value of the wrong type.
+Many tests make requests that DAMON must refuse. So this refuses only what is a mistake in any test: a keyword
+that no kernel knows, or a value of the wrong type.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from damon_tests.ports.errors import UsageError
 
 
 def check_keyword(owner: object, field: str, kind: str) -> None:
-    """Raise UsageError unless ``owner.field`` is one of the keywords of that kind (``keywords.WORDS``)."""
+    """Raise UsageError unless ``owner.field`` is a keyword of this kind (``keywords.WORDS``)."""
     value, known = getattr(owner, field), WORDS[kind]
     if value not in known:
         name = type(owner).__name__
@@ -22,7 +22,7 @@ def check_keyword(owner: object, field: str, kind: str) -> None:
 
 
 def check_members(owner: object, field: str, kind: type) -> None:
-    """Raise UsageError unless ``owner.field`` is a sequence of values of that type; make it a tuple."""
+    """Make ``owner.field`` a tuple. Raise UsageError unless it is a sequence of values of this type."""
     value: Any = getattr(owner, field)
     name = f"{type(owner).__name__}({field}=...)"
     if isinstance(value, kind) or not isinstance(value, tuple | list):
@@ -34,7 +34,7 @@ def check_members(owner: object, field: str, kind: type) -> None:
 
 
 def check_type(owner: object, field: str, kind: type) -> None:
-    """Raise UsageError unless ``owner.field`` has that type."""
+    """Raise UsageError unless ``owner.field`` has this type."""
     value = getattr(owner, field)
     if not isinstance(value, kind):
         name = f"{type(owner).__name__}({field}=...)"

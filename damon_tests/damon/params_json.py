@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """Requests as JSON values: the fields of ``damon.params`` under their names, tuples as lists.
 
-Read leniently: a field that is not there has its default, one that this version does not know is left
-out. So recordings of older and newer versions can be read.
+The reader is lenient, so that it reads recordings of older and newer versions: a missing field has its
+default, an unknown field is ignored.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from damon_tests.ports.errors import UsageError
 
 
 def ctx_to_json(ctx: DamonCtx) -> dict[str, Any]:
-    """What ``json.dumps`` takes."""
+    """Return the request as a value for ``json.dumps``."""
     return asdict(ctx)
 
 
 def ctx_from_json(value: Any) -> DamonCtx:
-    """The request that ``ctx_to_json`` made. Raises UsageError for values of another shape."""
+    """Return the request of a value from ``ctx_to_json``. Raises UsageError for values of another shape."""
     try:
         ctx: DamonCtx = _make(DamonCtx, value)
     except (TypeError, ValueError, AttributeError) as error:
@@ -35,7 +35,7 @@ def _hints(cls: type) -> dict[str, Any]:
 
 
 def _make(kind: Any, value: Any) -> Any:
-    """``value`` as ``kind``: a dataclass, a tuple, or one of int, str, bool."""
+    """Convert ``value`` to ``kind``: a dataclass, a tuple, int, str or bool."""
     if hasattr(kind, "__dataclass_fields__"):
         if not isinstance(value, dict):
             raise TypeError(f"{value!r} where the fields of {kind.__name__} belong")

@@ -6,7 +6,7 @@ version 1.0 or later, never pickled: ``numpy.load(path, allow_pickle=False)["sta
 reader needs zip, and a .npy header: magic, a dict with the element type ("<u8": little-endian, unsigned,
 8 bytes), the order, the shape; then the elements. We write little-endian; a reader follows the header.
 
-**What DAMON reported.** s snapshots, each the regions of one target at one moment; r regions in all.
+**What DAMON reported.** s snapshots, each with the regions of one target at one moment; r regions in total.
 
 ===================  ===========  =================================================================
 array                type, shape  meaning
@@ -104,7 +104,7 @@ _OF_REGIONS_OPTIONAL = {"probe_hits": "u", "sz_filter_passed": "u"}
 _OF_WINDOWS = {"truth_t0_ns": "i", "truth_t1_ns": "i"}
 _OF_SPANS = {"truth_start": "i", "truth_end": "i", "truth_rate": "f"}
 
-# What numpy and zipfile raise for files that are cut off, damaged, or something else altogether.
+# What numpy and zipfile raise for files that are truncated, damaged, or of another kind.
 _DAMAGED = (
     ValueError,
     OSError,
@@ -119,7 +119,7 @@ _DAMAGED = (
 
 @dataclass(frozen=True, eq=False)
 class TruthSpans:
-    """What was touched, window by window, run-length encoded.
+    """The touched memory of each window, run-length encoded.
 
     Window i is [t0_ns[i], t1_ns[i]); its spans are ``[offset[i], offset[i+1])`` of ``start``, ``end``
     (bytes, ascending, disjoint) and ``rate`` (fraction of sampling intervals in which each page of the span
@@ -137,14 +137,14 @@ class TruthSpans:
         return len(self.t0_ns)
 
     def of_window(self, index: int) -> tuple[I64, I64, F64]:
-        """(start, end, rate) of one window."""
+        """Return (start, end, rate) of one window."""
         part = slice(int(self.offset[index]), int(self.offset[index + 1]))
         return self.start[part], self.end[part], self.rate[part]
 
 
 @dataclass(frozen=True)
 class About:
-    """What a recording is about, as far as it is known.
+    """The context of a recording, as far as it is known.
 
     ``layout``: the workload's regions, byte ranges by name. ``phases``: (name, monotonic ns at which it
     began). ``ctx``: the request, targets filled in. ``level``: the series whose behaviour is expected, or "".
@@ -159,7 +159,7 @@ class About:
 
 @dataclass(frozen=True, eq=False)
 class Saved:
-    """All that a file holds."""
+    """The contents of a file."""
 
     recording: Recording
     truth: TruthSpans | None = None
@@ -169,11 +169,11 @@ class Saved:
 def save(
     path: Path, recording: Recording, truth: TruthSpans | None = None, about: About | None = None
 ) -> None:
-    """Write them to ``path``, as ``ports.output_file`` does."""
+    """Write a recording, its truth and its context to ``path``, as ``ports.output_file`` does."""
     arrays = _arrays(recording, about or About())
     if truth is not None:
         arrays |= {f"truth_{name}": value for name, value in vars(truth).items()}
-    # What numpy.savez_compressed writes, at the lightest compression: twice as fast.
+    # As numpy.savez_compressed, but with the fastest compression: twice as fast.
     with (
         output_file.writing(path) as file,
         zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
@@ -184,20 +184,20 @@ def save(
 
 
 def load(path: Path) -> tuple[Recording, TruthSpans | None]:
-    """``read`` without what it is about."""
+    """Read a file written by ``save``; return recording and truth only."""
     saved = read(path)
     return saved.recording, saved.truth
 
 
 def read(path: Path) -> Saved:
-    """Read a file written by ``save``. Raises UsageError for anything that is not one."""
+    """Read a file written by ``save``. Raises UsageError for any other file."""
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise UsageError(f"{path}: no such recording") from None
     except _DAMAGED as error:
-        # numpy takes whatever it does not know for Python objects, and says how to load those.
+        # numpy takes unknown files for pickled objects, and its message says how to load those: drop it.
         what = "" if isinstance(error, ValueError) else f" ({error})"
         raise UsageError(f"{path}: not a damon-tests recording, or a damaged one{what}") from None
     try:
@@ -220,7 +220,7 @@ def _check_version(header: Mapping[str, Any], path: Path) -> None:
 
 
 def _inconsistent(header: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> Iterator[str]:
-    """What of the format's definition a file does not keep. Raises KeyError for what is missing."""
+    """Yield each violation of the format's definition. Raises KeyError for a missing key or array."""
     for name in _TEXTS:
         if not isinstance(header[name], str):
             yield f"{name} is {header[name]!r}"
@@ -237,13 +237,13 @@ def _inconsistent(header: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[An
 def _misfits(
     arrays: Mapping[str, npt.NDArray[Any]], outer: Mapping[str, str], offset: str, inner: Mapping[str, str]
 ) -> Iterator[str]:
-    """Arrays of another kind or length than the others, or offsets that point outside."""
+    """Yield the arrays whose kind or length does not fit the others, and offsets that point outside."""
     lengths = []
     for group in (outer, inner):
-        found = {name: arrays[name] for name in group}
-        first = next(iter(found.values()))
+        columns = {name: arrays[name] for name in group}
+        first = next(iter(columns.values()))
         lengths.append(len(first))
-        for name, array in found.items():
+        for name, array in columns.items():
             if array.dtype.kind != group[name] or array.ndim != (2 if name == "probe_hits" else 1):
                 yield f"{name} has elements {array.dtype} in {array.ndim} dimensions"
             elif len(array) != len(first):
@@ -284,7 +284,7 @@ def _arrays(recording: Recording, about: About) -> dict[str, npt.NDArray[Any]]:
 
 
 def _scheme_header(recording: Recording) -> dict[str, object]:
-    """What only some recordings have."""
+    """Return the optional keys of the header."""
     header: dict[str, object] = {}
     if recording.missing:
         header["missing"] = list(recording.missing)

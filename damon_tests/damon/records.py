@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Observations: what DAMON reported, as frozen values over numpy arrays."""
+"""What DAMON reported, as frozen values over numpy arrays."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Snapshot:
     ``start``, ``end``: core address units, shape (n,). ``nr_accesses``: samples. ``age``:
     aggregations. ``time_ns``: machine's monotonic clock at the last event of the aggregation (or
     when the tried regions were read). ``complete`` is False when events of it were lost.
-    ``nr_regions`` is the count that the events claimed (== n when complete).
-    ``probe_hits``: shape (n, probes) or None. ``sz_filter_passed``: shape (n,) or None. ``stats``: of the
-    scheme that was tried on these regions, where they were read with them.
+    ``nr_regions`` is the count that the events reported (== n when complete).
+    ``probe_hits``: shape (n, probes) or None. ``sz_filter_passed``: shape (n,) or None. ``stats``: the
+    counters of the scheme that tried these regions, if they were read together.
     """
 
     time_ns: int
@@ -46,19 +46,19 @@ class Snapshot:
 
     @property
     def sizes(self) -> U64:
-        """Region sizes in core address units, shape (n,)."""
+        """Return the regions' sizes in core address units, shape (n,)."""
         return self.end - self.start
 
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """Snapshots of all targets in time order, and what is needed to read them.
+    """Snapshots of all targets in time order, and the values needed to interpret them.
 
     ``samples_per_aggr`` is W for nr_accesses; ``aggr_us``/``sample_us`` are the staged intervals (tuned
     ones are in ``intervals``: (time_ns, sample_us) from each tune event). ``lost_events`` is exact; a
     recording with losses is never judged by counting invariants. ``missing``: columns ("age",
-    "nr_accesses") that whatever made the recording does not have, at least of some regions; they hold 0,
-    which means nothing. ``scheme_filters``: of the scheme whose tried regions these are.
+    "nr_accesses") whose values are unknown, at least for some regions, and read 0.
+    ``scheme_filters``: the filters of the scheme whose tried regions these are.
     """
 
     source: Source
@@ -97,10 +97,10 @@ class DamosStats:
 
 @dataclass(frozen=True, eq=False)
 class TriedRegions:
-    """``schemes/S/tried_regions/`` after update_schemes_tried_regions, of one scheme.
+    """``schemes/S/tried_regions/`` of a scheme after update_schemes_tried_regions.
 
-    ``regions`` holds them in directory order as one Snapshot (target_idx 0: the tree does not
-    tell targets apart)."""
+    ``regions`` holds them in directory order as one Snapshot (target_idx 0: the tree does not name
+    targets)."""
 
     scheme_idx: int
     total_bytes: int | None
@@ -109,7 +109,7 @@ class TriedRegions:
 
 @dataclass(frozen=True)
 class SchemeReport:
-    """All that one scheme's directories reported at the end of a session."""
+    """Everything that a scheme's directories reported at the end of a session."""
 
     stats: DamosStats
     effective_bytes: int | None = None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Reading what a scheme's directories report into records."""
+"""Read the counters and tried regions of a scheme's directories into records."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from damon_tests.ports import HarnessError, TreeError
 
 
 def read_stats(access: TreeAccess, path: str) -> DamosStats:
-    """The counters below ``path`` (``schemes/S/stats``), None for those this kernel lacks."""
+    """Return the counters below ``path`` (``schemes/S/stats``), None for those that this kernel lacks."""
     fields = dataclasses.fields(DamosStats)
     values: dict[str, int | None] = {}
     paths = [f"{path}/{field.name}" for field in fields]
@@ -35,7 +35,7 @@ def read_stats(access: TreeAccess, path: str) -> DamosStats:
 
 
 def read_tried_regions(access: TreeAccess, path: str, scheme_idx: int) -> TriedRegions:
-    """The regions below ``path`` (``schemes/S/tried_regions``) in directory order."""
+    """Return the regions below ``path`` (``schemes/S/tried_regions``) in directory order."""
     try:
         entries = access.tree.walk(path)
     except TreeError as error:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What kernel series do differently, as named properties: the only place that compares series.
+"""Differences between kernel series as named properties; no other module compares series.
 
-Judges and suites ask for a behaviour (``Series.of(run.level).merges_quota_splits_back``), never for a
+Judges and suites use a property (``Series.of(run.level).merges_quota_splits_back``), never a version
 number. The features of a series (files, words, tracepoints) are in ``damon.features``, the rules of the
-reference's levels in ``reference.rules.levels``. Section numbers are the specification's.
+reference's levels in ``reference.rules.levels``. Section numbers are those of the specification.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ class Series:
 
     @property
     def waits_for_tried_regions(self) -> bool:
-        """A request for tried regions waits for a pass; before, it gives up after two apply intervals, and
-        reports nothing."""
+        """A request for tried regions waits for a pass; before, it gives up after two apply intervals and
+        reports no regions."""
         return self._since(6, 15)
 
     @property
@@ -104,13 +104,13 @@ class Series:
 
     @property
     def visits_rest_of_split_region(self) -> bool:
-        """What is right of a cut by a scheme is visited in the same pass; before, in the next one, so that
-        a window which goes on in the last region skips its rest."""
+        """If a scheme splits a region, the rest is visited in the same pass; before, in the next pass, so
+        that a window that continues in the last region skips its rest."""
         return self._since(7, 2)
 
     @property
     def merges_quota_splits_back(self) -> bool:
-        """What a quota cut is merged again after the pass; before, at aggregations only."""
+        """Regions that a quota split are merged again after the pass; before, at aggregations only."""
         return self._since(7, 2)
 
     @property
@@ -120,7 +120,7 @@ class Series:
 
     @property
     def filters_pages_of_vaddr_stat(self) -> bool:
-        """``stat`` on virtual memory asks the page filters."""
+        """``stat`` on virtual memory applies the page filters."""
         return self._since(6, 18)
 
     @property
@@ -148,19 +148,19 @@ class Series:
 
     @property
     def may_skip_page_at_continuation(self) -> bool:
-        """A window may go on one page behind the last one's end: a defect that stable releases of 6.16 to
-        7.1 have or have not."""
+        """A window may continue one page after the end of the last window: a defect of some stable releases
+        of 6.16 to 7.1."""
         return self._since(6, 13) and not self._since(7, 2)
 
     @property
     def limits_by_zero_quota(self) -> bool:
-        """An effective size of 0 allows nothing; before, everything."""
+        """An effective size of 0 means no memory; before, no limit."""
         return self._since(7, 1)
 
     @property
     def is_full_below_min_region(self) -> bool:
-        """A quota is used up when less than a minimum region is left; before, that rest is tried as size
-        0."""
+        """A quota is used up when less than a minimum region is left; before, the scheme tries the rest as
+        size 0."""
         return self._since(7, 2)
 
     @property
@@ -187,7 +187,7 @@ class Series:
 
     @property
     def survives_refused_inputs(self) -> bool:
-        """A module whose new parameters are refused runs on; before, it may end, as documented."""
+        """A module whose new parameters are refused keeps running; before, it may end, as documented."""
         return self._since(6, 17)
 
     @property

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A session: DAMON staged, turned on, recorded, and always turned off and cleared again.
+"""A session: stage DAMON, turn it on, record, and always turn it off and clear the tree.
 
 with Session(client, events, (Kdamond(ctx),)) as session:
     session.start()
@@ -34,13 +34,13 @@ from damon_tests.ports import (
     UsageError,
 )
 
-_OPEN_END_NS = (1 << 63) - 1  # of a recording whose end nobody could note
+_OPEN_END_NS = (1 << 63) - 1  # end of a recording whose machine was lost
 
 Source = Literal["auto", "events", "tried_regions", "none"]
 
 
 class StagingMismatch(HarnessError):
-    """What was read back is not what was staged; ``differences`` has every file."""
+    """The tree does not read back as staged; ``differences`` has every file."""
 
     def __init__(self, differences: Sequence[Difference]) -> None:
         self.differences = tuple(differences)
@@ -50,12 +50,12 @@ class StagingMismatch(HarnessError):
 class Session:
     """Owns DAMON's tree from ``__enter__`` to ``__exit__``: it must be unused before, and is empty after.
 
-    ``source`` says how regions are recorded: "events" through tracepoints, "tried_regions" by polling
-    them, "auto" the first if it exists, "none" not at all. ``extra_events`` are recorded besides and
-    given by ``events``. Polling needs a ``stat`` scheme that matches everything: one is appended to each
-    kdamond that has none, after the requested schemes (``kdamonds`` shows it).
+    ``source``: how to record regions: "events" by tracepoints, "tried_regions" by polling
+    them, "auto" by tracepoints if they exist, "none" not at all. ``extra_events``: more tracepoints to
+    record; ``events`` returns them. Polling needs a ``stat`` scheme that matches every region: if a kdamond
+    has none, the session appends it after the requested schemes (``kdamonds`` shows it).
 
-    A lost machine (MachineLost) leaves with ``partial``: the recordings so far, one per kdamond.
+    MachineLost carries ``partial``: the recordings so far, one per kdamond.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Session:
     # --- life ----------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
-        """Stage and read back. Raises NotSupported for what is missing or when DAMON is not unused."""
+        """Stage and read back. Raises NotSupported if the kernel lacks something, or if DAMON is in use."""
         self._refuse_if_in_use()
         try:
             self._staged = True
@@ -103,22 +103,22 @@ class Session:
         self._leave(error)
 
     def start(self) -> None:
-        """Turn all kdamonds on; nothing when they are. Raises TreeError if DAMON refuses."""
+        """Turn all kdamonds on, unless they are on. Raises TreeError if DAMON refuses."""
         if self._on or self._stopped_ns is not None:
             return
         self._started_ns = self.client.clock.now_ns()
         for i in range(len(self.kdamonds)):
-            self._on.append(i)  # first, so that a failure halfway is cleaned up as well
+            self._on.append(i)  # before the command, so that a failed start is cleaned up as well
             self.client.command(i, "on")
             self._collector.started(i, self.client.pid(i))
 
     def stop(self) -> None:
-        """Turn off what was started, and collect what was recorded until then. May be called twice.
+        """Turn off the kdamonds, and collect what was recorded until then. May be called twice.
 
-        The recording ends before "off" is written: it wakes a kdamond that sleeps by ticks (specification
-        2.11), whose last aggregation is then shorter than it should be.
+        The recording ends before "off" is written: "off" wakes a kdamond that sleeps by ticks (specification
+        2.11), so that its last aggregation is too short.
         """
-        with ExitStack() as steps:  # each is tried, whatever the others do; the last one first
+        with ExitStack() as steps:  # runs every step even if others fail, in reverse order
             steps.callback(self._collector.close)
             self._note_stop()
             for i in self._on:
@@ -133,10 +133,10 @@ class Session:
         until: Callable[[], bool] | None = None,
         timeout_ns: int = 600 * NSEC_PER_SEC,
     ) -> bool:
-        """Let time pass while DAMON records: for ``duration_ns``, or until ``until()`` holds.
+        """Record for ``duration_ns``, or until ``until()`` holds.
 
-        Starts the session if that was not done. Returns whether ``until`` held within
-        ``timeout_ns``; True for a duration. ``until`` is asked about every 50 ms.
+        Start the session if needed. Return whether ``until`` held within ``timeout_ns``; True for a
+        duration. ``until`` is called about every 50 ms.
         """
         self.start()
         clock = self.client.clock
@@ -151,11 +151,11 @@ class Session:
         return True
 
     def commit(self, kdamonds: Sequence[Kdamond], word: str = "commit") -> None:
-        """Change running kdamonds online: stage the differences, then ``commit`` each that differs.
+        """Change running kdamonds online: stage the differences, then ``commit`` each kdamond that differs.
 
-        ``word``: another command that takes what is staged (commit_schemes_quota_goals: of that only goals).
+        ``word``: another command that reads the staged files (commit_schemes_quota_goals reads only goals).
 
-        Targets marked obsolete are gone after it: their directories are removed as well, so that
+        The commit removes targets that are marked obsolete; this removes their directories as well, so that
         the indices of the tree and of the running context stay the same.
         """
         before, self.kdamonds = self.kdamonds, self._collector.adapt(kdamonds)
@@ -173,16 +173,16 @@ class Session:
         self.commit(tuple(replace(k, ctx=replace(k.ctx, pause=paused)) for k in self.kdamonds))
 
     def running(self, kdamond_idx: int = 0) -> bool:
-        """Whether a kdamond still runs; it ends by itself when its target processes have."""
+        """Return whether a kdamond still runs; it ends by itself when its target processes have ended."""
         return self.client.state(kdamond_idx) == "on"
 
-    # --- what was seen -------------------------------------------------------------------------
+    # --- results -------------------------------------------------------------------------------
 
     def recording(self, kdamond_idx: int = 0, target_idx: int | None = None) -> Recording:
-        """The snapshots of a kdamond so far (all of them after ``stop``), or of one of its targets.
+        """Return the recording of a kdamond so far (complete after ``stop``), or of one of its targets.
 
-        While it runs, an aggregation that is just arriving is left out. Raises NotSupported when the
-        session was made with source "none".
+        While it runs, leave out an aggregation whose events are still arriving. Raises NotSupported for
+        source "none".
         """
         if self._wanted == "none":
             raise NotSupported("this session does not record regions", remedy="use another source")
@@ -196,18 +196,18 @@ class Session:
         )
 
     def events(self, name: str | Sequence[str], kdamond_idx: int = 0) -> list[trace.TypedEvent]:
-        """Typed values of one kind of event so far, such as those of ``extra_events``.
+        """Return the typed events of one name so far, such as those of ``extra_events``.
 
-        Of several kinds: all of them in the order in which they happened.
+        For several names, return all of them in the order in which they happened.
         """
         if self._stopped_ns is None:
             self._collector.collect()
         return self._collector.typed((name,) if isinstance(name, str) else name, kdamond_idx)
 
     def scheme_report(self, scheme_idx: int, kdamond_idx: int = 0) -> SchemeReport:
-        """Stats, effective quota (None before 6.9) and tried regions of one scheme, updated now.
+        """Update and return stats, effective quota (None before 6.9) and tried regions of a scheme.
 
-        Tried regions are left out when there are none to be had: paused, or deactivated by watermarks.
+        Leave out tried regions if the kernel cancels their update: paused, or deactivated by watermarks.
         """
         client = self.client
         stats = client.stats(kdamond_idx, scheme_idx)
@@ -224,7 +224,7 @@ class Session:
         return SchemeReport(stats, effective, tried)
 
     def scheme_reports(self, kdamond_idx: int = 0) -> tuple[SchemeReport, ...]:
-        """``scheme_report`` of every scheme staged for a kdamond."""
+        """Return ``scheme_report`` of every scheme staged for a kdamond."""
         schemes = self.kdamonds[kdamond_idx].ctx.schemes
         return tuple(self.scheme_report(i, kdamond_idx) for i in range(len(schemes)))
 
@@ -235,7 +235,7 @@ class Session:
         if usage.nr_kdamonds or any(user.kind == "kdamond" for user in usage.users):
             raise NotSupported(
                 f"DAMON's tree is in use: nr_kdamonds is {usage.nr_kdamonds}, running: {usage}",
-                remedy="what we did not stage is never touched; whoever did must set nr_kdamonds to 0",
+                remedy="kdamonds of others are never touched; their owner must set nr_kdamonds to 0",
             )
 
     def _record_until(self, until: Callable[[], bool], deadline_ns: int) -> bool:
@@ -254,7 +254,7 @@ class Session:
         return held
 
     def _turn_off(self, kdamond_idx: int) -> None:
-        """Off, unless it ended by itself (kernels before 7.3 answer EPERM) or never ran (EINVAL)."""
+        """Turn off; accept EPERM (kernels before 7.3) if it ended by itself, EINVAL if it never ran."""
         try:
             self.client.command(kdamond_idx, "off")
         except TreeError as error:
@@ -262,7 +262,7 @@ class Session:
                 raise
 
     def _leave(self, error: BaseException | None) -> None:
-        """Undo everything. A failure to do so never hides the error that ended the body."""
+        """Turn off and clear. A failure to do so never hides the error that ended the body."""
         failures: list[BaseException] = []
         if not isinstance(error, MachineLost):
             for step in (self.stop, self._clear):
@@ -290,9 +290,9 @@ class Session:
             self._stopped_ns = self.client.clock.now_ns()
 
     def _partial(self, kdamond_idx: int) -> Recording:
-        """What there is when the machine does not answer any more; it ends at its last snapshot."""
+        """Return the recording of a lost machine; it ends at its last snapshot."""
         with suppress(DamonTestsError):
-            self._collector.collect()  # what had already arrived on this side
+            self._collector.collect()  # events that had already arrived on this side
         recording = self._collector.recording(kdamond_idx, self._started_ns, _OPEN_END_NS, final=False)
         last = recording.snapshots[-1].time_ns if recording.snapshots else self._started_ns
         return replace(recording, stopped_ns=last)

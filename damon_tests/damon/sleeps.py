@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""When a kdamond really slept: from the scheduler's events, in a tracefs instance of its own.
+"""Trace when a kdamond sleeps, by the scheduler's events in a private tracefs instance.
 
-A kdamond prepares its samples, sleeps the sampling interval, and looks at them: what it watches is the sleep
-and about half of the work around it. How long each sleep and each work was, no file of DAMON tells.
-It is only asked when, never what was found, so a wrong DAMON does not become the measure of itself.
+A kdamond prepares its samples, sleeps the sampling interval, and checks them: it watches memory during the
+sleep and about half of the work around it. No file of DAMON reports how long each sleep and each work was.
+Only these times are used, never what DAMON counted, so a wrong DAMON does not become its own yardstick.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ Sleep = tuple[int, int]
 
 _EVENT = "events/sched/sched_switch"
 _FILTER = 'prev_comm ~ "kdamond.*" || next_comm ~ "kdamond.*"'
-_BUFFER_KB = 2048  # a CPU; sampling every 5 ms fills it in about a minute, the oldest is then lost
-_FIRST_NUMBER = 1_000_000  # other numbers than those of TracefsEvents
+_BUFFER_KB = 2048  # per CPU; sampling every 5 ms fills it in about a minute, then the oldest events are lost
+_FIRST_NUMBER = 1_000_000  # distinct from the numbers of TracefsEvents
 # A regular expression, as such lines come by the ten thousand (``ports.lines``).
 _SWITCH = re.compile(
     r"\s(\d+)\.(\d{6}): sched_switch: prev_comm=.* prev_pid=(\d+) prev_prio=-?\d+ prev_state=(\S+)"
     r" ==> next_comm=.* next_pid=(\d+) next_prio=-?\d+"
 )
 _IDLE = "I"
-"""The state of a kdamond that waits for its next sample. While it waits for a lock it has another one."""
+"""The state of a kdamond that waits for its next sample. Waiting for a lock has another state."""
 
 
 class SleepWatch:
-    """Every kdamond's sleeps since it was opened. ``close`` may be called twice."""
+    """Records the sleeps of every kdamond since it was opened. ``close`` may be called twice."""
 
     _numbers = itertools.count(_FIRST_NUMBER)
 
     def __init__(self, machine: Machine) -> None:
-        """Raises NotSupported where the scheduler's events cannot be had."""
+        """Begin. Raises NotSupported where the scheduler's events cannot be traced."""
         self._machine = machine
         root = next((r for r in tracefs.ROOTS if _exists(machine, f"{r}/{_EVENT}")), None)
         if root is None:
@@ -57,7 +57,7 @@ class SleepWatch:
                 raise NotSupported(f"{op.path} := {op.data.decode()!r}: {answer.strerror}")
 
     def sleeps(self, pid: int) -> tuple[Sleep, ...]:
-        """The sampling sleeps of one kdamond that have ended, in order."""
+        """Return the sampling sleeps of one kdamond that have ended, in order."""
         if self._path is None:
             return ()
         return parse(self._machine.read_file(f"{self._path}/trace").decode().splitlines(), pid)
@@ -65,13 +65,13 @@ class SleepWatch:
     def close(self) -> None:
         path, self._path = self._path, None
         if path is not None:
-            with suppress(OSError, DamonTestsError):  # nothing of the user's; the next one removes it
+            with suppress(OSError, DamonTestsError):  # a leftover is private; the next run removes it
                 tracefs.remove_instance(self._machine, path)
 
 
 def parse(lines: Iterable[str], pid: int) -> tuple[Sleep, ...]:
-    """The sleeps of a thread in the text of a trace; other lines are passed over."""
-    found: list[Sleep] = []
+    """Return the sleeps of a thread from the text of a trace; ignore other lines."""
+    sleeps: list[Sleep] = []
     began: int | None = None
     for line in lines:
         match = _SWITCH.search(line)
@@ -83,9 +83,9 @@ def parse(lines: Iterable[str], pid: int) -> tuple[Sleep, ...]:
             began = now if state == _IDLE else None
         elif int(following) == pid:
             if began is not None and now > began:
-                found.append((began, now))
+                sleeps.append((began, now))
             began = None
-    return tuple(found)
+    return tuple(sleeps)
 
 
 def _exists(machine: Machine, path: str) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Event text to typed values: DAMON's six tracepoints, as trace_pipe and ``perf script`` print them.
+"""Parse DAMON's six tracepoints, as trace_pipe and ``perf script`` print them, into typed values.
 
 Aggregations come by the hundred thousand, so ``snapshots`` parses them by column; single
 events go through ``parse_event``. A malformed line is a HarnessError: it is never skipped.
@@ -30,9 +30,9 @@ MARK = "tracing_mark_write"
 
 @dataclass(frozen=True, slots=True)
 class AggregatedEvent:
-    """One region of one target at the end of an aggregation; addresses in core address units.
+    """A region of a target at the end of an aggregation; addresses in core address units.
 
-    ``target_id`` is the target's position, ``nr_regions`` how many regions it has now."""
+    ``target_id``: the target's position; ``nr_regions``: the target's current number of regions."""
 
     time_ns: int
     target_id: int
@@ -45,7 +45,7 @@ class AggregatedEvent:
 
 @dataclass(frozen=True, slots=True)
 class RegionAggregatedEvent:
-    """The same with the hits of each installed probe."""
+    """An AggregatedEvent with the hits of each installed probe."""
 
     time_ns: int
     target_id: int
@@ -147,25 +147,25 @@ FORMATS: Mapping[str, tuple[str, Callable[..., TypedEvent]]] = {
     STAT_AFTER_APPLY: (rf"{_CTX_SCHEME} {_STATS}", StatEvent),
     LOST_EVENTS: (_N, LostEvent),
 }
-"""Printed format of each event and what it becomes: (pattern of the text, constructor of its fields)."""
+"""Printed format of each event: (pattern of the text, constructor from its fields)."""
 
 _PATTERNS = {name: (re.compile(pattern), make) for name, (pattern, make) in FORMATS.items()}
 
 
 def parse_event(event: Event) -> TypedEvent:
-    """The typed value of one event. Raises HarnessError for an unknown event or malformed text."""
-    found = _PATTERNS.get(event.name)
-    match = found[0].fullmatch(event.text) if found else None
-    if found is None or match is None:
-        what = "malformed" if found else "unknown"
+    """Return the typed value of an event. Raises HarnessError for an unknown event or malformed text."""
+    format = _PATTERNS.get(event.name)
+    match = format[0].fullmatch(event.text) if format else None
+    if format is None or match is None:
+        what = "malformed" if format else "unknown"
         raise HarnessError(f"{what} event: {event.name}: {event.text!r}")
     fields: list[Any] = list(match.groups())
     hits = [tuple(bytes.fromhex(fields.pop()))] if event.name == REGION_AGGREGATED else []
-    return found[1](event.time_ns, *map(int, fields), *hits)
+    return format[1](event.time_ns, *map(int, fields), *hits)
 
 
 def parse_events(events: Iterable[Event]) -> list[TypedEvent]:
-    """``parse_event`` of all, in order."""
+    """Return ``parse_event`` of all events, in order."""
     return [parse_event(event) for event in events]
 
 
@@ -182,9 +182,9 @@ _LOST_LINE = re.compile(r"\s*CPU:\d+ \[LOST(?: (\d+))? EVENTS\]\s*")
 
 
 def parse_line(line: str) -> Event:
-    """One line of trace_pipe or ``perf script`` as an Event; a "[LOST n EVENTS]" line (time 0) too.
+    """Parse a line of trace_pipe or ``perf script``; a "[LOST n EVENTS]" line becomes an Event of time 0.
 
-    Trace clocks print microseconds, perf optionally nanoseconds. Raises HarnessError with the line.
+    trace_pipe prints microseconds, perf optionally nanoseconds. Raises HarnessError naming the line.
     """
     match = _LINE.fullmatch(line)
     if match:
@@ -193,12 +193,12 @@ def parse_line(line: str) -> Event:
         return Event(int(seconds) * NSEC_PER_SEC + ns, name, (text or "").rstrip(), int(pid))
     lost = _LOST_LINE.fullmatch(line)
     if lost:
-        return Event(0, LOST_EVENTS, lost[1] or "1")  # the kernel may not know how many: at least one
+        return Event(0, LOST_EVENTS, lost[1] or "1")  # at least 1 if the kernel does not know how many
     raise HarnessError(f"malformed trace line: {line!r}")
 
 
 def parse_lines(text: str) -> list[Event]:
-    """All lines of a trace, comments (``#``) and empty lines left out."""
+    """Parse all lines of a trace except comments (``#``) and empty lines."""
     return [parse_line(line) for line in text.splitlines() if line.strip() and not line.startswith("#")]
 
 
@@ -258,14 +258,14 @@ def _split_hits(texts: Sequence[str]) -> tuple[list[str], npt.NDArray[np.uint8]]
 def snapshots(events: Sequence[Event]) -> list[Snapshot]:
     """Group aggregation events into one Snapshot per aggregation and target, in time order.
 
-    Each target's regions come in one ascending run of ``nr_regions`` events. A run that is shorter, that
-    contradicts itself, or that touches a hole (``LOST_EVENTS``) is marked incomplete; so a snapshot
-    is complete only if nothing of it can be missing. Events of other names must not be among them.
+    Each target's regions come in an ascending run of ``nr_regions`` events. A run that is shorter, that
+    contradicts itself, or that touches a hole (``LOST_EVENTS``) is marked incomplete; so a snapshot is
+    complete only if no region can be missing. Raises HarnessError for events of several names.
     """
     names = {event.name for event in events} - {LOST_EVENTS}
     if len(names) > 1:
         raise HarnessError(f"cannot group events of several names: {', '.join(sorted(names))}")
-    # A hole belongs before the event that follows it: its number is how many events precede it.
+    # A hole has the index of the event that follows it: the number of events before the hole.
     kept = [event for event in events if event.name != LOST_EVENTS]
     is_hole = np.fromiter((event.name == LOST_EVENTS for event in events), np.bool_, len(events))
     holes = np.flatnonzero(is_hole)
@@ -284,7 +284,7 @@ def _group(table: Columns, holes: set[int]) -> list[Snapshot]:
         | (table.nr_regions[1:] != table.nr_regions[:-1])
     )
     begins[[hole for hole in holes if hole < n]] = True
-    # A run never has more than nr_regions events; nothing but this cuts a target of one region.
+    # A run never has more than nr_regions events; for a target of one region, only this ends a run.
     firsts = np.flatnonzero(begins).tolist()
     out: list[Snapshot] = []
     for first, last in zip(firsts, [*firsts[1:], n], strict=True):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Bytes of trace_pipe, in pieces cut anywhere, to events; what is missing is marked in its place."""
+"""Parse the bytes of trace_pipe, in arbitrary pieces, into events, with a mark where events are missing."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from damon_tests.damon.trace import parse_line
 from damon_tests.ports import LOST_EVENTS, Event
 
 _TYPICAL_LINE = 100
-"""Bytes of an event's line, to say how many events some lost bytes were."""
+"""Typical length of an event's line in bytes, to estimate how many events lost bytes were."""
 
 
 class LineReader:
-    """``lost_events``: what the kernel said it overwrote. ``lost_in_stream``: events that were dropped
-    between the file and us, estimated from their bytes (never 0 if there were any)."""
+    """``lost_events``: events that the kernel reports as overwritten. ``lost_in_stream``: events dropped on
+    the way from the file, estimated from their bytes (never 0 if any byte was lost)."""
 
     def __init__(self) -> None:
         self.lost_events = 0
@@ -25,10 +25,10 @@ class LineReader:
         self._last_ns = 0
 
     def feed(self, data: bytes, lost_bytes: int) -> list[Event]:
-        """Events of the lines completed by ``data``. ``lost_bytes`` is the stream's count after it was
-        read: if it grew, bytes are missing after ``data``, and nothing is joined across them.
+        """Return the events of the lines completed by ``data``. ``lost_bytes`` is the stream's count after
+        the read: if it grew, bytes are missing after ``data``, and no line is joined across the gap.
 
-        Raises HarnessError for a line that is none of trace_pipe's.
+        Raises HarnessError for a malformed line.
         """
         *lines, tail = (self._tail + data).split(b"\n")
         if self._skip_to_newline and lines:
@@ -50,7 +50,7 @@ class LineReader:
         event = parse_line(line.decode("utf-8", "replace"))
         if event.name == LOST_EVENTS:
             self.lost_events += int(event.text)
-            # It has no time of its own: it stands after what was read so far.
+            # The mark has no time: it goes after the events read so far.
             return replace(event, time_ns=self._last_ns)
         self._last_ns = max(self._last_ns, event.time_ns)
         return event

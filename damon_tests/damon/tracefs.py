@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""DAMON's tracepoints of a machine, through a private tracefs instance.
+"""Read the DAMON tracepoints of a machine through a private tracefs instance.
 
-The instance has its own buffer, clock and enabled events, so nobody else's tracing is touched or
-seen. Its name tells who owns it (pid and start time of the process that serves the machine's files), so
-that one left over by a dead owner is recognised and removed.
+The instance has its own buffer, clock and enabled events, so it neither changes nor records other users'
+tracing. Its name has pid and start time of its owner, the process that serves the machine's files, so that
+instances left over by a dead owner are recognised and removed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from damon_tests.ports.lines import LineFormat
 ROOTS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 PREFIX = "damon-tests-"
 BUFFER_KB = (4096, 1024, 0)
-"""Buffer sizes a CPU to try, largest first; 0 leaves the kernel's own default."""
+"""Buffer sizes per CPU to try, largest first; 0 keeps the kernel's default."""
 
 DRAIN_NS = 20 * NSEC_PER_SEC
 """How long the last events may take to come out of the buffer."""
@@ -45,7 +45,7 @@ _RELEASE_NS = 5 * NSEC_PER_SEC
 _MARK_AGAIN_NS = NSEC_PER_SEC
 _POLL_NS = 5 * NSEC_PER_MSEC
 
-# An instance begins with the options of the top one, which somebody may have changed.
+# A new instance copies the options of the top-level one, which somebody may have changed.
 _OPTIONS = {
     "context-info": "1",
     "overwrite": "1",
@@ -62,9 +62,9 @@ _LOST = ("overrun", "commit overrun", "dropped events")
 
 
 class TracefsEvents:
-    """``ports.Events`` of any Machine that has tracefs mounted, and lets us write it.
+    """``ports.Events`` of any Machine with a writable tracefs.
 
-    ``buffer_kb``: buffer sizes a CPU to try.
+    ``buffer_kb``: buffer sizes per CPU to try.
     """
 
     def __init__(self, machine: Machine, buffer_kb: Sequence[int] = BUFFER_KB) -> None:
@@ -86,7 +86,7 @@ class TracefsEvents:
         return self._available
 
     def open(self, names: Sequence[str]) -> EventStream:
-        """Make an instance and start recording. Raises NotSupported for missing events or privileges."""
+        """Make an instance and start tracing. Raises NotSupported for missing events or privileges."""
         missing = [f"tracepoint {name}" for name in names if name not in self.available()]
         if missing or self._root is None:
             remedy = "mount tracefs" if self._root is None else "run on a kernel that has it"
@@ -102,7 +102,7 @@ class TracefsEvents:
             raise
 
     def _set_up(self, path: str, names: Sequence[str]) -> None:
-        """One round trip, unless memory is short. Events come last: nothing happens before all is set."""
+        """Configure in one round trip, unless memory is short. Enable events last, when all is set."""
         # Not every kernel has every option in an instance. Without buffer_percent, poll(2) on trace_pipe
         # waits for half of the buffer.
         wishes = {f"options/{name}": value for name, value in _OPTIONS.items()} | {"buffer_percent": "0"}
@@ -126,7 +126,7 @@ class TracefsEvents:
 
 
 class TracefsStream:
-    """One instance being read. Times are CLOCK_MONOTONIC in steps of 1 µs, as trace_pipe prints them."""
+    """Reads an instance. Times are CLOCK_MONOTONIC in steps of 1 µs, as trace_pipe prints them."""
 
     def __init__(self, machine: Machine, path: str, names: Sequence[str]) -> None:
         self._machine = machine
@@ -141,7 +141,7 @@ class TracefsStream:
     def read(self) -> Sequence[Event]:
         self._pump()
         events, self._arrived = self._arrived, []
-        # CPUs are merged as they are read, so that a thread that moved may come out of order.
+        # trace_pipe merges CPUs as they are read, so events of a thread that moved may be out of order.
         events.sort(key=lambda event: event.time_ns)
         return events
 
@@ -149,9 +149,9 @@ class TracefsStream:
         return max(self._lines.lost_events, self._stat_lost) + self._lines.lost_in_stream
 
     def close(self) -> None:
-        """Stop the events, read on until a mark made after that comes out, remove the instance.
+        """Disable the events, write a mark, read until the mark arrives, and remove the instance.
 
-        Raises HarnessError when the mark does not come: then the recording's end is not known to be whole.
+        Raises HarnessError if the mark does not arrive: then events at the end may be missing.
         """
         if self._pipe is None:
             return
@@ -165,7 +165,7 @@ class TracefsStream:
             self._stat_lost = self._read_stats()
         finally:
             pipe, self._pipe = self._pipe, None
-            pipe.close()  # first: an instance that is being read cannot be removed
+            pipe.close()  # first, as an instance with a reader cannot be removed
             remove_instance(self._machine, self._path)
 
     def _pump(self) -> None:
@@ -178,13 +178,13 @@ class TracefsStream:
                     self._arrived.append(event)
 
     def _drain(self) -> bool:
-        """Whether everything that happened before now has been read."""
+        """Read until a mark written now arrives; return whether it did."""
         clock = self._machine.clock
         began = clock.now_ns()
         deadline = began + DRAIN_NS
         mark = f"{PREFIX}end-{began}"
         while (now := clock.now_ns()) < deadline:
-            # Again and again, because one may get lost in a full buffer. All of them come after the end.
+            # Write several marks, because a full buffer may lose one. All come after the last event.
             self._machine.batch([_write(f"{self._path}/trace_marker", mark)])
             if clock.wait_until(partial(self._seen, mark), min(now + _MARK_AGAIN_NS, deadline), _POLL_NS):
                 return True
@@ -195,20 +195,20 @@ class TracefsStream:
         return mark in self._marks
 
     def _read_stats(self) -> int:
-        """Events that the buffers of all CPUs say were overwritten or dropped."""
+        """Return how many events the buffers of all CPUs report as overwritten or dropped."""
         cpus = _list(self._machine, f"{self._path}/per_cpu")
         answers = self._machine.batch(
             [FileOp("read", f"{self._path}/per_cpu/{e.path}/stats") for e in cpus if e.is_dir]
         )
         texts = [answer.decode() for answer in answers if isinstance(answer, bytes)]
         if not texts or len(texts) != len(answers):
-            raise HarnessError(f"{self._path}/per_cpu: cannot tell how many events were lost")
+            raise HarnessError(f"{self._path}/per_cpu: cannot read how many events were lost")
         lines = [line for text in texts for line in _CPU_STAT.each(text)]
         return sum(line["count"] for line in lines if line["name"] in _LOST)
 
 
 def remove_left_over(machine: Machine, root: str) -> list[str]:
-    """Remove instances of ours whose owner is dead; their names. What cannot be removed stays."""
+    """Remove this project's instances whose owner is dead; return their names. Ignore failures."""
     removed = []
     for entry in _list(machine, f"{root}/instances"):
         match = _NAME.fullmatch(entry.path)
@@ -220,13 +220,13 @@ def remove_left_over(machine: Machine, root: str) -> list[str]:
 
 
 def _owner(machine: Machine) -> str:
-    """The process that serves the machine's files: ours on this machine, the agent in a guest."""
+    """Return the process that serves the machine's files: this one, or the agent in a guest."""
     stat = machine.read_file("/proc/self/stat")
     return f"{stat.split(b' ', 1)[0].decode()}-{_start_field(stat)}"
 
 
 def _start_time(machine: Machine, pid: str) -> str | None:
-    """Clock ticks since boot at its start, None if there is no such process."""
+    """Return the process's start time in clock ticks since boot, None if there is no such process."""
     try:
         return _start_field(machine.read_file(f"/proc/{pid}/stat"))
     except OSError:
@@ -240,7 +240,7 @@ def _start_field(stat: bytes) -> str | None:
 
 
 def make_instance(machine: Machine, root: str, number: int) -> str:
-    """A new instance below tracefs's ``root``, named after its owner; its path. Raises NotSupported."""
+    """Make an instance below ``root``, named after its owner; return its path. Raises NotSupported."""
     path = f"{root}/instances/{PREFIX}{_owner(machine)}-{number}"
     (made,) = machine.batch([FileOp("mkdir", path, mode=0o700)])
     if isinstance(made, OSError):
@@ -249,7 +249,7 @@ def make_instance(machine: Machine, root: str, number: int) -> str:
 
 
 def remove_instance(machine: Machine, path: str) -> None:
-    """Remove an instance; the kernel refuses for a moment after its reader was closed."""
+    """Remove an instance; retry, as the kernel refuses for a moment after the reader was closed."""
     clock = machine.clock
     last: list[OSError | None] = [None]
 
@@ -273,7 +273,7 @@ def _write(path: str, text: str) -> FileOp:
 
 
 def _do(machine: Machine, ops: Sequence[FileOp]) -> None:
-    """All of them, or HarnessError for the first that failed."""
+    """Do all operations. Raises HarnessError for the first that failed."""
     for op, answer in zip(ops, machine.batch(ops, stop_on_error=True), strict=True):
         if isinstance(answer, OSError):
             raise HarnessError(f"{op.path} := {op.data.decode()!r}: {answer.strerror}")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Patient access to DAMON's tree: EBUSY waited out, errors explained, missing files collected.
+"""Access DAMON's tree: wait while it is busy, explain errors, collect missing files.
 
-EBUSY: the kernel guards the whole tree by one lock that it only tries, and holds it while a command
-is executed. So EBUSY is waited out, up to a deadline on the machine's clock, unless a running user
-explains it; then it is raised at once and names who it is.
+The kernel guards the whole tree by a lock that accesses only try to take, and holds it while a command
+is executed. So retry on EBUSY, up to a deadline on the machine's clock, unless a running user of DAMON is
+the cause; then raise it at once, naming the user.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, Clock, NotSupported, 
 T = TypeVar("T")
 
 PATIENCE_NS = 10 * NSEC_PER_SEC
-"""How long EBUSY is waited out by default: longer than any command's usual wait."""
+"""How long to retry on EBUSY by default: longer than commands usually take."""
 
 _FIRST_WAIT_NS = NSEC_PER_MSEC
 _LONGEST_WAIT_NS = 50 * NSEC_PER_MSEC
 
 
 class TreeAccess:
-    """``tree`` and ``clock`` are of the same machine; ``root`` is the directory with ``kdamonds/``.
+    """Access to a tree. ``tree`` and ``clock`` belong to one machine; ``root`` has ``kdamonds/``.
 
-    ``patience_ns`` bounds every wait for EBUSY that has no deadline of its own.
+    ``patience_ns`` limits every wait for EBUSY that has no deadline of its own.
     """
 
     def __init__(self, tree: Tree, clock: Clock, root: str = ADMIN, patience_ns: int = PATIENCE_NS) -> None:
@@ -43,38 +43,38 @@ class TreeAccess:
         self._requested: tuple[Kdamond, ...] = ()
 
     def usage(self) -> Usage:
-        """Who uses DAMON now, modules included."""
+        """Return who uses DAMON now, modules included."""
         return usage(self.tree, self.root)
 
     def path(self, kdamond_idx: int, *parts: object) -> str:
-        """The path of a file below ``kdamonds/N/``."""
+        """Return the path of a file below ``kdamonds/N/``."""
         return "/".join([self.root, layout.KDAMONDS.path, str(kdamond_idx), *map(str, parts)])
 
     def ctx_path(self, kdamond_idx: int, *parts: object) -> str:
-        """The path of a file below ``kdamonds/N/contexts/0/``."""
+        """Return the path of a file below ``kdamonds/N/contexts/0/``."""
         return self.path(kdamond_idx, "contexts", 0, *parts)
 
     def read(self, path: str) -> str:
-        """Read one file, waiting EBUSY out; errors carry their likely cause."""
+        """Read a file, retry on EBUSY; errors carry their likely cause."""
         return self.patiently(lambda: self.tree.read(path), self.deadline(), path)
 
     def number(self, path: str) -> int:
-        """Read a number. Raises HarnessError when it is none."""
+        """Read a number. Raises HarnessError for other text."""
         return int(layout.decode("number", self.read(path), path))
 
     def explain(self, error: TreeError) -> TreeError:
-        """The same error, its ``cause`` filled in if one is known."""
+        """Return the error with its ``cause`` filled in, if one is known."""
         if not error.cause:
             who = self.usage() if error.errno == errno.EBUSY else Usage(None, ())
             error.cause = likely_cause(error, Situation(self._requested, who))
         return error
 
     def deadline(self) -> int:
-        """When patience that begins now ends."""
+        """Return the deadline for waits that begin now."""
         return self.clock.now_ns() + self._patience_ns
 
     def patiently(self, attempt: Callable[[], T], deadline_ns: int, what: str) -> T:
-        """Try until it is not EBUSY any more; ``what`` names the file and the value."""
+        """Retry ``attempt`` while it raises EBUSY; ``what`` names the file and the value."""
         wait = _FIRST_WAIT_NS
         while True:
             try:
@@ -86,17 +86,17 @@ class TreeAccess:
             wait = min(2 * wait, _LONGEST_WAIT_NS)
 
     def _lasting(self, what: str) -> bool:
-        """Whether waiting is pointless: turning on, or changing the number, while DAMON is in use."""
+        """Return whether retrying is pointless: turning on, or changing the number, while DAMON is in use."""
         if not what.endswith(("/state on", "/nr_kdamonds")):
             return False
         now = self.usage()
         return bool(now.users) and not now.locked
 
     def write_all(self, writes: Sequence[Write]) -> None:
-        """Write in order, in as few round trips as go.
+        """Write in order, in as few round trips as possible.
 
-        Raises NotSupported with every file or word the kernel lacks, after all that it has was written,
-        and TreeError for anything else, at once.
+        Raises NotSupported with every file or word that the kernel lacks, after writing all others, and
+        TreeError for any other failure, at once.
         """
         left = list(writes)
         missing: list[str] = []
@@ -116,7 +116,7 @@ class TreeAccess:
             )
 
     def _write_batch(self, left: list[Write]) -> None:
-        """One batch; on an error ``left`` begins with the write that failed."""
+        """Write a batch; after an error, ``left`` begins with the write that failed."""
         try:
             self.tree.write_batch([(f"{self.root}/{w.path}", w.text) for w in left])
         except TreeError as error:
@@ -144,7 +144,7 @@ class ExplainedPending:
 
 
 def _lacking(write: Write, error: TreeError) -> str | None:
-    """What the kernel lacks if that is why a write failed, in words."""
+    """Describe what the kernel lacks if that is why a write failed, else return None."""
     if error.errno == errno.ENOENT:
         return f"no file {write.path} (since {write.since})"
     if error.errno == errno.EINVAL and write.word_since is not None:
@@ -153,7 +153,7 @@ def _lacking(write: Write, error: TreeError) -> str | None:
 
 
 def _without(failed: Write, writes: Sequence[Write]) -> list[Write]:
-    """The writes after the failed one that do not depend on it: a missing count file has no children."""
+    """Return the writes that do not depend on the failed write: a missing count file has no children."""
     directory, _, name = failed.path.rpartition("/")
     below = f"{directory}/" if name.startswith("nr_") else "\n"
     return [w for w in writes[1:] if not w.path.startswith(below)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Who uses DAMON now: running kdamonds of the sysfs tree, and the modules. Reads only."""
+"""Find the users of DAMON: running kdamonds of the sysfs tree, and modules. Write nothing."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ MODULES = ("damon_stat", "damon_reclaim", "damon_lru_sort")
 
 @dataclass(frozen=True)
 class User:
-    """One running DAMON. ``pid`` is its kdamond thread, None when not told.
+    """A running DAMON. ``pid``: its kdamond thread, None if the kernel does not report it.
 
-    ``name`` is "kdamonds/N" for one started through sysfs, else the module's name."""
+    ``name``: "kdamonds/N" if started through sysfs, else the module's name."""
 
     kind: Literal["kdamond", "module"]
     name: str
@@ -30,8 +30,8 @@ class User:
 
 @dataclass(frozen=True)
 class Usage:
-    """``nr_kdamonds`` as it reads, None without a tree. ``locked``: a command was being executed
-    while we looked, so that states could not be read (retry)."""
+    """``nr_kdamonds`` as it reads, None without a tree. ``locked``: the kernel was executing a command,
+    so that states could not be read (retry)."""
 
     nr_kdamonds: int | None
     users: tuple[User, ...]
@@ -42,9 +42,9 @@ class Usage:
 
 
 def usage(tree: Tree, root: str = ADMIN) -> Usage:
-    """Look who runs DAMON. Never raises TreeError: what cannot be read is not reported.
+    """Return the users of DAMON. Leave out what cannot be read instead of raising TreeError.
 
-    Up to 6.19 ``enabled`` of a module whose thread died by itself still reads Y.
+    Up to 6.19, ``enabled`` of a module whose kdamond ended by itself still reads Y.
     """
     nr = _number(_read(tree, f"{root}/kdamonds/nr_kdamonds"))
     paths = [f"{root}/kdamonds/{i}/{name}" for i in range(nr or 0) for name in ("state", "pid")]

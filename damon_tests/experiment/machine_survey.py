@@ -293,8 +293,8 @@ def _tracing(host: Host, events: TracefsEvents) -> tuple[Fact, ...]:
 
 def _virtual_machines(host: Host) -> tuple[Fact, ...]:
     on_path = host.which(qemu.BINARY)
-    found = re.search(r"version (\d+(?:\.\d+)+)", host.run([on_path, "--version"])) if on_path else None
-    version = found[1] if found else None
+    match = re.search(r"version (\d+(?:\.\d+)+)", host.run([on_path, "--version"])) if on_path else None
+    version = match[1] if match else None
     good = bool(version and qemu.is_new_enough(version))
     cached = sorted(path.parent.name for path in host.cache.glob("qemu/*/qemu.json"))
     mirror = apt_sources.debian_mirror(etc=host.etc_apt)

@@ -16,32 +16,32 @@ from damon_tests.ports import PAGE_SIZE, HarnessError, NotSupported
 from damon_tests.workload.frame_truth import FrameTruth, frame_ranges
 
 
-def as_virtual(seen: Observation) -> Observation:
+def as_virtual(observed: Observation) -> Observation:
     """Return the observation of a paddr attempt as one of fvaddr over physical byte addresses.
 
     ``layout`` names the physical ranges of the pattern's regions ("data 0", "data 1" ...), ``truth`` is by
     physical address, and so on. Raises HarnessError when no frames are known, NotSupported when a core
     address unit is larger than a page.
     """
-    ctx, unit = seen.ctx, seen.recording.addr_unit
+    ctx, unit = observed.ctx, observed.recording.addr_unit
     if PAGE_SIZE % unit:
         raise NotSupported(f"physical memory in units of {unit} bytes as an address space of pages")
     layout = {
         f"{name} {number}": extent
-        for name, frames in seen.frames.items()
+        for name, frames in observed.frames.items()
         for number, extent in enumerate(frame_ranges(frames))
     }
     if not layout:
         raise HarnessError("the target's page frames are unknown")
     ranges = tuple((start * unit, end * unit) for target in ctx.targets for start, end in target.regions)
-    pid = max(1, seen.ctx.targets[0].pid_target)
+    pid = max(1, observed.ctx.targets[0].pid_target)
     return replace(
-        seen,
+        observed,
         ctx=replace(ctx, operations="fvaddr", addr_unit=1, targets=(DamonTarget(pid, ranges),)),
-        truth=FrameTruth(seen.truth, seen.layout, seen.frames),
+        truth=FrameTruth(observed.truth, observed.layout, observed.frames),
         layout=layout,
         vmas=_joined(ranges),
-        recording=_in_bytes(seen.recording),
+        recording=_in_bytes(observed.recording),
         frames={},
         core_unit=unit,
     )

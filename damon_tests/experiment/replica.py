@@ -24,60 +24,60 @@ from damon_tests.reference.rules.ruleset import Rules
 from damon_tests.reference.sysfs.system import ReferenceSystem
 
 
-def replica(seen: Observation, seed: int) -> Recording:
+def replica(observed: Observation, seed: int) -> Recording:
     """Run the level's clean reference with the same request, the same mappings, the same accesses at the same
     times, and aggregations that take as long as the recorded ones.
 
     Only for virtual address spaces: convert paddr with ``physical_view.as_virtual`` (else NotSupported).
     """
-    if seen.ctx.operations == "paddr":
+    if observed.ctx.operations == "paddr":
         raise NotSupported("a replica of physical addresses", remedy="use physical_view.as_virtual")
-    recording = seen.recording
+    recording = observed.recording
     system = ReferenceSystem(
-        level=seen.level,
+        level=observed.level,
         seed=seed,
-        rules=rules_of(seen),
+        rules=rules_of(observed),
         origin_ns=recording.started_ns,
-        sleep_ns=pace(seen),
+        sleep_ns=pace(observed),
     )
-    pid = seen.ctx.targets[0].pid_target
-    system.add_process(seen.vmas, seen.truth, pid)
+    pid = observed.ctx.targets[0].pid_target
+    system.add_process(observed.vmas, observed.truth, pid)
     client = DamonClient(system.tree, system.clock)
-    with Session(client, system.events, (Kdamond(seen.ctx),), source="events") as session:
+    with Session(client, system.events, (Kdamond(observed.ctx),), source="events") as session:
         session.start()
         session.record(max(0, recording.stopped_ns - system.clock.now_ns()))
     return session.recording()
 
 
-def replicas(seen: Observation, seeds: Sequence[int]) -> list[Recording]:
+def replicas(observed: Observation, seeds: Sequence[int]) -> list[Recording]:
     """Return a replica for every seed; run all at once where the request allows it, which is much faster.
 
     Runs at once depend on all seeds together: the same seeds give the same runs.
     """
-    if seen.committed is not None:
-        return [replay(seen, seed) for seed in seeds]
-    ctx, recording = seen.ctx, seen.recording
+    if observed.committed is not None:
+        return [replay(observed, seed) for seed in seeds]
+    ctx, recording = observed.ctx, observed.recording
     length_us = (recording.stopped_ns - recording.started_ns) // NSEC_PER_USEC
     rereads_mappings = ctx.operations == "vaddr" and ctx.attrs.update_us <= 2 * length_us
     if missing_for_batch(ctx) or rereads_mappings or not seeds:
-        return [replica(seen, seed) for seed in seeds]
-    process = Process(ctx.targets[0].pid_target, seen.vmas, seen.truth)
+        return [replica(observed, seed) for seed in seeds]
+    process = Process(ctx.targets[0].pid_target, observed.vmas, observed.truth)
     rng = np.random.default_rng(list(seeds))
-    batch = Batch(rules_of(seen), ctx, [process], len(seeds), rng)
-    known = steps(seen)
+    batch = Batch(rules_of(observed), ctx, [process], len(seeds), rng)
+    known = steps(observed)
     if known:
         runs = batch.run_steps(known)
     else:
-        runs = batch.run(recording.started_ns, recording.stopped_ns, pace(seen))
+        runs = batch.run(recording.started_ns, recording.stopped_ns, pace(observed))
     clean = replace(recording, source="damon_aggregated", lost_events=0, intervals=())
     return [replace(clean, snapshots=runs.snapshots(i)) for i in range(len(seeds))]
 
 
-def rules_of(seen: Observation) -> Rules:
+def rules_of(observed: Observation) -> Rules:
     """Return the level's rules. A kdamond whose core address unit is larger than a byte rounds the size limit
     of regions in that unit (specification 2.6 and 3.7); its other arithmetic is in whole pages.
     """
-    rules, unit = LEVELS[seen.level].rules, seen.core_unit
+    rules, unit = LEVELS[observed.level].rules, observed.core_unit
     if unit == 1:
         return rules
     limit = rules.merge_size_limit
@@ -88,21 +88,21 @@ def rules_of(seen: Observation) -> Rules:
     return replace(rules, merge_size_limit=in_units)
 
 
-def replay(seen: Observation, seed: int) -> Recording:
+def replay(observed: Observation, seed: int) -> Recording:
     """Run a replica of an attempt with online commits: the same commits at the same times.
 
     Return the part of its recording under the last commit. Raises NotSupported for several targets.
     """
-    made = seen.committed
+    made = observed.committed
     assert made is not None
     requests = [commit.kdamonds[0] for commit in made.commits]
     pids = {target.pid_target for request in requests for target in request.ctx.targets}
     if len(pids) != 1 or any(request.ctx.operations == "paddr" for request in requests):
         raise NotSupported("replicas of online commits to several targets, or to physical memory")
     system = ReferenceSystem(
-        level=seen.level, seed=seed, origin_ns=made.whole.started_ns, sleep_ns=pace(seen)
+        level=observed.level, seed=seed, origin_ns=made.whole.started_ns, sleep_ns=pace(observed)
     )
-    system.add_process(seen.vmas, seen.truth, pids.pop())
+    system.add_process(observed.vmas, observed.truth, pids.pop())
     client, done = DamonClient(system.tree, system.clock), [made.commits[0]]
     with Session(client, system.events, (requests[0],), source="events") as session:
         session.start()
@@ -110,5 +110,5 @@ def replay(seen: Observation, seed: int) -> Recording:
             session.record(max(0, commit.begin_ns - system.clock.now_ns()))
             session.commit((commit.kdamonds[0],))
             done.append(replace(commit, end_ns=system.clock.now_ns()))
-        session.record(max(0, seen.recording.stopped_ns - system.clock.now_ns()))
+        session.record(max(0, observed.recording.stopped_ns - system.clock.now_ns()))
     return parts_of(session.recording(), done)[-1].recording

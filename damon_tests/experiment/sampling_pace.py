@@ -17,7 +17,7 @@ Points = list[tuple[float, float]]
 """(time in ns, sampling steps done until then): a polygon, ascending in both."""
 
 
-def pace(seen: Observation) -> Callable[[int, int], int]:
+def pace(observed: Observation) -> Callable[[int, int], int]:
     """Return a function that estimates, from the recording and the target, how long each sampling sleep took.
 
     A sampling step takes longer than the sampling interval, and slows down with the machine: W steps fill
@@ -25,9 +25,11 @@ def pace(seen: Observation) -> Callable[[int, int], int]:
     time by which an aggregation is longer than usual goes into such stalls first. Spread evenly, a stall
     would become several samples that see no access instead of one that sees the accesses after it.
     """
-    made = seen.committed
-    steps = np.array(_steps(seen) if made is None else _steps_through(seen), np.float64).reshape(-1, 2)
-    known = {seen.recording.sample_us}
+    made = observed.committed
+    steps = np.array(_steps(observed) if made is None else _steps_through(observed), np.float64).reshape(
+        -1, 2
+    )
+    known = {observed.recording.sample_us}
     if made is not None:
         known = {commit.kdamonds[0].ctx.attrs.sample_us for commit in made.commits}
 
@@ -42,35 +44,35 @@ def pace(seen: Observation) -> Callable[[int, int], int]:
     return sleep_ns
 
 
-def _steps(seen: Observation) -> Points:
+def _steps(observed: Observation) -> Points:
     """Return the polygon over all recorded aggregations; empty when the usual step is unknown."""
-    recording = seen.recording
+    recording = observed.recording
     times = [recording.started_ns, *(snapshot.time_ns for snapshot in recording.of_target(0))]
     usual = _usual(times, recording.samples_per_aggr, recording.sample_us)
     if usual is None:
         return []
     points: Points = [(float(times[0]), 0.0)]
     for start, end in pairwise(times):
-        points += _whole(seen, points[-1][1], start, end, recording.samples_per_aggr, usual)
+        points += _whole(observed, points[-1][1], start, end, recording.samples_per_aggr, usual)
     return points
 
 
-def _steps_through(seen: Observation) -> Points:
+def _steps_through(observed: Observation) -> Points:
     """Return the polygon over all aggregations of an attempt with several requests.
 
     A commit begins a new aggregation window, unless it changed no interval; the samples of the old window
     until then took the usual time.
     """
-    made = seen.committed
+    made = observed.committed
     assert made is not None
     points: Points = [(float(made.whole.started_ns), 0.0)]
     for commit, until in zip(made.commits, [*(c.end_ns for c in made.commits[1:]), None], strict=True):
-        points += _under(seen, made.whole, commit, until, points[-1])
+        points += _under(observed, made.whole, commit, until, points[-1])
     return points
 
 
 def _under(
-    seen: Observation, whole: Recording, commit: Commit, until_ns: int | None, last: tuple[float, float]
+    observed: Observation, whole: Recording, commit: Commit, until_ns: int | None, last: tuple[float, float]
 ) -> Points:
     """Return the polygon under one request, after ``last``."""
     attrs = commit.kdamonds[0].ctx.attrs
@@ -87,7 +89,7 @@ def _under(
     for start, end in pairwise([begin, *times]):
         # The first aggregation may have begun before the commit: then fewer steps followed the commit.
         w = min(attrs.samples_per_aggr, round((end - start) / step)) or 1
-        points += _whole(seen, done, start, end, w, step)
+        points += _whole(observed, done, start, end, w, step)
         done = points[-1][1]
     if until_ns is not None and until_ns > (times[-1] if times else begin):
         points.append((float(until_ns), done + (until_ns - (times[-1] if times else begin)) / step))
@@ -102,9 +104,9 @@ def _usual(times: Sequence[int], samples: int, sample_us: int) -> float | None:
     return max(float(np.percentile(lengths, 10)) / max(1, samples), float(sample_us * NSEC_PER_USEC))
 
 
-def _whole(seen: Observation, done: float, start: int, end: int, samples: int, usual: float) -> Points:
+def _whole(observed: Observation, done: float, start: int, end: int, samples: int, usual: float) -> Points:
     """Return the polygon of one aggregation of ``samples`` samples, after ``done`` steps."""
-    stalls = _clipped(seen.disturbances, start, end)
+    stalls = _clipped(observed.disturbances, start, end)
     return [(t, done + n) for t, n in _within_aggregation(start, end, stalls, max(1, samples), usual)]
 
 

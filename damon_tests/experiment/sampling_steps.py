@@ -26,16 +26,16 @@ from damon_tests.reference.core.batch import Step
 Sleep = tuple[int, int]
 
 
-def steps(seen: Observation) -> list[Step]:
+def steps(observed: Observation) -> list[Step]:
     """Return every sampling step of the recorded aggregations; none when no sleep was traced.
 
     If an aggregation does not have exactly W sleeps (tracing began late, or a sleep was over before it
     began), spread its steps evenly.
     """
-    recording = seen.recording
+    recording = observed.recording
     times = [recording.started_ns, *(s.time_ns for s in recording.of_target(0))]
     w = max(1, recording.samples_per_aggr)
-    known = [_within(seen.sleeps, start, end) for start, end in pairwise(times)]
+    known = [_within(observed.sleeps, start, end) for start, end in pairwise(times)]
     if not any(len(sleeps) == w for sleeps in known):
         return []
     usual_ns = int(np.median([_usual_work(sleeps) for sleeps in known if len(sleeps) == w]))
@@ -48,13 +48,13 @@ def steps(seen: Observation) -> list[Step]:
     return recorded
 
 
-def unsure(seen: Observation, spans: Sequence[tuple[int, int]]) -> list[float]:
+def unsure(observed: Observation, spans: Sequence[tuple[int, int]]) -> list[float]:
     """Return, for the span (t0_ns, t1_ns] of each aggregation, the share of time in which the kdamond worked
     longer than usual: another thread had its processor, and how many regions it had checked by then is
     unknown. 1 where its sleeps are unknown."""
-    w, shares = max(1, seen.recording.samples_per_aggr), []
+    w, shares = max(1, observed.recording.samples_per_aggr), []
     for t0_ns, t1_ns in spans:
-        sleeps = _within(seen.sleeps, t0_ns, t1_ns)
+        sleeps = _within(observed.sleeps, t0_ns, t1_ns)
         usual = _usual_work(sleeps)
         longer = sum(max(0, b[0] - a[1] - 2 * usual) for a, b in pairwise(sleeps))
         shares.append(longer / (t1_ns - t0_ns) if len(sleeps) == w else 1.0)

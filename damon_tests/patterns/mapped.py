@@ -94,11 +94,11 @@ def states(pattern: Pattern, region: PatternRegion, phase: int) -> list[Ranges]:
     for earlier in pattern.phases[:phase]:
         for action in earlier.actions:
             mapped = after(mapped, action, region)
-    found = [mapped]
+    states_so_far = [mapped]
     for action in pattern.phases[phase].actions:
-        mapped = after(found[-1], action, region)
-        found = [*found, mapped] if action.at_ns else [mapped]
-    return found
+        mapped = after(states_so_far[-1], action, region)
+        states_so_far = [*states_so_far, mapped] if action.at_ns else [mapped]
+    return states_so_far
 
 
 def _accesses_problem(pattern: Pattern) -> Problem | None:

@@ -214,7 +214,7 @@ def _populated(region: PatternRegion, phases: list[Phase]) -> PatternRegion:
 def _with_hints(phases: list[Phase], regions: dict[str, PatternRegion], hints: Hints) -> list[Phase]:
     """Before each phase: what is hot enough is advised or locked; what was locked before is unlocked."""
     locked: list[str] = []
-    found = []
+    hinted = []
     for phase in phases:
         least = phase.total_weight * HINT_PERCENT // 100
         hot = {a.region for a in phase.accesses if a.weight >= least and a.end_bytes >= HINT_BYTES}
@@ -222,5 +222,5 @@ def _with_hints(phases: list[Phase], regions: dict[str, PatternRegion], hints: H
         do: Literal["mlock", "willneed"] = "mlock" if hints == "mlock" else "willneed"
         actions += [Action(do, 0, name, 0, regions[name].size_bytes) for name in sorted(hot)]
         locked = sorted(hot) if hints == "mlock" else []
-        found.append(Phase(phase.name, phase.duration_ns, phase.accesses, tuple(actions)))
-    return found
+        hinted.append(Phase(phase.name, phase.duration_ns, phase.accesses, tuple(actions)))
+    return hinted

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The few protocols everything is written against, and the values they share.
+"""The protocols between this project's packages, and the values that they share.
 
 Begin at ``machine`` (files, processes, clock of a machine), ``tree`` (DAMON's files), ``events``
 (tracepoints) and ``truth`` (who touched what, when). Each has two implementations: the kernel's, here or in
-a guest, and the reference's, simulated in virtual time. ``errors`` has the errors that end in a verdict or
+a guest, and the reference's, simulated in virtual time. ``errors`` has the errors that become a verdict or
 an exit code, ``ranges`` and ``arrays`` the arithmetic of memory ranges, ``lines`` reads lines of fixed
-shape, ``output_file`` writes results.
+format, ``output_file`` writes results.
 """
 
 from damon_tests.ports.arrays import Bools

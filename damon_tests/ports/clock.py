@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""One clock for truth, trace and the phases of a run."""
+"""The clock of truth, trace and the phases of a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Clock(Protocol):
     """
 
     def now_ns(self) -> int:
-        """The time now."""
+        """Return the time now."""
         ...
 
     def run_for(self, duration_ns: int) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What threads of a kernel cost: a tree of calls in instructions, or the scheduler's nanoseconds."""
+"""The cost of kernel threads: a call tree in instructions, or the scheduler's nanoseconds."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Unit = Literal["instructions", "ns"]
 
 @dataclass(frozen=True)
 class CallPath:
-    """One function as called through ``names`` (outermost first, itself last).
+    """A function as called through ``names`` (outermost first, the function last).
 
-    ``instructions``: executed by the function itself. ``calls``: how often it was entered this way.
-    ``interrupt``: it ran because an interrupt or exception came, not because the thread called it.
+    ``instructions``: executed by the function itself. ``calls``: how often it was entered through this path.
+    ``interrupt``: an interrupt or exception ran it, not a call of the thread.
     """
 
     names: tuple[str, ...]
@@ -30,7 +30,7 @@ class CallPath:
 class CallTree:
     """Everything that the threads of a window executed, by call path.
 
-    Methods leave interrupts out unless they say otherwise: they belong to whatever else the machine does.
+    Methods exclude interrupts, which belong to other activity of the machine, unless they say otherwise.
     A function that calls itself counts once in ``inclusive``.
     """
 
@@ -38,38 +38,38 @@ class CallTree:
 
     @property
     def instructions(self) -> int:
-        """All of them, without interrupts."""
+        """Return the instructions of all functions, without interrupts."""
         return sum(p.instructions for p in self.paths if not p.interrupt)
 
     @property
     def interrupts(self) -> int:
-        """Instructions of interrupts and exceptions that came while the threads ran."""
+        """Return the instructions of interrupts and exceptions that came while the threads ran."""
         return sum(p.instructions for p in self.paths if p.interrupt)
 
     def calls(self, function: str) -> int:
-        """How often the function was entered."""
+        """Return how often the function was entered."""
         return sum(p.calls for p in self.paths if p.names[-1] == function and not p.interrupt)
 
     def own(self, function: str) -> int:
-        """Instructions of the function itself."""
+        """Return the instructions of the function itself."""
         return sum(p.instructions for p in self.paths if p.names[-1] == function and not p.interrupt)
 
     def inclusive(self, *functions: str) -> int:
-        """Instructions of any of these functions and of all that they called."""
+        """Return the instructions of these functions and of all functions that they called."""
         return self.only(*functions).instructions
 
     def only(self, *functions: str) -> CallTree:
-        """The part of the tree that is these functions and what they called."""
+        """Return the part of the tree with these functions and the functions that they called."""
         wanted = set(functions)
         return CallTree(tuple(p for p in self.paths if not wanted.isdisjoint(p.names)))
 
     def without(self, *functions: str) -> CallTree:
-        """The tree without these functions and what they called."""
+        """Return the tree without these functions and the functions that they called."""
         unwanted = set(functions)
         return CallTree(tuple(p for p in self.paths if unwanted.isdisjoint(p.names)))
 
     def below(self, function: str) -> CallTree:
-        """The part of the tree that the function called, with it as the root; interrupts included."""
+        """Return the part of the tree that the function called, with it as the root; interrupts included."""
         paths = [
             CallPath(p.names[p.names.index(function) :], p.calls, p.instructions, p.interrupt)
             for p in self.paths
@@ -78,7 +78,7 @@ class CallTree:
         return merged(paths)
 
     def functions(self) -> Mapping[str, int]:
-        """Own instructions of every function, the dearest first."""
+        """Return every function's own instructions, the most expensive first."""
         counts: Counter[str] = Counter()
         for path in self.paths:
             if not path.interrupt:
@@ -86,7 +86,7 @@ class CallTree:
         return dict(counts.most_common())
 
     def folded(self, *, interrupts: bool = False) -> str:
-        """One line a path, ``outer;inner instructions``: the input of flame graph programs."""
+        """Return a line per path, ``outer;inner instructions``: the input of flame graph programs."""
         lines = [
             f"{';'.join(p.names)} {p.instructions}"
             for p in self.paths
@@ -96,7 +96,7 @@ class CallTree:
 
 
 def merged(paths: Sequence[CallPath]) -> CallTree:
-    """A tree in which every path occurs once."""
+    """Return a tree in which every path occurs once."""
     calls: Counter[tuple[tuple[str, ...], bool]] = Counter()
     instructions: Counter[tuple[tuple[str, ...], bool]] = Counter()
     for path in paths:
@@ -108,7 +108,8 @@ def merged(paths: Sequence[CallPath]) -> CallTree:
 
 @dataclass(frozen=True)
 class ThreadCost:
-    """``used`` by all threads of a name, interrupts included, in the window's unit; ``switches`` to them."""
+    """Cost ``used`` by the threads of a name, interrupts included, in the window's unit. ``switches``: how
+    often they were scheduled in."""
 
     used: int
     switches: int
@@ -116,12 +117,12 @@ class ThreadCost:
 
 @dataclass(frozen=True)
 class Cost:
-    """What was counted in one window.
+    """The cost counted in a window.
 
-    ``source``: "emulator" (exact instructions) or "schedstat" (ns that the scheduler charged, interrupts and
-    what else disturbs included). ``used``: by the threads that were named, in ``unit``, without interrupts
-    where those can be told apart. ``window_ns``: how long the window was, on the machine's clock.
-    ``tree`` is None where only time is to be had. ``threads``: every thread that ran, by name.
+    ``source``: "emulator" (exact instructions) or "schedstat" (ns that the scheduler charged, including
+    interrupts and other disturbances). ``used``: cost of the selected threads, in ``unit``, without
+    interrupts if the source separates them. ``window_ns``: length of the window, on the machine's clock.
+    ``tree`` is None if the source has only time. ``threads``: every thread that ran, by name.
     """
 
     source: str
@@ -135,31 +136,31 @@ class Cost:
 
 @dataclass
 class CostWindow:
-    """Being counted; ``cost`` is there once the window has closed."""
+    """A window that is being counted; ``cost`` is set when it closes."""
 
     cost: Cost | None = None
 
     @property
     def result(self) -> Cost:
-        """Raises RuntimeError while the window is open."""
+        """Return the cost. Raises RuntimeError while the window is open."""
         if self.cost is None:
             raise RuntimeError("a window's cost is known after it has closed")
         return self.cost
 
 
 class CostProbe(Protocol):
-    """Counts what threads of one machine cost."""
+    """Counts the cost of a machine's threads."""
 
     unit: Unit
 
     def prepare(self) -> None:
-        """Do now what takes long before the first window, so that nothing passes while it opens."""
+        """Do slow preparations of the first window now, so that it opens quickly."""
         ...
 
     def window(self, thread: str) -> AbstractContextManager[CostWindow]:
         """Count until the context is left.
 
-        ``thread``: what the names of the threads begin with ("kdamond"); empty for all threads, where the
-        probe can do that. Raises NotSupported when it cannot count here, and HarnessError.
+        ``thread``: prefix of the threads' names ("kdamond"); empty for all threads, if the probe supports it.
+        Raises NotSupported when it cannot count here, and HarnessError.
         """
         ...

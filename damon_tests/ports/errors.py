@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What can go wrong, told apart by whose fault it is.
+"""Errors, by the part that failed.
 
-Broken is not wrong: only a judged expectation says something about DAMON. Everything
-here is about the harness, the machine, or the request, and has its own exit code.
+Only a judged expectation is a statement about DAMON. The errors here are about the harness, the machine or
+the request, and each has its own exit code.
 """
 
 from __future__ import annotations
@@ -11,29 +11,29 @@ import errno as errno_module
 
 
 class DamonTestsError(Exception):
-    """Base of all errors this project raises on purpose; its text is for the user.
+    """Base of all errors that this project raises on purpose; its text is for the user.
 
-    ``exit_code`` is what a command ends with when the error reaches its top level.
+    ``exit_code``: the exit code of a command that the error ends.
     """
 
     exit_code = 6
 
 
 class UsageError(DamonTestsError):
-    """The user asked for something malformed or impossible (exit code 2)."""
+    """The user's request is malformed or impossible (exit code 2)."""
 
     exit_code = 2
 
 
 class HarnessError(DamonTestsError):
-    """The harness, guest or workload broke; nothing is said about DAMON (verdict ERROR)."""
+    """The harness, guest or workload broke; this is no statement about DAMON (verdict ERROR)."""
 
 
 class MachineLost(HarnessError):
     """The machine under test does not answer any more (guest died or hangs).
 
-    ``log`` is what its console said last; empty when unknown. ``partial`` is what had been
-    recorded when it happened (a sequence of ``damon.records.Recording``), None when nothing was.
+    ``log``: the last lines of its console; empty when unknown. ``partial``: what had been recorded
+    until then (a sequence of ``damon.records.Recording``), None without a recording.
     """
 
     def __init__(self, message: str, log: str = "") -> None:
@@ -43,11 +43,11 @@ class MachineLost(HarnessError):
 
 
 class TimedOut(HarnessError):
-    """A deadline passed while waiting for something that should have happened."""
+    """An expected event did not happen before its deadline."""
 
 
 class DamonHangs(TimedOut):
-    """DAMON did not do what it must within the time it has, on a machine that answers (verdict FAIL)."""
+    """DAMON did not finish in its time, on a machine that answers (verdict FAIL)."""
 
 
 class NotSupported(DamonTestsError):
@@ -66,7 +66,7 @@ class NotSupported(DamonTestsError):
 
 
 class TreeError(DamonTestsError, OSError):
-    """Reading or writing one file of DAMON's tree failed, as read(2)/write(2) told.
+    """read(2) or write(2) of a file of DAMON's tree failed.
 
     Attributes: ``path`` (absolute), ``operation`` ("read", "write" or "list"), ``value``
     (what was written, or None), ``errno`` (int) and ``cause`` (a likely reason in words,
@@ -90,7 +90,7 @@ class TreeError(DamonTestsError, OSError):
 
     @property
     def errno_name(self) -> str:
-        """The symbolic name, such as "EBUSY"."""
+        """Return the symbolic name, such as "EBUSY"."""
         return errno_module.errorcode.get(self.errno or 0, str(self.errno))
 
     def __str__(self) -> str:

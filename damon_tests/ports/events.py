@@ -16,10 +16,10 @@ class Event:
     after its name, as in trace_pipe: ``target_id=0 nr_regions=10 4096-8192: 0 3``.
     The reference prints the same text, so one parser serves both (``damon.trace``).
     ``pid`` is the thread that hit it (a kdamond, as its ``pid`` file says), 0 when unknown:
-    ``damon_aggregated`` tells contexts apart by nothing else.
+    ``damon_aggregated`` identifies its context by nothing else.
 
-    An event named ``LOST_EVENTS`` is no tracepoint: it stands where events were lost, its text is how
-    many (also counted by ``EventStream.lost``), so that nothing is grouped across the hole.
+    An event named ``LOST_EVENTS`` is no tracepoint: it marks where events were lost, and its text is their
+    number (also counted by ``EventStream.lost``), so that no events are grouped across the hole.
     """
 
     time_ns: int
@@ -36,18 +36,18 @@ class EventStream(Protocol):
     """An open recording of some tracepoints."""
 
     def read(self) -> Sequence[Event]:
-        """Everything that arrived since the last call; does not wait."""
+        """Return everything that arrived since the last call; do not wait."""
         ...
 
     def lost(self) -> int:
-        """How many events were lost since the stream was opened. Never silently zero:
-        an implementation that cannot know raises HarnessError."""
+        """Return how many events were lost since the stream was opened. Raises HarnessError, instead of
+        returning 0, if the implementation cannot know."""
         ...
 
     def close(self) -> None:
-        """Stop tracing and remove what was set up for it. May be called twice.
+        """Stop tracing and remove its set-up. May be called twice.
 
-        Everything that happened before is not lost: ``read`` returns it once more afterwards."""
+        Afterwards ``read`` still returns the events that happened before."""
         ...
 
 
@@ -55,7 +55,7 @@ class Events(Protocol):
     """Tracepoints of the system ``damon``."""
 
     def available(self) -> frozenset[str]:
-        """Names of the events that exist, such as ``damon_aggregated``; empty without tracefs."""
+        """Return the names of the existing events, such as ``damon_aggregated``; empty without tracefs."""
         ...
 
     def open(self, names: Sequence[str]) -> EventStream:

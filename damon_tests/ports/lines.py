@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Lines of fixed shape, such as those of /proc, debugfs and tracefs, read with the package ``parse``.
+"""Read lines of fixed format, such as those of /proc, debugfs and tracefs, with the package ``parse``.
 
-A format is written as the line is printed, "{start:x}-{end:x} : System RAM", and gives values of the right
-type. It takes about ten times as long as a regular expression: lines of traces, which come by the hundred
-thousand, are read with one (``damon.trace``, ``damon.sleeps``, ``damon.damo_text``).
+A format looks like the line, "{start:x}-{end:x} : System RAM", and its values have the right
+type. It takes about ten times as long as a regular expression, so the lines of traces, hundreds of
+thousands, are read with regular expressions (``damon.trace``, ``damon.sleeps``, ``damon.damo_text``).
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ _BLANKS = re.compile(r"[ \t]+")
 
 
 class LineFormat:
-    """A format of ``parse``, compiled; letters count as they are written."""
+    """A compiled format of ``parse``; upper and lower case differ."""
 
     def __init__(self, format: str) -> None:
         self._parser = parse.compile(format, case_sensitive=True)
 
     def read(self, line: str) -> Mapping[str, Any] | None:
-        """Return the values of a line by name; None where it has another shape."""
-        found = self._parser.parse(_BLANKS.sub(" ", line).rstrip())
-        return None if found is None else found.named
+        """Return the values of a line by name; None if it has another format."""
+        result = self._parser.parse(_BLANKS.sub(" ", line).rstrip())
+        return None if result is None else result.named
 
     def each(self, text: str) -> Iterator[Mapping[str, Any]]:
-        """Yield the values of each line of ``text`` that has this shape."""
+        """Yield the values of each line of ``text`` that has this format."""
         for line in text.splitlines():
             values = self.read(line)
             if values is not None:

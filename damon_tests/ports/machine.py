@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A machine: files, processes, a clock. This one, or a guest behind its agent."""
+"""A machine, with files, processes and a clock: this one, or a guest behind its agent."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class SpawnRequest:
 
 
 class Process(Protocol):
-    """A process started by us on a machine."""
+    """A process that this run started on a machine."""
 
     pid: int
 
@@ -62,17 +62,17 @@ class Process(Protocol):
     def close_stdin(self) -> None: ...
 
     def read_stdout(self) -> bytes:
-        """What it printed since the last call; does not wait."""
+        """Return what it printed since the last call; do not wait."""
         ...
 
     def read_stderr(self) -> bytes: ...
 
     def poll(self) -> ExitStatus | None:
-        """Its status if it has ended (streams may still be read), else None."""
+        """Return its status if it has ended (its output can still be read), else None."""
         ...
 
     def wait(self, timeout_ns: int) -> ExitStatus:
-        """Raises TimedOut."""
+        """Wait for its end and return its status. Raises TimedOut."""
         ...
 
     def kill(self, signal: int) -> None:
@@ -84,18 +84,18 @@ class ByteStream(Protocol):
     """A file that keeps delivering (trace_pipe, kmsg), read in the background."""
 
     def read(self) -> bytes:
-        """Everything since the last call; does not wait."""
+        """Return everything since the last call; do not wait."""
         ...
 
     def lost(self) -> int:
-        """Bytes that had to be dropped between the file and us."""
+        """Return how many bytes were dropped on the way from the file."""
         ...
 
     def close(self) -> None: ...
 
 
 class Machine(Protocol):
-    """Where a kernel and its targets run. All failures of file operations are OSError
+    """The machine of a kernel and its targets. All failures of file operations are OSError
     with errno and filename; MachineLost when the machine is gone."""
 
     name: str
@@ -111,13 +111,13 @@ class Machine(Protocol):
         ...
 
     def read_file(self, path: str, offset: int = 0, size: int = 0) -> bytes:
-        """Up to ``size`` bytes (0: all)."""
+        """Return up to ``size`` bytes (0: all)."""
         ...
 
     def write_file(self, path: str, data: bytes, create: bool = False, mode: int = 0o644) -> None: ...
 
     def begin_write_file(self, path: str, data: bytes) -> PendingWrite:
-        """One write(2) that may block; other requests go on meanwhile."""
+        """Begin a write(2) that may block; other requests continue meanwhile."""
         ...
 
     def spawn(self, request: SpawnRequest) -> Process: ...

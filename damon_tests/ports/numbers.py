@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The one way in which numbers are written for people, values and limits alike."""
+"""Format numbers, both values and limits, for reports."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 
 
 def number(value: float) -> str:
-    """Return a number with its thousands apart: "1,405,501,440", "0.08757", "1,234.5", "nan", "inf"."""
+    """Return a number with thousands separators: "1,405,501,440", "0.08757", "1,234.5", "nan", "inf"."""
     if not math.isfinite(value):
         return str(value)
     if float(value).is_integer() and abs(value) < 1e15:

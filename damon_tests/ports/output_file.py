@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""How every output file is written: complete or not at all, and never in place of a device or a link.
+"""Write every output file completely or not at all, and never replace a device or a link.
 
-A regular file is written beside its place and renamed into it. What is no regular file (a terminal, a pipe,
-``/dev/null``) is written through, and a symbolic link is followed: neither is ever replaced by a file. ``-``
-is standard output.
+A regular file is written beside its place and renamed into it. Other files (a terminal, a pipe,
+``/dev/null``) are written directly, and symbolic links are followed: neither is ever replaced by a file.
+``-`` is standard output.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def write_text(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[IO[bytes]]:
-    """A seekable binary file; what was written to it is at ``path`` when the block ends without an error.
+    """Yield a seekable binary file whose content is at ``path`` when the block ends without an error.
 
     Raises OSError, which names ``path``, and UsageError for a disk.
     """
@@ -52,12 +52,12 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
     except OSError as error:
         if error.errno is None:
             raise
-        # Names of files that the user never gave would not help.
+        # Name the user's path, not the temporary file.
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def check_writable(path: Path) -> None:
-    """Raise UsageError if ``path`` cannot be written: to be asked before the work whose result goes there."""
+    """Raise UsageError if ``path`` cannot be written; call it before the work whose result goes there."""
     try:
         target = regular_file(path)
         if target is None:
@@ -77,7 +77,7 @@ def check_writable(path: Path) -> None:
 
 
 def regular_file(path: Path) -> Path | None:
-    """The regular file, there or to be, that ``path`` leads to; None for what is written through.
+    """Return the regular file, existing or not, to which ``path`` leads; None for a file written directly.
 
     Raises OSError, UsageError (an empty name, a disk).
     """
@@ -98,7 +98,7 @@ def regular_file(path: Path) -> Path | None:
 
 
 def _descriptor(path: Path) -> int | None:
-    """The file descriptor that a path such as /dev/stdout names."""
+    """Return the file descriptor that a path such as /dev/stdout names."""
     named = _DESCRIPTOR.fullmatch(str(path))
     return int(named[1]) if named else _DESCRIPTORS.get(str(path))
 
@@ -124,13 +124,13 @@ def _beside(target: Path) -> Iterator[IO[bytes]]:
 
 
 def _temporary(target: Path) -> Path:
-    # Short: the name itself may be as long as names may be.
+    # A short name, as the file's name may already have the maximum length.
     return target.with_name(f".damon-tests-{os.getpid()}")
 
 
 @contextlib.contextmanager
 def _through(path: Path) -> Iterator[IO[bytes]]:
-    """Collect all, then write it: what fails before leaves the other end alone."""
+    """Collect the output, then write it, so that an earlier failure writes nothing."""
     with tempfile.TemporaryFile() as file:
         yield file
         file.seek(0)
@@ -140,7 +140,7 @@ def _through(path: Path) -> Iterator[IO[bytes]]:
             sys.stdout.buffer.flush()
             return
         named = _descriptor(path)
-        # Opening /dev/stdout anew would begin at the head of a file that output is redirected to.
+        # Opening /dev/stdout again would overwrite the start of a file to which output is redirected.
         fd = os.dup(named) if named is not None else os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NOCTTY)
         if named is not None:
             sys.stdout.flush()

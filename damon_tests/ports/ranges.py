@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Half-open ranges [start, end) of bytes, frames or time, and how they are joined and cut.
+"""Join and cut half-open ranges [start, end) of bytes, frames or time.
 
-Lists of ranges are ascending and disjoint unless a function says that it takes others.
+Lists of ranges are ascending and disjoint unless a function says otherwise.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def without(ranges: Iterable[Range], holes: Sequence[Range]) -> list[Range]:
 
 
 def page_ranges(pages: I64) -> list[Range]:
-    """Return the byte ranges of page or frame numbers in ascending order; consecutive ones are one range."""
+    """Return the byte ranges of ascending page or frame numbers; consecutive numbers form one range."""
     if len(pages) == 0:
         return []
     cuts = np.flatnonzero(np.diff(pages) != 1) + 1

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Where the wall time of a test goes, by name: the report says it, so that slow runs can be made faster.
+"""Measure the wall time of a test by activity; the report shows it, to make slow runs faster.
 
-One process runs one test at a time, so the times are kept for the process; ``take`` empties them.
+A process runs one test at a time, so the times are kept per process; ``take`` resets them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _inner: list[float] = []
 
 @contextlib.contextmanager
 def timed(name: str) -> Iterator[None]:
-    """Add the block's seconds to ``name``; those of a ``timed`` block inside it count there only."""
+    """Add the block's seconds to ``name``, except those of ``timed`` blocks inside it."""
     began = time.monotonic()
     _inner.append(0.0)
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""DAMON's files, by the absolute path that the kernel gives them."""
+"""DAMON's files, by their absolute paths in the kernel's sysfs."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from damon_tests.ports.errors import TreeError
 class Entry:
     """One file or directory of a tree.
 
-    ``path`` is relative to what was listed; ``mode`` holds the permission bits (0o600);
-    ``value`` and ``error`` are filled by ``walk`` for files only: the text read, or why not.
+    ``path`` is relative to the listed directory; ``mode`` holds the permission bits (0o600);
+    ``walk`` sets ``value`` (the text) or ``error`` (why it cannot be read), for files only.
     """
 
     path: str
@@ -26,22 +26,22 @@ class Entry:
 
 
 class Pending(Protocol):
-    """A write under way. A ``state`` write may block while others get EBUSY."""
+    """A pending write. A write to ``state`` may block while other accesses get EBUSY."""
 
     def done(self) -> bool:
-        """Whether the write has returned. Never blocks and never advances the clock."""
+        """Return whether the write has returned. Never block, never advance the clock."""
         ...
 
     def result(self, timeout_ns: int) -> None:
-        """Wait for the write to return. Raises TreeError as the write did, or TimedOut."""
+        """Wait for the write to return. Raises TreeError if the write failed, or TimedOut."""
         ...
 
 
 class Tree(Protocol):
     """Files such as ``/sys/kernel/mm/damon/admin/kdamonds/nr_kdamonds``.
 
-    Values are text exactly as read(2) returned it, trailing newline included; what is
-    written is the whole buffer of one write(2). Failures raise TreeError with path and errno.
+    Values are the text exactly as read(2) returns it, trailing newline included; a value to
+    write is the whole buffer of one write(2). Failures raise TreeError with path and errno.
     """
 
     def read(self, path: str) -> str: ...
@@ -51,17 +51,17 @@ class Tree(Protocol):
         ...
 
     def begin_write(self, path: str, value: str) -> Pending:
-        """Start a write that may block; the caller goes on."""
+        """Begin a write that may block, and return at once."""
         ...
 
     def list(self, path: str) -> Sequence[Entry]:
-        """Direct children, sorted by name; values not read."""
+        """Return the direct children, sorted by name, without values."""
         ...
 
     def exists(self, path: str) -> bool: ...
 
     def read_batch(self, paths: Sequence[str]) -> Sequence[str | TreeError]:
-        """Read many files in one round trip; a failure is returned in its place."""
+        """Read many files in one round trip; return a failure in place of its text."""
         ...
 
     def write_batch(self, writes: Sequence[tuple[str, str]]) -> None:
@@ -69,5 +69,5 @@ class Tree(Protocol):
         ...
 
     def walk(self, path: str) -> Sequence[Entry]:
-        """Everything below ``path``, depth first, sorted, readable files with values, in one round trip."""
+        """Return everything below ``path``, depth first, sorted, with values, in one round trip."""
         ...

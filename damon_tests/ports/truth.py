@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Who touched what, when: the answer DAMON's report is compared with."""
+"""The true accesses, with which DAMON's report is compared."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ class Truth(Protocol):
     slices that a real target recorded. Times are the target machine's monotonic ns."""
 
     def ranges(self) -> Sequence[tuple[int, int]]:
-        """Byte ranges [start, end) that it knows about, sorted; page aligned."""
+        """Return the byte ranges [start, end) that it covers, sorted and page aligned."""
         ...
 
     def span_ns(self) -> tuple[int, int]:
-        """[from, to): the time it knows about."""
+        """Return the time [from, to) that it covers."""
         ...
 
     def touched(self, pages: Pages, t0_ns: int, t1_ns: int) -> Bools:
-        """Whether each page was accessed within [t0, t1), shape (n,). Pages outside
+        """Return whether each page was accessed within [t0, t1), shape (n,). Pages outside
         ``ranges()`` were not touched. For recorded slices: in any slice that overlaps."""
         ...
 
     def touched_each(self, pages: Pages, t0_ns: npt.NDArray[np.int64], t1_ns: npt.NDArray[np.int64]) -> Bools:
-        """``touched`` with a time window of its own for each page."""
+        """Return ``touched`` with a separate time window for each page."""
         ...
 
     def rate(self, pages: Pages, t0_ns: int, t1_ns: int, window_ns: int) -> npt.NDArray[Any]:
-        """Fraction of the windows of length ``window_ns`` within [t0, t1) in which each page was
-        touched: what nr_accesses / W of a perfect DAMON would be, float64 (n,)."""
+        """Return the fraction of the windows of length ``window_ns`` within [t0, t1) in which each page was
+        touched, which is nr_accesses / W of a perfect DAMON, float64 (n,)."""
         ...

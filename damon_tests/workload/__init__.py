@@ -5,6 +5,6 @@ Begin at ``target``: the protocol of a running target. ``engine`` starts the C e
 (``engine_program``, ``engine_files``, ``line_protocol``); ``simulated`` is a target without a process. The
 truth: ``pattern_truth`` computes it from the pattern, ``pass_log_truth`` from the engine's log,
 ``slice_truth`` from its bitmaps; ``frame_truth`` is by physical address, ``maybe_touched`` an upper bound
-where something is not known. Which slots a pass touches: ``access_slots`` and the modules named
-``*_order``; when passes were: ``pass_times``. What memory is now: ``pages`` and ``memory_info``.
+for unknown accesses. The slots that a pass touches: ``access_slots`` and the modules named ``*_order``; the
+times of passes: ``pass_times``. The current state of memory: ``pages`` and ``memory_info``.
 """

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Where the slots of an access term are: from slots to pages and back.
+"""Map the slots of an access term to pages and back.
 
-Everything is arithmetic over the term's definition, so that a term over a tebibyte costs no
-more than one over a mebibyte. A phase whose terms lie close together also gets tables, which
-answer much faster.
+The mapping is arithmetic over the term's definition, so a term over a tebibyte costs no
+more than a term over a mebibyte. A phase whose terms lie close together also has lookup tables, which
+are much faster.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from damon_tests.workload.chase_order import way
 from damon_tests.workload.random_order import Slots, draw_bits, draw_passes
 from damon_tests.workload.weighted_order import buckets_of
 
-# Up to this many pages (16 GiB), a phase is answered from tables of one byte a page.
+# Phases of up to this many pages (16 GiB) have tables of one byte per page.
 MAX_TABLE_PAGES = 1 << 22
-# Tables kept for each phase, one for each set of terms that a window was found to touch.
+# How many tables to keep per phase: one for each set of terms that some window touched.
 MAX_TABLES = 64
 
 
 class TermPages:
-    """One access term at its place in memory. Pages are absolute page numbers.
+    """An access term at its place in memory. Pages are absolute page numbers.
 
-    ``drawn``: each pass touches slots of its own, by the generator. ``moving``: slots follow each other, but
-    not the same in each pass. Neither: every pass touches every slot. ``region`` is the region's index.
+    ``drawn``: the generator draws the slots of each pass. ``moving``: a pass touches consecutive slots, which
+    differ between passes. Neither: every pass touches every slot. ``region`` is the region's index.
     """
 
     def __init__(self, access: Access, region_start: int, region: int = 0) -> None:
@@ -42,7 +42,7 @@ class TermPages:
         self.touches = access.touches_per_pass
         self._start = region_start + access.start_bytes
         self._per_island = access.slots_per_island
-        # With one island any distance will do that is longer than it.
+        # With a single island, any distance longer than the island works.
         self._every = access.every_bytes or access.end_bytes - access.start_bytes
         last = (self._per_island - 1) * access.stride_bytes
         self.first_page = self._start // PAGE_SIZE
@@ -50,13 +50,13 @@ class TermPages:
         self.last_page = (self._start + (access.islands - 1) * self._every + last + drift) // PAGE_SIZE
 
     def pages_of(self, slots: Slots) -> Pages:
-        """The page of each slot, same shape."""
+        """Return the page of each slot, same shape."""
         island, within = np.divmod(slots, self._per_island)
         address: Pages = self._start + island * self._every + within * self.access.stride_bytes
         return address // PAGE_SIZE
 
     def slots_of(self, pages: Pages) -> tuple[Bools, Slots, Slots]:
-        """Whether each page has a slot, and its first and last slot (meaningless where it has none)."""
+        """Return whether each page has a slot, and its first and last slot (meaningless without a slot)."""
         stride, per = self.access.stride_bytes, self._per_island
         island, rest = np.divmod(pages * PAGE_SIZE - self._start, self._every)
         first = -(-rest // stride)
@@ -65,11 +65,11 @@ class TermPages:
         return covered, island * per + first, island * per + last
 
     def covers(self, pages: Pages) -> Bools:
-        """Whether each page has a slot."""
+        """Return whether each page has a slot."""
         return self.slots_of(pages)[0]
 
     def drawn_pages(self, seed: int, phase: int, term: int, passes: I64) -> Pages:
-        """What these passes of a drawn term touch, in order, (len(passes), touches)."""
+        """Return the pages that these passes of a drawn term touch, in order, (len(passes), touches)."""
         access = self.access
         if access.order == "random":
             slots = draw_passes(seed, phase, term, passes, touches=self.touches, slots=self.slots)
@@ -85,30 +85,30 @@ class TermPages:
         return pages
 
     def displacement(self, pass_index: int) -> int:
-        """By how many pages a drifting term has moved in this pass."""
+        """Return by how many pages a drifting term has moved in this pass."""
         place = pass_index // self.access.drift_passes % self.access.drift_positions
         return place * self.access.drift_bytes // PAGE_SIZE
 
     def covers_touches(self, pages: Pages, pass_index: int, a: int, b: int) -> Bools:
-        """Whether the touches [a, b) of a sequential pass are at each page."""
+        """Return whether the touches [a, b) of a sequential pass hit each page."""
         covered, first, last = self.slots_of(pages - self.displacement(pass_index))
         if b - a >= self.slots:
             return covered
         low = (pass_index * self.touches + a) % self.slots
         high = low + b - a
-        found: Bools = covered & (last >= low) & (first < high)
+        touched: Bools = covered & (last >= low) & (first < high)
         if high > self.slots:
-            found |= covered & (first < high - self.slots)
-        return found
+            touched |= covered & (first < high - self.slots)
+        return touched
 
     def next_touch(self, first: Slots, last: Slots, pass_index: int, touch: Slots) -> Slots:
-        """The first touch of a sequential pass from ``touch`` on that is at a slot of [first, last]."""
+        """Return the first touch of a sequential pass from ``touch`` on that hits a slot of [first, last]."""
         at = (pass_index * self.touches + touch) % self.slots
         inside = (first <= at) & (at <= last)
         return np.where(inside, touch, touch + (first - at) % self.slots)
 
     def all_pages(self) -> Pages:
-        """Every page with a slot, ascending. Only for terms of a moderate size."""
+        """Return every page with a slot, ascending. Only for terms of a moderate size."""
         pages = np.arange(self.first_page, self.last_page + 1, dtype=np.int64)
         return pages[self.covers(pages)]
 
@@ -119,7 +119,7 @@ class PhaseGeometry:
     ``index_of(pages)`` turns pages into indexes of its tables: tables start one page
     before the first page and end one after the last, so that clipping the index
     finds False for everything outside. ``tables`` is False when the terms are too far apart.
-    The phase's actions follow its accesses as terms that touch their range (or nothing).
+    After the accesses, the phase's actions are terms that touch their range (or no page).
     """
 
     def __init__(self, phase: Phase, layout: Mapping[str, tuple[int, int]]) -> None:
@@ -141,7 +141,7 @@ class PhaseGeometry:
         return pages - self._origin
 
     def sequential(self, mask: int) -> Bools:
-        """The table of pages with a slot of any sequential term whose bit is set in ``mask``."""
+        """Return the table of pages with a slot of any sequential term whose bit is set in ``mask``."""
         table = self._by_mask.get(mask)
         if table is None:
             table = np.zeros(self._table_size, dtype=np.bool_)
@@ -154,7 +154,7 @@ class PhaseGeometry:
         return table
 
     def scratch(self) -> Bools:
-        """A table that is False everywhere; who sets entries resets them."""
+        """Return a table that is False everywhere; the caller resets the entries that it sets."""
         if self._scratch is None:
             self._scratch = np.zeros(self._table_size, dtype=np.bool_)
         return self._scratch

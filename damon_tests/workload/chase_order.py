@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The way of ``order: chase``: all slots, once each, in a random order.
+"""The path of ``order: chase``: all slots, once each, in a random order.
 
-Step ``k`` of the way is a slot by arithmetic alone: four rounds of a Feistel network over the bits of
-``k``, again and again until the result is a slot (at most four times as many values as slots, so
-that takes two turns in the mean). The engine writes, into each slot, where the next is, and then follows
-what it wrote. The generator's ``mix`` makes the rounds::
+Step ``k`` of the path is computed: four rounds of a Feistel network over the bits of ``k``, repeated until
+the result is a slot (there are at most four times as many values as slots, so this repeats twice on
+average). The engine writes the address of the next slot into each slot, and then follows these pointers.
+The rounds use the generator's ``mix``::
 
     key    = pass_key(seed, region, first byte, slots)
     bits   = the smallest even number with 2 ** bits >= slots, at least 2; half = bits / 2
@@ -23,7 +23,7 @@ _ROUNDS = 4
 
 
 def way(seed: int, region: int, start_bytes: int, slots: int, steps: npt.NDArray[np.int64]) -> Slots:
-    """The slot at each step of the way (steps count on from 0, round and round), same shape."""
+    """Return the slot at each step of the path (after the last slot the path starts again), same shape."""
     key = pass_key(seed, region, start_bytes, slots)
     half = max(1, ((slots - 1).bit_length() + 1) // 2)
     values = (steps % slots).astype(np.uint64).ravel()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Targets that are real processes: the C engine, performing a pattern on a machine."""
+"""Targets that are real processes: the C engine performs a pattern on a machine."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from damon_tests.workload.pass_log_truth import RecordedTruth
 from damon_tests.workload.slice_truth import SliceTruth
 from damon_tests.workload.target import PhaseTime
 
-# Populating 128 MiB takes 0.6 s when emulated; the rest is for a busy machine.
+# Populating 128 MiB takes 0.6 s under emulation; the rest is margin for a busy machine.
 READY_TIMEOUT_NS = 60 * NSEC_PER_SEC
 ANSWER_TIMEOUT_NS = 20 * NSEC_PER_SEC
 _CANNOT = 3  # the engine's exit code for "this machine cannot do it"
@@ -45,12 +45,12 @@ def start(
 ) -> EngineTarget:
     """Start the engine (``engine_path`` on that machine) and wait until it is ready.
 
-    It publishes in a new directory below ``work_dir``, best a tmpfs, removed by ``stop``.
-    ``slices_ns``: also record touched-page slices of this length. ``pass_log`` False: no log,
-    so no ``truth`` (for measuring what the log costs).
+    It publishes in a new directory below ``work_dir``, preferably a tmpfs, which ``stop`` removes.
+    ``slices_ns``: also record touched-page slices of this length. ``pass_log`` False: write no log,
+    so there is no ``truth`` (to measure the cost of the log).
 
     Raises:
-        NotSupported: the machine cannot do it (no memory, no huge pages); says what.
+        NotSupported: the machine cannot perform it (no memory, no huge pages); names what is missing.
         HarnessError: the engine did not start, died, or did not answer.
     """
     files = Files(f"{work_dir.rstrip('/')}/damon-tests-engine-{uuid.uuid4().hex[:12]}")
@@ -81,11 +81,11 @@ def _make_directory(machine: Machine, work_dir: str, files: Files) -> None:
 
 
 class EngineTarget:
-    """``RunningTarget`` of an engine process. Made by ``start``.
+    """``RunningTarget`` of an engine process. ``start`` makes it.
 
-    ``visibility`` says how accesses are made visible to a DAMON that does not flush TLBs; ``vaddr``
-    are the ranges that DAMON's three-regions rule should find in the process. ``pids``: of all processes,
-    by number. ``memcg``: path of its memory control group below the mount, "" for none of its own.
+    ``visibility``: how the engine makes accesses visible to DAMON, which does not flush TLBs; ``vaddr``:
+    the ranges that DAMON's three-regions rule should find in the process. ``pids`` of all processes, by
+    number. ``memcg``: path of its memory control group below the mount, "" if it has no group of its own.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class EngineTarget:
         self._go_ns: int | None = None
         self._ended = False
         self._failure: HarnessError | None = None
-        # What was published, kept by stop() when the files go away.
+        # The published files, which stop() reads before it removes them.
         self._kept: dict[str, bytes] = {}
 
     def load(self, program: bytes) -> None:
@@ -147,7 +147,7 @@ class EngineTarget:
         return int(self._dialogue.lines_until(answer, ANSWER_TIMEOUT_NS)[-1][1])
 
     def status(self) -> Status:
-        """All counters, up to date; after ``stop`` the last ones."""
+        """Return all counters, up to date; after ``stop`` their last values."""
         if not self._ended:
             self._ask("sync", "synced")
         data = self._read("status")
@@ -156,7 +156,7 @@ class EngineTarget:
         return parse_status(data)
 
     def _read(self, name: str) -> bytes:
-        """One published file. After ``stop``, what was kept of it."""
+        """Return a published file; after ``stop``, the kept copy."""
         if self._ended:
             if name not in self._kept:
                 raise self._failure or HarnessError(f"the engine's file {name!r} was not kept")
@@ -177,7 +177,7 @@ class EngineTarget:
         times = []
         for number, begun in enumerate(starts):
             if not self.pattern.repeat and number == len(self.pattern.phases):
-                break  # not a phase: when the last one ended
+                break  # the end of the last phase, not a start
             name = self.pattern.phases[number % len(self.pattern.phases)].name
             end: int | None = status.stopped_ns or None
             if number + 1 < len(starts):
@@ -195,11 +195,11 @@ class EngineTarget:
         return counts
 
     def truth(self) -> RecordedTruth:
-        """Accesses of the target itself (process 0). Raises HarnessError if the engine died."""
+        """Return the accesses of the target itself (process 0). Raises HarnessError if the engine died."""
         return self.truth_of(0)
 
     def truth_of(self, process: int | None) -> RecordedTruth:
-        """Accesses of one process, None: of all. From the pass log; its span ends where the log does."""
+        """Return the accesses of a process (None: of all) from the pass log; its span ends with the log."""
         status = self._finished_or_running()
         end = status.first_dropped_ns or status.stopped_ns or status.now_ns
         records = parse_passes(self._read("passes"))
@@ -213,18 +213,18 @@ class EngineTarget:
         return self.truth().disturbances(slack_ns)
 
     def slices(self) -> SliceTruth:
-        """Accesses of the target itself, from the touched-page slices. Raises NotSupported when they were
-        not asked for."""
+        """Return the accesses of the target itself from the touched-page slices. Raises NotSupported unless
+        slices were requested."""
         return self.slices_of(0)
 
     def slices_of(self, process: int | None) -> SliceTruth:
-        """Accesses of one process, None: of all. Its span ends with the first of its workers."""
+        """Return the accesses of a process (None: of all); its span ends with the first worker to end."""
         status = self._finished_or_running()
         if not status.slice_bytes and not status.slices_logged:
             raise NotSupported("no slices were recorded", remedy="start the engine with slices_ns")
         slices = parse_slices(self._read("slices"), status)
         mine = [
-            one for one, worker in zip(slices, status.workers, strict=True) if process in (None, worker[0])
+            part for part, worker in zip(slices, status.workers, strict=True) if process in (None, worker[0])
         ]
         return SliceTruth(tuple(self.layout.values()), status.windows, mine)
 
@@ -237,7 +237,7 @@ class EngineTarget:
         return status
 
     def physical(self) -> Mapping[str, Sequence[tuple[int, int]]]:
-        """Bytes [start, end) of physical memory that hold each region now, ascending, from /proc/PID/pagemap.
+        """Return the physical byte ranges that hold each region now, ascending, from /proc/PID/pagemap.
 
         Raises NotSupported where the kernel hides frame numbers (CAP_SYS_ADMIN is needed).
         """
@@ -258,8 +258,8 @@ class EngineTarget:
         return _merge_frames(np.frombuffer(data, dtype="<u8"), self._machine.name)
 
     def stop(self) -> None:
-        """End the process, keep what it published, and remove its files. Whether that went well (the
-        process may have died, the machine may be lost) is told to whoever asks for the truth."""
+        """End the process, keep what it published, and remove its files. Failures (the process died, the
+        machine is lost) are raised later, by ``truth``."""
         if self._ended:
             return
         try:
@@ -280,7 +280,7 @@ class EngineTarget:
                 self._kept[name] = self._fetch(name)
             except OSError:
                 self._kept[name] = b""  # never created: no slices, or dead before
-        names = (*self._kept, "status.new")  # which is there if it died while it wrote it
+        names = (*self._kept, "status.new")  # left over if the engine died while it wrote its status
         ops = [FileOp("unlink", f"{self._files.directory}/{name}") for name in names]
         self._machine.batch([*ops, FileOp("rmdir", self._files.directory)])
 
@@ -293,7 +293,7 @@ def _death(pattern: Pattern, status: ExitStatus, complaint: str) -> str:
 def _merge_frames(
     entries: np.ndarray[tuple[int], np.dtype[np.uint64]], machine: str
 ) -> tuple[tuple[int, int], ...]:
-    """Physical ranges of pagemap entries: bit 63 is "present", bits 0-54 the frame."""
+    """Return the physical ranges of pagemap entries: bit 63 is "present", bits 0-54 the frame."""
     present = entries[entries >> np.uint64(63) == 1]
     frames = np.sort((present & np.uint64((1 << 55) - 1)).astype(np.int64))
     if len(frames) == 0:

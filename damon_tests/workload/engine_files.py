@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the engine publishes: the files that are described in ``workloads/src/engine_publish.c``."""
+"""Read the files that the engine publishes, described in ``workloads/src/engine_publish.c``."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from damon_tests.workload.pass_log_truth import PASS_RECORD, PassRecords
 from damon_tests.workload.slice_truth import Slices, SliceWindow
 
 SLICE_HEAD = np.dtype([("start_ns", "<u8"), ("end_ns", "<u8"), ("worker", "<u8")])
-"""What stands before a slice's bits: [start, end), monotonic, and the number of the worker."""
+"""The head before a slice's bits: [start, end), monotonic ns, and the worker's number."""
 
 
 @dataclass(frozen=True)
 class TermCount:
-    """What one access term has done: passes, touches, and passes lost because the engine was late."""
+    """Counters of an access term: passes, touches, and passes missed because the engine was late."""
 
     passes: int
     accesses: int
@@ -28,12 +28,11 @@ class TermCount:
 
 @dataclass(frozen=True)
 class Status:
-    """The engine's status file. Times are monotonic ns, 0 before they happened.
+    """The engine's status file. Times are monotonic ns, 0 before the event.
 
-    ``flush_ns`` is the time spent in ``flushes`` (making accesses visible), ``late_max_ns`` the longest
-    that a pass started after its due time. ``first_dropped_ns``: from there on the pass log is
-    incomplete, 0 when it is complete. ``workers``: (process, thread, pid). ``terms``: by (phase index, term
-    index).
+    ``flush_ns``: the time spent in ``flushes``, which make accesses visible. ``late_max_ns``: the largest
+    delay of a pass. ``first_dropped_ns``: from then on the pass log is incomplete; 0 if it is complete.
+    ``workers``: (process, thread, pid). ``terms``: by (phase index, term index).
     """
 
     state: str
@@ -75,7 +74,7 @@ _COUNTERS = (
 
 
 def parse_status(data: bytes) -> Status:
-    """Raises HarnessError when it is no status."""
+    """Parse the status file. Raises HarnessError for anything else."""
     lines = [line.split() for line in data.decode("ascii", "replace").splitlines()]
     values = {words[0]: words[1] for words in lines if len(words) == 2}
     try:
@@ -99,27 +98,27 @@ def parse_status(data: bytes) -> Status:
 
 
 def parse_phases(data: bytes) -> list[int]:
-    """Start times of the phases."""
+    """Return the start times of the phases."""
     return [int(start) for start in np.frombuffer(data[: len(data) // 8 * 8], dtype="<u8")]
 
 
 def parse_passes(data: bytes) -> PassRecords:
-    """The pass log, dtype PASS_RECORD."""
+    """Return the pass log, dtype PASS_RECORD."""
     size = PASS_RECORD.itemsize
     records: PassRecords = np.frombuffer(data[: len(data) // size * size], dtype=PASS_RECORD)
     return records
 
 
 def parse_slices(data: bytes, status: Status) -> tuple[Slices, ...]:
-    """The slices of each worker, in the order of ``status.workers``."""
+    """Return the slices of each worker, in the order of ``status.workers``."""
     head = SLICE_HEAD.itemsize
     size = head + status.slice_bytes
     rows: npt.NDArray[np.uint8] = np.frombuffer(data[: len(data) // size * size], dtype=np.uint8)
     rows = rows.reshape(-1, size)
     heads = np.ascontiguousarray(rows[:, :head]).view(SLICE_HEAD)[:, 0]
-    found = []
+    by_worker = []
     for worker in range(len(status.workers)):
         mine = heads["worker"] == worker
         times = [heads[name][mine].astype(np.int64) for name in ("start_ns", "end_ns")]
-        found.append(Slices(times[0], times[1], rows[mine, head:]))
-    return tuple(found)
+        by_worker.append(Slices(times[0], times[1], rows[mine, head:]))
+    return tuple(by_worker)

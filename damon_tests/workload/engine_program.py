@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the engine reads: its program.
+"""Write the program that the engine reads (``workloads/src/engine_program.c``).
 
-It is text, a statement a line, numbers in decimal, sizes in bytes, times in ns; it begins with the version
-and ends with "end" (``workloads/src/engine_program.c`` reads it).
+It is text: a statement per line, numbers in decimal, sizes in bytes, times in ns; it begins with the version
+and ends with "end".
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from damon_tests.workload.weighted_order import buckets_of
 
 VERSION = "damon-tests-engine 2"
 
-# A pass every millisecond for an hour; 115 MB that are only used when they are needed.
+# A pass every millisecond for an hour: 115 MB, allocated as the log grows.
 MAX_PASSES = 3_600_000
-# Slices stop when their file is this large (in a guest it is guest memory).
+# The engine stops to write slices when their file is this large (in a guest it takes guest memory).
 MAX_SLICES_BYTES = 64 << 20
 
 _HUGEPAGE = {False: "no", True: "yes", None: "default"}
@@ -27,7 +27,7 @@ _ANY_NODE = 64
 
 @dataclass(frozen=True)
 class Files:
-    """Where one engine publishes."""
+    """The paths of the files that an engine publishes."""
 
     directory: str
 
@@ -51,7 +51,7 @@ class Files:
 def write_program(
     pattern: Pattern, seed: int, files: Files, slices_ns: int | None, *, pass_log: bool = True
 ) -> bytes:
-    """The program for a pattern. Raises UsageError for a directory that a line cannot hold."""
+    """Return the program for a pattern. Raises UsageError for a directory that a line cannot hold."""
     if "\n" in files.directory or len(files.directory) > 4000:
         raise UsageError(f"{files.directory!r} cannot be the engine's directory: use a shorter, plain path")
     lines = [

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What was touched in physical memory: a process's truth, looked up frame by frame."""
+"""The truth about physical memory: a process's truth, looked up by page frame."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ UNKNOWN = -1
 
 
 class FrameTruth:
-    """``truth`` by physical address. ``frames``: for each region the frame number that holds each of its
-    pages, in order, UNKNOWN where that is not known; ``layout``: the regions' virtual byte ranges.
+    """``truth`` by physical address. ``frames``: the frame number of each page by region, in order, UNKNOWN
+    where it is unknown; ``layout``: the regions' virtual byte ranges.
 
-    Only accesses through this process's mappings are known; frames of other memory are untouched here
-    (``workload.maybe_touched.MaybeTouched`` makes an upper bound of it).
+    Only accesses through this process's mappings are known; frames of other memory count as untouched
+    (``workload.maybe_touched.MaybeTouched`` gives an upper bound).
     """
 
     def __init__(self, truth: Truth, layout: Mapping[str, Range], frames: Mapping[str, I64]) -> None:
@@ -42,15 +42,15 @@ class FrameTruth:
 
     def touched(self, pages: Pages, t0_ns: int, t1_ns: int) -> Bools:
         known, virtual = self._look_up(pages)
-        found = np.zeros(len(pages), np.bool_)
-        found[known] = self._truth.touched(virtual, t0_ns, t1_ns)
-        return found
+        touched = np.zeros(len(pages), np.bool_)
+        touched[known] = self._truth.touched(virtual, t0_ns, t1_ns)
+        return touched
 
     def touched_each(self, pages: Pages, t0_ns: I64, t1_ns: I64) -> Bools:
         known, virtual = self._look_up(pages)
-        found = np.zeros(len(pages), np.bool_)
-        found[known] = self._truth.touched_each(virtual, t0_ns[known], t1_ns[known])
-        return found
+        touched = np.zeros(len(pages), np.bool_)
+        touched[known] = self._truth.touched_each(virtual, t0_ns[known], t1_ns[known])
+        return touched
 
     def rate(self, pages: Pages, t0_ns: int, t1_ns: int, window_ns: int) -> npt.NDArray[Any]:
         known, virtual = self._look_up(pages)
@@ -59,7 +59,7 @@ class FrameTruth:
         return rates
 
     def _look_up(self, frames: Pages) -> tuple[Bools, Pages]:
-        """Which frames are known, and the virtual pages in those."""
+        """Return which frames are known, and their virtual pages."""
         if not len(self._frame):
             return np.zeros(len(frames), np.bool_), np.zeros(0, np.int64)
         at = np.minimum(np.searchsorted(self._frame, frames), len(self._frame) - 1)
@@ -68,5 +68,5 @@ class FrameTruth:
 
 
 def frame_ranges(frames: I64) -> tuple[Range, ...]:
-    """Byte ranges [start, end) of these frames, ascending; UNKNOWN ones left out."""
+    """Return the byte ranges [start, end) of the known frames, ascending."""
     return tuple(page_ranges(np.unique(frames[frames != UNKNOWN])))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Accesses as the accessed bits of huge pages show them."""
+"""The truth as the accessed bits of huge pages show it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _HUGE_BYTES = 2 << 20
 class HugePages(AccessedBits):
     """``truth``, with one accessed bit for each 2 MiB block that lies wholly in one of ``ranges``.
 
-    A page of such a block counts as touched when any page of the block was. ``ranges``: byte ranges
-    [start, end) that are mapped with huge pages, sorted; a caller knows them from
-    /proc/PID/smaps, or asked for them.
+    A page of such a block counts as touched if any page of the block was touched. ``ranges``: sorted byte
+    ranges [start, end) that are mapped with huge pages; the caller reads them from /proc/PID/smaps, or
+    requested huge pages for them.
     """
 
     def __init__(self, truth: Truth, ranges: Sequence[tuple[int, int]]) -> None:
@@ -46,7 +46,7 @@ class HugePages(AccessedBits):
         return self._whole.span_ns()
 
     def rate(self, pages: Pages, t0_ns: int, t1_ns: int, window_ns: int) -> npt.NDArray[Any]:
-        """See ``Truth.rate``; the rest of [t0, t1) that is shorter than a window is left out."""
+        """See ``Truth.rate``; ignore the rest of [t0, t1) that is shorter than a window."""
         windows = (t1_ns - t0_ns) // window_ns
         if windows <= 0:
             raise ValueError(f"[{t0_ns}, {t1_ns}) is shorter than one window of {window_ns} ns")

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Where a target's memory is, and what DAMON's three-regions rule makes of it.
+"""The layout of a target's memory, and the ranges that DAMON's three-regions rule finds in it.
 
-vaddr monitoring drops the two biggest gaps between a process's mappings and watches all the rest. So a
+vaddr monitoring drops the two biggest gaps between a process's mappings and monitors the rest. So a
 target places its mappings in three groups, from low to high addresses, and keeps the two
-gaps between the groups bigger than every gap inside one:
+gaps between the groups bigger than every gap inside a group:
 
 1. the program: text, data, heap, with the region whose memory is "heap", if there is one;
 2. the pattern's regions, each followed by a gap of ``gap_bytes``, and above them only what the
    kernel itself maps there (vvar and vdso, a few pages);
 3. the stack.
 
-So DAMON watches the pattern's regions with the gaps between them, and less than 2 MiB of other memory.
-The engine does the same in C, with addresses as its kernel gives them, and publishes them.
+So DAMON monitors the pattern's regions with the gaps between them, and less than 2 MiB of other memory.
+The engine does the same in C, with the addresses of its kernel, and publishes them.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from damon_tests.patterns.mapped import Ranges, initial
 from damon_tests.patterns.spec import Pattern, PatternRegion
 from damon_tests.ports import UsageError
 
-# Regions start at multiples of this, so that huge pages are possible in all of them alike.
+# Regions start at multiples of this, so that huge pages are possible in every region.
 REGION_ALIGN = 2 << 20
 
 _TEXT_START = 0x400000
 _HEAP_START = _TEXT_START + 0xD0000
 _HEAP_END = _TEXT_START + 0xF2000
 _STACK_END = 0x7FFF_FFFF_F000
-_STACK_GAP = 1 << 40  # what the engine asks for by its stack limit
+_STACK_GAP = 1 << 40  # the engine makes the kernel leave it, by its stack limit
 _FIVE_LEVEL_SHIFT = 9  # patterns beyond 47 bits of address space are placed within 56 bits
 
 
 def plan_layout(pattern: Pattern, below: int | None = None) -> dict[str, tuple[int, int]]:
-    """Each region's bytes [start, end), the last one ending at least ``gap_bytes`` below ``below``.
+    """Return each region's bytes [start, end); the last ends at least ``gap_bytes`` below ``below``.
 
     Raises UsageError when the regions do not fit into the address space.
     """
@@ -68,9 +68,9 @@ def process_vmas(
     layout: Mapping[str, tuple[int, int]],
     mapped: Callable[[PatternRegion], Ranges] = initial,
 ) -> tuple[tuple[int, int], ...]:
-    """Bytes [start, end) of all mappings of a process like the engine with this layout, ascending.
+    """Return the bytes [start, end) of all mappings of a process like the engine, ascending.
 
-    ``mapped`` tells which parts of a region are mapped; default: those before the first phase.
+    ``mapped`` returns the mapped parts of a region; default: those before the first phase.
     """
     heap_end = _HEAP_END
     parts: list[tuple[int, int]] = []
@@ -96,9 +96,9 @@ def process_vmas(
 
 
 def three_regions(vmas: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """What vaddr watches of these mappings (ascending): two biggest gaps removed, () with fewer than two.
+    """Return the ranges that vaddr monitors: the ascending mappings without the two biggest gaps.
 
-    Of equal gaps the lower one counts as bigger (specification §3.1).
+    Of equal gaps the lower one counts as bigger (specification §3.1). Return () with fewer than two gaps.
     """
     gaps = [(vmas[i][1], vmas[i + 1][0]) for i in range(len(vmas) - 1)]
     biggest = sorted(gaps, key=lambda gap: gap[0] - gap[1])[:2]

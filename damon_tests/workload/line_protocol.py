@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Talking with a process by lines, with deadlines on its machine's clock."""
+"""Exchange lines with a process, with deadlines on its machine's clock."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SIGKILL = 9
 
 
 class Dialogue:
-    """Commands to a process's stdin, answers from its stdout; what it complained about on stderr."""
+    """Sends commands to a process's stdin, reads answers from its stdout and complaints from its stderr."""
 
     def __init__(self, process: Process, clock: Clock) -> None:
         self.pid = process.pid
@@ -22,16 +22,16 @@ class Dialogue:
         self._stderr = b""
 
     def say(self, data: bytes) -> None:
-        """Write to its stdin. A process that has ended is noticed when its answer is awaited."""
+        """Write to its stdin. If the process has ended, waiting for the answer raises."""
         try:
             self._process.write_stdin(data)
         except (OSError, ValueError):
             return
 
     def lines_until(self, word: str, timeout_ns: int) -> list[list[str]]:
-        """The lines up to one that begins with ``word``, split into words.
+        """Return the lines up to the first that begins with ``word``, split into words.
 
-        Raises HarnessError when the process ends first, with its status and stderr; TimedOut.
+        Raises HarnessError with its status and stderr if the process ends first; TimedOut.
         """
         deadline = self._clock.now_ns() + timeout_ns
         if not self._clock.wait_until(lambda: self._has(word) or self.poll() is not None, deadline, _POLL_NS):
@@ -45,7 +45,7 @@ class Dialogue:
         raise AssertionError("the line was there a moment ago")
 
     def _said_at_last(self, word: str) -> bool:
-        """Its last words may arrive after it was seen to have ended."""
+        """Return whether the line has arrived, also shortly after the process ended."""
         deadline = self._clock.now_ns() + _LAST_WORDS_NS
         self._clock.wait_until(lambda: self._has(word) or self.complaint() != "", deadline, _POLL_NS)
         return self._has(word)
@@ -62,7 +62,7 @@ class Dialogue:
         return f"process {self.pid} {how} before it said {word!r}: {self.complaint() or 'it said nothing'}"
 
     def complaint(self) -> str:
-        """Everything it wrote to stderr, on one line."""
+        """Return everything it wrote to stderr, on one line."""
         self._stderr += self._process.read_stderr()
         return " ".join(self._stderr.decode("utf-8", "replace").split())
 
@@ -70,7 +70,7 @@ class Dialogue:
         return self._process.poll()
 
     def end(self, timeout_ns: int) -> ExitStatus:
-        """Ask it to stop; kill it when it does not. Returns how it ended."""
+        """Ask it to stop; kill it if it does not. Return how it ended."""
         self.say(b"stop\n")
         try:
             return self._process.wait(timeout_ns)

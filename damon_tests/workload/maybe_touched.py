@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What is not known: memory of a target beside its pattern's regions."""
+"""An upper bound of the accesses to a target's memory, including memory outside its pattern's regions."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from damon_tests.ports.ranges import joined
 
 
 class MaybeTouched:
-    """``truth``, with every other mapping of the process as touched all the time.
+    """``truth``, with every other mapping of the process counted as touched all the time.
 
-    A real process has text, heap, stack and the engine's own books, about whose accesses nobody
-    keeps a record. "Nobody touched this" may only be said of memory outside them: this is
-    the upper bound of what was touched. Unmapped memory stays untouched.
+    A real process has text, heap, stack and the engine's own data, whose accesses are not recorded. Only
+    memory outside them is known to be idle, so this is the upper bound of what was touched. Unmapped
+    memory stays untouched.
 
-    ``stalls``: times [from, to) within which the target was disturbed. When exactly its touches in them were
-    is not known: each may have been at any time of its stall.
+    ``stalls``: times [from, to) within which the target was disturbed. The exact times of touches in a stall
+    are unknown: each counts as touched during the whole stall.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class MaybeTouched:
         return np.where(self._unknown(pages), 1.0, rate)
 
     def _widened(self, t0_ns: I64, t1_ns: I64) -> tuple[I64, I64]:
-        """Times [t0, t1) with all of the stalls that they cut."""
+        """Return the times [t0, t1), widened by all stalls that they overlap."""
         if not len(self._stall_starts):
             return t0_ns, t1_ns
         at = np.maximum(np.searchsorted(self._stall_starts, t0_ns, side="right") - 1, 0)
@@ -68,7 +68,7 @@ class MaybeTouched:
 
 
 def _in(pages: Pages, ranges: npt.NDArray[np.int64]) -> Bools:
-    """Whether each page lies in one of the sorted, disjoint page ranges (k, 2)."""
+    """Return whether each page lies in one of the sorted, disjoint page ranges (k, 2)."""
     if len(ranges) == 0:
         return np.zeros(len(pages), np.bool_)
     at = np.searchsorted(ranges[:, 0], pages, side="right") - 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""How much memory a machine has and uses: what goals and watermarks look at, from the kernel's own files."""
+"""Read how much memory a machine has and uses, which goals and watermarks depend on."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from damon_tests.ports.lines import LineFormat
 
 @dataclass(frozen=True)
 class MemoryInfo:
-    """Bytes, of all memory and by NUMA node, at one moment. ``active``, ``inactive``: on the LRU lists,
-    anonymous and file. ``psi_some_us``: total stall time of "some" memory pressure, None where the
-    kernel does not count it. ``counters``: /proc/vmstat; of it, the reference counts pswpin, pswpout and
+    """Sizes in bytes, of all memory and by NUMA node, at one moment. ``active``, ``inactive``: on the LRU
+    lists, anonymous and file. ``psi_some_us``: total stall time of "some" memory pressure, None where the
+    kernel does not count it. ``counters``: /proc/vmstat, of which the reference has pswpin, pswpout and
     nr_file_pages.
     """
 
@@ -33,7 +33,7 @@ class MemoryInfo:
 
     @property
     def free_permil(self) -> int:
-        """The watermark metric free_mem_rate."""
+        """Return the watermark metric free_mem_rate."""
         return self.free * 1000 // self.total
 
 
@@ -46,7 +46,7 @@ _PSI_SOME = LineFormat("some avg10={avg10:g} avg60={avg60:g} avg300={avg300:g} t
 
 
 def read_memory_info(machine: Machine) -> MemoryInfo:
-    """Of a running machine, now. Raises OSError when /proc cannot be read."""
+    """Read the current sizes of a running machine. Raises OSError when /proc cannot be read."""
     (entries,) = machine.batch([FileOp("list", "/sys/devices/system/node")])
     listed = [] if isinstance(entries, OSError | bytes) else [entry.path for entry in entries]
     nodes = [name for name in listed if _NODE.read(name)]
@@ -82,20 +82,20 @@ _LISTS = ("inactive_anon", "active_anon", "inactive_file", "active_file")
 
 
 def _memcg_lru(machine: Machine) -> dict[str, int]:
-    """Of all memory control groups (version 2) but the root; each includes those within it."""
-    found = {}
+    """Return the LRU bytes of all memory control groups (version 2) but the root, descendants included."""
+    sizes = {}
     groups = [""]
     while groups := _groups_in(machine, groups):
         results = machine.batch([FileOp("read", f"{_CGROUPS}{group}/memory.stat") for group in groups])
         for group, result in zip(groups, results, strict=True):
             if isinstance(result, bytes):
                 values = _counters(result.decode())
-                found[group] = sum(values.get(one, 0) for one in _LISTS)
-    return found
+                sizes[group] = sum(values.get(name, 0) for name in _LISTS)
+    return sizes
 
 
 def _groups_in(machine: Machine, groups: Sequence[str]) -> list[str]:
-    """Paths of the groups right within these. What else is in their directories has a dot in its name."""
+    """Return the paths of the children of these groups. Other entries have a dot in their names."""
     listed = machine.batch([FileOp("list", f"{_CGROUPS}{group}") for group in groups])
     return [
         f"{group}/{entry.path}"

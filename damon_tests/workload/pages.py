@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the kernel holds of a process's memory: the state of each page, read from procfs.
+"""Read the state of each page of a process from procfs.
 
-This is how effects of schemes are measured: on memory, never on DAMON's own counters.
+Tests measure the effects of schemes on these states, never on DAMON's own counters.
 Formats: Documentation/admin-guide/mm/pagemap.rst.
 """
 
@@ -21,7 +21,7 @@ _PRESENT, _SWAPPED = 63, 62  # /proc/PID/pagemap
 _PFN_MASK = np.uint64((1 << 55) - 1)
 _LRU, _ACTIVE, _REFERENCED, _UNEVICTABLE, _THP = 5, 6, 2, 18, 22  # /proc/kpageflags
 _ENTRY = 8  # bytes of an entry in both files
-_MAX_GAP_FRAMES = 4096  # reading 32 KiB more costs less than another read
+_MAX_GAP_FRAMES = 4096  # reading 32 KiB more is cheaper than another read
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,16 +50,16 @@ class PageStates:
 
     @property
     def end(self) -> int:
-        """Where it ends, in bytes."""
+        """Return the end address in bytes."""
         return self.start + len(self) * PAGE_SIZE
 
     def on_node(self, nid: int) -> Bools:
-        """Which pages are in memory of that node."""
-        found: Bools = self.node == nid
-        return found
+        """Return which pages are in memory of this node."""
+        there: Bools = self.node == nid
+        return there
 
     def part(self, start: int, end: int) -> PageStates:
-        """Of the pages of [start, end) only; it must lie within."""
+        """Return the states of the pages of [start, end) only, which must lie within."""
         if not self.start <= start <= end <= self.end:
             raise HarnessError(f"pages {start:#x}-{end:#x} were not read: only {self.start:#x}-{self.end:#x}")
         chosen = slice((start - self.start) // PAGE_SIZE, -(-(end - self.start) // PAGE_SIZE))
@@ -81,12 +81,12 @@ _ARRAYS = (
 
 
 def bytes_of(pages: Bools) -> int:
-    """How many bytes the chosen pages are."""
+    """Return the size of the selected pages in bytes."""
     return int(pages.sum()) * PAGE_SIZE
 
 
 def read_pages(machine: Machine, pid: int, start: int, end: int) -> PageStates:
-    """The state of the pages of [start, end) now. Needs CAP_SYS_ADMIN (else HarnessError).
+    """Return the current state of the pages of [start, end). Needs CAP_SYS_ADMIN (else HarnessError).
 
     Raises OSError when the process is gone.
     """
@@ -120,12 +120,12 @@ def _entries(data: bytes) -> U64:
 
 
 def _bit(entries: U64, number: int) -> Bools:
-    found: Bools = (entries >> np.uint64(number)) & np.uint64(1) == 1
-    return found
+    is_set: Bools = (entries >> np.uint64(number)) & np.uint64(1) == 1
+    return is_set
 
 
 def _page_flags(machine: Machine, frames: I64) -> U64:
-    """/proc/kpageflags of these frames, read in stretches, in one round trip."""
+    """Return /proc/kpageflags of these frames, read in stretches, in one round trip."""
     unique, back = np.unique(frames, return_inverse=True)
     if not len(unique):
         return np.zeros(0, np.uint64)
@@ -149,7 +149,7 @@ _ZONE = re.compile(r"^Node (\d+), zone +\w+$(.*?)(?=^Node|\Z)", re.MULTILINE | r
 
 
 def node_spans(machine: Machine) -> Sequence[tuple[int, int, int]]:
-    """(first frame, end frame, NUMA node) of each zone that has memory, from /proc/zoneinfo."""
+    """Return (first frame, end frame, NUMA node) of each zone that has memory, from /proc/zoneinfo."""
     spans = []
     for node, body in _ZONE.findall(machine.read_file("/proc/zoneinfo").decode()):
         spanned, start = next(_SPANNED.each(body), None), next(_START_PFN.each(body), None)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The truth about a real target from its pass log."""
+"""The truth about a real target, computed from its pass log."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from damon_tests.workload.pass_truth import PassTruth, Run
 PASS_RECORD = np.dtype(
     [("start_ns", "<u8"), ("length_ns", "<u8"), ("pass_index", "<u8"), ("phase", "<u4"), ("term", "<u4")]
 )
-"""One pass in the engine's pass log: when it started (monotonic), how long it took, its index in
-its phase, the running phase number, and the access term's index in the phase."""
+"""A pass in the engine's pass log: start time (monotonic ns), duration, index in its phase, running
+phase number, and the access term's index in the phase."""
 
 PassRecords = npt.NDArray[np.void]
 
 
 class RecordedTruth(PassTruth):
-    """``damon_tests.ports.Truth`` from the passes that the engine really did.
+    """``damon_tests.ports.Truth`` from the passes that the engine really made.
 
-    ``records`` has dtype ``PASS_RECORD``, shape (n,). What each pass touched follows from the pattern
-    and the seed; when each touch was is interpolated evenly between the pass's start and end, so a
-    time is uncertain by at most the length of that pass (all of it when the engine was preempted in it).
+    ``records`` has dtype ``PASS_RECORD``, shape (n,). The pages of each pass follow from the pattern
+    and the seed; the times of its touches are interpolated evenly between the pass's start and end, so a
+    time is wrong by at most the length of the pass (which includes any preemption of the engine).
     """
 
     def __init__(
@@ -46,8 +46,8 @@ class RecordedTruth(PassTruth):
         self._span = span_ns
         self._records = records[np.argsort(records["start_ns"], kind="stable")]
         self._all = self._make_runs(self._records)
-        # Workers do not wait for each other at the end of a phase, so phases may overlap a little: look
-        # from the first that has not ended to the last that has begun.
+        # Workers do not wait for each other at the end of a phase, so phases may overlap a little: search
+        # from the first phase that has not ended to the last that has begun.
         starts = [run.start_ns for run in self._all]
         self._ends = list(accumulate((run.end_ns for run in self._all), max))
         self._starts = list(accumulate(reversed(starts), min))[::-1]
@@ -62,7 +62,7 @@ class RecordedTruth(PassTruth):
         return tuple(self._make_run(part) for part in np.split(records, begins[1:]) if len(part))
 
     def _of(self, records: PassRecords, worker: tuple[int, int]) -> Bools:
-        """Which records are of this (process, thread)."""
+        """Return which records are of this (process, thread)."""
         if self.pattern.workers == ((0, 0),):
             return np.ones(len(records), np.bool_)
         mine = np.zeros(len(records), np.bool_)
@@ -89,7 +89,7 @@ class RecordedTruth(PassTruth):
                 tracks.append(no_passes(term.touches))
                 continue
             starts = mine["start_ns"].astype(np.int64)
-            # A pass takes time, however short: an empty interval would contain none of its touches.
+            # A pass lasts at least 1 ns: an empty interval would contain none of its touches.
             lengths = np.maximum(mine["length_ns"].astype(np.int64), 1)
             tracks.append(LogTrack(starts, lengths, mine["pass_index"].astype(np.int64), term.touches))
         return Run(number, geometry, tuple(tracks), int(records["start_ns"][0]), end)
@@ -98,16 +98,16 @@ class RecordedTruth(PassTruth):
         return self._span
 
     def disturbances(self, slack_ns: int) -> tuple[tuple[int, int], ...]:
-        """Stretches [from, to) in which the target did not keep its schedule, in order.
+        """Return the stretches [from, to) in which the target did not keep its schedule, in order.
 
-        From the start of a pass to the end of the next one of its term, where that began more than a
-        period and ``slack_ns`` later or where it took longer than ``slack_ns``: somebody took the
-        processor away. When exactly the touches around such a stall were is not known.
+        A stretch reaches from the start of a pass to the end of the term's next pass, if that began more than
+        a period and ``slack_ns`` later; or it is a pass that took longer than ``slack_ns``. Then the target
+        lost its processor, and the exact times of the touches around the stall are unknown.
 
-        Free-running passes have no schedule: theirs is broken where nothing was done for ``slack_ns``
-        between two of them, or where one took that much longer than the median one.
+        Free-running passes have no schedule: a stretch is a pause of ``slack_ns`` between two passes, or a
+        pass that took ``slack_ns`` longer than the median pass.
         """
-        found: list[tuple[int, int]] = []
+        stretches: list[tuple[int, int]] = []
         phases = self.pattern.phases
         records = self._records
         for phase, term in np.unique(records[["phase", "term"]]).tolist():
@@ -118,16 +118,16 @@ class RecordedTruth(PassTruth):
             starts, lengths = _times(mine)
             if not accesses[term].weight:
                 late = np.flatnonzero(np.diff(starts) > accesses[term].period_ns + slack_ns)
-                found += [(int(starts[i]), int(starts[i + 1] + lengths[i + 1])) for i in late]
+                stretches += [(int(starts[i]), int(starts[i + 1] + lengths[i + 1])) for i in late]
             slow = np.flatnonzero(lengths > slack_ns)
-            found += [(int(starts[i]), int(starts[i] + lengths[i])) for i in slow]
+            stretches += [(int(starts[i]), int(starts[i] + lengths[i])) for i in slow]
         for phase in np.unique(records["phase"]).tolist():
-            found += self._free_disturbances(records[records["phase"] == phase], phase, slack_ns)
-        return tuple(sorted(found))
+            stretches += self._free_disturbances(records[records["phase"] == phase], phase, slack_ns)
+        return tuple(sorted(stretches))
 
     def _free_disturbances(self, records: PassRecords, phase: int, slack_ns: int) -> list[tuple[int, int]]:
         accesses = self.pattern.phases[phase % len(self.pattern.phases)].accesses
-        found: list[tuple[int, int]] = []
+        stretches: list[tuple[int, int]] = []
         for worker in {access.worker for access in accesses if access.free_running}:
             terms = [
                 t for t, access in enumerate(accesses) if access.worker == worker and access.free_running
@@ -135,15 +135,15 @@ class RecordedTruth(PassTruth):
             starts, lengths = _times(records[np.isin(records["term"], terms)])
             ends = starts + lengths
             idle = np.flatnonzero(starts[1:] - ends[:-1] > slack_ns)
-            found += [(int(ends[i]), int(starts[i + 1])) for i in idle]
+            stretches += [(int(ends[i]), int(starts[i + 1])) for i in idle]
             slow = np.flatnonzero(lengths > np.median(lengths) + slack_ns) if len(lengths) else idle
-            found += [(int(starts[i]), int(ends[i])) for i in slow]
-        return found
+            stretches += [(int(starts[i]), int(ends[i])) for i in slow]
+        return stretches
 
     def _runs(self, t0: int, t1: int) -> Sequence[Run]:
         return self._all[bisect_right(self._ends, t0) : bisect_left(self._starts, t1)]
 
 
 def _times(records: PassRecords) -> tuple[I64, I64]:
-    """Starts and lengths."""
+    """Return starts and lengths."""
     return records["start_ns"].astype(np.int64), records["length_ns"].astype(np.int64)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""When the passes of one term in one phase were: by plan (a grid), or as logged by the engine.
+"""The times of the passes of a term in a phase: by plan (a grid), or as logged by the engine.
 
 A *position* counts the passes of a track from 0, in time order. Slot ``k`` of a pass is touched at
 ``start + k * length // touches``: evenly over the pass, which for a planned pass (length 0) means
@@ -19,38 +19,38 @@ from damon_tests.ports.arrays import I64
 from damon_tests.workload.random_order import Slots
 
 Cut = tuple[int, int, int]
-"""A pass that lies in a window only with its touches [a, b): (position, a, b)."""
+"""A pass of which only the touches [a, b) lie in a window: (position, a, b)."""
 
 
 class Track(Protocol):
     """The passes of one term during one phase, non-overlapping, in time order."""
 
     def within(self, t0: int, t1: int) -> tuple[int, int, Sequence[Cut]]:
-        """Positions [first, last) of the passes wholly in [t0, t1), and those cut by its ends."""
+        """Return the positions [first, last) of the passes wholly in [t0, t1), and those cut by its ends."""
         ...
 
     def count(self, t0: int, t1: int) -> int:
-        """How many passes started within [t0, t1)."""
+        """Return how many passes started within [t0, t1)."""
         ...
 
     def pass_index(self, position: int) -> int:
-        """The number that the generator gets for this pass."""
+        """Return the number that the generator takes for this pass."""
         ...
 
     def any_within(self, t0: I64, t1: I64, first: Slots, last: Slots) -> Bools:
-        """For each element: was one of the slots [first, last] touched within [t0, t1)?"""
+        """Return for each element whether one of the slots [first, last] was touched within [t0, t1)."""
         ...
 
     def touch_times(self, positions: I64) -> I64:
-        """When each touch of these passes was, int64 (len(positions), touches)."""
+        """Return the time of each touch of these passes, int64 (len(positions), touches)."""
         ...
 
     def touch_from(self, position: int, times: I64) -> Slots:
-        """The first touch of a pass that is not before each time; the number of touches if there is none."""
+        """Return the first touch of a pass at or after each time; the number of touches if there is none."""
         ...
 
     def touch_time(self, position: int, touches: Slots) -> I64:
-        """When these touches of a pass were."""
+        """Return the times of these touches of a pass."""
         ...
 
 
@@ -91,7 +91,7 @@ class GridTrack:
 
 
 class LogTrack:
-    """Passes as they really were; ``lengths_ns`` are at least 1."""
+    """Passes as logged; ``lengths_ns`` are at least 1."""
 
     def __init__(self, starts_ns: I64, lengths_ns: I64, passes: I64, touches: int) -> None:
         self._starts = starts_ns
@@ -118,7 +118,7 @@ class LogTrack:
         return first, last, cuts
 
     def _touch_at(self, position: int, time: int) -> int:
-        """The first touch of the pass that is not before ``time``, which is after its start;
+        """Return the first touch of the pass at or after ``time``, which is after its start;
         ``touches`` if there is none."""
         start = self._start_list[position]
         length = self._end_list[position] - start
@@ -136,7 +136,7 @@ class LogTrack:
             return np.zeros(len(t0), np.bool_)
         position = np.searchsorted(self._starts, t0, side="right") - 1
         running = np.maximum(position, 0)
-        # The pass that was running at t0 counts if a slot of ours was still to come.
+        # The pass that was running at t0 counts if it still had to touch one of these slots.
         touch = -((self._starts[running] - t0) * self._touches // self._lengths[running])
         touch = np.maximum(touch, first)
         use_running = (position >= 0) & (touch <= last)
@@ -162,6 +162,6 @@ class LogTrack:
 
 
 def no_passes(touches: int) -> LogTrack:
-    """A term that did nothing."""
+    """Return the track of a term without passes."""
     nothing = np.zeros(0, np.int64)
     return LogTrack(nothing, nothing, nothing, touches)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The truth of passes: what PatternTruth (by plan) and RecordedTruth (by log) have in common.
+"""The truth of passes: the common part of PatternTruth (by plan) and RecordedTruth (by log).
 
 A truth is a sequence of *runs*: one phase at one time, with one track for each of its access
 terms. A window of time then touches a set of whole terms, some passes that are cut by the window's
-ends, and some passes of random terms. The reference asks for one such window each
-sampling interval, so this path is kept short: the set of whole terms is a bit mask, and each mask
+ends, and some passes of random terms. The reference looks up such a window in each
+sampling interval, so this path must be fast: the set of whole terms is a bit mask, and each mask
 has a table.
 """
 
@@ -24,7 +24,7 @@ from damon_tests.ports.arrays import I64
 from damon_tests.workload.access_slots import PhaseGeometry, TermPages
 from damon_tests.workload.pass_times import Track
 
-# Random passes are drawn this many touches at a time, and this many such chunks are kept.
+# Draw random passes in chunks of this many touches, and keep this many chunks.
 _CHUNK_TOUCHES = 1 << 13
 _MAX_CHUNKS = 256
 
@@ -42,7 +42,7 @@ class Run:
 
 @dataclass
 class _Window:
-    """What a window of time touches of one run."""
+    """The touches of a run in a window of time."""
 
     run: Run
     mask: int = 0  # sequential terms with a whole pass
@@ -72,7 +72,7 @@ class PassTruth(abc.ABC):
         self._chunks: dict[tuple[int, int, int], Pages] = {}
 
     def _counts(self, geometry: PhaseGeometry, term: int) -> bool:
-        """Whether what this term does is an access of the processes asked for (None: of all)."""
+        """Return whether this term belongs to the selected process (None: all processes)."""
         asked = self._process is None or geometry.terms[term].process == self._process
         return geometry.touching[term] and asked
 
@@ -81,13 +81,13 @@ class PassTruth(abc.ABC):
 
     @abc.abstractmethod
     def _runs(self, t0: int, t1: int) -> Sequence[Run]:
-        """Runs that may have touches within [t0, t1)."""
+        """Return the runs that may have touches within [t0, t1)."""
 
     def ranges(self) -> Sequence[tuple[int, int]]:
         return self._ranges
 
     def touched(self, pages: Pages, t0_ns: int, t1_ns: int) -> Bools:
-        """See ``Truth.touched``; about 10 µs for 1,000 pages and a window of one phase."""
+        """See ``Truth.touched``; takes about 10 µs for 1,000 pages and a window within one phase."""
         result: Bools | None = None
         for run in self._runs(t0_ns, t1_ns):
             part = _resolve(self._window(run, t0_ns, t1_ns), pages)
@@ -114,18 +114,18 @@ class PassTruth(abc.ABC):
 
     @staticmethod
     def _add_moving(window: _Window, term: TermPages, track: Track, first: int, last: int) -> None:
-        """Whole passes of a moving term; of those at the same place, as many as go once round are enough."""
-        seen: set[tuple[int, int]] = set()
+        """Add the whole passes of a moving term, each place once."""
+        places: set[tuple[int, int]] = set()
         for position in range(first, last):
             index = track.pass_index(position)
             begin = index * term.touches % term.slots if term.touches < term.slots else 0
             place = (begin, term.displacement(index))
-            if place not in seen:
-                seen.add(place)
+            if place not in places:
+                places.add(place)
                 window.cuts.append((term, index, 0, term.touches))
 
     def _row(self, run: Run, term_number: int, pass_index: int) -> Pages:
-        """The pages of one pass of a random term, in the order they are touched."""
+        """Return the pages of one pass of a random term, in the order of the touches."""
         term = run.geometry.terms[term_number]
         per_chunk = max(1, _CHUNK_TOUCHES // term.touches)
         chunk_index, row = divmod(pass_index, per_chunk)
@@ -134,7 +134,7 @@ class PassTruth(abc.ABC):
         if chunk is None:
             passes = np.arange(chunk_index * per_chunk, (chunk_index + 1) * per_chunk, dtype=np.int64)
             chunk = term.drawn_pages(self.seed, run.number, term_number, passes)
-            # A chunk may be one long pass, much larger than others.
+            # A chunk may be a single long pass, much larger than other chunks.
             room = max(1, _MAX_CHUNKS * _CHUNK_TOUCHES // max(chunk.size, _CHUNK_TOUCHES))
             while len(self._chunks) >= room:
                 self._chunks.pop(next(iter(self._chunks)))
@@ -195,7 +195,7 @@ class PassTruth(abc.ABC):
         return hit
 
     def _random_touches(self, run: Run, term_number: int, t0: int, t1: int) -> Iterator[tuple[Pages, I64]]:
-        """(page, time) of a random term's touches in [t0, t1) and a few more, in time order, in pieces."""
+        """Yield (page, time) of a random term's touches in [t0, t1) and a few more, in time order."""
         track, term = run.tracks[term_number], run.geometry.terms[term_number]
         first, last, cuts = track.within(t0, t1)
         positions = sorted({*range(first, last), *(position for position, _, _ in cuts)})
@@ -207,12 +207,12 @@ class PassTruth(abc.ABC):
             yield np.concatenate(rows), times.ravel()
 
     def rate(self, pages: Pages, t0_ns: int, t1_ns: int, window_ns: int) -> npt.NDArray[np.float64]:
-        """See ``Truth.rate``; the rest of [t0, t1) that is shorter than a window is left out."""
+        """See ``Truth.rate``; ignore the rest of [t0, t1) that is shorter than a window."""
         windows = (t1_ns - t0_ns) // window_ns
         if windows <= 0:
             raise ValueError(f"[{t0_ns}, {t1_ns}) is shorter than one window of {window_ns} ns")
         hits = np.zeros(len(pages), dtype=np.int64)
-        # Most windows touch the same set of whole terms: look those up once.
+        # Most windows touch the same set of whole terms: look each set up once.
         alike: Counter[tuple[PhaseGeometry, int]] = Counter()
         example: dict[tuple[PhaseGeometry, int], _Window] = {}
         for number in range(windows):
@@ -235,7 +235,7 @@ class PassTruth(abc.ABC):
 
 
 def _resolve(window: _Window, pages: Pages) -> Bools:
-    """Which of the pages a window touches."""
+    """Return which of the pages a window touches."""
     geometry = window.run.geometry
     if not geometry.tables:
         return _resolve_slowly(window, pages)
@@ -255,7 +255,7 @@ def _resolve(window: _Window, pages: Pages) -> Bools:
 
 
 def _resolve_slowly(window: _Window, pages: Pages) -> Bools:
-    """The same without tables, for terms that are far apart."""
+    """As ``_resolve``, without tables, for terms that are far apart."""
     result = np.zeros(len(pages), dtype=np.bool_)
     for number, term in enumerate(window.run.geometry.terms):
         if window.mask >> number & 1:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The truth in closed form: what a pattern touches, when it runs exactly by plan."""
+"""The truth in closed form: the touches of a pattern that runs exactly by plan."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from damon_tests.workload.random_order import draw_passes, pass_pages
 __all__ = ["FOREVER_NS", "PatternTruth", "draw_passes", "pass_pages"]
 
 FOREVER_NS = (1 << 62) - 1
-"""The end of a span that is still open: far, but sums of two such times still fit 64 bits."""
+"""The end of an open span: far in the future, but the sum of two such times still fits 64 bits."""
 
 _MAX_RUNS = 64
 _MAX_TURNS = 1 << 24
@@ -28,8 +28,8 @@ _MAX_TURNS = 1 << 24
 class PatternTruth(PassTruth):
     """``damon_tests.ports.Truth`` of a pattern that starts at ``go_ns`` and stops at ``stopped_ns``.
 
-    ``layout`` gives each region's bytes [start, end) by name. ``go_ns`` None: not started, nothing is
-    touched; ``begin`` and ``end`` tell the times later, so that one object serves a target's life.
+    ``layout`` gives each region's bytes [start, end) by name. ``go_ns`` None: not started, no page is
+    touched; ``begin`` and ``end`` set the times later, so that the object lasts as long as its target.
     """
 
     def __init__(
@@ -49,12 +49,12 @@ class PatternTruth(PassTruth):
         self._current: tuple[Run, ...] = ()
 
     def begin(self, go_ns: int) -> None:
-        """The target was told to go."""
+        """Set the time at which the target started."""
         self._go = go_ns
         self._forget()
 
     def end(self, stopped_ns: int) -> None:
-        """The target was stopped: no pass starts at or after ``stopped_ns``."""
+        """Set the time at which the target stopped: no pass starts at or after ``stopped_ns``."""
         self._stopped = stopped_ns
         self._forget()
 
@@ -66,14 +66,14 @@ class PatternTruth(PassTruth):
         return self._go, max(self._go, self._stopped)
 
     def number_at(self, time_ns: int) -> int:
-        """The running number of the phase at a time; the number of phases when all are over."""
+        """Return the running number of the phase at a time; the number of phases when all are over."""
         cycles, rest = divmod(time_ns - self._go, self.pattern.cycle_ns)
         if cycles and not self.pattern.repeat:
             return len(self.pattern.phases)
         return cycles * len(self.pattern.phases) + bisect_right(self._offsets, rest) - 1
 
     def _runs(self, t0: int, t1: int) -> Sequence[Run]:
-        # Almost every call is for the phase of the call before.
+        # Almost every call is for the phase of the previous call.
         if self._current and self._current[0].start_ns <= t0 and t1 <= self._current[0].end_ns:
             return self._current
         t0, t1 = max(t0, self._go), min(t1, self._stopped)
@@ -119,7 +119,7 @@ class PatternTruth(PassTruth):
         return Run(number, geometry, tuple(tracks), start, end)
 
     def _turns(self, number: int, phase: Phase, start: int, end: int) -> dict[int, LogTrack]:
-        """Passes of the weighted terms, which take turns."""
+        """Return the passes of the weighted terms, which take turns."""
         weights = [access.weight for access in phase.accesses]
         period = next(access.period_ns for access in phase.accesses if access.weight)
         count = max(0, -((start - end) // period))
@@ -130,22 +130,22 @@ class PatternTruth(PassTruth):
                 remedy="shorten the phase, and repeat it",
             )
         chosen = choose(self.seed, number, np.arange(count, dtype=np.int64), weights)
-        found = {}
+        tracks = {}
         for term, access in enumerate(phase.accesses):
             starts = start + np.flatnonzero(chosen == term).astype(np.int64) * period
             order = np.arange(len(starts), dtype=np.int64)
-            found[term] = LogTrack(starts, np.ones_like(starts), order, access.touches_per_pass)
-        return found
+            tracks[term] = LogTrack(starts, np.ones_like(starts), order, access.touches_per_pass)
+        return tracks
 
     def passes(self, number: int, term: int, t0_ns: int, t1_ns: int) -> int:
-        """How many passes of a term of a phase started within [t0, t1)."""
+        """Return how many passes of a term of a phase started within [t0, t1)."""
         if not self._exists(number) or self._go >= self._stopped:
             return 0
         return self._run(number).tracks[term].count(t0_ns, t1_ns)
 
 
 def choose(seed: int, phase: int, turns: I64, weights: Sequence[int]) -> I64:
-    """Which of the terms with these weights each turn draws."""
+    """Return which of the terms with these weights each turn draws."""
     drawn = draw_passes(seed, phase, CHOICE_TERM, turns, touches=1, slots=sum(weights))[:, 0]
     chosen: I64 = np.searchsorted(np.cumsum(weights), drawn, side="right")
     return chosen

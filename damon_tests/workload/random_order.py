@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The random generator of ``order: random``, the same here and in the engine's C.
+"""The random generator of ``order: random``, identical to the engine's in C.
 
 All arithmetic is on unsigned 64-bit integers that wrap. ``mix`` is the output function of
 splitmix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014)::
@@ -17,7 +17,7 @@ splitmix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 
         slot = half * slots >> 32
     draw i of a weighted pass takes all bits of step i (``weights``)
 
-The draws of a pass depend on nothing but these numbers, so any pass can be answered alone.
+The draws of a pass depend only on these numbers, so any pass can be computed alone.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def mix_array(z: U64) -> U64:
 
 
 def pass_key(seed: int, phase: int, term: int, pass_index: int) -> int:
-    """What all draws of one pass come from."""
+    """Return the key from which all draws of a pass are derived."""
     key = _mix(seed + GOLDEN & _U64_MASK)
     for value in (phase, term, pass_index):
         key = _mix((key ^ value) + GOLDEN & _U64_MASK)
@@ -61,7 +61,7 @@ def pass_key(seed: int, phase: int, term: int, pass_index: int) -> int:
 
 
 def draw_bits(seed: int, phase: int, term: int, passes: npt.NDArray[np.int64], touches: int) -> U64:
-    """The 64 bits of each step of these passes, (len(passes), touches)."""
+    """Return the 64 bits of each step of these passes, (len(passes), touches)."""
     key = _mix(seed + GOLDEN & _U64_MASK)
     for value in (phase, term):
         key = _mix((key ^ value) + GOLDEN & _U64_MASK)
@@ -74,19 +74,19 @@ def draw_bits(seed: int, phase: int, term: int, passes: npt.NDArray[np.int64], t
 def draw_passes(
     seed: int, phase: int, term: int, passes: npt.NDArray[np.int64], *, touches: int, slots: int
 ) -> Slots:
-    """``pass_pages`` of many passes at once, int64 (len(passes), touches)."""
+    """Return ``pass_pages`` of many passes at once, int64 (len(passes), touches)."""
     shift = np.uint64(32)
     bits = draw_bits(seed, phase, term, passes, (touches + 1) // 2)
     halves = np.stack([bits >> shift, bits & np.uint64(0xFFFFFFFF)], axis=2).reshape(len(passes), -1)
-    found: Slots = (halves[:, :touches] * np.uint64(slots) >> shift).astype(np.int64)
-    return found
+    slot_numbers: Slots = (halves[:, :touches] * np.uint64(slots) >> shift).astype(np.int64)
+    return slot_numbers
 
 
 def pass_pages(seed: int, phase: int, term: int, pass_index: int, *, touches: int, slots: int) -> Slots:
-    """The slots that one pass of a random term touches, in order, int64 (touches,).
+    """Return the slots that a pass of a random term touches, in order, int64 (touches,).
 
     ``phase`` is the running phase number, ``term`` the index of the access in its phase, ``slots``
-    how many the term has (``Access.slots``).
+    the term's number of slots (``Access.slots``).
     """
     passes = np.array([pass_index], dtype=np.int64)
     rows = draw_passes(seed, phase, term, passes, touches=touches, slots=slots)

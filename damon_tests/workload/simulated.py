@@ -19,13 +19,13 @@ PhysicalRanges = Callable[[int, int], Sequence[tuple[int, int]]]
 class SimulatedTarget:
     """``RunningTarget`` for the reference. Runs exactly by plan, in the clock's time.
 
-    ``layout`` None: as the engine would choose it. ``physical_ranges(start, end)`` tells where the
+    ``layout`` None: as the engine chooses it. ``physical_ranges(start, end)`` returns where the
     simulated machine keeps these bytes of the process (for paddr). ``alive`` is False after ``stop``:
-    then there is no address space any more, and ``vmas()`` is empty.
+    then the address space is gone, and ``vmas()`` is empty.
 
-    A fork, an exec, and dropped memory leave no trace in a simulated address space: it has no pages that come
-    and go. mlock and hints have no effect. Other processes have memory of their own from the start where they
-    will ever touch it, not from their first touch.
+    Fork, exec and dropped memory leave no trace in a simulated address space, whose pages do not come
+    and go. mlock and hints have no effect. Other processes have their private memory from the start, not from
+    their first touch of it.
     """
 
     def __init__(
@@ -54,18 +54,18 @@ class SimulatedTarget:
         self._others = {n: PatternTruth(pattern, self.layout, seed, None, process=n) for n in others}
 
     def _shared(self) -> list[tuple[int, int]]:
-        """Bytes [start, end) that all processes of the pattern share."""
+        """Return the bytes [start, end) that all processes of the pattern share."""
         return [self.layout[region.name] for region in self.pattern.regions if region.memory in SHARED]
 
     def others(self) -> tuple[tuple[tuple[int, int], PatternTruth], ...]:
-        """What the other processes do to the memory that they share with the target."""
+        """Return the ranges that the other processes share with the target, each with their accesses."""
         return tuple((span, truth) for span in self._shared() for truth in self._others.values())
 
     def other_processes(self) -> tuple[tuple[Ranges, PatternTruth], ...]:
-        """The other processes: bytes [start, end) of memory of their own that they will touch, ascending and
-        page aligned, and what they touch at these addresses (and elsewhere, what is not their own)."""
-        found = [(self._own(process), truth) for process, truth in self._others.items()]
-        return tuple((spans, truth) for spans, truth in found if spans)
+        """Return, for each other process, the bytes [start, end) of private memory that it will touch,
+        ascending and page aligned, and its accesses (which include memory that is not private)."""
+        processes = [(self._own(process), truth) for process, truth in self._others.items()]
+        return tuple((spans, truth) for spans, truth in processes if spans)
 
     def _own(self, process: int) -> Ranges:
         shared = {region.name for region in self.pattern.regions if region.memory in SHARED}
@@ -125,32 +125,32 @@ class SimulatedTarget:
         return counts
 
     def truth(self) -> PatternTruth:
-        """Accesses of the target itself (process 0). One object for its whole life: before ``go`` it says
-        that nothing is touched."""
+        """Return the accesses of the target itself (process 0), always the same object; before ``go``, no
+        page is touched."""
         return self._truth
 
     def truth_of(self, process: int | None) -> PatternTruth:
-        """Accesses of one process so far, None: of all."""
+        """Return the accesses of one process so far, None: of all."""
         go, end = self._truth.span_ns()
         started = go if self._started else None
         return PatternTruth(self.pattern, self.layout, self.seed, started, end, process)
 
     def disturbances(self, slack_ns: int) -> Sequence[tuple[int, int]]:
-        """None: it runs by plan."""
+        """Return no stretches: it runs by plan."""
         return ()
 
     def vmas(self) -> Sequence[tuple[int, int]]:
-        """All mappings now as bytes [start, end), ascending; empty once the target is gone."""
+        """Return all current mappings as bytes [start, end), ascending; empty once the target is gone."""
         return process_vmas(self.pattern, self.layout, self._mapped) if self.alive else ()
 
     def _mapped(self, region: PatternRegion) -> Ranges:
-        """What is mapped of a region now."""
+        """Return the currently mapped ranges of a region."""
         mapped = initial(region)
         if not self._started:
             return mapped
         go, now = self._truth.span_ns()[0], self._until_ns()
         last = self._last_number(now)
-        # With repeat, what was changed is as it was at first when the phases start again.
+        # With repeat, mappings are in their initial state when the phases start again.
         first = last // len(self.pattern.phases) * len(self.pattern.phases)
         for number in range(first, last + 1):
             start = go + self.pattern.phase_start_ns(number)
@@ -160,7 +160,7 @@ class SimulatedTarget:
         return mapped
 
     def mapping_times(self) -> Iterator[int]:
-        """When ``vmas()`` changes, from ``go`` on, ascending; without end if the phases repeat."""
+        """Yield the times at which ``vmas()`` changes, ascending; endless if the phases repeat."""
         phases = self.pattern.phases
         number = 0
         if not any(changes_mappings(phase) for phase in phases):
@@ -174,18 +174,18 @@ class SimulatedTarget:
 
     @property
     def huge(self) -> tuple[tuple[int, int], ...]:
-        """Bytes [start, end) that huge pages are asked for."""
+        """Return the bytes [start, end) with advice to use huge pages."""
         return tuple(self.layout[r.name] for r in self.pattern.regions if r.hugepage)
 
     def backed_by(self, memory: Memory) -> tuple[tuple[int, int], ...]:
-        """Bytes [start, end) of regions of this kind, as far as they are populated."""
+        """Return the populated bytes [start, end) of regions of this kind."""
         return tuple(self.layout[r.name] for r in self.pattern.regions if r.memory == memory and r.populate)
 
     @property
     def dirty(self) -> Ranges:
-        """Bytes [start, end) of files that stay dirty: what a pattern that writes files back leaves, or
-        writes to later. Files of other patterns count as written back by somebody, as on any machine."""
-        found: list[tuple[int, int]] = []
+        """Return the bytes [start, end) of files that stay dirty: those that a pattern with msync does not
+        write back, or writes to later. Files of other patterns count as written back by the kernel."""
+        ranges: list[tuple[int, int]] = []
         for region in self.pattern.regions:
             accesses = [a for p in self.pattern.phases for a in p.accesses if a.region == region.name]
             actions = [a for p in self.pattern.phases for a in p.actions if a.region == region.name]
@@ -196,12 +196,12 @@ class SimulatedTarget:
             left = without(written, joined(cleaned))
             left += [span for a in accesses if a.kind != "read" for span in a.reach()]
             base = self.layout[region.name][0]
-            found += [(base + start, base + end) for start, end in left]
-        return tuple(joined(found))
+            ranges += [(base + start, base + end) for start, end in left]
+        return tuple(joined(ranges))
 
     @property
     def nodes(self) -> tuple[tuple[tuple[int, int], int], ...]:
-        """Bytes [start, end) that must have memory of one NUMA node, and which."""
+        """Return the bytes [start, end) that are bound to a NUMA node, each with its node."""
         return tuple((self.layout[r.name], r.node) for r in self.pattern.regions if r.node is not None)
 
     def physical(self) -> Mapping[str, Sequence[tuple[int, int]]]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The truth of touched-page slices: what the engine marked touch by touch."""
+"""The truth of touched-page slices, in which the engine marks each touch."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from damon_tests.ports.arrays import I64
 
 @dataclass(frozen=True)
 class SliceWindow:
-    """Pages that a slice has bits for: ``pages`` pages from page number ``first_page``, whose bits start
-    at bit ``first_bit`` of the slice. Other pages of the region are never touched by the pattern."""
+    """The pages that have bits in a slice: ``pages`` pages from page number ``first_page``, whose bits start
+    at bit ``first_bit`` of the slice. The pattern never touches other pages of the region."""
 
     first_page: int
     pages: int
@@ -25,7 +25,7 @@ class SliceWindow:
 
 @dataclass(frozen=True, eq=False)
 class Slices:
-    """Those of one worker: each is [start, end), in order, without gaps.
+    """The slices of one worker: each is [start, end), in order, without gaps.
 
     ``starts_ns``, ``ends_ns``: int64 (n,). ``bitmaps``: uint8 (n, bytes), bit ``b`` of a slice is bit
     ``b % 8`` of byte ``b // 8``.
@@ -36,23 +36,23 @@ class Slices:
     bitmaps: npt.NDArray[np.uint8]
 
     def overlapping(self, t0_ns: I64, t1_ns: I64) -> tuple[I64, I64]:
-        """Of each time [t0, t1): the first slice that overlaps it, and the one behind the last."""
+        """Return, for each time [t0, t1), the first slice that overlaps it, and the slice after the last."""
         first = np.searchsorted(self.ends_ns, t0_ns, side="right")
         return first, np.searchsorted(self.starts_ns, t1_ns)
 
     def marked(self, first: int, last: int, bits: I64) -> Bools:
-        """Which bits are set in any of the slices [first, last)."""
+        """Return which bits are set in any of the slices [first, last)."""
         if first >= last:
             return np.zeros(len(bits), dtype=np.bool_)
         row = np.bitwise_or.reduce(self.bitmaps[first:last], axis=0)
-        found: Bools = (row[bits >> 3] >> (bits & 7) & 1).astype(np.bool_)
-        return found
+        set_bits: Bools = (row[bits >> 3] >> (bits & 7) & 1).astype(np.bool_)
+        return set_bits
 
 
 class SliceTruth:
     """``damon_tests.ports.Truth`` from touched-page bitmaps, of one or several workers.
 
-    Each worker ends its slices by itself, so an answer about [t0, t1) is exact for times at which they end.
+    Workers end their slices independently; an answer about [t0, t1) is exact if slices end at t0 and t1.
     """
 
     def __init__(
@@ -66,14 +66,14 @@ class SliceTruth:
         return self._ranges
 
     def span_ns(self) -> tuple[int, int]:
-        """From go on, as far as the slices of all workers reach."""
+        """Return [go, the end of the slices that all workers have)."""
         if not all(len(slices.starts_ns) for slices in self.workers):
             return 0, 0
         start = min(int(slices.starts_ns[0]) for slices in self.workers)
         return start, min(int(slices.ends_ns[-1]) for slices in self.workers)
 
     def _bits(self, pages: Pages) -> tuple[Bools, I64]:
-        """Whether each page has a bit, and which (0 where it has none)."""
+        """Return whether each page has a bit, and its number (0 without a bit)."""
         known = np.zeros(len(pages), dtype=np.bool_)
         bits = np.zeros(len(pages), dtype=np.int64)
         for window in self._windows:
@@ -104,7 +104,7 @@ class SliceTruth:
         return result & known
 
     def rate(self, pages: Pages, t0_ns: int, t1_ns: int, window_ns: int) -> npt.NDArray[np.float64]:
-        """See ``Truth.rate``; the rest of [t0, t1) that is shorter than a window is left out."""
+        """See ``Truth.rate``; ignore the rest of [t0, t1) that is shorter than a window."""
         windows = (t1_ns - t0_ns) // window_ns
         if windows <= 0:
             raise ValueError(f"[{t0_ns}, {t1_ns}) is shorter than one window of {window_ns} ns")

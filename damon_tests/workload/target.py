@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A running target: a real process performing a pattern, or a simulated one."""
+"""A running target: a real process that performs a pattern, or a simulated target."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class PhaseTime:
 
 
 class RunningTarget(Protocol):
-    """Handshake: the target is *ready* when this object exists (mapped, populated, waiting);
-    ``go`` starts the first phase; ``stop`` ends it and is safe to call at any time, twice.
+    """A target that performs a pattern. It is *ready* (mapped, populated, waiting) when this object exists;
+    ``go`` starts the first phase; ``stop`` ends it and may be called at any time, twice.
 
     ``layout`` gives each region's byte range [start, end) by name, in virtual addresses.
     ``memcg`` is the path of its memory control group, "" when it has none of its own.
-    ``physical`` gives the same as lists of physical ranges where the machine can tell (for paddr).
+    ``physical`` returns the physical ranges of each region where the machine shows them (for paddr).
     """
 
     pid: int
@@ -38,20 +38,20 @@ class RunningTarget(Protocol):
     def go(self) -> None: ...
 
     def phases(self) -> Sequence[PhaseTime]:
-        """Phases begun so far."""
+        """Return the phases that have begun."""
         ...
 
     def accesses(self) -> Mapping[tuple[int, str], int]:
-        """Accesses done so far, by (phase index, region)."""
+        """Return the number of accesses so far, by (phase index, region)."""
         ...
 
     def truth(self) -> Truth:
-        """What was touched since ``go``; complete only after ``stop``."""
+        """Return the accesses since ``go``; complete only after ``stop``."""
         ...
 
     def disturbances(self, slack_ns: int) -> Sequence[tuple[int, int]]:
-        """Stretches [from, to) in which it did not keep its schedule by more than ``slack_ns``, in
-        order: somebody took the processor away. Complete only after ``stop``."""
+        """Return the stretches [from, to) in which it was more than ``slack_ns`` behind its schedule, in
+        order: it lost its processor. Complete only after ``stop``."""
         ...
 
     def physical(self) -> Mapping[str, Sequence[tuple[int, int]]]: ...

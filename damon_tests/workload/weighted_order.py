@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""How often each slot is drawn by ``order: zipf`` and ``order: gaussian``.
+"""Weighted draws of slots, for ``order: zipf`` and ``order: gaussian``.
 
-A weighted draw takes two steps, all in whole numbers: a *bucket* of neighbouring slots is drawn by its
-weight, then one of its slots, all alike. The buckets are made here and told to the engine, so
-that both draw the same slots, whatever their C libraries make of exp() and pow(). With the 64 bits
+A weighted draw takes two steps, in whole numbers: draw a *bucket* of neighbouring slots by its
+weight, then draw one of its slots uniformly. Python computes the buckets and passes them to the engine, so
+that both draw the same slots, however their C libraries round exp() and pow(). With the 64 bits
 ``r`` of a draw (``generator``)::
 
     bucket = the first whose cumulative weight is larger than r >> 32     (the last has 2**32)
@@ -22,7 +22,7 @@ import numpy.typing as npt
 from damon_tests.patterns.spec import Access
 
 TOTAL = 1 << 32
-# The first slots of a Zipf hot spot have a bucket each; then each bucket is longer than the one before.
+# Each of the first slots of a Zipf hot spot has its own bucket; later buckets grow in length.
 _EXACT_RANKS = 64
 _GROWTH = 1.1
 _GAUSSIAN_BUCKETS = 128
@@ -37,7 +37,7 @@ class Buckets:
     cumulative: npt.NDArray[np.uint64]
 
     def slots_of(self, draws: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
-        """The slot of each draw, same shape."""
+        """Return the slot of each draw, same shape."""
         shift = np.uint64(32)
         bucket = np.searchsorted(self.cumulative, draws >> shift, side="right")
         begins = np.concatenate(([np.uint64(0)], self.ends[:-1]))
@@ -49,7 +49,7 @@ class Buckets:
 
 @lru_cache(maxsize=64)
 def buckets_of(access: Access) -> Buckets:
-    """The buckets of a zipf or gaussian access."""
+    """Return the buckets of a zipf or gaussian access."""
     if access.order == "zipf":
         ends = _zipf_ends(access.slots)
         weights = _zipf_weights(ends, access.skew)
@@ -72,7 +72,7 @@ def _zipf_ends(slots: int) -> list[int]:
 
 
 def _zipf_weights(ends: list[int], skew: float) -> list[float]:
-    """Sum of rank ** -skew over each bucket's ranks; for long ones the integral between their edges."""
+    """Return the sum of rank ** -skew over each bucket's ranks, for long buckets the integral instead."""
     weights, begin = [], 0
     for end in ends:
         if end - begin == 1:
@@ -90,7 +90,7 @@ def _power_integral(low: float, high: float, skew: float) -> float:
 
 
 def _gaussian_ends(slots: int, center: float, sigma: float) -> list[int]:
-    """Buckets of equal length within four sigma, one of weight 0 on each side; the last is the span's end."""
+    """Return buckets of equal length within four sigma, with a bucket of weight 0 on each side of them."""
     low = max(0.0, center - _GAUSSIAN_SIGMAS * sigma)
     high = min(float(slots), center + _GAUSSIAN_SIGMAS * sigma)
     edges = np.linspace(low, high, _GAUSSIAN_BUCKETS + 1)

@@ -169,7 +169,7 @@ def test_unreadable_statistics_are_an_error() -> None:
     machine = FakeTracefs()
     stream = TracefsEvents(machine).open([AGG])
     machine.refuse.add(f"{ROOT}/instances/{PREFIX}77-1234-0/per_cpu/cpu1/stats")
-    with pytest.raises(HarnessError, match="cannot tell how many events were lost"):
+    with pytest.raises(HarnessError, match="cannot read how many events were lost"):
         stream.close()
     assert machine.instances() == []
 
