@@ -164,7 +164,7 @@ def _left_out(disturbed: Sequence[float], judged: int) -> tuple[str, ...]:
 
 def _too_busy(disturbed: Sequence[float]) -> Check:
     m = Measurement("attempts in which the target was kept from running", float(len(disturbed)), "count")
-    why = f"beyond that replicas know too little of what happened; {SPARE} are made again"
+    why = f"replicas cannot reproduce disturbed attempts; {SPARE} of them are repeated"
     shares = ", ".join(f"{share:.0%}" for share in disturbed)
     detail = f"of the time: {shares}; end what else keeps this machine busy, and run again"
     return Check(

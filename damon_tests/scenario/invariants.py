@@ -33,7 +33,9 @@ def invariants(run: Live | Observation, kdamond_idx: int = 0, *, shows: Sequence
 
 def _not_shown(invariant: str) -> Check:
     m = Measurement(f"reports subject to {invariant}", 0, "count")
-    return Check("invariant", m, ">= 1", "else nothing is shown", None, invariant=invariant)
+    return Check(
+        "invariant", m, ">= 1", "the test needs a report subject to the invariant", None, invariant=invariant
+    )
 
 
 def _report(run: Live, part: Part) -> Report:

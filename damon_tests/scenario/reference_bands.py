@@ -80,7 +80,7 @@ def like_the_reference(
         return (*banded, *_violations(made[1:]))
     except _TooFewWindows as few:
         m = Measurement("windows that can be judged", float(few.count), "count")
-        why = "in the others the target or the kdamond waited too long for a CPU"
+        why = "in other windows the target or the kdamond waited too long for a CPU"
         detail = "end what else keeps this machine busy, and run again"
         undecided = Check("oracle band", m, f">= {FEWEST_WINDOWS}", why, None, detail)
         return (undecided, *_violations(made[1:]))

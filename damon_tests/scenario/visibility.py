@@ -42,7 +42,7 @@ def visibility(backend: Backend, run_seed: int) -> Check:
     rates = c.per_window(c.size * np.minimum(c.seen, c.true)) / np.maximum(weight, 1)
     value = float(np.median(rates)) if len(rates) else 0.0
     m = Measurement("accesses shown by this machine", value, "fraction", tuple(rates.tolist()))
-    why = "a 1 MiB hot set must be seen before accuracy is judged"
+    why = "DAMON must see a 1 MiB hot set before its accuracy is judged"
     detail = (
         ""
         if value >= LEAST

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The table of verdicts: what every combination of checks, errors and defects concludes to."""
+"""The table of verdicts: the verdict of each combination of checks, errors and defects."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ DEFECT = defect(Predicted(check="regions", at_most=9))
         ([GOOD], ZeroDivisionError("division by zero"), Verdict.ERROR),
     ],
 )
-def test_verdict(checks: list[Check], error: BaseException | None, verdict: Verdict) -> None:
+def test_verdict_follows_from_checks_error_and_defects(
+    checks: list[Check], error: BaseException | None, verdict: Verdict
+) -> None:
     assert conclude(checks, error).verdict is verdict
 
 
@@ -160,21 +162,21 @@ def test_failure_text_has_value_limit_and_reason() -> None:
     assert reason == "regions = 7 regions, expected <= 5 (I12)"
 
 
-def test_expect_collects_every_check_and_tells_each_at_once() -> None:
-    told: list[Check] = []
-    expect = Expect(told.append)
+def test_expect_collects_every_check_and_reports_each_at_once() -> None:
+    reported: list[Check] = []
+    expect = Expect(reported.append)
     m = Measurement("recall", 0.5, "fraction")
     expect.at_least(m, 0.9, because="r1")
     expect.at_most(m, 0.9, because="r2")
     expect.equal(m, 0.5, because="r3")
     expect.between(m, 0.6, 0.7, because="r4")
     expect.nothing("differences", ["a", "b", "c", "d", "e", "f"], because="r5")
-    assert [c.holds for c in told] == [False, True, True, False, False]
-    assert told == expect.checks
-    assert "and 1 more" in told[-1].detail
+    assert [c.holds for c in reported] == [False, True, True, False, False]
+    assert reported == expect.checks
+    assert "and 1 more" in reported[-1].detail
 
 
-def test_a_check_that_compared_no_number_is_undecided() -> None:
+def test_check_of_nan_is_undecided() -> None:
     expect = Expect()
     nothing = Measurement("false hot bytes", float("nan"), "bytes")
     expect.at_most(nothing, 0, because="nobody touched this memory")

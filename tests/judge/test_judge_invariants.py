@@ -291,13 +291,13 @@ def test_window_may_be_short_by_what_the_one_before_was_long(
     sample_us: int, lengths_ms: tuple[int, ...], holds: bool
 ) -> None:
     times = np.cumsum([1, *lengths_ms]) * MS
-    one = {
+    columns = {
         "start": np.array([0], np.uint64),
         "end": np.array([4096], np.uint64),
         "nr_accesses": np.zeros(1, np.uint32),
         "age": np.zeros(1, np.uint32),
     }
-    snaps = tuple(Snapshot(int(t), 0, nr_regions=1, **one) for t in times)
+    snaps = tuple(Snapshot(int(t), 0, nr_regions=1, **columns) for t in times)
     recording = Recording("damon_aggregated", "fvaddr", sample_us, 100_000, snaps, 0, int(times[-1]))
     ctx = DamonCtx("fvaddr", attrs=DamonAttrs(sample_us, 100_000))
     (check,) = timing(Report(recording, ctx, "7.3"))

@@ -46,10 +46,10 @@ def test_recording_with_truth_is_read_back_equal(tmp_path: Path) -> None:
     spans = spans_of(truth, windows(report), report)
     path = tmp_path / "attempt-1.damon.npz"
     recording_file.save(path, report, spans)
-    again, found = recording_file.load(path)
+    again, truth_read = recording_file.load(path)
     assert same(report, again)
-    assert found is not None
-    now = compare(again, windows(again), spans=found)
+    assert truth_read is not None
+    now = compare(again, windows(again), spans=truth_read)
     assert metrics.recall(now, 0.5) == metrics.recall(compare(report, windows(report), truth), 0.5)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
@@ -172,8 +172,8 @@ def test_damaged_file_is_read_or_refused_in_a_sentence(tmp_path: Path) -> None:
 def test_arrays_that_do_not_fit_together_are_refused(
     tmp_path: Path, name: str, spoil: Callable[[np.ndarray], np.ndarray], words: str
 ) -> None:
-    found = arrays(tmp_path)
-    np.savez(tmp_path / "r.npz", **(found | {name: spoil(found[name])}))
+    saved = arrays(tmp_path)
+    np.savez(tmp_path / "r.npz", **(saved | {name: spoil(saved[name])}))
     with pytest.raises(UsageError, match=f"damaged damon-tests recording.*{words}"):
         recording_file.read(tmp_path / "r.npz")
 
@@ -183,9 +183,9 @@ def test_arrays_that_do_not_fit_together_are_refused(
     [("sample_us", "5000"), ("aggr_us", -1), ("addr_unit", 0), ("started_ns", 2**70), ("operations", 5)],
 )
 def test_a_header_of_other_values_is_refused(tmp_path: Path, key: str, value: object) -> None:
-    found = arrays(tmp_path)
-    header = json.loads(found["header"].tobytes()) | {key: value}
-    found["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
-    np.savez(tmp_path / "r.npz", **found)
+    saved = arrays(tmp_path)
+    header = json.loads(saved["header"].tobytes()) | {key: value}
+    saved["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    np.savez(tmp_path / "r.npz", **saved)
     with pytest.raises(UsageError, match=f"damaged damon-tests recording .{key} is "):
         recording_file.read(tmp_path / "r.npz")

@@ -66,20 +66,22 @@ def as_asked(name: str, tried: Sequence[BeforeApplyEvent], scheme: Damos, region
     checks = []
     for what, (low, high, values) in bounds.items():
         wrong = [v for v in values if not low <= v <= high]
-        m = Measurement(f"{name}: {what} outside of what was asked for", float(len(wrong)), "regions")
+        m = Measurement(f"{name}: {what} outside the access pattern", float(len(wrong)), "regions")
         detail = f"{len(tried)} regions tried; wrong ones begin with {wrong[:3]}" if wrong else ""
-        checks.append(Check("invariant", m, "== 0", f"{low} to {high}", not wrong, detail))
+        why = f"a scheme tries only regions that match its pattern, {what} {low} to {high} (§4.3)"
+        checks.append(Check("invariant", m, "== 0", why, not wrong, detail))
     outside = [e for e in tried if not region[0] <= e.start < e.end <= region[1]]
     m = Measurement(f"{name}: regions outside of the monitored one", float(len(outside)), "regions")
     detail = f"{outside[0].start}-{outside[0].end}" if outside else ""
-    checks.append(Check("invariant", m, "== 0", f"{region[0]} to {region[1]}", not outside, detail))
+    why = f"the module monitors only its region, {region[0]} to {region[1]}"
+    checks.append(Check("invariant", m, "== 0", why, not outside, detail))
     return checks
 
 
 def something_tried(name: str, tried: Sequence[BeforeApplyEvent]) -> Check:
     """Check that the scheme tried at least one region."""
     m = Measurement(f"{name}: regions tried", float(len(tried)), "regions")
-    return Check("invariant", m, ">= 1", "there was memory that matched", bool(tried))
+    return Check("invariant", m, ">= 1", "some memory matches the scheme's access pattern", bool(tried))
 
 
 def not_before(name: str, tried: Sequence[BeforeApplyEvent], started_ns: int, ctx: DamonCtx) -> list[Check]:
@@ -91,7 +93,11 @@ def not_before(name: str, tried: Sequence[BeforeApplyEvent], started_ns: int, ct
     m = Measurement(f"{name}: first application after the start", (tried[0].time_ns - started_ns) / 1e3, "µs")
     # The trace prints whole microseconds.
     limit = (wait_ns - NSEC_PER_USEC) / 1e3
-    return [Check("invariant", m, f">= {limit:g}", "age grows by one an aggregation", m.value >= limit)]
+    return [
+        Check(
+            "invariant", m, f">= {limit:g}", "an age grows by at most one per aggregation", m.value >= limit
+        )
+    ]
 
 
 def counted(
@@ -111,11 +117,15 @@ def counted(
     holds = read_counters in list(enumerate(sizes))[fewest:]
     m = Measurement(f"{name}: regions tried as counted", float(stats.nr_tried), "regions")
     detail = f"{stats.sz_tried} bytes; traced {sizes[fewest]} to {sizes[-1]}"
-    why = "counters follow what was traced"
+    why = "the counters count the traced tries"
     checks = [Check("invariant", m, f"{fewest} to {len(traced)}", why, holds, detail)]
     m = Measurement(f"{name}: regions applied to", float(stats.nr_applied), "regions")
     few = stats.nr_applied <= stats.nr_tried and (stats.nr_applied > 0) == (stats.sz_applied > 0)
-    checks.append(Check("invariant", m, f"<= {stats.nr_tried}", "applied is part of tried", few))
+    checks.append(
+        Check(
+            "invariant", m, f"<= {stats.nr_tried}", "a scheme is applied only to regions that it tried", few
+        )
+    )
     return checks
 
 

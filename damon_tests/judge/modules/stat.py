@@ -83,16 +83,24 @@ def percentiles(refresh: Refresh, snapshots: Sequence[Snapshot]) -> list[Check]:
     """Check that the percentiles ascend, and are those of the regions, except regions accessed since."""
     values = refresh.percentiles
     m = Measurement("percentiles", float(len(values)), "count")
-    checks = [Check("invariant", m, f"== {PERCENTILES}", "0 to 100", len(values) == PERCENTILES)]
+    checks = [
+        Check(
+            "invariant",
+            m,
+            f"== {PERCENTILES}",
+            "there is one for each of 0 to 100",
+            len(values) == PERCENTILES,
+        )
+    ]
     falling = [p for p, (low, high) in enumerate(pairwise(values)) if low > high]
     m = Measurement("percentiles that descend", float(len(falling)), "count")
     detail = f"after {falling[0]}: {values}" if falling else ""
-    checks.append(Check("invariant", m, "== 0", "they are sorted", not falling, detail))
+    checks.append(Check("invariant", m, "== 0", "percentiles are sorted", not falling, detail))
     possible = candidates(refresh, snapshots)
     contradictions = [wrong_percentiles(values, refresh.aggr_us, s) for s in possible]
     best = min(contradictions, key=len, default=["no aggregation was traced"])
     m = Measurement("percentiles that no region explains", float(len(best)), "count")
-    why = "each is the idle time of the region at that share of memory"
+    why = "each percentile is the idle time of the region at that share of memory"
     checks.append(Check("closed form", m, "== 0", why, not best, "; ".join(best[:3])))
     return checks
 
@@ -192,7 +200,7 @@ def bandwidth(
     low = least * sum(e.low for e in estimates) - noise
     high = sum(e.high for e in estimates) + noise + others
     m = Measurement("bytes times samples in the bandwidth", sum(shown), "byte samples", tuple(shown))
-    why = f"what the target touched in {len(shown)} parts of aggregations"
+    why = f"the bandwidth is what the target touched, in {len(shown)} parts of aggregations"
     detail = f"noise {noise:.3g}, others {others:.3g}"
     inside = low <= m.value <= high
     # On a machine so busy that the part of the aggregation is not known, there is no lower bound.

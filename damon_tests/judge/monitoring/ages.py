@@ -76,7 +76,7 @@ def _age_growth(s: Report) -> list[Check]:
         if len(bad) and not detail:
             i = int(bad[0])
             detail = f"{where(s.recording, after)}: {region(after, i)}, before at most {int(old[i])}"
-    why = "age counts aggregations"
+    why = "an age counts aggregations"
     return largest("I29", "largest growth of age", growth, "aggregations", most, why=why, detail=detail)
 
 
@@ -93,7 +93,7 @@ def _age_total(s: Report) -> list[Check]:
             if over > 0 and not detail:
                 i = int(window.snapshot.age.argmax())
                 detail = f"{where(s.recording, window.snapshot)}: {region(window.snapshot, i)}"
-    why = "age <= aggregations since the kdamond was turned on"
+    why = "no age exceeds the aggregations since the kdamond was turned on"
     return largest("I30", "excess of age", excess, "aggregations", 0, why=why, detail=detail)
 
 
@@ -116,5 +116,8 @@ def _saturated_ages(s: Report) -> list[Check]:
             i = int(np.flatnonzero(bad)[0])
             nr = f"nr_accesses before {int(lowest[i])}..{int(highest[i])}, youngest {int(youngest[i])}"
             detail = f"{where(s.recording, after)}: {region(after, i)}; {nr}"
-    name, why = "wrong ages of W-hit regions", "from 0 to W hits age restarts, W hits again age grows"
+    name, why = (
+        "wrong ages of W-hit regions",
+        "an age restarts when hits go from 0 to W, and grows when W hits repeat",
+    )
     return none_wrong("invariant", "I33", name, "regions", wrong, judged, why=why, detail=detail)

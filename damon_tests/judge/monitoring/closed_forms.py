@@ -57,7 +57,7 @@ def untouched_is_silent(
     if not judged:
         return []
     m = Measurement("largest nr_accesses of untouched regions", max(highest), "samples", tuple(highest))
-    why = f"nobody touched them; {judged} regions judged"
+    why = f"memory that nobody touched has no accesses; {judged} regions judged"
     return [Check("closed form", m, "== 0", why, m.value == 0, detail, invariant="I25")]
 
 
@@ -146,10 +146,10 @@ def always_touched_is_full(
             detail = f"{where(recording, snap)}: {region(snap, int(bad[0]))}"
     if not judged:
         m = Measurement("always touched regions", 0, "regions")
-        why = "without a region that is certainly touched in every sampling interval nothing is shown"
+        why = "the check needs a region that is certainly touched in every sampling interval"
         return [Check("closed form", m, ">= 1", why, None)]
     m = Measurement("smallest nr_accesses of always touched regions", min(lowest), "samples", tuple(lowest))
-    why = f"touched in every sampling interval; {judged} regions judged"
+    why = f"memory touched in every sampling interval has W accesses; {judged} regions judged"
     return [Check("closed form", m, f"== {w}", why, not detail, detail)]
 
 

@@ -37,7 +37,13 @@ def bounded(events: Sequence[TypedEvent], attrs: DamonAttrs) -> list[Check]:
     limit = f"{goal.min_sample_us} to {goal.max_sample_us} µs"
     checks = [
         Check(
-            "invariant", m, limit, "the goal's bounds", not outside, str(outside[:3] or ""), invariant="I40"
+            "invariant",
+            m,
+            limit,
+            "sample_us keeps the goal's bounds",
+            not outside,
+            str(outside[:3] or ""),
+            invariant="I40",
         )
     ]
     wild = [(a, b) for a, b in pairwise([float(attrs.sample_us), *values]) if not a // 2 <= b <= 2 * a]

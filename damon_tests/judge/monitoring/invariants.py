@@ -66,7 +66,9 @@ def geometry(s: Report) -> list[Check]:
     """Check I1 order, I2 positive size, I3 alignment."""
     checks = [
         regions(s, "I1", "overlapping or unordered regions", "regions ascend and do not overlap", _disorder),
-        regions(s, "I2", "empty regions", "start < end", lambda snap: snap.start >= snap.end),
+        regions(
+            s, "I2", "empty regions", "a region begins before it ends", lambda snap: snap.start >= snap.end
+        ),
     ]
     if rule_limits.is_power_of_two(s.m):
         m = np.uint64(s.m)
@@ -75,7 +77,9 @@ def geometry(s: Report) -> list[Check]:
             wrong: Bools = ((snap.start % m) != 0) | ((snap.end % m) != 0)
             return wrong
 
-        checks.append(regions(s, "I3", "unaligned regions", f"bounds are multiples of {s.m}", unaligned))
+        checks.append(
+            regions(s, "I3", "unaligned regions", f"region bounds are multiples of {s.m}", unaligned)
+        )
     return checks
 
 
@@ -102,7 +106,7 @@ def coverage(s: Report) -> list[Check]:
             expected = rule_limits.aligned_union(target.regions, s.m)
             if s.ctx.operations == "vaddr":
                 snaps = [x for x in snaps if s.from_start and _before_update(s, x)]
-            checks += _covers(s, snaps, expected, "I4", "exactly the configured ranges")
+            checks += _covers(s, snaps, expected, "I4", "regions cover exactly the configured ranges")
         elif s.ctx.operations == "vaddr":
             checks += _few_ranges(s, snaps)
     return checks
@@ -118,7 +122,7 @@ def initial_layout(s: Report) -> list[Check]:
     snaps = [x for x in recording.of_target(0) if x.complete and _before_update(s, x)]
     if expected is None or ctx.operations != "vaddr" or ctx.targets[0].regions or not snaps:
         return []
-    why = "the mappings without the two largest gaps"
+    why = "vaddr covers the mappings without their two largest gaps"
     checks = _covers(s, snaps, expected, "I6", why)
     if recording.lost_events or rule_limits.schemes_split(ctx) or snaps[0] is not recording.of_target(0)[0]:
         return checks
@@ -161,7 +165,7 @@ def _few_ranges(s: Report, snaps: Sequence[Snapshot]) -> list[Check]:
         separate.append(float(len(ranges)))
         if len(ranges) > 3 and not detail:
             detail = f"{where(s.recording, snap)}: {spell(ranges)}"
-    why = "vaddr leaves out the two largest gaps only"
+    why = "vaddr leaves out only the two largest gaps"
     return largest("I6", "separate ranges", separate, "ranges", 3, why=why, detail=detail)
 
 
@@ -196,14 +200,16 @@ def _largest_nr(s: Report, invariant: str, name: str, bound: int) -> list[Check]
             detail = f"{where(s.recording, snap)}: {region(snap, int(bad[0]))}"
             break
     return largest(
-        invariant, name, highest, "samples", bound, why=f"W = {s.w} samples a window", detail=detail
+        invariant, name, highest, "samples", bound, why=f"a window has W = {s.w} samples", detail=detail
     )
 
 
 def _probe_hits(s: Report, snaps: Sequence[Snapshot]) -> list[Check]:
     hits = [x.probe_hits for x in snaps if x.probe_hits is not None]
     highest = [float(h.max(initial=0)) for h in hits]
-    checks = largest("I27", "largest probe hits", highest, "samples", s.w, why=f"W = {s.w}")
+    checks = largest(
+        "I27", "largest probe hits", highest, "samples", s.w, why=f"a window has W = {s.w} samples"
+    )
     for i, probe in enumerate(s.ctx.attrs.probes):
         if not probe.filters and all(h.shape[1] > i for h in hits):
             missing = [float(s.w - int(h[:, i].min(initial=s.w))) for h in hits]
@@ -237,7 +243,7 @@ def timing(s: Report) -> list[Check]:
     if not gaps:
         return []
     m = Measurement("shortest aggregation", min(gaps), "µs", tuple(gaps))
-    why = "W sampling intervals, each slept in full"
+    why = "an aggregation has W sampling intervals, and the kdamond sleeps each in full"
     limit = f">= {least_ns / NSEC_PER_USEC:g}"
     limit += ", with the one before twice that" if sample_us >= _BY_TICKS_US else ""
     return [Check("invariant", m, limit, why, not detail, detail, invariant="I34")]
@@ -257,7 +263,7 @@ def tried_regions(tried: TriedRegions) -> list[Check]:
             "invariant",
             m,
             f"== {total}",
-            "the sum of tried_regions",
+            "total_bytes is the sum of the sizes of the tried regions",
             tried.total_bytes == total,
             invariant="I7",
         )

@@ -60,7 +60,10 @@ def merged_ages(
                     f" {before.age[first:last].tolist()}, mean with this aggregation {mean:g}"
                 )
         wrong.append(float(bad))
-    name, why = "wrong ages of merged idle regions", "merging takes the mean weighted by size"
+    name, why = (
+        "wrong ages of merged idle regions",
+        "a merged region has the mean age of its parts, weighted by size",
+    )
     return none_wrong("closed form", "I23", name, "regions", wrong, judged, why=why, detail=detail)
 
 

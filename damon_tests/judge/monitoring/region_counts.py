@@ -42,7 +42,7 @@ def _claimed(s: Report) -> list[Check]:
     difference = [float(abs(x.nr_regions - len(x))) for x in judged]
     bad = next((x for x in judged if x.nr_regions != len(x)), None)
     detail = f"{where(s.recording, bad)}: nr_regions={bad.nr_regions}, {len(bad)} events" if bad else ""
-    why = "nr_regions == number of events"
+    why = "nr_regions is the number of traced regions"
     return largest("I8", "events missing or extra", difference, "regions", 0, why=why, detail=detail)
 
 
@@ -65,7 +65,7 @@ def _largest_region(s: Report, groups: Sequence[Sequence[Snapshot]]) -> list[Che
         excess.append(float(over))
         if over and not detail:
             detail = f"{where(s.recording, group[0])}: a region of {limit + over} units, limit {limit}"
-    why = f"min_nr_regions {s.ctx.attrs.min_nr_regions} cuts what is larger than L"
+    why = f"min_nr_regions {s.ctx.attrs.min_nr_regions} cuts regions larger than the size limit L"
     return largest("I10", "excess of the largest region", excess, "address units", 0, why=why, detail=detail)
 
 
@@ -84,7 +84,7 @@ def _fewest(s: Report, groups: Sequence[Sequence[Snapshot]]) -> Check:
         "invariant",
         m,
         limit,
-        "min_nr_regions, rounded as DAMON does",
+        "min_nr_regions limits the size of regions",
         not any(missing),
         detail,
         invariant="I11",
@@ -109,7 +109,15 @@ def _most(s: Report, groups: Sequence[Sequence[Snapshot]]) -> Check:
             detail = f"{where(s.recording, group[0])}: {n} regions, at most {bound} allowed"
         previous = ranges
     m = Measurement("most regions", max(counts), "regions", tuple(counts))
-    return Check("invariant", m, f"<= {max(bounds)}", "max_nr_regions", not detail, detail, invariant="I12")
+    return Check(
+        "invariant",
+        m,
+        f"<= {max(bounds)}",
+        "DAMON merges and splits to at most max_nr_regions",
+        not detail,
+        detail,
+        invariant="I12",
+    )
 
 
 def _growth(s: Report, groups: Sequence[Sequence[Snapshot]]) -> list[Check]:
@@ -144,6 +152,6 @@ def _cuts(s: Report) -> list[Check]:
             detail = f"{where(s.recording, after)}: cut at {new[i]}: {region(before, int(parent[i]))} before"
     name, why = (
         "cuts at other places than a split step makes",
-        f"at a random tenth of a region, rounded down to {s.m}",
+        f"a split cuts at a random tenth of a region, rounded down to {s.m}",
     )
     return none_wrong("invariant", "I15", name, "cuts", wrong, judged, why=why, detail=detail)

@@ -135,9 +135,15 @@ def takes_effect(
     because pages wait in the batches of CPUs.
     """
     enough = Measurement(f"{name}: bytes that it could change", measured.able, "bytes")
-    shown = Check("invariant", enough, f">= {least}", "else nothing is shown", measured.able >= least or None)
+    shown = Check(
+        "invariant",
+        enough,
+        f">= {least}",
+        "the check needs memory that the action can change",
+        measured.able >= least or None,
+    )
     missed = Measurement(f"{name}: bytes missed", measured.missed, "bytes")
-    detail = f"of {measured.asked} asked for, {measured.able} could be done, {measured.done} are"
+    detail = f"{measured.asked} requested, {measured.able} of them possible, {measured.done} done"
     return [
         shown,
         Check("invariant", missed, f"<= {waiting}", because, measured.missed <= waiting, detail),
@@ -149,7 +155,7 @@ def spares_others(name: str, measured: Effect, *, waiting: int = 0) -> Check:
     """Check that memory outside the action's regions did not change, but for ``waiting`` bytes."""
     m = Measurement(f"{name}: collateral", measured.collateral, "bytes")
     spared = measured.collateral <= waiting
-    return Check("invariant", m, f"<= {waiting}", "an action is for its regions only", spared)
+    return Check("invariant", m, f"<= {waiting}", "an action changes its regions only", spared)
 
 
 def put_back(name: str, pairs: Iterable[tuple[PageStates, PageStates]], waiting: int) -> Check:
@@ -160,7 +166,7 @@ def put_back(name: str, pairs: Iterable[tuple[PageStates, PageStates]], waiting:
     """
     lost = sum(bytes_of(before.lru & after.present & ~after.lru) for before, after in pairs)
     m = Measurement(f"{name}: bytes on no LRU list any more", lost, "bytes")
-    return Check("invariant", m, f"<= {waiting}", "what was isolated is put back", lost <= waiting)
+    return Check("invariant", m, f"<= {waiting}", "an isolated page returns to an LRU list", lost <= waiting)
 
 
 def applied(name: str, sz_applied: int, low: int, high: int, because: str, *, effect: int) -> Check:

@@ -127,5 +127,5 @@ def selective(
         chosen = sum(end[1] - start[1] for start, end in eligible(pieces, scheme, ctx, level, size))
         left_out.append(float(matching - chosen))
     m = Measurement("bytes without the priority to be tried", max(left_out, default=0.0), "bytes")
-    why = "the memory differs enough for priorities to decide"
+    why = "the check needs memory that priorities exclude"
     return Check("invariant", m, ">= 1", why, True if m.value >= 1 else None)

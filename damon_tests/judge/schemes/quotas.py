@@ -290,7 +290,9 @@ def follow(
     done = replay.run(passes)
     checks = [
         enough_passes(passes, least),
-        _nothing("wrong passes", done.wrong, "what is tried follows from the quota", "I44, I47, I49, I50"),
+        _nothing(
+            "wrong passes", done.wrong, "a pass tries exactly what its quota allows", "I44, I47, I49, I50"
+        ),
         *sizes_agree(passes, replay.level),
         *windows_last(done, passes, windows),
     ]
@@ -318,7 +320,7 @@ def windows_last(done: Replayed, passes: Sequence[Pass], least: int = 0) -> list
         return [Check("invariant", m, f"of {least}", why, None, invariant="I45")] if least else []
     apart = median(b.begin_ns - a.begin_ns for a, b in pairwise(passes))
     low, high = -_ms(2 * TICK_NS), _ms(apart + 2 * TICK_NS)
-    why = "a window lasts a reset interval, counted in ticks, and until the next pass"
+    why = "a window lasts a reset interval, counted in ticks, and ends with the next pass"
     return [Check("invariant", m, f"{low:g} to {high:g}", why, low <= m.value <= high, invariant="I45")]
 
 

@@ -58,7 +58,7 @@ def regions_of_one_pass(
                 wrong += 1
                 detail = detail or _spell(tried.scheme_idx, shown, meanwhile)
     m = Measurement("tried_regions of no pass", wrong, "count")
-    why = f"they are those of one pass, before its action (§4.11); {judged} directories, {regions} regions"
+    why = f"tried regions are those of one pass (§4.11); {judged} directories, {regions} regions"
     check = no_difference(m, recorded if regions else (), why, detail)
     return [*checks, check]
 

@@ -303,5 +303,13 @@ def edges_met(
             continue
         for what, count in (("at", at[i]), ("just beyond", beyond[i])):
             m = Measurement(f"regions {what} a bound of {name}", count, "count")
-            checks.append(Check("invariant", m, ">= 1", "or bounds were not tested", True if count else None))
+            checks.append(
+                Check(
+                    "invariant",
+                    m,
+                    ">= 1",
+                    "the check needs regions at and beyond the bounds",
+                    True if count else None,
+                )
+            )
     return checks

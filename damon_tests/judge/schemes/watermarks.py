@@ -49,7 +49,8 @@ def states_hold(
     ]
     m = Measurement(f"wrong states of {name}", float(len(wrong)), "count")
     sure = sum(want is not None for want in wanted)
-    why = f"high {marks.high}, mid {marks.mid}, low {marks.low}; {sure} of {len(wanted)} stretches certain"
+    marks_text = f"high {marks.high}, mid {marks.mid}, low {marks.low}"
+    why = f"watermarks activate the scheme: {marks_text}; {sure} of {len(wanted)} stretches certain"
     decided = (not wrong) if sure > len(wanted) // 2 else None
     shown = wrong or [f"{s.lowest}..{s.highest}" for s, _ in walked if decided is None]
     return Check("invariant", m, "== 0", why, decided, "; ".join(shown), invariant="I59")
