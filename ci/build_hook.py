@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The wheel's build step: builds the C programs, and bundles what a checkout has beside the package.
+"""The wheel's build step: build the C programs, and bundle what a checkout has beside the package.
 
-``damon_tests/bundle.py`` is the other end: it finds under ``damon_tests/_bundle/`` what this puts there.
+``damon_tests/bundle.py`` finds these files under ``damon_tests/_bundle/``.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ _BUNDLED = ("suites", "workloads/patterns", "workloads/src")
 _PROGRAMS = "workloads/build"
 
 
-class BundleHook(BuildHookInterface):  # type: ignore[type-arg]  # its parameter is hatchling's own business
-    """Called by hatchling for ``[tool.hatch.build.targets.wheel.hooks.custom]``."""
+class BundleHook(BuildHookInterface):  # type: ignore[type-arg]  # its type parameter is internal to hatchling
+    """The hook that hatchling calls for ``[tool.hatch.build.targets.wheel.hooks.custom]``."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Add the bundle to ``build_data``; an editable install reads the checkout itself.
 
         Raises:
-            RuntimeError: a compiler is there, and the C programs do not build.
+            RuntimeError: there is a compiler, but the C programs do not build.
         """
         if version == "editable":
             return
         root = Path(self.root)
         bundled = [root / name for name in _BUNDLED if (root / name).exists()]
         if self._build_programs(root / "workloads" / "src"):
-            # Only programs: locks and half-built files lie there too.
+            # Only programs: the directory also has locks and half-built files.
             bundled += sorted(p for p in (root / _PROGRAMS).glob("damon-tests-*") if not p.suffix)
             build_data["pure_python"] = False
             build_data["tag"] = f"py3-none-{_platform_tag()}"
@@ -41,7 +41,7 @@ class BundleHook(BuildHookInterface):  # type: ignore[type-arg]  # its parameter
             build_data["force_include"][str(path)] = f"damon_tests/_bundle/{path.relative_to(root)}"
 
     def _build_programs(self, source: Path) -> bool:
-        """Whether there are programs to ship; without a compiler the wheel has none, and says so."""
+        """Build the programs; return whether there are any to ship. Without a compiler, warn: ship none."""
         compiler = os.environ.get("CC", "cc").split()[0]
         missing = [tool for tool in ("make", compiler) if shutil.which(tool) is None]
         if missing:
@@ -60,5 +60,5 @@ class BundleHook(BuildHookInterface):  # type: ignore[type-arg]  # its parameter
 
 
 def _platform_tag() -> str:
-    """The programs are static, so the architecture is all that matters: ``linux_x86_64``."""
+    """Return the platform tag, such as ``linux_x86_64``: static programs depend only on the architecture."""
     return sysconfig.get_platform().replace("-", "_").replace(".", "_")

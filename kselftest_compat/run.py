@@ -4,9 +4,9 @@
 
     python kselftest_compat/run.py [--level 7.3] [TEST…]
 
-The sources are those of Debian's linux-source package, fetched into the project's cache. Nothing of them is
-changed. Tests run under ``damon-tests serve --exec``, with a few programs of ours first on PATH (``shims``).
-Exit code 0: what passes on the real kernel passes here; 1: something does not.
+The sources come unchanged from Debian's linux-source package, fetched into the project's cache. Tests run
+under ``damon-tests serve --exec``, with a few programs of ours first on PATH (``shims``).
+Exit code 0: every test that passes on the real kernel passes here; 1: some test does not.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ TIMEOUT_S = 300
 SKIPPED = 4  # kselftest's exit code
 SELFTESTS = "tools/testing/selftests/damon"
 
-# What each did on a real 7.3.4 (in a VM, sources and kernel of that version). Two lacked drgn.
+# Results on a real 7.3.4 (in a VM, with sources and kernel of that version). Two failed for lack of drgn.
 ON_REAL_KERNEL = {
     "sysfs.sh": "pass",
     "sysfs.py": "fail",
@@ -61,7 +61,7 @@ NEEDS = {
 
 @dataclass(frozen=True)
 class Result:
-    """``outcome`` is "pass", "fail" or "skip"; ``why`` a reason or the last line it printed."""
+    """A test's result. ``outcome``: "pass", "fail" or "skip"; ``why``: a reason, or the last line printed."""
 
     name: str
     outcome: str
@@ -70,12 +70,12 @@ class Result:
 
     @property
     def as_on_kernel(self) -> bool:
-        """Whether it is at least as good as on a real kernel, or cannot be run here."""
+        """Return whether it is at least as good as on a real kernel, or cannot run here."""
         return self.outcome in ("pass", "skip") or ON_REAL_KERNEL.get(self.name) == "fail"
 
 
 def sources(cache: Path | None = None) -> Path:
-    """The directory of the selftests, unpacked into the cache. Raises DamonTestsError."""
+    """Return the directory of the selftests; unpack it into the cache if needed. Raises DamonTestsError."""
     root = (cache or bundle.cache_dir()) / "selftests" / VERSION
     with FileLock(_made(root.parent) / ".lock"):
         if (root / SELFTESTS).is_dir():
@@ -83,14 +83,14 @@ def sources(cache: Path | None = None) -> Path:
         archive = Archive("kernels", SUITES, cache)
         archive.refresh()
         packages = archive.packages([f"linux-source-{SERIES}"])
-        found = [package for package in packages if package.version.startswith(VERSION + "-")]
-        if not found:
+        matching = [package for package in packages if package.version.startswith(VERSION + "-")]
+        if not matching:
             raise NotSupported(
                 f"Debian's archive has no linux-source-{SERIES} of version {VERSION}",
                 remedy="there are " + (", ".join(package.version for package in packages) or "none"),
             )
         with tempfile.TemporaryDirectory(dir=root.parent, prefix=".unpack-") as directory:
-            _unpack(archive.fetch(found[:1])[0], Path(directory))
+            _unpack(archive.fetch(matching[:1])[0], Path(directory))
             os.rename(directory, root)
             _made(Path(directory))  # for the context to remove
     return root / SELFTESTS
@@ -102,7 +102,7 @@ def _made(directory: Path) -> Path:
 
 
 def _unpack(deb: Path, into: Path) -> None:
-    """Only the selftests, without writing the whole kernel to disk."""
+    """Unpack only the selftests, without writing the whole kernel to disk."""
     outer = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(deb)], stdout=subprocess.PIPE)
     try:
         with tarfile.open(fileobj=outer.stdout, mode="r|") as package:
@@ -118,20 +118,20 @@ def _unpack(deb: Path, into: Path) -> None:
 
 def _unpack_tree(package: tarfile.TarFile, member: tarfile.TarInfo, into: Path) -> None:
     with tarfile.open(fileobj=package.extractfile(member), mode="r|xz") as tree:
-        seen = False
+        in_selftests = False
         for file in tree:
             name = file.name.partition("/")[2]
             wanted = name == SELFTESTS or name.startswith(SELFTESTS + "/")
             if wanted:
                 file.name = name
                 tree.extract(file, into, filter="data")
-            elif seen:
-                return  # the tree is sorted: nothing more to come
-            seen |= wanted
+            elif in_selftests:
+                return  # the tree is sorted: no more files follow
+            in_selftests |= wanted
 
 
 def build(source: Path, into: Path) -> None:
-    """A copy with the C programs compiled."""
+    """Copy the selftests and compile their C programs."""
     shutil.copytree(source, into, dirs_exist_ok=True)
     for program in into.glob("*.c"):
         done = subprocess.run(
@@ -146,7 +146,7 @@ def build(source: Path, into: Path) -> None:
 
 
 def run_one(name: str, directory: Path, level: str) -> Result:
-    """Run one test in a fresh reference of its own."""
+    """Run a test in a fresh reference."""
     path = os.pathsep.join([str(Path(__file__).parent / "shims"), os.environ.get("PATH", os.defpath)])
     command = [*(["bash"] if name.endswith(".sh") else [sys.executable]), name]
     serve = [sys.executable, "-m", "damon_tests.cli", "serve", "--level", level, "--exec", *command]
@@ -169,7 +169,7 @@ def run_one(name: str, directory: Path, level: str) -> Result:
     last = lines[-1] if lines else ""
     if done.returncode and name in NEEDS:
         return Result(name, "skip", seconds, NEEDS[name])
-    if name in NEEDS and "not found" in last:  # one that forgets kselftest's exit code for skipping
+    if name in NEEDS and "not found" in last:  # it skips without kselftest's exit code
         return Result(name, "skip", seconds, NEEDS[name])
     if done.returncode == SKIPPED:
         return Result(name, "skip", seconds, last)
@@ -177,7 +177,7 @@ def run_one(name: str, directory: Path, level: str) -> Result:
 
 
 def run(names: Sequence[str], level: str = SERIES) -> list[Result]:
-    """Run tests one after the other; prints a line for each. Raises DamonTestsError."""
+    """Run tests one after the other; print a line for each. Raises DamonTestsError."""
     unknown = [name for name in names if name not in ON_REAL_KERNEL]
     if unknown:
         raise HarnessError(f"no such selftest: {', '.join(unknown)}; there are {', '.join(ON_REAL_KERNEL)}")

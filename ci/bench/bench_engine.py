@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""Speed of the workload engine: accesses per millisecond of a CPU, and what truth and visibility cost.
+"""Measure the workload engine: accesses per millisecond of a CPU, and what truth and visibility cost.
 
     bench_engine.py [--seconds S] [--rounds N] [--masim PATH] [--json]
 
 Each case is a masim configuration, which the engine imports: turns of 131,072 accesses without pause. All
-variants (and masim, on the same text) take turns in one run, and times are those that each had a CPU, so
-that a busy machine slows all of them alike; figures are medians of the rounds, also of the ratios to masim
-(with their range).
+variants (and masim, on the same text) take turns in a single run, and times are CPU times, so that a busy
+machine slows all variants alike. Figures are medians of the rounds, and medians and ranges of the ratios to
+masim.
 "log" is what every target has (the pass log, exact truth); "no truth" leaves it out; "slices" adds
 touched-page bitmaps every 5 ms; "flush" drops cached translations before each pass.
 """
@@ -37,7 +37,7 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Case:
-    """One access of a whole region."""
+    """An access to a whole region."""
 
     name: str
     size_mib: int
@@ -45,7 +45,7 @@ class Case:
     stride: int
 
     def pattern(self, flush: bool) -> Pattern:
-        """masim's configuration, imported as it is."""
+        """Return masim's configuration, imported unchanged."""
         imported = masim.parse(self.masim(3_600_000), name="bench")
         return replace(imported, visible="flush" if flush else "natural")
 
@@ -67,7 +67,7 @@ CASES = (
 
 @dataclass(frozen=True)
 class Variant:
-    """How the engine is run."""
+    """Options with which the engine runs."""
 
     name: str
     log: bool = True
@@ -103,12 +103,12 @@ def run_engine(machine: LocalMachine, case: Case, variant: Variant, seconds: flo
 
 
 def cpu_ns(pid: int) -> int:
-    """Time that a process's first thread has had a CPU."""
+    """Return the CPU time of a process's first thread."""
     return int(Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split(maxsplit=1)[0])
 
 
 def run_masim(binary: str, case: Case, seconds: float) -> float:
-    """Accesses per millisecond, as it reports them, for the share of the CPU that it had."""
+    """Return the accesses per millisecond that masim reports, per share of the CPU that it had."""
     with tempfile.TemporaryDirectory() as directory:
         config = Path(directory) / "config"
         config.write_text(case.masim(int(seconds * 1000)), encoding="utf-8")
@@ -116,10 +116,10 @@ def run_masim(binary: str, case: Case, seconds: float) -> float:
         done = subprocess.run([binary, str(config)], capture_output=True, text=True, check=True)
         wall, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime
-    found = re.search(r"([\d,]+) accesses/msec", done.stdout)
-    if found is None:
+    rate = re.search(r"([\d,]+) accesses/msec", done.stdout)
+    if rate is None:
         raise SystemExit(f"{binary} did not print accesses/msec: {done.stdout}{done.stderr}")
-    return float(found[1].replace(",", "")) * wall / cpu
+    return float(rate[1].replace(",", "")) * wall / cpu
 
 
 def measure(case: Case, arguments: argparse.Namespace) -> dict[str, list[float]]:
@@ -149,7 +149,7 @@ def show(case: Case, samples: dict[str, list[float]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    # In shorter runs on a busy machine most of what is timed is memory that is faulted in.
+    # In shorter runs on a busy machine, page faults dominate the time.
     parser.add_argument("--seconds", type=float, default=2, help="of each run (default %(default)s)")
     parser.add_argument(
         "--rounds", type=int, default=5, help="how often all take turns (default %(default)s)"

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""How fast guests are: boot to agent ready, restore to ready, a tree read alone and in a batch.
+"""Measure guests: boot to agent ready, restore to ready, reads of a tree singly and in a batch.
 
     python ci/bench/bench_guest.py [--kernel debian:newest] [--boots 3] [--restores 20] [--json]
 
-Prints what was measured beside the goals for emulation on two cores; nothing is judged.
+Prints the figures beside the goals for emulation on two cores; does not judge them.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ GOALS = {
 
 
 def timed(act: Callable[[], object]) -> float:
-    """Seconds that ``act`` takes."""
+    """Return how long ``act`` takes, in s."""
     began = time.perf_counter()
     act()
     return time.perf_counter() - began
 
 
 def measure(kernel: KernelImage, guests: Guests, boots: int, restores: int) -> dict[str, list[float]]:
-    """{what: seconds of each repetition}."""
+    """Return {figure: seconds of each repetition}."""
     topology = Topology()
     raw: dict[str, list[float]] = {name: [] for name in GOALS}
     for _ in range(boots):

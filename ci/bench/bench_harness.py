@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""What the harness itself costs: start to collection of all suites, and per test beside the experiment.
+"""Measure the harness's own cost: from start to collection of all suites, and per test beside the experiment.
 
-Goals: collection <= 2 s; <= 50 ms a test beside restore and waiting for DAMON. Prints a line a figure, with
---json all of them for a program, too. ``--kernel K`` measures on that kernel (default: the reference).
+Goals: collection <= 2 s; <= 50 ms per test beside restore and waiting for DAMON. Prints a line per figure;
+--json prints all of them as JSON, too. ``--kernel K`` measures on that kernel (default: the reference).
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from damon_tests.judge.verdict import Check, Measurement
 
 @pytest.mark.parametrize("n", range({TESTS}))
 def test(experiment, expect, n):
-    seen = experiment("hot_cold", DamonCtx(attrs=DamonAttrs()), seconds=0.3).observe()
-    count = len(seen.recording.snapshots)
+    observation = experiment("hot_cold", DamonCtx(attrs=DamonAttrs()), seconds=0.3).observe()
+    count = len(observation.recording.snapshots)
     expect.add(Check("invariant", Measurement("snapshots", count, "count"), ">= 1", "it ran", count >= 1))
 """
 
 
 def run(*arguments: str, cwd: Path) -> float:
-    """Wall seconds of one ``damon-tests run``; ends the benchmark if it fails."""
+    """Return the wall time of a ``damon-tests run`` in s; end the benchmark if the run fails."""
     began = time.monotonic()
     command = [sys.executable, "-m", "damon_tests.cli", "run", *arguments]
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""Speed of the metrics: all of them, for a recording of 10,000 snapshots of 1,000 regions and its truth.
+"""Measure all metrics, for a recording of 10,000 snapshots of 1,000 regions and its truth.
 
     bench_metrics.py [--snapshots N] [--regions N] [--pattern NAME] [--json]
 
-The recording is made up: regions with random edges, counts and ages over a pattern's memory; nothing
-merges in it, so there is as much to compute as can be. The truth is the pattern's. Goal: seconds,
-all together. Times are the processor's, so that other work on the machine hardly changes them.
+The recording is synthetic: regions with random edges, counts and ages over a pattern's memory. No regions
+merge, which is the most work. The truth is the pattern's. Goal: seconds in total. Times are CPU times, so
+that other work on the machine hardly changes them.
 """
 
 from __future__ import annotations
@@ -42,23 +42,23 @@ Layout = Mapping[str, tuple[int, int]]
 
 
 def layout_of(pattern: Pattern) -> Layout:
-    at, found = BASE, {}
+    at, layout = BASE, {}
     for region in pattern.regions:
-        found[region.name] = (at, at + region.size_bytes)
+        layout[region.name] = (at, at + region.size_bytes)
         at += region.size_bytes + pattern.gap_bytes
-    return found
+    return layout
 
 
 def made_up(layout: Layout, snapshots: int, regions: int) -> Recording:
     rng = np.random.default_rng(1)
     pages = np.concatenate([np.arange(a, b, PAGE_SIZE) for a, b in layout.values()])
     begins = np.searchsorted(pages, [a for a, _ in layout.values()])  # a DAMON region spans no gap
-    found = []
+    recorded = []
     for number in range(snapshots):
         inner = rng.choice(len(pages) - 1, regions - len(begins), replace=False) + 1
         first = np.unique(np.concatenate([begins, inner]))
         last = np.append(first[1:], len(pages)) - 1
-        found.append(
+        recorded.append(
             Snapshot(
                 time_ns=(number + 1) * AGGR_NS,
                 target_idx=0,
@@ -74,7 +74,7 @@ def made_up(layout: Layout, snapshots: int, regions: int) -> Recording:
         operations="vaddr",
         sample_us=SAMPLE_US,
         aggr_us=SAMPLE_US * W,
-        snapshots=tuple(found),
+        snapshots=tuple(recorded),
         started_ns=0,
         stopped_ns=(snapshots + 1) * AGGR_NS,
     )
@@ -82,7 +82,7 @@ def made_up(layout: Layout, snapshots: int, regions: int) -> Recording:
 
 @dataclass
 class Stopwatch:
-    """Processor seconds of each step, by name."""
+    """Measure the CPU time of each step, in s, by name."""
 
     seconds: dict[str, float] = field(default_factory=dict)
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Speed of the reference: ticks per second of the core loop, reads of its tree; memory for each region.
+"""Measure the reference: ticks per second of the core loop, reads of its tree, memory per region.
 
-Prints one line for each figure, then all of them as one line of JSON (``--json`` prints only that).
-Ratios are what counts; absolute numbers are this machine's, now.
+Prints a line per figure, then all of them as a line of JSON (``--json`` prints only that).
+Compare ratios only: absolute numbers depend on the machine and its load.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ GOAL_TICKS, DEFECT_TICKS = 20_000, 8_000
 
 
 class QuarterHot:
-    """The first quarter of the memory is touched all the time: as little truth as possible."""
+    """The simplest truth: the first quarter of the memory is touched all the time."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -54,7 +54,7 @@ class QuarterHot:
 
 
 def monitored(size: int, max_nr_regions: int, schemes: tuple[Damos, ...] = ()) -> ReferenceSystem:
-    """A running kdamond with about ``max_nr_regions`` live regions."""
+    """Return a running kdamond with about ``max_nr_regions`` live regions."""
     system = ReferenceSystem(seed=1)
     pid = system.add_process([(BASE, BASE + size)], QuarterHot(size))
     attrs = DamonAttrs(max_nr_regions=max_nr_regions, min_nr_regions=max(max_nr_regions * 6 // 10, 3))
@@ -69,7 +69,7 @@ def monitored(size: int, max_nr_regions: int, schemes: tuple[Damos, ...] = ()) -
 
 
 def ticks_per_second(system: ReferenceSystem, ticks: int) -> float:
-    """Best of three runs, in processor time: what disturbs a run only makes it slower."""
+    """Return the best of three runs, in CPU time: disturbances only make a run slower."""
     rates = []
     for _ in range(3):
         began = time.process_time()
@@ -86,7 +86,7 @@ def per_second(function: Callable[[], object], count: int) -> float:
 
 
 def bytes_per_region() -> float:
-    """What 9,000 more regions take, all they bring with them included."""
+    """Return the memory of 9,000 more regions and everything that belongs to them, per region."""
     sizes = {}
     for regions in (1_000, 10_000):
         tracemalloc.start()
@@ -100,7 +100,7 @@ def bytes_per_region() -> float:
 
 
 def tree_reads_per_second(system: ReferenceSystem) -> float:
-    """Reads of every readable file of the tree in turn."""
+    """Read every readable file of the tree in turn; return reads per second."""
     admin = "/sys/kernel/mm/damon/admin"
     paths = [f"{admin}/{e.path}" for e in system.tree.walk(admin) if not e.is_dir and e.mode & 0o400]
     turns = 200_000 // len(paths)
@@ -112,7 +112,7 @@ def tree_reads_per_second(system: ReferenceSystem) -> float:
 
 
 def replicas_seconds(nr_replicas: int, regions: int, seconds: int) -> float:
-    """Processor time of a new oracle band."""
+    """Return the CPU time of computing a new oracle band, in s."""
     size = 1 << 30
     process = Process(1, [(BASE, BASE + size)], QuarterHot(size))
     attrs = DamonAttrs(max_nr_regions=regions, min_nr_regions=regions * 6 // 10)
@@ -154,7 +154,7 @@ def measure(say: Callable[[str], None]) -> dict[str, float]:
 
 
 def note_sizes(note: Callable[[str, float, str, str], None]) -> None:
-    """The same number of regions over 1 GiB, 1 TiB, 1 PiB: interleaved, so that disturbances hit all."""
+    """Measure equally many regions over 1 GiB, 1 TiB, 1 PiB, interleaved, so that disturbances hit all."""
     systems = {
         name: monitored(1 << shift, 1000) for name, shift in (("1 GiB", 30), ("1 TiB", 40), ("1 PiB", 50))
     }

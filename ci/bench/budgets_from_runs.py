@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""Write suites/overhead/budgets.yaml from benchmark runs: each limit is what was measured and a headroom.
+"""Write suites/overhead/budgets.yaml from benchmark runs: each limit is the measured value plus headroom.
 
 Usage: ci/bench/budgets_from_runs.py RUN… > suites/overhead/budgets.yaml
 
-RUN: directories that ``damon-tests bench --kernel debian:SERIES --output RUN`` filled, one a series.
+RUN: output directories of ``damon-tests bench --kernel debian:SERIES --output RUN``, one per series.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from damon_tests.report import bench_record
 from damon_tests.report.bench_record import BenchRecord
 
 HEADROOM = 0.02
-"""A change that makes an operation 3 % dearer fails; compilers of one series differ by less than 2 %."""
+"""A change that makes an operation cost 3 % more fails; compilers of a series differ by less than 2 %."""
 
 REASONS = {
     "check": "kdamond checks every region in every sampling interval: nearly all that it executes",

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The guest agent: does for the harness on the host what it cannot do from there.
+ * The guest agent: does inside the guest what the harness, on the host, asks for.
  *
- * As pid 1 it is the guest's /init and serves on a virtio-serial port. For tests it serves on a
- * socket. It trusts its host, and does what it says with all the privileges it has.
+ * As pid 1, it is the guest's /init and serves on a virtio-serial port. In tests, it serves on a
+ * socket. It trusts its host, and obeys it with all the privileges that it has.
  */
 #define _GNU_SOURCE
 #include "agent.h"
@@ -36,7 +36,7 @@ void wake_main(void)
 	uint64_t one = 1;
 
 	if (write(wake_fd, &one, sizeof(one)) < 0)
-		return; /* EAGAIN: it has been woken four billion times already */
+		return; /* EAGAIN: the counter is full, so it is awake already */
 }
 
 void session_end(void)
@@ -48,10 +48,10 @@ void session_end(void)
 }
 
 /*
- * A new client: what the last one left is killed and closed. The same hello again is the same
- * client, impatient. The reply: u64 nonce, u16 version, u32 pid, u32 page size, str kernel release,
- * str machine, str boot log; when versions differ: EPROTONOSUPPORT and nothing more, since the
- * header of the reply tells our version.
+ * A new client: kill and close what the last client left. The same hello again comes from the same
+ * client, which did not wait. The reply: u64 nonce, u16 version, u32 pid, u32 page size, str kernel
+ * release, str machine, str boot log; when versions differ: only EPROTONOSUPPORT, because the
+ * header of the reply has our version.
  */
 static void hello(struct request *r, const struct header *h, struct reader *in)
 {
@@ -136,7 +136,7 @@ void dispatch(const struct header *h, const uint8_t *payload)
 		follow_stop(&r, &in);
 		break;
 	default:
-		jobs_submit(&r, payload, h->length); /* an unknown op gets EOPNOTSUPP there */
+		jobs_submit(&r, payload, h->length); /* replies EOPNOTSUPP to an unknown op */
 	}
 }
 
@@ -157,7 +157,7 @@ static int sooner(int a, int b)
 	return a < b ? a : b;
 }
 
-/* False: no memory for the list. */
+/* Returns false when there is no memory for the list. */
 static bool poll_list(struct pollfd **fds, size_t *capacity, size_t *count)
 {
 	size_t want = POLL_FIXED + procs_poll_count();
@@ -207,11 +207,11 @@ static void serve(void)
 	free(fds);
 }
 
-/* --- starting --------------------------------------------------------------------------------- */
+/* --- startup ---------------------------------------------------------------------------------- */
 
 static void interrupted(int sig)
 {
-	(void)sig; /* only there to make system calls return EINTR */
+	(void)sig; /* exists only to make system calls return EINTR */
 }
 
 static void set_up_signals(void)
@@ -247,7 +247,7 @@ static int listen_on(const char *path)
 	return fd;
 }
 
-/* The kernel hands words of its command line to pid 1 as arguments: those are not for us. */
+/* The kernel passes words of its command line to pid 1 as arguments: ignore them. */
 static bool is_init(int argc, char **argv)
 {
 	return getpid() == 1 && !(argc == 3 && !strncmp(argv[1], "--", 2));
@@ -280,7 +280,7 @@ static void keep_memory_small(void)
 {
 #ifdef M_ARENA_MAX /* glibc */
 	mallopt(M_ARENA_MAX, 2);
-	mallopt(M_MMAP_THRESHOLD, 1 << 17); /* what is large goes back when it is freed */
+	mallopt(M_MMAP_THRESHOLD, 1 << 17); /* give large blocks back when they are freed */
 #endif
 }
 

@@ -3,9 +3,9 @@
  * The guest agent's parts.
  *
  * The main thread owns the channel's input, the processes and the list of followed files. File
- * operations, which may block, run in worker threads; a followed file has a thread of its own.
- * Whatever any of them sends carries the session it was asked in: a new hello begins a new session,
- * and what is left of older ones is killed, closed and never sent.
+ * operations, which may block, run in worker threads; each followed file has its own thread.
+ * Everything that they send carries the session of its request: a new hello begins a new session,
+ * and the rest of older sessions is killed, closed and never sent.
  */
 #ifndef AGENT_H
 #define AGENT_H
@@ -21,39 +21,39 @@ struct request {
 	uint16_t op;
 };
 
-/* agent.c: acts on one frame; ends the session, killing and closing what it started. */
+/* agent.c: handle a frame; end the session, and kill and close what it started. */
 void dispatch(const struct header *h, const uint8_t *payload);
 void session_end(void);
 void wake_main(void);
 
 /* agent_channel.c */
 enum channel_kind {
-	CHANNEL_FD,	/* a socket that was handed over: the agent ends when it is closed */
-	CHANNEL_LISTEN, /* a listening Unix socket: one client after the other */
+	CHANNEL_FD,	/* an inherited socket: the agent ends when it is closed */
+	CHANNEL_LISTEN, /* a listening Unix socket: serves a client at a time */
 	CHANNEL_PORT,	/* a virtio-serial port or a serial line: the host may come and go */
 };
 
 void channel_init(enum channel_kind kind, int fd);
 short channel_events(void);	     /* what to poll channel_fd() for */
-int channel_fd(void);		     /* -1 while it makes no sense to poll it */
-int channel_timeout_ms(void);	     /* when channel_handle() wants to be called again, or -1 */
+int channel_fd(void);		     /* -1 while there is nothing to poll */
+int channel_timeout_ms(void);	     /* when to call channel_handle() again, or -1 */
 bool channel_handle(short revents);  /* false: closed for good */
-void channel_fail(const char *text); /* tell the host, and end the session */
+void channel_fail(const char *text); /* report to the host, and end the session */
 
 /* agent_output.c: from any thread */
 uint32_t session_now(void); /* 0: none */
 void session_begin(void);
 void session_stop(void);
 bool request_stale(const struct request *r); /* its session is over */
-void output_attach(int fd);		     /* -1: nobody there, what is sent is dropped */
+void output_attach(int fd);		     /* -1: no client, frames are dropped */
 void output_flush(void);
-bool output_idle(void);	    /* nothing left to send */
-bool output_has_room(void); /* for streams: replies always have */
+bool output_idle(void);	    /* all frames are sent */
+bool output_has_room(void); /* for streams; replies always have room */
 void output_wait_room(uint32_t session, const atomic_bool *stop);
 
-/* Take the frame's buffer over, send it when its session is still on. */
+/* Take over the frame's buffer; send it if its session still lasts. */
 void send_frame(struct buf *b, const struct request *r, uint16_t op);
-void reply_begin(struct buf *b); /* with a good errno */
+void reply_begin(struct buf *b); /* with errno 0 */
 void reply_end(struct buf *b, const struct request *r);
 void reply_errno(const struct request *r, int error);
 
@@ -65,7 +65,8 @@ void steady_answered(void);
 
 /* agent_jobs.c: requests that may block */
 void jobs_submit(const struct request *r, const uint8_t *payload, size_t len);
-bool jobs_kick(void); /* interrupt what old sessions left blocked; true while there is some */
+bool jobs_kick(
+	void); /* interrupt requests of old sessions that still block; true while there are any */
 
 /* agent_files.c, agent_system.c: in a worker; each replies */
 void files_batch(const struct request *r, struct reader *in);
@@ -86,10 +87,10 @@ void procs_session_end(void);
 /* agent_follow.c: main thread, but for the threads it starts */
 void follow_start(const struct request *r, struct reader *in);
 void follow_stop(const struct request *r, struct reader *in);
-bool follow_tick(void); /* free what has ended, interrupt what should; true while there is some */
+bool follow_tick(void); /* free ended threads, interrupt closed ones; true while there are any */
 void follow_session_end(void);
 
-/* agent_init.c: being pid 1 */
+/* agent_init.c: the work of pid 1 */
 void init_machine(void);
 enum channel_kind init_find_channel(int *fd);
 bool init_wants_steady_time(void);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The byte channel to the host: frames out of its bytes, also after bytes that are none. */
+/* The byte channel to the host: find frames in its bytes, also after stray bytes. */
 #define _GNU_SOURCE
 #include "agent.h"
 
@@ -10,13 +10,13 @@
 #include <unistd.h>
 
 #define INPUT_CHUNK   (64u << 10)
-#define INPUT_AT_ONCE (1u << 20) /* so that other work gets its turn */
-#define STALL_MS      100 /* a frame that stops coming: perhaps a new client's hello is in it */
-#define RETRY_MS      10  /* a port without a host tells nothing when one comes */
+#define INPUT_AT_ONCE (1u << 20) /* bounded, so that other work is not delayed */
+#define STALL_MS      100	 /* after this, a stalled frame may contain a new client's hello */
+#define RETRY_MS      10	 /* a port does not report when a host connects */
 
 static enum channel_kind kind;
 static int listen_fd = -1;
-static bool attached; /* there is somebody at the other end, as far as we know */
+static bool attached; /* a host is connected, as far as we know */
 static struct buf in;
 static int64_t last_input_ms;
 static int fd = -1;
@@ -61,7 +61,7 @@ static int64_t now_ms(void)
 	return t.tv_sec * 1000LL + t.tv_nsec / 1000000;
 }
 
-/* How many bytes of data to leave behind; 0: more must come first. */
+/* Handles a frame at the start of data. Returns how many bytes to drop; 0: wait for more. */
 static size_t take_frame(const uint8_t *data, size_t len)
 {
 	const uint8_t *next;
@@ -103,8 +103,8 @@ static void take_frames(void)
 }
 
 /*
- * A client that died in the middle of a frame leaves us waiting for the rest, into which the next
- * client's hello falls. So when a frame stalls, look for a hello inside what came.
+ * When a client dies in the middle of a frame, we wait for the rest of it, and take the next
+ * client's hello for that rest. So when a frame stalls, look for a hello inside its bytes.
  */
 static void resync(void)
 {
@@ -158,7 +158,7 @@ static void accept_client(void)
 		attach(client);
 }
 
-/* Read what is there. False: the other end has gone. */
+/* Reads what is available. Returns false when the other end has closed. */
 static bool handle_input(void)
 {
 	size_t total = 0;
@@ -169,7 +169,7 @@ static bool handle_input(void)
 		if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
 			return false;
 		if (!attached)
-			attach(fd); /* the host came back to the port */
+			attach(fd); /* the host has reconnected to the port */
 		if (n < 0)
 			return true;
 		last_input_ms = now_ms();

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * File operations, many in one frame.
+ * File operations, batched in frames.
  *
  * An operation is: u8 kind, u8 create, u32 mode, u64 offset, u64 size, str path, bytes data.
  * Its result is an i32 errno, and when that is 0:
- *	read: u8 whether that is all, bytes	write: u64 count
+ *	read: u8 1 if complete, bytes		write: u64 count
  *	list, walk, stat: entries, each: u8 1, str path, u32 mode, u8 is_dir,
  *		u8 0 nothing | 1 value, bytes | 2 i32 errno; after the last: u8 0
- * ECANCELED: not tried, because an earlier one failed.
+ * ECANCELED: not tried, because an earlier operation failed.
  */
 #define _GNU_SOURCE
 #include "agent.h"
@@ -21,9 +21,9 @@
 #include <unistd.h>
 
 #define READ_CHUNK  (64u << 10)
-#define READ_LIMIT  (4u << 20)	/* of one file at once; the host asks for the rest */
-#define VALUE_LIMIT (1u << 20)	/* of one file in a walk */
-#define REPLY_LIMIT (12u << 20) /* of one batch */
+#define READ_LIMIT  (4u << 20)	/* of a file per operation; the host asks for the rest */
+#define VALUE_LIMIT (1u << 20)	/* of a file in a walk */
+#define REPLY_LIMIT (12u << 20) /* of a batch */
 #define PATH_LIMIT  4096
 
 struct operation {
@@ -51,8 +51,8 @@ static void parse_operation(struct reader *in, struct operation *op)
 }
 
 /*
- * System calls that a signal interrupted are done again, unless the session is over: then the
- * signal was meant for us (jobs_kick).
+ * Repeat system calls that a signal interrupted, unless the session is over: then the signal came
+ * from jobs_kick().
  */
 static bool again(const struct request *r)
 {
@@ -69,7 +69,8 @@ static int open_file(const struct request *r, int dir, const char *path, int fla
 	return fd;
 }
 
-/* Append up to limit bytes. 1: that was all, 0: there may be more, else -errno. */
+/* Appends up to limit bytes. Returns 1 at the end of the file, 0 if there may be more, else -errno.
+ */
 static int read_into(const struct request *r, int fd, struct buf *out, uint64_t limit)
 {
 	uint64_t done = 0;
@@ -166,7 +167,7 @@ static void put_entry(struct buf *out, const char *path, const struct stat *st)
 	buf_u8(out, S_ISDIR(st->st_mode));
 }
 
-/* A link shows what it points to, or itself if that is gone. */
+/* For a link, describe its target, or the link itself if it dangles. */
 static int stat_entry(int dir, const char *name, struct stat *st, bool *link)
 {
 	if (fstatat(dir, name, st, AT_SYMLINK_NOFOLLOW))
@@ -187,8 +188,8 @@ static void put_value(const struct request *r, int dir, const char *name, mode_t
 	size_t start = out->len;
 	int fd, result;
 
-	/* Root may open it all the same; what a read of a write-only file does is the driver's
-	 * affair. */
+	/* Root could open it, but a driver may do anything on a read of a write-only
+	 * file. */
 	if (!(mode & 0444)) {
 		buf_u8(out, VALUE_ERROR);
 		buf_i32(out, EACCES);
@@ -213,13 +214,13 @@ struct walk {
 	const struct request *r;
 	struct buf *out;
 	bool deep;
-	size_t prefix; /* length of what is in path before the name, with its slash */
+	size_t prefix; /* length of the directory part of path, with its slash */
 	char path[PATH_LIMIT];
 };
 
 static int walk_directory(struct walk *w, int dir);
 
-/* Goes into the directory called name; one that vanished or may not be read has nothing in it. */
+/* Enters the directory called name; a vanished or unreadable directory counts as empty. */
 static void walk_below(struct walk *w, int parent, const char *name, size_t name_len)
 {
 	size_t prefix = w->prefix;
@@ -251,12 +252,12 @@ static void walk_entry(struct walk *w, int dir, const char *name)
 		put_value(w->r, dir, name, st.st_mode, w->out);
 	else
 		buf_u8(w->out, VALUE_NONE);
-	/* Links to directories are named and not followed: sysfs has circles. */
+	/* List links to directories, but do not follow them: sysfs has cycles. */
 	if (w->deep && S_ISDIR(st.st_mode) && !link)
 		walk_below(w, dir, name, name_len);
 }
 
-/* Takes the descriptor over. */
+/* Takes over the descriptor. */
 static int walk_directory(struct walk *w, int dir)
 {
 	DIR *d = fdopendir(dir);
@@ -365,7 +366,7 @@ void files_batch(const struct request *r, struct reader *in)
 		start = out.len;
 		error = stopped ? ECANCELED : do_operation(r, &op, &out);
 		if (error) {
-			out.len = start; /* what a failed one had already put */
+			out.len = start; /* drop the partial result of a failed operation */
 			buf_i32(&out, error);
 			stopped = stop_on_error;
 		}

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Files that keep delivering (trace_pipe, kmsg): each read by a thread, sent as a stream.
+ * Files that keep growing (trace_pipe, kmsg): a thread reads each, and its data is sent as a
+ * stream.
  *
- * The thread waits in a blocking read, not in poll: poll on the trace_pipe of one CPU waits until a
- * part of the buffer is full (buffer_percent), and some files have no poll. A signal ends the wait
- * when the stream is closed. While the channel has no room the file is not read, so that the
- * kernel's own buffer takes the strain, and the kernel counts what it loses.
+ * The thread blocks in read, not in poll: poll on the trace_pipe of one CPU waits until a part of
+ * the buffer is full (buffer_percent), and some files have no poll. A signal interrupts the read
+ * when the stream is closed. While the channel has no room, the file is not read, so that the
+ * kernel's own buffer fills, and the kernel counts what it loses.
  */
 #define _GNU_SOURCE
 #include "agent.h"
@@ -20,9 +21,9 @@
 
 #define STACK	   (64u << 10)
 #define CHUNK	   (32u << 10)
-#define RECORD	   (8u << 10) /* room that the kernel wants for one record of kmsg or trace_pipe */
-#define IDLE_US	   20000      /* how soon a file at its end is looked at again */
-#define LAST_READS 256	      /* a file may deliver faster than we read */
+#define RECORD	   (8u << 10) /* room that the kernel needs for a record of kmsg or trace_pipe */
+#define IDLE_US	   20000      /* how soon to read again at the end of a file */
+#define LAST_READS 256	      /* a file may grow faster than we read */
 #define GATHER_US  2000	      /* events come in bursts: wake up once per burst, not per event */
 
 struct follow {
@@ -34,7 +35,7 @@ struct follow {
 	char *path;
 	int fd;
 	size_t len;
-	uint64_t lost; /* not yet told */
+	uint64_t lost; /* not reported yet */
 	uint8_t data[CHUNK];
 };
 
@@ -86,7 +87,7 @@ static void send_end(struct follow *f, int error)
 	send_frame(&b, &f->request, OP_STREAM_END);
 }
 
-/* One read into what is left of the chunk. As read(2), but -errno. */
+/* Reads once into the rest of the chunk. As read(2), but returns -errno. */
 static ssize_t read_some(struct follow *f, bool wait)
 {
 	ssize_t n;
@@ -99,7 +100,7 @@ static ssize_t read_some(struct follow *f, bool wait)
 	return n;
 }
 
-/* Read what is there now. The result of the read that found no more. */
+/* Reads what is available now. Returns the result of the last read. */
 static ssize_t gather(struct follow *f)
 {
 	ssize_t n;
@@ -108,7 +109,7 @@ static ssize_t gather(struct follow *f)
 		if (sizeof(f->data) - f->len < RECORD)
 			send_data(f);
 		n = read_some(f, false);
-		if (n == -EPIPE) { /* kmsg: records were overwritten, nobody knows how many bytes */
+		if (n == -EPIPE) { /* kmsg: records were overwritten, of unknown size */
 			f->lost++;
 			n = 1;
 		}
@@ -134,7 +135,7 @@ static void deliver(struct follow *f)
 			return;
 		}
 	}
-	/* Closed: what is there already still belongs to the reader. */
+	/* Closed: still deliver what is available. */
 	for (int i = 0; i < LAST_READS; i++) {
 		n = read_some(f, false);
 		if (sizeof(f->data) - f->len < RECORD)
@@ -150,7 +151,7 @@ static void *follow_main(void *argument)
 {
 	struct follow *f = argument;
 
-	/* O_NONBLOCK: opening a FIFO that nobody writes must not wait. */
+	/* O_NONBLOCK: opening a FIFO without a writer must not block. */
 	do
 		f->fd = open(f->path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
 	while (f->fd < 0 && errno == EINTR && !stopped(f));
@@ -218,7 +219,7 @@ bool follow_tick(void)
 			free_follow(f);
 			continue;
 		}
-		/* Again and again: a signal that comes just before the read is lost on it. */
+		/* Repeat: a signal that arrives just before the read does not interrupt it. */
 		if (stopped(f)) {
 			pthread_kill(f->thread, SIGUSR1);
 			some = true;

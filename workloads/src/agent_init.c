@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Being pid 1 of a guest: file systems, modules, and finding the channel to the host. */
+/* The work of a guest's pid 1: mount file systems, load modules, find the channel to the host. */
 #define _GNU_SOURCE
 #include "agent.h"
 
@@ -19,7 +19,7 @@
 #define PORT_NAME  "damon-tests.agent"
 #define PORTS	   "/sys/class/virtio-ports"
 #define MODULES	   "/modules.list"
-#define PARAMETER  "damon_tests.agent=" /* of the kernel command line: a device to serve on */
+#define PARAMETER  "damon_tests.agent=" /* on the kernel command line: a device to serve on */
 #define STEADY	   "damon_tests.steady" /* likewise: see agent_steady.c */
 #define PORT_WAITS 1000			/* times 10 ms */
 
@@ -27,7 +27,7 @@ static char boot_log[4096];
 static bool booting;
 static int kmsg = -1;
 
-/* To the kernel's log (or stderr); what is said while booting is kept for the host, too. */
+/* Prints to the kernel's log (or stderr); messages of the boot are kept for the host, too. */
 void say(const char *format, ...)
 {
 	char line[512], whole[sizeof(line) + 32];
@@ -42,10 +42,10 @@ void say(const char *format, ...)
 		return;
 	if (booting && used + strlen(line) + 2 < sizeof(boot_log))
 		sprintf(boot_log + used, "%s\n", line);
-	/* Not dprintf(): it wants to know the offset, which /dev/kmsg refuses to tell. */
+	/* Not dprintf(): it asks for the file offset, and lseek() fails on /dev/kmsg. */
 	n = snprintf(whole, sizeof(whole), "damon-tests-agent: %s\n", line);
 	if (write(kmsg >= 0 ? kmsg : 2, whole, (size_t)n) < 0)
-		return; /* there is nobody else to tell */
+		return; /* there is nowhere else to report it */
 }
 
 const char *init_log(void)
@@ -74,7 +74,7 @@ static const struct {
 static void mount_all(void)
 {
 	for (size_t i = 0; i < sizeof(mounts) / sizeof(mounts[0]); i++) {
-		/* Fails on sysfs, where the directory is there, or its feature is not. */
+		/* On sysfs, mkdir() fails: a feature's directory exists if the kernel has it. */
 		if (mkdir(mounts[i].target, 0755) && errno != EEXIST && errno != EPERM)
 			continue;
 		if (mount(mounts[i].type, mounts[i].target, mounts[i].type, mounts[i].flags,
@@ -85,7 +85,7 @@ static void mount_all(void)
 	}
 }
 
-/* Without /dev/console in the initramfs we are started without any open file. */
+/* Without /dev/console in the initramfs, the kernel starts us without any open file. */
 static void open_standard_files(void)
 {
 	int fd;
@@ -100,7 +100,7 @@ static void open_standard_files(void)
 	kmsg = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
 }
 
-/* Lines of "path parameters", in order; what fails is said, and the rest goes on. */
+/* Loads lines of "path parameters" in order; reports a failure and goes on. */
 static void load_modules(void)
 {
 	FILE *list = fopen(MODULES, "re");
@@ -131,7 +131,7 @@ void init_machine(void)
 	load_modules();
 	booting = false;
 	setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", 1);
-	/* Tests put the guest under memory pressure: what we use must not be swapped out. */
+	/* Tests put the guest under memory pressure: our own memory must not be swapped out. */
 	if (mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT))
 		say("mlockall: %s", strerror(errno));
 }
@@ -154,7 +154,7 @@ static bool read_line(const char *path, char *line, size_t size)
 	return true;
 }
 
-/* The device of our virtio port; false when there is none (yet). */
+/* Finds the device of our virtio port; false when there is none (yet). */
 static bool find_port(char *device, size_t size)
 {
 	char path[512], name[128];
@@ -207,7 +207,7 @@ static int open_device(const char *device)
 	return fd;
 }
 
-/* The port may appear a little after its driver. Waits forever: pid 1 has nowhere to go. */
+/* The port may appear a little after its driver. Waits forever: pid 1 must not exit. */
 enum channel_kind init_find_channel(int *fd)
 {
 	char device[512];

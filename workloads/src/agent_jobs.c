@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Worker threads for the requests that may block: as many as are blocked, and a few more. */
+/* Worker threads for requests that may block: one for each blocked request, and a few more. */
 #define _GNU_SOURCE
 #include "agent.h"
 
@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STACK	    (256u << 10) /* address space; what is used of it is a few KiB */
+#define STACK	    (256u << 10) /* address space; a few KiB of it are used */
 #define MAX_WORKERS 64
 #define MAX_IDLE    2
 
@@ -119,7 +119,7 @@ static bool add_worker(void)
 	return true;
 }
 
-/* Called with the lock held. Whether somebody will do the jobs of the queue now, or at all. */
+/* Called with the lock held. Returns whether a worker will do the queued jobs now, or ever. */
 static bool staffed(void)
 {
 	if (idle >= waiting)
@@ -149,7 +149,7 @@ void jobs_submit(const struct request *r, const uint8_t *payload, size_t len)
 	good = staffed();
 	pthread_cond_signal(&work);
 	pthread_mutex_unlock(&lock);
-	/* It stays in the queue, to be done when one of the blocked returns. */
+	/* The job stays in the queue until a blocked request returns. */
 	if (!good)
 		say("%d requests are blocked, another one waits", MAX_WORKERS);
 }

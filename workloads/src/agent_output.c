@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Frames on their way to the host, from any thread, and the session that they belong to. */
+/* The queue of frames to the host, from any thread, and the session that they belong to. */
 #define _GNU_SOURCE
 #include "agent.h"
 
@@ -10,7 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define STREAM_ROOM (256u << 10) /* replies never wait behind more stream data than this */
+#define STREAM_ROOM (256u << 10) /* replies never wait for more stream data than this */
 
 struct out {
 	struct out *next;
@@ -21,7 +21,7 @@ struct out {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t room = PTHREAD_COND_INITIALIZER;
-static int fd = -1; /* nobody to send to */
+static int fd = -1; /* no client to send to */
 static struct out *queue;
 static struct out **queue_end = &queue;
 static size_t queued;
@@ -38,7 +38,8 @@ bool request_stale(const struct request *r)
 	return r->session != atomic_load(&session);
 }
 
-/* Called with the lock held. A frame half sent is cut off: the other end looks for a magic. */
+/* Called with the lock held. Drops the rest of a partly sent frame: the other end resynchronizes on
+ * the magic. */
 static void drop_queue(void)
 {
 	struct out *o;
@@ -81,7 +82,7 @@ static void flush_queue(void)
 			continue;
 		if (n < 0 && errno == EAGAIN)
 			return;
-		if (n < 0) { /* the reading side will notice */
+		if (n < 0) { /* the reading side will detect it */
 			drop_queue();
 			return;
 		}
@@ -99,7 +100,7 @@ static void flush_queue(void)
 		pthread_cond_broadcast(&room);
 }
 
-/* Called with the lock held; takes the buffer over. */
+/* Called with the lock held; takes over the buffer. */
 static void enqueue(struct buf *b)
 {
 	struct out *o = fd < 0 || b->failed ? NULL : calloc(1, sizeof(*o));
@@ -185,7 +186,7 @@ void output_wait_room(uint32_t of_session, const atomic_bool *stop)
 	pthread_mutex_lock(&lock);
 	while (queued >= STREAM_ROOM && of_session == atomic_load(&session) && !atomic_load(stop)) {
 		clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_sec += 1; /* nobody signals when stop is set */
+		until.tv_sec += 1; /* setting stop does not signal the condition */
 		pthread_cond_timedwait(&room, &lock, &until);
 	}
 	pthread_mutex_unlock(&lock);

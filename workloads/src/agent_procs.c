@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Processes: started, fed, listened to, reaped. Only the main thread is here, so there are no
- * locks, and a pid is signalled only while it cannot belong to anybody else.
+ * Start processes, write their stdin, read their output, reap them. Only the main thread runs this
+ * code, so there are no locks, and a pid is signalled only before it is reaped.
  *
- * A process whose output the channel has no room for is not read from: it blocks on its pipe.
+ * While the channel has no room for a process's output, it is not read: the process blocks on its
+ * pipe.
  */
 #define _GNU_SOURCE
 #include "agent_procs.h"
@@ -18,7 +19,7 @@
 #define OUTPUT_CHUNK (32u << 10)
 #define MAX_STRINGS  65536
 
-/* Bytes on their way to a stdin; the request is answered when they are all in the pipe. */
+/* Data for a stdin; the reply is sent when all of it is in the pipe. */
 struct feed {
 	struct feed *next;
 	struct request request;
@@ -31,19 +32,20 @@ struct proc {
 	struct proc *next;
 	struct request request; /* the OP_SPAWN, whose id names the process */
 	pid_t pid;
-	bool ended; /* reaped: pid may be somebody else's by now */
+	bool ended; /* reaped: pid may belong to another process by now */
 	int wait_status;
-	bool told;	   /* the host knows that it ended */
+	bool reported;	   /* its exit has been sent to the host */
 	int fds[FD_COUNT]; /* our ends; -1: closed */
 	struct feed *feeds;
-	bool close_stdin; /* after the last feed */
+	bool close_stdin; /* once the queued data is written */
 };
 
 static struct proc *procs;
 
-/* --- starting --------------------------------------------------------------------------------- */
+/* --- start -------------------------------------------------------------------------------------
+ */
 
-/* A NULL terminated array of strings that point into the payload; NULL: no memory, or malformed. */
+/* Returns a NULL terminated array of strings in the payload; NULL: no memory, or malformed. */
 static char **read_strings(struct reader *in)
 {
 	uint32_t n = read_u32(in);
@@ -83,10 +85,10 @@ void procs_spawn(const struct request *r, struct reader *in)
 	p->request = *r;
 	p->next = procs;
 	procs = p;
-	/* The reply comes when exec has told how it went: handle_status(). */
+	/* handle_status() replies once exec has succeeded or failed. */
 }
 
-/* The pipe closes when exec succeeds, and brings an errno when it fails. */
+/* The pipe closes when exec succeeds, and delivers an errno when it fails. */
 static void handle_status(struct proc *p)
 {
 	struct buf b = { 0 };
@@ -98,7 +100,7 @@ static void handle_status(struct proc *p)
 	close(p->fds[FD_STATUS]);
 	p->fds[FD_STATUS] = -1;
 	if (n == sizeof(error)) {
-		p->told = true; /* it never was a process to the host */
+		p->reported = true; /* the host never knew this process */
 		reply_errno(&p->request, error);
 		return;
 	}
@@ -121,10 +123,10 @@ static void end_stream(struct proc *p, int which)
 	send_frame(&b, &p->request, OP_STREAM_END);
 }
 
-/* False: nothing there now, or no more. */
+/* Returns false when there is no data now, or at the end. */
 static bool handle_output(struct proc *p, int which)
 {
-	/* Not read into the frame: queued frames should be no larger than what is in them. */
+	/* Do not read into the frame: queued frames must be no larger than their data. */
 	static uint8_t chunk[OUTPUT_CHUNK];
 	struct buf b = { 0 };
 	ssize_t n;
@@ -235,14 +237,14 @@ void procs_kill(const struct request *r, struct reader *in)
 	reply_errno(r, error);
 }
 
-/* --- ends ------------------------------------------------------------------------------------- */
+/* --- exit ------------------------------------------------------------------------------------- */
 
 static void tell_exit(struct proc *p)
 {
 	struct buf b = { 0 };
 	int status = p->wait_status;
 
-	p->told = true;
+	p->reported = true;
 	frame_begin(&b);
 	buf_i32(&b, WIFEXITED(status) ? WEXITSTATUS(status) : -1);
 	buf_i32(&b, WIFSIGNALED(status) ? WTERMSIG(status) : -1);
@@ -255,11 +257,11 @@ static void ended(struct proc *p, int status)
 	p->wait_status = status;
 	if (p->fds[FD_STATUS] >= 0)
 		handle_status(p);
-	/* What it printed comes before the news that it ended: a pipe full at most, or two. */
+	/* Send its output before its exit: at most what two pipes hold. */
 	for (int which = FD_STDOUT; which <= FD_STDERR; which++)
 		for (size_t n = 0; n < 64 && handle_output(p, which); n++)
 			;
-	if (!p->told)
+	if (!p->reported)
 		tell_exit(p);
 }
 
@@ -271,7 +273,7 @@ static void free_proc(struct proc *p)
 	free(p);
 }
 
-/* Forget those that have ended and whose output has, too. */
+/* Free the processes that have exited and whose output is complete. */
 static void sweep(void)
 {
 	struct proc **at = &procs, *p;
@@ -292,7 +294,7 @@ void procs_reap(void)
 	int status;
 	pid_t pid;
 
-	/* As pid 1 we also inherit orphans, which are nobody's here. */
+	/* As pid 1, we also inherit orphans that we did not start. */
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
 		for (p = procs; p && (p->ended || p->pid != pid); p = p->next)
 			;
@@ -310,7 +312,8 @@ void procs_session_end(void)
 		if (!p->ended)
 			kill(-p->pid, SIGKILL);
 		if (!p->ended)
-			kill(p->pid, SIGKILL); /* before its setsid() there is no such group */
+			kill(p->pid,
+			     SIGKILL); /* before its setsid() there is no such process group */
 		while (p->feeds)
 			pop_feed(p, EPIPE);
 		close_all(p->fds);
@@ -343,7 +346,7 @@ size_t procs_poll_fill(struct pollfd *fds)
 	return n;
 }
 
-/* The list is as it was when fds were filled: whatever changes it comes after. */
+/* The list is the same as when fds were filled: it changes only below. */
 void procs_poll_handle(const struct pollfd *fds, size_t count)
 {
 	struct proc *p = procs;

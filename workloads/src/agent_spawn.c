@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* From a request to a running program: pipes, fork and exec. */
+/* Start a program: pipes, fork and exec. */
 #define _GNU_SOURCE
 #include "agent_procs.h"
 
@@ -9,7 +9,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-/* Between fork and exec of a program with threads: only async-signal-safe calls. */
+/* Runs between fork and exec of a multithreaded program: only async-signal-safe calls. */
 static void __attribute__((noreturn)) child(const int theirs[FD_COUNT], char **argv, char **envp,
 					    const char *cwd)
 {
@@ -21,13 +21,13 @@ static void __attribute__((noreturn)) child(const int theirs[FD_COUNT], char **a
 		sigaction(sig, &reset, NULL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	setsid(); /* so that what it starts can be killed with it */
+	setsid(); /* so that its children can be killed with it */
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	dup2(theirs[FD_STDIN], 0);
 	dup2(theirs[FD_STDOUT], 1);
 	dup2(theirs[FD_STDERR], 2);
 	if (!chdir(cwd)) {
-		environ = envp; /* its PATH is the one that counts */
+		environ = envp; /* execvp() must search the new PATH */
 		execvp(argv[0], argv);
 	}
 	error = errno;

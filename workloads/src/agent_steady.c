@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A processor that is busy while the host asks for nothing.
+ * Keep a processor busy while the agent has no request.
  *
- * Under an instruction clock (QEMU's -icount with sleep=off) time in which all processors are idle
- * is skipped: seconds pass in here before the host has even seen an answer. While there is no
- * request of the host's to be answered, a thread of the lowest priority therefore keeps one
- * processor from being idle, and time passes no faster than instructions are executed.
+ * With an instruction clock (QEMU's -icount with sleep=off), QEMU skips time in which all
+ * processors are idle: seconds pass in the guest before the host has even read a reply. So while no
+ * request is in progress, a thread of the lowest priority keeps a processor busy, and time passes
+ * no faster than instructions are executed.
  */
 #define _GNU_SOURCE
 #include "agent.h"

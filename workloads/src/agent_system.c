@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Requests about the machine as a whole. Each may block, so all run in workers. */
+/* Requests that concern the whole machine. Each may block, so all run in workers. */
 #define _GNU_SOURCE
 #include "agent.h"
 
@@ -79,7 +79,7 @@ static int do_swapoff(struct reader *in)
 	return swapoff(path) ? errno : 0;
 }
 
-/* A restored snapshot has the random state of the snapshot: give it another one. */
+/* A restored guest has the random state of its snapshot: replace it. */
 static int do_reseed(struct reader *in)
 {
 	struct rand_pool_info *info;
@@ -108,7 +108,7 @@ static int do_reseed(struct reader *in)
 	return error;
 }
 
-/* The host waits by our clock, which need not go as fast as its own. */
+/* The host waits by the guest's clock, which may be faster or slower than its own. */
 static int do_sleep(const struct request *r, struct reader *in)
 {
 	uint64_t until_ns = read_u64(in);

@@ -155,7 +155,7 @@ const char *read_str(struct reader *r)
 	size_t len = read_u32(r);
 	const uint8_t *at = take(r, len + 1);
 
-	/* A NUL inside would silently name another file. */
+	/* With a NUL inside, the string would silently name another file. */
 	if (!at || memchr(at, 0, len + 1) != at + len) {
 		r->bad = true;
 		return "";
@@ -163,7 +163,7 @@ const char *read_str(struct reader *r)
 	return (const char *)at;
 }
 
-/* CRC-32 as in zlib; headers are too short for a table to pay. */
+/* CRC-32 as in zlib; headers are too short for a table to pay off. */
 static uint32_t crc32(const uint8_t *data, size_t len)
 {
 	uint32_t crc = ~0u;

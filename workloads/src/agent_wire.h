@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What is on the wire between the host and the guest agent.
+ * The protocol between the host and the guest agent.
  *
  * A frame is a header of 20 bytes and a payload. All integers are little endian:
  *
  *	u32 magic, u16 version, u16 op, u32 id, u32 length of the payload, u32 crc of these 16 bytes
  *
- * The header never changes between versions, so that a mismatch can be told in words.
- * A request is answered by one frame with its id and op | OP_REPLY, whose payload begins with
- * an errno (i32, 0: good). Replies come in any order. Streams are sent without being asked for;
- * they carry the id of the request that started them.
+ * The header is the same in all versions, so that a version mismatch can be reported.
+ * The reply to a request is a frame with its id and op | OP_REPLY, whose payload begins with an
+ * errno (i32, 0: success). Replies arrive in any order. Stream frames are sent unasked; they carry
+ * the id of the request that started the stream.
  *
  * In payloads: "str" is u32 length, the bytes, one NUL; "bytes" is u32 length and the bytes.
  */
@@ -32,7 +32,7 @@ enum wire_op {
 	OP_CLOCK = 4, /* -> u64 CLOCK_MONOTONIC ns */
 	OP_BATCH = 5, /* u8 stop_on_error, u32 count, file operations -> results; agent_files.c */
 	OP_SPAWN = 6, /* u32 argc, str..., u32 envc, str..., str cwd -> u32 pid */
-	OP_STDIN = 7, /* u32 process, bytes -> (when they are in the pipe) */
+	OP_STDIN = 7, /* u32 process, bytes -> (replies when all bytes are in the pipe) */
 	OP_STDIN_CLOSE = 8, /* u32 process -> */
 	OP_KILL = 9,	    /* u32 process, u32 signal -> */
 	OP_FOLLOW = 10,	    /* str path -> */
@@ -44,8 +44,8 @@ enum wire_op {
 	OP_SWAPOFF = 16,    /* str path -> */
 	OP_RESEED = 17,	    /* bytes -> */
 	OP_SYNC = 18,	    /* -> */
-	OP_POWEROFF = 19,   /* -> (then the machine goes) */
-	OP_SLEEP = 20,	    /* u64 CLOCK_MONOTONIC ns -> (when it is so late) */
+	OP_POWEROFF = 19,   /* -> (then powers off) */
+	OP_SLEEP = 20,	    /* u64 CLOCK_MONOTONIC ns -> (replies at that time) */
 
 	OP_STREAM = 32,	    /* from the agent: u8 which, bytes up to the end of the frame */
 	OP_STREAM_END = 33, /* from the agent: u8 which, i32 errno */
@@ -68,7 +68,7 @@ enum wire_file_op {
 	FILE_STAT = 7,
 };
 
-/* A growing buffer. When memory is short it becomes "failed", and stays so. */
+/* A growing buffer. When memory runs out, it becomes "failed" and stays so. */
 struct buf {
 	uint8_t *data;
 	size_t len;
@@ -77,7 +77,8 @@ struct buf {
 };
 
 void buf_free(struct buf *b);
-uint8_t *buf_room(struct buf *b, size_t want); /* at least want bytes past len, or NULL */
+uint8_t *buf_room(struct buf *b,
+		  size_t want); /* returns room for at least want bytes after len, or NULL */
 void buf_put(struct buf *b, const void *data, size_t len);
 void buf_u8(struct buf *b, uint8_t v);
 void buf_u16(struct buf *b, uint16_t v);
@@ -87,7 +88,7 @@ void buf_i32(struct buf *b, int32_t v);
 void buf_str(struct buf *b, const char *s);
 void buf_set_u32(struct buf *b, size_t at, uint32_t v);
 
-/* Reading a payload. Reading past its end makes it "bad", and everything read 0 or "". */
+/* Reads a payload. Reading past its end makes it "bad", and every later value 0 or "". */
 struct reader {
 	const uint8_t *at;
 	const uint8_t *end;
@@ -107,7 +108,7 @@ struct header {
 	uint32_t length;
 };
 
-/* A frame is built in one buffer, header first, so that it can be sent with one write. */
+/* A frame is built in a single buffer, header first, and sent with a single write. */
 void frame_begin(struct buf *b);
 void frame_end(struct buf *b, uint16_t op, uint32_t id);
 bool header_parse(const uint8_t *data, struct header *h);

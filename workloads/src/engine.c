@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The workload engine's dialogue.
+ * The workload engine's dialogue with the harness.
  *
  * stdin   a program (engine_program.c), then commands: "go" starts the first phase, "sync" brings
  *	   the published files up to date, "stop" (or the end of stdin, SIGTERM, SIGINT) ends
  * stdout  "visibility ...", "memcg PATH", "process NUMBER PID" for each that is not the target,
- *	   "region NAME START END" for each, "vaddr START END" (what DAMON will watch), "ready PID";
- *	   then an answer to each command: "went NS", "synced NS", "stopped NS". Addresses are
+ *	   "region NAME START END" for each, "vaddr START END" (what vaddr will monitor), "ready
+ * PID"; then an answer to each command: "went NS", "synced NS", "stopped NS". Addresses are
  *	   hexadecimal, times are CLOCK_MONOTONIC
  * stderr  one sentence before exit code 2 (the program is wrong) or 3 (this machine cannot do it)
  */
@@ -79,7 +79,7 @@ static void on_signal(int signal)
 	signalled = 1;
 }
 
-/* Signals come only while we wait, so that none is missed between a look and a wait. */
+/* Signals are unblocked only while we wait, so that none is lost between a check and a wait. */
 static void prepare_signals(void)
 {
 	struct sigaction action = { .sa_handler = on_signal };
@@ -117,7 +117,7 @@ static bool obey(const char *line)
 	return true;
 }
 
-/* Whether stdin has something (or has ended) before a time. */
+/* Returns whether stdin has data (or has ended) before a time. */
 static bool stdin_ready(uint64_t until_ns)
 {
 	struct pollfd in = { .fd = STDIN_FILENO, .events = POLLIN };
@@ -148,13 +148,13 @@ bool wait_until(struct worker *worker, uint64_t until_ns)
 	return true;
 }
 
-/* Waits for the first command. False: stop. */
+/* Waits for the first command. Returns false to stop. */
 static bool wait_for_go(void)
 {
 	char line[LINE_LEN];
 
 	for (;;) {
-		/* What came along with the program has left stdin already. */
+		/* Commands that arrived with the program are in our buffer already. */
 		if (!next_line(line, sizeof(line))) {
 			bool ready = stdin_ready(UINT64_MAX);
 
@@ -195,7 +195,7 @@ static int draw(int argc, char **argv)
 	return 0;
 }
 
-/* After an exec of our own: the program comes from where we left it. */
+/* After our own exec: read the program from the copy that we kept. */
 static void look_back(void)
 {
 	const char *text = getenv("DAMON_TESTS_ENGINE_RESUME");
@@ -275,8 +275,8 @@ int main(int argc, char **argv)
 	place_again(argv);
 	prepare_signals();
 	prctl(PR_SET_TIMERSLACK, 1);
-	/* Large blocks on the heap too, and all in one: a mapping of their own would land among the
-	 * regions. And what was freed stays: above it may be a region. */
+	/* Keep large blocks on the heap, and the heap in one piece: a separate mapping would land
+	 * among the regions. Never trim it: a region may be above it. */
 	mallopt(M_MMAP_MAX, 0);
 	mallopt(M_ARENA_MAX, 1);
 	mallopt(M_TRIM_THRESHOLD, INT_MAX);

@@ -2,8 +2,8 @@
 /*
  * The workload engine: performs a pattern in a real process, and publishes what it did.
  *
- * What a pattern means (regions, phases, terms, passes, slots, actions) is stated in
- * damon_tests/patterns/spec.py; how this process talks, in engine.c.
+ * damon_tests/patterns/spec.py defines what a pattern means (regions, phases, terms, passes, slots,
+ * actions); engine.c describes the dialogue.
  */
 #ifndef DAMON_TESTS_ENGINE_H
 #define DAMON_TESTS_ENGINE_H
@@ -22,7 +22,7 @@
 #define MAX_REGIONS  1024
 #define MAX_WORKERS  8
 
-/* Exit codes: something broke; what we were told makes no sense; this machine cannot do it. */
+/* Exit codes: something broke; the program is wrong; this machine cannot do it. */
 #define EXIT_BROKEN	 1
 #define EXIT_BAD_PROGRAM 2
 #define EXIT_CANNOT	 3
@@ -59,7 +59,8 @@ struct region {
 	char file[LINE_LEN]; /* initial content; "-": none */
 	int fd;		     /* of file and shmem */
 	uint64_t start;	     /* address, once mapped */
-	/* Pages that any term can touch, relative to the region: all that slices have bits for. */
+	/* Pages that any term can touch, relative to the region: slices have bits for exactly
+	 * these. */
 	uint64_t window_first;
 	uint64_t window_pages;
 	uint64_t window_bit;
@@ -103,10 +104,10 @@ struct term {
 	struct bucket *buckets; /* weighted */
 	size_t nr_buckets;
 	uint32_t guide[1 << GUIDE_BITS];
-	bool walks;	  /* sequential: a pass goes on where the last one ended */
+	bool walks;	  /* sequential: a pass continues where the last pass ended */
 	bool whole_pages; /* every slot is the start of a page */
 	bool lazy;	  /* may fault pages in at any time */
-	bool dense;	  /* drawn, and each page of it several times a pass */
+	bool dense;	  /* drawn, each of its pages several times a pass */
 	struct counts *counts;
 };
 
@@ -153,18 +154,18 @@ struct program {
 	uint64_t max_slices_bytes;
 };
 
-/* One pass in the log; damon_tests/workload/pass_log_truth.py reads it. */
+/* A pass in the log; damon_tests/workload/pass_log_truth.py reads it. */
 struct pass_record {
 	uint64_t start_ns;
 	uint64_t length_ns;
 	uint64_t pass;
 	uint32_t phase;
-	uint32_t term; /* actions are numbered on from the terms */
+	uint32_t term; /* actions are numbered after the terms */
 };
 
 #define LOG_RECORDS 128
 
-/* One thread that performs terms; on the board. The first is the target's main thread. */
+/* A thread that performs terms; on the board. The first is the target's main thread. */
 struct worker {
 	uint64_t process;
 	uint64_t thread;
@@ -174,19 +175,21 @@ struct worker {
 	uint64_t flushes;
 	uint64_t flush_ns;
 	uint64_t late_max_ns;
-	uint64_t looked_ns; /* when it last looked at stdin and signals */
+	uint64_t looked_ns; /* when it last checked stdin and signals */
 	char *flush_area;
 	bool flush_writable;
-	uint64_t slice_start; /* of its slice under way */
-	uint64_t *slice;      /* head and bits; its own, as all that is pointed to from here */
-	uint8_t *page_map;    /* see engine_mark.c */
+	uint64_t slice_start; /* start of its current slice */
+	uint64_t *slice;   /* head and bits; private to the thread, like everything that this points
+			      to */
+	uint8_t *page_map; /* see engine_mark.c */
 	pthread_mutex_t lock; /* of its log */
 	size_t nr_logged;
 	struct pass_record log[LOG_RECORDS];
 };
 
 /*
- * What all threads and processes of the pattern share, and what survives an exec of the target.
+ * State that all threads and processes of the pattern share, and that survives an exec of the
+ * target.
  */
 struct board {
 	uint64_t go_ns;
@@ -203,10 +206,10 @@ struct board {
 
 extern struct program program;
 extern struct board *board;
-extern bool resumed; /* this is a target after an exec of its own */
+extern bool resumed; /* this is a target after its own exec */
 
-/* A counter on the board has one writer (at a time); others read it whenever they want to, and
- * must not find half of a number. They are not told together: nobody relies on that. */
+/* A counter on the board has a single writer at a time. Others read it at any time, and must not
+ * read a torn value. No reader needs several counters to be consistent. */
 static inline void set(uint64_t *counter, uint64_t value)
 {
 	__atomic_store_n(counter, value, __ATOMIC_RELAXED);
@@ -217,7 +220,7 @@ static inline void add(uint64_t *counter, uint64_t more)
 	set(counter, *counter + more);
 }
 
-static inline uint64_t told(const uint64_t *counter)
+static inline uint64_t get(const uint64_t *counter)
 {
 	return __atomic_load_n(counter, __ATOMIC_RELAXED);
 }
@@ -226,7 +229,7 @@ static inline uint64_t told(const uint64_t *counter)
 uint64_t now_ns(void);
 _Noreturn void die(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void *allocate(size_t count, size_t size);
-/* Waits until a time (0: only looks), and does what stdin or a signal asks for. False: stop. */
+/* Waits until a time (0: does not wait), and obeys stdin and signals. Returns false to stop. */
 bool wait_until(struct worker *worker, uint64_t until_ns);
 void sleep_until(uint64_t until_ns);
 
@@ -276,7 +279,7 @@ void do_pass(const struct worker *worker, const struct term *term, size_t term_i
 	     uint64_t pass);
 
 /* engine_mark.c */
-extern _Thread_local uint64_t *slice_bits; /* of this thread's slice under way; NULL: none */
+extern _Thread_local uint64_t *slice_bits; /* of this thread's current slice; NULL: none */
 size_t prepare_marks(void);
 void mark_into(uint64_t *bits, uint8_t *map);
 void mark_page(const struct region *region, uint64_t offset);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What is done once in a phase: to mappings, and to processes. */
+/* Actions, done once in a phase: on mappings, and on processes. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <inttypes.h>
@@ -44,7 +44,7 @@ static void resize(const struct action *action)
 	region->mapped = action->end;
 }
 
-/* mremap() and brk() need to know how much is mapped from the start on. */
+/* mremap() and brk() need to know how much is mapped from the region's start. */
 static void note_mapped(struct region *region, uint64_t start, uint64_t end, bool mapped)
 {
 	if (mapped && start <= region->mapped && end > region->mapped)
@@ -164,9 +164,9 @@ void end_children(void)
 }
 
 /*
- * Starts this program anew in the same process. What was counted, and where in the pattern we are,
- * is on the board, which the next one inherits with the program's text. Children are ended: their
- * successor parent would not know them.
+ * Executes this program anew in the same process. The board has the counters and the position in
+ * the pattern; the new program inherits it, with the program's text. Ends the children, because the
+ * new program would not know them.
  */
 static _Noreturn void execute_anew(void)
 {
@@ -184,7 +184,7 @@ static _Noreturn void execute_anew(void)
 	die(EXIT_CANNOT, "exec of /proc/self/exe failed: %s", strerror(errno));
 }
 
-/* Does the next action of a phase, and notes when. */
+/* Does the next action of a phase, and records its time. */
 void act(struct worker *worker, const struct phase *phase, uint64_t phase_start)
 {
 	size_t number = worker->next_action++;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What is drawn: random and weighted slots, the way of a chase, whose turn it is.
+ * Random draws: random and weighted slots, the way of a chase, the next weighted term.
  *
- * All of it is defined in Python (generator.py, weights.py, chase.py in damon_tests/workload),
- * which tells the truth from it, and is tested to be the same.
+ * Python code defines all of it (generator.py, weights.py, chase.py in damon_tests/workload) and
+ * computes the truth with it; a test compares the two.
  */
 #include <string.h>
 
@@ -20,7 +20,7 @@ uint64_t pass_key(uint64_t seed, uint64_t phase, uint64_t term, uint64_t pass)
 	return mix((key ^ pass) + GOLDEN);
 }
 
-/* Where the search for a bucket begins, by the highest bits of the weight. */
+/* Fills the table of buckets at which a search begins, by the highest bits of the weight. */
 void prepare_guide(struct term *term)
 {
 	size_t bucket = 0;
@@ -41,7 +41,7 @@ static unsigned int half_bits(uint64_t slots)
 	return bits < 2 ? 1 : (bits + 1) / 2;
 }
 
-/* The slot at a step (less than ``slots``) of the way through all slots. */
+/* Returns the slot at a step (less than ``slots``) of the way through all slots. */
 uint64_t way(uint64_t key, uint64_t slots, uint64_t step)
 {
 	unsigned int half = half_bits(slots);
@@ -88,7 +88,7 @@ static void write_way(const struct term *term)
 	}
 }
 
-/* Each slot of a chase holds where in the region the next one is. */
+/* Each slot of a chase holds the offset of the next slot in the region. */
 void write_pointers(void)
 {
 	for (size_t p = 0; p < program.nr_phases; p++) {
@@ -99,7 +99,7 @@ void write_pointers(void)
 	}
 }
 
-/* Which of a phase's weighted terms has this turn. */
+/* Returns the weighted term of a phase that has this turn. */
 size_t choose_term(const struct phase *phase, uint64_t number, uint64_t turn)
 {
 	uint64_t state = pass_key(program.seed, number, CHOICE_TERM, turn);

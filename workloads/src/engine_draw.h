@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The generator, inline: it takes a good part of a random access's time. See engine_draw.c. */
+/* The generator, inline: it takes much of a random access's time. See engine_draw.c. */
 #ifndef DAMON_TESTS_ENGINE_DRAW_H
 #define DAMON_TESTS_ENGINE_DRAW_H
 
@@ -23,7 +23,7 @@ static inline uint64_t draw_bits(uint64_t *state)
 	return mix(*state);
 }
 
-/* Two slots come from one step: the one returned, then ``second``. */
+/* Each step yields two slots: the returned slot, then ``second``. */
 static inline uint64_t draw_slots(uint64_t *state, uint64_t slots, uint64_t *second)
 {
 	uint64_t bits = draw_bits(state);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Lines from stdin (or, after an exec, from the copy of the program that was kept). */
+/* Read lines from stdin (or, after an exec, from the kept copy of the program). */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdlib.h>
@@ -44,7 +44,7 @@ static void keep(const char *bytes, size_t size)
 	kept.size += size;
 }
 
-/* A new file with the program's text, at its beginning, for whoever comes after us. */
+/* Makes a file with the program's text, for the engine after its exec. */
 int program_text(void)
 {
 	int fd = memfd_create("damon-tests-program", 0);
@@ -55,7 +55,7 @@ int program_text(void)
 	return fd;
 }
 
-/* A line that has already arrived, without its newline. */
+/* Returns a line that has already arrived, without its newline. */
 bool next_line(char *line, size_t size)
 {
 	char *start = input.bytes + input.begin;
@@ -76,7 +76,7 @@ bool next_line(char *line, size_t size)
 	return true;
 }
 
-/* Reads what there is; false at its end. */
+/* Reads available data; returns false at the end. */
 static bool fill_input(void)
 {
 	ssize_t got;
@@ -95,7 +95,7 @@ static bool fill_input(void)
 	return true;
 }
 
-/* The next line; reads at most once more than needed, so that poll(2) tells when not to call. */
+/* Returns the next line. Reads stdin (and may block) only while no whole line has arrived. */
 bool read_line(char *line, size_t size)
 {
 	while (!next_line(line, size)) {

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The touched-page map of the slice under way: a bit for each page that an access was in. */
+/* The touched-page map of the current slice: a bit for each page, set if an access was in it. */
 #include "engine.h"
 
 _Thread_local uint64_t *slice_bits;
 
-/* A byte a page of the dense term that is at work; all 0 between passes. See mark_drawn(). */
+/* A byte per page of the current dense term; all 0 between passes. See mark_drawn(). */
 static _Thread_local uint8_t *page_map;
 
-/* Where this thread marks; both are all 0. */
+/* Sets where this thread marks; both maps must be all 0. */
 void mark_into(uint64_t *bits, uint8_t *map)
 {
 	slice_bits = bits;
@@ -19,7 +19,7 @@ static inline void mark(uint64_t bit)
 	slice_bits[bit / 64] |= (uint64_t)1 << (bit % 64);
 }
 
-/* Bits [first, last] of the slice under way. */
+/* Sets bits [first, last] of the current slice. */
 static void mark_range(uint64_t first, uint64_t last)
 {
 	uint64_t *word = &slice_bits[first / 64], *last_word = &slice_bits[last / 64];
@@ -35,7 +35,7 @@ static void mark_range(uint64_t first, uint64_t last)
 	*word |= tail;
 }
 
-/* The bit of the page with this offset in the region. */
+/* Returns the bit of the page at this offset in the region. */
 static inline uint64_t bit_of(const struct region *region, uint64_t offset)
 {
 	return (offset >> PAGE_SHIFT) - region->window_first + region->window_bit;
@@ -51,7 +51,7 @@ void mark_span(const struct region *region, uint64_t start, uint64_t end)
 	mark_range(bit_of(region, start), bit_of(region, end - 1));
 }
 
-/* ``slots`` slots from ``start`` on. */
+/* Marks ``slots`` slots from ``start`` on. */
 void mark_slots(const struct term *term, uint64_t start, uint64_t slots)
 {
 	uint64_t end = start + (slots - 1) * term->stride;
@@ -76,7 +76,7 @@ static bool is_dense(const struct term *term)
 	return drawn && term->islands == 1 && pages_of(term) <= term->touches / 4;
 }
 
-/* Says how many bytes the map of mark_into() needs. */
+/* Returns how many bytes the map of mark_into() needs. */
 size_t prepare_marks(void)
 {
 	size_t most = 0;
@@ -94,9 +94,10 @@ size_t prepare_marks(void)
 }
 
 /*
- * Accesses that were drawn. Setting a bit needs the word as the bit before left it, and where many
- * accesses share few words, each would wait for the last. Those of a dense term set bytes, which
- * need nothing; they become bits when the pass is over, and no slice ends within a pass.
+ * Marks drawn accesses. Setting a bit depends on the previous write to its word, so where many
+ * accesses share few words, each would wait for the last. Accesses of a dense term set bytes
+ * instead, which depend on nothing; they become bits when the pass is over. No slice ends within a
+ * pass.
  */
 void mark_drawn(const struct term *term, uint64_t drift, const uint64_t *offsets, uint64_t count)
 {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Memory control groups of the target's own: one directly below the hierarchy's root, and as many
- * within each other as the pattern says. The target enters the innermost before anything is mapped.
- * They are removed when the target is gone, however it went: by a process that waits for that.
+ * The target's own memory control groups: one directly below the hierarchy's root, and as many
+ * nested groups as the pattern says. The target enters the innermost before it maps anything.
+ * A helper process removes the groups when the target has ended for any reason.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -18,7 +18,7 @@
 
 #include "engine.h"
 
-#define REMOVE_TRIES 1000 /* 10 ms apart: a process leaves its group some time after it ended */
+#define REMOVE_TRIES 1000 /* 10 ms apart: a process leaves its group some time after its exit */
 
 static char group[2 * LINE_LEN];  /* the innermost */
 static char before[2 * LINE_LEN]; /* the group that we came from */
@@ -53,7 +53,7 @@ static bool file_has(const char *directory, const char *name, const char *word)
 	return found;
 }
 
-/* Where memory control groups are, version 2 or 1. */
+/* Finds the mount of memory control groups, version 2 or 1. */
 static bool find_mount(char *mount, bool *version_2)
 {
 	FILE *mounts = fopen("/proc/self/mounts", "re");
@@ -74,7 +74,7 @@ static bool find_mount(char *mount, bool *version_2)
 	return found;
 }
 
-/* Our own group within that hierarchy. */
+/* Returns our own group within that hierarchy. */
 static void find_before(const char *mount, bool version_2)
 {
 	FILE *file = fopen("/proc/self/cgroup", "re");
@@ -121,7 +121,7 @@ static bool move_to(const char *directory)
 	return write_to(directory, "cgroup.procs", pid);
 }
 
-/* A group and those around it; false when one of them is still in use. */
+/* Removes a group and its parents; returns false when one is still in use. */
 static bool remove_groups(char *innermost, int levels)
 {
 	while (levels--) {
@@ -160,12 +160,12 @@ static _Noreturn void become_tidier(int ended, int levels)
 	dup2(null, STDOUT_FILENO);
 	dup2(null, STDERR_FILENO);
 	setsid();
-	if (!fork()) /* nobody's child, so that the target has none */
+	if (!fork()) /* reparented to init, so that the target has no child */
 		execv("/proc/self/exe", arguments);
 	_exit(0);
 }
 
-/* The pipe's end that we keep is closed when we end, and is left open by an exec of our own. */
+/* Our end of the pipe closes when we end, and stays open over our own exec. */
 static void have_it_tidied(int levels)
 {
 	int ends[2];
@@ -183,13 +183,13 @@ static void have_it_tidied(int levels)
 	fcntl(ends[1], F_SETFD, 0);
 }
 
-/* What was made already is tidied up, as always when we end. */
+/* The helper removes the groups made so far, as always when we end. */
 static _Noreturn void cannot(const char *what)
 {
 	die(EXIT_CANNOT, "memory control group %s cannot be %s: %s", group, what, strerror(errno));
 }
 
-/* From the outermost on, which is directly below the mount. */
+/* Makes the groups, beginning with the outermost, which is directly below the mount. */
 static void make_groups(const char *mount, bool version_2)
 {
 	char *end = group + strlen(mount);
@@ -231,7 +231,7 @@ void enter_memcg(void)
 	if (!*program.memcg)
 		return;
 	if (resumed) {
-		/* Where we are already; only where to go back to is known to nobody else. */
+		/* We are in the group already, but must still note the group to return to. */
 		const char *old = getenv("DAMON_TESTS_ENGINE_MEMCG");
 
 		if (old)
@@ -266,8 +266,8 @@ void remember_memcg(void)
 }
 
 /*
- * Its memory stays charged to it until the process ends: the kernel keeps what it needs of it.
- * Removed here already, so that it is gone when we say that we have stopped.
+ * Leave and remove the groups, so that they are gone when we report "stopped". The memory stays
+ * charged until the process ends: the kernel keeps what it needs of a removed group.
  */
 void leave_memcg(void)
 {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* One region's memory: mapping it, filling it, and telling the kernel what was asked for. */
+/* A region's memory: map it, fill it, and apply its madvise(), mlock() and mempolicy settings. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -24,7 +24,7 @@
 
 const char *const memory_names[] = { "anonymous", "file", "shmem", "hugetlb", "heap", NULL };
 
-/* A file without a name, in a directory that is not on tmpfs: there it would be shmem. */
+/* Makes an unnamed file in a directory that is not on tmpfs, where it would be shmem. */
 static int temporary_file(const char *directory)
 {
 	struct statfs about;
@@ -44,8 +44,8 @@ static int temporary_file(const char *directory)
 }
 
 /*
- * Where all is tmpfs, as in a bare guest: a file on a ramfs that is mounted nowhere, so that
- * nothing of the machine changes. Its pages are page cache, though never reclaimed. Needs
+ * Where every directory is on tmpfs, as in a bare guest: makes a file on a detached ramfs mount, so
+ * that the machine does not change. Its pages are page cache, though never reclaimed. Needs
  * CAP_SYS_ADMIN.
  */
 static int detached_file(void)
@@ -88,7 +88,7 @@ static int open_file(const struct region *region)
 	    region->name, beside);
 }
 
-/* What must be there before a region can be mapped. */
+/* Prepares what a region needs before it can be mapped. */
 void open_region(struct region *region)
 {
 	if (region->memory == MEMORY_FILE)
@@ -110,7 +110,7 @@ static void advise(const struct region *region, void *place, size_t size)
 		die(EXIT_CANNOT,
 		    "region %s wants huge pages, but madvise(MADV_HUGEPAGE) failed: %s",
 		    region->name, strerror(errno));
-	/* A kernel that knows no huge pages refuses this, and does what was asked. */
+	/* A kernel without huge pages refuses MADV_NOHUGEPAGE, and uses none anyway. */
 	if (region->hugepage == HUGEPAGE_NO)
 		madvise(place, size, MADV_NOHUGEPAGE);
 	if (region->node >= 0) {
@@ -136,7 +136,7 @@ static void *map_at(const struct region *region, void *wanted, size_t size, uint
 		return mmap(wanted, size, PROT_READ | PROT_WRITE, flags | MAP_SHARED, region->fd,
 			    offset);
 	flags |= MAP_PRIVATE | MAP_ANONYMOUS;
-	/* Huge pages are reserved, so that a lack of them is found here and not at an access. */
+	/* Huge pages are reserved, so that a lack of them fails here and not at an access. */
 	if (region->memory == MEMORY_HUGETLB)
 		flags |= MAP_HUGETLB | HUGE_2MB;
 	else
@@ -144,7 +144,7 @@ static void *map_at(const struct region *region, void *wanted, size_t size, uint
 	return mmap(wanted, size, PROT_READ | PROT_WRITE, flags, -1, 0);
 }
 
-/* Maps bytes [start, end) of a region. A heap has been made by brk() already. */
+/* Maps bytes [start, end) of a region. For a heap, brk() has done so already. */
 void map_region(struct region *region, uint64_t start, uint64_t end)
 {
 	void *wanted = (void *)(uintptr_t)(region->start + start), *got = wanted;
@@ -172,7 +172,7 @@ void populate_region(struct region *region, uint64_t start, uint64_t end)
 	volatile uint8_t *bytes = (uint8_t *)(uintptr_t)region->start;
 	uint64_t step = region->memory == MEMORY_HUGETLB ? 2 * MIB : PAGE_BYTES;
 
-	/* Reports a lack of memory, where a store would be killed; older kernels do not have it. */
+	/* Reports a lack of memory, where a store would be killed. Older kernels lack it. */
 	if (madvise((void *)(bytes + start), end - start, MADV_POPULATE_WRITE) && errno != EINVAL)
 		die(EXIT_CANNOT, "region %s (%" PRIu64 " MiB) cannot be populated: %s",
 		    region->name, (end - start) / MIB, strerror(errno));
@@ -180,7 +180,7 @@ void populate_region(struct region *region, uint64_t start, uint64_t end)
 		bytes[offset] = 1;
 }
 
-/* The initial content: a file's bytes, as many as there are and fit. */
+/* Writes the initial content: as many of a file's bytes as fit. */
 void fill_region(struct region *region)
 {
 	uint8_t *bytes = (uint8_t *)(uintptr_t)region->start;
@@ -203,12 +203,12 @@ void fill_region(struct region *region)
 	close(fd);
 }
 
-/* Bytes that a region will occupy: what is populated, and what accesses will fault in. */
+/* Returns how many bytes a region will occupy: populated, or faulted in by accesses. */
 static uint64_t needed_bytes(const struct region *region)
 {
 	uint64_t faulted = 0;
 
-	if (region->memory == MEMORY_HUGETLB) /* reserved apart, and refused apart */
+	if (region->memory == MEMORY_HUGETLB) /* reserved separately, and refused separately */
 		return 0;
 	for (size_t p = 0; p < program.nr_phases; p++) {
 		for (size_t t = 0; t < program.phases[p].nr_terms; t++) {
@@ -250,11 +250,11 @@ void refuse_without_memory(void)
 }
 
 /*
- * Pages that were just faulted in wait in a batch of their CPU before they are on an LRU list, and
- * DAMON leaves the accessed bits of pages that are not on one alone: populated memory would go on
- * looking accessed, until others fill the batch. madvise(MADV_COLD) empties the batches of the CPU
- * it runs on before it does anything; here it does nothing then, as its page was never touched:
- * no page, no translation, no statistics of the pattern's memory changes.
+ * Pages that were just faulted in wait in a per-CPU batch before they are on an LRU list, and DAMON
+ * does not clear the accessed bits of pages off the LRU lists: populated memory would look accessed
+ * until other pages fill the batch. madvise(MADV_COLD) first drains the batches of its CPU. Here it
+ * does nothing else, because its page was never touched: no page, translation or statistic of the
+ * pattern's memory changes.
  */
 static void *cold_page;
 
@@ -265,10 +265,10 @@ void prepare_drain(void)
 
 static void drain_here(void)
 {
-	madvise(cold_page, PAGE_BYTES, MADV_COLD); /* older kernels do not have it, before 5.4 */
+	madvise(cold_page, PAGE_BYTES, MADV_COLD); /* kernels before 5.4 lack it */
 }
 
-/* ``all_cpus``: also of those where this thread has been before. */
+/* ``all_cpus``: drain every CPU that this thread may have run on. */
 void drain_lru(bool all_cpus)
 {
 	cpu_set_t allowed, one;

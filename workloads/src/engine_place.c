@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Where the memory is.
+ * Place the memory in the address space.
  *
- * DAMON's vaddr drops the two biggest gaps between a process's mappings. So that it watches our
+ * DAMON's vaddr drops the two biggest gaps between a process's mappings. So that it monitors our
  * regions and little else, the mappings are kept in three groups: this program with its heap; the
- * regions, which end one pattern gap below the lowest thing that the kernel put there itself (vvar,
+ * regions, which end one pattern gap below the lowest mapping that the kernel made itself (vvar,
  * vdso); the stack. The gap below the regions is most of the address space. The one above must be
- * bigger than the pattern's gaps: a large stack limit makes the kernel leave it, and it looks at
- * the limit when a program is executed, so the engine executes itself again. It also asks for
- * addresses that are the same in each run. Where either is forbidden, addresses are random, and the
- * gap is whatever it is; what DAMON will watch is printed in any case.
+ * bigger than the pattern's gaps. The kernel leaves such a gap for a large stack limit, and reads
+ * the limit at exec, so the engine executes itself again. It also disables address randomization,
+ * so that addresses are the same in each run. Where either is forbidden, addresses are random, and
+ * the gap has any size; the engine prints in any case what DAMON will monitor.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -27,7 +27,7 @@
 
 #define PLACED_ENV   "DAMON_TESTS_ENGINE_PLACED"
 #define STACK_GAP    ((rlim_t)1 << 40)
-#define HIGH_HALF    ((uint64_t)1 << 63) /* [vsyscall] is listed up there, but is no mapping */
+#define HIGH_HALF    ((uint64_t)1 << 63) /* [vsyscall] is listed above, but is no mapping */
 #define MIB	     ((uint64_t)1 << 20)
 #define MAX_MAPPINGS 8192
 
@@ -44,7 +44,7 @@ void place_again(char **argv)
 		setrlimit(RLIMIT_STACK, &limit);
 	}
 	personality(ADDR_NO_RANDOMIZE);
-	execv("/proc/self/exe", argv); /* without /proc we go on as we are */
+	execv("/proc/self/exe", argv); /* without /proc, do not execute again */
 }
 
 struct mapping {
@@ -54,7 +54,7 @@ struct mapping {
 
 static struct mapping mappings[MAX_MAPPINGS];
 
-/* All mappings of this process, ascending. */
+/* Reads all mappings of this process, ascending. */
 static size_t read_mappings(void)
 {
 	FILE *maps = fopen("/proc/self/maps", "re");
@@ -79,7 +79,8 @@ static size_t read_mappings(void)
 	return count;
 }
 
-/* The lowest address in use above the heap, or where the kernel would map next if there is none. */
+/* Returns the lowest address in use above the heap, or where the kernel would map next if there is
+ * none. */
 static uint64_t lowest_above_heap(void)
 {
 	uint64_t heap_end = (uintptr_t)sbrk(0);
@@ -100,9 +101,8 @@ static uint64_t lowest_above_heap(void)
 }
 
 /*
- * Memory of the engine's own, below its program, and so outside of what DAMON watches of the
- * pattern.
- * ``fd``: what it maps, shared; -1: private memory.
+ * Maps memory for the engine itself, below its program and so outside of the pattern's memory that
+ * DAMON monitors. ``fd``: the file to map, shared; -1: private memory.
  */
 void *own_area(size_t size, int fd)
 {
@@ -127,8 +127,8 @@ void *own_area(size_t size, int fd)
 }
 
 /*
- * The program break, as far as a heap region wants it. What malloc() may still need is taken
- * before, because it could not grow any more without putting its memory above the region.
+ * Moves the program break up for a heap region. First takes the memory that malloc() may still
+ * need: later the heap could grow only above the region.
  */
 static void place_heap(struct region *region)
 {
@@ -165,7 +165,7 @@ static void choose_places(void)
 	}
 }
 
-/* After an exec regions are where they were, or we say that they cannot be. */
+/* After an exec, regions must be where they were; fail if they cannot. */
 void place_regions(void)
 {
 	if (!resumed) {
@@ -189,8 +189,8 @@ void place_regions(void)
 	}
 }
 
-/* What DAMON's vaddr will watch: all but the two biggest gaps; of equal ones the lower counts as
- * bigger. */
+/* Prints what DAMON's vaddr will monitor: all but the two biggest gaps; of equal gaps, the lower
+ * counts as bigger. */
 void print_vaddr(void)
 {
 	size_t count = read_mappings(), first = 0, second = 0;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Reads the program, a few words a line; damon_tests/workload/engine_program.py writes it. */
+/* Read the program, a few words per line; damon_tests/workload/engine_program.py writes it. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -39,7 +39,7 @@ static uint64_t number(const char *word, const char *what, uint64_t min, uint64_
 	bad(message);
 }
 
-/* Which of the words it is; they end with NULL. */
+/* Returns the index of a word in a NULL terminated list. */
 static unsigned int choice(const char *word, const char *const *words)
 {
 	for (unsigned int i = 0; words[i]; i++) {
@@ -56,7 +56,7 @@ static void copy_name(char *to, const char *word)
 	strcpy(to, word);
 }
 
-/* Room for one more element of an array of ``count``; the new one is zero. */
+/* Grows an array of ``count`` elements by a zeroed element. */
 static void *grow(void *array, size_t count, size_t limit, size_t size)
 {
 	if (count == limit)
@@ -74,7 +74,7 @@ static void read_region(char **words)
 	static const char *const hugepages[] = { "default", "no", "yes", NULL };
 	struct region *region;
 
-	if (program.nr_phases) /* terms point to regions, so the array must not move any more */
+	if (program.nr_phases) /* terms point to regions, so from here on the array must not move */
 		bad("a region after a phase");
 	program.regions = grow(program.regions, program.nr_regions, MAX_REGIONS, sizeof(*region));
 	region = &program.regions[program.nr_regions];
@@ -109,7 +109,7 @@ static void read_phase(char **words)
 	program.nr_phases++;
 }
 
-/* Slices have bits for all pages between the first and the last that a term can touch. */
+/* Slices have bits for all pages between the first and the last page that a term can touch. */
 static void widen_window(struct region *region, uint64_t start, uint64_t end)
 {
 	uint64_t first = start / PAGE_BYTES, last = (end - 1) / PAGE_BYTES;
@@ -256,7 +256,7 @@ static void read_action(char **words)
 	phase->nr_actions++;
 }
 
-/* Splits at single blanks; what follows the last wanted word stays with it (paths have blanks). */
+/* Splits at single blanks; the last wanted word keeps the rest of the line (paths have blanks). */
 static size_t split(char *line, char **words, size_t wanted)
 {
 	size_t count = 0;
@@ -360,7 +360,7 @@ static void read_statement(char *line)
 	statement->read(words);
 }
 
-/* What follows from the whole program. */
+/* Computes what depends on the whole program. */
 static void prepare_terms(void)
 {
 	for (size_t p = 0; p < program.nr_phases; p++) {

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What the engine tells about itself, in files that anybody may read while it runs:
+ * Files in which the engine reports its progress; anyone may read them while it runs:
  *
- * status  text: counters, "key value" a line. Each time a new file, renamed over the old one, so
- *	   that none is read while it is written
+ * status  text: counters, "key value" per line. Each update is a new file, renamed over the old
+ *	   one, so that readers never see a partial file
  * phases  u64 start times of the phases begun so far, by running number; one more for the end
  *	   of the last when nothing follows
  * passes  struct pass_record, in the order in which each thread began them
  * slices  see engine_slices.c
  *
- * All numbers are little-endian, as on every machine this runs on. Files are written, not
- * mapped: their pages would be hot memory of this very process. A file that is full, or
- * cannot be written, loses records; they are counted.
+ * All numbers are little-endian, as on every machine this runs on. Files are written, not mapped,
+ * because mapped pages would be hot memory of the target. When a file is full or cannot be written,
+ * records are lost and counted.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -83,10 +83,10 @@ static void print_work(FILE *out)
 
 	for (uint64_t i = 0; i < board->nr_workers; i++) {
 		const struct worker *worker = &board->workers[i];
-		uint64_t late_ns = told(&worker->late_max_ns);
+		uint64_t late_ns = get(&worker->late_max_ns);
 
-		flushes += told(&worker->flushes);
-		flush_ns += told(&worker->flush_ns);
+		flushes += get(&worker->flushes);
+		flush_ns += get(&worker->flush_ns);
 		if (late_ns > late_max_ns)
 			late_max_ns = late_ns;
 		fprintf(out, "worker %" PRIu64 " %" PRIu64 " %" PRIu64 " %d\n", i, worker->process,
@@ -100,18 +100,19 @@ static void print_terms(FILE *out)
 {
 	for (size_t p = 0; p < program.nr_phases; p++) {
 		const struct phase *phase = &program.phases[p];
-		uint64_t turns_missed = told(&phase->turns->missed); /* as the first one's */
+		uint64_t turns_missed =
+			get(&phase->turns->missed); /* the same for all terms that take turns */
 
 		for (size_t t = 0; t < phase->nr_terms; t++) {
 			const struct counts *counts = phase->terms[t].counts;
-			uint64_t missed = told(&counts->missed);
+			uint64_t missed = get(&counts->missed);
 
 			if (phase->terms[t].weight) {
 				missed += turns_missed;
 				turns_missed = 0;
 			}
 			fprintf(out, "term %zu %zu %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", p, t,
-				told(&counts->passes), told(&counts->accesses), missed);
+				get(&counts->passes), get(&counts->accesses), missed);
 		}
 	}
 }
@@ -124,10 +125,10 @@ static void print_status(FILE *out)
 	fprintf(out, "phases %" PRIu64 "\nphases_dropped %" PRIu64 "\n", board->nr_phases,
 		board->phases_dropped);
 	fprintf(out, "passes_logged %" PRIu64 "\npasses_dropped %" PRIu64 "\n",
-		told(&board->passes_logged), told(&board->passes_dropped));
-	fprintf(out, "first_dropped_ns %" PRIu64 "\n", told(&board->first_dropped_ns));
+		get(&board->passes_logged), get(&board->passes_dropped));
+	fprintf(out, "first_dropped_ns %" PRIu64 "\n", get(&board->first_dropped_ns));
 	fprintf(out, "slices_logged %" PRIu64 "\nslices_dropped %" PRIu64 "\n",
-		told(&board->slices_logged), told(&board->slices_dropped));
+		get(&board->slices_logged), get(&board->slices_dropped));
 	fprintf(out, "slice_bytes %zu\n", slice_bytes());
 	for (size_t i = 0; *program.slices_path && i < program.nr_regions; i++) {
 		const struct region *region = &program.regions[i];
@@ -139,7 +140,7 @@ static void print_status(FILE *out)
 	print_terms(out);
 }
 
-/* The caller has the worker's lock. */
+/* The caller holds the worker's lock. */
 static void write_log(struct worker *worker)
 {
 	size_t count = worker->nr_logged;
@@ -148,12 +149,12 @@ static void write_log(struct worker *worker)
 	if (!count)
 		return;
 	lock(&board->lock);
-	/* Once something is lost, nothing more is logged: a log with a hole would look complete. */
+	/* After a loss, log nothing more: a log with a hole would look complete. */
 	if (!board->passes_dropped && board->passes_logged + count <= program.max_passes &&
 	    write_all(fds.passes, worker->log, count * sizeof(*worker->log))) {
 		add(&board->passes_logged, count);
 	} else {
-		/* Of several workers any may be the first to lose something. */
+		/* Any of several workers may be the first to lose a record. */
 		if (!board->passes_dropped || worker->log[0].start_ns < board->first_dropped_ns)
 			set(&board->first_dropped_ns, worker->log[0].start_ns);
 		add(&board->passes_dropped, count);
@@ -223,7 +224,7 @@ void log_pass(struct worker *worker, size_t term, uint64_t pass, uint64_t start_
 	unlock(&worker->lock);
 }
 
-/* Once a slice is lost, no worker writes one any more: what is there ends early, without a hole. */
+/* After a lost slice, no worker writes any more: the file ends early, but has no hole. */
 void write_slice(const void *record, size_t size)
 {
 	lock(&board->lock);

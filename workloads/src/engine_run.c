@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Performs phases: passes by their plan, late ones as soon as possible, lost ones counted. */
+/* Perform phases: passes on schedule, late passes as soon as possible; count lost passes. */
 #include "engine.h"
 
-/* How often a worker that is never idle looks at stdin and signals. */
+/* How often a worker that is never idle checks stdin and signals. */
 #define LOOK_NS 10000000ULL
 
 static bool is_mine(const struct worker *worker, const struct term *term)
@@ -16,9 +16,9 @@ static uint64_t planned_passes(const struct phase *phase, const struct term *ter
 }
 
 /*
- * The pass that is to be done now, if one is; ``counts`` are the term's own, or those of the turns
- * that it takes with others. Passes whose successor is due as well are lost: doing them late would
- * only make the next ones late, too.
+ * Finds the pass that is due now, if any; ``counts`` are the term's own, or those of the turns that
+ * it takes with others. A pass whose successor is due, too, is lost: doing it late would only delay
+ * the next passes.
  */
 static bool due_pass(const struct phase *phase, const struct term *term, struct counts *counts,
 		     uint64_t phase_start, uint64_t now, uint64_t *pass)
@@ -40,7 +40,7 @@ static bool due_pass(const struct phase *phase, const struct term *term, struct 
 	return true;
 }
 
-/* The counts by which a term is scheduled; NULL for one that only has turns when another is due. */
+/* Returns the counts that schedule a term; NULL for a term that only takes turns of another. */
 static struct counts *schedule_of(const struct phase *phase, const struct term *term,
 				  bool *in_turns)
 {
@@ -92,7 +92,7 @@ static uint64_t one_pass(struct worker *worker, const struct phase *phase, size_
 	return now;
 }
 
-/* Does every pass that is due; returns the time after them. */
+/* Does all due passes; returns the time afterwards. */
 static uint64_t do_round(struct worker *worker, const struct phase *phase, uint64_t phase_start,
 			 uint64_t now)
 {
@@ -130,7 +130,7 @@ static uint64_t do_round(struct worker *worker, const struct phase *phase, uint6
 static void begin_phase(struct worker *worker, const struct phase *phase)
 {
 	if (resumed) {
-		resumed = false; /* in the middle of it */
+		resumed = false; /* in the middle of a pass */
 		return;
 	}
 	worker->next_action = 0;
@@ -159,7 +159,7 @@ static void end_phase(struct worker *worker, const struct phase *phase)
 	}
 }
 
-/* Waits, or does what is due, once. False: stop. */
+/* Waits, or does what is due, once. Returns false to stop. */
 static bool step(struct worker *worker, const struct phase *phase, uint64_t phase_start,
 		 uint64_t *now)
 {
@@ -185,8 +185,8 @@ static bool step(struct worker *worker, const struct phase *phase, uint64_t phas
 }
 
 /*
- * Does the actions that are due at ``until``; returns the time after them. Every action is done,
- * however late: later phases count on what it did.
+ * Does the actions that are due at ``until``; returns the time afterwards. Does every action,
+ * however late, because later phases depend on its effect.
  */
 static uint64_t act_until(struct worker *worker, const struct phase *phase, uint64_t phase_start,
 			  uint64_t now, uint64_t until)
@@ -250,7 +250,7 @@ void run(struct worker *worker, uint64_t go_ns)
 		go_on = run_phase(worker, phase, phase_start);
 		phase_start += phase->duration_ns;
 		worker->phase_number++;
-		/* Phases may be so short that all of them are over before they begin. */
+		/* Phases may be so short that several are over before they begin. */
 		now = now_ns();
 		if (go_on && now - worker->looked_ns >= LOOK_NS) {
 			go_on = wait_until(worker, 0);

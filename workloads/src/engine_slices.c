@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The exact touched-page map of each slice of time, in a file that anybody may read meanwhile:
+ * The exact touched-page map of each slice of time, in a file that anyone may read meanwhile:
  *
- * slices  u64 start, u64 end, u64 number of the worker, then one bit for each page of the windows
+ * slices  u64 start, u64 end, u64 number of the worker, then a bit for each page of the windows
  *	   (see status), set if touched
  *
- * Each worker has slices of its own, one after the other without a gap, and ends one between two
- * passes: so no worker waits for another, and none is asked for a moment in the middle of a pass.
- * Who wants to know what a process touched takes the slices of all its workers together.
+ * Each worker has its own slices, consecutive and without gaps, and ends a slice only between two
+ * passes, so that no worker waits for another and no slice ends within a pass. What a process
+ * touched is the union of the slices of all its workers.
  */
 #include <string.h>
 
@@ -15,14 +15,14 @@
 
 #define HEAD_WORDS 3
 
-static size_t bits_bytes; /* of one slice */
+static size_t bits_bytes; /* of a slice */
 
 size_t slice_bytes(void)
 {
 	return bits_bytes;
 }
 
-/* For all workers, before others than the first exist: later the heap may have no room to grow. */
+/* Allocates for all workers before they exist: later the heap may have no room to grow. */
 void prepare_slices(void)
 {
 	uint64_t bits = 0;
@@ -43,7 +43,7 @@ void prepare_slices(void)
 	}
 }
 
-/* From now on this thread is the worker; its first slice starts at ``start_ns``. */
+/* Makes this thread the worker; its first slice starts at ``start_ns``. */
 void begin_slices(struct worker *worker, uint64_t start_ns)
 {
 	if (!*program.slices_path)

@@ -17,9 +17,9 @@ static ALWAYS_INLINE void touch(uint8_t *byte, enum kind kind)
 }
 
 /*
- * Slots at whole pages would all be the same line of a page, and so compete for the few cache lines
- * that such addresses share. Which byte of its page a slot touches is nobody's business: these
- * take one line after the other.
+ * Slots at page boundaries would all touch the same line of a page, and compete for the few cache
+ * sets that such addresses share. Any byte of the page serves, so these slots cycle through the
+ * lines of a page.
  */
 #define LINE_BYTES     64
 #define LINES_PER_PAGE (PAGE_BYTES / LINE_BYTES)
@@ -46,7 +46,7 @@ static void touch_slots(const struct term *term, uint8_t *base, uint64_t slots)
 		touch_island(base, slots, term->stride, KIND_WRITE, false);
 }
 
-/* ``count`` slots from slot ``first`` on, round and round. */
+/* Touches ``count`` slots from slot ``first`` on, with wrap-around. */
 static void do_sequential(const struct term *term, uint64_t drift, uint64_t first, uint64_t count)
 {
 	uint8_t *base = (uint8_t *)(uintptr_t)term->region->start;
@@ -65,10 +65,10 @@ static void do_sequential(const struct term *term, uint64_t drift, uint64_t firs
 }
 
 /*
- * Drawn accesses go group by group. While one group is touched, the next has been drawn, and its
- * memory is on its way already: the accesses wait for the memory together, not one after the other.
- * All that is fetched is touched in this very pass. Larger groups would find their first lines
- * pushed out of the cache again, smaller ones not there yet.
+ * Drawn accesses go in groups. While a group is touched, the next group is drawn and prefetched, so
+ * that its accesses wait for memory together, not one after the other. Every prefetched line is
+ * touched in the same pass. In larger groups, the first lines would be evicted again; in smaller
+ * groups, they would not have arrived yet.
  */
 #define GROUP 64
 
@@ -77,12 +77,12 @@ struct group {
 	uint64_t offsets[GROUP]; /* in the region */
 };
 
-/* What makes drawing slower where it is not a constant. */
+/* Drawing is slower where these are not constants. */
 struct shape {
 	bool weighted, islands, whole_pages;
 };
 
-/* Asks for the memory of a slot; returns its offset in the region. */
+/* Prefetches a slot; returns its offset in the region. */
 static ALWAYS_INLINE uint64_t fetch(const struct term *term, uint64_t drift, uint64_t slot,
 				    struct shape shape)
 {
@@ -97,7 +97,7 @@ static ALWAYS_INLINE uint64_t fetch(const struct term *term, uint64_t drift, uin
 	return offset + drift;
 }
 
-/* The next group of a pass that has ``left`` slots to draw. */
+/* Draws the next group of a pass that has ``left`` slots to draw. */
 static ALWAYS_INLINE void draw_group(const struct term *term, uint64_t drift, uint64_t *state,
 				     uint64_t left, struct group *restrict group,
 				     struct shape shape)
@@ -164,7 +164,7 @@ static void do_drawn(const struct term *term, uint64_t drift, uint64_t key)
 		touch_drawn(term, drift, key, KIND_WRITE, (struct shape){ false, false, false });
 }
 
-/* Each access needs the one before it: what it read is where it goes. */
+/* Each access depends on the one before: the value read is the next address. */
 static void do_chase(const struct term *term, uint64_t pass)
 {
 	const uint8_t *base = (const uint8_t *)(uintptr_t)term->region->start;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Several threads and processes. Each thread that has something to do is a worker; the first is the
- * target's main thread. Other processes are forked when everything is mapped and nothing is
- * there yet, so they have the same mappings at the same addresses, and share only what a file
- * or shmem backs. Each says that it is there by a byte in a pipe. All wait for one go, and for one
- * stop: a byte in a pipe that nobody reads.
+ * Several threads and processes. Each thread with terms is a worker; the first is the target's main
+ * thread. Other processes are forked when everything is mapped and nothing is populated yet, so
+ * they have the same mappings at the same addresses, and share only memory that a file or shmem
+ * backs. Each reports with a byte in a pipe that it has started. All wait for a common start and a
+ * common stop, each a byte in a pipe that is never read, so that every worker sees it.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -51,8 +51,8 @@ static void init_lock(pthread_mutex_t *mutex)
 }
 
 /*
- * With one worker there is nobody to lock out. Another process may have been killed while it had
- * the lock: that is told when it is waited for, and must not make the others wait forever.
+ * A single worker needs no lock. A process may be killed while it holds the lock: the parent
+ * reports that when it waits for the process; here, it must not block the others forever.
  */
 void lock(pthread_mutex_t *mutex)
 {
@@ -85,7 +85,7 @@ int board_fd(void)
 	return fd_of_board;
 }
 
-/* Attaches the board of the process that we were before the exec, or makes one. */
+/* Attaches the board from before the exec, or makes a new board. */
 void prepare_board(void)
 {
 	const char *old = getenv("DAMON_TESTS_ENGINE_BOARD");
@@ -139,7 +139,7 @@ static bool wait_for(int fd, uint64_t until_ns)
 	return ppoll(&in, 1, until_ns == UINT64_MAX ? NULL : &timeout, NULL) > 0;
 }
 
-/* How a worker that is not the first waits. False: stop. */
+/* The wait of workers other than the first. Returns false to stop. */
 bool wait_with_stop(uint64_t until_ns)
 {
 	do {
@@ -155,7 +155,7 @@ static void tell(int fd)
 		die(EXIT_BROKEN, "a pipe is broken: %s", strerror(errno));
 }
 
-/* Until all of them are there, in all processes. */
+/* Waits until all workers of all processes have started. */
 void wait_for_workers(void)
 {
 	char byte;
@@ -193,7 +193,7 @@ void start_threads(uint64_t process)
 
 		if (worker->process != process || !worker->thread)
 			continue;
-		/* A stack of pthread_create()'s own would lie among the regions. */
+		/* A stack that pthread_create() maps would lie among the regions. */
 		pthread_attr_setstack(&attributes, own_area(STACK_BYTES, -1), STACK_BYTES);
 		if (pthread_create(&threads[i], &attributes, work, worker))
 			die(EXIT_CANNOT, "no more threads can be started");
@@ -209,7 +209,7 @@ static void join_threads(void)
 	}
 }
 
-/* The life of another process. It leaves the dialogue to the first one. */
+/* Runs a process other than the target. The target alone talks to the harness. */
 static _Noreturn void live(struct worker *worker, pid_t parent)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -236,7 +236,7 @@ void start_processes(void)
 
 		if (!worker->process || worker->thread)
 			continue;
-		pid = fork(); /* the board is shared: only one of the two may write it there */
+		pid = fork(); /* the board is shared: only one of the two may write the pid */
 		if (pid < 0)
 			die(EXIT_CANNOT, "no more processes can be started: %s", strerror(errno));
 		if (!pid)

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A QEMU plugin that counts what a guest executes, while the harness wants it to.
+ * A QEMU plugin that counts the instructions a guest executes, in windows that the harness opens.
  *
  *   -plugin file=damon-tests-qemu_plugin,ctl=FILE
  *
- * FILE is a ``struct control``, one for each guest, which nobody may truncate while QEMU runs. At
- * rest only instructions that every kernel executes now and then (hlt, and writes of CR3) have a
- * callback, which reads one word of it. On an order all blocks are translated anew, with what the
- * order needs.
+ * FILE is a ``struct control``, one per guest; it must not be truncated while QEMU runs. Outside of
+ * windows, only instructions that every kernel executes now and then (hlt, and writes of CR3) have
+ * a callback, which reads a word of FILE. On an order, all blocks are translated anew, with the
+ * callbacks that the order needs.
  *
- * Not used, though it looks right: inline operations (they hang guests of two processors under
- * thread=single) and callbacks for idle processors (they are never called in this mode).
+ * Not used: inline operations, which hang guests of two processors under thread=single, and
+ * callbacks for idle processors, which are never called in this mode.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -28,7 +28,7 @@ QEMU_PLUGIN_EXPORT int qemu_plugin_version = QEMU_PLUGIN_VERSION;
 QEMU_PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const struct qemu_info *info,
 					   int argc, char **argv);
 
-/* Blocks are kept until all code is translated anew: QEMU may run them until then. */
+/* Keep blocks until all code is translated anew: QEMU may run them until then. */
 struct chunk {
 	struct chunk *next;
 	size_t nr_blocks;
@@ -43,14 +43,14 @@ static struct chunk *chunks;
 
 static void carry_out(qemu_plugin_id_t id);
 
-/* --- at rest, and whenever the guest does what every kernel does now and then --- */
+/* --- outside of windows, and at instructions that every kernel executes now and then --- */
 
 static void poll_orders(void)
 {
 	if (control->order == control->done || changing)
 		return;
 	if (counting && tasks_counting())
-		return; /* a thread of the window is at work: end when it sleeps */
+		return; /* a counted thread is running: end when it sleeps */
 	changing = true;
 	qemu_plugin_reset(self, carry_out);
 }
@@ -105,7 +105,7 @@ static void free_blocks(void)
 	}
 }
 
-/* What is before the opcode: segment (branch hints, notrack), operand size, repeat (bnd, rep ret),
+/* Prefixes of an opcode: segment (branch hints, notrack), operand size, repeat (bnd, rep ret),
  * REX. */
 static const uint8_t *skip_prefixes(const uint8_t *code)
 {
@@ -120,8 +120,8 @@ static const uint8_t *skip_prefixes(const uint8_t *code)
 }
 
 /*
- * A call, unless it goes to a place within its own function: code that fills the return stack
- * buffer, and retpolines, call the instruction after the next, and nothing ever returns from there.
+ * Returns whether it is a call to another function. Code that fills the return stack buffer, and
+ * retpolines, call the instruction after the next one, and nothing ever returns from there.
  */
 static bool is_call(const uint8_t *code, uint64_t next, const struct symbol *symbol)
 {
@@ -165,7 +165,7 @@ static void translate_insns(struct qemu_plugin_tb *tb, struct block *block,
 	for (size_t i = 0; i < n; i++) {
 		struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
 		uint64_t addr = qemu_plugin_insn_vaddr(insn);
-		/* What is read beyond a short one are zeroes. */
+		/* Beyond a short instruction, this reads zeroes. */
 		uint8_t code[MAX_INSN_LEN + 5] = { 0 };
 
 		qemu_plugin_insn_data(insn, code, MAX_INSN_LEN);
@@ -223,7 +223,7 @@ static int begin(const struct control *order)
 	return 0;
 }
 
-/* QEMU calls it when no block runs and none is left. */
+/* QEMU calls this when no block runs and no translated block is left. */
 static void carry_out(qemu_plugin_id_t id)
 {
 	struct control order;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What a guest's kernel executes, counted to the instruction: parts of the QEMU plugin.
+ * Parts of the QEMU plugin, which counts exactly the instructions that a guest's kernel executes.
  *
- * Needs ``-accel tcg,thread=single``: one thread executes all of the guest's processors, so that
- * nothing here takes a lock. damon_tests/kernel/guest/cost_plugin.py is the other end.
+ * Needs ``-accel tcg,thread=single``: a single thread executes all of the guest's processors, so
+ * no locks are needed. damon_tests/kernel/guest/cost_plugin.py is the other end.
  */
 #ifndef QEMU_PLUGIN_H
 #define QEMU_PLUGIN_H
@@ -18,17 +18,17 @@
 #define CONTROL_VERSION 1
 #define PATH_LEN	1536
 struct control {
-	uint32_t version; /* set by us when we are loaded */
-	uint32_t order;	  /* number of the last order; odd: count, even: stand by */
+	uint32_t version; /* the plugin sets it when QEMU loads it */
+	uint32_t order;	  /* number of the last order; odd: begin to count, even: stop */
 	uint32_t done;	  /* number of the last order that was carried out */
-	uint32_t error;	  /* errno of it, or 0 */
+	uint32_t error;	  /* its errno, or 0 */
 	uint64_t init_task;
-	char thread[COMM_LEN]; /* what names of threads to count begin with; empty: all */
+	char thread[COMM_LEN]; /* count threads whose names begin with this; empty: all */
 	char symbols[PATH_LEN];
 	char report[PATH_LEN];
 };
 
-/* What the harness says of a symbol; all that is known of its name. */
+/* Kind of a symbol; the harness derives it from the name. */
 enum symbol_kind {
 	SYMBOL_FUNCTION,
 	SYMBOL_INTERRUPT,   /* an interrupt or exception begins here */
@@ -44,12 +44,12 @@ struct symbol {
 	uint32_t kind;
 };
 
-enum { ID_USER, ID_UNKNOWN }; /* ids that are no symbol's */
+enum { ID_USER, ID_UNKNOWN }; /* ids that belong to no symbol */
 
-/* A translated block: what its execution means. */
+/* A translated block, and the effect of executing it. */
 struct block {
 	uint64_t addr;
-	uint64_t next; /* address after its last instruction: where a call returns to */
+	uint64_t next; /* address after its last instruction, to which a call returns */
 	uint32_t nr_insns;
 	uint32_t id;
 	uint8_t kind;
@@ -64,7 +64,7 @@ struct block {
 int symbols_load(const char *path);
 const struct symbol *symbol_at(uint64_t addr);
 
-/* --- qemu_plugin_calls.c: who called whom --- */
+/* --- qemu_plugin_calls.c: the call tree --- */
 struct calls;
 struct calls *calls_new(uint32_t root);
 void calls_step(struct calls *calls, const struct block *block);
@@ -77,13 +77,13 @@ struct node {
 	uint64_t nr_calls;
 	uint64_t nr_insns;
 };
-extern struct node *nodes; /* the first one is the root of roots, and nobody's */
+extern struct node *nodes; /* the first node is the parent of all roots; no thread owns it */
 extern uint32_t nr_nodes;
 extern uint64_t nr_lost_frames;
 void tree_clear(void);
 uint32_t tree_root(void);
 
-/* --- qemu_plugin_tasks.c: who runs --- */
+/* --- qemu_plugin_tasks.c: the running threads --- */
 struct thread {
 	char comm[COMM_LEN];
 	bool counted;
@@ -91,7 +91,7 @@ struct thread {
 	uint64_t nr_insns;
 	uint64_t nr_switches;
 };
-#define MAX_THREADS 1024 /* the last one is that of all further names */
+#define MAX_THREADS 1024 /* the last entry collects all further names */
 extern struct thread threads[MAX_THREADS];
 extern uint32_t nr_threads;
 void tasks_init_vcpu(void);

@@ -2,8 +2,8 @@
 /*
  * The part of QEMU's TCG plugin interface (version 4, QEMU 10.0) that we use.
  *
- * Declared by hand from its documentation, so that neither QEMU's header nor glib's is needed to
- * build. All functions come from the QEMU that loads us, glib's two included.
+ * Declared by hand from its documentation, so that the build needs neither QEMU's header nor
+ * glib's. All functions, including glib's two, come from the QEMU that loads the plugin.
  */
 #ifndef QEMU_PLUGIN_API_H
 #define QEMU_PLUGIN_API_H
@@ -17,7 +17,7 @@
 
 typedef uint64_t qemu_plugin_id_t;
 
-struct qemu_info; /* never looked into */
+struct qemu_info; /* opaque */
 struct qemu_plugin_tb;
 struct qemu_plugin_insn;
 struct qemu_plugin_register;

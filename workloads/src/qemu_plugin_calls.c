@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A tree of calls, from the blocks that a thread executes.
+ * Build a call tree from the blocks that threads execute.
  *
- * Every thread has a shadow stack. A block that ends with a call makes the next one a callee; after
- * one that ends with a return, the frame that waits at the next one's address goes on. A function
- * that jumps to another one (a tail call) has it as its callee, in the same frame. What was called
- * before the window began is not known: where nobody waits for a return, the frame is renamed to
- * whatever runs there.
+ * Every thread has a shadow stack. After a block that ends with a call, the next block is in a
+ * callee; after a block that ends with a return, the frame that waits at the next block's address
+ * continues. When a function jumps to another (a tail call), the other is its callee, in the same
+ * frame. Calls from before the window are unknown: when no frame waits for a return, the current
+ * frame is renamed to the function that runs.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -17,11 +17,11 @@
 
 struct frame {
 	uint32_t node;
-	uint32_t
-		entered; /* the node of the function that was called; others follow by tail calls */
+	uint32_t entered; /* the node of the called function; tail calls may move to others */
 	bool interrupt;
-	bool was_called, was_returning; /* of an interrupt: what it interrupted was about to do */
-	uint64_t waits_at;		/* where its callee returns to; 0: it called nobody */
+	bool was_called,
+		was_returning; /* for an interrupt: what the interrupted code was about to do */
+	uint64_t waits_at;     /* where its callee returns to; 0: it has no callee */
 };
 
 struct calls {
@@ -37,14 +37,14 @@ uint32_t nr_nodes;
 uint64_t nr_lost_frames;
 static uint32_t room;
 
-/* A node is never removed while a window lasts: an index stays good, a pointer does not. */
+/* Nodes are never removed within a window: indexes stay valid, pointers do not. */
 static uint32_t node_new(uint32_t parent, uint32_t id)
 {
 	if (nr_nodes == room) {
 		room = room ? 2 * room : 1 << 12;
 		nodes = realloc(nodes, room * sizeof(*nodes));
 		if (!nodes)
-			abort(); /* QEMU does the same without memory */
+			abort(); /* QEMU also aborts when memory runs out */
 	}
 	nodes[nr_nodes] = (struct node){ .parent = parent, .id = id };
 	if (nr_nodes) {
@@ -69,7 +69,7 @@ void tree_clear(void)
 	node_new(0, ID_UNKNOWN);
 }
 
-/* A root for a thread. Its id means nothing: the report says whose it is. */
+/* Makes a root for a thread. Its id means nothing: the report names its thread. */
 uint32_t tree_root(void)
 {
 	return node_new(0, ID_UNKNOWN);
@@ -109,7 +109,7 @@ static struct frame *push(struct calls *calls, uint32_t id)
 	return &calls->frames[calls->depth++];
 }
 
-/* A function that runs already is not called. */
+/* Names a frame whose function runs already: this is no call. */
 static void go_on(struct calls *calls, uint32_t id)
 {
 	struct frame *frame = push(calls, id);
@@ -117,7 +117,7 @@ static void go_on(struct calls *calls, uint32_t id)
 	nodes[frame->node].nr_calls--;
 }
 
-/* Who returned here is not known, since its call was before the window. */
+/* The function that returned here is unknown: its call was before the window. */
 static void rename_top(struct calls *calls, uint32_t id)
 {
 	struct frame *frame = top(calls);
@@ -127,8 +127,8 @@ static void rename_top(struct calls *calls, uint32_t id)
 }
 
 /*
- * The frame goes on in another function: a tail call, whose caller is no less the caller for it.
- * Functions that jump to and fro do not nest deeper each time.
+ * A tail call: the frame continues in another function, as a callee of the first. Functions that
+ * jump back and forth do not nest deeper each time.
  */
 static void jump(struct calls *calls, uint32_t id)
 {
@@ -149,7 +149,7 @@ static void interrupt(struct calls *calls, const struct block *block)
 	struct frame *frame = top(calls);
 	bool called = calls->called, returning = calls->returning;
 
-	/* A stub that pushed the vector jumps to the handler: still the same interrupt. */
+	/* The stub that pushed the vector jumps to the handler: it is the same interrupt. */
 	if (frame && frame->interrupt && block->kind == SYMBOL_INTERRUPT && !called && !returning) {
 		jump(calls, block->id);
 		return;
@@ -163,7 +163,7 @@ static void interrupt(struct calls *calls, const struct block *block)
 
 static void end_interrupt(struct calls *calls)
 {
-	/* What was interrupted before the window began is not known. */
+	/* The code that was interrupted before the window is unknown. */
 	bool was_called = false, was_returning = false;
 	int depth = 0;
 
@@ -182,7 +182,7 @@ static void end_interrupt(struct calls *calls)
 	calls->returning = was_returning;
 }
 
-/* Go on in the frame that waits at this address. No return leads out of an interrupt. */
+/* Continues in the frame that waits at this address. A plain return never leaves an interrupt. */
 static bool returned(struct calls *calls, const struct block *block)
 {
 	for (int i = calls->depth - 1; i >= 0; i--) {
@@ -216,7 +216,7 @@ static void move_to(struct calls *calls, const struct block *block)
 		   (block->kind == SYMBOL_INTERRUPT && block->entry)) {
 		interrupt(calls, block);
 	} else if (block->kind == SYMBOL_THUNK && calls->depth) {
-		return; /* for its caller, whose call or return is still under way */
+		return; /* for its caller, whose call or return is still in progress */
 	} else if (!calls->depth) {
 		go_on(calls, block->id);
 	} else if (calls->called && top(calls)->waits_at != block->addr) {
@@ -229,7 +229,7 @@ static void move_to(struct calls *calls, const struct block *block)
 	calls->called = calls->returning = false;
 }
 
-/* A block is executed, in a thread whose stack this is. */
+/* Handles the execution of a block, on its thread's stack. */
 void calls_step(struct calls *calls, const struct block *block)
 {
 	struct frame *frame;

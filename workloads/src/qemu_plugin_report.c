@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What was counted in a window, as lines of numbers; cost_plugin.py reads them. */
+/* Write the counts of a window as lines of numbers; cost_plugin.py parses them. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>

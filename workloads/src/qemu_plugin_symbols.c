@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The guest's functions, in a file that the harness made from its /proc/kallsyms. */
+/* Read the guest's functions from a file that the harness makes from /proc/kallsyms. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,7 +40,7 @@ int symbols_load(const char *path)
 	return error;
 }
 
-/* The last symbol that is not above an address; NULL when all are. */
+/* Returns the last symbol at or below an address; NULL if there is none. */
 const struct symbol *symbol_at(uint64_t addr)
 {
 	size_t low = 0, high = nr_symbols;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Which thread each processor of the guest runs.
+ * Track which thread each processor of the guest runs.
  *
- * __switch_to_asm gets the next task in RSI; its name is read from the guest's memory. Where a task
- * has its name is found by looking for the idle task's.
+ * __switch_to_asm gets the next task in RSI; its name is read from the guest's memory. The offset
+ * of the name in task_struct is found by searching for the idle task's name.
  */
 #define _GNU_SOURCE
 #include <stdlib.h>
@@ -17,7 +17,7 @@
 
 struct task {
 	uint64_t addr;
-	struct thread *thread; /* by its name now */
+	struct thread *thread; /* by its current name */
 	struct calls *calls;   /* of a thread that is counted */
 	struct task *next;
 };
@@ -29,13 +29,13 @@ static struct task *tasks[TASK_BUCKETS];
 static struct task *running[MAX_CPUS]; /* NULL: has not switched since the window began */
 static char wanted[COMM_LEN + 1];
 static uint64_t init_task;
-static size_t comm_offset; /* in task_struct; 0: not known yet */
+static size_t comm_offset; /* offset in task_struct; 0: not known yet */
 static struct byte_array *buffer;
 static struct qemu_plugin_register *rsi;
 
 /*
- * With one thread for all processors, QEMU 10.0 gives callbacks the index of the one that
- * translated the block. Its own variable, which is not of the interface, is right.
+ * With a single thread for all processors, QEMU 10.0 passes callbacks the index of the processor
+ * that translated the block. QEMU's own variable, which is not part of the interface, is right.
  */
 extern __thread void *current_cpu;
 
@@ -56,8 +56,8 @@ static unsigned int this_cpu(void)
 	return last = nr_cpus++;
 }
 
-/* Called as a processor is made: registers cannot be asked for later. Their handles are good for
- * all. */
+/* Called when a processor is created: registers cannot be queried later. Their handles are valid
+ * for all processors. */
 void tasks_init_vcpu(void)
 {
 	struct array *all;
@@ -90,8 +90,8 @@ void tasks_begin(const struct control *control)
 }
 
 /*
- * Not done as a window begins: the guest may be about to return to a program then, whose page
- * tables do not map the kernel's data.
+ * Not done when a window begins: the guest may be about to return to a program, whose page tables
+ * do not map the kernel's data.
  */
 static bool find_comm(void)
 {
@@ -122,7 +122,7 @@ void tasks_end(void)
 	nr_threads = 0;
 }
 
-/* All tasks of one name are one thread here. */
+/* Tasks of the same name count as one thread. */
 static struct thread *thread_named(const char *comm)
 {
 	struct thread *thread;
@@ -156,7 +156,7 @@ static struct task *task_at(uint64_t addr)
 	return *bucket = task;
 }
 
-/* A task gets another name with exec, and its memory may become another task's. */
+/* A task's name changes at exec, and its memory may be reused for another task. */
 static void name_task(struct task *task, struct thread *thread)
 {
 	if (task->thread == thread)
@@ -166,7 +166,7 @@ static void name_task(struct task *task, struct thread *thread)
 	task->calls = thread->counted ? calls_new(thread->root) : NULL;
 }
 
-/* This processor is about to run another task. Called before the first instruction of
+/* Handles a switch of this processor to another task. Called before the first instruction of
  * __switch_to_asm. */
 void tasks_switch(void)
 {
@@ -200,7 +200,7 @@ void tasks_execute(const struct block *block)
 		calls_step(task->calls, block);
 }
 
-/* Whether a processor runs a thread that was named: its work would be cut in the middle. */
+/* Returns whether a processor runs a counted thread, whose work would be cut off. */
 bool tasks_counting(void)
 {
 	for (int i = 0; i < MAX_CPUS && *wanted; i++)
