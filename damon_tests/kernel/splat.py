@@ -76,7 +76,7 @@ class Splat:
 
 
 def without_time(line: str) -> str:
-    """A line of a kernel's log without level, time and thread."""
+    """Return a line of a kernel's log without level, time and thread."""
     return _PREFIX.sub("", line)
 
 

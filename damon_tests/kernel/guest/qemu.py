@@ -99,8 +99,8 @@ def find(cache: Path | None = None) -> Qemu:
         root.mkdir(parents=True, exist_ok=True)
     with using(root), FileLock(root / ".lock"):
         for directory in sorted(root.glob("*/qemu.json"), reverse=True):
-            if found := _load(directory.parent):
-                return found
+            if unpacked := _load(directory.parent):
+                return unpacked
         return _fetch(root, cache, too_old)
 
 
@@ -108,15 +108,15 @@ def _fetch(root: Path, cache: Path | None, too_old: str) -> Qemu:
     problems = []
     for suites in _suites_to_try():
         try:
-            found = _fetch_from(suites, root, cache)
+            fetched = _fetch_from(suites, root, cache)
         except ArchiveUnreachable as error:
             problems.append(str(error))
             continue
         except NotSupported as error:
             problems.append("; ".join(error.missing))
             break
-        if found:
-            return found
+        if fetched:
+            return fetched
         problems.append(f"the one of {suites[-1]} does not run here or is too old")
     raise NotSupported(f"no usable QEMU{too_old} ({'; '.join(problems)})", remedy=_REMEDY)
 

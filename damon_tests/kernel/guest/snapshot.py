@@ -197,8 +197,8 @@ class SnapshotStore:
             made = _modified(directory)
             if made is not None and now - made > _IN_USE_S:
                 shutil.rmtree(directory, ignore_errors=True)
-        found = [(_modified(path.parent), path.parent) for path in self._root.glob("*/guest.json")]
-        saved = sorted(((used, path) for used, path in found if used is not None), reverse=True)
+        directories = [(_modified(path.parent), path.parent) for path in self._root.glob("*/guest.json")]
+        saved = sorted(((used, path) for used, path in directories if used is not None), reverse=True)
         total = 0
         for used, directory in saved:
             with contextlib.suppress(FileNotFoundError):
