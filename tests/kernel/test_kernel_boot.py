@@ -26,7 +26,7 @@ class FakeRunning:
     ) -> None:
         self.directory = directory
         self.console = directory / "console.log"
-        self.plan = SimpleNamespace(image=SimpleNamespace(release="7.3.4"))
+        self.plan = SimpleNamespace(image=SimpleNamespace(release="7.3.4"), accel="tcg")
         self.process = self
         self.killed = False
         self._console = console
@@ -102,6 +102,28 @@ def test_panic_is_reported_without_retry(tmp_path: Path) -> None:
     text = "[    2.1] Kernel panic - not syncing: VFS: Unable to mount root fs\n"
     starts = iter([FakeRunning(tmp_path, text, dies=True)])
     with pytest.raises(MachineLost, match="did not boot under QEMU: Kernel panic - not syncing: VFS"):
+        bring_up(lambda: next(starts))  # type: ignore[arg-type, return-value]
+
+
+INT3 = """[    1.605000] Oops: int3: 0000 [#1] SMP PTI
+[    1.605100] CPU: 1 UID: 0 PID: 0 Comm: swapper/1 Not tainted 7.3.4
+[    1.610161] Kernel panic - not syncing: Fatal exception in interrupt"""
+
+
+def test_emulators_int3_oops_is_retried_once(answering: FakeRunning, tmp_path: Path) -> None:
+    starts = iter([FakeRunning(tmp_path, INT3, dies=True), answering])
+    booted = bring_up(lambda: next(starts))  # type: ignore[arg-type, return-value]
+    assert booted.attempts == 2
+    booted.machine.close()
+    with pytest.raises(MachineLost, match="int3"):
+        bring_up(lambda: FakeRunning(tmp_path, INT3, dies=True))  # type: ignore[arg-type, return-value]
+
+
+def test_int3_oops_on_kvm_is_reported_without_retry(tmp_path: Path) -> None:
+    running = FakeRunning(tmp_path, INT3, dies=True)
+    running.plan.accel = "kvm"
+    starts = iter([running])
+    with pytest.raises(MachineLost, match="int3"):
         bring_up(lambda: next(starts))  # type: ignore[arg-type, return-value]
 
 
