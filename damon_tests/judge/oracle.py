@@ -51,8 +51,9 @@ class Band:
 
 @dataclass(frozen=True)
 class Decision:
-    """The result of a look. ``attempts_needed``: with "continue", the number of attempts before the next
-    look.
+    """The result of a look at all attempts so far.
+
+    ``attempts_needed``: with "continue", the number of attempts before the next look.
 
     ``p``: the pooled p value, adjusted for the number of metrics. ``checks``: one for each metric.
     """
@@ -167,8 +168,10 @@ def decide_sequentially(
 
 
 def _p_value(m: BandMetric, bands: Sequence[Band], observed: Sequence[Mapping[str, float]]) -> float:
-    """Return the pooled p value. Attempts that share a band share a stratum: their ranks are not
-    independent."""
+    """Return the pooled p value.
+
+    Attempts that share a band share a stratum, because their ranks are not independent.
+    """
     strata: dict[str, tuple[list[float], list[float]]] = {}
     for band_, values in zip(bands, observed, strict=True):
         replicas = [_worst_if_nan(v, m.side) for v in band_.values[m.name]]

@@ -29,8 +29,7 @@ def is_power_of_two(value: int) -> bool:
 
 
 def size_limit(total: int, min_nr_regions: int, m: int, *, rounded: bool = True) -> int:
-    """Return L (2.6): the size of the largest region that min_nr_regions allows, for ``total`` monitored
-    memory.
+    """Return L (2.6): the largest region that min_nr_regions allows, for ``total`` monitored memory.
 
     ``rounded``: up to a multiple of m, as since 7.1; before, L only limited merging.
     """
@@ -161,8 +160,10 @@ def schemes_act(ctx: DamonCtx) -> bool:
 
 
 def split_allowance(ctx: DamonCtx) -> int:
-    """Return the regions that schemes may add in one pass (I14): 2 per scheme with a quota, 2 per address
-    filter bound and target."""
+    """Return how many regions schemes may add in one pass (I14).
+
+    It is 2 for each scheme with a quota, and 2 for each address filter bound and target.
+    """
     quotas = sum(2 for s in ctx.schemes if _has_quota(s.quota))
     bounds = sum(2 * _address_filters(s) for s in ctx.schemes)
     return quotas + 2 * bounds * max(1, len(ctx.targets))

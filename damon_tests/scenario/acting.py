@@ -116,8 +116,10 @@ def _by_scheme(tried: Sequence[trace.BeforeApplyEvent], schemes: int) -> list[li
 
 @contextmanager
 def waiting(run: Live, pattern: str) -> Iterator[RunningTarget]:
-    """Start one more target, which touches nothing until ``go``, and make it the only target of the first
-    kdamond."""
+    """Start one more target, which touches nothing until ``go``.
+
+    The first kdamond monitors it instead of its targets before.
+    """
     target = run.subject.start_target(load(pattern), seed=1)
     try:
         run.commit(replace(run.ctx, targets=run.covering(target)))
@@ -134,8 +136,10 @@ def middle(span: Range) -> Range:
 
 
 def upper_frames(target: RunningTarget) -> tuple[Range, list[Range]]:
-    """Return about the upper half of a target's physical memory, in bytes: the span of addresses, and the
-    ranges in it that belong to the target."""
+    """Return about the upper half of a target's physical memory, in bytes.
+
+    That is the span of addresses, and the ranges in it that belong to the target.
+    """
     frames = sorted(f for ranges in target.physical().values() for f in ranges)
     start, end = frames[len(frames) // 2]
     span = ((start + end) // 2 // PAGE_SIZE * PAGE_SIZE, frames[-1][1])

@@ -82,8 +82,10 @@ _READS = (
 
 
 def commands(backend: Backend, seed: int = 1) -> list[CostSamples]:
-    """Return the instructions of each command with 1,000 regions, and of reading tried_regions, of all
-    threads."""
+    """Return the instructions of each command with 1,000 regions, and of reading tried_regions.
+
+    Those of all threads count.
+    """
     pattern = setup.still(MEMORY_MIB * MIB)
     samples = []
     with setup.watched(backend, pattern, _observed, seed) as run:

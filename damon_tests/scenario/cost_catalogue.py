@@ -19,8 +19,10 @@ Measure = Callable[[Backend, int], Sequence[CostSamples]]
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A benchmark. ``measure`` takes a backend and a seed. ``repeats``: how many guests give a sample
-    each."""
+    """A benchmark of DAMON's cost.
+
+    ``measure`` takes a backend and a seed. ``repeats``: how many guests give a sample each.
+    """
 
     name: str
     about: str
@@ -28,8 +30,7 @@ class Benchmark:
     repeats: int = 1
 
     def run(self, backend: Backend, seed: int) -> list[CostSamples]:
-        """Return all samples of its metrics. Raises NotSupported where the kernel or machine lacks a
-        feature."""
+        """Return all samples of its metrics. Raises NotSupported where the machine lacks a feature."""
         rounds = [self.measure(backend, seed + i) for i in range(self.repeats)]
         return [_joined([r[i] for r in rounds]) for i in range(len(rounds[0]))]
 

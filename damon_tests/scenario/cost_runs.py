@@ -61,8 +61,7 @@ def on_frames(_: Subject, target: RunningTarget) -> DamonCtx:
 
 
 def whole_process(update_us: int) -> Request:
-    """Return a request to monitor a whole process with vaddr, which updates its regions every
-    ``update_us``."""
+    """Return a request to monitor a process with vaddr, updated every ``update_us``."""
 
     def request(_: Subject, target: RunningTarget) -> DamonCtx:
         attrs = DamonAttrs(SAMPLE_US, 20 * SAMPLE_US, update_us, min_nr_regions=10, max_nr_regions=100)
@@ -108,8 +107,7 @@ def _require_huge(run: setup.Watched) -> None:
 
 
 def check_of_size(backend: Backend, size_mib: int, *, populate: bool, seed: int = 1) -> float:
-    """Return the instructions of one access check of a region, with ``size_mib`` MiB in NR_REGIONS
-    regions."""
+    """Return the instructions of one access check, with ``size_mib`` MiB in NR_REGIONS regions."""
     pattern = setup.still(size_mib * MIB, populate=populate)
     memory_mib = max(1024, size_mib + 512 if populate else 0)
     with setup.watched(backend, pattern, on_data(), seed, memory_mib=memory_mib) as run:
@@ -133,8 +131,7 @@ FEW_REGIONS, MANY_REGIONS = 100, 400
 
 
 def aggregation(backend: Backend, seed: int = 1) -> list[CostSamples]:
-    """Return the instructions that a region adds to an aggregation besides its checks, and wake-ups per
-    second."""
+    """Return the instructions that a region adds to an aggregation besides its checks, and wake-ups."""
     pattern = setup.still(MEMORY_MIB * MIB)
     few, many = (
         windows(backend, pattern, on_data(nr_regions=count, samples_per_aggr=1), seed)

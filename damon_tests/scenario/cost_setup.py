@@ -58,8 +58,10 @@ class Watched:
 
 
 def still(size_bytes: int, **options: object) -> Pattern:
-    """Return a pattern that touches nothing, so that every check does the same. ``options``: of
-    PatternRegion."""
+    """Return a pattern that touches nothing, so that every check does the same.
+
+    ``options``: fields of PatternRegion.
+    """
     return still_regions([PatternRegion("data", size_bytes, **options)])  # type: ignore[arg-type]
 
 
@@ -70,8 +72,10 @@ def still_regions(regions: Sequence[PatternRegion]) -> Pattern:
 
 
 def equal_regions(start: int, end: int, count: int) -> tuple[tuple[int, int], ...]:
-    """Return ``count`` ranges of equal size, whole pages, from ``start`` on. Raises HarnessError without
-    room."""
+    """Return ``count`` ranges of equal size, in whole pages, from ``start`` on.
+
+    Raises HarnessError without room.
+    """
     size = (end - start) // count // PAGE_SIZE * PAGE_SIZE
     if not size:
         raise HarnessError(f"{end - start} bytes are too little for {count} regions")

@@ -58,7 +58,6 @@ def _targets(run: Live, part: Part) -> Iterator[KnownMemory]:
 
 
 def _stalls(run: Live, part: Part, pid: int) -> list[tuple[int, int]]:
-    """Return the [begin, end) ns in which the target was kept from running for half a sampling interval or
-    longer."""
+    """Return when, in ns, the target could not run for half a sampling interval or longer."""
     slack_ns = max(1, part.recording.sample_us) * NSEC_PER_USEC // 2
     return [s for target in run.targets if target.pid == pid for s in target.disturbances(slack_ns)]

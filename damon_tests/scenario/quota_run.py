@@ -23,8 +23,10 @@ from damon_tests.scenario.fixtures import LiveFixture
 
 @dataclass(frozen=True)
 class QuotaRun:
-    """A run that has ended. ``ctx``: its first request. ``read``: the scheme's counters just before the
-    end."""
+    """A run that has ended.
+
+    ``ctx``: its first request. ``read``: the scheme's counters just before the end.
+    """
 
     run: Live
     ctx: DamonCtx

@@ -48,8 +48,7 @@ def like_the_reference(
     replicas: int = REPLICAS,
     rule: SequentialRule | None = None,
 ) -> tuple[Check, ...]:
-    """Check that the metrics ``names`` (of METRICS) are as good as the reference's, in windows from
-    ``after_s`` on.
+    """Check that the metrics ``names`` (of METRICS) are as good as the reference's from ``after_s`` on.
 
     Returns one check for each metric; all share one α. Makes more attempts when the rule asks for them.
     Attempts with paddr are judged by physical address. Also returns the violated invariants of further

@@ -51,7 +51,9 @@ def change_points(values: Sequence[float], least_step: float = LEAST_STEP) -> li
 
 
 def _penalty(levels: np.ndarray, least_step: float) -> float:
-    """Return PELT's penalty of a segment. Noise is the median difference of neighbours, which few steps do
-    not change."""
+    """Return PELT's penalty of a segment.
+
+    Noise is the median difference of neighbours, which few steps do not change.
+    """
     noise = float(np.median(np.abs(np.diff(levels)))) / 0.6745 / np.sqrt(2)
     return float(max(least_step**2 / 2, 4 * np.log(len(levels)) * noise**2))

@@ -55,8 +55,7 @@ def _passes(raw: Sequence[Event], scheme_idx: int) -> Iterator[list[BeforeApplyE
 
 
 def as_asked(name: str, tried: Sequence[BeforeApplyEvent], scheme: Damos, region: Range) -> list[Check]:
-    """Check that every tried region matched the scheme's access pattern and lay in the monitored
-    ``region``."""
+    """Check that every tried region matched the scheme's access pattern and lay in ``region``."""
     p = scheme.access_pattern
     bounds = {
         "sizes": (p.sz_min, p.sz_max, [e.end - e.start for e in tried]),
@@ -103,8 +102,7 @@ def not_before(name: str, tried: Sequence[BeforeApplyEvent], started_ns: int, ct
 def counted(
     name: str, stats: DamosStats, read_ns: Range, applied: Sequence[Sequence[BeforeApplyEvent]]
 ) -> list[Check]:
-    """Check that a module's counters are those after one of the tried regions, and include all earlier
-    passes.
+    """Check that a module's counters are those after one of the traced tries.
 
     ``stats`` were read within ``read_ns``. The module updates them before each pass, so only the last pass
     that had begun may be missing in them.

@@ -30,8 +30,7 @@ TICK_NS = 10 * NSEC_PER_MSEC
 
 @dataclass(frozen=True)
 class Refresh:
-    """Results that changed between ``after_ns`` and ``before_ns``; ``aggr_us``: the aggregation interval they
-    report."""
+    """Results that changed within ``after_ns`` to ``before_ns``; ``aggr_us``: their aggregation interval."""
 
     after_ns: int
     before_ns: int
@@ -55,8 +54,7 @@ class Partial:
 
 
 def candidates(refresh: Refresh, snapshots: Sequence[Snapshot]) -> list[Snapshot]:
-    """Return the aggregations whose ages the results may show: the last one before the change, and those in
-    it."""
+    """Return the aggregations whose ages the results may show: the last before the change, or later."""
     earlier = [s for s in snapshots if s.time_ns < refresh.after_ns]
     meanwhile = [s for s in snapshots if refresh.after_ns <= s.time_ns]
     # The aggregation of the change is traced after the results were computed, with the same ages.

@@ -20,8 +20,10 @@ Parents = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]
 
 
 def ages(s: Report) -> list[Check]:
-    """Check I29: an age grows by at most one; I30: none is older than the monitoring; I32, I33 after W
-    hits."""
+    """Check ages.
+
+    I29: an age grows by at most one; I30: none exceeds the time of monitoring; I32, I33: after W hits.
+    """
     if s.tuned:
         return []
     checks = _age_growth(s)
@@ -98,8 +100,7 @@ def _age_total(s: Report) -> list[Check]:
 
 
 def _saturated_ages(s: Report) -> list[Check]:
-    """Check I33: W hits prove that every part of a region had W hits, so its age follows without the
-    merges."""
+    """Check I33: W hits prove that all parts of a region had W hits, whatever was merged."""
     extra = rule_limits.extra_age(s.w, s.series)
     wrong, judged, detail = [], 0, ""
     for before, after, parents in follow(s):

@@ -52,8 +52,7 @@ def _sizes(observation: Observation, after_s: float, until_s: float | None) -> I
 
 
 def _longer(observation: Observation, judged: Sequence[Window]) -> float:
-    """Return by how much the longest window exceeds the requested length, as a fraction; without the
-    first."""
+    """Return the largest relative excess of a window over the requested length; the first is left out."""
     asked_ns = (
         observation.recording.samples_per_aggr * max(1, observation.recording.sample_us) * NSEC_PER_USEC
     )

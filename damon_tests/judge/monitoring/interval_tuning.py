@@ -26,8 +26,7 @@ def _steps(events: Sequence[TypedEvent]) -> list[TuneEvent]:
 
 
 def bounded(events: Sequence[TypedEvent], attrs: DamonAttrs) -> list[Check]:
-    """Check I40: min_sample_us <= sample_us <= max_sample_us, and a step at most doubles or halves
-    sample_us."""
+    """Check I40: sample_us keeps its bounds, and a step at most doubles or halves it."""
     goal, steps = attrs.intervals_goal, _steps(events)
     values = [float(e.sample_us) for e in steps]
     if not values:

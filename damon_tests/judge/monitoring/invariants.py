@@ -35,8 +35,10 @@ _BY_TICKS_US = 16_000
 
 
 def recorded(recording: Recording) -> Check:
-    """Check that there is a complete snapshot. A DAMON without an aggregation for ten intervals fails
-    (I34)."""
+    """Check that there is a complete snapshot (I34).
+
+    Without one it is undecided; a DAMON without an aggregation for ten intervals fails.
+    """
     n = sum(s.complete for s in recording.snapshots)
     m = Measurement("complete snapshots", n, "count")
     if never_aggregated(recording):

@@ -17,8 +17,11 @@ from damon_tests.ports.ranges import Range
 
 
 def region_counts(s: Report) -> list[Check]:
-    """Check I8, I9: nr_regions; I10: the largest region; I11, I12: least and most regions; I13, I16, I17:
-    growth; I15: where splits cut."""
+    """Check the number and size of regions.
+
+    I8, I9: nr_regions; I10: the largest region; I11, I12: fewest and most regions; I13, I16, I17: growth;
+    I15: where splits cut.
+    """
     if s.recording.source == "tried_regions":
         return []
     checks = [] if s.recording.lost_events else _claimed(s)
@@ -34,8 +37,10 @@ def region_counts(s: Report) -> list[Check]:
 
 
 def _claimed(s: Report) -> list[Check]:
-    """Check I8: nr_regions is the number of traced regions. The recording may cut off its first and last
-    snapshot."""
+    """Check I8: nr_regions is the number of traced regions.
+
+    The recording may cut off its first and last snapshot.
+    """
     snaps = s.recording.snapshots
     edge = {id(x) for x in (*snaps[: len(s.targets())], *snaps[-len(s.targets()) :]) if not x.complete}
     judged = [x for x in snaps if id(x) not in edge]

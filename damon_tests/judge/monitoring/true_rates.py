@@ -150,8 +150,7 @@ def _asked(truth: Truth, windows: Sequence[Range]) -> Iterator[tuple[Pages, Rang
 
 
 def _rate(truth: Truth, pages: Pages, window: Range, sample_ns: int) -> F64:
-    """Return the fraction of the window's sampling intervals in which each page was touched, float64
-    (pages,)."""
+    """Return the fraction of the window's sampling intervals that touched each page, float64 (pages,)."""
     t0_ns, t1_ns = window
     if t1_ns - t0_ns < sample_ns:
         return truth.touched(pages, t0_ns, t1_ns).astype(np.float64)

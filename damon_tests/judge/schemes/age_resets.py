@@ -27,8 +27,7 @@ def ages_after_passes(recorded: Sequence[WatchedPass], ctx: DamonCtx, level: str
 
 
 def aggregations_in_step(recorded: Sequence[WatchedPass], ctx: DamonCtx) -> Check:
-    """Check I35: apply and aggregation intervals count the same samples, so each n-th pass is at an
-    aggregation.
+    """Check I35: apply and aggregation intervals count the same samples.
 
     Exact. Raises UsageError for a watcher that is not due at every aggregation.
     """
@@ -112,8 +111,10 @@ def _regions(watched: WatchedPass) -> list[Try]:
 
 
 def not_made_of(wholes: Iterable[Try], parts: Sequence[Try], *, counts: bool) -> list[str]:
-    """Return the regions that are not unions of whole ``parts`` of the same age (and nr_accesses, if
-    ``counts``)."""
+    """Return the regions that are not unions of whole ``parts`` of the same age.
+
+    ``counts``: of the same nr_accesses, too.
+    """
     reasons, at = [], 0
     for whole in wholes:
         pieces = []
@@ -171,8 +172,7 @@ def _overlap(a: Try, b: Try) -> bool:
 
 
 def merged_back(recorded: Sequence[WatchedPass], ctx: DamonCtx) -> list[Check]:
-    """Check that a pass leaves no equal neighbours apart that are small enough to merge (§4.2). Exact, since
-    7.2.
+    """Check that a pass leaves no equal neighbours apart that may merge (§4.2). Exact, since 7.2.
 
     Judged only while nr_accesses are 0 everywhere, also in the last window: then the age alone decides.
     """

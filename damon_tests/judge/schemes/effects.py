@@ -48,8 +48,7 @@ def _inside(start: I64, ranges: Iterable[Range]) -> Bools:
 
 
 def in_whole_blocks(pages: PageStates, ranges: Iterable[Range]) -> Bools:
-    """Return which pages are in 2 MiB blocks wholly inside one of the ranges: only those become huge
-    pages."""
+    """Return which pages are in 2 MiB blocks wholly inside a range: only those become huge pages."""
     return in_ranges(pages, [(-(-start // HUGE) * HUGE, end // HUGE * HUGE) for start, end in ranges])
 
 
@@ -159,8 +158,7 @@ def spares_others(name: str, measured: Effect, *, waiting: int = 0) -> Check:
 
 
 def put_back(name: str, pairs: Iterable[tuple[PageStates, PageStates]], waiting: int) -> Check:
-    """Check that pages that an action isolated are back on an LRU list, but for ``waiting`` bytes on their
-    way.
+    """Check that isolated pages are back on an LRU list, but for ``waiting`` bytes on their way.
 
     A page on no list is never reclaimed, and DAMON's paddr ignores it.
     """
@@ -181,8 +179,7 @@ def applied(name: str, sz_applied: int, low: int, high: int, because: str, *, ef
 
 
 def fully_mapped(tried: Iterable[Range], mapped: Sequence[Range]) -> int:
-    """Return the bytes of the tried ranges without a hole in ``mapped`` (sorted byte ranges, touching or
-    not).
+    """Return the bytes of the tried ranges that ``mapped`` (sorted byte ranges) covers without a hole.
 
     Specification 4.10: madvise() over a range with a hole acts on what is mapped and returns an error.
     """

@@ -191,8 +191,10 @@ class Verdicts:
 
 
 def verdicts(scheme: Damos, pages: PageFacts, operations: str) -> Verdicts:
-    """Return which pages a pass tries and acts on (I52), if the scheme's access pattern matches all
-    regions."""
+    """Return which pages a pass tries and acts on (I52).
+
+    The scheme's access pattern must match all regions.
+    """
     _, ops = layers(scheme)
     tried, explicitly = allowed_by_core(scheme, pages)
     filtered = operations == "paddr" or scheme.action in FILTERED_VIRTUALLY

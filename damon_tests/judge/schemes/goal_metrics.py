@@ -24,8 +24,10 @@ _ANYTHING: Range = (0, 1 << 40)
 
 @dataclass(frozen=True)
 class Measured:
-    """Measurements of a metric: (time_ns, value), ascending. ``slack``: by how much it may leave their range
-    between them."""
+    """Measurements of a metric: (time_ns, value), ascending.
+
+    ``slack``: by how much the metric may leave the range of the measurements around it.
+    """
 
     samples: tuple[tuple[int, int], ...]
     slack: int

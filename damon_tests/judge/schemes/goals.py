@@ -287,8 +287,10 @@ def doublings(size: int) -> int:
 
 
 def settled_after(values: Sequence[float], goal: float, tolerance: float) -> int | None:
-    """Return the index from which on all values are within ``tolerance``, a fraction, of the goal; or
-    None."""
+    """Return the index from which on all values are within ``tolerance`` of the goal, or None.
+
+    ``tolerance``: a fraction of the goal.
+    """
     outside = [i for i, value in enumerate(values) if abs(value - goal) > tolerance * goal]
     after = outside[-1] + 1 if outside else 0
     return after if after < len(values) else None

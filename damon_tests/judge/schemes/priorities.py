@@ -85,8 +85,7 @@ def matches(piece: Piece, pattern: DamosAccessPattern) -> bool:
 
 
 def lowest_chosen(scored: Iterable[tuple[int, int]], effective_size: int) -> int:
-    """Return min_score of (score, size) pairs: the score at which the quota is used up, from the highest
-    down."""
+    """Return min_score of (score, size) pairs: the score at which the quota is used up."""
     by_score: dict[int, int] = {}
     for value, size in scored:
         by_score[value] = by_score.get(value, 0) + size
@@ -101,8 +100,7 @@ def lowest_chosen(scored: Iterable[tuple[int, int]], effective_size: int) -> int
 def eligible(
     pieces: Sequence[Piece], scheme: Damos, ctx: DamonCtx, level: Series, effective_size: int
 ) -> list[Span]:
-    """Return the memory that matches and whose priority gets quota: ascending spans, joined where they
-    touch."""
+    """Return the spans of memory that match and get quota: ascending, joined where they touch."""
     wanted = [(p, score(p, scheme, ctx, level)) for p in pieces if matches(p, scheme.access_pattern)]
     lowest = lowest_chosen(((value, p.size) for p, value in wanted), effective_size)
     joined: list[Span] = []

@@ -148,8 +148,10 @@ class QuotaReplay:
         return done
 
     def _may_be_left_out(self, pass_: Pass) -> bool:
-        """Return whether the scheme may have skipped this aggregation: before 6.18 a commit restarts the
-        apply interval."""
+        """Return whether the scheme may have skipped this aggregation.
+
+        Before 6.18 a commit restarts the apply interval.
+        """
         if self.level.keeps_window_on_equal_commit or pass_.applied:
             return False
         last_ns = self.ctx.attrs.aggr_us * NSEC_PER_USEC
@@ -367,8 +369,7 @@ def enough_passes(passes: Sequence[Pass], least: int) -> Check:
 
 
 def sizes_agree(passes: Sequence[Pass], level: Series) -> list[Check]:
-    """Check I54: counters grow by exactly what was tried, where damos_stat_after_apply_interval is traced
-    (7.0)."""
+    """Check I54: counters grow by exactly what was tried, where the kernel traces them (7.0)."""
     wrong, before, looked = [], (0, 0), 0
     for index, pass_ in enumerate(passes):
         if pass_.stat is None:

@@ -42,8 +42,10 @@ def _cuts_of(parents: Iterable[Range], parts: Sequence[Range]) -> Iterator[tuple
 
 
 def tenth_of(size: int, offset: int) -> int:
-    """Return the tenth, 1 to 9, of a region of ``size`` bytes at ``offset``, aligned down to a page; or
-    NOWHERE."""
+    """Return the tenth, 1 to 9, at ``offset`` of a region of ``size`` bytes, aligned down to a page.
+
+    NOWHERE: at none.
+    """
     return next((n for n in TENTHS if n * size // 10 // PAGE_SIZE * PAGE_SIZE == offset), NOWHERE)
 
 

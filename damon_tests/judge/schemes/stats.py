@@ -23,8 +23,7 @@ from damon_tests.ports.ranges import Range
 
 @dataclass(frozen=True)
 class Reading:
-    """``stats/`` of one scheme after an update command, written at ``begin_ns``, that returned by
-    ``end_ns``."""
+    """``stats/`` of one scheme after an update, written at ``begin_ns`` and returned by ``end_ns``."""
 
     begin_ns: int
     end_ns: int
@@ -97,8 +96,9 @@ def differences(stats: DamosStats, total: Total) -> list[str]:
 def stats_after_passes(
     recorded: Sequence[WatchedPass], ctx: DamonCtx, mapped: Sequence[Range] | None = None
 ) -> list[Check]:
-    """Check damos_stat_after_apply_interval against the traced tries (I54), the action (I41, I42) and itself
-    (I61).
+    """Check damos_stat_after_apply_interval.
+
+    Against the traced tries (I54), the action (I41, I42) and itself (I61).
 
     Exact, for passes from the kdamond's start. ``mapped``: as in ``totals``.
     """
@@ -219,8 +219,10 @@ def _limited(ctx: DamonCtx) -> Iterator[tuple[int, Damos]]:
 
 
 def _full_before(recorded: Sequence[WatchedPass], scheme_idx: int, quota: int, rest: int) -> list[int]:
-    """Return how many windows had ended full before the first pass and after each; the last window is
-    open."""
+    """Return how many windows had ended full before the first pass and after each.
+
+    The last window is still open.
+    """
     counts, full = [0], 0
     for watched in recorded:
         counts.append(full)

@@ -24,8 +24,7 @@ _TICK_NS = 10 * NSEC_PER_MSEC  # of the slowest tick a kernel is built with
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """``tried_regions/`` of all schemes after a command, written at ``begin_ns``, that returned by
-    ``end_ns``."""
+    """``tried_regions/`` of all schemes after an update, from ``begin_ns`` to ``end_ns``."""
 
     begin_ns: int
     end_ns: int
@@ -64,8 +63,10 @@ def regions_of_one_pass(
 
 
 def _took_too_long(answer: Answer, scheme_idx: int, ctx: DamonCtx) -> bool:
-    """Return whether the command may have given up: before 6.15 it waits for two apply intervals, in
-    ticks."""
+    """Return whether the command may have given up.
+
+    Before 6.15 it waits for two apply intervals, counted in ticks.
+    """
     interval_us = ctx.schemes[scheme_idx].apply_interval_us or ctx.attrs.aggr_us
     return answer.end_ns - answer.begin_ns >= 2 * interval_us * NSEC_PER_USEC - _TICK_NS
 

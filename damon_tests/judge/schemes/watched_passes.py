@@ -150,8 +150,7 @@ def due_in(schemes: Sequence[Damos], attrs: DamonAttrs) -> Iterator[tuple[int, .
 
 
 class ExpectedTries:
-    """Predicts what each pass must try, from the regions that the watcher printed. Feed it passes in
-    order."""
+    """Predicts what each pass must try from the watcher's regions. Feed it the passes in order."""
 
     def __init__(self, ctx: DamonCtx) -> None:
         _refuse_unpredictable(ctx)
@@ -281,8 +280,7 @@ def edges_met(
     schemes: Sequence[Damos],
     names: Sequence[str] = ("size", "nr_accesses", "age"),
 ) -> list[Check]:
-    """Check that the regions tested the bounds of ``names``: some values at a bound, and some just beyond
-    one.
+    """Check that the regions tested the bounds of ``names``: some at a bound, and some just beyond.
 
     Undecided where there are none.
     """

@@ -20,8 +20,7 @@ MARGIN_PERMIL = 4
 
 @dataclass(frozen=True)
 class Stretch:
-    """A stretch of time with free memory within ``lowest``..``highest`` per mille, give or take the
-    margin."""
+    """A stretch of time with free memory within ``lowest``..``highest`` per mille, and the margin."""
 
     lowest: int
     highest: int

@@ -39,8 +39,9 @@ class Asked:
 def questions(
     events: Sequence[BeforeApplyEvent], scheme_idx: int, watcher_idx: int, count: int
 ) -> list[Asked]:
-    """Return the first ``count`` regions whose pages a scheme's filter read, in order. Regions must not
-    change.
+    """Return the first ``count`` regions whose pages the scheme's filter read, in order.
+
+    The regions must not change.
 
     ``watcher_idx``: a scheme later in the list that is tried on every region.
     """
