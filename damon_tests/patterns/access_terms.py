@@ -19,7 +19,7 @@ MAX_SLOTS = (1 << 32) - 1
 MAX_TOUCHES = 1 << 24
 MAX_ISLANDS = 1 << 20
 MAX_WEIGHT = 1 << 24
-# The engine keeps the workers' own memory in a small place beside its program.
+# The engine has little room for the workers' own memory beside its program.
 MAX_WORKERS = 8
 MAX_CHASE_SLOTS = 1 << 24
 POINTER_BYTES = 8
@@ -31,7 +31,7 @@ _KEYS = (
 
 
 def read_accesses(value: Value, regions: Mapping[str, PatternRegion]) -> tuple[Access, ...]:
-    """The list under ``accesses``. Raises UsageError, also when two of them overlap."""
+    """Read the list under ``accesses``. Raises UsageError, also when two accesses overlap."""
     items = list(value.items())
     accesses = tuple(_read_access(item, regions) for item in items)
     _refuse_overlap(items, accesses)
@@ -40,7 +40,7 @@ def read_accesses(value: Value, regions: Mapping[str, PatternRegion]) -> tuple[A
 
 
 def _refuse_overlap(items: list[Value], accesses: tuple[Access, ...]) -> None:
-    """Of the same process; and weighted ones take turns, so theirs may be the same memory."""
+    """Refuse accesses of a process to the same memory, unless they take turns by weight."""
     spans = sorted(
         (access.region, access.process, start, end, index)
         for index, access in enumerate(accesses)
@@ -136,7 +136,7 @@ def _touches(item: Value, keys: Mapping[str, Value], order: Order) -> int:
 
 
 def _hot_spot(item: Value, keys: Mapping[str, Value], access: Access) -> Access:
-    """What only some orders have."""
+    """Read the keys that only some orders have."""
     for key, order in (("skew", "zipf"), ("center", "gaussian"), ("sigma", "gaussian")):
         if key in keys and access.order != order:
             raise keys[key].error(f"is for 'order: {order}' only")
@@ -173,7 +173,7 @@ def _usual_kind(item: Value, region: PatternRegion, access: Access) -> Kind:
 
 
 def _refuse_unread(value: Value, region: PatternRegion, access: Access) -> None:
-    """Reads that would not be seen, or find no pointers."""
+    """Refuse reads that DAMON cannot see, and chases without pointers."""
     if access.order == "chase":
         if not region.populate or region.mapped_bytes is not None or access.process:
             raise value.error(

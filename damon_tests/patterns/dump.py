@@ -12,7 +12,7 @@ _HUGEPAGE = {False: "no", True: "yes", None: "default"}
 
 
 def dump(pattern: Pattern) -> str:
-    """The pattern as text, every key written out."""
+    """Return the pattern as text with every key."""
     lines = [
         f"name: {_quoted(pattern.name)}",
         f"reason: {_quoted(pattern.reason)}",
@@ -113,7 +113,7 @@ def _action(action: Action) -> list[str]:
 
 
 def _item(keys: list[str], indent: int) -> list[str]:
-    """One element of a list: a dash before the first key."""
+    """Return the lines of a list element: a dash before the first key."""
     margin = " " * indent
     return [f"{margin}{'- ' if index == 0 else '  '}{key}" for index, key in enumerate(keys)]
 
@@ -123,5 +123,5 @@ def _boolean(value: bool) -> str:
 
 
 def _quoted(text: str) -> str:
-    # Quotes keep names such as "no" or "1e3" text; the width keeps a long reason on one line.
+    # Quotes keep names such as "no" or "1e3" as text; the width keeps a long reason on one line.
     return yaml.safe_dump(text, default_style='"', allow_unicode=True, width=1_000_000).strip()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Read patterns from YAML files, and write them.
+"""Read patterns from YAML files.
 
 The format, by example (``workloads/patterns/README.md`` explains every key)::
 
@@ -16,8 +16,8 @@ The format, by example (``workloads/patterns/README.md`` explains every key)::
             span: 16 MiB .. 24 MiB              # default: the whole region
             period: 2 ms                        # or rate: 500 /s
 
-The pattern's name is the file's name without its suffix, unless the key ``name`` is there. Other files
-than YAML are masim's configurations (``damon_tests.patterns.masim``).
+The pattern's name is the file's name without its suffix, unless the file has the key ``name``. Files that are
+not YAML are masim's configurations (``damon_tests.patterns.masim``).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = ["dump", "load", "names", "parse"]
 
 MAX_REGION_BYTES = 1 << 50
 MAX_GAP_BYTES = 64 << 30
-# A shorter phase would be over before a busy machine has begun it.
+# A shorter phase would be over before a busy machine begins it.
 MIN_PHASE_NS = 1_000_000
 MAX_FILE_NAME = 3000
 MAX_NODE = 63
@@ -57,12 +57,12 @@ _HUGEPAGE: dict[str, bool | None] = {"no": False, "false": False, "yes": True, "
 
 
 def names() -> tuple[str, ...]:
-    """The patterns of the library, sorted."""
+    """Return the names of the library's patterns, sorted."""
     return tuple(sorted(path.stem for path in bundle.patterns_dir().glob("*.yaml")))
 
 
 def load(name_or_path: str | Path, options: masim.Options = masim.NO_OPTIONS) -> Pattern:
-    """A pattern of the library by name, or from a file by path.
+    """Load a pattern of the library by name, or from a file by path.
 
     A path is recognised by a directory separator or the suffix ``.yaml``, ``.yml`` or ``.cfg``; a file
     that is not YAML by its suffix is a masim configuration, which ``options`` are for. Raises UsageError with
@@ -88,7 +88,7 @@ def load(name_or_path: str | Path, options: masim.Options = masim.NO_OPTIONS) ->
 
 
 def parse(text: str, path: str = "<pattern>", default_name: str = "pattern") -> Pattern:
-    """A pattern from the text of a YAML file; ``path`` is for messages. Raises UsageError."""
+    """Parse the text of a YAML file; ``path`` is for messages. Raises UsageError."""
     top = yaml_nodes.read(text, path)
     keys = top.mapping("name", "reason", "repeat", "gap", "visible", "memcg", "regions", "phases")
     regions = _regions(top.required(keys, "regions"))
@@ -108,7 +108,7 @@ def parse(text: str, path: str = "<pattern>", default_name: str = "pattern") -> 
 
 
 def _refuse_whole(keys: dict[str, Value], pattern: Pattern) -> None:
-    """What can only be said about all phases together."""
+    """Refuse what is wrong with all phases together."""
     if len(pattern.workers) > MAX_WORKERS:
         raise keys["phases"].error(
             f"{len(pattern.workers)} threads in all processes are more than {MAX_WORKERS}"
@@ -117,7 +117,7 @@ def _refuse_whole(keys: dict[str, Value], pattern: Pattern) -> None:
     if problem is not None:
         phase = list(keys["phases"].items())[problem.phase]
         items = list(phase.mapping("name", "duration", "accesses", "actions")[problem.list_name].items())
-        # Actions are kept by time; the one meant is found again by its place in that order.
+        # Actions are sorted by time; the bad action is found by its position in that order.
         if problem.list_name == "actions":
             when = [_at_ns(item) for item in items]
             items = [items[i] for i in sorted(range(len(items)), key=lambda i: when[i])]
@@ -186,7 +186,7 @@ def _region(item: Value, keys: dict[str, Value], name: str) -> PatternRegion:
     if "mapped" in keys:
         if memory == "hugetlb":
             raise keys["mapped"].error("is not for 'memory: hugetlb'")
-        # A heap that is empty has no mapping that DAMON could find.
+        # An empty heap has no mapping that DAMON can find.
         least = PAGE_SIZE if memory == "heap" else 0
         mapped = keys["mapped"].pages(size, minimum=least)
     return PatternRegion(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What is mapped when, as a pattern's actions change it; and whether its accesses fit that."""
+"""Compute the mapped ranges over a pattern's actions, and check its accesses against them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DROPPING = ("munmap", "mremap", "brk", "dontneed", "free", "exec")
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with a pattern as a whole: where (by index), and what to say about it."""
+    """A problem of a pattern as a whole: where (by index), and the message."""
 
     phase: int
     list_name: str  # "accesses" or "actions"
@@ -25,12 +25,12 @@ class Problem:
 
 
 def initial(region: PatternRegion) -> Ranges:
-    """Byte ranges of a region that are mapped before the first phase."""
+    """Return the byte ranges of a region that are mapped before the first phase."""
     return ((0, region.initially_mapped),) if region.initially_mapped else ()
 
 
 def after(mapped: Ranges, action: Action, region: PatternRegion) -> Ranges:
-    """What is mapped of a region after an action."""
+    """Return the mapped ranges of a region after an action."""
     if action.do == "exec":
         return initial(region)
     if action.region != region.name:
@@ -49,7 +49,7 @@ def _holds(mapped: Ranges, start: int, end: int) -> bool:
 
 
 def problems(pattern: Pattern) -> Problem | None:
-    """The first thing about actions, and what they do to accesses, that cannot work."""
+    """Return the first problem of actions, and of accesses after them; None without a problem."""
     return _actions_problem(pattern) or _accesses_problem(pattern) or _pointers_problem(pattern)
 
 
@@ -89,7 +89,7 @@ def _wrong_action(action: Action, mapped: Ranges) -> str:
 
 
 def states(pattern: Pattern, region: PatternRegion, phase: int) -> list[Ranges]:
-    """What is mapped of a region during a phase: after the actions at its start, and after each later one."""
+    """Return a region's mapped ranges in a phase: after the actions at its start, and after each later."""
     mapped = initial(region)
     for earlier in pattern.phases[:phase]:
         for action in earlier.actions:
@@ -133,7 +133,7 @@ def _wrong_access(pattern: Pattern, phase: int, access: Access, done: set[tuple[
 
 
 def _pointers_problem(pattern: Pattern) -> Problem | None:
-    """A chase's pointers must not be overwritten, in any phase."""
+    """Return the first access of any phase that overwrites a chase's pointers."""
     everything = [
         (n, i, access) for n, phase in enumerate(pattern.phases) for i, access in enumerate(phase.accesses)
     ]
@@ -157,5 +157,5 @@ def _overwrites(other: Access, chase: Access) -> bool:
 
 
 def changes_mappings(phase: Phase) -> bool:
-    """Whether an action of the phase changes what is mapped."""
+    """Return whether an action of the phase changes mappings."""
     return any(action.do in MAPPING_ACTIONS for action in phase.actions)

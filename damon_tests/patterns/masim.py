@@ -5,26 +5,26 @@ The format: paragraphs are separated by an empty line, "#" begins a comment. The
 regions, "name, bytes[, file|none]" a line. Each other paragraph is a phase: a line with its
 name, one with its milliseconds, then "region, random(1|0), stride, probability[, ro|wo|rw]" lines.
 
-What masim does, and how it is said here:
+What masim does, and how a pattern expresses it:
 
-* It knows no rates. It draws one of the phase's lines by its share of all probabilities, does 131,072
-  accesses for it, and draws again, as fast as it can: accesses with a ``weight`` and ``rate: max``.
+* It has no rates. It draws one of the phase's lines by its share of all probabilities, makes 131,072
+accesses for it, and draws again, as fast as it can: accesses with a ``weight`` and ``rate: max``.
   The truth about real targets is their pass log. Simulated targets have no speed; theirs is the
   declared one of ``pace.NOMINAL_ACCESSES_PER_MS``, 100,000 accesses a millisecond.
-* A sequential line goes on where its last turn ended, and around the region: ``sequential`` with ``touches``.
+* A sequential line continues where its last turn ended, and wraps: ``sequential`` with ``touches``.
 * A random line draws a byte of the region at a time, from a million numbers made beforehand; here a cache
-  line at a time, from a generator: all pages alike, and each in reach. Its stride means nothing.
+  line at a time, from a generator: all pages with equal probability. Its stride has no meaning.
 * A line without a mode writes ("wo"), unless an option says otherwise. "rw" reads a byte and writes it back,
   one larger: ``update``.
 * Its memory comes from malloc(), so a page exists from its first access on: ``populate: false``.
-  Only regions that some line reads ("ro") are populated, unlike masim's: it would read the kernel's zero
-  page there, whose accesses DAMON does not count, so that they could not be judged.
+  Unlike in masim, regions that some line reads ("ro") are populated: otherwise it would read the kernel's
+  zero page, whose accesses DAMON does not count, so that they could not be judged.
 * A region's size need not be whole pages: the mapping is rounded up, accesses stay within the size.
-* What is an option of masim's command line (hints, huge pages, the mode of lines without one, repeats)
-  is one of ``Options``. Repeats are in the same memory; masim frees it and takes new one in between.
-* Phases begin by the plan. Where a turn takes longer than a phase, as when most of it faults in new pages,
-  the next phases have less time left, or none; masim then ends later.
-* Names may have any letters there; here others than letters, digits, "_", "-" and "." become "_".
+* Options of masim's command line (hints, huge pages, the mode of lines without a mode, repeats) are in
+``Options``. Repeats use the same memory; masim frees it and allocates new memory in between.
+* Phases begin by plan. If a turn takes longer than its phase, for example because it faults in new pages,
+the next phases have less time, or none; masim then ends later.
+* Names may have any characters in masim; here all but letters, digits, "_", "-" and "." become "_".
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ MAX_TIMES = 1000
 
 @dataclass(frozen=True)
 class Options:
-    """masim's own: ``hints`` -t, ``hugetlb`` -h, ``mode`` of lines that name none -r, ``times`` -c."""
+    """masim's options: ``hints`` -t, ``hugetlb`` -h, ``mode`` -r (of lines without a mode), ``times`` -c."""
 
     hints: Hints = "none"
     hugetlb: bool = False
@@ -70,7 +70,7 @@ _NAME_LENGTH = 63
 
 @dataclass(frozen=True)
 class _Line:
-    """A line without its comment, by its place in the file."""
+    """A line of the file without its comment."""
 
     path: str
     number: int
@@ -93,7 +93,7 @@ class _Line:
 
 
 def parse(text: str, path: str = "<masim>", name: str = "masim", options: Options = NO_OPTIONS) -> Pattern:
-    """A pattern from the text of a configuration. ``path`` is for messages, ``name`` the pattern's.
+    """Parse the text of a configuration. ``path`` is for messages, ``name`` is the pattern's name.
 
     Raises UsageError "file:line: ...".
     """
@@ -125,7 +125,7 @@ def parse(text: str, path: str = "<masim>", name: str = "masim", options: Option
 
 
 def _paragraphs(text: str, path: str) -> list[list[_Line]]:
-    """Lines that are only a comment vanish; empty ones separate."""
+    """Split the text at empty lines; drop lines that are only a comment."""
     paragraphs: list[list[_Line]] = [[]]
     for number, raw in enumerate(text.splitlines(), start=1):
         content = raw.split("#", 1)[0].strip()
@@ -176,7 +176,7 @@ def _phase(lines: list[_Line], sizes: dict[str, int], taken: set[str], usual: Mo
 
 
 def _access(line: _Line, sizes: dict[str, int], usual: Mode) -> Access | None:
-    """None for a line of probability 0, which is never drawn."""
+    """Read a line of accesses; None for probability 0, which is never drawn."""
     fields = line.fields(4, 5, "region, random, stride, probability[, ro|wo|rw]")
     name = _named(line, fields[0])
     if name not in sizes:
@@ -212,7 +212,7 @@ def _populated(region: PatternRegion, phases: list[Phase]) -> PatternRegion:
 
 
 def _with_hints(phases: list[Phase], regions: dict[str, PatternRegion], hints: Hints) -> list[Phase]:
-    """Before each phase: what is hot enough is advised or locked; what was locked before is unlocked."""
+    """Before each phase, advise or lock hot regions, and unlock those that were locked before."""
     locked: list[str] = []
     hinted = []
     for phase in phases:

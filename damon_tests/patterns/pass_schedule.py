@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Read how often an access has a pass, and how it moves, from YAML."""
+"""Read the passes and the drift of an access from YAML."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from damon_tests.ports import PAGE_SIZE
 MAX_RATE = "max"
 
 NOMINAL_ACCESSES_PER_MS = 100_000
-"""Speed of free-running accesses on targets that have none: about what masim does on one CPU of a server
+"""Nominal speed of free-running accesses on simulated targets: about that of masim on one CPU of a server
 (field survey: 97,255 for its default pattern)."""
 
 MAX_POSITIONS = 1 << 32
 
 
 def nominal_period_ns(touches_per_pass: int) -> int:
-    """What a free-running pass takes by declaration."""
+    """Return the nominal duration of a free-running pass."""
     return max(1000, touches_per_pass * 1_000_000 // NOMINAL_ACCESSES_PER_MS)
 
 
 def read_pace(keys: Mapping[str, Value], access: Access) -> Access:
-    """``access`` with what ``rate`` or ``period`` say. Raises UsageError."""
+    """Return ``access`` with its ``rate`` or ``period``. Raises UsageError."""
     if "rate" in keys and keys["rate"].text() == MAX_RATE:
         period = nominal_period_ns(access.touches_per_pass)
         if "period" in keys:
@@ -42,7 +42,7 @@ def read_pace(keys: Mapping[str, Value], access: Access) -> Access:
 
 
 def read_drift(keys: Mapping[str, Value], access: Access, region: PatternRegion) -> Access:
-    """``access`` with what ``drift``, ``drift_every`` and ``positions`` say. Raises UsageError."""
+    """Return ``access`` with its ``drift``, ``drift_every`` and ``positions``. Raises UsageError."""
     if "drift" not in keys:
         for key in ("drift_every", "positions"):
             if key in keys:

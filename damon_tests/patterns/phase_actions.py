@@ -25,7 +25,7 @@ _NOT_FOR = {
 
 
 def read_actions(value: Value, regions: Mapping[str, PatternRegion], duration_ns: int) -> tuple[Action, ...]:
-    """The list under ``actions``, by time. Raises UsageError."""
+    """Read the list under ``actions``; return it sorted by time. Raises UsageError."""
     actions = [_read_action(item, regions, duration_ns) for item in value.items()]
     return tuple(sorted(actions, key=lambda action: action.at_ns))
 
@@ -43,7 +43,7 @@ def _read_action(item: Value, regions: Mapping[str, PatternRegion], duration_ns:
     region = regions[name.text()]
     _refuse_memory(keys["do"], do, region)
     if do in _RESIZES:
-        # An empty mapping cannot be grown again, and a heap has none either.
+        # mremap() cannot grow an empty mapping again, and an empty heap has no mapping.
         return Action(do, at_ns, region.name, 0, item.required(keys, "size").pages(region.size_bytes))
     whole = (0, region.size_bytes)
     start, end = read_span(keys["span"], region, whole_pages=True) if "span" in keys else whole

@@ -14,7 +14,7 @@ _SPAN = re.compile(r"(.+?)\s*\.\.\s*(.+)")
 
 
 def read_span(value: Value, region: PatternRegion, *, whole_pages: bool = False) -> tuple[int, int]:
-    """Bytes [start, end) within the region; the start is page aligned, with ``whole_pages`` the end, too.
+    """Return bytes [start, end) of the region; the start is page aligned, with ``whole_pages`` also the end.
 
     Raises UsageError.
     """

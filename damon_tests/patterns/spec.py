@@ -2,8 +2,8 @@
 """A pattern: which memory will be touched, how often, when.
 
 A pattern is the only source of truth for both kinds of target. The engine (C) performs
-it in a real process; the simulated memory of the reference answers it in closed form.
-Both follow the same rule, so it is stated here, once:
+it in a real process; the simulated memory of the reference computes it in closed form.
+Both follow these rules:
 
 * Regions are mappings, laid out in list order at ascending addresses with a gap of at least
   ``gap_bytes`` after each (so that DAMON's three-regions rule sees what we say). A region of
@@ -64,7 +64,7 @@ Do = Literal[
 ]
 
 CHOICE_TERM = (1 << 32) - 1
-"""What the generator gets as term when a weighted access is chosen."""
+"""The term number for the generator when it draws a weighted access."""
 
 SHARED: tuple[Memory, ...] = ("file", "shmem")
 """Kinds of memory that all processes of a pattern share."""
@@ -76,8 +76,8 @@ class PatternRegion:
     faulted). ``hugepage``: madvise(MADV_HUGEPAGE / MADV_NOHUGEPAGE), None leaves the default.
 
     ``file``: a file whose bytes are the initial content, "" for none. ``lock``: mlock(). ``node``: NUMA
-    node, None for any. ``mapped_bytes``: how much of it is mapped before the first phase, from
-    its start; None for all. Its other addresses stay free for actions.
+    node, None for any. ``mapped_bytes``: size of the part that is mapped before the first phase, from
+    its start; None for all. Actions may map the other addresses.
     """
 
     name: str
@@ -97,7 +97,7 @@ class PatternRegion:
 
 @dataclass(frozen=True)
 class Access:
-    """One access term of a phase: ``[start_bytes, end_bytes)`` of ``region``.
+    """An access term of a phase: ``[start_bytes, end_bytes)`` of ``region``.
 
     ``islands`` repeats the span that many times, ``every_bytes`` apart: island ``i`` is
     ``[start_bytes + i * every_bytes, end_bytes + i * every_bytes)``.
@@ -117,7 +117,7 @@ class Access:
     center_bytes: int = 0  # gaussian: within the region
     sigma_bytes: int = 0
     free_running: bool = False
-    weight: int = 0  # 0: on its own; else it takes turns with the others that have one
+    weight: int = 0  # 0: no turns; else it takes turns with the other weighted accesses
     drift_bytes: int = 0
     drift_passes: int = 1
     drift_positions: int = 1
@@ -130,7 +130,7 @@ class Access:
 
     @property
     def slots(self) -> int:
-        """How many different addresses the term can touch."""
+        """Return how many different addresses the term can touch."""
         return self.slots_per_island * self.islands
 
     @property
@@ -139,18 +139,18 @@ class Access:
 
     @property
     def worker(self) -> tuple[int, int]:
-        """(process, thread) that performs it."""
+        """Return the (process, thread) that performs it."""
         return self.process, self.thread
 
     def spans(self) -> tuple[tuple[int, int], ...]:
-        """Byte ranges [start, end) within the region, one per island, ascending."""
+        """Return the byte ranges [start, end) within the region, one per island, ascending."""
         return tuple(
             (self.start_bytes + i * self.every_bytes, self.end_bytes + i * self.every_bytes)
             for i in range(self.islands)
         )
 
     def reach(self) -> tuple[tuple[int, int], ...]:
-        """Byte ranges [start, end) within the region that some pass may touch, ascending."""
+        """Return the byte ranges [start, end) within the region that some pass may touch, ascending."""
         far = self.drift_bytes * (self.drift_positions - 1)
         if not far:
             return self.spans()
@@ -159,14 +159,14 @@ class Access:
 
 @dataclass(frozen=True)
 class Action:
-    """Something done once in a phase, to ``[start_bytes, end_bytes)`` of ``region``.
+    """An action that the target does once in a phase, on ``[start_bytes, end_bytes)`` of ``region``.
 
     "mmap" maps the range as the region is (``populate``: and writes to every page), "munmap" unmaps
     it. "mremap" and, for heap regions, "brk" change what is mapped to [0, end_bytes). "dontneed",
     "free", "willneed" are madvise(); "mlock", "munlock". "msync" writes a file's dirty pages back. "fork"
     makes ``children`` processes that idle for ``lifetime_ns``, with ``exec_children`` after an exec. "exec"
-    executes the target's program anew, in the same process: all memory is mapped again as before, none of
-    it is there.
+    executes the target's program again, in the same process: all memory is mapped again as before, without
+    any pages.
     """
 
     do: Do
@@ -181,13 +181,13 @@ class Action:
 
     @property
     def touches(self) -> bool:
-        """Whether it counts as an access to its whole range."""
+        """Return whether it counts as an access to its whole range."""
         return self.do == "mlock" or (self.do == "mmap" and self.populate)
 
 
 @dataclass(frozen=True)
 class Phase:
-    """What is accessed for ``duration_ns``. No accesses: the target idles. ``actions``: by time."""
+    """The accesses for ``duration_ns``. Without accesses the target idles. ``actions`` are sorted by time."""
 
     name: str
     duration_ns: int
@@ -205,10 +205,9 @@ class Pattern:
     after the last one, for as long as the target lives (False: idle after the last).
 
     ``visible``: DAMON clears accessed bits without flushing the TLB, so a page whose translation
-    stays cached looks idle while it is used. "flush" makes the engine drop its cached
-    translations before it touches anything; "natural" leaves that to chance, as programs do.
-    ``memcg``: the target is put into a memory control group of this name, "" for none; "a/b": into b
-    within a.
+    stays cached looks idle while it is used. "flush": the engine drops its cached
+    translations before each round of passes; "natural": it does not, like other programs.
+    ``memcg``: the memory control group to put the target into, "" for none; "a/b" is b within a.
     """
 
     name: str
@@ -222,7 +221,7 @@ class Pattern:
 
     @property
     def workers(self) -> tuple[tuple[int, int], ...]:
-        """All (process, thread) that have something to do, sorted; (0, 0) is always there."""
+        """Return all (process, thread) that perform accesses, sorted; (0, 0) is always included."""
         named = {access.worker for phase in self.phases for access in phase.accesses}
         return tuple(sorted({(0, 0), *named, *((process, 0) for process, _ in named)}))
 
@@ -234,10 +233,10 @@ class Pattern:
 
     @property
     def cycle_ns(self) -> int:
-        """How long all phases take together."""
+        """Return the duration of all phases together."""
         return sum(phase.duration_ns for phase in self.phases)
 
     def phase_start_ns(self, number: int) -> int:
-        """When the phase with this running number starts, from go, by the plan."""
+        """Return the planned start, relative to go, of the phase with this running number."""
         cycles, index = divmod(number, len(self.phases))
         return cycles * self.cycle_ns + sum(phase.duration_ns for phase in self.phases[:index])

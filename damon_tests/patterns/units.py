@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Sizes, durations and rates as people write them in pattern files, and back.
+"""Parse and format the sizes, durations and rates of pattern files.
 
 A number without a unit is refused (except 0): "64" could be bytes, pages or MiB.
 """
@@ -26,17 +26,17 @@ _QUANTITY = re.compile(r"([0-9]{1,40}(?:\.[0-9]{1,40})?)\s*([^\s0-9].*)?")
 
 
 def parse_size(text: str) -> int:
-    """Bytes of "8 MiB". Raises ValueError with what is wrong and what would be right."""
+    """Return the bytes of "8 MiB". Raises ValueError that says what is wrong and what is right."""
     return _parse(text, SIZE_UNITS, "size", "8 MiB")
 
 
 def parse_duration(text: str) -> int:
-    """Nanoseconds of "2 ms". Raises ValueError."""
+    """Return the nanoseconds of "2 ms". Raises ValueError."""
     return _parse(text, DURATION_UNITS, "duration", "10 ms")
 
 
 def parse_rate(text: str) -> int:
-    """Nanoseconds between two passes of "500 /s", rounded down. Raises ValueError."""
+    """Return the nanoseconds between two passes of "500 /s", rounded down. Raises ValueError."""
     number, unit = _split(text, RATE_UNITS, "rate", "500 /s")
     if number == 0:
         raise ValueError("a rate of zero: leave the access out instead")
@@ -44,12 +44,12 @@ def parse_rate(text: str) -> int:
 
 
 def format_size(value: int) -> str:
-    """The shortest exact form: 8388608 is "8 MiB"."""
+    """Return the shortest exact form: "8 MiB" for 8388608."""
     return _format(value, SIZE_UNITS, "B")
 
 
 def format_duration(value: int) -> str:
-    """The shortest exact form: 2000000 is "2 ms"."""
+    """Return the shortest exact form: "2 ms" for 2000000."""
     units = {unit: factor for unit, factor in DURATION_UNITS.items() if unit != "µs"}
     return _format(value, units, "ns")
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""YAML with line numbers: every value knows where it stands, so that every complaint does.
+"""YAML values with line numbers, so that every error names its line.
 
-PyYAML's node tree is used instead of plain dicts, because dicts have forgotten their lines.
+This uses PyYAML's node tree, because plain dicts have no line numbers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from damon_tests.ports import PAGE_SIZE, UsageError
 MAX_DURATION_NS = 1 << 61
 
 MAX_DIGITS = 40
-"""More than any number that makes sense has; Python refuses to convert much longer ones."""
+"""More digits than any sensible number has; Python refuses to convert much longer numbers."""
 
 _MAX_MESSAGE = 600
 
@@ -28,13 +28,13 @@ _TRUE = {"true", "yes", "on"}
 
 
 def shortened(message: str) -> str:
-    """A message that quotes a value of any length, as a sentence."""
+    """Return the message, shortened in the middle if it quotes a long value."""
     half = _MAX_MESSAGE // 2
     return message if len(message) <= _MAX_MESSAGE else f"{message[:half]} ... {message[-half:]}"
 
 
 class Value:
-    """One value of a YAML file. All methods raise UsageError "file:line: what, what to do"."""
+    """A value of a YAML file. All methods raise UsageError "file:line: what is wrong, what to do"."""
 
     def __init__(self, node: yaml.Node, path: str, what: str) -> None:
         self._node = node
@@ -42,12 +42,12 @@ class Value:
         self.what = what
 
     def error(self, message: str) -> UsageError:
-        """The error to raise about this value."""
+        """Return the error to raise about this value."""
         line = self._node.start_mark.line + 1
         return UsageError(f"{self._path}:{line}: {self.what}: {shortened(message)}")
 
     def mapping(self, *known: str) -> dict[str, Value]:
-        """Its values by key. Unknown and repeated keys are refused."""
+        """Return its values by key. Raises for unknown and repeated keys."""
         node = self._node
         if not isinstance(node, yaml.MappingNode):
             raise self.error(f"expected keys and values ({', '.join(known)})")
@@ -63,20 +63,20 @@ class Value:
         return values
 
     def required(self, values: dict[str, Value], name: str) -> Value:
-        """``values[name]``, of this mapping."""
+        """Return ``values[name]``, of this mapping."""
         if name not in values:
             raise self.error(f"the key {name!r} is missing; add it")
         return values[name]
 
     def items(self) -> Iterator[Value]:
-        """The elements of a list."""
+        """Yield the elements of a list."""
         if not isinstance(self._node, yaml.SequenceNode):
             raise self.error("expected a list (lines that start with '- ')")
         for index, node in enumerate(self._node.value):
             yield Value(node, self._path, f"{self.what}[{index}]")
 
     def text(self) -> str:
-        """A scalar, as written."""
+        """Return a scalar, as written."""
         if not isinstance(self._node, yaml.ScalarNode) or self._node.tag == _NULL:
             raise self.error("expected one value, found nothing or a list; write a value")
         return str(self._node.value)
@@ -88,7 +88,7 @@ class Value:
         return text.lower() in _TRUE
 
     def integer(self, minimum: int, maximum: int) -> int:
-        """A plain decimal integer within [minimum, maximum]."""
+        """Return a plain decimal integer within [minimum, maximum]."""
         text = self.text()
         if not (text.isascii() and text.isdigit()):
             raise self.error(f"{text!r} is not a whole number")
@@ -97,7 +97,7 @@ class Value:
         return int(text)
 
     def decimal(self, minimum: float, maximum: float) -> float:
-        """A number such as 0.99 within (minimum, maximum]."""
+        """Return a number such as 0.99 within (minimum, maximum]."""
         text = self.text()
         try:
             number = float(text) if text[:1].isdigit() else math.nan
@@ -114,14 +114,14 @@ class Value:
         return text
 
     def quantity(self, parse: Callable[[str], int]) -> int:
-        """A size, duration or rate, read by one of ``damon_tests.patterns.units``."""
+        """Return a size, duration or rate, read by a function of ``damon_tests.patterns.units``."""
         try:
             return parse(self.text())
         except ValueError as error:
             raise self.error(str(error)) from None
 
     def period(self, parse: Callable[[str], int], minimum_ns: int = 1) -> int:
-        """A duration or rate, in ns, within [minimum_ns, a century or so]."""
+        """Return a duration or rate, in ns, within [minimum_ns, about a century]."""
         number = self.quantity(parse)
         if number < minimum_ns:
             least = "more than zero" if minimum_ns == 1 else f"at least {format_duration(minimum_ns)}"
@@ -131,7 +131,7 @@ class Value:
         return number
 
     def pages(self, maximum: int, minimum: int = PAGE_SIZE) -> int:
-        """A size in bytes within [minimum, maximum] that is a multiple of the page size."""
+        """Return a size in bytes within [minimum, maximum] that is a multiple of the page size."""
         size = self.quantity(parse_size)
         if size % PAGE_SIZE:
             raise self.error(f"{self.text()!r} is not a multiple of the page size, {PAGE_SIZE} bytes")
@@ -142,7 +142,7 @@ class Value:
 
 
 def read(text: str, path: str) -> Value:
-    """The top of a YAML text. ``path`` is only for messages."""
+    """Return the top value of a YAML text. ``path`` is only for messages."""
     try:
         node = _top_node(text)
     except yaml.MarkedYAMLError as error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A FakeTree that also "monitors": per aggregation two regions a target, as events and tried regions."""
+"""A FakeTree that also "monitors": two regions per target and aggregation, as events and tried regions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class FakeStream:
         return self.lost_count
 
     def close(self) -> None:
-        """What was on its way arrives now."""
+        """Deliver the events that were under way."""
         self.arrived += self.late
         self.late = []
         self.closed += 1
@@ -55,7 +55,7 @@ class FakeEvents:
 
 
 class FakeDamon(FakeTree):
-    """``pids`` gives each kdamond its thread; ``dead`` makes every access fail as a dead guest does."""
+    """``pids`` has each kdamond's thread; ``dead`` makes every access fail like that of a dead guest."""
 
     def __init__(self, release: str) -> None:
         super().__init__(release)
@@ -118,11 +118,11 @@ class FakeDamon(FakeTree):
         super()._maybe_fail(operation, path, value)
 
     def refuse(self, word: str, error: int = errno.EINVAL) -> None:
-        """The next such command fails."""
+        """Make the next such command fail."""
         self.fail("/state", error, value=word)
 
 
-# --- what tests of sessions share -----------------------------------------------------------
+# --- helpers of session tests ---------------------------------------------------------------
 
 NEWEST = RELEASES[-1]
 PLAIN = Kdamond(DamonCtx(targets=(DamonTarget(7),)))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A Machine that has nothing but a scripted tracefs: files in a dictionary, trace_pipe fed by the test."""
+"""A Machine with only a scripted tracefs: files in a dictionary, trace_pipe fed by the test."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class FakePipe:
 
 
 class FakeTracefs:
-    """``marks`` decides what becomes of a mark: by default it comes out of the pipe at once."""
+    """``marks`` handles each mark; by default the mark comes out of the pipe at once."""
 
     def __init__(self, root: str = ROOT, events: Sequence[str] = EVENTS, pid: int = 77) -> None:
         self.name = "fake"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """DAMON's sysfs files in memory, as the dumps under ``abi/`` list them: files and staging, no monitoring.
 
-``on`` and ``off`` only flip ``state``. ``fail`` makes the next accesses of a file fail as told.
+``on`` and ``off`` only flip ``state``. ``fail`` makes the next accesses of a file fail.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _MANY = re.compile(
 
 
 class FakeClock:
-    """Time passes only when somebody waits; ``hooks`` run after each step."""
+    """A clock that advances only in waits; ``hooks`` run after each step."""
 
     def __init__(self) -> None:
         self.ns = 1_000_000_000
@@ -100,10 +100,10 @@ class FakeTree:
         self.files[path] = text
         self.modes[path] = mode
 
-    # --- what tests do to it -------------------------------------------------------------------
+    # --- control by tests ----------------------------------------------------------------------
 
     def fail(self, path_end: str, error: int, times: int = 1, value: str = "") -> None:
-        """The next accesses of files ending so (and writing ``value``, if given) fail."""
+        """Make the next accesses of files with this path end (and this ``value``, if given) fail."""
         self._failures += [(path_end, value, error)] * times
 
     def add_file(self, path: str, text: str, mode: int = 0o400) -> None:
@@ -248,7 +248,7 @@ class FakeTree:
 
 
 def _empty(name: str, default: str) -> str:
-    """Counts are 1 in the dumps so that all directories show; a new directory has 0."""
+    """Return "0" for counts, which are 1 in the dumps so that all directories exist, else the default."""
     return (
         "0"
         if name.rsplit("/", 1)[-1].startswith("nr_")

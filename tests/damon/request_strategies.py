@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Hypothesis strategies for requests, of everything or of what one level's tree can hold."""
+"""Hypothesis strategies for requests that the tree of a level can hold."""
 
 from __future__ import annotations
 
@@ -58,5 +58,5 @@ def _default(node: layout.Node, field: str) -> Any:
 
 
 def kdamonds(level: str) -> st.SearchStrategy[tuple[Kdamond, ...]]:
-    """One or two requests that a kernel of this series can hold."""
+    """Return a strategy for one or two requests that a kernel of this series can hold."""
     return st.lists(_node(layout.KDAMOND, level), min_size=1, max_size=2).map(tuple)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Probing by feature: nine kernels' trees are told apart, and nothing is left or touched."""
+"""Probes recognise the trees of nine kernels by feature, and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def probed(release: str, touch: bool = True) -> tuple[Capabilities, FakeDamon]:
 
 @pytest.mark.parametrize(("release", "level"), list(zip(RELEASES, LEVELS, strict=True)))
 def test_every_feature_of_every_kernel_is_detected(release: str, level: str) -> None:
-    """Exactly what was there in the kernels that the dumps are of, by its date."""
+    """The present features are exactly those of the dumped kernels, by their first version."""
     found, damon = probed(release)
     expected = {name: version_key(f.since) <= version_key(level) for name, f in FEATURES.items()}
     assert dict(found.present) == expected
@@ -112,7 +112,7 @@ def test_missing_operations_name_their_option() -> None:
         found.require("ops.paddr")
 
 
-# --- without touching ------------------------------------------------------------------------
+# --- read-only probes ------------------------------------------------------------------------
 
 
 def test_read_only_probe_writes_nothing_and_finds_what_it_can() -> None:
@@ -137,7 +137,7 @@ def test_foreign_staging_is_read_and_not_replaced() -> None:
     damon.reads.clear()
     found = probe(DamonClient(damon, damon.clock), damon.events)
     assert damon.log == []
-    # These take DAMON's lock, whose owner would get EBUSY: once, to see who uses DAMON.
+    # Reading these takes DAMON's lock, so that its owner would get EBUSY: read once, to find users.
     assert sorted(p for p in damon.reads if p.endswith(("/state", "/pid", "path"))) == [
         f"{ADMIN}/kdamonds/0/pid",
         f"{ADMIN}/kdamonds/0/state",
@@ -178,7 +178,7 @@ def test_an_unreadable_tree_is_not_called_absent() -> None:
 
 
 def test_the_table_of_names_is_complete() -> None:
-    """Every kind of name is explained where names are looked up."""
+    """The docstring with the table of names explains every kind of name."""
     text = features_module.__doc__ or ""
     prefixes = {name.split(".")[0] + "." for name in FEATURES if "." in name}
     explained = {p for p in prefixes if f"``{p}" in text}

@@ -48,7 +48,7 @@ def client_of(release: str) -> tuple[DamonClient, FakeTree, FakeClock]:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_what_is_staged_reads_back(data: st.DataObject) -> None:
-    """On every level, for everything that level can express."""
+    """On every level, every request that the level can hold reads back."""
     at = data.draw(st.integers(0, len(LEVELS) - 1))
     requested = data.draw(kdamonds(LEVELS[at]))
     client, _, _ = client_of(RELEASES[at])
@@ -221,7 +221,7 @@ def test_command_that_does_not_return_times_out() -> None:
 
 
 def test_attempts_of_a_command_share_its_timeout() -> None:
-    """Waiting for EBUSY leaves less time for the command itself, and ends when there is none."""
+    """Retrying on EBUSY leaves less time for the command itself, and ends when no time is left."""
     waits: list[int] = []
 
     class Slow(FakeTree):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""damo's record files: written, read back, read as damo writes them, refused in words."""
+"""damo's record files are written, read back, read as damo writes them, and refused with a reason."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_incomplete_snapshots_are_left_out_and_counted(tmp_path: Path) -> None:
     report = replace(recording([snaps[0], replace(snaps[1], complete=False), snaps[2]]), lost_events=4)
     assert damo_format.save(tmp_path / "r", report) == 1
     kept = json.loads(inflate(tmp_path / "r"))[0]["snapshots"]
-    # The third counts what happened since the second, although that is not there.
+    # The third snapshot counts since the second, although the second is left out.
     spans = [(s["start_time"], s["end_time"]) for s in kept]
     assert spans == [("0", str(100 * MS)), (str(200 * MS), str(300 * MS))]
     assert one(tmp_path / "r").recording.lost_events == 4
@@ -141,7 +141,7 @@ def test_export_converted_by_damo_is_the_same_recording(name: str) -> None:
 
 
 def test_recording_made_by_damo_is_read() -> None:
-    """Snapshots of a scheme, on the reference served as files, the parameters noted beside them."""
+    """The file has snapshots of a scheme, recorded on the reference served as files, and parameters."""
     found = one(GOLDEN / "recorded")
     assert found.name == "kdamond 0, context 0, scheme 0"
     assert found.ctx is not None
@@ -162,7 +162,7 @@ def assert_heat(report: Recording, target_idx: int, printed: str, unit: float = 
     rows = [tuple(float(x) for x in line.split()) for line in printed.splitlines()]
     expected = heat(report, target_idx, 4, 4)
     assert len(rows) == len(expected) == 16
-    # Times and addresses are cut to whole numbers on either side.
+    # Both truncate times and addresses to whole numbers.
     for got, wanted in zip(rows, expected, strict=True):
         assert got[:2] == pytest.approx(wanted[:2], abs=1.0)
         assert got[2] == pytest.approx(wanted[2] * unit, rel=1e-9, abs=1e-9)
@@ -173,7 +173,7 @@ def test_working_sets_of_damo_have_the_same_figures() -> None:
 
 
 def assert_working_sets(report: Recording, printed: str) -> None:
-    """damo adds the targets up; minimum and maximum over time, and the mean."""
+    """Compare minimum, mean and maximum over time; damo sums over targets."""
     both = [a + b for a, b in zip(working_sets(report, 0), working_sets(report, 1), strict=True)]
     mean = next(line for line in printed.splitlines() if line.startswith("# avr:"))
     rows = [line.split()[:2] for line in printed.splitlines() if not line.startswith("#")]
@@ -270,7 +270,7 @@ def test_anything_else_is_refused_in_a_sentence(tmp_path: Path, content: bytes, 
 
 
 def test_no_prefix_of_a_file_breaks_the_reader(tmp_path: Path) -> None:
-    """Cut off anywhere: a sentence, never a traceback; text may keep its whole lines."""
+    """A file truncated anywhere raises a UsageError, or, if it is text, gives its complete lines."""
     for name in ("json_compressed", "perf_script"):
         whole = (GOLDEN / f"converted.{name}").read_bytes()
         for length in range(0, len(whole), len(whole) // 40):
@@ -335,7 +335,7 @@ def test_malformed_numbers_are_refused(text: object) -> None:
 
 @pytest.fixture(scope="module")
 def damo(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """damo's program: DAMON_TESTS_DAMO, or from PyPI into an environment of its own."""
+    """Return damo's program: DAMON_TESTS_DAMO, or installed from PyPI into a separate environment."""
     given = os.environ.get("DAMON_TESTS_DAMO")
     if given:
         return given

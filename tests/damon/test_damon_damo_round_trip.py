@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What is written for damo reads back as it was, or ``left_out`` says what is not there."""
+"""Recordings written for damo read back unchanged, except what ``left_out`` names."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ MISSING = st.sets(st.sampled_from(["age", "nr_accesses"])).map(
 
 @st.composite
 def recordings(draw: st.DrawFn, tried: bool) -> Recording:
-    """Aggregations of one target, or tried regions of a scheme, with any of what may be beside them."""
+    """Draw aggregations of a target, or tried regions of a scheme, with any optional data."""
     missing = draw(MISSING)
     snapshots = []
     for i in range(draw(st.integers(1, 3))):
@@ -88,7 +88,7 @@ def recordings(draw: st.DrawFn, tried: bool) -> Recording:
 
 
 def shown(snapshot: Snapshot) -> dict[str, Any]:
-    """The fields of a snapshot, arrays as lists."""
+    """Return the fields of a snapshot, arrays as lists."""
     values = vars(snapshot)
     return {name: v.tolist() if isinstance(v, np.ndarray) else v for name, v in values.items()}
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Errnos in words: one case per thing a user runs into."""
+"""Errnos in words, a case for each error that a user meets."""
 
 from __future__ import annotations
 

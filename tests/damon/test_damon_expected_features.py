@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What a kernel must have, and what its configuration may leave out."""
+"""The features that a kernel must have, and those that its configuration may leave out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ UNKNOWN = KernelConfig("no configuration", None)
 
 
 def capabilities(level: str, *lost: str) -> Capabilities:
-    """Those of a series, without the features that begin with one of these words."""
+    """Return the capabilities of a series without the features that begin with a word of ``lost``."""
     present = {f.name: version_key(f.since) <= version_key(level) for f in FEATURES.values()}
     for name in present:
         if name.startswith(lost):
@@ -41,7 +41,7 @@ def test_lost_feature_is_reported_missing(lost: str) -> None:
 
 
 def test_a_lost_feature_does_not_lower_what_is_expected() -> None:
-    # With all that is new in a series lost, the one before fits best.
+    # If all new features of a series are lost, the previous series fits best.
     newest = [f.name for f in FEATURES.values() if f.since == "7.3"]
     assert newest
     lost = capabilities("7.3", *newest)
@@ -71,7 +71,7 @@ def test_what_the_configuration_leaves_out_is_not_missing() -> None:
     assert not report.missing
     assert report.left_out["ops.paddr"] == "CONFIG_DAMON_PADDR"
     assert "CONFIG_DAMON_LRU_SORT" in str(report)
-    # Only what comes with that option.
+    # Only the features of that option.
     assert (
         "ops.vaddr" in compare(capabilities("7.3", "ops.vaddr"), "7.3", without("CONFIG_DAMON_PADDR")).missing
     )

@@ -67,7 +67,7 @@ def test_the_level_is_recognised(guest: Guest, client: DamonClient, kernel: Kern
 
 
 def test_every_aggregation_is_recorded(guest: Guest, client: DamonClient) -> None:
-    """The kernel counts what it applied, so the recording can be held against it."""
+    """The kernel counts the bytes that it applied to, which must agree with the recording."""
     attrs = DamonAttrs(sample_us=5_000, aggr_us=20_000, min_nr_regions=10, max_nr_regions=100)
     events = TracefsEvents(guest.machine)
     with Session(client, events, (Kdamond(replace(WHOLE, attrs=attrs)),)) as session:
@@ -86,7 +86,7 @@ def test_every_aggregation_is_recorded(guest: Guest, client: DamonClient) -> Non
 
 
 def test_recording_of_a_paused_kdamond_is_complete(guest: Guest, client: DamonClient) -> None:
-    """Paused, DAMON makes no more events: what it counted then is what was recorded."""
+    """A paused DAMON emits no events: its counters must agree with the recording."""
     try:
         with Session(client, TracefsEvents(guest.machine), (Kdamond(WHOLE),)) as session:
             session.record(2 * NSEC_PER_SEC)
@@ -98,7 +98,7 @@ def test_recording_of_a_paused_kdamond_is_complete(guest: Guest, client: DamonCl
 
 
 def test_losses_are_counted_and_complete_snapshots_are_whole(guest: Guest, client: DamonClient) -> None:
-    """A buffer far too small: what is called complete must still be whole."""
+    """With a buffer that is far too small, complete snapshots must still have every region."""
     attrs = DamonAttrs(sample_us=1_000, aggr_us=1_000, min_nr_regions=3_000, max_nr_regions=6_000)
     events = TracefsEvents(guest.machine, buffer_kb=(8,))
     with Session(client, events, (Kdamond(replace(WHOLE, attrs=attrs)),)) as session:
@@ -130,7 +130,7 @@ def test_polling_records_regions_of_the_target(guest: Guest, client: DamonClient
     recording = session.recording()
     assert recording.source == "tried_regions"
     assert len(recording.snapshots) >= 3
-    # Regions may be in motion while they are walked, but never gone.
+    # Regions may split or merge while the client reads them, but none disappears.
     assert all(int(s.sizes.sum()) == RAM[1] - RAM[0] for s in recording.snapshots)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The table of known defects: its file, the releases that have one, and that suites and table agree."""
+"""The table of known defects: its file, the affected releases, and the agreement with the suites."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_releases_since_and_before_fixed_have_the_defect(release: str, fixed: bo
 
 
 def _markers(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """(line, key) of each ``pytest.mark.known_defect("KEY")`` of a file."""
+    """Yield (line, key) of each ``pytest.mark.known_defect("KEY")`` of a file."""
     for node in ast.walk(tree):
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
             continue

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The table of fields and files: complete in both directions, against nine kernels' dumps."""
+"""The table of fields and files is complete in both directions, by the dumps of nine kernels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from damon_tests.ports import HarnessError
 
 
 def _files(node: layout.Node, directory: str) -> dict[str, str]:
-    """Every file of a node with one element in each list, to its first version."""
+    """Return the first version of every file of a node with one element in each list."""
     found = {f"{directory}/{path}": layout.SYSFS_SINCE for path, _ in node.fixed}
     found |= {f"{directory}/{f.path}": f.since for f in node.files}
     for sub in node.subs:
@@ -40,7 +40,7 @@ def _writable(release: str) -> set[str]:
 
 @pytest.mark.parametrize(("release", "level"), list(zip(RELEASES, LEVELS, strict=True)))
 def test_table_has_exactly_the_files_of_the_kernel(release: str, level: str) -> None:
-    """Every writable file is a field, and every field's date agrees with the dumps."""
+    """Every writable file is a field, and every field's first version agrees with the dumps."""
     table = _files(layout.KDAMOND, "kdamonds/0")
     present = {path for path, since in table.items() if version(since) <= version(level)}
     assert present == _writable(release)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The modules' client, on the reference and on a kernel that refuses: parameters, sessions, restoring."""
+"""The modules' client on the reference: parameters, sessions, restoring, refusals."""
 
 from __future__ import annotations
 

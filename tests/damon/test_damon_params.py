@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Mistakes in requests are errors where they are made, and name the known values."""
+"""Mistakes in requests are errors at their line, and the error names the known values."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The client on its second implementation: the reference's tree, events and virtual time."""
+"""The client on the reference's tree, events and virtual time."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def test_pause_stops_the_aggregations() -> None:
 
 
 def test_busy_while_a_command_waits_is_waited_out() -> None:
-    """Tried regions wait for the next apply interval; meanwhile the tree's lock is held."""
+    """Updating tried regions waits for the next apply interval; meanwhile the tree's lock is held."""
     made, client, pid = system()
     slow = Damos("stat", ANY, apply_interval_us=2_000_000)
     with Session(client, made.events, (watching(pid, slow),)) as session:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Series: read from levels and releases, compared in one place only, agreeing with the reference's rules."""
+"""Series are parsed from levels and releases, compared in one module only, and agree with the rules."""
 
 import ast
 from pathlib import Path
@@ -62,7 +62,7 @@ def test_properties_agree_with_the_rules_of_the_level(name, level):
 
 
 def _compares_a_series(node: ast.AST) -> bool:
-    """Whether this is an order between something and a literal such as (7, 2)."""
+    """Return whether this compares the order of a value and a literal such as (7, 2)."""
     if not isinstance(node, ast.Compare):
         return False
     if not any(isinstance(op, ast.Lt | ast.LtE | ast.Gt | ast.GtE) for op in node.ops):

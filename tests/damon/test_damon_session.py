@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Sessions record every aggregation, by events or by polling."""
+"""Sessions record every aggregation by events, or poll tried regions."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_late_events_are_recorded() -> None:
 
 
 def test_aggregation_cut_short_by_off_is_not_recorded() -> None:
-    """Turning off wakes a kdamond that sleeps by ticks: its last aggregation is not a whole one."""
+    """Turning off wakes a kdamond that sleeps by ticks, so its last aggregation is too short."""
     damon = FakeDamon(NEWEST)
     with session_on(damon) as session:
         session.record(NSEC_PER_SEC)
@@ -109,7 +109,7 @@ def test_arriving_aggregation_is_not_called_incomplete() -> None:
         half = Event(now, trace.AGGREGATED, "target_id=0 nr_regions=2 0-4096: 0 0", 4242)
         damon.events.streams[0].arrived.append(half)
         assert all(s.complete for s in session.recording().snapshots)
-    assert not session.recording().snapshots[-1].complete  # nothing follows any more: it is
+    assert not session.recording().snapshots[-1].complete  # after stop, no more events can arrive
 
 
 def test_losses_are_counted_and_make_snapshots_incomplete() -> None:
@@ -224,7 +224,7 @@ def test_stop_may_be_called_twice() -> None:
         session.stop()
         stopped = session.recording().stopped_ns
         damon.clock.run_for(NSEC_PER_SEC)
-        session.start()  # a session is over when it was stopped
+        session.start()  # a stopped session cannot start again
     assert session.recording().stopped_ns == stopped
     assert commands(damon) == ["on", "off"]
 
@@ -238,7 +238,7 @@ def test_without_the_tracepoint_tried_regions_are_polled() -> None:
     user = Damos(action="cold", access_pattern=ANY)
     with session_on(damon, Kdamond(replace(PLAIN.ctx, schemes=(user,)))) as session:
         session.record(NSEC_PER_SEC)
-        assert len(session.kdamonds[0].ctx.schemes) == 2  # ours comes after the requested one
+        assert len(session.kdamonds[0].ctx.schemes) == 2  # the polled scheme follows the requested one
         assert session.kdamonds[0].ctx.schemes[0] == user
     recording = session.recording()
     assert recording.source == "tried_regions"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Sessions always stop what they started, keep what they have, and change what runs."""
+"""Sessions always stop what they started, keep their recordings, and commit changes."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_value_that_does_not_read_back_is_an_error() -> None:
     assert is_clean(damon)
 
 
-# --- not ours --------------------------------------------------------------------------------
+# --- foreign users ---------------------------------------------------------------------------
 
 
 def test_a_tree_in_use_is_not_touched() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Sleeps of a kdamond from the scheduler's events."""
+"""The sleeps of a kdamond are read from the scheduler's events."""
 
 from damon_tests.damon.sleeps import parse
 
@@ -23,17 +23,17 @@ def back(time: str, pid: int = 77) -> str:
 def test_only_idle_sleeps_are_read() -> None:
     lines = [
         "# tracer: nop",
-        back("10.000100"),  # it slept before anybody looked
+        back("10.000100"),  # this sleep began before the trace
         out("10.000300", "I"),
         back("10.005400"),
         out("10.005450", "D"),  # waits for a lock: no sleep
         back("10.005800"),
-        out("10.006000", "R"),  # somebody else's turn
+        out("10.006000", "R"),  # preempted
         back("10.006500"),
         out("10.007000", "I"),
         out("10.007100", "I", pid=78),  # another kdamond
         back("10.012200"),
-        out("10.012300", "I"),  # never came back
+        out("10.012300", "I"),  # has not ended
     ]
     ms = 1_000_000
     assert parse(lines, 77) == (

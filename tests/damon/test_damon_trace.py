@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Event text and lines of trace_pipe and perf script; grouping into snapshots, with holes."""
+"""Events of trace_pipe and perf script are parsed, and grouped into snapshots despite holes."""
 
 from __future__ import annotations
 
@@ -174,12 +174,12 @@ def test_snapshot_with_missing_regions_is_incomplete() -> None:
 
 
 def test_nothing_is_grouped_across_a_hole() -> None:
-    """The end of one aggregation and the beginning of the next look like one when the middle is lost."""
+    """If the middle is lost, the ends of two aggregations look like a complete one."""
     events = [agg(0, 10, nr=4), agg(10, 20, nr=4), hole(4), agg(20, 30, nr=4), agg(30, 40, nr=4)]
     found = trace.snapshots(events)
     assert [(len(s), s.complete) for s in found] == [(2, False), (2, False)]
     whole = trace.snapshots([e for e in events if e.name != LOST_EVENTS])
-    assert [s.complete for s in whole] == [True]  # so the hole is what told
+    assert [s.complete for s in whole] == [True]  # without the hole, they are taken for one
 
 
 def test_holes_between_aggregations_keep_them_complete() -> None:
@@ -221,7 +221,7 @@ U64 = st.integers(0, (1 << 64) - 1)
 
 @given(st.lists(st.tuples(U64, U64, st.integers(0, 1 << 31), st.integers(0, (1 << 32) - 1)), max_size=8))
 def test_fast_path_agrees_with_single_events(rows: list[tuple[int, int, int, int]]) -> None:
-    """The fast path gives what the plain one gives, to the last bit of 64."""
+    """Parsing by column gives the same values as parsing single events, to the last of 64 bits."""
     events = [
         agg(min(a, b), max(a, b), nr=len(rows), hits=h, age=g, t=i) for i, (a, b, h, g) in enumerate(rows)
     ]
@@ -246,7 +246,7 @@ def test_fast_path_agrees_with_single_events(rows: list[tuple[int, int, int, int
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=6), st.data())
 def test_complete_snapshots_are_correct_despite_losses(counts: list[int], data: st.DataObject) -> None:
-    """Lose any events of a stream, mark the holes: what is still called complete is an original."""
+    """If any events are lost and the holes marked, each complete snapshot equals an original."""
     stream, originals = [], set()
     for t, nr in enumerate(counts):
         bounds = [(i * 10, i * 10 + 10) for i in range(nr)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The private tracefs instance: set up, read whole, losses counted, always removed."""
+"""The private tracefs instance is set up, read completely, and always removed; losses are counted."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_cpus_are_merged_by_time() -> None:
 
 
 def test_close_waits_for_a_late_mark() -> None:
-    """What came before the mark is read, however late it comes."""
+    """Events before the mark are read, however late the mark comes."""
     machine = FakeTracefs()
     stream = TracefsEvents(machine).open([AGG])
     asked: list[str] = []
@@ -127,7 +127,7 @@ def test_missing_mark_is_a_harness_error() -> None:
         stream.close()
     assert len(stream.read()) == 1
     assert machine.instances() == []
-    stream.close()  # the second time is nothing
+    stream.close()  # the second call does nothing
 
 
 def test_marks_of_other_readers_are_ignored() -> None:
@@ -175,7 +175,7 @@ def test_unreadable_statistics_are_an_error() -> None:
 
 
 def test_bytes_lost_by_the_transport_are_a_hole() -> None:
-    """The rest of a cut line is not joined with what comes after the gap."""
+    """The rest of a cut line is not joined with the bytes after the gap."""
     machine = FakeTracefs()
     stream = TracefsEvents(machine).open([AGG])
     whole = "".join(line(us, us * 10, nr=4) + "\n" for us in (1, 2, 3, 4)).encode()

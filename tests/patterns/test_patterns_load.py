@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Reading and writing patterns, and what the reader says about bad ones."""
+"""Patterns are read and written, and bad patterns are refused with file and line."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ NAMES = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,8}", fullmatch=True)
 
 @st.composite
 def any_access(draw: st.DrawFn, region: PatternRegion, low: int, high: int, **fields: object) -> Access:
-    """An access within pages [low, high) of the region."""
+    """Return an access within pages [low, high) of the region."""
     order = draw(st.sampled_from(["sequential", "random", "zipf", "gaussian", "chase"]))
     if order == "chase" and not region.populate:
         order = "random"
@@ -285,7 +285,7 @@ def any_region(draw: st.DrawFn, name: str) -> PatternRegion:
 
 @st.composite
 def any_actions(draw: st.DrawFn, duration_ns: int, region: PatternRegion) -> tuple[Action, ...]:
-    """Of those that leave mappings and contents alone."""
+    """Return actions that keep mappings and contents."""
     found = [
         Action(do, draw(st.integers(0, duration_ns - 1)), region.name, 4096, draw(st.integers(2, 4)) * 4096)  # type: ignore[arg-type]
         for do in draw(st.lists(st.sampled_from(["mlock", "munlock", "willneed"]), max_size=2))
@@ -333,7 +333,7 @@ def any_pattern(draw: st.DrawFn) -> Pattern:
 
 
 def fits(pattern: Pattern) -> bool:
-    """Whether chases keep their pointers: what is dumped must be a pattern that may be."""
+    """Return whether chases keep their pointers: only valid patterns are dumped."""
     return problems(pattern) is None
 
 

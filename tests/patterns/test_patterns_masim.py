@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""masim's configuration files, as patterns."""
+"""masim's configuration files are read as patterns."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Files that nobody would write on purpose: each is a sentence with a line, never a traceback."""
+"""Malformed files raise an error with a sentence and a line, never a traceback."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ KEYS = (
 
 
 def places(tree: Any) -> Iterator[tuple[Any, Any]]:
-    """(container, key or index) of everything in it."""
+    """Yield (container, key or index) of every value in the tree."""
     keys = tree if isinstance(tree, dict) else range(len(tree)) if isinstance(tree, list) else ()
     for key in keys:
         yield tree, key
@@ -157,7 +157,7 @@ LIBRARY = [yaml.safe_load(path.read_text("utf-8")) for path in sorted(bundle.pat
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.randoms(use_true_random=False), st.sampled_from(LIBRARY))
 def test_damaged_patterns_are_refused_or_round_trip(rng: random.Random, tree: Any) -> None:
-    """What is accepted says the same when it is written and read again."""
+    """An accepted pattern is unchanged after it is written and read again."""
     text = yaml.safe_dump(damaged(tree, rng), allow_unicode=True, sort_keys=False)
     try:
         pattern = parse(text)

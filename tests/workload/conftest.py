@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The engine, started on this machine by several test files."""
+"""Fixtures that start the engine on this machine."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Engines started by a test and stopped after it, and what the kernel says of them."""
+"""Start engines in a test, stop them after it, and read their mappings from the kernel."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TIMEOUT_NS = 30 * NSEC_PER_SEC
 
 
 def slices_of_one(truth: SliceTruth) -> list[tuple[int, int]]:
-    """[start, end) of each slice, of a target with one thread."""
+    """Return [start, end) of each slice of a target with one thread."""
     (slices,) = truth.workers
     return list(zip(slices.starts_ns.tolist(), slices.ends_ns.tolist(), strict=True))
 
@@ -32,7 +32,7 @@ def pattern(region: str, accesses: str = "", actions: str = "", more: str = "") 
 
 
 def smaps(target: EngineTarget, name: str, offset: int = 0) -> dict[str, str]:
-    """What /proc/PID/smaps says of the mapping at this offset of a region; its path as ``path``."""
+    """Return the fields of /proc/PID/smaps of the mapping at this offset of a region, and its ``path``."""
     address = target.layout[name][0] + offset
     found: dict[str, str] = {}
     inside = False
@@ -49,7 +49,7 @@ def smaps(target: EngineTarget, name: str, offset: int = 0) -> dict[str, str]:
 
 
 def pages_of(target: EngineTarget) -> Pages:
-    """Of all its regions."""
+    """Return the pages of all its regions."""
     return np.concatenate([np.arange(a // PAGE_SIZE, b // PAGE_SIZE) for a, b in target.layout.values()])
 
 
@@ -58,7 +58,7 @@ def kib(text: str) -> int:
 
 
 class Starter:
-    """Starts targets, and stops what a test leaves behind."""
+    """Starts targets, and stops those that a test left running."""
 
     def __init__(self, machine: LocalMachine, engine_path: str, work_dir: Path) -> None:
         self.machine, self.engine_path, self.work_dir = machine, engine_path, work_dir
@@ -80,7 +80,7 @@ class Starter:
         assert begun, target.status()
 
     def run_until_slice(self, target: EngineTarget, number: int) -> None:
-        """Wait until so many touched-page slices are over."""
+        """Wait until this many touched-page slices are complete."""
         clock = self.machine.clock
         over = clock.wait_until(lambda: target.status().slices_logged >= number, clock.now_ns() + TIMEOUT_NS)
         assert over, target.status()

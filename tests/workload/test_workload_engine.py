@@ -71,7 +71,7 @@ def test_engine_implements_running_target(start: Starter) -> None:
 
 
 def test_regions_are_laid_out_in_order_with_gaps(start: Starter, machine: LocalMachine) -> None:
-    """List order, gaps, and what DAMON's three-regions rule makes of the real mappings."""
+    """Check list order, gaps, and the ranges of DAMON's three-regions rule on the real mappings."""
     target = start(TINY)
     (a_start, a_end), (b_start, b_end) = target.layout["a"], target.layout["b"]
     assert a_end - a_start == b_end - b_start == 1 << 20
@@ -87,7 +87,7 @@ def test_regions_are_laid_out_in_order_with_gaps(start: Starter, machine: LocalM
 
 
 def test_slices_and_pass_log_agree(start: Starter) -> None:
-    """The bitmap that was marked touch by touch equals what the log and the generator say."""
+    """The bitmap in which each touch was marked equals the pages computed from log and generator."""
     target = start(TINY, slices_ns=4 * MSEC)
     target.go()
     start.run_until_phase(target, 3)
@@ -105,7 +105,7 @@ def test_slices_and_pass_log_agree(start: Starter) -> None:
 
 
 def test_logged_passes_follow_the_plan(start: Starter) -> None:
-    """Each logged pass is one of the plan, no earlier than planned; done and missed ones add up."""
+    """Each logged pass is planned and not early; passes done and missed add up to the plan."""
     target = start(TINY)
     target.go()
     start.run_until_phase(target, 2)
@@ -119,7 +119,7 @@ def test_logged_passes_follow_the_plan(start: Starter) -> None:
             for position in range(len(track._starts)):  # type: ignore[attr-defined]
                 due = planned + track.pass_index(position) * access.access.period_ns
                 assert track._starts[position] >= due  # type: ignore[attr-defined]
-    # Phase 0 ran to its end once (and its second time, phase 2, has just begun).
+    # Phase 0 ran to its end once (its repetition, phase 2, has just begun).
     for term in (0, 1):
         access = pattern.phases[0].accesses[term]
         count = status.terms[0, term]
@@ -133,7 +133,7 @@ def test_logged_passes_follow_the_plan(start: Starter) -> None:
 
 
 def test_every_planned_pass_is_done_or_missed(start: Starter) -> None:
-    """A period that no machine keeps: whatever is not done is counted, to the last one."""
+    """With a period that no machine can keep, every pass that is not done is counted as missed."""
     text = """
 reason: too fast
 regions: [{name: r, size: 1 MiB}]
@@ -152,7 +152,7 @@ phases: [{name: p, duration: 20 ms, accesses: [{region: r, stride: 64 B, period:
 
 
 def test_random_pages_come_from_the_seed(start: Starter) -> None:
-    """The pages a slice saw are those that pass_pages draws for the passes in it."""
+    """A slice has the pages that pass_pages draws for its passes."""
     text = """
 reason: random only
 regions: [{name: r, size: 4 MiB}]
@@ -386,7 +386,7 @@ def test_unknown_command_is_refused(engine_path: str, tmp_path: Path) -> None:
 
 
 def test_full_log_ends_the_truth(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is lost silently: the truth's span ends where the log does."""
+    """Lost passes are counted, and the truth's span ends with the log."""
     monkeypatch.setattr("damon_tests.workload.engine_program.MAX_PASSES", 5)
     monkeypatch.setattr("damon_tests.workload.engine_program.MAX_SLICES_BYTES", 800)
     target = start(TINY, slices_ns=MSEC)
@@ -413,7 +413,7 @@ def test_truth_of_a_running_target_covers_the_past(start: Starter) -> None:
 
 
 def test_overloaded_engine_still_stops(start: Starter) -> None:
-    """Phases of a microsecond are over before they begin; their passes are missed, and it still stops."""
+    """Phases of a microsecond end before they begin: passes are missed, and the engine still stops."""
     pattern = parse(TINY)
     phases = tuple(replace(phase, duration_ns=1000) for phase in pattern.phases)
     target = start(replace(pattern, phases=phases))

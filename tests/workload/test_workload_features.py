@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Memory of all kinds, and actions: the engine on this machine."""
+"""The engine on this machine: kinds of memory, and actions."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ phases:
 
 
 def test_actions_change_mappings_as_planned(start: Starter) -> None:
-    """Several rounds of it, touch by touch as the log says; and the mappings are what they should be."""
+    """After several rounds, slices agree with the log, and the mappings are as planned."""
     target = start(parse(CHURN, default_name="churn"), slices_ns=4 * MSEC)
     assert smaps(target, "c") == {}
     target.go()
@@ -215,7 +215,7 @@ KPF_LRU = 5  # bit of /proc/kpageflags
 
 
 def off_lists(target: EngineTarget) -> int:
-    """How many pages of the target's regions are on no LRU list."""
+    """Return how many pages of the target's regions are on no LRU list."""
     frames = [range(a // PAGE, b // PAGE) for spans in target.physical().values() for a, b in spans]
     missing = 0
     with open("/proc/kpageflags", "rb", buffering=0) as flags:
@@ -227,7 +227,7 @@ def off_lists(target: EngineTarget) -> int:
 
 @pytest.mark.parametrize("memory", ["anonymous", "shmem", "file"])
 def test_populated_pages_are_on_their_lists(start: Starter, memory: str) -> None:
-    """DAMON leaves accessed bits of pages alone that still wait in a batch of a CPU: none may wait."""
+    """DAMON skips pages that still wait in a CPU's LRU batch, so no page may wait there."""
     target = start(pattern(f"{{name: a, size: 3 MiB, memory: {memory}}}"))
     try:
         assert off_lists(target) == 0

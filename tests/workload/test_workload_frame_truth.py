@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A process's truth by physical address."""
+"""The truth of a process by physical address."""
 
 from __future__ import annotations
 

@@ -16,11 +16,11 @@ from damon_tests.workload.pattern_truth import PatternTruth
 PAGE = 4096
 A_MOMENT_NS = 200 * NSEC_PER_MSEC
 
-# What needs memory control groups would make one on this machine, which is not the tests' to change.
+# Patterns with memory control groups would create groups on this machine, which tests must not change.
 ONLY_IN_GUESTS = {"own_memcg"}
 
 GUEST = Topology(numa_nodes=2, hugetlb_pages=16)
-"""What patterns ask of a machine: far memory, reserved huge pages."""
+"""Patterns that need far memory or reserved huge pages."""
 
 
 def is_idle(name: str) -> bool:
@@ -40,7 +40,7 @@ def test_pattern_runs_on_this_machine(start: Starter, name: str) -> None:
     truth, status = target.truth(), target.status()
     assert status.passes_dropped == 0
     assert (status.passes_logged > 0) == (not is_idle(name))
-    # Nothing is touched that the plan does not have.
+    # Only planned pages are touched.
     go = truth.span_ns()[0]
     plan = PatternTruth(target.pattern, target.layout, target.seed, go)
     starts = [a for a, _ in target.layout.values()]

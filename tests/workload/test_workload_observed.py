@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The engine's truth beside an observer that knows nothing of it: the kernel's page tables.
+"""The engine's truth agrees with an independent observer: the kernel's page tables.
 
 Memory that was never touched has no pages. So, of regions that are not populated, the pages that the
 kernel has mapped at the end are exactly those that the truth says were touched.
@@ -24,7 +24,7 @@ PRESENT_OR_SWAPPED = np.uint64(3 << 62)  # of an entry of /proc/PID/pagemap
 
 
 def mapped(target: EngineTarget, process: int) -> Bools:
-    """Whether the kernel has each page of the target's regions."""
+    """Return whether the kernel has mapped each page of the target's regions."""
     found = []
     with open(f"/proc/{target.pids[process]}/pagemap", "rb", buffering=0) as pagemap:
         for start, end in target.layout.values():
@@ -35,7 +35,7 @@ def mapped(target: EngineTarget, process: int) -> Bools:
 
 
 def access(rng: random.Random, region: str, process: int, private: set[str]) -> str:
-    """One of any order, somewhere in a region of 4 MiB."""
+    """Return an access of a random order, somewhere in a region of 4 MiB."""
     order = rng.choice(("sequential", "sequential", "random", "zipf", "gaussian"))
     start = 4 * rng.randrange(256)
     length = rng.choice((1, 4, 7, 64, 100, 333))
@@ -59,7 +59,7 @@ def access(rng: random.Random, region: str, process: int, private: set[str]) -> 
 
 
 def some_pattern(seed: int, *, processes: int = 1) -> Pattern:
-    """Two phases of a few accesses each, every one of them in a region of its own, if only for a phase."""
+    """Return a pattern of two phases; the accesses of a phase are in different regions."""
     rng = random.Random(seed)
     memory = ["anonymous", "shmem", "anonymous", "file"]
     rng.shuffle(memory)
@@ -77,7 +77,7 @@ def some_pattern(seed: int, *, processes: int = 1) -> Pattern:
 
 
 def perform(start: Starter, target: EngineTarget) -> None:
-    """Until its last phase is over; it lives on."""
+    """Run until its last phase is over; leave the process alive."""
     target.go()
     clock, last = start.machine.clock, len(target.pattern.phases)
     assert clock.wait_until(
@@ -103,7 +103,7 @@ def test_mapped_pages_are_the_touched_ones(start: Starter, seed: int) -> None:
 def test_each_process_has_the_pages_that_it_touched(start: Starter, seed: int) -> None:
     target = start(some_pattern(seed, processes=2), seed=seed, slices_ns=3 * MSEC)
     perform(start, target)
-    # No worker may be behind when the page tables are read: none has anything left to do.
+    # All workers must be idle when the page tables are read.
     there = [mapped(target, process) for process in (0, 1)]
     target.stop()
     pages = pages_of(target)
@@ -127,7 +127,7 @@ def test_threads_touch_the_memory_of_their_process(start: Starter) -> None:
 
 
 def test_dropped_pages_come_back_with_the_next_access(start: Starter) -> None:
-    """Of memory that is dropped at once, only what was touched since then has pages."""
+    """After memory is dropped, only pages that were touched since have frames."""
     target = start(
         "{reason: r, regions: [{name: a, size: 1 MiB}], phases: [{name: p, duration: 40 ms, accesses: "
         "[{region: a, span: 0 .. 100 KiB, order: random, touches: 3, period: 3 ms}], "

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the engine really touches, in every order, against what its log and the definitions say."""
+"""The engine's touches, in every order, agree with its log and with the definitions."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def all_pages(target: EngineTarget) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ORDERS)
 def test_marked_pages_are_those_of_the_log(start: Starter, name: str) -> None:
-    """The engine marks each touch in a bitmap; the truth works it out from the log. Both agree."""
+    """The bitmap in which the engine marks each touch agrees with the truth computed from the log."""
     target = start(pattern_of(ORDERS[name]), slices_ns=3 * MSEC)
     target.go()
     start.run_until_phase(target, 2)
@@ -105,7 +105,7 @@ def test_marked_pages_are_those_of_the_log(start: Starter, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["walk", "zipf", "gaussian", "chase", "slow drift", "turns"])
 def test_passes_on_time_touch_what_the_plan_says(start: Starter, name: str) -> None:
-    """Log and closed form agree about all that was done by plan: the same truth on both kinds of target."""
+    """Log and closed form agree about all passes on time: both kinds of target have the same truth."""
     for _ in range(10):
         target = start(pattern_of(ORDERS[name]))
         target.go()

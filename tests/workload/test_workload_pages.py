@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Reading page states and memory sizes from procfs, of this very process."""
+"""Page states and memory sizes of this process are read from procfs."""
 
 import ctypes
 import mmap

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Truth against brute force: every touch of small patterns, enumerated one by one."""
+"""The truth equals brute force, which enumerates every touch of small patterns."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def chosen_term(phase: Phase, seed: int, number: int, turn: int) -> int:
 
 
 def planned_passes(phase: Phase, seed: int, number: int) -> list[tuple[int, int, int]]:
-    """(offset in ns, term, index of its pass) of all passes of a phase."""
+    """Return (offset in ns, term, index of its pass) of all passes of a phase."""
     passes = []
     done = [0] * len(phase.accesses)
     weighted = [access for access in phase.accesses if access.weight]
@@ -158,7 +158,7 @@ def planned_passes(phase: Phase, seed: int, number: int) -> list[tuple[int, int,
 
 
 def action_pages(action: Action) -> range:
-    """What an action touches."""
+    """Return the pages that an action touches."""
     if not action.touches:
         return range(0)
     first = LAYOUT[action.region][0]
@@ -166,7 +166,7 @@ def action_pages(action: Action) -> range:
 
 
 def plan_touches(pattern: Pattern, seed: int, until: int) -> list[Touch]:
-    """All touches of process 0 by plan from GO to ``until``."""
+    """Return all touches of process 0 by plan from GO to ``until``."""
     touches = []
     number, start = 0, GO
     while start < until and (pattern.repeat or number < len(pattern.phases)):
@@ -249,7 +249,7 @@ class TestPatternTruth:
 
 
 def real_passes(pattern: Pattern, seed: int, data: st.DataObject) -> tuple[np.ndarray, list[Touch]]:
-    """A log as the engine would write it, with passes that take time and are late, and all touches."""
+    """Return a log as the engine writes it, with long and late passes, and all touches."""
     rows, touches = [], []
     now = GO
     for number in range(len(pattern.phases)):
@@ -283,7 +283,7 @@ def test_two_passes_do_not_draw_the_same_pages() -> None:
 
 
 def test_known_draws_of_the_generator() -> None:
-    """Worked out from the definition with Python's own integers."""
+    """Compute the draws from the definition with Python's integers."""
     mask = (1 << 64) - 1
 
     def mix(z: int) -> int:
@@ -335,7 +335,7 @@ def test_nothing_is_touched_before_begin_and_after_end() -> None:
 
 
 def test_petabyte_is_answered_without_allocating_it() -> None:
-    """A petabyte is answered like a page; nothing of its size is allocated."""
+    """A region of a petabyte costs no more than a page, and no memory of its size is allocated."""
     text = """
 reason: huge
 repeat: true

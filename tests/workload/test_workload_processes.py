@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Children, exec, threads and other processes: the engine on this machine."""
+"""The engine on this machine: children, exec, threads and other processes."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_children_live_for_their_lifetime(start: Starter, executes: bool) -> Non
     deadline = clock.now_ns() + TIMEOUT_NS
     start.run_until_phase(target, 0)
     assert clock.wait_until(lambda: target.phases()[0].end_ns is not None, deadline)
-    # All five have been made; three have little to live for.
+    # All five children exist; three of them end soon.
     assert clock.wait_until(lambda: len(living_children_of(target.pid)) == 2, deadline)
     children = living_children_of(target.pid)
     if executes:
@@ -143,7 +143,7 @@ def test_truth_separates_processes_and_joins_threads(start: Starter) -> None:
     target.go()
     start.run_until_phase(target, 3)
     clock = start.machine.clock
-    # A busy machine may let a worker miss a whole phase; it comes again.
+    # On a busy machine a worker may miss a whole phase; the phase repeats.
     assert clock.wait_until(lambda: all_have_passes(target), clock.now_ns() + TIMEOUT_NS)
     during = target.status()
     target.stop()
@@ -169,7 +169,7 @@ def all_have_passes(target: EngineTarget) -> bool:
 
 
 def test_slices_of_each_worker_agree_with_the_log(start: Starter) -> None:
-    """Each worker's slices are what the log says of it, and a process's truth is all of its workers'."""
+    """Each worker's slices agree with the log, and a process's truth joins those of its workers."""
     target = start(parse(CROWD, default_name="crowd"), slices_ns=3 * MSEC)
     target.go()
     clock = start.machine.clock
@@ -186,7 +186,7 @@ def test_slices_of_each_worker_agree_with_the_log(start: Starter) -> None:
     spans = dict(zip(target.status().workers, slices.workers, strict=True))
     assert {worker[:2] for worker in spans} == {(0, 0), (0, 1), (1, 0), (1, 2)}
     assert {worker[2] for worker in spans} == {target.pid, target.pids[1]}
-    # Only the one worker touches these pages.
+    # Only this worker touches these pages.
     private = target.layout["private"][0] // PAGE
     for (process, thread, _), own in spans.items():
         if (process, thread) == (1, 2):
@@ -200,7 +200,7 @@ def test_slices_of_each_worker_agree_with_the_log(start: Starter) -> None:
 
 
 def test_slices_continue_over_an_exec(start: Starter) -> None:
-    """They go on where they were, and an access is before the exec or after it."""
+    """Slices continue without a gap, and each access is before or after the exec."""
     target = start(load("exec"), slices_ns=20 * MSEC)
     target.go()
     start.run_until_phase(target, 2)

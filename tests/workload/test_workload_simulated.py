@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Simulated targets: layout as DAMON would see it, phases and counts in virtual time."""
+"""Simulated targets: layout for DAMON, phases and counts in virtual time."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_vaddr_watches_the_regions_and_little_else(name: str) -> None:
 
 
 def test_three_regions_follow_the_specification() -> None:
-    """The example of specification §10.3, its tie rule, and too few gaps."""
+    """Check the example of specification §10.3, its tie rule, and too few gaps."""
     vmas = [(10, 20), (20, 25), (200, 210), (210, 220), (300, 305), (307, 330)]
     assert three_regions(vmas) == ((10, 25), (200, 220), (300, 330))
     assert three_regions([(0, 1), (11, 12), (22, 23), (33, 34)]) == ((0, 1), (11, 12), (22, 34))
@@ -207,7 +207,7 @@ def test_mappings_follow_the_actions() -> None:
 
 
 def test_private_memory_of_other_processes_is_reported() -> None:
-    """Page aligned, without what is shared; islands and drift included. None where there is none."""
+    """Ranges are page aligned, exclude shared memory, and include islands and drift."""
     text = (
         "{reason: r, regions: [{name: own, size: 64 KiB}, {name: b, size: 64 KiB, memory: shmem}], phases: "
         "[{name: p, duration: 1 s, accesses: [{region: b, process: 1}, {region: own, span: 0 .. 6 KiB, "

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The engine in guests (marked vm): kinds of memory and places that this machine may not have.
+"""The engine in guests (marked vm): kinds of memory and nodes that this machine may lack.
 
-What the engine says it did is compared with what the kernel says: numa_maps, smaps, control group files.
+Its reports are compared with the kernel's numa_maps, smaps and control group files.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def pattern(region: str, access: str = "", actions: str = "", duration: str = "3
 
 
 def smaps(machine: AgentMachine, target: EngineTarget, name: str) -> dict[str, str]:
-    """What smaps says of the mapping at a region's beginning; its file as ``path``."""
+    """Return the fields of smaps of the mapping at a region's start, and its file as ``path``."""
     found: dict[str, str] = {}
     inside = False
     for line in machine.read_file(f"/proc/{target.pid}/smaps").decode().splitlines():
@@ -83,7 +83,7 @@ def kib(text: str) -> int:
 
 
 def numa_maps(machine: AgentMachine, target: EngineTarget, name: str) -> dict[str, str]:
-    """The words of a region's line: ``policy``, and N0, N1, anon, huge ... by name."""
+    """Return the words of a region's line: ``policy``, and N0, N1, anon, huge ... by name."""
     for line in machine.read_file(f"/proc/{target.pid}/numa_maps").decode().splitlines():
         words = line.split()
         if int(words[0], 16) == target.layout[name][0]:
@@ -93,7 +93,7 @@ def numa_maps(machine: AgentMachine, target: EngineTarget, name: str) -> dict[st
 
 @pytest.mark.parametrize("node", [0, 1])
 def test_pages_are_on_the_requested_node(machine: AgentMachine, start: Start, node: int) -> None:
-    """Every page is on the node that was asked for, by numa_maps and by its frame's zone."""
+    """Every page is on the requested node, by numa_maps and by its frame's zone."""
     target = start(pattern(f"{{name: a, size: 8 MiB, node: {node}}}"))
     line = numa_maps(machine, target, "a")
     assert line["policy"] == f"bind:{node}"
@@ -108,7 +108,7 @@ def test_missing_node_is_not_supported(start: Start) -> None:
 
 
 def test_lazily_faulted_memory_is_on_the_requested_node(machine: AgentMachine, start: Start) -> None:
-    # A guest that is busy elsewhere misses all passes of a short phase: they are counted, not made up for.
+    # A busy guest may miss all passes of a short phase: they are counted as missed, not repeated.
     region, access = "{name: a, size: 4 MiB, node: 1, populate: false}", "{region: a, span: 0 .. 2 MiB}"
     target = start(pattern(region, access, duration="1 h"))
     assert "N1" not in numa_maps(machine, target, "a")
@@ -140,7 +140,7 @@ def test_too_few_hugetlb_pages_are_not_supported(start: Start) -> None:
 def test_transparent_huge_pages_follow_the_advice(
     machine: AgentMachine, start: Start, word: str, huge_kib: int
 ) -> None:
-    """8 MiB are in huge pages, or not one of them is."""
+    """All of 8 MiB is in huge pages, or no page is."""
     target = start(pattern(f"{{name: a, size: 8 MiB, hugepage: {word}}}"))
     mapping = smaps(machine, target, "a")
     assert kib(mapping["AnonHugePages"]) == huge_kib
@@ -149,7 +149,7 @@ def test_transparent_huge_pages_follow_the_advice(
 
 
 def test_memory_control_group_is_charged_and_removed(machine: AgentMachine, start: Start) -> None:
-    """The target and what it populates are in a group of its own, gone when the target is."""
+    """Target and populated memory are in a separate group, which is removed with the target."""
     target = start(load("own_memcg"))
     group = f"/sys/fs/cgroup{target.memcg}"
     assert target.memcg.startswith("/damon-tests-")
@@ -165,7 +165,7 @@ def test_memory_control_group_is_charged_and_removed(machine: AgentMachine, star
 
 @pytest.mark.parametrize("killed", [False, True])
 def test_nested_groups_are_made_and_removed(machine: AgentMachine, start: Start, killed: bool) -> None:
-    """The target is in the innermost; all of them are gone when it is, however it went."""
+    """The target is in the innermost group; all groups are removed when it ends or is killed."""
     target = start("{memcg: outer/middle/inner, " + pattern("{name: a, size: 8 MiB}")[1:])
     outer, inner = f"/sys/fs/cgroup/outer-{target.pid}", f"/sys/fs/cgroup{target.memcg}"
     assert inner == f"{outer}/middle/inner"
@@ -205,7 +205,7 @@ def test_two_processes_share_shmem_pages(machine: AgentMachine, start: Start) ->
 
 
 def both_mapped(machine: AgentMachine, target: EngineTarget) -> int:
-    """Pages of the shared region that both processes map; then they are the same frames."""
+    """Return how many pages of the shared region both processes map, with the same frames."""
     one, other = (read_pages(machine, target.pids[i], *target.layout["shared"]).frame for i in (0, 1))
     both = (one >= 0) & (other >= 0)
     assert np.array_equal(one[both], other[both])
@@ -225,7 +225,7 @@ def test_file_region_is_in_the_page_cache(machine: AgentMachine, start: Start) -
 
 
 def test_written_file_pages_are_dirty_until_msync(machine: AgentMachine, start: Start) -> None:
-    """What was written is dirty until msync() writes it back; only another write makes it dirty again."""
+    """Written pages are dirty until msync() writes them back; only another write makes them dirty again."""
     target = start(
         pattern(
             "{name: a, size: 8 MiB, memory: file}",
@@ -248,13 +248,13 @@ def test_written_file_pages_are_dirty_until_msync(machine: AgentMachine, start: 
 
 
 def dirty_and_clean(mapping: dict[str, str]) -> tuple[int, int]:
-    """In KiB."""
+    """Return (dirty, clean) in KiB."""
     dirty = kib(mapping["Private_Dirty"]) + kib(mapping["Shared_Dirty"])
     return dirty, kib(mapping["Private_Clean"]) + kib(mapping["Shared_Clean"])
 
 
 def test_dontneed_drops_pages_and_mlock_pins_them(machine: AgentMachine, start: Start) -> None:
-    """madvise(MADV_DONTNEED) takes the pages; mlock() pins them."""
+    """madvise(MADV_DONTNEED) drops the pages; mlock() pins them."""
     target = start(
         pattern(
             "{name: a, size: 4 MiB}",
