@@ -197,7 +197,7 @@ def test_commands_exclude_each_other(both, expect, subject):
     """While one command waits for the kdamond, others are refused with EBUSY."""
 
     def steps(it):
-        slow = replace(SCHEME, apply_interval_us=3_000_000)
+        slow = replace(SCHEME, apply_interval_us=10_000_000)
         it.stage(DamonCtx("fvaddr", attrs=FAST, targets=(DamonTarget(it.pid, it.ranges),), schemes=(slow,)))
         it.note("on", it.command("on"))
         it.client.clock.run_for(300 * NSEC_PER_MSEC)
