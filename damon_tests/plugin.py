@@ -42,6 +42,7 @@ from damon_tests.pytest_run import (
     Interruptions,
     interrupted_by_signals,
     outside_of_tests_s,
+    repeat_after_lost_guest,
     test_id,
     where_time_went,
 )
@@ -263,9 +264,11 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
             test.expect.add(shown)
         yield
     except (Exception, pytest.skip.Exception) as raised:
-        error = NotSupported(str(raised)) if isinstance(raised, pytest.skip.Exception) else raised
-        if isinstance(raised, UsageError):
-            error = _at_its_line(raised, pyfuncitem)
+        error = repeat_after_lost_guest(pyfuncitem, test, raised)
+        if isinstance(error, pytest.skip.Exception):
+            error = NotSupported(str(error))
+        if isinstance(error, UsageError):
+            error = _at_its_line(error, pyfuncitem)
     test.say_what_never_aggregated(error)
     splats = _complaints(pyfuncitem, test)
     defects = _known_defects(pyfuncitem)

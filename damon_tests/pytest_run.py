@@ -31,7 +31,8 @@ from damon_tests.judge import features
 from damon_tests.judge.conclude import Conclusion, conclude
 from damon_tests.judge.expect import Expect
 from damon_tests.judge.monitoring.invariants import never_aggregated, recorded
-from damon_tests.judge.verdict import Check
+from damon_tests.judge.verdict import Check, Measurement
+from damon_tests.kernel.splat import parse_splats
 from damon_tests.ports import DamonTestsError, MachineLost, NotSupported, stopwatch
 from damon_tests.pytest_options import kernel_request, options_of_rerun
 from damon_tests.report import artifacts
@@ -251,6 +252,30 @@ class DamonTest:
             shown = {c.measurement.name for c in self.expect.checks if c.holds is False}
             checks = [recorded(o.recording) for o in self.observations if never_aggregated(o.recording)]
             self.expect.add(c for c in checks[:1] if c.measurement.name not in shown)
+
+
+def repeat_after_lost_guest(
+    item: pytest.Function, test: DamonTest, lost: BaseException
+) -> BaseException | None:
+    """Run a test's function once more if its guest was lost; return what that raised, None if nothing.
+
+    An emulator that ends by itself says nothing about DAMON, and does so about once in a thousand tests. A
+    kernel that crashed is not tried again, and neither is a test that holds on to its guest (``subject``).
+    The lost guest is kept as a measurement of the test.
+    """
+    crashed = isinstance(lost, MachineLost) and parse_splats(lost.log)
+    if not isinstance(lost, MachineLost) or crashed or "subject" in item.funcargs:
+        return lost
+    run = item.config.stash[RUN]
+    run.log.measurement(test_id(item), Measurement("guests lost", 1, "count"))
+    test.expect.checks.clear()
+    test.observations.clear()
+    arguments = {name: item.funcargs[name] for name in item._fixtureinfo.argnames}
+    try:
+        item.obj(**arguments)
+    except (Exception, pytest.skip.Exception) as raised:
+        return raised
+    return None
 
 
 def outside_of_tests_s(run: Mapping[str, Any], now: float, processes: int) -> float:
