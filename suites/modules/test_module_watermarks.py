@@ -143,7 +143,7 @@ def test_reclaim_stops_at_its_own_high_mark(module, expect):
         free.take(1)
         begun = run.until(lambda: gone(run) > still_out, LONG_S if reached else WATCH_S)
         run.disable()
-    total = run.memory_info().total
+        total = run.memory_info().total
     m = Measurement("high mark reached", reached, "count")
     expect.equal(
         m, 1, because=f"64 MiB of idle memory can be reclaimed; {free.first} of 1000 were free, {marks}"
