@@ -16,7 +16,7 @@ from damon_tests.experiment.requirements import Needs
 from damon_tests.experiment.simulated_memory import simulated_memory_info, simulated_pages
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns.spec import Pattern
-from damon_tests.ports import Clock, Events, NotSupported, Tree
+from damon_tests.ports import Clock, Events, HarnessError, NotSupported, Tree
 from damon_tests.ports.cost import CostProbe
 from damon_tests.reference.rules.ruleset import Rules
 from damon_tests.reference.sysfs.system import ReferenceSystem
@@ -112,6 +112,7 @@ class ReferenceSubject:
         self.events: Events = self._system.events
         self.clock: Clock = self._system.clock
         self.level = level
+        self._closed = False
 
     def start_target(self, pattern: Pattern, seed: int) -> RunningTarget:
         return _Target(pattern, seed, self._system)
@@ -127,9 +128,11 @@ class ReferenceSubject:
         return self._system.ram_ranges()
 
     def pages(self, target: RunningTarget, start: int, end: int) -> PageStates:
+        self._check_open()
         return simulated_pages(self._system, target.pid, start, end)
 
     def memory_info(self) -> MemoryInfo:
+        self._check_open()
         return simulated_memory_info(self._system)
 
     def kernel_objects(self) -> Mapping[str, int]:
@@ -151,7 +154,13 @@ class ReferenceSubject:
         return ()
 
     def close(self) -> None:
-        """Do nothing: nothing outlives the object."""
+        """Refuse to read memory from now on, as a guest that has ended does."""
+        self._closed = True
+
+    def _check_open(self) -> None:
+        """Raise HarnessError for a test that would only work here, not in a guest."""
+        if self._closed:
+            raise HarnessError("the attempt has ended, and so has its machine: read its memory before")
 
 
 class ReferenceBackend:
