@@ -141,7 +141,7 @@ def engines(guest: Guest) -> list[int]:
 
 
 def guards(guest: Guest) -> list[int]:
-    return pids(guest, "\0damon_tests.kernel.guard\0")
+    return pids(guest, "\0damon_tests.kernel.host.guard\0")
 
 
 def pids(guest: Guest, part: str) -> list[int]:
