@@ -14,7 +14,7 @@ LOST = []
 def test(expect):
     if len(LOST) < {times}:
         LOST.append(1)
-        expect.add(check(False))
+        expect.add(check({holds}))
         raise MachineLost("the connection was closed", {log!r})
     expect.add(check(True))
 """
@@ -22,11 +22,18 @@ CRASH = "[    9.1] BUG: kernel NULL pointer dereference, address: 00000000000000
 
 
 @pytest.mark.parametrize(
-    ("times", "log", "verdict", "lost"),
-    [(1, "", "PASS", 1), (2, "", "FAIL", 1), (1, CRASH, "FAIL", 0)],
+    ("times", "holds", "log", "verdict", "lost"),
+    [
+        (1, True, "", "PASS", 1),
+        (2, True, "", "ERROR", 1),
+        (1, False, "", "FAIL", 0),  # a violation that was shown stays shown
+        (1, True, CRASH, "FAIL", 0),
+    ],
 )
-def test_lost_guest_is_tried_once_more(tmp_path: Path, times: int, log: str, verdict: str, lost: int) -> None:
-    body = "from damon_tests.ports import MachineLost\n" + LOSES.format(times=times, log=log)
+def test_lost_guest_is_tried_once_more(
+    tmp_path: Path, times: int, holds: bool, log: str, verdict: str, lost: int
+) -> None:
+    body = "from damon_tests.ports import MachineLost\n" + LOSES.format(times=times, holds=holds, log=log)
     _, out = finish(start(tmp_path, body))
     (test,) = load(tmp_path)["tests"]
     assert test["verdict"] == verdict, out
