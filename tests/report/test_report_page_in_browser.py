@@ -115,6 +115,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]
         def log_message(self, *_: Any) -> None:
             """Requests are not worth a line."""
 
+        def end_headers(self) -> None:
+            # looker.html is rewritten for each look, often within the second that Last-Modified counts in:
+            # a browser that asks "modified since?" would be shown the script before.
+            self.send_header("Cache-Control", "no-store")
+            super().end_headers()
+
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=directory))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
