@@ -100,7 +100,14 @@ def test_missing_module_is_not_supported(tmp_path: Path) -> None:
     with pytest.raises(NotSupported, match="the module btrfs of this kernel"):
         tree(tmp_path).load_order(["btrfs"])
     with pytest.raises(NotSupported, match="the module zram of this kernel"):
-        ModuleTree(None).load_order(["zram"])
+        ModuleTree(None, {"CONFIG_ZRAM": "m"}).load_order(["zram"])
+    with pytest.raises(NotSupported, match="built without zram \\(CONFIG_ZRAM is not set\\)"):
+        ModuleTree(None, {"CONFIG_DAMON": "y"}).load_order(["zram"])
+
+
+def test_module_of_an_unknown_configuration_may_be_built_in() -> None:
+    """Only the booted guest can say whether a kernel of which nothing is known has zram."""
+    assert ModuleTree(None).load_order(["zram"]) == []
 
 
 def test_circular_dependencies_terminate(tmp_path: Path) -> None:

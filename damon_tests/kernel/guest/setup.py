@@ -121,8 +121,13 @@ def _zram(machine: AgentMachine, size_mib: int) -> str:
         number = int(machine.read_file("/sys/class/zram-control/hot_add"))
         machine.write_file(f"/sys/block/zram{number}/disksize", f"{size_mib}M\n".encode())
     except FileNotFoundError as error:
-        raise HarnessError(
-            f"the guest has no zram device; its boot said: {machine.facts.boot_log or 'nothing'}"
+        if machine.facts.boot_log:  # its module was there and did not load
+            raise HarnessError(
+                f"the guest has no zram device; its boot said: {machine.facts.boot_log}"
+            ) from error
+        raise NotSupported(
+            f"zram: the kernel {machine.facts.release} has it neither built in nor as a module here",
+            remedy="build it with CONFIG_ZRAM=y, or give its modules (PATH,modules=DIR)",
         ) from error
     return f"/dev/zram{number}"
 

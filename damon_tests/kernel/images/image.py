@@ -16,6 +16,7 @@ from typing import Any
 from filelock import FileLock
 
 from damon_tests import bundle
+from damon_tests.kernel.images.ikconfig import embedded_config
 from damon_tests.kernel.images.packages import Archive, ArchiveUnreachable, Package, sha256_of, unpack, using
 from damon_tests.ports import HarnessError, NotSupported, UsageError
 
@@ -338,9 +339,18 @@ def _resolve_path(spec: str) -> KernelImage:
         release=release,
         vmlinuz=path,
         modules=_modules_below(modules, release) if modules else None,
-        config=_first_config(_configs_beside(path, release)),
+        config=_config_of(path, release),
         sha256=sha256_of(path),
     )
+
+
+def _config_of(path: Path, release: str) -> Mapping[str, str] | None:
+    """Return the configuration in the image itself, which cannot be of another build, else one beside it.
+
+    None if there is neither: a booted guest is asked then (``running_config``, ``guest.setup``).
+    """
+    text = embedded_config(path)
+    return parse_config(text) if text is not None else _first_config(_configs_beside(path, release))
 
 
 def release_of(path: Path) -> str:

@@ -32,14 +32,18 @@ class ModuleTree:
     """The modules below ``directory`` (``/lib/modules/RELEASE``); None: no modules."""
 
     def __init__(self, directory: Path | None, config: Mapping[str, str] | None = None) -> None:
-        """Index the modules. ``config`` adds built-in modules to those in the directory's modules.builtin."""
+        """Index the modules. ``config`` adds built-in modules to those in the directory's modules.builtin;
+        if neither is there, nobody knows what is built in before a guest has booted."""
         self._paths: dict[str, Path] = {}
+        self._config = config
+        self._knows_builtin = config is not None
         self._builtin = {name for name, option in _OPTIONS.items() if (config or {}).get(option) == "y"}
         if directory is not None:
             files = (path for path in directory.rglob("*.ko*") if _SUFFIX.search(path.name))
             self._paths = {_name_of(path): path for path in files}
             builtin = directory / "modules.builtin"
             if builtin.is_file():
+                self._knows_builtin = True
                 self._builtin |= {_name_of(Path(line)) for line in builtin.read_text().split()}
 
     def has(self, name: str) -> bool:
@@ -49,7 +53,8 @@ class ModuleTree:
     def load_order(self, wanted: Iterable[str]) -> list[tuple[str, bytes]]:
         """Return (name, contents) of ``wanted`` and their dependencies, each after what it depends on.
 
-        Built-in modules are left out. Raises NotSupported for a module that does not exist.
+        Modules that are built in, or may be, are left out. Raises NotSupported for a module that does not
+        exist.
         """
         ordered: dict[str, bytes] = {}
         for name in wanted:
@@ -60,15 +65,23 @@ class ModuleTree:
         if name in ordered or name in self._builtin or name in above:
             return
         path = self._paths.get(name)
+        if path is None and not self._knows_builtin:
+            return
         if path is None:
-            raise NotSupported(
-                f"the module {name} of this kernel",
-                remedy="take an image that comes with its modules (PATH,modules=DIR), or has it built in",
-            )
+            raise self._missing(name)
         contents = read_module(path)
         for needed in depends(contents):
             self._add(needed, ordered, (*above, name))
         ordered[name] = contents
+
+    def _missing(self, name: str) -> NotSupported:
+        option = _OPTIONS.get(name, "")
+        remedy = "take an image that comes with its modules (PATH,modules=DIR), or has it built in"
+        if self._config is not None and option and option not in self._config:
+            return NotSupported(
+                f"the kernel is built without {name} ({option} is not set)", remedy=f"set {option}=y"
+            )
+        return NotSupported(f"the module {name} of this kernel", remedy=remedy)
 
 
 def depends(contents: bytes) -> list[str]:
