@@ -12,10 +12,12 @@ from damon_tests.damon.client import DamonClient
 from damon_tests.damon.params import Kdamond
 from damon_tests.damon.records import Recording
 from damon_tests.damon.session import Session
+from damon_tests.experiment.committed_steps import served_ns
 from damon_tests.experiment.observation import Observation
 from damon_tests.experiment.parts import parts_of
 from damon_tests.experiment.sampling_pace import pace
 from damon_tests.experiment.sampling_steps import steps
+from damon_tests.experiment.sampling_timetable import timetable
 from damon_tests.ports import NSEC_PER_USEC, NotSupported
 from damon_tests.reference.core.batch import Batch, missing_for_batch
 from damon_tests.reference.machine.process import Process
@@ -26,19 +28,20 @@ from damon_tests.reference.sysfs.system import ReferenceSystem
 
 def replica(observed: Observation, seed: int) -> Recording:
     """Run the level's clean reference with the same request, the same mappings, the same accesses at the same
-    times, and aggregations that take as long as the recorded ones.
+    times, and the kdamond's recorded sleeps; if these were not traced, aggregations that take as long.
 
     Only for virtual address spaces: convert paddr with ``physical_view.as_virtual`` (else NotSupported).
     """
     if observed.ctx.operations == "paddr":
         raise NotSupported("a replica of physical addresses", remedy="use physical_view.as_virtual")
-    recording = observed.recording
+    recording, times = observed.recording, timetable(observed)
     system = ReferenceSystem(
         level=observed.level,
         seed=seed,
         rules=rules_of(observed),
         origin_ns=recording.started_ns,
-        sleep_ns=pace(observed),
+        sleep_ns=times.sleep_ns,
+        work_ns=times.work_ns,
     )
     pid = observed.ctx.targets[0].pid_target
     system.add_process(observed.vmas, observed.truth, pid)
@@ -89,7 +92,7 @@ def rules_of(observed: Observation) -> Rules:
 
 
 def replay(observed: Observation, seed: int) -> Recording:
-    """Run a replica of an attempt with online commits: the same commits at the same times.
+    """Run a replica of an attempt with online commits: the same commits and sleeps at the same times.
 
     Return the part of its recording under the last commit. Raises NotSupported for several targets.
     """
@@ -99,15 +102,22 @@ def replay(observed: Observation, seed: int) -> Recording:
     pids = {target.pid_target for request in requests for target in request.ctx.targets}
     if len(pids) != 1 or any(request.ctx.operations == "paddr" for request in requests):
         raise NotSupported("replicas of online commits to several targets, or to physical memory")
+    times = timetable(observed)
     system = ReferenceSystem(
-        level=observed.level, seed=seed, origin_ns=made.whole.started_ns, sleep_ns=pace(observed)
+        level=observed.level,
+        seed=seed,
+        origin_ns=made.whole.started_ns,
+        sleep_ns=times.sleep_ns,
+        work_ns=times.work_ns,
     )
     system.add_process(observed.vmas, observed.truth, pids.pop())
     client, done = DamonClient(system.tree, system.clock), [made.commits[0]]
     with Session(client, system.events, (requests[0],), source="events") as session:
         session.start()
         for commit in made.commits[1:]:
-            session.record(max(0, commit.begin_ns - system.clock.now_ns()))
+            # A moment before the sample after which the recorded kdamond served it.
+            at_ns = served_ns(made, commit, observed.sleeps) - 1
+            session.record(max(0, at_ns - system.clock.now_ns()))
             session.commit((commit.kdamonds[0],))
             done.append(replace(commit, end_ns=system.clock.now_ns()))
         session.record(max(0, observed.recording.stopped_ns - system.clock.now_ns()))

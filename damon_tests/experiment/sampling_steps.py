@@ -35,16 +35,16 @@ def steps(observed: Observation) -> list[Step]:
     recording = observed.recording
     times = [recording.started_ns, *(s.time_ns for s in recording.of_target(0))]
     w = max(1, recording.samples_per_aggr)
-    known = [_within(observed.sleeps, start, end) for start, end in pairwise(times)]
+    known = [sleeps_within(observed.sleeps, start, end) for start, end in pairwise(times)]
     if not any(len(sleeps) == w for sleeps in known):
         return []
-    usual_ns = int(np.median([_usual_work(sleeps) for sleeps in known if len(sleeps) == w]))
+    usual_ns = int(np.median([usual_work(sleeps) for sleeps in known if len(sleeps) == w]))
     recorded: list[Step] = []
     for (start, end), sleeps in zip(pairwise(times), known, strict=True):
         if len(sleeps) == w:
-            recorded += _exact(start, end, sleeps)
+            recorded += exact(start, end, sleeps)
         else:
-            recorded += _even(start, end, w, usual_ns)
+            recorded += even(start, end, w, usual_ns)
     return recorded
 
 
@@ -54,26 +54,27 @@ def unsure(observed: Observation, spans: Sequence[tuple[int, int]]) -> list[floa
     unknown. 1 where its sleeps are unknown."""
     w, shares = max(1, observed.recording.samples_per_aggr), []
     for t0_ns, t1_ns in spans:
-        sleeps = _within(observed.sleeps, t0_ns, t1_ns)
-        usual = _usual_work(sleeps)
+        sleeps = sleeps_within(observed.sleeps, t0_ns, t1_ns)
+        usual = usual_work(sleeps)
         longer = sum(max(0, b[0] - a[1] - 2 * usual) for a, b in pairwise(sleeps))
         shares.append(longer / (t1_ns - t0_ns) if len(sleeps) == w else 1.0)
     return shares
 
 
-def _within(sleeps: Sequence[Sleep], start: int, end: int) -> list[Sleep]:
+def sleeps_within(sleeps: Sequence[Sleep], start: int, end: int) -> list[Sleep]:
     """Return the sleeps that ended in (start, end]; checks follow each, the report follows the last."""
     return [sleep for sleep in sleeps if start < sleep[1] <= end]
 
 
-def _usual_work(sleeps: Sequence[Sleep]) -> int:
+def usual_work(sleeps: Sequence[Sleep]) -> int:
     """Return the median work between two sleeps of an aggregation, ns: check and prepare all regions."""
     works = [b[0] - a[1] for a, b in pairwise(sleeps)]
     return int(np.median(works)) if works else 0
 
 
-def _exact(start: int, end: int, sleeps: Sequence[Sleep]) -> list[Step]:
-    watched, free_ns, work_ns = [], start, _usual_work(sleeps)
+def exact(start: int, end: int, sleeps: Sequence[Sleep]) -> list[Step]:
+    """Return the steps of the aggregation (start, end] with these sleeps; it is reported at ``end``."""
+    watched, free_ns, work_ns = [], start, usual_work(sleeps)
     for i, (from_ns, to_ns) in enumerate(sleeps):
         before_ns = max(from_ns - free_ns, 0)
         # Before the first sleep the kdamond also split regions and reported the aggregation to user space.
@@ -83,7 +84,8 @@ def _exact(start: int, end: int, sleeps: Sequence[Sleep]) -> list[Step]:
     return [*watched[:-1], Step(watched[-1].prepared_ns, watched[-1].checked_ns, end)]
 
 
-def _even(start: int, end: int, w: int, work_ns: int) -> list[Step]:
+def even(start: int, end: int, w: int, work_ns: int) -> list[Step]:
+    """Return ``w`` steps spread evenly over the aggregation (start, end], with as much work in each."""
     edges = [start + (end - start) * i // w for i in range(w + 1)]
     spare = [min(work_ns // 2, (b - a) // 2) for a, b in pairwise(edges)]
     spread = [Step(a + unwatched, b) for (a, b), unwatched in zip(pairwise(edges), spare, strict=True)]

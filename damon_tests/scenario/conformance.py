@@ -22,7 +22,7 @@ from damon_tests.damon.session import Session
 from damon_tests.experiment.live import Live
 from damon_tests.experiment.observation import Observation
 from damon_tests.experiment.replica import replicas
-from damon_tests.experiment.sampling_pace import pace
+from damon_tests.experiment.sampling_timetable import timetable
 from damon_tests.judge import oracle
 from damon_tests.judge.monitoring.aggregation_windows import Window
 from damon_tests.judge.monitoring.conformance_metrics import Attempt, values
@@ -194,9 +194,14 @@ def _copies(original: Attempt, seeds: Sequence[int]) -> Iterator[Attempt]:
 def _run(original: Attempt, seed: int) -> tuple[Recording, tuple[DamosStats, ...]]:
     """Run the reference once; return its recording, and its statistics after as many passes."""
     observation = original.seen
-    started = observation.recording.started_ns
+    times = timetable(observation)
     system = ReferenceSystem(
-        observation.level, seed, origin_ns=started, sleep_ns=pace(observation), swap_bytes=0
+        observation.level,
+        seed,
+        origin_ns=observation.recording.started_ns,
+        sleep_ns=times.sleep_ns,
+        work_ns=times.work_ns,
+        swap_bytes=0,
     )
     system.add_process(observation.vmas, observation.truth, observation.ctx.targets[0].pid_target)
     client = DamonClient(system.tree, system.clock)

@@ -126,6 +126,7 @@ class Kdamond:
                 if self._must_stop():
                     break
             ops = self._ops
+            yield from self._work(sample_us)
             if not by_probes:  # 3
                 ops.prepare(ctx, clock.now_ns())
             yield self._after(sample_us)  # 4
@@ -135,6 +136,7 @@ class Kdamond:
                 ops.check(ctx, clock.now_ns())
             ops.apply_probes(ctx, by_probes, clock.now_ns())  # 6
             if aggregates:  # 7
+                yield from self._work(sample_us)
                 ops.complete(ctx)
                 self._merge()
             self._serve_requests(aggregates)  # 8
@@ -181,6 +183,12 @@ class Kdamond:
     def _after(self, sample_us: int) -> int:
         self._sleep_us = self.ctx.rules.sleep_us(sample_us)
         return self.host.clock.wake_ns(self._sleep_us)
+
+    def _work(self, sample_us: int) -> Iterator[int]:
+        """Let the time pass in which the kdamond works and watches no region."""
+        until_ns = self.host.clock.busy_until_ns(sample_us)
+        if until_ns > self.host.clock.now_ns():
+            yield until_ns
 
     def _merge(self) -> None:
         ctx, rules = self.ctx, self.ctx.rules

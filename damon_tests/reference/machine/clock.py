@@ -14,14 +14,20 @@ JIFFY_NS = 4 * NSEC_PER_MSEC  # HZ=250
 SleepNs = Callable[[int, int], int]
 """(now_ns, sample_us) to how long a sampling sleep takes, in ns."""
 
+WorkNs = Callable[[int, int], int]
+"""(now_ns, sample_us) to how long the kdamond works from now on, watching no region, in ns."""
+
 
 class VirtualClock:
     """A ``ports.Clock`` over tasks that sleep. A task is an iterator that yields the
     absolute time of its next wake-up; tasks due at the same time run in the order they went to sleep."""
 
-    def __init__(self, origin_ns: int = ORIGIN_NS, sleep_ns: SleepNs | None = None) -> None:
+    def __init__(
+        self, origin_ns: int = ORIGIN_NS, sleep_ns: SleepNs | None = None, work_ns: WorkNs | None = None
+    ) -> None:
         self._now_ns = origin_ns
         self._sleep_ns = sleep_ns
+        self._work_ns = work_ns
         self._sleepers: list[tuple[int, int, Iterator[int]]] = []
         self._slept = 0
 
@@ -37,6 +43,10 @@ class VirtualClock:
         if self._sleep_ns is not None:
             return self._now_ns + max(self._sleep_ns(self._now_ns, sample_us), 1)
         return self._now_ns + max(sample_us, 1) * NSEC_PER_USEC
+
+    def busy_until_ns(self, sample_us: int) -> int:
+        """Return when the work of a kdamond ends that begins now: now, unless ``work_ns`` says otherwise."""
+        return self._now_ns + (self._work_ns(self._now_ns, sample_us) if self._work_ns is not None else 0)
 
     def jiffies(self) -> int:
         """Return the time in ticks of the kernel's coarse clock."""

@@ -13,7 +13,7 @@ from damon_tests.reference.core.kdamond import Kdamond
 from damon_tests.reference.core.ops import Operations, make_operations
 from damon_tests.reference.core.split import SplitHistory
 from damon_tests.reference.core.tracepoints import ReferenceEvents
-from damon_tests.reference.machine.clock import ORIGIN_NS, SleepNs, VirtualClock
+from damon_tests.reference.machine.clock import ORIGIN_NS, SleepNs, VirtualClock, WorkNs
 from damon_tests.reference.machine.memory import Memory
 from damon_tests.reference.machine.process import Process
 from damon_tests.reference.machine.tlb import Tlb
@@ -32,7 +32,8 @@ class ReferenceSystem:
     NUMA nodes of equal size; ``swap_bytes`` that of its swap (None: without end); ``hugetlb_pages`` of
     2 MiB are reserved. ``tlb``: translations stay cached, and accesses through them unseen. ``damon_stat``:
     DAMON_STAT is on from boot, as in some distributions. Time begins at ``origin_ns``; ``sleep_ns`` sets how
-    long sampling sleeps take (default: as asked). Raises UsageError for an unknown level.
+    long sampling sleeps take (default: as asked), ``work_ns`` how long a kdamond works between them (default:
+    no time). Raises UsageError for an unknown level.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class ReferenceSystem:
         damon_stat: bool = False,
         origin_ns: int = ORIGIN_NS,
         sleep_ns: SleepNs | None = None,
+        work_ns: WorkNs | None = None,
     ) -> None:
         known = level_of(level)
         self.level = level
@@ -59,7 +61,7 @@ class ReferenceSystem:
         self.memory = Memory(ram_bytes, self.new_rng(), nr_nodes, swap_bytes)
         self.memory.reserve_hugetlb(hugetlb_pages)
         self._tlb = tlb
-        self.clock = VirtualClock(origin_ns, sleep_ns)
+        self.clock = VirtualClock(origin_ns, sleep_ns, work_ns)
         self.events = ReferenceEvents(self.clock, self.version, self.rules.hidden)
         self.lock_holder: object | None = None  # the write that has the tree's global lock
         self.refreshed_jiffies = 0  # used when kdamonds share the timer of refresh_ms (a fault)
