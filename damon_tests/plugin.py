@@ -12,28 +12,32 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
-from traceback import walk_tb
 from typing import Any
 
 import pytest
 from _pytest.outcomes import OutcomeException
 
-from damon_tests import pytest_options
-from damon_tests.commands import report
-from damon_tests.commands.run_reporter import NAME as REPORTER
-from damon_tests.damon import known_defects
-from damon_tests.damon.known_defects import KnownDefect
+from damon_tests import pytest_options, pytest_results
 from damon_tests.experiment.backend import Backend, Subject
 from damon_tests.experiment.experiment import derive_seed
 from damon_tests.experiment.observation import Observation
-from damon_tests.experiment.requirements import Needs, Requirements, combine, evaluate, given, not_supported
+from damon_tests.experiment.requirements import evaluate, given, not_supported
 from damon_tests.experiment.trial import OnAttempt
 from damon_tests.judge.conclude import Conclusion, conclude
 from damon_tests.judge.expect import Expect
 from damon_tests.judge.verdict import Measurement, Verdict
-from damon_tests.kernel.guest.topology import Topology
 from damon_tests.ports import DamonTestsError, HarnessError, NotSupported, UsageError, stopwatch
 from damon_tests.ports.stopwatch import timed
+from damon_tests.pytest_items import (
+    at_its_line,
+    deselect,
+    is_damon_test,
+    is_of_full_profile,
+    machine_needed,
+    marked_defects,
+    requirements,
+)
+from damon_tests.pytest_results import TRACEBACK, VERDICT
 from damon_tests.pytest_run import (
     RUN,
     TEST,
@@ -41,13 +45,11 @@ from damon_tests.pytest_run import (
     DamonTest,
     Interruptions,
     interrupted_by_signals,
-    outside_of_tests_s,
     repeat_after_lost_guest,
     test_id,
     where_time_went,
 )
-from damon_tests.report import artifacts, ktap, model
-from damon_tests.report.events import EVENTS, RunLog
+from damon_tests.report import artifacts
 from damon_tests.scenario.fixtures import ExperimentFixture, LiveFixture
 from damon_tests.scenario.module_fixture import ModuleFixture
 
@@ -59,8 +61,6 @@ MARKERS = (
     "known_defect(key): an open defect of some kernels that the test shows; known_defects.yaml above the"
     " test, else that of the suites, says which kernels have it and what fails there",
 )
-VERDICT = "damon_verdict"
-TRACEBACK = "damon_traceback"
 BEGAN = "damon_began"
 
 
@@ -108,55 +108,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        _known_defects(item)
+        marked_defects(item)
     if config.option.profile == "quick":
-        _deselect(config, items, {i.nodeid for i in items if _is_of_full_profile(i)})
-    _deselect(config, items, pytest_options.outside_shard(config.option, [i.nodeid for i in items]))
+        deselect(config, items, {i.nodeid for i in items if is_of_full_profile(i)})
+    deselect(config, items, pytest_options.outside_shard(config.option, [i.nodeid for i in items]))
     if config.option.first:
         first = Path(config.option.first).read_text(encoding="utf-8").splitlines()
         order = {test: number for number, test in enumerate(first)}
         items.sort(key=lambda item: order.get(item.nodeid, len(order)))
-
-
-def _is_of_full_profile(item: pytest.Item) -> bool:
-    return any(marker.args == ("full",) for marker in item.iter_markers("profile"))
-
-
-def _deselect(config: pytest.Config, items: list[pytest.Item], ids: set[str]) -> None:
-    """Take the tests with these ids out of a run, and tell pytest."""
-    if ids:
-        config.hook.pytest_deselected(items=[i for i in items if i.nodeid in ids])
-        items[:] = [i for i in items if i.nodeid not in ids]
-
-
-def _is_damon_test(item: pytest.Item) -> bool:
-    return "expect" in getattr(item, "fixturenames", ())
-
-
-def _requirements(item: pytest.Item) -> Requirements:
-    """All ``needs`` markers of a test, its class and its module together."""
-    markers = [Requirements(m.args, needs=Needs(**m.kwargs)) for m in item.iter_markers("needs")]
-    return combine(*markers)
-
-
-def _known_defects(item: pytest.Item) -> list[KnownDefect]:
-    """The defects that a test is marked with. Raises pytest.UsageError for a key that no table has."""
-    keys = [
-        m.args[0] if len(m.args) == 1 and not m.kwargs else None for m in item.iter_markers("known_defect")
-    ]
-    if not keys:
-        return []
-    try:
-        table = known_defects.table_for(item.path)
-    except UsageError as error:
-        raise pytest.UsageError(str(error)) from None
-    for key in keys:
-        if key not in table:
-            raise pytest.UsageError(
-                f"{item.nodeid}: known_defect takes one key of {known_defects.FILE}, not {key!r};"
-                f" there are {', '.join(table)}"
-            )
-    return [table[str(key)] for key in keys]
 
 
 # --- fixtures --------------------------------------------------------------------------------
@@ -173,7 +132,7 @@ def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
     """A pristine DAMON of the backend, without a target: for tests of its interface."""
     run = request.config.stash[RUN]
     seed = derive_seed(run.config.option.seed, test_id(request.node), 1, "subject")
-    made = run.backend.subject(seed, _machine_needed(request))
+    made = run.backend.subject(seed, machine_needed(request.node))
     yield made
     made.close()
 
@@ -197,28 +156,28 @@ def _attempts(request: pytest.FixtureRequest) -> tuple[Callable[[], Backend], st
     return lambda: run.backend, test_id(item), run.config.option.seed, keep
 
 
-def _machine_needed(request: pytest.FixtureRequest) -> Topology:
-    return _requirements(request.node).needs.topology()
-
-
 @pytest.fixture
 def experiment(request: pytest.FixtureRequest) -> ExperimentFixture:
     """States what to do; ``.observe()`` does it."""
-    return ExperimentFixture(*_attempts(request), needed=_machine_needed(request))
+    return ExperimentFixture(*_attempts(request), needed=machine_needed(request.node))
 
 
 @pytest.fixture
 def live(request: pytest.FixtureRequest) -> LiveFixture:
     """Targets and DAMON that the test body changes while they run."""
     test: DamonTest = request.node.stash[TEST]
-    return LiveFixture(*_attempts(request), needed=_machine_needed(request), complained=test.splats.extend)
+    return LiveFixture(
+        *_attempts(request), needed=machine_needed(request.node), complained=test.splats.extend
+    )
 
 
 @pytest.fixture
 def module(request: pytest.FixtureRequest) -> ModuleFixture:
     """Targets, and a built-in module of DAMON that the test body enables and changes."""
     test: DamonTest = request.node.stash[TEST]
-    return ModuleFixture(*_attempts(request), needed=_machine_needed(request), complained=test.splats.extend)
+    return ModuleFixture(
+        *_attempts(request), needed=machine_needed(request.node), complained=test.splats.extend
+    )
 
 
 # --- one test --------------------------------------------------------------------------------
@@ -226,7 +185,7 @@ def module(request: pytest.FixtureRequest) -> ModuleFixture:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if not _is_damon_test(item):
+    if not is_damon_test(item):
         return
     run = item.config.stash[RUN]
     test = DamonTest(Expect(lambda check: run.log.check(test_id(item), check)))
@@ -234,7 +193,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     missing: NotSupported | None = None
     try:
         backend = run.backend
-        lacking = evaluate(_requirements(item), backend.capabilities(), backend.machine_has())
+        lacking = evaluate(requirements(item), backend.capabilities(), backend.machine_has())
         missing = not_supported(lacking) if lacking else None
     except NotSupported as error:
         missing = error
@@ -249,13 +208,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if missing is not None:
         test.conclusion = conclude((), missing)
         _raise_outcome(test.conclusion, require=item.config.option.require)
-    for what in given(_requirements(item).needs):
+    for what in given(requirements(item).needs):
         run.log.measurement(test_id(item), Measurement(f"machine: {what}", 1, "count"))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
-    if not _is_damon_test(pyfuncitem):
+    if not is_damon_test(pyfuncitem):
         return (yield)
     run, test = pyfuncitem.config.stash[RUN], pyfuncitem.stash[TEST]
     error: BaseException | None = None
@@ -268,10 +227,10 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
         if isinstance(error, pytest.skip.Exception):
             error = NotSupported(str(error))
         if isinstance(error, UsageError):
-            error = _at_its_line(error, pyfuncitem)
+            error = at_its_line(error, pyfuncitem)
     test.say_what_never_aggregated(error)
     splats = _complaints(pyfuncitem, test)
-    defects = _known_defects(pyfuncitem)
+    defects = marked_defects(pyfuncitem)
     if run.backend.simulated:
         defects = [d for d in defects if not d.kernels_only]
     release = str(run.backend.provenance().get("release", ""))
@@ -292,14 +251,6 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
         raise error  # a defect of the harness: its traceback is what helps
     _raise_outcome(test.conclusion, require=pyfuncitem.config.option.require)
     return True
-
-
-def _at_its_line(error: UsageError, item: pytest.Function) -> UsageError:
-    """Name the line of the test's file that asked for what cannot be."""
-    lines = [
-        line for frame, line in walk_tb(error.__traceback__) if Path(frame.f_code.co_filename) == item.path
-    ]
-    return UsageError(f"{item.path.name}:{lines[-1]}: {error}") if lines else error
 
 
 def _complaints(item: pytest.Function, test: DamonTest) -> list[str]:
@@ -329,7 +280,7 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    if not _is_damon_test(item) or TEST not in item.stash:
+    if not is_damon_test(item) or TEST not in item.stash:
         return report
     test, run = item.stash[TEST], item.config.stash[RUN]
     shown = test.conclusion is not None and test.conclusion.verdict is Verdict.FAIL
@@ -363,88 +314,18 @@ def _finish(run: DamonRun, name: str, test: DamonTest) -> None:
 
 # --- the run ---------------------------------------------------------------------------------
 
-_WORDS = {
-    Verdict.PASS: ("passed", ".", "PASS"),
-    Verdict.FAIL: ("failed", "F", "FAIL"),
-    Verdict.XFAIL: ("xfailed", "x", "XFAIL"),
-    Verdict.XPASS: ("failed", "X", "XPASS"),
-    Verdict.SKIP: ("skipped", "s", "SKIP"),
-    Verdict.INCONCLUSIVE: ("failed", "I", "INCONCLUSIVE"),
-    Verdict.ERROR: ("error", "E", "ERROR"),
-}
-
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
-    verdict = dict(getattr(report, "user_properties", ())).get(VERDICT)
-    if verdict is None or not (report.when == "call" or (report.when == "setup" and not report.passed)):
-        return None
-    category, letter, word = _WORDS[Verdict(str(verdict))]
-    if report.skipped and category == "failed":
-        return None
-    if report.failed and category == "skipped":
-        return "failed", "S", word  # --require; pytest folds reports of skips, and these are none
-    return category, letter, word
-
-
-_TO_BE_JUDGED = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+    return pytest_results.status(report)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Derive the run's files from its events, and make the exit code that of the verdicts."""
-    config = session.config
-    run = config.stash[RUN]
-    if hasattr(config, "workerinput") or not (run.output / EVENTS).exists():
-        return
-    with RunLog(run.output) as log:
-        processes = getattr(config.option, "numprocesses", None) or 1
-        so_far = model.derive(run.output)
-        log.timing("outside of tests", outside_of_tests_s(so_far, time.time(), processes))
-        log.run_finished(interrupted=run.interrupted)
-    try:
-        finished = model.save(run.output)
-        report.write_files(run.output, finished)
-        if config.option.ktap is not None:
-            ktap.save(finished, Path(config.option.ktap))
-    except OSError as error:
-        run.lost = f"{run.output} cannot be written ({error.strerror})"
-    run.lost = log.lost or run.lost
-    ours = HarnessError.exit_code if run.lost else model.exit_code(model.load(run.output))
-    # Internal and usage errors keep pytest's code, and so does Ctrl-C; a run that stops early (-x) is judged.
-    stopped_early = exitstatus == pytest.ExitCode.INTERRUPTED and not run.interrupted
-    if stopped_early or exitstatus in _TO_BE_JUDGED:
-        # Other tests of the session may have failed, or made it stop.
-        others_failed = stopped_early or exitstatus == pytest.ExitCode.TESTS_FAILED
-        session.exitstatus = 1 if others_failed and ours in (0, 5) else ours
+    pytest_results.finish_session(session, exitstatus)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Generator[None, None, None]:
-    """Our summary; pytest's own sections leave out what it says, tracebacks excepted."""
-    of_all = terminalreporter.stats
-    terminalreporter.stats = {
-        category: [r for r in reports if not _is_said_by_us(r)] for category, reports in of_all.items()
-    }
-    try:
+    with pytest_results.summary(terminalreporter, config):
         yield
-    finally:
-        terminalreporter.stats = of_all
-    run, reporter = config.stash[RUN], config.pluginmanager.getplugin(REPORTER)
-    if reporter is not None:
-        reporter.summarize()
-    elif (run.output / EVENTS).exists():
-        terminalreporter.write_line("")
-        verbose = config.get_verbosity() > 0
-        for line in report.lines(run.output, color=terminalreporter.hasmarkup, verbose=verbose):
-            terminalreporter.write_line(line)
-    if config.option.require:
-        terminalreporter.write_line("Skips fail this run: --require")
-    if run.lost:
-        terminalreporter.write_line(f"Results are missing: {run.lost}", red=True)
-
-
-def _is_said_by_us(report: Any) -> bool:
-    """Whether a report of pytest's is of a DAMON test, whose verdict our summary has."""
-    properties = dict(getattr(report, "user_properties", ()))
-    return VERDICT in properties and TRACEBACK not in properties

@@ -39,7 +39,16 @@ TOP_LEVEL = {
 
 # Each may import from its own line and from those below it.
 LAYERS = (
-    ("__main__", "arguments", "cli", "plugin", "pytest_options", "pytest_run"),
+    (
+        "__main__",
+        "arguments",
+        "cli",
+        "plugin",
+        "pytest_items",
+        "pytest_options",
+        "pytest_results",
+        "pytest_run",
+    ),
     ("commands",),
     ("report",),
     ("scenario",),

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What the ``damon-tests`` command understands: its commands and their options, a module for each subject."""
+
+from __future__ import annotations
+
+import argparse
+
+from damon_tests import __version__
+from damon_tests.arguments import authors, costs, machines, results, suites
+from damon_tests.arguments.values import EXIT_CODES, Command
+
+# In the order of --help.
+_ADDED = (
+    suites.add_run,
+    suites.add_gate,
+    machines.add_vm,
+    machines.add_serve,
+    machines.add_monitor,
+    machines.add_workload,
+    machines.add_doctor,
+    suites.add_false_alarms,
+    suites.add_faults,
+    authors.add_defects,
+    authors.add_new_test,
+    results.add_report,
+    results.add_recording,
+    costs.add_bench,
+    costs.add_compare,
+    costs.add_history,
+)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands; ``function`` of what it parsed names the one of ``cli`` to call."""
+    top = argparse.ArgumentParser(
+        prog="damon-tests",
+        description="Tests and validation for DAMON, the Linux kernel's Data Access MONitor.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"damon-tests {__version__}")
+    commands = top.add_subparsers(required=True, metavar="COMMAND", parser_class=Command)
+    for add in _ADDED:
+        add(commands)
+    return top

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Options of commands about the cost of DAMON: ``bench``, ``compare``, ``history``."""
+
+from __future__ import annotations
+
+from damon_tests.arguments.values import Commands, file
+
+
+def add_bench(commands: Commands) -> None:
+    """``bench``: measure a kernel."""
+    p = commands.add_parser(
+        "bench",
+        help="measure what DAMON costs on a kernel, to the instruction",
+        description="Benchmarks of a kernel in an emulator that counts its instructions. What was interrupted"
+        " goes on with the same --output DIR.",
+    )
+    p.add_argument("names", nargs="*", metavar="NAME", help="these benchmarks (default: all)")
+    p.add_argument("--kernel", default="debian:newest", metavar="K", help="debian:SERIES, or an image's path")
+    p.add_argument("--output", type=file, metavar="DIR", help="where samples and call trees go")
+    p.add_argument("--seed", type=int, default=1, metavar="N")
+    p.add_argument("--history", type=file, metavar="FILE", help="append the run to this file (SQLite)")
+    p.add_argument(
+        "--show", action="append", default=[], metavar="DIR", help="only print kept runs as a table"
+    )
+    p.set_defaults(function="bench")
+
+
+def add_compare(commands: Commands) -> None:
+    """``compare``: one kernel against another."""
+    p = commands.add_parser(
+        "compare",
+        help="what became dearer or cheaper from one kernel to another",
+        epilog="exit codes: 0 nothing became dearer · 1 something did · 2 usage · 7 some cannot be told",
+    )
+    p.add_argument("before", metavar="A", help="a run's directory, or a kernel to benchmark first")
+    p.add_argument("after", metavar="B")
+    p.add_argument("--force", action="store_true", help="compare runs that were not taken alike")
+    p.add_argument(
+        "--flames", type=file, metavar="DIR", help="write differential flame graphs (SVG and folded text)"
+    )
+    p.add_argument("--seed", type=int, default=1, metavar="N")
+    p.set_defaults(function="compare")
+
+
+def add_history(commands: Commands) -> None:
+    """``history``: a metric over many runs."""
+    p = commands.add_parser("history", help="a metric over all runs that bench --history kept")
+    p.add_argument("metric", nargs="?", metavar="METRIC", help="(default: print which there are)")
+    p.add_argument("--file", required=True, metavar="FILE", help="the history (SQLite)")
+    p.add_argument("--plot", type=file, metavar="OUT", help="draw it, .png or .svg")
+    p.set_defaults(function="history")

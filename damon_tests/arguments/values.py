@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Kinds of values that options take, and the parser of a command."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+from typing import Any, TypeAlias
+
+EXIT_CODES = """exit codes: 0 good · 1 FAIL, or an XFAIL that passes · 2 usage or interrupted ·
+5 nothing ran · 6 ERROR (harness, guest or workload broke) · 7 INCONCLUSIVE"""
+
+
+class Command(argparse.ArgumentParser):
+    """A command's parser: what it does not know is its own error, with its own usage."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            hint = "; options of pytest are given as --pytest='OPTIONS'" if self.prog.endswith(" run") else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return parsed, unknown
+
+
+# Annotations are not evaluated, this would be.
+Commands: TypeAlias = "argparse._SubParsersAction[Command]"
+
+
+def count(text: str) -> int:
+    """How many of something: 1 or more."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return number
+
+
+def duration(text: str) -> float:
+    """How long, in whatever unit: more than 0, and not for ever."""
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no time: give more than 0")
+    return number
+
+
+def file(text: str) -> Path:
+    """The name of a file or directory to write."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty name is no place to write to")
+    return Path(text)
+
+
+def workers(text: str) -> str:
+    """xdist's ``-n``: a number (0: all tests in this process), or a word of its own."""
+    if text not in ("auto", "logical") and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor auto")
+    return text
+
+
+# argparse calls them so: "invalid number value: 'x'".
+count.__name__, duration.__name__ = "number", "number"
