@@ -226,6 +226,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
         error = repeat_after_lost_guest(pyfuncitem, test, raised)
         if isinstance(error, pytest.skip.Exception):
             error = NotSupported(str(error))
+        if isinstance(error, NotSupported):
+            error = run.backend.capabilities().refuted_by(error) or error
         if isinstance(error, UsageError):
             error = at_its_line(error, pyfuncitem)
     test.say_what_never_aggregated(error)

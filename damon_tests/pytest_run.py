@@ -39,9 +39,6 @@ from damon_tests.report import artifacts
 from damon_tests.report.events import RunLog
 from damon_tests.scenario.visibility import visibility
 
-FEATURES_ROW = "kernel::expected_features"
-"""The id of the verdict on missing features, beside those of tests."""
-
 _FEATURES_JUDGED = ".features"
 
 
@@ -127,9 +124,9 @@ class DamonRun:
             return  # another worker did
         check = features.all_there(report)
         conclusion = conclude([check])
-        self.log.test_started(FEATURES_ROW, *self.identity())
-        self.log.check(FEATURES_ROW, check)
-        self.log.test_finished(FEATURES_ROW, *self.identity(), conclusion.verdict, conclusion.reason, 0.0)
+        self.log.test_started(features.ROW, *self.identity())
+        self.log.check(features.ROW, check)
+        self.log.test_finished(features.ROW, *self.identity(), conclusion.verdict, conclusion.reason, 0.0)
 
     def _open_backend(self) -> Backend:
         """Open the DAMON that --kernel names, and find out what it can do (a kernel boots here)."""

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from test_plugin import VERDICTS, finish, load, start
 
+from damon_tests.report import words
+
 
 @pytest.mark.parametrize(
     ("fault", "names"),
@@ -29,6 +31,9 @@ def test_a_feature_that_its_series_has_and_that_is_missing_fails_the_run(
     for name in names:
         assert name in row["reason"]
     assert list(run["provenance"]["features"]["missing"])
+    again = words.rerun(run, row)
+    assert again.endswith(("::test", "::test_other")), "a test of the run: every run judges the features"
+    assert f"--kernel=reference:7.3+{fault}" in again
 
 
 NOT_ITS_TEST = "def test_other(expect):\n    expect.add(check(True))"
@@ -73,3 +78,33 @@ def test(live, expect):
     code, out = finish(start(tmp_path, test, "--fault=aggregation_never"))
     assert code == 1, out
     assert "DAMON aggregates every 100 ms, and did not within 2.0 s" in out
+
+
+def test_a_word_that_the_probe_found_and_that_is_refused_later_is_a_fail(tmp_path: Path) -> None:
+    code, out = finish(start(tmp_path, REFUSES_LATER))
+    assert code == 1, out
+    (test,) = load(tmp_path)["tests"]
+    assert test["verdict"] == "FAIL"
+    assert (
+        "action := 'pageout': EINVAL (schemes.pageout was there when this DAMON was probed)" in test["reason"]
+    )
+
+
+REFUSES_LATER = """
+import errno
+from damon_tests.damon.params import DamonCtx, Damos, Kdamond
+from damon_tests.damon.client import DamonClient
+from damon_tests.ports import TreeError
+
+def test(subject, expect):
+    expect.add(check(True))
+    write_batch = subject.tree.write_batch
+    def refuse(writes):
+        for at, (path, value) in enumerate(writes):
+            if value == "pageout":
+                write_batch(writes[:at])
+                raise TreeError("write", path, errno.EINVAL, value)
+        write_batch(writes)
+    subject.tree.write_batch = refuse
+    DamonClient(subject.tree, subject.clock).stage([Kdamond(DamonCtx("fvaddr", schemes=(Damos("pageout"),)))])
+"""

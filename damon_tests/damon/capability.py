@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from damon_tests.damon import layout
 from damon_tests.damon.client import DamonClient
-from damon_tests.damon.features import ALIASES, FEATURES, LEVELS, Feature, version_key
+from damon_tests.damon.features import ALIASES, FEATURES, LEVELS, Feature, feature_at, version_key
 from damon_tests.damon.layout import Write
 from damon_tests.ports import Events, NotSupported, Tree, TreeError, UsageError
 
@@ -53,6 +53,18 @@ class Capabilities:
             lacking = [f.since for f in features if self.present[f.name] is False and not self._left_out(f)]
             newest = max(lacking, key=version_key, default=None)
             raise NotSupported(*missing, remedy=f"use a kernel of series {newest} or later" if newest else "")
+
+    def refuted_by(self, error: NotSupported) -> TreeError | None:
+        """Return the first refusal of a file or word that the probe found to be there; None without one.
+
+        Such a DAMON does not lack the feature: it refuses it, which is wrong.
+        """
+        for refusal in error.refusals:
+            feature = feature_at(refusal.path, refusal.value if refusal.errno == errno.EINVAL else None)
+            if feature is not None and self.present[feature.name]:
+                refusal.cause = f"{feature.name} was there when this DAMON was probed"
+                return refusal
+        return None
 
     def levels(self) -> tuple[str, ...]:
         """Return the levels that fit the features best: usually one, several if too little is known."""

@@ -77,10 +77,12 @@ def series_of(level: str, release: str) -> str:
     """Return the series whose features a kernel must have: the newer of its level and its release's series.
 
     The level comes from the features that are present, so a lost feature may make it too low; the release
-    does not depend on them. Distributions may add features of later series to an older release.
+    does not depend on them: a release of no known series has what the series before it has. Distributions
+    may add features of later series to an older release.
     """
-    named = ".".join(str(number) for number in numbers(release)[:2])
-    return max(level, named, key=version_key) if named in LEVELS else level
+    named = numbers(release)[:2]
+    not_newer = [known for known in LEVELS if version_key(known) <= named]
+    return max([level, *not_newer[-1:]], key=version_key)
 
 
 def compare(capabilities: Capabilities, series: str, config: KernelConfig) -> FeatureReport:

@@ -195,3 +195,18 @@ ALIASES: Mapping[str, str] = {
     "attrs.pause": "ctx.pause",
     "attrs.addr_unit": "ctx.addr_unit",
 }
+
+
+def feature_at(path: str, word: str | None = None) -> Feature | None:
+    """Return the feature of a file of the tree, or of a ``word`` that the file takes; None if it has none.
+
+    ``path``: of a file below ``kdamonds/N/``, with any numbers of directories.
+    """
+    below = path.rpartition(f"{layout.KDAMONDS.path}/")[2].partition("/")[2]
+    normal = "/".join("0" if part.isdecimal() else part for part in below.split("/"))
+    if word is None:
+        return next((f for f in FEATURES.values() if f.by == "file" and f.path == normal), None)
+    if normal == "contexts/0/operations":
+        return FEATURES.get(f"ops.{word}")
+    words = (f for f in FEATURES.values() if f.by == "word" and f.path == normal)
+    return next((f for f in words if f.name.rpartition(".")[2] == word), None)

@@ -100,6 +100,7 @@ class TreeAccess:
         """
         left = list(writes)
         missing: list[str] = []
+        refusals: list[TreeError] = []
         deadline = self.deadline()
         while left:
             try:
@@ -109,10 +110,13 @@ class TreeAccess:
                 if lacking is None:
                     raise
                 missing.append(lacking)
+                refusals.append(error)
                 left = _without(left[0], left)
         if missing:
             raise NotSupported(
-                *dict.fromkeys(missing), remedy="run on a newer kernel, or leave it at its default"
+                *dict.fromkeys(missing),
+                remedy="run on a newer kernel, or leave it at its default",
+                refusals=refusals,
             )
 
     def _write_batch(self, left: list[Write]) -> None:

@@ -6,6 +6,9 @@ from __future__ import annotations
 from damon_tests.damon.expected_features import FeatureReport
 from damon_tests.judge.verdict import Check, Measurement
 
+ROW = "kernel::expected_features"
+"""The id of the verdict on missing features, beside those of tests."""
+
 
 def all_there(report: FeatureReport) -> Check:
     """Check that no feature is missing; the detail lists each missing feature and what the probe reports."""

@@ -8,6 +8,7 @@ the request, and each has its own exit code.
 from __future__ import annotations
 
 import errno as errno_module
+from collections.abc import Sequence
 
 
 class DamonTestsError(Exception):
@@ -53,14 +54,16 @@ class DamonHangs(TimedOut):
 class NotSupported(DamonTestsError):
     """This DAMON, machine or level lacks something (verdict SKIP).
 
-    ``missing`` lists every missing thing, ``remedy`` how to get it.
+    ``missing`` lists every missing thing, ``remedy`` how to get it. ``refusals``: the errors of the writes
+    that show what is missing.
     """
 
     exit_code = 5
 
-    def __init__(self, *missing: str, remedy: str = "") -> None:
+    def __init__(self, *missing: str, remedy: str = "", refusals: Sequence[TreeError] = ()) -> None:
         self.missing = missing
         self.remedy = remedy
+        self.refusals = tuple(refusals)
         text = "; ".join(missing)
         super().__init__(f"{text} ({remedy})" if remedy else text)
 

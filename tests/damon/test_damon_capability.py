@@ -12,10 +12,10 @@ from fake_tree import LEVELS, RELEASES
 from damon_tests.damon import features as features_module
 from damon_tests.damon.capability import Capabilities, fingerprint, probe
 from damon_tests.damon.client import DamonClient
-from damon_tests.damon.features import FEATURES, version_key
+from damon_tests.damon.features import FEATURES, feature_at, version_key
 from damon_tests.damon.params import DamonCtx, Damos, Kdamond
 from damon_tests.damon.users import ADMIN
-from damon_tests.ports import NotSupported, UsageError
+from damon_tests.ports import NotSupported, TreeError, UsageError
 
 NEWEST, OLDEST = RELEASES[-1], RELEASES[0]
 
@@ -183,3 +183,28 @@ def test_the_table_of_names_is_complete() -> None:
     prefixes = {name.split(".")[0] + "." for name in FEATURES if "." in name}
     explained = {p for p in prefixes if f"``{p}" in text}
     assert prefixes - explained == {"regions."}
+
+
+@pytest.mark.parametrize(
+    ("path", "word", "name"),
+    [
+        ("/sys/kernel/mm/damon/admin/kdamonds/1/contexts/0/schemes/2/action", "pageout", "schemes.pageout"),
+        ("/sys/kernel/mm/damon/admin/kdamonds/0/contexts/0/operations", "paddr", "ops.paddr"),
+        ("/sys/kernel/mm/damon/admin/kdamonds/0/contexts/0/schemes/0/quotas/goals/3/nid", None, "goals.nid"),
+        ("/sys/kernel/mm/damon/admin/kdamonds/0/contexts/0/schemes/0/action", "dance", None),
+        ("/sys/kernel/mm/damon/admin/kdamonds/0/state", None, None),
+    ],
+)
+def test_paths_and_words_name_their_feature(path: str, word: str | None, name: str | None) -> None:
+    feature = feature_at(path, word)
+    assert (feature and feature.name) == name
+
+
+def test_a_refusal_of_what_the_probe_found_refutes_not_supported() -> None:
+    path = "/sys/kernel/mm/damon/admin/kdamonds/0/contexts/0/schemes/0/action"
+    refusal = TreeError("write", path, errno.EINVAL, "pageout")
+    error = NotSupported("no pageout", refusals=[refusal])
+    there = dict.fromkeys(FEATURES, True)
+    assert Capabilities(there).refuted_by(error) is refusal
+    assert Capabilities({**there, "schemes.pageout": False}).refuted_by(error) is None
+    assert Capabilities(there).refuted_by(NotSupported("anything else")) is None

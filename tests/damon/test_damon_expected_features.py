@@ -58,6 +58,8 @@ def test_a_lost_feature_does_not_lower_what_is_expected() -> None:
         ("7.3", "5.14.0-600.el9", "7.3"),  # a distribution that took DAMON from later series
         ("7.2", "7.3.0-rc1", "7.3"),
         ("7.3", "7.9.1", "7.3"),  # of no series that is known
+        ("7.2", "7.9.1", "7.3"),
+        ("6.12", "6.14.2", "6.12"),
         ("7.3", "", "7.3"),
     ],
 )
