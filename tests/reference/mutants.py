@@ -1,0 +1,421 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Find which small changes of the reference no test and no suite notices: ``mutants.py RESULTS [--count N]``
+
+A mutant is the reference with one operator, comparison or constant of one function changed. It is drawn from
+all such places of ``damon_tests/reference/{core,machine,rules,sysfs}``, each equally likely. For each mutant
+those tests run that call the changed function, the quickest first, until one fails: of ``tests/reference``,
+then of ``suites`` on the reference. RESULTS, a JSON file, keeps what is known: an ended run goes on there.
+
+The fault catalogue holds wrong behaviour that somebody thought of; mutants are those that nobody thought of.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import builtins
+import contextlib
+import functools
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import CodeType, FunctionType
+from typing import Any
+
+import pytest
+
+# Loaded before forking: what every run needs.
+from damon_tests import reference
+from damon_tests.experiment import reference_backend  # noqa: F401
+
+ROOT = Path(reference.__file__).parent
+TOP = ROOT.parent.parent
+WINGS = ("core", "machine", "rules", "sysfs")
+PARTS = {"tests": TOP / "tests" / "reference", "suites": TOP / "suites"}
+# Tests that start servers or other programs do not run in a forked copy.
+LEFT_OUT = ("serve", "fuse", "mutants", "specification", "ptrace_call", "live", "drgn_dump")
+TIMEOUT_S = 300
+"""A mutant may loop for ever; then it is noticed."""
+BUDGET_S = {"tests": 60.0, "suites": 90.0}
+"""The tests that run against one mutant take no longer than this without it."""
+
+SWAPS: dict[type, type] = {
+    ast.Lt: ast.LtE,
+    ast.LtE: ast.Lt,
+    ast.Gt: ast.GtE,
+    ast.GtE: ast.Gt,
+    ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq,
+    ast.In: ast.NotIn,
+    ast.NotIn: ast.In,
+    ast.Is: ast.IsNot,
+    ast.IsNot: ast.Is,
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.FloorDiv,
+    ast.FloorDiv: ast.Mult,
+    ast.Div: ast.Mult,
+    ast.Mod: ast.FloorDiv,
+    ast.LShift: ast.RShift,
+    ast.RShift: ast.LShift,
+    ast.BitAnd: ast.BitOr,
+    ast.BitOr: ast.BitAnd,
+    ast.And: ast.Or,
+    ast.Or: ast.And,
+}
+SWAPPED_CALLS = {"min": "max", "max": "min", "any": "all", "all": "any"}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    file: str
+    """Relative to the reference's folder."""
+    index: int
+    """Which of the file's places."""
+    line: int
+    function: str
+    change: str
+
+
+# --- places ------------------------------------------------------------------------------------------------
+
+
+class Places(ast.NodeVisitor):
+    """Collect each place of a module that can be changed, as (function, node, what it becomes, change)."""
+
+    def __init__(self) -> None:
+        self.inside: list[str] = []
+        self.in_function = False
+        self.found: list[tuple[str, int, str, Callable[[], None]]] = []
+
+    def add(self, node: ast.AST, words: str, change: Callable[[], None]) -> None:
+        self.found.append((".".join(self.inside), getattr(node, "lineno", 0), words, change))
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
+        self.inside.append(node.name)
+        for child in node.body:
+            if isinstance(child, ast.FunctionDef | ast.ClassDef):
+                self.visit(child)
+        self.inside.pop()
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        """Visit a function; what lies in a function of its own counts as the outer one's."""
+        outermost, self.in_function = not self.in_function, True
+        if outermost:
+            self.inside.append(node.name)
+        for child in node.body:
+            self.visit(child)
+        if outermost:
+            self.inside.pop()
+            self.in_function = False
+
+    def visit_Module(self, node: ast.Module) -> None:
+        for child in node.body:
+            if isinstance(child, ast.FunctionDef | ast.ClassDef):
+                self.visit(child)
+
+    def visit_Raise(self, node: ast.Raise) -> None:
+        """Leave messages alone."""
+
+    def visit_Assert(self, node: ast.Assert) -> None:
+        """Leave assertions for the type checker alone."""
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
+        """Leave messages alone."""
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
+        if node.value is not None:
+            self.visit(node.value)
+
+    def visit_Compare(self, node: ast.Compare) -> None:
+        for i, op in enumerate(node.ops):
+            self.swap(node, op, functools.partial(node.ops.__setitem__, i))
+        self.generic_visit(node)
+
+    def visit_BinOp(self, node: ast.BinOp) -> None:
+        self.swap(node, node.op, functools.partial(setattr, node, "op"))
+        self.generic_visit(node)
+
+    visit_AugAssign = visit_BoolOp = visit_BinOp  # type: ignore[assignment]
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> None:
+        if isinstance(node.op, ast.Not):
+            self.add(node, "not x -> x", functools.partial(unwrap, node))
+        self.generic_visit(node)
+
+    def visit_Constant(self, node: ast.Constant) -> None:
+        if isinstance(node.value, bool):
+            self.add(
+                node, f"{node.value} -> {not node.value}", functools.partial(set_value, node, not node.value)
+            )
+        elif isinstance(node.value, int | float):
+            more = node.value + 1
+            self.add(node, f"{node.value} -> {more}", functools.partial(set_value, node, more))
+
+    def visit_Call(self, node: ast.Call) -> None:
+        if isinstance(node.func, ast.Name) and (other := SWAPPED_CALLS.get(node.func.id)):
+            self.add(node, f"{node.func.id} -> {other}", functools.partial(setattr, node.func, "id", other))
+        self.generic_visit(node)
+
+    def swap(self, node: ast.AST, op: ast.AST, put: Callable[[ast.AST], None]) -> None:
+        other = SWAPS.get(type(op))
+        if other is not None:
+            self.add(node, f"{type(op).__name__} -> {other.__name__}", functools.partial(put, other()))
+
+
+def set_value(node: ast.Constant, value: float) -> None:
+    node.value = value
+
+
+def unwrap(node: ast.UnaryOp) -> None:
+    """Turn ``not x`` into ``not not x``."""
+    node.operand = ast.UnaryOp(ast.Not(), node.operand)
+
+
+def places(source: str) -> tuple[ast.Module, list[tuple[str, int, str, Callable[[], None]]]]:
+    """Return a module's tree and its places, in the order of the source."""
+    tree, visitor = ast.parse(source), Places()
+    visitor.visit(tree)
+    return tree, visitor.found
+
+
+def all_mutants() -> list[Mutant]:
+    """Return every mutant there is."""
+    files = sorted(path for wing in WINGS for path in (ROOT / wing).glob("*.py"))
+    return [
+        Mutant(str(path.relative_to(ROOT)), index, line, function, change)
+        for path in files
+        for index, (function, line, change, _) in enumerate(places(path.read_text())[1])
+    ]
+
+
+def mutate(source: str, index: int) -> ast.Module:
+    """Return the tree of a module with one place changed."""
+    tree, found = places(source)
+    found[index][3]()
+    return tree
+
+
+# --- putting a mutant in place -----------------------------------------------------------------------------
+
+
+def code_objects(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from code_objects(constant)
+
+
+def install(tree: ast.Module, path: Path) -> None:
+    """Give every loaded function of a module the code of ``tree``, and forget what functions had cached."""
+    changed = compile(ast.fix_missing_locations(tree), str(path), "exec")
+    by_name = {(code.co_qualname, code.co_firstlineno): code for code in code_objects(changed)}
+    for thing in gc.get_objects():
+        if isinstance(thing, FunctionType) and thing.__code__.co_filename == str(path):
+            code = by_name.get((thing.__code__.co_qualname, thing.__code__.co_firstlineno))
+            if code is not None:
+                thing.__code__ = code
+        elif isinstance(thing, functools._lru_cache_wrapper):
+            thing.cache_clear()
+
+
+# --- which test calls which function -----------------------------------------------------------------------
+
+
+class Reporting(ast.NodeTransformer):
+    """Let each function and method of a module add its name to ``builtins.CALLED`` when it is called."""
+
+    def __init__(self, file: str) -> None:
+        self.file, self.inside = file, list[str]()
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        self.inside.append(node.name)
+        for child in node.body:
+            if isinstance(child, ast.FunctionDef | ast.ClassDef):
+                self.visit(child)
+        self.inside.pop()
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        name = ".".join([*self.inside, node.name])
+        report = ast.parse(f"CALLED.add({f'{self.file}:{name}'!r})").body
+        for inner in ast.walk(report[0]):
+            if hasattr(inner, "lineno"):
+                inner.lineno = inner.end_lineno = node.body[0].lineno
+        node.body[:0] = report
+        return node
+
+
+class Calls:
+    """A pytest plugin that notes which functions of the reference each test calls, and how long it takes."""
+
+    def __init__(self) -> None:
+        self.called: set[str] = set()
+        self.by_test: dict[str, tuple[float, list[str]]] = {}
+        builtins.CALLED = self.called  # type: ignore[attr-defined]
+        for path in sorted(path for wing in WINGS for path in (ROOT / wing).glob("*.py")):
+            tree = ast.parse(path.read_text())
+            install(Reporting(str(path.relative_to(ROOT))).visit(tree), path)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        self.called.clear()
+        started = time.monotonic()
+        try:
+            return (yield)
+        finally:
+            self.by_test[item.nodeid] = (time.monotonic() - started, sorted(self.called))
+
+
+def options(part: str, results: Path) -> list[str]:
+    """Return pytest's options for a part: quiet, no xdist, and suites write no run directory of their own."""
+    common = ["-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist", f"--rootdir={TOP}"]
+    return [*common, *([f"--output={results}"] if part == "suites" else [])]
+
+
+def part_tests(part: str) -> list[str]:
+    if part == "suites":
+        return [str(PARTS[part])]
+    files = sorted(PARTS[part].glob("test_*.py"))
+    return [str(f) for f in files if not any(name in f.stem for name in LEFT_OUT)]
+
+
+def in_child(do: Callable[[Path], Any], timeout_s: int) -> Any:
+    """Run ``do`` in a forked process without output; return what it returned, or how the process ended."""
+    with tempfile.TemporaryDirectory() as directory:
+        answer = Path(directory) / "answer.json"
+        pid = os.fork()
+        if pid == 0:
+            os.setsid()
+            signal.alarm(timeout_s)
+            null = os.open(os.devnull, os.O_RDWR)
+            log = os.open(os.environ.get("MUTANTS_LOG", os.devnull), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            for fd, to in ((null, 0), (log, 1), (log, 2)):
+                os.dup2(fd, to)
+            try:
+                answer.write_text(json.dumps(do(Path(directory))))
+            finally:
+                os._exit(0)
+        _, status = os.waitpid(pid, 0)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+        return json.loads(answer.read_text()) if answer.exists() else f"(ended with status {status})"
+
+
+def map_calls(part: str) -> dict[str, tuple[float, list[str]]]:
+    """Run a part once; return for each test its time, s, and the functions of the reference that it calls."""
+
+    def do(directory: Path) -> dict[str, tuple[float, list[str]]]:
+        calls = Calls()
+        pytest.main([*options(part, directory / "run"), *part_tests(part)], [calls])
+        return calls.by_test
+
+    found: dict[str, tuple[float, list[str]]] = in_child(do, 3600)
+    if not isinstance(found, dict):
+        raise SystemExit(f"the tests of {part} did not run: {found}")
+    return found
+
+
+# --- running -----------------------------------------------------------------------------------------------
+
+
+class FirstFailure:
+    """A pytest plugin that notes which test failed first."""
+
+    def __init__(self) -> None:
+        self.test = ""
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed and not self.test:
+            self.test = report.nodeid
+
+
+def chosen(calls: dict[str, tuple[float, list[str]]], mutant: Mutant, budget_s: float) -> list[str]:
+    """Return the tests that call the mutant's function, the quickest first, as many as the budget allows."""
+    name = f"{mutant.file}:{mutant.function}"
+    callers = sorted((seconds, test) for test, (seconds, names) in calls.items() if name in names)
+    tests, sum_s = [], 0.0
+    for seconds, test in callers:
+        sum_s += seconds
+        if tests and sum_s > budget_s:
+            break
+        tests.append(test)
+    return tests
+
+
+def killer(part: str, mutant: Mutant, tests: list[str]) -> str:
+    """Return the first of the tests that fails with the mutant; empty when all pass."""
+
+    def do(directory: Path) -> str:
+        path = ROOT / mutant.file
+        install(mutate(path.read_text(), mutant.index), path)
+        noted = FirstFailure()
+        code = pytest.main(["-x", *options(part, directory / "run"), *(str(TOP / t) for t in tests)], [noted])
+        return noted.test or ("" if code == 0 else f"(pytest ended with {code})")
+
+    return str(in_child(do, TIMEOUT_S)) if tests else ""
+
+
+def judge(mutant: Mutant, calls: dict[str, dict[str, tuple[float, list[str]]]]) -> dict[str, Any]:
+    """Return what noticed the mutant in each part, and how many tests were tried."""
+    row: dict[str, Any] = asdict(mutant)
+    for part in PARTS:
+        tests = chosen(calls[part], mutant, BUDGET_S[part])
+        row[part] = {"tried": len(tests), "killer": killer(part, mutant, tests)}
+    return row
+
+
+def load_everything() -> None:
+    for module in pkgutil.walk_packages([str(ROOT)], "damon_tests.reference."):
+        if module.name.split(".")[2] in WINGS:
+            importlib.import_module(module.name)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("results", type=Path, metavar="RESULTS", help="JSON file of results, made if missing")
+    parser.add_argument("--count", type=int, default=300, metavar="N", help="mutants in all (default: 300)")
+    parser.add_argument("--seed", type=int, default=1, help="which mutants are drawn (default: 1)")
+    parser.add_argument("--seconds", type=float, default=1e9, help="begin no mutant after this time")
+    args = parser.parse_args()
+    began = time.monotonic()
+    os.chdir(TOP)
+    load_everything()
+    kept = json.loads(args.results.read_text()) if args.results.exists() else {"calls": {}, "rows": []}
+    for part in PARTS:
+        if part not in kept["calls"]:
+            kept["calls"][part] = map_calls(part)
+            args.results.write_text(json.dumps(kept))
+    drawn = random.Random(args.seed).sample(all_mutants(), args.count)
+    done = {(row["file"], row["index"]) for row in kept["rows"]}
+    for mutant in drawn:
+        if (mutant.file, mutant.index) in done:
+            continue
+        if time.monotonic() - began > args.seconds:
+            break
+        row = judge(mutant, kept["calls"])
+        kept["rows"].append(row)
+        args.results.write_text(json.dumps(kept))
+        verdicts = "  ".join(f"{part}: {row[part]['killer'] or 'SURVIVES'}" for part in PARTS)
+        print(
+            f"[{len(kept['rows'])}/{args.count}] {mutant.file}:{mutant.line} {mutant.change}  {verdicts}",
+            flush=True,
+        )
+    for part in PARTS:
+        killed = sum(bool(row[part]["killer"]) for row in kept["rows"])
+        print(f"{part}: {killed} of {len(kept['rows'])} mutants noticed")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The mutants of the reference: which places are changed, and that the changed function runs."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from pathlib import Path
+
+import mutants
+import pytest
+
+SOURCE = '''"""A module."""
+LIMIT = 3
+
+def first(a, b=1):
+    """Return a."""
+    if a < 5 and not b:
+        raise ValueError("1 + 1")
+    return min(a, b) + 2
+
+class Kind:
+    size = 4
+
+    def grow(self, n: int = 0):
+        def inner(x):
+            return x * 10
+        self.n -= 1
+        return inner(n)
+'''
+
+
+def test_only_operators_comparisons_and_constants_of_functions_are_changed() -> None:
+    _, places = mutants.places(SOURCE)
+    assert [(function, change) for function, _, change, _ in places] == [
+        ("first", "And -> Or"),
+        ("first", "Lt -> LtE"),
+        ("first", "5 -> 6"),
+        ("first", "not x -> x"),
+        ("first", "Add -> Sub"),
+        ("first", "min -> max"),
+        ("first", "2 -> 3"),
+        ("Kind.grow", "Mult -> FloorDiv"),
+        ("Kind.grow", "10 -> 11"),
+        ("Kind.grow", "Sub -> Add"),
+        ("Kind.grow", "1 -> 2"),
+    ]
+
+
+def test_each_mutant_differs_in_one_line() -> None:
+    whole = ast.unparse(ast.parse(SOURCE)).splitlines()
+    for index in range(len(mutants.places(SOURCE)[1])):
+        changed = ast.unparse(mutants.mutate(SOURCE, index)).splitlines()
+        assert sum(a != b for a, b in zip(whole, changed, strict=True)) == 1
+
+
+def test_installed_mutant_runs_in_functions_that_others_hold(tmp_path: Path) -> None:
+    path = tmp_path / "sample.py"
+    path.write_text(SOURCE)
+    spec = importlib.util.spec_from_file_location("sample", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    held = module.first
+    assert held(7) == 3
+    mutants.install(mutants.mutate(SOURCE, 4), path)
+    assert held(7) == -1
+
+
+def test_places_cover_each_wing_of_the_reference() -> None:
+    files = {Path(mutant.file).parent.name for mutant in mutants.all_mutants()}
+    assert files == set(mutants.WINGS)
+
+
+def test_tests_are_those_that_call_the_function_within_the_budget() -> None:
+    mutant = mutants.Mutant("core/merge.py", 0, 1, "merge", "Lt -> LtE")
+    calls = {"slow": (50.0, ["core/merge.py:merge"]), "quick": (1.0, ["core/merge.py:merge"])}
+    calls["other"] = (0.1, ["core/split.py:split"])
+    assert mutants.chosen(calls, mutant, 60.0) == ["quick", "slow"]
+    assert mutants.chosen(calls, mutant, 10.0) == ["quick"]
+    assert mutants.chosen(calls, mutant, 0.5) == ["quick"]
+
+
+def test_process_that_does_not_end_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def loop(_: Path) -> None:
+        while True:
+            pass
+
+    assert str(mutants.in_child(loop, 1)).startswith("(ended")
