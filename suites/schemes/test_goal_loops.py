@@ -35,7 +35,10 @@ def test_temporal_tuner_reclaims_until_the_goal_and_stops(live, expect):
     step, wanted = 2 * MIB, 32 * MIB
     quota = DamosQuota(bytes=step, goal_tuner="temporal")
     scheme = with_goal(Damos("pageout", ANY, quota=quota), target_metric="node_mem_free_bp", target_value=1)
-    ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=(scheme,))
+    # 16 passes lead to the goal. They take 2.6 s, so that free memory is read several times between them also
+    # when each command takes half a second on a busy machine.
+    attrs = replace(ATTRS, sample_us=20_000, aggr_us=160_000)
+    ctx = DamonCtx("fvaddr", attrs=attrs, schemes=(scheme,))
     infos, extra = [], quota_events(live)
     with live("idle", ctx, cover="regions", extra_events=extra) as run:
         let_pass(run, 6)
