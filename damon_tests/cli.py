@@ -81,6 +81,17 @@ def gate(args: argparse.Namespace) -> int:
     return judge_kernels(GateRequest(args.kernels, directory, areas, options, args.baseline, args.jobs))
 
 
+def kselftest(args: argparse.Namespace) -> int:
+    """``damon-tests kselftest``: the kernel's own selftests."""
+    from damon_tests.commands.kselftest import SelftestRequest
+    from damon_tests.commands.kselftest import kselftest as run_selftests
+
+    request = SelftestRequest(
+        args.kernel, args.source, args.tests, args.timeout, args.output, args.baseline, args.overwrite
+    )
+    return run_selftests(request)
+
+
 def vm(args: argparse.Namespace) -> int:
     """``damon-tests vm``: a shell or a command on a real kernel."""
     from damon_tests.commands.vm import run_in_guest
@@ -274,6 +285,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
         history,
         run,
         gate,
+        kselftest,
         vm,
         serve,
         monitor,

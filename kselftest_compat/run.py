@@ -1,40 +1,30 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""Run the kernel's own DAMON selftests against the reference, and compare with a real kernel.
+"""Compare a run of the kernel's DAMON selftests on the reference with their results on a real 7.3.4.
 
     python kselftest_compat/run.py [--level 7.3] [TEST…]
 
-The sources come unchanged from Debian's linux-source package, fetched into the project's cache. Tests run
-under ``damon-tests serve --exec``, with a few programs of ours first on PATH (``shims``).
+Runs ``damon-tests kselftest --kernel reference:LEVEL`` and prints each result beside the real one.
 Exit code 0: every test that passes on the real kernel passes here; 1: some test does not.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
-import subprocess
+import contextlib
+import io
 import sys
-import tarfile
 import tempfile
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from filelock import FileLock
-
-from damon_tests import bundle
-from damon_tests.kernel.images.image import SUITES
-from damon_tests.kernel.images.packages import Archive
-from damon_tests.ports import DamonTestsError, HarnessError, NotSupported
+from damon_tests.commands.kselftest import SelftestRequest, kselftest
+from damon_tests.ports import DamonTestsError
+from damon_tests.report import model
 
 SERIES = "7.3"
 VERSION = "7.3.4"
-TIMEOUT_S = 300
-SKIPPED = 4  # kselftest's exit code
-SELFTESTS = "tools/testing/selftests/damon"
 
 # Results on a real 7.3.4 (in a VM, with sources and kernel of that version). Two failed for lack of drgn.
 ON_REAL_KERNEL = {
@@ -54,145 +44,21 @@ ON_REAL_KERNEL = {
     "sysfs_memcg_path_leak.sh": "pass",
     "sysfs_no_op_commit_break.py": "fail",
 }
-NEEDS = {
-    "sysfs_memcg_path_leak.sh": "reads the kernel's kmemleak",
-}
 
 
-@dataclass(frozen=True)
-class Result:
-    """A test's result. ``outcome``: "pass", "fail" or "skip"; ``why``: a reason, or the last line printed."""
-
-    name: str
-    outcome: str
-    seconds: float
-    why: str = ""
-
-    @property
-    def as_on_kernel(self) -> bool:
-        """Return whether it is at least as good as on a real kernel, or cannot run here."""
-        return self.outcome in ("pass", "skip") or ON_REAL_KERNEL.get(self.name) == "fail"
+def as_on_kernel(name: str, verdict: str) -> bool:
+    """Return whether a result is at least as good as on a real kernel, or cannot be had here."""
+    return verdict in ("PASS", "SKIP") or ON_REAL_KERNEL.get(name) == "fail"
 
 
-def sources(cache: Path | None = None) -> Path:
-    """Return the directory of the selftests; unpack it into the cache if needed. Raises DamonTestsError."""
-    root = (cache or bundle.cache_dir()) / "selftests" / VERSION
-    with FileLock(_made(root.parent) / ".lock"):
-        if (root / SELFTESTS).is_dir():
-            return root / SELFTESTS
-        archive = Archive("kernels", SUITES, cache)
-        archive.refresh()
-        packages = archive.packages([f"linux-source-{SERIES}"])
-        matching = [package for package in packages if package.version.startswith(VERSION + "-")]
-        if not matching:
-            raise NotSupported(
-                f"Debian's archive has no linux-source-{SERIES} of version {VERSION}",
-                remedy="there are " + (", ".join(package.version for package in packages) or "none"),
-            )
-        with tempfile.TemporaryDirectory(dir=root.parent, prefix=".unpack-") as directory:
-            _unpack(archive.fetch(matching[:1])[0], Path(directory))
-            os.rename(directory, root)
-            _made(Path(directory))  # for the context to remove
-    return root / SELFTESTS
-
-
-def _made(directory: Path) -> Path:
-    directory.mkdir(parents=True, exist_ok=True)
-    return directory
-
-
-def _unpack(deb: Path, into: Path) -> None:
-    """Unpack only the selftests, without writing the whole kernel to disk."""
-    outer = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(deb)], stdout=subprocess.PIPE)
-    try:
-        with tarfile.open(fileobj=outer.stdout, mode="r|") as package:
-            for member in package:
-                if member.name.endswith(f"linux-source-{SERIES}.tar.xz"):
-                    _unpack_tree(package, member, into)
-                    return
-    finally:
-        outer.kill()
-        outer.wait()
-    raise HarnessError(f"{deb.name} has no linux-source-{SERIES}.tar.xz")
-
-
-def _unpack_tree(package: tarfile.TarFile, member: tarfile.TarInfo, into: Path) -> None:
-    with tarfile.open(fileobj=package.extractfile(member), mode="r|xz") as tree:
-        in_selftests = False
-        for file in tree:
-            name = file.name.partition("/")[2]
-            wanted = name == SELFTESTS or name.startswith(SELFTESTS + "/")
-            if wanted:
-                file.name = name
-                tree.extract(file, into, filter="data")
-            elif in_selftests:
-                return  # the tree is sorted: no more files follow
-            in_selftests |= wanted
-
-
-def build(source: Path, into: Path) -> None:
-    """Copy the selftests and compile their C programs."""
-    shutil.copytree(source, into, dirs_exist_ok=True)
-    for program in into.glob("*.c"):
-        done = subprocess.run(
-            ["cc", "-O2", "-o", program.stem, program.name],
-            cwd=into,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise HarnessError(f"{program.name} cannot be compiled: {done.stderr.strip()[-300:]}")
-
-
-def run_one(name: str, directory: Path, level: str) -> Result:
-    """Run a test in a fresh reference."""
-    path = os.pathsep.join([str(Path(__file__).parent / "shims"), os.environ.get("PATH", os.defpath)])
-    command = [*(["bash"] if name.endswith(".sh") else [sys.executable]), name]
-    serve = [sys.executable, "-m", "damon_tests.cli", "serve", "--level", level, "--exec", *command]
-    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
-    started = time.monotonic()
-    try:
-        done = subprocess.run(
-            serve,
-            cwd=directory,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return Result(name, "fail", TIMEOUT_S, f"did not end within {TIMEOUT_S} s")
-    seconds = time.monotonic() - started
-    lines = (done.stdout + done.stderr).strip().splitlines()
-    last = lines[-1] if lines else ""
-    if done.returncode and name in NEEDS:
-        return Result(name, "skip", seconds, NEEDS[name])
-    if name in NEEDS and "not found" in last:  # it skips without kselftest's exit code
-        return Result(name, "skip", seconds, NEEDS[name])
-    if done.returncode == SKIPPED:
-        return Result(name, "skip", seconds, last)
-    return Result(name, "pass" if done.returncode == 0 else "fail", seconds, last if done.returncode else "")
-
-
-def run(names: Sequence[str], level: str = SERIES) -> list[Result]:
-    """Run tests one after the other; print a line for each. Raises DamonTestsError."""
-    unknown = [name for name in names if name not in ON_REAL_KERNEL]
-    if unknown:
-        raise HarnessError(f"no such selftest: {', '.join(unknown)}; there are {', '.join(ON_REAL_KERNEL)}")
-    results = []
-    with tempfile.TemporaryDirectory(prefix="damon-selftests-") as directory:
-        build(sources(), Path(directory))
-        print(f"{'test':54} {'7.3.4':6} {'here':6} {'s':>6}")
-        for name in names or ON_REAL_KERNEL:
-            result = run_one(name, Path(directory), level)
-            results.append(result)
-            print(
-                f"{name:54} {ON_REAL_KERNEL[name]:6} {result.outcome:6} {result.seconds:6.1f} {result.why}",
-                flush=True,
-            )
-    return results
+def results(names: Sequence[str], level: str) -> dict[str, dict[str, Any]]:
+    """Run selftests on the reference; return their tests of run.json by name. Raises DamonTestsError."""
+    with tempfile.TemporaryDirectory(prefix="damon-tests-selftests-") as directory:
+        output = Path(directory) / "run"
+        with contextlib.redirect_stdout(io.StringIO()):
+            kselftest(SelftestRequest(f"reference:{level}", programs=names, output=output))
+        run = model.load(output)
+    return {test["id"].partition("::")[2]: test for test in run["tests"]}
 
 
 def main() -> int:
@@ -200,14 +66,19 @@ def main() -> int:
     parser.add_argument("--level", default=SERIES)
     parser.add_argument("tests", nargs="*", metavar="TEST", help="default: all")
     args = parser.parse_args()
+    worse = 0
     try:
-        results = run(args.tests, args.level)
+        print(f"{'test':54} {'7.3.4':6} {'here':12} {'s':>6}")
+        for name in args.tests or ON_REAL_KERNEL:
+            test = results([name], args.level)[name]
+            worse += not as_on_kernel(name, test["verdict"])
+            reason = "" if test["verdict"] == "PASS" else test["reason"]
+            real = ON_REAL_KERNEL.get(name, "")
+            print(f"{name:54} {real:6} {test['verdict']:12} {test['duration_s']:6.1f} {reason}", flush=True)
     except DamonTestsError as error:
         print(f"run.py: {error}", file=sys.stderr)
         return error.exit_code
-    worse = [result.name for result in results if not result.as_on_kernel]
-    good = len(results) - len(worse)
-    print(f"{good} of {len(results)} are as on Linux {VERSION}, or better, or cannot run here")
+    print(f"{worse} are worse than on Linux {VERSION}" if worse else f"none is worse than on Linux {VERSION}")
     return 1 if worse else 0
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 
 from damon_tests import __version__
-from damon_tests.arguments import authors, costs, machines, results, suites
+from damon_tests.arguments import authors, costs, kselftests, machines, results, suites
 from damon_tests.arguments.values import EXIT_CODES, Command
 
 # In the order of --help.
@@ -27,6 +27,7 @@ _ADDED = (
     costs.add_bench,
     costs.add_compare,
     costs.add_history,
+    kselftests.add_kselftest,
 )
 
 

@@ -116,6 +116,9 @@ def judged_as(run: Mapping[str, Any]) -> str:
 def rerun(run: Mapping[str, Any], test: Mapping[str, Any]) -> str:
     """The command that repeats a verdict: one test, with the same seed and options."""
     provenance = run["provenance"]
+    group, _, name = str(test["id"]).partition("::")
+    if group.startswith("kselftest/"):
+        return shlex.join(["damon-tests", "kselftest", f"--kernel={test['backend']}", name])
     command = ["damon-tests", "run", f"--kernel={test['backend']}"]
     if "seed" in provenance:
         command.append(f"--seed={provenance['seed']}")

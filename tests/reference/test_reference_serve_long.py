@@ -193,25 +193,16 @@ def selftests() -> list[str]:
     return list(run.ON_REAL_KERNEL)
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import run
-
-    directory = tmp_path_factory.mktemp("selftests")
-    try:
-        run.build(run.sources(), directory)
-    except DamonTestsError as error:
-        pytest.skip(str(error))
-    return directory
-
-
 @pytest.mark.long
 @pytest.mark.parametrize("name", selftests())
-def test_kernel_selftests_pass_where_they_pass_on_a_kernel(name: str, built: Path) -> None:
+def test_kernel_selftests_pass_where_they_pass_on_a_kernel(name: str) -> None:
     import run
 
     needs_fuse()
-    result = run.run_one(name, built, "7.3")
-    if result.outcome == "skip":
-        pytest.skip(result.why)
-    assert result.as_on_kernel, result.why
+    try:
+        result = run.results([name], "7.3")[name]
+    except DamonTestsError as error:
+        pytest.skip(str(error))
+    if result["verdict"] == "SKIP":
+        pytest.skip(result["reason"])
+    assert run.as_on_kernel(name, result["verdict"]), result["reason"]

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Arguments of ``damon-tests kselftest``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from damon_tests.arguments.values import EXIT_CODES, Commands, count, file
+
+
+def add_kselftest(commands: Commands) -> None:
+    """``kselftest``: the kernel's selftests, run by us."""
+    p = commands.add_parser(
+        "kselftest",
+        help="the kernel's own DAMON selftests, on a kernel or on the reference",
+        description="Run tools/testing/selftests/damon of a kernel tree, each test in a guest of its own, and"
+        " judge its KTAP. A pass that tested nothing is named.",
+        epilog=EXIT_CODES,
+    )
+    p.add_argument("tests", nargs="*", metavar="TEST", help="programs, such as damos_quota.py (default: all)")
+    p.add_argument(
+        "--kernel",
+        default="reference",
+        metavar="K",
+        help="reference[:LEVEL] (default), debian:SERIES|stable|newest, or a kernel image's path",
+    )
+    p.add_argument(
+        "--source",
+        default="debian",
+        metavar="TREE",
+        help="a kernel tree with selftests; debian (default): the linux-source package that fits the kernel",
+    )
+    p.add_argument("--timeout", type=count, default=300, metavar="S", help="end a test after S seconds (300)")
+    p.add_argument("--output", type=file, metavar="DIR", help="where results go (default: a new directory)")
+    p.add_argument("--overwrite", action="store_true", help="replace the results that --output holds")
+    p.add_argument("--baseline", type=Path, metavar="RUN", help="print what is new against an earlier run")
+    p.set_defaults(function="kselftest")
