@@ -92,6 +92,13 @@ def kselftest(args: argparse.Namespace) -> int:
     return run_selftests(request)
 
 
+def kselftest_install(args: argparse.Namespace) -> int:
+    """``damon-tests kselftest-install``: the suites as kselftests of a kernel tree."""
+    from damon_tests.commands.kselftest_install import install
+
+    return install(args.directory, args.kernel, args.profile)
+
+
 def vm(args: argparse.Namespace) -> int:
     """``damon-tests vm``: a shell or a command on a real kernel."""
     from damon_tests.commands.vm import run_in_guest
@@ -286,6 +293,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
         run,
         gate,
         kselftest,
+        kselftest_install,
         vm,
         serve,
         monitor,

@@ -28,6 +28,7 @@ _ADDED = (
     costs.add_compare,
     costs.add_history,
     kselftests.add_kselftest,
+    kselftests.add_kselftest_install,
 )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Arguments of ``damon-tests kselftest``."""
+"""Arguments of ``damon-tests kselftest`` and ``kselftest-install``."""
 
 from __future__ import annotations
 
@@ -35,3 +35,17 @@ def add_kselftest(commands: Commands) -> None:
     p.add_argument("--overwrite", action="store_true", help="replace the results that --output holds")
     p.add_argument("--baseline", type=Path, metavar="RUN", help="print what is new against an earlier run")
     p.set_defaults(function="kselftest")
+
+
+def add_kselftest_install(commands: Commands) -> None:
+    """``kselftest-install``: our suites, run by a kernel tree's kselftest."""
+    p = commands.add_parser(
+        "kselftest-install",
+        help="write a directory with which a kernel tree's kselftest runs the suites",
+        description="Write Makefile, settings, config and a wrapper for each suite; then"
+        " make -C TREE/tools/testing/selftests TARGETS=damon-tests run_tests.",
+    )
+    p.add_argument("directory", type=file, metavar="DIR", help="TREE/tools/testing/selftests/damon-tests")
+    p.add_argument("--kernel", default="host", metavar="K", help="tested by default (default: the running one)")
+    p.add_argument("--profile", choices=("quick", "full"), default="quick")
+    p.set_defaults(function="kselftest_install")

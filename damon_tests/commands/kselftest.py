@@ -22,9 +22,9 @@ from typing import Protocol
 import damon_tests
 from damon_tests import bundle
 from damon_tests.commands import report as reports
+from damon_tests.commands.selftest_verdict import SelftestEvidence, SelftestVerdict, judge, needs_drgn
 from damon_tests.damon.features import LEVELS
 from damon_tests.damon.known_defects import numbers
-from damon_tests.judge.selftest import SelftestEvidence, SelftestVerdict, judge, needs_drgn
 from damon_tests.judge.verdict import Measurement, Verdict
 from damon_tests.kernel import ktap
 from damon_tests.kernel.guest import selftest_run

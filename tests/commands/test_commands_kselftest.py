@@ -10,7 +10,7 @@ from selftest_tree import make
 
 from damon_tests.commands import kselftest
 from damon_tests.commands.kselftest import ProgramRun, SelftestRequest
-from damon_tests.judge.selftest import SelftestEvidence
+from damon_tests.commands.selftest_verdict import SelftestEvidence
 from damon_tests.kernel import ktap
 from damon_tests.kernel.images import selftests
 from damon_tests.ports import HarnessError, UsageError

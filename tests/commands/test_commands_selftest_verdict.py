@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from damon_tests.judge.selftest import SelftestEvidence, SelftestVerdict, judge, needs_drgn
+from damon_tests.commands.selftest_verdict import SelftestEvidence, SelftestVerdict, judge, needs_drgn
 from damon_tests.judge.verdict import Verdict
 from damon_tests.kernel import ktap
 
