@@ -46,6 +46,8 @@ def add_kselftest_install(commands: Commands) -> None:
         " make -C TREE/tools/testing/selftests TARGETS=damon-tests run_tests.",
     )
     p.add_argument("directory", type=file, metavar="DIR", help="TREE/tools/testing/selftests/damon-tests")
-    p.add_argument("--kernel", default="host", metavar="K", help="tested by default (default: the running one)")
+    p.add_argument(
+        "--kernel", default="host", metavar="K", help="tested by default (default: the running one)"
+    )
     p.add_argument("--profile", choices=("quick", "full"), default="quick")
     p.set_defaults(function="kselftest_install")
