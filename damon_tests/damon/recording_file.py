@@ -55,12 +55,13 @@ Memory of the pattern's regions outside the spans was not touched in that window
 is known.
 
 **What it is about** (optional; keys of ``header``): ``title`` (a test's name), ``level`` ("7.3": the kernel
-series whose behaviour is expected), ``layout`` ({name: [start, end]}: the workload's regions, bytes in the
-monitored address space), ``phases`` (a list of [name, time_ns]: when each phase of the workload began),
-``request`` (what DAMON was asked for: ``damon.params.DamonCtx``, ``damon.params_json``), ``missing`` (names
-of arrays of regions that the maker of the recording did not have, of some regions at least: their 0 means
-nothing), ``scheme_filters`` (a list of ``damon.params.DamosFilter`` of the scheme whose tried regions these
-are), ``damos_stats`` (for each snapshot the scheme's ``damon.records.DamosStats`` or null).
+series whose behaviour is expected), ``release`` ("7.3.4": of the kernel that made it), ``layout`` ({name:
+[start, end]}: the workload's regions, bytes in the monitored address space), ``phases`` (a list of [name,
+time_ns]: when each phase of the workload began), ``request`` (what DAMON was asked for:
+``damon.params.DamonCtx``, ``damon.params_json``), ``missing`` (names of arrays of regions that the maker of
+the recording did not have, of some regions at least: their 0 means nothing), ``scheme_filters`` (a list of
+``damon.params.DamosFilter`` of the scheme whose tried regions these are), ``damos_stats`` (for each
+snapshot the scheme's ``damon.records.DamosStats`` or null).
 
 Readers ignore keys and arrays they do not know. What they could not ignore will get another version.
 """
@@ -81,6 +82,7 @@ import numpy.typing as npt
 from damon_tests.damon.params import DamonCtx, DamosFilter
 from damon_tests.damon.params_json import ctx_from_json, ctx_to_json
 from damon_tests.damon.records import DamosStats, Recording, Snapshot
+from damon_tests.damon.series import Level, Series
 from damon_tests.ports import output_file
 from damon_tests.ports.arrays import F64, I64
 from damon_tests.ports.errors import UsageError
@@ -339,6 +341,7 @@ def _about_header(about: About) -> dict[str, object]:
     header: dict[str, object] = {
         "title": about.title,
         "level": about.level,
+        "release": Series.of(about.level).release if about.level else "",
         "layout": {name: list(r) for name, r in about.layout.items()},
         "phases": [list(phase) for phase in about.phases],
     }
@@ -353,8 +356,12 @@ def _about(header: Mapping[str, Any], path: Path) -> About:
         raise UsageError(f"{path}: {error}") from None
     return About(
         title=str(header.get("title", "")),
-        level=str(header.get("level", "")),
+        level=_level(str(header.get("level", "")), str(header.get("release", ""))),
         layout={str(n): (int(a), int(b)) for n, (a, b) in header.get("layout", {}).items()},
         phases=tuple((str(name), int(at)) for name, at in header.get("phases", ())),
         ctx=ctx,
     )
+
+
+def _level(series: str, release: str) -> str:
+    return Level(series, release) if release else series

@@ -8,17 +8,38 @@ reference's levels in ``reference.rules.levels``. Section numbers are those of t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from damon_tests.damon.known_defects import the_table
 from damon_tests.ports import UsageError
+
+
+class Level(str):
+    """The series as which a kernel is judged ("6.12"), with the kernel's own release.
+
+    Stable releases of a series differ by the defects that they fixed or introduced
+    (``known_defects.yaml``). A level that is a plain string is that of the reference, or of an unknown
+    release.
+    """
+
+    release: str
+
+    def __new__(cls, series: str, release: str) -> Level:
+        level = super().__new__(cls, series)
+        level.release = release
+        return level
 
 
 @dataclass(frozen=True)
 class Series:
-    """A kernel series, such as 7.3. Deliberately without an order."""
+    """A kernel series, such as 7.3. Deliberately without an order.
+
+    ``release``: the kernel's own, which may have known defects ("6.12.117+deb13"); empty: the reference.
+    """
 
     major: int
     minor: int
+    release: str = field(default="", compare=False)
 
     @classmethod
     def of(cls, level: str) -> Series:
@@ -26,9 +47,14 @@ class Series:
         else."""
         try:
             major, minor = level.split(".")[:2]
-            return cls(int(major), int(minor))
+            return cls(int(major), int(minor), level.release if isinstance(level, Level) else "")
         except ValueError:
             raise UsageError(f"{level!r} is not a kernel series such as 7.3") from None
+
+    def has_defect(self, key: str) -> bool:
+        """Return whether the release has a known defect. The reference has only those that it models."""
+        defect = the_table()[key]
+        return defect.applies(str(self), self.release) and bool(self.release or not defect.kernels_only)
 
     def __str__(self) -> str:
         return f"{self.major}.{self.minor}"
@@ -46,8 +72,9 @@ class Series:
 
     @property
     def ages_once_per_aggregation(self) -> bool:
-        """An age grows by 1 in each aggregation; before, once in each pass of merging (I29)."""
-        return self._since(7, 2)
+        """An age grows by 1 in each aggregation; by a defect of releases before 7.2 once in each pass of
+        merging (I29)."""
+        return not self.has_defect("age-per-merge-pass")
 
     @property
     def enforces_min_nr_regions(self) -> bool:
@@ -105,8 +132,8 @@ class Series:
     @property
     def visits_rest_of_split_region(self) -> bool:
         """If a scheme splits a region, the rest is visited in the same pass; before, in the next pass, so
-        that a window that continues in the last region skips its rest."""
-        return self._since(7, 2)
+        that a window that continues in the last region skips its rest. 6.12.117 does as 7.2 does."""
+        return self._since(7, 2) or self.has_defect("split-rest-visited-in-same-pass")
 
     @property
     def merges_quota_splits_back(self) -> bool:
@@ -147,10 +174,10 @@ class Series:
         return self._since(6, 13)
 
     @property
-    def may_skip_page_at_continuation(self) -> bool:
-        """A window may continue one page after the end of the last window: a defect of some stable releases
-        of 6.16 to 7.1."""
-        return self._since(6, 13) and not self._since(7, 2)
+    def skips_page_at_continuation(self) -> bool:
+        """A window that continues where a region begins skips its first page, by a defect of some
+        releases."""
+        return self.has_defect("window-skips-a-page")
 
     @property
     def limits_by_zero_quota(self) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 from damon_tests.damon.capability import Capabilities, fingerprint, probe
 from damon_tests.damon.client import DamonClient
 from damon_tests.damon.expected_features import KernelConfig
+from damon_tests.damon.series import Level
 from damon_tests.experiment.backend import Subject
 from damon_tests.experiment.machine_backend import MachineSubject
 from damon_tests.experiment.requirements import Needs
@@ -70,7 +71,7 @@ class GuestBackend:
         if self._level is None:
             self.capabilities()
         assert self._level is not None
-        return self._level
+        return Level(self._level, self._image.release)
 
     def subject(self, seed: int, topology: Topology | None = None) -> Subject:
         wanted = self._with_parameters(topology or Topology())

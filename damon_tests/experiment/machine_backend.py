@@ -10,6 +10,7 @@ from pathlib import Path
 from damon_tests.damon.capability import Capabilities, fingerprint, probe
 from damon_tests.damon.client import DamonClient
 from damon_tests.damon.expected_features import KernelConfig
+from damon_tests.damon.series import Level
 from damon_tests.damon.sleeps import SleepWatch
 from damon_tests.damon.tracefs import TracefsEvents
 from damon_tests.experiment.backend import Subject
@@ -134,7 +135,7 @@ class HostBackend:
     def level(self) -> str:
         if self._level is None:
             self._level = fingerprint(self.capabilities())
-        return self._level
+        return Level(self._level, platform.release())
 
     def subject(self, seed: int, topology: Topology | None = None) -> Subject:
         return self._subject(self.level)

@@ -105,12 +105,21 @@ def merge_passes(samples_per_aggr: int) -> int:
     return 2 + max(0, samples_per_aggr - 1).bit_length()
 
 
-def extra_age(samples_per_aggr: int, level: Series) -> int:
-    """Return by how much more than 1 an age may grow in one aggregation (I29).
+def extra_age(ctx: DamonCtx, level: Series, regions: int | None = None) -> int:
+    """Return by how much more than 1 an age may grow in one aggregation (I29): 0 without a defect.
 
-    Kernels before 7.2 increase it in every merge pass, and make several only above max_nr_regions.
+    With it, it grows in each pass of merging, and there are several passes only above max_nr_regions.
+    ``regions``: how many there were after the aggregation before, of all targets; None: any number. The next
+    split, schemes and min_nr_regions may make more of them until merging.
     """
-    return 0 if level.ages_once_per_aggregation else merge_passes(samples_per_aggr) - 1
+    attrs = ctx.attrs
+    if level.ages_once_per_aggregation:
+        return 0
+    if regions is not None:
+        more = split_allowance(ctx) + (attrs.min_nr_regions if level.enforces_min_nr_regions else 0)
+        if growth_bound(regions, attrs.max_nr_regions, level) + more <= attrs.max_nr_regions:
+            return 0
+    return merge_passes(attrs.samples_per_aggr) - 1
 
 
 def contiguous(start: U64, end: U64) -> tuple[Range, ...]:

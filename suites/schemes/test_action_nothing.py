@@ -93,7 +93,7 @@ def test_unsupported_actions_do_nothing_but_reset_ages(live, expect, ops):
             len(ages) >= 2 or None,
         )
     )
-    limit = 1 + rule_limits.extra_age(ATTRS.samples_per_aggr, level)
+    limit = 1 + rule_limits.extra_age(part.ctx, level)
     expect.at_most(
         m, limit, because="any action except stat resets the age, even if nothing was applied (I31)"
     )

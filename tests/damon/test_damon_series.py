@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from damon_tests.damon.series import Series
+from damon_tests.damon.series import Level, Series
 from damon_tests.ports import UsageError
 from damon_tests.reference.rules.levels import LEVELS
 
@@ -95,3 +95,26 @@ def test_series_are_compared_in_one_place():
         if _compares_a_series(node)
     ]
     assert not found, "name what the series does in damon_tests/damon/series.py"
+
+
+@pytest.mark.parametrize(
+    ("series", "release", "ages_once", "visits_rest", "skips_page"),
+    [
+        ("6.12", "6.12.107+deb13-cloud-amd64", False, False, False),
+        ("6.12", "6.12.117+deb13-cloud-amd64", True, True, False),
+        ("6.18", "6.18.15", False, False, True),
+        ("7.1", "7.1.13", False, True, False),
+        ("7.2", "7.2.13", True, True, False),
+        ("7.3", "7.3.4", True, True, False),
+        # The reference does what the series intends.
+        ("6.12", "", True, False, False),
+        ("7.1", "", True, False, False),
+    ],
+)
+def test_each_release_has_its_own_known_defects(series, release, ages_once, visits_rest, skips_page):
+    level = Level(series, release) if release else series
+    assert level == series
+    series = Series.of(level)
+    assert series.ages_once_per_aggregation is ages_once
+    assert series.visits_rest_of_split_region is visits_rest
+    assert series.skips_page_at_continuation is skips_page

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos
+from damon_tests.damon.series import Level
 from damon_tests.damon.trace import AggregatedEvent, BeforeApplyEvent, TypedEvent
 from damon_tests.judge.schemes import age_resets, watched_passes
 from damon_tests.judge.schemes.watched_passes import Try
@@ -85,9 +86,12 @@ def test_aggregation_adds_at_most_one_to_age() -> None:
         )
         is False
     )
-    # 6.18 may count it once per merging pass
+    # 6.18.15 counts it in each pass of merging, of which there are several above max_nr_regions.
     old = recorded(*parts, tried(0, 4, 0, 9), aggregated(0, 4, 0, 9))
-    assert age_resets.regions_and_ages(old, CTX, "6.18").holds is True
+    few = replace(CTX, attrs=replace(CTX.attrs, min_nr_regions=1, max_nr_regions=1))
+    assert age_resets.regions_and_ages(old, few, Level("6.18", "6.18.15")).holds is True
+    assert age_resets.regions_and_ages(old, CTX, Level("6.18", "6.18.15")).holds is False
+    assert age_resets.regions_and_ages(old, few, "6.18").holds is False
 
 
 def test_quota_cut_leaves_two_regions() -> None:

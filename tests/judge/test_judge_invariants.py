@@ -20,7 +20,7 @@ from damon_tests.damon.params import (
     DamosQuota,
 )
 from damon_tests.damon.records import Recording, Snapshot, TriedRegions
-from damon_tests.damon.series import Series
+from damon_tests.damon.series import Level, Series
 from damon_tests.judge import rule_limits
 from damon_tests.judge.monitoring.all_invariants import all_invariants
 from damon_tests.judge.monitoring.invariants import initial_layout, timing, tried_regions
@@ -170,11 +170,26 @@ def test_lost_events_fail_no_check() -> None:
     assert "I8" not in {c.invariant or c.measurement.name for c in checks}
 
 
-def test_before_7_2_age_may_grow_in_each_merge_pass() -> None:
-    rows = [snapshot((i + 1) * 100 * MS, [(BASE, BASE + PAGE, 0, age)]) for i, age in enumerate([1, 5, 9])]
-    ctx = DamonCtx("fvaddr", targets=(DamonTarget(1, ((BASE, BASE + PAGE),)),))
-    assert failing(judged(recording(rows), ctx, "6.12")) == set()
-    assert failing(judged(recording(rows), ctx, "7.3")) == {"I29", "I30"}
+@pytest.mark.parametrize(
+    ("level", "may_grow"),
+    [
+        (Level("6.12", "6.12.107"), True),
+        (Level("7.1", "7.1.13"), True),
+        (Level("6.12", "6.12.117"), False),
+        ("6.12", False),  # the reference
+        (Level("7.3", "7.3.4"), False),
+    ],
+)
+def test_releases_with_the_defect_age_in_each_merge_pass_above_max_nr_regions(
+    level: str, may_grow: bool
+) -> None:
+    regions = [(BASE + i * PAGE, BASE + (i + 1) * PAGE) for i in range(6)]
+    rows = [snapshot((i + 1) * 100 * MS, [(*r, 0, age) for r in regions]) for i, age in enumerate([1, 5, 9])]
+    ctx = DamonCtx("fvaddr", targets=(DamonTarget(1, ((BASE, BASE + 6 * PAGE),)),))
+    few = replace(ctx, attrs=DamonAttrs(min_nr_regions=3, max_nr_regions=5))
+    assert {"I29", "I30"}.isdisjoint(failing(judged(recording(rows), few, level))) is may_grow
+    # Fewer regions than max_nr_regions are merged once.
+    assert "I29" in failing(judged(recording(rows), ctx, level))
 
 
 def test_quotas_and_tuning_drop_checks_that_are_not_exact_then() -> None:

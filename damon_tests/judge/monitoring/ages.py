@@ -64,7 +64,6 @@ def over_parents(reduce: np.ufunc, values: npt.NDArray[np.integer], parents: Par
 
 
 def _age_growth(s: Report) -> list[Check]:
-    most = 1 + rule_limits.extra_age(s.w, s.series)
     # A part that schemes cut off keeps the age of the merged region, whose older parts may lie elsewhere.
     anywhere = rule_limits.schemes_split(s.ctx)
     growth, detail = [], ""
@@ -72,24 +71,25 @@ def _age_growth(s: Report) -> list[Check]:
         old = over_parents(np.maximum, before.age, parents, 0)
         if anywhere:
             old = np.full(len(after), int(before.age.max(initial=0)), np.int64)
-        more = after.age.astype(np.int64) - old
+        more = after.age.astype(np.int64) - old - s.extra_age(before)
         growth.append(float(more.max(initial=0)))
-        bad = np.flatnonzero(more > most)
+        bad = np.flatnonzero(more > 1)
         if len(bad) and not detail:
             i = int(bad[0])
             detail = f"{where(s.recording, after)}: {region(after, i)}, before at most {int(old[i])}"
     why = "an age counts aggregations"
-    return largest("I29", "largest growth of age", growth, "aggregations", most, why=why, detail=detail)
+    return largest("I29", "largest growth of age", growth, "aggregations", 1, why=why, detail=detail)
 
 
 def _age_total(s: Report) -> list[Check]:
     if s.recording.lost_events:
         return []
-    per_aggregation = 1 + rule_limits.extra_age(s.w, s.series)
     excess, detail = [], ""
     for target_idx in s.targets():
+        bound, index, before = 0, -1, None
         for window in windows(s.recording, target_idx):
-            bound = (window.index + 1) * per_aggregation
+            bound += (window.index - index) * (1 + s.extra_age(before))
+            index, before = window.index, window.snapshot
             over = int(window.snapshot.age.max(initial=0)) - bound
             excess.append(float(max(0, over)))
             if over > 0 and not detail:
@@ -101,9 +101,9 @@ def _age_total(s: Report) -> list[Check]:
 
 def _saturated_ages(s: Report) -> list[Check]:
     """Check I33: W hits prove that all parts of a region had W hits, whatever was merged."""
-    extra = rule_limits.extra_age(s.w, s.series)
     wrong, judged, detail = [], 0, ""
     for before, after, parents in follow(s):
+        extra = s.extra_age(before)
         lowest = over_parents(np.minimum, before.nr_accesses, parents, -1)
         highest = over_parents(np.maximum, before.nr_accesses, parents, -1)
         youngest = over_parents(np.minimum, before.age, parents, 0)

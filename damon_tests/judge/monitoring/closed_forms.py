@@ -81,14 +81,13 @@ def untouched_ages(
         return []
     chosen = {id(w.snapshot): (i, w) for i, w in enumerate(_steady(recording, target_idx))}
     spans = _touched_near(recording, truth, [w for _, w in chosen.values()])
-    extra = rule_limits.extra_age(s.w, s.series)
     # Before 6.15 only a change larger than the merge threshold restarts the age.
     restarts_above = 0 if s.series.restarts_age_at_zero else s.w // 10
     wrong, judged, detail = [], 0, ""
     for before, after, parents in follow(s):
         if id(after) not in chosen:
             continue
-        index = chosen[id(after)][0]
+        index, extra = chosen[id(after)][0], s.extra_age(before)
         idle = _outside(byte_ranges(after, recording.addr_unit), spans.of_window(index)[:2], granule_bytes)
         lowest = over_parents(np.minimum, before.nr_accesses, parents, -1)
         highest = over_parents(np.maximum, before.nr_accesses, parents, -1)

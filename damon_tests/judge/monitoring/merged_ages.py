@@ -32,17 +32,14 @@ def merged_ages(
     s = Report(recording, ctx, level)
     if s.tuned or rule_limits.schemes_act(ctx) or rule_limits.schemes_split(ctx) or recording.addr_unit != 1:
         return []
-    extra = rule_limits.extra_age(s.w, s.series)
-    if extra:  # these kernels may count an age several times in one aggregation
-        return []
     margin = max(1, recording.sample_us) * NSEC_PER_USEC
     mine = windows(recording, target_idx)
     spans = touched_spans(truth, [(w.t0_ns - margin, w.t1_ns + margin) for w in mine])
     index = {id(w.snapshot): i for i, w in enumerate(mine)}
     wrong, judged, detail = [], 0, ""
     for before, after, parents in follow(s):
-        if after.target_idx != target_idx or id(after) not in index:
-            continue
+        if after.target_idx != target_idx or id(after) not in index or s.extra_age(before):
+            continue  # a kernel with a defect may count an age several times above max_nr_regions
         start, end, *_ = spans.of_window(index[id(after)])
         bad = 0
         for i in _made_of_whole_regions(before, after, parents):

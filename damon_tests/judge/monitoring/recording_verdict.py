@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from damon_tests.damon.params import U32_MAX, DamonAttrs, DamonCtx, DamonTarget
 from damon_tests.damon.recording_file import Saved
 from damon_tests.damon.records import Recording
+from damon_tests.damon.series import Level
 from damon_tests.judge.monitoring import metrics
 from damon_tests.judge.monitoring.aggregation_windows import windows
 from damon_tests.judge.monitoring.all_invariants import all_invariants
@@ -60,7 +61,8 @@ class Judged:
 
 def judge_recording(saved: Saved, request: Request, *, intervals_known: bool = True) -> Judged:
     """Judge all invariants that apply. Raises UsageError when the series or the intervals are not known."""
-    level = request.level or saved.about.level
+    # Of a foreign recording the release is not known: as the first one of its series, with all its defects.
+    level = Level(request.level, request.level) if request.level else saved.about.level
     if not level:
         raise UsageError("the recording does not say which kernel series made it: give --level, such as 7.3")
     if not intervals_known and request.intervals is None:

@@ -63,6 +63,12 @@ class Report:
     def tuned(self) -> bool:
         return self.ctx.attrs.intervals_goal.aggrs > 0
 
+    def extra_age(self, before: Snapshot | None = None) -> int:
+        """Return by how much more than 1 an age may grow in the aggregation after ``before`` (None: any)."""
+        # Of several targets the number of all regions counts, and ``before`` has those of one.
+        regions = None if before is None or len(self.ctx.targets) > 1 else len(before)
+        return rule_limits.extra_age(self.ctx, self.series, regions)
+
     def groups(self) -> list[tuple[Snapshot, ...]]:
         """Return the aggregations in which all targets are complete.
 

@@ -73,10 +73,11 @@ def regions_and_ages(recorded: Sequence[WatchedPass], ctx: DamonCtx, level: str)
 
     Also I24: a split copies the age; I29: an aggregation adds at most one.
     """
-    extra = rule_limits.extra_age(ctx.attrs.samples_per_aggr, Series.of(level))
+    series = Series.of(level)
     wrong, detail = [], ""
     for watched, following in pairwise([*recorded, None]):
         assert watched is not None
+        extra = rule_limits.extra_age(ctx, series, len(watched.visits))
         differences = _differences(watched, following, ctx, extra)
         wrong.append(float(len(differences)))
         if differences and not detail:

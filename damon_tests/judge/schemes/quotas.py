@@ -199,10 +199,10 @@ class QuotaReplay:
             return [cursor or (0, 0)]
         mine = [r for r in pass_.regions if r.target_id == cursor[0]]
         if not self.level.visits_rest_of_split_region and mine and all(r.end <= cursor[1] for r in mine[:-1]):
-            # The last region was skipped if nothing before it was left; 6.12.117 goes on in it, as 7.2 does.
-            return [(cursor[0], mine[-1].end), cursor]
-        defect = not self.strict and self.level.may_skip_page_at_continuation
-        return [cursor, (cursor[0], cursor[1] + self.m)] if defect else [cursor]
+            # Nothing was left before the last region, and that is skipped.
+            return [(cursor[0], mine[-1].end)]
+        skips = not self.strict and self.level.skips_page_at_continuation
+        return [cursor, (cursor[0], cursor[1] + self.m)] if skips else [cursor]
 
     def _pass(self, state: State, pass_: Pass, at: Place) -> State:
         size, charged = state.size, state.charged
