@@ -76,7 +76,7 @@ WINGS = {
         ("rules",),
     ),
     "judge": (("modules",), ("schemes",), ("monitoring",), ("cost",), ("",)),
-    "kernel": (("host",), ("guest",), ("images",), ("agent",), ("",)),
+    "kernel": (("host",), ("guest",), ("build",), ("images",), ("agent",), ("",)),
 }
 
 MAX_LINES = 450
