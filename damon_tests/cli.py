@@ -64,21 +64,31 @@ def run(args: argparse.Namespace) -> int:
 
 
 def gate(args: argparse.Namespace) -> int:
-    """``damon-tests gate``: several kernels, one verdict."""
-    from damon_tests.commands.gate import GateRequest
-    from damon_tests.commands.gate import gate as judge_kernels
-    from damon_tests.commands.run import suite_path
-    from damon_tests.report.run_directory import new_directory
+    """``damon-tests gate``: several kernels or commits, one verdict."""
+    from damon_tests.commands.tree_options import gate_command
 
-    options = [f"--profile={args.profile}"]
-    for name in ("seed", "shard", "append"):
-        if getattr(args, name) is not None:
-            options.append(f"--{name}={getattr(args, name)}")
-    options += ["--require"] if args.require else []
-    options += ["-n", args.workers] if args.workers is not None else []
-    directory = Path(args.output) if args.output is not None else new_directory()
-    areas = [suite_path(f"suites/{area}") for area in args.select]
-    return judge_kernels(GateRequest(args.kernels, directory, areas, options, args.baseline, args.jobs))
+    return gate_command(args)
+
+
+def build(args: argparse.Namespace) -> int:
+    """``damon-tests build``: a kernel for the guests."""
+    from damon_tests.commands.tree_options import build_command
+
+    return build_command(args)
+
+
+def kunit(args: argparse.Namespace) -> int:
+    """``damon-tests kunit``: DAMON's own unit tests in a kernel."""
+    from damon_tests.commands.tree_options import kunit_command
+
+    return kunit_command(args)
+
+
+def bisect(args: argparse.Namespace) -> int:
+    """``damon-tests bisect``: the commit that broke DAMON."""
+    from damon_tests.commands.tree_options import bisect_command
+
+    return bisect_command(args)
 
 
 def kselftest(args: argparse.Namespace) -> int:
@@ -294,6 +304,9 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
         gate,
         kselftest,
         kselftest_install,
+        build,
+        kunit,
+        bisect,
         vm,
         serve,
         monitor,

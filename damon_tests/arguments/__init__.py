@@ -6,13 +6,16 @@ from __future__ import annotations
 import argparse
 
 from damon_tests import __version__
-from damon_tests.arguments import authors, costs, kselftests, machines, results, suites
+from damon_tests.arguments import authors, builds, costs, kselftests, machines, results, suites
 from damon_tests.arguments.values import EXIT_CODES, Command
 
 # In the order of --help.
 _ADDED = (
     suites.add_run,
     suites.add_gate,
+    builds.add_build,
+    builds.add_kunit,
+    builds.add_bisect,
     machines.add_vm,
     machines.add_serve,
     machines.add_monitor,

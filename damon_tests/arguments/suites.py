@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from damon_tests.arguments import builds
 from damon_tests.arguments.values import EXIT_CODES, Commands, count, duration, file, workers
 
 
@@ -79,8 +80,21 @@ def add_gate(commands: Commands) -> None:
     p.add_argument(
         "--kernel", action="append", default=[], dest="kernels", metavar="K", help="as for run; repeatable"
     )
+    builds.add_tree_options(p, required=False)
+    p.add_argument(
+        "--rev",
+        metavar="REV|A..B",
+        help="of --tree: a commit, or every commit of a range, each built and judged",
+    )
+    p.add_argument(
+        "--base", metavar="REV", help="of --tree: changes since this commit choose what runs first"
+    )
     p.add_argument("--baseline", metavar="RUN|K", help="an earlier run's directory, or one of the kernels")
-    p.add_argument("--profile", choices=("quick", "full"), default="quick")
+    p.add_argument(
+        "--profile",
+        choices=("quick", "full"),
+        help="default: quick; with --rev A..B a few tests for a commit",
+    )
     p.add_argument("--select", action="append", default=[], metavar="AREA", help="suites, such as monitoring")
     p.add_argument("--output", type=file, metavar="DIR", help="where results go (default: a new directory)")
     p.add_argument("--seed", type=int, metavar="N", help="seed of the runs")

@@ -18,13 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from damon_tests.ports import HarnessError, UsageError, output_file
+from damon_tests.commands.kunit import run_kunit
+from damon_tests.ports import HarnessError, NotSupported, UsageError, output_file
 from damon_tests.report import junit, ktap, merge, model
 from damon_tests.report.verdict_changes import VerdictChange, verdict_changes
 
 Run = Mapping[str, Any]
 
 _NO_DAMON, _BROKE = 5, 6
+_NO_KUNIT = ("reference", "host", "debian:")
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,21 @@ def gate(request: GateRequest, say: Callable[[str], None] = print) -> int:
 
     Raises UsageError for a request that cannot work, before any kernel is booted.
     """
-    earlier = _earlier_run(request)
+    earlier = check_request(request)
     with ThreadPoolExecutor(max_workers=request.jobs) as pool:
         runs = list(pool.map(lambda kernel: _run_kernel(kernel, request, say), request.kernels))
+    runs += _kunit_runs(request, say)
+    conclude(request, runs, earlier, say)
+    return worst([k.exit_code for k in runs])
+
+
+def conclude(
+    request: GateRequest, runs: Sequence[KernelRun], earlier: Run | None, say: Callable[[str], None]
+) -> None:
+    """Write the merged run and print it, with what is new against the baseline.
+
+    Raises HarnessError if no run left results.
+    """
     readable = [(k.directory, k.run) for k in runs if k.run is not None]
     if not readable:
         raise HarnessError(f"no kernel's run left results; see {', '.join(str(k.log) for k in runs)}")
@@ -73,7 +87,6 @@ def gate(request: GateRequest, say: Callable[[str], None] = print) -> int:
         say(line)
     say(f"Results  {request.output}")
     say(f"Again    damon-tests report {request.output}")
-    return worst([k.exit_code for k in runs])
 
 
 def worst(codes: Sequence[int]) -> int:
@@ -143,23 +156,53 @@ def known_defects(runs: Sequence[KernelRun]) -> dict[str, list[str]]:
 
 
 def _run_kernel(kernel: str, request: GateRequest, say: Callable[[str], None]) -> KernelRun:
-    """One kernel's run, in a process of its own whose output is kept."""
     directory = request.output / _directory_name(kernel)
-    directory.parent.mkdir(parents=True, exist_ok=True)
     log = directory.with_suffix(directory.suffix + ".log")
-    command = [sys.executable, "-m", "damon_tests.cli", "run", f"--kernel={kernel}", f"--output={directory}"]
     say(f"{kernel}: testing, output in {log}")
+    run = run_suites(kernel, directory, request.areas, request.options, log)
+    code = run.exit_code
+    say(
+        f"{kernel}: {_word(code)} after {run.seconds / 60:.1f} min"
+        + ("" if code == 0 else f", exit code {code}")
+    )
+    return run
+
+
+def run_suites(
+    kernel: str, directory: Path, areas: Sequence[str], options: Sequence[str], log: Path
+) -> KernelRun:
+    """Run suites on one kernel, in a process of its own whose output goes to ``log``."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "damon_tests.cli", "run", f"--kernel={kernel}", f"--output={directory}"]
     began = time.monotonic()
     with log.open("wb") as out:
-        code = subprocess.run(
-            [*command, *request.options, *request.areas], stdout=out, stderr=out, check=False
-        ).returncode
-    seconds = time.monotonic() - began
-    run = _load(directory)
-    say(
-        f"{kernel}: {_word(code)} after {seconds / 60:.1f} min" + ("" if code == 0 else f", exit code {code}")
-    )
-    return KernelRun(kernel, directory, code, run, log, seconds)
+        code = subprocess.run([*command, *options, *areas], stdout=out, stderr=out, check=False).returncode
+    return KernelRun(kernel, directory, code, _load(directory), log, time.monotonic() - began)
+
+
+def _kunit_runs(request: GateRequest, say: Callable[[str], None]) -> list[KernelRun]:
+    """Run the KUnit tests of kernels given by their path; Debian's have none. The first shard does."""
+    if any(re.match(r"--shard=(?!1/)", option) for option in request.options):
+        return []
+    own = [kernel for kernel in request.kernels if not kernel.startswith(_NO_KUNIT)]
+    runs = [run_kunit_of(k, request.output / f"{_directory_name(k)}-kunit", say) for k in own]
+    return [run for run in runs if run is not None]
+
+
+def run_kunit_of(kernel: str, directory: Path, say: Callable[[str], None]) -> KernelRun | None:
+    """Run the KUnit tests of a kernel; None if none are built in."""
+    log = directory.with_suffix(".log")
+    try:
+        code = run_kunit(kernel, directory, say)
+    except NotSupported as error:
+        say(f"no KUnit results: {error}")
+        return None
+    except HarnessError as error:
+        output_file.write_text(log, f"{error}\n")
+        say(f"no KUnit results: {error}")
+        return KernelRun(kernel, directory, error.exit_code, None, log, 0.0)
+    run = model.load(directory)
+    return KernelRun(kernel, directory, code, run, log, run["duration_s"])
 
 
 def _load(directory: Path) -> Run | None:
@@ -173,8 +216,11 @@ def _directory_name(kernel: str) -> str:
     return re.sub(r"[^\w.-]+", "-", kernel).strip("-.")
 
 
-def _earlier_run(request: GateRequest) -> Run | None:
-    """Return the run to compare with, unless it is that of a kernel which is yet to run."""
+def check_request(request: GateRequest) -> Run | None:
+    """Return the run to compare with, unless it is that of a kernel which is yet to run.
+
+    Raises UsageError for a request that cannot work.
+    """
     names = [_directory_name(kernel) for kernel in request.kernels]
     if not names or not all(names):
         raise UsageError("no kernel to judge: give --kernel K, once for each")

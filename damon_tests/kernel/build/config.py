@@ -12,7 +12,7 @@ from damon_tests import bundle
 from damon_tests.ports import UsageError
 
 DEFAULT = ("guest", "damon", "memcg", "numa")
-"""Fragments of a kernel that can run all suites. ``debug`` is no part: it makes guests several times slower."""
+"""Fragments of a kernel that runs all suites. ``debug`` is no part: guests become several times slower."""
 
 _SET = re.compile(r"^(CONFIG_\w+)=(.*)$")
 _NOT_SET = re.compile(r"^# (CONFIG_\w+) is not set$")

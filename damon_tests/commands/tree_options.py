@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-2.0
+"""From parsed options to requests, for the commands that build kernels."""
+
+from __future__ import annotations
+
+import argparse
+
+from damon_tests.commands.bisect import BisectRequest, bisect
+from damon_tests.commands.bisect_kernel import CommitTester
+from damon_tests.commands.build import build_tree
+from damon_tests.commands.commit_tests import SERIES
+from damon_tests.commands.gate import GateRequest
+from damon_tests.commands.gate import gate as judge_kernels
+from damon_tests.commands.gate_tree import TreeRequest, gate_tree
+from damon_tests.commands.kunit import run_kunit
+from damon_tests.commands.run import suite_path
+from damon_tests.kernel.build import config
+from damon_tests.kernel.build.make import BuildRequest, build
+from damon_tests.ports import UsageError
+from damon_tests.report.run_directory import check, new_directory
+
+
+def build_request(args: argparse.Namespace) -> BuildRequest:
+    """Return what ``--tree``, ``--config`` and ``--build-jobs`` ask for."""
+    request = BuildRequest(args.tree, tuple(args.config) or config.DEFAULT)
+    config.merge(request.fragments)  # a wrong name is found before anything is built
+    return request if args.build_jobs is None else BuildRequest(args.tree, request.fragments, args.build_jobs)
+
+
+def build_command(args: argparse.Namespace) -> int:
+    """``damon-tests build``."""
+    return build_tree(build_request(args), args.rev)
+
+
+def kunit_command(args: argparse.Namespace) -> int:
+    """``damon-tests kunit``. Raises UsageError unless exactly one of --tree and --kernel is given."""
+    if (args.tree is None) == (args.kernel is None):
+        raise UsageError("kunit needs --tree DIR or --kernel K, one of them")
+    output = args.output or new_directory()
+    check(output)
+    kernel = args.kernel or str(build(build_request(args)).image)
+    code = run_kunit(kernel, output, append=args.append)
+    print(f"Results  {output}\nAgain    damon-tests report {output}")
+    return code
+
+
+def bisect_command(args: argparse.Namespace) -> int:
+    """``damon-tests bisect``."""
+    output = args.output or new_directory()
+    check(output)
+    areas = [suite_path(f"suites/{area}") for area in args.select]
+    tester = CommitTester(build_request(args), output, areas, ["--profile=quick"])
+    request = BisectRequest(args.tree, args.good, args.bad, output, args.tests, args.seed)
+    return bisect(request, tester.attempt, tester.failing).exit_code
+
+
+def gate_command(args: argparse.Namespace) -> int:
+    """``damon-tests gate``: kernels, or what is built from a tree."""
+    options = [f"--profile={args.profile or 'quick'}"]
+    for name in ("seed", "shard", "append"):
+        if getattr(args, name) is not None:
+            options.append(f"--{name}={getattr(args, name)}")
+    options += ["--require"] if args.require else []
+    options += ["-n", args.workers] if args.workers is not None else []
+    output = args.output or new_directory()
+    areas = [suite_path(f"suites/{area}") for area in args.select]
+    request = GateRequest(args.kernels, output, areas, options, args.baseline, args.jobs)
+    if args.tree is None:
+        for name in ("rev", "base", "config"):
+            if getattr(args, name):
+                raise UsageError(f"--{name} goes with --tree: it says what of a source tree to build")
+        return judge_kernels(request)
+    if args.kernels:
+        raise UsageError("give --kernel or --tree, not both; --baseline takes an earlier run's directory")
+    return gate_tree(TreeRequest(build_request(args), _of_series(request, args), args.rev, args.base))
+
+
+def _of_series(request: GateRequest, args: argparse.Namespace) -> GateRequest:
+    """Each commit of a series gets a few tests, unless the user says which."""
+    if args.rev is None or ".." not in args.rev or args.select or args.profile:
+        return request
+    areas = [suite_path(path) for path in SERIES]
+    return GateRequest((), request.output, areas, request.options, request.baseline, request.jobs)
