@@ -7,6 +7,7 @@ from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos
 from damon_tests.damon.series import Series
 from damon_tests.damon.trace import StatEvent
 from damon_tests.judge.monitoring.all_invariants import full_counts
+from damon_tests.judge.monitoring.intervals_in_samples import interval_in_samples
 from damon_tests.judge.monitoring.sampling_interval import sampling_interval
 from damon_tests.judge.verdict import Measurement
 from damon_tests.ports import NSEC_PER_USEC
@@ -29,6 +30,9 @@ def test_aggregations_are_whole_samples(experiment, expect, sample_us, aggr_us):
     expect.add(invariants(seen))
     expect.add(full_counts(seen))
     expect.add(sampling_interval(seen))
+    ends = [snapshot.time_ns for snapshot in seen.recording.of_target(0)]
+    why = "an aggregation has aggr_us div sample_us samples (§2.1, I34)"
+    expect.add(interval_in_samples("an aggregation", ends, seen, attrs.samples_per_aggr, why, "I34"))
 
 
 @pytest.mark.needs("damos_stat_after_apply_interval", "schemes.apply_interval_us")
@@ -41,7 +45,14 @@ def test_apply_intervals_are_whole_samples(live, expect):
     with live("hot_cold", ctx, cover="regions", source="events", extra_events=[event]) as run:
         run.record(2)
     expect.add(invariants(run))
-    order = [e.scheme_idx for e in run.session.events(event) if isinstance(e, StatEvent)]
+    traced = [e for e in run.session.events(event) if isinstance(e, StatEvent)]
+    for scheme_idx, samples in ((0, 2), (1, 20)):
+        times = [e.time_ns for e in traced if e.scheme_idx == scheme_idx]
+        apply_us = schemes[scheme_idx].apply_interval_us
+        why = f"a scheme applied every {apply_us} µs is due every {samples} samples"
+        name = f"the apply interval of scheme {scheme_idx}"
+        expect.add(interval_in_samples(name, times, run.observation, samples, f"{why} (I35)", "I35"))
+    order = [e.scheme_idx for e in traced]
     runs, count = [], 0
     for scheme in order:
         if scheme == 1:

@@ -11,6 +11,7 @@ from damon_tests.damon.params import DamonAttrs, DamonCtx
 from damon_tests.damon.series import Series
 from damon_tests.judge import rule_limits
 from damon_tests.judge.monitoring.aggregation_windows import settled
+from damon_tests.judge.monitoring.intervals_in_samples import interval_in_samples, samples_between
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.patterns.spec import Action, Pattern, PatternRegion, Phase
 from damon_tests.ports import NSEC_PER_SEC, TreeError
@@ -121,6 +122,29 @@ def test_mapping_changes_are_followed(live, expect, update_us):
         because="regions that stay mapped keep their age (§3.2)",
         kind="closed form",
     )
+
+
+def shrinking():
+    """Return a pattern whose lowest mapping loses its first MiB every 25 ms, for 2.4 s."""
+    mib, often_ns, pieces = 1 << 20, 25_000_000, 96
+    low, data = PatternRegion("low", (pieces + 1) * mib, populate=False), PatternRegion("data", 4 * mib)
+    gone = tuple(Action("munmap", i * often_ns, "low", i * mib, (i + 1) * mib) for i in range(pieces))
+    phases = (Phase("shrinking", 3600 * NSEC_PER_SEC, (), gone),)
+    return Pattern("shrinking", "each update of the mappings finds less memory", (low, data), phases)
+
+
+def test_mappings_are_read_once_per_update_interval(live, expect):
+    """Mappings are read every update_us div sample_us samples, neither earlier nor later."""
+    # An aggregation of two samples shows to two samples when the coverage changed.
+    attrs = DamonAttrs(5_000, 10_000, 200_000, min_nr_regions=5, max_nr_regions=20)
+    with live(shrinking(), DamonCtx(attrs=attrs), source="events") as run:
+        run.record(2.2, aggregations=100)
+    snaps = run.recording().snapshots
+    changed = [b.time_ns for a, b in pairwise(snaps) if coverage_of(a) != coverage_of(b)]
+    samples, why = attrs.update_us // attrs.sample_us, "mappings are read every update_us (§2.1, I6)"
+    expect.add(interval_in_samples("an update interval", changed, run.observation, samples, why, "I6"))
+    early = [n for n in samples_between(changed, run.observation) if n < samples - attrs.samples_per_aggr]
+    expect.nothing("updates that came early", map(str, early), because=f"{why}, and never earlier")
 
 
 def test_update_of_unchanged_mappings_keeps_regions_and_ages(live, expect):

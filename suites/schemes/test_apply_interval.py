@@ -7,7 +7,8 @@ import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos
 from damon_tests.damon.series import Series
-from damon_tests.scenario.watched_run import checks, watched
+from damon_tests.judge.monitoring.intervals_in_samples import interval_in_samples
+from damon_tests.scenario.watched_run import checks, passes_of, watched
 
 pytestmark = pytest.mark.needs(
     "ops.fvaddr", "schemes.stat", "schemes.apply_interval_us", "damon_aggregated", "damos_before_apply"
@@ -39,6 +40,11 @@ def test_passes_are_counted_in_samples(live, expect):
     with watched(live, "hot_cold", DamonCtx("fvaddr", attrs=ATTRS, schemes=SCHEMES)) as run:
         run.record(1.3, aggregations=8)
     expect.add(checks(run))
+    for index, samples in enumerate((1, 1, 3, 7, 10)):  # those that try regions in each of their passes
+        times = [p.time_ns for p in passes_of(run) if any(t.scheme_idx == index for t in p.tries)]
+        why = f"a scheme applied every {SCHEMES[index].apply_interval_us} µs is due every {samples} samples"
+        name = f"the apply interval of scheme {index}"
+        expect.add(interval_in_samples(name, times, run.observation, samples, f"{why} (I35)", "I35"))
 
 
 @pytest.mark.profile("full")

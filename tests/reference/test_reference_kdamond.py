@@ -266,6 +266,11 @@ def test_layout_change_is_followed_at_the_next_update():
     sizes = [int(s.sizes.sum()) - 2 * PAGE for s in box.snapshots(0.4)]
     assert sizes[0] == 8 * MIB
     assert sizes[-1] == 16 * MIB
+    box.system.set_vmas(box.pid, heap(8 * MIB))
+    # The third update comes after 900 ms, and the aggregation that ends then is traced before it.
+    begin = box.system.clock.now_ns()
+    shrunk = [s.time_ns - begin for s in box.snapshots(0.4) if int(s.sizes.sum()) - 2 * PAGE == 8 * MIB]
+    assert shrunk == [400_000_000]
 
 
 def test_fvaddr_never_follows_the_layout():

@@ -36,7 +36,7 @@ def sampling_interval(seen: Observation) -> Check:
     sleeps_us = _sleeps_us(seen)
     median = float(np.median(sleeps_us)) if len(sleeps_us) else float("nan")
     m = Measurement("median sleep between two samples", median, "µs", tuple(sleeps_us[:1000]))
-    most = asked * (1 + MOST_LONGER) + TIMER_SLACK_US + (TICK_US if asked >= COUNTED_IN_TICKS_US else 0)
+    most = longest_sleep_us(asked)
     limit = f"{asked} to {most:,.0f} µs"
     why = "a kdamond samples once in each sampling interval: it sleeps no less and hardly longer (I34)"
     if len(sleeps_us) < FEWEST_SLEEPS:
@@ -46,6 +46,12 @@ def sampling_interval(seen: Observation) -> Check:
     # The trace's times are whole µs.
     holds = asked - 1 <= median <= most
     return Check("invariant", m, limit, why, holds, invariant="I34")
+
+
+def longest_sleep_us(asked_us: int) -> float:
+    """Return how long the median of a kdamond's sleeps of ``asked_us`` may take, µs."""
+    ticks_us = TICK_US if asked_us >= COUNTED_IN_TICKS_US else 0
+    return asked_us * (1 + MOST_LONGER) + TIMER_SLACK_US + ticks_us
 
 
 def _sleeps_us(seen: Observation) -> list[float]:

@@ -10,9 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
 
 from damon_tests.damon.params import DamosWatermarks
+from damon_tests.judge.monitoring.sampling_interval import longest_sleep_us
 from damon_tests.judge.verdict import Check, Measurement
+from damon_tests.ports import NSEC_PER_USEC
 
 MARGIN_PERMIL = 4
 """How far free memory may leave the readings at both ends of a stretch: 4 MiB of each GiB."""
@@ -53,6 +57,25 @@ def states_hold(
     decided = (not wrong) if sure > len(wanted) // 2 else None
     shown = wrong or [f"{s.lowest}..{s.highest}" for s, _ in walked if decided is None]
     return Check("invariant", m, "== 0", why, decided, "; ".join(shown), invariant="I59")
+
+
+def checked_once_per_interval(
+    interval_us: int, answers_ns: Sequence[int], sleeps: Sequence[tuple[int, int]]
+) -> Check:
+    """Check that an inactive kdamond checks its watermarks every ``interval_us``, no sooner and hardly later.
+
+    ``answers_ns``: when each of several commands was answered, given one after the other; a kdamond answers
+    one in each of its checks. ``sleeps``: its sleeps [from, to), if they were traced; those between the first
+    and the last answer then replace the times between answers.
+    """
+    chosen = [(a, b) for a, b in sleeps if answers_ns[0] < b <= answers_ns[-1]]
+    gaps_us = [(b - a) / NSEC_PER_USEC for a, b in chosen or pairwise(answers_ns)]
+    m = Measurement("median time between two checks of the watermarks", median(gaps_us), "µs", tuple(gaps_us))
+    most = longest_sleep_us(interval_us)
+    why = "an inactive kdamond sleeps the shortest watermark interval between two checks (§4.9, I38)"
+    # The trace's times are whole µs.
+    holds = interval_us - 1 <= m.value <= most
+    return Check("invariant", m, f"{interval_us} to {most:,.0f} µs", why, holds, invariant="I38")
 
 
 def active(

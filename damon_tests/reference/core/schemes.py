@@ -75,7 +75,7 @@ class Scheme:
 
     def schedule(self, passed: int, samples: Callable[[int], int], aggr_us: int) -> None:
         """Set the next pass to one apply interval (or aggregation) from now, in samples."""
-        self.next_apply = passed + samples(self.params.apply_interval_us or aggr_us)
+        self.next_apply = passed + samples(self.rules.apply_us(self.params.apply_interval_us, aggr_us))
 
     def matches(self, size: int, nr_accesses: int, age: int) -> bool:
         """Whether the access pattern includes a region; all bounds are inclusive."""

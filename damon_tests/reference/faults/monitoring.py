@@ -74,6 +74,13 @@ FAULTS = (
         lambda sample_us: sample_us * 6 // 5,
     ),
     Fault(
+        "sampling_a_fifth_faster",
+        "core",
+        "a kdamond sleeps a fifth shorter than sample_us asks",
+        "sleep_us",
+        lambda sample_us: sample_us * 4 // 5,
+    ),
+    Fault(
         "sampling_half_as_often",
         "core",
         "a kdamond sleeps twice as long as sample_us asks",
@@ -276,6 +283,20 @@ FAULTS = (
         "aggregations come one sample late: nr_accesses above the maximum",
         "aggregation_is_due",
         _late,
+    ),
+    Fault(
+        "aggregation_a_fifth_longer",
+        "core",
+        "an aggregation has a fifth more samples than aggr_us asks",
+        "aggregation_is_due",
+        lambda passed, due: passed >= due * 6 // 5,
+    ),
+    Fault(
+        "aggregation_a_fifth_shorter",
+        "core",
+        "an aggregation has a fifth fewer samples than aggr_us asks",
+        "aggregation_is_due",
+        lambda passed, due: passed >= due * 4 // 5,
     ),
     Fault(
         "aggregation_rounds_up",

@@ -157,6 +157,20 @@ FAULTS = (
     Fault("stack_not_monitored", "ops", "the third range is lost", "three_ranges", _without_the_last),
     Fault("layout_never_updated", "ops", "mappings made later are never monitored", "update_is_due", _never),
     Fault(
+        "layout_updated_a_fifth_later",
+        "ops",
+        "mappings are read a fifth later than update_us asks",
+        "update_is_due",
+        lambda passed, due: passed >= due * 6 // 5,
+    ),
+    Fault(
+        "layout_updated_a_fifth_sooner",
+        "ops",
+        "mappings are read a fifth sooner than update_us asks",
+        "update_is_due",
+        lambda passed, due: passed >= due * 4 // 5,
+    ),
+    Fault(
         "zero_interval_hangs",
         "ops",
         "an update interval of 0 never comes due again (fixed in 6.13)",

@@ -200,6 +200,13 @@ FAULTS = (
         lambda now, then, ms: damos.window_has_passed(now, then, ms * 4 // 5),
     ),
     Fault(
+        "quota_window_a_fifth_longer",
+        "quotas",
+        "a window lasts six fifths of the reset interval",
+        "window_has_passed",
+        lambda now, then, ms: damos.window_has_passed(now, then, ms * 6 // 5),
+    ),
+    Fault(
         "first_window_unlimited",
         "quotas",
         "the first window has no quota (6.17 and older)",

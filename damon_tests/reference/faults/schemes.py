@@ -9,6 +9,7 @@ from typing import Any
 
 from damon_tests.damon.params import Damos
 from damon_tests.reference.faults.fault import Fault
+from damon_tests.reference.rules import monitoring as core
 from damon_tests.reference.rules import schemes as damos
 
 
@@ -70,6 +71,20 @@ FAULTS = (
         "a scheme is applied one sample early",
         "scheme_is_due",
         lambda passed, due: passed + 1 >= due,
+    ),
+    Fault(
+        "schemes_a_fifth_later",
+        "schemes",
+        "a scheme is applied a fifth later than its interval asks",
+        "apply_us",
+        lambda apply_interval_us, aggr_us: core.apply_us(apply_interval_us, aggr_us) * 6 // 5,
+    ),
+    Fault(
+        "schemes_a_fifth_sooner",
+        "schemes",
+        "a scheme is applied a fifth sooner than its interval asks",
+        "apply_us",
+        lambda apply_interval_us, aggr_us: core.apply_us(apply_interval_us, aggr_us) * 4 // 5,
     ),
     Fault(
         "zero_apply_interval_hangs",

@@ -99,6 +99,20 @@ FAULTS = (
         lambda waits: damos.watermark_wait_us(waits) // 2,
     ),
     Fault(
+        "watermark_checked_a_fifth_later",
+        "watermarks",
+        "the kdamond looks at the watermarks a fifth later than their interval asks",
+        "watermark_wait_us",
+        lambda waits: damos.watermark_wait_us(waits) * 6 // 5,
+    ),
+    Fault(
+        "watermark_checked_a_fifth_sooner",
+        "watermarks",
+        "the kdamond looks at the watermarks a fifth sooner than their interval asks",
+        "watermark_wait_us",
+        lambda waits: damos.watermark_wait_us(waits) * 4 // 5,
+    ),
+    Fault(
         "watermark_monitors_on",
         "watermarks",
         "monitoring goes on while all schemes are inactive",

@@ -50,6 +50,11 @@ def samples_in(interval_us: int, sample_us: int) -> int:
     return interval_us // (sample_us or 1)
 
 
+def apply_us(apply_interval_us: int, aggr_us: int) -> int:
+    """Return the interval at which a scheme is applied: 0 stands for the aggregation interval."""
+    return apply_interval_us or aggr_us
+
+
 def is_due(passed_samples: int, next_samples: int) -> bool:
     return passed_samples >= next_samples
 

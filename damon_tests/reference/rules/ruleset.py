@@ -46,6 +46,7 @@ class Rules:
     aggregation_is_due: Callable[[int, int], bool] = core.is_due
     update_is_due: Callable[[int, int], bool] = core.is_due
     scheme_is_due: Callable[[int, int], bool] = core.is_due
+    apply_us: Callable[[int, int], int] = core.apply_us
 
     # sampling (§3.4, §3.5, §3.7)
     in_bytes: Callable[[U64, int], U64] = core.in_bytes
