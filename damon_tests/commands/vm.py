@@ -19,6 +19,7 @@ from pathlib import Path
 from damon_tests.kernel.guest.guest import Guest, Guests
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.kernel.images import busybox, image
+from damon_tests.kernel.images.arch import Arch
 from damon_tests.kernel.images.initramfs import Node
 from damon_tests.ports import DamonTestsError, ExitStatus, MachineLost, Process, SpawnRequest, UsageError
 
@@ -42,13 +43,13 @@ def run_in_guest(
     topology = Topology(
         memory_mib=parse_memory(memory), cpus=cpus, numa_nodes=numa, cmdline=tuple(append.split())
     )
-    found = image.resolve(kernel)
-    files = _userland(required=not command)
+    chosen = image.resolve(kernel)
+    files = _userland(chosen.arch, required=not command)
     interactive = not command and sys.stdin.isatty() and sys.stdout.isatty()
     with (
         tempfile.TemporaryDirectory(prefix="damon-tests-vm-") as directory,
         Guests(Path(directory)) as guests,
-        guests.live(found, topology, files, terminal=interactive) as guest,
+        guests.live(chosen, topology, files, terminal=interactive) as guest,
     ):
         _announce(guest, interactive)
         try:
@@ -69,9 +70,9 @@ def parse_memory(text: str) -> int:
     return int(match[1]) * (1024 if match[2].upper() == "G" else 1)
 
 
-def _userland(required: bool) -> dict[str, Node]:
+def _userland(arch: Arch, *, required: bool) -> dict[str, Node]:
     try:
-        return busybox.nodes(busybox.find())
+        return busybox.nodes(arch=arch)
     except DamonTestsError as error:
         if required:
             raise

@@ -26,6 +26,7 @@ from damon_tests.damon.users import ADMIN, Usage, User
 from damon_tests.kernel.guest import qemu
 from damon_tests.kernel.host.machine import LocalMachine
 from damon_tests.kernel.images import apt_sources
+from damon_tests.kernel.images.arch import X86_64
 from damon_tests.kernel.images.image import parse_config
 from damon_tests.kernel.machine_tree import MachineTree
 from damon_tests.ports import Machine, TreeError
@@ -292,7 +293,7 @@ def _tracing(host: Host, events: TracefsEvents) -> tuple[Fact, ...]:
 
 
 def _virtual_machines(host: Host) -> tuple[Fact, ...]:
-    on_path = host.which(qemu.BINARY)
+    on_path = host.which(X86_64.qemu_binary)
     match = re.search(r"version (\d+(?:\.\d+)+)", host.run([on_path, "--version"])) if on_path else None
     version = match[1] if match else None
     good = bool(version and qemu.is_new_enough(version))

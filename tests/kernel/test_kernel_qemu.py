@@ -18,6 +18,7 @@ import pytest
 from damon_tests.kernel.guest import qemu
 from damon_tests.kernel.guest.qemu import Qemu, QemuProcess, is_new_enough, memory_options, version_of
 from damon_tests.kernel.guest.qmp import Qmp
+from damon_tests.kernel.images.arch import X86_64
 from damon_tests.kernel.images.packages import ArchiveUnreachable
 from damon_tests.ports import HarnessError, NotSupported, TimedOut
 
@@ -45,13 +46,13 @@ def test_broken_program_has_no_version(tmp_path: Path) -> None:
 
 
 def test_qemu_on_path_is_preferred(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    binary = fake_qemu(tmp_path / "bin" / qemu.BINARY, "10.1.0")
+    binary = fake_qemu(tmp_path / "bin" / X86_64.qemu_binary, "10.1.0")
     monkeypatch.setenv("PATH", f"{binary.parent}:{os.environ['PATH']}")
     assert qemu.find(tmp_path / "cache") == Qemu(binary, "10.1.0")
 
 
 def test_old_qemu_is_refused_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    binary = fake_qemu(tmp_path / "bin" / qemu.BINARY, "7.2.19")
+    binary = fake_qemu(tmp_path / "bin" / X86_64.qemu_binary, "7.2.19")
     monkeypatch.setenv("PATH", f"{binary.parent}:{os.environ['PATH']}")
 
     def away(*_: object) -> None:
@@ -67,7 +68,7 @@ def test_old_qemu_is_refused_with_the_remedy(tmp_path: Path, monkeypatch: pytest
 def test_unpacked_qemu_is_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(qemu.shutil, "which", lambda _: None)
     directory = tmp_path / "qemu" / "10.0.2_00"
-    binary = fake_qemu(directory / "usr/bin" / qemu.BINARY, "10.0.2")
+    binary = fake_qemu(directory / "usr/bin" / X86_64.qemu_binary, "10.0.2")
     (directory / "usr/share/qemu").mkdir(parents=True)
     (directory / "qemu.json").write_text(json.dumps({"packages": [["qemu-system-x86", "1:10.0.2", "00"]]}))
     usable = qemu.find(tmp_path)

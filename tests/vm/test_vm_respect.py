@@ -198,7 +198,7 @@ def test_new_kdamond_directory_has_another_inode_number(guests: Guests, image: K
         assert stat.wait(SOON_NS).ok
         return int(stat.read_stdout())
 
-    with guests.live(image, Topology(), extra=busybox.nodes(busybox.find())) as guest:
+    with guests.live(image, Topology(), extra=busybox.nodes()) as guest:
         tree = MachineTree(guest.machine)
         tree.write(COUNT, "1")
         first = inode(guest)

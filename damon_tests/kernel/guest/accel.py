@@ -35,6 +35,8 @@ class Accel:
 
 def choose(image: KernelImage, qemu: Qemu, cache: Path, work_dir: Path) -> Accel:
     """Return KVM if a guest boots with it. The trial runs once per boot of this machine and QEMU version."""
+    if image.arch.name != platform.machine():
+        return Accel("tcg", f"this machine is {platform.machine()}, the kernel {image.arch.name}")
     if not _DEVICE.exists():
         return Accel("tcg", "this machine has no /dev/kvm")
     if not os.access(_DEVICE, os.R_OK | os.W_OK):

@@ -29,6 +29,7 @@ from damon_tests.kernel.guest.setup import set_up
 from damon_tests.kernel.guest.snapshot import BootedGuest, SnapshotStore, load_state, memory_files, save_state
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.kernel.images import busybox, userland
+from damon_tests.kernel.images.arch import ARCHITECTURES, X86_64
 from damon_tests.kernel.images.image import KernelImage
 from damon_tests.kernel.images.initramfs import Node
 from damon_tests.kernel.images.packages import using
@@ -223,10 +224,12 @@ class Guests:
     def _plan(self, image: KernelImage, topology: Topology) -> tuple[Plan, accel.Accel]:
         key = (image.sha256, topology)
         if key not in self._plans:
-            if platform.machine() != "x86_64":
-                raise NotSupported(f"guests on {platform.machine()}", remedy="use an x86-64 machine")
+            if platform.machine() not in ARCHITECTURES:
+                known = " or ".join(ARCHITECTURES)
+                raise NotSupported(f"guests on {platform.machine()}", remedy=f"use a machine with {known}")
             image.require_damon()
-            emulator = qemu.find()
+            _require_arch(image, topology)
+            emulator = qemu.find(arch=image.arch)
             if topology.instructions:
                 chosen, clock = accel.Accel("tcg", "instructions are counted"), "instructions"
             else:
@@ -234,7 +237,7 @@ class Guests:
                 clock = self._clock if chosen.name == "tcg" else "host"
             plan = Plan(image, topology, emulator, chosen.name, clock=clock)
             if topology.userland:
-                files = busybox.nodes(busybox.find(self._cache))
+                files = busybox.nodes(self._cache)
                 plan = replace(plan, disk=userland.disk(self._cache, topology.packages), extra=files)
             self._plans[key] = plan, chosen
         return self._plans[key]
@@ -318,6 +321,16 @@ class Guests:
         guest = Guest(running, machine, provenance, self._open.discard, probe)
         self._open.add(guest)
         return guest
+
+
+def _require_arch(image: KernelImage, topology: Topology) -> None:
+    """Raise NotSupported for what only x86-64 guests have: counted instructions, Debian's programs."""
+    for asked, what in (
+        (topology.instructions, "counting the instructions"),
+        (topology.userland, "Debian's programs in the guest"),
+    ):
+        if asked and image.arch is not X86_64:
+            raise NotSupported(f"{what} of {image.arch.name}", remedy="use a kernel for x86-64 for this")
 
 
 def _require_memory(topology: Topology) -> None:

@@ -35,7 +35,7 @@ AGENT_PORT = "damon-tests.agent"
 
 _CMDLINE = (
     # A serial console delivers every line even when the guest dies; it costs 0.1 s of the boot.
-    "console=ttyS0 loglevel=7 printk.devkmsg=on"
+    "loglevel=7 printk.devkmsg=on"
     # With -no-reboot, QEMU exits at a panic.
     " panic=-1"
     # A running DAMON_STAT keeps other DAMON users out; suites that need it turn it on.
@@ -43,9 +43,6 @@ _CMDLINE = (
     # Without this, every restored guest first runs the kernel's crypto self-tests: 1.4 G instructions.
     " cryptomgr.notests"
 )
-_CMDLINE_TCG = "pti=on"
-"""Under emulation, an accessed bit that was cleared without a TLB flush is not set again. PTI flushes
-the TLB at every kernel entry."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +63,13 @@ class Plan:
 
     @property
     def cmdline(self) -> str:
-        words = [_CMDLINE] + ([_CMDLINE_TCG] if self.accel == "tcg" else [])
+        arch = self.image.arch
+        words = [f"console={arch.console}", _CMDLINE]
+        words += [arch.cmdline_tcg] if self.accel == "tcg" else []
         if self.clock == "instructions":
             words.append("damon_tests.steady")
         if self.on_serial_line:
-            words.append("damon_tests.agent=/dev/ttyS1")
+            words.append(f"damon_tests.agent={arch.agent_line}")
         if self.topology.hugetlb_pages:
             words.append(f"hugepages={self.topology.hugetlb_pages}")
         return " ".join([*words, *self.topology.cmdline])
@@ -98,6 +97,8 @@ class Plan:
             self.cmdline,
             hashlib.sha256(self.initramfs).hexdigest(),
             self.qemu.version,
+            self.image.arch.machine,
+            self.image.arch.tcg_cpu if self.accel == "tcg" else "",
             self.accel,
             INSTRUCTION_CLOCK if self.clock == "instructions" else "",
             self.disk.name if self.disk else "",
@@ -124,11 +125,13 @@ def guest_initramfs(image: KernelImage, topology: Topology, extra: Mapping[str, 
     """
     nodes = {
         **extra,
-        "init": initramfs.program(program("damon-tests-agent").read_bytes()),
+        "init": initramfs.program(program("damon-tests-agent", image.arch).read_bytes()),
         "dev/console": initramfs.character_device(5, 1),
     }
     try:
-        nodes["bin/damon-tests-engine"] = initramfs.program(program("damon-tests-engine").read_bytes())
+        nodes["bin/damon-tests-engine"] = initramfs.program(
+            program("damon-tests-engine", image.arch).read_bytes()
+        )
     except (NotSupported, HarnessError) as error:  # guests without the engine are useful, too
         log.warning("guests come without the workload engine: %s", error)
     tree = ModuleTree(image.modules, image.config)
@@ -164,7 +167,7 @@ class RunningGuest:
         directory.mkdir(parents=True, exist_ok=True)
         self.console = directory / "console.log"
         topology = plan.topology
-        options = machine_options(plan.accel, plan.clock, topology.cpus, topology.memory_mib)
+        options = machine_options(plan.accel, plan.clock, topology.cpus, topology.memory_mib, plan.image.arch)
         options += memory_options(
             memory, topology.memory_mib, topology.numa_nodes, topology.cpus, share=saving
         )

@@ -21,18 +21,14 @@ from pathlib import Path
 from filelock import FileLock
 
 from damon_tests import bundle
+from damon_tests.kernel.images.arch import X86_64, Arch
 from damon_tests.kernel.images.packages import Archive, ArchiveUnreachable, run_tool, unpack, using
 from damon_tests.ports import HarnessError, NotSupported
 
 log = logging.getLogger(__name__)
 
-BINARY = "qemu-system-x86_64"
-
 MIN_VERSION = (10, 0)
 """QEMU 7.2 corrupted two-CPU guests under emulation in 7 of 31 runs, 10.0 in 0 of 63."""
-
-_PACKAGES = ("qemu-system-x86", "qemu-system-common", "qemu-system-data", "seabios")
-_REMEDY = "install QEMU 10 or newer so that qemu-system-x86_64 is on PATH"
 
 
 @dataclass(frozen=True)
@@ -83,32 +79,32 @@ def is_new_enough(version: str) -> bool:
 
 
 @functools.cache
-def find(cache: Path | None = None) -> Qemu:
-    """Return QEMU ≥ 10 from PATH, else one unpacked from Debian's packages (downloaded once).
+def find(cache: Path | None = None, arch: Arch = X86_64) -> Qemu:
+    """Return a QEMU ≥ 10 for ``arch`` from PATH, else one unpacked from Debian's packages (downloaded once).
 
     Raises NotSupported, with the remedy, when neither works.
     """
     too_old = ""
-    if on_path := shutil.which(BINARY):
+    if on_path := shutil.which(arch.qemu_binary):
         version = version_of(Path(on_path))
         if version and is_new_enough(version):
             return Qemu(Path(on_path), version)
         too_old = f"; the one on PATH is {version or 'broken'}, and older than 10 corrupts guests"
-    root = (cache or bundle.cache_dir()) / "qemu"
+    root = (cache or bundle.cache_dir()) / ("qemu" if arch is X86_64 else f"qemu-{arch.debian}")
     with using(root):
         root.mkdir(parents=True, exist_ok=True)
     with using(root), FileLock(root / ".lock"):
         for directory in sorted(root.glob("*/qemu.json"), reverse=True):
-            if unpacked := _load(directory.parent):
+            if unpacked := _load(directory.parent, arch):
                 return unpacked
-        return _fetch(root, cache, too_old)
+        return _fetch(root, cache, too_old, arch)
 
 
-def _fetch(root: Path, cache: Path | None, too_old: str) -> Qemu:
+def _fetch(root: Path, cache: Path | None, too_old: str, arch: Arch) -> Qemu:
     problems = []
     for suites in _suites_to_try():
         try:
-            fetched = _fetch_from(suites, root, cache)
+            fetched = _fetch_from(suites, root, cache, arch)
         except ArchiveUnreachable as error:
             problems.append(str(error))
             continue
@@ -118,7 +114,8 @@ def _fetch(root: Path, cache: Path | None, too_old: str) -> Qemu:
         if fetched:
             return fetched
         problems.append(f"the one of {suites[-1]} does not run here or is too old")
-    raise NotSupported(f"no usable QEMU{too_old} ({'; '.join(problems)})", remedy=_REMEDY)
+    remedy = f"install QEMU 10 or newer so that {arch.qemu_binary} is on PATH"
+    raise NotSupported(f"no usable QEMU{too_old} ({'; '.join(problems)})", remedy=remedy)
 
 
 def _suites_to_try() -> list[tuple[str, str]]:
@@ -134,17 +131,17 @@ def _suites_to_try() -> list[tuple[str, str]]:
     return pairs
 
 
-def _fetch_from(suites: tuple[str, str], root: Path, cache: Path | None) -> Qemu | None:
-    release, suite = suites
+def _fetch_from(suites: tuple[str, str], root: Path, cache: Path | None, arch: Arch) -> Qemu | None:
+    (release, suite), packages = suites, arch.qemu_packages
     archive = Archive(f"qemu-{release}", tuple(dict.fromkeys(suites)), cache)
-    needed = dict(archive.closure(_PACKAGES[:1], suite))
+    needed = dict(archive.closure(packages[:1], suite))
     known = {(p.name, p.version): p for p in archive.packages(sorted(needed))}
-    version = needed[_PACKAGES[0]]
+    version = needed[packages[0]]
     with tempfile.TemporaryDirectory(dir=root, prefix=".unpack-") as name:
         tree = Path(name) / "qemu"
-        chosen = [known[p, needed[p]] for p in _PACKAGES]
+        chosen = [known[p, needed[p]] for p in packages]
         unpack(archive.fetch(chosen), tree)
-        if _missing_libraries(tree / "usr/bin" / BINARY):
+        if _missing_libraries(tree / "usr/bin" / arch.qemu_binary):
             # Fetch only libraries that this machine lacks: QEMU must use this machine's own C library.
             lacking = sorted(p for p in needed if p.startswith("lib") and not _never_ours(p))
             lacking = [p for p in lacking if p not in _installed_packages()]
@@ -153,17 +150,17 @@ def _fetch_from(suites: tuple[str, str], root: Path, cache: Path | None) -> Qemu
             chosen += extra
         record = {"packages": [[p.name, p.version, p.sha256] for p in chosen]}
         (tree / "qemu.json").write_text(json.dumps(record, indent=1) + "\n")
-        if _load(tree) is None:
+        if _load(tree, arch) is None:
             return None
         directory = root / re.sub(r"[^\w.+-]", "_", f"{version}_{chosen[0].sha256[:12]}")
         shutil.rmtree(directory, ignore_errors=True)
         tree.replace(directory)
-    return _load(directory)
+    return _load(directory, arch)
 
 
-def _load(directory: Path) -> Qemu | None:
+def _load(directory: Path, arch: Arch) -> Qemu | None:
     """Return an unpacked QEMU, or None if it does not run on this machine or is too old."""
-    binary = directory / "usr/bin" / BINARY
+    binary = directory / "usr/bin" / arch.qemu_binary
     libraries = tuple(
         path
         for sub in ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", "usr/lib", "lib")
@@ -196,28 +193,24 @@ def _installed_packages() -> frozenset[str]:
 
 # The command line
 
-TCG_CPU = "max,-la57,-erms,-fsrm,-avx,-avx2"
-"""Under emulation, memset is 11 times and touching pages 2 times as fast as with plain "max"."""
-
-
 INSTRUCTION_CLOCK = "shift=0,sleep=off"
 """Each instruction takes 2^0 ns, about as on real processors; idle time is skipped."""
 
 
-def machine_options(accel: str, clock: str, cpus: int, memory_mib: int) -> list[str]:
+def machine_options(accel: str, clock: str, cpus: int, memory_mib: int, arch: Arch = X86_64) -> list[str]:
     """Return the options for accelerator ("kvm" or "tcg"), clock, CPUs and memory, without default devices.
 
     ``clock``, for "tcg" only: "host", or "instructions" for time that advances with the instructions the
     guest executes, so that other load on this machine does not show in the guest. All guest CPUs then
     share one host CPU.
     """
-    options = ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-M", "pc"]
+    options = ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-M", arch.machine]
     if accel == "kvm":
         options += ["-accel", "kvm", "-cpu", "host"]
     elif clock == "instructions":
-        options += ["-accel", "tcg,thread=single", "-icount", INSTRUCTION_CLOCK, "-cpu", TCG_CPU]
+        options += ["-accel", "tcg,thread=single", "-icount", INSTRUCTION_CLOCK, "-cpu", arch.tcg_cpu]
     else:
-        options += ["-accel", "tcg,thread=multi", "-cpu", TCG_CPU]
+        options += ["-accel", "tcg,thread=multi", "-cpu", arch.tcg_cpu]
     return [*options, "-smp", str(cpus), "-m", str(memory_mib)]
 
 

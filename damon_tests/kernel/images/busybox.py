@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import platform
 import tempfile
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from filelock import FileLock
 
 from damon_tests import bundle
 from damon_tests.kernel.images import initramfs
-from damon_tests.kernel.images.image import SUITES
+from damon_tests.kernel.images.arch import ARCHITECTURES, X86_64, Arch
+from damon_tests.kernel.images.image import archive_of
 from damon_tests.kernel.images.packages import Archive, run_tool, unpack, using
 from damon_tests.ports import HarnessError, NotSupported
 
@@ -18,23 +20,22 @@ _PACKAGE = "busybox-static"
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def find(cache: Path | None = None) -> Path:
-    """Return the program's path, from Debian's busybox-static (downloaded once).
+def find(cache: Path | None = None, arch: Arch = X86_64) -> Path:
+    """Return the program's path, from Debian's busybox-static for ``arch`` (downloaded once).
 
     Raises NotSupported or HarnessError when it cannot be downloaded or unpacked.
     """
     cache = cache or bundle.cache_dir()
-    kept = cache / "busybox" / "busybox"
+    kept = cache / ("busybox" if arch is X86_64 else f"busybox-{arch.debian}") / "busybox"
     with using(cache):
         kept.parent.mkdir(parents=True, exist_ok=True)
     with using(cache), FileLock(kept.parent / ".lock"):
         if not kept.is_file():
-            _fetch(cache, kept)
+            _fetch(archive_of(arch, cache), kept)
     return kept
 
 
-def _fetch(cache: Path, kept: Path) -> None:
-    archive = Archive("kernels", SUITES, cache)
+def _fetch(archive: Archive, kept: Path) -> None:
     version = archive.versions(_PACKAGE).get(archive.called("stable") or "")
     package = next((p for p in archive.packages([_PACKAGE]) if p.version == version), None)
     if package is None:
@@ -47,14 +48,19 @@ def _fetch(cache: Path, kept: Path) -> None:
         programs[0].replace(kept)
 
 
-def nodes(busybox: Path) -> dict[str, initramfs.Node]:
-    """Return the files of a small userland: the program, a link for each command, users."""
+def nodes(cache: Path | None = None, arch: Arch = X86_64) -> dict[str, initramfs.Node]:
+    """Return the files of a small userland for ``arch``: busybox, a link for each command, users.
+
+    Raises what ``find`` raises.
+    """
     files = {
-        "bin/busybox": initramfs.program(busybox.read_bytes()),
+        "bin/busybox": initramfs.program(find(cache, arch).read_bytes()),
         "etc/passwd": initramfs.plain(b"root:x:0:0:root:/root:/bin/sh\n"),
         "etc/group": initramfs.plain(b"root:x:0:\n"),
         "root": initramfs.directory(),
     }
-    for path in run_tool([busybox, "--list-full"]).stdout.split():
+    # The busybox of this machine's own architecture lists the commands: they are the same.
+    own = find(cache, ARCHITECTURES.get(platform.machine(), X86_64))
+    for path in run_tool([own, "--list-full"]).stdout.split():
         files.setdefault(path, initramfs.link("/bin/busybox"))
     return files

@@ -17,6 +17,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from damon_tests.kernel.images.boot_header import arm64_image
+
 _MARK = b"IKCFG_ST"
 _HEADER_MAGIC = slice(0x202, 0x206)
 _PAYLOAD_SINCE = 0x0208  # version of the boot protocol that added payload_offset
@@ -25,12 +27,12 @@ _TOOL_TIMEOUT_S = 120
 
 
 def embedded_config(image: Path) -> str | None:
-    """Return the text of the .config in a bzImage or vmlinux, None if it has none that can be read.
+    """Return the text of the .config in a bzImage, arm64 Image or vmlinux; None if none can be read.
 
     Payloads of gzip, xz, lzma and bzip2 need nothing else; zstd, lz4 and lzo need the program of that name.
     """
     data = image.read_bytes()
-    return _config_in(data) or _config_in(_payload(data))
+    return _config_in(data) or _config_in(_payload(data)) or _config_in(arm64_image(data) or b"")
 
 
 def _config_in(data: bytes) -> str | None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import struct
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,11 +15,11 @@ from typing import Any
 from filelock import FileLock
 
 from damon_tests import bundle
+from damon_tests.kernel.images import boot_header
+from damon_tests.kernel.images.arch import DEFAULT_FLAVOUR, FLAVOURS, X86_64, Arch, Flavour, flavour
 from damon_tests.kernel.images.ikconfig import embedded_config
 from damon_tests.kernel.images.packages import Archive, ArchiveUnreachable, Package, sha256_of, unpack, using
 from damon_tests.ports import HarnessError, NotSupported, UsageError
-
-FLAVOUR = "cloud-amd64"
 
 SUITES = ("bookworm-backports", "trixie", "trixie-backports", "forky", "sid", "experimental")
 """Suites to search for kernels: code names, because some mirrors have stale aliases."""
@@ -46,6 +45,7 @@ class KernelImage:
     packages: tuple[tuple[str, str, str], ...] = ()
     sha256: str = ""
     notes: tuple[str, ...] = field(default=(), compare=False)
+    arch: Arch = X86_64
 
     def require_damon(self) -> None:
         """Raise NotSupported when the configuration leaves out DAMON's sysfs files."""
@@ -61,8 +61,9 @@ def resolve(spec: str, cache: Path | None = None) -> KernelImage:
     """Return the image that ``spec`` names; download it if needed.
 
     ``debian:7.3`` is the newest image of that series, ``debian:stable`` that of Debian's
-    stable release, ``debian:newest`` the newest that is no release candidate. Anything else
-    is the path of a bzImage, with ``,modules=DIR`` after it for its modules. Without network,
+    stable release, ``debian:newest`` the newest that is no release candidate; ``@arm64`` or ``@rt``
+    after it asks for another flavour (``arch.FLAVOURS``). Anything else is the path of a bzImage or an
+    arm64 Image, with ``,modules=DIR`` after it for its modules. Without network,
     this returns the newest cached image that fits, and ``notes`` says so.
     Raises UsageError for an invalid spec, NotSupported when no image fits.
     """
@@ -78,7 +79,7 @@ def check(spec: str) -> None:
     if spec.startswith("debian:"):
         _wanted(spec)
     else:
-        release_of(_path_of(spec)[0])
+        boot_header.read(_path_of(spec)[0])
 
 
 # Debian's archive
@@ -112,11 +113,16 @@ def parse_version(version: str) -> tuple[tuple[int, ...], float, int]:
     return numbers, float(match[2] or "inf"), int(match[3] or 0)
 
 
-_PACKAGE = re.compile(rf"^linux-(image|binary|modules|base)-(\d\S*-{FLAVOUR})$")
+_PACKAGE = re.compile(r"^linux-(image|binary|modules|base)-(\d\S*)$")
 
 
-def group_kernels(packages: Sequence[Package]) -> list[DebianKernel]:
-    """Return the bootable kernels among ``packages``, oldest first.
+def _is_of(name: str, built: Flavour) -> bool:
+    match = _PACKAGE.match(name)
+    return match is not None and built.owns(match[2])
+
+
+def group_kernels(packages: Sequence[Package], built: Flavour = DEFAULT_FLAVOUR) -> list[DebianKernel]:
+    """Return the bootable kernels of one flavour among ``packages``, oldest first.
 
     Until 6.18, ``linux-image-R`` has everything (6.18 keeps its config in ``linux-base-R``); later
     kernels have vmlinuz in ``linux-binary-R``, and their image package is empty. A kernel whose
@@ -124,7 +130,7 @@ def group_kernels(packages: Sequence[Package]) -> list[DebianKernel]:
     """
     by_release: dict[tuple[str, str], dict[str, Package]] = {}
     for package in packages:
-        if match := _PACKAGE.match(package.name):
+        if _is_of(package.name, built) and (match := _PACKAGE.match(package.name)):
             by_release.setdefault((match[2], package.version), {})[match[1]] = package
     kernels = []
     for (release, version), parts in by_release.items():
@@ -151,8 +157,9 @@ def choose(kernels: Sequence[DebianKernel], wanted: str) -> DebianKernel | None:
 
 
 def _wanted(spec: str) -> str:
-    """Return what follows ``debian:`` in ``spec``."""
-    wanted = spec.removeprefix("debian:")
+    """Return what follows ``debian:`` in ``spec``, without the flavour."""
+    wanted = spec.removeprefix("debian:").partition("@")[0]
+    flavour(spec)
     if wanted not in ("stable", "newest") and not re.fullmatch(r"\d+(\.\d+)+", wanted):
         raise UsageError(
             f"{spec!r}: after 'debian:' comes a kernel series such as 6.12, or 'stable', or 'newest'"
@@ -161,8 +168,8 @@ def _wanted(spec: str) -> str:
 
 
 def _resolve_debian(spec: str, cache: Path) -> KernelImage:
-    wanted = _wanted(spec)
-    archive = Archive("kernels", SUITES, cache)
+    wanted, built = _wanted(spec), flavour(spec)
+    archive = archive_of(built.arch, cache)
     try:
         return _from_archive(spec, wanted, archive, cache)
     except (ArchiveUnreachable, NotSupported) as error:
@@ -172,40 +179,43 @@ def _resolve_debian(spec: str, cache: Path) -> KernelImage:
         return cached
 
 
+def archive_of(arch: Arch, cache: Path) -> Archive:
+    """Return the archive of one architecture, with lists in a directory of their own."""
+    name = "kernels" if arch is X86_64 else f"kernels-{arch.debian}"
+    return Archive(name, SUITES, cache, architecture=arch.debian)
+
+
 def _from_archive(spec: str, wanted: str, archive: Archive, cache: Path) -> KernelImage:
-    kernel = _find(wanted, archive)
+    built = flavour(spec)
+    kernel = _find(wanted, archive, built)
     if kernel is None:
         raise NotSupported(
-            f"Debian's archive has no {FLAVOUR} kernel {wanted} now",
+            f"Debian's archive has no {built.suffix} kernel {wanted} now",
             remedy="debian:stable and debian:newest always exist; archives drop old series",
         )
     try:
         return _image_of(spec, kernel, archive, cache, aliases=(wanted,))
     except ArchiveUnreachable:  # the lists may be older than the archive's last clean-up
         archive.refresh(force=True)
-        kernel = _find(wanted, archive)
+        kernel = _find(wanted, archive, built)
         if kernel is None:
             raise
         return _image_of(spec, kernel, archive, cache, aliases=(wanted,))
 
 
-def _find(wanted: str, archive: Archive) -> DebianKernel | None:
+def _find(wanted: str, archive: Archive, built: Flavour) -> DebianKernel | None:
     if wanted == "stable":
-        meta = f"linux-image-{FLAVOUR}"
+        meta = f"linux-image-{built.suffix}"
         version = archive.versions(meta).get(archive.called("stable") or "")
         depends = "".join(p.depends for p in archive.packages([meta]) if p.version == version)
-        names = re.findall(rf"linux-image-(\d\S*-{FLAVOUR})", depends)
-        kernels = _kernels_of(archive, [f"{kind}-{r}" for r in names for kind in _KINDS])
+        names = re.findall(rf"linux-image-(\d\S*-{built.suffix})", depends)
+        kernels = group_kernels(archive.packages([f"{kind}-{r}" for r in names for kind in _KINDS]), built)
         return kernels[-1] if kernels else None
-    kernels = _kernels_of(archive, [n for kind in _KINDS for n in archive.names(kind) if _PACKAGE.match(n)])
-    return choose(kernels, wanted)
+    names = [name for kind in _KINDS for name in archive.names(kind) if _is_of(name, built)]
+    return choose(group_kernels(archive.packages(names), built), wanted)
 
 
 _KINDS = ("linux-image", "linux-binary", "linux-modules", "linux-base")
-
-
-def _kernels_of(archive: Archive, names: Sequence[str]) -> list[DebianKernel]:
-    return group_kernels(archive.packages(names))
 
 
 def _image_of(
@@ -284,7 +294,12 @@ def _load(spec: str, directory: Path, record: Mapping[str, Any], notes: tuple[st
         packages=tuple((name, version, digest) for name, version, digest in record["packages"]),
         sha256=record["sha256"],
         notes=notes,
+        arch=_flavour_of(release).arch,
     )
+
+
+def _flavour_of(release: str) -> Flavour:
+    return next((built for built in FLAVOURS.values() if built.owns(release)), DEFAULT_FLAVOUR)
 
 
 def _configs_in(directory: Path, release: str) -> list[Path]:
@@ -296,7 +311,7 @@ def _from_cache(spec: str, wanted: str, cache: Path, why: str) -> KernelImage | 
     fitting: list[tuple[tuple[Any, ...], Path, dict[str, Any]]] = []
     for directory in (cache / "images").glob("*_*/"):
         record = _read_record(directory)
-        if record is None:
+        if record is None or not flavour(spec).owns(record["release"]):
             continue
         numbers, candidate, revision = parse_version(record["version"])
         fits: Callable[[str], bool] = record["aliases"].__contains__
@@ -333,7 +348,7 @@ def _path_of(spec: str) -> tuple[Path, Path | None]:
 
 def _resolve_path(spec: str) -> KernelImage:
     path, modules = _path_of(spec)
-    release = release_of(path)
+    release, arch = boot_header.read(path)
     return KernelImage(
         spec=spec,
         release=release,
@@ -341,6 +356,7 @@ def _resolve_path(spec: str) -> KernelImage:
         modules=_modules_below(modules, release) if modules else None,
         config=_config_of(path, release),
         sha256=sha256_of(path),
+        arch=arch,
     )
 
 
@@ -351,22 +367,6 @@ def _config_of(path: Path, release: str) -> Mapping[str, str] | None:
     """
     text = embedded_config(path)
     return parse_config(text) if text is not None else _first_config(_configs_beside(path, release))
-
-
-def release_of(path: Path) -> str:
-    """Read ``uname -r`` from a bzImage's boot header (Documentation/arch/x86/boot.rst, kernel_version)."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(0x10200)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
-    if len(head) < 0x210 or head[0x202:0x206] != b"HdrS":
-        raise UsageError(f"{path} is not an x86 kernel image (bzImage, vmlinuz): it has no boot header")
-    offset = struct.unpack_from("<H", head, 0x20E)[0] + 0x200
-    text = head[offset : head.find(b"\0", offset)].decode("ascii", "replace")
-    if offset == 0x200 or not text:
-        raise UsageError(f"{path}: its boot header does not say which release it is")
-    return text.split()[0]
 
 
 def _modules_below(directory: Path, release: str) -> Path:

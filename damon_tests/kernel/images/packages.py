@@ -26,6 +26,7 @@ from filelock import FileLock
 
 from damon_tests import bundle
 from damon_tests.kernel.images.apt_sources import Mirror, debian_mirror
+from damon_tests.kernel.images.arch import X86_64
 from damon_tests.ports import DamonTestsError, HarnessError, NotSupported
 
 log = logging.getLogger(__name__)
@@ -89,16 +90,22 @@ def run_tool(argv: Sequence[str | Path], cwd: Path | None = None) -> subprocess.
 
 
 class Archive:
-    """Some suites of the machine's Debian mirror.
+    """Some suites of the machine's Debian mirror, for one of Debian's architectures.
 
-    ``name`` is the directory of the configuration: archives with different suites need different
-    names. ``notes`` collects what the user should know (lists that could not be renewed).
+    ``name`` is the directory of the configuration: archives with different suites or architectures need
+    different names. ``notes`` collects what the user should know (lists that could not be renewed).
     """
 
     def __init__(
-        self, name: str, suites: Sequence[str], cache: Path | None = None, mirror: Mirror | None = None
+        self,
+        name: str,
+        suites: Sequence[str],
+        cache: Path | None = None,
+        mirror: Mirror | None = None,
+        architecture: str = X86_64.debian,
     ) -> None:
         self.suites = tuple(suites)
+        self._architecture = architecture
         self.notes: list[str] = []
         self._cache = cache or bundle.cache_dir()
         self._dir = self._cache / "apt" / name
@@ -235,7 +242,7 @@ class Archive:
             keyrings.append(str(self._dir / "machine.asc"))
         sources = (
             f"Types: deb\nURIs: {mirror.uri}\nSuites: {' '.join(self.suites)}\n"
-            f"Components: main\nArchitectures: amd64\nSigned-By: {' '.join(keyrings)}\n"
+            f"Components: main\nArchitectures: {self._architecture}\nSigned-By: {' '.join(keyrings)}\n"
         )
         path = self._dir / "debian.sources"
         if not path.exists() or path.read_text() != sources:
@@ -243,7 +250,7 @@ class Archive:
             (self._dir / "updated").unlink(missing_ok=True)
         if not (self._dir / "status").exists():  # a newer one makes apt build its cache again
             (self._dir / "status").touch()
-        (self._dir / "apt.conf").write_text(_apt_conf(self._dir))
+        (self._dir / "apt.conf").write_text(_apt_conf(self._dir, self._architecture))
 
     def _apt(self, *command: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         return run_tool([command[0], "-c", self._dir / "apt.conf", *command[1:]], cwd)
@@ -269,7 +276,7 @@ def _intact(package: Package, deb: Path) -> bool:
     return False
 
 
-def _apt_conf(directory: Path) -> str:
+def _apt_conf(directory: Path, architecture: str) -> str:
     """Return the apt configuration. apt reads it after the machine's: proxies stay, hooks are cleared."""
     return f"""\
 #clear APT::Update::Pre-Invoke;
@@ -288,8 +295,8 @@ Dir::Cache "{directory}";
 Dir::Cache::archives "{directory}/archives";
 Dir::Cache::pkgcache "pkgcache.bin";
 Dir::Cache::srcpkgcache "";
-APT::Architecture "amd64";
-APT::Architectures {{ "amd64"; }};
+APT::Architecture "{architecture}";
+APT::Architectures {{ "{architecture}"; }};
 APT::Default-Release "";
 APT::Sandbox::User "root";
 Acquire::Languages "none";
