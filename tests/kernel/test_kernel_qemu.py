@@ -137,6 +137,9 @@ def test_sockets_are_passed_on_and_closed_at_exit(sleeper: Qemu, tmp_path: Path)
         mine.settimeout(0.05)
         with pytest.raises(TimeoutError):  # the other end is open
             mine.recv(1)
+        deadline = time.monotonic() + 60
+        while not process.complaint() and time.monotonic() < deadline:
+            time.sleep(0.05)
     finally:
         process.kill()
     mine.settimeout(10)
