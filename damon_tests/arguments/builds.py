@@ -75,6 +75,8 @@ def add_bisect(commands: Commands) -> None:
     p.add_argument(
         "--select", action="append", default=[], metavar="AREA", help="without --test: these suites"
     )
+    p.add_argument("--metric", metavar="BENCHMARK:METRIC", help="of bench; bad is a median above --limit")
+    p.add_argument("--limit", type=float, metavar="VALUE", help="of --metric, in its unit")
     p.add_argument("--output", type=file, metavar="DIR", help="where log and results go")
     p.add_argument("--seed", type=int, default=1, metavar="N", help="seed of the first run (default 1)")
     p.set_defaults(function="bisect")

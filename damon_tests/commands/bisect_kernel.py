@@ -9,12 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from damon_tests.commands.bench import take
 from damon_tests.commands.bisect import Trial
 from damon_tests.commands.gate import run_suites
 from damon_tests.commands.kunit import run_kunit
+from damon_tests.judge.cost.samples import CostSamples
 from damon_tests.kernel.build.make import BuildFailed, BuildRequest, build
 from damon_tests.ports import DamonTestsError, HarnessError, UsageError
-from damon_tests.report import model
+from damon_tests.report import bench_record, model
 
 Say = Callable[[str], None]
 
@@ -91,6 +93,59 @@ class CommitTester:
         runs = self.output / "runs"
         runs.mkdir(parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(prefix="", dir=runs))
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A benchmark's metric that must not be above ``limit``."""
+
+    benchmark: str
+    name: str
+    limit: float
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.benchmark} above {self.limit:g}"
+
+
+@dataclass(frozen=True)
+class MetricTester:
+    """Builds the tree at a path and takes one benchmark of it: bad if its median is above the limit."""
+
+    request: BuildRequest
+    output: Path
+    metric: Metric
+    say: Say = print
+
+    def attempt(self, path: Path, tests: Sequence[str], seed: int) -> Trial:
+        """Return whether the metric is within its limit; ``tests`` only names it."""
+        try:
+            image = build(replace(self.request, tree=path), self.say).image
+        except BuildFailed as error:
+            return Trial("skip", str(error))
+        directory = self.output / "runs"
+        directory.mkdir(parents=True, exist_ok=True)
+        place = Path(tempfile.mkdtemp(prefix="", dir=directory))
+        try:
+            take(str(image), [self.metric.benchmark], place, seed)
+        except UsageError:
+            raise
+        except DamonTestsError as error:
+            return Trial("skip", str(error))
+        return trial_of_metric(self.metric, bench_record.load(place).metrics)
+
+    def failing(self, path: Path, seed: int) -> Sequence[str]:
+        """Return the metric's name: there is nothing to choose."""
+        return [str(self.metric)]
+
+
+def trial_of_metric(metric: Metric, metrics: Mapping[str, CostSamples]) -> Trial:
+    """Return bad for a median above the limit. Raises UsageError for a metric that was not measured."""
+    samples = metrics.get(metric.name)
+    if samples is None or not samples.values:
+        known = ", ".join(metrics) or "none"
+        raise UsageError(f"the benchmark {metric.benchmark} has no metric {metric.name!r}; it has {known}")
+    text = f"{metric.name} is {samples.median:g} {samples.unit}, the limit is {metric.limit:g}"
+    return Trial("bad" if samples.median > metric.limit else "good", text)
 
 
 def failed_tests(run: Mapping[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ from damon_tests.judge.verdict import Verdict
 from damon_tests.kernel.guest.guest import Guests
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.kernel.images import image as images
+from damon_tests.kernel.images.source_lines import with_source_lines
 from damon_tests.kernel.ktap import KtapLog, KtapTest, Outcome, read
 from damon_tests.kernel.splat import Splat, parse_splats
 from damon_tests.ports import MachineLost, NotSupported, output_file
@@ -70,7 +71,7 @@ def boot_console(image: images.KernelImage, parameters: tuple[str, ...]) -> str:
     with tempfile.TemporaryDirectory(prefix="damon-tests-kunit-") as name, Guests(Path(name)) as guests:
         try:
             with guests.live(image, Topology(cmdline=parameters)) as guest:
-                return guest.dmesg()
+                return with_source_lines(guest.dmesg(), image)
         except MachineLost as error:
             if not parse_splats(error.log) and "KTAP version" not in error.log:
                 raise

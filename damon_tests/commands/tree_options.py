@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 
 from damon_tests.commands.bisect import BisectRequest, bisect
-from damon_tests.commands.bisect_kernel import CommitTester
+from damon_tests.commands.bisect_kernel import CommitTester, Metric, MetricTester
 from damon_tests.commands.build import build_tree
 from damon_tests.commands.commit_tests import SERIES
 from damon_tests.commands.gate import GateRequest
@@ -49,8 +49,16 @@ def bisect_command(args: argparse.Namespace) -> int:
     output = args.output or new_directory()
     check(output)
     areas = [suite_path(f"suites/{area}") for area in args.select]
+    tester: CommitTester | MetricTester
     tester = CommitTester(build_request(args), output, areas, ["--profile=quick"])
-    request = BisectRequest(args.tree, args.good, args.bad, output, args.tests, args.seed)
+    tests = args.tests
+    if args.metric is not None:
+        if args.tests or args.select or args.limit is None:
+            raise UsageError("--metric BENCHMARK:METRIC needs --limit, and no --test or --select")
+        benchmark, _, name = args.metric.partition(":")
+        metric = Metric(benchmark, name, args.limit)
+        tester, tests = MetricTester(build_request(args), output, metric), [str(metric)]
+    request = BisectRequest(args.tree, args.good, args.bad, output, tests, args.seed)
     return bisect(request, tester.attempt, tester.failing).exit_code
 
 

@@ -21,6 +21,7 @@ from damon_tests.kernel.guest.guest import Guest, Guests
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.kernel.images.image import KernelImage
 from damon_tests.kernel.images.running_config import running_config
+from damon_tests.kernel.images.source_lines import with_source_lines
 
 ENGINE_IN_GUEST = "/bin/damon-tests-engine"
 
@@ -107,7 +108,7 @@ class GuestBackend:
             level,
             engine_path=ENGINE_IN_GUEST,
             work_dir="/tmp",  # the guest's own, a tmpfs
-            log=lambda: guest.dmesg()[said:],
+            log=lambda: with_source_lines(guest.dmesg()[said:], self._image),
             release=guest.close if closes else lambda: None,
             probe=guest.probe,
         )

@@ -21,15 +21,16 @@ _CALL = re.compile(r"(?P<name>[A-Za-z_][\w.]*)\+0x(?P<offset>[0-9a-f]+)/0x(?P<si
 _RIP = re.compile(r"\bRIP: ")
 _TRACE_LINE = re.compile(r"^(?:\s+(?:\? )?[A-Za-z_]|RIP: )")
 _TEXT = "tTwW"
+_LANDMARK, _LANDMARK_FILE = "start_kernel", "init/main.c"  # says where the tree was when it was built
 _TIMEOUT_S = 120
 
 Symbols = Mapping[str, Sequence[tuple[int, int]]]
 
 
-def symbolize(text: str, vmlinux: Path, tree: Path | None = None) -> str:
+def symbolize(text: str, vmlinux: Path) -> str:
     """Return the text with ``(file:line)`` after each place of a call trace that vmlinux knows.
 
-    Paths become relative to ``tree``. The text is unchanged without vmlinux, nm or addr2line.
+    Paths are those in the kernel's source tree. The text is unchanged without vmlinux, nm or addr2line.
     """
     try:
         symbols = _symbols(vmlinux, vmlinux.stat().st_mtime_ns)
@@ -42,7 +43,10 @@ def symbolize(text: str, vmlinux: Path, tree: Path | None = None) -> str:
         address = _address(match, symbols, exact=bool(_RIP.search(line))) if match else None
         if match and address is not None:
             addresses[number] = (match.end(), address)
-    places = _source_lines(vmlinux, [address for _, address in addresses.values()], tree)
+    known = [start for start, _ in symbols.get(_LANDMARK, ())][:1]
+    found = _source_lines(vmlinux, [*known, *(address for _, address in addresses.values())])
+    tree = found[0].partition(_LANDMARK_FILE)[0] if known and found else ""
+    places = [place.removeprefix(tree) for place in found[len(known) :]]
     for (number, (end, _)), place in zip(addresses.items(), places, strict=False):
         lines[number] = f"{lines[number][:end]} ({place}){lines[number][end:]}" if place else lines[number]
     return "\n".join(lines)
@@ -78,7 +82,7 @@ def _rows(nm: str) -> list[tuple[str, str, str]]:
     return [(f[0], f[1], f[2]) for f in fields if len(f) == 3]
 
 
-def _source_lines(vmlinux: Path, addresses: Sequence[int], tree: Path | None) -> list[str]:
+def _source_lines(vmlinux: Path, addresses: Sequence[int]) -> list[str]:
     """Return "file:line" for each address, empty where the debug information has none."""
     if not addresses:
         return []
@@ -92,15 +96,12 @@ def _source_lines(vmlinux: Path, addresses: Sequence[int], tree: Path | None) ->
         )
     except (OSError, subprocess.SubprocessError):
         return []
-    return [_short(line, tree) for line in done.stdout.splitlines()]
+    return [_place(line) for line in done.stdout.splitlines()]
 
 
-def _short(place: str, tree: Path | None) -> str:
-    path, _, rest = place.partition(":")
+def _place(text: str) -> str:
+    path, _, rest = text.partition(":")
     line = rest.split(" ")[0]
     if path == "??" or not line.isdecimal() or line == "0":
         return ""
-    path = os.path.normpath(path)
-    if tree is not None and Path(path).is_relative_to(tree):
-        path = str(Path(path).relative_to(tree))
-    return f"{path}:{line}"
+    return f"{os.path.normpath(path)}:{line}"

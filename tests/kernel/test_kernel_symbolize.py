@@ -6,10 +6,13 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from damon_tests.kernel.images.image import KernelImage
+from damon_tests.kernel.images.source_lines import with_source_lines
 from damon_tests.kernel.splat import parse_splats
 from damon_tests.kernel.symbolize import symbolize
 
@@ -37,7 +40,9 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("tree")
     (directory / "mm").mkdir()
     (directory / "mm/x.c").write_text(SOURCE)
-    command = ["gcc", "-g", "-O0", "-o", "vmlinux", "mm/x.c"]
+    (directory / "init").mkdir()
+    (directory / "init/main.c").write_text("void start_kernel(void) {}\n")
+    command = ["gcc", "-g", "-O0", "-o", "vmlinux", "mm/x.c", "init/main.c"]
     subprocess.run(command, cwd=directory, check=True)
     return directory / "vmlinux"
 
@@ -71,7 +76,7 @@ def test_trace_gets_the_line_of_each_call(program: Path) -> None:
         f"[    1.000004]  ? main+0x1/{known['main'][1]:#x}\n"
         "[    1.000005]  unknown_function+0x1/0x2\n"
     )
-    lines = symbolize(log, program, program.parent).splitlines()
+    lines = symbolize(log, program).splitlines()
     assert lines[0].endswith("inner+0x0/0x1"), "the title is not changed: known defects are matched by it"
     assert re.search(r"\(mm/x\.c:[23]\)$", lines[1]), "where the function begins"
     assert lines[3].endswith("(mm/x.c:9)")
@@ -91,3 +96,18 @@ def test_without_symbols_the_text_is_unchanged(tmp_path: Path) -> None:
     assert symbolize(line, tmp_path / "vmlinux") == line
     (tmp_path / "vmlinux").write_text("no program")
     assert symbolize(line, tmp_path / "vmlinux") == line
+
+
+def test_symbols_are_those_beside_the_image_or_of_its_build_directory(program: Path, tmp_path: Path) -> None:
+    known = functions(program)
+    log = f"[ 1.0] BUG: bad page state\n[ 1.0] Call Trace:\n[ 1.0]  main+0x1/{known['main'][1]:#x}\n"
+    boot = tmp_path / "out/arch/x86/boot"
+    boot.mkdir(parents=True)
+    shutil.copy(program, tmp_path / "out/vmlinux")
+    image = KernelImage("k", "7.3.4", boot / "bzImage", None, None)
+    assert "main+0x1" in with_source_lines(log, image)
+    assert "(mm/x.c:13)" in with_source_lines(log, image)
+    assert "(mm/x.c:13)" in with_source_lines(log, replace(image, vmlinuz=program.parent / "bzImage"))
+    assert with_source_lines(log, replace(image, vmlinuz=tmp_path / "bzImage")) == log
+    quiet = log.replace("BUG: ", "")
+    assert with_source_lines(quiet, image) == quiet

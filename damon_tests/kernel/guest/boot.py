@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from damon_tests.kernel.agent.machine import AgentMachine
 from damon_tests.kernel.guest.launch import RunningGuest
+from damon_tests.kernel.images.source_lines import with_source_lines
 from damon_tests.kernel.splat import parse_splats
 from damon_tests.ports import MachineLost
 
@@ -73,7 +74,11 @@ def bring_up(start: Callable[[], RunningGuest]) -> Booted:
 def connect(running: RunningGuest, timeout_s: float) -> AgentMachine:
     """Open a session with a guest's agent. Raises MachineLost."""
     name = f"{running.plan.image.release} ({running.directory.name})"
-    return AgentMachine(running.agent, name, hello_s=timeout_s, console=running.console_text)
+
+    def console() -> str:
+        return with_source_lines(running.console_text(), running.plan.image)
+
+    return AgentMachine(running.agent, name, hello_s=timeout_s, console=console)
 
 
 class _Watch:
