@@ -18,11 +18,11 @@ import pytest
 from _pytest.outcomes import OutcomeException
 
 from damon_tests import pytest_options, pytest_results
+from damon_tests.experiment.attempt import OnAttempt
 from damon_tests.experiment.backend import Backend, Subject
 from damon_tests.experiment.experiment import derive_seed
 from damon_tests.experiment.observation import Observation
 from damon_tests.experiment.requirements import evaluate, given, not_supported
-from damon_tests.experiment.trial import OnAttempt
 from damon_tests.judge.conclude import Conclusion, conclude
 from damon_tests.judge.expect import Expect
 from damon_tests.judge.verdict import Measurement, Verdict

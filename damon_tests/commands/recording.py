@@ -18,6 +18,7 @@ from damon_tests.judge.monitoring.recording_verdict import Request, judge_record
 from damon_tests.judge.verdict import Verdict
 from damon_tests.ports import UsageError, output_file
 from damon_tests.report import draw, output, terminal, words
+from damon_tests.report.scheme_lines import scheme_lines
 
 _EXIT = {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INCONCLUSIVE: 7}
 _ZIP = b"PK"
@@ -76,6 +77,11 @@ def show(
     print(headline(saved))
     for note in notes:
         print(f"note: {note}")
+    for line in scheme_lines(saved):
+        print(line)
+    if saved.recording.source == "none":
+        print("this run did not record regions")
+        return 0
     if png is not None:
         draw.save(saved, png, target_idx=target)
         print(f"Picture  {png}")

@@ -53,6 +53,7 @@ _STATS = {
         "nr_{}_quota_exceeds",
     ),
 }
+_SCHEMES = {"damon_reclaim": ("",), "damon_lru_sort": ("hot", "cold")}
 
 Value = int | bool | str
 P = TypeVar("P", bound=ModuleParameters)
@@ -144,6 +145,11 @@ class ModuleClient:
 
     def _consumed(self) -> bool:
         return not self.flag("commit_inputs")
+
+    @property
+    def schemes(self) -> tuple[str, ...]:
+        """Return the kinds of schemes whose counters ``stats`` returns; none for DAMON_STAT."""
+        return _SCHEMES.get(self.name, ())
 
     # --- reports -----------------------------------------------------------------------------------
 

@@ -28,7 +28,8 @@ array                type, shape  meaning
 ===================  ===========  =================================================================
 
 ``header`` has: ``format`` (always "damon-tests recording"), ``version`` (1), ``source``
-("damon_aggregated" or "damon_region_aggregated": tracepoints; "tried_regions": a scheme's directories),
+("damon_aggregated" or "damon_region_aggregated": tracepoints; "tried_regions": a scheme's directories;
+"none": regions were not recorded, there are no snapshots),
 ``operations`` ("vaddr", "fvaddr", "paddr", or "unknown"), ``sample_us``, ``aggr_us`` (as asked for),
 ``started_ns``, ``stopped_ns`` (recording began, before DAMON was turned on, and ended; same clock),
 ``lost_events`` (0: the recording is whole), ``addr_unit`` (bytes), ``intervals`` (a list of
@@ -61,7 +62,10 @@ time_ns]: when each phase of the workload began), ``request`` (what DAMON was as
 ``damon.params.DamonCtx``, ``damon.params_json``), ``missing`` (names of arrays of regions that the maker of
 the recording did not have, of some regions at least: their 0 means nothing), ``scheme_filters`` (a list of
 ``damon.params.DamosFilter`` of the scheme whose tried regions these are), ``damos_stats`` (for each
-snapshot the scheme's ``damon.records.DamosStats`` or null).
+snapshot the scheme's ``damon.records.DamosStats`` or null), ``schemes`` (for each scheme what its files said
+at the end: {``stats``: a DamosStats, ``effective_bytes``: bytes or null, ``tried``: a list with its tried
+regions, if they were read: {``time_ns``, ``total_bytes`` or null, and the columns ``start``, ``end``,
+``nr_accesses``, ``age`` and maybe ``sz_filter_passed``, ``probe_hits``}}).
 
 Readers ignore keys and arrays they do not know. What they could not ignore will get another version.
 """
@@ -71,7 +75,7 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -81,7 +85,8 @@ import numpy.typing as npt
 
 from damon_tests.damon.params import DamonCtx, DamosFilter
 from damon_tests.damon.params_json import ctx_from_json, ctx_to_json
-from damon_tests.damon.records import DamosStats, Recording, Snapshot
+from damon_tests.damon.records import DamosStats, Recording, SchemeReport, Snapshot
+from damon_tests.damon.scheme_reports_json import reports_from_json, reports_to_json
 from damon_tests.damon.series import Level, Series
 from damon_tests.ports import output_file
 from damon_tests.ports.arrays import F64, I64
@@ -166,13 +171,20 @@ class Saved:
     recording: Recording
     truth: TruthSpans | None = None
     about: About = field(default_factory=About)
+    schemes: tuple[SchemeReport, ...] = ()
 
 
 def save(
-    path: Path, recording: Recording, truth: TruthSpans | None = None, about: About | None = None
+    path: Path,
+    recording: Recording,
+    truth: TruthSpans | None = None,
+    about: About | None = None,
+    schemes: Sequence[SchemeReport] = (),
 ) -> None:
-    """Write a recording, its truth and its context to ``path``, as ``ports.output_file`` does."""
-    arrays = _arrays(recording, about or About())
+    """Write a recording, its truth, its context and its schemes' reports to ``path``, as
+    ``ports.output_file`` does.
+    """
+    arrays = _arrays(recording, about or About(), schemes)
     if truth is not None:
         arrays |= {f"truth_{name}": value for name, value in vars(truth).items()}
     # As numpy.savez_compressed, but with the fastest compression: twice as fast.
@@ -207,7 +219,8 @@ def read(path: Path) -> Saved:
         _check_version(header, path)
         for wrong in _inconsistent(header, arrays):
             raise UsageError(f"{path}: a damaged damon-tests recording ({wrong})")
-        return Saved(_recording(header, arrays), _truth(arrays), _about(header, path))
+        schemes = reports_from_json(header.get("schemes", ()))
+        return Saved(_recording(header, arrays), _truth(arrays), _about(header, path), schemes)
     except (KeyError, ValueError, TypeError, AttributeError, IndexError, OverflowError) as error:
         raise UsageError(f"{path}: not a damon-tests recording (missing or bad {error})") from None
 
@@ -257,13 +270,17 @@ def _misfits(
         yield f"{offset} does not ascend from 0 to {lengths[1]}"
 
 
-def _arrays(recording: Recording, about: About) -> dict[str, npt.NDArray[Any]]:
+def _arrays(
+    recording: Recording, about: About, schemes: Sequence[SchemeReport]
+) -> dict[str, npt.NDArray[Any]]:
     snapshots = recording.snapshots
     header: dict[str, object] = {"format": FORMAT, "version": VERSION}
     header |= {name: getattr(recording, name) for name in _SCALARS}
     header["intervals"] = [list(pair) for pair in recording.intervals]
     header |= _scheme_header(recording)
     header |= _about_header(about)
+    if schemes:
+        header["schemes"] = reports_to_json(schemes)
     lengths = np.array([len(s) for s in snapshots], dtype=np.int64)
     arrays: dict[str, npt.NDArray[Any]] = {
         "header": np.frombuffer(json.dumps(header).encode(), dtype=np.uint8),

@@ -14,7 +14,8 @@ from damon_tests.ports.arrays import U64
 
 U32 = npt.NDArray[np.uint32]
 
-Source = Literal["damon_aggregated", "damon_region_aggregated", "tried_regions"]
+Source = Literal["damon_aggregated", "damon_region_aggregated", "tried_regions", "none"]
+"""Where the snapshots come from. "none": regions were not recorded, there are no snapshots."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -120,12 +120,17 @@ class Session:
         """
         with ExitStack() as steps:  # runs every step even if others fail, in reverse order
             steps.callback(self._collector.close)
-            self._note_stop()
+            self.end_recording()
             for i in self._on:
                 steps.callback(self._turn_off, i)
             self._on = []
 
     # --- while it runs -------------------------------------------------------------------------
+
+    def end_recording(self) -> None:
+        """End the recordings here; DAMON still runs. May be called twice."""
+        if self._stopped_ns is None:
+            self._stopped_ns = self.client.clock.now_ns()
 
     def record(
         self,
@@ -193,6 +198,21 @@ class Session:
         recording = self._collector.recording(kdamond_idx, self._started_ns, stopped, final)
         return (
             recording if target_idx is None else replace(recording, snapshots=recording.of_target(target_idx))
+        )
+
+    def unrecorded(self, kdamond_idx: int = 0) -> Recording:
+        """Return a recording without regions, of source "none": the request, and when the session ran."""
+        stopped = self.client.clock.now_ns() if self._stopped_ns is None else self._stopped_ns
+        ctx = self.kdamonds[kdamond_idx].ctx
+        return Recording(
+            source="none",
+            operations=ctx.operations,
+            sample_us=ctx.attrs.sample_us,
+            aggr_us=ctx.attrs.aggr_us,
+            snapshots=(),
+            started_ns=self._started_ns,
+            stopped_ns=stopped,
+            addr_unit=ctx.addr_unit,
         )
 
     def events(self, name: str | Sequence[str], kdamond_idx: int = 0) -> list[trace.TypedEvent]:
@@ -284,10 +304,6 @@ class Session:
         if self._staged:
             self.client.clear()
             self._staged = False
-
-    def _note_stop(self) -> None:
-        if self._stopped_ns is None:
-            self._stopped_ns = self.client.clock.now_ns()
 
     def _partial(self, kdamond_idx: int) -> Recording:
         """Return the recording of a lost machine; it ends at its last snapshot."""

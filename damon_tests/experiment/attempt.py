@@ -25,6 +25,9 @@ from damon_tests.workload.target import RunningTarget
 Complained = Callable[[Sequence[str]], None]
 """A callback that receives the titles of the kernel's complaints during an attempt."""
 
+OnAttempt = Callable[[Observation], None]
+"""A callback that receives the observation of an attempt when it has ended."""
+
 
 class Seconds:
     """Wall time by activity. Add to it with ``with seconds("monitor"):``."""

@@ -7,6 +7,7 @@ import hashlib
 from dataclasses import dataclass
 
 from damon_tests.damon.params import DamonCtx, Kdamond
+from damon_tests.experiment.attempt import OnAttempt
 from damon_tests.experiment.backend import Backend
 from damon_tests.experiment.live import live
 from damon_tests.experiment.observation import Observation
@@ -36,8 +37,13 @@ def derive_seed(run_seed: int, test_id: str, attempt: int, role: str) -> int:
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "little") >> 1
 
 
-def observe(experiment: Experiment, backend: Backend, seed: int, attempt: int = 1) -> Observation:
-    """Perform ``experiment`` once on a pristine subject of ``backend``. Raises what ``live`` raises."""
+def observe(
+    experiment: Experiment, backend: Backend, seed: int, attempt: int = 1, *, keep: OnAttempt | None = None
+) -> Observation:
+    """Perform ``experiment`` once on a pristine subject of ``backend``. ``keep`` as for ``live``.
+
+    Raises what ``live`` raises.
+    """
     with live(
         backend,
         [experiment.pattern],
@@ -45,6 +51,7 @@ def observe(experiment: Experiment, backend: Backend, seed: int, attempt: int = 
         seed,
         cover=experiment.cover,
         topology=experiment.topology,
+        keep=keep,
         number=attempt,
     ) as run:
         run.session.record(experiment.duration_ns)

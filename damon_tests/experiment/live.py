@@ -13,31 +13,53 @@ from dataclasses import replace
 from functools import partial
 
 from damon_tests.damon.client import DamonClient
-from damon_tests.damon.params import DamonAttrs, DamonCtx, DamonTarget, Damos, Kdamond
-from damon_tests.damon.records import Recording, SchemeReport
+from damon_tests.damon.params import DamonAttrs, DamonCtx, DamonTarget, Damos, DamosWatermarks, Kdamond
+from damon_tests.damon.records import Recording, SchemeReport, TriedRegions
 from damon_tests.damon.session import Session, Source
-from damon_tests.experiment.attempt import Attempt, Complained, Seconds, pristine_subject, start_targets
+from damon_tests.experiment.attempt import (
+    Attempt,
+    Complained,
+    OnAttempt,
+    Seconds,
+    pristine_subject,
+    start_targets,
+)
 from damon_tests.experiment.backend import Backend
+from damon_tests.experiment.endings import kept, observed, stopped
 from damon_tests.experiment.observation import Commit, Committed, Observation
 from damon_tests.experiment.parts import Part, parts_of
 from damon_tests.experiment.targets import Cover, check_cover, target_of, with_targets
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns.spec import Pattern
-from damon_tests.ports import NSEC_PER_SEC, NSEC_PER_USEC, HarnessError, NotSupported, TreeError, Truth
+from damon_tests.ports import (
+    NSEC_PER_SEC,
+    NSEC_PER_USEC,
+    HarnessError,
+    NotSupported,
+    TreeError,
+    Truth,
+)
 from damon_tests.ports.arrays import I64
 from damon_tests.ports.ranges import Range
 from damon_tests.workload.pages import PageStates
 from damon_tests.workload.target import RunningTarget
 
+LONGEST_APPLY_US = 500_000
+"""Tried regions are read at the end of a run if every scheme is applied this often, in µs: reading them takes
+as long."""
+
 
 class Live:
     """The running targets and the DAMON that monitors them, for the body of ``live``.
 
-    ``observation``: what the first kdamond reported of the first target, once the run is over; None if
-    nothing was recorded.
+    ``observation``: what the first kdamond reported of the first target, once the run is over; None without
+    a target. A run that does not record regions has one of source "none".
     """
 
-    def __init__(self, attempt: Attempt, session: Session) -> None:
+    def __init__(
+        self, attempt: Attempt, session: Session, requests: Sequence[Kdamond], *, records: bool = True
+    ) -> None:
+        """``requests``: what was asked for, targets filled in. ``records``: whether regions are recorded."""
         self.attempt = attempt
         self.subject = attempt.subject
         self.session = session
@@ -49,6 +71,9 @@ class Live:
         self.commits = [Commit(0, 0, session.kdamonds)]
         self.observation: Observation | None = None
         self._final: Mapping[int, Recording] = {}
+        self._schemes: tuple[SchemeReport, ...] = ()
+        self._requests = tuple(requests)
+        self._records = records
 
     # --- while it runs ---------------------------------------------------------------------------
 
@@ -175,15 +200,24 @@ class Live:
         self.session.start()
         self._note_kdamond()
 
-    def _stop(self) -> tuple[SchemeReport, ...]:
-        """Turn DAMON off, record what can be read only now, and return the schemes' counters."""
-        schemes = self._scheme_counters()
+    def _stop(self, *, ask: bool = True) -> None:
+        """Turn DAMON off; record what can be read only now. ``ask``: also what needs commands of DAMON."""
+        self.session.end_recording()
+        if ask:
+            self._schemes = self._scheme_reports()
         self._note_kdamond()
         self.session.stop()
         self.attempt.note_sleeps()
         if self.frames:
             self.attempt.note_frames()
-        return schemes
+
+    def observe(self) -> None:
+        """Make the observation of the first target. Call it when the targets have stopped."""
+        if self._records:
+            self._final = {i: self.session.recording(i) for i in range(len(self._requests))}
+        if self.targets:
+            recording = self.recording() if self._records else self.session.unrecorded()
+            self.observation = self.attempt.observation(self._requests[0].ctx, recording, self._schemes)
 
     def _monitors_frames(self) -> bool:
         return any(k.ctx.operations == "paddr" for k in self.session.kdamonds)
@@ -192,17 +226,34 @@ class Live:
         with suppress(TreeError):
             self.attempt.note_kdamond(self.client.pid(0))
 
-    def _scheme_counters(self) -> tuple[SchemeReport, ...]:
-        """Return counters and effective quotas of the first kdamond's schemes; none if it has ended.
-
-        One command updates those of all schemes. Tried regions are left out: updating them may take a
-        kdamond as long as a scheme's apply interval.
+    def _scheme_reports(self) -> tuple[SchemeReport, ...]:
+        """Return counters, effective quotas and tried regions of the first kdamond's schemes; none if it has
+        ended. One command each updates those of all schemes.
         """
         with suppress(TreeError, NotSupported):
             numbers = range(len(self.ctx.schemes)) if self.session.running() else ()
             stats = [self.client.stats(0, i, update=i == 0) for i in numbers]
-            return tuple(SchemeReport(s, self._effective_bytes(i)) for i, s in enumerate(stats))
+            effective = [self._effective_bytes(i) for i in numbers]
+            tried = self._tried_regions()
+            return tuple(
+                SchemeReport(s, effective[i], (tried[i],) if tried else ()) for i, s in enumerate(stats)
+            )
         return ()
+
+    def _tried_regions(self) -> list[TriedRegions]:
+        """Return the tried regions of each scheme; none if the kernel refuses, or would need long for them.
+
+        A kdamond answers when every scheme was applied once more: not while it is paused, and not soon if
+        watermarks keep a scheme inactive or one has a long apply interval.
+        """
+        ctx = self.ctx
+        intervals_us = [scheme.apply_interval_us or ctx.attrs.aggr_us for scheme in ctx.schemes]
+        waits = ctx.pause or any(scheme.watermarks != DamosWatermarks() for scheme in ctx.schemes)
+        if waits or max(intervals_us, default=0) > LONGEST_APPLY_US:
+            return []
+        with suppress(TreeError):
+            return [self.client.tried_regions(0, i, update=i == 0) for i in range(len(ctx.schemes))]
+        return []
 
     def _effective_bytes(self, scheme_idx: int) -> int | None:
         try:
@@ -225,6 +276,7 @@ def live(
     topology: Topology | None = None,
     trace_buffer_kib: int | None = None,
     complained: Complained | None = None,
+    keep: OnAttempt | None = None,
     number: int = 1,
 ) -> Iterator[Live]:
     """Start a target for each pattern and turn DAMON on for them; end all of it on leaving.
@@ -233,36 +285,34 @@ def live(
     without targets. ``source``: where regions are recorded from, see ``damon.session``; ``extra_events``:
     more tracepoints to record. ``topology``: the machine, None for the default. ``trace_buffer_kib``:
     size of the trace buffer of each CPU, None for a size that is large enough. ``complained`` receives the
-    kernel's complaints, also when the body raises. ``number``: the number of this attempt of the test.
+    kernel's complaints, ``keep`` the observation, both also when the body raises. ``number``: the number of
+    this attempt of the test.
 
     Raises UsageError for an unknown ``cover``, NotSupported when the subject lacks what the request needs,
     TreeError when DAMON refuses it, HarnessError when target, guest or harness broke.
     """
     check_cover(cover)
     seconds = Seconds()
-    with pristine_subject(
-        backend,
-        seed,
-        seconds,
-        topology=topology,
-        trace_buffer_kib=trace_buffer_kib,
-        complained=complained,
-    ) as subject:
-        with start_targets(subject, patterns, seed, seconds, number=number) as attempt:
-            chosen = attempt.targets[:watched]
-            requests = [with_targets(kdamond, chosen, cover, subject) for kdamond in kdamonds]
-            client = DamonClient(subject.tree, subject.clock)
-            with Session(
-                client, subject.events, requests, source=source, extra_events=extra_events
-            ) as session:
-                run = Live(attempt, session)
-                with seconds("start DAMON"):
-                    run._start()
-                with seconds("monitor"):
-                    yield run
-                with seconds("stop DAMON"):
-                    schemes = run._stop()
-                if source != "none":
-                    run._final = {i: session.recording(i) for i in range(len(requests))}
-        if source != "none" and attempt.targets:
-            run.observation = attempt.observation(requests[0].ctx, run.recording(), schemes)
+    with (
+        kept(keep) as ended,
+        pristine_subject(
+            backend,
+            seed,
+            seconds,
+            topology=topology,
+            trace_buffer_kib=trace_buffer_kib,
+            complained=complained,
+        ) as subject,
+        observed(ended),
+        start_targets(subject, patterns, seed, seconds, number=number) as attempt,
+    ):
+        chosen = attempt.targets[:watched]
+        requests = [with_targets(kdamond, chosen, cover, subject) for kdamond in kdamonds]
+        client = DamonClient(subject.tree, subject.clock)
+        with Session(client, subject.events, requests, source=source, extra_events=extra_events) as session:
+            run = Live(attempt, session, requests, records=source != "none")
+            with seconds("start DAMON"):
+                run._start()
+            ended.append(run)
+            with stopped(run._stop, seconds), seconds("monitor"):
+                yield run

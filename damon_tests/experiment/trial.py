@@ -3,13 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+from damon_tests.experiment.attempt import OnAttempt
 from damon_tests.experiment.backend import Backend
 from damon_tests.experiment.experiment import Experiment, derive_seed, observe
 from damon_tests.experiment.observation import Observation
-
-OnAttempt = Callable[[Observation], None]
 
 
 class Trial:
@@ -17,7 +14,7 @@ class Trial:
 
     A judgement may require more attempts (a written sequential rule decides how many, see
     ``judge.stats``); no attempt is ever repeated or dropped. ``on_attempt`` receives each
-    observation at once, so that it is on disk before anything is judged.
+    observation at once, so that it is on disk before anything is judged; also that of an attempt that broke.
     """
 
     def __init__(
@@ -43,10 +40,10 @@ class Trial:
     def observe(self, attempt: int = 1) -> Observation:
         """Return the observation of this attempt; perform the attempt unless it is done already."""
         if attempt not in self._attempts:
-            observation = observe(self.experiment, self.backend, self.seed(attempt), attempt)
-            self._attempts[attempt] = observation
-            if self._on_attempt is not None:
-                self._on_attempt(observation)
+            seed = self.seed(attempt)
+            self._attempts[attempt] = observe(
+                self.experiment, self.backend, seed, attempt, keep=self._on_attempt
+            )
         return self._attempts[attempt]
 
     @property

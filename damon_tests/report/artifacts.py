@@ -59,7 +59,7 @@ def keep_attempt(log: RunLog, test_id: str, seen: Observation) -> None:
     directory = attempt_directory(log.directory, test_id, seen.attempt)
     path = directory / "recording.npz"
     saved = _saved(test_id, seen)
-    recording_file.save(path, saved.recording, saved.truth, saved.about)
+    recording_file.save(path, saved.recording, saved.truth, saved.about, seen.schemes)
     log.artifact(test_id, path.relative_to(log.directory), "recording", attempt=seen.attempt)
     if seen.kernel_log.strip():
         keep_text(log, test_id, seen.attempt, "kernel.log", seen.kernel_log)
@@ -80,7 +80,8 @@ def keep_evidence(
         keep_partial(log, test_id, attempt, error.partial)
     if verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.XFAIL):
         for seen in observations:
-            keep_picture(log, test_id, seen)
+            if seen.recording.source != "none":
+                keep_picture(log, test_id, seen)
 
 
 def keep_partial(log: RunLog, test_id: str, attempt: int, partial: object) -> None:
@@ -139,6 +140,8 @@ def _saved(test_id: str, seen: Observation) -> Saved:
         phases=tuple((p.name, p.start_ns) for p in seen.phases),
         ctx=seen.ctx,
     )
+    if recording.source == "none":
+        return Saved(recording, None, replace(about, layout=dict(seen.layout)))
     if recording.operations == "paddr":
         return _saved_physical(seen, about)
     spans = spans_of(seen.truth, windows(recording), recording, seen.disturbances)

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 from damon_tests.damon.params import DamonCtx, Kdamond
 from damon_tests.damon.session import Source
+from damon_tests.experiment.attempt import OnAttempt
 from damon_tests.experiment.backend import Backend
 from damon_tests.experiment.experiment import Experiment, derive_seed
 from damon_tests.experiment.live import Live
 from damon_tests.experiment.live import live as run_live
 from damon_tests.experiment.targets import Cover, check_cover
-from damon_tests.experiment.trial import OnAttempt, Trial
+from damon_tests.experiment.trial import Trial
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns import load
 from damon_tests.patterns.spec import Pattern
@@ -64,7 +65,7 @@ class LiveFixture:
     ``pattern``: a name, a path or a Pattern, or a list with one for each target. ``ctx``: a DamonCtx, a
     Kdamond, or a list of Kdamonds. The options are those of ``experiment.live.live``. Each call is an attempt
     with a seed of its own. ``topology``: the machine; None: ``needed``, the machine that the test's ``needs``
-    markers ask for. The observation is kept when the run has ended.
+    markers ask for. The observation is kept when the run has ended, also when the body raised.
     """
 
     backend: Callable[[], Backend]
@@ -110,12 +111,11 @@ class LiveFixture:
                 topology=topology or self.needed,
                 trace_buffer_kib=trace_buffer_kib,
                 complained=self.complained,
+                keep=self.keep,
                 number=self.attempts,
             ) as running,
         ):
             yield running
-        if running.observation is not None:
-            self.keep(running.observation)
 
 
 def _pattern(named: str | Pattern) -> Pattern:

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from damon_tests.damon.module_params import DamonStat, ModuleParameters
-from damon_tests.experiment.attempt import Complained, Seconds, pristine_subject
+from damon_tests.experiment.attempt import Complained, OnAttempt, Seconds, pristine_subject
 from damon_tests.experiment.backend import Backend
+from damon_tests.experiment.endings import kept
 from damon_tests.experiment.experiment import derive_seed
-from damon_tests.experiment.trial import OnAttempt
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns import load
 from damon_tests.patterns.spec import Pattern
@@ -52,6 +52,7 @@ class ModuleFixture:
         patterns = [] if pattern is None else [load.load(pattern) if isinstance(pattern, str) else pattern]
         machine, number = topology or self.needed, self.attempts
         with (
+            kept(self.keep) as ended,
             pristine_subject(
                 self.backend(), seed, seconds, topology=machine, complained=self.complained
             ) as subject,
@@ -59,11 +60,10 @@ class ModuleFixture:
                 subject, parameters, patterns, seed, events=events, seconds=seconds, number=number
             ) as run,
         ):
+            ended.append(run)
             if patterns and watch == "target" and not isinstance(parameters, DamonStat):
                 start, end = hull(run.targets)
                 unit = parameters.addr_unit
                 region = {"monitor_region_start": start // unit, "monitor_region_end": end // unit}
                 run.session.stage(replace(parameters, **region))  # type: ignore[arg-type]  # by name
             yield run
-        if run.observation is not None:
-            self.keep(run.observation)

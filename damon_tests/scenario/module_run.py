@@ -8,7 +8,7 @@ target's pages.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Generic, TypeVar
 
@@ -16,14 +16,15 @@ from damon_tests.damon import trace
 from damon_tests.damon.module_params import ModuleParameters
 from damon_tests.damon.modules import ModuleClient, ModuleSession
 from damon_tests.damon.params import DamonCtx
-from damon_tests.damon.records import DamosStats, Recording
+from damon_tests.damon.records import DamosStats, Recording, SchemeReport
 from damon_tests.experiment.attempt import Attempt, Seconds, start_targets
 from damon_tests.experiment.backend import Subject
+from damon_tests.experiment.endings import observed, stopped
 from damon_tests.experiment.observation import Observation
 from damon_tests.judge.modules.schemes import derived
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.patterns.spec import Pattern
-from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, NSEC_PER_USEC, Event, EventStream
+from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, NSEC_PER_USEC, Event, EventStream, TreeError
 from damon_tests.workload.memory_info import MemoryInfo
 from damon_tests.workload.pages import PageStates
 from damon_tests.workload.target import RunningTarget
@@ -45,7 +46,7 @@ class ModuleRun(Generic[P]):
 
     ``module``: the client of the module's parameters; ``session`` restores them. ``raw``: the events so far,
     of all kdamonds; complete after the run. ``observation``: after the run, what was observed of the first
-    target since the module was last enabled; None without a target or a traced region.
+    target since the module was last enabled; None without a target, of source "none" if no region was traced.
     """
 
     def __init__(self, attempt: Attempt, session: ModuleSession[P], stream: EventStream | None) -> None:
@@ -59,6 +60,7 @@ class ModuleRun(Generic[P]):
         self.raw: list[Event] = []
         self.observation: Observation | None = None
         self._ctx: DamonCtx | None = None
+        self._schemes: tuple[SchemeReport, ...] = ()
         self._stream = stream
         self._started_ns = 0
 
@@ -178,8 +180,11 @@ class ModuleRun(Generic[P]):
         )
         return replace(traced, intervals=tuned)
 
-    def _end(self) -> None:
-        """Record what can be read only before the parameters are restored."""
+    def _end(self, *, ask: bool) -> None:
+        """Record what can be read only before the parameters are restored; ``ask``: the counters, too."""
+        if ask and self._ctx is not None:
+            with suppress(TreeError):
+                self._schemes = tuple(SchemeReport(self.stats(kind)) for kind in self.module.schemes)
         self.attempt.note_kdamond(self.module.kdamond_pid())
         self.attempt.note_sleeps()
         if self._ctx is not None:
@@ -191,10 +196,12 @@ class ModuleRun(Generic[P]):
             self._stream.close()
             self.collect()
 
-    def _observe(self) -> None:
-        """Make the observation, if the module was enabled beside a target and its regions were traced."""
-        if self._ctx is not None and self.targets and any(e.name == trace.AGGREGATED for e in self.raw):
-            self.observation = self.attempt.observation(self._ctx, self.recording())
+    def observe(self) -> None:
+        """Make the observation, if the module was enabled beside a target."""
+        if self._ctx is not None and self.targets:
+            traced = any(e.name == trace.AGGREGATED for e in self.raw)
+            recording = self.recording() if traced else replace(self.recording(), source="none")
+            self.observation = self.attempt.observation(self._ctx, recording, self._schemes)
 
 
 @contextmanager
@@ -214,20 +221,24 @@ def module_run(
     attempt's number in its test. Raises what ModuleSession raises.
     """
     seconds = seconds or Seconds()
-    with start_targets(subject, patterns, seed, seconds, number=number) as attempt, ExitStack() as stack:
+    ended: list[ModuleRun[P]] = []
+    with (
+        observed(ended),
+        start_targets(subject, patterns, seed, seconds, number=number) as attempt,
+        ExitStack() as stack,
+    ):
         names = [name for name in events if name in subject.events.available()]
         stream = subject.events.open(names) if names else None
         if stream is not None:
-            stack.callback(stream.close)
+            stack.callback(stream.close)  # for a module that is refused; ``_close`` does it otherwise
         client = ModuleClient(subject.tree, subject.clock, parameters.MODULE)
         with ModuleSession(client, parameters) as session:
             run = ModuleRun(attempt, session, stream)
+            ended.append(run)
+            stack.callback(run._close)
             attempt.go()
-            with seconds("monitor"):
+            with stopped(run._end, seconds), seconds("monitor"):
                 yield run
-            run._end()
-        run._close()
-    run._observe()
 
 
 def hull(targets: Sequence[RunningTarget]) -> tuple[int, int]:

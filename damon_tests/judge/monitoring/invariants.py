@@ -55,7 +55,7 @@ def recorded(recording: Recording) -> Check:
 
 def never_aggregated(recording: Recording) -> bool:
     """Return whether no aggregation was traced, and no event lost, in the time of ten aggregations."""
-    if recording.source == "tried_regions" or recording.snapshots or recording.lost_events:
+    if recording.source in ("tried_regions", "none") or recording.snapshots or recording.lost_events:
         return False
     lasted_ns = recording.stopped_ns - recording.started_ns
     return lasted_ns >= _PATIENCE_WINDOWS * max(recording.aggr_us, 1) * NSEC_PER_USEC
