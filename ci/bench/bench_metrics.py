@@ -97,17 +97,15 @@ def time_metrics(watch: Stopwatch, c: Comparison, recording: Recording, layout: 
     ranges = sorted(layout.values())
     idle = without(ranges, busy)
     change_ns = len(recording.snapshots) // 2 * AGGR_NS
-    for name in ("precision", "recall", "f1", "boundary_error", "working_set", "true_working_set"):
+    for name in ("precision", "recall", "boundary_error", "working_set", "true_working_set"):
         watch.time(name, partial(getattr(metrics, name), c, THRESHOLD))
-    for name in ("rate_error", "rate_bias", "rate_error_of_accessed", "region_count", "coverage"):
+    for name in ("rate_bias", "rate_error_of_accessed", "region_count", "coverage"):
         watch.time(name, partial(getattr(metrics, name), c))
-    for name in ("aggregation_interval", "aggregation_jitter", "sampling_interval", "sampling_jitter"):
+    for name in ("aggregation_interval", "aggregation_jitter"):
         watch.time(name, partial(getattr(metrics, name), recording))
     watch.time("working_set_error", lambda: metrics.working_set_error(c, THRESHOLD, 95))
-    watch.time("percentiles", lambda: metrics.percentiles(metrics.working_set(c)))
     watch.time("false_hot_bytes", lambda: metrics.false_hot_bytes(c, idle, THRESHOLD))
     watch.time("detection_latency", lambda: metrics.detection_latency(c, change_ns, THRESHOLD))
-    watch.time("coverage_of", lambda: metrics.coverage_of(c, ranges))
 
 
 def main() -> None:

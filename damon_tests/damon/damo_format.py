@@ -29,7 +29,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
@@ -39,7 +39,6 @@ from damon_tests.damon.records import Recording, SchemeReport, Snapshot
 from damon_tests.ports import NSEC_PER_SEC, NSEC_PER_USEC, output_file
 
 DamoFormat = Literal["json_compressed", "json", "perf_script"]
-FORMATS: tuple[str, ...] = get_args(DamoFormat)
 
 OURS = "damon_tests"
 """Key of a record for everything that damo has no key for."""

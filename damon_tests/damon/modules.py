@@ -163,14 +163,6 @@ class ModuleClient:
                 raise answer
         return DamosStats(*(int(str(answer)) for answer in answers))
 
-    def idle_ms_percentiles(self) -> tuple[int, ...]:
-        """Return DAMON_STAT's idle ms of each percentile 0…100 of memory; negative: in use so long."""
-        return tuple(int(word) for word in self.text("memory_idle_ms_percentiles").split(","))
-
-    def bandwidth(self) -> int:
-        """Return DAMON_STAT's estimated memory bandwidth in bytes/s."""
-        return self.number("estimated_memory_bandwidth")
-
 
 class ModuleSession(Generic[P]):
     """Owns a module from ``__enter__`` to ``__exit__``; it must be off before, and is restored after.

@@ -94,7 +94,6 @@ from damon_tests.ports.errors import UsageError
 
 FORMAT = "damon-tests recording"
 VERSION = 1
-SUFFIX = ".damon.npz"
 
 
 _TEXTS = ("source", "operations")

@@ -164,14 +164,9 @@ class Series:
 
     @property
     def limits_first_window(self) -> bool:
-        """The first window of a reset interval has an effective size; before, it may be unlimited."""
+        """The first window of a reset interval has an effective size; before, it may be unlimited, as in
+        6.12.107, 6.16.12 and 6.17.13 (§8.3, 37)."""
         return self._since(6, 18)
-
-    @property
-    def replays_first_window(self) -> bool:
-        """The size of the first window can be computed from the request; 6.12 releases differ from each
-        other."""
-        return self._since(6, 13)
 
     @property
     def skips_page_at_continuation(self) -> bool:

@@ -224,31 +224,34 @@ class Session:
             self._collector.collect()
         return self._collector.typed((name,) if isinstance(name, str) else name, kdamond_idx)
 
-    def scheme_report(self, scheme_idx: int, kdamond_idx: int = 0) -> SchemeReport:
-        """Update and return stats, effective quota (None before 6.9) and tried regions of a scheme.
+    def scheme_reports(self, kdamond_idx: int = 0, *, tried: bool = True) -> tuple[SchemeReport, ...]:
+        """Return counters, effective quota (None before 6.9) and tried regions of every scheme of a kdamond.
 
-        Leave out tried regions if the kernel cancels their update: paused, or deactivated by watermarks.
+        One command each updates those of all schemes. Leave out tried regions without ``tried``, and if the
+        kernel cancels their update: paused, or deactivated by watermarks.
         """
-        client = self.client
-        stats = client.stats(kdamond_idx, scheme_idx)
+        numbers = range(len(self.kdamonds[kdamond_idx].ctx.schemes))
+        stats = [self.client.stats(kdamond_idx, i, update=i == 0) for i in numbers]
+        effective = [self._effective_bytes(kdamond_idx, i) for i in numbers]
+        regions = self._tried_regions(kdamond_idx) if tried and numbers else []
+        return tuple(SchemeReport(stats[i], effective[i], (regions[i],) if regions else ()) for i in numbers)
+
+    # --- inside --------------------------------------------------------------------------------
+
+    def _effective_bytes(self, kdamond_idx: int, scheme_idx: int) -> int | None:
         try:
-            effective = client.effective_bytes(kdamond_idx, scheme_idx)
+            return self.client.effective_bytes(kdamond_idx, scheme_idx, update=scheme_idx == 0)
         except NotSupported:
-            effective = None
-        tried: tuple[TriedRegions, ...] = ()
+            return None
+
+    def _tried_regions(self, kdamond_idx: int) -> list[TriedRegions]:
+        numbers = range(len(self.kdamonds[kdamond_idx].ctx.schemes))
         try:
-            tried = (client.tried_regions(kdamond_idx, scheme_idx),)
+            return [self.client.tried_regions(kdamond_idx, i, update=i == 0) for i in numbers]
         except TreeError as error:
             if error.errno != errno.ECANCELED or not self.running(kdamond_idx):
                 raise
-        return SchemeReport(stats, effective, tried)
-
-    def scheme_reports(self, kdamond_idx: int = 0) -> tuple[SchemeReport, ...]:
-        """Return ``scheme_report`` of every scheme staged for a kdamond."""
-        schemes = self.kdamonds[kdamond_idx].ctx.schemes
-        return tuple(self.scheme_report(i, kdamond_idx) for i in range(len(schemes)))
-
-    # --- inside --------------------------------------------------------------------------------
+            return []
 
     def _refuse_if_in_use(self) -> None:
         usage = self.client.usage()

@@ -197,11 +197,6 @@ def parse_line(line: str) -> Event:
     raise HarnessError(f"malformed trace line: {line!r}")
 
 
-def parse_lines(text: str) -> list[Event]:
-    """Parse all lines of a trace except comments (``#``) and empty lines."""
-    return [parse_line(line) for line in text.splitlines() if line.strip() and not line.startswith("#")]
-
-
 # --- snapshots -----------------------------------------------------------------------------------
 
 _TO_BLANKS = str.maketrans(dict.fromkeys("abcdefghijklmnopqrstuvwxyz_=-:\n", " "))

@@ -35,10 +35,6 @@ class Subject(Protocol):
         """Return the target's current mappings as sorted byte ranges."""
         ...
 
-    def change_vmas(self, target: RunningTarget, vmas: Sequence[tuple[int, int]]) -> None:
-        """Give the target these mappings. Raises NotSupported where only the target can change them."""
-        ...
-
     def ram_ranges(self) -> Sequence[tuple[int, int]]:
         """Return System RAM as physical byte ranges [start, end)."""
         ...

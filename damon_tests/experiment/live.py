@@ -14,7 +14,7 @@ from functools import partial
 
 from damon_tests.damon.client import DamonClient
 from damon_tests.damon.params import DamonAttrs, DamonCtx, DamonTarget, Damos, DamosWatermarks, Kdamond
-from damon_tests.damon.records import Recording, SchemeReport, TriedRegions
+from damon_tests.damon.records import Recording, SchemeReport
 from damon_tests.damon.session import Session, Source
 from damon_tests.experiment.attempt import (
     Attempt,
@@ -227,39 +227,22 @@ class Live:
             self.attempt.note_kdamond(self.client.pid(0))
 
     def _scheme_reports(self) -> tuple[SchemeReport, ...]:
-        """Return counters, effective quotas and tried regions of the first kdamond's schemes; none if it has
-        ended. One command each updates those of all schemes.
-        """
-        with suppress(TreeError, NotSupported):
-            numbers = range(len(self.ctx.schemes)) if self.session.running() else ()
-            stats = [self.client.stats(0, i, update=i == 0) for i in numbers]
-            effective = [self._effective_bytes(i) for i in numbers]
-            tried = self._tried_regions()
-            return tuple(
-                SchemeReport(s, effective[i], (tried[i],) if tried else ()) for i, s in enumerate(stats)
-            )
+        """Return what the first kdamond's schemes report; nothing if it has ended."""
+        for tried in (self._answers_soon(), False):  # a kernel may refuse tried regions only
+            with suppress(TreeError, NotSupported):
+                if self.session.running():
+                    return self.session.scheme_reports(tried=tried)
         return ()
 
-    def _tried_regions(self) -> list[TriedRegions]:
-        """Return the tried regions of each scheme; none if the kernel refuses, or would need long for them.
+    def _answers_soon(self) -> bool:
+        """Return whether the first kdamond soon applies every scheme, and so answers about tried regions.
 
-        A kdamond answers when every scheme was applied once more: not while it is paused, and not soon if
-        watermarks keep a scheme inactive or one has a long apply interval.
+        It does not while it is paused, or while watermarks keep a scheme inactive.
         """
         ctx = self.ctx
         intervals_us = [scheme.apply_interval_us or ctx.attrs.aggr_us for scheme in ctx.schemes]
         waits = ctx.pause or any(scheme.watermarks != DamosWatermarks() for scheme in ctx.schemes)
-        if waits or max(intervals_us, default=0) > LONGEST_APPLY_US:
-            return []
-        with suppress(TreeError):
-            return [self.client.tried_regions(0, i, update=i == 0) for i in range(len(ctx.schemes))]
-        return []
-
-    def _effective_bytes(self, scheme_idx: int) -> int | None:
-        try:
-            return self.client.effective_bytes(0, scheme_idx, update=scheme_idx == 0)
-        except NotSupported:
-            return None
+        return not waits and max(intervals_us, default=0) <= LONGEST_APPLY_US
 
 
 @contextmanager

@@ -72,11 +72,6 @@ class MachineSubject:
         ranges = [(line["start"], line["end"]) for line in _MAPS_LINE.each(maps)]
         return [(start, end) for start, end in ranges if start < _USER_SPACE_END]
 
-    def change_vmas(self, target: RunningTarget, vmas: Sequence[tuple[int, int]]) -> None:
-        raise NotSupported(
-            "mappings of a real process that change on request", remedy="use --kernel reference for this"
-        )
-
     def ram_ranges(self) -> Sequence[tuple[int, int]]:
         text = self.machine.read_file("/proc/iomem").decode()
         ranges = [(line["start"], line["last"] + 1) for line in _IOMEM_RAM.each(text)]

@@ -121,9 +121,6 @@ class ReferenceSubject:
         assert isinstance(target, SimulatedTarget)
         return target.vmas()
 
-    def change_vmas(self, target: RunningTarget, vmas: Sequence[tuple[int, int]]) -> None:
-        self._system.set_vmas(target.pid, vmas)
-
     def ram_ranges(self) -> Sequence[tuple[int, int]]:
         return self._system.ram_ranges()
 

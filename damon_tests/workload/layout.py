@@ -16,7 +16,7 @@ The engine does the same in C, with the addresses of its kernel, and publishes t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from damon_tests.patterns.mapped import Ranges, initial
 from damon_tests.patterns.spec import Pattern, PatternRegion
@@ -93,16 +93,3 @@ def process_vmas(
         (vdso_end - 0x2000, vdso_end),  # vdso
         (stack_end - 0x21000, stack_end),  # stack
     )
-
-
-def three_regions(vmas: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Return the ranges that vaddr monitors: the ascending mappings without the two biggest gaps.
-
-    Of equal gaps the lower one counts as bigger (specification §3.1). Return () with fewer than two gaps.
-    """
-    gaps = [(vmas[i][1], vmas[i + 1][0]) for i in range(len(vmas) - 1)]
-    biggest = sorted(gaps, key=lambda gap: gap[0] - gap[1])[:2]
-    if len(biggest) < 2 or any(start == end for start, end in biggest):
-        return ()
-    first, second = sorted(biggest)
-    return (vmas[0][0], first[0]), (first[1], second[0]), (second[1], vmas[-1][1])

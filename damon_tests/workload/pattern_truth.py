@@ -14,9 +14,9 @@ from damon_tests.ports import NotSupported
 from damon_tests.ports.arrays import I64
 from damon_tests.workload.pass_times import GridTrack, LogTrack, Track, no_passes
 from damon_tests.workload.pass_truth import PassTruth, Run
-from damon_tests.workload.random_order import draw_passes, pass_pages
+from damon_tests.workload.random_order import draw_passes
 
-__all__ = ["FOREVER_NS", "PatternTruth", "draw_passes", "pass_pages"]
+__all__ = ["FOREVER_NS", "PatternTruth", "draw_passes"]
 
 FOREVER_NS = (1 << 62) - 1
 """The end of an open span: far in the future, but the sum of two such times still fits 64 bits."""

@@ -74,21 +74,13 @@ def draw_bits(seed: int, phase: int, term: int, passes: npt.NDArray[np.int64], t
 def draw_passes(
     seed: int, phase: int, term: int, passes: npt.NDArray[np.int64], *, touches: int, slots: int
 ) -> Slots:
-    """Return ``pass_pages`` of many passes at once, int64 (len(passes), touches)."""
+    """Return the slots that passes of a random term touch, in order, int64 (len(passes), touches).
+
+    ``phase`` is the running phase number, ``term`` the index of the access in its phase, ``slots``
+    the term's number of slots (``Access.slots``).
+    """
     shift = np.uint64(32)
     bits = draw_bits(seed, phase, term, passes, (touches + 1) // 2)
     halves = np.stack([bits >> shift, bits & np.uint64(0xFFFFFFFF)], axis=2).reshape(len(passes), -1)
     slot_numbers: Slots = (halves[:, :touches] * np.uint64(slots) >> shift).astype(np.int64)
     return slot_numbers
-
-
-def pass_pages(seed: int, phase: int, term: int, pass_index: int, *, touches: int, slots: int) -> Slots:
-    """Return the slots that a pass of a random term touches, in order, int64 (touches,).
-
-    ``phase`` is the running phase number, ``term`` the index of the access in its phase, ``slots``
-    the term's number of slots (``Access.slots``).
-    """
-    passes = np.array([pass_index], dtype=np.int64)
-    rows = draw_passes(seed, phase, term, passes, touches=touches, slots=slots)
-    row: Slots = rows[0]
-    return row

@@ -55,7 +55,6 @@ class Arm:
     idle_bytes: int
     idle_bytes_out: int
     hot_bytes_out: int
-    free_bytes_gained: int
     accesses_per_s: float
     refaults: int
     kept_touching: bool
@@ -100,7 +99,6 @@ def perform(subject, reclaim: bool, seed: int) -> Arm:
         len(idle) * 4096,
         bytes_of(~idle.present),
         bytes_of(~hot.present),
-        after.free - before.free,
         speed,
         after.counters["pswpin"] - before.counters["pswpin"],
         run.kept_touching(DEPLOYED.min_age // 2),

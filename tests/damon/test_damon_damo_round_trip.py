@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from damon_tests.damon import damo_format, damo_import, recording_file
-from damon_tests.damon.damo_format import FORMATS
+from damon_tests.damon.damo_format import DamoFormat
 from damon_tests.damon.keywords import WORDS
 from damon_tests.damon.params import DamonAttrs, DamonCtx, Damos, DamosFilter, DamosQuota
 from damon_tests.damon.records import DamosStats, Recording, Snapshot
@@ -94,7 +94,7 @@ def shown(snapshot: Snapshot) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("tried", [False, True])
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", get_args(DamoFormat))
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_round_trip_keeps_every_field_or_says_what_it_leaves_out(

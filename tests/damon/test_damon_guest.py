@@ -72,7 +72,7 @@ def test_every_aggregation_is_recorded(guest: Guest, client: DamonClient) -> Non
     events = TracefsEvents(guest.machine)
     with Session(client, events, (Kdamond(replace(WHOLE, attrs=attrs)),)) as session:
         session.record(3 * NSEC_PER_SEC)
-        stats = session.scheme_report(0).stats
+        stats = session.scheme_reports()[0].stats
     recording = session.recording()
     assert recording.lost_events == 0
     assert all(s.complete for s in recording.snapshots)

@@ -209,7 +209,7 @@ def test_scheme_reports_have_stats_quota_and_regions() -> None:
         session.start()
         reports = session.scheme_reports()
         damon.refuse("update_schemes_tried_regions", errno.ECANCELED)
-        paused = session.scheme_report(0)
+        paused = session.scheme_reports()[0]
     assert len(reports) == 2
     assert reports[0].effective_bytes == 0
     assert len(reports[0].tried) == 1

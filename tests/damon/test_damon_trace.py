@@ -128,11 +128,6 @@ def test_malformed_lines_are_errors_with_the_line(line: str) -> None:
     assert repr(line) in str(caught.value)
 
 
-def test_comments_and_empty_lines_are_skipped() -> None:
-    text = f"# tracer: nop\n#\n\n{PIPE}\n{PIPE}\n"
-    assert [e.name for e in trace.parse_lines(text)] == [trace.AGGREGATED] * 2
-
-
 # --- snapshots -------------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ from damon_tests.commands import recording as recording_command
 from damon_tests.damon import recording_file
 from damon_tests.damon.module_params import DamonReclaim
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosWatermarks, Kdamond
+from damon_tests.damon.session import Source
 from damon_tests.experiment.experiment import Experiment, observe
 from damon_tests.experiment.live import LONGEST_APPLY_US, live
 from damon_tests.experiment.observation import Observation
@@ -28,7 +29,7 @@ CTX = DamonCtx("fvaddr", attrs=DamonAttrs(max_nr_regions=100), schemes=(STAT, ST
 
 
 def drive(
-    kept: list[Observation], error: BaseException | None = None, ctx: DamonCtx = CTX, **options
+    kept: list[Observation], error: BaseException | None = None, ctx: DamonCtx = CTX, source: Source = "auto"
 ) -> None:
     with live(
         ReferenceBackend("7.3"),
@@ -36,8 +37,8 @@ def drive(
         [Kdamond(ctx)],
         1,
         cover="regions",
+        source=source,
         keep=kept.append,
-        **options,
     ) as run:
         run.session.start()
         run.clock.run_for(NSEC_PER_SEC)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from damon_tests.kernel.host import undo
-from damon_tests.kernel.host.journal import Journal, default_directory
+from damon_tests.kernel.host.journal import Journal, runtime_directory
 from damon_tests.kernel.host.journaled import JournaledMachine, undo_value
 from damon_tests.kernel.host.machine import LocalMachine
 from damon_tests.kernel.host.owner import current_owner
@@ -96,15 +96,15 @@ def test_file_too_large_to_restore_is_not_written(machine: JournaledMachine, roo
     assert (root / "big").stat().st_size == 2 << 20
 
 
-def test_default_directory_is_private_to_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runtime_directory_is_private_to_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(os, "access", lambda path, mode: True)
-    assert default_directory() == Path("/run/damon-tests/journal")
+    assert runtime_directory() == Path("/run/damon-tests")
     monkeypatch.setattr(os, "geteuid", lambda: 1234)
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1234")
-    assert default_directory() == Path("/run/user/1234/damon-tests/journal")
+    assert runtime_directory() == Path("/run/user/1234/damon-tests")
     monkeypatch.delenv("XDG_RUNTIME_DIR")
-    assert default_directory().parent.name == "damon-tests-1234"
+    assert runtime_directory().name == "damon-tests-1234"
 
 
 def test_values_are_restored_in_reverse_order(machine: JournaledMachine, root: Path) -> None:

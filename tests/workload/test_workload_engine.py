@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from engine_starter import TIMEOUT_NS, Starter, slices_of_one
+from workload_samples import pass_pages, three_regions
 
 from damon_tests.kernel.host.machine import LocalMachine
 from damon_tests.patterns.load import parse
@@ -20,8 +21,6 @@ from damon_tests.workload import engine
 from damon_tests.workload.engine import EngineTarget
 from damon_tests.workload.engine_files import parse_status
 from damon_tests.workload.engine_program import Files, write_program
-from damon_tests.workload.layout import three_regions
-from damon_tests.workload.pattern_truth import pass_pages
 from damon_tests.workload.target import RunningTarget
 
 PAGE = 4096

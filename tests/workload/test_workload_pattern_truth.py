@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from workload_samples import pass_pages
 
 from damon_tests.patterns.load import load, names, parse
 from damon_tests.patterns.spec import CHOICE_TERM, Access, Action, Pattern, PatternRegion, Phase
@@ -17,7 +18,7 @@ from damon_tests.workload import access_slots
 from damon_tests.workload.chase_order import way
 from damon_tests.workload.layout import plan_layout
 from damon_tests.workload.pass_log_truth import PASS_RECORD, RecordedTruth
-from damon_tests.workload.pattern_truth import FOREVER_NS, PatternTruth, pass_pages
+from damon_tests.workload.pattern_truth import FOREVER_NS, PatternTruth
 from damon_tests.workload.random_order import draw_bits, draw_passes
 from damon_tests.workload.slice_truth import Slices, SliceTruth, SliceWindow
 from damon_tests.workload.weighted_order import buckets_of

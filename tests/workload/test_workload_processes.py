@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from engine_starter import TIMEOUT_NS, Starter, kib, pages_of, pattern, slices_of_one, smaps
+from workload_samples import three_regions
 
 from damon_tests.patterns.load import load, parse
 from damon_tests.ports import HarnessError
 from damon_tests.workload.engine import EngineTarget
-from damon_tests.workload.layout import three_regions
 from damon_tests.workload.slice_truth import SliceTruth
 
 PAGE = 4096

@@ -8,10 +8,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from workload_samples import three_regions
 
 from damon_tests.patterns.load import load, names, parse
 from damon_tests.ports import HarnessError, NotSupported, UsageError
-from damon_tests.workload.layout import plan_layout, process_vmas, three_regions
+from damon_tests.workload.layout import plan_layout, process_vmas
 from damon_tests.workload.simulated import SimulatedTarget
 from damon_tests.workload.target import RunningTarget
 

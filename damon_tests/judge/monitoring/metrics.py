@@ -24,9 +24,6 @@ from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_USEC, Bools
 from damon_tests.ports.arrays import F64, I64
 from damon_tests.ports.ranges import Range
 
-PERCENTILES = (0, 25, 50, 75, 95, 100)
-
-
 # --- hot bytes -------------------------------------------------------------------------------
 
 
@@ -48,15 +45,6 @@ def recall(c: Comparison, threshold: float) -> Measurement:
     """
     tp, _, fn = _hot_bytes(c, threshold)
     return _ratio("recall of hot bytes", tp, tp + fn)
-
-
-def f1(c: Comparison, threshold: float) -> Measurement:
-    """Return the harmonic mean of precision and recall: 2 TP / (2 TP + FP + FN), in bytes.
-
-    Unit: fraction, pooled. 1 when nothing was hot and nothing was reported hot.
-    """
-    tp, fp, fn = _hot_bytes(c, threshold)
-    return _ratio("F1 of hot bytes", 2 * tp, 2 * tp + fp + fn)
 
 
 def false_hot_bytes(c: Comparison, idle: Sequence[Range], threshold: float = 0.0) -> Measurement:
@@ -105,24 +93,7 @@ def working_set_error(c: Comparison, threshold: float = 0.0, percentile: float =
     return Measurement(name, float(value), "fraction", _floats(_relative(seen, true)))
 
 
-def percentiles(m: Measurement, at: Sequence[float] = PERCENTILES) -> dict[str, float]:
-    """Return the percentiles over the windows of a measurement: {"p50": …}; empty without samples."""
-    if not m.samples:
-        return {}
-    return {f"p{q:g}": float(np.percentile(m.samples, q)) for q in at}
-
-
 # --- access rate -----------------------------------------------------------------------------
-
-
-def rate_error(c: Comparison) -> Measurement:
-    """Return the mean absolute error of the access rate, weighted by bytes and time.
-
-    Σ size·duration·|seen - true| / Σ size·duration. Unit: fraction (of W). Dominated by cold memory when
-    there is much of it; ``rate_error_of_accessed`` is not.
-    """
-    error, weight = _rate_sums(c, np.abs(c.seen - c.true))
-    return _weighted("access rate error", error, weight, c.duration_ns)
 
 
 def rate_bias(c: Comparison) -> Measurement:
@@ -210,31 +181,11 @@ def aggregation_jitter(recording: Recording, target_idx: int = 0) -> Measurement
     return Measurement("aggregation interval jitter", value, "fraction", _floats(jitter))
 
 
-def sampling_interval(recording: Recording, target_idx: int = 0) -> Measurement:
-    """Return the mean real sampling interval of each aggregation: interval / W. Unit: µs, median."""
-    gaps = np.array(aggregation_interval(recording, target_idx).samples)
-    return _series("sampling interval", gaps / max(1, recording.samples_per_aggr), "µs", "median")
-
-
-def sampling_jitter(recording: Recording, target_idx: int = 0) -> Measurement:
-    """Return how much the real sampling interval varies: (P95 - P5) / median of ``sampling_interval``.
-
-    Unit: fraction, never negative. A recording shows only the mean of W samples, so a single late sample
-    counts as far as it lengthens an aggregation.
-    """
-    means = np.array(sampling_interval(recording, target_idx).samples)
-    if not len(means):
-        return Measurement("sampling interval jitter", float("nan"), "fraction")
-    low, middle, high = np.percentile(means, (5, 50, 95))
-    value = float((high - low) / middle)
-    return Measurement("sampling interval jitter", value, "fraction", _floats(means / middle - 1))
-
-
 # --- regions ---------------------------------------------------------------------------------
 
 
 def region_count(c: Comparison) -> Measurement:
-    """Return the number of regions at each aggregation. Unit: regions, median (see ``percentiles``)."""
+    """Return the number of regions at each aggregation. Unit: regions, median."""
     return _series("region count", c.nr_regions.astype(np.float64), "regions", "median")
 
 
@@ -246,19 +197,6 @@ def coverage(c: Comparison) -> Measurement:
     touched = c.per_window(c.size * (c.true > 0))
     inside = c.per_window(c.size * ((c.true > 0) & c.covered))
     return _ratio("coverage of touched memory", inside, touched)
-
-
-def coverage_of(c: Comparison, ranges: Sequence[Range]) -> Measurement:
-    """Return which fraction of ``ranges`` is inside any region.
-
-    ``ranges``: disjoint byte ranges, such as the pattern's regions. Unit: fraction, smallest of all windows.
-    """
-    total = sum(end - start for start, end in ranges)
-    inside = np.zeros(len(c.start))
-    for start, end in ranges:
-        inside += np.maximum(0, np.minimum(c.start + c.size, end) - np.maximum(c.start, start))
-    per_window = c.per_window(inside * c.covered) / max(1, total)
-    return _series("coverage of the target", per_window, "fraction", "min")
 
 
 # --- helpers ---------------------------------------------------------------------------------

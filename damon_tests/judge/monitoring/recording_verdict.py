@@ -88,7 +88,8 @@ def judge_recording(saved: Saved, request: Request, *, intervals_known: bool = T
             "a foreign file may hide lost events, which can look like missing or overlapping regions"
         )
     verdict, reason = decide(checks)
-    return Judged(verdict, reason, level, tuple(checks), _accuracy(saved), tuple(notes))
+    measured = (*_intervals(recording), *_accuracy(saved))
+    return Judged(verdict, reason, level, tuple(checks), measured, tuple(notes))
 
 
 def _ctx(recording: Recording, known: DamonCtx | None, request: Request) -> DamonCtx:
@@ -119,6 +120,13 @@ def _without(checks: Sequence[Check], invariants: tuple[str, ...]) -> list[Check
     return [c for c in checks if c.invariant not in invariants]
 
 
+def _intervals(recording: Recording) -> tuple[Measurement, ...]:
+    """Return how long aggregations took, if each of them was traced with the requested intervals."""
+    if recording.source in ("tried_regions", "none") or recording.intervals or len(recording.snapshots) < 2:
+        return ()
+    return metrics.aggregation_interval(recording), metrics.aggregation_jitter(recording)
+
+
 def _accuracy(saved: Saved) -> tuple[Measurement, ...]:
     """Return the accuracy of the report, if the file has the truth."""
     if saved.truth is None or not saved.truth:
@@ -134,4 +142,5 @@ def _accuracy(saved: Saved) -> tuple[Measurement, ...]:
         metrics.true_working_set(c),
         metrics.working_set(c),
         metrics.region_count(c),
+        metrics.coverage(c),
     )

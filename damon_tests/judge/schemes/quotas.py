@@ -102,8 +102,8 @@ class QuotaReplay:
     scheme); a pass during a commit may use either.
 
     Some series have defects that have tests of their own. Unless ``strict``, the replay allows them, so that
-    it can judge the rest: 6.12 has no quota in its first window of a reset interval, and before 7.2 a window
-    may skip one minimum region where the last one stopped.
+    it can judge the rest: before 6.18 the first window of a reset interval may have no quota, and before 7.2
+    a window may skip one minimum region where the last one stopped.
     """
 
     scheme: Damos
@@ -175,7 +175,7 @@ class QuotaReplay:
         if state.began_ns is None:
             state = replace(state, began_ns=pass_.begin_ns, size=size)
             if reset_ns:
-                defect = not self.strict and not self.level.replays_first_window
+                defect = not self.strict and not self.level.limits_first_window
                 return [state, replace(state, size=0)] if defect else [state]
         assert state.began_ns is not None
         fresh = replace(

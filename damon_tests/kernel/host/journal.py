@@ -49,11 +49,6 @@ def runtime_directory() -> Path:
     return Path(tempfile.gettempdir()) / f"damon-tests-{os.geteuid()}"
 
 
-def default_directory() -> Path:
-    """Return the directory of the journals of this user's runs on this machine."""
-    return runtime_directory() / "journal"
-
-
 def make_private(directory: Path) -> None:
     """Make a directory that only this user can write to. Raises OSError, and HarnessError if others can."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
