@@ -164,9 +164,9 @@ class Series:
 
     @property
     def limits_first_window(self) -> bool:
-        """The first window of a reset interval has an effective size; before, it may be unlimited, as in
-        6.12.107, 6.16.12 and 6.17.13 (§8.3, 37)."""
-        return self._since(6, 18)
+        """The first window of a reset interval has an effective size; by a defect of releases before 6.18
+        it may be unlimited (§8.3, 37)."""
+        return not self.has_defect("first-window-without-quota")
 
     @property
     def skips_page_at_continuation(self) -> bool:

@@ -75,7 +75,7 @@ def test_continuation_survives_removal_of_its_target(live, expect):
 
     def remove(run):
         if not Series.of(run.level).limits_first_window:
-            pytest.skip("before 6.18 the first window has no quota, and stops nowhere")
+            pytest.skip("this release has no quota in its first window, which stops nowhere")
         ending = Damos("stat", ANY, quota=DamosQuota(bytes=size))
         run.commit(replace(run.ctx, targets=run.ctx.targets[:1], schemes=(ending,)))
         let_pass(run, 14)
@@ -139,7 +139,7 @@ def test_commit_does_not_grant_new_quota(live, expect):
         run.commit(replace(run.ctx, schemes=(more,)))
         let_pass(run, 6)
 
-    # Before 6.18 the first window has no quota at all: see above.
+    # Some releases before 6.18 have no quota at all in the first window.
     seen = quota_run(live, watching(bytes=20 * MIB, reset_interval_ms=HOUR_MS), 6, while_running=commit)
     expect.add(seen.checks())
     after = sum(seen.tried[1:])

@@ -120,16 +120,19 @@ def test_no_quota_is_never_full():
 def test_strict_replay_fails_defects_of_older_series():
     skipping = [[(16, 22)], [(23, 24), (24, 29)]]
     scheme = Damos("stat", ANY, quota=DamosQuota(bytes=6 * PAGE))
-    lenient = QuotaReplay(scheme, DamonCtx("fvaddr", schemes=(scheme,)), Series(6, 18))
+    lenient = QuotaReplay(scheme, DamonCtx("fvaddr", schemes=(scheme,)), Series(6, 18, "6.18.15"))
     passes = quota_passes.of_events(made(skipping))
     assert lenient.run(passes).wrong == []
     assert replace(lenient, strict=True).run(passes).wrong
     assert replace(lenient, level=Series(7, 3)).run(passes).wrong
     unlimited = made([[(16, 24), (24, 32)]])
     hour = replace(scheme, quota=replace(scheme.quota, reset_interval_ms=3_600_000))
-    lenient = QuotaReplay(hour, DamonCtx("fvaddr", schemes=(hour,)), Series(6, 12))
-    assert lenient.run(quota_passes.of_events(unlimited)).wrong == []
-    assert replace(lenient, strict=True).run(quota_passes.of_events(unlimited)).wrong
+    passes = quota_passes.of_events(unlimited)
+    for level in (Series(6, 12, "6.12.107"), Series(6, 17, "6.17.13")):
+        lenient = QuotaReplay(hour, DamonCtx("fvaddr", schemes=(hour,)), level)
+        assert lenient.run(passes).wrong == []
+        assert replace(lenient, strict=True).run(passes).wrong
+        assert replace(lenient, level=Series(level.major, level.minor)).run(passes).wrong, "the reference"
 
 
 def test_before_7_2_the_last_region_is_skipped():

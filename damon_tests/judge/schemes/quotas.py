@@ -101,9 +101,9 @@ class QuotaReplay:
     of the bytes on which actions succeed, 0 or 1. ``later``: schemes committed online, (begin_ns, end_ns,
     scheme); a pass during a commit may use either.
 
-    Some series have defects that have tests of their own. Unless ``strict``, the replay allows them, so that
-    it can judge the rest: before 6.18 the first window of a reset interval may have no quota, and before 7.2
-    a window may skip one minimum region where the last one stopped.
+    Some releases have defects that have tests of their own. Unless ``strict``, the replay allows them, so
+    that it can judge the rest: no quota in the first window of a reset interval, and windows that skip one
+    minimum region where the last one stopped.
     """
 
     scheme: Damos
