@@ -11,7 +11,9 @@ from damon_tests.arguments.values import EXIT_CODES, Commands, count, file
 
 def add_tree_options(p: argparse.ArgumentParser, *, required: bool) -> None:
     """Add what names a source tree and its configuration."""
-    p.add_argument("--tree", type=Path, required=required, metavar="DIR", help="a kernel source tree")
+    p.add_argument(
+        "--tree", type=Path, required=required, metavar="DIR", help="a kernel source tree, or debian:SERIES"
+    )
     p.add_argument(
         "--config",
         action="append",

@@ -23,7 +23,7 @@ from damon_tests.report.run_directory import Claim
 Say = Callable[[str], None]
 
 BUILT_IN = ("CONFIG_KUNIT", "CONFIG_DAMON_KUNIT_TEST")
-_PARAMETERS = ("kunit.enable=1", "kunit.filter_glob=damon*")
+_PARAMETERS = ("kunit.enable=1", "kunit.autorun=1", "kunit.filter_glob=damon*")
 _CONSOLE = "console.log"
 _KERNEL_LOG = "kunit::kernel_log"
 

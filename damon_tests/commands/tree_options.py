@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 from damon_tests.commands.bisect import BisectRequest, bisect
 from damon_tests.commands.bisect_kernel import CommitTester, Metric, MetricTester
@@ -16,15 +17,18 @@ from damon_tests.commands.kunit import run_kunit
 from damon_tests.commands.run import suite_path
 from damon_tests.kernel.build import config
 from damon_tests.kernel.build.make import BuildRequest, build
+from damon_tests.kernel.images.debian_source import linux_source
 from damon_tests.ports import UsageError
 from damon_tests.report.run_directory import check, new_directory
 
 
 def build_request(args: argparse.Namespace) -> BuildRequest:
     """Return what ``--tree``, ``--config`` and ``--build-jobs`` ask for."""
-    request = BuildRequest(args.tree, tuple(args.config) or config.DEFAULT)
-    config.merge(request.fragments)  # a wrong name is found before anything is built
-    return request if args.build_jobs is None else BuildRequest(args.tree, request.fragments, args.build_jobs)
+    fragments = tuple(args.config) or config.DEFAULT
+    config.merge(fragments)  # a wrong name is found before anything is fetched
+    tree = linux_source(str(args.tree)) if str(args.tree).startswith("debian:") else args.tree
+    request = BuildRequest(tree, fragments)
+    return request if args.build_jobs is None else replace(request, jobs=args.build_jobs)
 
 
 def build_command(args: argparse.Namespace) -> int:
