@@ -127,8 +127,11 @@ def rerun(run: Mapping[str, Any], test: Mapping[str, Any]) -> str:
 
 
 def _repeatable(run: Mapping[str, Any], test: Mapping[str, Any]) -> str:
-    """The id of a test that makes the verdict again: every run judges the features, whatever it runs."""
-    others = [t for t in run["tests"] if t["id"] != features.ROW]
+    """The id of a test that makes the verdict again: every run judges the features, whatever it runs.
+
+    While a run goes on, ``run`` has no tests yet.
+    """
+    others = [t for t in run.get("tests", ()) if t["id"] != features.ROW]
     if test["id"] != features.ROW or not others:
         return str(test["id"])
     return str(min(others, key=lambda t: (t["duration_s"], t["id"]))["id"])
