@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from reference_support import HEAP, MIB, STAT_ALL, Box, HotTruth, TimedTruth, heap
+from reference_support import HEAP, MIB, STAT_ALL, Box, HotTruth, TimedTruth, heap, with_quota
 
 from damon_tests.damon.params import (
     DamonIntervalsGoal,
@@ -15,11 +15,17 @@ from damon_tests.damon.params import (
     DamonTarget,
     Damos,
     DamosAccessPattern,
+    DamosFilter,
+    DamosQuota,
+    DamosQuotaGoal,
+    DamosWatermarks,
 )
 from damon_tests.ports import NSEC_PER_SEC, TreeError
 from damon_tests.reference.machine.tlb import Tlb
 
 PAGE = 4096
+GOAL_ONLINE = DamonIntervalsGoal(access_bp=400, aggrs=3, min_sample_us=4_000, max_sample_us=40_000)
+NEVER_ACHIEVED = DamosQuotaGoal("user_input", target_value=10_000)
 
 
 def test_noop_commit_changes_nothing():
@@ -114,6 +120,50 @@ def test_commit_without_targets_ends_vaddr_but_not_paddr():
     assert box.read("state") == "on"
 
 
+OTHER_SCHEME = Damos(
+    "cold",
+    DamosAccessPattern(1, 1 << 40, 2, 19, 3, 40),
+    apply_interval_us=200_000,
+    quota=DamosQuota(ms=7, bytes=8 * MIB, reset_interval_ms=300),
+    watermarks=DamosWatermarks("free_mem_rate", 20_000, 999, 998, 1),
+    core_filters=(DamosFilter("addr", addr_end=PAGE),),
+    filters=(DamosFilter("target", damon_target_idx=3),),
+    max_nr_snapshots=1_000,
+)
+
+
+def test_commit_installs_all_parameters_of_running_and_new_schemes():
+    box = Box()
+    box.start(box.fvaddr(schemes=(STAT_ALL,)))
+    box.run(0.3)
+    ctx = box.fvaddr(
+        schemes=(OTHER_SCHEME, OTHER_SCHEME),
+        sample_us=4_000,
+        aggr_us=80_000,
+        update_us=500_000,
+        min_nr_regions=20,
+        max_nr_regions=200,
+        intervals_goal=GOAL_ONLINE,
+    )
+    box.commit(ctx)
+    assert [scheme.params for scheme in box.core().schemes] == [OTHER_SCHEME, OTHER_SCHEME]
+    assert box.core().attrs == ctx.attrs
+
+
+@pytest.mark.parametrize("removed", [{"bytes": MIB}, {"ms": 1}, {"goals": (NEVER_ACHIEVED,)}])
+def test_removed_quota_is_no_limit(removed):
+    """Without quota the next window's size is 0, no limit: each pass tries all memory."""
+    box = Box()
+    box.start(box.fvaddr(schemes=(with_quota(reset_interval_ms=500, **removed),)))
+    box.run(2)
+    box.commit(box.fvaddr(schemes=(with_quota(reset_interval_ms=500),)))
+    box.run(0.6)
+    before = box.client.stats(0, 0).sz_tried
+    box.run(1)
+    assert box.client.stats(0, 0).sz_tried - before == 10 * 64 * MIB
+    assert box.client.effective_bytes(0, 0) == 0
+
+
 def test_pause_freezes_everything_but_requests():
     box = Box()
     box.start(box.fvaddr(schemes=(STAT_ALL,)))
@@ -155,6 +205,33 @@ def test_tuning_halves_and_stays_within_its_range():
     assert [e.text for e in events[:5]] == [
         f"sample_us={us}" for us in (40_000, 20_000, 10_000, 5_000, 5_000)
     ]
+
+
+def _passes_while_tuned(goal: DamonIntervalsGoal, seconds: float) -> int:
+    """Return how often a scheme with an apply interval of a second is applied while intervals are tuned."""
+    scheme = replace(STAT_ALL, apply_interval_us=1_000_000)
+    box = Box()
+    box.start(box.fvaddr(intervals_goal=goal, schemes=(scheme,)))
+    box.run(seconds)
+    return box.client.stats(0, 0).nr_snapshots
+
+
+def test_tuning_keeps_apply_intervals():
+    """A scheme is applied once a second although intervals are tuned each 300 ms; the last pass is at 5 s."""
+    assert _passes_while_tuned(replace(GOAL, max_sample_us=5_000), 5.001) == 5
+
+
+def test_tuning_to_longer_intervals_keeps_apply_intervals():
+    """Each of three tunings doubles the sample, and shortens an interval by less than one sample."""
+    assert _passes_while_tuned(replace(GOAL, max_sample_us=40_000), 6.3) == 6
+
+
+def test_tuning_keeps_the_update_interval():
+    """Mappings are read every second although intervals are tuned each 300 ms."""
+    box = Box()
+    box.start(box.fvaddr(intervals_goal=replace(GOAL, max_sample_us=5_000), update_us=1_000_000))
+    box.run(2.5)
+    assert box.core().next_update == 600
 
 
 def test_tuning_enabled_online_catches_up_at_every_aggregation():

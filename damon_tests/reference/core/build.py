@@ -157,7 +157,7 @@ def commit(ctx: Context, params: DamonCtx, memory: Memory) -> None:
         _check_commit(ctx, params, memory)
     _commit_targets(ctx, params, memory)
     ctx.operations, ctx.addr_unit, ctx.pause = params.operations, params.addr_unit, params.pause
-    commit_attrs(ctx, params.attrs)
+    commit_attrs(ctx, rules.committed_attrs(ctx.attrs, params.attrs))
     note_young(params, memory)
 
 
@@ -174,10 +174,10 @@ def _commit_schemes(ctx: Context, params: DamonCtx) -> None:
     pairs = zip(ctx.schemes, params.schemes, strict=False)
     ctx.schemes = [ctx.rules.committed_scheme(old, Scheme(new, ctx.rules)) for old, new in pairs]
     for scheme, new in zip(ctx.schemes, params.schemes, strict=False):
-        scheme.set_params(ctx.rules.committed_params(new))
+        scheme.set_params(ctx.rules.committed_params(scheme.params, new))
         scheme.activated = scheme.activated or ctx.rules.commit_activates
     for new in params.schemes[len(ctx.schemes) :]:
-        scheme = Scheme(new, ctx.rules)
+        scheme = Scheme(ctx.rules.added_params(new), ctx.rules)
         scheme.schedule(ctx.passed, ctx.samples, ctx.attrs.aggr_us)
         ctx.schemes.append(scheme)
 

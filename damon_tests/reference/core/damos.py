@@ -94,7 +94,8 @@ class DamosPass:
     def _adjust_quota(self, index: int, scheme: Scheme) -> None:
         """Begin a new charge window if it is time, and compute the lowest priority that gets quota."""
         quota, params, ctx = scheme.quota, scheme.params.quota, self.ctx
-        if not quota.is_set(params):
+        requested = bool(params.bytes or params.ms or params.goals)
+        if not self.rules.window_needs_turn(quota.is_set(params), requested):
             return
 
         def on_esz(size: int) -> None:

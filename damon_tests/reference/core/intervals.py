@@ -66,5 +66,23 @@ def tune(ctx: Context) -> int | None:
     if adaptation == 10_000:
         return None
     sample_us = rules.tuned_sample_us(attrs.sample_us, adaptation, goal.min_sample_us, goal.max_sample_us)
+    left = [max(0, scheme.next_apply - ctx.passed) for scheme in ctx.schemes]
+    update_left = max(0, ctx.next_update - ctx.passed)
     set_attrs(ctx, replace(attrs, sample_us=sample_us, aggr_us=sample_us * ctx.aggr_samples))
+    _keep_due_times(ctx, attrs.sample_us, left, update_left)
     return sample_us
+
+
+def _keep_due_times(ctx: Context, old_sample_us: int, apply_left: list[int], update_left: int) -> None:
+    """Let what has an interval of its own come due when it would have without tuning.
+
+    ``apply_left`` and ``update_left`` are the samples of the old length that were left. A scheme without an
+    apply interval follows the aggregations, which tuning does change.
+    """
+    rules, new_us = ctx.rules, ctx.attrs.sample_us
+    for scheme, left in zip(ctx.schemes, apply_left, strict=True):
+        if interval_us := scheme.params.apply_interval_us:
+            interval = ctx.samples(interval_us)
+            scheme.next_apply = ctx.passed + rules.tuned_apply_left(left, interval, old_sample_us, new_us)
+    interval = ctx.samples(ctx.attrs.update_us)
+    ctx.next_update = ctx.passed + rules.tuned_update_left(update_left, interval, old_sample_us, new_us)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from damon_tests.ports import UsageError
 from damon_tests.reference.faults import (
     actions,
+    commits,
     filters,
     goals,
     modules,
@@ -22,7 +23,20 @@ from damon_tests.reference.faults import (
 )
 from damon_tests.reference.faults.fault import Fault
 
-_FILES = (monitoring, ops, tree, schemes, actions, quotas, goals, filters, watermarks, stats, modules)
+_FILES = (
+    monitoring,
+    ops,
+    tree,
+    commits,
+    schemes,
+    actions,
+    quotas,
+    goals,
+    filters,
+    watermarks,
+    stats,
+    modules,
+)
 
 
 def all_faults() -> tuple[Fault, ...]:

@@ -382,5 +382,26 @@ FAULTS = (
         "tuned_sample_us",
         lambda sample, bp, low, high: max(sample * bp // core.BP, low // 4),
     ),
+    Fault(
+        "tuning_restarts_apply_intervals",
+        "core",
+        "each tuning puts off schemes by their whole apply interval, so that long ones never come due",
+        "tuned_apply_left",
+        lambda left, interval, old_us, new_us: interval,
+    ),
+    Fault(
+        "tuning_applies_at_once",
+        "core",
+        "each tuning applies all schemes, whatever is left of their apply interval",
+        "tuned_apply_left",
+        lambda left, interval, old_us, new_us: 0,
+    ),
+    Fault(
+        "tuning_restarts_updates",
+        "core",
+        "each tuning puts off the update of mappings by a whole interval, so that they are never read again",
+        "tuned_update_left",
+        lambda left, interval, old_us, new_us: interval,
+    ),
     Fault("pause_ignored", "core", "monitoring goes on while paused", "is_paused", _never),
 )

@@ -47,6 +47,13 @@ FAULTS = (
         _renewed,
     ),
     Fault(
+        "removed_quota_stays",
+        "quotas",
+        "a quota that a commit removed keeps its effective size and its last window (6.16 to 7.0)",
+        "window_needs_turn",
+        lambda is_set, requested: requested,
+    ),
+    Fault(
         "continuation_in_a_removed_target",
         "quotas",
         "the next window is to go on in a target that a commit removed (6.16 and older)",

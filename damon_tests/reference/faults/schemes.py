@@ -45,7 +45,7 @@ def _kept_by_failure(action: str, age: Any, applied: int) -> Any:
     return damos.age_after_action(action, age, applied) if applied else age
 
 
-def _without_nodes(requested: Damos) -> Damos:
+def _without_nodes(running: Damos, requested: Damos) -> Damos:
     goals = tuple(replace(goal, nid=0) for goal in requested.quota.goals)
     return replace(requested, quota=replace(requested.quota, goals=goals))
 

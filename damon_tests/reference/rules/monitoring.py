@@ -258,6 +258,11 @@ def rescale_age(age: I64, old_aggr_us: int, new_aggr_us: int) -> I64:
     return (scaled & np.uint64(U32_MAX)).astype(np.int64)
 
 
+def committed_attrs(running: Any, requested: Any) -> Any:
+    """Return the attributes that a commit installs (a ``DamonAttrs``): those requested."""
+    return requested
+
+
 # Automatic tuning of intervals (§2.8)
 
 
@@ -278,6 +283,14 @@ def tuning_adaptation(score: int) -> int:
 
 def tuned_sample_us(sample_us: int, adaptation_bp: int, min_sample_us: int, max_sample_us: int) -> int:
     return max(min_sample_us, min(max_sample_us, sample_us * adaptation_bp // BP))
+
+
+def tuned_left(left_samples: int, interval_samples: int, old_sample_us: int, new_sample_us: int) -> int:
+    """Return the samples left, after tuning, until something is due that repeats every ``interval_samples``.
+
+    Tuning changes no due time: the time that was left is left, in whole samples of the new length.
+    """
+    return left_samples * (old_sample_us or 1) // (new_sample_us or 1)
 
 
 # Address spaces (§3.1, §3.3)

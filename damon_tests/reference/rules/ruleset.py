@@ -91,13 +91,17 @@ class Rules:
     # automatic tuning of intervals (§2.8)
     tuning_adaptation: Callable[[int], int] = core.tuning_adaptation
     tuned_sample_us: Callable[[int, int, int, int], int] = core.tuned_sample_us
+    tuned_apply_left: Callable[[int, int, int, int], int] = core.tuned_left
+    tuned_update_left: Callable[[int, int, int, int], int] = core.tuned_left
 
     # sleeping, pausing (§2.11, §2.2) and committing (§5.6)
     sleep_us: Callable[[int], int] = core.sleep_us
     sleeps_by_ticks: Callable[[int], bool] = core.sleeps_by_ticks
     is_paused: Callable[[bool], bool] = core.is_paused
     committed_scheme: Callable[[Any, Any], Any] = damos.committed_scheme
-    committed_params: Callable[[Any], Any] = damos.committed_params
+    committed_params: Callable[[Any, Any], Any] = damos.committed_params
+    added_params: Callable[[Any], Any] = damos.added_params
+    committed_attrs: Callable[[Any, Any], Any] = core.committed_attrs
     committed_ranges: Callable[[Sequence[Range]], list[Range]] = core.committed_ranges
     removed_target_is_forgotten: bool = True  # by quotas that were to go on in it
     commit_is_checked_first: bool = True
@@ -176,6 +180,7 @@ class Rules:
     window_exceeded: Callable[[bool], bool] = damos.window_exceeded
     charge_at_window_start: Callable[[int], int] = damos.charge_at_window_start
     window_has_passed: Callable[[int, int, int], bool] = damos.window_has_passed
+    window_needs_turn: Callable[[bool, bool], bool] = damos.window_needs_turn
     first_window_size: Callable[[int], int] = damos.first_window_size
     time_quota_size: Callable[[int, int, int, int], int] = damos.time_quota_size
     skipped_size: Callable[[int, int, int, int], int] = damos.skipped_size

@@ -113,6 +113,14 @@ def goal_node(nid: int) -> int:
     return nid
 
 
+def window_needs_turn(is_set: bool, requested: bool) -> bool:
+    """Whether windows begin and end: while a quota is in force, also one that is no longer requested.
+
+    The first window after a quota was removed sets the effective size to 0, which is no limit.
+    """
+    return is_set
+
+
 def first_window_size(effective_size: int) -> int:
     """Return the effective size of a scheme's first window: as in all others."""
     return effective_size
@@ -280,8 +288,13 @@ def committed_scheme(running: Any, fresh: Any) -> Any:
     return running
 
 
-def committed_params(requested: Any) -> Any:
+def committed_params(running: Any, requested: Any) -> Any:
     """Return the parameters that a running scheme gets from a commit (a ``Damos``): those requested."""
+    return requested
+
+
+def added_params(requested: Any) -> Any:
+    """Return the parameters of a scheme that a commit adds: those requested."""
     return requested
 
 
