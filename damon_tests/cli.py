@@ -147,6 +147,9 @@ def report(args: argparse.Namespace) -> int:
             junit=args.junit,
             json=args.json,
             ktap=args.ktap,
+            tap=args.tap,
+            kcidb=args.kcidb,
+            kcidb_build=args.kcidb_build,
             merge=args.merge,
         )
     )
@@ -156,7 +159,7 @@ def _report_upstream(args: argparse.Namespace) -> int:
     """``damon-tests report DIR --mail`` and ``--github``: one failed test for DAMON's maintainers."""
     from damon_tests.commands.upstream import print_github, print_mail
 
-    if args.merge or any((args.html, args.junit, args.json, args.ktap)):
+    if args.merge or any((args.html, args.junit, args.json, args.ktap, args.tap, args.kcidb)):
         raise UsageError("--mail and --github print one test and write no files: ask for those separately")
     directory, test = Path(args.directory), args.mail or args.github or args.test or ""
     if args.mail is not None:

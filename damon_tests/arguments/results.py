@@ -36,8 +36,16 @@ def add_report(commands: Commands) -> None:
         ("junit", "JUnit XML"),
         ("json", "run.json"),
         ("ktap", "KTAP"),
+        ("tap", "TAP 14"),
+        ("kcidb", "JSON of KCIDB"),
     ):
         p.add_argument(f"--{name}", type=file, metavar="FILE", help=f"also write {what}; - for stdout")
+    p.add_argument(
+        "--kcidb-build",
+        default="",
+        metavar="ID",
+        help="with --kcidb: the build that was tested, as KCIDB has it",
+    )
     p.add_argument(
         "--merge",
         type=file,

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from damon_tests.ports import UsageError, output_file
-from damon_tests.report import junit, ktap, merge, model, output, terminal
+from damon_tests.report import junit, kcidb, ktap, merge, model, output, terminal
 from damon_tests.report.output import from_here
 from damon_tests.report.run_directory import JUNIT_XML, RUN_JSON, being_written, holds_run
 
@@ -32,7 +32,8 @@ class ReportRequest:
     """``view``: one of VIEWS, or None for all there is; ``test``: only tests whose id contains this.
 
     ``merge``: directories of runs to put together in ``directory`` first. ``html``, ``junit``, ``json``,
-    ``ktap``: files to write as well, ``-`` for standard output.
+    ``ktap``, ``tap``, ``kcidb``: files to write as well, ``-`` for standard output. ``kcidb_build``: the
+    kernel's build as KCIDB has it, empty if it has not.
     """
 
     directory: Path
@@ -42,6 +43,9 @@ class ReportRequest:
     junit: Path | None = None
     json: Path | None = None
     ktap: Path | None = None
+    tap: Path | None = None
+    kcidb: Path | None = None
+    kcidb_build: str = ""
     merge: Sequence[Path] = ()
 
 
@@ -95,6 +99,10 @@ def _write(request: ReportRequest, run: Run) -> None:
         junit.save(run, request.junit)
     if request.ktap is not None:
         ktap.save(run, request.ktap)
+    if request.tap is not None:
+        ktap.save_tap(run, request.tap)
+    if request.kcidb is not None:
+        kcidb.save(run, request.kcidb, request.kcidb_build)
     if request.html is not None:
         from damon_tests.report.html import save
 
@@ -104,6 +112,8 @@ def _write(request: ReportRequest, run: Run) -> None:
             ("JSON", request.json),
             ("JUnit", request.junit),
             ("KTAP", request.ktap),
+            ("TAP", request.tap),
+            ("KCIDB", request.kcidb),
             ("Page", request.html),
         )
         for title, path in files:
@@ -113,7 +123,8 @@ def _write(request: ReportRequest, run: Run) -> None:
 
 def _writes_to_stdout(request: ReportRequest) -> bool:
     """Whether a file goes to standard output, which then has nothing else."""
-    return output_file.STDOUT in (request.json, request.junit, request.ktap, request.html)
+    files = (request.json, request.junit, request.ktap, request.tap, request.kcidb, request.html)
+    return output_file.STDOUT in files
 
 
 def _complete_files(directory: Path, run: Run) -> None:

@@ -96,9 +96,13 @@ def _case(suite: ET.Element, run: Mapping[str, Any], test: Mapping[str, Any]) ->
     elif verdict in ("SKIP", "XFAIL"):
         kind, tag = "skipped", "skipped"
     if kind:
-        element = ET.SubElement(case, tag, type=verdict, message=_clean(test["reason"]))
+        element = ET.SubElement(case, tag, type=verdict, message=_clean(_one_line(test["reason"])))
         element.text = _clean(_evidence(test))
     return kind
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _evidence(test: Mapping[str, Any]) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""A run as KTAP 1, for kselftest and whatever reads the kernel's test results.
+"""A run as KTAP 1, for kselftest and whatever reads the kernel's test results; or as TAP 14.
 
 One line a test. All that stops a gate is ``not ok``: FAIL, XPASS, INCONCLUSIVE, ERROR, SKIP under --require.
 XFAIL is ``ok … # XFAIL``, SKIP is ``ok … # SKIP`` (Documentation/dev-tools/ktap.rst of the kernel).
@@ -14,6 +14,7 @@ from typing import Any
 from damon_tests.ports import output_file
 from damon_tests.report import words
 
+_KTAP = "KTAP version 1"
 _STOPS = ("FAIL", "XPASS", "INCONCLUSIVE", "ERROR")
 
 
@@ -22,10 +23,27 @@ def save(run: Mapping[str, Any], path: Path) -> None:
     output_file.write_text(path, "\n".join(lines(run)) + "\n")
 
 
+def save_tap(run: Mapping[str, Any], path: Path) -> None:
+    """Write ``path`` as TAP 14. Raises OSError, UsageError."""
+    output_file.write_text(path, "\n".join(tap_lines(run)) + "\n")
+
+
+def tap_lines(run: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the same lines as TAP 14, which calls an expected failure ``not ok ... # TODO``."""
+    for line in lines(run):
+        name, mark, reason = line.partition(" # XFAIL ")
+        if line == _KTAP:
+            yield "TAP version 14"
+        elif mark and name.startswith("ok "):
+            yield f"not {name} # TODO {reason}"
+        else:
+            yield line
+
+
 def lines(run: Mapping[str, Any]) -> Iterator[str]:
     """Yield the lines of a run (``run.json``): version, plan, and each test's evidence and result."""
     tests = run["tests"]
-    yield "KTAP version 1"
+    yield _KTAP
     yield f"1..{len(tests)}" + ("" if tests else " # SKIP no test ran")
     yield f"# damon-tests {_plain(words.subject(run))}"
     for number, test in enumerate(tests, 1):
