@@ -245,7 +245,10 @@ def new_test(args: argparse.Namespace) -> int:
 def defects(args: argparse.Namespace) -> int:
     """``damon-tests defects``: known defects of DAMON, and which kernels have them."""
     from damon_tests.commands.defects import show_defects
+    from damon_tests.commands.findings import print_findings
 
+    if args.findings is not None:
+        return print_findings(args.findings)
     return show_defects(args.kernel, as_json=args.json)
 
 

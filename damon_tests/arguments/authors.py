@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from damon_tests.arguments.values import Commands
+from damon_tests.arguments.values import Commands, file
 
 
 def add_defects(commands: Commands) -> None:
@@ -13,6 +13,13 @@ def add_defects(commands: Commands) -> None:
         "--kernel", metavar="K", help="those of a series (6.12), a release (6.12.117), or a kernel as for run"
     )
     p.add_argument("--json", action="store_true", help="print it for a program")
+    p.add_argument(
+        "--findings",
+        nargs="*",
+        type=file,
+        metavar="RUN",
+        help="print FINDINGS.md: all defects, how past bugs are tested, and what these runs show",
+    )
     p.set_defaults(function="defects")
 
 
