@@ -92,7 +92,7 @@ run_suite()
 			--ktap="$output/$1.ktap" ${{DAMON_TESTS_OPTIONS:-}} "suites/$1" 2>&1
 		echo $? >"$output/$1.code"
 	}} | while IFS= read -r line; do
-		printf '# %s\\n' "$line"
+		[ -z "$line" ] || printf '# %s\\n' "$line"
 	done
 	code=$(cat "$output/$1.code")
 	if [ -s "$output/$1.ktap" ]; then

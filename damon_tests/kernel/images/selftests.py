@@ -28,7 +28,8 @@ COLLECTION = "damon"
 RUNNER = "run_kselftest.sh"
 
 _SELFTESTS = "tools/testing/selftests"
-_WANTED = tuple(f"{_SELFTESTS}/{name}" for name in (COLLECTION, "kselftest", RUNNER))
+_KUNIT = "tools/testing/kunit"
+_WANTED = (_KUNIT, *(f"{_SELFTESTS}/{name}" for name in (COLLECTION, "kselftest", RUNNER)))
 _PREFIX = "linux-source-"
 
 
@@ -43,6 +44,11 @@ class SelftestSource:
     def programs(self) -> tuple[str, ...]:
         """Return the names of the DAMON selftests, in the order of their Makefile. Raises UsageError."""
         return makefile_words(self._makefile(), ("TEST_PROGS", "TEST_GEN_PROGS"), self.name)
+
+    @property
+    def kunit(self) -> Path:
+        """Return the tree's kunit.py, which reads KTAP."""
+        return self.directory.parent / "kunit/kunit.py"
 
     def text(self, program: str) -> str:
         """Return the source of a program, "" for one that is compiled."""
@@ -94,7 +100,7 @@ def of_debian(series: str, cache: Path | None = None) -> SelftestSource:
             remedy="give a kernel tree: --source TREE",
         )
     package = archive.packages([offered[chosen]])[0]
-    root = (cache or bundle.cache_dir()) / "selftests" / package.version.replace("/", "_")
+    root = (cache or bundle.cache_dir()) / "kernel-testing" / package.version.replace("/", "_")
     with using(root.parent):
         root.parent.mkdir(parents=True, exist_ok=True)
     with using(root.parent), FileLock(root.parent / ".lock"):
