@@ -76,7 +76,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_wheel_has_everything(wheel: Path) -> None:
     names = contents(wheel)
-    for directory in ("suites", "workloads/patterns", "workloads/src"):
+    for directory in ("suites", "workloads/patterns", "workloads/src", "kselftest_compat/shims"):
         files = [p for p in (ROOT / directory).rglob("*") if p.is_file() and "__pycache__" not in p.parts]
         assert files
         assert {f"{BUNDLE}{file.relative_to(ROOT)}" for file in files} <= names

@@ -29,7 +29,7 @@ RUNNER = "run_kselftest.sh"
 
 _SELFTESTS = "tools/testing/selftests"
 _KUNIT = "tools/testing/kunit"
-_WANTED = (_KUNIT, *(f"{_SELFTESTS}/{name}" for name in (COLLECTION, "kselftest", RUNNER)))
+_WANTED = (_KUNIT, *(f"{_SELFTESTS}/{name}" for name in (COLLECTION, "kselftest", "lib.mk", RUNNER)))
 _PREFIX = "linux-source-"
 
 
@@ -100,7 +100,7 @@ def of_debian(series: str, cache: Path | None = None) -> SelftestSource:
             remedy="give a kernel tree: --source TREE",
         )
     package = archive.packages([offered[chosen]])[0]
-    root = (cache or bundle.cache_dir()) / "kernel-testing" / package.version.replace("/", "_")
+    root = (cache or bundle.cache_dir()) / "kernel-tests" / package.version.replace("/", "_")
     with using(root.parent):
         root.parent.mkdir(parents=True, exist_ok=True)
     with using(root.parent), FileLock(root.parent / ".lock"):
