@@ -118,7 +118,8 @@ def replicas_seconds(nr_replicas: int, regions: int, seconds: int) -> float:
     attrs = DamonAttrs(max_nr_regions=regions, min_nr_regions=regions * 6 // 10)
     ctx = DamonCtx("fvaddr", attrs=attrs, targets=(DamonTarget(1, ((BASE, BASE + size),)),))
     began = time.process_time()
-    batch = Batch(Rules(), ctx, [process], nr_replicas, np.random.default_rng(1))
+    rng = np.random.Generator(np.random.SFC64(1))  # as experiment.replica makes it
+    batch = Batch(Rules(), ctx, [process], nr_replicas, rng)
     recording = batch.run(0, seconds * NSEC_PER_SEC)
     for replica in range(nr_replicas):
         recording.snapshots(replica)

@@ -65,7 +65,7 @@ def replicas(observed: Observation, seeds: Sequence[int]) -> list[Recording]:
     if missing_for_batch(ctx) or rereads_mappings or not seeds:
         return [replica(observed, seed) for seed in seeds]
     process = Process(ctx.targets[0].pid_target, observed.vmas, observed.truth)
-    rng = np.random.default_rng(list(seeds))
+    rng = np.random.Generator(np.random.SFC64(list(seeds)))
     batch = Batch(rules_of(observed), ctx, [process], len(seeds), rng)
     known = steps(observed)
     if known:

@@ -119,6 +119,7 @@ class Batch:
         memory = Memory(64 << 20, np.random.default_rng(0))
         memory.processes = {process.pid: process for process in processes}
         check_request(ctx, memory, rules)
+        _keep_freed_memory()
         self.rules, self.attrs, self.rng = rules, ctx.attrs, rng
         self.processes = list(processes)
         self.nr_replicas = nr_replicas
@@ -188,16 +189,21 @@ class Batch:
         return page_numbers(regions.start + self.rules.sample_offset(fractions, regions.float_sizes))
 
     def _check(self, pages: I64, prepared_ns: int, checked_ns: int) -> None:
-        rules, regions = self.rules, self.regions
+        rules = self.rules
         t0_ns, t1_ns = rules.check_window(prepared_ns, checked_ns)
+        if len(self.processes) == 1:
+            hits = self.processes[0].accessed(pages, t0_ns, t1_ns)
+        else:
+            hits = self._hits_of_targets(pages, t0_ns, t1_ns)
+        self.regions.nr_accesses += rules.observed(hits)
+
+    def _hits_of_targets(self, pages: I64, t0_ns: int, t1_ns: int) -> Bools:
         hits: Bools = np.zeros(len(pages), np.bool_)
+        target = self.regions.target % len(self.processes)
         for index, process in enumerate(self.processes):
-            if len(self.processes) == 1:
-                hits = process.accessed(pages, t0_ns, t1_ns)
-            else:
-                mine = regions.target % len(self.processes) == index
-                hits[mine] = process.accessed(pages[mine], t0_ns, t1_ns)
-        regions.nr_accesses += rules.observed(hits)
+            mine = target == index
+            hits[mine] = process.accessed(pages[mine], t0_ns, t1_ns)
+        return hits
 
     def _aggregation(self, time_ns: int) -> Aggregation:
         # A view: the new window gets arrays of its own.
@@ -288,6 +294,14 @@ class Batch:
         tenths = self.rng.integers(1, 10, size=int(chosen.sum()), dtype=np.uint64)
         points[chosen] = self.rules.split_size(tenths, sizes[chosen], self.min_region_sz)
         return points
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc reuse freed arrays, which it otherwise returns to the kernel after each step: page faults
+    are a tenth of a batch's time. Freeing a large block raises its thresholds (mallopt(3),
+    M_MMAP_THRESHOLD)."""
+    block = np.empty(16 << 20, np.uint8)
+    del block
 
 
 def _shifted(regions: Regions, first_target: int) -> Regions:

@@ -14,7 +14,7 @@ from damon_tests.reference.core.regions import Regions, divide, set_ranges
 from damon_tests.reference.machine.memory import Memory
 from damon_tests.reference.rules.ruleset import Rules
 
-PAGE_SHIFT = 12
+PAGE_SHIFT = np.uint64(12)
 
 
 class Operations:
@@ -178,7 +178,8 @@ class PhysicalOperations(Operations):
 
 def page_numbers(addresses: U64) -> I64:
     """Return the page (or frame) of each byte address."""
-    return (addresses >> np.uint64(PAGE_SHIFT)).astype(np.int64)
+    pages: I64 = (addresses >> PAGE_SHIFT).view(np.int64)  # 52 bits: positive in both types
+    return pages
 
 
 def divide_evenly(regions: Regions, min_nr_regions: int, min_region_sz: int) -> Regions:

@@ -74,9 +74,10 @@ def _split_all(
 
 def cut(regions: Regions, rules: Rules, *points: U64) -> Regions:
     """Cut each region at the given offsets; per region they ascend, and 0 means no cut."""
+    cut_rows = [np.flatnonzero(offsets) for offsets in points]
     pieces = np.ones(len(regions), np.int64)
-    for offsets in points:
-        pieces += offsets > 0
+    for rows in cut_rows:
+        pieces[rows] += 1
     # First every region as often as it will have parts, as copies; then the bounds between the parts.
     row = np.repeat(np.arange(len(regions)), pieces)
     if len(row) == len(regions):
@@ -84,10 +85,9 @@ def cut(regions: Regions, rules: Rules, *points: U64) -> Regions:
     firsts = np.cumsum(pieces) - pieces
     new = regions.take(row)
     place = firsts.copy()
-    for offsets in points:
-        here = offsets > 0
-        place[here] += 1
-        new.start[place[here]] = regions.start[here] + offsets[here]
+    for offsets, rows in zip(points, cut_rows, strict=True):
+        place[rows] += 1
+        new.start[place[rows]] = regions.start[rows] + offsets[rows]
     is_right = np.ones(len(row), np.bool_)
     is_right[firsts] = False
     # A part ends where its right neighbour starts, unless it is the last of its region.
