@@ -300,12 +300,32 @@ def history(args: argparse.Namespace) -> int:
     return print_history(args.metric, Path(args.file), Path(args.plot) if args.plot else None)
 
 
+def explore(args: argparse.Namespace) -> int:
+    """``damon-tests explore``: accuracy over cost."""
+    from damon_tests.commands.explore import Outputs
+    from damon_tests.commands.explore import run as explore_pattern
+    from damon_tests.judge.monitoring.tradeoff import Hot
+    from damon_tests.patterns.load import load
+    from damon_tests.scenario.exploration import Grid, Plan
+
+    usual = Grid()
+    grid = Grid(
+        tuple(args.sample_ms or usual.sample_ms),
+        tuple(args.regions or usual.max_nr_regions),
+        usual.goals_bp if args.goals_bp is None else tuple(args.goals_bp),
+    )
+    hot = Hot(args.hot, max(1, round(args.hot_ms * 1000)))
+    plan = Plan(load(args.pattern), grid, hot, args.seconds, args.attempts, args.seed)
+    return explore_pattern(args.kernel, plan, Outputs(args.json, args.picture))
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     command.__name__: command
     for command in (
         bench,
         compare,
         history,
+        explore,
         run,
         gate,
         kselftest,

@@ -30,6 +30,7 @@ _ADDED = (
     costs.add_bench,
     costs.add_compare,
     costs.add_history,
+    costs.add_explore,
     kselftests.add_kselftest,
     kselftests.add_kselftest_install,
 )

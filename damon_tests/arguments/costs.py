@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Options of commands about the cost of DAMON: ``bench``, ``compare``, ``history``."""
+"""Options of commands about the cost of DAMON: ``bench``, ``compare``, ``history``, ``explore``."""
 
 from __future__ import annotations
 
-from damon_tests.arguments.values import Commands, file
+from damon_tests.arguments.values import Commands, count, duration, file
 
 
 def add_bench(commands: Commands) -> None:
@@ -49,3 +49,41 @@ def add_history(commands: Commands) -> None:
     p.add_argument("--file", required=True, metavar="FILE", help="the history (SQLite)")
     p.add_argument("--plot", type=file, metavar="OUT", help="draw it, .png or .svg")
     p.set_defaults(function="history")
+
+
+def add_explore(commands: Commands) -> None:
+    """``explore``: accuracy over cost."""
+    p = commands.add_parser(
+        "explore",
+        help="which intervals and limits show a pattern well, and what they cost",
+        description="Monitors a pattern with many attributes, and prints accuracy and cost of each; * marks"
+        " those that none beats. On the reference the cost is estimated from what kernels of its series were"
+        " measured to need; on a kernel in a guest it is counted.",
+    )
+    p.add_argument(
+        "pattern", metavar="PATTERN", help="of the library (hot_cold), or a file: YAML, or masim's"
+    )
+    p.add_argument("--kernel", default="reference", metavar="K", help="as for run (default: the reference)")
+    p.add_argument("--sample-ms", type=duration, nargs="+", metavar="MS", help="sampling intervals to try")
+    p.add_argument("--regions", type=count, nargs="+", metavar="N", help="limits of regions to try")
+    p.add_argument(
+        "--goals-bp",
+        type=count,
+        nargs="*",
+        metavar="BP",
+        help="goals to tune intervals for, in 0.01 %% of events",
+    )
+    p.add_argument(
+        "--hot", type=duration, default=0.5, metavar="SHARE", help="hot: touched in so many intervals"
+    )
+    p.add_argument(
+        "--hot-ms", type=duration, default=5.0, metavar="MS", help="of this length (default %(default)g)"
+    )
+    p.add_argument(
+        "--seconds", type=duration, default=20.0, metavar="S", help="each time (default %(default)g)"
+    )
+    p.add_argument("--attempts", type=count, default=3, metavar="N", help="for each (default %(default)s)")
+    p.add_argument("--seed", type=int, default=1, metavar="N")
+    p.add_argument("--json", type=file, metavar="FILE", help="write all of it for a program; - for stdout")
+    p.add_argument("--picture", type=file, metavar="FILE", help="draw it, .svg or .png")
+    p.set_defaults(function="explore")

@@ -68,6 +68,16 @@ def spans_of(
     )
 
 
+def spans_at(truth: Truth, chosen: Sequence[Window], interval_ns: int) -> TruthSpans:
+    """Return the spans like ``spans_of``, but with rates as the fraction of intervals of ``interval_ns``,
+    however often DAMON sampled: the same truth for recordings with different sampling intervals."""
+    times = [(w.t0_ns, w.t1_ns) for w in chosen]
+    parts = [
+        _compress(pages, _rate(truth, pages, window, interval_ns)) for pages, window in _asked(truth, times)
+    ]
+    return _encode(times, parts)
+
+
 class _Same:
     """A key of ``_rates`` that is equal only for the same truth object."""
 
