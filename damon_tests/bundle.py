@@ -11,6 +11,7 @@ import atexit
 import functools
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -37,6 +38,23 @@ def patterns_dir() -> Path:
 def programs_dir() -> Path:
     """Where the static C programs are built to (checkout) or shipped (wheel)."""
     return root() / "workloads" / "build"
+
+
+@functools.cache
+def commit() -> str:
+    """Return the commit of the checkout, with "+" if files were changed since; "unknown" in a wheel."""
+    if not (root() / ".git").exists():
+        return "unknown"
+    try:
+        changed = "+" if _git("status", "--porcelain", "--untracked-files=no") else ""
+        return _git("rev-parse", "HEAD").strip() + changed
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _git(*words: str) -> str:
+    command = ["git", "-c", f"safe.directory={root()}", "-C", str(root()), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def cache_dir() -> Path:

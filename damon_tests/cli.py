@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from damon_tests import arguments
+from damon_tests.ports import output_file
 from damon_tests.ports.errors import DamonTestsError, UsageError
 from damon_tests.report import output
 
@@ -223,13 +224,22 @@ def faults(args: argparse.Namespace) -> int:
     from damon_tests.commands.run import suite_path
 
     if not args.run:
+        of_runs = {
+            "--suite": args.suite,
+            "--output": args.output,
+            "-n": args.workers > 1,
+            "--first-killer": args.first_killer,
+        }
+        for option, given in of_runs.items():
+            if given:
+                raise UsageError(f"{option} goes with --run: without it faults are only listed")
         return show_catalogue(args.names, args.area, as_json=args.json)
     paths = [suite_path(p) for p in args.suite]
     return run_kill_matrix(
         args.names,
         args.area,
         paths,
-        output=Path(args.output),
+        output=args.output or Path("damon-tests-faults"),
         workers=args.workers,
         first_killer=args.first_killer,
     )
@@ -282,6 +292,8 @@ def bench(args: argparse.Namespace) -> int:
     if args.show:
         return benchmark.show([Path(directory) for directory in args.show])
     output, history = (Path(name) if name else None for name in (args.output, args.history))
+    if history is not None:
+        output_file.check_writable(history)
     return benchmark.run(args.kernel, args.names, output, args.seed, history)
 
 

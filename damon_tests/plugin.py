@@ -26,7 +26,7 @@ from damon_tests.experiment.requirements import evaluate, given, not_supported
 from damon_tests.judge.conclude import Conclusion, conclude
 from damon_tests.judge.expect import Expect
 from damon_tests.judge.verdict import Measurement, Verdict
-from damon_tests.ports import DamonTestsError, HarnessError, NotSupported, UsageError, stopwatch
+from damon_tests.ports import DamonTestsError, HarnessError, NotSupported, stopwatch
 from damon_tests.ports.stopwatch import timed
 from damon_tests.pytest_items import (
     at_its_line,
@@ -228,7 +228,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
             error = NotSupported(str(error))
         if isinstance(error, NotSupported):
             error = run.backend.capabilities().refuted_by(error) or error
-        if isinstance(error, UsageError):
+        if error is not None:
             error = at_its_line(error, pyfuncitem)
     test.say_what_never_aggregated(error)
     splats = _complaints(pyfuncitem, test)

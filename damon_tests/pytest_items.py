@@ -56,12 +56,16 @@ def marked_defects(item: pytest.Item) -> list[KnownDefect]:
     return [table[str(key)] for key in keys]
 
 
-def at_its_line(error: UsageError, item: pytest.Function) -> UsageError:
-    """Name the line of the test's file that asked for what cannot be."""
+def at_its_line(error: BaseException, item: pytest.Function) -> BaseException:
+    """Return the error with the line of the test's file, if the author of the test made it.
+
+    That is a request that cannot be (UsageError), or a failed ``assert``.
+    """
+    kind = next((k for k in (UsageError, AssertionError) if isinstance(error, k)), None)
     lines = [
         line for frame, line in walk_tb(error.__traceback__) if Path(frame.f_code.co_filename) == item.path
     ]
-    return UsageError(f"{item.path.name}:{lines[-1]}: {error}") if lines else error
+    return kind(f"{item.path.name}:{lines[-1]}: {error}") if kind and lines else error
 
 
 def machine_needed(item: pytest.Item) -> Topology:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from damon_tests.arguments.values import parts
 from damon_tests.experiment.kernel_request import KernelRequest
+from damon_tests.judge.cost import budget
 from damon_tests.ports import UsageError, output_file
 from damon_tests.report import run_directory
 
@@ -67,6 +70,8 @@ def check(option: Any) -> None:
     shard(option)
     if option.ktap is not None:
         output_file.check_writable(Path(option.ktap))
+    if option.budgets is not None:
+        budget.load(Path(option.budgets))
     if option.first is not None and not Path(option.first).is_file():
         raise UsageError(f"--first {option.first}: there is no such file")
     workers = getattr(option, "numprocesses", None)
@@ -80,10 +85,10 @@ def shard(option: Any) -> tuple[int, int] | None:
     """Return (I, N) of ``--shard I/N``; None for all tests. Raises UsageError."""
     if option.shard is None:
         return None
-    part, slash, parts = str(option.shard).partition("/")
-    if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
-        raise UsageError(f"--shard={option.shard}: give I/N with I from 1 to N, such as 2/3")
-    return int(part), int(parts)
+    try:
+        return parts(str(option.shard))
+    except argparse.ArgumentTypeError as error:
+        raise UsageError(f"--shard: {error}") from None
 
 
 def outside_shard(option: Any, ids: Sequence[str]) -> set[str]:
@@ -91,8 +96,8 @@ def outside_shard(option: Any, ids: Sequence[str]) -> set[str]:
     chosen = shard(option)
     if chosen is None:
         return set()
-    part, parts = chosen
-    return {name for number, name in enumerate(sorted(ids)) if number % parts != part - 1}
+    part, of = chosen
+    return {name for number, name in enumerate(sorted(ids)) if number % of != part - 1}
 
 
 def claim_output(config: pytest.Config) -> run_directory.Claim | None:

@@ -11,14 +11,16 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 import damon_tests
+from damon_tests import bundle
 from damon_tests.commands.run_reporter import NAME as REPORTER
 from damon_tests.damon.capability import Capabilities
 from damon_tests.damon.expected_features import compare, series_of
@@ -39,6 +41,9 @@ from damon_tests.report import artifacts
 from damon_tests.report.events import RunLog
 from damon_tests.scenario.visibility import visibility
 
+_OF_WORKERS = "import sys;exec(eval(sys.stdin.readline()))"  # execnet's command line
+_WORKERS_END_S = 5
+
 _FEATURES_JUDGED = ".features"
 
 
@@ -54,7 +59,23 @@ class Interruptions:
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """pytest's. A run that stops early by itself (``-x``) ends so too, but by a kind of its own."""
         kind = excinfo.type
+        end_workers(self._run.config)
         self._run.interrupted = kind is KeyboardInterrupt or not issubclass(kind, KeyboardInterrupt)
+
+
+def end_workers(config: pytest.Config) -> None:
+    """Send xdist's workers SIGTERM, if there are any, so that they end their tests and guests now.
+
+    xdist would wait 10 s for them to finish their tests, and kill them then.
+    """
+    distributed: Any = config.pluginmanager.getplugin("dsession")
+    if distributed is None or not hasattr(distributed, "nodemanager"):
+        return
+    distributed.nodemanager.EXIT_TIMEOUT = _WORKERS_END_S
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            if _OF_WORKERS in child.cmdline():
+                child.terminate()
 
 
 class DamonRun:
@@ -171,6 +192,7 @@ class DamonRun:
         option = self.config.option
         return {
             "damon_tests": damon_tests.__version__,
+            "commit": bundle.commit(),
             "command": shlex.join(sys.argv),
             "seed": option.seed,
             "profile": option.profile,

@@ -7,9 +7,11 @@ import json
 import signal
 import subprocess
 import sys
+import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import psutil
 import pytest
 from test_plugin import HEAD, VERDICTS, finish, load, start
 
@@ -27,6 +29,49 @@ def test_signals_of_a_ci_end_a_run_as_ctrl_c_does(tmp_path: Path, number: signal
     assert run["interrupted"]
     assert [t["verdict"] for t in run["tests"]] == ["PASS", "ERROR"]
     assert len(ET.parse(tmp_path / "run" / "junit.xml").findall(".//testcase")) == 2
+
+
+def test_signal_to_a_run_with_workers_keeps_results_and_ends_the_workers(tmp_path: Path) -> None:
+    body = """
+import time
+
+@pytest.mark.parametrize('n', range(4))
+def test(expect, n):
+    expect.add(check(True))
+    time.sleep(0 if n == 0 else 120)
+"""
+    process = start(tmp_path, body, "-n", "2")
+    events = tmp_path / "run" / "events.jsonl"
+    deadline = time.monotonic() + 120
+    while not (events.exists() and events.read_text().count('"test_started"') >= 2):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    workers = psutil.Process(process.pid).children()
+    began = time.monotonic()
+    process.terminate()
+    code, out = finish(process)
+    assert code == 2, out
+    assert time.monotonic() - began < 100, "tests were not waited for"
+    assert psutil.wait_procs(workers, timeout=60)[1] == []
+    run = load(tmp_path)
+    assert run["interrupted"]
+    cases = ET.parse(tmp_path / "run" / "junit.xml").findall(".//testcase")
+    assert len(cases) == len(run["tests"]) >= 2
+
+
+def test_run_prints_no_line_of_xdist(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(HEAD + VERDICTS["PASS"])
+    command = [sys.executable, "-m", "damon_tests.cli", "run", "-n", "2", "test_it.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "bringing up nodes" not in done.stdout
+
+
+def test_failed_assert_names_its_line(tmp_path: Path) -> None:
+    code, out = finish(start(tmp_path, "def test(expect):\n    assert 1 == 2"))
+    assert code == 1
+    line = 1 + (HEAD + "def test(expect):").count("\n")
+    assert f"test_it.py:{line + 1}: assert 1 == 2" in out
 
 
 def test_second_run_into_one_directory_is_refused(tmp_path: Path) -> None:

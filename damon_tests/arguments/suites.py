@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from damon_tests.arguments import builds
-from damon_tests.arguments.values import EXIT_CODES, Commands, count, duration, file, workers
+from damon_tests.arguments.values import EXIT_CODES, Commands, count, duration, file, shard, workers
 
 
 def add_run(commands: Commands) -> None:
@@ -41,7 +41,9 @@ def add_run(commands: Commands) -> None:
     )
     p.add_argument("--append", metavar="PARAMETERS", help="more parameters for the kernel of a guest")
     p.add_argument("--require", action="store_true", help="a test that cannot run fails")
-    p.add_argument("--shard", metavar="I/N", help="the I-th of N parts of the tests, the same on any machine")
+    p.add_argument(
+        "--shard", type=shard, metavar="I/N", help="the I-th of N parts of the tests, as on any machine"
+    )
     p.add_argument("--ktap", metavar="FILE", help="also write the results as KTAP; - for stdout")
     p.add_argument(
         "-n",
@@ -98,7 +100,7 @@ def add_gate(commands: Commands) -> None:
     p.add_argument("--select", action="append", default=[], metavar="AREA", help="suites, such as monitoring")
     p.add_argument("--output", type=file, metavar="DIR", help="where results go (default: a new directory)")
     p.add_argument("--seed", type=int, metavar="N", help="seed of the runs")
-    p.add_argument("--shard", metavar="I/N", help="the I-th of N parts of each kernel's tests")
+    p.add_argument("--shard", type=shard, metavar="I/N", help="the I-th of N parts of each kernel's tests")
     p.add_argument("--append", metavar="PARAMETERS", help="more parameters for the kernels")
     p.add_argument("--require", action="store_true", help="a test that cannot run fails")
     p.add_argument("-j", dest="jobs", type=count, default=1, metavar="N", help="this many kernels at once")
@@ -137,7 +139,7 @@ def add_faults(commands: Commands) -> None:
     p.add_argument("--run", action="store_true", help="run the suites on each, and print the kill matrix")
     p.add_argument("--suite", action="append", default=[], metavar="PATH", help="only these suites")
     p.add_argument(
-        "--output", type=file, default="damon-tests-faults", metavar="DIR", help="where the matrix goes"
+        "--output", type=file, metavar="DIR", help="where the matrix goes (default: damon-tests-faults)"
     )
     p.add_argument("-n", dest="workers", type=count, default=1, metavar="N", help="this many faults at once")
     p.add_argument(

@@ -27,11 +27,21 @@ class Command(argparse.ArgumentParser):
 Commands: TypeAlias = "argparse._SubParsersAction[Command]"
 
 
+_MOST = 2**31
+_LONGEST_SHOWN = 60  # of a value that a message repeats
+
+
+def shown(text: str) -> str:
+    """Return a value as a message repeats it: cut if it is huge."""
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
+
+
 def count(text: str) -> int:
     """How many of something: 1 or more."""
     number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    if not 1 <= number < _MOST:
+        limit = "1 or more" if number < 1 else f"less than {_MOST}"
+        raise argparse.ArgumentTypeError(f"{shown(text)} is not {limit}")
     return number
 
 
@@ -53,7 +63,25 @@ def file(text: str) -> Path:
 def workers(text: str) -> str:
     """xdist's ``-n``: a number (0: all tests in this process), or a word of its own."""
     if text not in ("auto", "logical") and not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor auto")
+        raise argparse.ArgumentTypeError(f"{shown(text)!r} is neither a number nor auto")
+    if text.isdecimal() and len(text) > 4:
+        raise argparse.ArgumentTypeError(f"{shown(text)} workers are more than any machine can run")
+    return text
+
+
+def parts(text: str) -> tuple[int, int]:
+    """Return (I, N) of ``--shard I/N``. Raises ArgumentTypeError, which is no error of this project's."""
+    part, slash, whole = text.partition("/")
+    if not (slash and part.isdecimal() and whole.isdecimal() and max(len(part), len(whole)) < 10):
+        raise argparse.ArgumentTypeError(f"{shown(text)!r} is not I/N, such as 2/3")
+    if not 1 <= int(part) <= int(whole):
+        raise argparse.ArgumentTypeError(f"{text} is not I/N with I from 1 to N, such as 2/3")
+    return int(part), int(whole)
+
+
+def shard(text: str) -> str:
+    """``I/N``: the I-th of N parts."""
+    parts(text)
     return text
 
 

@@ -105,6 +105,7 @@ def measure(
     another measurement, or of one that is running.
     """
     request = KernelRequest(kernel)
+    request.check()
     virtual, workers = request.is_reference, request.most_workers()
     kept = _Kept(output, {"kernel": kernel, "profile": profile, "paths": list(paths)})
     tally, done = kept.read()

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from damon_tests.commands.kunit import run_kunit
+from damon_tests.experiment.kernel_request import KernelRequest
 from damon_tests.ports import HarnessError, NotSupported, UsageError, output_file
 from damon_tests.report import junit, ktap, merge, model
 from damon_tests.report.verdict_changes import VerdictChange, verdict_changes
@@ -42,6 +43,7 @@ class GateRequest:
     options: Sequence[str] = ()
     baseline: str | None = None
     jobs: int = 1
+    append: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -226,6 +228,8 @@ def check_request(request: GateRequest) -> Run | None:
         raise UsageError("no kernel to judge: give --kernel K, once for each")
     if len(set(names)) < len(names):
         raise UsageError(f"a kernel is given twice: {', '.join(request.kernels)}")
+    for kernel in request.kernels:
+        KernelRequest(kernel, append=request.append).check()
     if (request.output / model.RUN_JSON).exists():
         raise UsageError(f"{request.output}: holds a run already; give another --output")
     if request.baseline is None or request.baseline in request.kernels:

@@ -22,6 +22,7 @@ from damon_tests.report.scheme_lines import scheme_lines
 
 _EXIT = {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INCONCLUSIVE: 7}
 _ZIP = b"PK"
+_WIDEST = 10_000  # columns of a heat map as text
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +87,8 @@ def show(
         draw.save(saved, png, target_idx=target)
         print(f"Picture  {png}")
         return 0
+    if width is not None and width > _WIDEST:
+        raise UsageError(f"--width {width}: no terminal has more than {_WIDEST} columns")
     columns = width or shutil.get_terminal_size((100, 24)).columns
     for line in draw.lines(saved, columns, target_idx=target, color=output.colored(sys.stdout)):
         print(line)

@@ -57,6 +57,14 @@ def _console(out: TextIO) -> Console:
     )
 
 
+def _silence_xdist(config: pytest.Config) -> None:
+    """Leave out xdist's lines about its workers ("bringing up nodes..."): ours say what runs."""
+    distributed: Any = config.pluginmanager.getplugin("dsession")
+    if distributed is not None:
+        distributed.terminal = None
+        config.pluginmanager.unregister(name="terminaldistreporter")
+
+
 class RunReporter:
     """Progress and summary of one run."""
 
@@ -67,8 +75,10 @@ class RunReporter:
         self._progress: Progress | None = None
         self._directory = Path()
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Say which DAMON is tested and where results go, and follow the run."""
+        _silence_xdist(session.config)
         option = session.config.option
         self._directory = Path(option.output).absolute()
         shown = output.from_here(self._directory)
@@ -106,5 +116,7 @@ class RunReporter:
 
     def summarize(self) -> None:
         """Print the summary; failures were printed when they happened."""
-        if (self._directory / EVENTS).exists():
+        if not (self._directory / EVENTS).exists():
+            self._console.print("No test of DAMON began: there are no results.")
+        else:
             print_summary(self._directory, self._console, verbose=self._verbosity > 0)

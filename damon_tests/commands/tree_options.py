@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 
 from damon_tests.commands.bisect import BisectRequest, bisect
@@ -31,6 +32,13 @@ def build_request(args: argparse.Namespace) -> BuildRequest:
     return request if args.build_jobs is None else replace(request, jobs=args.build_jobs)
 
 
+def suites_of(areas: Sequence[str]) -> list[str]:
+    """Return the directories of the suites that ``--select AREA`` names. Raises UsageError."""
+    if not all(areas):
+        raise UsageError("--select needs the name of a suite, such as monitoring")
+    return [suite_path(f"suites/{area}") for area in areas]
+
+
 def build_command(args: argparse.Namespace) -> int:
     """``damon-tests build``."""
     return build_tree(build_request(args), args.rev)
@@ -52,7 +60,7 @@ def bisect_command(args: argparse.Namespace) -> int:
     """``damon-tests bisect``."""
     output = args.output or new_directory()
     check(output)
-    areas = [suite_path(f"suites/{area}") for area in args.select]
+    areas = suites_of(args.select)
     tester: CommitTester | MetricTester
     tester = CommitTester(build_request(args), output, areas, ["--profile=quick"])
     tests = args.tests
@@ -75,8 +83,9 @@ def gate_command(args: argparse.Namespace) -> int:
     options += ["--require"] if args.require else []
     options += ["-n", args.workers] if args.workers is not None else []
     output = args.output or new_directory()
-    areas = [suite_path(f"suites/{area}") for area in args.select]
-    request = GateRequest(args.kernels, output, areas, options, args.baseline, args.jobs)
+    areas = suites_of(args.select)
+    append = tuple((args.append or "").split())
+    request = GateRequest(args.kernels, output, areas, options, args.baseline, args.jobs, append)
     if args.tree is None:
         for name in ("rev", "base", "config"):
             if getattr(args, name):

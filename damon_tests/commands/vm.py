@@ -26,6 +26,7 @@ from damon_tests.ports import DamonTestsError, ExitStatus, MachineLost, Process,
 _ENVIRONMENT = {"PATH": busybox.PATH, "HOME": "/root", "TERM": os.environ.get("TERM", "linux")}
 _POLL_S = 0.01
 _LOG_TAIL_LINES = 40
+_MOST_CPUS = 64
 
 
 def run_in_guest(
@@ -40,6 +41,8 @@ def run_in_guest(
     """
     if kernel == "host" or kernel.startswith("reference"):
         raise UsageError(f"{kernel} is no kernel for a guest: use debian:SERIES, or a kernel image's path")
+    if cpus > _MOST_CPUS:
+        raise UsageError(f"--cpus {cpus}: a guest has at most {_MOST_CPUS}")
     topology = Topology(
         memory_mib=parse_memory(memory), cpus=cpus, numa_nodes=numa, cmdline=tuple(append.split())
     )
@@ -63,11 +66,18 @@ def run_in_guest(
 
 
 def parse_memory(text: str) -> int:
-    """``2G``, ``512M`` or a plain number of MiB → MiB. Raises UsageError."""
+    """``2G``, ``512M`` or a plain number of MiB → MiB. Raises UsageError; this machine must have as much."""
     match = re.fullmatch(r"(\d+)\s*([MG]?)(?:i?B)?", text.strip(), re.IGNORECASE)
     if match is None:
         raise UsageError(f"{text!r} is no size of memory; write it like 2G or 512M")
-    return int(match[1]) * (1024 if match[2].upper() == "G" else 1)
+    mib, there_are = int(match[1]) * (1024 if match[2].upper() == "G" else 1), _machine_mib()
+    if mib > there_are:
+        raise UsageError(f"--memory {text[:40]}: this machine has {there_are} MiB")
+    return mib
+
+
+def _machine_mib() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
 
 
 def _userland(arch: Arch, *, required: bool) -> dict[str, Node]:

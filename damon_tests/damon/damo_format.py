@@ -34,7 +34,7 @@ from typing import Any, Literal
 import numpy as np
 
 from damon_tests.damon import damo_params
-from damon_tests.damon.params import DamonAttrs, DamonCtx, DamosFilter
+from damon_tests.damon.params import DamonAttrs, DamonCtx, DamonIntervalsGoal, DamosFilter
 from damon_tests.damon.records import Recording, SchemeReport, Snapshot
 from damon_tests.ports import NSEC_PER_SEC, NSEC_PER_USEC, output_file
 
@@ -107,10 +107,18 @@ def records(
 ) -> list[dict[str, Any]]:
     """Return the JSON value: a record for each target, then for each scheme that has tried regions."""
     attrs = replace(
-        ctx.attrs if ctx else DamonAttrs(), sample_us=recording.sample_us, aggr_us=recording.aggr_us
+        ctx.attrs if ctx else _noted_attrs(recording),
+        sample_us=recording.sample_us,
+        aggr_us=recording.aggr_us,
     )
     entries = [_of_target(recording, attrs, target_idx) for target_idx in _targets(recording)]
     return entries + [_of_scheme(recording, attrs, report, ctx) for report in schemes if report.tried]
+
+
+def _noted_attrs(recording: Recording) -> DamonAttrs:
+    """Return the attributes that the recording itself says."""
+    attrs = DamonAttrs(intervals_goal=recording.goal or DamonIntervalsGoal())
+    return attrs if recording.update_us is None else replace(attrs, update_us=recording.update_us)
 
 
 def _targets(recording: Recording) -> list[int]:

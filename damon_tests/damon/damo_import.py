@@ -291,7 +291,7 @@ def _recording(
 ) -> Imported:
     snaps, starts, tuned = content
     ctx, given = known
-    ours = first.get(OURS) or {}
+    ours, noted = first.get(OURS) or {}, first.get("intervals") or {}
     order = sorted(range(len(snaps)), key=lambda i: (snaps[i].time_ns, snaps[i].target_idx))
     attrs, notes = _attrs(first, ctx, given), []
     sample_us, aggr_us = (attrs.sample_us, attrs.aggr_us) if attrs else _guess(snaps)
@@ -316,6 +316,8 @@ def _recording(
         lost_events=values.count(ours.get("lost_events", first.get("lost_events", 0))),
         addr_unit=unit,
         intervals=_tunings(tuned, sample_us) or tuple(first.get("tunings", ())),
+        update_us=attrs.update_us if attrs and "ops_update_us" in noted else None,
+        goal=attrs.intervals_goal if attrs and noted.get("intervals_goal") else None,
     )
     return Imported(name, recording, ctx, attrs is not None, tuple(notes))
 

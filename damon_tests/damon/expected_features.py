@@ -7,6 +7,7 @@ Each session therefore makes this comparison once, whatever tests run; a missing
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -32,6 +33,14 @@ class KernelConfig:
 
     source: str
     values: Mapping[str, str] | None
+
+    @property
+    def digest(self) -> str:
+        """Return a hash of the configuration, for comparing kernels; "unknown" without one."""
+        if self.values is None:
+            return "unknown"
+        text = "\n".join(f"{name}={value}" for name, value in sorted(self.values.items()))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def leaves_out(self, symbol: str) -> bool | None:
         """Return whether the kernel was built without an option; None if that is unknown."""

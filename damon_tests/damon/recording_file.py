@@ -65,7 +65,8 @@ the recording did not have, of some regions at least: their 0 means nothing), ``
 snapshot the scheme's ``damon.records.DamosStats`` or null), ``schemes`` (for each scheme what its files said
 at the end: {``stats``: a DamosStats, ``effective_bytes``: bytes or null, ``tried``: a list with its tried
 regions, if they were read: {``time_ns``, ``total_bytes`` or null, and the columns ``start``, ``end``,
-``nr_accesses``, ``age`` and maybe ``sz_filter_passed``, ``probe_hits``}}).
+``nr_accesses``, ``age`` and maybe ``sz_filter_passed``, ``probe_hits``}}), ``update_us`` and ``goal`` (update
+interval, and ``damon.params.DamonIntervalsGoal``, of a recording without ``request``).
 
 Readers ignore keys and arrays they do not know. What they could not ignore will get another version.
 """
@@ -83,7 +84,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from damon_tests.damon.params import DamonCtx, DamosFilter
+from damon_tests.damon.params import DamonCtx, DamonIntervalsGoal, DamosFilter
 from damon_tests.damon.params_json import ctx_from_json, ctx_to_json
 from damon_tests.damon.records import DamosStats, Recording, SchemeReport, Snapshot
 from damon_tests.damon.scheme_reports_json import reports_from_json, reports_to_json
@@ -276,7 +277,7 @@ def _arrays(
     header: dict[str, object] = {"format": FORMAT, "version": VERSION}
     header |= {name: getattr(recording, name) for name in _SCALARS}
     header["intervals"] = [list(pair) for pair in recording.intervals]
-    header |= _scheme_header(recording)
+    header |= _optional_header(recording)
     header |= _about_header(about)
     if schemes:
         header["schemes"] = reports_to_json(schemes)
@@ -301,9 +302,13 @@ def _arrays(
     return arrays
 
 
-def _scheme_header(recording: Recording) -> dict[str, object]:
+def _optional_header(recording: Recording) -> dict[str, object]:
     """Return the optional keys of the header."""
     header: dict[str, object] = {}
+    if recording.update_us is not None:
+        header["update_us"] = recording.update_us
+    if recording.goal is not None:
+        header["goal"] = asdict(recording.goal)
     if recording.missing:
         header["missing"] = list(recording.missing)
     if recording.scheme_filters:
@@ -326,6 +331,8 @@ def _recording(header: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
         missing=tuple(str(name) for name in header.get("missing", ())),
         scheme_filters=tuple(DamosFilter(**f) for f in header.get("scheme_filters", ())),
         intervals=tuple((int(t), int(us)) for t, us in header["intervals"]),
+        update_us=header.get("update_us"),
+        goal=DamonIntervalsGoal(**header["goal"]) if header.get("goal") else None,
         **{name: header[name] for name in _SCALARS},
     )
 

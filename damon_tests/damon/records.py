@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from damon_tests.damon.params import DamosFilter
+from damon_tests.damon.params import DamonIntervalsGoal, DamosFilter
 from damon_tests.ports.arrays import U64
 
 U32 = npt.NDArray[np.uint32]
@@ -59,7 +59,8 @@ class Recording:
     ones are in ``intervals``: (time_ns, sample_us) from each tune event). ``lost_events`` is exact; a
     recording with losses is never judged by counting invariants. ``missing``: columns ("age",
     "nr_accesses") whose values are unknown, at least for some regions, and read 0.
-    ``scheme_filters``: the filters of the scheme whose tried regions these are.
+    ``scheme_filters``: the filters of the scheme whose tried regions these are. ``update_us`` and ``goal``:
+    the update interval and the goal of intervals, where only the recording says them, not its request.
     """
 
     source: Source
@@ -74,6 +75,8 @@ class Recording:
     intervals: tuple[tuple[int, int], ...] = ()
     missing: tuple[str, ...] = ()
     scheme_filters: tuple[DamosFilter, ...] = ()
+    update_us: int | None = None
+    goal: DamonIntervalsGoal | None = None
 
     @property
     def samples_per_aggr(self) -> int:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 from collections.abc import Mapping
@@ -24,14 +23,6 @@ from damon_tests.kernel.images.running_config import running_config
 from damon_tests.kernel.images.source_lines import with_source_lines
 
 ENGINE_IN_GUEST = "/bin/damon-tests-engine"
-
-
-def _digest(config: Mapping[str, str] | None) -> str:
-    """Return a hash of a kernel's configuration; "unknown" without a configuration."""
-    if config is None:
-        return "unknown"
-    text = "\n".join(f"{name}={value}" for name, value in sorted(config.items()))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class GuestBackend:
@@ -136,7 +127,7 @@ class GuestBackend:
         return {
             "kind": "guest",
             "release": self._image.release,
-            "config": _digest(self._image.config),
+            "config": self._config.digest,
             "packages": [list(p) for p in self._image.packages],
             "host": platform.release(),
             "host_cpus": os.cpu_count(),

@@ -48,6 +48,8 @@ class KernelRequest:
 
         Raises UsageError for unknown values and for options that exclude each other.
         """
+        if not self.kernel.strip():
+            raise UsageError(f"--kernel needs a kernel: {image.KERNELS}")
         if self.level is not None and self.level not in LEVELS:
             raise UsageError(f"unknown level {self.level!r}; known: {', '.join(LEVELS)}")
         if self.stop_modules and not self.is_host:
@@ -75,9 +77,14 @@ class KernelRequest:
 
         ``kernel`` may name both, as in ``reference:7.3+age_always_reset``. Raises UsageError.
         """
-        kernel, _, fault_in_name = self.kernel.partition("+")
-        fault = self.fault or fault_in_name or None
-        _, _, named = kernel.partition(":")
+        kernel, plus, fault_in_name = self.kernel.partition("+")
+        _, colon, named = kernel.partition(":")
+        if (colon and not named) or (plus and not fault_in_name):
+            raise UsageError(
+                f"--kernel {self.kernel}: a level follows the colon, and a fault's name the plus, such as"
+                f" reference:{list(LEVELS)[-1]} (levels: {', '.join(LEVELS)}; faults: damon-tests faults)"
+            )
+        fault = self.fault if self.fault is not None else fault_in_name or None
         if named and self.level and named != self.level:
             raise UsageError(f"--kernel {kernel} and --level {self.level} disagree; give one of them")
         level = named or self.level or list(LEVELS)[-1]

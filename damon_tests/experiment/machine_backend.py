@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 from damon_tests.damon.capability import Capabilities, fingerprint, probe
@@ -156,13 +157,22 @@ class HostBackend:
         return self._capabilities
 
     def kernel_config(self) -> KernelConfig:
+        return self._config
+
+    @cached_property
+    def _config(self) -> KernelConfig:
         return running_config(self._machine, platform.release())
 
     def machine_has(self) -> Needs:
         return look(self._machine)
 
     def provenance(self) -> Mapping[str, object]:
-        return {"kind": "host", "release": platform.release(), "machine": platform.machine()}
+        return {
+            "kind": "host",
+            "release": platform.release(),
+            "config": self.kernel_config().digest,
+            "machine": platform.machine(),
+        }
 
     def close(self) -> None:
         """Do nothing: the code that acquired the lease releases it."""

@@ -135,7 +135,7 @@ def being_written(path: Path) -> bool:
 
 def _make(path: Path) -> list[Path]:
     """Make a directory with its parents; those that were not there, deepest first."""
-    missing = [p for p in (path, *path.absolute().parents) if not p.exists()]
+    missing = [p for p in (path, *path.absolute().parents) if not os.path.lexists(p)]
     path.mkdir(parents=True, exist_ok=True)
     return missing
 
@@ -153,7 +153,7 @@ def _remove_run(path: Path) -> None:
 
 
 def _unwritable(path: Path, error: OSError) -> str:
-    existing = next((p for p in (path, *path.absolute().parents) if p.exists()), path)
+    existing = next((p for p in (path, *path.absolute().parents) if os.path.lexists(p)), path)
     if not existing.is_dir():
         return f"results cannot be written to {path}: {existing} is no directory"
     return f"results cannot be written to {path} ({error.strerror}): choose another place with --output"

@@ -16,7 +16,14 @@ from hypothesis import strategies as st
 from damon_tests.damon import damo_format, damo_import, recording_file
 from damon_tests.damon.damo_format import DamoFormat
 from damon_tests.damon.keywords import WORDS
-from damon_tests.damon.params import DamonAttrs, DamonCtx, Damos, DamosFilter, DamosQuota
+from damon_tests.damon.params import (
+    DamonAttrs,
+    DamonCtx,
+    DamonIntervalsGoal,
+    Damos,
+    DamosFilter,
+    DamosQuota,
+)
 from damon_tests.damon.records import DamosStats, Recording, Snapshot
 
 PAGE, MS = 4096, 1_000_000
@@ -33,6 +40,7 @@ FILTERS = st.builds(
     max=COUNT,
     damon_target_idx=st.integers(0, 9),
 )
+GOALS = st.builds(DamonIntervalsGoal, access_bp=st.integers(0, 10_000), aggrs=st.integers(0, 9))
 STATS = st.builds(
     DamosStats,
     nr_tried=COUNT,
@@ -83,6 +91,8 @@ def recordings(draw: st.DrawFn, tried: bool) -> Recording:
         started_ns=100 * MS,
         stopped_ns=900 * MS,
         missing=missing,
+        update_us=draw(st.integers(1, 1 << 30)),
+        goal=draw(GOALS),
         scheme_filters=tuple(draw(st.lists(FILTERS, max_size=2))) if tried else (),
     )
 
@@ -111,7 +121,7 @@ def test_round_trip_keeps_every_field_or_says_what_it_leaves_out(
     if format == "perf_script":
         assert "intervals" in lost
     else:
-        kept += ["source", "operations", "started_ns", "stopped_ns", "missing"]
+        kept += ["source", "operations", "started_ns", "stopped_ns", "missing", "update_us", "goal"]
     if "scheme filters" not in lost:
         kept.append("scheme_filters")
     assert {name: getattr(back, name) for name in kept} == {name: getattr(recording, name) for name in kept}
@@ -128,7 +138,8 @@ def test_our_own_file_keeps_every_field(recording: Recording) -> None:
         path = Path(directory) / "r.npz"
         recording_file.save(path, recording)
         back = recording_file.read(path).recording
-    assert (back.missing, back.scheme_filters) == (recording.missing, recording.scheme_filters)
+    kept = ("missing", "scheme_filters", "update_us", "goal")
+    assert [getattr(back, name) for name in kept] == [getattr(recording, name) for name in kept]
     every = all(s.sz_filter_passed is not None for s in recording.snapshots)
     gone: dict[str, Any] = {} if every else {"sz_filter_passed": None}  # all snapshots have it, or none
     for before, after in zip(recording.snapshots, back.snapshots, strict=True):

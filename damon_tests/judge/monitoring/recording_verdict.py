@@ -22,6 +22,7 @@ from damon_tests.judge.monitoring.report import Report
 from damon_tests.judge.monitoring.report_vs_truth import compare
 from damon_tests.judge.verdict import Check, Measurement, Verdict, decide
 from damon_tests.ports import UsageError
+from damon_tests.reference.rules.levels import LEVELS
 
 _HOT = 0.5
 _BY_LIMITS = ("I10", "I11", "I12", "I16")
@@ -65,6 +66,8 @@ def judge_recording(saved: Saved, request: Request, *, intervals_known: bool = T
     level = Level(request.level, request.level) if request.level else saved.about.level
     if not level:
         raise UsageError("the recording does not say which kernel series made it: give --level, such as 7.3")
+    if level not in LEVELS:
+        raise UsageError(f"unknown level {level!r}: there are rules for {', '.join(LEVELS)}")
     if not intervals_known and request.intervals is None:
         raise UsageError("the recording does not say its intervals: give --intervals SAMPLE_US AGGR_US")
     recording, notes = saved.recording, []

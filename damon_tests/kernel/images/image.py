@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,9 @@ from damon_tests.ports import HarnessError, NotSupported, UsageError
 
 SUITES = ("bookworm-backports", "trixie", "trixie-backports", "forky", "sid", "experimental")
 """Suites to search for kernels: code names, because some mirrors have stale aliases."""
+
+KERNELS = "reference[:LEVEL], host, debian:SERIES, debian:stable, debian:newest, or the path of an image"
+"""The values of ``--kernel``, for messages."""
 
 MODULES_ARE_IN = ("lib/modules", "usr/lib/modules")
 
@@ -191,7 +195,8 @@ def _from_archive(spec: str, wanted: str, archive: Archive, cache: Path) -> Kern
     if kernel is None:
         raise NotSupported(
             f"Debian's archive has no {built.suffix} kernel {wanted} now",
-            remedy="debian:stable and debian:newest always exist; archives drop old series",
+            remedy=f"it has {', '.join(_series(archive, built)) or 'none'}; debian:stable and debian:newest"
+            " always exist; archives drop old series",
         )
     try:
         return _image_of(spec, kernel, archive, cache, aliases=(wanted,))
@@ -213,6 +218,14 @@ def _find(wanted: str, archive: Archive, built: Flavour) -> DebianKernel | None:
         return kernels[-1] if kernels else None
     names = [name for kind in _KINDS for name in archive.names(kind) if _is_of(name, built)]
     return choose(group_kernels(archive.packages(names), built), wanted)
+
+
+def _series(archive: Archive, built: Flavour) -> list[str]:
+    """Return the series that the archive has kernels of, oldest first."""
+    names = [name for kind in _KINDS for name in archive.names(kind) if _is_of(name, built)]
+    kernels = group_kernels(archive.packages(names), built)
+    numbers = {parse_version(kernel.version)[0][:2] for kernel in kernels}
+    return [".".join(map(str, n)) for n in sorted(numbers)]
 
 
 _KINDS = ("linux-image", "linux-binary", "linux-modules", "linux-base")
@@ -337,13 +350,26 @@ def _path_of(spec: str) -> tuple[Path, Path | None]:
         if key != "modules" or not value:
             raise UsageError(f"{spec!r}: after the image only ',modules=DIR' is known")
         modules = Path(value).expanduser().absolute()
-    if not path.is_file():
-        is_what = "is a directory" if path.is_dir() else "is no file"
-        raise UsageError(
-            f"{name!r} {is_what}, and none of reference[:LEVEL], host, debian:SERIES, debian:stable,"
-            " debian:newest"
-        )
+    what = _what_it_is(path)
+    if what != _FILE:
+        raise UsageError(f"{name!r} {what}: a kernel is {KERNELS}")
     return path, modules
+
+
+_FILE = "is a file"
+
+
+def _what_it_is(path: Path) -> str:
+    """Return what a path leads to, in words."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return "does not exist"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    if stat.S_ISDIR(mode):
+        return "is a directory"
+    return _FILE if stat.S_ISREG(mode) else "is no regular file"
 
 
 def _resolve_path(spec: str) -> KernelImage:
