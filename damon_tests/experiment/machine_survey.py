@@ -361,7 +361,16 @@ def _tools(host: Host) -> tuple[Fact, ...]:
         Fact("C compiler", first or "none", able or bool(built), remedy),
         Fact("make", host.which("make") or "not installed", None),
         Fact("C programs", " ".join(built) or "not built yet", bool(built) or able, remedy),
+        _kernel_builds(host),
     )
+
+
+def _kernel_builds(host: Host) -> Fact:
+    """Return whether ``damon-tests build`` finds its tools; libelf's headers show when it runs."""
+    missing = [tool for tool in ("gcc", "make", "flex", "bison", "bc", "perl") if not host.which(tool)]
+    value = f"not without {' '.join(missing)}" if missing else "possible"
+    value += ", with ccache" if not missing and host.which("ccache") else ""
+    return Fact("kernel builds", value, None, f"apt-get install {' '.join([*missing, 'libelf-dev'])}")
 
 
 def _free_bytes(path: str) -> int:

@@ -189,6 +189,15 @@ def test_result_of_the_last_kvm_trial_boot_is_reported(box: Box) -> None:
     assert fact(collect(box.host()), "virtual machines", "KVM").ok is True
 
 
+def test_missing_tools_for_kernel_builds_are_named(box: Box) -> None:
+    box.programs |= {"gcc": "", "make": "", "bc": "", "perl": ""}
+    found = fact(collect(box.host()), "tools", "kernel builds")
+    assert found.value == "not without flex bison"
+    assert found.remedy == "apt-get install flex bison libelf-dev"
+    box.programs |= {"flex": "", "bison": "", "ccache": ""}
+    assert fact(collect(box.host()), "tools", "kernel builds").value == "possible, with ccache"
+
+
 def test_tracefs_is_read_where_it_is_mounted(box: Box) -> None:
     box.put("sys/kernel/debug/tracing/trace_clock", "[local] mono\n")
     box.put("sys/kernel/debug/tracing/events/damon/damon_aggregated/enable", "0\n")
