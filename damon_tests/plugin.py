@@ -257,12 +257,12 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
 
 def _complaints(item: pytest.Function, test: DamonTest) -> list[str]:
     """What the kernel complained about during a test, whichever way the test came to its DAMON."""
-    found = [*(s for seen in test.observations for s in seen.splats), *test.splats]
+    titles = [*(s for seen in test.observations for s in seen.splats), *test.splats]
     subject: Any = item.funcargs.get("subject")
     if subject is not None:
         with suppress(DamonTestsError):  # a machine that is lost was told of already
-            found += subject.splats()
-    return found
+            titles += subject.splats()
+    return titles
 
 
 def _raise_outcome(conclusion: Conclusion, *, require: bool) -> None:

@@ -21,15 +21,15 @@ STEPS = 8
 
 def sample() -> Recording:
     """Eight aggregations of two targets; the second is elsewhere and reported 0.1 ms later."""
-    _, _, one = hot_cold(STEPS, seed=1, hot_mib=2, total_mib=16)
+    _, _, report = hot_cold(STEPS, seed=1, hot_mib=2, total_mib=16)
     _, _, two = hot_cold(STEPS, seed=2, hot_mib=4, total_mib=16)
     shift = np.uint64(FAR)
     others = [
         replace(s, target_idx=1, time_ns=s.time_ns + MS // 10, start=s.start + shift, end=s.end + shift)
         for s in two.snapshots
     ]
-    snapshots = sorted([*one.snapshots, *others], key=lambda s: s.time_ns)
-    return replace(one, snapshots=tuple(snapshots), stopped_ns=snapshots[-1].time_ns)
+    snapshots = sorted([*report.snapshots, *others], key=lambda s: s.time_ns)
+    return replace(report, snapshots=tuple(snapshots), stopped_ns=snapshots[-1].time_ns)
 
 
 def request() -> DamonCtx:

@@ -161,10 +161,10 @@ class Damon:
 
     def parts(self, r: Region, count: int) -> list[Region]:
         """Each further part is cut off the left one."""
-        found = [r]
+        parts = [r]
         for _ in range(count - 1):
-            found[:1] = self.cut(found[0])
-        return found
+            parts[:1] = self.cut(parts[0])
+        return parts
 
     def cut(self, r: Region) -> list[Region]:
         at = int(self.rng.integers(1, 10)) * r.size // 10 // PAGE_SIZE * PAGE_SIZE

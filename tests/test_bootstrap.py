@@ -32,9 +32,9 @@ class Checkout:
         shutil.copy(ROOT / "ci" / "bootstrap", path / "ci")
         self.bin.mkdir()
         for tool in TOOLS:
-            found = shutil.which(tool)
-            assert found, tool
-            (self.bin / tool).symlink_to(found)
+            program = shutil.which(tool)
+            assert program, tool
+            (self.bin / tool).symlink_to(program)
 
     @property
     def venv(self) -> Path:
@@ -63,10 +63,10 @@ class Checkout:
 
     def with_compiler(self) -> Checkout:
         for tool in ("make", "cc"):
-            found = shutil.which(tool)
-            if not found:
+            path = shutil.which(tool)
+            if not path:
                 pytest.skip(f"needs {tool} (Debian: apt-get install gcc make)")
-            (self.bin / tool).symlink_to(found)
+            (self.bin / tool).symlink_to(path)
         return self
 
     def with_test_tools(self) -> Checkout:

@@ -76,8 +76,8 @@ def test_options_of_pytest_are_taken_apart_as_by_a_shell(
     (tmp_path / "test_it.py").write_text("def test_this(): pass\ndef test_that(): pass\n")
     common = ["run", f"--output={tmp_path / 'run'}", str(tmp_path / "test_it.py")]
     assert cli.main([*common, "--pytest=--collect-only -q -k 'this or these'"]) == 0
-    found = [line for line in capsys.readouterr().out.splitlines() if "::" in line]
-    assert [line.rpartition("::")[2] for line in found] == ["test_this"]
+    ids = [line for line in capsys.readouterr().out.splitlines() if "::" in line]
+    assert [line.rpartition("::")[2] for line in ids] == ["test_this"]
     assert cli.main([*common, "--pytest=-k 'this"]) == 2
     assert "No closing quotation" in capsys.readouterr().err
 

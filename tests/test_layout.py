@@ -121,20 +121,20 @@ def imported_modules(tree: ast.AST, package: str) -> Iterator[tuple[int, str]]:
 def upward_imports(source: str, path: Path) -> list[str]:
     """The imports of a module (``damon_tests/…/name.py``) that break the rule of LAYERS."""
     own = path.with_suffix("").parts[1]
-    found = []
+    imports = []
     for line, name in imported_modules(ast.parse(source), ".".join(path.parent.parts)):
         parts = name.split(".")
         if parts[0] != "damon_tests" or parts[1:] in ([], ["__version__"]):
             continue
         if parts[1] not in LAYER:
-            found.append(f"{path}:{line}: {name} is no package of LAYERS")
+            imports.append(f"{path}:{line}: {name} is no package of LAYERS")
         elif LAYER[parts[1]] > LAYER[own]:
-            found.append(f"{path}:{line}: {own} is below {parts[1]}")
+            imports.append(f"{path}:{line}: {own} is below {parts[1]}")
         elif parts[1] == own and own in WINGS:
             below, above = wing(own, path.parts[2]), wing(own, parts[2] if len(parts) > 2 else "")
             if above > below:
-                found.append(f"{path}:{line}: {path.parts[2]} is below {name}")
-    return found
+                imports.append(f"{path}:{line}: {path.parts[2]} is below {name}")
+    return imports
 
 
 def wing(package: str, name: str) -> int:
@@ -218,13 +218,13 @@ PURE = {
 
 def impure_imports(source: str, path: Path) -> list[str]:
     """The imports of a module of judge that can run a DAMON, or a process."""
-    found = []
+    impure = []
     for line, name in imported_modules(ast.parse(source), ".".join(path.parent.parts)):
         package, _, module = name.removeprefix("damon_tests.").partition(".")
         allowed = PURE.get(package)
         if allowed is not None and not any(f"{module}.".startswith(f"{pure}.") for pure in allowed):
-            found.append(f"{path}:{line}: judge is pure, and {name} may run DAMON")
-    return found
+            impure.append(f"{path}:{line}: judge is pure, and {name} may run DAMON")
+    return impure
 
 
 def test_judge_is_pure() -> None:

@@ -16,8 +16,8 @@ README = Path(__file__).parent.parent / "README.md"
 
 def block(language: str) -> str:
     """The only code block in that language."""
-    (found,) = re.findall(rf"^```{language}\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
-    return str(found)
+    (block,) = re.findall(rf"^```{language}\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+    return str(block)
 
 
 @pytest.fixture

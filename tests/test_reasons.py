@@ -40,7 +40,7 @@ def says_why(reason: str) -> bool:
 
 def positions(trees: Mapping[str, ast.Module]) -> dict[str, int]:
     """Where each function takes a reason by position: {"takes_effect": 2}; self does not count."""
-    found = {"Check": 3}  # a dataclass: kind, measurement, limit, reason
+    positions = {"Check": 3}  # a dataclass: kind, measurement, limit, reason
     for tree in trees.values():
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef):
@@ -48,8 +48,8 @@ def positions(trees: Mapping[str, ast.Module]) -> dict[str, int]:
                     a.arg for a in (*node.args.posonlyargs, *node.args.args) if a.arg not in ("self", "cls")
                 ]
                 for name in set(names) & set(REASONS):
-                    found[node.name] = names.index(name)
-    return found
+                    positions[node.name] = names.index(name)
+    return positions
 
 
 def reasons(tree: ast.Module, where: Mapping[str, int]) -> Iterator[tuple[int, str]]:
@@ -82,8 +82,8 @@ def _pairs(target: ast.expr, value: ast.expr) -> Iterator[tuple[str, ast.expr]]:
     if isinstance(target, ast.Name):
         yield target.id, value
     elif isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
-        for one, of_it in zip(target.elts, value.elts, strict=False):
-            yield from _pairs(one, of_it)
+        for variable, of_it in zip(target.elts, value.elts, strict=False):
+            yield from _pairs(variable, of_it)
 
 
 def texts(value: ast.expr) -> Iterator[tuple[int, str]]:
@@ -112,9 +112,9 @@ def test_reasons_say_why_in_words() -> None:
     """No reason is only a number of the specification, or begins with one."""
     trees = modules()
     where = positions(trees)
-    found = [(path, line, text) for path, tree in trees.items() for line, text in reasons(tree, where)]
-    assert [f"{path}:{line}: {text}" for path, line, text in found if not says_why(text)] == []
-    assert len(found) >= FEWEST
+    texts = [(path, line, text) for path, tree in trees.items() for line, text in reasons(tree, where)]
+    assert [f"{path}:{line}: {text}" for path, line, text in texts if not says_why(text)] == []
+    assert len(texts) >= FEWEST
 
 
 @pytest.mark.parametrize(

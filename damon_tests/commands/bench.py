@@ -119,10 +119,10 @@ def _commit() -> str:
     """Of the checkout that this runs from; empty for a wheel."""
     git = ["git", "-C", str(bundle.root()), "rev-parse", "HEAD"]
     try:
-        found = subprocess.run(git, capture_output=True, text=True, check=False)
+        described = subprocess.run(git, capture_output=True, text=True, check=False)
     except OSError:
         return ""
-    return found.stdout.strip()
+    return described.stdout.strip()
 
 
 # --- text ----------------------------------------------------------------------------------------

@@ -30,36 +30,36 @@ _NAME_WIDTH = 32
 
 def show_survey(as_json: bool = False) -> int:
     """Print what this machine can do. Always 0: what is missing is no error of the command."""
-    found = machine_survey.collect()
-    ahead = suite_outlook.forecast(found)
+    survey = machine_survey.collect()
+    ahead = suite_outlook.forecast(survey)
     if as_json:
-        json.dump(as_data(found, ahead), sys.stdout, indent=2, ensure_ascii=False)
+        json.dump(as_data(survey, ahead), sys.stdout, indent=2, ensure_ascii=False)
         print()
     else:
         width = None if sys.stdout.isatty() else 110
-        render(found, ahead, output.PipeConsole(width=width, highlight=False, soft_wrap=True))
+        render(survey, ahead, output.PipeConsole(width=width, highlight=False, soft_wrap=True))
     return os.EX_OK
 
 
-def as_data(found: Survey, ahead: Sequence[Outlook]) -> dict[str, Any]:
+def as_data(survey: Survey, ahead: Sequence[Outlook]) -> dict[str, Any]:
     """The survey as JSON values: ``sections`` (facts by name), ``damon`` (level, users, features with
     "present" true, false or null, reason and first version), ``suites`` by kernel."""
     return {
         "schema": SCHEMA,
         "sections": {
             section.title: {fact.name: _fact_data(fact) for fact in section.facts}
-            for section in found.sections
+            for section in survey.sections
         },
         "damon": {
-            "level": found.level,
-            "levels": list(found.capabilities.levels()),
-            "nr_kdamonds": found.usage.nr_kdamonds,
+            "level": survey.level,
+            "levels": list(survey.capabilities.levels()),
+            "nr_kdamonds": survey.usage.nr_kdamonds,
             "users": [
                 {"kind": use.user.kind, "name": use.user.name, "pid": use.user.pid, "what": use.what}
-                for use in found.uses
+                for use in survey.uses
             ],
-            "features": _feature_data(found.capabilities),
-            "unknown": list(found.capabilities.unknown),
+            "features": _feature_data(survey.capabilities),
+            "unknown": list(survey.capabilities.unknown),
         },
         "suites": {look.kernel: _outlook_data(look) for look in ahead},
     }
@@ -99,13 +99,13 @@ def _outlook_data(look: Outlook) -> dict[str, Any]:
 # --- in a terminal ---------------------------------------------------------------------------
 
 
-def render(found: Survey, ahead: Sequence[Outlook], console: Console) -> None:
-    for section in found.sections:
+def render(survey: Survey, ahead: Sequence[Outlook], console: Console) -> None:
+    for section in survey.sections:
         console.print(Text(section.title, style="bold"))
         for fact in section.facts:
             console.print(_fact_line(fact))
         console.print()
-    _features(found.capabilities, console)
+    _features(survey.capabilities, console)
     console.print(Text("suites", style="bold"))
     for look in ahead:
         _outlook(look, console)

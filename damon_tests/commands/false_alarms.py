@@ -95,7 +95,7 @@ def measure(
     paths: Sequence[str],
     first_seed: int = 1000,
     profile: str = "full",
-    tell: Callable[[str], None] = print,
+    say: Callable[[str], None] = print,
 ) -> Tally:
     """Rounds of the suites until a limit is reached; tells progress after each.
 
@@ -111,9 +111,9 @@ def measure(
     tally, done = kept.read()
     began, options = time.monotonic(), [f"--kernel={kernel}", f"--profile={profile}"]
     if done:
-        tell(f"{len(done)} rounds from before: {tally.line()}")
+        say(f"{len(done)} rounds from before: {tally.line()}")
 
-    def one(seed: int) -> tuple[int, Path]:
+    def run_round(seed: int) -> tuple[int, Path]:
         directory = output / f"seed-{seed}"
         cache = output / f"cache-{seed // SHARED}" if virtual else None
         _round([*options, f"--seed={seed}", f"--output={directory}"], paths, cache)
@@ -123,18 +123,18 @@ def measure(
         seconds = time.monotonic() - began
         return not limits.reached(tally.executions, len(done) + running, seconds)
 
-    for seed, directory in _rounds(one, max([first_seed, *(s + 1 for s in done)]), workers, more):
+    for seed, directory in _rounds(run_round, max([first_seed, *(s + 1 for s in done)]), workers, more):
         tests = model.load(directory)["tests"]
         kept.append(seed, tests)
         done.append(seed)
         before = tally.executions, len(tally.errors)
         of_interest = tally.add(seed, tests)
-        tell(f"seed {seed}, {time.monotonic() - began:.0f} s: {tally.line()}")
+        say(f"seed {seed}, {time.monotonic() - began:.0f} s: {tally.line()}")
         if not of_interest:
             shutil.rmtree(directory)
         if before == (tally.executions, len(tally.errors)):
             reasons = sorted({str(test["reason"]) for test in tests})
-            tell(f"no test was judged: {'; '.join(reasons) or 'none was found'}")
+            say(f"no test was judged: {'; '.join(reasons) or 'none was found'}")
             break
     return tally
 
@@ -158,15 +158,15 @@ class _Kept:
         """What earlier rounds counted, and their seeds. Raises UsageError for another measurement's file."""
         tally, seeds = Tally(), list[int]()
         self._file.seek(0)
-        told = self._file.read()
-        if told and not told.endswith("\n"):
+        text = self._file.read()
+        if text and not text.endswith("\n"):
             # It was killed while it wrote: that round is made again.
-            told = told[: told.rfind("\n") + 1]
-            self._file.truncate(len(told.encode()))
-        if not told:
+            text = text[: text.rfind("\n") + 1]
+            self._file.truncate(len(text.encode()))
+        if not text:
             self._write(self._about)
             return tally, seeds
-        first, *rounds = told.splitlines()
+        first, *rounds = text.splitlines()
         try:
             about = json.loads(first)
             known = [json.loads(line) for line in rounds]
@@ -174,14 +174,14 @@ class _Kept:
             raise UsageError(f"{self._path}: not a file of rounds ({error})") from None
         if about != self._about:
             raise UsageError(f"{self._path} is of another measurement: {first}; give another --output")
-        for one in known:
-            tally.add(one["seed"], one["tests"])
-            seeds.append(one["seed"])
+        for round_ in known:
+            tally.add(round_["seed"], round_["tests"])
+            seeds.append(round_["seed"])
         return tally, seeds
 
     def append(self, seed: int, tests: Sequence[Mapping[str, Any]]) -> None:
-        told = [{key: str(test[key]) for key in ("id", "verdict", "reason")} for test in tests]
-        self._write({"seed": seed, "tests": told})
+        reasons_by_test = [{key: str(test[key]) for key in ("id", "verdict", "reason")} for test in tests]
+        self._write({"seed": seed, "tests": reasons_by_test})
 
     def _write(self, value: Mapping[str, Any]) -> None:
         self._file.write(json.dumps(value) + "\n")
@@ -194,10 +194,10 @@ def show_false_alarms(
     """``measure``, told on the terminal; 1 when the goal is missed, 5 when no test was judged, 6 when tests
     broke."""
 
-    def tell(line: str) -> None:
+    def say(line: str) -> None:
         print(line, flush=True)
 
-    tally = measure(kernel, limits, output, paths=paths, first_seed=first_seed, profile=profile, tell=tell)
+    tally = measure(kernel, limits, output, paths=paths, first_seed=first_seed, profile=profile, say=say)
     for seed, test, reason in (*tally.alarms, *tally.errors):
         print(f"seed {seed}: {test}: {reason}")
     print(f"\n{kernel}: {tally.line()}; goal: at most {GOAL:g}")
@@ -210,7 +210,7 @@ def show_false_alarms(
 
 
 def _rounds(
-    one: Callable[[int], tuple[int, Path]], first_seed: int, workers: int, more: Callable[[int], bool]
+    run_round: Callable[[int], tuple[int, Path]], first_seed: int, workers: int, more: Callable[[int], bool]
 ) -> Iterator[tuple[int, Path]]:
     """Rounds as they end, ``workers`` at a time; none is left out, and none is begun once ``more``, given how
     many are running, says no."""
@@ -218,7 +218,7 @@ def _rounds(
     with ThreadPoolExecutor(workers) as pool:
         while True:
             while len(running) < workers and more(len(running)):
-                running.add(pool.submit(one, seed))
+                running.add(pool.submit(run_round, seed))
                 seed += 1
             if not running:
                 return

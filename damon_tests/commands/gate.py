@@ -150,8 +150,8 @@ def known_defects(runs: Sequence[KernelRun]) -> dict[str, list[str]]:
     shown: dict[str, list[str]] = {}
     for k in runs:
         for test in k.run["tests"] if k.run is not None else ():
-            found = _DEFECT.match(test["reason"]) if test["verdict"] == "XFAIL" else None
-            for name in found["names"].split(", ") if found else ():
+            defect = _DEFECT.match(test["reason"]) if test["verdict"] == "XFAIL" else None
+            for name in defect["names"].split(", ") if defect else ():
                 if k.kernel not in shown.setdefault(name, []):
                     shown[name].append(k.kernel)
     return dict(sorted(shown.items()))

@@ -46,13 +46,15 @@ def load(path: Path, select: int | None = None, intervals: tuple[int, int] | Non
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
     if ours:
         return Opened(recording_file.read(path))
-    found = damo_import.load(path, intervals)
-    if select is None and len(found) > 1:
-        listed = ", ".join(f"{i} ({x.name})" for i, x in enumerate(found))
-        raise UsageError(f"{path} holds {len(found)} recordings; choose with --select: {listed}")
-    if not 0 <= (select or 0) < len(found):
-        raise UsageError(f"{path} holds {words.plural(len(found), 'recording')}, none with number {select}")
-    chosen = found[select or 0]
+    recordings = damo_import.load(path, intervals)
+    if select is None and len(recordings) > 1:
+        listed = ", ".join(f"{i} ({x.name})" for i, x in enumerate(recordings))
+        raise UsageError(f"{path} holds {len(recordings)} recordings; choose with --select: {listed}")
+    if not 0 <= (select or 0) < len(recordings):
+        raise UsageError(
+            f"{path} holds {words.plural(len(recordings), 'recording')}, none with number {select}"
+        )
+    chosen = recordings[select or 0]
     saved = Saved(chosen.recording, None, About(path.name, ctx=chosen.ctx))
     return Opened(saved, chosen.notes, chosen.intervals_known)
 

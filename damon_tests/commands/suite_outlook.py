@@ -76,11 +76,11 @@ def suite_requirements(directory: Path | None = None) -> tuple[TestNeeds, ...]:
     Raises UsageError for a file that is no Python.
     """
     directory = directory or bundle.suites_dir()
-    found: list[TestNeeds] = []
+    tests: list[TestNeeds] = []
     for path in sorted(directory.rglob("test_*.py")):
         name = f"{directory.name}/{path.relative_to(directory).as_posix()}"
-        found += _of_file(path, name)
-    return tuple(found)
+        tests += _of_file(path, name)
+    return tuple(tests)
 
 
 def _of_file(path: Path, name: str) -> list[TestNeeds]:
@@ -92,17 +92,17 @@ def _of_file(path: Path, name: str) -> list[TestNeeds]:
 
 
 def _tests_in(body: Sequence[ast.stmt], name: str, common: Sequence[ast.expr]) -> list[TestNeeds]:
-    found = []
+    tests = []
     for node in body:
         if isinstance(node, ast.ClassDef) and node.name.startswith("Test"):
-            found += _tests_in(node.body, f"{name}::{node.name}", [*common, *node.decorator_list])
+            tests += _tests_in(node.body, f"{name}::{node.name}", [*common, *node.decorator_list])
         if not isinstance(node, ast.FunctionDef) or not node.name.startswith("test"):
             continue
         marks = [*common, *node.decorator_list]
         needs = [value for mark in marks for value in _arguments(mark, "needs")]
         full = any("full" in _arguments(mark, "profile") for mark in marks)
-        found.append(TestNeeds(f"{name}::{node.name}", tuple(dict.fromkeys(needs)), full))
-    return found
+        tests.append(TestNeeds(f"{name}::{node.name}", tuple(dict.fromkeys(needs)), full))
+    return tests
 
 
 def _module_marks(node: ast.stmt) -> Sequence[ast.expr]:

@@ -77,14 +77,14 @@ def _follow(target: EngineTarget, clock: Clock, seconds: float | None) -> None:
     """Tell each phase once, until the end."""
     began = clock.now_ns()
     until = None if seconds is None else began + int(seconds * NSEC_PER_SEC)
-    once, told = len(target.pattern.phases), 0
+    once, printed = len(target.pattern.phases), 0
     while until is None or clock.now_ns() < until:
         phases = target.phases()
-        for phase in phases[told:once]:
+        for phase in phases[printed:once]:
             at = (phase.start_ns - phases[0].start_ns) / NSEC_PER_SEC
             print(f"  phase {phase.name} began at {at:.3f} s", flush=True)
-        told = len(phases)
-        if not target.pattern.repeat and told == once and phases[-1].end_ns is not None:
+        printed = len(phases)
+        if not target.pattern.repeat and printed == once and phases[-1].end_ns is not None:
             return
         left = _POLL_NS if until is None else min(_POLL_NS, until - clock.now_ns())
         clock.run_for(max(0, left))

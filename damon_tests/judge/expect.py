@@ -61,9 +61,11 @@ class Expect:
         holds = low <= measured.value <= high
         self.add(Check(kind, measured, f"{number(low)} to {number(high)}", because, holds, detail))
 
-    def nothing(self, name: str, found: Iterable[str], *, because: str, kind: Kind = "invariant") -> None:
+    def nothing(
+        self, name: str, violations: Iterable[str], *, because: str, kind: Kind = "invariant"
+    ) -> None:
         """Expect ``found`` to be empty; the detail shows its first five items."""
-        items = list(found)
+        items = list(violations)
         detail = "; ".join(items[:5]) + (f"; and {len(items) - 5} more" if len(items) > 5 else "")
         self.equal(
             Measurement(name, float(len(items)), "count"), 0, because=because, kind=kind, detail=detail

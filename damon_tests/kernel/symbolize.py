@@ -44,9 +44,9 @@ def symbolize(text: str, vmlinux: Path) -> str:
         if match and address is not None:
             addresses[number] = (match.end(), address)
     known = [start for start, _ in symbols.get(_LANDMARK, ())][:1]
-    found = _source_lines(vmlinux, [*known, *(address for _, address in addresses.values())])
-    tree = found[0].partition(_LANDMARK_FILE)[0] if known and found else ""
-    places = [place.removeprefix(tree) for place in found[len(known) :]]
+    lines_by_address = _source_lines(vmlinux, [*known, *(address for _, address in addresses.values())])
+    tree = lines_by_address[0].partition(_LANDMARK_FILE)[0] if known and lines_by_address else ""
+    places = [place.removeprefix(tree) for place in lines_by_address[len(known) :]]
     for (number, (end, _)), place in zip(addresses.items(), places, strict=False):
         lines[number] = f"{lines[number][:end]} ({place}){lines[number][end:]}" if place else lines[number]
     return "\n".join(lines)

@@ -119,13 +119,13 @@ def _evidence(test: Mapping[str, Any]) -> str:
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, object]]:
-    found: list[tuple[str, object]] = []
+    properties: list[tuple[str, object]] = []
     for name, inner in value.items():
         if isinstance(inner, Mapping):
-            found += _flat(inner, f"{prefix}{name}.")
+            properties += _flat(inner, f"{prefix}{name}.")
         else:
-            found.append((f"{prefix}{name}", inner))
-    return found
+            properties.append((f"{prefix}{name}", inner))
+    return properties
 
 
 def _clean(text: str) -> str:

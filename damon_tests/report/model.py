@@ -73,9 +73,9 @@ def load(directory: Path) -> Json:
         raise UsageError(f"{directory}: not a run's directory (neither {EVENTS} nor {RUN_JSON})") from None
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: cannot be read ({error})") from None
-    found = run.get("schema") if isinstance(run, dict) else None
-    if found != SCHEMA:
-        raise UsageError(f"{path}: run.json of schema {found}, this program reads {SCHEMA}")
+    version = run.get("schema") if isinstance(run, dict) else None
+    if version != SCHEMA:
+        raise UsageError(f"{path}: run.json of schema {version}, this program reads {SCHEMA}")
     wrong = best_match(Draft202012Validator(schema()).iter_errors(run))
     if wrong is not None:
         raise UsageError(f"{path}: damaged; {wrong.json_path[2:] or 'it'}: {wrong.message[:200]}")

@@ -152,8 +152,8 @@ def _integral(start: I64, end: I64, rate: F64, low: I64, high: I64) -> F64:
     def below(at: I64) -> F64:
         i = np.searchsorted(start, at, side="right") - 1
         inside = np.clip(at - start[i], 0, (end - start)[i]) * rate[i]
-        found: F64 = np.where(i >= 0, before[i] + inside, 0.0)
-        return found
+        sums: F64 = np.where(i >= 0, before[i] + inside, 0.0)
+        return sums
 
     total: F64 = below(high) - below(low)
     # Differences of large sums leave crumbs, which would be drawn.

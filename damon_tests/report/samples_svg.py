@@ -48,9 +48,9 @@ def samples_svg(check: Mapping[str, Any]) -> str:
 
 def band_of(limit: str) -> tuple[float, ...]:
     """Return the two numbers of "not below the reference's 0.93 to 0.99"; empty where there are none."""
-    found = _RANGE.search(limit)
+    bounds = _RANGE.search(limit)
     try:
-        return tuple(float(n.replace(",", "")) for n in found.groups()) if found else ()
+        return tuple(float(n.replace(",", "")) for n in bounds.groups()) if bounds else ()
     except ValueError:
         return ()
 

@@ -249,18 +249,18 @@ def figures(run: Run, directory: Path) -> Iterator[Text]:
 
 def table(run: Run) -> Iterator[Text]:
     """Yield capabilities by area against the DAMONs that were tested: worst verdict, tests, time."""
-    found = matrix(run)
-    names = max((len(row.capability) for row in found.rows), default=0) + 2
-    columns = [max(len(backend), 22) for backend in found.backends]
-    heads = "  ".join(f"{b:<{w}}" for b, w in zip(found.backends, columns, strict=True))
+    rows = matrix(run)
+    names = max((len(row.capability) for row in rows.rows), default=0) + 2
+    columns = [max(len(backend), 22) for backend in rows.backends]
+    heads = "  ".join(f"{b:<{w}}" for b, w in zip(rows.backends, columns, strict=True))
     yield Text(f"{'':<{names}}  {heads}".rstrip(), style="bold")
     area = ""
-    for row in found.rows:
+    for row in rows.rows:
         if row.area != area:
             area = row.area
             yield Text(area, style="bold")
         line = Text(f"  {row.capability:<{names}}")
-        for backend, width in zip(found.backends, columns, strict=True):
+        for backend, width in zip(rows.backends, columns, strict=True):
             cell = row.cells.get(backend)
             shown = f"{cell.verdict} {_of(cell.counts)}, {words.seconds(cell.seconds)}" if cell else "-"
             line.append(f"{shown:<{width}}  ", style=STYLES[cell.verdict] if cell else "dim")

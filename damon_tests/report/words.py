@@ -93,12 +93,12 @@ def artifacts(test: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def unmet(test: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Checks that do not hold, or are undecided; one that several attempts repeat is listed once."""
-    found: dict[tuple[object, ...], dict[str, Any]] = {}
+    groups: dict[tuple[object, ...], dict[str, Any]] = {}
     for check in checks(test):
         if check["holds"] is not True:
             what = (check["measurement"]["name"], check["limit"], check["reason"], check["holds"])
-            found.setdefault(what, check)
-    return list(found.values())
+            groups.setdefault(what, check)
+    return list(groups.values())
 
 
 def check_line(check: Mapping[str, Any]) -> str:

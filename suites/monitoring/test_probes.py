@@ -100,8 +100,8 @@ def test_memcg_probe_hits_exactly_its_group(live, expect):
     why = f"all {len(counts[0])} regions are frames of this group, on an LRU list before and after (§2.10)"
     m = Measurement("fewest hits of the group's own frames", float(counts[0].min(initial=99)), "samples")
     expect.equal(m, ATTRS.samples_per_aggr, because=why, kind="closed form")
-    for name, found in (("what is not in the group", counts[1]), ("the parent group", counts[2])):
-        m = Measurement(f"most hits of a probe for {name}", float(found.max(initial=0)), "samples")
+    for name, nr_hits in (("what is not in the group", counts[1]), ("the parent group", counts[2])):
+        m = Measurement(f"most hits of a probe for {name}", float(nr_hits.max(initial=0)), "samples")
         expect.equal(m, 0, because=why, kind="closed form")
 
 

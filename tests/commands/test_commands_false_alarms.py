@@ -9,27 +9,27 @@ from damon_tests.commands.false_alarms import ROUNDS_FILE, Limits, Tally, measur
 from damon_tests.ports import UsageError
 
 
-def told(verdict: str) -> dict[str, str]:
+def verdict_of_test(verdict: str) -> dict[str, str]:
     return {"id": f"test_{verdict}", "verdict": verdict, "reason": "why"}
 
 
 def test_skips_are_no_executions() -> None:
     tally = Tally()
-    assert not tally.add(1, [told("PASS"), told("SKIP"), told("XFAIL")])
+    assert not tally.add(1, [verdict_of_test("PASS"), verdict_of_test("SKIP"), verdict_of_test("XFAIL")])
     assert (tally.executions, tally.alarms, tally.errors) == (2, [], [])
 
 
 @pytest.mark.parametrize("verdict", ["FAIL", "INCONCLUSIVE", "XPASS"])
 def test_accusations_are_alarms_and_kept(verdict: str) -> None:
     tally = Tally()
-    assert tally.add(7, [told("PASS"), told(verdict)])
+    assert tally.add(7, [verdict_of_test("PASS"), verdict_of_test(verdict)])
     assert tally.alarms == [(7, f"test_{verdict}", "why")]
     assert "1 false alarm," in tally.line()
 
 
 def test_errors_are_kept_and_no_executions() -> None:
     tally = Tally()
-    assert tally.add(7, [told("ERROR")])
+    assert tally.add(7, [verdict_of_test("ERROR")])
     assert tally.executions == 0
     assert "1 error" in tally.line()
 
@@ -48,7 +48,7 @@ def seeds(lines: list[str]) -> set[str]:
 
 def test_rounds_until_enough(tmp_path) -> None:
     lines: list[str] = []
-    tally = measure("reference", Limits(runs=2), tmp_path, paths=[PATH], tell=lines.append)
+    tally = measure("reference", Limits(runs=2), tmp_path, paths=[PATH], say=lines.append)
     assert tally.executions >= 2
     assert len(seeds(lines)) == len(lines) >= 2  # a seed of its own for each
     assert not list(tmp_path.glob("seed-*"))  # nothing to look at
@@ -57,8 +57,8 @@ def test_rounds_until_enough(tmp_path) -> None:
 def test_an_interrupted_measurement_goes_on(tmp_path) -> None:
     first: list[str] = []
     later: list[str] = []
-    measure("reference", Limits(rounds=1), tmp_path, paths=[PATH], tell=first.append)
-    tally = measure("reference", Limits(rounds=2), tmp_path, paths=[PATH], tell=later.append)
+    measure("reference", Limits(rounds=1), tmp_path, paths=[PATH], say=first.append)
+    tally = measure("reference", Limits(rounds=2), tmp_path, paths=[PATH], say=later.append)
     assert tally.executions == 2
     assert len(seeds(first) | seeds(later)) == 2
     assert len((tmp_path / ROUNDS_FILE).read_text().splitlines()) == 3
@@ -81,12 +81,12 @@ def test_no_runs_is_a_mistake(limits) -> None:
 
 def test_a_round_that_was_cut_short_is_made_again(tmp_path) -> None:
     kept = Limits(rounds=1)
-    measure("reference", kept, tmp_path, paths=[PATH], tell=lambda line: None)
+    measure("reference", kept, tmp_path, paths=[PATH], say=lambda line: None)
     file = tmp_path / ROUNDS_FILE
     whole = file.read_text()
     file.write_text(whole + whole.splitlines()[1][:30])
     lines: list[str] = []
-    tally = measure("reference", kept, tmp_path, paths=[PATH], tell=lines.append)
+    tally = measure("reference", kept, tmp_path, paths=[PATH], say=lines.append)
     assert tally.executions == 1
     assert file.read_text() == whole
 

@@ -71,9 +71,9 @@ def test_suite_that_fails_anyway_says_nothing(tmp_path: Path) -> None:
 
 def test_a_faults_run_ends_with_its_first_killer(tmp_path: Path) -> None:
     """Three tests that all notice: only one is asked, the one that noticed before others."""
-    one = SUITE.partition("def ")[2]
+    function = SUITE.partition("def ")[2]
     suite = tmp_path / "test_it.py"
-    suite.write_text(SUITE + "".join(f"\ndef {one.replace('ages', name)}" for name in ("more", "most")))
+    suite.write_text(SUITE + "".join(f"\ndef {function.replace('ages', name)}" for name in ("more", "most")))
     names = ["age_always_reset", "age_counted_twice"]
     faults.run_kill_matrix(names, [], [str(suite)], output=tmp_path / "out", first_killer=True)
     rows = json.loads((tmp_path / "out" / "kill.json").read_text())["faults"]

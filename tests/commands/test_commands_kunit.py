@@ -82,10 +82,10 @@ def test_failed_test_says_what_was_expected_where(tmp_path: Path) -> None:
 def test_tests_that_a_crash_prevented_fail_with_the_crash(tmp_path: Path) -> None:
     """Planned, but never reported: nobody may take that for a pass."""
     run = record(tmp_path, CRASHED)
-    found = verdicts(run)
-    assert found["kunit/damon::damon_test_target"] == "PASS"
-    assert list(found.values()).count("FAIL") >= 3
-    assert found["kunit::kernel_log"] == "FAIL"
+    by_test = verdicts(run)
+    assert by_test["kunit/damon::damon_test_target"] == "PASS"
+    assert list(by_test.values()).count("FAIL") >= 3
+    assert by_test["kunit::kernel_log"] == "FAIL"
     assert "kernel NULL pointer dereference" in run["tests"][-1]["reason"]
     assert model.exit_code(run) == 1
 

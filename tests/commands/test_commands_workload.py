@@ -41,9 +41,9 @@ def written(tmp_path: Path, name: str, text: str) -> str:
 
 
 def total_of(out: str) -> int:
-    found = re.search(r"^([\d,]+) accesses in", out, re.MULTILINE)
-    assert found, out
-    return int(found[1].replace(",", ""))
+    summary = re.search(r"^([\d,]+) accesses in", out, re.MULTILINE)
+    assert summary, out
+    return int(summary[1].replace(",", ""))
 
 
 def test_it_tells_who_where_when_and_what(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,29 +28,29 @@ def probed(release: str, touch: bool = True) -> tuple[Capabilities, FakeDamon]:
 @pytest.mark.parametrize(("release", "level"), list(zip(RELEASES, LEVELS, strict=True)))
 def test_every_feature_of_every_kernel_is_detected(release: str, level: str) -> None:
     """The present features are exactly those of the dumped kernels, by their first version."""
-    found, damon = probed(release)
+    capabilities, damon = probed(release)
     expected = {name: version_key(f.since) <= version_key(level) for name, f in FEATURES.items()}
-    assert dict(found.present) == expected
-    assert found.contradicting(level) == ()
-    assert fingerprint(found) == level
-    assert found.levels() == (level,)
-    assert found.unknown == ()
+    assert dict(capabilities.present) == expected
+    assert capabilities.contradicting(level) == ()
+    assert fingerprint(capabilities) == level
+    assert capabilities.levels() == (level,)
+    assert capabilities.unknown == ()
     assert damon.files[f"{ADMIN}/kdamonds/nr_kdamonds"] == "0"
     assert not any(path.endswith("/state") for path, _ in damon.log)
 
 
 def test_every_missing_feature_has_a_reason() -> None:
-    found, _ = probed(OLDEST)
-    lacking = [name for name, there in found.present.items() if not there]
+    capabilities, _ = probed(OLDEST)
+    lacking = [name for name, there in capabilities.present.items() if not there]
     assert "schemes.collapse" in lacking
-    assert all(found.reasons[name] for name in lacking)
+    assert all(capabilities.reasons[name] for name in lacking)
 
 
 def test_requirements_list_everything_that_is_missing() -> None:
-    found, _ = probed(OLDEST)
-    found.require("ops.vaddr", "damon_aggregated", "schemes.stat")
+    capabilities, _ = probed(OLDEST)
+    capabilities.require("ops.vaddr", "damon_aggregated", "schemes.stat")
     with pytest.raises(NotSupported) as caught:
-        found.require("vaddr", "attrs.pause", "schemes.collapse", "damos_esz", "schemes.stat")
+        capabilities.require("vaddr", "attrs.pause", "schemes.collapse", "damos_esz", "schemes.stat")
     assert [m.split(":")[0] for m in caught.value.missing] == ["ctx.pause", "schemes.collapse", "damos_esz"]
     assert "no file contexts/0/pause (since 7.2)" in caught.value.missing[0]
     assert "does not take it (EINVAL) (since 7.2)" in caught.value.missing[1]
@@ -59,17 +59,17 @@ def test_requirements_list_everything_that_is_missing() -> None:
 
 
 def test_a_misspelt_requirement_is_a_usage_error() -> None:
-    found, _ = probed(NEWEST)
+    capabilities, _ = probed(NEWEST)
     with pytest.raises(UsageError, match=r"'schemes.stats'"):
-        found.require("schemes.stats")
+        capabilities.require("schemes.stats")
 
 
 def test_tracepoints_are_missing_without_tracefs() -> None:
     damon = FakeDamon(NEWEST)
-    found = probe(DamonClient(damon, damon.clock), None)
+    capabilities = probe(DamonClient(damon, damon.clock), None)
     with pytest.raises(NotSupported, match=r"no tracefs to be seen .*since 5.15\)$"):
-        found.require("damon_aggregated")
-    assert fingerprint(found) == "7.3"
+        capabilities.require("damon_aggregated")
+    assert fingerprint(capabilities) == "7.3"
 
 
 @pytest.mark.parametrize(("release", "level"), list(zip(RELEASES, LEVELS, strict=True)))
@@ -78,17 +78,17 @@ def test_what_the_configuration_leaves_out_does_not_change_the_level(release: st
     for path in [p for p in damon.files if p.startswith("/sys/module/")]:
         del damon.files[path]
     damon._defaults["kdamonds/0/contexts/0/avail_operations"] = "vaddr"
-    found = probe(DamonClient(damon, damon.clock), None)
-    assert found.levels() == (level,)
-    assert not found.has("modules.damon_reclaim")
-    assert found.describe_level() == level
+    capabilities = probe(DamonClient(damon, damon.clock), None)
+    assert capabilities.levels() == (level,)
+    assert not capabilities.has("modules.damon_reclaim")
+    assert capabilities.describe_level() == level
 
 
 def test_level_description_names_features_that_do_not_fit() -> None:
     damon = FakeDamon("7.0.13")
     damon._words["action"].remove("pageout")
-    found = probe(DamonClient(damon, damon.clock), damon.events)
-    assert found.describe_level() == "7.0, the nearest; not as there: schemes.pageout"
+    capabilities = probe(DamonClient(damon, damon.clock), damon.events)
+    assert capabilities.describe_level() == "7.0, the nearest; not as there: schemes.pageout"
 
 
 def test_a_newer_kernel_is_the_newest_level_and_says_so() -> None:
@@ -96,36 +96,36 @@ def test_a_newer_kernel_is_the_newest_level_and_says_so() -> None:
     name = "kdamonds/0/contexts/0/warp_factor"
     damon._modes[name], damon._defaults[name] = 0o600, "9"
     damon.events.names |= {"damon_warp"}
-    found = probe(DamonClient(damon, damon.clock), damon.events)
-    assert fingerprint(found) == "7.3"
-    assert found.unknown == ("tracepoint damon_warp", "file contexts/0/warp_factor")
-    assert "newer" in found.describe_level()
-    assert "damon_warp" in found.describe_level()
+    capabilities = probe(DamonClient(damon, damon.clock), damon.events)
+    assert fingerprint(capabilities) == "7.3"
+    assert capabilities.unknown == ("tracepoint damon_warp", "file contexts/0/warp_factor")
+    assert "newer" in capabilities.describe_level()
+    assert "damon_warp" in capabilities.describe_level()
 
 
 def test_missing_operations_name_their_option() -> None:
     damon = FakeDamon(NEWEST)
     damon._defaults["kdamonds/0/contexts/0/avail_operations"] = "vaddr\nfvaddr"
-    found = probe(DamonClient(damon, damon.clock), damon.events)
-    found.require("ops.vaddr", "ops.fvaddr")
+    capabilities = probe(DamonClient(damon, damon.clock), damon.events)
+    capabilities.require("ops.vaddr", "ops.fvaddr")
     with pytest.raises(NotSupported, match=r"CONFIG_DAMON_PADDR\) \(since 5.18\)$"):
-        found.require("ops.paddr")
+        capabilities.require("ops.paddr")
 
 
 # --- read-only probes ------------------------------------------------------------------------
 
 
 def test_read_only_probe_writes_nothing_and_finds_what_it_can() -> None:
-    found, damon = probed(NEWEST, touch=False)
+    capabilities, damon = probed(NEWEST, touch=False)
     assert damon.log == []
-    assert not found.staged
-    assert found.has("damon_region_aggregated")
-    assert found.has("modules.damon_stat.kdamond_pid")
-    assert found.present["ctx.pause"] is None
+    assert not capabilities.staged
+    assert capabilities.has("damon_region_aggregated")
+    assert capabilities.has("modules.damon_stat.kdamond_pid")
+    assert capabilities.present["ctx.pause"] is None
     with pytest.raises(NotSupported, match="not probed"):
-        found.require("ctx.pause")
-    assert found.levels() == ("7.2", "7.3")
-    assert found.describe_level() == "7.2 to 7.3"
+        capabilities.require("ctx.pause")
+    assert capabilities.levels() == ("7.2", "7.3")
+    assert capabilities.describe_level() == "7.2 to 7.3"
 
 
 def test_foreign_staging_is_read_and_not_replaced() -> None:
@@ -135,46 +135,48 @@ def test_foreign_staging_is_read_and_not_replaced() -> None:
     other.command(0, "on")
     damon.log.clear()
     damon.reads.clear()
-    found = probe(DamonClient(damon, damon.clock), damon.events)
+    capabilities = probe(DamonClient(damon, damon.clock), damon.events)
     assert damon.log == []
     # Reading these takes DAMON's lock, so that its owner would get EBUSY: read once, to find users.
     assert sorted(p for p in damon.reads if p.endswith(("/state", "/pid", "path"))) == [
         f"{ADMIN}/kdamonds/0/pid",
         f"{ADMIN}/kdamonds/0/state",
     ]
-    assert not found.staged
-    found.require("ctx.pause", "ops.paddr", "schemes.max_nr_snapshots", "attrs.probes", "quotas.goal_tuner")
+    assert not capabilities.staged
+    capabilities.require(
+        "ctx.pause", "ops.paddr", "schemes.max_nr_snapshots", "attrs.probes", "quotas.goal_tuner"
+    )
     with pytest.raises(NotSupported, match="nr_kdamonds is 1"):
-        found.require("schemes.collapse")
-    assert found.present["probes.weight"] is None
+        capabilities.require("schemes.collapse")
+    assert capabilities.present["probes.weight"] is None
 
 
 def test_missing_files_beside_staged_ones_are_missing() -> None:
     damon = FakeDamon(OLDEST)
     other = DamonClient(damon, damon.clock)
     other.stage((Kdamond(),))
-    found = probe(DamonClient(damon, damon.clock), damon.events, touch=False)
-    assert found.present["ctx.pause"] is False
-    assert found.present["kdamond.refresh_ms"] is False
-    assert found.present["schemes.dests"] is None
+    capabilities = probe(DamonClient(damon, damon.clock), damon.events, touch=False)
+    assert capabilities.present["ctx.pause"] is False
+    assert capabilities.present["kdamond.refresh_ms"] is False
+    assert capabilities.present["schemes.dests"] is None
 
 
 def test_kernel_without_damon_has_no_features() -> None:
     damon = FakeDamon(NEWEST)
     damon.files.clear()
-    found = probe(DamonClient(damon, damon.clock), None)
-    assert not any(found.present.values())
+    capabilities = probe(DamonClient(damon, damon.clock), None)
+    assert not any(capabilities.present.values())
     with pytest.raises(NotSupported, match="CONFIG_DAMON_SYSFS"):
-        found.require("ops.vaddr")
+        capabilities.require("ops.vaddr")
 
 
 def test_an_unreadable_tree_is_not_called_absent() -> None:
     damon = FakeDamon(NEWEST)
     damon.fail("nr_kdamonds", errno.EACCES, times=5)
-    found = probe(DamonClient(damon, damon.clock), None)
-    assert found.present["ops.vaddr"] is None
+    capabilities = probe(DamonClient(damon, damon.clock), None)
+    assert capabilities.present["ops.vaddr"] is None
     with pytest.raises(NotSupported, match="unreadable"):
-        found.require("ops.vaddr")
+        capabilities.require("ops.vaddr")
 
 
 def test_the_table_of_names_is_complete() -> None:

@@ -143,8 +143,8 @@ def test_missing_and_surplus_directories_are_differences() -> None:
     client, _, _ = client_of(NEWEST)
     client.stage((PLAIN,))
     assert {d.path for d in client.verify_staged(())} == {"kdamonds/nr_kdamonds"}
-    found = client.verify_staged((PLAIN, Kdamond()))
-    assert {"kdamonds/nr_kdamonds", "kdamonds/1/contexts/nr_contexts"} <= {d.path for d in found}
+    differences = client.verify_staged((PLAIN, Kdamond()))
+    assert {"kdamonds/nr_kdamonds", "kdamonds/1/contexts/nr_contexts"} <= {d.path for d in differences}
 
 
 def test_busy_files_are_waited_for() -> None:

@@ -36,9 +36,9 @@ def same_snapshots(a: Recording, b: Recording) -> bool:
     )
 
 
-def one(path: Path, intervals: tuple[int, int] | None = None) -> damo_import.Imported:
-    (found,) = damo_import.load(path, intervals)
-    return found
+def only_recording(path: Path, intervals: tuple[int, int] | None = None) -> damo_import.Imported:
+    (imported,) = damo_import.load(path, intervals)
+    return imported
 
 
 # --- there and back --------------------------------------------------------------------------
@@ -48,37 +48,41 @@ def one(path: Path, intervals: tuple[int, int] | None = None) -> damo_import.Imp
 def test_json_round_trips_everything(tmp_path: Path, name: DamoFormat) -> None:
     report = sample()
     assert damo_format.save(tmp_path / "r", report, name, ctx=request()) == 0
-    found = one(tmp_path / "r")
-    assert found.recording.snapshots
-    assert same_snapshots(report, found.recording)
+    imported = only_recording(tmp_path / "r")
+    assert imported.recording.snapshots
+    assert same_snapshots(report, imported.recording)
     scalars = ("source", "operations", "sample_us", "aggr_us", "started_ns", "stopped_ns", "lost_events")
-    assert all(getattr(found.recording, n) == getattr(report, n) for n in scalars)
-    assert found.ctx == request()
-    assert found.notes == ()
+    assert all(getattr(imported.recording, n) == getattr(report, n) for n in scalars)
+    assert imported.ctx == request()
+    assert imported.notes == ()
 
 
 def test_text_round_trips_snapshots(tmp_path: Path) -> None:
     report = sample()
     damo_format.save(tmp_path / "r", report, "perf_script")
-    found = one(tmp_path / "r", (5000, 100_000))
-    assert same_snapshots(report, found.recording)
-    assert found.intervals_known
-    assert "began" in found.notes[0]
+    imported = only_recording(tmp_path / "r", (5000, 100_000))
+    assert same_snapshots(report, imported.recording)
+    assert imported.intervals_known
+    assert "began" in imported.notes[0]
 
 
 def test_intervals_missing_in_text_are_guessed_with_a_note(tmp_path: Path) -> None:
     damo_format.save(tmp_path / "r", sample(), "perf_script")
-    found = one(tmp_path / "r")
-    assert (found.recording.sample_us, found.recording.aggr_us) == (5000, 100_000)
-    assert not found.intervals_known
-    assert any("guessed" in note for note in found.notes)
+    imported = only_recording(tmp_path / "r")
+    assert (imported.recording.sample_us, imported.recording.aggr_us) == (5000, 100_000)
+    assert not imported.intervals_known
+    assert any("guessed" in note for note in imported.notes)
 
 
 def test_address_units_become_bytes(tmp_path: Path) -> None:
     report = replace(recording([snapshot(100 * MS, [(1, 3, 5, 2)])]), addr_unit=4096)
     damo_format.save(tmp_path / "r", report)
-    found = one(tmp_path / "r").recording
-    assert (found.snapshots[0].start[0], found.snapshots[0].end[0], found.addr_unit) == (4096, 12288, 1)
+    restored = only_recording(tmp_path / "r").recording
+    assert (restored.snapshots[0].start[0], restored.snapshots[0].end[0], restored.addr_unit) == (
+        4096,
+        12288,
+        1,
+    )
 
 
 def test_tuned_intervals_round_trip(tmp_path: Path) -> None:
@@ -87,10 +91,10 @@ def test_tuned_intervals_round_trip(tmp_path: Path) -> None:
     damo_format.save(tmp_path / "r", report)
     values_ = [s["sample_interval_us"] for s in json.loads(inflate(tmp_path / "r"))[0]["snapshots"]]
     assert values_ == ["5000", "5000", "10000", "20000"]
-    found = one(tmp_path / "r").recording
-    assert found.intervals == ((200 * MS, 10_000), (300 * MS, 20_000))  # known to the snapshot, not nearer
+    restored = only_recording(tmp_path / "r").recording
+    assert restored.intervals == ((200 * MS, 10_000), (300 * MS, 20_000))  # known to the snapshot, not nearer
     damo_format.save(tmp_path / "t", report, "perf_script")
-    assert one(tmp_path / "t").recording.intervals == report.intervals
+    assert only_recording(tmp_path / "t").recording.intervals == report.intervals
 
 
 def inflate(path: Path) -> str:
@@ -105,7 +109,7 @@ def test_incomplete_snapshots_are_left_out_and_counted(tmp_path: Path) -> None:
     # The third snapshot counts since the second, although the second is left out.
     spans = [(s["start_time"], s["end_time"]) for s in kept]
     assert spans == [("0", str(100 * MS)), (str(200 * MS), str(300 * MS))]
-    assert one(tmp_path / "r").recording.lost_events == 4
+    assert only_recording(tmp_path / "r").recording.lost_events == 4
 
 
 def test_schemes_are_recordings_of_their_own(tmp_path: Path) -> None:
@@ -124,9 +128,9 @@ def test_schemes_are_recordings_of_their_own(tmp_path: Path) -> None:
 def test_single_snapshot_in_text_keeps_its_start_time(tmp_path: Path) -> None:
     report = replace(recording([snapshot(250 * MS, [(0, 4096, 1, 0)])]), started_ns=150 * MS)
     damo_format.save(tmp_path / "r", report, "perf_script")
-    found = one(tmp_path / "r").recording
-    assert found.started_ns == 150 * MS
-    assert len(found.snapshots) == 1
+    restored = only_recording(tmp_path / "r").recording
+    assert restored.started_ns == 150 * MS
+    assert len(restored.snapshots) == 1
 
 
 # --- as damo writes --------------------------------------------------------------------------
@@ -134,20 +138,20 @@ def test_single_snapshot_in_text_keeps_its_start_time(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["json_compressed", "perf_script"])
 def test_export_converted_by_damo_is_the_same_recording(name: str) -> None:
-    found = one(GOLDEN / f"converted.{name}")
-    assert same_snapshots(sample(), found.recording)
-    assert (found.recording.sample_us, found.recording.aggr_us) == (5000, 100_000)
-    assert found.recording.started_ns == 0
+    imported = only_recording(GOLDEN / f"converted.{name}")
+    assert same_snapshots(sample(), imported.recording)
+    assert (imported.recording.sample_us, imported.recording.aggr_us) == (5000, 100_000)
+    assert imported.recording.started_ns == 0
 
 
 def test_recording_made_by_damo_is_read() -> None:
     """The file has snapshots of a scheme, recorded on the reference served as files, and parameters."""
-    found = one(GOLDEN / "recorded")
-    assert found.name == "kdamond 0, context 0, scheme 0"
-    assert found.ctx is not None
-    assert (found.ctx.operations, found.ctx.attrs.max_nr_regions) == ("vaddr", 1000)
-    assert found.ctx.attrs.update_us == 1_000_000
-    report = found.recording
+    imported = only_recording(GOLDEN / "recorded")
+    assert imported.name == "kdamond 0, context 0, scheme 0"
+    assert imported.ctx is not None
+    assert (imported.ctx.operations, imported.ctx.attrs.max_nr_regions) == ("vaddr", 1000)
+    assert imported.ctx.attrs.update_us == 1_000_000
+    report = imported.recording
     assert (report.source, report.operations, report.aggr_us) == ("tried_regions", "vaddr", 100_000)
     assert len(report.snapshots) == 6
     assert report.snapshots[0].time_ns - report.started_ns == 100 * MS
@@ -195,7 +199,7 @@ def test_regions_with_bounds_only_are_read(tmp_path: Path) -> None:
         {"start": "1 MiB", "end": "2.5 MiB"},
     ]
     value = [{"snapshots": [{"end_time": "2 s", "regions": regions}], "intervals": {"aggr_us": "200 ms"}}]
-    report = one(write(tmp_path / "r", value)).recording
+    report = only_recording(write(tmp_path / "r", value)).recording
     snap = report.snapshots[0]
     assert (report.sample_us, report.aggr_us, report.operations) == (5000, 200_000, "unknown")
     assert snap.end.tolist() == [4096, 5 * MIB // 2]
@@ -207,13 +211,15 @@ def test_regions_with_bounds_only_are_read(tmp_path: Path) -> None:
 def test_kernel_pointers_as_target_ids_become_positions(tmp_path: Path) -> None:
     snaps = [{"start_time": 0, "end_time": 100 * MS, "regions": [{"start": 0, "end": 4096}]}]
     ids = (18446623435582458880, 18446623435582450000)
-    report = one(write(tmp_path / "r", [{"target_id": i, "snapshots": snaps} for i in ids])).recording
+    report = only_recording(
+        write(tmp_path / "r", [{"target_id": i, "snapshots": snaps} for i in ids])
+    ).recording
     assert [s.target_idx for s in report.snapshots] == [0, 1]
 
 
 def test_floating_point_errors_of_times_are_corrected(tmp_path: Path) -> None:
     snaps = [{"start_time": 82877215632999, "end_time": 82877315632999, "regions": []}]
-    report = one(write(tmp_path / "r", [{"target_id": 0, "snapshots": snaps}])).recording
+    report = only_recording(write(tmp_path / "r", [{"target_id": 0, "snapshots": snaps}])).recording
     assert report.snapshots[0].time_ns == 82877315633000
     assert report.started_ns == 82877215633000
 
@@ -226,7 +232,7 @@ def test_text_of_old_kernels_and_other_tracers(tmp_path: Path) -> None:
         "kdamond.0-4452 [000] ..... 10.200000: damon_aggregated:     target_id=0 nr_regions=1 4096-8192: 4 7",
     ]
     (tmp_path / "r").write_text("\n".join(lines) + "\n")
-    report = one(tmp_path / "r").recording
+    report = only_recording(tmp_path / "r").recording
     assert [(s.nr_accesses.tolist(), s.age.tolist()) for s in report.snapshots] == [([3], [0]), ([4], [7])]
     assert report.missing == ("age",)
 
@@ -236,7 +242,7 @@ def test_lost_events_of_a_trace_are_kept(tmp_path: Path) -> None:
     first = [text.format("100000", "0-4096"), text.format("100000", "4096-8192")]
     lines = [*first, "CPU:0 [LOST 7 EVENTS]", text.format("300000", "4096-8192")]
     (tmp_path / "r").write_text("\n".join(lines) + "\n")
-    report = one(tmp_path / "r").recording
+    report = only_recording(tmp_path / "r").recording
     assert report.lost_events == 7
     assert [s.complete for s in report.snapshots] == [True, False]
 
@@ -276,12 +282,12 @@ def test_no_prefix_of_a_file_breaks_the_reader(tmp_path: Path) -> None:
         for length in range(0, len(whole), len(whole) // 40):
             (tmp_path / "r").write_bytes(whole[:length])
             try:
-                found = damo_import.load(tmp_path / "r")
+                imported = damo_import.load(tmp_path / "r")
             except UsageError as error:
                 assert str(tmp_path) in str(error)  # noqa: PT017
             else:
                 assert name == "perf_script"
-                assert found
+                assert imported
 
 
 def test_missing_files_and_directories_are_usage_errors(tmp_path: Path) -> None:
@@ -371,7 +377,7 @@ def test_damo_reads_our_export_and_prints_our_figures(tmp_path: Path, damo: str,
     if name == "json_compressed":
         printed = make_damo.run(damo, "report", "access", "--input", path, "--raw_number", "--json")
         (tmp_path / "access").write_text(printed)
-        assert same_snapshots(report, one(tmp_path / "access").recording)
+        assert same_snapshots(report, only_recording(tmp_path / "access").recording)
         shown = make_damo.run(damo, "report", "access", "--input", path, "--raw_number")
         assert all(f"addr {a} size {b - a}" in shown for s in report.snapshots for a, b in bounds(s))
 

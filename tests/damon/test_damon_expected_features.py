@@ -88,6 +88,6 @@ def test_an_unknown_configuration_explains_whole_options_only() -> None:
 
 def test_unseen_tracepoints_are_missing_after_a_full_probe() -> None:
     present = {**capabilities("7.3").present, "damos_esz": None}
-    found = Capabilities(present)
-    assert "damos_esz" in compare(found, "7.3", EVERYTHING).missing
-    assert not compare(replace(found, staged=False), "7.3", EVERYTHING).missing
+    probed = Capabilities(present)
+    assert "damos_esz" in compare(probed, "7.3", EVERYTHING).missing
+    assert not compare(replace(probed, staged=False), "7.3", EVERYTHING).missing

@@ -58,10 +58,10 @@ def instances(guest: Guest) -> list[str]:
 
 
 def test_the_level_is_recognised(guest: Guest, client: DamonClient, kernel: KernelImage) -> None:
-    found = probe(client, TracefsEvents(guest.machine))
-    assert fingerprint(found) == ".".join(kernel.release.split(".")[:2])
-    assert found.contradicting(fingerprint(found)) == ()
-    assert found.unknown == ()
+    capabilities = probe(client, TracefsEvents(guest.machine))
+    assert fingerprint(capabilities) == ".".join(kernel.release.split(".")[:2])
+    assert capabilities.contradicting(fingerprint(capabilities)) == ()
+    assert capabilities.unknown == ()
     assert client.nr_kdamonds() == 0
     assert guest.splats() == []
 

@@ -19,14 +19,14 @@ from damon_tests.ports import HarnessError
 
 def _files(node: layout.Node, directory: str) -> dict[str, str]:
     """Return the first version of every file of a node with one element in each list."""
-    found = {f"{directory}/{path}": layout.SYSFS_SINCE for path, _ in node.fixed}
-    found |= {f"{directory}/{f.path}": f.since for f in node.files}
+    since = {f"{directory}/{path}": layout.SYSFS_SINCE for path, _ in node.fixed}
+    since |= {f"{directory}/{f.path}": f.since for f in node.files}
     for sub in node.subs:
-        found |= _files(sub.node, f"{directory}/{sub.path}")
+        since |= _files(sub.node, f"{directory}/{sub.path}")
     for many in node.lists:
-        found[f"{directory}/{many.count_path}"] = many.since
-        found |= _files(many.node, f"{directory}/{many.path}/0")
-    return found
+        since[f"{directory}/{many.count_path}"] = many.since
+        since |= _files(many.node, f"{directory}/{many.path}/0")
+    return since
 
 
 def _writable(release: str) -> set[str]:

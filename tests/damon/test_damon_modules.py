@@ -132,10 +132,10 @@ def test_commit_changes_a_running_module(level):
     made = client(level=level)
     with ModuleSession(made, DamonReclaim(wmarks_high=1000, wmarks_mid=999, wmarks_low=0)) as session:
         session.enable()
-        found = (made.number("monitor_region_start"), made.number("monitor_region_end"))
+        region = (made.number("monitor_region_start"), made.number("monitor_region_end"))
         session.commit(min_nr_regions=50)
         assert made.number("min_nr_regions") == 50
-        assert (made.number("monitor_region_start"), made.number("monitor_region_end")) == found
+        assert (made.number("monitor_region_start"), made.number("monitor_region_end")) == region
         assert session.parameters.min_nr_regions == 50
         made.clock.run_for(NSEC_PER_SEC)
         assert made.enabled

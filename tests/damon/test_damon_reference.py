@@ -86,11 +86,11 @@ def test_what_is_staged_reads_back(data: st.DataObject) -> None:
 @pytest.mark.parametrize("level", LEVELS)
 def test_each_level_is_recognised_and_left_empty(level: str) -> None:
     made, client, _ = system(level)
-    found = probe(client, made.events)
-    assert fingerprint(found) == level
-    assert found.contradicting(level) == ()
+    capabilities = probe(client, made.events)
+    assert fingerprint(capabilities) == level
+    assert capabilities.contradicting(level) == ()
     assert client.nr_kdamonds() == 0
-    assert found.has("damos_esz") == (version_key(FEATURES["damos_esz"].since) <= version_key(level))
+    assert capabilities.has("damos_esz") == (version_key(FEATURES["damos_esz"].since) <= version_key(level))
 
 
 @pytest.mark.parametrize("level", LEVELS)

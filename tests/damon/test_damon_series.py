@@ -88,13 +88,13 @@ def test_series_are_compared_in_one_place():
     """A behaviour of a series is a property of ``damon.series.Series``."""
     files = [p for top in ("damon_tests", "suites", "tests", "ci") for p in (ROOT / top).rglob("*.py")]
     assert len(files) > 300
-    found = [
+    comparisons = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for path in files
         for node in ast.walk(ast.parse(path.read_text()))
         if _compares_a_series(node)
     ]
-    assert not found, "name what the series does in damon_tests/damon/series.py"
+    assert not comparisons, "name what the series does in damon_tests/damon/series.py"
 
 
 @pytest.mark.parametrize(

@@ -150,10 +150,10 @@ def test_recording_of_one_target_has_only_its_snapshots() -> None:
     two = Kdamond(DamonCtx(targets=(DamonTarget(7), DamonTarget(8))))
     with session_on(damon, two) as session:
         session.record(NSEC_PER_SEC)
-    both, one = session.recording(), session.recording(target_idx=1)
+    both, second = session.recording(), session.recording(target_idx=1)
     assert {s.target_idx for s in both.snapshots} == {0, 1}
-    assert {s.target_idx for s in one.snapshots} == {1}
-    assert 2 * len(one.snapshots) == len(both.snapshots)
+    assert {s.target_idx for s in second.snapshots} == {1}
+    assert 2 * len(second.snapshots) == len(both.snapshots)
 
 
 def test_probes_are_recorded_by_their_own_event() -> None:

@@ -139,17 +139,17 @@ def test_one_snapshot_per_aggregation_and_target() -> None:
         agg(0, 30, nr=1, t=11),
         agg(5, 6, target=1, nr=1, t=12),
     ]
-    found = trace.snapshots(events)
-    assert [(s.target_idx, len(s), s.nr_regions, s.complete, s.time_ns) for s in found] == [
+    snapshots = trace.snapshots(events)
+    assert [(s.target_idx, len(s), s.nr_regions, s.complete, s.time_ns) for s in snapshots] == [
         (0, 2, 2, True, 2),
         (1, 1, 1, True, 3),
         (0, 1, 1, True, 11),
         (1, 1, 1, True, 12),
     ]
-    assert found[0].start.tolist() == [0, 10]
-    assert found[0].end.tolist() == [10, 30]
-    assert found[0].nr_accesses.tolist() == [3, 0]
-    assert found[0].age.tolist() == [4, 0]
+    assert snapshots[0].start.tolist() == [0, 10]
+    assert snapshots[0].end.tolist() == [10, 30]
+    assert snapshots[0].nr_accesses.tolist() == [3, 0]
+    assert snapshots[0].age.tolist() == [4, 0]
 
 
 def test_snapshots_of_one_region_are_cut_by_count() -> None:
@@ -157,31 +157,31 @@ def test_snapshots_of_one_region_are_cut_by_count() -> None:
 
 
 def test_equal_layouts_in_a_row_stay_apart() -> None:
-    found = trace.snapshots([agg(0, 10), agg(10, 20), agg(0, 10), agg(10, 20)])
-    assert [s.complete for s in found] == [True, True]
+    snapshots = trace.snapshots([agg(0, 10), agg(10, 20), agg(0, 10), agg(10, 20)])
+    assert [s.complete for s in snapshots] == [True, True]
 
 
 def test_snapshot_with_missing_regions_is_incomplete() -> None:
-    found = trace.snapshots(
+    snapshots = trace.snapshots(
         [agg(0, 10, nr=3), agg(10, 20, nr=3), agg(0, 10, nr=3), agg(10, 20, nr=3), agg(20, 30, nr=3)]
     )
-    assert [(len(s), s.complete) for s in found] == [(2, False), (3, True)]
+    assert [(len(s), s.complete) for s in snapshots] == [(2, False), (3, True)]
 
 
 def test_nothing_is_grouped_across_a_hole() -> None:
     """If the middle is lost, the ends of two aggregations look like a complete one."""
     events = [agg(0, 10, nr=4), agg(10, 20, nr=4), hole(4), agg(20, 30, nr=4), agg(30, 40, nr=4)]
-    found = trace.snapshots(events)
-    assert [(len(s), s.complete) for s in found] == [(2, False), (2, False)]
+    snapshots = trace.snapshots(events)
+    assert [(len(s), s.complete) for s in snapshots] == [(2, False), (2, False)]
     whole = trace.snapshots([e for e in events if e.name != LOST_EVENTS])
     assert [s.complete for s in whole] == [True]  # without the hole, they are taken for one
 
 
 def test_holes_between_aggregations_keep_them_complete() -> None:
-    found = trace.snapshots(
+    snapshots = trace.snapshots(
         [hole(), agg(0, 10), agg(10, 20), hole(), hole(), agg(0, 10), agg(10, 20), hole()]
     )
-    assert [s.complete for s in found] == [True, True]
+    assert [s.complete for s in snapshots] == [True, True]
 
 
 def test_no_events_make_no_snapshots() -> None:
@@ -222,8 +222,8 @@ def test_fast_path_agrees_with_single_events(rows: list[tuple[int, int, int, int
     ]
     table = trace.columns(events)
     for i, event in enumerate(events):
-        one = trace.parse_event(event)
-        assert one == trace.AggregatedEvent(
+        typed = trace.parse_event(event)
+        assert typed == trace.AggregatedEvent(
             int(table.time_ns[i]),
             *(
                 int(c[i])

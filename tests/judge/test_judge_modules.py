@@ -49,8 +49,12 @@ def test_derived_request_has_the_modules_schemes():
 
 def test_passes_are_cut_at_aggregations():
     events = raw(apply(1), apply(2, scheme=1), 3, 3, apply(4), 5, 6, apply(7), apply(8))
-    assert [[e.time_ns // MS for e in one] for one in module_schemes.passes(events)] == [[1], [4], [7, 8]]
-    assert [[e.time_ns // MS for e in one] for one in module_schemes.passes(events, 1)] == [[2]]
+    assert [
+        [e.time_ns // MS for e in events_of_pass] for events_of_pass in module_schemes.passes(events)
+    ] == [[1], [4], [7, 8]]
+    assert [
+        [e.time_ns // MS for e in events_of_pass] for events_of_pass in module_schemes.passes(events, 1)
+    ] == [[2]]
     assert module_schemes.passes(raw(1, 2)) == []
 
 
@@ -83,31 +87,31 @@ def test_try_before_age_min_can_be_reached_fails():
 def test_counters_must_be_those_of_a_traced_try():
     applied = [[apply(10, 4096), apply(11, 8192)], [apply(110, 4096)], [apply(210, 4096)]]
 
-    def found(nr, size, at_ms=120, nr_applied=0, sz_applied=0):
+    def judged(nr, size, at_ms=120, nr_applied=0, sz_applied=0):
         stats = DamosStats(nr, size, nr_applied, sz_applied, 0)
         return failing(module_schemes.counted("x", stats, (at_ms * MS, at_ms * MS), applied))
 
-    assert found(2, 12288) == []  # the second pass may not be counted yet
-    assert found(3, 16384) == []
-    assert found(1, 4096)  # the first pass must be
-    assert found(3, 12288)
-    assert found(4, 20480)
-    assert found(4, 20480, at_ms=220) == []
-    assert found(0, 0, at_ms=1) == []
-    assert found(3, 16384, nr_applied=4, sz_applied=1)
-    assert found(3, 16384, nr_applied=1)
+    assert judged(2, 12288) == []  # the second pass may not be counted yet
+    assert judged(3, 16384) == []
+    assert judged(1, 4096)  # the first pass must be
+    assert judged(3, 12288)
+    assert judged(4, 20480)
+    assert judged(4, 20480, at_ms=220) == []
+    assert judged(0, 0, at_ms=1) == []
+    assert judged(3, 16384, nr_applied=4, sz_applied=1)
+    assert judged(3, 16384, nr_applied=1)
 
 
 def test_pass_or_stretch_beyond_quota_fails():
-    def found(*sizes, every_ms=500, quota=4 * MIB):
+    def judged(*sizes, every_ms=500, quota=4 * MIB):
         passes = [[apply(i * every_ms, size)] for i, size in enumerate(sizes)]
         return failing(module_schemes.within_quota("x", passes, quota, 500))
 
-    assert found(*[4 * MIB] * 10) == []
-    assert any("in a pass" in name for name in found(5 * MIB))
-    assert found(*[4 * MIB] * 10, every_ms=100)
-    assert found(*[2 * MIB] * 10, every_ms=250) == []
-    assert found() == []
+    assert judged(*[4 * MIB] * 10) == []
+    assert any("in a pass" in name for name in judged(5 * MIB))
+    assert judged(*[4 * MIB] * 10, every_ms=100)
+    assert judged(*[2 * MIB] * 10, every_ms=250) == []
+    assert judged() == []
 
 
 def test_tried_shares_are_taken_when_half_of_first_set_was_tried():

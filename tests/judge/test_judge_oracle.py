@@ -35,7 +35,7 @@ class Simulation:
         return [self.one(seed) for seed in seeds]
 
     @staticmethod
-    def one(seed: int) -> Mapping[str, float]:
+    def simulated(seed: int) -> Mapping[str, float]:
         rng = np.random.default_rng(seed)
         return {"recall": float(rng.beta(9, 1)), "error": float(rng.exponential())}
 

@@ -286,15 +286,15 @@ def any_region(draw: st.DrawFn, name: str) -> PatternRegion:
 @st.composite
 def any_actions(draw: st.DrawFn, duration_ns: int, region: PatternRegion) -> tuple[Action, ...]:
     """Return actions that keep mappings and contents."""
-    found = [
+    problems = [
         Action(do, draw(st.integers(0, duration_ns - 1)), region.name, 4096, draw(st.integers(2, 4)) * 4096)  # type: ignore[arg-type]
         for do in draw(st.lists(st.sampled_from(["mlock", "munlock", "willneed"]), max_size=2))
         if region.memory != "hugetlb"
     ]
     if draw(st.booleans()):
         lifetime, exec_ = draw(st.integers(1, 10**12)), draw(st.booleans())
-        found.append(Action("fork", 0, children=3, lifetime_ns=lifetime, exec_children=exec_))
-    return tuple(sorted(found, key=lambda action: action.at_ns))
+        problems.append(Action("fork", 0, children=3, lifetime_ns=lifetime, exec_children=exec_))
+    return tuple(sorted(problems, key=lambda action: action.at_ns))
 
 
 @st.composite

@@ -133,10 +133,10 @@ def row(name: str, killed_by: str) -> str:
     return f"{catalogue()[name].area:14} {name:32} {killed_by or 'SURVIVES'}"
 
 
-def table(found: dict[str, str]) -> str:
+def table(killers: dict[str, str]) -> str:
     """The kept table: every fault of the catalogue, in its order."""
     heading = "# Made by kill_faults.py --keep: which test notices which fault."
-    return "\n".join([heading, *(row(name, found.get(name, "")) for name in catalogue())]) + "\n"
+    return "\n".join([heading, *(row(name, killers.get(name, "")) for name in catalogue())]) + "\n"
 
 
 def main() -> int:
@@ -150,13 +150,13 @@ def main() -> int:
     parser.add_argument("faults", nargs="*", metavar="FAULT", help="default: all")
     args = parser.parse_args()
     names, started = args.faults or list(catalogue()), time.monotonic()
-    found: dict[str, str] = {}
+    killers: dict[str, str] = {}
     for name, test in run(names, args.jobs):
-        found[name] = test
-        print(f"[{len(found)}/{len(names)}] {row(name, test)}", flush=True)
+        killers[name] = test
+        print(f"[{len(killers)}/{len(names)}] {row(name, test)}", flush=True)
         if args.keep:
-            KEPT.write_text(table({**known_killers(), **found}))
-    survivors = [name for name in names if not found[name]]
+            KEPT.write_text(table({**known_killers(), **killers}))
+    survivors = [name for name in names if not killers[name]]
     killed, seconds = len(names) - len(survivors), time.monotonic() - started
     print(f"{killed} of {len(names)} faults are killed, in {seconds:.0f} s")
     if survivors:

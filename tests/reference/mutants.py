@@ -201,8 +201,8 @@ def all_mutants() -> list[Mutant]:
 
 def mutate(source: str, index: int) -> ast.Module:
     """Return the tree of a module with one place changed."""
-    tree, found = places(source)
-    found[index][3]()
+    tree, sites = places(source)
+    sites[index][3]()
     return tree
 
 
@@ -320,10 +320,10 @@ def map_calls(part: str) -> dict[str, tuple[float, list[str]]]:
         pytest.main([*options(part, directory / "run"), *part_tests(part)], [calls])
         return calls.by_test
 
-    found: dict[str, tuple[float, list[str]]] = in_child(do, 3600)
-    if not isinstance(found, dict):
-        raise SystemExit(f"the tests of {part} did not run: {found}")
-    return found
+    survivors: dict[str, tuple[float, list[str]]] = in_child(do, 3600)
+    if not isinstance(survivors, dict):
+        raise SystemExit(f"the tests of {part} did not run: {survivors}")
+    return survivors
 
 
 # --- running -----------------------------------------------------------------------------------------------

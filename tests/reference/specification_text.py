@@ -170,12 +170,12 @@ def source_of(path: Path) -> Source:
 
 def files_under(*names: str) -> list[Path]:
     """The text files of the tree that may cite, but for the specification itself and what was generated."""
-    found = []
+    rows = []
     for name in names:
         top = ROOT / name
         for path in sorted(top.rglob("*") if top.is_dir() else [top]):
             generated = {"_bundle", "__pycache__", "build"} & set(path.relative_to(ROOT).parts)
             is_text = path.is_file() and path.suffix in TEXT_SUFFIXES
             if is_text and not generated and CHAPTERS not in path.parents and path != SPECIFICATION:
-                found.append(path)
-    return found
+                rows.append(path)
+    return rows

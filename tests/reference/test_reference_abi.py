@@ -130,15 +130,15 @@ def test_words_are_accepted_as_by_the_kernel(tree, level):
 
 
 def answers(box, commands):
-    found = []
+    differences = []
     for command in commands:
         try:
             box.command(command)
             answer = "ok"
         except TreeError as error:
             answer = error.errno_name
-        found.append([command, answer, box.read("state")])
-    return found
+        differences.append([command, answer, box.read("state")])
+    return differences
 
 
 def test_commands_while_off_are_answered_as_by_the_kernel(level):

@@ -67,13 +67,17 @@ class Machine:
 MIDDLE = (HEAP + 6 * MIB, HEAP + 10 * MIB)
 
 
-@pytest.mark.parametrize(("action", "found"), [("pageout", Machine.out), ("cold", Machine.inactive)])
-def test_advice_ends_at_locked_memory(action, found):
+@pytest.mark.parametrize(("action", "affected"), [("pageout", Machine.out), ("cold", Machine.inactive)])
+def test_advice_ends_at_locked_memory(action, affected):
     machine = Machine(locked=(MIDDLE,))
     assert machine.apply(action) == 0
-    assert [found(machine, a, b) for a, b in ((HEAP, MIDDLE[0]), MIDDLE, (MIDDLE[1], WHOLE[1]))] == [6, 0, 0]
+    assert [affected(machine, a, b) for a, b in ((HEAP, MIDDLE[0]), MIDDLE, (MIDDLE[1], WHOLE[1]))] == [
+        6,
+        0,
+        0,
+    ]
     assert machine.apply(action, MIDDLE[1], WHOLE[1]) == 6 * MIB
-    assert found(machine, MIDDLE[1], WHOLE[1]) == 6
+    assert affected(machine, MIDDLE[1], WHOLE[1]) == 6
 
 
 @pytest.mark.parametrize("action", ["cold", "pageout", "hugepage", "collapse"])

@@ -91,8 +91,8 @@ def test_madvise_counts_nothing_where_a_hole_is():
     """It still works on what is mapped."""
     box = Box(8 * MIB)
     ranges = [(HEAP - MIB, HEAP + 8 * MIB)]
-    one = Damos(action="pageout", access_pattern=ANY)
-    box.start(box.fvaddr(ranges=ranges, schemes=(one,), min_nr_regions=3, max_nr_regions=3))
+    scheme = Damos(action="pageout", access_pattern=ANY)
+    box.start(box.fvaddr(ranges=ranges, schemes=(scheme,), min_nr_regions=3, max_nr_regions=3))
     box.run(0.101)
     stats = box.client.stats(0, 0)
     assert stats.sz_tried == 9 * MIB

@@ -49,9 +49,9 @@ def test_one_replica_equals_the_system(level, seed, low, more, hot, operations):
     expected = snapshots(box.record(2))
     process = Process(box.pid, heap(64 * MIB), box.truth)
     batch = Batch(under_test(LEVELS[level].rules), ctx, [process], 1, rng)
-    found = batch.run(ORIGIN, ORIGIN + 2_000_000_000).snapshots(0)
-    assert [as_rows(s) for s in found] == [as_rows(s) for s in expected]
-    assert [s.time_ns for s in found] == [s.time_ns for s in expected]
+    reported = batch.run(ORIGIN, ORIGIN + 2_000_000_000).snapshots(0)
+    assert [as_rows(s) for s in reported] == [as_rows(s) for s in expected]
+    assert [s.time_ns for s in reported] == [s.time_ns for s in expected]
 
 
 def test_two_targets_are_kept_apart():

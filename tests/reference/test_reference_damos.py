@@ -106,12 +106,12 @@ def test_filter_defaults_follow_the_last_filter(filters, core_reject, ops_reject
 
 
 def test_filters_are_installed_by_layer_and_directory():
-    one, two, three = (DamosFilter("target", damon_target_idx=i) for i in range(3))
+    first, two, three = (DamosFilter("target", damon_target_idx=i) for i in range(3))
     young = DamosFilter("young")
     lists = FilterLists.of(
-        Damos(core_filters=(one, young), ops_filters=(OPS_ALLOW,), filters=(two, three)), Rules()
+        Damos(core_filters=(first, young), ops_filters=(OPS_ALLOW,), filters=(two, three)), Rules()
     )
-    assert lists.core == (one, two, three)
+    assert lists.core == (first, two, three)
     assert lists.ops == (young, OPS_ALLOW)
 
 
@@ -177,11 +177,11 @@ def test_watermarks_have_hysteresis():
 
 def tried(box, seconds):
     """(time, start, end) of everything tried."""
-    found = []
+    sizes = []
     for event in box.record(seconds, "damos_before_apply"):
         start, end = event.text.split()[4].rstrip(":").split("-")
-        found.append((event.time_ns, int(start), int(end)))
-    return found
+        sizes.append((event.time_ns, int(start), int(end)))
+    return sizes
 
 
 @settings(max_examples=30, deadline=None)
@@ -242,15 +242,15 @@ def test_goal_that_is_never_achieved_doubles_the_quota():
 def test_goal_achieved_exactly_keeps_one_byte_and_counts_as_exceeded():
     """Quirk Q5 from 7.2 on; 7.1 tries regions of size 0; 7.0 tries nothing either but is not full."""
     achieved = replace(GOAL, current_value=10_000)
-    found = {}
+    outcomes = {}
     for level in ("7.3", "7.2", "7.1"):
         box = Box(8 * MIB, level=level)
         box.start(box.fvaddr(schemes=(with_quota(goals=(achieved,), reset_interval_ms=200),)))
         box.run(3.001)
         stats = box.client.stats(0, 0)
-        found[level] = (stats.nr_tried > 0, stats.sz_tried, stats.qt_exceeds > 10)
+        outcomes[level] = (stats.nr_tried > 0, stats.sz_tried, stats.qt_exceeds > 10)
         assert box.client.effective_bytes(0, 0) == 1
-    assert found == {"7.3": (False, 0, True), "7.2": (False, 0, True), "7.1": (True, 0, False)}
+    assert outcomes == {"7.3": (False, 0, True), "7.2": (False, 0, True), "7.1": (True, 0, False)}
 
 
 def test_overachievement_shrinks_the_quota():

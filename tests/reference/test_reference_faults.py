@@ -26,13 +26,13 @@ def test_every_area_has_faults():
 
 @pytest.mark.parametrize("name", catalogue())
 def test_a_fault_replaces_one_rule(name):
-    clean, found = Rules(), fault(name)
-    wrong = found.apply(clean)
+    clean, faulty = Rules(), fault(name)
+    wrong = faulty.apply(clean)
     changed = [f.name for f in fields(Rules) if getattr(wrong, f.name) is not getattr(clean, f.name)]
-    assert changed == [found.rule]
-    assert found.imitates
+    assert changed == [faulty.rule]
+    assert faulty.imitates
     for level in LEVELS.values():
-        found.apply(level.rules)
+        faulty.apply(level.rules)
 
 
 def test_every_rule_is_varied_by_a_level_or_a_fault():

@@ -153,10 +153,10 @@ def test_monitoring_runs_in_real_time(served: Server, kdamonds: Path) -> None:
 
     def hot_bytes() -> int:
         (kdamond / "state").write_text("update_schemes_tried_regions")
-        found = [tried / name for name in os.listdir(tried) if name.isdecimal()]
+        directories = [tried / name for name in os.listdir(tried) if name.isdecimal()]
         return sum(
             int((region / "end").read_text()) - int((region / "start").read_text())
-            for region in found
+            for region in directories
             if int((region / "nr_accesses").read_text()) > 10
         )
 

@@ -138,8 +138,10 @@ def test_online_rescaling_has_the_specified_values(level, in_window, between):
         core.passed, core.next_aggr = passed, 20
         core.regions.nr_accesses[:], core.regions.last_nr_accesses[:] = 15, 40
         set_attrs(core, replace(core.attrs, aggr_us=200_000))
-        found = {*zip(core.regions.nr_accesses.tolist(), core.regions.last_nr_accesses.tolist(), strict=True)}
-        assert found == {expected}
+        counters = {
+            *zip(core.regions.nr_accesses.tolist(), core.regions.last_nr_accesses.tolist(), strict=True)
+        }
+        assert counters == {expected}
 
 
 def test_merge_thresholds_of_6_12_only_double():

@@ -123,9 +123,9 @@ def test_hot_set_is_found():
     box.start(box.fvaddr())
     snap = box.snapshots(10)[-1]
     hot = snap.nr_accesses >= 10
-    found = int(snap.sizes[hot].sum())
+    hot_bytes = int(snap.sizes[hot].sum())
     inside = (snap.start >= HEAP + 15 * MIB) & (snap.end <= HEAP + 25 * MIB)
-    assert abs(found - 8 * MIB) < MIB
+    assert abs(hot_bytes - 8 * MIB) < MIB
     assert inside[hot].all()
 
 
@@ -288,12 +288,12 @@ def test_paddr_sees_the_pages_where_the_machine_keeps_them():
     snap = box.snapshots(20)[-1]
     places = box.system.physical_ranges(box.pid, *hot)
     assert sum(end - start for start, end in places) == 8 * MIB
-    found = [
+    regions = [
         (int(s), int(e)) for s, e, nr in zip(snap.start, snap.end, snap.nr_accesses, strict=True) if nr > 10
     ]
-    overlap = sum(max(0, min(e, end) - max(s, start)) for s, e in found for start, end in places)
+    overlap = sum(max(0, min(e, end) - max(s, start)) for s, e in regions for start, end in places)
     assert overlap > 6 * MIB
-    assert overlap > 0.8 * sum(e - s for s, e in found)
+    assert overlap > 0.8 * sum(e - s for s, e in regions)
 
 
 @pytest.mark.parametrize("unit", [2, 8192])
@@ -307,10 +307,10 @@ def test_addr_unit_scales_what_is_checked(unit):
     snap = box.snapshots(5)[-1]
     places = box.system.physical_ranges(box.pid, *hot)
     rows = zip(snap.start, snap.end, snap.nr_accesses, strict=True)
-    found = [(int(s) * unit, int(e) * unit) for s, e, nr in rows if nr > 10]
-    overlap = sum(max(0, min(e, end) - max(s, start)) for s, e in found for start, end in places)
+    hot_ranges = [(int(s) * unit, int(e) * unit) for s, e, nr in rows if nr > 10]
+    overlap = sum(max(0, min(e, end) - max(s, start)) for s, e in hot_ranges for start, end in places)
     assert overlap > 27 * MIB
-    assert overlap > 0.9 * sum(e - s for s, e in found)
+    assert overlap > 0.9 * sum(e - s for s, e in hot_ranges)
 
 
 @pytest.mark.parametrize("unit", [2, 4096, 8192])

@@ -98,8 +98,8 @@ def test_written_pages_and_only_those_are_found(child: Child, count: int) -> Non
         source.prepare(child.first + asked)
         child.touch("read", asked.tolist())
         child.touch("write", written.tolist())
-        found = source.touched(child.first + asked, 0, 1)
-        assert found.tolist() == np.isin(asked, written).tolist()
+        touched = source.touched(child.first + asked, 0, 1)
+        assert touched.tolist() == np.isin(asked, written).tolist()
     source.close()
 
 
@@ -280,10 +280,10 @@ def test_idle_page_tracking_finds_touched_pages(tmp_path: Path) -> None:
 def frames(first: int) -> list[int]:
     with open("/proc/self/pagemap", "rb", buffering=0) as file:
         file.seek(first * 8)
-        found = [int(entry) & ((1 << 55) - 1) for entry in np.frombuffer(file.read(32), np.uint64)]
-    if not all(found):
+        frames = [int(entry) & ((1 << 55) - 1) for entry in np.frombuffer(file.read(32), np.uint64)]
+    if not all(frames):
         pytest.skip("the kernel hides frame numbers")
-    return found
+    return frames
 
 
 def clear_bit(bitmap: Path, frame: int) -> None:

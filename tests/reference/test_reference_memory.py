@@ -208,8 +208,8 @@ def test_memory_that_others_share_is_seen_in_frames_only():
         box.system.remove_process(box.pid)
         others = ((whole, HotTruth([whole], [used])),)
         box.pid = box.system.add_process(heap(32 * MIB), HotTruth([whole]), shmem=[whole], others=others)
-        found = watched(box, operations)
-        assert (4 * MIB < found < 16 * MIB) if seen else found == 0
+        tried = watched(box, operations)
+        assert (4 * MIB < tried < 16 * MIB) if seen else tried == 0
 
 
 def test_shared_memory_comes_back_when_others_touch_it():
@@ -321,5 +321,5 @@ def test_eligible_memory_is_what_is_on_lists():
     goals = tuple(DamosQuotaGoal("node_eligible_mem_bp", target_value=1, nid=nid) for nid in (0, 1))
     box.start(replace(paddr(box), schemes=(replace(PAGEOUT, action="stat", quota=DamosQuota(goals=goals)),)))
     core = box.core()
-    found = achievements(core, core.schemes[0], box.system.memory, box.clock.now_ns())
-    assert [current for current, _ in found] == [10_000, 0]
+    achieved = achievements(core, core.schemes[0], box.system.memory, box.clock.now_ns())
+    assert [current for current, _ in achieved] == [10_000, 0]

@@ -77,7 +77,7 @@ def test_commit_inputs_changes_a_running_module():
 def test_the_region_that_is_found_is_written_back():
     """At enable, even if another kdamond runs, and by commit_inputs; not when the parameters are refused."""
     box = idle_box()
-    reclaim, found = Parameters(box, "reclaim"), (4096, 128 * MIB)
+    reclaim, region = Parameters(box, "reclaim"), (4096, 128 * MIB)
 
     def written_back(unit=1):
         return (int(reclaim["monitor_region_start"]) * unit, int(reclaim["monitor_region_end"]) * unit)
@@ -90,14 +90,14 @@ def test_the_region_that_is_found_is_written_back():
     reclaim["aggr_interval"] = 100_000
     with pytest.raises(TreeError, match="EBUSY"):
         reclaim["enabled"] = "Y"
-    assert written_back() == found
+    assert written_back() == region
     box.command("off")
     reclaim["enabled"] = "Y"
     reclaim["monitor_region_start"] = reclaim["monitor_region_end"] = 0
     reclaim["addr_unit"] = 2
     assert written_back() == (0, 0)
     reclaim["commit_inputs"] = "Y"
-    assert written_back(2) == found
+    assert written_back(2) == region
 
 
 @pytest.mark.parametrize(("level", "read_at", "shown_at"), [("6.16", 20, 60), ("6.17", 11, 32)])

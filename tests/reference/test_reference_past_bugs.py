@@ -23,11 +23,11 @@ SECOND = (HEAP + 64 * MIB, HEAP + 72 * MIB)
 
 def tried(box, seconds):
     """(start, end) of what is tried, in MiB from HEAP."""
-    found = []
+    tries = []
     for event in box.record(seconds, "damos_before_apply"):
         start, end = event.text.split()[4].rstrip(":").split("-")
-        found.append(((int(start) - HEAP) / MIB, (int(end) - HEAP) / MIB))
-    return found
+        tries.append(((int(start) - HEAP) / MIB, (int(end) - HEAP) / MIB))
+    return tries
 
 
 def test_a_request_for_tried_regions_ends_when_nothing_matches():
@@ -207,6 +207,6 @@ def test_priorities_are_by_the_frequency_that_users_see():
     ctx = box.fvaddr(schemes=(scheme,), min_nr_regions=8)
     box.start(replace(ctx, targets=(DamonTarget(pid, ((low[0], high[1]),)),)))
     box.run(0.501)
-    found = tried(box, 1)
-    assert sum(end - start for start, end in found) == 10
-    assert all(start >= 4 for start, _ in found)
+    regions = tried(box, 1)
+    assert sum(end - start for start, end in regions) == 10
+    assert all(start >= 4 for start, _ in regions)

@@ -212,8 +212,8 @@ def range_lists(draw):
 
 @given(region_lists(max_size=12, m=1), range_lists())
 def test_region_setter_covers_exactly_the_ranges(regions, ranges):
-    one = regions.take(regions.target == 0)
-    fitted = set_ranges(one, ranges, 1, 0, RULES)
+    target_regions = regions.take(regions.target == 0)
+    fitted = set_ranges(target_regions, ranges, 1, 0, RULES)
     assert fitted is not None
     check_geometry(fitted, 1)
     covered = []

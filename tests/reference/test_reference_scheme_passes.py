@@ -18,12 +18,12 @@ from damon_tests.ports import Event
 
 def tries(events: list[Event]) -> list[tuple[int, int, int, int]]:
     """(time_ns, scheme, start, end) of each region that was tried."""
-    found = []
+    rows = []
     for event in events:
         words = event.text.split()
         start, end = words[4].rstrip(":").split("-")
-        found.append((event.time_ns, int(words[1].partition("=")[2]), int(start), int(end)))
-    return found
+        rows.append((event.time_ns, int(words[1].partition("=")[2]), int(start), int(end)))
+    return rows
 
 
 def watched(*schemes: Damos, seconds: float = 0.502, **fields: object) -> tuple[Box, list]:
@@ -75,15 +75,15 @@ def test_a_minimum_above_the_maximum_matches_nothing(swapped: int):
     ],
 )
 def test_only_what_matches_is_tried(pattern: DamosAccessPattern, passes: int):
-    box, found = watched(Damos(access_pattern=pattern))
+    box, tried = watched(Damos(access_pattern=pattern))
     stats = box.client.stats(0, 0)
-    assert stats.sz_tried == passes * 8 * MIB == sum(end - start for _, _, start, end in found)
+    assert stats.sz_tried == passes * 8 * MIB == sum(end - start for _, _, start, end in tried)
     assert stats.nr_snapshots == 5, "a pass counts, whatever it found"
 
 
 def test_every_try_is_counted_once():
-    box, found = watched(Damos(action="pageout", access_pattern=ANY), STAT_ALL)
-    by_scheme = Counter(scheme for _, scheme, _, _ in found)
+    box, tried = watched(Damos(action="pageout", access_pattern=ANY), STAT_ALL)
+    by_scheme = Counter(scheme for _, scheme, _, _ in tried)
     assert by_scheme[0] == by_scheme[1] >= 5 * 10
     paged, watches = box.client.stats(0, 0), box.client.stats(0, 1)
     assert (paged.nr_tried, paged.nr_applied) == (by_scheme[0], by_scheme[0])
@@ -93,19 +93,19 @@ def test_every_try_is_counted_once():
 
 def test_what_nothing_was_done_to_is_tried_and_not_applied():
     """vaddr cannot prioritise; the age starts again all the same (§4.7, step 6)."""
-    box, found = watched(Damos(action="lru_prio", access_pattern=ANY))
+    box, tried = watched(Damos(action="lru_prio", access_pattern=ANY))
     stats = box.client.stats(0, 0)
-    assert (stats.nr_tried, stats.nr_applied, stats.sz_applied) == (len(found), 0, 0)
+    assert (stats.nr_tried, stats.nr_applied, stats.sz_applied) == (len(tried), 0, 0)
     assert set(box.core().regions.age.tolist()) == {0}
     assert [RULES.age_after_action(action, 7, 0) for action in ("stat", "lru_prio")] == [7, 0]
 
 
 def test_for_each_region_schemes_are_applied_in_their_order():
-    _, found = watched(STAT_ALL, STAT_ALL, STAT_ALL)
-    assert found
-    for at in range(0, len(found), 3):
-        assert [scheme for _, scheme, _, _ in found[at : at + 3]] == [0, 1, 2]
-        assert len({place[2:] for place in found[at : at + 3]}) == 1
+    _, tried = watched(STAT_ALL, STAT_ALL, STAT_ALL)
+    assert tried
+    for at in range(0, len(tried), 3):
+        assert [scheme for _, scheme, _, _ in tried[at : at + 3]] == [0, 1, 2]
+        assert len({place[2:] for place in tried[at : at + 3]}) == 1
 
 
 @pytest.mark.parametrize(("apply_ms", "passes"), [(0, 5), (5, 100), (50, 10), (125, 4)])

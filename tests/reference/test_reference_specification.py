@@ -43,17 +43,17 @@ def unresolved(spec: Specification, text: str) -> list[str]:
 
 def test_every_citation_of_the_tree_resolves(specification: Specification) -> None:
     """Whatever a docstring, comment, reason or page cites is a heading, an item or a row."""
-    wrong, found = [], 0
+    wrong, nr_citations = [], 0
     for path in files_under(*CITING):
         if path.name in MINE:
             continue
         for line, text in source_of(path).texts:
-            found += sum(1 for _ in citations(text))
+            nr_citations += sum(1 for _ in citations(text))
             wrong += [
                 f"{path.relative_to(ROOT)}:{line}: {cited}" for cited in unresolved(specification, text)
             ]
     assert wrong == []
-    assert found >= FEWEST
+    assert nr_citations >= FEWEST
 
 
 def test_the_specification_cites_itself_rightly(specification: Specification) -> None:
@@ -178,7 +178,7 @@ def test_what_checks_judge_is_in_the_table(specification: Specification) -> None
         place = str(path.relative_to(ROOT)).removeprefix("damon_tests/")
         if path.suffix == ".py" and place not in NO_CHECKS:
             missing[place] = missing_places(specification, place, source_of(path).code)
-    missing = {place: found for place, found in missing.items() if found}
+    missing = {place: names for place, names in missing.items() if names}
     assert missing == {}, (
         "name these files in the rows of these invariants, in specification/09-invariants.md"
     )

@@ -166,9 +166,9 @@ def test_split_copies_counters():
     ],
 )
 def test_regions_are_cut_to_the_limit_of_min_nr_regions(total, m, minimum, limit, count):
-    found = core.align_up(RULES.merge_size_limit(total, minimum, m), m)
-    assert found == limit
-    pieces = cut_to_limit(Regions.of_ranges([(0, total)]), found)
+    computed = core.align_up(RULES.merge_size_limit(total, minimum, m), m)
+    assert computed == limit
+    pieces = cut_to_limit(Regions.of_ranges([(0, total)]), computed)
     assert len(pieces) == count
     assert pieces.total_size() == total
 

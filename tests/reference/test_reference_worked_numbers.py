@@ -21,11 +21,11 @@ Row = list[str]
 
 def tables(section: str) -> list[list[Row]]:
     """The cells of each table of a section, without the line under the heads."""
-    found = []
+    examples = []
     for block in re.findall(r"(?:^\|.*\|\n)+", SECTIONS[section] + "\n", re.MULTILINE):
         rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()]
-        found.append([row for row in rows if set(row[0]) != {"-"}])
-    return found
+        examples.append([row for row in rows if set(row[0]) != {"-"}])
+    return examples
 
 
 def columns(table: list[Row]) -> list[tuple[int, ...]]:

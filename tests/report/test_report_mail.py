@@ -187,9 +187,13 @@ def test_rerun_line_is_one_command(run: dict[str, Any], evidence: Evidence) -> N
 
 
 def test_addresses_are_of_the_sections_for_damon() -> None:
-    found = mail.addresses(MAINTAINERS)
-    assert found.to == ["SJ Park <sj@kernel.org>"]
-    assert found.cc == ["Another Reader <reader@example.org>", "damon@lists.linux.dev", "linux-mm@kvack.org"]
+    addresses = mail.addresses(MAINTAINERS)
+    assert addresses.to == ["SJ Park <sj@kernel.org>"]
+    assert addresses.cc == [
+        "Another Reader <reader@example.org>",
+        "damon@lists.linux.dev",
+        "linux-mm@kvack.org",
+    ]
     with pytest.raises(UsageError, match="no section with mm/damon/"):
         mail.addresses("MEMORY MANAGEMENT\nM:\tx <x@y>\nF:\tmm/\n")
 
@@ -258,8 +262,8 @@ def test_command_says_what_is_wrong(run_dir: Path, tmp_path: Path) -> None:
 
 def test_evidence_is_of_the_last_attempt(run_dir: Path, run: dict[str, Any]) -> None:
     test = mail.failed_test(run, "test_accuracy")
-    found = upstream.evidence(test, run_dir)
-    assert found.saved is not None
-    assert found.saved.recording.snapshots
-    assert "something <b>odd</b>" in found.kernel_log
+    evidence = upstream.evidence(test, run_dir)
+    assert evidence.saved is not None
+    assert evidence.saved.recording.snapshots
+    assert "something <b>odd</b>" in evidence.kernel_log
     assert upstream.evidence(test, Path("elsewhere")) == Evidence()

@@ -87,10 +87,10 @@ return found.violations.map(v => `${v.id}: ${nodes(v)}`);
 
 @pytest.fixture(scope="module")
 def browser() -> str:
-    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if found is None:
+    browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if browser is None:
         pytest.skip("no browser: install Debian's package chromium")
-    return found
+    return browser
 
 
 @pytest.fixture(scope="module")

@@ -152,8 +152,8 @@ def test_gaps_between_regions_have_no_rows_and_small_hot_memory_does() -> None:
 def test_round_offsets_are_where_they_say() -> None:
     """Rows of a stretch from 3 to 35 MiB of its region, a row a MiB."""
     stretch = Stretch("r", BASE, BASE + 3 * MIB, BASE + 35 * MIB, 10, 42)
-    found = round_offsets(stretch, 4)
-    assert found == [(15, 8 * MIB), (23, 16 * MIB), (31, 24 * MIB), (39, 32 * MIB)]
+    offsets = round_offsets(stretch, 4)
+    assert offsets == [(15, 8 * MIB), (23, 16 * MIB), (31, 24 * MIB), (39, 32 * MIB)]
     assert round_offsets(stretch, 0) == []
     rows = [(0, 512 * PAGE, 0, 0)]
     lines = heatmap_text.text(raster(recording([snapshot(100 * MS, rows)]), {"a": (0, 512 * PAGE)}, rows=32))

@@ -34,7 +34,7 @@ def pattern(region: str, accesses: str = "", actions: str = "", more: str = "") 
 def smaps(target: EngineTarget, name: str, offset: int = 0) -> dict[str, str]:
     """Return the fields of /proc/PID/smaps of the mapping at this offset of a region, and its ``path``."""
     address = target.layout[name][0] + offset
-    found: dict[str, str] = {}
+    vma: dict[str, str] = {}
     inside = False
     for line in Path(f"/proc/{target.pid}/smaps").read_text(encoding="utf-8").splitlines():
         words = line.split()
@@ -42,10 +42,10 @@ def smaps(target: EngineTarget, name: str, offset: int = 0) -> dict[str, str]:
             start, end = (int(word, 16) for word in words[0].split("-"))
             inside = start <= address < end
             if inside:
-                found = {"path": " ".join(words[5:]), "start": str(start), "end": str(end)}
+                vma = {"path": " ".join(words[5:]), "start": str(start), "end": str(end)}
         elif inside:
-            found[words[0][:-1]] = " ".join(words[1:])
-    return found
+            vma[words[0][:-1]] = " ".join(words[1:])
+    return vma
 
 
 def pages_of(target: EngineTarget) -> Pages:

@@ -184,19 +184,19 @@ def test_phases_are_in_order_and_end(start: Starter) -> None:
         clock.now_ns() + TIMEOUT_NS,
     )
     assert over
-    one, two = target.phases()
-    assert (one.name, two.name) == ("one", "two")
-    assert one.end_ns is not None
+    first, two = target.phases()
+    assert (first.name, two.name) == ("one", "two")
+    assert first.end_ns is not None
     assert two.end_ns is not None
-    assert one.end_ns - one.start_ns >= 60 * MSEC
-    assert one.end_ns == two.start_ns
-    assert two.end_ns - one.start_ns >= 100 * MSEC
+    assert first.end_ns - first.start_ns >= 60 * MSEC
+    assert first.end_ns == two.start_ns
+    assert two.end_ns - first.start_ns >= 100 * MSEC
     before = target.accesses()
     target.stop()
     assert target.accesses() == before, "it idles after the last phase"
-    assert target.phases() == (one, two)
+    assert target.phases() == (first, two)
     go = target.truth().span_ns()[0]
-    assert one.start_ns == go
+    assert first.start_ns == go
 
 
 def test_physical_ranges_cover_populated_regions(start: Starter) -> None:

@@ -25,13 +25,13 @@ PRESENT_OR_SWAPPED = np.uint64(3 << 62)  # of an entry of /proc/PID/pagemap
 
 def mapped(target: EngineTarget, process: int) -> Bools:
     """Return whether the kernel has mapped each page of the target's regions."""
-    found = []
+    pages = []
     with open(f"/proc/{target.pids[process]}/pagemap", "rb", buffering=0) as pagemap:
         for start, end in target.layout.values():
             pagemap.seek(start // PAGE_SIZE * 8)
             entries = np.frombuffer(pagemap.read((end - start) // PAGE_SIZE * 8), "<u8")
-            found.append(entries & PRESENT_OR_SWAPPED != 0)
-    return np.concatenate(found)
+            pages.append(entries & PRESENT_OR_SWAPPED != 0)
+    return np.concatenate(pages)
 
 
 def access(rng: random.Random, region: str, process: int, private: set[str]) -> str:

@@ -156,9 +156,9 @@ def test_zipf_draws_follow_their_weights(skew: float) -> None:
     shares = ranks**-skew / (ranks**-skew).sum()
     for first, last in ((0, 1), (1, 10), (10, 100), (100, 10_000), (10_000, slots)):
         share = shares[first:last].sum()
-        found = ((drawn >= first) & (drawn < last)).mean()
+        drawn_share = ((drawn >= first) & (drawn < last)).mean()
         # Five standard deviations of a binomial share.
-        assert abs(found - share) < 5 * (share * (1 - share) / len(drawn)) ** 0.5 + 0.001 * share
+        assert abs(drawn_share - share) < 5 * (share * (1 - share) / len(drawn)) ** 0.5 + 0.001 * share
 
 
 def test_gaussian_draws_follow_the_normal_distribution() -> None:

@@ -188,8 +188,8 @@ ALL_PAGES = np.arange(0x10000 - 2, 0x10029 + 2, dtype=np.int64)
 
 
 def brute(touches: list[Touch], t0: int, t1: int) -> np.ndarray:
-    found = {touch.page for touch in touches if t0 <= touch.time < t1}
-    return np.array([int(page) in found for page in ALL_PAGES])
+    pages = {touch.page for touch in touches if t0 <= touch.time < t1}
+    return np.array([int(page) in pages for page in ALL_PAGES])
 
 
 def check_against(truth: Truth, touches: list[Touch], windows: list[tuple[int, int]]) -> None:
@@ -408,8 +408,8 @@ def test_slices_answer_by_overlap() -> None:
     bitmaps[0, 0] = 0b10  # page 101
     bitmaps[1, 8] = 0b1  # page 200
     bitmaps[2, 1] = 0b10  # page 109
-    one = Slices(np.array([10, 20, 30]), np.array([20, 30, 40]), bitmaps)
-    truth = SliceTruth([(100 * PAGE, 300 * PAGE)], windows, [one])
+    slices = Slices(np.array([10, 20, 30]), np.array([20, 30, 40]), bitmaps)
+    truth = SliceTruth([(100 * PAGE, 300 * PAGE)], windows, [slices])
     pages = np.array([99, 100, 101, 109, 110, 200, 207])
     assert pages[truth.touched(pages, 10, 20)].tolist() == [101]
     assert pages[truth.touched(pages, 19, 21)].tolist() == [101, 200]

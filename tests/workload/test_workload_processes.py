@@ -209,9 +209,9 @@ def test_slices_continue_over_an_exec(start: Starter) -> None:
     log, slices = target.truth(), target.slices()
     assert slices.span_ns() == log.span_ns()
     pages = pages_of(target)
-    found = slices_of_one(slices)
-    assert [end for _, end in found[:-1]] == [start for start, _ in found[1:]]
-    for begin, end in found:
+    slices_seen = slices_of_one(slices)
+    assert [end for _, end in slices_seen[:-1]] == [start for start, _ in slices_seen[1:]]
+    for begin, end in slices_seen:
         np.testing.assert_array_equal(log.touched(pages, begin, end), slices.touched(pages, begin, end))
 
 

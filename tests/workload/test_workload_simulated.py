@@ -235,10 +235,10 @@ def test_accesses_of_others_to_shared_memory_are_reported() -> None:
     for go in (False, True):
         if go:
             target.go()
-        found = target.others()
-        assert [span for span, _ in found] == [target.layout["b"]] * 2
+        others = target.others()
+        assert [span for span, _ in others] == [target.layout["b"]] * 2
         now = clock.now_ns()
-        touched = [truth.touched(pages, now, now + SECOND // 50).any() for _, truth in found]
+        touched = [truth.touched(pages, now, now + SECOND // 50).any() for _, truth in others]
         assert touched == [go, False], "process 1 touches it, process 2 does not"
     target.stop()
     assert not target.others()[0][1].touched(pages, clock.now_ns() + 1, clock.now_ns() + SECOND).any()

@@ -65,17 +65,17 @@ def pattern(region: str, access: str = "", actions: str = "", duration: str = "3
 
 def smaps(machine: AgentMachine, target: EngineTarget, name: str) -> dict[str, str]:
     """Return the fields of smaps of the mapping at a region's start, and its file as ``path``."""
-    found: dict[str, str] = {}
+    vma: dict[str, str] = {}
     inside = False
     for line in machine.read_file(f"/proc/{target.pid}/smaps").decode().splitlines():
         words = line.split()
         if not words[0].endswith(":"):
             start, end = (int(word, 16) for word in words[0].split("-"))
             inside = start <= target.layout[name][0] < end
-            found |= {"path": " ".join(words[5:])} if inside else {}
+            vma |= {"path": " ".join(words[5:])} if inside else {}
         elif inside:
-            found[words[0][:-1]] = " ".join(words[1:])
-    return found
+            vma[words[0][:-1]] = " ".join(words[1:])
+    return vma
 
 
 def kib(text: str) -> int:
@@ -206,9 +206,9 @@ def test_two_processes_share_shmem_pages(machine: AgentMachine, start: Start) ->
 
 def both_mapped(machine: AgentMachine, target: EngineTarget) -> int:
     """Return how many pages of the shared region both processes map, with the same frames."""
-    one, other = (read_pages(machine, target.pids[i], *target.layout["shared"]).frame for i in (0, 1))
-    both = (one >= 0) & (other >= 0)
-    assert np.array_equal(one[both], other[both])
+    first, other = (read_pages(machine, target.pids[i], *target.layout["shared"]).frame for i in (0, 1))
+    both = (first >= 0) & (other >= 0)
+    assert np.array_equal(first[both], other[both])
     return int(both.sum())
 
 

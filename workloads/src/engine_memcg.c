@@ -208,7 +208,7 @@ static void make_groups(const char *mount, bool version_2)
 		if (!end)
 			return;
 		if (version_2 && !write_to(group, "cgroup.subtree_control", "+memory"))
-			cannot("told to have others in it");
+			cannot("set to control the memory of its children");
 		*end = '/';
 	}
 }

@@ -149,7 +149,7 @@ bool wait_with_stop(uint64_t until_ns)
 	return true;
 }
 
-static void tell(int fd)
+static void send_byte(int fd)
 {
 	if (write(fd, "", 1) != 1)
 		die(EXIT_BROKEN, "a pipe is broken: %s", strerror(errno));
@@ -173,7 +173,7 @@ static void *work(void *argument)
 	struct pollfd in[2] = { { .fd = go_pipe[0], .events = POLLIN },
 				{ .fd = stop_pipe[0], .events = POLLIN } };
 
-	tell(here_pipe[1]);
+	send_byte(here_pipe[1]);
 	while (poll(in, 2, -1) <= 0)
 		;
 	if (in[0].revents)
@@ -250,7 +250,7 @@ void let_go(uint64_t go_ns)
 {
 	board->go_ns = go_ns;
 	if (board->nr_workers > 1)
-		tell(go_pipe[1]);
+		send_byte(go_pipe[1]);
 }
 
 void end_workers(void)
@@ -259,7 +259,7 @@ void end_workers(void)
 
 	if (board->nr_workers == 1)
 		return;
-	tell(stop_pipe[1]);
+	send_byte(stop_pipe[1]);
 	join_threads();
 	for (uint64_t i = 0; i < board->nr_workers; i++) {
 		const struct worker *worker = &board->workers[i];

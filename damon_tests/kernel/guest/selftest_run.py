@@ -55,8 +55,8 @@ def packed(installed: Path) -> bytes:
 
 def has_program(guest: Guest, name: str) -> bool:
     """Return whether the guest's userland has a program."""
-    (found,) = guest.machine.batch([FileOp("stat", f"{userland.MOUNTED_AT}/usr/bin/{name}")])
-    return not isinstance(found, OSError)
+    (status,) = guest.machine.batch([FileOp("stat", f"{userland.MOUNTED_AT}/usr/bin/{name}")])
+    return not isinstance(status, OSError)
 
 
 def run_selftest(guest: Guest, selftests: bytes, program: str, timeout_s: int) -> GuestRun:

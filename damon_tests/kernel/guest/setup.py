@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What a topology asks of a guest: swap, a disk, huge pages, LRU lists, quiet NUMA, exact free memory."""
+"""Set up a booted guest as its topology asks: swap, a disk, huge pages, LRU lists, no NUMA balancing."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _MS_RDONLY, _MS_BIND, _MS_REC = 1, 4096, 16384  # include/uapi/linux/mount.h
 
 
 def set_up(machine: AgentMachine, topology: Topology) -> None:
-    """Make a booted guest what ``topology`` says; checks what can be checked.
+    """Give a booted guest what ``topology`` asks for, and check it as far as possible.
 
     Raises NotSupported when its kernel lacks DAMON or something the topology needs,
-    HarnessError when it does not obey.
+    HarnessError when the guest has something else afterwards.
     """
     try:
         machine.read_file("/sys/kernel/mm/damon/admin/kdamonds/nr_kdamonds")
@@ -35,14 +35,14 @@ def set_up(machine: AgentMachine, topology: Topology) -> None:
             f"the kernel {machine.facts.release} has no DAMON sysfs files (/sys/kernel/mm/damon/admin)",
             remedy="take an image built with CONFIG_DAMON_SYSFS=y, such as debian:stable",
         ) from error
-    # It moves pages by itself, which placement tests would take for DAMON's doing.
+    # NUMA balancing moves pages, which placement tests would take for moves by DAMON.
     with contextlib.suppress(FileNotFoundError):
         machine.write_file("/proc/sys/kernel/numa_balancing", b"0\n")
-    # Freed pages rest on lists of the processors, up to 1/16 of memory on each, and do not count as free:
-    # goals and watermarks of free memory would be judged by that. With this, a list holds about 1 MiB.
+    # Each CPU keeps up to 1/16 of memory as freed pages on its own list, which do not count as free, so that
+    # goals and watermarks of free memory would be off by them. With this, a list holds about 1 MiB.
     with contextlib.suppress(FileNotFoundError):
         machine.write_file("/proc/sys/vm/percpu_pagelist_high_fraction", b"1000000\n")
-    # As service managers do: without it no memory control group can be made. Not every kernel has them.
+    # Service managers do this, too: without it no memory control group can be made. Some kernels have none.
     with contextlib.suppress(OSError):
         machine.write_file("/sys/fs/cgroup/cgroup.subtree_control", b"+memory\n")
     if topology.hugetlb_pages:
@@ -54,7 +54,7 @@ def set_up(machine: AgentMachine, topology: Topology) -> None:
     if topology.disk_mib:
         _disk_on_zram(machine, topology.disk_mib)
     if topology.lru_lists:
-        with contextlib.suppress(FileNotFoundError):  # a kernel without MGLRU has nothing else
+        with contextlib.suppress(FileNotFoundError):  # without MGLRU, the kernel has only the lists
             machine.write_file(_LRU_GEN, b"0\n")
     if topology.thp_on_advice:
         _thp_on_advice(machine)
@@ -70,7 +70,7 @@ def _check_hugetlb(machine: AgentMachine, wanted: int) -> None:
 
 
 def _thp_on_advice(machine: AgentMachine) -> None:
-    """khugepaged would look at 16 MiB in 10 s; it is not what is tested here, so let it be quick."""
+    """Enable huge pages for madvise(), and let khugepaged scan fast: by default 16 MiB take it 10 s."""
     try:
         machine.write_file(f"{_THP}/enabled", b"madvise\n")
     except FileNotFoundError as error:
@@ -90,7 +90,7 @@ def _mount_userland(machine: AgentMachine) -> None:
         machine.mount(shared, MOUNTED_AT + shared, "", _MS_BIND | _MS_REC)
     for own in ("/tmp", "/run"):
         machine.mount("tmpfs", MOUNTED_AT + own, "tmpfs")
-    # Read once before the guest is saved, so that every restored one has it in memory.
+    # Read Python once before the guest is saved, so that every restored guest has it in memory.
     warm = machine.spawn(
         SpawnRequest(chroot(["/usr/bin/python3", "-c", "import argparse, json, subprocess"]))
     )
@@ -111,17 +111,17 @@ def _disk_on_zram(machine: AgentMachine, size_mib: int) -> None:
     for directory in ("/var", DISK):
         machine.batch([FileOp("mkdir", directory, mode=0o755)])
     machine.mount(device, DISK, "ext4")
-    # What is dirty stays so until somebody writes it back.
+    # Dirty pages stay dirty until a program writes them back.
     machine.write_file("/proc/sys/vm/dirty_writeback_centisecs", b"0\n")
 
 
 def _zram(machine: AgentMachine, size_mib: int) -> str:
-    """A new device of this size."""
+    """Return the path of a new zram device of this size."""
     try:
         number = int(machine.read_file("/sys/class/zram-control/hot_add"))
         machine.write_file(f"/sys/block/zram{number}/disksize", f"{size_mib}M\n".encode())
     except FileNotFoundError as error:
-        if machine.facts.boot_log:  # its module was there and did not load
+        if machine.facts.boot_log:  # the boot log says why its module did not load
             raise HarnessError(
                 f"the guest has no zram device; its boot said: {machine.facts.boot_log}"
             ) from error
@@ -133,8 +133,10 @@ def _zram(machine: AgentMachine, size_mib: int) -> str:
 
 
 def swap_header(pages: int) -> bytes:
-    """The first page of a swap area of ``pages`` pages, as mkswap writes it (union swap_header
-    of include/linux/swap.h)."""
+    """Return the first page of a swap area of ``pages`` pages, as mkswap writes it.
+
+    Its layout is union swap_header of include/linux/swap.h.
+    """
     version, bad_pages = 1, 0
     info = struct.pack("<III", version, pages - 1, bad_pages) + os.urandom(16)
     page = bytearray(_PAGE)

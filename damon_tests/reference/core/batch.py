@@ -125,15 +125,15 @@ class Batch:
         self.nr_replicas = nr_replicas
         self.min_region_sz = min_region_size(ctx.operations, ctx.addr_unit)
         self.window = rules.samples_in(ctx.attrs.aggr_us, ctx.attrs.sample_us)
-        one = Regions.concat([self._initial(ctx, i) for i in range(len(processes))])
+        initial = Regions.concat([self._initial(ctx, i) for i in range(len(processes))])
         self.size_limit = rules.merge_size_limit(
-            one.total_size(), ctx.attrs.min_nr_regions, self.min_region_sz
+            initial.total_size(), ctx.attrs.min_nr_regions, self.min_region_sz
         )
         if rules.strict_min_regions:
             self.size_limit = align_up(self.size_limit, self.min_region_sz)
-            one = cut_to_limit(one, self.size_limit)
-        one.drop_probe_hits()
-        self.regions = Regions.concat([_shifted(one, r * len(processes)) for r in range(nr_replicas)])
+            initial = cut_to_limit(initial, self.size_limit)
+        initial.drop_probe_hits()
+        self.regions = Regions.concat([_shifted(initial, r * len(processes)) for r in range(nr_replicas)])
         self._last_nr_regions: I64 = np.zeros(nr_replicas, np.int64)
         self._rotation: I64 = np.zeros(nr_replicas, np.int64)
 

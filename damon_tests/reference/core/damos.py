@@ -197,7 +197,9 @@ class DamosPass:
         quota = scheme.quota
         if not quota.is_set(scheme.params.quota) or quota.min_score <= 0:
             return True
-        score = self._priorities(scheme, *(np.array([one]) for one in (region.value, region.nr, region.age)))
+        score = self._priorities(
+            scheme, *(np.array([column]) for column in (region.value, region.nr, region.age))
+        )
         return int(score[0]) >= quota.min_score
 
     def _skips(self, scheme: Scheme, region: ListedRegion, target: Target) -> tuple[bool, ListedRegion]:

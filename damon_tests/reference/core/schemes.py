@@ -83,8 +83,8 @@ class Scheme:
 
     def matches_all(self, sizes: U64, nr_accesses: I64, ages: I64) -> Bools:
         """``matches`` for many regions."""
-        found: Bools = self.rules.pattern_matches(self.bounds, sizes, nr_accesses, ages)
-        return found
+        matching: Bools = self.rules.pattern_matches(self.bounds, sizes, nr_accesses, ages)
+        return matching
 
     @property
     def only_watches(self) -> bool:

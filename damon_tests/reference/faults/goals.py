@@ -27,7 +27,7 @@ def _inverted_temporal(bp: int, score: int, size: int) -> int:
 
 
 def _sum_of_goals(achievements: Sequence[tuple[int, int]]) -> int:
-    return sum(damos.goal_score([one]) for one in achievements)
+    return sum(damos.goal_score([achieved]) for achieved in achievements)
 
 
 def _never_over(achievements: Sequence[tuple[int, int]]) -> int:

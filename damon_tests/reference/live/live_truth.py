@@ -232,12 +232,12 @@ class LiveOperations(VirtualOperations):
             regions.nr_accesses_bp = np.where(mine, regions.nr_accesses * BP, regions.nr_accesses_bp)
 
 
-def same_bounds(one: Regions, other: Regions) -> bool:
+def same_bounds(regions: Regions, other: Regions) -> bool:
     """Whether both have the same regions, whatever they counted."""
     return (
-        np.array_equal(one.start, other.start)
-        and np.array_equal(one.end, other.end)
-        and np.array_equal(one.target, other.target)
+        np.array_equal(regions.start, other.start)
+        and np.array_equal(regions.end, other.end)
+        and np.array_equal(regions.target, other.target)
     )
 
 

@@ -104,17 +104,17 @@ class WriteTracker:
         if not len(first):
             return np.zeros(len(pages), np.bool_)
         at = np.searchsorted(first, pages, side="right") - 1
-        found: Bools = (at >= 0) & (pages < last[at])
-        return found
+        inside: Bools = (at >= 0) & (pages < last[at])
+        return inside
 
     def written(self) -> tuple[I64, I64]:
         """Return runs [first, last) of pages that are not write-protected and have memory, ascending."""
-        found: list[I64] = []
+        written: list[I64] = []
         start = 0
         while start < _USER_END:
             runs, start = self._scan(start, _USER_END, 0)
-            found.append(runs)
-        table = np.concatenate(found)
+            written.append(runs)
+        table = np.concatenate(written)
         return table[:, 0], table[:, 1]
 
     def _scan(self, start: int, end: int, flags: int) -> tuple[I64, int]:

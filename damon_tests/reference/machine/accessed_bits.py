@@ -64,5 +64,5 @@ def pages_of(blocks: Pages) -> Pages:
 
 def _any_of_block(hits: Bools) -> Bools:
     """Return for each block whether one of its pages was hit."""
-    found: Bools = np.logical_or.reduce(hits.reshape(-1, PAGES_PER_HUGE), axis=1)
-    return found
+    accessed: Bools = np.logical_or.reduce(hits.reshape(-1, PAGES_PER_HUGE), axis=1)
+    return accessed

@@ -113,5 +113,5 @@ def _young(folios: Folios, now_ns: int, *, forget: bool) -> Bools:
     starts = np.cumsum(folios.pages) - folios.pages
     if not len(starts):
         return np.zeros(0, np.bool_)
-    found: Bools = np.logical_or.reduceat(young, starts)
-    return found
+    young_folios: Bools = np.logical_or.reduceat(young, starts)
+    return young_folios

@@ -77,8 +77,8 @@ class Memory(Frames):
         """Frames of the pages of [start, end)."""
         self.place()
         frames = process.frames_of(np.arange(start // PAGE_SIZE, end // PAGE_SIZE))
-        found: I64 = frames[frames != NO_FRAME]
-        return found
+        present: I64 = frames[frames != NO_FRAME]
+        return present
 
     def place(self) -> None:
         """Give frames to new processes, in their order. Done when frames are first needed: monitoring of
@@ -286,11 +286,11 @@ class Memory(Frames):
     def has_folio(self, frames: I64, now_ns: int) -> Bools:
         """Whether physical monitoring finds a folio in each frame now. Frames may lie outside RAM."""
         self.place()
-        found: Bools = self.owners(frames) != 0
-        inside = frames[found]
+        owned: Bools = self.owners(frames) != 0
+        inside = frames[owned]
         self.settle(inside, now_ns)
-        found[found] = self.on_lru(inside)
-        return found
+        owned[owned] = self.on_lru(inside)
+        return owned
 
     def settle(self, frames: I64, now_ns: int) -> None:
         """Make reclaimed pages resident again that were touched since."""
@@ -373,8 +373,8 @@ class Memory(Frames):
     def in_memcg(self, frames: I64, path: str) -> Bools:
         """Whether the page belongs to exactly this memory cgroup."""
         members = [pid for pid, p in self.processes.items() if p.memcg == path.removesuffix("\n")]
-        found: Bools = np.isin(self.owner[frames], members)
-        return found
+        charged: Bools = np.isin(self.owner[frames], members)
+        return charged
 
     def has_memcg(self, path: str) -> bool:
         """Whether a memory cgroup has this path; a trailing newline is ignored."""

@@ -127,9 +127,9 @@ class Process:
     def is_huge(self, pages: I64) -> Bools:
         """Whether each page is part of a huge page."""
         row = self.rows_of(pages)
-        found: Bools = row >= 0
-        found[found] = self.huge[row[found]]
-        return found
+        mapped: Bools = row >= 0
+        mapped[mapped] = self.huge[row[mapped]]
+        return mapped
 
     def touched_since(self, pages: I64, since_ns: I64, now_ns: int) -> Bools:
         """Whether each page was touched, by any process, from its own time on until now."""

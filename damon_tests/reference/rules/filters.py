@@ -32,8 +32,8 @@ def page_filter_hit(kind: str, hits: Bools) -> Bools:
 
 def size_within(sizes: I64, low: int, high: int) -> Bools:
     """Return which folio sizes (bytes) are within the bounds, which are inclusive."""
-    found: Bools = (sizes >= low) & (sizes <= min(high, (1 << 63) - 1))
-    return found
+    in_range: Bools = (sizes >= low) & (sizes <= min(high, (1 << 63) - 1))
+    return in_range
 
 
 def memcgs_meant(path: str, known: Collection[str]) -> Sequence[str]:

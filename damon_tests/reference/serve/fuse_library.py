@@ -104,11 +104,11 @@ class _Operations:
         with self._changed:
             # Of an open file also when it was removed.
             opened = self._open.get(fh) if fh else None
-            found = opened.attributes if opened else self._files.attributes(path.rstrip("/"))
+            attributes = opened.attributes if opened else self._files.attributes(path.rstrip("/"))
         return {
-            "st_mode": found.mode,
-            "st_size": found.size,
-            "st_nlink": found.nlink,
+            "st_mode": attributes.mode,
+            "st_size": attributes.size,
+            "st_nlink": attributes.nlink,
             "st_uid": os.getuid(),
             "st_gid": os.getgid(),
         }

@@ -165,9 +165,9 @@ def entries_body(entries: list[tuple[str, bool]], offset: int, size: int) -> byt
     body = bytearray()
     for number, (name, is_dir) in enumerate(entries[offset:], offset + 1):
         encoded = name.encode("utf-8", "surrogateescape")
-        one = _DIRENT.pack(number + ROOT_ID, number, len(encoded), 4 if is_dir else 8) + encoded
-        one += bytes(-len(one) % 8)
-        if len(body) + len(one) > size:
+        entry = _DIRENT.pack(number + ROOT_ID, number, len(encoded), 4 if is_dir else 8) + encoded
+        entry += bytes(-len(entry) % 8)
+        if len(body) + len(entry) > size:
             break
-        body += one
+        body += entry
     return bytes(body)

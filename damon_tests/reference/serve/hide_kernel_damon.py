@@ -184,11 +184,11 @@ def _make_read_only(point: str) -> None:
 
 def _mounts(on_top: bool = False) -> list[tuple[str, str]]:
     """Return (file system, mount point) of each mount; ``on_top``: only the last one of each point."""
-    found: list[tuple[str, str]] = []
+    mounts: list[tuple[str, str]] = []
     with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as file:
         for line in file:
             _, point, kind, *_ = line.split()
-            found.append((kind, point.replace(r"\040", " ")))
+            mounts.append((kind, point.replace(r"\040", " ")))
     if on_top:
-        return [(kind, point) for point, kind in {point: kind for kind, point in found}.items()]
-    return found
+        return [(kind, point) for point, kind in {point: kind for kind, point in mounts}.items()]
+    return mounts

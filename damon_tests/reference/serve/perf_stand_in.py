@@ -24,17 +24,17 @@ POLL_S = 0.1
 
 def values(arguments: Sequence[str], short: str, long: str) -> list[str]:
     """Return all values of an option, as ``-o FILE``, ``-oFILE``, ``--output FILE`` or ``--output=FILE``."""
-    found = []
+    words = []
     for word, following in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
         if word == "--":
             break
         if word in (short, long):
-            found.append(following)
+            words.append(following)
         elif word.startswith(long + "="):
-            found.append(word[len(long) + 1 :])
+            words.append(word[len(long) + 1 :])
         elif word.startswith(short) and not word.startswith("--"):
-            found.append(word[len(short) :])
-    return found
+            words.append(word[len(short) :])
+    return words
 
 
 def is_ours(path: str) -> bool:

@@ -154,7 +154,7 @@ def mappings(pid: int) -> list[Range]:
     """Return bytes [start, end) of each mapping; empty when they may not be read, or the process ended."""
     try:
         with open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as file:
-            found = [_MAPPING.match(line) for line in file]
+            matches = [_MAPPING.match(line) for line in file]
     except OSError:
         return []
-    return [(int(match[1], 16), int(match[2], 16)) for match in found if match and match[3] != "[vsyscall]"]
+    return [(int(match[1], 16), int(match[2], 16)) for match in matches if match and match[3] != "[vsyscall]"]
