@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from damon_tests.ports import Entry, Pending, TreeError
+from damon_tests.ports.tree import SingleCalls
 
 ADMIN = "/sys/kernel/mm/damon/admin"
 KDAMONDS = f"{ADMIN}/kdamonds"
@@ -21,7 +22,7 @@ COUNT = f"{KDAMONDS}/nr_kdamonds"
 MODULES = "/sys/module"
 
 
-class FakeDamon:
+class FakeDamon(SingleCalls):
     """Implements ``ports.Tree`` below ``root``; ``writes`` holds what was written through it.
 
     With ``proc``, its threads are in /proc too, where they stay: nothing ends them.
@@ -125,19 +126,6 @@ class FakeDamon:
 
     def exists(self, path: str) -> bool:
         return (self.root / path[1:]).exists()
-
-    def read_batch(self, paths: Sequence[str]) -> Sequence[str | TreeError]:
-        answers: list[str | TreeError] = []
-        for path in paths:
-            try:
-                answers.append(self.read(path))
-            except TreeError as error:
-                answers.append(error)
-        return answers
-
-    def write_batch(self, writes: Sequence[tuple[str, str]]) -> None:
-        for path, value in writes:
-            self.write(path, value)
 
     def walk(self, path: str) -> Sequence[Entry]:
         raise NotImplementedError

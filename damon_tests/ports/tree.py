@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -71,3 +72,26 @@ class Tree(Protocol):
     def walk(self, path: str) -> Sequence[Entry]:
         """Return everything below ``path``, depth first, sorted, with values, in one round trip."""
         ...
+
+
+class SingleCalls(ABC):
+    """Batches of a tree in the same process, where single calls cost no round trip."""
+
+    @abstractmethod
+    def read(self, path: str) -> str: ...
+
+    @abstractmethod
+    def write(self, path: str, value: str) -> None: ...
+
+    def read_batch(self, paths: Sequence[str]) -> Sequence[str | TreeError]:
+        answers: list[str | TreeError] = []
+        for path in paths:
+            try:
+                answers.append(self.read(path))
+            except TreeError as error:
+                answers.append(error)
+        return answers
+
+    def write_batch(self, writes: Sequence[tuple[str, str]]) -> None:
+        for path, value in writes:
+            self.write(path, value)

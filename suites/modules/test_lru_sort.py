@@ -16,11 +16,10 @@ import pytest
 from damon_tests.damon.module_params import DamonLruSort
 from damon_tests.damon.trace import BeforeApplyEvent, EszEvent, TuneEvent
 from damon_tests.judge.modules import schemes as module_schemes
-from damon_tests.judge.monitoring.all_invariants import all_invariants
-from damon_tests.judge.monitoring.report import Report
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.patterns.spec import Access, Pattern, PatternRegion, Phase
 from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE
+from damon_tests.scenario.module_attributes import attributes_follow_parameters
 
 pytestmark = pytest.mark.needs(
     "modules.damon_lru_sort", "damos_before_apply", "damon_aggregated", lru_lists=1
@@ -208,28 +207,7 @@ def made_old(run, pages):
 @full
 def test_monitoring_follows_the_interval_and_region_parameters(module, expect):
     """sample_interval, aggr_interval, min_nr_regions and max_nr_regions set the monitoring attributes."""
-    asked = replace(
-        FREE,
-        cold_min_age=3_600_000_000,
-        # Slow ones: what takes the default ones instead cannot be taken for them on a busy machine.
-        sample_interval=40_000,
-        aggr_interval=400_000,
-        min_nr_regions=30,
-        max_nr_regions=50,
-    )
-    with module(asked, "reclaim_me") as run:
-        run.enable()
-        run.run_for(3.5)
-        recording = run.recording()
-        run.disable()
-    ctx = module_schemes.derived(run.session.parameters, (), run.level)
-    expect.add(all_invariants(recording, [Report(recording, ctx, run.level)]))
-    counts = [float(len(s)) for s in recording.snapshots]
-    m = Measurement("regions", max(counts, default=0), "regions", tuple(counts))
-    expect.between(m, 2, 50, because="max_nr_regions limits the regions of all targets (I9)")
-    highest = max((int(s.nr_accesses.max(initial=0)) for s in recording.snapshots), default=0)
-    m = Measurement("largest nr_accesses", float(highest), "samples")
-    expect.at_most(m, 10, because="an aggregation of 400 ms has 10 samples of 40 ms (I19)")
+    attributes_follow_parameters(module, replace(FREE, cold_min_age=3_600_000_000), expect)
 
 
 @full

@@ -14,12 +14,11 @@ from damon_tests.damon.module_params import DamonReclaim
 from damon_tests.damon.series import Series
 from damon_tests.damon.trace import EszEvent, TuneEvent
 from damon_tests.judge.modules import schemes as module_schemes
-from damon_tests.judge.monitoring.all_invariants import all_invariants
-from damon_tests.judge.monitoring.report import Report
 from damon_tests.judge.schemes import goals, priorities, quota_passes, quotas
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.ports import NSEC_PER_SEC
+from damon_tests.scenario.module_attributes import attributes_follow_parameters
 from damon_tests.workload.pages import bytes_of
 
 pytestmark = pytest.mark.needs(
@@ -304,28 +303,7 @@ def test_memory_outside_the_monitored_region_is_left_alone(module, expect, unit)
 @INERT
 def test_monitoring_follows_the_interval_and_region_parameters(module, expect):
     """sample_interval, aggr_interval, min_nr_regions and max_nr_regions set the monitoring attributes."""
-    asked = replace(
-        FREE,
-        min_age=1_000_000_000,
-        # Slow ones: what takes the default ones instead cannot be taken for them on a busy machine.
-        sample_interval=40_000,
-        aggr_interval=400_000,
-        min_nr_regions=30,
-        max_nr_regions=50,
-    )
-    with module(asked, "reclaim_me") as run:
-        run.enable()
-        run.run_for(3.5)
-        recording = run.recording()
-        run.disable()
-    ctx = module_schemes.derived(run.session.parameters, (), run.level)
-    expect.add(all_invariants(recording, [Report(recording, ctx, run.level)]))
-    counts = [len(s) for s in recording.snapshots]
-    m = Measurement("regions", float(max(counts, default=0)), "regions", tuple(map(float, counts)))
-    expect.between(m, 2, 50, because="max_nr_regions limits the regions of all targets (I9)")
-    highest = max((int(s.nr_accesses.max(initial=0)) for s in recording.snapshots), default=0)
-    m = Measurement("largest nr_accesses", float(highest), "samples")
-    expect.at_most(m, 10, because="an aggregation of 400 ms has 10 samples of 40 ms (I19)")
+    attributes_follow_parameters(module, replace(FREE, min_age=1_000_000_000), expect)
 
 
 @pytest.mark.needs("modules.damon_reclaim.autotune_monitoring_intervals", "damon_monitor_intervals_tune")

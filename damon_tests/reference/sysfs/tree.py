@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from damon_tests.ports import Entry, TimedOut, TreeError
+from damon_tests.ports.tree import SingleCalls
 from damon_tests.reference.rules.errors import CoreError
 from damon_tests.reference.sysfs.abi import ADMIN, ListSpec
 from damon_tests.reference.sysfs.commands import Slot
@@ -83,7 +84,7 @@ class PendingWrite:
             raise TreeError("write", self._path, self._outcome, self._value)
 
 
-class ReferenceTree:
+class ReferenceTree(SingleCalls):
     """The tree of one simulated system. Every failure is a TreeError, except that a command which needs
     what the reference does not model raises NotSupported."""
 
@@ -217,19 +218,6 @@ class ReferenceTree:
 
     def exists(self, path: str) -> bool:
         return self._lookup(path) is not None
-
-    def read_batch(self, paths: Sequence[str]) -> Sequence[str | TreeError]:
-        answers: list[str | TreeError] = []
-        for path in paths:
-            try:
-                answers.append(self.read(path))
-            except TreeError as error:
-                answers.append(error)
-        return answers
-
-    def write_batch(self, writes: Sequence[tuple[str, str]]) -> None:
-        for path, value in writes:
-            self.write(path, value)
 
     def walk(self, path: str) -> Sequence[Entry]:
         entries: Entries = []
