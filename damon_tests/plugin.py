@@ -260,7 +260,7 @@ def _complaints(item: pytest.Function, test: DamonTest) -> list[str]:
     titles = [*(s for seen in test.observations for s in seen.splats), *test.splats]
     subject: Any = item.funcargs.get("subject")
     if subject is not None:
-        with suppress(DamonTestsError):  # a machine that is lost was told of already
+        with suppress(DamonTestsError):  # a machine that is lost was reported already
             titles += subject.splats()
     return titles
 

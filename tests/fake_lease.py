@@ -12,7 +12,7 @@ from damon_tests.kernel.host.journal import Journal
 
 
 class Leases:
-    """Leases of one fake kernel, with what they told."""
+    """Leases of one fake kernel, with what they printed."""
 
     def __init__(self, damon: FakeDamon, directory: Path) -> None:
         self.damon = damon

@@ -240,15 +240,15 @@ def test(expect, n):
     assert "Traceback" not in out
 
 
-def test_what_has_to_be_waited_for_is_told_at_once(tmp_path: Path) -> None:
+def test_waiting_for_another_run_is_printed_at_once(tmp_path: Path) -> None:
     """Opening the kernel is a test's setup, whose output pytest keeps to itself."""
     (tmp_path / "conftest.py").write_text(
         "from damon_tests import pytest_run\n"
         "real = pytest_run.open_backend\n"
-        "def telling(request, run_dir, notify):\n"
+        "def waiting(request, run_dir, notify):\n"
         "    notify('waiting for pid 7')\n"
         "    return real(request, run_dir, notify)\n"
-        "pytest_run.open_backend = telling\n"
+        "pytest_run.open_backend = waiting\n"
     )
     code, out = finish(start(tmp_path, VERDICTS["PASS"]))
     assert code == 0, out

@@ -79,13 +79,13 @@ def _process(target: str, seed: int) -> Iterator[int]:
         yield int(target)
         return
     from damon_tests.kernel.host.machine import LocalMachine
-    from damon_tests.kernel.images.programs import program
+    from damon_tests.kernel.images.programs import ENGINE, program
     from damon_tests.patterns.load import load
     from damon_tests.workload import engine
 
     pattern = load(target)
     with tempfile.TemporaryDirectory(prefix="damon-tests-monitor-") as directory:
-        path = str(program("damon-tests-engine"))
+        path = str(program(ENGINE))
         workload = engine.start(LocalMachine(), pattern, seed, path, directory, slices_ns=_SLICES_NS)
         try:
             workload.go()

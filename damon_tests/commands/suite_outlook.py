@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Which suites would run on this machine, which would skip, and why; told without running anything.
+"""Which suites would run on this machine, which would skip, and why; without running anything.
 
 What tests need is read from their source (markers of the plugin), so nothing is imported or collected.
 """

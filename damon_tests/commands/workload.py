@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from damon_tests.kernel.host.machine import LocalMachine
-from damon_tests.kernel.images.programs import program
+from damon_tests.kernel.images.programs import ENGINE, program
 from damon_tests.patterns import masim
 from damon_tests.patterns.load import load
 from damon_tests.patterns.spec import Pattern
@@ -43,7 +43,7 @@ def perform_pattern(
     machine = LocalMachine()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(dir=_memory_directory()) as work_dir:
-        target = engine.start(machine, pattern, seed, str(program("damon-tests-engine")), work_dir)
+        target = engine.start(machine, pattern, seed, str(program(ENGINE)), work_dir)
         try:
             for line in beginning(target):
                 print(line, flush=True)

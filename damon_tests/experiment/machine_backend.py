@@ -19,7 +19,7 @@ from damon_tests.experiment.requirements import Needs, look
 from damon_tests.kernel import slab
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.kernel.host.kernel_log import KMSG, OwnLog
-from damon_tests.kernel.images.programs import program
+from damon_tests.kernel.images.programs import ENGINE, program
 from damon_tests.kernel.images.running_config import running_config
 from damon_tests.kernel.machine_tree import MachineTree
 from damon_tests.kernel.schedstat import SchedstatProbe
@@ -141,7 +141,7 @@ class HostBackend:
         return MachineSubject(
             self._machine,
             level,
-            engine_path=str(program("damon-tests-engine")),
+            engine_path=str(program(ENGINE)),
             work_dir=str(self._work_dir),
             log=log.text,
             release=log.close,

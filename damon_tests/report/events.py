@@ -40,7 +40,7 @@ EVENTS = "events.jsonl"
 class RunLog:
     """Appends the events of one run, from one process. Safe to use in several processes at once.
 
-    Never raises: what cannot be written (a full disk) is told by ``lost``, and nothing is written any more.
+    Never raises: what cannot be written (a full disk) is in ``lost``, and nothing is written any more.
     """
 
     def __init__(self, directory: Path, worker: str = "main") -> None:

@@ -76,6 +76,19 @@ def lost(run, target):
     return sum(bytes_of(~state.present & ~state.swapped) for state in states)
 
 
+def passes_since(run, time_ns):
+    """Return in how many passes the module's scheme tried regions after ``time_ns``."""
+    return len(module_schemes.passes([e for e in run.raw if e.time_ns > time_ns]))
+
+
+def is_scarce(free_permil):
+    """Check that so little is free that wmarks_low holds; else nothing is tested."""
+    m = Measurement("free memory while it is scarce", free_permil, "per mille")
+    why = "free memory is below wmarks_low; else nothing is tested"
+    holds = free_permil < LOW - MARGIN_PERMIL or None
+    return Check("invariant", m, f"< {LOW - MARGIN_PERMIL}", why, holds)
+
+
 @pytest.mark.profile("full")
 def test_reclaim_sleeps_below_wmarks_low(module, subject_memory, expect):
     """Below wmarks_low DAMON_RECLAIM sleeps; with wmarks_low of 0 it
@@ -93,10 +106,8 @@ def test_reclaim_sleeps_below_wmarks_low(module, subject_memory, expect):
         first, asleep_ns = run.memory_info(), run.clock.now_ns()
         run.run_for(WATCH_S)
         second, awake_ns = run.memory_info(), run.clock.now_ns()
-        _, told_ns = run.commit(wmarks_low=0)
-        run.until(
-            lambda: len(module_schemes.passes([e for e in run.raw if e.time_ns > told_ns])) >= 5, patience_s
-        )
+        _, committed_ns = run.commit(wmarks_low=0)
+        run.until(lambda: passes_since(run, committed_ns) >= 5, patience_s)
         timed = run.timed_stats()
         gone = [lost(run, target) for target in (run.target, hog)]
         hog.stop()
@@ -105,22 +116,12 @@ def test_reclaim_sleeps_below_wmarks_low(module, subject_memory, expect):
         run.disable()
     tried = run.tried()
     meanwhile = [e for e in tried if asleep_ns < e.time_ns < awake_ns]
-    scarce = max(first.free_permil, second.free_permil)
-    m = Measurement("free memory while it is scarce", scarce, "per mille")
-    expect.add(
-        Check(
-            "invariant",
-            m,
-            f"< {LOW - MARGIN_PERMIL}",
-            "free memory is below wmarks_low; else nothing is tested",
-            scarce < LOW - MARGIN_PERMIL or None,
-        )
-    )
+    expect.add([is_scarce(max(first.free_permil, second.free_permil))])
     expect.equal(Measurement("filled in time", grown, "count"), 1, because="the kernel reclaims to make room")
     expect.equal(Measurement("worked before", works, "count"), 1, because="more than wmarks_low was free")
     m = Measurement("regions tried while memory is scarce", len(meanwhile), "regions")
     expect.equal(m, 0, because="below wmarks_low the module sleeps (I59)")
-    late = [e for e in tried if told_ns < e.time_ns < ended_ns]
+    late = [e for e in tried if committed_ns < e.time_ns < ended_ns]
     m = Measurement("regions tried once wmarks_low is 0", len(late), "regions")
     expect.at_least(m, 5, because="wmarks_low of 0 lets it work however little is free")
     expect.equal(

@@ -32,7 +32,7 @@ class Simulation:
 
     def __call__(self, seeds: Sequence[int]) -> list[Mapping[str, float]]:
         self.seeds += seeds
-        return [self.one(seed) for seed in seeds]
+        return [self.simulated(seed) for seed in seeds]
 
     @staticmethod
     def simulated(seed: int) -> Mapping[str, float]:
@@ -84,7 +84,7 @@ def _attempts(bad: float, seed: int, n: int = 100) -> tuple[list[Band], list[Map
     for i in range(5):
         key = f"{seed}/{i}"
         bands.append(band(METRICS, Simulation(), n, None, key))
-        value = Simulation.one(replica_seed(key, 10_000))
+        value = Simulation.simulated(replica_seed(key, 10_000))
         observed.append({"recall": value["recall"] - bad, "error": value["error"]})
     return bands, observed
 

@@ -86,7 +86,7 @@ def test_guest_larger_than_free_memory_is_refused(monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    def program(name: str) -> Path:
+    def program(name: str, arch: object = None) -> Path:
         return tmp_path / name
 
     for name in ("damon-tests-agent", "damon-tests-engine"):

@@ -108,7 +108,7 @@ class AgentProcess:
         self._argv = list(request.argv)
         self._timeout_s = timeout_s
         self._streams = {STREAM_STDOUT: BoundedBuffer(limit), STREAM_STDERR: BoundedBuffer(limit)}
-        self._told_lost = dict.fromkeys(self._streams, 0)
+        self._reported_lost = dict.fromkeys(self._streams, 0)
         self._status: ExitStatus | None = None
         self._open_streams = len(self._streams)
         self._id = link.request(Op.SPAWN, _encode_spawn(request), self._sink)
@@ -163,9 +163,9 @@ class AgentProcess:
     def _take(self, which: int, name: str) -> bytes:
         with self._link.changed:
             buffer = self._streams[which]
-            lost = buffer.lost - self._told_lost[which]
+            lost = buffer.lost - self._reported_lost[which]
             if lost:
-                self._told_lost[which] = buffer.lost
+                self._reported_lost[which] = buffer.lost
                 raise HarnessError(
                     f"{lost} bytes of the {name} of process {self.pid} ({self._argv[0]}) were dropped,"
                     " because it was not read in time; what came before them can still be read"

@@ -25,7 +25,7 @@ from damon_tests.kernel.guest.topology import Topology
 from damon_tests.kernel.images import initramfs
 from damon_tests.kernel.images.image import KernelImage
 from damon_tests.kernel.images.modules import ModuleTree
-from damon_tests.kernel.images.programs import program
+from damon_tests.kernel.images.programs import AGENT, ENGINE, program
 from damon_tests.ports import HarnessError, NotSupported
 
 log = logging.getLogger(__name__)
@@ -125,13 +125,11 @@ def guest_initramfs(image: KernelImage, topology: Topology, extra: Mapping[str, 
     """
     nodes = {
         **extra,
-        "init": initramfs.program(program("damon-tests-agent", image.arch).read_bytes()),
+        "init": initramfs.program(program(AGENT, image.arch).read_bytes()),
         "dev/console": initramfs.character_device(5, 1),
     }
     try:
-        nodes["bin/damon-tests-engine"] = initramfs.program(
-            program("damon-tests-engine", image.arch).read_bytes()
-        )
+        nodes[f"bin/{ENGINE}"] = initramfs.program(program(ENGINE, image.arch).read_bytes())
     except (NotSupported, HarnessError) as error:  # guests without the engine are useful, too
         log.warning("guests come without the workload engine: %s", error)
     tree = ModuleTree(image.modules, image.config)
@@ -167,23 +165,11 @@ class RunningGuest:
         directory.mkdir(parents=True, exist_ok=True)
         self.console = directory / "console.log"
         topology = plan.topology
-        options = machine_options(plan.accel, plan.clock, topology.cpus, topology.memory_mib, plan.image.arch)
-        options += memory_options(
-            memory, topology.memory_mib, topology.numa_nodes, topology.cpus, share=saving
-        )
-        options += ["-kernel", str(plan.image.vmlinuz), "-initrd", str(_initrd_file(plan, directory))]
-        options += ["-append", plan.cmdline]
-        console = str(self.console).replace(",", ",,")
-        options += ["-chardev", f"file,id=console,path={console}", "-serial", "chardev:console"]
-        options += ["-device", "virtio-serial-pci"]
-        if plan.on_serial_line:
-            options += ["-serial", "chardev:agent"]
-        else:
-            options += ["-device", f"virtserialport,chardev=agent,name={AGENT_PORT}"]
-        options += ["-mon", "chardev=qmp,mode=control"]
-        if plan.disk:
-            path = str(plan.disk).replace(",", ",,")
-            options += ["-drive", f"file={path},if=virtio,format=raw,readonly=on"]
+        options = [
+            *machine_options(plan.accel, plan.clock, topology.cpus, topology.memory_mib, plan.image.arch),
+            *memory_options(memory, topology.memory_mib, topology.numa_nodes, topology.cpus, share=saving),
+            *_boot_options(plan, directory, self.console),
+        ]
         if restoring:
             options += ["-incoming", "defer"]
         self.control = Control(directory) if topology.instructions and not saving else None
@@ -197,6 +183,10 @@ class RunningGuest:
             self.terminal, sockets["terminal"] = socket.socketpair()
             options += ["-device", "virtconsole,chardev=terminal"]
         self.process = QemuProcess(plan.qemu, options, directory / "qemu.log", sockets)
+        self._connect(control)
+
+    def _connect(self, control: socket.socket) -> None:
+        """Open the QMP session, as ``qmp``. Raises HarnessError if QEMU ended or lacks its plugin."""
         try:
             self.qmp = Qmp(control)
         except HarnessError as error:
@@ -207,8 +197,9 @@ class RunningGuest:
         if self.control and not self.control.loaded:
             self.kill()
             raise HarnessError(
-                f"QEMU {plan.qemu.version} runs without the plugin that counts instructions, or with one of"
-                f" another version: build the programs again ({self.process.complaint() or 'QEMU is silent'})"
+                f"QEMU {self.plan.qemu.version} runs without the plugin that counts instructions, or with one"
+                " of another version: build the programs again"
+                f" ({self.process.complaint() or 'QEMU is silent'})"
             )
 
     def console_text(self) -> str:
@@ -228,6 +219,24 @@ class RunningGuest:
             self.terminal.close()
         if hasattr(self, "qmp"):
             self.qmp.close()
+
+
+def _boot_options(plan: Plan, directory: Path, console_log: Path) -> list[str]:
+    """Return QEMU's options for kernel, console, the agent's line, QMP and the disk."""
+    escaped = str(console_log).replace(",", ",,")
+    options = ["-kernel", str(plan.image.vmlinuz), "-initrd", str(_initrd_file(plan, directory))]
+    options += ["-append", plan.cmdline]
+    options += ["-chardev", f"file,id=console,path={escaped}", "-serial", "chardev:console"]
+    options += ["-device", "virtio-serial-pci"]
+    if plan.on_serial_line:
+        options += ["-serial", "chardev:agent"]
+    else:
+        options += ["-device", f"virtserialport,chardev=agent,name={AGENT_PORT}"]
+    options += ["-mon", "chardev=qmp,mode=control"]
+    if plan.disk:
+        path = str(plan.disk).replace(",", ",,")
+        options += ["-drive", f"file={path},if=virtio,format=raw,readonly=on"]
+    return options
 
 
 def _initrd_file(plan: Plan, directory: Path) -> Path:
