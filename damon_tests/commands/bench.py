@@ -110,13 +110,13 @@ def _provenance(backend: Backend, kernel: str, seed: int) -> dict[str, object]:
         "architecture": platform.machine(),
         "bench": PROTOCOL,
         "damon_tests": __version__,
-        "commit": _commit(),
+        "commit": commit_of_checkout(),
         "seed": seed,
     }
 
 
-def _commit() -> str:
-    """Of the checkout that this runs from; empty for a wheel."""
+def commit_of_checkout() -> str:
+    """Return the commit of the checkout that this runs from; empty for a wheel."""
     git = ["git", "-C", str(bundle.root()), "rev-parse", "HEAD"]
     try:
         described = subprocess.run(git, capture_output=True, text=True, check=False)
