@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from damon_tests import bundle
 from damon_tests.experiment.kernel_request import KernelRequest
 from damon_tests.experiment.open_backend import open_backend
 from damon_tests.judge.cost import budget
+from damon_tests.judge.monitoring.tradeoff import Point
 from damon_tests.ports import UsageError, output_file
 from damon_tests.report import tradeoff
 from damon_tests.scenario.exploration import Plan, describe, explore
@@ -34,9 +36,9 @@ def run(kernel: str, plan: Plan, outputs: Outputs) -> int:
     request = KernelRequest(kernel)
     with tempfile.TemporaryDirectory() as scratch, open_backend(request, Path(scratch)) as backend:
         points = list(explore(backend, plan, budgets, lambda attrs: _progress(describe(attrs))))
-        simulated, name = backend.simulated, backend.name
+        name = backend.name
     _progress("")
-    cost = "estimated from budgets" if simulated else "counted"
+    cost = _source_of_cost(points)
     title = (
         f"{plan.pattern.name} on {name}: hot is {plan.hot}; {plan.seconds:g} s x {plan.attempts}; cost {cost}"
     )
@@ -60,6 +62,14 @@ def run(kernel: str, plan: Plan, outputs: Outputs) -> int:
     if str(outputs.json) != "-":
         print(f"{title}\n{tradeoff.table(points)}\n\n{tradeoff.summary(points)}")
     return 0
+
+
+def _source_of_cost(points: Sequence[Point]) -> str:
+    """Return where the costs come from, for people."""
+    if all(point.counted for point in points):
+        return "counted"
+    known = all(point.instructions_per_s is not None for point in points)
+    return "estimated from budgets" if known else "unknown"
 
 
 def _progress(words: str) -> None:

@@ -95,8 +95,11 @@ def explore(
             attempts.append(judge_attempt(observed, plan.hot))
             if cost is not None:
                 counted.append(_instructions_per_s(cost))
-        estimate = estimated_instructions(attempts, OPERATIONS, budgets, backend.level)
-        yield Point(attrs, tuple(attempts), float(np.median(counted)) if counted else estimate)
+        if counted:
+            yield Point(attrs, tuple(attempts), float(np.median(counted)), counted=True)
+        else:
+            estimate = estimated_instructions(attempts, OPERATIONS, budgets, backend.level)
+            yield Point(attrs, tuple(attempts), estimate)
 
 
 def _record(backend: Backend, plan: Plan, attrs: DamonAttrs, number: int) -> tuple[Observation, Cost | None]:

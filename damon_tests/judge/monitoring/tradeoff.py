@@ -61,12 +61,14 @@ class Attempt:
 class Point:
     """Monitoring attributes, and the medians of all attempts with them.
 
-    ``instructions_per_s``: what kdamond executes; None when nobody measured that of a kernel's check.
+    ``instructions_per_s``: what kdamond executes, ``counted`` or estimated; None when nobody measured what a
+    kernel's check needs.
     """
 
     attrs: DamonAttrs
     attempts: tuple[Attempt, ...]
     instructions_per_s: float | None
+    counted: bool = False
 
     def median(self, name: str) -> float:
         """Return the median of a field of ``Attempt``."""
