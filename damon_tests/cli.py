@@ -55,7 +55,18 @@ def run(args: argparse.Namespace) -> int:
     from damon_tests.commands.run import RunRequest, run_tests
 
     options = [f"--kernel={args.kernel}", f"--profile={args.profile}"]
-    for name in ("level", "output", "seed", "fault", "budgets", "guest_clock", "append", "shard", "ktap"):
+    for name in (
+        "level",
+        "output",
+        "seed",
+        "fault",
+        "budgets",
+        "guest_clock",
+        "append",
+        "shard",
+        "ktap",
+        "allow_skips",
+    ):
         if getattr(args, name) is not None:
             options.append(f"--{name.replace('_', '-')}={getattr(args, name)}")
     for name in ("overwrite", "require", "stop_modules", "keep_guest"):

@@ -49,6 +49,7 @@ from damon_tests.pytest_run import (
     test_id,
     where_time_went,
 )
+from damon_tests.pytest_skips import held_to_list
 from damon_tests.report import artifacts
 from damon_tests.scenario.fixtures import ExperimentFixture, LiveFixture
 from damon_tests.scenario.module_fixture import ModuleFixture
@@ -206,7 +207,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if test.conclusion is not None:
         _raise_outcome(test.conclusion, require=False)
     if missing is not None:
-        test.conclusion = conclude((), missing)
+        test.conclusion = held_to_list(item, conclude((), missing), missing)
         _raise_outcome(test.conclusion, require=item.config.option.require)
     for what in given(requirements(item).needs):
         run.log.measurement(test_id(item), Measurement(f"machine: {what}", 1, "count"))
@@ -239,6 +240,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
     test.conclusion = conclude(
         test.expect.checks, error, splats, defects, run.backend.level, release, pyfuncitem.originalname
     )
+    test.conclusion = held_to_list(pyfuncitem, test.conclusion, error)
     try:
         artifacts.keep_evidence(
             run.log, test_id(pyfuncitem), test.conclusion.verdict, test.observations, error
@@ -291,7 +293,7 @@ def pytest_runtest_makereport(
         error = call.excinfo.value if call.excinfo is not None else None
         test.conclusion = Conclusion(Verdict.ERROR, f"{report.when}: {error}")
         if report.when == "setup" and isinstance(error, NotSupported):
-            test.conclusion = conclude((), error)
+            test.conclusion = held_to_list(item, conclude((), error), error)
     if test.conclusion is not None:
         report.user_properties.append((VERDICT, str(test.conclusion.verdict)))
     if call.excinfo is not None and not isinstance(call.excinfo.value, DamonTestsError | OutcomeException):

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from damon_tests.arguments.values import parts
+from damon_tests.experiment import allowed_skips
 from damon_tests.experiment.kernel_request import KernelRequest
 from damon_tests.judge.cost import budget
 from damon_tests.ports import UsageError, output_file
@@ -44,6 +45,9 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption("--guest-clock", choices=("instructions", "host"), help="what time emulated guests see")
     group.addoption("--append", metavar="PARAMETERS", help="more parameters for the kernel of a guest")
     group.addoption("--require", action="store_true", help="a test that cannot run fails")
+    group.addoption(
+        "--allow-skips", metavar="FILE", help="a test that cannot run fails, unless FILE allows it (YAML)"
+    )
     group.addoption("--shard", metavar="I/N", help="the I-th of N parts of the tests")
     group.addoption("--ktap", metavar="FILE", help="also write the results as KTAP")
     group.addoption("--first", metavar="FILE", help="test ids, one a line: these run first, in this order")
@@ -72,6 +76,10 @@ def check(option: Any) -> None:
         output_file.check_writable(Path(option.ktap))
     if option.budgets is not None:
         budget.load(Path(option.budgets))
+    if option.allow_skips is not None:
+        if option.require:
+            raise UsageError("--allow-skips is --require with exceptions: give one of them")
+        allowed_skips.load(Path(option.allow_skips))
     if option.first is not None and not Path(option.first).is_file():
         raise UsageError(f"--first {option.first}: there is no such file")
     workers = getattr(option, "numprocesses", None)
@@ -126,4 +134,5 @@ def options_of_rerun(option: Any) -> list[str]:
     words += ["--profile=quick"] if option.profile == "quick" else []
     words += ["--keep-guest"] if option.keep_guest else []
     words += ["--stop-modules"] if option.stop_modules else []
+    words += [f"--allow-skips={option.allow_skips}"] if option.allow_skips else []
     return words

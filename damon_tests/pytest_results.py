@@ -16,6 +16,7 @@ from damon_tests.commands.run_reporter import NAME as REPORTER
 from damon_tests.judge.verdict import Verdict
 from damon_tests.ports import HarnessError
 from damon_tests.pytest_run import RUN, outside_of_tests_s
+from damon_tests.pytest_skips import never_made
 from damon_tests.report import ktap, model
 from damon_tests.report.events import EVENTS, RunLog
 
@@ -98,6 +99,9 @@ def summary(terminalreporter: Any, config: pytest.Config) -> Iterator[None]:
             terminalreporter.write_line(line)
     if config.option.require:
         terminalreporter.write_line("Skips fail this run: --require")
+    if config.option.allow_skips is not None and (run.output / EVENTS).exists():
+        for name in never_made(config, model.load(run.output)):
+            terminalreporter.write_line(f"{config.option.allow_skips}: no test needed the skip {name!r}")
     if run.lost:
         terminalreporter.write_line(f"Results are missing: {run.lost}", red=True)
 

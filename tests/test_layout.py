@@ -48,6 +48,7 @@ LAYERS = (
         "pytest_options",
         "pytest_results",
         "pytest_run",
+        "pytest_skips",
     ),
     ("commands",),
     ("report",),

@@ -42,6 +42,12 @@ def add_run(commands: Commands) -> None:
     p.add_argument("--append", metavar="PARAMETERS", help="more parameters for the kernel of a guest")
     p.add_argument("--require", action="store_true", help="a test that cannot run fails")
     p.add_argument(
+        "--allow-skips",
+        type=file,
+        metavar="FILE",
+        help="a test that cannot run fails, unless FILE allows what it misses (YAML, see ci/skips)",
+    )
+    p.add_argument(
         "--shard", type=shard, metavar="I/N", help="the I-th of N parts of the tests, as on any machine"
     )
     p.add_argument("--ktap", metavar="FILE", help="also write the results as KTAP; - for stdout")

@@ -83,6 +83,18 @@ def let_pass(run: Live, count: int) -> None:
         raise DamonHangs(f"{count} aggregations did not come within three minutes")
 
 
+def read_sizes(run: Live, read: list[tuple[int, int, int]], count: int) -> None:
+    """Read the first scheme's effective size after each of ``count`` aggregations: (begin_ns, end_ns, bytes).
+
+    Kernels before 6.17 do not trace it.
+    """
+    for _ in range(count):
+        let_pass(run, 1)
+        begin = run.clock.now_ns()
+        value = run.client.effective_bytes(0, 0)
+        read.append((begin, run.clock.now_ns(), value))
+
+
 def _aggregations(run: Live) -> int:
     return len(run.session.recording().of_target(0))
 

@@ -11,7 +11,8 @@ from damon_tests.judge.verdict import Measurement
 from damon_tests.ports import NSEC_PER_SEC
 from damon_tests.scenario.invariants import invariants
 
-pytestmark = pytest.mark.needs("ops.fvaddr", "attrs.intervals_goal", "damon_monitor_intervals_tune")
+pytestmark = pytest.mark.needs("ops.fvaddr", "attrs.intervals_goal")
+TRACED = pytest.mark.needs("damon_monitor_intervals_tune")
 
 GOAL = DamonIntervalsGoal(access_bp=2_000, aggrs=2, min_sample_us=2_000, max_sample_us=40_000)
 ATTRS = DamonAttrs(
@@ -19,6 +20,7 @@ ATTRS = DamonAttrs(
 )
 
 
+@TRACED
 @pytest.mark.parametrize("pattern", ["idle", "everything_hot", "half_rate"])
 def test_each_tuning_step_follows_from_observed_accesses(live, expect, pattern):
     """Few observed accesses lengthen the intervals, many shorten
@@ -57,6 +59,7 @@ def test_update_tuned_intervals_reports_the_tuning(live, expect):
     )
 
 
+@TRACED
 def test_goal_committed_online_keeps_bounds_and_steps(live, expect):
     """A goal that is committed to a running kdamond is tuned within its bounds, by the exact steps."""
     plain = replace(ATTRS, intervals_goal=DamonIntervalsGoal())

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import median
+from statistics import mean, median
 
 from damon_tests.damon.params import U64_MAX, DamosQuota, DamosQuotaGoal
 from damon_tests.damon.series import Series
@@ -273,6 +273,36 @@ def readings(passes: Sequence[Pass], read: Sequence[tuple[int, int, int]]) -> li
         Reading(value, (sum(p.end_ns <= begin for p in passes), sum(p.begin_ns <= end for p in passes)))
         for begin, end, value in read
     ]
+
+
+def windows_read(
+    read: Sequence[tuple[int, int, int]], quota: DamosQuota, achieved: int, passes: Sequence[Pass]
+) -> list[Check]:
+    """Check by values read once a pass that the tuner takes one step in each window of a reset interval.
+
+    ``read``: (begin_ns, end_ns, value). For a constant score ``achieved`` that changes the size each time.
+    The first window is left out: before 6.18 it has no size.
+    """
+    changes = [(a, b) for a, b in pairwise(read) if a[2] != b[2]][1:]
+    steps = list(dict.fromkeys(sizes(quota, [achieved] * (len(read) + 2))))
+    following = dict(pairwise(steps))
+    wrong = [f"{a[2]} became {b[2]}" for a, b in changes if following.get(a[2]) != b[2]]
+    m = Measurement("changes of effective_bytes that are not one step", float(len(wrong)), "count")
+    why = f"the tuner takes one step a window (§4.4); {len(changes)} windows"
+    enough = len(changes) >= _FEW
+    step = Check("closed form", m, "== 0", why, not wrong if enough else None, "; ".join(wrong[:3]))
+    reset_ns = quota.reset_interval_ms * NSEC_PER_MSEC
+    gaps = [b[1] - a[1] for (_, a), (_, b) in pairwise(changes)]
+    # A window begins with the first pass after its reset interval. When it is read matters at both ends only.
+    apart_ns = mean([b.begin_ns - a.begin_ns for a, b in pairwise(passes)] or [0])
+    look_ns = max((b[1] - a[1] for a, b in pairwise(read)), default=0) / max(1, len(gaps))
+    window_ns = mean(gaps or [0])
+    low, high = reset_ns - 2 * TICK_NS - look_ns, reset_ns + apart_ns + 2 * TICK_NS + look_ns
+    m = Measurement("mean window", window_ns / NSEC_PER_MSEC, "ms", tuple(g / NSEC_PER_MSEC for g in gaps))
+    limit = f"{low / NSEC_PER_MSEC:g} to {high / NSEC_PER_MSEC:g}"
+    holds = low <= window_ns <= high if enough else None
+    why = f"a window lasts {quota.reset_interval_ms} ms, rounded up to the next pass (§4.4)"
+    return [step, Check("invariant", m, limit, why, holds, invariant="I45")]
 
 
 # --- how fast, how far ----------------------------------------------------------------------------

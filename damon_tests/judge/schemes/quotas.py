@@ -101,9 +101,9 @@ class QuotaReplay:
     of the bytes on which actions succeed, 0 or 1. ``later``: schemes committed online, (begin_ns, end_ns,
     scheme); a pass during a commit may use either.
 
-    Some releases have defects that have tests of their own. Unless ``strict``, the replay allows them, so
-    that it can judge the rest: no quota in the first window of a reset interval, and windows that skip one
-    minimum region where the last one stopped.
+    Some releases have defects that have tests of their own. Unless ``strict``, the replay expects of a
+    release what its defects do, so that it can judge the rest: no quota in the first window of a reset
+    interval, a window that skips one minimum region where the last one stopped if a region begins there.
     """
 
     scheme: Damos
@@ -175,8 +175,8 @@ class QuotaReplay:
         if state.began_ns is None:
             state = replace(state, began_ns=pass_.begin_ns, size=size)
             if reset_ns:
-                defect = not self.strict and not self.level.limits_first_window
-                return [state, replace(state, size=0)] if defect else [state]
+                without = not (self.strict or self.level.limits_first_window)
+                return [replace(state, size=0)] if without else [state]
         assert state.began_ns is not None
         fresh = replace(
             state,
@@ -346,11 +346,11 @@ def _ms(ns: float) -> float:
 def counted(done: Replayed, passes: Sequence[Pass], read: ReadStats) -> Check:
     """Check I47: the counters read are those after one of the passes done by then."""
     tried, admissible = 0, set()
-    if passes[0].end_ns > read.begin_ns:
+    if passes[0].end_ns >= read.begin_ns:
         admissible.add((0, 0))
     for i, (pass_, states) in enumerate(zip(passes, done.states, strict=True)):
         tried += sum(e.end - e.start for e in pass_.applied)
-        last = i + 1 == len(passes) or passes[i + 1].end_ns > read.begin_ns
+        last = i + 1 == len(passes) or passes[i + 1].end_ns >= read.begin_ns
         if last and pass_.begin_ns <= read.end_ns:
             admissible |= {(tried, state.qt_exceeds) for state in states}
     counters = (read.stats.sz_tried, read.stats.qt_exceeds)
