@@ -29,6 +29,10 @@ class Level(str):
         level.release = release
         return level
 
+    def __reduce__(self) -> tuple[type[Level], tuple[str, str]]:
+        """Return how ``copy`` and ``pickle`` make another one."""
+        return Level, (str(self), self.release)
+
 
 @dataclass(frozen=True)
 class Series:

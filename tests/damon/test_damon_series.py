@@ -2,6 +2,8 @@
 """Series are parsed from levels and releases, compared in one module only, and agree with the rules."""
 
 import ast
+import copy
+import pickle
 from pathlib import Path
 
 import pytest
@@ -118,3 +120,9 @@ def test_each_release_has_its_own_known_defects(series, release, ages_once, visi
     assert series.ages_once_per_aggregation is ages_once
     assert series.visits_rest_of_split_region is visits_rest
     assert series.skips_page_at_continuation is skips_page
+
+
+def test_a_copied_level_keeps_its_release() -> None:
+    level = Level("6.12", "6.12.117")
+    for copied in (copy.deepcopy(level), pickle.loads(pickle.dumps(level))):
+        assert (copied, copied.release) == ("6.12", "6.12.117")
