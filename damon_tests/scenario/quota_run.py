@@ -18,6 +18,7 @@ from damon_tests.judge.schemes.quotas import ReadStats
 from damon_tests.judge.verdict import Check
 from damon_tests.ports import NSEC_PER_SEC, DamonHangs
 from damon_tests.ports.ranges import Range
+from damon_tests.scenario.exact_clock import has_exact_clock
 from damon_tests.scenario.fixtures import LiveFixture
 
 
@@ -25,13 +26,15 @@ from damon_tests.scenario.fixtures import LiveFixture
 class QuotaRun:
     """A run that has ended.
 
-    ``ctx``: its first request. ``read``: the scheme's counters just before the end.
+    ``ctx``: its first request. ``read``: the scheme's counters just before the end. ``ticks_ns``: the largest
+    error of a charge window's observed begin.
     """
 
     run: Live
     ctx: DamonCtx
     passes: list[Pass]
     read: ReadStats
+    ticks_ns: int
 
     @property
     def level(self) -> Series:
@@ -58,7 +61,9 @@ class QuotaRun:
         ``windows``: the fewest charge windows to judge. ``replay``: fields of ``QuotaReplay``.
         """
         later = [(c.begin_ns, c.end_ns, c.kdamonds[0].ctx.schemes[0]) for c in self.run.commits[1:]]
-        followed = quotas.QuotaReplay(self.ctx.schemes[0], self.ctx, self.level, later=later, **replay)
+        followed = quotas.QuotaReplay(
+            self.ctx.schemes[0], self.ctx, self.level, later=later, ticks_ns=self.ticks_ns, **replay
+        )
         return quotas.follow(followed, self.passes, self.read, windows=windows)
 
 
@@ -122,4 +127,5 @@ def quota_run(
         stats = run.client.stats(0, 0)
         read = ReadStats(begin, run.clock.now_ns(), stats)
         first = run.commits[0].kdamonds[0].ctx
-    return QuotaRun(run, first, passes_of(run), read)
+    ticks_ns = quotas.EXACT_TICKS_NS if has_exact_clock(live.backend()) else quotas.LATE_TICKS_NS
+    return QuotaRun(run, first, passes_of(run), read, ticks_ns)

@@ -17,6 +17,7 @@ from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns.spec import Access, Pattern, PatternRegion, Phase
 from damon_tests.ports import NSEC_PER_SEC
+from damon_tests.scenario.exact_clock import has_exact_clock
 from damon_tests.scenario.module_run import module_run
 from damon_tests.workload.pages import bytes_of
 
@@ -37,10 +38,11 @@ DEPLOYED = DamonReclaim(
 )
 SAVED = 0.7
 """Of the idle bytes, at least: an arm ends when as much is saved, and idle memory does not come back."""
-KEPT_SPEED, LOST_SPEED = 0.9, 0.5
+KEPT_SPEED, LOST_SPEED = 0.97, 0.5
 """Accesses a second with reclaim, as a share of those without. On a clock that only the guest moves nothing
-else takes time from it, and the workload has time to spare. On others the machine may take half of it: less
-than KEPT_SPEED is undecided, less than LOST_SPEED too slow."""
+else takes time from it, and the workload has time to spare: 0.9966 to 1.0025 in 12 runs on 6.12, 6.18, 7.2
+and 7.3. On others the machine may take half of it: less than KEPT_SPEED is undecided, less than LOST_SPEED
+too slow."""
 LONGEST_S = 120
 SHORTEST_S = 4
 
@@ -141,7 +143,7 @@ def test_proactive_reclaim_saves_idle_memory_and_spares_hot_memory(backend, requ
         m, 0.02, because="a third of the machine is free, so that the kernel does not reclaim by itself"
     )
     # A clock that only the guest moves does not go on while the target has no processor of the host.
-    is_exact = backend.simulated or backend.provenance().get("clock") == "instructions"
+    is_exact = has_exact_clock(backend)
     busy = [a for a in with_it if is_exact or a.kept_touching]
     m = Measurement("arms with reclaim whose workload kept its schedule", len(busy), "count")
     why = "on a machine that is too busy memory in use is idle"

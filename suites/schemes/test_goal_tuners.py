@@ -173,7 +173,7 @@ def test_tuner_runs_once_per_reset_interval(live, expect):
     expect.add(goals.windows_read(read, quota, 0, seen.passes))
     if seen.traces_sizes:
         traced = [event for p in seen.passes for event in p.esz]
-        expect.add(goals.windows_follow(traced, quota, 0, seen.passes, seen.level))
+        expect.add(goals.windows_follow(traced, quota, 0, seen.passes, seen.level, seen.ticks_ns))
 
 
 @TEMPORAL

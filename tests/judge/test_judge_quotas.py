@@ -32,9 +32,11 @@ def made(tried, *, every_ms=50, regions=((16, 24), (24, 32)), age=0):
     return events
 
 
-def replayed(tried, *, level=NEWEST, action="stat", made_by=None, first=None, **quota):
+def replayed(
+    tried, *, level=NEWEST, action="stat", made_by=None, first=None, ticks_ns=quotas.LATE_TICKS_NS, **quota
+):
     scheme = Damos(action, ANY, quota=DamosQuota(**{"bytes": 6 * PAGE, **quota}))
-    replay = QuotaReplay(scheme, DamonCtx("fvaddr", schemes=(scheme,)), level)
+    replay = QuotaReplay(scheme, DamonCtx("fvaddr", schemes=(scheme,)), level, ticks_ns=ticks_ns)
     passes = quota_passes.of_events(made(tried) if made_by is None else made_by)
     return replay.run(passes, first)
 
@@ -72,10 +74,17 @@ def test_window_lasts_a_reset_interval():
     assert "are charged" in replayed(too_early, reset_interval_ms=500).wrong[0]
     too_late = [[(16, 22)], *[[]] * 15, [(22, 28)]]
     assert "not tried" in replayed(too_late, reset_interval_ms=500).wrong[0]
-    # Within TICKS_NS of the interval the replay follows both windows.
+    # Within LATE_TICKS_NS of the interval the replay follows both windows.
     for passes_between in (7, 8, 9, 10, 11):
         about = [[(16, 22)], *[[]] * passes_between, [(22, 28)]]
         assert replayed(about, reset_interval_ms=500).wrong == []
+
+
+@pytest.mark.parametrize(("passes_between", "holds"), [(7, False), (9, True), (11, False)])
+def test_ticks_that_are_never_late_leave_two_ticks_of_room(passes_between, holds):
+    about = [[(16, 22)], *[[]] * passes_between, [(22, 28)]]
+    wrong = replayed(about, ticks_ns=quotas.EXACT_TICKS_NS, reset_interval_ms=500).wrong
+    assert (not wrong) is holds
 
 
 def test_failed_bytes_cost_the_fail_charge_ratio():

@@ -45,5 +45,10 @@ def test_any_wrong_state_fails():
     for wrong in range(4):
         works = [r != (i == wrong) for i, r in enumerate(right)]
         assert states_hold("x", list(zip(at, works, strict=True)), MARKS).holds is False
-    unsure = [Stretch(100, 900)] * 3
-    assert states_hold("x", [(s, True) for s in unsure], MARKS).holds is None
+
+
+def test_uncertain_stretch_leaves_the_states_undecided_unless_one_is_wrong():
+    unsure, low, high = Stretch(100, 900), Stretch(400, 400), Stretch(900, 900)
+    assert states_hold("x", [(s, True) for s in (unsure, unsure)], MARKS).holds is None
+    assert states_hold("x", [(low, True), (high, False), (unsure, True)], MARKS).holds is None
+    assert states_hold("x", [(low, True), (high, True), (unsure, True)], MARKS).holds is False

@@ -19,6 +19,7 @@ from damon_tests.damon.params import (
     DamosQuota,
     DamosQuotaGoal,
     DamosWatermarks,
+    Kdamond,
 )
 from damon_tests.ports import NSEC_PER_SEC, TreeError
 from damon_tests.reference.machine.tlb import Tlb
@@ -47,6 +48,14 @@ def test_noop_commit_changes_nothing():
         return list(stream.read())
 
     assert run(True) == run(False)
+
+
+def test_written_attributes_wait_for_a_commit():
+    """I68: files are only read by commands."""
+    box = Box()
+    box.start(box.fvaddr())
+    box.client.restage([Kdamond(box.fvaddr(aggr_us=500_000))])
+    assert len(box.snapshots(1)) == 10
 
 
 def test_commit_is_served_after_the_next_sample():

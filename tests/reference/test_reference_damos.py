@@ -232,6 +232,16 @@ def test_quota_that_is_always_exhausted_counts_each_window():
     assert stats.nr_snapshots == 2  # quirk Q6: only passes that get to the end count
 
 
+def test_each_window_lasts_a_reset_interval_whenever_it_begins():
+    box = Box(8 * MIB)
+    box.start(box.fvaddr(aggr_us=5_000, schemes=(with_quota(bytes=MIB, reset_interval_ms=200),)))
+    tried = [event.time_ns for event in box.record(4, "damos_before_apply")]
+    apart = [b - a for a, b in pairwise(tried) if b - a > 50_000_000]
+    # Passes come every 5 ms: one sooner by the tick in which the window began, or one and a tick later.
+    assert len(apart) > 15
+    assert [gap for gap in apart if not 195_000_000 <= gap <= 209_000_000] == []
+
+
 def test_goal_that_is_never_achieved_doubles_the_quota():
     """From one byte to a page at the twelfth evaluation; the first window is evaluated once."""
     box = Box(8 * MIB)

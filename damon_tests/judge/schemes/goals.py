@@ -18,7 +18,7 @@ from damon_tests.damon.params import U64_MAX, DamosQuota, DamosQuotaGoal
 from damon_tests.damon.series import Series
 from damon_tests.damon.trace import EszEvent
 from damon_tests.judge.schemes.quota_passes import Pass
-from damon_tests.judge.schemes.quotas import TICK_NS, TICKS_NS
+from damon_tests.judge.schemes.quotas import LATE_TICKS_NS, TICK_NS
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_MSEC
 from damon_tests.ports.ranges import Range
@@ -128,10 +128,12 @@ def windows_follow(
     achieved: int,
     passes: Sequence[Pass],
     level: Series,
+    ticks_ns: int = LATE_TICKS_NS,
 ) -> list[Check]:
     """Check I45 and that the tuner takes one step in each window of a reset interval, and none in between.
 
     For a constant score ``achieved`` that changes the size each time. The first window evaluates once.
+    ``ticks_ns``: the largest error of a window's begin.
     """
     expected = list(dict.fromkeys(sizes(quota, [achieved] * (len(traced) + 1))))
     esz_values = [event.esz for event in traced]
@@ -152,8 +154,8 @@ def windows_follow(
     gaps = [b.time_ns - a.time_ns for a, b in pairwise(traced)]
     # A window begins with the first pass after the reset interval.
     apart = [b.begin_ns - a.begin_ns for a, b in pairwise(passes)]
-    high = TICKS_NS + max(apart, default=0)
-    wrong = [f"{gap / NSEC_PER_MSEC:g} ms" for gap in gaps if not -TICKS_NS <= gap - reset_ns <= high]
+    high = ticks_ns + max(apart, default=0)
+    wrong = [f"{gap / NSEC_PER_MSEC:g} ms" for gap in gaps if not -ticks_ns <= gap - reset_ns <= high]
     m = Measurement("windows of another length", float(len(wrong)), "count", tuple(map(float, gaps)))
     why = f"a window lasts {quota.reset_interval_ms} ms, rounded up to the next pass (§4.4)"
     holds = None if len(gaps) < _FEW else not wrong

@@ -27,12 +27,14 @@ from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_USEC
 from damon_tests.ports.ranges import Range, joined
 
-TICKS_NS = 100 * NSEC_PER_MSEC
-"""Largest error of a window's observed begin. The kernel counts it in ticks of up to 10 ms, which a busy
-emulated machine delivers late, and only a pass's first event shows it."""
-
 TICK_NS = 10 * NSEC_PER_MSEC
 """The longest clock tick that a kernel is built with."""
+
+EXACT_TICKS_NS = 2 * TICK_NS
+"""Largest error of a window's observed begin. The kernel counts it in ticks, at either end of the window."""
+
+LATE_TICKS_NS = 100 * NSEC_PER_MSEC
+"""The same on a clock that goes on while the machine waits for a processor of its host: ticks come late."""
 
 ANYWHERE: Place = (-1, -1)
 """The address to continue at is not known yet: the first tried region shows it."""
@@ -99,7 +101,7 @@ class QuotaReplay:
 
     ``sizes``: the effective size at each pass; None: always the requested one. ``applied_share``: the share
     of the bytes on which actions succeed, 0 or 1. ``later``: schemes committed online, (begin_ns, end_ns,
-    scheme); a pass during a commit may use either.
+    scheme); a pass during a commit may use either. ``ticks_ns``: the largest error of a window's begin.
 
     Some releases have defects that have tests of their own. Unless ``strict``, the replay expects of a
     release what its defects do, so that it can judge the rest: no quota in the first window of a reset
@@ -113,6 +115,7 @@ class QuotaReplay:
     applied_share: int = 0
     strict: bool = False
     later: Sequence[tuple[int, int, Damos]] = ()
+    ticks_ns: int = LATE_TICKS_NS
 
     @property
     def m(self) -> int:
@@ -189,9 +192,9 @@ class QuotaReplay:
             return [fresh]
         late = pass_.begin_ns - state.began_ns - reset_ns
         fresh = replace(fresh, late_ns=late)
-        if late >= TICKS_NS:
+        if late >= self.ticks_ns:
             return [fresh]
-        return [state] if late < -TICKS_NS else [state, fresh]
+        return [state] if late < -self.ticks_ns else [state, fresh]
 
     def _starts(self, cursor: Place | None, pass_: Pass) -> list[Place]:
         """Return the places at which the pass may begin."""
@@ -306,9 +309,9 @@ def follow(
 def windows_last(done: Replayed, passes: Sequence[Pass], least: int = 0) -> list[Check]:
     """Check I45 of the median window: it ends with the first pass that begins after its reset interval.
 
-    Late clock ticks shift single windows (``TICKS_NS``), but not half of them. Windows whose begin is not
-    certain are left out. With fewer than ``least``, or three, the check is undecided; with ``least`` 0 there
-    is none.
+    Late clock ticks shift single windows (``LATE_TICKS_NS``), but not half of them. Windows whose begin is
+    not certain are left out. With fewer than ``least``, or three, the check is undecided; with ``least`` 0
+    there is none.
     """
     late = _certainly_late(done)
     m = Measurement(

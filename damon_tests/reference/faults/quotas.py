@@ -207,6 +207,13 @@ FAULTS = (
         lambda now, then, ms: damos.window_has_passed(now, then, ms * 4 // 5),
     ),
     Fault(
+        "quota_window_at_times_early",
+        "quotas",
+        "a window that began at every third tick is 80 ms too short",
+        "window_has_passed",
+        lambda now, then, ms: damos.window_has_passed(now, then, ms - 80 * (ms > 80 and then % 3 == 0)),
+    ),
+    Fault(
         "quota_window_a_fifth_longer",
         "quotas",
         "a window lasts six fifths of the reset interval",

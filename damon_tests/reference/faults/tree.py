@@ -59,6 +59,13 @@ def _prefix(text: str, known: Sequence[str]) -> str:
 
 FAULTS = (
     Fault(
+        "staging_reaches_kdamond",
+        "tree",
+        "a running kdamond takes over what is written to monitoring_attrs/ without a commit",
+        "staging_waits_for_commit",
+        False,
+    ),
+    Fault(
         "failed_commit_half_done",
         "tree",
         "a refused commit has changed some schemes (guarded in 6.19)",

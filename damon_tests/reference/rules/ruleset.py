@@ -105,6 +105,7 @@ class Rules:
     committed_ranges: Callable[[Sequence[Range]], list[Range]] = core.committed_ranges
     removed_target_is_forgotten: bool = True  # by quotas that were to go on in it
     commit_is_checked_first: bool = True
+    staging_waits_for_commit: bool = True  # files are only read by commands
     commit_waits_for_aggregation: bool = False  # 6.12; later it is served after the next sample
     failed_commit_ends: bool = False  # 6.12: the write succeeds, and the kdamond ends
     command_poll_ns: int = 0  # 6.12: a writer waiting for a command polls this often, without the lock

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from damon_tests.reference.core.build import build_context, commit, quota_goals_only
+from damon_tests.reference.core.context import Context
+from damon_tests.reference.core.intervals import commit_attrs
 from damon_tests.reference.core.kdamond import Kdamond, Request
 from damon_tests.reference.core.schemes import TriedRegion, Walk
 from damon_tests.reference.rules.errors import CoreError, invalid
@@ -82,8 +85,15 @@ class Slot:
         self.kdamond = Kdamond(system, ctx, system.new_pid())
         self._timer.refreshed_jiffies = system.clock.jiffies()
         self.kdamond.repeating.append(self._refresh)
+        if not system.rules.staging_waits_for_commit:
+            self.kdamond.at_aggregations.append(lambda: self._take_staged_attrs(ctx))
         system.start_kdamond(self.kdamond)
         finish(0)
+
+    def _take_staged_attrs(self, ctx: Context) -> None:
+        """Take over the attributes in the files without a commit, unless they are refused (a fault)."""
+        with suppress(CoreError):
+            commit_attrs(ctx, read_context(self._context_dir()).attrs)
 
     def _off(self, finish: Finish) -> None:
         if self.kdamond is None:
