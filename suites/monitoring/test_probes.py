@@ -123,6 +123,30 @@ def test_weighted_probes_replace_access_checks(live, expect):
 
 
 @pytest.mark.needs("probes.weight")
+def test_regions_age_by_the_weighted_sum_of_all_probes(live, expect):
+    """Memory of both kinds ages as long as the weighted sum of two probes stays, though neither's hits do."""
+    # Of 100 samples the hits of one kind vary by 5 to either side, and an age restarts beyond 10 of them.
+    # At most 4 of 14 regions are merged, each of which truncates the sum of two means by less than 2.
+    attrs = replace(ATTRS, sample_us=2_000, aggr_us=200_000, min_nr_regions=10, max_nr_regions=14)
+    attrs = replace(attrs, probes=(replace(ANON, weight=2), replace(NOT_ANON, weight=2)))
+    with live("half_used", DamonCtx("paddr", attrs=attrs)) as run:
+        run.record(2, aggregations=8)
+    expect.add(invariants(run))
+    snaps = [s for s in run.recording().snapshots if s.complete]
+    wrong = [
+        f"{a.age.min()}..{a.age.max()} then {b.age.min()}..{b.age.max()}"
+        for a, b in pairwise(snaps)
+        if (b.age.min(), b.age.max()) != (a.age.min() + 1, a.age.max() + 1)
+    ]
+    why = "each sample hits one of both probes of weight 2, so that the sum never changes (§2.10)"
+    expect.nothing("ages that restarted", wrong, because=why, kind="closed form")
+    mixed = max(float((h * (attrs.samples_per_aggr - h)).max()) for h in hits(run, 0))
+    m = Measurement("most samples of one kind beside the other", mixed, "samples squared")
+    why = "a region has memory of both kinds; else the hits of each probe stay, too"
+    expect.add(Check("closed form", m, ">= 100", why, True if mixed >= 100 else None))
+
+
+@pytest.mark.needs("probes.weight")
 def test_weights_that_overflow_are_refused(live, expect):
     """on refuses weights whose sums would not fit, with EINVAL."""
     attrs = replace(ATTRS, aggr_us=ATTRS.sample_us * 256, probes=(replace(ALWAYS, weight=1),))

@@ -46,6 +46,11 @@ def alone(kinds):
     return table
 
 
+def _in_filters(scheme):
+    """Return the scheme with its page filters in filters/."""
+    return replace(scheme, filters=scheme.ops_filters, ops_filters=())
+
+
 def pairs(kinds):
     """Return a table with one filter that allows and another that rejects, in all orders."""
     table = {}
@@ -68,7 +73,9 @@ def test_filters_match_pages_by_kind(live, expect, operations):
     kinds += [DamosFilter("hugepage_size", min=low, max=high) for low, high in SIZES]
     with live(KINDS, DamonCtx(operations, attrs=STILL), cover="regions", source="none") as run:
         memory = WatchedMemory(run, operations)
-        table = pass_once(run, memory, {**alone(kinds), **pairs((kinds[0], kinds[1], kinds[-2]))})
+        in_filters = {f"filters/: {n}": _in_filters(s) for n, s in alone(kinds[1:2]).items()}
+        table = {**alone(kinds), **pairs((kinds[0], kinds[1], kinds[-2])), **in_filters}
+        table = pass_once(run, memory, table)
     expect.add(table_holds(table))
 
 
@@ -89,7 +96,9 @@ def test_active_filter_matches_the_active_list(live, expect, operations):
         run.session.record(until=lambda: run.client.stats(1, 0).nr_tried > 2 * len(half.regions))
         active = bytes_of(memory.pages().active)
         run.session.commit((first, replace(helper, ctx=replace(helper.ctx, schemes=()))))
-        table = pass_once(run, memory, alone([DamosFilter("active"), DamosFilter("anon")]))
+        in_filters = {f"filters/: {n}": _in_filters(s) for n, s in alone([DamosFilter("active")]).items()}
+        kinds = [DamosFilter("active"), DamosFilter("anon")]
+        table = pass_once(run, memory, {**alone(kinds), **in_filters})
     m = Measurement("memory made active", active, "bytes")
     expect.at_least(m, PAGE_SIZE, because="lru_prio activated some; else the filter is not tested")
     expect.add(table_holds(table))

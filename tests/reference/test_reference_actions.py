@@ -374,6 +374,12 @@ def test_weights_replace_access_monitoring():
     assert min(hits) == 0
 
 
+def test_any_weighted_probe_replaces_access_monitoring():
+    box = Box(16 * MIB, [(HEAP, HEAP + 16 * MIB)], ram_bytes=32 * MIB)
+    box.start(paddr(box, probes=(DamonProbe(), DamonProbe(weight=3))))
+    assert {int(s.nr_accesses.max()) for s in box.snapshots(1)} == {0}
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 99),

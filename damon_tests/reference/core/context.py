@@ -58,7 +58,7 @@ class Context:
     @property
     def weights(self) -> tuple[int, ...]:
         """Weights of the probes; any that is not zero replaces access checks by probes."""
-        return tuple(probe.weight for probe in self.attrs.probes)
+        return self.rules.probe_weights([probe.weight for probe in self.attrs.probes])
 
     @property
     def has_watermarks(self) -> bool:

@@ -88,6 +88,13 @@ FAULTS = (
         lambda sample_us: 2 * sample_us,
     ),
     Fault(
+        "weights_first_probe_only",
+        "core",
+        "only the first probe's hits are weighed, not the sum of all",
+        "probe_weights",
+        lambda weights: (*weights[:1], *(0 for _ in weights[1:])),
+    ),
+    Fault(
         "aggregation_never",
         "core",
         "no aggregation ever comes due: DAMON samples, and reports nothing",

@@ -222,6 +222,14 @@ def step_bp(bp: I64, last: I64, window: int, accessed: Bools) -> I64:
     return moved
 
 
+# Weighted probes (§2.10)
+
+
+def probe_weights(weights: Sequence[int]) -> tuple[int, ...]:
+    """Return the weight of each probe in the sum that takes the place of nr_accesses."""
+    return tuple(weights)
+
+
 # Sleeping (§2.11) and pausing (§2.2, step 9)
 
 

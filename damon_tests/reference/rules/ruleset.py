@@ -94,6 +94,9 @@ class Rules:
     tuned_apply_left: Callable[[int, int, int, int], int] = core.tuned_left
     tuned_update_left: Callable[[int, int, int, int], int] = core.tuned_left
 
+    # weighted probes (§2.10)
+    probe_weights: Callable[[Sequence[int]], tuple[int, ...]] = core.probe_weights
+
     # sleeping, pausing (§2.11, §2.2) and committing (§5.6)
     sleep_us: Callable[[int], int] = core.sleep_us
     sleeps_by_ticks: Callable[[int], bool] = core.sleeps_by_ticks

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What the tests of a suite write and read, from their source: for the coverage of the ABI.
+
+A test reaches the names that it and what it calls in its own file use: helpers, constants, parameters.
+Markers (what a test needs) and docstrings are no use of a name.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass
+class Uses:
+    """What one test reaches: keyword arguments with their values, names of attributes, texts, numbers of
+    positional arguments by the function that is called."""
+
+    keywords: dict[str, list[ast.expr]] = field(default_factory=dict)
+    attributes: set[str] = field(default_factory=set)
+    texts: set[str] = field(default_factory=set)
+    positional: dict[str, list[list[ast.expr]]] = field(default_factory=dict)
+
+
+def uses_by_test(path: Path) -> dict[str, Uses]:
+    """Return what each test of a file reaches, by name."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    named = {name: node for node in body for name in _binds(node)}
+    tests = [n.name for n in body if isinstance(n, ast.FunctionDef) and n.name.startswith("test_")]
+    return {name: _uses(_reached(name, named)) for name in tests}
+
+
+def _binds(node: ast.stmt) -> Iterator[str]:
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        yield node.name
+    elif isinstance(node, ast.Assign | ast.AnnAssign):
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        yield from (n.id for target in targets for n in ast.walk(target) if isinstance(n, ast.Name))
+
+
+def _reached(first: str, named: dict[str, ast.stmt]) -> list[ast.AST]:
+    """Return the statements of a file that a test reaches, without markers that state what it needs."""
+    todo, done = [first], dict[str, ast.AST]()
+    while todo:
+        name = todo.pop()
+        if name in done:
+            continue
+        done[name] = named[name]
+        used = {n.id for part in _parts(named[name]) for n in ast.walk(part) if isinstance(n, ast.Name)}
+        arguments = {n.arg for n in ast.walk(named[name]) if isinstance(n, ast.arg)}  # fixtures of the file
+        todo += [other for other in used | arguments if other in named and other not in done]
+    return [part for node in done.values() for part in _parts(node)]
+
+
+def _parts(node: ast.AST) -> list[ast.AST]:
+    """Return a statement's parts that count: of a test, its body and the parameters that it runs with."""
+    if not isinstance(node, ast.FunctionDef):
+        return [node]
+    parameters = [d for d in node.decorator_list if "parametrize" in ast.unparse(d)]
+    docstring = ast.get_docstring(node) is not None
+    return [*parameters, *node.body[docstring:], *node.args.defaults]
+
+
+def _uses(parts: list[ast.AST]) -> Uses:
+    uses = Uses()
+    markers = {
+        inner
+        for part in parts
+        for call in ast.walk(part)
+        if isinstance(call, ast.Call) and ast.unparse(call.func).endswith("mark.needs")
+        for inner in ast.walk(call)
+    }
+    for node in (n for part in parts for n in ast.walk(part) if n not in markers):
+        if isinstance(node, ast.Call):
+            for keyword in node.keywords:
+                if keyword.arg:
+                    uses.keywords.setdefault(keyword.arg, []).append(keyword.value)
+            uses.positional.setdefault(ast.unparse(node.func), []).append(node.args)
+        elif isinstance(node, ast.Dict):  # passed on as keywords
+            for key, value in zip(node.keys, node.values, strict=True):
+                if isinstance(key, ast.Constant) and isinstance(key.value, str):
+                    uses.keywords.setdefault(key.value, []).append(value)
+        elif isinstance(node, ast.Attribute):
+            uses.attributes.add(node.attr)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            uses.texts.add(node.value)
+    return uses
