@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """What the tests of a suite write and read, from their source: for the coverage of the ABI.
 
-A test reaches the names that it and what it calls in its own file use: helpers, constants, parameters.
+A test reaches what it and what it calls use: helpers, constants and parameters of its file and of scenarios.
 Markers (what a test needs) and docstrings are no use of a name.
 """
 
@@ -10,7 +10,10 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+
+PROJECT = Path(__file__).parent.parent
 
 
 @dataclass
@@ -26,10 +29,24 @@ class Uses:
 
 def uses_by_test(path: Path) -> dict[str, Uses]:
     """Return what each test of a file reaches, by name."""
-    body = ast.parse(path.read_text(encoding="utf-8")).body
-    named = {name: node for node in body for name in _binds(node)}
-    tests = [n.name for n in body if isinstance(n, ast.FunctionDef) and n.name.startswith("test_")]
-    return {name: _uses(_reached(name, named)) for name in tests}
+    return {
+        name: _uses(_reached(path, name))
+        for name, (_, node) in _names(path).items()
+        if isinstance(node, ast.FunctionDef) and name.startswith("test_")
+    }
+
+
+@cache
+def _names(path: Path) -> dict[str, tuple[Path, ast.stmt]]:
+    """Return where each name of a file is defined: there, or in a module of scenarios that it imports."""
+    names: dict[str, tuple[Path, ast.stmt]] = {}
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("damon_tests.scenario."):
+            other = PROJECT / (node.module or "").replace(".", "/")
+            there = _names(other.with_suffix(".py"))
+            names |= {a.asname or a.name: there[a.name] for a in node.names if a.name in there}
+        names |= dict.fromkeys(_binds(node), (path, node))
+    return names
 
 
 def _binds(node: ast.stmt) -> Iterator[str]:
@@ -40,18 +57,19 @@ def _binds(node: ast.stmt) -> Iterator[str]:
         yield from (n.id for target in targets for n in ast.walk(target) if isinstance(n, ast.Name))
 
 
-def _reached(first: str, named: dict[str, ast.stmt]) -> list[ast.AST]:
-    """Return the statements of a file that a test reaches, without markers that state what it needs."""
-    todo, done = [first], dict[str, ast.AST]()
+def _reached(path: Path, first: str) -> list[ast.AST]:
+    """Return what a test of a file reaches, without markers that state what it needs."""
+    todo, done = [_names(path)[first]], set[tuple[Path, ast.stmt]]()
     while todo:
-        name = todo.pop()
-        if name in done:
+        place = todo.pop()
+        if place in done:
             continue
-        done[name] = named[name]
-        used = {n.id for part in _parts(named[name]) for n in ast.walk(part) if isinstance(n, ast.Name)}
-        arguments = {n.arg for n in ast.walk(named[name]) if isinstance(n, ast.arg)}  # fixtures of the file
-        todo += [other for other in used | arguments if other in named and other not in done]
-    return [part for node in done.values() for part in _parts(node)]
+        done.add(place)
+        file, node = place
+        used = {n.id for part in _parts(node) for n in ast.walk(part) if isinstance(n, ast.Name)}
+        arguments = {n.arg for n in ast.walk(node) if isinstance(n, ast.arg)}  # fixtures of the file
+        todo += [_names(file)[name] for name in used | arguments if name in _names(file)]
+    return [part for _, node in done for part in _parts(node)]
 
 
 def _parts(node: ast.AST) -> list[ast.AST]:

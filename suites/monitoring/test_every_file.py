@@ -63,6 +63,7 @@ def tree(subject):
         subject.tree.write(f"{ROOT}/kdamonds/nr_kdamonds", "0")
 
 
+@pytest.mark.profile("full")
 def test_every_file_shows_what_was_written(tree, expect):
     """An accepted number reads back in decimal, a boolean as Y or N, a word as itself (I64)."""
     wrong, accepted = [], set()
@@ -85,6 +86,7 @@ def test_every_file_shows_what_was_written(tree, expect):
     expect.nothing("files that took nothing but their default", never, because=why)
 
 
+@pytest.mark.profile("full")
 def test_refused_write_leaves_every_file_as_it_was(tree, expect):
     """What is no number, boolean or word of a file is refused, and the file keeps its value (I65)."""
     wrong = []
