@@ -51,7 +51,7 @@ def test_few_intervals_are_undecided() -> None:
 
 
 @pytest.mark.parametrize(
-    ("gap_ms", "holds"), [(500, True), (515, True), (499, False), (525, False), (600, False)]
+    ("gap_ms", "holds"), [(500, True), (515, True), (525, True), (499, False), (535, False), (600, False)]
 )
 @pytest.mark.parametrize("traced", [True, False])
 def test_watermarks_are_checked_once_per_interval(gap_ms: int, holds: bool, traced: bool) -> None:
