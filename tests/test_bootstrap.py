@@ -236,7 +236,7 @@ def test_broken_program_stops_unless_not_needed(checkout: Checkout) -> None:
     assert checkout.run("--no-build", "bash", "-c", "echo ran").stdout == "ran\n"
 
 
-def test_usage(checkout: Checkout) -> None:
+def test_bad_options_and_unknown_commands_are_refused(checkout: Checkout) -> None:
     checkout.with_venv()
     assert checkout.run("--nonsense").returncode == 2
     assert checkout.run("--help").stdout.startswith("Usage: ci/bootstrap")

@@ -334,3 +334,29 @@ def test_python_is_new_enough() -> None:
     assert looked_for is not None
     assert asked[1] == looked_for[1]
     assert sys.version_info >= tuple(int(part) for part in asked[1].split("."))
+
+
+DATA = (".ci", ".github", "tests/golden/", "tests/damon/abi", "damon_tests/reference/specification")
+"""Folders that the page of the folder above explains, with the names that begin so."""
+
+
+def says_what_it_holds(folder: Path) -> bool:
+    """Return whether a folder has a README, or a package docstring that goes beyond a title."""
+    if (ROOT / folder / "README.md").exists():
+        return True
+    package = ROOT / folder / "__init__.py"
+    text = ast.get_docstring(ast.parse(package.read_text(encoding="utf-8"))) if package.exists() else None
+    return text is not None and "\n\n" in text
+
+
+def test_every_folder_says_what_it_holds() -> None:
+    """A README or a package docstring says what lives there and where to begin; tests/README.md for tests."""
+    folders = {path.parent for path in tracked()} - {Path(".")}
+    silent = [
+        str(folder)
+        for folder in sorted(folders)
+        if not str(folder).startswith(DATA)
+        and (folder.parts[0] != "tests" or folder in (Path("tests"), Path("tests/golden")))
+        and not says_what_it_holds(folder)
+    ]
+    assert silent == []

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the ``damon-tests`` command understands: its commands and their options, a module for each subject."""
+"""What the ``damon-tests`` command understands: its commands and their options, a module for each subject.
+
+Begin at ``parser``; ``values`` has the types of values that several options share.
+"""
 
 from __future__ import annotations
 

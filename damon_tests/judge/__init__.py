@@ -1,2 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Pure functions: truth and observation to measurements, measurements to verdicts."""
+"""Pure functions: truth and observation to measurements, measurements to verdicts.
+
+Begin at ``expect`` (the checks of a test) and ``verdict`` (measurement, check, verdict); ``conclude`` makes
+a test's verdict of its checks. ``monitoring`` judges what DAMON reports, from ``all_invariants``;
+``schemes`` what schemes did; ``modules`` the built-in modules; ``cost`` what DAMON costs. ``stats`` and
+``oracle`` hold the statistics: exact tests, and bands of replicas. Nothing here runs DAMON: that is
+``scenario``.
+"""

@@ -16,11 +16,11 @@ def keys(kernel: str | None, capsys: pytest.CaptureFixture[str]) -> list[str]:
     return [row["key"] for row in json.loads(capsys.readouterr().out)]
 
 
-def test_all_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_kernel_all_defects_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert keys(None, capsys) == list(the_table())
 
 
-def test_those_of_a_release(capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_defects_of_the_release_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     early, late = keys("6.12.107", capsys), keys("6.12.117+deb13-cloud-amd64", capsys)
     assert "age-per-merge-pass" in early
     assert "age-per-merge-pass" not in late

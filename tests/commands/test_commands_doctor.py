@@ -75,7 +75,7 @@ def test_the_terminal_shows_what_is_wrong_and_how_to_get_it() -> None:
         assert part in text, part
 
 
-def test_on_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
+def test_survey_of_this_machine_is_valid_json(capsys: pytest.CaptureFixture[str]) -> None:
     """Whatever it is: valid JSON, and no error."""
     assert doctor.show_survey(as_json=True) == 0
     data = json.loads(capsys.readouterr().out)

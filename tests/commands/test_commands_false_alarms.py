@@ -66,7 +66,7 @@ def test_an_interrupted_measurement_goes_on(tmp_path) -> None:
         measure("reference:7.1", Limits(rounds=3), tmp_path, paths=[PATH])
 
 
-def test_limits() -> None:
+def test_measurement_ends_at_any_limit() -> None:
     assert not Limits(runs=5, rounds=3, seconds=60).reached(4, 2, 59)
     assert Limits(runs=5).reached(5, 0, 0)
     assert Limits(rounds=3).reached(0, 3, 0)

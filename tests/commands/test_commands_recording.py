@@ -38,7 +38,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
     return code, captured.out + captured.err
 
 
-def test_show(ours: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_prints_report_and_truth(ours: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out = run(capsys, "show", ours, "--width", 120)
     assert code == 0
     assert all(word in out for word in ("a test, attempt 1", "really happened", "heap", "▾steady"))
@@ -135,7 +135,7 @@ def test_an_empty_recording_is_inconclusive(tmp_path: Path, capsys: pytest.Captu
     assert (code, "INCONCLUSIVE" in out) == (7, True)
 
 
-def test_one_of_several(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_select_chooses_one_of_several_recordings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import json
 
     snaps = [{"start_time": 0, "end_time": 5, "regions": [{"start": 0, "end": 4096}]}]

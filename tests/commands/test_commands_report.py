@@ -111,12 +111,12 @@ def test_a_kernel_complaint_is_shown_beside_failing_checks(tmp_path: Path) -> No
     assert "the kernel complained: WARNING" in out
 
 
-def test_not_a_run(tmp_path: Path) -> None:
+def test_directory_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         show(tmp_path)
 
 
-def test_junit(run_dir: Path, tmp_path: Path) -> None:
+def test_junit_counts_verdicts_as_run_json_does(run_dir: Path, tmp_path: Path) -> None:
     run = model.load(run_dir)
     report.write_files(tmp_path, run)
     suite = ET.parse(tmp_path / "junit.xml").getroot()[0]
@@ -245,7 +245,7 @@ def test_missing_extras_are_a_sentence(
     assert not (tmp_path / "page.html").exists()
 
 
-def test_words() -> None:
+def test_sizes_are_printed_in_the_largest_whole_unit() -> None:
     assert [words.size(n) for n in (0, 512, 4096, 1536 << 20, 3 << 40)] == [
         "0 bytes",
         "512 bytes",

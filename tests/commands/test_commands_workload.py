@@ -78,7 +78,7 @@ def test_a_masim_configuration_with_its_options(
     assert load(path, Options(hugetlb=True)).regions[0].memory == "hugetlb"
 
 
-def test_what_it_refuses(tmp_path: Path) -> None:
+def test_options_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     path = written(tmp_path, "mine.yaml", PATTERN.format(repeat="false"))
     with pytest.raises(UsageError, match="are for its configurations"):
         workload.perform_pattern(path, options=Options(hugetlb=True))

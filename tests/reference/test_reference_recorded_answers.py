@@ -275,5 +275,5 @@ def test_a_level_answers_as_the_kernel_did(level, act, wanted):
     assert answer == wanted
 
 
-def test_all_levels_are_asked():
+def test_answers_of_every_level_are_recorded():
     assert set(NAMES) == set(LEVELS)

@@ -103,7 +103,7 @@ def fake_served(tmp_path: Path, nonce: str) -> Path:
         ("other", "yes", "not served by this server"),
     ],
 )
-def test_covers_are_verified(tmp_path: Path, nonce: str, cover: str, complaint: str) -> None:
+def test_uncovered_kernel_files_are_noticed(tmp_path: Path, nonce: str, cover: str, complaint: str) -> None:
     served = fake_served(tmp_path, nonce)
     done = subprocess.run(
         [sys.executable, "-c", VERIFY, str(served), str(tmp_path / "work"), cover],

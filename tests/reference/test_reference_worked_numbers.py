@@ -46,18 +46,18 @@ def ranges(cell: str) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize(("x", "score", "following"), tables("10.1")[0][1:])
-def test_feedback(x: str, score: str, following: str) -> None:
+def test_goal_feedback_matches_worked_numbers(x: str, score: str, following: str) -> None:
     expected = number(x) if following == "the same" else number(following)
     assert schemes.feedback(number(x), number(score)) == expected
 
 
 @pytest.mark.parametrize(("score", "factor"), columns(tables("10.2")[0]))
-def test_tuning(score: int, factor: int) -> None:
+def test_interval_tuning_matches_worked_numbers(score: int, factor: int) -> None:
     assert monitoring.tuning_adaptation(score) == (factor or 10_000)  # none: as it was
 
 
 @pytest.mark.parametrize(("before", "wanted", "after"), tables("10.3")[0][1:])
-def test_region_setter(before: str, wanted: str, after: str) -> None:
+def test_set_regions_matches_worked_numbers(before: str, wanted: str, after: str) -> None:
     named = re.search(r"A is ([\d, -]+)\.", SECTIONS["10.3"])
     assert named is not None
     old = ranges(named[1] if before == "A" else before)
@@ -70,7 +70,7 @@ def test_region_setter(before: str, wanted: str, after: str) -> None:
 
 
 @pytest.mark.parametrize("row", tables("10.4")[0][1:])
-def test_min_nr_regions(row: Row) -> None:
+def test_size_limit_matches_worked_numbers(row: Row) -> None:
     total, m, minimum, limit, count = map(number, row)
     largest = monitoring.align_up(monitoring.merge_size_limit(total, minimum, m), m)
     assert largest == limit
@@ -78,17 +78,17 @@ def test_min_nr_regions(row: Row) -> None:
 
 
 @pytest.mark.parametrize(("n", "maximum", "step"), columns(tables("10.4")[1]))
-def test_partial_split(n: int, maximum: int, step: int) -> None:
+def test_partial_split_matches_worked_numbers(n: int, maximum: int, step: int) -> None:
     assert monitoring.partial_split_step(n, maximum) == step
 
 
 @pytest.mark.parametrize(("counter", "old", "new", "rescaled"), columns(tables("10.5")[0]))
-def test_rescaling(counter: int, old: int, new: int, rescaled: int) -> None:
+def test_rescaled_counters_match_worked_numbers(counter: int, old: int, new: int, rescaled: int) -> None:
     assert monitoring.rescale_accesses(np.array([counter]), old, new).tolist() == [rescaled]
 
 
 @pytest.mark.parametrize(("nr", "last", "left", "window", "value"), columns(tables("10.5")[1]))
-def test_moving_value(nr: int, last: int, left: int, window: int, value: int) -> None:
+def test_moving_value_matches_worked_numbers(nr: int, last: int, left: int, window: int, value: int) -> None:
     nothing = np.zeros(1, np.int64)
     assert monitoring.moving_value(np.array([nr]), np.array([last]), nothing, left, window).tolist() == [
         value
@@ -96,7 +96,7 @@ def test_moving_value(nr: int, last: int, left: int, window: int, value: int) ->
 
 
 @pytest.mark.parametrize("row", tables("10.6")[0][1:])
-def test_hot_score(row: Row) -> None:
+def test_hot_score_matches_worked_numbers(row: Row) -> None:
     nr, window, age, aggr_us, by_nr, by_age, score = map(number, row)
     if row[0] == "any":
         nr = window  # any is no more than all samples

@@ -171,7 +171,7 @@ def test_unknown_and_bad_events_are_named(tmp_path: Path) -> None:
     assert len(problems) == 3
 
 
-def test_no_run_there(tmp_path: Path) -> None:
+def test_directory_without_run_json_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not a run's directory"):
         model.load(tmp_path)
     (tmp_path / "run.json").write_text('{"schema": 99}')
@@ -234,6 +234,6 @@ def test_run_json_alone_is_enough(tmp_path: Path) -> None:
         (["PASS", "ERROR"], {"interrupted": True}, 2),
     ],
 )
-def test_exit_codes(verdicts: list[str], extra: dict[str, bool], code: int) -> None:
+def test_exit_code_follows_the_worst_verdict(verdicts: list[str], extra: dict[str, bool], code: int) -> None:
     run = {"counts": {v: verdicts.count(v) for v in verdicts}, "complete": True, "interrupted": False}
     assert model.exit_code({**run, "require": False, **extra}) == code

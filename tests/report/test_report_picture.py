@@ -44,7 +44,7 @@ def test_cells_are_mean_rates() -> None:
     assert joined.seen[:, 0].tolist() == [0, 0, 1, 1]
 
 
-def test_text() -> None:
+def test_text_shows_report_truth_and_difference() -> None:
     truth, report = two_windows()
     lines = heatmap_text.text(raster(report, {"a": (0, 8 * PAGE)}, truth, rows=4))  # type: ignore[arg-type]
     cells = [line.split("│")[1::2] for line in lines if "│" in line]
@@ -192,13 +192,13 @@ def test_everything_is_shown_without_a_layout() -> None:
     assert [(s.start, s.end) for s in r.stretches] == [(0, 8 * PAGE)]
 
 
-def test_nothing_recorded() -> None:
+def test_empty_recording_is_drawn_as_a_sentence() -> None:
     r = raster(recording([]), {"a": (0, PAGE)}, ListTruth([], [], 0))
     assert heatmap_text.text(r) == ["(nothing was recorded)"]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
-def test_files(tmp_path: Path, suffix: str) -> None:
+def test_pictures_are_written_as_png_and_svg(tmp_path: Path, suffix: str) -> None:
     truth, _, report = phases(aggregations=10)
     r = raster(report, {"heap": (BASE, BASE + 64 * MIB)}, truth, rows=16)
     path = tmp_path / f"p{suffix}"
