@@ -104,6 +104,13 @@ def add_gate(commands: Commands) -> None:
         help="default: quick; with --rev A..B a few tests for a commit",
     )
     p.add_argument("--select", action="append", default=[], metavar="AREA", help="suites, such as monitoring")
+    p.add_argument(
+        "--selftests",
+        nargs="?",
+        const="debian",
+        metavar="TREE",
+        help="also the kernel's own selftests, of a kernel tree or (without TREE) of Debian's source",
+    )
     p.add_argument("--output", type=file, metavar="DIR", help="where results go (default: a new directory)")
     p.add_argument("--seed", type=int, metavar="N", help="seed of the runs")
     p.add_argument("--shard", type=shard, metavar="I/N", help="the I-th of N parts of each kernel's tests")

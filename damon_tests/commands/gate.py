@@ -35,6 +35,7 @@ class GateRequest:
     """``kernels``: as for ``run``. ``areas``: suites, all if none. ``options``: further ones of ``run``.
 
     ``baseline``: directory of an earlier run, or one of ``kernels``. ``jobs``: kernels tested in parallel.
+    ``selftests``: source of the kernel's own selftests, as for ``kselftest``; None: they do not run.
     """
 
     kernels: Sequence[str]
@@ -44,6 +45,7 @@ class GateRequest:
     baseline: str | None = None
     jobs: int = 1
     append: tuple[str, ...] = ()
+    selftests: str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ def gate(request: GateRequest, say: Callable[[str], None] = print) -> int:
     with ThreadPoolExecutor(max_workers=request.jobs) as pool:
         runs = list(pool.map(lambda kernel: _run_kernel(kernel, request, say), request.kernels))
     runs += _kunit_runs(request, say)
+    runs += _selftest_runs(request, say)
     conclude(request, runs, earlier, say)
     return worst([k.exit_code for k in runs])
 
@@ -82,7 +85,8 @@ def conclude(
     if not readable:
         raise HarnessError(f"no kernel's run left results; see {', '.join(str(k.log) for k in runs)}")
     whole = merge.merged(readable, request.output)
-    baseline = earlier or next((k.run for k in runs if k.kernel == request.baseline), None)
+    own = [(k.directory, k.run) for k in runs if k.kernel == request.baseline and k.run is not None]
+    baseline = earlier or (merge.merged(own, request.output) if own else None)
     changes = [] if baseline is None else verdict_changes(whole, baseline)
     _write(request.output, whole, runs, changes)
     for line in summary(runs, changes, compared=baseline is not None):
@@ -175,16 +179,38 @@ def run_suites(
 ) -> KernelRun:
     """Run suites on one kernel, in a process of its own whose output goes to ``log``."""
     directory.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "damon_tests.cli", "run", f"--kernel={kernel}", f"--output={directory}"]
+    return _run_command("run", kernel, directory, [*options, *areas], log)
+
+
+def _run_command(command: str, kernel: str, directory: Path, options: Sequence[str], log: Path) -> KernelRun:
+    """Run a command of ours that leaves a run, in a process of its own."""
+    argv = [sys.executable, "-m", "damon_tests.cli", command, f"--kernel={kernel}", f"--output={directory}"]
     began = time.monotonic()
     with log.open("wb") as out:
-        code = subprocess.run([*command, *options, *areas], stdout=out, stderr=out, check=False).returncode
+        code = subprocess.run([*argv, *options], stdout=out, stderr=out, check=False).returncode
     return KernelRun(kernel, directory, code, _load(directory), log, time.monotonic() - began)
+
+
+def _selftest_runs(request: GateRequest, say: Callable[[str], None]) -> list[KernelRun]:
+    """Run the kernel's own selftests on each kernel. The first shard does."""
+    if request.selftests is None or _is_later_shard(request):
+        return []
+    runs = []
+    for kernel in request.kernels:
+        directory = request.output / f"{_directory_name(kernel)}-selftests"
+        log = directory.with_suffix(directory.suffix + ".log")
+        say(f"{kernel}: its selftests, output in {log}")
+        runs.append(_run_command("kselftest", kernel, directory, [f"--source={request.selftests}"], log))
+    return runs
+
+
+def _is_later_shard(request: GateRequest) -> bool:
+    return any(re.match(r"--shard=(?!1/)", option) for option in request.options)
 
 
 def _kunit_runs(request: GateRequest, say: Callable[[str], None]) -> list[KernelRun]:
     """Run the KUnit tests of kernels given by their path; Debian's have none. The first shard does."""
-    if any(re.match(r"--shard=(?!1/)", option) for option in request.options):
+    if _is_later_shard(request):
         return []
     own = [kernel for kernel in request.kernels if not kernel.startswith(_NO_KUNIT)]
     runs = [run_kunit_of(k, request.output / f"{_directory_name(k)}-kunit", say) for k in own]

@@ -85,12 +85,14 @@ def gate_command(args: argparse.Namespace) -> int:
     output = args.output or new_directory()
     areas = suites_of(args.select)
     append = tuple((args.append or "").split())
-    request = GateRequest(args.kernels, output, areas, options, args.baseline, args.jobs, append)
+    request = GateRequest(args.kernels, output, areas, options, args.baseline, args.jobs, append, args.selftests)
     if args.tree is None:
         for name in ("rev", "base", "config"):
             if getattr(args, name):
                 raise UsageError(f"--{name} goes with --tree: it says what of a source tree to build")
         return judge_kernels(request)
+    if args.selftests is not None:
+        raise UsageError("--selftests goes with --kernel: build the tree first (damon-tests build)")
     if args.kernels:
         raise UsageError("give --kernel or --tree, not both; --baseline takes an earlier run's directory")
     return gate_tree(TreeRequest(build_request(args), _of_series(request, args), args.rev, args.base))
