@@ -97,7 +97,7 @@ def kselftest(request: SelftestRequest) -> int:
         selftests.of_debian(series) if request.source == DEBIAN else selftests.of_tree(Path(request.source))
     )
     programs = _chosen(request.programs, source)
-    directory = request.output or new_directory()
+    directory = (request.output or new_directory()).absolute()
     claim = Claim(directory, overwrite=request.overwrite)
     try:
         with tempfile.TemporaryDirectory(prefix="damon-tests-selftests-") as made:
@@ -213,7 +213,7 @@ def _keep(log: RunLog, name: str, run: ProgramRun) -> None:
             path.write_text(text)
             log.artifact(name, path, kind)
     counted = (
-        ("kdamonds started", run.evidence.kdamonds),
+        ("wake-ups of kdamonds", run.evidence.wakeups),
         ("reports of regions with accesses", run.evidence.accessed_regions),
         ("changes of DAMON's state left behind", len(run.evidence.left_behind)),
     )
@@ -262,7 +262,7 @@ class GuestRunner:
             ktap.read(done.printed.splitlines()),
             ended=done.ended,
             complaints=[f"{splat.kind}: {splat.title}" for splat in parse_splats(done.kernel_log)],
-            kdamonds=done.kdamonds,
+            wakeups=done.wakeups,
             accessed_regions=done.accessed_regions,
             left_behind=done.left_behind,
             lost=done.lost,

@@ -34,7 +34,7 @@ class SelftestEvidence:
         log: the runner's KTAP.
         ended: whether the runner ended by itself.
         complaints: titles of the kernel's BUG, WARNING and similar reports.
-        kdamonds: how many kdamonds were started; None where that was not traced.
+        wakeups: how often kdamonds woke up; None where that was not traced.
         accessed_regions: how often an aggregation reported a region with accesses; None as above.
         left_behind: what of DAMON's state differs from before, in words.
         lost: why the machine is gone; empty if it is there.
@@ -44,7 +44,7 @@ class SelftestEvidence:
     log: KtapLog
     ended: bool = True
     complaints: Sequence[str] = ()
-    kdamonds: int | None = None
+    wakeups: int | None = None
     accessed_regions: int | None = None
     left_behind: Sequence[str] = ()
     lost: str = ""
@@ -106,7 +106,7 @@ def _judge_pass(name: str, printed: str, evidence: SelftestEvidence) -> Selftest
     if _SKIPS.search(printed):
         said = f"it exited with 0, as if it had passed, but skipped: {printed}"
         return SelftestVerdict(name, Verdict.SKIP, _reason(said, evidence), vacuous=True)
-    if evidence.kdamonds == 0 and _TURNS_ON.search(evidence.source):
+    if evidence.wakeups == 0 and _TURNS_ON.search(evidence.source):
         said = "it passed, but the kdamond that it turns on never ran: nothing was tested"
         return SelftestVerdict(name, Verdict.INCONCLUSIVE, _reason(said, evidence), vacuous=True)
     if evidence.accessed_regions == 0 and _WORKLOAD.search(evidence.source):

@@ -77,18 +77,18 @@ def test_skip_that_exits_with_0_is_no_pass(printed: str) -> None:
 
 
 def test_pass_without_the_kdamond_that_the_program_turns_on_shows_nothing() -> None:
-    judged = verdict(SelftestEvidence(STARTS, PASSES, kdamonds=0))
+    judged = verdict(SelftestEvidence(STARTS, PASSES, wakeups=0))
     assert (judged.verdict, judged.vacuous) == (Verdict.INCONCLUSIVE, True)
-    assert verdict(SelftestEvidence(STARTS, PASSES, kdamonds=1)).verdict == Verdict.PASS
+    assert verdict(SelftestEvidence(STARTS, PASSES, wakeups=1)).verdict == Verdict.PASS
     # Without events nothing is known, and a program that turns nothing on needs no kdamond.
     assert verdict(SelftestEvidence(STARTS, PASSES)).verdict == Verdict.PASS
-    assert verdict(SelftestEvidence("ls /sys", PASSES, kdamonds=0)).verdict == Verdict.PASS
+    assert verdict(SelftestEvidence("ls /sys", PASSES, wakeups=0)).verdict == Verdict.PASS
 
 
 def test_pass_without_an_access_of_the_workload_shows_nothing() -> None:
-    judged = verdict(SelftestEvidence(WATCHES, PASSES, kdamonds=1, accessed_regions=0))
+    judged = verdict(SelftestEvidence(WATCHES, PASSES, wakeups=1, accessed_regions=0))
     assert (judged.verdict, judged.vacuous) == (Verdict.INCONCLUSIVE, True)
-    assert verdict(SelftestEvidence(WATCHES, PASSES, kdamonds=1, accessed_regions=5)).verdict == Verdict.PASS
+    assert verdict(SelftestEvidence(WATCHES, PASSES, wakeups=1, accessed_regions=5)).verdict == Verdict.PASS
 
 
 def test_pass_with_a_complaint_of_the_kernel_is_a_failure() -> None:

@@ -44,5 +44,5 @@ def test_selftests_are_judged_by_what_happened(tmp_path: Path) -> None:
     assert "the kdamond that it turns on never ran" in tests["forgets.sh"]["reason"]
     assert "20 seconds" in tests["hangs.sh"]["reason"]
     assert "damon_x" in tests["warns.sh"]["reason"]
-    started = {m["name"]: m["value"] for m in tests["reclaims.sh"]["measurements"]}["kdamonds started"]
-    assert started == 1
+    measured = {m["name"]: m["value"] for m in tests["reclaims.sh"]["measurements"]}
+    assert measured["wake-ups of kdamonds"] > 0

@@ -2,7 +2,7 @@
 """Run one of the kernel's DAMON selftests in a guest, under the kernel's own runner.
 
 Each runs in a guest of its own, so that what one leaves behind, or breaks, cannot reach the next. While it
-runs, the guest counts the kdamonds that start and the regions that DAMON reports as accessed.
+runs, the guest counts how often kdamonds wake up and how often DAMON reports a region as accessed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,18 +28,21 @@ _GRACE_S = 30  # for the runner, beyond the program's timeout
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C"}
 _INSTANCES = "/sys/kernel/tracing/instances"
 _KDAMONDS = "/sys/kernel/mm/damon/admin/kdamonds"
+_WAKEUPS = ("sched/sched_wakeup_new", "sched/sched_wakeup")
+_AGGREGATED = ("damon/damon_aggregated",)
 _MODULES = ("damon_reclaim", "damon_lru_sort", "damon_stat")
 
 
 @dataclass(frozen=True)
 class GuestRun:
     """``printed``: by the runner. ``kernel_log``: what the kernel printed meanwhile. ``lost``: why the guest
-    is gone, empty if it is not. ``kdamonds``, ``accessed_regions``: counts, None where events are missing."""
+    is gone, empty if it is not. ``wakeups`` (of kdamonds), ``accessed_regions``: counts, None where the
+    kernel lacks the events."""
 
     printed: str
     kernel_log: str
     ended: bool
-    kdamonds: int | None
+    wakeups: int | None
     accessed_regions: int | None
     left_behind: tuple[str, ...]
     lost: str = ""
@@ -78,13 +81,14 @@ def run_selftest(guest: Guest, selftests: bytes, program: str, timeout_s: int) -
     ]
     printed = b""
     ended, lost = True, ""
-    kdamonds: _Counter | None = None
-    accessed: _Counter | None = None
     counts: list[int | None] = [None, None]
     left: tuple[str, ...] = ()
     try:
-        kdamonds = _Counter.start(guest.machine, "kdamonds", "task/task_rename", 'newcomm ~ "kdamond*"')
-        accessed = _Counter.start(guest.machine, "accessed", "damon/damon_aggregated", "nr_accesses > 0")
+        counters = (
+            # Kernels give a new thread its name before or after its first wake-up.
+            _Counter.start(guest.machine, "wakeups", _WAKEUPS, 'comm ~ "kdamond*"'),
+            _Counter.start(guest.machine, "accessed", _AGGREGATED, "nr_accesses > 0"),
+        )
         process = guest.machine.spawn(SpawnRequest(userland.chroot(argv), _ENVIRONMENT))
         process.close_stdin()
         try:
@@ -94,7 +98,7 @@ def run_selftest(guest: Guest, selftests: bytes, program: str, timeout_s: int) -
         finally:
             with contextlib.suppress(HarnessError):
                 printed = process.read_stdout() + process.read_stderr()
-        counts = [None if counter is None else counter.count() for counter in (kdamonds, accessed)]
+        counts = [None if counter is None else counter.count() for counter in counters]
         left = tuple(_differences(before, _state(guest.machine)))
     except MachineLost as error:
         ended, lost = False, str(error).partition("\n")[0]
@@ -116,23 +120,20 @@ def _copy(guest: Guest, selftests: bytes) -> None:
 
 @dataclass
 class _Counter:
-    """How often an event happens, in a tracing instance of its own."""
+    """How often events happen, in a tracing instance of their own."""
 
     machine: Machine
     directory: str
 
     @classmethod
-    def start(cls, machine: Machine, name: str, event: str, condition: str) -> _Counter | None:
-        """Begin to count; None if the kernel has no such event."""
+    def start(cls, machine: Machine, name: str, events: Sequence[str], condition: str) -> _Counter | None:
+        """Begin to count; None if the kernel lacks one of the events."""
         directory = f"{_INSTANCES}/damon-tests-{name}"
-        made = machine.batch(
-            [
-                FileOp("mkdir", directory),
-                FileOp("write", f"{directory}/events/{event}/filter", condition.encode()),
-                FileOp("write", f"{directory}/events/{event}/enable", b"1"),
-            ],
-            stop_on_error=True,
-        )
+        ops = [FileOp("mkdir", directory)]
+        for event in events:
+            ops.append(FileOp("write", f"{directory}/events/{event}/filter", condition.encode()))
+            ops.append(FileOp("write", f"{directory}/events/{event}/enable", b"1"))
+        made = machine.batch(ops, stop_on_error=True)
         return None if any(isinstance(result, OSError) for result in made) else cls(machine, directory)
 
     def count(self) -> int:
@@ -164,8 +165,8 @@ def _state_files(machine: Machine) -> Iterator[tuple[str, str]]:
         yield f"{module}.enabled", _read(machine, f"/sys/module/{module}/parameters/enabled")
     (listed,) = machine.batch([FileOp("list", "/proc")])
     pids = [] if isinstance(listed, OSError | bytes) else [e.path for e in listed if e.path.isdecimal()]
-    names = [_read(machine, f"/proc/{pid}/comm") for pid in pids]
-    workloads = sum(name.startswith("access_memory") for name in names)
+    names = machine.batch([FileOp("read", f"/proc/{pid}/comm") for pid in pids])
+    workloads = sum(isinstance(name, bytes) and name.startswith(b"access_memory") for name in names)
     yield "running workloads", str(workloads)
 
 
