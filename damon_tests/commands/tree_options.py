@@ -85,7 +85,9 @@ def gate_command(args: argparse.Namespace) -> int:
     output = args.output or new_directory()
     areas = suites_of(args.select)
     append = tuple((args.append or "").split())
-    request = GateRequest(args.kernels, output, areas, options, args.baseline, args.jobs, append, args.selftests)
+    request = GateRequest(
+        args.kernels, output, areas, options, args.baseline, args.jobs, append, args.selftests
+    )
     if args.tree is None:
         for name in ("rev", "base", "config"):
             if getattr(args, name):
