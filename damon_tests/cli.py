@@ -206,6 +206,9 @@ def recording(args: argparse.Namespace) -> int:
             target=args.target,
             select=args.select,
         )
+    if args.action == "compare":
+        png = Path(args.png) if args.png else None
+        return action.compare(path, Path(args.other), png=png, width=args.width, target=args.target)
     if args.action == "export":
         return action.export(path, Path(args.out), args.format)
     if args.action == "import":
@@ -276,7 +279,10 @@ def defects(args: argparse.Namespace) -> int:
 def monitor(args: argparse.Namespace) -> int:
     """``damon-tests monitor``: the reference watches a real process."""
     from damon_tests.commands.monitor import watch_process
+    from damon_tests.commands.playback import play
 
+    if args.play is not None:
+        return play(Path(args.play), args.speed)
     return watch_process(
         args.reference,
         level=args.level,

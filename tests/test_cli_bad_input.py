@@ -31,6 +31,7 @@ VALID = {
     "new-test": [],
     "report": ["used"],
     "recording show": ["recording.txt"],
+    "recording compare": ["recording.txt", "recording.txt"],
     "recording export": ["recording.txt", "--to", "damo", "out"],
     "recording import": ["recording.txt", "out"],
     "recording judge": ["recording.txt", "--level", "7.3", "--intervals", "5000", "100000"],
@@ -78,6 +79,8 @@ BAD: dict[tuple[str, str], list[str]] = {
     ("serve", "--seed"): ["", "many"],
     ("serve", "--at"): ["", "nothing", "file", LONG],
     ("monitor", "--reference"): ["", "nothing", "999999999", "-1", "directory", "file", LONG],
+    ("monitor", "--play"): INPUTS,
+    ("monitor", "--speed"): [*NUMBERS, "nan", "inf"],
     ("monitor", "--level"): LEVELS,
     ("monitor", "--operations"): ["", "nothing"],
     ("monitor", "--seconds"): [*NUMBERS, "nan", "inf"],
@@ -116,6 +119,11 @@ BAD: dict[tuple[str, str], list[str]] = {
     ("recording show", "--png"): [*OUTPUTS, "picture.bmp", "picture"],
     ("recording show", "--width"): NUMBERS,
     ("recording show", "--target"): ["", "many", "-1", "5", HUGE],
+    ("recording compare", "file"): INPUTS,
+    ("recording compare", "other"): INPUTS,
+    ("recording compare", "--png"): [*OUTPUTS, "picture.bmp", "picture"],
+    ("recording compare", "--width"): NUMBERS,
+    ("recording compare", "--target"): ["", "many", "-1", "5", HUGE],
     ("recording export", "file"): INPUTS,
     ("recording export", "out"): OUTPUTS,
     ("recording import", "file"): INPUTS,
@@ -170,7 +178,7 @@ def cases() -> Iterator[tuple[str, str, str]]:
 
 def command_line(command: str, option: str, value: str, action: argparse.Action) -> list[str]:
     """Return a complete command line in which only this option is wrong."""
-    valid = list(VALID.get(command, []))
+    valid = [] if option == "--play" else list(VALID.get(command, []))
     if action.option_strings:
         if option in valid:
             at = valid.index(option)

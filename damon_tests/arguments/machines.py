@@ -53,9 +53,10 @@ def add_serve(commands: Commands) -> None:
 def add_monitor(commands: Commands) -> None:
     """``monitor``: watch a process."""
     p = commands.add_parser("monitor", help="watch a real process with the reference, live")
-    p.add_argument(
+    what = p.add_mutually_exclusive_group(required=True)
+    what.add_argument("--play", metavar="FILE", help="show a recording again (recording.npz, or damo's)")
+    what.add_argument(
         "--reference",
-        required=True,
         metavar="PID|PATTERN",
         help="a process of yours, or a pattern (hot_cold, a file) to run and to watch",
     )
@@ -68,6 +69,9 @@ def add_monitor(commands: Commands) -> None:
     )
     p.add_argument(
         "--seconds", type=duration, metavar="S", help="how long (default: until it ends, or Ctrl-C)"
+    )
+    p.add_argument(
+        "--speed", type=duration, default=1.0, metavar="X", help="with --play: X times as fast (default 1)"
     )
     p.add_argument("--record", type=file, metavar="FILE", help="also write what was seen (.damon.npz)")
     p.add_argument("--seed", type=int, default=0, metavar="N")

@@ -85,18 +85,25 @@ def add_recording(commands: Commands) -> None:
             metavar=("SAMPLE_US", "AGGR_US"),
             help="where the file does not say",
         )
+    compare = actions.add_parser("compare", help="two recordings side by side, and their difference")
+    compare.add_argument("file", metavar="A")
+    compare.add_argument("other", metavar="B")
+    compare.set_defaults(function="recording")
     show.add_argument(
         "--truth",
         action=argparse.BooleanOptionalAction,
         help="what really happened, too (default: when it is in the file)",
     )
-    show.add_argument(
-        "--png", type=file, metavar="OUT", help="write a picture, .png or .svg, instead of text"
-    )
-    show.add_argument(
-        "--width", type=count, metavar="N", help="columns of the text (default: the terminal's)"
-    )
-    show.add_argument("--target", type=int, default=0, metavar="N", help="position of the target (default 0)")
+    for p in (show, compare):
+        p.add_argument(
+            "--png", type=file, metavar="OUT", help="write a picture, .png or .svg, instead of text"
+        )
+        p.add_argument(
+            "--width", type=count, metavar="N", help="columns of the text (default: the terminal's)"
+        )
+        p.add_argument(
+            "--target", type=int, default=0, metavar="N", help="position of the target (default 0)"
+        )
     export.add_argument("--to", choices=("damo",), required=True, help="whose format")
     export.add_argument(
         "--format", choices=("json_compressed", "json", "perf_script"), default="json_compressed"

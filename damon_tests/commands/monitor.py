@@ -16,6 +16,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from damon_tests.commands import playback
+from damon_tests.commands.keys import Keys
 from damon_tests.damon import recording_file, trace
 from damon_tests.damon.client import DamonClient
 from damon_tests.damon.params import DamonAttrs, DamonCtx, DamonTarget, Kdamond
@@ -33,6 +35,7 @@ SHOWN_NS = 20 * NSEC_PER_SEC
 _FEWEST_ROWS = 8
 _OTHER_LINES = 26  # of the picture at most: between mappings, axis, legend, regions
 _REDRAW_NS = 500 * NSEC_PER_MSEC
+_PLAIN_EVERY_S = 5.0
 _SLICES_NS = 2 * NSEC_PER_MSEC  # of a workload of ours: well below the sampling interval
 
 
@@ -146,12 +149,11 @@ class _Watched:
 
 
 def _show(watched: _Watched, seconds: float | None, console: Console) -> None:
-    """Draw while it runs, if this is a terminal; the last picture stays in any case."""
+    """Draw while it runs, if this is a terminal (space: pause, q: end); the last picture stays anyway."""
     deadline = None if seconds is None else time.monotonic() + seconds
     with contextlib.suppress(KeyboardInterrupt):
         if not console.is_terminal:
-            while watched.running and (deadline is None or time.monotonic() < deadline):
-                watched.go_on()
+            _print_live(watched, deadline)
         else:
             _draw_live(watched, deadline, console)
     if not console.is_terminal:
@@ -159,12 +161,26 @@ def _show(watched: _Watched, seconds: float | None, console: Console) -> None:
     sys.stdout.flush()
 
 
+def _print_live(watched: _Watched, deadline: float | None) -> None:
+    """Without a terminal: a line every few seconds."""
+    due_s = time.monotonic() + _PLAIN_EVERY_S
+    while watched.running and (deadline is None or time.monotonic() < deadline):
+        watched.go_on()
+        if watched.snapshots and time.monotonic() >= due_s:
+            due_s = time.monotonic() + _PLAIN_EVERY_S
+            print(playback.state(watched.recording(), watched.snapshots[-1]), flush=True)
+
+
 def _draw_live(watched: _Watched, deadline: float | None, console: Console) -> None:
-    next_ns = 0
-    with Live(console=console, auto_refresh=False) as live:
+    next_ns, paused = 0, False
+    with Keys() as keys, Live(console=console, auto_refresh=False) as live:
         while watched.running and (deadline is None or time.monotonic() < deadline):
             watched.go_on()
-            if time.monotonic_ns() >= next_ns:
+            key = keys.pressed()
+            if key == "q":
+                return
+            paused = paused != (key == " ")
+            if not paused and time.monotonic_ns() >= next_ns:
                 next_ns = time.monotonic_ns() + _REDRAW_NS
                 picture = _picture(watched, console.width, console.height)
                 live.update(Text(picture, no_wrap=True), refresh=True)

@@ -17,7 +17,7 @@ from damon_tests.damon.recording_file import About, Saved
 from damon_tests.judge.monitoring.recording_verdict import Request, judge_recording
 from damon_tests.judge.verdict import Verdict
 from damon_tests.ports import UsageError, output_file
-from damon_tests.report import draw, output, terminal, words
+from damon_tests.report import draw, output, terminal, two_recordings, words
 from damon_tests.report.scheme_lines import scheme_lines
 
 _EXIT = {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INCONCLUSIVE: 7}
@@ -89,12 +89,38 @@ def show(
         draw.save(saved, png, target_idx=target)
         print(f"Picture  {png}")
         return 0
-    if width is not None and width > _WIDEST:
-        raise UsageError(f"--width {width}: no terminal has more than {_WIDEST} columns")
-    columns = width or shutil.get_terminal_size((100, 24)).columns
-    for line in draw.lines(saved, columns, target_idx=target, color=output.colored(sys.stdout)):
+    for line in draw.lines(saved, _columns(width), target_idx=target, color=output.colored(sys.stdout)):
         print(line)
     return 0
+
+
+def compare(
+    path: Path, other: Path, *, png: Path | None = None, width: int | None = None, target: int = 0
+) -> int:
+    """Print two recordings side by side, their difference, and what can be counted of each."""
+    a, b = load(path).saved, load(other).saved
+    for name, saved in ((path, a), (other, b)):
+        if not saved.recording.of_target(target):
+            raise UsageError(f"{name} has no target {target}")
+    print(f"A: {path}: {headline(a)}\nB: {other}: {headline(b)}")
+    if not set(a.about.layout) & set(b.about.layout):
+        print("note: the files name no memory that both have: addresses are compared as they are")
+    if png is not None:
+        two_recordings.save(a, b, png, target_idx=target)
+        print(f"Picture  {png}")
+    else:
+        columns = _columns(width)
+        color = output.colored(sys.stdout)
+        print("\n".join(two_recordings.lines(a, b, columns, target_idx=target, color=color)))
+    print("\n".join(two_recordings.figures(a, b, target)))
+    return 0
+
+
+def _columns(width: int | None) -> int:
+    """Return how wide text may be. Raises UsageError for what no terminal has."""
+    if width is not None and width > _WIDEST:
+        raise UsageError(f"--width {width}: no terminal has more than {_WIDEST} columns")
+    return width or shutil.get_terminal_size((100, 24)).columns
 
 
 def export(path: Path, out: Path, format: DamoFormat = "json_compressed") -> int:

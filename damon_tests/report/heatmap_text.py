@@ -60,9 +60,9 @@ def text(picture: Raster, *, marks: Marks = (), beside: bool = True, color: bool
         return ["(nothing was recorded)"]
     labels = _row_labels(picture)
     margin = max(len("accessed"), *(len(label) for label in labels))
-    panels = [_Panel("DAMON saw", _shaded(picture.seen))]
+    panels = [_Panel(picture.titles[0], _shaded(picture.seen))]
     if picture.true is not None and picture.difference is not None:
-        panels.append(_Panel("really happened", _shaded(picture.true)))
+        panels.append(_Panel(picture.titles[1], _shaded(picture.true)))
         panels.append(_Panel("difference", _signed(picture.difference)))
     marked = _mark_row(picture, marks)
     out: list[str] = []

@@ -52,15 +52,15 @@ def save(picture: Raster, path: Path, *, title: str = "", subtitle: str = "", ma
 
 def _heat_maps(figure: Any, axes: Any, picture: Raster, marks: Marks) -> None:
     shown = [m for m in marks if len(picture.edges_s) and 0 <= m[1] < picture.edges_s[-1]]
-    rate = _panel(axes[0], picture, picture.seen, "DAMON saw", rates=True)
+    rate = _panel(axes[0], picture, picture.seen, picture.titles[0], rates=True)
     label = "access rate (nr_accesses / W); white: none"
     if np.isnan(picture.seen).any():
         label += "; grey: not monitored"
     if picture.true is not None and picture.difference is not None:
-        _panel(axes[1], picture, picture.true, "really happened", rates=True)
-        signed = _panel(axes[2], picture, picture.difference, "difference (seen - true)", rates=False)
+        _panel(axes[1], picture, picture.true, picture.titles[1], rates=True)
+        signed = _panel(axes[2], picture, picture.difference, _difference_title(picture), rates=False)
         bar = figure.colorbar(signed, ax=axes[2], pad=0.02, aspect=30)
-        bar.set_label("too little        too much", fontsize=9)
+        bar.set_label("less        more" if picture.of_two else "too little        too much", fontsize=9)
         bar.ax.tick_params(labelsize=8)
     bar = figure.colorbar(rate, ax=list(axes[:2]), pad=0.01, aspect=30)
     bar.set_label(label, fontsize=9)
@@ -70,6 +70,10 @@ def _heat_maps(figure: Any, axes: Any, picture: Raster, marks: Marks) -> None:
     for ax in axes[1:]:
         ax.set_yticks([])
     _address_axis(axes[0], picture)
+
+
+def _difference_title(picture: Raster) -> str:
+    return "difference (A - B)" if picture.of_two else "difference (seen - true)"
 
 
 def _panel(ax: Any, picture: Raster, values: F64, title: str, *, rates: bool) -> Any:
@@ -154,10 +158,17 @@ def _series(axes: Any, picture: Raster) -> None:
     edges = picture.edges_s
     mib = 1 << 20
     axes[0].stairs(
-        s.seen_bytes / mib, edges, color="#1f5fa8", label="DAMON saw", linewidth=1.2, baseline=None
+        s.seen_bytes / mib, edges, color="#1f5fa8", label=picture.titles[0], linewidth=1.2, baseline=None
     )
     if s.true_bytes is not None:
-        axes[0].stairs(s.true_bytes / mib, edges, color="black", label="really", linewidth=0.9, baseline=None)
+        axes[0].stairs(
+            s.true_bytes / mib,
+            edges,
+            color="black",
+            label=picture.titles[1].split()[0],
+            linewidth=0.9,
+            baseline=None,
+        )
         # Beside the title: anywhere inside it would hide a line.
         beside = {"loc": "lower right", "bbox_to_anchor": (1, 0.94), "ncols": 2}
         axes[0].legend(fontsize=7, frameon=False, handlelength=1, columnspacing=1, **beside)
@@ -172,7 +183,8 @@ def _series(axes: Any, picture: Raster) -> None:
     axes[1].stairs(s.nr_regions, edges, color="#b5541b", linewidth=1.2, baseline=None)
     _figure(axes[1], "number of regions")
     axes[2].stairs(s.error, edges, color="#8a1c1c", linewidth=1.2, baseline=None)
-    _figure(axes[2], "error, of what there was to see (1: as if nothing were reported)")
+    error = "error, of what there was to see (1: as if nothing were reported)"
+    _figure(axes[2], "difference, as a share of what B reported" if picture.of_two else error)
 
 
 def _figure(ax: Any, title: str) -> None:

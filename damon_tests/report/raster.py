@@ -44,13 +44,19 @@ class Raster:
     """``seen``, ``true``: access rates (of W samples) 0..1, shape (rows, columns), row 0 at the lowest
     address; NaN in ``seen`` where no region covered any of the memory; ``true`` is None when nothing is
     known. ``edges_s``: column bounds, seconds since recording began, shape (columns + 1,). An empty
-    recording has no columns."""
+    recording has no columns. ``titles``: what ``seen`` and ``true`` are."""
 
     seen: F64
     true: F64 | None
     edges_s: F64
     stretches: tuple[Stretch, ...]
     series: Series
+    titles: tuple[str, str] = ("DAMON saw", "really happened")
+
+    @property
+    def of_two(self) -> bool:
+        """Whether ``true`` is another recording, not the truth."""
+        return self.titles != Raster.titles
 
     @property
     def difference(self) -> F64 | None:
