@@ -36,6 +36,7 @@ from damon_tests.judge.monitoring.invariants import never_aggregated, recorded
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.kernel.splat import parse_splats
 from damon_tests.ports import DamonTestsError, MachineLost, NotSupported, stopwatch
+from damon_tests.ports.narration import narrated
 from damon_tests.pytest_options import kernel_request, options_of_rerun
 from damon_tests.report import artifacts
 from damon_tests.report.events import RunLog
@@ -118,7 +119,8 @@ class DamonRun:
             self.notify_slow_opening()
             began = time.monotonic()
             try:
-                self._backend = self._open_backend()
+                with narrated(self.notify):
+                    self._backend = self._open_backend()
             except DamonTestsError as error:
                 self._unavailable = error
                 if isinstance(error, MachineLost):

@@ -22,6 +22,7 @@ from damon_tests.kernel.images import busybox, image
 from damon_tests.kernel.images.arch import Arch
 from damon_tests.kernel.images.initramfs import Node
 from damon_tests.ports import DamonTestsError, ExitStatus, MachineLost, Process, SpawnRequest, UsageError
+from damon_tests.ports.narration import narrated
 
 _ENVIRONMENT = {"PATH": busybox.PATH, "HOME": "/root", "TERM": os.environ.get("TERM", "linux")}
 _POLL_S = 0.01
@@ -46,8 +47,9 @@ def run_in_guest(
     topology = Topology(
         memory_mib=parse_memory(memory), cpus=cpus, numa_nodes=numa, cmdline=tuple(append.split())
     )
-    chosen = image.resolve(kernel)
-    files = _userland(chosen.arch, required=not command)
+    with narrated(lambda text: print(f"damon-tests vm: {text}", file=sys.stderr, flush=True)):
+        chosen = image.resolve(kernel)
+        files = _userland(chosen.arch, required=not command)
     interactive = not command and sys.stdin.isatty() and sys.stdout.isatty()
     with (
         tempfile.TemporaryDirectory(prefix="damon-tests-vm-") as directory,

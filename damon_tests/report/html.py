@@ -29,6 +29,9 @@ _LARGEST_TEXT = 64 << 10
 _MOST_IN_FULL = 1000  # tests; of more, checks that hold are left out: the page must open at once
 _MOST_FIGURES = 200
 
+GATE_JSON = "gate.json"
+"""Written by a gate beside its merged run."""
+
 
 def save(run: Mapping[str, Any], directory: Path, path: Path) -> None:
     """Write the page for the run in ``directory`` to ``path``. Raises NotSupported without Jinja2."""
@@ -68,7 +71,9 @@ def page(run: Mapping[str, Any], directory: Path, beside: Path | None = None) ->
         judged=words.judged_as(run),
         matrix=matrix(run),
         areas=sorted({t["area"] for t in tests}),
-        accuracy=list(_accuracy(tests))[:_MOST_FIGURES],
+        accuracy=list(_of_kind(tests, "oracle band"))[:_MOST_FIGURES],
+        costs=list(_of_kind(tests, "budget"))[:_MOST_FIGURES],
+        changes=_changes(directory),
         run=run,
         subject=words.subject(run),
         counts=words.counts(run),
@@ -119,11 +124,19 @@ def _number_anchors(tests: Sequence[dict[str, Any]]) -> None:
         test["anchor"] += f"-{count}" if count > 1 else ""
 
 
-def _accuracy(tests: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """What tests that hold measured against the reference's band: the news of a green run."""
+def _changes(directory: Path) -> list[dict[str, Any]]:
+    """Return what a gate found new against its baseline, what got worse first."""
+    try:
+        return list(json.loads((directory / GATE_JSON).read_text())["changes"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _of_kind(tests: Sequence[Mapping[str, Any]], kind: str) -> Iterator[dict[str, Any]]:
+    """Return checks of a kind that hold: the news of a green run."""
     for test in tests:
         for check in test["held"]:
-            if check["kind"] == "oracle band" and test["verdict"] in ("PASS", "XFAIL"):
+            if check["kind"] == kind and test["verdict"] in ("PASS", "XFAIL"):
                 yield {"anchor": test["anchor"], "name": test["id"].rpartition("/")[2], "check": check}
 
 

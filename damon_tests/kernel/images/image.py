@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import shutil
 import stat
@@ -21,6 +22,8 @@ from damon_tests.kernel.images.arch import DEFAULT_FLAVOUR, FLAVOURS, X86_64, Ar
 from damon_tests.kernel.images.ikconfig import embedded_config
 from damon_tests.kernel.images.packages import Archive, ArchiveUnreachable, Package, sha256_of, unpack, using
 from damon_tests.ports import HarnessError, NotSupported, UsageError
+
+log = logging.getLogger(__name__)
 
 SUITES = ("bookworm-backports", "trixie", "trixie-backports", "forky", "sid", "experimental")
 """Suites to search for kernels: code names, because some mirrors have stale aliases."""
@@ -250,6 +253,7 @@ def _image_of(
 
 def _unpack_image(kernel: DebianKernel, archive: Archive, directory: Path) -> dict[str, Any]:
     debs = archive.fetch(kernel.packages)
+    log.info("unpacking %s", kernel.release)
     shutil.rmtree(directory, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".unpack-") as name:
         tree = Path(name) / "image"

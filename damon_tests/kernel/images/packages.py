@@ -17,6 +17,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ LISTS_MAX_AGE_S = 12 * 3600
 """Maximum age of package lists; older ones are renewed from the mirror."""
 
 _COMMAND_TIMEOUT_S = 900
+_PROGRESS_EVERY_S = 5.0
 
 
 class ArchiveUnreachable(HarnessError):
@@ -174,7 +176,8 @@ class Archive:
         directory = Path(tempfile.mkdtemp(dir=self._cache / "debs", prefix=".get-"))
         try:
             wanted = [f"{package.name}={package.version}" for package in packages]
-            result = self._apt("apt-get", "-q", "download", *wanted, cwd=directory)
+            with _progress(directory, sum(package.size for package in packages)):
+                result = self._apt("apt-get", "-q", "download", *wanted, cwd=directory)
             downloaded = {sha256_of(path): path for path in directory.glob("*.deb")}
             for package in packages:
                 if package.sha256 not in downloaded:
@@ -258,6 +261,26 @@ class Archive:
     def _apt_cache(self, *command: str) -> str:
         self._prepare()
         return self._apt("apt-cache", *command).stdout
+
+
+@contextlib.contextmanager
+def _progress(directory: Path, size: int) -> Iterator[None]:
+    """Log every few seconds how much of a download is there. ``size``: bytes in all."""
+    ended = threading.Event()
+
+    def follow() -> None:
+        while not ended.wait(_PROGRESS_EVERY_S):
+            with contextlib.suppress(OSError):
+                there = sum(path.stat().st_size for path in directory.iterdir())
+                log.info("downloaded %.1f of %.1f MB", there / 1e6, size / 1e6)
+
+    thread = threading.Thread(target=follow, daemon=True, name="download")
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _file_name(package: Package) -> str:
