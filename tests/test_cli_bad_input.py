@@ -36,6 +36,12 @@ VALID = {
     "recording import": ["recording.txt", "out"],
     "recording judge": ["recording.txt", "--level", "7.3", "--intervals", "5000", "100000"],
     "bench": [],
+    "build": ["--tree", "directory"],
+    "kunit": ["--kernel", "debian:7.3"],
+    "bisect": ["--tree", "directory", "--good", "a", "--bad", "b"],
+    "explore": ["hot_cold"],
+    "kselftest": ["--kernel", "debian:7.3"],
+    "kselftest-install": ["out"],
     "compare": ["directory", "directory"],
     "history": ["--file", "nothing"],
 }
@@ -148,6 +154,31 @@ BAD: dict[tuple[str, str], list[str]] = {
     ("history", "metric"): ["nothing"],
     ("history", "--file"): ["", "nothing", "directory", "file"],
     ("history", "--plot"): ["", "no/such/file.png", "picture.bmp"],
+}
+
+BAD |= {
+    ("gate", "--tree"): ["nothing", "directory", "file", LONG],
+    ("gate", "--rev"): ["a..b"],  # goes with --tree
+    ("build", "--tree"): ["nothing", "directory", "file", LONG],
+    ("build", "--build-jobs"): NUMBERS,
+    ("kunit", "--tree"): ["nothing", "directory"],
+    ("kunit", "--kernel"): ["", "reference", "host", "directory", "nothing", "debian:", LONG],
+    ("kunit", "--output"): ["", "file"],
+    ("bisect", "--tree"): ["nothing", "directory", "file"],
+    ("bisect", "--select"): TESTS,
+    ("bisect", "--limit"): ["", "many"],
+    ("bisect", "--output"): OUTPUT_DIRECTORIES,
+    ("explore", "pattern"): INPUTS,
+    ("explore", "--kernel"): ["", "directory", "nothing", "reference:", LONG],
+    ("explore", "--sample-ms"): ["", "many", "0", "-1", "nan"],
+    ("explore", "--regions"): NUMBERS,
+    ("explore", "--seconds"): ["", "many", "0", "-1", "nan", "inf"],
+    ("explore", "--attempts"): NUMBERS,
+    ("explore", "--json"): OUTPUTS,
+    ("explore", "--picture"): OUTPUTS,
+    ("kselftest", "--kernel"): ["", "directory", "nothing", "debian:", LONG],
+    ("kselftest", "--timeout"): ["", "many", "0", "-1"],
+    ("kselftest", "--output"): OUTPUT_DIRECTORIES,
 }
 
 # Arguments that are commands of the user: anything goes.

@@ -32,6 +32,9 @@ def run(kernel: str, plan: Plan, outputs: Outputs) -> int:
     """Try the grid's attributes on a kernel, print a table of all and the attributes to choose."""
     if outputs.picture is not None and outputs.picture.suffix not in (".png", ".svg"):
         raise UsageError(f"{outputs.picture}: pictures are written as .png or .svg")
+    for path in (outputs.json, outputs.picture):
+        if path is not None:
+            output_file.check_writable(path)
     budgets = budget.load(bundle.suites_dir() / "overhead" / "budgets.yaml")
     request = KernelRequest(kernel)
     with tempfile.TemporaryDirectory() as scratch, open_backend(request, Path(scratch)) as backend:

@@ -18,6 +18,7 @@ from damon_tests.commands.kunit import run_kunit
 from damon_tests.commands.run import suite_path
 from damon_tests.kernel.build import config
 from damon_tests.kernel.build.make import BuildRequest, build
+from damon_tests.kernel.images import image
 from damon_tests.kernel.images.debian_source import linux_source
 from damon_tests.ports import UsageError
 from damon_tests.report.run_directory import check, new_directory
@@ -48,6 +49,8 @@ def kunit_command(args: argparse.Namespace) -> int:
     """``damon-tests kunit``. Raises UsageError unless exactly one of --tree and --kernel is given."""
     if (args.tree is None) == (args.kernel is None):
         raise UsageError("kunit needs --tree DIR or --kernel K, one of them")
+    if args.kernel is not None:
+        image.check(args.kernel)
     output = args.output or new_directory()
     check(output)
     kernel = args.kernel or str(build(build_request(args)).image)
