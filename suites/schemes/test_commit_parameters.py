@@ -28,8 +28,8 @@ from damon_tests.scenario.watched_run import passes_of, watched
 pytestmark = pytest.mark.needs("ops.fvaddr", "commands.commit", "damon_aggregated", "damos_before_apply")
 
 MIB = 1 << 20
-BEYOND = 1 << 47
-"""Higher than any address of a process."""
+BEYOND = 1 << 62
+"""Higher than any address of a process, whatever the processor."""
 HOUR_MS = 3_600_000
 ATTRS = DamonAttrs(sample_us=5_000, aggr_us=50_000, min_nr_regions=10, max_nr_regions=40)
 WATCHER = Damos("stat", ANY)
