@@ -32,6 +32,13 @@ TOPOLOGY = Topology(memory_mib=1024, userland=True)
 
 _DIRECTORY = "/tmp/kselftest"
 _COPY_NS = 120 * NSEC_PER_SEC
+# The runner prints to /dev/stdout, which no udev made here.
+_START = """
+ln -sf /proc/self/fd/0 /dev/stdin
+ln -sf /proc/self/fd/1 /dev/stdout
+ln -sf /proc/self/fd/2 /dev/stderr
+cd "$0" && exec "$@"
+"""
 _POLL_NS = 100 * NSEC_PER_MSEC
 _GRACE_S = 30  # for the runner, beyond the program's timeout
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C"}
@@ -78,16 +85,8 @@ def run_selftest(guest: Guest, selftests: bytes, program: str, timeout_s: int) -
     """
     _copy(guest, selftests)
     before = _state(guest.machine)
-    argv = [
-        "/usr/bin/env",
-        "-C",
-        _DIRECTORY,
-        f"./{RUNNER}",
-        "-t",
-        f"{COLLECTION}:{program}",
-        "-o",
-        str(timeout_s),
-    ]
+    runner = [f"./{RUNNER}", "-t", f"{COLLECTION}:{program}", "-o", str(timeout_s)]
+    argv = ["/bin/sh", "-c", _START, _DIRECTORY, *runner]
     printed = b""
     ended, lost = True, ""
     counts: list[int | None] = [None, None]
