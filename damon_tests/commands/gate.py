@@ -65,7 +65,8 @@ def gate(request: GateRequest, say: Callable[[str], None] = print) -> int:
 
     Raises UsageError for a request that cannot work, before any kernel is booted.
     """
-    earlier = check_request(request)
+    _check_kernels(request)
+    earlier = earlier_run(request)
     with ThreadPoolExecutor(max_workers=request.jobs) as pool:
         runs = list(pool.map(lambda kernel: _run_kernel(kernel, request, say), request.kernels))
     runs += _kunit_runs(request, say)
@@ -244,11 +245,8 @@ def _directory_name(kernel: str) -> str:
     return re.sub(r"[^\w.-]+", "-", kernel).strip("-.")
 
 
-def check_request(request: GateRequest) -> Run | None:
-    """Return the run to compare with, unless it is that of a kernel which is yet to run.
-
-    Raises UsageError for a request that cannot work.
-    """
+def _check_kernels(request: GateRequest) -> None:
+    """Raise UsageError for kernels that cannot be judged."""
     names = [_directory_name(kernel) for kernel in request.kernels]
     if not names or not all(names):
         raise UsageError("no kernel to judge: give --kernel K, once for each")
@@ -256,6 +254,13 @@ def check_request(request: GateRequest) -> Run | None:
         raise UsageError(f"a kernel is given twice: {', '.join(request.kernels)}")
     for kernel in request.kernels:
         KernelRequest(kernel, append=request.append).check()
+
+
+def earlier_run(request: GateRequest) -> Run | None:
+    """Return the run to compare with, unless it is that of a kernel which is yet to run.
+
+    Raises UsageError for an output that holds a run, and for a baseline that is none.
+    """
     if (request.output / model.RUN_JSON).exists():
         raise UsageError(f"{request.output}: holds a run already; give another --output")
     if request.baseline is None or request.baseline in request.kernels:

@@ -63,7 +63,7 @@ def gate_tree(request: TreeRequest, say: Say = print) -> int:
     Returns the worst exit code: 1 also for a commit in which DAMON does not build, 6 for one that does not
     build otherwise. Raises UsageError for a request that cannot work, before anything is built.
     """
-    earlier = gate.check_request(replace(request.gate, kernels=("tree",)))
+    earlier = gate.earlier_run(request.gate)
     request.gate.output.mkdir(parents=True, exist_ok=True)
     judged = []
     for source, commit in _sources(request):

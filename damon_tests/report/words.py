@@ -119,6 +119,8 @@ def rerun(run: Mapping[str, Any], test: Mapping[str, Any]) -> str:
     group, _, name = str(test["id"]).partition("::")
     if group.startswith("kselftest/"):
         return shlex.join(["damon-tests", "kselftest", f"--kernel={test['backend']}", name])
+    if group.partition("/")[0] == "kunit":
+        return shlex.join(["damon-tests", "kunit", f"--kernel={test['backend']}"])
     command = ["damon-tests", "run", f"--kernel={test['backend']}"]
     if "seed" in provenance:
         command.append(f"--seed={provenance['seed']}")

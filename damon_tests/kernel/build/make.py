@@ -215,7 +215,7 @@ def _follow(process: subprocess.Popen[str], log: Path, say: Say) -> int:
     compiled, began = 0, time.monotonic()
     said = began
     assert process.stdout is not None
-    with log.open("a") as file:
+    with log.open("a", buffering=1) as file:  # a line at a time, for who looks at it meanwhile
         for line in process.stdout:
             file.write(line)
             match = _COMPILED.match(line)
