@@ -148,12 +148,19 @@ def line_of(judged: Judged) -> str:
         str(judged.commit),
     ]
     if judged.built is None:
-        return "  ".join([*words, " ".join(judged.failure.split())])
+        return "  ".join([*words, _first_error(judged.failure)])
     words.append(f"built in {judged.built.seconds:.0f} s")
     words += [
         f"{kind} {_counts(run)}" for kind, run in (("KUnit", judged.kunit), ("suites", judged.suites)) if run
     ]
     return "  ".join(words)
+
+
+def _first_error(failure: str) -> str:
+    """Return a failure in one line: what it is, and the first of the errors below that."""
+    what, *errors = failure.splitlines() or ["it was not tested"]
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    return f"{what} {errors[0].strip()}{more}" if errors else what
 
 
 def _counts(run: KernelRun) -> str:
