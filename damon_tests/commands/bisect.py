@@ -168,11 +168,12 @@ class _Search:
         """The bad commit must fail, which says how often others have to pass; the good one must pass."""
         if not self.kept.passes:
             trials = [self._try(bad, self.request.seed + i) for i in range(_RUNS_ON_BAD)]
-            failed = [trial for trial in trials if trial.state == "bad"]
+            ran = [trial for trial in trials if trial.state != "skip"]
+            failed = [trial for trial in ran if trial.state == "bad"]
             if not failed:
                 raise UsageError(f"--bad {bad} is not bad: {trials[0].reason}")
-            self.kept.passes = passes_needed(len(failed), len(trials))
-            self._keep(bad, "bad", f"{len(failed)} of {len(trials)} runs fail: {failed[0].reason}")
+            self.kept.passes = passes_needed(len(failed), len(ran))
+            self._keep(bad, "bad", f"{len(failed)} of {len(ran)} runs fail: {failed[0].reason}")
             self.say(f"a commit is good after {self.kept.passes} passes")
         if good.sha not in self.kept.verdicts:
             state, reason = self._judge(good)

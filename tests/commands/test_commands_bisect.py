@@ -127,6 +127,20 @@ def test_flaky_bug_needs_more_passes_than_a_steady_one(search: Search) -> None:
     assert [seed for number, seed in kernel.tried if number == 0] == list(range(1, 10))
 
 
+def test_run_that_could_not_be_made_says_nothing_about_how_often_the_bug_shows(
+    search: Search, tmp_path: Path
+) -> None:
+    kernel = Kernel(6)
+
+    def broken_once(path: Path, tests: Sequence[str], seed: int) -> Trial:
+        trial = Kernel.attempt(kernel, path, tests, seed)
+        return Trial("skip", "guest lost") if len(kernel.tried) == 1 else trial
+
+    kernel.attempt = broken_once  # type: ignore[method-assign]
+    assert [c.title for c in search(kernel).culprits] == ["mm/damon: change 6"]
+    assert "2 of 2 runs fail: quota exceeded" in (tmp_path / "out/bisect.log").read_text()
+
+
 @pytest.mark.parametrize(("failed", "runs", "passes"), [(3, 3, 2), (2, 3, 4), (1, 3, 9), (1, 1, 3)])
 def test_passes_needed_leave_the_stated_chance_of_a_miss(failed: int, runs: int, passes: int) -> None:
     assert passes_needed(failed, runs) == passes
