@@ -53,7 +53,7 @@ def kunit_command(args: argparse.Namespace) -> int:
         image.check(args.kernel)
     output = args.output or new_directory()
     check(output)
-    kernel = args.kernel or str(build(build_request(args)).image)
+    kernel = args.kernel if args.kernel is not None else str(build(build_request(args)).image)
     code = run_kunit(kernel, output, append=args.append)
     print(f"Results  {output}\nAgain    damon-tests report {output}")
     return code
@@ -93,7 +93,7 @@ def gate_command(args: argparse.Namespace) -> int:
     )
     if args.tree is None:
         for name in ("rev", "base", "config"):
-            if getattr(args, name):
+            if getattr(args, name) not in (None, []):
                 raise UsageError(f"--{name} goes with --tree: it says what of a source tree to build")
         return judge_kernels(request)
     if args.selftests is not None:
