@@ -20,9 +20,6 @@ LONG = "x" * 300
 VALID = {
     "run": ["test_it.py"],
     "gate": ["--kernel", "reference"],
-    "build": ["--tree", "directory"],
-    "kunit": ["--kernel", "file"],
-    "bisect": ["--tree", "directory", "--good", "a", "--bad", "b"],
     "vm": ["--kernel", "debian:7.3"],
     "serve": ["--at", "directory"],
     "monitor": ["--reference", "hot_cold", "--seconds", "1"],
@@ -56,7 +53,6 @@ INPUTS = ["", "nothing", "directory", "file", "unreadable", LONG]
 LEVELS = ["", "9.9", "7", "banana", LONG]
 KERNELS = ["", " ", "directory", "file", "nothing", "/dev/null", "debian:", "debian:x", "reference:", LONG]
 TESTS = ["", "nothing", "nothing.py::test", LONG]
-TREES = ["", "nothing", "directory", "file", "debian:", "debian:stable"]
 
 # By command and option (or name of the argument): values that are refused.
 BAD: dict[tuple[str, str], list[str]] = {
@@ -110,26 +106,6 @@ BAD: dict[tuple[str, str], list[str]] = {
     ("faults", "names"): ["", "nothing", LONG],
     ("faults", "--area"): ["", "nothing"],
     ("faults", "--suite"): TESTS,
-    ("gate", "--tree"): TREES,
-    ("gate", "--config"): ["", "nothing"],
-    ("gate", "--rev"): ["", "nothing"],
-    ("gate", "--base"): ["", "nothing"],
-    ("build", "--tree"): TREES,
-    ("build", "--config"): ["", "nothing", "directory", LONG],
-    ("build", "--rev"): ["", "nothing"],
-    ("build", "--build-jobs"): NUMBERS,
-    ("kunit", "--tree"): TREES,
-    ("kunit", "--kernel"): [*KERNELS, "reference", "host"],
-    ("kunit", "--output"): OUTPUT_DIRECTORIES,
-    ("bisect", "--tree"): TREES,
-    ("bisect", "--config"): ["", "nothing"],
-    ("bisect", "--good"): ["", "nothing"],
-    ("bisect", "--bad"): ["", "nothing"],
-    ("bisect", "--select"): ["", "nothing"],
-    ("bisect", "--metric"): ["", "nothing", "check"],
-    ("bisect", "--limit"): ["", "many"],
-    ("bisect", "--seed"): ["", "many", "1.5"],
-    ("bisect", "--output"): OUTPUT_DIRECTORIES,
     ("faults", "--output"): OUTPUT_DIRECTORIES,
     ("faults", "-n"): NUMBERS[:-1],
     ("defects", "--kernel"): ["", "nothing", "9.9.9.9", "directory", LONG],
