@@ -320,12 +320,16 @@ def test_invalid_targets_are_refused(both, expect, subject):
 
 @pytest.mark.known_defect("empty-range-accepted")
 def test_an_empty_range_is_refused(both, expect, subject):
-    """on refuses a range without memory."""
+    """on refuses a range without memory, and takes one with memory afterwards."""
 
     def steps(it):
         it.stage(DamonCtx("fvaddr", attrs=FAST, targets=(DamonTarget(it.pid, ((8 * 4096, 8 * 4096),)),)))
         it.note("on", it.command("on"))
         it.note("state", it.settled())
+        it.command("off")
+        it.stage(DamonCtx("fvaddr", attrs=FAST, targets=(DamonTarget(it.pid, it.ranges),)))
+        for word in ("on", "off", "off"):
+            it.note(f"{word}, with memory", it.command(word))
 
     compare(both, steps, expect, subject.level)
 

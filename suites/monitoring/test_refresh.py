@@ -56,17 +56,26 @@ def test_refresh_updates_tuned_intervals(live, expect):
     )
 
 
+def grows(run):
+    """Return whether the counters of the first kdamond are refreshed within ten seconds."""
+    begin = tried(run)
+    return run.session.record(10 * NSEC_PER_SEC, until=lambda: tried(run) > begin)
+
+
 @pytest.mark.profile("full")
 @pytest.mark.known_defect("shared-refresh-deadline")
 def test_slow_refresh_does_not_delay_fast_one(live, expect):
     """A kdamond that refreshes once an hour does not keep another one from refreshing every 100 ms."""
     often, rarely = Kdamond(CTX, refresh_ms=100), Kdamond(CTX, refresh_ms=3_600_000)
-    with live("idle", [often, rarely], cover="regions", source="none") as run:
-        run.record(1)
-        begin = tried(run)
-        refreshed = run.session.record(10 * NSEC_PER_SEC, until=lambda: tried(run) > begin)
-    m = Measurement("refreshes of the frequent one", float(refreshed), "count")
-    expect.equal(m, 1, because="each kdamond has its own refresh deadline (§5.7)")
+    for name, kdamonds in (
+        ("refreshes of the only one", [often]),
+        ("refreshes of the frequent one", [often, rarely]),
+    ):
+        with live("idle", kdamonds, cover="regions", source="none") as run:
+            run.record(1)
+            refreshed = grows(run)
+        m = Measurement(name, float(refreshed), "count")
+        expect.equal(m, 1, because="each kdamond has its own refresh deadline (§5.7)")
 
 
 @pytest.mark.profile("full")

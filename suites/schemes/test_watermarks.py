@@ -263,10 +263,15 @@ def test_commit_is_served_while_all_schemes_are_inactive(live, expect):
     with watched(live) as (run, free):
         run.commit(replace(run.ctx, schemes=(stat(free.marks(0.5, 0.5, 99, INTERVAL_US)),)))
         settled(run)
+        before = run.client.stats(0, 0).nr_tried
+        settled(run)
+        tried_since = run.client.stats(0, 0).nr_tried - before
         begin = run.client.begin_command(0, "commit")
         late = not run.clock.wait_until(begin.done, run.clock.now_ns() + PATIENCE_NS, 50 * NSEC_PER_MSEC)
         if late:
             free.take(1)  # let it end
         begin.result(60 * NSEC_PER_SEC)
+    m = Measurement("regions tried by inactive schemes", tried_since, "regions")
+    expect.equal(m, 0, because="an inactive scheme tries nothing (I59)")
     m = Measurement("commits that waited for memory", late, "count")
     expect.equal(m, 0, because=f"the kdamond serves requests every {INTERVAL_US} µs; this one waited for 5 s")
