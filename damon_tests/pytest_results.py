@@ -100,8 +100,10 @@ def summary(terminalreporter: Any, config: pytest.Config) -> Iterator[None]:
     if config.option.require:
         terminalreporter.write_line("Skips fail this run: --require")
     if config.option.allow_skips is not None and (run.output / EVENTS).exists():
-        for name in never_made(config, model.load(run.output)):
-            terminalreporter.write_line(f"{config.option.allow_skips}: no test needed the skip {name!r}")
+        unused = never_made(config, model.load(run.output))
+        if unused:
+            names = ", ".join(map(repr, unused[:3])) + (f" and {len(unused) - 3} more" if unused[3:] else "")
+            terminalreporter.write_line(f"{config.option.allow_skips}: no test needed the skip {names}")
     if run.lost:
         terminalreporter.write_line(f"Results are missing: {run.lost}", red=True)
 
