@@ -28,7 +28,7 @@ def quick_tests():
 
 
 def test_each_list_has_a_series():
-    assert {path.name for path in (ROOT / "ci" / "skips").iterdir()} == SERIES_OF.keys()
+    assert {path.name for path in (ROOT / "ci" / "skips").glob("*.yaml")} == SERIES_OF.keys()
 
 
 @pytest.mark.parametrize("name", SERIES_OF)
