@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A DAMON under test beside a clean reference of its level, each with a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import pytest
+
+from damon_tests.damon.client import DamonClient
+from damon_tests.experiment.experiment import derive_seed
+from damon_tests.patterns import load
+from damon_tests.plugin import RUN
+from damon_tests.ports import DamonTestsError
+from damon_tests.reference.sysfs.system import ReferenceSystem
+from damon_tests.report import artifacts
+from damon_tests.scenario.abi_walk import Side
+from damon_tests.workload.layout import plan_layout, process_vmas
+from damon_tests.workload.pattern_truth import PatternTruth
+
+PATTERN = "idle"
+
+
+def _places(pid: int, start: int, end: int) -> dict[str, int]:
+    return {"pid": pid, "start": start, "middle": (start + end) // 2, "end": end}
+
+
+@pytest.fixture
+def tested(subject) -> Iterator[Side]:
+    """The DAMON under test with a process that idles; its tree is empty before and after."""
+    target = subject.start_target(load.load(PATTERN), 1)
+    side = Side(DamonClient(subject.tree, subject.clock), _places(target.pid, *target.layout["data"]))
+    try:
+        yield side
+    finally:
+        with suppress(DamonTestsError):  # a kernel that hangs is thrown away
+            side.reset()
+        target.stop()
+
+
+@pytest.fixture
+def model(subject) -> Callable[[], Side]:
+    """Makes clean references of the level under test."""
+
+    def make() -> Side:
+        pattern = load.load(PATTERN)
+        system = ReferenceSystem(level=subject.level)
+        layout = plan_layout(pattern)
+        truth = PatternTruth(pattern, layout, 1, go_ns=system.clock.now_ns())
+        pid = system.add_process(process_vmas(pattern, layout), truth)
+        return Side(DamonClient(system.tree, system.clock), _places(pid, *layout["data"]))
+
+    return make
+
+
+@pytest.fixture
+def walk_seed(request) -> Callable[[int], int]:
+    """``walk_seed(number)``: the seed of a walk of this test."""
+    run_seed = request.config.option.seed
+    return lambda number: derive_seed(run_seed, request.node.nodeid, number, "walk")
+
+
+@pytest.fixture
+def keep_script(request) -> Callable[[str], None]:
+    """``keep_script(text)``: keep a shell script beside the results of the test."""
+
+    def keep(text: str) -> None:
+        log = request.config.stash[RUN].log
+        directory = artifacts.attempt_directory(log.directory, request.node.nodeid, 1)
+        (directory / "reproducer.sh").write_text(text, encoding="utf-8")
+        log.artifact(request.node.nodeid, directory / "reproducer.sh", "reproducer", attempt=1)
+
+    return keep
