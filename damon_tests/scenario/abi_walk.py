@@ -27,6 +27,10 @@ PATIENCE_NS = 20 * NSEC_PER_SEC
 SETTLE_NS = 150 * NSEC_PER_MSEC
 """A kdamond without targets ends within a sample of at most 20 ms, one of 6.12 within an aggregation."""
 
+COMPARED_ON: frozenset[str] = frozenset()
+"""The series whose kernels have been seen to answer long walks as the reference does, known defects aside.
+On others a difference may be the reference's."""
+
 U64 = str((1 << 64) - 1)
 NUMBERS = ("0", "1", "2", "10", "4096", str((1 << 31) - 1), str(1 << 32), str(1 << 63), U64)
 JUNK = ("", "-1", "x", " 1", "1 ", "0x10", "010", "+7", "99999999999999999999", "5\n", "5\n\n")
@@ -130,7 +134,9 @@ class Side:
             self.clock.run_for(self.settle_ns)
         if VOLATILE.search(operation.path) and not operation.is_command:
             return Answer(error, "")
-        return Answer(error, self._named(self._read(path)))
+        after = self._read(path)
+        # Only what was written by name: a number that is drawn may be the pid of one side.
+        return Answer(error, self._named(after) if "{" in operation.value else after)
 
     def reset(self) -> None:
         """Turn all kdamonds off and remove them."""
@@ -198,8 +204,12 @@ class Walker:
         states = [e.path for e in files if e.path.endswith("/state")]
         chance = self._random.random()
         if chance < 0.3 and states:
-            word = self._random.choice((*COMMANDS, "on", "commit", "off", "bogus"))
-            return Operation(self._random.choice(states), word)
+            path = self._random.choice(states)
+            words = (*COMMANDS, "on", "commit", "off", "bogus")
+            if model.tree.read(f"{ROOT}/{path}").strip() == "off":
+                # A request for tried regions stays behind in 6.18: test_commands.py has that known defect.
+                words = tuple(w for w in words if not w.startswith("update_schemes_tried"))
+            return Operation(path, self._random.choice(words))
         # Files of the same name are drawn as one, so that many schemes do not hide the rest of the tree.
         kinds: dict[str, list[str]] = {}
         for entry in files:

@@ -15,7 +15,7 @@ from damon_tests.plugin import RUN
 from damon_tests.ports import DamonTestsError
 from damon_tests.reference.sysfs.system import ReferenceSystem
 from damon_tests.report import artifacts
-from damon_tests.scenario.abi_walk import Side
+from damon_tests.scenario.abi_walk import COMPARED_ON, Side
 from damon_tests.workload.layout import plan_layout, process_vmas
 from damon_tests.workload.pattern_truth import PatternTruth
 
@@ -52,6 +52,13 @@ def model(subject) -> Callable[[], Side]:
         return Side(DamonClient(system.tree, system.clock), _places(pid, *layout["data"]))
 
     return make
+
+
+@pytest.fixture
+def compared(backend) -> None:
+    """Skip where nobody has yet looked at what a kernel of this series answers."""
+    if not backend.simulated and backend.level not in COMPARED_ON:
+        pytest.skip(f"no kernel of {backend.level} has been compared with the reference in this way yet")
 
 
 @pytest.fixture

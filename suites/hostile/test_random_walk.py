@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Random operations on the whole sysfs interface: each is answered as the reference answers it."""
+
+import pytest
+
+from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, DamonTarget, Damos, Kdamond
+from damon_tests.ports import DamonTestsError
+from damon_tests.scenario.abi_walk import Walker, compare, script, shrink
+
+pytestmark = [
+    pytest.mark.needs("ops.fvaddr", "ops.vaddr", "ops.paddr", "schemes.stat"),
+    pytest.mark.usefixtures("compared"),
+]
+
+SHRINKING = 60
+"""Parts of a walk that differs which are tried to find a short one."""
+
+
+def walk(tested, model, seed, count):
+    """Walk on both; return the first difference (None: none) and the operations until then."""
+    answered = list(Walker(seed).operations(model(), count))
+    difference = compare(tested, answered)
+    if difference is None:
+        return None, ()
+    operations = [operation for operation, _ in answered[: difference.number + 1]]
+
+    def replay(part):
+        tested.reset()
+        clean = model()
+        return compare(tested, [(operation, clean.do(operation)) for operation in part])
+
+    if difference.given.error != "no answer":  # a DAMON that hangs answers nothing more
+        operations = shrink(operations, lambda part: replay(part) is not None, SHRINKING)
+    return difference, operations
+
+
+def still_works(side):
+    """Return what goes wrong when DAMON is used as usual after a walk; empty if nothing does."""
+    client = side.client
+    try:
+        side.reset()
+        target = DamonTarget(side.places["pid"], ((side.places["start"], side.places["end"]),))
+        attrs = DamonAttrs(min_nr_regions=10, max_nr_regions=50)
+        client.stage(
+            [Kdamond(DamonCtx("fvaddr", attrs=attrs, targets=(target,), schemes=(Damos("stat", ANY),)))]
+        )
+        client.command(0, "on")
+        tried = client.tried_regions(0, 0).total_bytes
+        client.command(0, "off")
+    except DamonTestsError as error:
+        return str(error)
+    size = side.places["end"] - side.places["start"]
+    return "" if tried == size else f"{tried} bytes tried of {size}"
+
+
+@pytest.mark.parametrize(
+    ("walks", "count"),
+    [
+        pytest.param(2, 120, id="short"),
+        pytest.param(20, 500, id="long", marks=pytest.mark.profile("full")),
+    ],
+)
+def test_random_operations_are_answered_like_the_reference(
+    tested, model, walk_seed, keep_script, subject, backend, expect, walks, count
+):
+    """Whatever is written to whatever file in whatever order, each write has the errno, and each file
+    afterwards the value, that the level documents; afterwards DAMON works."""
+    if backend.simulated:
+        walks = min(walks, 2)  # the reference beside itself: only faults differ
+    for number in range(walks):
+        difference, operations = walk(tested, model, walk_seed(number), count)
+        if difference is not None:
+            keep_script(script(operations, difference))
+            break
+        tested.reset()
+    shown = "; ".join(f"{o.path} := {o.value!r}" for o in operations[-12:])
+    expect.nothing(
+        "operations answered differently",
+        [f"{difference}, after {len(operations)} operations: {shown}"] if difference else [],
+        because=f"the documented answers of {subject.level} (§5.3, §5.4)",
+    )
+    if difference is None or difference.given.error != "no answer":
+        wrong = still_works(tested)
+        expect.nothing(
+            "failures of a usual run afterwards",
+            [wrong] if wrong else [],
+            because="no sequence of writes leaves DAMON unusable",
+        )
