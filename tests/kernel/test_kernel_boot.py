@@ -26,7 +26,8 @@ class FakeRunning:
     ) -> None:
         self.directory = directory
         self.console = directory / "console.log"
-        self.plan = SimpleNamespace(image=SimpleNamespace(release="7.3.4"), accel="tcg")
+        image = SimpleNamespace(release="7.3.4", vmlinuz=Path("nowhere/vmlinuz"))
+        self.plan = SimpleNamespace(image=image, accel="tcg")
         self.process = self
         self.killed = False
         self._console = console
