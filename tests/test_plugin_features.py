@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from test_plugin import VERDICTS, finish, load, start
 
-from damon_tests.report import words
+from damon_tests.report import wording
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_a_feature_that_its_series_has_and_that_is_missing_fails_the_run(
     for name in names:
         assert name in row["reason"]
     assert list(run["provenance"]["features"]["missing"])
-    again = words.rerun(run, row)
+    again = wording.rerun(run, row)
     assert again.endswith(("::test", "::test_other")), "a test of the run: every run judges the features"
     assert f"--kernel=reference:7.3+{fault}" in again
 

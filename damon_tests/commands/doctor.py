@@ -20,7 +20,7 @@ from damon_tests.damon.features import FEATURES
 from damon_tests.experiment import machine_survey
 from damon_tests.experiment.machine_survey import Fact, Survey
 from damon_tests.report import output
-from damon_tests.report.words import plural
+from damon_tests.report.wording import plural
 
 SCHEMA = "damon-tests doctor 1"
 

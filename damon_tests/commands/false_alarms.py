@@ -27,7 +27,7 @@ from damon_tests.experiment.kernel_request import KernelRequest
 from damon_tests.judge.stats import clopper_pearson
 from damon_tests.judge.verdict import Verdict
 from damon_tests.ports import HarnessError, UsageError
-from damon_tests.report import model, words
+from damon_tests.report import model, wording
 
 ALARMS = (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.XPASS)
 JUDGED = (*ALARMS, Verdict.PASS, Verdict.XFAIL)
@@ -82,9 +82,9 @@ class Tally:
         """The numbers so far, with the upper end of the 95 % interval of Clopper and Pearson."""
         n, k = self.executions, len(self.alarms)
         bound = clopper_pearson(k, n)[1] if n else 1.0
-        alarms = words.plural(k, "false alarm")
-        errors = f", and {words.plural(len(self.errors), 'error')}" if self.errors else ""
-        return f"{words.plural(n, 'test execution')}, {alarms}, 95 % upper bound {bound:.2e}{errors}"
+        alarms = wording.plural(k, "false alarm")
+        errors = f", and {wording.plural(len(self.errors), 'error')}" if self.errors else ""
+        return f"{wording.plural(n, 'test execution')}, {alarms}, 95 % upper bound {bound:.2e}{errors}"
 
 
 def measure(

@@ -26,7 +26,7 @@ from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, EventStream, UsageErr
 from damon_tests.reference.live.live_truth import LiveSystem, LiveTruth, watch
 from damon_tests.reference.live.realtime_clock import RealTime
 from damon_tests.reference.serve.served_system import RealProcesses
-from damon_tests.report import heatmap_text, words
+from damon_tests.report import heatmap_text, wording
 from damon_tests.report.raster import raster
 
 SHOWN_NS = 20 * NSEC_PER_SEC
@@ -69,7 +69,7 @@ def watch_process(
     print(watched.outcome())
     if record is not None:
         recording_file.save(record, recording)
-        print(f"{record}: {words.plural(len(recording.snapshots), 'aggregation')}")
+        print(f"{record}: {wording.plural(len(recording.snapshots), 'aggregation')}")
     return 0
 
 
@@ -145,7 +145,7 @@ class _Watched:
 
     def outcome(self) -> str:
         ended = "" if self.running else f"process {self.pid} has ended; "
-        return f"{ended}seen: {words.plural(len(self.snapshots), 'aggregation')} ({self.truth.kind.sees})"
+        return f"{ended}seen: {wording.plural(len(self.snapshots), 'aggregation')} ({self.truth.kind.sees})"
 
 
 def _show(watched: _Watched, seconds: float | None, console: Console) -> None:
@@ -212,7 +212,7 @@ def _hottest(recording: Recording) -> list[str]:
             break
         rate = int(last.nr_accesses[i]) / samples
         lines.append(
-            f"  {int(last.start[i]):#x}-{int(last.end[i]):#x}  {words.size(int(last.sizes[i])):>10}"
+            f"  {int(last.start[i]):#x}-{int(last.end[i]):#x}  {wording.size(int(last.sizes[i])):>10}"
             f"  {rate:5.0%} of samples  age {int(last.age[i])}"
         )
     return lines

@@ -18,7 +18,7 @@ from damon_tests.commands.keys import Keys
 from damon_tests.damon.recording_file import Saved
 from damon_tests.damon.records import Recording, Snapshot
 from damon_tests.ports import NSEC_PER_SEC, UsageError
-from damon_tests.report import draw, words
+from damon_tests.report import draw, wording
 
 _FRAME_S = 0.2
 _SHOWN_NS = 20 * NSEC_PER_SEC
@@ -62,8 +62,8 @@ def state(recording: Recording, snapshot: Snapshot) -> str:
     hot = int(snapshot.sizes[snapshot.nr_accesses > 0].sum()) * unit
     cold = int(snapshot.sizes.sum()) * unit - hot
     at = (snapshot.time_ns - recording.started_ns) / NSEC_PER_SEC
-    regions = words.plural(len(snapshot), "region")
-    return f"{at:8.1f} s  hot {words.size(hot)}, cold {words.size(cold)}, {regions}"
+    regions = wording.plural(len(snapshot), "region")
+    return f"{at:8.1f} s  hot {wording.size(hot)}, cold {wording.size(cold)}, {regions}"
 
 
 @dataclass

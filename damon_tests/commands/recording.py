@@ -17,7 +17,7 @@ from damon_tests.damon.recording_file import About, Saved
 from damon_tests.judge.monitoring.recording_verdict import Request, judge_recording
 from damon_tests.judge.verdict import Verdict
 from damon_tests.ports import UsageError, output_file
-from damon_tests.report import draw, output, terminal, two_recordings, words
+from damon_tests.report import draw, output, terminal, two_recordings, wording
 from damon_tests.report.scheme_lines import scheme_lines
 
 _EXIT = {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INCONCLUSIVE: 7}
@@ -52,7 +52,7 @@ def load(path: Path, select: int | None = None, intervals: tuple[int, int] | Non
         raise UsageError(f"{path} holds {len(recordings)} recordings; choose with --select: {listed}")
     if not 0 <= (select or 0) < len(recordings):
         raise UsageError(
-            f"{path} holds {words.plural(len(recordings), 'recording')}, none with number {select}"
+            f"{path} holds {wording.plural(len(recordings), 'recording')}, none with number {select}"
         )
     chosen = recordings[select or 0]
     saved = Saved(chosen.recording, None, About(path.name, ctx=chosen.ctx))
@@ -128,9 +128,8 @@ def export(path: Path, out: Path, format: DamoFormat = "json_compressed") -> int
     saved = load(path).saved
     output_file.check_writable(out)
     incomplete = damo_format.save(out, saved.recording, format, ctx=saved.about.ctx)
-    print(
-        f"{out}: {words.plural(len(saved.recording.snapshots) - incomplete, 'snapshot')} for damo ({format})"
-    )
+    snapshots = len(saved.recording.snapshots) - incomplete
+    print(f"{out}: {wording.plural(snapshots, 'snapshot')} for damo ({format})")
     for what in damo_format.left_out(saved.recording, format, saved.about.ctx):
         print(f"note: left out: {what}")
     return 0
@@ -164,9 +163,9 @@ def judge(path: Path, request: Request, *, select: int | None = None) -> int:
             for line in terminal.check(asdict(check)):
                 print(line)
     for measurement in judged.measurements:
-        print(f"  {measurement.name}: {words.quantity(measurement.value, measurement.unit)}")
+        print(f"  {measurement.name}: {wording.quantity(measurement.value, measurement.unit)}")
     bad = sum(check.holds is not True for check in judged.checks)
-    what = judged.reason if not bad else f"{bad} of {words.plural(len(judged.checks), 'check')} not met"
+    what = judged.reason if not bad else f"{bad} of {wording.plural(len(judged.checks), 'check')} not met"
     print(f"{judged.verdict}  {what}, judged as {judged.level}")
     return _EXIT[judged.verdict]
 
@@ -177,10 +176,10 @@ def headline(saved: Saved) -> str:
     targets = len({s.target_idx for s in r.snapshots})
     parts = [
         saved.about.title or "recording",
-        f"{words.plural(len(r.snapshots), 'snapshot')} of {words.plural(targets, 'target')}",
+        f"{wording.plural(len(r.snapshots), 'snapshot')} of {wording.plural(targets, 'target')}",
         f"{r.operations}, {r.source}",
         f"{r.sample_us} µs, {r.aggr_us} µs",
     ]
     if r.lost_events:
-        parts.append(f"{words.plural(r.lost_events, 'event')} lost")
+        parts.append(f"{wording.plural(r.lost_events, 'event')} lost")
     return " · ".join(parts)

@@ -8,7 +8,7 @@ from pathlib import Path
 from damon_tests.damon import recording_file
 from damon_tests.damon.known_defects import the_table
 from damon_tests.ports import UsageError, output_file
-from damon_tests.report import mail, model, words
+from damon_tests.report import mail, model, wording
 from damon_tests.report.mail import Addresses, Evidence, Test
 
 
@@ -40,7 +40,7 @@ def evidence(test: Test, directory: Path) -> Evidence:
     A file that is gone, as of a run whose large files were removed, is left out. Raises UsageError for a
     damaged recording.
     """
-    files = words.artifacts(test)
+    files = wording.artifacts(test)
     recordings = [directory / a["path"] for a in files if a["kind"] == "recording"]
     recording = next((path for path in reversed(recordings) if path.is_file()), None)
     logs = [directory / a["path"] for a in files if a["kind"] == "log"]

@@ -17,7 +17,7 @@ from damon_tests.patterns import masim
 from damon_tests.patterns.load import load
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, Clock, UsageError
-from damon_tests.report import words
+from damon_tests.report import wording
 from damon_tests.workload import engine
 from damon_tests.workload.engine import EngineTarget
 
@@ -70,7 +70,7 @@ def beginning(target: EngineTarget) -> Iterator[str]:
     for number, pid in sorted(target.pids.items())[1:]:
         yield f"pid {pid} (process {number})"
     for name, (start, end) in target.layout.items():
-        yield f"  region {name:<16} {start:#x}-{end:#x}  {words.size(end - start)}"
+        yield f"  region {name:<16} {start:#x}-{end:#x}  {wording.size(end - start)}"
 
 
 def _follow(target: EngineTarget, clock: Clock, seconds: float | None) -> None:
@@ -103,7 +103,7 @@ def outcome(target: EngineTarget) -> Iterator[str]:
     took_ns = _length_ns(target.pattern, status.go_ns, status.stopped_ns)
     yield f"{total:,} accesses in {took_ns / NSEC_PER_SEC:.1f} s, {_per_msec(total, took_ns)} accesses/ms"
     if status.late_max_ns >= NSEC_PER_MSEC:
-        yield f"a pass was late by {words.seconds(status.late_max_ns / NSEC_PER_SEC)}"
+        yield f"a pass was late by {wording.seconds(status.late_max_ns / NSEC_PER_SEC)}"
 
 
 def _length_ns(pattern: Pattern, go_ns: int, stopped_ns: int) -> int:

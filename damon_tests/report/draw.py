@@ -9,7 +9,7 @@ from statistics import median
 from damon_tests.damon.recording_file import Saved
 from damon_tests.judge.monitoring.aggregation_windows import windows
 from damon_tests.ports import NSEC_PER_SEC
-from damon_tests.report import heatmap_text, picture, words
+from damon_tests.report import heatmap_text, picture, wording
 from damon_tests.report.raster import Raster, raster
 
 
@@ -30,15 +30,15 @@ def save(saved: Saved, path: Path, *, target_idx: int = 0) -> None:
 def facts(saved: Saved, target_idx: int = 0) -> str:
     """What was recorded, and how fast DAMON really was: a slow machine explains much of a picture."""
     r = saved.recording
-    parts = [f"{r.operations}, {words.plural(len(r.of_target(target_idx)), 'snapshot')}"]
+    parts = [f"{r.operations}, {wording.plural(len(r.of_target(target_idx)), 'snapshot')}"]
     gaps = [w.duration_ns / 1e9 for w in windows(r, target_idx) if w.index > 0]
     if gaps and r.source != "tried_regions":
-        took = f"every {words.seconds(median(gaps))}"
+        took = f"every {wording.seconds(median(gaps))}"
         if max(gaps) > 1.1 * median(gaps):
-            took += f" (up to {words.seconds(max(gaps))})"
-        parts.append(f"{took}, asked: {words.seconds(r.aggr_us / 1e6)}")
+            took += f" (up to {wording.seconds(max(gaps))})"
+        parts.append(f"{took}, asked: {wording.seconds(r.aggr_us / 1e6)}")
     if r.lost_events:
-        parts.append(f"{words.plural(r.lost_events, 'event')} lost")
+        parts.append(f"{wording.plural(r.lost_events, 'event')} lost")
     return ", ".join(parts)
 
 

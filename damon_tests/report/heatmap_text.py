@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from damon_tests.ports.arrays import F64
-from damon_tests.report import words
+from damon_tests.report import wording
 from damon_tests.report.raster import Raster
 from damon_tests.report.stretches import round_offsets
 
@@ -121,10 +121,10 @@ def _row_labels(picture: Raster) -> list[str]:
         most = 0 if s.note else (s.row1 - s.row0) // _ROWS_PER_LABEL
         for edge, offset in round_offsets(s, most):
             if edge.is_integer() and s.row0 + 1 < edge < s.row1 - 1:
-                labels[int(edge) - 1] = f"+{words.offset(offset)}"
+                labels[int(edge) - 1] = f"+{wording.offset(offset)}"
         if s.note and s.row1 - s.row0 > 2:
             labels[(s.row0 + s.row1) // 2] = f"({s.note})"
-        labels[s.row1 - 1] = f"+{words.offset(s.end - s.origin)}"
+        labels[s.row1 - 1] = f"+{wording.offset(s.end - s.origin)}"
         if s.start == s.origin:
             labels[s.row0] = s.name[:20]
     return labels
@@ -215,18 +215,18 @@ def _legend(picture: Raster) -> list[str]:
         out.append(f"difference too little '{_UNDER[1:]}', too much '{_OVER[1:]}' (above 0.1, 0.5)")
     counts = picture.series.nr_regions
     few, many = counts.min(initial=np.inf), counts.max(initial=0)
-    out.append(f"bars: accessed up to {words.size(_most_bytes(picture))}, regions {few:.0f} to {many:.0f}")
+    out.append(f"bars: accessed up to {wording.size(_most_bytes(picture))}, regions {few:.0f} to {many:.0f}")
     heights = sorted(s.bytes_per_row for s in picture.stretches)
     if heights and heights[-1] < 1.5 * heights[0]:
-        out.append(f"a row is {words.size(heights[0])}, a column {_column_width(picture)}")
+        out.append(f"a row is {wording.size(heights[0])}, a column {_column_width(picture)}")
     elif heights:
-        low, high = words.size(heights[0]), words.size(heights[-1])
+        low, high = wording.size(heights[0]), wording.size(heights[-1])
         out.append(f"a row is {low} to {high}, a column {_column_width(picture)}")
     return out
 
 
 def _column_width(picture: Raster) -> str:
-    return words.seconds(float(np.median(np.diff(picture.edges_s))))
+    return wording.seconds(float(np.median(np.diff(picture.edges_s))))
 
 
 def _coloured(line: str) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import quote
 
 from damon_tests.ports import NotSupported, output_file
-from damon_tests.report import words
+from damon_tests.report import wording
 from damon_tests.report.matrix import area, matrix
 from damon_tests.report.samples_svg import samples_svg
 
@@ -52,32 +52,32 @@ def page(run: Mapping[str, Any], directory: Path, beside: Path | None = None) ->
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(
-        seconds=words.seconds,
-        quantity=words.quantity,
+        seconds=wording.seconds,
+        quantity=wording.quantity,
         number=_number,
         pretty=_pretty,
         band=lambda check: Markup(samples_svg(check)),
-        because=words.because,
+        because=wording.because,
     )
     base = os.path.relpath(directory.resolve(), beside or directory.resolve())
     environment.filters["link"] = lambda file: quote(os.path.join(base, file))
-    order = {verdict: i for i, verdict in enumerate(words.VERDICTS)}
+    order = {verdict: i for i, verdict in enumerate(wording.VERDICTS)}
     tests = [_test(t, run, directory) for t in sorted(run["tests"], key=lambda t: order[t["verdict"]])]
     _number_anchors(tests)
     started = run["started"]
     return environment.from_string(_part("page.html.j2")).render(
         css=Markup(_part("page.css")),
         js=Markup(_part("page.js")),
-        judged=words.judged_as(run),
+        judged=wording.judged_as(run),
         matrix=matrix(run),
         areas=sorted({t["area"] for t in tests}),
         accuracy=list(_of_kind(tests, "oracle band"))[:_MOST_FIGURES],
         costs=list(_of_kind(tests, "budget"))[:_MOST_FIGURES],
         changes=_changes(directory),
         run=run,
-        subject=words.subject(run),
-        counts=words.counts(run),
-        meaning=words.MEANING,
+        subject=wording.subject(run),
+        counts=wording.counts(run),
+        meaning=wording.MEANING,
         tests=tests,
         passed=[t for t in tests if t["verdict"] == "PASS"],
         origin=_origin(run["provenance"]),
@@ -89,9 +89,9 @@ def page(run: Mapping[str, Any], directory: Path, beside: Path | None = None) ->
 
 def _test(test: Mapping[str, Any], run: Mapping[str, Any], directory: Path) -> dict[str, Any]:
     """A test with what its files hold, when somebody will want to look."""
-    files = words.artifacts(test)
+    files = wording.artifacts(test)
     wanted = test["verdict"] not in ("PASS", "SKIP")
-    checks = words.checks(test)
+    checks = wording.checks(test)
     recordings = [f["path"] for f in files if f["kind"] == "recording"]
     shown = [p for f in files if wanted and (p := _picture(f, directory))]
     # A picture as text is for those who have no other.
@@ -100,8 +100,8 @@ def _test(test: Mapping[str, Any], run: Mapping[str, Any], directory: Path) -> d
         **test,
         "area": area(test["id"]),
         "anchor": re.sub(r"[^A-Za-z0-9_.-]+", "-", test["id"]).strip("-") or "test",
-        "order": words.VERDICTS.index(test["verdict"]),
-        "unmet": sorted(words.unmet(test), key=lambda c: c["holds"] is None),
+        "order": wording.VERDICTS.index(test["verdict"]),
+        "unmet": sorted(wording.unmet(test), key=lambda c: c["holds"] is None),
         "held": [c for c in checks if c["holds"] is True]
         if wanted or len(run["tests"]) <= _MOST_IN_FULL
         else [],
@@ -111,7 +111,7 @@ def _test(test: Mapping[str, Any], run: Mapping[str, Any], directory: Path) -> d
         "pictures": shown[-1:],
         "more_pictures": shown[:-1],
         "texts": [t for f in texts if (wanted or f["kind"] == "figures") and (t := _text(f, directory))],
-        "rerun": words.rerun(run, test) if test["verdict"] != "SKIP" else "",
+        "rerun": wording.rerun(run, test) if test["verdict"] != "SKIP" else "",
         "recording": recordings[-1] if recordings else "",
     }
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from damon_tests.ports import output_file
-from damon_tests.report import words
+from damon_tests.report import wording
 
 # Characters that XML 1.0 cannot hold, not even escaped.
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -31,7 +31,7 @@ def save(run: Mapping[str, Any], path: Path) -> None:
 def suites(run: Mapping[str, Any]) -> ET.Element:
     """The document's root element: one suite with one case a test."""
     root = ET.Element("testsuites")
-    suite = ET.SubElement(root, "testsuite", name=_clean(f"damon-tests {words.subject(run)}"))
+    suite = ET.SubElement(root, "testsuite", name=_clean(f"damon-tests {wording.subject(run)}"))
     kinds = {"failures": 0, "errors": 0, "skipped": 0}
     for test in run["tests"]:
         kind = _case(suite, run, test)
@@ -66,7 +66,7 @@ def _plain(value: object) -> str:
 def _case_properties(case: ET.Element, run: Mapping[str, Any], test: Mapping[str, Any]) -> None:
     """How to repeat a test, and on what its verdict rests."""
     properties = ET.SubElement(case, "properties")
-    alphas = sorted({c["alpha"] for c in words.checks(test) if c["alpha"]})
+    alphas = sorted({c["alpha"] for c in wording.checks(test) if c["alpha"]})
     seeds = [a["seed"] for a in test["attempts"] if a["seed"] is not None]
     for name, value in (
         ("verdict", test["verdict"]),
@@ -76,7 +76,7 @@ def _case_properties(case: ET.Element, run: Mapping[str, Any], test: Mapping[str
         ("seeds", seeds),
         ("alpha", alphas),
         ("file", test["id"].partition("::")[0]),
-        ("rerun", words.rerun(run, test)),
+        ("rerun", wording.rerun(run, test)),
     ):
         _property(properties, name, _plain(value))
 
@@ -107,14 +107,16 @@ def _one_line(text: str) -> str:
 
 def _evidence(test: Mapping[str, Any]) -> str:
     lines = []
-    for check in words.unmet(test):
+    for check in wording.unmet(test):
         if check["holds"] is not True:
             m = check["measurement"]
-            lines.append(f"{m['name']} = {words.quantity(m['value'], m['unit'])}, expected {check['limit']}")
-            lines.append(f"  because {words.because(check)} [{check['kind']}]")
+            lines.append(
+                f"{m['name']} = {wording.quantity(m['value'], m['unit'])}, expected {check['limit']}"
+            )
+            lines.append(f"  because {wording.because(check)} [{check['kind']}]")
             if check["detail"]:
                 lines.append(f"  {check['detail']}")
-    lines += [f"{a['kind']}: {a['path']}" for a in words.artifacts(test)]
+    lines += [f"{a['kind']}: {a['path']}" for a in wording.artifacts(test)]
     return "\n".join(lines)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from damon_tests.ports import UsageError, output_file
-from damon_tests.report import words
+from damon_tests.report import wording
 
 ORIGIN = "damon_tests"
 VERSION = {"major": 5, "minor": 3}
@@ -90,10 +90,12 @@ def _tests(run: Mapping[str, Any], builds: Mapping[str, str], origin: str) -> It
                 "verdict": test["verdict"],
                 "kernel": test["backend"],
                 "judged_as": test["level"],
-                "rerun": words.rerun(run, test),
+                "rerun": wording.rerun(run, test),
             },
         }
-        evidence = "\n".join(f"{words.check_line(c)}, because {words.because(c)}" for c in words.unmet(test))
+        evidence = "\n".join(
+            f"{wording.check_line(c)}, because {wording.because(c)}" for c in wording.unmet(test)
+        )
         if evidence:
             entry["log_excerpt"] = _clean(evidence[:_EXCERPT_CHARACTERS])
         yield entry

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from damon_tests.ports import output_file
-from damon_tests.report import words
+from damon_tests.report import wording
 
 _KTAP = "KTAP version 1"
 _STOPS = ("FAIL", "XPASS", "INCONCLUSIVE", "ERROR")
@@ -45,7 +45,7 @@ def lines(run: Mapping[str, Any]) -> Iterator[str]:
     tests = run["tests"]
     yield _KTAP
     yield f"1..{len(tests)}" + ("" if tests else " # SKIP no test ran")
-    yield f"# damon-tests {_plain(words.subject(run))}"
+    yield f"# damon-tests {_plain(wording.subject(run))}"
     for number, test in enumerate(tests, 1):
         stops = test["verdict"] in _STOPS or (test["verdict"] == "SKIP" and run["require"])
         if stops:
@@ -55,11 +55,11 @@ def lines(run: Mapping[str, Any]) -> Iterator[str]:
 
 def _evidence(test: Mapping[str, Any]) -> Iterator[str]:
     yield f"{test['verdict']}: {test['reason']}"
-    for check in words.checks(test):
+    for check in wording.checks(test):
         if check["holds"] is False:
             m = check["measurement"]
-            yield f"{m['name']} = {words.quantity(m['value'], m['unit'])}, expected {check['limit']}"
-            yield f"because {words.because(check)}"
+            yield f"{m['name']} = {wording.quantity(m['value'], m['unit'])}, expected {check['limit']}"
+            yield f"because {wording.because(check)}"
 
 
 def _directive(test: Mapping[str, Any], *, stops: bool) -> str:

@@ -20,7 +20,7 @@ from damon_tests.damon.known_defects import KnownDefect, Table
 from damon_tests.damon.recording_file import Saved
 from damon_tests.kernel.splat import Splat, parse_splats, without_time
 from damon_tests.ports import UsageError
-from damon_tests.report import reproducer, words
+from damon_tests.report import reproducer, wording
 from damon_tests.report.matrix import capability
 from damon_tests.report.reproducer import COLUMNS, Reproducer
 
@@ -179,7 +179,7 @@ def _headline(case: _Case) -> str:
 
 
 def _unmet(test: Test) -> list[dict[str, Any]]:
-    return [check for check in words.unmet(test) if check["holds"] is False]
+    return [check for check in wording.unmet(test) if check["holds"] is False]
 
 
 def _measured(check: Mapping[str, Any]) -> str:
@@ -187,7 +187,7 @@ def _measured(check: Mapping[str, Any]) -> str:
     name = _OURS.sub("", m["name"])
     # "most regions is 253", not "most regions is 253 regions".
     unit = "" if m["unit"] in ("count", "fraction") or name.endswith(m["unit"]) else m["unit"]
-    return f"{name} is {words.quantity(m['value'], unit)}".rstrip()
+    return f"{name} is {wording.quantity(m['value'], unit)}".rstrip()
 
 
 def _expected(check: Mapping[str, Any]) -> str:
@@ -214,7 +214,7 @@ def _sections(case: _Case) -> Iterator[_Section]:
     if saved is not None and saved.about.ctx is not None:
         yield _Section("Reproducer", list(_about_script()))
         yield _Section("", _script(case, saved).splitlines(), verbatim=True, language="sh")
-    yield _Section("To repeat the test", list(_command(words.rerun(case.run, case.test))), True, "sh")
+    yield _Section("To repeat the test", list(_command(wording.rerun(case.run, case.test))), True, "sh")
     if any(_INVARIANT.search(line) for line in _findings(case)):
         yield _Section("", ["I and § numbers are of damon_tests/reference/SPECIFICATION.md in damon-tests."])
 
@@ -225,12 +225,12 @@ def _findings(case: _Case) -> Iterator[str]:
     if not unmet:
         yield str(case.test["reason"])
     for check in unmet[:_MOST_CHECKS]:
-        because = words.because(check)
+        because = wording.because(check)
         yield f"* {_measured(check)}. Expected: {_expected(check)}, because {because}."
         if check["detail"]:
             yield f"  Evidence: {check['detail']}."
     if len(unmet) > _MOST_CHECKS:
-        yield f"* and {words.plural(len(unmet) - _MOST_CHECKS, 'more check')} of this test."
+        yield f"* and {wording.plural(len(unmet) - _MOST_CHECKS, 'more check')} of this test."
     attempts = len(case.test["attempts"])
     if attempts > 1:
         yield f"Measured in {attempts} independent attempts, all of which count."
@@ -304,7 +304,7 @@ def _kernel(run: Run, test: Test) -> Iterator[str]:
             yield f"* {name}: {kernel[key]}"
     if "accel" in kernel:
         memory = f"{kernel.get('memory_mib', '?')} MiB, {kernel.get('cpus', '?')} CPUs"
-        nodes = words.plural(int(kernel.get("numa_nodes", 1)), "NUMA node")
+        nodes = wording.plural(int(kernel.get("numa_nodes", 1)), "NUMA node")
         yield f"* Machine: QEMU guest ({kernel['accel']}), {memory}, {nodes}"
     if kernel.get("cmdline"):
         yield f"* Command line: {kernel['cmdline']}"
@@ -325,7 +325,7 @@ def _trimmed(splat: Splat) -> Iterator[str]:
     for line in kept[:_MOST_SPLAT_LINES]:
         yield line if len(line) <= COLUMNS else f"{line[: COLUMNS - 3]}..."
     if len(kept) > _MOST_SPLAT_LINES:
-        yield f"[{words.plural(len(kept) - _MOST_SPLAT_LINES, 'more line')}]"
+        yield f"[{wording.plural(len(kept) - _MOST_SPLAT_LINES, 'more line')}]"
 
 
 # --- how it is laid out ----------------------------------------------------------------------

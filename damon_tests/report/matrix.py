@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from damon_tests.report.words import VERDICTS
+from damon_tests.report.wording import VERDICTS
 
 OUTSIDE = "other tests"
 """The area of tests that are not of the suites."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from damon_tests.ports import NotSupported, UsageError, output_file
 from damon_tests.ports.arrays import F64
-from damon_tests.report import words
+from damon_tests.report import wording
 from damon_tests.report.heatmap_text import Marks
 from damon_tests.report.raster import Raster
 from damon_tests.report.stretches import round_offsets
@@ -134,11 +134,11 @@ def _address_axis(ax: Any, picture: Raster) -> None:
     for s in picture.stretches:
         if s.note and s.row1 - s.row0 > 2 * room:
             _label(ticks, (s.row0 + s.row1) / 2, f"({s.note})", 0)
-        _label(ticks, s.row1, f"+{words.offset(s.end - s.origin)}", room)
+        _label(ticks, s.row1, f"+{wording.offset(s.end - s.origin)}", room)
     for s in picture.stretches:
         most = 0 if s.note else int((s.row1 - s.row0) / (5 * room))
         for row, offset in round_offsets(s, most):
-            _label(ticks, row, f"+{words.offset(offset)}", room)
+            _label(ticks, row, f"+{wording.offset(offset)}", room)
     ax.set_yticks(list(ticks), list(ticks.values()))
 
 

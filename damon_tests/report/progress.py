@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from damon_tests.report import output, terminal, words
+from damon_tests.report import output, terminal, wording
 from damon_tests.report.events import EVENTS
 from damon_tests.report.model import RunState
 
@@ -116,7 +116,7 @@ class Progress:
                 block = terminal.failure(test, run, output.from_here(self._directory))
                 self._console.print(Text("\n").join(block), soft_wrap=True)
         elif self._verbosity > 0:
-            took = words.seconds(test["duration_s"])
+            took = wording.seconds(test["duration_s"])
             line = Text(test["verdict"], style=terminal.STYLES[test["verdict"]])
             self._console.print(line.append(f"  {test['id']}  {took}", style="default"), soft_wrap=True)
 
@@ -128,17 +128,17 @@ class Progress:
         of = f" of {self._total}" if self._total is not None else ""
         verdicts = Counter(test["verdict"] for test in self._state.finished_tests)
         parts = [f"{done}{of} tests"]
-        parts += [f"{v} {verdicts[v]}" for v in words.VERDICTS if verdicts[v]]
-        parts.append(f"{words.seconds(round(now - self._began))} so far")
+        parts += [f"{v} {verdicts[v]}" for v in wording.VERDICTS if verdicts[v]]
+        parts.append(f"{wording.seconds(round(now - self._began))} so far")
         if self._total and _FEWEST_DONE <= done < self._total:
             left = (now - (self._state.started or self._began)) / done * (self._total - done)
-            parts.append(f"about {words.seconds(round(left))} left")
+            parts.append(f"about {wording.seconds(round(left))} left")
         return " · ".join(parts)
 
     def running(self, now: float) -> Iterator[str]:
         """Yield the tests that run, each with how long it has."""
         for test in list(self._state.open.values())[:_MOST_SHOWN]:
-            yield f"{test['id']}  {words.seconds(round(max(0.0, now - test['started'])))}"
+            yield f"{test['id']}  {wording.seconds(round(max(0.0, now - test['started'])))}"
 
     def _status(self) -> Text:
         now = time.time()

@@ -19,7 +19,7 @@ from damon_tests.damon import layout
 from damon_tests.damon.layout import Write
 from damon_tests.damon.params import ANY, DamonCtx, Damos, Kdamond
 from damon_tests.damon.users import ADMIN, MODULES
-from damon_tests.report import words
+from damon_tests.report import wording
 
 COLUMNS = 75
 CTX = "0/contexts/0"
@@ -217,7 +217,7 @@ def _workload(buffers: Mapping[int, Buffer], *, idle: bool, physical: bool) -> s
     for buffer in {b.number: b for b in buffers.values()}.values():
         size, number = buffer.size, buffer.number
         what = "fills its buffer once and is stopped" if idle else "fills its buffer over and over"
-        lines += _comment(f"The process to monitor: dd {what} ({words.size(size)}).")
+        lines += _comment(f"The process to monitor: dd {what} ({wording.size(size)}).")
         lines += [f"dd if=/dev/zero of=/dev/null bs={size} 2> /dev/null &", f"pid{number}=$!"]
         lines += [f'workload="$workload $pid{number}"', f'await_buffer "$pid{number}" {size}']
         lines += [f"buffer{number}=$buffer", f'echo "dd has its buffer at $buffer{number}"']

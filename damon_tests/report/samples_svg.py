@@ -10,7 +10,7 @@ from html import escape
 from typing import Any
 
 from damon_tests.ports.numbers import number
-from damon_tests.report.words import plural
+from damon_tests.report.wording import plural
 
 WIDTH, HEIGHT = 160, 28
 

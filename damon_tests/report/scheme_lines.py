@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from damon_tests.damon.recording_file import Saved
 from damon_tests.damon.records import SchemeReport
-from damon_tests.report import words
+from damon_tests.report import wording
 
 
 def scheme_lines(saved: Saved) -> list[str]:
@@ -22,13 +22,15 @@ def _reported(report: SchemeReport) -> str:
     """Return such as "tried 12 times, 24 MiB; applied 12 times, 24 MiB; quota exceeded 2 times"."""
     stats = report.stats
     parts = [
-        f"tried {words.plural(stats.nr_tried, 'time')}, {words.size(stats.sz_tried)}",
-        f"applied {words.plural(stats.nr_applied, 'time')}, {words.size(stats.sz_applied)}",
-        f"quota exceeded {words.plural(stats.qt_exceeds, 'time')}",
+        f"tried {wording.plural(stats.nr_tried, 'time')}, {wording.size(stats.sz_tried)}",
+        f"applied {wording.plural(stats.nr_applied, 'time')}, {wording.size(stats.sz_applied)}",
+        f"quota exceeded {wording.plural(stats.qt_exceeds, 'time')}",
     ]
     if report.effective_bytes:
-        parts.append(f"effective quota {words.size(report.effective_bytes)}")
+        parts.append(f"effective quota {wording.size(report.effective_bytes)}")
     for tried in report.tried:
         size = int(tried.regions.sizes.sum())
-        parts.append(f"at the end {words.plural(len(tried.regions), 'region')} of {words.size(size)} tried")
+        parts.append(
+            f"at the end {wording.plural(len(tried.regions), 'region')} of {wording.size(size)} tried"
+        )
     return "; ".join(parts)

@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from damon_tests.report import words
+from damon_tests.report import wording
 from damon_tests.report.matrix import matrix
 
 STYLES = {
@@ -103,7 +103,7 @@ def _reasons(run: Run, verdict: str, most: int, width: int) -> Iterator[Text]:
     for reason, ids in groups[:most]:
         yield Text(_cut(f"{verdict} {len(ids)}  {reason}", width), style=STYLES[verdict])
     if len(groups) > most:
-        yield Text(f"and {words.plural(len(groups) - most, 'other reason')} for {verdict}", style="dim")
+        yield Text(f"and {wording.plural(len(groups) - most, 'other reason')} for {verdict}", style="dim")
 
 
 def _cut(text: str, width: int) -> str:
@@ -118,14 +118,14 @@ def _short(test_id: str) -> str:
 def headline(run: Run) -> Text:
     """Return which DAMON was tested, as what it was judged, how many tests, and how long it took."""
     text = Text("damon-tests", style="bold")
-    text.append(f"  {words.subject(run)}", style="bold cyan")
+    text.append(f"  {wording.subject(run)}", style="bold cyan")
     kernel = run["provenance"].get("kernel", {})
     release = kernel.get("release") if isinstance(kernel, Mapping) else None
     if release:
         text.append(f" ({release})")
-    if judged := words.judged_as(run):
+    if judged := wording.judged_as(run):
         text.append(f", {judged}")
-    text.append(f"  {words.plural(len(run['tests']), 'test')} in {words.seconds(run['duration_s'])}")
+    text.append(f"  {wording.plural(len(run['tests']), 'test')} in {wording.seconds(run['duration_s'])}")
     if run["interrupted"]:
         text.append("  interrupted", style="bold red")
     elif not run["complete"]:
@@ -134,7 +134,7 @@ def headline(run: Run) -> Text:
 
 
 def _counts(run: Run) -> Text:
-    shown = words.counts(run)
+    shown = wording.counts(run)
     if not shown:
         return Text("No test ran: this is not a success.", style="bold red")
     text = Text()
@@ -147,7 +147,7 @@ def _counts(run: Run) -> Text:
 
 def _problems(run: Run) -> Iterator[Text]:
     if run["problems"]:
-        count = words.plural(len(run["problems"]), "line")
+        count = wording.plural(len(run["problems"]), "line")
         yield Text("")
         yield Text(f"Of the events, {count} could not be read: {run['problems'][0]}")
 
@@ -159,7 +159,7 @@ def _where(run: Run, directory: Path) -> Iterator[Text]:
     yield Text("Results  ", style="dim").append(str(directory))
     yield Text("Again    ", style="dim").append(f"damon-tests report {directory}")
     if wrong:
-        yield Text("Rerun    ", style="dim").append(words.rerun(run, wrong[0]))
+        yield Text("Rerun    ", style="dim").append(wording.rerun(run, wrong[0]))
 
 
 # --- failures --------------------------------------------------------------------------------
@@ -187,7 +187,7 @@ def failure(test: Test, run: Run, directory: Path) -> Iterator[Text]:
     """Yield one test that did not hold: measured, expected and why, its files, and how to repeat it."""
     verdict = test["verdict"]
     yield Text(verdict, style=STYLES[verdict]).append(f"  {test['id']}", style="bold")
-    wrong = words.unmet(test)
+    wrong = wording.unmet(test)
     for check in wrong[:_MOST_CHECKS]:
         yield from _check(check)
     if len(wrong) > _MOST_CHECKS:
@@ -199,7 +199,7 @@ def failure(test: Test, run: Run, directory: Path) -> Iterator[Text]:
         yield Text(f"  attempts  {len(test['attempts'])}", style="dim")
     yield from _files(test, directory)
     if test["backend"]:
-        yield Text("  rerun     ", style="dim").append(words.rerun(run, test))
+        yield Text("  rerun     ", style="dim").append(wording.rerun(run, test))
 
 
 def _files(test: Test, directory: Path) -> Iterator[Text]:
@@ -220,13 +220,13 @@ def check(check: Mapping[str, Any]) -> list[str]:
 def _check(check: Mapping[str, Any]) -> Iterator[Text]:
     m = check["measurement"]
     text = Text("  ").append(m["name"], style="bold").append(" = ")
-    text.append(words.quantity(m["value"], m["unit"]), style="bold")
+    text.append(wording.quantity(m["value"], m["unit"]), style="bold")
     if check["holds"] is None:
         text.append("  undecided", style="magenta")
     yield text
     yield Text("  expected  ", style="dim").append(check["limit"])
     kind = check["kind"] if not check["alpha"] else f"{check['kind']}, α = {check['alpha']:g}"
-    yield Text("  because   ", style="dim").append(words.because(check)).append(f"  [{kind}]", style="dim")
+    yield Text("  because   ", style="dim").append(wording.because(check)).append(f"  [{kind}]", style="dim")
     if check["detail"]:
         yield Text("  detail    ", style="dim").append(check["detail"])
     if check["modelled"]:
@@ -239,7 +239,7 @@ def _check(check: Mapping[str, Any]) -> Iterator[Text]:
 def figures(run: Run, directory: Path) -> Iterator[Text]:
     """Yield what tests measured for people to read, whatever their verdict: as the test laid it out."""
     for test in run["tests"]:
-        for artifact in words.artifacts(test):
+        for artifact in wording.artifacts(test):
             path = directory / artifact["path"]
             if artifact["kind"] == "figures" and path.suffix == ".txt" and path.is_file():
                 yield Text("")
@@ -262,7 +262,7 @@ def table(run: Run) -> Iterator[Text]:
         line = Text(f"  {row.capability:<{names}}")
         for backend, width in zip(rows.backends, columns, strict=True):
             cell = row.cells.get(backend)
-            shown = f"{cell.verdict} {_of(cell.counts)}, {words.seconds(cell.seconds)}" if cell else "-"
+            shown = f"{cell.verdict} {_of(cell.counts)}, {wording.seconds(cell.seconds)}" if cell else "-"
             line.append(f"{shown:<{width}}  ", style=STYLES[cell.verdict] if cell else "dim")
         line.rstrip()
         yield line
@@ -283,7 +283,7 @@ def test_details(run: Run, directory: Path, words_of_id: str) -> Iterator[Text]:
         for place in (*test["attempts"], test):
             for check in place["checks"]:
                 if check["holds"] is True:
-                    yield Text("  holds     ", style="dim").append(words.check_line(check))
+                    yield Text("  holds     ", style="dim").append(wording.check_line(check))
         for attempt in test["attempts"]:
             yield Text(f"  attempt {attempt['attempt']}, seed {attempt['seed']}", style="dim")
 
@@ -319,8 +319,8 @@ def _time(run: Run, most: int = 6) -> Iterator[Text]:
         return
     yield Text("")
     if timings:
-        parts = ", ".join(f"{name} {words.seconds(s)}" for name, s in timings[:most])
+        parts = ", ".join(f"{name} {wording.seconds(s)}" for name, s in timings[:most])
         yield Text("Time     ", style="dim").append(parts)
     if slowest:
-        parts = ", ".join(f"{_names([t['id']])} {words.seconds(t['duration_s'])}" for t in slowest)
+        parts = ", ".join(f"{_names([t['id']])} {wording.seconds(t['duration_s'])}" for t in slowest)
         yield Text("Slowest  ", style="dim").append(parts)

@@ -20,7 +20,7 @@ from damon_tests.judge.monitoring.aggregation_windows import windows
 from damon_tests.judge.monitoring.report_vs_truth import byte_ranges
 from damon_tests.ports.arrays import F64, I64
 from damon_tests.ports.ranges import Range
-from damon_tests.report import heatmap_text, picture, words
+from damon_tests.report import heatmap_text, picture, wording
 from damon_tests.report.raster import Raster, raster
 
 TITLES = ("A", "B")
@@ -62,10 +62,10 @@ def _figures(r: Recording, target_idx: int) -> dict[str, str]:
     age = np.median(np.concatenate([s.age for s in snapshots]))
     return {
         "snapshots": str(len(snapshots)),
-        "length": words.seconds((r.stopped_ns - r.started_ns) / 1e9),
+        "length": wording.seconds((r.stopped_ns - r.started_ns) / 1e9),
         "intervals": f"{r.sample_us} µs, {r.aggr_us} µs",
         "regions, median": f"{np.median([len(s) for s in snapshots]):.0f}",
-        "accessed memory, mean": words.size(accessed),
+        "accessed memory, mean": wording.size(accessed),
         "age of regions, median": "unknown" if "age" in r.missing else f"{age:.0f} aggregations",
     }
 

@@ -14,7 +14,7 @@ from damon_tests.commands.selftest_verdict import SelftestEvidence
 from damon_tests.kernel import ktap
 from damon_tests.kernel.images import selftests
 from damon_tests.ports import HarnessError, UsageError
-from damon_tests.report import model, words
+from damon_tests.report import model, wording
 from damon_tests.report.events import RunLog
 from damon_tests.report.verdict_changes import verdict_changes
 
@@ -68,7 +68,7 @@ def test_selftests_become_tests_of_a_run(tmp_path: Path) -> None:
     files = {a["kind"]: run["directory"] / a["path"] for a in good["artifacts"]}
     assert "1..1" in files["output"].read_text()
     assert "hello" in files["log"].read_text()
-    assert words.rerun(run, good) == "damon-tests kselftest --kernel=debian:7.3 good.sh"
+    assert wording.rerun(run, good) == "damon-tests kselftest --kernel=debian:7.3 good.sh"
     measured = {m["name"]: m["value"] for m in good["measurements"]}
     assert measured["changes of DAMON's state left behind"] == 1
     model.load(run["directory"])

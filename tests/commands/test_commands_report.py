@@ -16,7 +16,7 @@ import sample_run
 from damon_tests.commands import report
 from damon_tests.judge.verdict import Verdict
 from damon_tests.ports import NotSupported, UsageError
-from damon_tests.report import html, junit, model, picture, terminal, words
+from damon_tests.report import html, junit, model, picture, terminal, wording
 from damon_tests.report.events import RunLog
 
 
@@ -189,7 +189,7 @@ def test_html_folds_what_passed_and_older_pictures(tmp_path: Path) -> None:
     assert shown == ["3.png", "1.png", "2.png"]
     assert page.index("3.png,") < page.index("2 more pictures") < page.index("1.png,")
     verdicts = re.findall(r'<details class="test" .*? data-verdict="(\w+)".*?( open)?>', page)
-    order = [words.VERDICTS.index(verdict) for verdict, _ in verdicts]
+    order = [wording.VERDICTS.index(verdict) for verdict, _ in verdicts]
     assert order == sorted(order)
     assert {verdict for verdict, is_open in verdicts if is_open} == {"ERROR", "FAIL", "XPASS", "INCONCLUSIVE"}
     assert "7.3.4-amd64" in page[: page.index('id="tests-title"')]
@@ -246,21 +246,21 @@ def test_missing_extras_are_a_sentence(
 
 
 def test_sizes_are_printed_in_the_largest_whole_unit() -> None:
-    assert [words.size(n) for n in (0, 512, 4096, 1536 << 20, 3 << 40)] == [
+    assert [wording.size(n) for n in (0, 512, 4096, 1536 << 20, 3 << 40)] == [
         "0 bytes",
         "512 bytes",
         "4 KiB",
         "1.5 GiB",
         "3 TiB",
     ]
-    assert [words.seconds(s) for s in (0.003, 2.44, 200, 7500)] == [
+    assert [wording.seconds(s) for s in (0.003, 2.44, 200, 7500)] == [
         "3 ms",
         "2.4 s",
         "3 min 20 s",
         "2 h 5 min",
     ]
     exact = (0, 4096, 3 << 19, 4704 << 10, (40 << 30) + (3 << 19), (40 << 30) - (1 << 19), 5 << 50)
-    assert [words.offset(n) for n in exact] == [
+    assert [wording.offset(n) for n in exact] == [
         "0 bytes",
         "4 KiB",
         "1.5 MiB",
@@ -269,12 +269,12 @@ def test_sizes_are_printed_in_the_largest_whole_unit() -> None:
         "39 GiB 1023.5 MiB",
         "5 PiB",
     ]
-    assert words.quantity(1405501440, "bytes") == "1,405,501,440 bytes"
-    assert words.quantity(1234.56, "µs") == "1,234.6 µs"
-    assert words.quantity(0.39995, "fraction") == "0.39995 fraction"
-    assert words.quantity("inf", "ms") == "inf ms"
-    assert words.quantity(3.0, "regions") == "3 regions"
-    assert set(words.VERDICTS) == set(words.MEANING) == set(terminal.STYLES)
+    assert wording.quantity(1405501440, "bytes") == "1,405,501,440 bytes"
+    assert wording.quantity(1234.56, "µs") == "1,234.6 µs"
+    assert wording.quantity(0.39995, "fraction") == "0.39995 fraction"
+    assert wording.quantity("inf", "ms") == "inf ms"
+    assert wording.quantity(3.0, "regions") == "3 regions"
+    assert set(wording.VERDICTS) == set(wording.MEANING) == set(terminal.STYLES)
 
 
 def test_views_print_parts_of_the_report(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
