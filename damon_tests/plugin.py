@@ -149,10 +149,10 @@ def _attempts(request: pytest.FixtureRequest) -> tuple[Callable[[], Backend], st
     """What fixtures that make attempts need: the DAMON, the test's id, the run's seed, and whom to tell."""
     run, item = request.config.stash[RUN], request.node
 
-    def keep(seen: Observation) -> None:
-        item.stash[TEST].observations.append(seen)
+    def keep(observation: Observation) -> None:
+        item.stash[TEST].observations.append(observation)
         with timed("write results"):
-            artifacts.keep_attempt(run.log, test_id(item), seen)
+            artifacts.keep_attempt(run.log, test_id(item), observation)
 
     return lambda: run.backend, test_id(item), run.config.option.seed, keep
 
@@ -259,7 +259,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
 
 def _complaints(item: pytest.Function, test: DamonTest) -> list[str]:
     """What the kernel complained about during a test, whichever way the test came to its DAMON."""
-    titles = [*(s for seen in test.observations for s in seen.splats), *test.splats]
+    titles = [*(s for observation in test.observations for s in observation.splats), *test.splats]
     subject: Any = item.funcargs.get("subject")
     if subject is not None:
         with suppress(DamonTestsError):  # a machine that is lost was reported already

@@ -311,7 +311,7 @@ def outside_of_tests_s(run: Mapping[str, Any], now: float, processes: int) -> fl
 
 def where_time_went(test: DamonTest, duration_s: float) -> dict[str, float]:
     """Return the seconds of a test by what they were spent on, attempts excepted: those have their own."""
-    attempts = sum(sum(seen.seconds.values()) for seen in test.observations)
+    attempts = sum(sum(observation.seconds.values()) for observation in test.observations)
     spent = stopwatch.take()
     rest = duration_s - attempts - sum(spent.values())
     return {**spent, "rest of tests": max(0.0, rest)}

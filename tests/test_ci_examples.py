@@ -50,10 +50,10 @@ Schema(testdef())(definition)
 def tool(name: str) -> str:
     """Return the path of a CI system's own tool; skip without it."""
     beside = Path(sys.executable).parent / name
-    found = str(beside) if beside.exists() else shutil.which(name)
-    if found is None:
+    path = str(beside) if beside.exists() else shutil.which(name)
+    if path is None:
         pytest.skip(f"{name} is not installed: {INSTALL}")
-    return found
+    return path
 
 
 def succeeds(command: Sequence[str | Path], cwd: Path = ROOT) -> str:
@@ -144,13 +144,13 @@ def test_lava_gets_each_test_of_a_run(tmp_path: Path) -> None:
 
 def commands() -> list[str]:
     """Return every command line of ours in the examples, continued lines joined."""
-    found = []
+    lines = []
     for path in sorted(EXAMPLES.iterdir()):
         text = re.sub(r"\\\n\s*", "", path.read_text())
         if path.suffix == ".yml":  # a folded scalar is one line
             text = re.sub(r"(?<=[^:|>])\n {6}(?=--|-e )", " ", text)
-        found += re.findall(r"\bdamon-tests ((?:run|report|gate) [^`\n]*)", text)
-    return found
+        lines += re.findall(r"\bdamon-tests ((?:run|report|gate) [^`\n]*)", text)
+    return lines
 
 
 def test_commands_of_the_examples_exist() -> None:

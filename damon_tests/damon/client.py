@@ -26,8 +26,8 @@ class Difference:
     found: Value | None
 
     def __str__(self) -> str:
-        found = "no such file" if self.found is None else f"{self.found!r}"
-        return f"{self.path}: requested {self.requested!r}, found {found}"
+        value = "no such file" if self.found is None else f"{self.found!r}"
+        return f"{self.path}: requested {self.requested!r}, found {value}"
 
 
 class DamonClient(TreeAccess):

@@ -53,16 +53,16 @@ def _disk_errors_named(keep: Callable[Args, None]) -> Callable[Args, None]:
 
 
 @_disk_errors_named
-def keep_attempt(log: RunLog, test_id: str, seen: Observation) -> None:
+def keep_attempt(log: RunLog, test_id: str, observation: Observation) -> None:
     """Write what one attempt brought home, and tell the log. Called before anything is judged."""
-    log.attempt(test_id, seen.attempt, seen.seed, seen.seconds)
-    directory = attempt_directory(log.directory, test_id, seen.attempt)
+    log.attempt(test_id, observation.attempt, observation.seed, observation.seconds)
+    directory = attempt_directory(log.directory, test_id, observation.attempt)
     path = directory / "recording.npz"
-    saved = _saved(test_id, seen)
-    recording_file.save(path, saved.recording, saved.truth, saved.about, seen.schemes)
-    log.artifact(test_id, path.relative_to(log.directory), "recording", attempt=seen.attempt)
-    if seen.kernel_log.strip():
-        keep_text(log, test_id, seen.attempt, "kernel.log", seen.kernel_log)
+    saved = _saved(test_id, observation)
+    recording_file.save(path, saved.recording, saved.truth, saved.about, observation.schemes)
+    log.artifact(test_id, path.relative_to(log.directory), "recording", attempt=observation.attempt)
+    if observation.kernel_log.strip():
+        keep_text(log, test_id, observation.attempt, "kernel.log", observation.kernel_log)
 
 
 @_disk_errors_named
@@ -79,9 +79,9 @@ def keep_evidence(
         keep_text(log, test_id, attempt, "console.log", error.log)
         keep_partial(log, test_id, attempt, error.partial)
     if verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.XFAIL):
-        for seen in observations:
-            if seen.recording.source != "none":
-                keep_picture(log, test_id, seen)
+        for observation in observations:
+            if observation.recording.source != "none":
+                keep_picture(log, test_id, observation)
 
 
 def keep_partial(log: RunLog, test_id: str, attempt: int, partial: object) -> None:
@@ -112,13 +112,13 @@ def keep_text(log: RunLog, test_id: str, attempt: int, name: str, text: str) -> 
     return path
 
 
-def keep_picture(log: RunLog, test_id: str, seen: Observation) -> Path:
+def keep_picture(log: RunLog, test_id: str, observation: Observation) -> Path:
     """What DAMON saw beside what happened: as text always, as PNG where matplotlib is installed.
 
     Returns the path of the best one.
     """
-    saved = _saved(test_id, seen)
-    best = attempt_directory(log.directory, test_id, seen.attempt) / "heatmap.txt"
+    saved = _saved(test_id, observation)
+    best = attempt_directory(log.directory, test_id, observation.attempt) / "heatmap.txt"
     output_file.write_text(best, "\n".join(draw.lines(saved, _TEXT_WIDTH)) + "\n")
     kept = [best]
     with contextlib.suppress(NotSupported):  # no matplotlib: the text will do
@@ -127,36 +127,36 @@ def keep_picture(log: RunLog, test_id: str, seen: Observation) -> Path:
         kept.append(best)
     for path in reversed(kept):
         relative = path.relative_to(log.directory)
-        log.artifact(test_id, relative, "picture", title="heat map", attempt=seen.attempt)
+        log.artifact(test_id, relative, "picture", title="heat map", attempt=observation.attempt)
     return best
 
 
-def _saved(test_id: str, seen: Observation) -> Saved:
+def _saved(test_id: str, observation: Observation) -> Saved:
     """What there is to keep and to draw of one attempt."""
-    recording = seen.recording
+    recording = observation.recording
     about = About(
-        title=f"{test_id}, attempt {seen.attempt}",
-        level=seen.level,
-        phases=tuple((p.name, p.start_ns) for p in seen.phases),
-        ctx=seen.ctx,
+        title=f"{test_id}, attempt {observation.attempt}",
+        level=observation.level,
+        phases=tuple((p.name, p.start_ns) for p in observation.phases),
+        ctx=observation.ctx,
     )
     if recording.source == "none":
-        return Saved(recording, None, replace(about, layout=dict(seen.layout)))
+        return Saved(recording, None, replace(about, layout=dict(observation.layout)))
     if recording.operations == "paddr":
-        return _saved_physical(seen, about)
-    spans = spans_of(seen.truth, windows(recording), recording, seen.disturbances)
-    return Saved(recording, spans, replace(about, layout=dict(seen.layout)))
+        return _saved_physical(observation, about)
+    spans = spans_of(observation.truth, windows(recording), recording, observation.disturbances)
+    return Saved(recording, spans, replace(about, layout=dict(observation.layout)))
 
 
-def _saved_physical(seen: Observation, about: About) -> Saved:
+def _saved_physical(observation: Observation, about: About) -> Saved:
     """The same of physical memory, as far as it is known which frames were the target's."""
-    recording = seen.recording
+    recording = observation.recording
     try:
-        view = as_virtual(seen) if seen.frames else None
+        view = as_virtual(observation) if observation.frames else None
     except DamonTestsError:  # its units are larger than pages
         view = None
     if view is None:
         return Saved(recording, None, about)
-    spans = spans_of(view.truth, windows(recording), recording, seen.disturbances)
+    spans = spans_of(view.truth, windows(recording), recording, observation.disturbances)
     few = len(view.layout) <= _MOST_RANGES
     return Saved(recording, spans, replace(about, layout=dict(view.layout) if few else {}))

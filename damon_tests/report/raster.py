@@ -85,11 +85,11 @@ def raster(
     # Every column the same number of windows, else the time axis would lie.
     per_column = -(-len(chosen) // columns) or 1
     groups = [np.arange(i, min(i + per_column, len(chosen))) for i in range(0, len(chosen), per_column)]
-    seen = np.empty((len(low), len(groups)))
+    reported = np.empty((len(low), len(groups)))
     true = None if spans is None else np.empty((len(low), len(groups)))
     for column, group in enumerate(groups):
         of_group = [_seen(recording, chosen[i].snapshot, low, high) for i in group]
-        seen[:, column] = _mean(of_group)
+        reported[:, column] = _mean(of_group)
         if true is not None and spans is not None:
             rates = [_integral(*spans.of_window(int(i)), low, high) for i in group]
             true[:, column] = np.mean(rates, axis=0) / np.maximum(high - low, 1)
@@ -98,8 +98,8 @@ def raster(
     ranges = sorted(shown.values())
     series = _series(recording, ranges, chosen, groups, spans)
     if true is not None:
-        series = _with_error(series, seen, true, (high - low).astype(np.float64))
-    return Raster(seen, true, edges, parts, series)
+        series = _with_error(series, reported, true, (high - low).astype(np.float64))
+    return Raster(reported, true, edges, parts, series)
 
 
 def _rows(parts: Sequence[Stretch]) -> tuple[I64, I64]:
@@ -116,8 +116,8 @@ def _seen(recording: Recording, snapshot: Snapshot, low: I64, high: I64) -> F64:
     start, end = byte_ranges(snapshot, recording.addr_unit)
     rate = snapshot.nr_accesses / max(1, recording.samples_per_aggr)
     covered = _integral(start, end, np.ones(len(start)), low, high)
-    seen = _integral(start, end, rate, low, high)
-    mean: F64 = np.divide(seen, covered, out=np.full(len(low), np.nan), where=covered > 0)
+    total = _integral(start, end, rate, low, high)
+    mean: F64 = np.divide(total, covered, out=np.full(len(low), np.nan), where=covered > 0)
     return mean
 
 
@@ -130,20 +130,22 @@ def _series(
 ) -> Series:
     low = np.array([a for a, _ in ranges], np.int64)
     high = np.array([b for _, b in ranges], np.int64)
-    seen, true = np.zeros(len(chosen)), np.zeros(len(chosen))
+    seen_bytes, true_bytes = np.zeros(len(chosen)), np.zeros(len(chosen))
     for i, window in enumerate(chosen):
         start, end = byte_ranges(window.snapshot, recording.addr_unit)
-        seen[i] = _integral(start, end, (window.snapshot.nr_accesses > 0).astype(float), low, high).sum()
+        seen_bytes[i] = _integral(
+            start, end, (window.snapshot.nr_accesses > 0).astype(float), low, high
+        ).sum()
         if spans is not None:
             a, b, rate = spans.of_window(i)
-            true[i] = _integral(a, b, np.ones(len(rate)), low, high).sum()
+            true_bytes[i] = _integral(a, b, np.ones(len(rate)), low, high).sum()
     counts = np.array([len(w.snapshot) for w in chosen], np.float64)
-    means = [np.array([v[g].mean() for g in groups], np.float64) for v in (seen, counts, true)]
+    means = [np.array([v[g].mean() for g in groups], np.float64) for v in (seen_bytes, counts, true_bytes)]
     return Series(means[0], means[1], None if spans is None else means[2])
 
 
-def _with_error(series: Series, seen: F64, true: F64, size: F64) -> Series:
-    wrong = size @ np.abs(np.nan_to_num(seen) - true)
+def _with_error(series: Series, reported: F64, true: F64, size: F64) -> Series:
+    wrong = size @ np.abs(np.nan_to_num(reported) - true)
     mass = size @ true
     error = np.divide(wrong, mass, out=np.full(len(mass), np.nan), where=mass > 0)
     return Series(series.seen_bytes, series.nr_regions, series.true_bytes, error)

@@ -69,8 +69,8 @@ def refreshed(run, last_ns, timeout_s=30):
             texts = module.tree.read_batch(paths)
             run.collect()
             values = tuple(int(word) for word in texts[0].split(","))
-            seen = Refresh(after_ns, run.clock.now_ns(), values, int(texts[1]), int(texts[2]))
-            return idleness.narrowed(seen, last_ns)
+            refresh = Refresh(after_ns, run.clock.now_ns(), values, int(texts[1]), int(texts[2]))
+            return idleness.narrowed(refresh, last_ns)
         after_ns = began_ns
         if now_ns % (5 * POLL_NS) < POLL_NS:
             run.collect()

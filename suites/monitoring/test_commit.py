@@ -357,10 +357,12 @@ def test_added_and_removed_targets_leave_others_alone(live, expect):
         run.commit(replace(run.ctx, targets=first))
         run.record(1, aggregations=3)
     expect.add(invariants(run))
-    seen = [sorted({s.target_idx for s in part.recording.snapshots}) for part in run.parts()]
+    targets = [sorted({s.target_idx for s in part.recording.snapshots}) for part in run.parts()]
     wanted = [[0], [0, 1], [0]]
     wrong = [
-        f"part {i}: {a} instead of {b}" for i, (a, b) in enumerate(zip(seen, wanted, strict=True)) if a != b
+        f"part {i}: {a} instead of {b}"
+        for i, (a, b) in enumerate(zip(targets, wanted, strict=True))
+        if a != b
     ]
     expect.nothing("wrong targets reported", wrong, because="a commit matches targets by their index (§5.6)")
     kept = run.targets[0].layout["data"]

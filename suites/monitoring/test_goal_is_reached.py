@@ -46,11 +46,14 @@ def test_tuning_reaches_the_intervals_goal(live, expect, sample_us):
     expect.add(bounded(tuned, attrs))
     expect.add(steps_follow(tuned, run.recording(), attrs))
     snaps = [w.snapshot for w in windows(run.recording())]
-    seen = [float((s.sizes * s.nr_accesses).sum() / s.sizes.sum()) for s in snaps]
+    accesses = [float((s.sizes * s.nr_accesses).sum() / s.sizes.sum()) for s in snaps]
     # 4 of 20 keep the interval, 3 make it a quarter longer, 5 an eighth shorter (§2.8). Memory touched every
     # 40 ms has 3 or 4 hits below 8 ms and 4 or 5 above; so from 6 to 10 ms no step leaves 7 to 10 ms.
     m = Measurement(
-        "accesses per 20 samples in the last windows", float(np.median(seen[-LAST:])), "samples", tuple(seen)
+        "accesses per 20 samples in the last windows",
+        float(np.median(accesses[-LAST:])),
+        "samples",
+        tuple(accesses),
     )
     expect.between(
         m,

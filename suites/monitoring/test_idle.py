@@ -17,12 +17,12 @@ ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=100)
 def test_idle_memory_has_no_accesses(experiment, expect):
     """Memory that nobody touches is reported without any access, and grows old."""
     ctx = DamonCtx(operations="fvaddr", attrs=ATTRS)
-    seen = experiment("idle", ctx, seconds=3, cover="regions").observe()
-    expect.add(invariants(seen, shows=("I25", "I32")))
+    observation = experiment("idle", ctx, seconds=3, cover="regions").observe()
+    expect.add(invariants(observation, shows=("I25", "I32")))
     # Half a second is granted for accessed bits that were set before monitoring began.
-    compared = comparison(seen, after_s=0.5)
+    compared = comparison(observation, after_s=0.5)
     expect.at_most(
-        false_hot_bytes(compared, sorted(seen.layout.values())),
+        false_hot_bytes(compared, sorted(observation.layout.values())),
         0,
         kind="closed form",
         because="nobody touched this memory",
@@ -35,7 +35,7 @@ def test_memory_always_in_use_has_full_counts(experiment, expect):
     """Memory touched in every sampling interval has full counts wherever the target kept its schedule."""
     ctx = DamonCtx(operations="fvaddr", attrs=ATTRS)
     trial = experiment("everything_hot", ctx, seconds=3, cover="regions")
-    seen = trial.observe()
-    expect.add(invariants(seen))
-    expect.add(full_counts(seen))
+    observation = trial.observe()
+    expect.add(invariants(observation))
+    expect.add(full_counts(observation))
     expect.add(like_the_reference(trial, ["recall", "regions"], after_s=1.0, replicas=40))

@@ -78,10 +78,10 @@ def fixed(number):
     return DamonAttrs(min_nr_regions=3, max_nr_regions=number)
 
 
-def counts_by_range(expect, seen):
+def counts_by_range(expect, observation):
     """Return the counts of each range's only region, by window; expect that regions stay as they are."""
-    ranges = sorted(seen.layout.values())
-    chosen = judged_windows(seen, SETTLED_S)
+    ranges = sorted(observation.layout.values())
+    chosen = judged_windows(observation, SETTLED_S)
     changed = [
         f"{len(w.snapshot)} regions"
         for w in chosen
@@ -89,7 +89,7 @@ def counts_by_range(expect, seen):
     ]
     expect.nothing("windows with other regions", changed, because="ranges apart are never merged (I18)")
     counts = np.array([w.snapshot.nr_accesses for w in chosen], int).reshape(len(chosen), -1)
-    names = sorted(seen.layout, key=lambda name: seen.layout[name])
+    names = sorted(observation.layout, key=lambda name: observation.layout[name])
     return {} if changed else {name: counts[:, i].tolist() for i, name in enumerate(names)}
 
 
@@ -98,9 +98,9 @@ def test_every_page_is_sampled_with_the_same_probability(experiment, expect):
     regions = [PatternRegion(s.name, s.pages * PAGE_SIZE) for s in STRIPES]
     ctx = DamonCtx("fvaddr", attrs=fixed(len(STRIPES)))
     pattern = pattern_of(regions, (s.access() for s in STRIPES))
-    seen = experiment(pattern, ctx, seconds=10.5, cover="regions").observe()
-    expect.add(invariants(seen))
-    counts = counts_by_range(expect, seen)
+    observation = experiment(pattern, ctx, seconds=10.5, cover="regions").observe()
+    expect.add(invariants(observation))
+    counts = counts_by_range(expect, observation)
     w, alpha = ctx.attrs.samples_per_aggr, ALPHA / (len(STRIPES) + 1)
     for s in STRIPES if counts else ():
         why = f"{len(s.touched)} of {s.pages} pages are in use, and each is sampled alike (§3.4)"
@@ -145,8 +145,8 @@ def test_large_regions_are_sampled_beyond_4_gib(experiment, expect):
     used = {name: where for name, where in LARGE.items() if where[1] is not None}
     accesses = [Access(name, at, at + IN_USE, period_ns=PASS_NS) for name, (_, at) in used.items()]
     ctx = DamonCtx("fvaddr", attrs=SLOW)
-    seen = experiment(pattern_of(regions, accesses), ctx, seconds=105, cover="regions").observe()
-    counts = counts_by_range(expect, seen)
+    observation = experiment(pattern_of(regions, accesses), ctx, seconds=105, cover="regions").observe()
+    counts = counts_by_range(expect, observation)
     w, alpha = SLOW.samples_per_aggr, ALPHA / (len(used) + 1)
     for name, (size, _) in used.items() if counts else ():
         why = f"32 MiB of {size // GIB} GiB are in use, and each byte is sampled alike (§3.4)"
@@ -169,9 +169,9 @@ def test_first_megabytes_of_a_tebibyte_are_rarely_sampled(experiment, expect):
         [Access("reservation", 0, IN_USE, period_ns=PASS_NS)],
     )
     ctx = DamonCtx("fvaddr", attrs=replace(SLOW, min_nr_regions=3, max_nr_regions=3))
-    seen = experiment(pattern, ctx, seconds=60, cover="regions").observe()
-    expect.add(invariants(seen))
-    chosen = [w.snapshot for w in judged_windows(seen, SETTLED_S)]
+    observation = experiment(pattern, ctx, seconds=60, cover="regions").observe()
+    expect.add(invariants(observation))
+    chosen = [w.snapshot for w in judged_windows(observation, SETTLED_S)]
     samples = SLOW.samples_per_aggr * len(chosen)
     count = sum(int(snap.nr_accesses[0]) for snap in chosen)
     # Regions may be cut before 7.1: the first one is as small as it ever was.

@@ -26,13 +26,13 @@ def test_aggregations_are_whole_samples(experiment, expect, sample_us, aggr_us):
     accesses."""
     attrs = DamonAttrs(sample_us, aggr_us, min_nr_regions=10, max_nr_regions=50)
     trial = experiment("everything_hot", DamonCtx("fvaddr", attrs=attrs), seconds=2, cover="regions")
-    seen = trial.observe()
-    expect.add(invariants(seen))
-    expect.add(full_counts(seen))
-    expect.add(sampling_interval(seen))
-    ends = [snapshot.time_ns for snapshot in seen.recording.of_target(0)]
+    observation = trial.observe()
+    expect.add(invariants(observation))
+    expect.add(full_counts(observation))
+    expect.add(sampling_interval(observation))
+    ends = [snapshot.time_ns for snapshot in observation.recording.of_target(0)]
     why = "an aggregation has aggr_us div sample_us samples (§2.1, I34)"
-    expect.add(interval_in_samples("an aggregation", ends, seen, attrs.samples_per_aggr, why, "I34"))
+    expect.add(interval_in_samples("an aggregation", ends, observation, attrs.samples_per_aggr, why, "I34"))
 
 
 @pytest.mark.needs("damos_stat_after_apply_interval", "schemes.apply_interval_us")

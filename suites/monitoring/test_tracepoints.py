@@ -58,19 +58,19 @@ def test_tried_regions_match_their_aggregation(live, expect, pattern):
             run.record(0.25)
     expect.add(invariants(run))
     wrong, judged = [], 0
-    for begin, seen in tried:
-        expect.add(tried_regions(seen))
-        waited_us = (seen.regions.time_ns - begin) / NSEC_PER_USEC
+    for begin, answer in tried:
+        expect.add(tried_regions(answer))
+        waited_us = (answer.regions.time_ns - begin) / NSEC_PER_USEC
         gives_up = not Series.of(run.level).waits_for_tried_regions
-        if gives_up and not len(seen.regions) and waited_us >= 2 * ATTRS.aggr_us:
+        if gives_up and not len(answer.regions) and waited_us >= 2 * ATTRS.aggr_us:
             continue  # these give up after two aggregation intervals, on a slow machine before any is over
         # The pass that was reported came after the request; it may have waited for the following one.
-        until = seen.regions.time_ns + 2 * ATTRS.aggr_us * NSEC_PER_USEC
+        until = answer.regions.time_ns + 2 * ATTRS.aggr_us * NSEC_PER_USEC
         near = [s for s in run.recording().snapshots if begin < s.time_ns < until]
         judged += bool(near)
-        if near and not any(_made_of(s, seen.regions) for s in near):
+        if near and not any(_made_of(s, answer.regions) for s in near):
             wrong.append(
-                f"at {(begin - run.recording().started_ns) / 1e9:.3f} s: {len(seen.regions)} regions"
+                f"at {(begin - run.recording().started_ns) / 1e9:.3f} s: {len(answer.regions)} regions"
             )
     m = Measurement("requests that were judged", judged, "count")
     expect.add(

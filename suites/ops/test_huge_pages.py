@@ -60,12 +60,12 @@ def test_access_marks_exactly_its_page(live, expect, hugepage):
     names = ["precision", "recall", "boundary"] if hugepage else ["precision", "rate excess"]
 
     def attempt(number):
-        seen = seen_with(live, FVADDR, hugepage)
+        observation = seen_with(live, FVADDR, hugepage)
         if number == 1:
-            expect.add(invariants(seen))  # idle blocks (or pages) are silent and grow old
+            expect.add(invariants(observation))  # idle blocks (or pages) are silent and grow old
             if hugepage:  # a region of nothing but one small page is rare
-                expect.add(full_counts(seen))
-        return seen
+                expect.add(full_counts(observation))
+        return observation
 
     expect.add(like_the_reference(attempt, names, after_s=1.5, replicas=40))
 
@@ -112,10 +112,10 @@ def test_frames_of_a_touched_huge_page_are_hot_together(live, expect):
     ctx = DamonCtx("paddr", attrs=ATTRS)
 
     def attempt(number):
-        seen = seen_with(live, ctx, True)
+        observation = seen_with(live, ctx, True)
         if number == 1:
-            expect.add(invariants(seen))
-        return seen
+            expect.add(invariants(observation))
+        return observation
 
     expect.add(like_the_reference(attempt, ["precision", "recall"], after_s=1.5, replicas=40))
 
@@ -128,12 +128,12 @@ def test_hugetlb_memory_in_use_is_found(live, expect):
     def attempt(number):
         with live("hugetlb", FVADDR, cover="regions") as run:
             run.record(3)
-        seen = run.observation
-        seen = replace(seen, truth=HugePages(seen.truth, [run.target.layout["huge"]]))
+        observation = run.observation
+        observation = replace(observation, truth=HugePages(observation.truth, [run.target.layout["huge"]]))
         if number == 1:
-            expect.add(invariants(seen))
-            expect.add(full_counts(seen))
-        return seen
+            expect.add(invariants(observation))
+            expect.add(full_counts(observation))
+        return observation
 
     expect.add(like_the_reference(attempt, ["precision", "recall"], after_s=1.5, replicas=40))
 

@@ -47,9 +47,9 @@ def test_frames_always_in_use_have_full_counts(experiment, expect, addr_unit):
     """Frames of memory in use have full counts, in any address unit."""
     ctx = replace(PADDR, addr_unit=addr_unit)
     trial = experiment("everything_hot", ctx, seconds=2.5, cover="regions")
-    seen = trial.observe()
-    expect.add(invariants(seen))
-    expect.add(full_counts(as_virtual(seen)))
+    observation = trial.observe()
+    expect.add(invariants(observation))
+    expect.add(full_counts(as_virtual(observation)))
     expect.add(like_the_reference(trial, ["recall", "regions"], after_s=0.7, replicas=40))
 
 

@@ -77,7 +77,7 @@ def _windows_until_updated(attrs):
 def test_mapping_changes_are_followed(live, expect, update_us):
     """New mappings are monitored after one update interval at most;
     memory that stays mapped keeps its age."""
-    seen = []
+    mappings = []
     attrs = replace(UPDATED, update_us=update_us)
     with live(churn(), DamonCtx(attrs=attrs)) as run:
         go_ns = run.target.phases()[0].start_ns
@@ -85,10 +85,10 @@ def test_mapping_changes_are_followed(live, expect, update_us):
             run.record(until_s - (run.clock.now_ns() - go_ns) / NSEC_PER_SEC)
             vmas = run.subject.vmas(run.target)
             wanted = [list(r) for r in rule_limits.three_ranges([v for v in vmas if v[0] < 1 << 63])]
-            seen.append((wanted, run.clock.now_ns()))
+            mappings.append((wanted, run.clock.now_ns()))
     phases = [p.start_ns for p in run.target.phases()]
     wrong, judged = [], 0
-    for (wanted, until_ns), since_ns in zip(seen, phases, strict=False):
+    for (wanted, until_ns), since_ns in zip(mappings, phases, strict=False):
         if any(since_ns < other < until_ns for other in phases):
             continue  # the machine was slow: the next change came before the mappings were read
         snaps = [s for s in run.recording().snapshots if since_ns < s.time_ns < until_ns]

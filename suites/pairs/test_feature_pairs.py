@@ -189,12 +189,12 @@ def nothing_tried(name: str) -> Callable[[Seen], Found]:
 
 
 def within_4_mib(name: str, least: int) -> Callable[[Seen], Found]:
-    def found(seen: Seen) -> Found:
+    def deviations(seen: Seen) -> Found:
         return [f"{size} tried in a pass" for size in seen.tried_sizes(name) if size > 4 * MIB] + (
             [] if max(seen.tried_sizes(name), default=0) >= least else ["nothing was tried"]
         )
 
-    return found
+    return deviations
 
 
 def quota_time(seen: Seen) -> Found:
@@ -352,8 +352,8 @@ def test_features_work_together(live, expect, row):
     if "several_kdamonds" in row:
         expect.add(invariants(seen.run, 1))
     for name in row:
-        found, why = EXPECTED[name]
-        wrong = found(seen) if seen.passes else []
+        deviations, why = EXPECTED[name]
+        wrong = deviations(seen) if seen.passes else []
         m = Measurement(f"{name}: deviations", len(wrong), "count")
         holds = not wrong if seen.passes else None
         expect.add(Check("invariant", m, "== 0", why, holds, "; ".join(wrong[:3])))

@@ -91,8 +91,8 @@ def test_exactly_the_matching_regions_are_tried(live, expect, schemes, edges):
     ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=(WATCHER, *schemes))
     with watched(live, "hot_cold", ctx) as run:
         run.record(1.2, aggregations=11)
-    seen = passes_of(run)
-    expect.add(watched_passes.edges_met(seen, run.ctx.schemes, edges))
+    passes = passes_of(run)
+    expect.add(watched_passes.edges_met(passes, run.ctx.schemes, edges))
     expect.add(checks(run))
 
 
@@ -105,10 +105,10 @@ def test_committed_pattern_holds_from_the_next_pass(live, expect):
         run.record(0.4, aggregations=3)
         run.commit(replace(run.ctx, schemes=(WATCHER, nothing, stat(sz_min=1))))
         run.record(0.5, aggregations=4)
-    seen, commit = passes_of(run), run.commits[1]
-    since = [p for p in seen if p.time_ns > commit.end_ns]
+    passes, commit = passes_of(run), run.commits[1]
+    since = [p for p in passes if p.time_ns > commit.end_ns]
     tries = [sum(t.scheme_idx == i for p in since for t in p.tries) for i in range(3)]
-    expect.add(watched_passes.tried_as_asked([p for p in seen if p.time_ns < commit.begin_ns], ctx))
+    expect.add(watched_passes.tried_as_asked([p for p in passes if p.time_ns < commit.begin_ns], ctx))
     expect.at_least(
         Measurement("passes since", len(since), "count"), 1, because="four aggregations were recorded"
     )
@@ -139,9 +139,9 @@ def test_sizes_are_in_address_units(live, expect):
     with watched(live, "idle", ctx, cover="process") as run:
         run.record(1.2, aggregations=8)
         memory = sum((end - start) // 8 for start, end in run.subject.ram_ranges())
-    seen = passes_of(run)
+    passes = passes_of(run)
     expect.add(checks(run))
-    all_units = sum(v.region.end - v.region.start for v in seen[0].visits)
+    all_units = sum(v.region.end - v.region.start for v in passes[0].visits)
     # Ranges are rounded outwards to pages, of 512 units.
     m = Measurement("units watched", all_units, "address units")
     expect.between(m, memory, memory + 2 * 512 * 16, because="all RAM is monitored, in address units (§3.7)")

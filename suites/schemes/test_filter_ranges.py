@@ -66,16 +66,17 @@ def test_address_filters_cut_regions_at_their_bounds(live, expect):
             run.client.command(0, "update_schemes_tried_regions")
             for i, name in enumerate(("is without filter", *cuts)):
                 result, ranges = tried_ranges(run, i)
-                seen = pages_of(ranges)
+                pages = pages_of(ranges)
                 outside += [
-                    f"round {round_}, one that {name}: page {p:#x}" for p in np.setdiff1d(seen, wanted[i])
+                    f"round {round_}, one that {name}: page {p:#x}" for p in np.setdiff1d(pages, wanted[i])
                 ]
                 if complete:
                     left += [
-                        f"round {round_}, one that {name}: page {p:#x}" for p in np.setdiff1d(wanted[i], seen)
+                        f"round {round_}, one that {name}: page {p:#x}"
+                        for p in np.setdiff1d(wanted[i], pages)
                     ]
-                if result.total_bytes != len(seen) * PAGE_SIZE:
-                    wrong_sums.append(f"one that {name}: {result.total_bytes} for {len(seen)} pages")
+                if result.total_bytes != len(pages) * PAGE_SIZE:
+                    wrong_sums.append(f"one that {name}: {result.total_bytes} for {len(pages)} pages")
             run.record(0.3)
     expect.nothing(
         "pages tried beyond a filter's borders",
@@ -188,9 +189,9 @@ def differences(scheme, moments, result, ranges, operations):
     wrong, before = [], moments[0]
     tried = verdicts(scheme, before, operations).tried
     wanted = np.unique(before.address[tried])
-    seen = pages_of(ranges) * PAGE_SIZE
-    if not np.array_equal(np.unique(seen), wanted):
-        wrong.append(f"tried {len(np.unique(seen))} pages instead of {len(wanted)}")
+    addresses = pages_of(ranges) * PAGE_SIZE
+    if not np.array_equal(np.unique(addresses), wanted):
+        wrong.append(f"tried {len(np.unique(addresses))} pages instead of {len(wanted)}")
     for (start, end), passed in zip(ranges, result.regions.sz_filter_passed.tolist(), strict=True):
         sizes = [verdicts(scheme, m.within([(start, end)]), operations).passed_bytes for m in moments]
         if not min(sizes) <= passed <= max(sizes):

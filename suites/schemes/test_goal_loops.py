@@ -64,10 +64,10 @@ def test_temporal_tuner_reclaims_until_the_goal_and_stops(live, expect):
     free = Measurement("free memory", node_mem_bp(infos[-1], 0, used=False), "bp")
     slack = OTHERS * BP // before.node_total[0]
     expect.at_least(free, target - slack, because="the goal is reachable, with 64 MiB to reclaim")
-    seen = [p for p in passes_of(run) if p.begin_ns > run.commits[-1].end_ns]
+    passes = [p for p in passes_of(run) if p.begin_ns > run.commits[-1].end_ns]
     fed = run.commits[-1].kdamonds[0].ctx.schemes[0].quota
     metric = measured(infos, lambda info: node_mem_bp(info, 0, used=False), slack)
-    expect.add(goal_metrics.steps_between("node_mem_free_bp", seen, fed, metric, least=1))
+    expect.add(goal_metrics.steps_between("node_mem_free_bp", passes, fed, metric, least=1))
     sizes = {event.esz for p in passes_of(run) for event in p.esz}
     expect.nothing(
         "other sizes",
@@ -122,9 +122,9 @@ def test_lru_goals_sort_until_the_share_is_reached(live, expect, wanted, tuner):
         let_pass(run, 6)
         share(run)
     # The first size may be traced while the commit is still being answered.
-    seen = [p for p in passes_of(run) if p.end_ns > run.commits[-1].begin_ns]
+    passes = [p for p in passes_of(run) if p.end_ns > run.commits[-1].begin_ns]
     metric = measured(infos, lambda info: lru_bp(info, active=active), 300)
-    expect.add(goal_metrics.steps_between(f"{wanted}_mem_bp", seen, scheme.quota, metric))
+    expect.add(goal_metrics.steps_between(f"{wanted}_mem_bp", passes, scheme.quota, metric))
     m = Measurement("share at first as small as needed", float(emptied), "count")
     expect.add(
         Check(
@@ -134,7 +134,7 @@ def test_lru_goals_sort_until_the_share_is_reached(live, expect, wanted, tuner):
     shares = tuple(float(lru_bp(info, active=active)) for info in infos)
     m = Measurement("reached", float(reached), "count", shares)
     expect.equal(m, 1, because="the quota grows until the goal is achieved (§4.4)")
-    traced = [event.esz for p in seen for event in p.esz]
+    traced = [event.esz for p in passes for event in p.esz]
     sizes = Measurement(
         "largest effective size", float(max(traced, default=0)), "bytes", tuple(map(float, traced))
     )
@@ -162,13 +162,13 @@ def test_unreachable_goal_saturates_at_the_requested_size(live, expect):
             free_bp(run, infos)
             let_pass(run, 2)
         swapped = int(run.pages("data").swapped.sum()) * 4096
-    seen, level = passes_of(run), Series.of(run.level)
-    tried = [float(sum(e.end - e.start for e in p.applied)) for p in seen]
+    passes, level = passes_of(run), Series.of(run.level)
+    tried = [float(sum(e.end - e.start for e in p.applied)) for p in passes]
     most = Measurement("tried in a window", max(tried, default=0), "bytes", tuple(tried))
     expect.equal(most, limit, because="the quota grows up to the requested size and not beyond (§4.4, I44)")
     metric = measured(infos, lambda info: node_mem_bp(info, 0, used=False), 60)
-    expect.add(goal_metrics.steps_between("node_mem_free_bp", seen, scheme.quota, metric))
-    expect.add(quotas.sizes_agree(seen, level))
+    expect.add(goal_metrics.steps_between("node_mem_free_bp", passes, scheme.quota, metric))
+    expect.add(quotas.sizes_agree(passes, level))
     expect.at_least(
         Measurement("reclaimed", swapped, "bytes"),
         limit,
@@ -189,8 +189,8 @@ def test_psi_goal_counts_no_more_stalls_than_the_kernel(live, expect):
         infos.append(run.subject.memory_info())
         let_pass(run, 30)
         infos.append(run.subject.memory_info())
-    seen = passes_of(run)
-    implied = goal_metrics.implied_total(seen, scheme.quota)
+    passes = passes_of(run)
+    implied = goal_metrics.implied_total(passes, scheme.quota)
     counted = infos[-1].psi_some_us - infos[0].psi_some_us
     m = Measurement("stall time that the steps imply at least", float(implied), "µs")
     # What was counted before the first pass's end is no part of it since 7.3; before, all since boot.
@@ -200,4 +200,4 @@ def test_psi_goal_counts_no_more_stalls_than_the_kernel(live, expect):
         counted + before,
         because=f"the goal measures the stalls of a window, and {counted} µs were counted (§4.4)",
     )
-    expect.add(quotas.enough_passes(seen, 10))
+    expect.add(quotas.enough_passes(passes, 10))

@@ -83,8 +83,8 @@ def judge(expect, run, infos, schemes, values, slack=SLACK_BP):
     for index, (scheme, value) in enumerate(zip(schemes, values, strict=True)):
         (wanted,) = scheme.quota.goals
         name = f"{wanted.target_metric} {wanted.nid or ''}{wanted.path}".strip()
-        seen = passes_of(run, index)
-        expect.add(goal_metrics.steps_between(name, seen, scheme.quota, measured(infos, value, slack)))
+        passes = passes_of(run, index)
+        expect.add(goal_metrics.steps_between(name, passes, scheme.quota, measured(infos, value, slack)))
 
 
 @pytest.mark.needs(TOLD, "goals.node_mem_used_bp", numa_nodes=2)
@@ -128,8 +128,8 @@ def test_temporal_tuner_switches_when_a_node_crosses_its_goal(live, expect):
     judge(expect, run, infos, run.ctx.schemes, values, slack=2 * SLACK_BP)
     for index, wanted in enumerate(([LIMIT, 0], [0, LIMIT])):
         # Only until the process goes again.
-        seen = [p for p in passes_of(run, index) if p.end_ns <= infos[-1].time_ns]
-        traced = [event.esz for p in seen for event in p.esz]
+        passes = [p for p in passes_of(run, index) if p.end_ns <= infos[-1].time_ns]
+        traced = [event.esz for p in passes for event in p.esz]
         wrong = [] if traced[-2:] == wanted else [f"{traced}"]
         expect.nothing(
             "other sizes",
@@ -239,11 +239,11 @@ def test_psi_goal_without_stalls_doubles_the_quota(live, expect):
     )
     initial = [10_000] if neutral else [0, since_boot]
     for index, scheme in enumerate(schemes):
-        seen = passes_of(run, index)
+        passes = passes_of(run, index)
         if index == 0:
             possible = goals.possible_sizes(
-                seen, scheme.quota, lambda _: [0], Series.of(run.level), first=initial
+                passes, scheme.quota, lambda _: [0], Series.of(run.level), first=initial
             )
-            expect.add(goals.readings_possible(goals.readings(seen, read), possible))
-        if any(p.esz for p in seen):
-            expect.add(goals.steps_follow(seen, scheme.quota, lambda _: [0], first=initial))
+            expect.add(goals.readings_possible(goals.readings(passes, read), possible))
+        if any(p.esz for p in passes):
+            expect.add(goals.steps_follow(passes, scheme.quota, lambda _: [0], first=initial))

@@ -48,21 +48,21 @@ def test_unachieved_goal_doubles_the_quota(live, expect):
             read.append((begin, run.clock.now_ns(), value))
             let_pass(run, 8)
 
-    seen = quota_run(live, ctx, 0, while_running=watch)
+    result = quota_run(live, ctx, 0, while_running=watch)
     # The very first pass evaluates twice; before 6.18 once (the defect that test_quota_size shows).
-    sizes = goals.sizes(quota, [0] * (len(seen.passes) + 2))
+    sizes = goals.sizes(quota, [0] * (len(result.passes) + 2))
     candidates = [
         (
-            seen.checks(sizes=sizes[skipped:]),
-            goals.readings_follow(goals.readings(seen.passes, read), [0, *sizes[skipped:]]),
+            result.checks(sizes=sizes[skipped:]),
+            goals.readings_follow(goals.readings(result.passes, read), [0, *sizes[skipped:]]),
         )
-        for skipped in ((1,) if seen.level.evaluates_goals_twice_at_first else (1, 0))
+        for skipped in ((1,) if result.level.evaluates_goals_twice_at_first else (1, 0))
     ]
     followed, follows = next((pair for pair in candidates if pair[1].holds), candidates[0])
     expect.add(followed)
     expect.add(follows)
-    if seen.traces_sizes:
-        expect.add(goals.steps_follow(seen.passes, quota, lambda _: [0]))
+    if result.traces_sizes:
+        expect.add(goals.steps_follow(result.passes, quota, lambda _: [0]))
     doublings = goals.doublings(limit)
     last = Measurement("windows to the requested size", doublings, "count")
     expect.equal(
@@ -101,22 +101,22 @@ def test_reported_value_determines_the_next_size(live, expect, word):
             value = run.client.effective_bytes(0, 0)
             read.append((begin, run.clock.now_ns(), value))
 
-    seen = quota_run(live, ctx, 12, while_running=steps)
+    result = quota_run(live, ctx, 12, while_running=steps)
     quota = ctx.schemes[0].quota
-    restarts = word == "commit" and not seen.level.keeps_window_on_equal_commit
-    left_out = restarted_by(seen) if restarts else lambda _: False
-    possible = goals.possible_sizes(seen.passes, quota, scores_of(seen), seen.level, left_out=left_out)
-    expect.add(goals.readings_possible(goals.readings(seen.passes, read), possible))
-    if seen.traces_sizes and not restarts:
-        expect.add(goals.steps_follow(seen.passes, quota, scores_of(seen)))
+    restarts = word == "commit" and not result.level.keeps_window_on_equal_commit
+    left_out = restarted_by(result) if restarts else lambda _: False
+    possible = goals.possible_sizes(result.passes, quota, scores_of(result), result.level, left_out=left_out)
+    expect.add(goals.readings_possible(goals.readings(result.passes, read), possible))
+    if result.traces_sizes and not restarts:
+        expect.add(goals.steps_follow(result.passes, quota, scores_of(result)))
     m = Measurement("different effective sizes read", len({value for _, _, value in read}), "count")
     expect.at_least(m, 6, because="each reported value calls for another size; else nothing was tested")
 
 
-def restarted_by(seen):
+def restarted_by(result):
     """Return which passes may be missing: before 6.18 a commit starts the apply interval again."""
     near_ns = ATTRS.aggr_us * 1000
-    spans = [(c.begin_ns, c.end_ns + near_ns) for c in seen.run.commits[1:]]
+    spans = [(c.begin_ns, c.end_ns + near_ns) for c in result.run.commits[1:]]
     return lambda p: any(begin <= p.end_ns and p.begin_ns <= end for begin, end in spans)
 
 
@@ -128,14 +128,14 @@ def feed(run, scheme, word):
         run.feed_goals(scheme)
 
 
-def scores_of(seen):
+def scores_of(result):
     """Return the possible scores of a pass: the last committed one, and one being committed."""
-    scores = scores_between(seen)
+    scores = scores_between(result)
     return lambda p: scores(p.begin_ns, p.end_ns)
 
 
-def scores_between(seen):
-    commits = [(c.begin_ns, c.end_ns, score_of(c.kdamonds[0].ctx.schemes[0])) for c in seen.run.commits]
+def scores_between(result):
+    commits = [(c.begin_ns, c.end_ns, score_of(c.kdamonds[0].ctx.schemes[0])) for c in result.run.commits]
 
     def scores(from_ns, until_ns):
         done = [score for _, end, score in commits if end <= from_ns]
@@ -156,24 +156,24 @@ def scores_between(seen):
 def test_most_achieved_goal_decides(live, expect, achievements):
     """Of several goals the most achieved one decides, wherever it stands in the list."""
     ctx, read = tuned(*achievements), []
-    seen = quota_run(live, ctx, 1, while_running=lambda run: read_sizes(run, read, 9))
+    result = quota_run(live, ctx, 1, while_running=lambda run: read_sizes(run, read, 9))
     quota, score = ctx.schemes[0].quota, score_of(ctx.schemes[0])
-    possible = goals.possible_sizes(seen.passes, quota, lambda _: [score], seen.level)
-    expect.add(goals.readings_possible(goals.readings(seen.passes, read), possible))
-    if seen.traces_sizes:
-        expect.add(goals.steps_follow(seen.passes, quota, lambda _: [score]))
+    possible = goals.possible_sizes(result.passes, quota, lambda _: [score], result.level)
+    expect.add(goals.readings_possible(goals.readings(result.passes, read), possible))
+    if result.traces_sizes:
+        expect.add(goals.steps_follow(result.passes, quota, lambda _: [score]))
 
 
 @pytest.mark.needs("quotas.effective_bytes")
 def test_tuner_runs_once_per_reset_interval(live, expect):
     """With a reset interval the tuner runs once in each window, not in each pass."""
     ctx, read = tuned((0, 10_000), reset_interval_ms=300), []
-    seen = quota_run(live, ctx, 1, while_running=lambda run: read_sizes(run, read, 45))
+    result = quota_run(live, ctx, 1, while_running=lambda run: read_sizes(run, read, 45))
     quota = ctx.schemes[0].quota
-    expect.add(goals.windows_read(read, quota, 0, seen.passes))
-    if seen.traces_sizes:
-        traced = [event for p in seen.passes for event in p.esz]
-        expect.add(goals.windows_follow(traced, quota, 0, seen.passes, seen.level, seen.ticks_ns))
+    expect.add(goals.windows_read(read, quota, 0, result.passes))
+    if result.traces_sizes:
+        traced = [event for p in result.passes for event in p.esz]
+        expect.add(goals.windows_follow(traced, quota, 0, result.passes, result.level, result.ticks_ns))
 
 
 @TEMPORAL
@@ -189,10 +189,10 @@ def test_temporal_tuner_grants_all_or_nothing(live, expect, limit):
             feed(run, replace(scheme, quota=replace(scheme.quota, goals=achieved(step))), "commit")
             let_pass(run, 4)
 
-    seen = quota_run(live, ctx, 4, while_running=steps)
-    expect.add(goals.steps_follow(seen.passes, ctx.schemes[0].quota, scores_of(seen)))
-    traced = [size or 0 for size in goals.traced_sizes(seen.passes)]
-    expect.add(seen.checks(sizes=traced))
+    result = quota_run(live, ctx, 4, while_running=steps)
+    expect.add(goals.steps_follow(result.passes, ctx.schemes[0].quota, scores_of(result)))
+    traced = [size or 0 for size in goals.traced_sizes(result.passes)]
+    expect.add(result.checks(sizes=traced))
     allowed = {0, limit or goals.UNLIMITED}
     expect.nothing(
         "other sizes",
@@ -221,11 +221,11 @@ def test_user_feedback_loop_settles_at_the_goal(live, expect):
             # The next window begins with another size, unless the goal is achieved exactly.
             run.session.record(600_000_000, until=lambda was=before: run.client.effective_bytes(0, 0) != was)
 
-    seen = quota_run(live, ctx, 1, while_running=loop)
-    traced, scores = [event for p in seen.passes for event in p.esz], scores_between(seen)
-    if seen.traces_sizes:
+    result = quota_run(live, ctx, 1, while_running=loop)
+    traced, scores = [event for p in result.passes for event in p.esz], scores_between(result)
+    if result.traces_sizes:
         quota = ctx.schemes[0].quota
-        expect.add(goals.fed_steps_follow(traced, quota, lambda at: scores(at, at), seen.level))
+        expect.add(goals.fed_steps_follow(traced, quota, lambda at: scores(at, at), result.level))
     # On a machine so slow that windows pass between reading and reporting, the user is what overshoots.
     slow = any(begin < event.time_ns < end for begin, end in reports for event in traced)
     settled = goals.settled_after(sizes, goal, 0.05)
@@ -242,16 +242,16 @@ def test_user_feedback_loop_settles_at_the_goal(live, expect):
 def test_goal_with_target_value_0_is_ignored(live, expect):
     """A goal with a target value of 0 is ignored: without another quota nothing is limited."""
     ctx = tuned((7, 0))
-    seen = quota_run(live, ctx, 8)
-    size = sum(end - start for start, end in seen.memory)
-    wrong = [str(tried) for tried in seen.tried if tried != size]
+    result = quota_run(live, ctx, 8)
+    size = sum(end - start for start, end in result.memory)
+    wrong = [str(tried) for tried in result.tried if tried != size]
     expect.nothing(
         "passes that did not try all memory",
         wrong,
         because="a goal with a target value of 0 is ignored (§5.2)",
     )
     expect.equal(
-        Measurement("traced effective sizes", sum(len(p.esz) for p in seen.passes), "count"),
+        Measurement("traced effective sizes", sum(len(p.esz) for p in result.passes), "count"),
         0,
         because="no quota is set (§4.5)",
     )

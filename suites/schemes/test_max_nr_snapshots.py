@@ -81,12 +81,12 @@ def test_committed_limit_holds_at_once(live, expect):
         run.record(0.4, aggregations=3)
         counts.append(run.client.stats(0, 1).nr_snapshots)
     expect.add(stats_after_passes(passes_of(run), run.ctx))
-    for seen, wanted, why in zip(
+    for count, wanted, why in zip(
         counts,
         (2, 5, 5),
         ("a scheme stops at its limit", "a higher limit allows 3 more", "a lower limit stops it"),
         strict=False,
     ):
-        expect.equal(Measurement("nr_snapshots", seen, "count"), wanted, because=f"{why} (§4.12)")
+        expect.equal(Measurement("nr_snapshots", count, "count"), wanted, because=f"{why} (§4.12)")
     m = Measurement("nr_snapshots without a limit", counts[-1], "count")
     expect.at_least(m, 6, because="a limit of 0 means none (§4.12)")

@@ -55,10 +55,10 @@ def test_quota_goes_to_the_highest_scores(live, expect, operations, action):
         let_pass(run, 6)
 
     ctx = DamonCtx(operations, attrs=ATTRS, schemes=(Damos(action, ANY, quota=QUOTA),))
-    seen = quota_run(live, ctx, 40, pattern="hot_cold", while_running=reweigh)
-    expect.add(seen.checks())
-    pieces = [p.pieces() for p in seen.passes]
-    expect.add(priorities.selective(pieces, ctx.schemes[0], seen.ctx, seen.level, MIB))
+    result = quota_run(live, ctx, 40, pattern="hot_cold", while_running=reweigh)
+    expect.add(result.checks())
+    pieces = [p.pieces() for p in result.passes]
+    expect.add(priorities.selective(pieces, ctx.schemes[0], result.ctx, result.level, MIB))
 
 
 @pytest.mark.needs("ops.fvaddr")
@@ -66,5 +66,5 @@ def test_weight_of_the_size_changes_nothing(live, expect):
     """The weight of the size changes nothing, also for actions that take memory in address order."""
     quota = DamosQuota(bytes=4 * MIB, weight_sz_permil=1000, weight_nr_accesses_permil=1000)
     ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=(Damos("stat", ANY, quota=quota),))
-    seen = quota_run(live, ctx, 10, pattern="hot_cold")
-    expect.add(seen.checks())
+    result = quota_run(live, ctx, 10, pattern="hot_cold")
+    expect.add(result.checks())

@@ -30,14 +30,14 @@ def test_time_quota_size_follows_from_the_throughput(live, expect, action, ms):
     throughput that the scheme can have shown so far."""
     ctx, read = timed(action, ms=ms), []
     quota = ctx.schemes[0].quota
-    seen = quota_run(live, ctx, 1, while_running=lambda run: read_sizes(run, read, 24))
-    known = time_quotas.sizes_read(seen.passes, goals.readings(seen.passes, read))
-    expect.add(time_quotas.follow(seen.passes, quota, PAGE, known))
-    expect.add(time_quotas.tries_no_more(seen.passes, known))
-    if seen.traces_sizes:
-        expect.add(time_quotas.follow(seen.passes, quota, PAGE))
-        sizes = goals.traced_sizes(seen.passes, time_quotas.first_size(quota))
-        expect.add(seen.checks(sizes=sizes, applied_share=int(action == "cold")))
+    result = quota_run(live, ctx, 1, while_running=lambda run: read_sizes(run, read, 24))
+    known = time_quotas.sizes_read(result.passes, goals.readings(result.passes, read))
+    expect.add(time_quotas.follow(result.passes, quota, PAGE, known))
+    expect.add(time_quotas.tries_no_more(result.passes, known))
+    if result.traces_sizes:
+        expect.add(time_quotas.follow(result.passes, quota, PAGE))
+        sizes = goals.traced_sizes(result.passes, time_quotas.first_size(quota))
+        expect.add(result.checks(sizes=sizes, applied_share=int(action == "cold")))
 
 
 @pytest.mark.profile("full")
@@ -47,25 +47,25 @@ def test_time_quota_measures_the_throughput(live, expect):
     """Reclaiming 8 MiB that come back at once 25 times takes measurable time,
     50,000 compressed pages, and lowers the throughput."""
     ctx = timed("pageout", ms=3)
-    seen = quota_run(live, ctx, 25, pattern="everything_hot")
-    expect.add(time_quotas.follow(seen.passes, ctx.schemes[0].quota, PAGE))
-    expect.add(time_quotas.throughput_is_measured(seen.passes, ctx.schemes[0].quota))
+    result = quota_run(live, ctx, 25, pattern="everything_hot")
+    expect.add(time_quotas.follow(result.passes, ctx.schemes[0].quota, PAGE))
+    expect.add(time_quotas.throughput_is_measured(result.passes, ctx.schemes[0].quota))
 
 
 def test_smaller_of_time_and_size_quota_limits(live, expect):
     """With both a time and a size quota the smaller one limits."""
     ctx, read = timed("stat", ms=1000, bytes=6 * MIB), []
-    seen = quota_run(live, ctx, 1, while_running=lambda run: read_sizes(run, read, 7))
-    sizes = [max(value for _, _, value in read)] * len(seen.passes)
-    if seen.traces_sizes:
-        sizes = goals.traced_sizes(seen.passes, time_quotas.first_size(ctx.schemes[0].quota))
+    result = quota_run(live, ctx, 1, while_running=lambda run: read_sizes(run, read, 7))
+    sizes = [max(value for _, _, value in read)] * len(result.passes)
+    if result.traces_sizes:
+        sizes = goals.traced_sizes(result.passes, time_quotas.first_size(ctx.schemes[0].quota))
     most = Measurement("largest effective size", max(size or 0 for size in sizes), "bytes")
     expect.equal(
         most,
         6 * MIB,
         because="stat does 6 MiB in far less than a second, so that the size limits (§4.4, I56)",
     )
-    expect.add(seen.checks(sizes=sizes))
+    expect.add(result.checks(sizes=sizes))
 
 
 @pytest.mark.profile("full")
@@ -74,8 +74,8 @@ def test_goal_never_exceeds_the_time_quota(live, expect):
     """A goal does not raise the quota beyond the time quota: the
     tuner's size grows up to it and stays there."""
     ctx = timed("stat", ms=3, goals=(DamosQuotaGoal("user_input", 10_000, 0),))
-    seen = quota_run(live, ctx, 28)
-    sizes = goals.traced_sizes(seen.passes)
+    result = quota_run(live, ctx, 28)
+    sizes = goals.traced_sizes(result.passes)
     tuners = goals.sizes(ctx.schemes[0].quota, [0] * (len(sizes) + 1))[1:]
     wrong = [
         f"{size} where the tuner wants {wanted}"
@@ -87,4 +87,4 @@ def test_goal_never_exceeds_the_time_quota(live, expect):
         wrong,
         because="the size is the tuner's or, if less, 3 ms of a throughput or a page (§4.4)",
     )
-    expect.add(seen.checks(sizes=sizes))
+    expect.add(result.checks(sizes=sizes))

@@ -34,12 +34,12 @@ def test_regions_cut_by_quotas_are_merged_back(live, expect, action):
     ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=schemes)
     with watched(live, "idle", ctx) as run:
         run.record(1.2, aggregations=5)
-    seen = passes_of(run)
-    cuts = sum(v.region.end not in {t.end for t in v.tried} for p in seen for v in p.visits if v.tried)
+    passes = passes_of(run)
+    cuts = sum(v.region.end not in {t.end for t in v.tried} for p in passes for v in p.visits if v.tried)
     expect.at_least(
         Measurement("regions cut", cuts, "count"), 5, because="the quota ends within a region in each window"
     )
     expect.add(invariants(run))
-    expect.add(stats_after_passes(seen, run.ctx))
+    expect.add(stats_after_passes(passes, run.ctx))
     if Series.of(run.level).merges_quota_splits_back:  # else what was cut is merged at aggregations only
-        expect.add(ages_after_passes(seen, run.ctx, run.level))
+        expect.add(ages_after_passes(passes, run.ctx, run.level))

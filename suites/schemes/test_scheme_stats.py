@@ -35,11 +35,11 @@ def test_counters_match_the_traced_tries(live, expect):
             run.record(0.13)
             readings += _read(run)
         run.record(0.2, aggregations=2)
-    seen = passes_of(run)
+    passes = passes_of(run)
     expect.add(invariants(run))
-    expect.add(watched_passes.tried_as_asked(seen, run.ctx))
-    expect.add(scheme_stats.stats_after_passes(seen, run.ctx))
-    expect.add(scheme_stats.stats_when_read(seen, readings, run.ctx))
+    expect.add(watched_passes.tried_as_asked(passes, run.ctx))
+    expect.add(scheme_stats.stats_after_passes(passes, run.ctx))
+    expect.add(scheme_stats.stats_when_read(passes, readings, run.ctx))
     last = readings[-len(schemes) :]
     for i, share, why in (
         (2, 1, "willneed applies to all mapped memory"),
@@ -58,10 +58,10 @@ def test_failed_actions_are_not_counted_as_applied(live, expect):
         run.record(0.5, aggregations=3)
         readings = _read(run)
         run.record(0.2, aggregations=2)
-    seen = passes_of(run)
-    expect.add(watched_passes.tried_as_asked(seen, run.ctx))
-    expect.add(scheme_stats.stats_after_passes(seen, run.ctx, run.vmas[0]))
-    expect.add(scheme_stats.stats_when_read(seen, readings, run.ctx, run.vmas[0]))
+    passes = passes_of(run)
+    expect.add(watched_passes.tried_as_asked(passes, run.ctx))
+    expect.add(scheme_stats.stats_after_passes(passes, run.ctx, run.vmas[0]))
+    expect.add(scheme_stats.stats_when_read(passes, readings, run.ctx, run.vmas[0]))
 
 
 def _with_a_hole():
@@ -92,10 +92,10 @@ def test_passed_bytes_agree_everywhere(live, expect):
         readings = _read(run)
         regions = run.client.tried_regions(0, 1).regions
         run.record(0.2, aggregations=2)
-    seen = passes_of(run)
+    passes = passes_of(run)
     expect.add(invariants(run))
-    expect.add(scheme_stats.stats_after_passes(seen, run.ctx))
-    expect.add(scheme_stats.stats_when_read(seen, readings, run.ctx))
+    expect.add(scheme_stats.stats_after_passes(passes, run.ctx))
+    expect.add(scheme_stats.stats_when_read(passes, readings, run.ctx))
     for i, share in ((1, 1), (2, 0)):
         stats = readings[i].stats
         m = Measurement(f"bytes passed by scheme {i}", stats.sz_ops_filter_passed, "bytes")
@@ -124,10 +124,10 @@ def test_counters_survive_commits(live, expect):
         run.commit(replace(run.ctx, schemes=first))
         new = run.client.stats(0, 2)
         run.record(0.2, aggregations=2)
-    seen = passes_of(run)
+    passes = passes_of(run)
     ctx = replace(run.ctx, schemes=(Damos(), Damos("willneed"), Damos("willneed")))
-    expect.add(scheme_stats.stats_when_read(seen, readings, ctx))
-    since = [t for p in seen if p.time_ns > run.commits[-1].begin_ns for t in p.tries if t.scheme_idx == 2]
+    expect.add(scheme_stats.stats_when_read(passes, readings, ctx))
+    since = [t for p in passes if p.time_ns > run.commits[-1].begin_ns for t in p.tries if t.scheme_idx == 2]
     m = Measurement("tries of a scheme that was removed and is there again", new.nr_tried, "count")
     expect.at_most(m, len(since), because="a commit destroys a removed scheme with its statistics (§5.6)")
 
@@ -165,12 +165,12 @@ def test_qt_exceeds_counts_full_windows(live, expect):
         readings = _read(run)
         effective = [run.client.effective_bytes(0, i) for i in range(1, 5)]
         run.record(0.2, aggregations=2)
-    seen = passes_of(run)
+    passes = passes_of(run)
     expect.add(invariants(run))
-    expect.add(scheme_stats.stats_after_passes(seen, run.ctx))
-    expect.add(scheme_stats.exceeded(seen, run.ctx, run.level, readings))
+    expect.add(scheme_stats.stats_after_passes(passes, run.ctx))
+    expect.add(scheme_stats.exceeded(passes, run.ctx, run.level, readings))
     wrong = [
-        f"{seen}, not {asked}" for seen, asked in zip(effective, [*quotas, 0], strict=True) if seen != asked
+        f"{size}, not {asked}" for size, asked in zip(effective, [*quotas, 0], strict=True) if size != asked
     ]
     expect.nothing(
         "effective quotas that differ", wrong, because="without goals and time the size is in force (I56)"

@@ -44,10 +44,10 @@ def test_tried_regions_are_those_of_one_pass(live, expect):
             answers.append(read_tried_regions(run.client, len(schemes)))
             run.record(0.03)
         run.record(0.3, aggregations=3)
-    seen = passes_of(run)
+    passes = passes_of(run)
     expect.add(invariants(run))
-    expect.add(watched_passes.tried_as_asked(seen, run.ctx))
-    expect.add(regions_of_one_pass(seen, answers, run.ctx, run.level))
+    expect.add(watched_passes.tried_as_asked(passes, run.ctx))
+    expect.add(regions_of_one_pass(passes, answers, run.ctx, run.level))
     nothing = [len(answer.schemes[-1].regions) for answer in answers]
     m = Measurement(
         "regions of a scheme that matches none", max(nothing), "regions", tuple(map(float, nothing))

@@ -102,9 +102,9 @@ def test_recording_sees_the_hot_part(level: str) -> None:
     assert len(recording.snapshots) >= 29
     assert all(s.complete for s in recording.snapshots)
     last = recording.snapshots[-1]
-    seen = np.repeat(last.nr_accesses, (last.sizes // 4096).astype(int))
-    assert seen[: MIB // 4096].mean() > 15
-    assert seen[2 * MIB // 4096 :].max() == 0
+    accesses = np.repeat(last.nr_accesses, (last.sizes // 4096).astype(int))
+    assert accesses[: MIB // 4096].mean() > 15
+    assert accesses[2 * MIB // 4096 :].max() == 0
     assert client.nr_kdamonds() == 0
 
 

@@ -54,21 +54,21 @@ def test_observation_is_kept_whatever_ends_the_body(error: BaseException | None)
     else:
         with pytest.raises(type(error)):
             drive(kept, error)
-    (seen,) = kept
-    assert len(seen.recording.snapshots) == 10
-    assert [report.stats.nr_tried > 0 for report in seen.schemes] == [True, True]
-    for report in seen.schemes:
+    (observation,) = kept
+    assert len(observation.recording.snapshots) == 10
+    assert [report.stats.nr_tried > 0 for report in observation.schemes] == [True, True]
+    for report in observation.schemes:
         (tried,) = report.tried
-        assert int(tried.regions.sizes.sum()) == sum(b - a for a, b in seen.layout.values())
+        assert int(tried.regions.sizes.sum()) == sum(b - a for a, b in observation.layout.values())
 
 
 def test_a_failure_of_the_harness_keeps_the_recording_but_asks_damon_for_nothing() -> None:
     kept: list[Observation] = []
     with pytest.raises(HarnessError):
         drive(kept, HarnessError("the workload broke"))
-    (seen,) = kept
-    assert len(seen.recording.snapshots) == 10
-    assert seen.schemes == ()
+    (observation,) = kept
+    assert len(observation.recording.snapshots) == 10
+    assert observation.schemes == ()
 
 
 @pytest.mark.parametrize("error", [MachineLost("gone"), KeyboardInterrupt()])
@@ -108,11 +108,11 @@ def test_tried_regions_are_left_out_where_damon_would_not_answer_soon(ctx: Damon
 def test_a_run_that_records_no_regions_has_an_observation() -> None:
     kept: list[Observation] = []
     drive(kept, source="none")
-    (seen,) = kept
-    assert seen.recording.source == "none"
-    assert seen.recording.stopped_ns - seen.recording.started_ns == NSEC_PER_SEC
-    assert len(seen.schemes) == 2
-    assert not never_aggregated(seen.recording)
+    (observation,) = kept
+    assert observation.recording.source == "none"
+    assert observation.recording.stopped_ns - observation.recording.started_ns == NSEC_PER_SEC
+    assert len(observation.schemes) == 2
+    assert not never_aggregated(observation.recording)
 
 
 def test_an_experiment_that_breaks_keeps_its_observation(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,9 +142,9 @@ def test_module_runs_keep_their_counters(breaks: bool) -> None:
                 raise AssertionError
     except AssertionError:
         assert breaks
-    seen = runs[0].observation
-    assert seen.recording.snapshots
-    assert [report.stats.nr_tried > 0 for report in seen.schemes] == [True]
+    observation = runs[0].observation
+    assert observation.recording.snapshots
+    assert [report.stats.nr_tried > 0 for report in observation.schemes] == [True]
 
 
 @pytest.mark.parametrize("source", ["auto", "none"])

@@ -191,9 +191,9 @@ def test_result_of_the_last_kvm_trial_boot_is_reported(box: Box) -> None:
 
 def test_missing_tools_for_kernel_builds_are_named(box: Box) -> None:
     box.programs |= {"gcc": "", "make": "", "bc": "", "perl": ""}
-    found = fact(collect(box.host()), "tools", "kernel builds")
-    assert found.value == "not without flex bison"
-    assert found.remedy == "apt-get install flex bison libelf-dev"
+    builds = fact(collect(box.host()), "tools", "kernel builds")
+    assert builds.value == "not without flex bison"
+    assert builds.remedy == "apt-get install flex bison libelf-dev"
     box.programs |= {"flex": "", "bison": "", "ccache": ""}
     assert fact(collect(box.host()), "tools", "kernel builds").value == "possible, with ccache"
 

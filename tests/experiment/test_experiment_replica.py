@@ -28,14 +28,16 @@ def seen() -> Observation:
     return observe(experiment, ReferenceBackend("7.3"), seed=5)
 
 
-def slowed(seen: Observation, aggr_ns: int) -> Observation:
+def slowed(observation: Observation, aggr_ns: int) -> Observation:
     """Return the observation as if every aggregation had taken ``aggr_ns``."""
-    start = seen.recording.started_ns
+    start = observation.recording.started_ns
     snapshots = tuple(
-        replace(s, time_ns=start + (i + 1) * aggr_ns) for i, s in enumerate(seen.recording.snapshots)
+        replace(s, time_ns=start + (i + 1) * aggr_ns) for i, s in enumerate(observation.recording.snapshots)
     )
     stop = start + (len(snapshots) + 1) * aggr_ns
-    return replace(seen, recording=replace(seen.recording, snapshots=snapshots, stopped_ns=stop))
+    return replace(
+        observation, recording=replace(observation.recording, snapshots=snapshots, stopped_ns=stop)
+    )
 
 
 def test_seeds_differ_by_every_part_and_are_stable() -> None:

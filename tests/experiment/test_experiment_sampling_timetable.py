@@ -67,11 +67,11 @@ def committed(monkeypatch: pytest.MonkeyPatch, seed: int, after: DamonAttrs) -> 
     return replace(run.seen_of(1), sleeps=tuple(sleeps))
 
 
-def hits(seen: Observation) -> float:
+def hits(observation: Observation) -> float:
     """Return the mean accesses of the half used set."""
-    low, high = seen.layout["warm"]
+    low, high = observation.layout["warm"]
     counts = []
-    for snap in seen.recording.snapshots:
+    for snap in observation.recording.snapshots:
         part = np.minimum(snap.end, high).astype(np.int64) - np.maximum(snap.start, low).astype(np.int64)
         counts.append(float((np.maximum(part, 0) * snap.nr_accesses).sum()) / (high - low))
     return float(np.mean(counts))
@@ -85,9 +85,9 @@ def test_replicas_sleep_when_the_recorded_kdamond_slept(
     monkeypatch: pytest.MonkeyPatch, after: DamonAttrs
 ) -> None:
     """Through a commit, too: the same sleeps, so reports at the same times to the nanosecond."""
-    seen = committed(monkeypatch, 1, after)
-    recorded = [s.time_ns for s in seen.recording.snapshots]
-    for run in replicas(seen, [1, 2]):
+    observation = committed(monkeypatch, 1, after)
+    recorded = [s.time_ns for s in observation.recording.snapshots]
+    for run in replicas(observation, [1, 2]):
         times = [s.time_ns for s in run.snapshots]
         # The recording may have ended between the last sample of an aggregation and its report.
         assert times[: len(recorded)] == recorded
@@ -96,15 +96,15 @@ def test_replicas_sleep_when_the_recorded_kdamond_slept(
 
 def test_steps_go_through_a_commit_amid_an_aggregation(monkeypatch: pytest.MonkeyPatch) -> None:
     """The aggregation has the samples before the commit and all samples of the new request."""
-    seen = committed(monkeypatch, 1, replace(ATTRS, aggr_us=150_000))
-    assert seen.committed is not None
-    steps = steps_through(seen)
+    observation = committed(monkeypatch, 1, replace(ATTRS, aggr_us=150_000))
+    assert observation.committed is not None
+    steps = steps_through(observation)
     reports = [i for i, step in enumerate(steps) if step.reported_ns is not None]
     between = [b - a for a, b in pairwise([-1, *reports])]
-    whole = seen.committed.whole.of_target(0)
+    whole = observation.committed.whole.of_target(0)
     assert [steps[i].reported_ns for i in reports] == [s.time_ns for s in whole]
-    at = served_ns(seen.committed, seen.committed.commits[1], seen.sleeps)
-    before = sum(whole[2].time_ns < to <= at for _, to in seen.sleeps)
+    at = served_ns(observation.committed, observation.committed.commits[1], observation.sleeps)
+    before = sum(whole[2].time_ns < to <= at for _, to in observation.sleeps)
     assert between[:3] == [20, 20, 20], between
     assert between[3] == before + 30, between
     assert 0 < before < 20
@@ -112,25 +112,26 @@ def test_steps_go_through_a_commit_amid_an_aggregation(monkeypatch: pytest.Monke
 
 
 def test_lost_sleeps_around_a_commit_are_spread_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = committed(monkeypatch, 1, replace(ATTRS, aggr_us=150_000))
-    assert seen.committed is not None
-    at = served_ns(seen.committed, seen.committed.commits[1], seen.sleeps)
-    few = [s for s in seen.sleeps if not at + 20 * MS < s[0] < at + 60 * MS]
-    spread = steps_through(replace(seen, sleeps=tuple(few)))
-    assert len(spread) == len(steps_through(seen))
-    for run in replicas(replace(seen, sleeps=tuple(few)), [1]):
+    observation = committed(monkeypatch, 1, replace(ATTRS, aggr_us=150_000))
+    assert observation.committed is not None
+    at = served_ns(observation.committed, observation.committed.commits[1], observation.sleeps)
+    few = [s for s in observation.sleeps if not at + 20 * MS < s[0] < at + 60 * MS]
+    spread = steps_through(replace(observation, sleeps=tuple(few)))
+    assert len(spread) == len(steps_through(observation))
+    for run in replicas(replace(observation, sleeps=tuple(few)), [1]):
         times = np.array([s.time_ns for s in run.snapshots])
-        assert (times == [s.time_ns for s in seen.recording.snapshots]).all()
+        assert (times == [s.time_ns for s in observation.recording.snapshots]).all()
 
 
 def test_replicas_of_commits_see_as_little_as_the_recorded_kdamond(monkeypatch: pytest.MonkeyPatch) -> None:
     """It does not watch for 3 ms of every 8; replicas at its pace only would count more."""
     after = replace(ATTRS, max_nr_regions=20)
-    seen = committed(monkeypatch, 1, after)
+    observation = committed(monkeypatch, 1, after)
     others = [hits(committed(monkeypatch, seed, after)) for seed in range(2, 10)]
-    exact = [hits(replace(seen, recording=run)) for run in replicas(seen, list(range(8)))]
+    exact = [hits(replace(observation, recording=run)) for run in replicas(observation, list(range(8)))]
     at_pace = [
-        hits(replace(seen, recording=run)) for run in replicas(replace(seen, sleeps=()), list(range(8)))
+        hits(replace(observation, recording=run))
+        for run in replicas(replace(observation, sleeps=()), list(range(8)))
     ]
     assert np.mean(exact) == pytest.approx(np.mean(others), rel=0.05)
     assert np.mean(at_pace) > 1.1 * np.mean(others)
@@ -139,14 +140,16 @@ def test_replicas_of_commits_see_as_little_as_the_recorded_kdamond(monkeypatch: 
 def test_replicas_with_schemes_sleep_when_the_recorded_kdamond_slept(monkeypatch: pytest.MonkeyPatch) -> None:
     ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=(STAT,))
     with working(monkeypatch) as sleeps:
-        seen = observe(
+        observation = observe(
             Experiment(load.load("half_rate"), ctx, 1_000 * MS, "regions"), ReferenceBackend("7.3"), 1
         )
-    seen = replace(seen, sleeps=tuple(sleeps))
-    assert [s.time_ns for s in replica(seen, 3).snapshots] == [s.time_ns for s in seen.recording.snapshots]
+    observation = replace(observation, sleeps=tuple(sleeps))
+    assert [s.time_ns for s in replica(observation, 3).snapshots] == [
+        s.time_ns for s in observation.recording.snapshots
+    ]
 
 
 def test_without_traced_sleeps_work_takes_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = committed(monkeypatch, 1, replace(ATTRS, max_nr_regions=20))
-    assert timetable(seen).work_ns is not None
-    assert timetable(replace(seen, sleeps=())).work_ns is None
+    observation = committed(monkeypatch, 1, replace(ATTRS, max_nr_regions=20))
+    assert timetable(observation).work_ns is not None
+    assert timetable(replace(observation, sleeps=())).work_ns is None

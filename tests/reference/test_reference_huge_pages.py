@@ -61,7 +61,7 @@ def test_a_huge_page_has_one_translation():
         first, last = t0_ns // 1_000_000, -(-t1_ns // 1_000_000)
         return [(HEAP + n % BLOCK * PAGE, HEAP + n % BLOCK * PAGE + PAGE) for n in range(first, last)]
 
-    seen = {}
+    counts = {}
     for huge in (True, False):
         box = Box(ram_bytes=128 * MIB, tlb=Tlb(100_000_000))
         truth = TimedTruth([(HEAP, HEAP + 2 * MIB)], hot)
@@ -71,8 +71,10 @@ def test_a_huge_page_has_one_translation():
         pages = np.arange(FIRST, FIRST + BLOCK)
         hits = [process_of(box).accessed(pages, t, t + 5_000_000) for t in steps]
         assert all(row.all() or not row.any() for row in hits) is huge
-        seen[huge] = sum(bool(row.any()) for row in hits)
-    assert seen == {True: 5, False: 100}, "one eviction in 100 ms; small pages are touched for the first time"
+        counts[huge] = sum(bool(row.any()) for row in hits)
+    assert counts == {True: 5, False: 100}, (
+        "one eviction in 100 ms; small pages are touched for the first time"
+    )
 
 
 def test_the_accessed_bit_is_the_same_for_one_time_and_for_a_time_of_each():

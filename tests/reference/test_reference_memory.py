@@ -87,8 +87,8 @@ def test_other_processes_have_memory_of_their_own():
     assert np.isin(hit, mine["common"]).sum() == 2 * MIB // PAGE_SIZE
     low = target.layout["data"][0]
     pages = np.arange(low // PAGE_SIZE, low // PAGE_SIZE + 8192)
-    seen = pages[system.memory.processes[target.pid].accessed(pages, now, now + 5_000_000)]
-    assert (seen[0] * PAGE_SIZE - low, len(seen)) == (4 * MIB, 2 * MIB // PAGE_SIZE)
+    hit_pages = pages[system.memory.processes[target.pid].accessed(pages, now, now + 5_000_000)]
+    assert (hit_pages[0] * PAGE_SIZE - low, len(hit_pages)) == (4 * MIB, 2 * MIB // PAGE_SIZE)
     target.stop()
     assert system.memory.used_pages() == 0
 
@@ -203,13 +203,13 @@ def watched(box: Box, operations: str) -> int:
 
 def test_memory_that_others_share_is_seen_in_frames_only():
     whole, used = (HEAP, HEAP + 32 * MIB), (HEAP + 8 * MIB, HEAP + 16 * MIB)
-    for operations, seen in (("fvaddr", False), ("paddr", True)):
+    for operations, visible in (("fvaddr", False), ("paddr", True)):
         box = Box(32 * MIB, ram_bytes=128 * MIB)
         box.system.remove_process(box.pid)
         others = ((whole, HotTruth([whole], [used])),)
         box.pid = box.system.add_process(heap(32 * MIB), HotTruth([whole]), shmem=[whole], others=others)
         tried = watched(box, operations)
-        assert (4 * MIB < tried < 16 * MIB) if seen else tried == 0
+        assert (4 * MIB < tried < 16 * MIB) if visible else tried == 0
 
 
 def test_shared_memory_comes_back_when_others_touch_it():

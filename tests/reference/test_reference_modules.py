@@ -109,14 +109,14 @@ def test_modules_looked_at_parameters_after_aggregations(level, read_at, shown_a
     for name, value in {"hot_thres_access_freq": 0, "wmarks_high": 990, "wmarks_mid": 980}.items():
         sort[name] = value
     sort["enabled"] = "Y"
-    seen = {}
+    readings = {}
     for sample in range(1, 65):
         box.run(0.005)
-        seen[sample] = (sort["commit_inputs"], sort["nr_lru_sort_tried_hot_regions"] != "0")
+        readings[sample] = (sort["commit_inputs"], sort["nr_lru_sort_tried_hot_regions"] != "0")
         if sample == 10:
             sort["commit_inputs"] = "Y"
-    assert min(sample for sample, (flag, _) in seen.items() if sample > 10 and flag == "N") == read_at
-    assert min(sample for sample, (_, shown) in seen.items() if shown) == shown_at
+    assert min(sample for sample, (flag, _) in readings.items() if sample > 10 and flag == "N") == read_at
+    assert min(sample for sample, (_, shown) in readings.items() if shown) == shown_at
     sort["aggr_interval"] = 0
     sort["commit_inputs"] = "Y"
     box.run(0.2)

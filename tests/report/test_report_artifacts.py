@@ -19,10 +19,10 @@ from damon_tests.report.raster import raster
 def test_truth_of_physical_memory_is_kept(addr_unit: int, known: bool) -> None:
     """8 of 64 MiB were hot: so say the truth by frames, and about so the recording."""
     ctx = DamonCtx("paddr", addr_unit=addr_unit, attrs=DamonAttrs(max_nr_regions=100))
-    seen = observe(
+    observation = observe(
         Experiment(load.load("hot_cold"), ctx, 2 * NSEC_PER_SEC, "regions"), ReferenceBackend("7.3"), 3
     )
-    saved = artifacts._saved("a test", seen)
+    saved = artifacts._saved("a test", observation)
     assert (saved.truth is not None) is known
     if saved.truth is None:
         return

@@ -79,10 +79,10 @@ def test_truth_is_what_a_late_aggregation_could_see() -> None:
     the machine stood still in the other half, and half of them if it was slow all the time."""
     truth = ListTruth([(0, 8 * PAGE)], [Touch(0, 8 * PAGE, 0, 200 * MS)], 300 * MS)
     snaps = [snapshot(t * MS, [(0, 8 * PAGE, 20, 0)]) for t in (100, 300)]
-    seen = recording(snaps)
+    recorded = recording(snaps)
     for stalls, rate in (((200 * MS, 300 * MS),), 1.0), ((), 0.5):
-        spans = spans_of(truth, windows(seen), seen, stalls)
-        r = raster(seen, {"a": (0, 8 * PAGE)}, spans=spans, rows=4)
+        spans = spans_of(truth, windows(recorded), recorded, stalls)
+        r = raster(recorded, {"a": (0, 8 * PAGE)}, spans=spans, rows=4)
         assert r.true is not None
         assert r.true[0].tolist() == [1, rate]
     lines = draw.lines(Saved(recording(snaps)), 100)

@@ -47,7 +47,7 @@ def test_unknown_cover_is_refused_before_anything_starts() -> None:
     def broken() -> ReferenceBackend:
         raise AssertionError("a backend is opened")
 
-    fixtures = [f(broken, "test", 1, lambda seen: None) for f in (ExperimentFixture, LiveFixture)]
+    fixtures = [f(broken, "test", 1, lambda _: None) for f in (ExperimentFixture, LiveFixture)]
     with pytest.raises(UsageError, match="cover='region': the values are 'process' and 'regions'"):
         fixtures[0]("idle", DamonCtx(), seconds=1, cover="region")  # type: ignore[arg-type, call-arg]
     with (

@@ -24,16 +24,16 @@ def test_touched_pages_are_present_and_others_not(machine):
     area = mmap.mmap(-1, 8 * PAGE_SIZE)
     area[0] = area[3 * PAGE_SIZE] = 1
     start = ctypes.addressof(ctypes.c_char.from_buffer(area))
-    seen = read_pages(machine, os.getpid(), start, start + 8 * PAGE_SIZE)
-    assert seen.present.tolist() == [True, False, False, True, False, False, False, False]
-    assert bytes_of(seen.present) == 2 * PAGE_SIZE
-    assert not seen.swapped[~seen.present].any()
-    assert (seen.frame[seen.present] > 0).all()
-    assert (seen.node[~seen.present] == -1).all()
-    assert (seen.node[seen.present] >= 0).all()
-    assert seen.part(start + 3 * PAGE_SIZE, start + 5 * PAGE_SIZE).present.tolist() == [True, False]
+    states = read_pages(machine, os.getpid(), start, start + 8 * PAGE_SIZE)
+    assert states.present.tolist() == [True, False, False, True, False, False, False, False]
+    assert bytes_of(states.present) == 2 * PAGE_SIZE
+    assert not states.swapped[~states.present].any()
+    assert (states.frame[states.present] > 0).all()
+    assert (states.node[~states.present] == -1).all()
+    assert (states.node[states.present] >= 0).all()
+    assert states.part(start + 3 * PAGE_SIZE, start + 5 * PAGE_SIZE).present.tolist() == [True, False]
     with pytest.raises(HarnessError, match="were not read"):
-        seen.part(start, start + 9 * PAGE_SIZE)
+        states.part(start, start + 9 * PAGE_SIZE)
 
 
 def test_memory_of_nodes_adds_up(machine):

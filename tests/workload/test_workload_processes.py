@@ -156,8 +156,8 @@ def test_truth_separates_processes_and_joins_threads(start: Starter) -> None:
     private, shared = (target.layout[name][0] // PAGE for name in ("private", "shared"))
     pages = np.array([private, private + 16, private + 32, shared, shared + 128])
     begin, end = target.truth().span_ns()
-    seen = {p: target.truth_of(p).touched(pages, begin, end).tolist() for p in (0, 1, None)}
-    assert seen == {
+    touched = {p: target.truth_of(p).touched(pages, begin, end).tolist() for p in (0, 1, None)}
+    assert touched == {
         0: [True, True, False, False, True],
         1: [False, False, True, True, True],
         None: [True] * 5,

@@ -84,13 +84,13 @@ def working_set_error(c: Comparison, threshold: float = 0.0, percentile: float =
     (P(working_set) - P(true_working_set)) / P(true_working_set). Unit: fraction, signed; the percentile is
     taken over windows. ``samples`` are the per-window relative errors. A true value of 0 counts as one page.
     """
-    seen = np.array(working_set(c, threshold).samples)
-    true = np.array(true_working_set(c, threshold).samples)
+    sizes = np.array(working_set(c, threshold).samples)
+    true_sizes = np.array(true_working_set(c, threshold).samples)
     name = f"working set error at percentile {percentile:g}"
-    if len(seen) == 0:
+    if len(sizes) == 0:
         return Measurement(name, float("nan"), "fraction")
-    value = _relative(np.percentile(seen, percentile), np.percentile(true, percentile))
-    return Measurement(name, float(value), "fraction", _floats(_relative(seen, true)))
+    value = _relative(np.percentile(sizes, percentile), np.percentile(true_sizes, percentile))
+    return Measurement(name, float(value), "fraction", _floats(_relative(sizes, true_sizes)))
 
 
 # --- access rate -----------------------------------------------------------------------------

@@ -26,14 +26,14 @@ MOST_LONGER = 0.02
 FEWEST_SLEEPS = 20
 
 
-def sampling_interval(seen: Observation) -> Check:
+def sampling_interval(observation: Observation) -> Check:
     """Check the median sleep between two samples, µs, against sample_us.
 
     Sleeps are those that the scheduler traced. Where there are none (the reference), a sleep is an
     aggregation divided by its samples: nothing else takes time there. Undecided below FEWEST_SLEEPS.
     """
-    asked = max(1, seen.recording.sample_us)
-    sleeps_us = _sleeps_us(seen)
+    asked = max(1, observation.recording.sample_us)
+    sleeps_us = _sleeps_us(observation)
     median = float(np.median(sleeps_us)) if len(sleeps_us) else float("nan")
     m = Measurement("median sleep between two samples", median, "µs", tuple(sleeps_us[:1000]))
     most = longest_sleep_us(asked)
@@ -54,10 +54,10 @@ def longest_sleep_us(asked_us: int) -> float:
     return asked_us * (1 + MOST_LONGER) + TIMER_SLACK_US + ticks_us
 
 
-def _sleeps_us(seen: Observation) -> list[float]:
-    if seen.sleeps:
-        return [(to - start) / NSEC_PER_USEC for start, to in seen.sleeps]
-    recording = seen.recording
+def _sleeps_us(observation: Observation) -> list[float]:
+    if observation.sleeps:
+        return [(to - start) / NSEC_PER_USEC for start, to in observation.sleeps]
+    recording = observation.recording
     times = [snapshot.time_ns for snapshot in recording.of_target(0)]
     w = max(1, recording.samples_per_aggr)
     return [(b - a) / w / NSEC_PER_USEC for a, b in pairwise(times) for _ in range(w)]

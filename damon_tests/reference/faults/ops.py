@@ -23,9 +23,9 @@ def _exactly(passed: int, due: int) -> bool:
 
 
 def _every_second(hits: Bools) -> Bools:
-    seen = hits.copy()
-    seen[1::2] = False
-    return seen
+    half = hits.copy()
+    half[1::2] = False
+    return half
 
 
 def _only_two_gaps_of(vmas: Any) -> Any:

@@ -102,8 +102,8 @@ class Process:
 
     def accessed(self, pages: I64, t0_ns: int, t1_ns: int) -> Bools:
         """Whether each page was touched within [t0, t1) as its accessed bit in this page table shows it."""
-        seen = self._seen(self.truth, pages, t0_ns, t1_ns)
-        return seen if self._all_mapped else seen & self.is_mapped(pages)
+        hits = self._seen(self.truth, pages, t0_ns, t1_ns)
+        return hits if self._all_mapped else hits & self.is_mapped(pages)
 
     def accessed_by_anybody(self, pages: I64, t0_ns: int, t1_ns: int) -> Bools:
         """The same through any page table that maps the pages: what monitoring of frames shows."""

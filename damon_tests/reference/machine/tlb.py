@@ -37,9 +37,9 @@ class Tlb:
         rows = np.flatnonzero(touched)
         if not len(rows):
             return touched
-        seen: Bools = np.array(touched)
-        seen[rows] = self._loaded(truth, pages[rows], t0_ns, t1_ns)
-        return seen
+        hits: Bools = np.array(touched)
+        hits[rows] = self._loaded(truth, pages[rows], t0_ns, t1_ns)
+        return hits
 
     def _loaded(self, truth: Touches, pages: I64, t0_ns: int, t1_ns: int) -> Bools:
         """For touched pages: not cached before, or evicted in between and touched again after that."""

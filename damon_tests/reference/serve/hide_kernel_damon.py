@@ -152,8 +152,8 @@ class Covers:
         for path in self.paths:
             _require(os.stat(path).st_dev != self._sysfs_dev, f"{path} is still the kernel's")
             _require(os.stat(path).st_dev == served_dev, f"{path} is not what is served")
-            seen = Path(path, NONCE_NAME).read_text(encoding="ascii").strip()
-            _require(seen == self._nonce, f"{path} is not served by this server")
+            nonce = Path(path, NONCE_NAME).read_text(encoding="ascii").strip()
+            _require(nonce == self._nonce, f"{path} is not served by this server")
         for parent, ours in ((MM, self._mm), (MODULES, self._modules)):
             for name in os.listdir(parent):
                 hidden = name == "damon" or name.startswith(MODULE_PREFIX)
