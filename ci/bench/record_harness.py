@@ -21,8 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from damon_tests import __version__
-from damon_tests.commands.bench import commit_of_checkout
+from damon_tests import __version__, bundle
 from damon_tests.judge.cost.samples import CostSamples
 from damon_tests.ports import NSEC_PER_SEC, DamonTestsError
 from damon_tests.report import bench_history, bench_record, run_directory
@@ -98,14 +97,14 @@ def measure(rounds: int) -> dict[str, CostSamples]:
 
 def record(rounds: int) -> BenchRecord:
     provenance: dict[str, object] = {
-        "kernel": f"damon-tests {commit_of_checkout()[:12] or __version__}",
+        "kernel": f"damon-tests {bundle.commit()[:12]}",
         "asked_for": "harness",
         "architecture": platform.machine(),
         "config": f"Python {platform.python_version()}, numpy {np.__version__}",
         "clock": "CPU time over an anchor's",
         "bench": PROTOCOL,
         "damon_tests": __version__,
-        "commit": commit_of_checkout(),
+        "commit": bundle.commit(),
         "recorded_at": time.time_ns() // NSEC_PER_SEC,
     }
     metrics = measure(rounds)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import platform
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,6 @@ from pathlib import Path
 from damon_tests import __version__, bundle
 from damon_tests.experiment.backend import Backend
 from damon_tests.experiment.kernel_request import KernelRequest
-from damon_tests.experiment.machine_backend import MachineSubject
 from damon_tests.experiment.open_backend import open_backend
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.ports import NotSupported, UsageError
@@ -97,9 +95,7 @@ def _take_one(benchmark: Benchmark, backend: Backend, seed: int, record: BenchRe
 def _provenance(backend: Backend, kernel: str, seed: int) -> dict[str, object]:
     subject = backend.subject(seed, Topology(instructions=True))
     try:
-        version = ""
-        if isinstance(subject, MachineSubject):
-            version = subject.machine.read_file("/proc/version").decode().strip()
+        version = subject.kernel_file("/proc/version").strip()
     finally:
         subject.close()
     return {
@@ -110,19 +106,9 @@ def _provenance(backend: Backend, kernel: str, seed: int) -> dict[str, object]:
         "architecture": platform.machine(),
         "bench": PROTOCOL,
         "damon_tests": __version__,
-        "commit": commit_of_checkout(),
+        "commit": bundle.commit(),
         "seed": seed,
     }
-
-
-def commit_of_checkout() -> str:
-    """Return the commit of the checkout that this runs from; empty for a wheel."""
-    git = ["git", "-C", str(bundle.root()), "rev-parse", "HEAD"]
-    try:
-        described = subprocess.run(git, capture_output=True, text=True, check=False)
-    except OSError:
-        return ""
-    return described.stdout.strip()
 
 
 # --- text ----------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import tty
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from damon_tests.experiment.kernel_request import KernelRequest
 from damon_tests.kernel.guest.guest import Guest, Guests
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.kernel.images import busybox, image
@@ -40,7 +41,8 @@ def run_in_guest(
     Returns the command's exit status (128 + signal when a signal ended it). Raises MachineLost,
     after printing the end of the log, when the guest dies; other errors as ``Guests`` does.
     """
-    if kernel == "host" or kernel.startswith("reference"):
+    request = KernelRequest(kernel)
+    if request.is_host or request.is_reference:
         raise UsageError(f"{kernel} is no kernel for a guest: use debian:SERIES, or a kernel image's path")
     if cpus > _MOST_CPUS:
         raise UsageError(f"--cpus {cpus}: a guest has at most {_MOST_CPUS}")

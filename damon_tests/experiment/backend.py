@@ -51,6 +51,13 @@ class Subject(Protocol):
         """Return the kernel's number of objects by slab cache, see ``kernel.slab``. Raises NotSupported."""
         ...
 
+    def kernel_file(self, path: str) -> str:
+        """Return a file that the kernel writes, such as /proc/version.
+
+        Raises FileNotFoundError, and NotSupported for what is no kernel.
+        """
+        ...
+
     def watch_sleeps(self) -> SleepWatch | None:
         """Record the sleeps of kdamonds from now on; return None where they cannot be traced."""
         ...

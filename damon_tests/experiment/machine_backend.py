@@ -89,6 +89,9 @@ class MachineSubject:
     def kernel_objects(self) -> Mapping[str, int]:
         return slab.objects(self.machine)
 
+    def kernel_file(self, path: str) -> str:
+        return self.machine.read_file(path).decode("utf-8", "replace")
+
     def watch_sleeps(self) -> SleepWatch | None:
         try:
             return SleepWatch(self.machine)

@@ -135,6 +135,9 @@ class ReferenceSubject:
     def kernel_objects(self) -> Mapping[str, int]:
         raise NotSupported("objects of a kernel", remedy="use --kernel debian:newest for this")
 
+    def kernel_file(self, path: str) -> str:
+        raise NotSupported(f"the kernel's {path}", remedy="use --kernel debian:newest for this")
+
     def watch_sleeps(self) -> SleepWatch | None:
         return None  # its sleeps take exactly the sampling interval, and its work takes no time
 

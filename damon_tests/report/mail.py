@@ -18,6 +18,7 @@ from typing import Any
 
 from damon_tests.damon.known_defects import KnownDefect, Table
 from damon_tests.damon.recording_file import Saved
+from damon_tests.experiment.kernel_request import KernelRequest
 from damon_tests.kernel.splat import Splat, parse_splats, without_time
 from damon_tests.ports import UsageError
 from damon_tests.report import reproducer, wording
@@ -90,7 +91,7 @@ def failed_test(run: Run, words_of_id: str) -> Test:
     if not failed:
         verdicts = ", ".join(sorted({test["verdict"] for test in matching}))
         raise UsageError(f"nothing failed that could be reported (verdicts: {verdicts})")
-    kernels = [test for test in failed if not test["backend"].startswith("reference")]
+    kernels = [test for test in failed if not KernelRequest(test["backend"]).is_reference]
     if not kernels:
         raise UsageError("this failed on the reference only, which is no kernel: there is nothing to report")
     ids = sorted({test["id"] for test in kernels})
@@ -313,7 +314,7 @@ def _kernel(run: Run, test: Test) -> Iterator[str]:
 def _versions(run: Run, test: Test) -> Iterator[str]:
     """Yield each kernel that this test ran on, with its verdict."""
     for other in run["tests"]:
-        if other["id"] == test["id"] and not other["backend"].startswith("reference"):
+        if other["id"] == test["id"] and not KernelRequest(other["backend"]).is_reference:
             verdict = {"XFAIL": "FAIL (known)"}.get(other["verdict"], other["verdict"])
             yield f"* {_release(run, other['backend'])} ({other['backend']}): {verdict}"
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from damon_tests.damon.params import ANY, DamonCtx, Damos
 from damon_tests.experiment.backend import Backend, Subject
-from damon_tests.experiment.machine_backend import MachineSubject
 from damon_tests.judge.cost.samples import CostSamples, instructions
 from damon_tests.ports import PAGE_SIZE, HarnessError
 from damon_tests.ports.cost import CallTree
@@ -126,11 +125,9 @@ def _of_command(tree: CallTree) -> CallTree:
 
 def _region_bytes(subject: Subject) -> CostSamples:
     """Return the bytes of one region: an object of its slab cache. Raises HarnessError without that cache."""
-    if not isinstance(subject, MachineSubject):
-        raise HarnessError("only a kernel has slab caches")
     for name in ("slab_size", "object_size"):
         try:
-            size = int(subject.machine.read_file(f"/sys/kernel/slab/damon_region/{name}"))
+            size = int(subject.kernel_file(f"/sys/kernel/slab/damon_region/{name}"))
         except FileNotFoundError:
             continue
         return CostSamples("memory.region", "bytes", (float(size),))

@@ -211,12 +211,6 @@ def test_close_works_twice_and_later_calls_raise() -> None:
             machine.read_file("/proc/version")
 
 
-def test_poweroff_ends_the_agent() -> None:
-    with agent_machine() as (machine, agent):
-        machine.poweroff()
-        assert agent.wait(SOON_S) == 0
-
-
 def test_the_clock_is_monotonic_time_of_the_machine() -> None:
     with agent_machine() as (machine, _):
         before_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)

@@ -113,10 +113,7 @@ def test_malformed_payload_is_refused_and_the_session_goes_on(raw: RawClient) ->
         Op.FOLLOW: Writer().text("/proc/version").done(),
         Op.UNFOLLOW: Writer().u32(1).done(),
         Op.MOUNT: Writer().text("a").text("/missing").text("c").u64(0).text("").done(),
-        Op.UMOUNT: Writer().text("/missing").u32(0).done(),
-        Op.MODULE: Writer().text("/missing").text("").done(),
         Op.SWAPON: Writer().text("/missing").u32(0).done(),
-        Op.SWAPOFF: Writer().text("/missing").done(),
         Op.RESEED: Writer().blob(b"").done(),
     }
     raw.hello()

@@ -10,7 +10,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
-#include <sys/reboot.h>
 #include <sys/swap.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -29,16 +28,6 @@ static int do_mount(struct reader *in)
 	return mount(source, target, type, flags, data) ? errno : 0;
 }
 
-static int do_umount(struct reader *in)
-{
-	const char *target = read_str(in);
-	uint32_t flags = read_u32(in);
-
-	if (in->bad)
-		return EBADMSG;
-	return umount2(target, (int)flags) ? errno : 0;
-}
-
 int system_load_module(const char *path, const char *parameters)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -52,14 +41,6 @@ int system_load_module(const char *path, const char *parameters)
 	return error;
 }
 
-static int do_module(struct reader *in)
-{
-	const char *path = read_str(in);
-	const char *parameters = read_str(in);
-
-	return in->bad ? EBADMSG : system_load_module(path, parameters);
-}
-
 static int do_swapon(struct reader *in)
 {
 	const char *path = read_str(in);
@@ -68,15 +49,6 @@ static int do_swapon(struct reader *in)
 	if (in->bad)
 		return EBADMSG;
 	return swapon(path, (int)flags) ? errno : 0;
-}
-
-static int do_swapoff(struct reader *in)
-{
-	const char *path = read_str(in);
-
-	if (in->bad)
-		return EBADMSG;
-	return swapoff(path) ? errno : 0;
 }
 
 /* A restored guest has the random state of its snapshot: replace it. */
@@ -126,38 +98,17 @@ static int do_sleep(const struct request *r, struct reader *in)
 	return error;
 }
 
-static void do_poweroff(const struct request *r)
-{
-	sync();
-	reply_errno(r, 0);
-	for (int i = 0; i < 200 && !output_idle(); i++)
-		usleep(5000);
-	if (getpid() != 1)
-		_exit(0);
-	reboot(RB_POWER_OFF);
-	say("the machine cannot be powered off: %s", strerror(errno));
-}
-
 static int do_request(const struct request *r, struct reader *in)
 {
 	switch (r->op) {
 	case OP_MOUNT:
 		return do_mount(in);
-	case OP_UMOUNT:
-		return do_umount(in);
-	case OP_MODULE:
-		return do_module(in);
 	case OP_SWAPON:
 		return do_swapon(in);
-	case OP_SWAPOFF:
-		return do_swapoff(in);
 	case OP_RESEED:
 		return do_reseed(in);
 	case OP_SLEEP:
 		return do_sleep(r, in);
-	case OP_SYNC:
-		sync();
-		return 0;
 	}
 	return EOPNOTSUPP;
 }
@@ -166,8 +117,5 @@ void system_request(const struct request *r, struct reader *in)
 {
 	if (request_stale(r))
 		return;
-	if (r->op == OP_POWEROFF)
-		do_poweroff(r);
-	else
-		reply_errno(r, do_request(r, in));
+	reply_errno(r, do_request(r, in));
 }

@@ -38,14 +38,9 @@ enum wire_op {
 	OP_FOLLOW = 10,	    /* str path -> */
 	OP_UNFOLLOW = 11,   /* u32 stream -> */
 	OP_MOUNT = 12,	    /* str source, str target, str type, u64 flags, str data -> */
-	OP_UMOUNT = 13,	    /* str target, u32 flags -> */
-	OP_MODULE = 14,	    /* str path, str parameters -> */
-	OP_SWAPON = 15,	    /* str path, u32 flags -> */
-	OP_SWAPOFF = 16,    /* str path -> */
-	OP_RESEED = 17,	    /* bytes -> */
-	OP_SYNC = 18,	    /* -> */
-	OP_POWEROFF = 19,   /* -> (then powers off) */
-	OP_SLEEP = 20,	    /* u64 CLOCK_MONOTONIC ns -> (replies at that time) */
+	OP_SWAPON = 13,	    /* str path, u32 flags -> */
+	OP_RESEED = 14,	    /* bytes -> */
+	OP_SLEEP = 15,	    /* u64 CLOCK_MONOTONIC ns -> (replies at that time) */
 
 	OP_STREAM = 32,	    /* from the agent: u8 which, bytes up to the end of the frame */
 	OP_STREAM_END = 33, /* from the agent: u8 which, i32 errno */

@@ -171,38 +171,14 @@ class AgentMachine:
         payload = Writer().text(source).text(target).text(fstype).u64(flags).text(data).done()
         self._call(Op.MOUNT, payload, target)
 
-    def umount(self, target: str, flags: int = 0) -> None:
-        """Call umount2(2). Raises OSError."""
-        self._call(Op.UMOUNT, Writer().text(target).u32(flags).done(), target)
-
-    def load_module(self, path: str, parameters: str = "") -> None:
-        """Call finit_module(2) with an uncompressed module on the machine. Raises OSError."""
-        self._call(Op.MODULE, Writer().text(path).text(parameters).done(), path)
-
     def swapon(self, path: str, flags: int = 0) -> None:
         """Call swapon(2); ``path`` must have a swap signature. Raises OSError."""
         self._call(Op.SWAPON, Writer().text(path).u32(flags).done(), path)
-
-    def swapoff(self, path: str) -> None:
-        """Call swapoff(2). Raises OSError."""
-        self._call(Op.SWAPOFF, Writer().text(path).done(), path)
 
     def reseed(self, entropy: bytes) -> None:
         """Mix ``entropy`` (at most 4096 bytes) into the kernel's random state and reseed at once, so that
         machines restored from the same snapshot draw different numbers. Raises OSError."""
         self._call(Op.RESEED, Writer().blob(entropy).done(), "/dev/urandom")
-
-    def sync(self) -> None:
-        self._call(Op.SYNC, b"", "sync")
-
-    def poweroff(self, timeout_ns: int = 30 * NSEC_PER_SEC) -> None:
-        """Power the machine off and wait until the channel closes. Raises TimedOut."""
-        try:
-            self._call(Op.POWEROFF, b"", "poweroff")
-            self._link.wait_for(lambda: False, timeout_ns / NSEC_PER_SEC)
-        except MachineLost:
-            return
-        raise TimedOut(f"machine {self.name} is still on {timeout_ns / NSEC_PER_SEC:g} s after its poweroff")
 
     def close(self) -> None:
         """End the session; may be called twice. The machine runs on; its agent kills what we started."""

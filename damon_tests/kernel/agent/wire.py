@@ -39,14 +39,9 @@ class Op(enum.IntEnum):
     FOLLOW = 10
     UNFOLLOW = 11
     MOUNT = 12
-    UMOUNT = 13
-    MODULE = 14
-    SWAPON = 15
-    SWAPOFF = 16
-    RESEED = 17
-    SYNC = 18
-    POWEROFF = 19
-    SLEEP = 20
+    SWAPON = 13
+    RESEED = 14
+    SLEEP = 15
     STREAM = 32
     STREAM_END = 33
     EXIT = 34
