@@ -21,7 +21,7 @@ from damon_tests.ports import UsageError
 
 LONG = "1" * 5000
 
-ODD = {
+MALFORMED = {
     "a NUL": "reason: \0",
     "half a character": "reason: \ud800",
     "brackets in brackets": "[" * 20_000,
@@ -40,7 +40,7 @@ def refused(text: str) -> str:
     return str(refusal.value)
 
 
-@pytest.mark.parametrize("text", ODD.values(), ids=ODD.keys())
+@pytest.mark.parametrize("text", MALFORMED.values(), ids=MALFORMED.keys())
 def test_malformed_files_are_refused_with_a_sentence(text: str) -> None:
     assert is_a_sentence(refused(text))
 
