@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"damon-tests: {error}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
-        # The reader (a pager, head) went away: nothing is left to tell it. No success: what a gate asked
+        # The reader (a pager, head) went away: nobody is left to report to. No success: what a gate asked
         # for may not have been found out.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 2

@@ -146,7 +146,8 @@ def expect(request: pytest.FixtureRequest) -> Expect:
 
 
 def _attempts(request: pytest.FixtureRequest) -> tuple[Callable[[], Backend], str, int, OnAttempt]:
-    """What fixtures that make attempts need: the DAMON, the test's id, the run's seed, and whom to tell."""
+    """Return what fixtures that make attempts need: the DAMON, the test's id, the run's seed, and what keeps
+    each attempt."""
     run, item = request.config.stash[RUN], request.node
 
     def keep(observation: Observation) -> None:

@@ -20,7 +20,7 @@ def is_of_full_profile(item: pytest.Item) -> bool:
 
 
 def deselect(config: pytest.Config, items: list[pytest.Item], ids: set[str]) -> None:
-    """Take the tests with these ids out of a run, and tell pytest."""
+    """Take the tests with these ids out of a run, and report them to pytest."""
     if ids:
         config.hook.pytest_deselected(items=[i for i in items if i.nodeid in ids])
         items[:] = [i for i in items if i.nodeid not in ids]

@@ -30,7 +30,7 @@ def add_compare(commands: Commands) -> None:
     p = commands.add_parser(
         "compare",
         help="what became dearer or cheaper from one kernel to another",
-        epilog="exit codes: 0 nothing became dearer · 1 something did · 2 usage · 7 some cannot be told",
+        epilog="exit codes: 0 nothing became dearer · 1 something did · 2 usage · 7 some are undecided",
     )
     p.add_argument("before", metavar="A", help="a run's directory, or a kernel to benchmark first")
     p.add_argument("after", metavar="B")

@@ -15,7 +15,7 @@ from damon_tests.report.bench_record import BenchRecord
 
 
 def run(before: str, after: str, *, force: bool, flames: Path | None, seed: int) -> int:
-    """Print the effect on each metric. 1 when any became dearer, 7 when none did and some cannot be told.
+    """Print the effect on each metric. 1 when any became dearer, 7 when none did and some are undecided.
 
     ``before``, ``after``: directories of benchmark runs, or kernels, which are benchmarked first.
     """

@@ -97,7 +97,7 @@ def measure(
     profile: str = "full",
     say: Callable[[str], None] = print,
 ) -> Tally:
-    """Rounds of the suites until a limit is reached; tells progress after each.
+    """Run rounds of the suites until a limit is reached; report progress after each.
 
     ``output`` may have earlier rounds of the same measurement: they count, and no seed is used again. As
     many rounds at once as do not disturb each other. Ends when a round judged no test: the next would not
@@ -191,7 +191,7 @@ class _Kept:
 def show_false_alarms(
     kernel: str, limits: Limits, output: Path, paths: Sequence[str], first_seed: int, profile: str
 ) -> int:
-    """``measure``, told on the terminal; 1 when the goal is missed, 5 when no test was judged, 6 when tests
+    """Print what ``measure`` reports. 1 when the goal is missed, 5 when no test was judged, 6 when tests
     broke."""
 
     def say(line: str) -> None:

@@ -164,8 +164,8 @@ def summary(kills: Sequence[Kill]) -> Iterator[str]:
 def _tests(
     fault: str | None, paths: Sequence[str], output: Path, options: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Every test as ``report.model`` tells it, run in a process of its own: a wrong DAMON may also hang or
-    crash it."""
+    """Return every test as ``report.model`` has it. They run in a process of their own: a wrong DAMON may
+    also hang or crash it."""
     with tempfile.TemporaryDirectory(prefix="damon-tests-fault-") as scratch:
         directory = Path(scratch) / "run"
         command = [sys.executable, "-m", "damon_tests.cli", "run", "--output", str(directory)]

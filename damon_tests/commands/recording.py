@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """``damon-tests recording``: recordings opened whatever wrote them, shown, converted, judged.
 
-A file is ours (``damon.recording_file``) or damo's (``damon.damo_import``): its content tells which.
+A file is ours (``damon.recording_file``) or damo's (``damon.damo_import``): its content decides which.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def beginning(target: EngineTarget) -> Iterator[str]:
 
 
 def _follow(target: EngineTarget, clock: Clock, seconds: float | None) -> None:
-    """Tell each phase once, until the end."""
+    """Print each phase once, as it begins, until the end."""
     began = clock.now_ns()
     until = None if seconds is None else began + int(seconds * NSEC_PER_SEC)
     once, printed = len(target.pattern.phases), 0

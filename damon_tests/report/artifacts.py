@@ -54,7 +54,7 @@ def _disk_errors_named(keep: Callable[Args, None]) -> Callable[Args, None]:
 
 @_disk_errors_named
 def keep_attempt(log: RunLog, test_id: str, observation: Observation) -> None:
-    """Write what one attempt brought home, and tell the log. Called before anything is judged."""
+    """Write what one attempt brought home, and log it. Called before anything is judged."""
     log.attempt(test_id, observation.attempt, observation.seed, observation.seconds)
     directory = attempt_directory(log.directory, test_id, observation.attempt)
     path = directory / "recording.npz"

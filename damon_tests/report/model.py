@@ -33,7 +33,7 @@ CUT_SHORT = "the run ended during this test"
 
 
 def derive(directory: Path) -> Json:
-    """The run that the events in ``directory`` tell of.
+    """Return the run that the events in ``directory`` describe.
 
     Never fails for a run that was killed: a line cut short is left out and named in ``problems``, and a
     test that was started but never finished is an ERROR. Raises UsageError without any events.

@@ -14,7 +14,7 @@ from damon_tests.commands import kselftest_install
 from damon_tests.kernel import ktap
 from damon_tests.ports import UsageError
 
-# Takes the place of damon-tests: writes the KTAP that it is given, and exits as it is told.
+# Takes the place of damon-tests: writes the KTAP that it is given, and exits with $CODE.
 FAKE = """#!/bin/sh
 echo "monitoring: 3 tests"
 for word; do case $word in --ktap=*) [ -z "$KTAP" ] || printf '%s\\n' "$KTAP" >"${word#--ktap=}" ;; esac; done

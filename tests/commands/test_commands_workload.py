@@ -62,7 +62,7 @@ def test_what_repeats_ends_after_its_seconds(tmp_path: Path, capsys: pytest.Capt
     path = written(tmp_path, "mine.yaml", PATTERN.format(repeat="true"))
     assert workload.perform_pattern(path, seconds=0.3) == 0
     out = capsys.readouterr().out
-    assert out.count("phase one began") == 1, "each phase is told once"
+    assert out.count("phase one began") == 1, "each phase is printed once"
     assert total_of(out) > 0
 
 
