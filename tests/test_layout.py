@@ -336,27 +336,48 @@ def test_python_is_new_enough() -> None:
     assert sys.version_info >= tuple(int(part) for part in asked[1].split("."))
 
 
-DATA = (".ci", ".github", "tests/golden/", "tests/damon/abi", "damon_tests/reference/specification")
-"""Folders that the page of the folder above explains, with the names that begin so."""
+FIXED_NAMES = (".ci", ".github")
+"""Folders whose names and files hosted CI systems prescribe."""
 
 
 def says_what_it_holds(folder: Path) -> bool:
-    """Return whether a folder has a README, or a package docstring that goes beyond a title."""
+    """Return whether a folder has a README, a package docstring that goes beyond a title, or a line of the
+    README of a folder above."""
     if (ROOT / folder / "README.md").exists():
         return True
     package = ROOT / folder / "__init__.py"
     text = ast.get_docstring(ast.parse(package.read_text(encoding="utf-8"))) if package.exists() else None
-    return text is not None and "\n\n" in text
+    return (text is not None and "\n\n" in text) or any(
+        line_about(folder.relative_to(above), ROOT / above / "README.md") for above in folder.parents
+    )
+
+
+def line_about(folder: Path, readme: Path) -> bool:
+    """Return whether a README has a list item for a folder: "- `damon/abi/`: what is in it"."""
+    text = readme.read_text(encoding="utf-8") if readme.exists() else ""
+    return re.search(rf"^- `{re.escape(folder.as_posix())}/`: \S", text, re.MULTILINE) is not None
 
 
 def test_every_folder_says_what_it_holds() -> None:
-    """A README or a package docstring says what lives there and where to begin; tests/README.md for tests."""
-    folders = {path.parent for path in tracked()} - {Path(".")}
+    """A README, a package docstring or a line of the README above: what lives there, and where to begin."""
+    folders = {folder for path in tracked() for folder in path.parents} - {Path(".")}
     silent = [
         str(folder)
         for folder in sorted(folders)
-        if not str(folder).startswith(DATA)
-        and (folder.parts[0] != "tests" or folder in (Path("tests"), Path("tests/golden")))
-        and not says_what_it_holds(folder)
+        if folder.parts[0] not in FIXED_NAMES and not says_what_it_holds(folder)
     ]
     assert silent == []
+
+
+def test_lines_of_a_readme_are_about_folders_that_exist() -> None:
+    """A folder that is renamed or removed takes its line along; what is built is in no list."""
+    lines = [
+        (readme, name)
+        for readme in tracked()
+        if readme.name == "README.md"
+        for name in re.findall(r"^- `([\w/.-]+)/`: ", read(readme), re.MULTILINE)
+    ]
+    folders = {folder for path in tracked() for folder in path.parents}
+    built = {Path("workloads/build")}
+    assert [f"{r}: {name}/" for r, name in lines if r.parent / name not in folders | built] == []
+    assert len(lines) >= 15
