@@ -23,9 +23,14 @@ import numpy as np
 
 from damon_tests import __version__, bundle
 from damon_tests.judge.cost.samples import CostSamples
+from damon_tests.judge.monitoring.aggregation_windows import windows
+from damon_tests.judge.monitoring.report_vs_truth import compare
+from damon_tests.judge.monitoring.true_rates import spans_of
+from damon_tests.patterns import load
 from damon_tests.ports import NSEC_PER_SEC, DamonTestsError
 from damon_tests.report import bench_history, bench_record, run_directory
 from damon_tests.report.bench_record import BenchRecord
+from damon_tests.workload.pattern_truth import PatternTruth
 
 sys.path.insert(0, str(Path(__file__).parent))
 import bench_metrics
@@ -60,22 +65,24 @@ def operations() -> dict[str, Callable[[], object]]:
     few, many = (bench_reference.monitored(1 << 40, regions) for regions in (100, 1000))
     step_ns = bench_reference.SAMPLE_US * 1000
     tree = bench_reference.monitored(1 << 30, 100).tree
-    layout = bench_metrics.layout_of(bench_metrics.load.load("stairs"))
+    layout = bench_metrics.layout_of(load.load("stairs"))
     recording = bench_metrics.made_up(layout, 20, 1000)
-    truth = bench_metrics.PatternTruth(bench_metrics.load.load("stairs"), layout, 1, go_ns=0)
+    truth = PatternTruth(load.load("stairs"), layout, 1, go_ns=0)
 
     def analyse() -> object:
-        windows = bench_metrics.windows(recording)
-        return bench_metrics.compare(
-            recording, windows, spans=bench_metrics.spans_of(truth, windows, recording)
-        )
+        aggregations = windows(recording)
+        return compare(recording, aggregations, spans=spans_of(truth, aggregations, recording))
+
+    def write() -> None:
+        for _ in range(5_000):
+            tree.write(PATH, "5000")
 
     return {
         "reference.ticks.100": lambda: few.clock.run_for(1_000 * step_ns),
         "reference.ticks.1000": lambda: many.clock.run_for(500 * step_ns),
         "reference.replicas": lambda: bench_reference.replicas_seconds(200, 100, 2),
         "reference.tree.read": lambda: [tree.read(PATH) for _ in range(20_000)],
-        "reference.tree.write": lambda: [tree.write(PATH, "5000") for _ in range(5_000)],
+        "reference.tree.write": write,
         "judge.pieces": analyse,
     }
 

@@ -172,7 +172,9 @@ def test_zero_sampling_interval_with_priorities(tested, subject, expect):
     }.items():
         if tested.tree.exists(f"{ROOT}/{path}"):
             tested.do(Operation(path, value))
-    words = ("on", "update_schemes_stats", "update_schemes_stats", "off")
+    words = ["on", "update_schemes_stats", "update_schemes_stats", "off"]
+    if Series.of(subject.level).allows_off_when_stopped:
+        words.append("off")
     answers = [tested.do(Operation(STATE, word)).error for word in words]
     expect.nothing(
         "commands that failed",

@@ -137,6 +137,11 @@ UNRELATED = {
         "7.3",
         "suites/schemes/test_removed_limits.py::test_removed_quota_is_no_limit[size]",
     ),
+    "zero-sample-divides": (
+        "off_twice_fails",
+        "7.3",
+        "suites/hostile/test_extreme_numbers.py::test_zero_sampling_interval_with_priorities",
+    ),
     "sampling-beyond-4-gib": (
         "sample_first_page",
         "7.3",

@@ -88,5 +88,5 @@ def test_shards_are_disjoint_and_whole() -> None:
 
 @pytest.mark.parametrize("text", ["", "0/2", "3/2", "1", "a/b", "1/2/3", "-1/2"])
 def test_shard_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="give I/N"):
+    with pytest.raises(UsageError, match=r"is not I/N( with I from 1 to N)?, such as 2/3"):
         pytest_options.shard(SimpleNamespace(shard=text))
