@@ -135,7 +135,7 @@ def request(row: Row) -> list[Kdamond]:
 
 
 @dataclass(frozen=True)
-class Seen:
+class RowRun:
     """What a run has for its features to be judged by. ``passes``: those of the quiet part."""
 
     run: object
@@ -166,95 +166,95 @@ class Seen:
         return [e for e in self.run.session.events(name, kdamond_idx) if begin < e.time_ns < end]
 
 
-Found = list[str]
+Deviations = list[str]
 
 
-def several_schemes(seen: Seen) -> Found:
+def several_schemes(row_run: RowRun) -> Deviations:
     wrong = []
-    for p in seen.passes:
+    for p in row_run.passes:
         regions = [(v.region.start, v.region.end) for v in p.visits]
-        tried = [(t.start, t.end) for t in seen.tries("several_schemes", p)]
+        tried = [(t.start, t.end) for t in row_run.tries("several_schemes", p)]
         wrong += [] if tried == regions else [f"{len(tried)} regions tried of {len(regions)}"]
     return wrong
 
 
-def apply_interval(seen: Seen) -> Found:
-    applied = [i for i, p in enumerate(seen.passes) if seen.tries("apply_interval", p)]
+def apply_interval(row_run: RowRun) -> Deviations:
+    applied = [i for i, p in enumerate(row_run.passes) if row_run.tries("apply_interval", p)]
     gaps = [b - a for a, b in pairwise(applied)]
     return [] if gaps and set(gaps) == {2} else [f"{gaps} aggregations between passes"]
 
 
-def nothing_tried(name: str) -> Callable[[Seen], Found]:
-    return lambda seen: [f"{size} bytes tried" for size in seen.tried_sizes(name) if size]
+def nothing_tried(name: str) -> Callable[[RowRun], Deviations]:
+    return lambda row_run: [f"{size} bytes tried" for size in row_run.tried_sizes(name) if size]
 
 
-def within_4_mib(name: str, least: int) -> Callable[[Seen], Found]:
-    def deviations(seen: Seen) -> Found:
-        return [f"{size} tried in a pass" for size in seen.tried_sizes(name) if size > 4 * MIB] + (
-            [] if max(seen.tried_sizes(name), default=0) >= least else ["nothing was tried"]
+def within_4_mib(name: str, least: int) -> Callable[[RowRun], Deviations]:
+    def deviations(row_run: RowRun) -> Deviations:
+        return [f"{size} tried in a pass" for size in row_run.tried_sizes(name) if size > 4 * MIB] + (
+            [] if max(row_run.tried_sizes(name), default=0) >= least else ["nothing was tried"]
         )
 
     return deviations
 
 
-def quota_time(seen: Seen) -> Found:
-    size, least = seen.effective["quota_time"], max(1, PAGE // (UNIT if "addr_unit" in seen.row else 1))
+def quota_time(row_run: RowRun) -> Deviations:
+    size, least = row_run.effective["quota_time"], max(1, PAGE // (UNIT if "addr_unit" in row_run.row else 1))
     return [] if size >= least else [f"effective_bytes is {size}"]
 
 
-def intervals_goal(seen: Seen) -> Found:
-    tuned = [e.sample_us for e in seen.events("damon_monitor_intervals_tune")]
+def intervals_goal(row_run: RowRun) -> Deviations:
+    tuned = [e.sample_us for e in row_run.events("damon_monitor_intervals_tune")]
     wrong = [f"tuned to {us} µs" for us in tuned if us != SAMPLE_US]
     # A window whose observed accesses are exactly as wanted is not traced.
     return wrong if tuned else ["never tuned"]
 
 
-def probes(seen: Seen) -> Found:
-    hits = [e.probe_hits for e in seen.events("damon_region_aggregated")]
+def probes(row_run: RowRun) -> Deviations:
+    hits = [e.probe_hits for e in row_run.events("damon_region_aggregated")]
     wrong = [f"hits {h}" for h in hits if h != (ATTRS.samples_per_aggr,)]
     return wrong[:3] if hits else ["no hits were traced"]
 
 
-def pause(seen: Seen) -> Found:
-    begin, end = seen.paused
-    snaps = [s for s in seen.run.recording().snapshots if begin < s.time_ns < end]
+def pause(row_run: RowRun) -> Deviations:
+    begin, end = row_run.paused
+    snaps = [s for s in row_run.run.recording().snapshots if begin < s.time_ns < end]
     return [f"aggregation at {s.time_ns}" for s in snaps]
 
 
-def commits(seen: Seen) -> Found:
-    limit = seen.run.ctx.attrs.max_nr_regions
-    snaps = seen.snapshots()
+def commits(row_run: RowRun) -> Deviations:
+    limit = row_run.run.ctx.attrs.max_nr_regions
+    snaps = row_run.snapshots()
     # Quotas cut a region each between aggregations (I14).
-    return [f"{len(s)} regions" for s in snaps[2:] if len(s) > limit + 2 * len(seen.run.ctx.schemes)]
+    return [f"{len(s)} regions" for s in snaps[2:] if len(s) > limit + 2 * len(row_run.run.ctx.schemes)]
 
 
-def several_targets(seen: Seen) -> Found:
-    targets = {v.region.target_idx for p in seen.passes for v in p.visits}
+def several_targets(row_run: RowRun) -> Deviations:
+    targets = {v.region.target_idx for p in row_run.passes for v in p.visits}
     return [] if targets == {0, 1} else [f"targets {sorted(targets)} are monitored"]
 
 
-def several_kdamonds(seen: Seen) -> Found:
-    snaps = seen.snapshots(1)
+def several_kdamonds(row_run: RowRun) -> Deviations:
+    snaps = row_run.snapshots(1)
     return [] if len(snaps) >= QUIET // 2 else [f"the second kdamond had {len(snaps)} aggregations"]
 
 
-def addr_unit(seen: Seen) -> Found:
-    sizes = {int((s.end - s.start).sum()) for s in seen.snapshots()}
+def addr_unit(row_run: RowRun) -> Deviations:
+    sizes = {int((s.end - s.start).sum()) for s in row_run.snapshots()}
     # Ranges are rounded outwards to pages.
-    least, most = seen.memory // UNIT, seen.memory // UNIT + 2 * 16 * PAGE // UNIT
+    least, most = row_run.memory // UNIT, row_run.memory // UNIT + 2 * 16 * PAGE // UNIT
     return [f"{size} units are monitored, of {least}" for size in sizes if not least <= size <= most]
 
 
-def refresh_ms(seen: Seen) -> Found:
-    before, after = seen.refreshed
+def refresh_ms(row_run: RowRun) -> Deviations:
+    before, after = row_run.refreshed
     return [] if after > before else [f"nr_tried stays {before}"]
 
 
-def modules(seen: Seen) -> Found:
-    return [] if seen.refused == "EBUSY" else [f"enabled: {seen.refused}"]
+def modules(row_run: RowRun) -> Deviations:
+    return [] if row_run.refused == "EBUSY" else [f"enabled: {row_run.refused}"]
 
 
-EXPECTED: dict[str, tuple[Callable[[Seen], Found], str]] = {
+EXPECTED: dict[str, tuple[Callable[[RowRun], Deviations], str]] = {
     "several_schemes": (several_schemes, "each scheme tries what it matches (§4.2)"),
     "apply_interval": (apply_interval, "it is due in every other aggregation (§2.1)"),
     "filters": (nothing_tried("filters"), "the filter rejects all addresses (§4.8)"),
@@ -320,7 +320,7 @@ def _try_module(run):
     return "0"
 
 
-def drive(live, row) -> Seen:
+def drive(live, row) -> RowRun:
     patterns = ["idle", "hot_cold"] if "several_targets" in row else ["idle"]
     cover = "process" if PHYSICAL & set(row) else "regions"
     events = [n for name in row for n in NEEDS.get(name, ()) if n.startswith("damon_")]
@@ -339,7 +339,7 @@ def drive(live, row) -> Seen:
         effective = {n: run.client.effective_bytes(0, indexes[n]) for n in indexes if n == "quota_time"}
         memory = sum(e - s for s, e in run.subject.ram_ranges()) if cover == "process" else 0
     passes = [p for p in passes_of(run) if begin < p.time_ns < end]
-    return Seen(run, row, passes, (begin, end), paused, (before, after), refused, effective, memory)
+    return RowRun(run, row, passes, (begin, end), paused, (before, after), refused, effective, memory)
 
 
 @pytest.mark.needs("commands.commit", "damon_aggregated", "damos_before_apply", "ops.fvaddr")
@@ -347,13 +347,13 @@ def drive(live, row) -> Seen:
 def test_features_work_together(live, expect, row):
     """Every feature of the row does in company what it does alone."""
     row = available(live, row)
-    seen = drive(live, row)
-    expect.add(invariants(seen.run))
+    row_run = drive(live, row)
+    expect.add(invariants(row_run.run))
     if "several_kdamonds" in row:
-        expect.add(invariants(seen.run, 1))
+        expect.add(invariants(row_run.run, 1))
     for name in row:
         deviations, why = EXPECTED[name]
-        wrong = deviations(seen) if seen.passes else []
+        wrong = deviations(row_run) if row_run.passes else []
         m = Measurement(f"{name}: deviations", len(wrong), "count")
-        holds = not wrong if seen.passes else None
+        holds = not wrong if row_run.passes else None
         expect.add(Check("invariant", m, "== 0", why, holds, "; ".join(wrong[:3])))
