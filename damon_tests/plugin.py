@@ -295,6 +295,12 @@ def pytest_runtest_makereport(
         test.conclusion = Conclusion(Verdict.ERROR, f"{report.when}: {error}")
         if report.when == "setup" and isinstance(error, NotSupported):
             test.conclusion = held_to_list(item, conclude((), error), error)
+    if report.skipped and test.conclusion is None and call.excinfo is not None:
+        # A fixture skipped the test; without NotSupported nothing but its words says why.
+        skip = NotSupported(str(call.excinfo.value))
+        test.conclusion = held_to_list(item, conclude((), skip), skip)
+        if test.conclusion.verdict is not Verdict.SKIP or item.config.option.require:
+            report.outcome, report.longrepr = "failed", str(test.conclusion)
     if test.conclusion is not None:
         report.user_properties.append((VERDICT, str(test.conclusion.verdict)))
     if call.excinfo is not None and not isinstance(call.excinfo.value, DamonTestsError | OutcomeException):

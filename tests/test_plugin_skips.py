@@ -23,6 +23,13 @@ def test_two_features(expect):
 
 def test_body(expect):
     pytest.skip("before 6.18 it is different")
+
+@pytest.fixture
+def old():
+    pytest.skip("before 6.18 the fixture is different")
+
+def test_fixture(old, expect):
+    expect.add(check(False))
 """
 )
 
@@ -44,7 +51,12 @@ def run(tmp_path: Path, text: str) -> tuple[int, str, dict[str, str]]:
 def test_skips_on_the_list_pass_and_unused_entries_are_named(tmp_path: Path) -> None:
     code, out, verdicts = run(tmp_path, LIST)
     assert code == 0, out
-    assert verdicts == {"test": "PASS", "test_two_features": "SKIP", "test_body": "SKIP"}
+    assert verdicts == {
+        "test": "PASS",
+        "test_two_features": "SKIP",
+        "test_body": "SKIP",
+        "test_fixture": "SKIP",
+    }
     assert "skips.yaml: no test needed the skip 'damos_esz'" in out
     assert out.count("no test needed") == 1
 
@@ -52,8 +64,23 @@ def test_skips_on_the_list_pass_and_unused_entries_are_named(tmp_path: Path) -> 
 def test_skips_that_are_not_on_the_list_fail(tmp_path: Path) -> None:
     code, out, verdicts = run(tmp_path, "- {missing: ctx.pause, because: since 7.2}")
     assert code == 1, out
-    assert verdicts == {"test": "PASS", "test_two_features": "FAIL", "test_body": "FAIL"}
+    assert verdicts == {
+        "test": "PASS",
+        "test_two_features": "FAIL",
+        "test_body": "FAIL",
+        "test_fixture": "FAIL",
+    }
     assert "skips.yaml does not allow this skip: ctx.pause: no file" in out
+    assert "skips.yaml does not allow this skip: before 6.18 the fixture is different" in out
+
+
+def test_skips_of_fixtures_are_skips_and_fail_with_require(tmp_path: Path) -> None:
+    for require, code_wanted, verdict in (((), 0, "SKIP"), (("--require",), 1, "SKIP")):
+        directory = tmp_path / f"run-{len(require)}"
+        directory.mkdir()
+        code, out = finish(start(directory, BODY, "--kernel=reference:7.3", *require))
+        verdicts = {t["id"].partition("::")[2]: t["verdict"] for t in load(directory)["tests"]}
+        assert (code, verdicts["test_fixture"]) == (code_wanted, verdict), out
 
 
 @pytest.mark.parametrize(

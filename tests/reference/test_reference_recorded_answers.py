@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -213,6 +214,16 @@ def off_after_death(box: Box) -> None:
     box.start(box.ctx())
     box.system.remove_process(box.pid)
     box.run(0.1)
+    box.command("off")
+
+
+@row("EINVAL " + "- " * 8, "off after a start was refused")
+def off_after_refused_start(box: Box) -> None:
+    box.start(box.ctx())
+    box.command("off")
+    box.stage(replace(PADDR, attrs=replace(PADDR.attrs, min_nr_regions=2)))
+    with suppress(TreeError):
+        box.command("on")
     box.command("off")
 
 

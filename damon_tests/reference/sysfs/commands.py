@@ -76,8 +76,10 @@ class Slot:
         if self.running and system.rules.on_refuses_running:
             finish(errno.EBUSY)
             return
-        rng = system.new_rng()
-        ctx = build_context(read_context(self._context_dir()), system.memory, system.rules, rng)
+        rng, directory = system.new_rng(), self._context_dir()
+        if not self.running:
+            self.kdamond = None  # the stopped one is gone, also if this start fails
+        ctx = build_context(read_context(directory), system.memory, system.rules, rng)
         # Part of the start itself, which comes last (§5.3): what is staged wrongly is EINVAL all the same.
         if system.exclusive_running:
             finish(errno.EBUSY)
