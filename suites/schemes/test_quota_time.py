@@ -31,9 +31,10 @@ def test_time_quota_size_follows_from_the_throughput(live, expect, action, ms):
     ctx, read = timed(action, ms=ms), []
     quota = ctx.schemes[0].quota
     result = quota_run(live, ctx, 1, while_running=lambda run: read_sizes(run, read, 24))
-    known = time_quotas.sizes_read(result.passes, goals.readings(result.passes, read))
-    expect.add(time_quotas.follow(result.passes, quota, PAGE, known))
-    expect.add(time_quotas.tries_no_more(result.passes, known))
+    if action == "stat":  # The size of ``cold`` changes from pass to pass: what is read may be the next one.
+        known = time_quotas.sizes_read(result.passes, goals.readings(result.passes, read))
+        expect.add(time_quotas.follow(result.passes, quota, PAGE, known))
+        expect.add(time_quotas.tries_no_more(result.passes, known))
     if result.traces_sizes:
         expect.add(time_quotas.follow(result.passes, quota, PAGE))
         sizes = goals.traced_sizes(result.passes, time_quotas.first_size(quota))
