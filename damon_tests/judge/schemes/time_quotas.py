@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from damon_tests.damon.params import DamosQuota
-from damon_tests.judge.schemes.goals import Reading, traced_sizes
+from damon_tests.judge.schemes.goals import traced_sizes
 from damon_tests.judge.schemes.quota_passes import Pass
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_MSEC
@@ -70,46 +70,13 @@ def throughput_is_measured(passes: Sequence[Pass], quota: DamosQuota) -> Check:
     )
 
 
-def sizes_read(passes: Sequence[Pass], readings: Sequence[Reading]) -> list[int | None]:
-    """Return the effective size after each pass, from values read about then; None: not known.
-
-    A value may be read before or after a pass (before 6.15 a command returns when a pass begins): the size is
-    known where all that may be read after the pass agree.
-    """
-    known: list[int | None] = []
-    for done in range(1, len(passes) + 1):
-        values = {r.value for r in readings if r.passes[0] <= done <= r.passes[1]}
-        known.append(values.pop() if len(values) == 1 else None)
-    return known
-
-
-def tries_no_more(passes: Sequence[Pass], sizes: Sequence[int | None], *, least: int = 5) -> Check:
-    """Check that no pass tries more than the size that was in force, where that is known (I44)."""
-    over = [
-        float(sum(e.end - e.start for e in pass_.applied) - size)
-        for pass_, size in zip(passes, sizes, strict=True)
-        if size is not None
-    ]
-    m = Measurement("bytes tried beyond the effective size", max(over, default=0.0), "bytes", tuple(over))
-    why = "a window may try no more than its quota"
-    holds = m.value <= 0 if len(over) >= least else None
-    return Check("invariant", m, "<= 0", why, holds, invariant="I44")
-
-
-def follow(
-    passes: Sequence[Pass],
-    quota: DamosQuota,
-    m: int,
-    sizes: Sequence[int | None] | None = None,
-    *,
-    least: int = 5,
-) -> list[Check]:
+def follow(passes: Sequence[Pass], quota: DamosQuota, m: int, *, least: int = 5) -> list[Check]:
     """Check that every effective size follows from the time quota, for a time that can have been spent.
 
-    For a reset interval of 0, without fail charges. ``sizes``: after each pass, None: not known; by default
-    the traced ones. ``least``: with fewer sizes the result is undecided.
+    For a reset interval of 0, without fail charges. ``least``: with fewer traced sizes the result is
+    undecided.
     """
-    in_force = traced_sizes(passes, first_size(quota)) if sizes is None else sizes
+    in_force = traced_sizes(passes, first_size(quota))
     charged, low, wrong, judged, times = 0, 0, [], 0, []
     for index, (pass_, size) in enumerate(zip(passes, in_force, strict=True)):
         if size is not None:
