@@ -13,7 +13,15 @@ from dataclasses import replace
 from functools import partial
 
 from damon_tests.damon.client import DamonClient
-from damon_tests.damon.params import DamonAttrs, DamonCtx, DamonTarget, Damos, DamosWatermarks, Kdamond
+from damon_tests.damon.params import (
+    DamonAttrs,
+    DamonCtx,
+    DamonIntervalsGoal,
+    DamonTarget,
+    Damos,
+    DamosWatermarks,
+    Kdamond,
+)
 from damon_tests.damon.records import Recording, SchemeReport
 from damon_tests.damon.session import Session, Source
 from damon_tests.experiment.attempt import (
@@ -237,9 +245,12 @@ class Live:
     def _answers_soon(self) -> bool:
         """Return whether the first kdamond soon applies every scheme, and so answers about tried regions.
 
-        It does not while it is paused, or while watermarks keep a scheme inactive.
+        It does not while it is paused, or while watermarks keep a scheme inactive; and up to 7.3 it may never
+        while intervals are tuned (known defect tuning-restarts-intervals).
         """
         ctx = self.ctx
+        if ctx.attrs.intervals_goal != DamonIntervalsGoal():
+            return False
         intervals_us = [scheme.apply_interval_us or ctx.attrs.aggr_us for scheme in ctx.schemes]
         waits = ctx.pause or any(scheme.watermarks != DamosWatermarks() for scheme in ctx.schemes)
         return not waits and max(intervals_us, default=0) <= LONGEST_APPLY_US
