@@ -129,7 +129,7 @@ def test_two_builds_of_one_tree_do_not_mix(request_: BuildRequest) -> None:
         with pytest.raises(HarnessError, match="another build is at work"):
             build(request_, lambda line: None)
         child.send_signal(signal.SIGINT)
-        child.wait(30)
+        child.wait(300)
     finally:
         child.kill()
         child.wait()
