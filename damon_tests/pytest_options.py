@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from damon_tests.arguments.values import parts
+from damon_tests.arguments.values import GUEST_KERNELS, parts
 from damon_tests.experiment import allowed_skips
 from damon_tests.experiment.kernel_request import KernelRequest
 from damon_tests.judge.cost import budget
@@ -31,7 +31,7 @@ def add_options(parser: pytest.Parser) -> None:
         "--kernel",
         default="reference",
         metavar="K",
-        help="reference[:LEVEL] (default), debian:SERIES|stable|newest, a kernel image's path, or host",
+        help=f"reference[:LEVEL] (default), host, {GUEST_KERNELS}",
     )
     group.addoption("--level", metavar="L", help="judge as this kernel series (default: found out)")
     group.addoption("--profile", choices=("quick", "full"), default="full")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from damon_tests.arguments.values import EXIT_CODES, Commands, count, file
+from damon_tests.arguments.values import EXIT_CODES, Commands, add_output, count, file
 
 
 def add_tree_options(p: argparse.ArgumentParser, *, required: bool) -> None:
@@ -48,7 +48,7 @@ def add_kunit(commands: Commands) -> None:
     )
     add_tree_options(p, required=False)
     p.add_argument("--kernel", metavar="K", help="a kernel image's path, instead of --tree")
-    p.add_argument("--output", type=file, metavar="DIR", help="where results go (default: a new directory)")
+    add_output(p)
     p.add_argument("--append", default="", metavar="PARAMETERS", help="more parameters for the kernel")
     p.set_defaults(function="kunit")
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from damon_tests.arguments.values import Commands, count, duration, file
+from damon_tests.arguments.values import GUEST_KERNELS, Commands, count, duration, file
 
 
 def add_bench(commands: Commands) -> None:
@@ -15,7 +15,7 @@ def add_bench(commands: Commands) -> None:
         " goes on with the same --output DIR.",
     )
     p.add_argument("names", nargs="*", metavar="NAME", help="these benchmarks (default: all)")
-    p.add_argument("--kernel", default="debian:newest", metavar="K", help="debian:SERIES, or an image's path")
+    p.add_argument("--kernel", default="debian:newest", metavar="K", help=GUEST_KERNELS)
     p.add_argument("--output", type=file, metavar="DIR", help="where samples and call trees go")
     p.add_argument("--seed", type=int, default=1, metavar="N")
     p.add_argument("--history", type=file, metavar="FILE", help="append the run to this file (SQLite)")

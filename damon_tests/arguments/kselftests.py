@@ -5,7 +5,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from damon_tests.arguments.values import EXIT_CODES, Commands, count, file
+from damon_tests.arguments.values import (
+    EXIT_CODES,
+    GUEST_KERNELS,
+    Commands,
+    add_output,
+    add_overwrite,
+    count,
+    file,
+)
 
 
 def add_kselftest(commands: Commands) -> None:
@@ -19,10 +27,7 @@ def add_kselftest(commands: Commands) -> None:
     )
     p.add_argument("tests", nargs="*", metavar="TEST", help="programs, such as damos_quota.py (default: all)")
     p.add_argument(
-        "--kernel",
-        default="reference",
-        metavar="K",
-        help="reference[:LEVEL] (default), debian:SERIES|stable|newest, or a kernel image's path",
+        "--kernel", default="reference", metavar="K", help=f"reference[:LEVEL] (default), {GUEST_KERNELS}"
     )
     p.add_argument(
         "--source",
@@ -31,8 +36,8 @@ def add_kselftest(commands: Commands) -> None:
         help="a kernel tree with selftests; debian (default): the linux-source package that fits the kernel",
     )
     p.add_argument("--timeout", type=count, default=300, metavar="S", help="end a test after S seconds (300)")
-    p.add_argument("--output", type=file, metavar="DIR", help="where results go (default: a new directory)")
-    p.add_argument("--overwrite", action="store_true", help="replace the results that --output holds")
+    add_output(p)
+    add_overwrite(p)
     p.add_argument("--baseline", type=Path, metavar="RUN", help="print what is new against an earlier run")
     p.set_defaults(function="kselftest")
 

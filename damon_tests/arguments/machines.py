@@ -5,15 +5,13 @@ from __future__ import annotations
 
 import argparse
 
-from damon_tests.arguments.values import Commands, count, duration, file
+from damon_tests.arguments.values import GUEST_KERNELS, Commands, count, duration, file
 
 
 def add_vm(commands: Commands) -> None:
     """``vm``: a shell or a command in a guest."""
     p = commands.add_parser("vm", help="a shell, or one command, on a kernel in a VM")
-    p.add_argument(
-        "--kernel", required=True, metavar="K", help="debian:SERIES|stable|newest, or a kernel image's path"
-    )
+    p.add_argument("--kernel", required=True, metavar="K", help=GUEST_KERNELS)
     p.add_argument("--memory", default="1G", metavar="SIZE", help="guest memory (default 1G)")
     p.add_argument("--cpus", type=count, default=2, metavar="N")
     p.add_argument("--numa", type=count, default=1, metavar="N", help="NUMA nodes")

@@ -3,26 +3,52 @@
 
 from __future__ import annotations
 
+import argparse
+
 from damon_tests.arguments import builds
-from damon_tests.arguments.values import EXIT_CODES, Commands, count, duration, file, shard, workers
+from damon_tests.arguments.values import (
+    EXIT_CODES,
+    GUEST_KERNELS,
+    Commands,
+    add_output,
+    add_overwrite,
+    count,
+    duration,
+    file,
+    shard,
+    workers,
+)
 
 
 def add_run(commands: Commands) -> None:
     """``run``: suites on one DAMON."""
     p = commands.add_parser("run", help="run suites on a DAMON and judge it")
+    _add_tested(p)
+    _add_results(p)
+    _add_manner(p)
+    p.add_argument("--seed", type=int, metavar="N", help="seed of the run (default: 1)")
+    p.add_argument(
+        "--pytest",
+        dest="pytest_args",
+        action="append",
+        default=[],
+        metavar="OPTIONS",
+        help="options of pytest, such as --pytest='-x -k ageing'",
+    )
+    p.set_defaults(function="run")
+
+
+def _add_tested(p: argparse.ArgumentParser) -> None:
+    """Add what is tested: suites, and the DAMON with its kernel."""
     p.add_argument("paths", nargs="*", metavar="PATH", help="suites, files or test ids (default: all)")
     p.add_argument(
         "--kernel",
         default="reference",
         metavar="K",
-        help="reference[:LEVEL] (default), debian:SERIES|stable|newest, host, or a kernel image's path"
-        " (modules: PATH,modules=DIR)",
+        help=f"reference[:LEVEL] (default), host, {GUEST_KERNELS} (modules: PATH,modules=DIR)",
     )
     p.add_argument("--level", metavar="L", help="judge as this kernel series (default: found out)")
     p.add_argument("--profile", choices=("quick", "full"), default="full")
-    p.add_argument("--output", type=file, metavar="DIR", help="where results go (default: a new directory)")
-    p.add_argument("--overwrite", action="store_true", help="replace the results that --output holds")
-    p.add_argument("--seed", type=int, metavar="N", help="seed of the run (default: 1)")
     p.add_argument("--fault", metavar="NAME", help="make the reference wrong on purpose: which tests notice?")
     p.add_argument("--budgets", metavar="FILE", help="limits on cost that come before ours (YAML)")
     p.add_argument(
@@ -39,42 +65,39 @@ def add_run(commands: Commands) -> None:
         help="what time emulated guests see: that of the instructions they execute (default), which is the"
         " same however busy this machine is, or this machine's",
     )
-    p.add_argument("--append", metavar="PARAMETERS", help="more parameters for the kernel of a guest")
-    p.add_argument("--require", action="store_true", help="a test that cannot run fails")
     p.add_argument(
         "--allow-skips",
         type=file,
         metavar="FILE",
         help="a test that cannot run fails, unless FILE allows what it misses (YAML, see ci/skips)",
     )
-    p.add_argument(
-        "--shard", type=shard, metavar="I/N", help="the I-th of N parts of the tests, as on any machine"
-    )
+
+
+def _add_results(p: argparse.ArgumentParser) -> None:
+    """Add where the results go, and how much is printed."""
+    add_output(p)
+    add_overwrite(p)
     p.add_argument("--ktap", metavar="FILE", help="also write the results as KTAP; - for stdout")
+    p.add_argument(
+        "-v", "--verbose", action="count", default=0, help="a line for each test, and their tables"
+    )
+    p.add_argument("-q", "--quiet", action="count", default=0, help="print the summary only")
+
+
+def _add_manner(p: argparse.ArgumentParser) -> None:
+    """Add how the tests of a kernel are run, by ``run`` and by ``gate``."""
+    p.add_argument("--append", metavar="PARAMETERS", help="more parameters for the kernel of a guest")
+    p.add_argument("--require", action="store_true", help="a test that cannot run fails")
+    p.add_argument(
+        "--shard", type=shard, metavar="I/N", help="the I-th of N parts of a kernel's tests, on any machine"
+    )
     p.add_argument(
         "-n",
         dest="workers",
         type=workers,
         metavar="WORKERS",
-        help="run tests in this many processes; auto: as many as do not disturb each other",
+        help="run a kernel's tests in this many processes; auto: as many as do not disturb each other",
     )
-    p.add_argument(
-        "--pytest",
-        dest="pytest_args",
-        action="append",
-        default=[],
-        metavar="OPTIONS",
-        help="options of pytest, such as --pytest='-x -k ageing'",
-    )
-    p.add_argument(
-        "-v",
-        "--verbose",
-        action="count",
-        default=0,
-        help="a line for each test, and their tables",
-    )
-    p.add_argument("-q", "--quiet", action="count", default=0, help="print the summary only")
-    p.set_defaults(function="run")
 
 
 def add_gate(commands: Commands) -> None:
@@ -111,13 +134,10 @@ def add_gate(commands: Commands) -> None:
         metavar="TREE",
         help="also the kernel's own selftests, of a kernel tree or (without TREE) of Debian's source",
     )
-    p.add_argument("--output", type=file, metavar="DIR", help="where results go (default: a new directory)")
+    add_output(p)
     p.add_argument("--seed", type=int, metavar="N", help="seed of the runs")
-    p.add_argument("--shard", type=shard, metavar="I/N", help="the I-th of N parts of each kernel's tests")
-    p.add_argument("--append", metavar="PARAMETERS", help="more parameters for the kernels")
-    p.add_argument("--require", action="store_true", help="a test that cannot run fails")
+    _add_manner(p)
     p.add_argument("-j", dest="jobs", type=count, default=1, metavar="N", help="this many kernels at once")
-    p.add_argument("-n", dest="workers", type=workers, metavar="WORKERS", help="processes for each kernel")
     p.set_defaults(function="gate")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Kinds of values that options take, and the parser of a command."""
+"""What commands share: the parser of a command, kinds of values, and options of several commands."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from typing import Any, TypeAlias
 
 EXIT_CODES = """exit codes: 0 good · 1 FAIL, or an XFAIL that passes · 2 usage or interrupted ·
 5 nothing ran · 6 ERROR (harness, guest or workload broke) · 7 INCONCLUSIVE"""
+
+GUEST_KERNELS = "debian:SERIES|stable|newest, or a kernel image's path"
+"""What ``--kernel`` takes for a kernel in a guest, as in --help."""
 
 
 class Command(argparse.ArgumentParser):
@@ -83,6 +86,16 @@ def shard(text: str) -> str:
     """``I/N``: the I-th of N parts."""
     parts(text)
     return text
+
+
+def add_output(p: argparse.ArgumentParser) -> None:
+    """Add ``--output`` of a command that makes results."""
+    p.add_argument("--output", type=file, metavar="DIR", help="where results go (default: a new directory)")
+
+
+def add_overwrite(p: argparse.ArgumentParser) -> None:
+    """Add ``--overwrite``, of a command with ``--output``."""
+    p.add_argument("--overwrite", action="store_true", help="replace the results that --output holds")
 
 
 # argparse calls them so: "invalid number value: 'x'".
