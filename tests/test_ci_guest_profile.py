@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
 """ci/bench/guest_profile.py: threads and functions of a stretch, the dearest first."""
 
-import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from module_from_file import load
 
 from damon_tests.ports.cost import CallPath, CallTree, Cost, ThreadCost
 
@@ -15,12 +15,7 @@ SCRIPT = Path(__file__).parents[1] / "ci" / "bench" / "guest_profile.py"
 
 @pytest.fixture
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("guest_profile", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load(SCRIPT)
 
 
 def test_dearest_threads_and_functions_come_first(script: ModuleType) -> None:

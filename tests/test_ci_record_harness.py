@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
 """ci/bench/record_harness.py: figures in units of an anchor, kept for ``damon-tests compare``."""
 
-import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from module_from_file import load
 
 from damon_tests.cli import main
 from damon_tests.report import bench_record
@@ -17,12 +17,7 @@ SCRIPT = Path(__file__).parents[1] / "ci" / "bench" / "record_harness.py"
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(SCRIPT.parent))
-    spec = importlib.util.spec_from_file_location("record_harness", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load(SCRIPT)
 
 
 def record(

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 """ci/bench/same_pairs.py: what is said about pairs of one kernel, and about increases planted in them."""
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -9,18 +8,14 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from module_from_file import load
 
 SCRIPT = Path(__file__).parents[1] / "ci" / "bench" / "same_pairs.py"
 
 
 @pytest.fixture
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("same_pairs", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load(SCRIPT)
 
 
 def simulated(pairs: int, spread: float, seed: int = 3) -> list[tuple[tuple[float, ...], tuple[float, ...]]]:

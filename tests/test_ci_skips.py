@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 
+import module_from_file
 import pytest
 
 from damon_tests.experiment.allowed_skips import load
@@ -14,12 +13,7 @@ from damon_tests.experiment.allowed_skips import load
 ROOT = Path(__file__).resolve().parents[1]
 SERIES_OF = {"debian-newest.yaml": "7.3", "debian-stable.yaml": "6.12"}
 
-_spec = importlib.util.spec_from_file_location("skip_table", ROOT / "ci" / "skip_table.py")
-assert _spec is not None
-assert _spec.loader is not None
-skip_table = importlib.util.module_from_spec(_spec)
-sys.modules["skip_table"] = skip_table
-_spec.loader.exec_module(skip_table)
+skip_table = module_from_file.load(ROOT / "ci" / "skip_table.py")
 
 
 @pytest.fixture(scope="module")

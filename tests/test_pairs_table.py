@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from itertools import combinations
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from module_from_file import load
 
 FILE = Path(__file__).resolve().parent.parent / "suites" / "pairs" / "test_feature_pairs.py"
 WANTED = {
@@ -35,13 +34,7 @@ WANTED = {
 
 @pytest.fixture(scope="module")
 def pairs() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("feature_pairs", FILE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load(FILE)
 
 
 def test_every_feature_is_judged(pairs: ModuleType) -> None:

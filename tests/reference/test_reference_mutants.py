@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 from pathlib import Path
 
 import mutants
 import pytest
+from module_from_file import load
 
 SOURCE = '''"""A module."""
 LIMIT = 3
@@ -57,11 +57,7 @@ def test_each_mutant_differs_in_one_line() -> None:
 def test_installed_mutant_runs_in_functions_that_others_hold(tmp_path: Path) -> None:
     path = tmp_path / "sample.py"
     path.write_text(SOURCE)
-    spec = importlib.util.spec_from_file_location("sample", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load(path)
     held = module.first
     assert held(7) == 3
     mutants.install(mutants.mutate(SOURCE, 4), path)
