@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from damon_tests.report import model
+
 # What the kernel's runner prints for one test, without its settings and its prefixing script.
 RUNNER = r"""#!/bin/bash
 test=${2#damon:} limit=$4
@@ -38,3 +40,8 @@ def make(tree: Path, programs: Mapping[str, str]) -> Path:
     makefile = f"TEST_PROGS = {names[0]}\n" + "".join(f"TEST_PROGS += {name}\n" for name in names[1:])
     (selftests / "damon/Makefile").write_text(makefile + "include ../lib.mk\n")
     return tree
+
+
+def results_by_program(run: Path) -> dict[str, model.Json]:
+    """Return the tests in a run's directory by the names of their programs."""
+    return {test["id"].partition("::")[2]: test for test in model.load(run)["tests"]}

@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from selftest_tree import make
+from selftest_tree import make, results_by_program
 from serving import needs_fuse
 
 from damon_tests.commands.gate import GateRequest, gate
@@ -30,7 +30,7 @@ def test_each_program_has_a_tree_of_its_own(tmp_path: Path) -> None:
     tree = make(tmp_path / "tree", PROGRAMS)
     output = tmp_path / "run"
     assert kselftest(SelftestRequest("reference:7.3", str(tree), output=output, timeout_s=60)) == 1
-    tests = {test["id"].partition("::")[2]: test for test in model.load(output)["tests"]}
+    tests = results_by_program(output)
     assert {name: test["verdict"] for name, test in tests.items()} == {
         "writes.sh": "PASS",
         "fails.sh": "FAIL",

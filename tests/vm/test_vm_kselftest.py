@@ -6,10 +6,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from selftest_tree import make
+from selftest_tree import make, results_by_program
 
 from damon_tests.commands.kselftest import SelftestRequest, kselftest
-from damon_tests.report import model
 
 pytestmark = [pytest.mark.vm, pytest.mark.slow]
 
@@ -29,7 +28,7 @@ def test_selftests_are_judged_by_what_happened(tmp_path: Path) -> None:
     tree = make(tmp_path / "tree", PROGRAMS)
     output = tmp_path / "run"
     assert kselftest(SelftestRequest("debian:7.3", str(tree), output=output, timeout_s=20)) == 1
-    tests = {test["id"].partition("::")[2]: test for test in model.load(output)["tests"]}
+    tests = results_by_program(output)
     print({name: (test["verdict"], test["reason"]) for name, test in tests.items()})
     assert {name: test["verdict"] for name, test in tests.items()} == {
         "leaves.sh": "PASS",
