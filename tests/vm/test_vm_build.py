@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """A kernel source from tree to verdict: built, rebuilt, judged, bisected (marked vm and long).
 
-The first run compiles about 1,700 files: 15 minutes of one processor, and 10 GB of the cache.
+The first run makes about 1,250 files: 15 minutes of one processor, and 10 GB of the cache.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def test_each_commit_is_built_and_judged_and_kunit_passes(history: Path, tmp_pat
     print(f"next commit, built and judged: {time.monotonic() - began:.0f} s")
     assert code == 0
     (commit,) = json.loads((tmp_path / "gate/commits.json").read_text())
-    assert commit["compiled"] < 20, "a commit that touches one file compiles few"
+    # Beside the file that was changed, the kernel and its boot image are linked anew: 21 to 25 files in all.
+    assert commit["compiled"] < 50, "a commit that touches one file compiles few; a full build makes 1,252"
     kunit, suites = (model.load(tmp_path / "gate" / name) for name in commit["runs"])
     assert kunit["counts"]["PASS"] == len(kunit["tests"]) >= 37
     assert suites["counts"]["PASS"] > 0

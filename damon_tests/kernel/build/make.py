@@ -76,7 +76,7 @@ class BuildRequest:
 
 @dataclass(frozen=True)
 class Built:
-    """A built kernel. ``seconds``: how long it took; ``compiled``: how many files that was.
+    """A built kernel. ``seconds``: how long it took; ``compiled``: how many files make made, linked ones too.
 
     ``vmlinux`` has the symbols. ``warnings``: the compiler's about DAMON's own code.
     """
