@@ -40,7 +40,7 @@ def take(kernel: str, names: Sequence[str], output: Path | None, seed: int) -> P
 
     Raises UsageError for unknown names and for the reference, whose cost says nothing about a kernel.
     """
-    chosen = _chosen(names)
+    benchmarks = chosen(names)
     request = KernelRequest(kernel)
     if request.is_reference or request.is_host:
         raise UsageError(f"{kernel}: only kernels in guests are benchmarked; use debian:SERIES or an image")
@@ -51,14 +51,15 @@ def take(kernel: str, names: Sequence[str], output: Path | None, seed: int) -> P
     with open_backend(request, directory) as backend:
         backend.capabilities()
         record.provenance |= _provenance(backend, kernel, seed)
-        for benchmark in chosen:
+        for benchmark in benchmarks:
             if benchmark.name not in record.done:
                 _take_one(benchmark, backend, seed, record)
                 bench_record.save(record, directory)
     return directory
 
 
-def _chosen(names: Sequence[str]) -> list[Benchmark]:
+def chosen(names: Sequence[str]) -> list[Benchmark]:
+    """Return the benchmarks of these names, all without any. Raises UsageError for unknown names."""
     unknown = [name for name in names if name not in BY_NAME]
     if unknown:
         raise UsageError(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(BY_NAME)}")

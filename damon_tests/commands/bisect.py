@@ -87,6 +87,7 @@ def bisect(request: BisectRequest, attempt: Try, failing: Failing, say: Say = pr
 
     Raises UsageError when the revisions are no range, or good and bad behave alike.
     """
+    git.require_checkout(request.tree)
     good, bad = git.commit(request.tree, request.good), git.commit(request.tree, request.bad)
     if good.sha == bad.sha:
         raise UsageError(f"--good and --bad are the same commit, {good}")

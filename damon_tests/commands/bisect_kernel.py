@@ -54,7 +54,7 @@ class CommitTester:
         """Return the ids of the suites' tests that fail, and of KUnit's. Raises BuildFailed."""
         image = build(replace(self.request, tree=path), self.say).image
         failed: list[str] = []
-        directory = self._new_directory()
+        directory = _new_directory(self.output)
         try:
             run_kunit(str(image), directory, self.say)
             failed += failed_tests(model.load(directory))
@@ -74,7 +74,7 @@ class CommitTester:
         return trial_of(run)
 
     def _kunit(self, image: Path, tests: Sequence[str]) -> Trial:
-        directory = self._new_directory()
+        directory = _new_directory(self.output)
         try:
             run_kunit(str(image), directory, self.say)
         except UsageError:
@@ -85,14 +85,9 @@ class CommitTester:
         return trial_of({**run, "tests": [test for test in run["tests"] if test["id"] in tests]})
 
     def _run(self, image: Path, tests: Sequence[str], seed: int) -> Mapping[str, Any] | None:
-        directory = self._new_directory()
+        directory = _new_directory(self.output)
         options = [*self.options, f"--seed={seed}"]
         return run_suites(str(image), directory / "run", tests, options, directory / "run.log").run
-
-    def _new_directory(self) -> Path:
-        runs = self.output / "runs"
-        runs.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix="", dir=runs))
 
 
 @dataclass(frozen=True)
@@ -122,20 +117,28 @@ class MetricTester:
             image = build(replace(self.request, tree=path), self.say).image
         except BuildFailed as error:
             return Trial("skip", str(error))
-        directory = self.output / "runs"
-        directory.mkdir(parents=True, exist_ok=True)
-        place = Path(tempfile.mkdtemp(prefix="", dir=directory))
+        directory = _new_directory(self.output)
         try:
-            take(str(image), [self.metric.benchmark], place, seed)
+            take(str(image), [self.metric.benchmark], directory, seed)
         except UsageError:
             raise
         except DamonTestsError as error:
             return Trial("skip", str(error))
-        return trial_of_metric(self.metric, bench_record.load(place).metrics)
+        record = bench_record.load(directory)
+        if self.metric.benchmark in record.skipped:
+            return Trial("skip", record.skipped[self.metric.benchmark])
+        return trial_of_metric(self.metric, record.metrics)
 
     def failing(self, path: Path, seed: int) -> Sequence[str]:
         """Return the metric's name: there is nothing to choose."""
         return [str(self.metric)]
+
+
+def _new_directory(output: Path) -> Path:
+    """Make a directory for the results of one run."""
+    runs = output / "runs"
+    runs.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix="", dir=runs))
 
 
 def trial_of_metric(metric: Metric, metrics: Mapping[str, CostSamples]) -> Trial:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from damon_tests.commands import kselftest
 from damon_tests.commands.kunit import run_kunit
 from damon_tests.experiment.kernel_request import KernelRequest
 from damon_tests.ports import HarnessError, NotSupported, UsageError, output_file
@@ -254,6 +255,8 @@ def _check_kernels(request: GateRequest) -> None:
         raise UsageError(f"a kernel is given twice: {', '.join(request.kernels)}")
     for kernel in request.kernels:
         KernelRequest(kernel, append=request.append).check()
+        if request.selftests is not None:
+            kselftest.check(kernel, request.selftests)
 
 
 def earlier_run(request: GateRequest) -> Run | None:

@@ -15,7 +15,7 @@ from damon_tests.commands.commit_tests import first_by_changes
 from damon_tests.commands.gate import GateRequest, KernelRun
 from damon_tests.kernel.build import checkout as git
 from damon_tests.kernel.build.checkout import Commit
-from damon_tests.kernel.build.make import BuildFailed, BuildRequest, Built, build
+from damon_tests.kernel.build.make import BuildFailed, BuildRequest, Built, build, source_tree
 from damon_tests.ports import DamonTestsError, output_file
 
 Say = Callable[[str], None]
@@ -64,6 +64,7 @@ def gate_tree(request: TreeRequest, say: Say = print) -> int:
     build otherwise. Raises UsageError for a request that cannot work, before anything is built.
     """
     earlier = gate.earlier_run(request.gate)
+    _check(request)
     request.gate.output.mkdir(parents=True, exist_ok=True)
     judged = []
     for source, commit in _sources(request):
@@ -79,6 +80,19 @@ def gate_tree(request: TreeRequest, say: Say = print) -> int:
     say("")
     say(text.rstrip())
     return gate.worst([commit.exit_code for commit in judged])
+
+
+def _check(request: TreeRequest) -> None:
+    """Raise UsageError for a tree or revisions that are not there."""
+    tree = request.build.tree
+    if request.revisions is None:
+        source_tree(tree)
+    else:
+        git.require_checkout(tree)
+        git.commits(tree, request.revisions)
+    if request.base is not None:
+        git.require_checkout(tree)
+        git.commit(tree, request.base)
 
 
 def _sources(request: TreeRequest) -> Iterator[tuple[Path, Commit | None]]:
@@ -143,10 +157,7 @@ def _changes(request: TreeRequest, source: Path, commit: Commit | None) -> Seque
 
 def line_of(judged: Judged) -> str:
     """Return the answer for one commit in one line."""
-    words = [
-        "good" if judged.exit_code == 0 else "FAIL" if judged.exit_code == 1 else "?",
-        str(judged.commit),
-    ]
+    words = [_word(judged), str(judged.commit)]
     if judged.built is None:
         return "  ".join([*words, _first_error(judged.failure)])
     words.append(f"built in {judged.built.seconds:.0f} s")

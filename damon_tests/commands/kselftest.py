@@ -91,6 +91,7 @@ def kselftest(request: SelftestRequest) -> int:
 
     Raises UsageError, NotSupported (no source, no guest) and HarnessError.
     """
+    check(request.kernel, request.source)
     baseline = None if request.baseline is None else model.load(request.baseline)
     series = _series(request.kernel)
     source = (
@@ -123,12 +124,20 @@ def _chosen(names: Sequence[str], source: SelftestSource) -> Sequence[str]:
     return names or source.programs
 
 
-def _series(kernel: str) -> str:
-    """Return the series whose selftests fit the kernel. Raises UsageError."""
+def check(kernel: str, source: str) -> None:
+    """Raise UsageError for a kernel or source without selftests to run; asks no archive, boots nothing."""
     if kernel == "host":
         raise UsageError(
             "selftests change DAMON's state as root: run them in a guest, --kernel debian:SERIES"
         )
+    if kernel.startswith(_REFERENCE):
+        _series(kernel)
+    if source != DEBIAN:
+        selftests.of_tree(Path(source))
+
+
+def _series(kernel: str) -> str:
+    """Return the series whose selftests fit the kernel. Raises UsageError."""
     if kernel.startswith(_REFERENCE):
         level = kernel.partition(":")[2] or LEVELS[-1]
         if kernel.partition(":")[0] != _REFERENCE or level not in LEVELS:

@@ -7,8 +7,9 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 
+from damon_tests.commands.bench import chosen
 from damon_tests.commands.bisect import BisectRequest, bisect
-from damon_tests.commands.bisect_kernel import CommitTester, Metric, MetricTester
+from damon_tests.commands.bisect_kernel import KUNIT, CommitTester, Metric, MetricTester
 from damon_tests.commands.build import build_tree
 from damon_tests.commands.commit_tests import SERIES
 from damon_tests.commands.gate import GateRequest
@@ -16,9 +17,9 @@ from damon_tests.commands.gate import gate as judge_kernels
 from damon_tests.commands.gate_tree import TreeRequest, gate_tree
 from damon_tests.commands.kunit import run_kunit
 from damon_tests.commands.run import suite_path
+from damon_tests.experiment.kernel_request import KernelRequest
 from damon_tests.kernel.build import config
 from damon_tests.kernel.build.make import BuildRequest, build
-from damon_tests.kernel.images import image
 from damon_tests.kernel.images.debian_source import linux_source
 from damon_tests.ports import UsageError
 from damon_tests.report.run_directory import check, new_directory
@@ -50,7 +51,10 @@ def kunit_command(args: argparse.Namespace) -> int:
     if (args.tree is None) == (args.kernel is None):
         raise UsageError("kunit needs --tree DIR or --kernel K, one of them")
     if args.kernel is not None:
-        image.check(args.kernel)
+        request = KernelRequest(args.kernel)
+        if request.is_host or request.is_reference:
+            raise UsageError(f"{args.kernel}: KUnit tests run at boot, in a guest; give the path of an image")
+        request.check()
     output = args.output or new_directory()
     check(output)
     kernel = args.kernel if args.kernel is not None else str(build(build_request(args)).image)
@@ -61,9 +65,14 @@ def kunit_command(args: argparse.Namespace) -> int:
 
 def bisect_command(args: argparse.Namespace) -> int:
     """``damon-tests bisect``."""
+    if str(args.tree).startswith("debian:"):
+        raise UsageError(f"{args.tree}: Debian's source has no commits to choose from; give a git checkout")
     output = args.output or new_directory()
     check(output)
     areas = suites_of(args.select)
+    for test in args.tests:
+        if not test.startswith(KUNIT):
+            suite_path(test)
     tester: CommitTester | MetricTester
     tester = CommitTester(build_request(args), output, areas, ["--profile=quick"])
     tests = args.tests
@@ -71,6 +80,7 @@ def bisect_command(args: argparse.Namespace) -> int:
         if args.tests or args.select or args.limit is None:
             raise UsageError("--metric BENCHMARK:METRIC needs --limit, and no --test or --select")
         benchmark, _, name = args.metric.partition(":")
+        chosen([benchmark])
         metric = Metric(benchmark, name, args.limit)
         tester, tests = MetricTester(build_request(args), output, metric), [str(metric)]
     request = BisectRequest(args.tree, args.good, args.bad, output, tests, args.seed)

@@ -10,14 +10,22 @@ import pytest
 
 from damon_tests.commands import bisect_kernel
 from damon_tests.commands.bisect import Trial
-from damon_tests.commands.bisect_kernel import CommitTester, Metric, trial_of, trial_of_metric, worst
+from damon_tests.commands.bisect_kernel import (
+    CommitTester,
+    Metric,
+    MetricTester,
+    trial_of,
+    trial_of_metric,
+    worst,
+)
 from damon_tests.commands.gate import KernelRun
 from damon_tests.judge.cost.samples import CostSamples
 from damon_tests.judge.verdict import Verdict
 from damon_tests.kernel.build import make
 from damon_tests.kernel.build.make import BuildRequest
 from damon_tests.ports import HarnessError, NotSupported, UsageError
-from damon_tests.report import model
+from damon_tests.report import bench_record, model
+from damon_tests.report.bench_record import BenchRecord
 from damon_tests.report.events import RunLog
 from tests.kernel.fake_kernel_tree import fake_make, kernel_tree
 
@@ -109,6 +117,20 @@ def test_commit_is_built_and_its_tests_are_run(tester: CommitTester, monkeypatch
     (tree / "mm/damon/core.c").write_text("core 2")
     assert tester.attempt(tree, ["suites/x.py::test_y"], 7).state == "good"
     assert tester.attempt(tree, ["kunit/damon::damon_test_target"], 7).state == "skip"
+
+
+def test_commit_on_which_the_benchmark_cannot_run_is_skipped(
+    tester: CommitTester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def take(kernel: str, names: Sequence[str], output: Path, seed: int) -> Path:
+        assert kernel.endswith("bzImage")
+        bench_record.save(BenchRecord(skipped=dict.fromkeys(names, "no paddr")), output)
+        return output
+
+    monkeypatch.setattr(bisect_kernel, "take", take)
+    metric = Metric("check.paddr", "check.paddr", 3000)
+    on_metric = MetricTester(tester.request, tester.output, metric, tester.say)
+    assert on_metric.attempt(tester.request.tree, (), 1) == Trial("skip", "no paddr")
 
 
 def test_commit_that_does_not_build_is_skipped_and_an_interrupt_ends_the_search(

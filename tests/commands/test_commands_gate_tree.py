@@ -128,7 +128,13 @@ def test_request_that_cannot_work_builds_nothing(lab: Lab) -> None:
         lab.gate("c4..c1")
     with pytest.raises(UsageError, match="c9"):
         lab.gate(None, base="c9")
-    assert lab.ran == []
+    with pytest.raises(UsageError, match="c9"):
+        lab.gate("c1..c2", base="c9")
+    (lab.tree / "Kconfig").unlink()
+    with pytest.raises(UsageError, match="no kernel source tree"):
+        lab.gate(None)
+    assert not (lab.directory / "cache").exists()
+    assert not lab.output.exists()
 
 
 SUITES = bundle.suites_dir()

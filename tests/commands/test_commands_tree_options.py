@@ -27,8 +27,25 @@ GOOD_AND_BAD = ("--good", "a", "--bad", "b")
         (("gate", "--tree", "linux", "--config", "gest"), "none of our fragments"),
         (("kunit",), "kunit needs --tree DIR or --kernel K"),
         (("kunit", "--tree", "linux", "--kernel", "bzImage"), "kunit needs --tree DIR or --kernel K"),
-        (("bisect", "--tree", "linux", *GOOD_AND_BAD, "--metric", "check:check.vaddr"), "needs --limit"),
+        (
+            ("bisect", "--tree", "linux", *GOOD_AND_BAD, "--metric", "check.vaddr:check.vaddr"),
+            "needs --limit",
+        ),
+        (
+            ("bisect", "--tree", "linux", *GOOD_AND_BAD, "--metric", "check:check.vaddr", "--limit", "3000"),
+            "no such benchmark: check; there are",
+        ),
         (("bisect", "--tree", "linux", *GOOD_AND_BAD, "--select", "nowhere"), "suites/nowhere"),
+        (("bisect", "--tree", "linux", *GOOD_AND_BAD, "--test", "nowhere.py::test_x"), "nowhere.py"),
+        (("bisect", "--tree", "linux", *GOOD_AND_BAD), "not the top of a git checkout"),
+        (("bisect", "--tree", "debian:7.3", *GOOD_AND_BAD), "give a git checkout"),
+        (("kunit", "--kernel", "reference:7.3"), "in a guest; give the path of an image"),
+        (("kunit", "--kernel", "host"), "in a guest; give the path of an image"),
+        (
+            ("gate", "--kernel", "reference", "--selftests", "linux"),
+            "linux: no kernel tree with DAMON selftests",
+        ),
+        (("gate", "--kernel", "host", "--selftests"), "run them in a guest"),
         (("build", "--tree", "no-such-directory"), "no kernel source tree"),
         (("build", "--tree", "debian:stable"), "by series"),
     ],
@@ -102,7 +119,8 @@ def test_bisection_by_a_metric_names_it(monkeypatch: pytest.MonkeyPatch, tmp_pat
         return Answer((), 0)
 
     monkeypatch.setattr(tree_options, "bisect", keep)
-    words = ["bisect", "--tree", "linux", *GOOD_AND_BAD, "--metric", "check:check.vaddr", "--limit", "3000"]
+    metric = ["--metric", "check.vaddr:check.vaddr", "--limit", "3000"]
+    words = ["bisect", "--tree", "linux", *GOOD_AND_BAD, *metric]
     args = arguments.parser().parse_args([*words, "--output", str(tmp_path / "out")])
     assert tree_options.bisect_command(args) == 7
-    assert asked[0].tests == ["check.vaddr of check above 3000"]
+    assert asked[0].tests == ["check.vaddr of check.vaddr above 3000"]

@@ -79,6 +79,12 @@ def is_git(tree: Path) -> bool:
     return (tree / ".git").exists()
 
 
+def require_checkout(tree: Path) -> None:
+    """Raise UsageError unless the tree is the top of a git checkout."""
+    if not is_git(tree):
+        raise UsageError(f"{tree}: not the top of a git checkout, so it has no revisions")
+
+
 def changed_files(tree: Path, base: str, to: str | None = None) -> list[str]:
     """Return the files that differ between two revisions, or a revision and the tree as it is on disk."""
     revisions = [base] if to is None else [base, to]
@@ -100,8 +106,7 @@ class Checkout:
 @contextlib.contextmanager
 def checkout(tree: Path, cache: Path | None = None) -> Iterator[Checkout]:
     """Open the checkout of a tree, locked against others. Raises UsageError if the tree is not git's."""
-    if not is_git(tree):
-        raise UsageError(f"{tree}: not the top of a git checkout, so it has no revisions")
+    require_checkout(tree)
     key = hashlib.sha256(str(tree.resolve()).encode()).hexdigest()[:16]
     path = (cache or bundle.cache_dir()) / "checkouts" / f"{tree.resolve().name}-{key}"
     path.parent.mkdir(parents=True, exist_ok=True)
