@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from damon_tests.damon.client import DamonClient
 from damon_tests.damon.keywords import COMMANDS, WORDS
+from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, DamonTestsError, TimedOut, TreeError
 
 ROOT = "/sys/kernel/mm/damon/admin"
@@ -29,7 +30,7 @@ SETTLE_NS = 150 * NSEC_PER_MSEC
 
 COMPARED_ON = frozenset({"6.12", "7.3"})
 """The series whose kernels have been seen to answer long walks as the reference does, known defects aside.
-On others a difference may be the reference's."""
+On others a difference may be the reference's, and is undecided."""
 
 U64 = str((1 << 64) - 1)
 NUMBERS = ("0", "1", "2", "10", "4096", str((1 << 31) - 1), str(1 << 32), str(1 << 63), U64)
@@ -264,6 +265,19 @@ def compare(tested: Side, answered: Sequence[tuple[Operation, Answer]]) -> Diffe
         if given != wanted:
             return Difference(number, operation, given, wanted)
     return None
+
+
+def same_answers(differences: Sequence[str], because: str, *, compared: bool) -> Check:
+    """Check that no answer differs from the reference's.
+
+    ``compared``: whether kernels of the series were compared before. If not, a difference is undecided: it
+    may be the reference that is wrong.
+    """
+    m = Measurement("operations answered differently", float(len(differences)), "count")
+    if not compared:
+        because += "; no kernel of this series was compared before, so that the reference may be wrong"
+    holds = not differences or (False if compared else None)
+    return Check("invariant", m, "== 0", because, holds, "; ".join(differences[:5]))
 
 
 def shrink(

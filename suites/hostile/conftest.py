@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 import pytest
@@ -15,7 +15,7 @@ from damon_tests.plugin import RUN
 from damon_tests.ports import DamonTestsError
 from damon_tests.reference.sysfs.system import ReferenceSystem
 from damon_tests.report import artifacts
-from damon_tests.scenario.abi_walk import COMPARED_ON, Side
+from damon_tests.scenario.abi_walk import COMPARED_ON, Side, same_answers
 from damon_tests.workload.layout import plan_layout, process_vmas
 from damon_tests.workload.pattern_truth import PatternTruth
 
@@ -55,10 +55,14 @@ def model(subject) -> Callable[[], Side]:
 
 
 @pytest.fixture
-def compared(backend) -> None:
-    """Skip where nobody has yet looked at what a kernel of this series answers."""
-    if not backend.simulated and backend.level not in COMPARED_ON:
-        pytest.skip(f"no kernel of {backend.level} has been compared with the reference in this way yet")
+def expect_same_answers(backend, expect) -> Callable[[Sequence[str], str], None]:
+    """``expect_same_answers(differences, because)``: expect no difference from the reference."""
+    compared = backend.simulated or backend.level in COMPARED_ON
+
+    def check(differences: Sequence[str], because: str) -> None:
+        expect.add(same_answers(differences, because, compared=compared))
+
+    return check
 
 
 @pytest.fixture
