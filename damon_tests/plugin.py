@@ -225,11 +225,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
             test.expect.add(shown)
         yield
     except (Exception, pytest.skip.Exception) as raised:
-        error = repeat_after_lost_guest(pyfuncitem, test, raised)
-        if isinstance(error, pytest.skip.Exception):
-            error = NotSupported(str(error))
-        if isinstance(error, NotSupported):
-            error = run.backend.capabilities().refuted_by(error) or error
+        error = _why_not(run, repeat_after_lost_guest(pyfuncitem, test, raised))
         if error is not None:
             error = at_its_line(error, pyfuncitem)
     test.say_what_never_aggregated(error)
@@ -256,6 +252,16 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
         raise error  # a defect of the harness: its traceback is what helps
     _raise_outcome(test.conclusion, require=pyfuncitem.config.option.require)
     return True
+
+
+def _why_not(run: DamonRun, error: BaseException | None) -> BaseException | None:
+    """Return why a test ended, as ``conclude`` takes it: a skip is NotSupported, but the refusal itself if
+    DAMON refuses what it had when it was probed."""
+    if isinstance(error, pytest.skip.Exception):
+        error = NotSupported(str(error))  # nothing but its words says why
+    if isinstance(error, NotSupported):
+        return run.backend.capabilities().refuted_by(error) or error
+    return error
 
 
 def _complaints(item: pytest.Function, test: DamonTest) -> list[str]:
@@ -288,22 +294,16 @@ def pytest_runtest_makereport(
     if not is_damon_test(item) or TEST not in item.stash:
         return report
     test, run = item.stash[TEST], item.config.stash[RUN]
+    error = call.excinfo.value if call.excinfo is not None else None
     shown = test.conclusion is not None and test.conclusion.verdict is Verdict.FAIL
-    if report.failed and not shown and (test.conclusion is None or report.when == "teardown"):
+    if test.conclusion is None and isinstance(error, NotSupported | pytest.skip.Exception):
+        test.conclusion = _skipped_by_fixture(item, report, error)
+    elif report.failed and not shown and (test.conclusion is None or report.when == "teardown"):
         # A fixture, ours or the test's, broke: nothing is said about DAMON. A violation stays shown.
-        error = call.excinfo.value if call.excinfo is not None else None
         test.conclusion = Conclusion(Verdict.ERROR, f"{report.when}: {error}")
-        if report.when == "setup" and isinstance(error, NotSupported):
-            test.conclusion = held_to_list(item, conclude((), error), error)
-    if report.skipped and test.conclusion is None and call.excinfo is not None:
-        # A fixture skipped the test; without NotSupported nothing but its words says why.
-        skip = NotSupported(str(call.excinfo.value))
-        test.conclusion = held_to_list(item, conclude((), skip), skip)
-        if test.conclusion.verdict is not Verdict.SKIP or item.config.option.require:
-            report.outcome, report.longrepr = "failed", str(test.conclusion)
     if test.conclusion is not None:
         report.user_properties.append((VERDICT, str(test.conclusion.verdict)))
-    if call.excinfo is not None and not isinstance(call.excinfo.value, DamonTestsError | OutcomeException):
+    if error is not None and not isinstance(error, DamonTestsError | OutcomeException):
         report.user_properties.append((TRACEBACK, "True"))
     if report.when == "teardown":
         _finish(run, test_id(item), test)
@@ -313,6 +313,18 @@ def pytest_runtest_makereport(
         if run.log.lost:
             item.session.shouldfail = run.log.lost
     return report
+
+
+def _skipped_by_fixture(item: pytest.Item, report: pytest.TestReport, error: BaseException) -> Conclusion:
+    """Return the conclusion of a test whose fixture skipped it, and make the report one of that verdict."""
+    reason = _why_not(item.config.stash[RUN], error)
+    conclusion = held_to_list(item, conclude((), reason), reason)
+    if conclusion.verdict is Verdict.SKIP and not item.config.option.require:
+        report.outcome = "skipped"
+        report.longrepr = (str(item.path), (item.location[1] or 0) + 1, f"Skipped: {conclusion.reason}")
+    else:
+        report.outcome, report.longrepr = "failed", str(conclusion)
+    return conclusion
 
 
 def _finish(run: DamonRun, name: str, test: DamonTest) -> None:

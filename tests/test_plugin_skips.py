@@ -30,8 +30,16 @@ def old():
 
 def test_fixture(old, expect):
     expect.add(check(False))
+
+@pytest.fixture
+def nodes():
+    raise NotSupported("before 6.18 a fixture needs two nodes")
+
+def test_fixture_needs(nodes, expect):
+    expect.add(check(False))
 """
 )
+SKIPPED = ("test_two_features", "test_body", "test_fixture", "test_fixture_needs")
 
 LIST = """
 - {missing: ctx.pause, because: since 7.2}
@@ -51,12 +59,7 @@ def run(tmp_path: Path, text: str) -> tuple[int, str, dict[str, str]]:
 def test_skips_on_the_list_pass_and_unused_entries_are_named(tmp_path: Path) -> None:
     code, out, verdicts = run(tmp_path, LIST)
     assert code == 0, out
-    assert verdicts == {
-        "test": "PASS",
-        "test_two_features": "SKIP",
-        "test_body": "SKIP",
-        "test_fixture": "SKIP",
-    }
+    assert verdicts == {"test": "PASS", **dict.fromkeys(SKIPPED, "SKIP")}
     assert "skips.yaml: no test needed the skip 'damos_esz'" in out
     assert out.count("no test needed") == 1
 
@@ -64,23 +67,19 @@ def test_skips_on_the_list_pass_and_unused_entries_are_named(tmp_path: Path) -> 
 def test_skips_that_are_not_on_the_list_fail(tmp_path: Path) -> None:
     code, out, verdicts = run(tmp_path, "- {missing: ctx.pause, because: since 7.2}")
     assert code == 1, out
-    assert verdicts == {
-        "test": "PASS",
-        "test_two_features": "FAIL",
-        "test_body": "FAIL",
-        "test_fixture": "FAIL",
-    }
+    assert verdicts == {"test": "PASS", **dict.fromkeys(SKIPPED, "FAIL")}
     assert "skips.yaml does not allow this skip: ctx.pause: no file" in out
     assert "skips.yaml does not allow this skip: before 6.18 the fixture is different" in out
 
 
-def test_skips_of_fixtures_are_skips_and_fail_with_require(tmp_path: Path) -> None:
-    for require, code_wanted, verdict in (((), 0, "SKIP"), (("--require",), 1, "SKIP")):
-        directory = tmp_path / f"run-{len(require)}"
-        directory.mkdir()
-        code, out = finish(start(directory, BODY, "--kernel=reference:7.3", *require))
-        verdicts = {t["id"].partition("::")[2]: t["verdict"] for t in load(directory)["tests"]}
-        assert (code, verdicts["test_fixture"]) == (code_wanted, verdict), out
+@pytest.mark.parametrize(("options", "code_wanted"), [((), 0), (("--require",), 1)])
+def test_skips_of_fixtures_are_skips_and_fail_with_require(
+    tmp_path: Path, options: tuple[str, ...], code_wanted: int
+) -> None:
+    code, out = finish(start(tmp_path, BODY, "--kernel=reference:7.3", *options))
+    verdicts = {t["id"].partition("::")[2]: t["verdict"] for t in load(tmp_path)["tests"]}
+    assert code == code_wanted, out
+    assert verdicts["test_fixture"] == verdicts["test_fixture_needs"] == "SKIP", out
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ class _Request:
 def steps_through(observed: Observation) -> list[Step]:
     """Return every sampling step since DAMON was turned on until the last aggregation of ``observed``.
 
-    Without online commits these are ``steps``. None when no sleep was traced.
+    Without online commits these are ``steps``. The list is empty if no sleep was traced.
     """
     made = observed.committed
     if made is None:

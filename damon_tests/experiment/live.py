@@ -135,11 +135,11 @@ class Live:
     def _has_reported(self, since_ns: int, aggregations: int) -> bool:
         return self._reported(since_ns) >= aggregations
 
-    def commit(self, ctx: DamonCtx) -> None:
+    def commit(self, ctx: DamonCtx, word: str = "commit") -> None:
         """Commit a changed request to the first kdamond. Raises TreeError when DAMON refuses."""
         begin = self.clock.now_ns()
         wanted = (replace(self.session.kdamonds[0], ctx=ctx), *self.session.kdamonds[1:])
-        self.session.commit(wanted)
+        self.session.commit(wanted, word)
         self.commits.append(Commit(begin, self.clock.now_ns(), self.session.kdamonds))
 
     def commit_attrs(self, attrs: DamonAttrs) -> None:
@@ -147,13 +147,7 @@ class Live:
 
     def feed_goals(self, scheme: Damos) -> None:
         """Commit only the quota goals of the only scheme, with ``commit_schemes_quota_goals``."""
-        begin = self.clock.now_ns()
-        wanted = (
-            replace(self.session.kdamonds[0], ctx=replace(self.ctx, schemes=(scheme,))),
-            *self.session.kdamonds[1:],
-        )
-        self.session.commit(wanted, word="commit_schemes_quota_goals")
-        self.commits.append(Commit(begin, self.clock.now_ns(), self.session.kdamonds))
+        self.commit(replace(self.ctx, schemes=(scheme,)), word="commit_schemes_quota_goals")
 
     def commit_unchanged(self) -> tuple[int, int]:
         """Commit the request that is in force already; return when the command began and returned, ns."""

@@ -27,7 +27,7 @@ Sleep = tuple[int, int]
 
 
 def steps(observed: Observation) -> list[Step]:
-    """Return every sampling step of the recorded aggregations; none when no sleep was traced.
+    """Return every sampling step of the recorded aggregations; an empty list if no sleep was traced.
 
     If an aggregation does not have exactly W sleeps (tracing began late, or a sleep was over before it
     began), spread its steps evenly.
