@@ -13,7 +13,7 @@ from damon_tests.scenario.abi_walk import Operation, same_answers, shrink
 def test_difference_fails_only_a_series_that_was_compared_before(differences, compared, holds):
     check = same_answers(differences, "documented", compared=compared)
     assert check.holds is holds
-    assert ("no kernel of this series" in check.because) is not compared
+    assert ("no kernel of this series" in check.reason) is not compared
 
 
 def test_shrink_keeps_the_operations_that_a_difference_needs():
