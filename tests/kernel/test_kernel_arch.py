@@ -87,7 +87,9 @@ def test_arm64_image_is_recognised_in_each_of_its_forms(
     assert (image.release, image.arch, image.config) == ("7.3.0-mine", AARCH64, None)
 
 
-@pytest.mark.parametrize("raw", [b"", b"\x1f\x8b\x08broken", b"MZ\0\0zimg" + bytes(8), bytes(70_000)])
+@pytest.mark.parametrize(
+    "raw", [b"", b"\x1f\x8b\x08broken", b"MZ\0\0zimg", b"MZ\0\0zimg" + bytes(8), bytes(70_000)]
+)
 def test_what_is_no_image_is_refused(tmp_path: Path, raw: bytes) -> None:
     path = tmp_path / "file"
     path.write_bytes(raw)

@@ -224,6 +224,9 @@ def test_bad_path_is_a_usage_error_with_the_reason(tmp_path: Path) -> None:
     path.write_bytes(b"\x7fELF")
     with pytest.raises(UsageError, match="neither the boot header of an x86 bzImage nor"):
         check(str(path))
+    path.write_bytes(bzimage("").replace(b"(builder@example) #1 SMP", b""))
+    with pytest.raises(UsageError, match="does not say which release it is"):
+        check(str(path))
     path.write_bytes(bzimage("7.3.0"))
     with pytest.raises(UsageError, match="only ',modules=DIR' is known"):
         resolve(f"{path},initrd=x")

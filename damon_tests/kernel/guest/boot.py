@@ -116,7 +116,7 @@ class _Watch:
 
 
 def _lost_to_emulator(running: RunningGuest) -> bool:
-    """Whether the boot ended with the oops that emulators are known to cause."""
+    """Return whether the boot ended with the oops that emulators are known to cause."""
     splats = parse_splats(running.console_text())
     return running.plan.accel == "tcg" and bool(splats) and _EMULATOR_OOPS in splats[0].title
 

@@ -12,6 +12,7 @@ from damon_tests.kernel.images.arch import AARCH64, X86_64, Arch
 from damon_tests.ports import UsageError
 
 _X86_HEADER_BYTES = 0x10200
+_ZBOOT_HEADER_BYTES = 16  # up to the payload's size
 
 
 def read(path: Path) -> tuple[str, Arch]:
@@ -38,10 +39,10 @@ def read(path: Path) -> tuple[str, Arch]:
 def _x86_release(path: Path, head: bytes) -> str:
     """Read the release of a bzImage (Documentation/arch/x86/boot.rst, kernel_version)."""
     offset = struct.unpack_from("<H", head, 0x20E)[0] + 0x200
-    text = head[offset : head.find(b"\0", offset)].decode("ascii", "replace")
-    if offset == 0x200 or not text:
+    words = head[offset : head.find(b"\0", offset)].decode("ascii", "replace").split()
+    if offset == 0x200 or not words:
         raise UsageError(f"{path}: its boot header does not say which release it is")
-    return text.split()[0]
+    return words[0]
 
 
 def arm64_image(raw: bytes) -> bytes | None:
@@ -50,7 +51,7 @@ def arm64_image(raw: bytes) -> bytes | None:
     The magic number is Documentation/arch/arm64/booting.rst's; zboot's header is
     drivers/firmware/efi/libstub/zboot-header.S: at 8 the payload's offset and size, at 24 its compression.
     """
-    if raw[:2] == b"MZ" and raw[4:8] == b"zimg":
+    if raw[:2] == b"MZ" and raw[4:8] == b"zimg" and len(raw) >= _ZBOOT_HEADER_BYTES:
         start, size = struct.unpack_from("<II", raw, 8)
         raw = raw[start : start + size]
     if raw[:2] == b"\x1f\x8b":
