@@ -5,7 +5,7 @@
     python kselftest_compat/run.py [--level 7.3] [TEST…]
 
 Runs ``damon-tests kselftest --kernel reference:LEVEL`` and prints each result beside the real one.
-Exit code 0: every test that passes on the real kernel passes here; 1: some test does not.
+Exit code 0: no test that passes on the real kernel fails here; 1: some test does; 5: all were skipped.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from damon_tests.commands.kselftest import SelftestRequest, kselftest
-from damon_tests.ports import DamonTestsError
+from damon_tests.ports import DamonTestsError, NotSupported
 from damon_tests.report import model
 
 SERIES = "7.3"
@@ -66,19 +66,23 @@ def main() -> int:
     parser.add_argument("--level", default=SERIES)
     parser.add_argument("tests", nargs="*", metavar="TEST", help="default: all")
     args = parser.parse_args()
-    worse = 0
+    names = args.tests or list(ON_REAL_KERNEL)
+    worse = skipped = 0
     try:
         print(f"{'test':54} {'7.3.4':6} {'here':12} {'s':>6}")
-        for name in args.tests or ON_REAL_KERNEL:
+        for name in names:
             test = results([name], args.level)[name]
             worse += not as_on_kernel(name, test["verdict"])
+            skipped += test["verdict"] == "SKIP"
             reason = "" if test["verdict"] == "PASS" else test["reason"]
             real = ON_REAL_KERNEL.get(name, "")
             print(f"{name:54} {real:6} {test['verdict']:12} {test['duration_s']:6.1f} {reason}", flush=True)
     except DamonTestsError as error:
         print(f"run.py: {error}", file=sys.stderr)
         return error.exit_code
-    print(f"{worse} are worse than on Linux {VERSION}" if worse else f"none is worse than on Linux {VERSION}")
+    print(f"of {len(names)}, {worse} are worse than on Linux {VERSION}, and {skipped} cannot run here")
+    if skipped == len(names):
+        return NotSupported.exit_code
     return 1 if worse else 0
 
 
