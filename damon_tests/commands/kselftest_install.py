@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from damon_tests import bundle
+from damon_tests.experiment.kernel_request import KernelRequest
 from damon_tests.ports import UsageError, output_file
 
 COMMON = "run_suite.sh"
@@ -83,11 +84,12 @@ run_suite()
 	damon_tests=${{DAMON_TESTS:-{command}}}
 	command -v "$damon_tests" >/dev/null 2>&1 ||
 		skip_all "the command $damon_tests is not installed (DAMON_TESTS names another)"
+	kernel=${{DAMON_TESTS_KERNEL:-{kernel}}}
 	output=${{DAMON_TESTS_OUTPUT:-$(mktemp -d)}}
 	# What it prints while it runs are comments of KTAP.
 	# shellcheck disable=SC2086  # options are several words
 	{{
-		"$damon_tests" run --kernel="${{DAMON_TESTS_KERNEL:-{kernel}}}" \\
+		"$damon_tests" run --kernel="$kernel" \\
 			--profile="${{DAMON_TESTS_PROFILE:-{profile}}}" --output="$output/$1" --overwrite \\
 			--ktap="$output/$1.ktap" ${{DAMON_TESTS_OPTIONS:-}} "suites/$1" 2>&1
 		echo $? >"$output/$1.code"
@@ -119,9 +121,10 @@ def install(
     """Write the directory and say how to run it; 0.
 
     ``kernel``: tested by default, as for ``run``; kselftest tests the running one. ``command``: how
-    ``damon-tests`` is called. Raises UsageError for a directory that has files of others.
+    ``damon-tests`` is called. Raises UsageError for an unknown kernel, and for a directory that has files of
+    others.
     """
-    contents = files(kernel, profile, command)
+    contents = files(_anywhere(kernel), profile, command)
     others = [path.name for path in directory.iterdir()] if directory.is_dir() else []
     foreign = [name for name in others if name not in contents]
     if foreign:
@@ -138,11 +141,21 @@ def install(
     return 0
 
 
+def _anywhere(kernel: str) -> str:
+    """Return the kernel with absolute paths: kselftest runs in another directory. Raises UsageError."""
+    request = KernelRequest(kernel)
+    request.check()
+    if request.is_host or request.is_reference or kernel.startswith("debian:"):
+        return kernel
+    paths = kernel.split(",modules=")
+    return ",modules=".join(str(Path(path).expanduser().absolute()) for path in paths)
+
+
 def files(kernel: str, profile: str, command: str) -> Mapping[str, str]:
     """Return the content of each file."""
     suites = sorted(path.name for path in bundle.suites_dir().iterdir() if any(path.glob("test_*.py")))
     programs = {f"{suite}.sh": _WRAPPER.format(head=_HEAD, common=COMMON, suite=suite) for suite in suites}
-    settings = {"head": _HEAD, "kernel": kernel, "profile": profile, "command": command}
+    settings = {"head": _HEAD, "kernel": shlex.quote(kernel), "profile": profile, "command": command}
     return {
         "Makefile": _HEAD + _MAKEFILE.format(programs=" ".join(programs), common=COMMON),
         "settings": _SETTINGS.format(timeout_s=TIMEOUT_S),

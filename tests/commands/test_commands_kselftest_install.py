@@ -23,6 +23,8 @@ exit $CODE
 """
 KTAP = "KTAP version 1\n1..3\nok 1 a\nok 2 b # SKIP no swap\nok 3 c # XFAIL known"
 
+IMAGE = bytes(0x38) + b"ARM\x64" + b"Linux version 7.3.0 (builder@example)"  # arm64, all that is read of it
+
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
@@ -93,6 +95,20 @@ def test_wrappers_are_clean_shell(directory: Path) -> None:
     scripts = [str(path) for path in directory.glob("*.sh")]
     done = subprocess.run(["shellcheck", "-s", "sh", *scripts], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+def test_kernel_of_the_command_line_is_found_from_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'my "kernel" $1').write_bytes(IMAGE)
+    kselftest_install.install(tmp_path / "damon-tests", kernel='my "kernel" $1,modules=lib')
+    assert run_wrapper(tmp_path / "damon-tests", 0, KTAP).returncode == 0
+    asked = f'--kernel={tmp_path}/my "kernel" $1,modules={tmp_path}/lib --profile=quick'
+    assert asked in (tmp_path / "arguments").read_text()
+    with pytest.raises(UsageError, match="'nope' does not exist"):
+        kselftest_install.install(tmp_path / "other", kernel="nope")
+    assert not (tmp_path / "other").exists()
 
 
 def test_again_replaces_only_its_own_files(directory: Path) -> None:
