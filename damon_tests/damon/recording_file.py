@@ -85,7 +85,7 @@ import numpy as np
 import numpy.typing as npt
 
 from damon_tests.damon.params import DamonCtx, DamonIntervalsGoal, DamosFilter
-from damon_tests.damon.params_json import ctx_from_json, ctx_to_json
+from damon_tests.damon.params_json import ctx_from_json, ctx_to_json, from_json
 from damon_tests.damon.records import DamosStats, Recording, SchemeReport, Snapshot
 from damon_tests.damon.scheme_reports_json import reports_from_json, reports_to_json
 from damon_tests.damon.series import Level, Series
@@ -325,14 +325,14 @@ def _joined(parts: list[npt.NDArray[Any]], dtype: type[np.generic]) -> npt.NDArr
 def _recording(header: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> Recording:
     snapshots = [_snapshot(arrays, i) for i in range(len(arrays["time_ns"]))]
     for i, stats in enumerate(header.get("damos_stats", ())):
-        snapshots[i] = replace(snapshots[i], stats=DamosStats(**stats) if stats else None)
+        snapshots[i] = replace(snapshots[i], stats=from_json(DamosStats | None, stats or None))
     return Recording(
         snapshots=tuple(snapshots),
         missing=tuple(str(name) for name in header.get("missing", ())),
-        scheme_filters=tuple(DamosFilter(**f) for f in header.get("scheme_filters", ())),
+        scheme_filters=tuple(from_json(DamosFilter, f) for f in header.get("scheme_filters", ())),
         intervals=tuple((int(t), int(us)) for t, us in header["intervals"]),
-        update_us=header.get("update_us"),
-        goal=DamonIntervalsGoal(**header["goal"]) if header.get("goal") else None,
+        update_us=from_json(int | None, header.get("update_us")),
+        goal=from_json(DamonIntervalsGoal | None, header.get("goal")),
         **{name: header[name] for name in _SCALARS},
     )
 

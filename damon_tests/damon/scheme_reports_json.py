@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from damon_tests.damon.params_json import from_json
 from damon_tests.damon.records import DamosStats, SchemeReport, Snapshot, TriedRegions
 
 _COLUMNS = ("start", "end", "nr_accesses", "age")
@@ -30,8 +31,8 @@ def reports_from_json(values: Sequence[Mapping[str, Any]]) -> tuple[SchemeReport
     """Return the reports of such values. Raises KeyError, TypeError or ValueError for others."""
     return tuple(
         SchemeReport(
-            DamosStats(**value["stats"]),
-            value["effective_bytes"],
+            from_json(DamosStats, value["stats"]),
+            from_json(int | None, value["effective_bytes"]),
             tuple(_tried_from_json(tried, i) for tried in value["tried"]),
         )
         for i, value in enumerate(values)
@@ -51,7 +52,7 @@ def _tried_to_json(tried: TriedRegions) -> dict[str, Any]:
 def _tried_from_json(value: Mapping[str, Any], scheme_idx: int) -> TriedRegions:
     passed, hits = value.get("sz_filter_passed"), value.get("probe_hits")
     regions = Snapshot(
-        time_ns=value["time_ns"],
+        time_ns=from_json(int, value["time_ns"]),
         target_idx=0,
         start=np.array(value["start"], np.uint64),
         end=np.array(value["end"], np.uint64),
@@ -61,4 +62,7 @@ def _tried_from_json(value: Mapping[str, Any], scheme_idx: int) -> TriedRegions:
         probe_hits=None if hits is None else np.array(hits, np.uint8),
         sz_filter_passed=None if passed is None else np.array(passed, np.uint64),
     )
-    return TriedRegions(scheme_idx, value["total_bytes"], regions)
+    columns = [*(getattr(regions, name) for name in _COLUMNS), regions.sz_filter_passed]
+    if any(column.shape != (len(regions),) for column in columns if column is not None):
+        raise ValueError("columns of tried regions: they have different lengths")
+    return TriedRegions(scheme_idx, from_json(int | None, value["total_bytes"]), regions)

@@ -68,7 +68,7 @@ def load(path: Path) -> AllowedSkips:
     except (OSError, UnicodeError, yaml.YAMLError) as error:
         raise UsageError(f"--allow-skips {path}: cannot be read ({' '.join(str(error).split())})") from None
     if not isinstance(rows, list):
-        raise UsageError(f"--allow-skips {path}: a list of entries is expected, see its head in ci/skips")
+        raise UsageError(f"--allow-skips {path}: a list of entries is expected, as in ci/skips")
     for number, row in enumerate(rows, 1):
         texts = isinstance(row, dict) and all(isinstance(value, str) and value for value in row.values())
         if not texts or not {"missing", "because"} <= row.keys() <= set(_FIELDS):
