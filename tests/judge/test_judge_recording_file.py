@@ -189,3 +189,48 @@ def test_a_header_of_other_values_is_refused(tmp_path: Path, key: str, value: ob
     np.savez(tmp_path / "r.npz", **saved)
     with pytest.raises(UsageError, match=f"damaged damon-tests recording .{key} is "):
         recording_file.read(tmp_path / "r.npz")
+
+
+STATS = {"nr_tried": 1, "sz_tried": 4096, "nr_applied": 1, "sz_applied": 4096, "qt_exceeds": 0}
+TRIED = {"time_ns": 5, "start": [0], "end": [4096], "nr_accesses": [1], "age": [0], "total_bytes": 4096}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("update_us", "60000"),
+        ("goal", {"access_bp": "400"}),
+        ("goal", [400]),
+        ("damos_stats", [STATS | {"nr_tried": "1"}]),
+        ("damos_stats", [5]),
+        ("scheme_filters", [{"type": 5}]),
+        ("scheme_filters", "anon"),
+        ("schemes", [{"stats": STATS | {"sz_tried": None}, "effective_bytes": None, "tried": []}]),
+        ("schemes", [{"stats": STATS, "effective_bytes": "8", "tried": []}]),
+        ("schemes", [{"stats": STATS, "effective_bytes": 8, "tried": [TRIED | {"time_ns": "5"}]}]),
+        ("schemes", [{"stats": STATS, "effective_bytes": 8, "tried": [TRIED | {"age": [0, 1]}]}]),
+        ("schemes", [{"stats": STATS, "effective_bytes": 8, "tried": [TRIED | {"end": 4096}]}]),
+        ("schemes", [{"stats": STATS, "effective_bytes": 8, "tried": [TRIED | {"total_bytes": True}]}]),
+        ("schemes", 5),
+        ("intervals", [["x", 5]]),
+        ("phases", [5]),
+        ("layout", {"a": "xy"}),
+    ],
+)
+def test_values_of_wrong_types_are_refused(tmp_path: Path, key: str, value: object) -> None:
+    saved = arrays(tmp_path)
+    header = json.loads(saved["header"].tobytes()) | {key: value}
+    saved["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    np.savez(tmp_path / "r.npz", **saved)
+    with pytest.raises(UsageError, match=r"not a damon-tests recording .missing or bad "):
+        recording_file.read(tmp_path / "r.npz")
+
+
+def test_reports_of_the_right_types_are_read(tmp_path: Path) -> None:
+    saved = arrays(tmp_path)
+    header = json.loads(saved["header"].tobytes())
+    header["schemes"] = [{"stats": STATS, "effective_bytes": None, "tried": [TRIED]}]
+    saved["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    np.savez(tmp_path / "r.npz", **saved)
+    (report,) = recording_file.read(tmp_path / "r.npz").schemes
+    assert (report.stats.sz_tried, report.effective_bytes, report.tried[0].total_bytes) == (4096, None, 4096)
