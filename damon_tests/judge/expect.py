@@ -64,7 +64,7 @@ class Expect:
     def nothing(
         self, name: str, violations: Iterable[str], *, because: str, kind: Kind = "invariant"
     ) -> None:
-        """Expect ``found`` to be empty; the detail shows its first five items."""
+        """Expect ``violations`` to be empty; the detail shows its first five items."""
         items = list(violations)
         detail = "; ".join(items[:5]) + (f"; and {len(items) - 5} more" if len(items) > 5 else "")
         self.equal(

@@ -249,7 +249,7 @@ def test_size_implies_the_spent_time():
 def test_implied_times_must_not_exceed_run_time():
     quota = DamosQuota(ms=3)
     first = 3 * FIRST_THROUGHPUT
-    assert time_quotas.follow(passes_with_esz(*[first] * 6), quota, PAGE)[0].holds
-    assert time_quotas.follow(passes_with_esz(first, None, None), quota, PAGE)[0].holds is None
-    assert not time_quotas.follow(passes_with_esz(*[2 * first] * 6), quota, PAGE)[0].holds
-    assert not time_quotas.follow(passes_with_esz(first, 0, 0, 0, 0, 0), quota, PAGE)[0].holds
+    assert time_quotas.follow(passes_with_esz(*[first] * 6), quota, PAGE).holds
+    assert time_quotas.follow(passes_with_esz(first, None, None), quota, PAGE).holds is None
+    assert not time_quotas.follow(passes_with_esz(*[2 * first] * 6), quota, PAGE).holds
+    assert not time_quotas.follow(passes_with_esz(first, 0, 0, 0, 0, 0), quota, PAGE).holds
