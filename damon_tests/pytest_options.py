@@ -15,6 +15,7 @@ from damon_tests.arguments.values import GUEST_KERNELS, parts
 from damon_tests.experiment import allowed_skips
 from damon_tests.experiment.kernel_request import KernelRequest
 from damon_tests.judge.cost import budget
+from damon_tests.kernel.guest.topology import parse_memory
 from damon_tests.ports import UsageError, output_file
 from damon_tests.report import run_directory
 
@@ -44,6 +45,9 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption("--keep-guest", action="store_true", help="one guest for all tests")
     group.addoption("--guest-clock", choices=("instructions", "host"), help="what time emulated guests see")
     group.addoption("--append", metavar="PARAMETERS", help="more parameters for the kernel of a guest")
+    group.addoption("--memory", metavar="SIZE", help="memory of a guest, at least (default: 1G)")
+    group.addoption("--cpus", type=int, metavar="N", help="CPUs of a guest, at least (default: 2)")
+    group.addoption("--numa", type=int, metavar="N", help="memory nodes of a guest, at least (default: 1)")
     group.addoption("--require", action="store_true", help="a test that cannot run fails")
     group.addoption(
         "--allow-skips", metavar="FILE", help="a test that cannot run fails, unless FILE allows it (YAML)"
@@ -64,6 +68,9 @@ def kernel_request(option: Any) -> KernelRequest:
         keep_guest=option.keep_guest,
         guest_clock=option.guest_clock,
         append=tuple((option.append or "").split()),
+        memory_mib=None if option.memory is None else parse_memory(option.memory),
+        cpus=option.cpus,
+        numa_nodes=option.numa,
     )
 
 
@@ -130,7 +137,8 @@ def options_of_rerun(option: Any) -> list[str]:
     """Return the options, besides kernel and seed, that decide what a test does."""
     words = [f"--{name}={value}" for name, value in (("level", option.level),) if value]
     words += [f"--guest-clock={option.guest_clock}"] if option.guest_clock else []
-    words += [f"--append={option.append}"] if option.append else []
+    for name in ("append", "memory", "cpus", "numa"):
+        words += [f"--{name}={getattr(option, name)}"] if getattr(option, name) else []
     words += ["--profile=quick"] if option.profile == "quick" else []
     words += ["--keep-guest"] if option.keep_guest else []
     words += ["--stop-modules"] if option.stop_modules else []

@@ -87,6 +87,9 @@ def _add_results(p: argparse.ArgumentParser) -> None:
 def _add_manner(p: argparse.ArgumentParser) -> None:
     """Add how the tests of a kernel are run, by ``run`` and by ``gate``."""
     p.add_argument("--append", metavar="PARAMETERS", help="more parameters for the kernel of a guest")
+    p.add_argument("--memory", metavar="SIZE", help="memory of a guest, at least (default 1G)")
+    p.add_argument("--cpus", type=count, metavar="N", help="CPUs of a guest, at least (default 2)")
+    p.add_argument("--numa", type=count, metavar="N", help="memory nodes of a guest, at least (default 1)")
     p.add_argument("--require", action="store_true", help="a test that cannot run fails")
     p.add_argument(
         "--shard", type=shard, metavar="I/N", help="the I-th of N parts of a kernel's tests, on any machine"

@@ -14,13 +14,14 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from damon_tests.commands import kselftest
 from damon_tests.commands.kunit import run_kunit
 from damon_tests.experiment.kernel_request import KernelRequest
+from damon_tests.kernel.guest.topology import Topology
 from damon_tests.ports import HarnessError, NotSupported, UsageError, output_file
 from damon_tests.report import junit, ktap, merge, model
 from damon_tests.report.verdict_changes import VerdictChange, verdict_changes
@@ -36,6 +37,7 @@ class GateRequest:
     """``kernels``: as for ``run``. ``areas``: suites, all if none. ``options``: further ones of ``run``.
 
     ``baseline``: directory of an earlier run, or one of ``kernels``. ``jobs``: kernels tested in parallel.
+    ``guest``: what the guests have, see ``KernelRequest``.
     ``selftests``: source of the kernel's own selftests, as for ``kselftest``; None: they do not run.
     """
 
@@ -45,7 +47,7 @@ class GateRequest:
     options: Sequence[str] = ()
     baseline: str | None = None
     jobs: int = 1
-    append: tuple[str, ...] = ()
+    guest: KernelRequest = field(default_factory=KernelRequest)
     selftests: str | None = None
 
 
@@ -215,15 +217,18 @@ def _kunit_runs(request: GateRequest, say: Callable[[str], None]) -> list[Kernel
     if _is_later_shard(request):
         return []
     own = [kernel for kernel in request.kernels if not kernel.startswith(_NO_KUNIT)]
-    runs = [run_kunit_of(k, request.output / f"{_directory_name(k)}-kunit", say) for k in own]
+    guest = request.guest.guest()
+    runs = [run_kunit_of(k, request.output / f"{_directory_name(k)}-kunit", say, guest) for k in own]
     return [run for run in runs if run is not None]
 
 
-def run_kunit_of(kernel: str, directory: Path, say: Callable[[str], None]) -> KernelRun | None:
+def run_kunit_of(
+    kernel: str, directory: Path, say: Callable[[str], None], guest: Topology
+) -> KernelRun | None:
     """Run the KUnit tests of a kernel; None if none are built in."""
     log = directory.with_suffix(".log")
     try:
-        code = run_kunit(kernel, directory, say)
+        code = run_kunit(kernel, directory, say, guest)
     except NotSupported as error:
         say(f"no KUnit results: {error}")
         return None
@@ -254,7 +259,7 @@ def _check_kernels(request: GateRequest) -> None:
     if len(set(names)) < len(names):
         raise UsageError(f"a kernel is given twice: {', '.join(request.kernels)}")
     for kernel in request.kernels:
-        KernelRequest(kernel, append=request.append).check()
+        replace(request.guest, kernel=kernel).check()
         if request.selftests is not None:
             kselftest.check(kernel, request.selftests)
 

@@ -115,7 +115,8 @@ def _judge(request: TreeRequest, source: Path, commit: Commit | None, say: Say) 
     except BuildFailed as error:
         return Judged(commit, None, str(error), error.exit_code)
     image = _keep(built, request.gate.output / name)
-    kunit = gate.run_kunit_of(str(image), request.gate.output / f"{name}-kunit", say)
+    guest = request.gate.guest.guest()
+    kunit = gate.run_kunit_of(str(image), request.gate.output / f"{name}-kunit", say, guest)
     areas = first_by_changes(request.gate.areas, _changes(request, source, commit))
     say(f"{name}: testing")
     suites = gate.run_suites(

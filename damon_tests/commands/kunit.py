@@ -23,7 +23,7 @@ from damon_tests.report.run_directory import Claim
 Say = Callable[[str], None]
 
 BUILT_IN = ("CONFIG_KUNIT", "CONFIG_DAMON_KUNIT_TEST")
-_PARAMETERS = ("kunit.enable=1", "kunit.autorun=1", "kunit.filter_glob=damon*")
+_GUEST = Topology(cmdline=("kunit.enable=1", "kunit.autorun=1", "kunit.filter_glob=damon*"))
 _CONSOLE = "console.log"
 _KERNEL_LOG = "kunit::kernel_log"
 
@@ -42,7 +42,7 @@ def has_kunit(image: images.KernelImage) -> bool | None:
     return None if image.config is None else all(image.config.get(name) == "y" for name in BUILT_IN)
 
 
-def run_kunit(kernel: str, directory: Path, say: Say = print, append: str = "") -> int:
+def run_kunit(kernel: str, directory: Path, say: Say = print, guest: Topology = _GUEST) -> int:
     """Boot a kernel with its KUnit tests, write the results as a run; return the exit code of their verdicts.
 
     Raises NotSupported if the kernel has none, HarnessError if it does not boot.
@@ -56,7 +56,7 @@ def run_kunit(kernel: str, directory: Path, say: Say = print, append: str = "") 
     claim = Claim(directory)
     try:
         began = time.time()
-        console = boot_console(image, (*_PARAMETERS, *append.split()))
+        console = boot_console(image, guest.on(_GUEST))
         output_file.write_text(directory / _CONSOLE, console)
         run = record(console, directory, kernel, image.release, began)
     finally:
@@ -66,11 +66,11 @@ def run_kunit(kernel: str, directory: Path, say: Say = print, append: str = "") 
     return model.exit_code(run)
 
 
-def boot_console(image: images.KernelImage, parameters: tuple[str, ...]) -> str:
+def boot_console(image: images.KernelImage, topology: Topology) -> str:
     """Boot a guest and return what its console shows; of one that crashed, too."""
     with tempfile.TemporaryDirectory(prefix="damon-tests-kunit-") as name, Guests(Path(name)) as guests:
         try:
-            with guests.live(image, Topology(cmdline=parameters)) as guest:
+            with guests.live(image, topology) as guest:
                 return with_source_lines(guest.dmesg(), image)
         except MachineLost as error:
             if not parse_splats(error.log) and "KTAP version" not in error.log:

@@ -20,6 +20,7 @@ from damon_tests.commands.run import suite_path
 from damon_tests.experiment.kernel_request import KernelRequest
 from damon_tests.kernel.build import config
 from damon_tests.kernel.build.make import BuildRequest, build
+from damon_tests.kernel.guest.topology import Topology, parse_memory
 from damon_tests.kernel.images.debian_source import linux_source
 from damon_tests.ports import UsageError
 from damon_tests.report.run_directory import check, new_directory
@@ -58,7 +59,7 @@ def kunit_command(args: argparse.Namespace) -> int:
     output = args.output or new_directory()
     check(output)
     kernel = args.kernel if args.kernel is not None else str(build(build_request(args)).image)
-    code = run_kunit(kernel, output, append=args.append)
+    code = run_kunit(kernel, output, guest=Topology(cmdline=tuple(args.append.split())))
     print(f"Results  {output}\nAgain    damon-tests report {output}")
     return code
 
@@ -90,16 +91,21 @@ def bisect_command(args: argparse.Namespace) -> int:
 def gate_command(args: argparse.Namespace) -> int:
     """``damon-tests gate``: kernels, or what is built from a tree."""
     options = [f"--profile={args.profile or 'quick'}"]
-    for name in ("seed", "shard", "append"):
+    for name in ("seed", "shard", "append", "memory", "cpus", "numa"):
         if getattr(args, name) is not None:
             options.append(f"--{name}={getattr(args, name)}")
     options += ["--require"] if args.require else []
     options += ["-n", args.workers] if args.workers is not None else []
     output = args.output or new_directory()
     areas = suites_of(args.select)
-    append = tuple((args.append or "").split())
+    guest = KernelRequest(
+        append=tuple((args.append or "").split()),
+        memory_mib=None if args.memory is None else parse_memory(args.memory),
+        cpus=args.cpus,
+        numa_nodes=args.numa,
+    )
     request = GateRequest(
-        args.kernels, output, areas, options, args.baseline, args.jobs, append, args.selftests
+        args.kernels, output, areas, options, args.baseline, args.jobs, guest, args.selftests
     )
     if args.tree is None:
         for name in ("rev", "base", "config"):
@@ -118,4 +124,4 @@ def _of_series(request: GateRequest, args: argparse.Namespace) -> GateRequest:
     if args.rev is None or ".." not in args.rev or args.select or args.profile:
         return request
     areas = [suite_path(path) for path in SERIES]
-    return GateRequest((), request.output, areas, request.options, request.baseline, request.jobs)
+    return replace(request, areas=areas)

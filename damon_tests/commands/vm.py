@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import select
 import shutil
 import socket
@@ -18,7 +17,7 @@ from pathlib import Path
 
 from damon_tests.experiment.kernel_request import KernelRequest
 from damon_tests.kernel.guest.guest import Guest, Guests
-from damon_tests.kernel.guest.topology import Topology
+from damon_tests.kernel.guest.topology import MOST_CPUS, Topology, parse_memory
 from damon_tests.kernel.images import busybox, image
 from damon_tests.kernel.images.arch import Arch
 from damon_tests.kernel.images.initramfs import Node
@@ -28,7 +27,6 @@ from damon_tests.ports.narration import narrated
 _ENVIRONMENT = {"PATH": busybox.PATH, "HOME": "/root", "TERM": os.environ.get("TERM", "linux")}
 _POLL_S = 0.01
 _LOG_TAIL_LINES = 40
-_MOST_CPUS = 64
 
 
 def run_in_guest(
@@ -44,8 +42,8 @@ def run_in_guest(
     request = KernelRequest(kernel)
     if request.is_host or request.is_reference:
         raise UsageError(f"{kernel} is no kernel for a guest: use debian:SERIES, or a kernel image's path")
-    if cpus > _MOST_CPUS:
-        raise UsageError(f"--cpus {cpus}: a guest has at most {_MOST_CPUS}")
+    if cpus > MOST_CPUS:
+        raise UsageError(f"--cpus {cpus}: a guest has at most {MOST_CPUS}")
     topology = Topology(
         memory_mib=parse_memory(memory), cpus=cpus, numa_nodes=numa, cmdline=tuple(append.split())
     )
@@ -67,21 +65,6 @@ def run_in_guest(
                 return 0  # somebody switched it off in there
             print("\n".join(["", "The guest ended. Its log ends with:", *tail]), file=sys.stderr)
             raise
-
-
-def parse_memory(text: str) -> int:
-    """``2G``, ``512M`` or a plain number of MiB → MiB. Raises UsageError; this machine must have as much."""
-    match = re.fullmatch(r"(\d+)\s*([MG]?)(?:i?B)?", text.strip(), re.IGNORECASE)
-    if match is None:
-        raise UsageError(f"{text!r} is no size of memory; write it like 2G or 512M")
-    mib, there_are = int(match[1]) * (1024 if match[2].upper() == "G" else 1), _machine_mib()
-    if mib > there_are:
-        raise UsageError(f"--memory {text[:40]}: this machine has {there_are} MiB")
-    return mib
-
-
-def _machine_mib() -> int:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
 
 
 def _userland(arch: Arch, *, required: bool) -> dict[str, Node]:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from damon_tests.damon.capability import Capabilities, fingerprint, probe
@@ -30,8 +29,8 @@ class GuestBackend:
 
     ``keep``: do not restore. The same guest runs all attempts that fit its topology, one after the other, as
     long as it answers; this shows leaks and what an earlier context left behind. ``clock``: the clock of
-    emulated guests, see ``qemu.machine_options``. ``append``: kernel parameters of every guest; those of a
-    topology follow them.
+    emulated guests, see ``qemu.machine_options``. ``usual``: what every guest has at least, and its kernel
+    parameters; see ``Topology.on``.
     """
 
     simulated = False
@@ -45,14 +44,14 @@ class GuestBackend:
         *,
         keep: bool = False,
         clock: str = "instructions",
-        append: tuple[str, ...] = (),
+        usual: Topology | None = None,
     ) -> None:
         self.name = image.spec
         self._image = image
         self._guests = Guests(run_dir, clock=clock)
         self._level = level
         self._keep = keep
-        self._append = append
+        self._usual = usual or Topology()
         self._kept: tuple[Topology, Guest] | None = None
         self._capabilities: Capabilities | None = None
         self._provenance: dict[str, object] = {}
@@ -66,14 +65,11 @@ class GuestBackend:
         return Level(self._level, self._image.release)
 
     def subject(self, seed: int, topology: Topology | None = None) -> Subject:
-        wanted = self._with_parameters(topology or Topology())
+        wanted = (topology or Topology()).on(self._usual)
         if not self._keep:
             return self._fresh(seed, wanted, self.level)
         level = self.level  # before this attempt's guest starts: probing the level starts a guest, too
         return self._subject(self._long_lived(seed, wanted), level, closes=False)
-
-    def _with_parameters(self, topology: Topology) -> Topology:
-        return replace(topology, cmdline=(*self._append, *topology.cmdline))
 
     def _long_lived(self, seed: int, topology: Topology) -> Guest:
         if self._kept is not None:
@@ -107,7 +103,7 @@ class GuestBackend:
     def capabilities(self) -> Capabilities:
         """Probe once, in a guest of its own that is thrown away."""
         if self._capabilities is None:
-            subject = self._fresh(0, self._with_parameters(Topology()), "")
+            subject = self._fresh(0, self._usual, "")
             try:
                 client = DamonClient(subject.tree, subject.clock)
                 self._capabilities = probe(client, subject.events)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from damon_tests import bundle
 from damon_tests.kernel.guest import accel
-from damon_tests.kernel.guest.topology import Topology
+from damon_tests.kernel.guest.topology import MOST_CPUS, Topology
 from damon_tests.kernel.images import image
 from damon_tests.ports import UsageError
 from damon_tests.reference.faults import catalogue
@@ -24,7 +24,8 @@ class KernelRequest:
     (``reference.faults.catalogue``). ``stop_modules``: stop DAMON modules of the host while tests run (see
     ``lease.acquire``). ``keep_guest``: run all attempts in the same guest instead of restoring a guest for
     each. ``guest_clock``: the clock of emulated guests, see ``kernel.guest.qemu.machine_options``.
-    ``append``: more parameters for the kernel of a guest.
+    ``append``: more parameters for the kernel of a guest. ``memory_mib``, ``cpus``, ``numa_nodes``: what each
+    guest has at least; a test that needs more gets more.
     """
 
     kernel: str = "reference"
@@ -34,6 +35,9 @@ class KernelRequest:
     keep_guest: bool = False
     guest_clock: str | None = None
     append: tuple[str, ...] = ()
+    memory_mib: int | None = None
+    cpus: int | None = None
+    numa_nodes: int | None = None
 
     @property
     def is_reference(self) -> bool:
@@ -42,6 +46,18 @@ class KernelRequest:
     @property
     def is_host(self) -> bool:
         return self.kernel == "host"
+
+    def guest(self) -> Topology:
+        """Return the guest of a test that asks for nothing. Raises UsageError for an impossible one."""
+        usual = Topology()
+        if self.cpus is not None and self.cpus > MOST_CPUS:
+            raise UsageError(f"--cpus {self.cpus}: a guest has at most {MOST_CPUS}")
+        return Topology(
+            memory_mib=self.memory_mib or usual.memory_mib,
+            cpus=self.cpus or usual.cpus,
+            numa_nodes=self.numa_nodes or usual.numa_nodes,
+            cmdline=self.append,
+        )
 
     def check(self) -> None:
         """Check the options before any kernel is opened.
@@ -59,10 +75,14 @@ class KernelRequest:
                 "--keep-guest": self.keep_guest,
                 "--guest-clock": self.guest_clock,
                 "--append": self.append,
+                "--memory": self.memory_mib,
+                "--cpus": self.cpus,
+                "--numa": self.numa_nodes,
             }
             for option, given in of_guests.items():
                 if given:
                     raise UsageError(f"{option} needs a kernel in a guest: {self.kernel} is none")
+        self.guest()
         if self.is_reference:
             self.reference_level_and_fault()
         elif self.fault is not None:
@@ -106,7 +126,7 @@ class KernelRequest:
         if self.is_reference:
             return processors
         sees_time = self.guest_clock == "host" or accel.known_good(bundle.cache_dir())
-        return max(1, processors // (Topology().cpus if sees_time else 1))
+        return max(1, processors // (self.guest().cpus if sees_time else 1))
 
     def check_workers(self, workers: int) -> None:
         """Raise UsageError for more workers than ``most_workers``; the reference allows any number."""

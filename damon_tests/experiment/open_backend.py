@@ -54,7 +54,7 @@ def _guest(request: KernelRequest, run_dir: Path) -> Iterator[Backend]:
         request.level,
         keep=request.keep_guest,
         clock=request.guest_clock or "instructions",
-        append=request.append,
+        usual=request.guest(),
     )
     try:
         yield backend

@@ -88,7 +88,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
     lab = Lab(tmp_path)
     monkeypatch.setattr(make, "_TOOLS", {})
     monkeypatch.setattr(gate, "run_suites", lab.run_suites)
-    monkeypatch.setattr(gate, "run_kunit_of", lambda kernel, directory, say: None)
+    monkeypatch.setattr(gate, "run_kunit_of", lambda kernel, directory, say, guest: None)
     return lab
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from damon_tests.commands import kunit
+from damon_tests.kernel.guest.topology import Topology
 from damon_tests.kernel.images.image import KernelImage
 from damon_tests.ports import NotSupported
 from damon_tests.report import model
@@ -94,6 +95,23 @@ def test_boot_without_damons_tests_is_not_supported(tmp_path: Path) -> None:
     for console in ("[    0.1] Linux version 7.3.4\n", GOOD.replace("damon", "ext4")):
         with pytest.raises(NotSupported, match="--config damon"):
             record(tmp_path, console)
+
+
+def test_parameters_and_size_of_the_guest_are_added_to_those_of_kunit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    booted: list[Topology] = []
+
+    def console(image: KernelImage, topology: Topology) -> str:
+        booted.append(topology)
+        return GOOD
+
+    image = KernelImage("k", "7.3.4", Path("/k"), None, None)
+    monkeypatch.setattr(kunit.images, "resolve", lambda kernel: image)
+    monkeypatch.setattr(kunit, "boot_console", console)
+    kunit.run_kunit("bzImage", tmp_path / "out", guest=Topology(memory_mib=2048, cmdline=("damon_x=1",)))
+    assert booted[0].memory_mib == 2048
+    assert {"kunit.enable=1", "damon_x=1"} <= set(booted[0].cmdline)
 
 
 def test_kernel_whose_configuration_leaves_kunit_out_is_not_booted(

@@ -14,6 +14,7 @@ from damon_tests.commands.commit_tests import SERIES
 from damon_tests.commands.gate import GateRequest
 from damon_tests.commands.gate_tree import TreeRequest
 from damon_tests.kernel.build import config
+from damon_tests.kernel.guest.topology import Topology
 
 GOOD_AND_BAD = ("--good", "a", "--bad", "b")
 
@@ -84,6 +85,9 @@ def test_each_commit_of_a_series_gets_a_few_tests_unless_the_user_says_more(
     assert len(series.gate.areas) == len(SERIES)
     assert series.build.fragments == config.DEFAULT
     assert gate_request(monkeypatch, "--rev", "a").gate.areas == []
+    parameters = gate_request(monkeypatch, "--rev", "a..b", "--append", "quiet nosmp", "--memory", "2G").gate
+    assert parameters.guest.guest() == Topology(memory_mib=2048, cmdline=("quiet", "nosmp"))
+    assert parameters.options[1:] == ["--append=quiet nosmp", "--memory=2G"]
     full = gate_request(monkeypatch, "--rev", "a..b", "--profile", "full", "--seed", "7", "--require")
     assert full.gate.areas == []
     assert full.gate.options == ["--profile=full", "--seed=7", "--require"]

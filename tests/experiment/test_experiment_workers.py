@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from damon_tests.experiment.kernel_request import KernelRequest
+from damon_tests.kernel.guest.topology import Topology
 from damon_tests.ports import UsageError
 
 BOOT = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -57,3 +58,15 @@ def test_more_workers_than_the_maximum_are_refused() -> None:
 def test_kernel_parameters_need_a_guest(kernel: str) -> None:
     with pytest.raises(UsageError, match="--append needs a kernel in a guest"):
         KernelRequest(kernel=kernel, append=("quiet",)).check()
+    with pytest.raises(UsageError, match="--memory needs a kernel in a guest"):
+        KernelRequest(kernel=kernel, memory_mib=2048).check()
+
+
+def test_guest_has_what_the_request_says() -> None:
+    request = KernelRequest("debian:7.3", append=("quiet",), memory_mib=2048, cpus=4, numa_nodes=2)
+    assert request.guest() == Topology(memory_mib=2048, cpus=4, numa_nodes=2, cmdline=("quiet",))
+    assert KernelRequest("debian:7.3").guest() == Topology()
+    with pytest.raises(UsageError, match="a guest has at most 64"):
+        KernelRequest("debian:7.3", cpus=65).check()
+    with pytest.raises(UsageError, match="too little for the guest's memory nodes"):
+        KernelRequest("debian:7.3", memory_mib=256, numa_nodes=4).check()

@@ -33,42 +33,13 @@ from damon_tests.kernel.images import image
 from damon_tests.kernel.images.image import KernelImage
 from damon_tests.kernel.images.initramfs import plain
 from damon_tests.kernel.images.userland import chroot
-from damon_tests.ports import FileOp, HarnessError, MachineLost, NotSupported, SpawnRequest, UsageError
+from damon_tests.ports import FileOp, HarnessError, MachineLost, NotSupported, SpawnRequest
 
 IMAGE = KernelImage("k", "7.3.4", Path("/k/vmlinuz"), None, None, sha256="ab")
 QEMU = Qemu(Path("/q"), "10.0.2")
 
 
 # Topologies and plans
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"memory_mib": 64},
-        {"memory_mib": 256, "numa_nodes": 3},
-        {"cpus": 0},
-        {"numa_nodes": 0},
-        {"swap_zram_mib": -1},
-        {"hugetlb_pages": 300},
-        {"packages": ("python3-numpy",)},
-    ],
-)
-def test_impossible_topology_is_refused(values: dict[str, int]) -> None:
-    with pytest.raises(UsageError):
-        Topology(**values)  # type: ignore[arg-type]
-
-
-def test_memory_size_is_parsed_to_mib() -> None:
-    assert [vm.parse_memory(text) for text in ("2G", "512M", "1GiB", "768", "1 g")] == [
-        2048,
-        512,
-        1024,
-        768,
-        1024,
-    ]
-    with pytest.raises(UsageError, match="no size of memory"):
-        vm.parse_memory("much")
 
 
 def test_swap_header_has_the_layout_that_swapon_reads() -> None:

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+import re
+from dataclasses import dataclass, replace
 
 from damon_tests.kernel.images.ext2 import MAX_MIB
 from damon_tests.ports import UsageError
 
 _MIN_NODE_MIB = 128
+MOST_CPUS = 64
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,37 @@ class Topology:
                 f"{self.hugetlb_pages} huge pages are more than half of {self.memory_mib} MiB of memory"
             )
 
+    def on(self, usual: Topology) -> Topology:
+        """Return this topology with at least the memory, CPUs and nodes of ``usual``, and its parameters.
+
+        Those of ``usual`` come first, so that those of this topology win.
+        """
+        return replace(
+            self,
+            memory_mib=max(self.memory_mib, usual.memory_mib),
+            cpus=max(self.cpus, usual.cpus),
+            numa_nodes=max(self.numa_nodes, usual.numa_nodes),
+            cmdline=(*usual.cmdline, *self.cmdline),
+        )
+
     @property
     def modules(self) -> tuple[str, ...]:
         """Return the kernel modules that this topology needs, unless they are built in."""
         zram = ("zram",) if self.swap_zram_mib or self.disk_mib else ()
         virtio = ("virtio_blk",) if self.userland else ()
         return (*zram, *virtio, *(("ext4",) if self.userland or self.disk_mib else ()))
+
+
+def parse_memory(text: str) -> int:
+    """``2G``, ``512M`` or a plain number of MiB → MiB. Raises UsageError; this machine must have as much."""
+    match = re.fullmatch(r"(\d+)\s*([MG]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if match is None:
+        raise UsageError(f"{text!r} is no size of memory; write it like 2G or 512M")
+    mib, there_are = int(match[1]) * (1024 if match[2].upper() == "G" else 1), _machine_mib()
+    if mib > there_are:
+        raise UsageError(f"--memory {text[:40]}: this machine has {there_are} MiB")
+    return mib
+
+
+def _machine_mib() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
