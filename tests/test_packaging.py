@@ -16,7 +16,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 BUNDLE = "damon_tests/_bundle/"
-PROGRAMS = ("damon-tests-agent", "damon-tests-engine", "damon-tests-qemu_plugin")
+PROGRAMS = (
+    "damon-tests-agent",
+    "damon-tests-clocks",
+    "damon-tests-engine",
+    "damon-tests-qemu_plugin",
+)
 
 pytestmark = pytest.mark.slow
 

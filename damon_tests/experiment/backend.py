@@ -13,6 +13,7 @@ from damon_tests.experiment.requirements import Needs
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import Clock, Events, Tree
+from damon_tests.ports.accesses import AccessProbe
 from damon_tests.ports.cost import CostProbe
 from damon_tests.workload.memory_info import MemoryInfo
 from damon_tests.workload.pages import PageStates
@@ -64,6 +65,10 @@ class Subject(Protocol):
 
     def cost_probe(self) -> CostProbe:
         """Return the probe for the cost of kernel threads. Raises NotSupported where there is no kernel."""
+        ...
+
+    def access_probe(self) -> AccessProbe:
+        """Return the probe that records what programs access. Raises NotSupported where nothing can."""
         ...
 
     def limit_trace_buffer(self, kib: int) -> None:

@@ -98,6 +98,7 @@ class GuestBackend:
             log=lambda: with_source_lines(guest.dmesg()[said:], self._image),
             release=guest.close if closes else lambda: None,
             probe=guest.probe,
+            accesses=guest.accesses,
         )
 
     def capabilities(self) -> Capabilities:

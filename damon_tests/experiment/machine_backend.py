@@ -26,6 +26,7 @@ from damon_tests.kernel.schedstat import SchedstatProbe
 from damon_tests.kernel.splat import parse_splats
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import Clock, Events, HarnessError, Machine, NotSupported, Tree
+from damon_tests.ports.accesses import AccessProbe
 from damon_tests.ports.cost import CostProbe
 from damon_tests.ports.lines import LineFormat
 from damon_tests.workload import engine
@@ -40,7 +41,8 @@ _USER_SPACE_END = 1 << 63
 
 class MachineSubject:
     """A kernel's DAMON on a Machine. ``log`` returns what the kernel printed; ``release`` ends the subject;
-    ``probe`` measures the cost of threads, by default in the scheduler's time."""
+    ``probe`` measures the cost of threads, by default in the scheduler's time; ``accesses`` records what
+    programs access."""
 
     def __init__(
         self,
@@ -52,6 +54,7 @@ class MachineSubject:
         log: Callable[[], str],
         release: Callable[[], None],
         probe: CostProbe | None = None,
+        accesses: AccessProbe | None = None,
     ) -> None:
         self.machine = machine
         self.tree: Tree = MachineTree(machine)
@@ -63,6 +66,7 @@ class MachineSubject:
         self._log = log
         self._release = release
         self._probe = probe or SchedstatProbe(machine)
+        self._accesses = accesses
 
     def start_target(self, pattern: Pattern, seed: int) -> RunningTarget:
         return engine.start(self.machine, pattern, seed, self._engine_path, self._work_dir)
@@ -100,6 +104,14 @@ class MachineSubject:
 
     def cost_probe(self) -> CostProbe:
         return self._probe
+
+    def access_probe(self) -> AccessProbe:
+        if self._accesses is None:
+            raise NotSupported(
+                "the accesses of real programs: only an emulator sees all of them",
+                remedy="use an emulated x86-64 guest, such as --kernel debian:newest",
+            )
+        return self._accesses
 
     def limit_trace_buffer(self, kib: int) -> None:
         self.events = TracefsEvents(self.machine, buffer_kb=(kib,))

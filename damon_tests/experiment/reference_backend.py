@@ -17,6 +17,7 @@ from damon_tests.experiment.simulated_memory import simulated_memory_info, simul
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import Clock, Events, HarnessError, NotSupported, Tree
+from damon_tests.ports.accesses import AccessProbe
 from damon_tests.ports.cost import CostProbe
 from damon_tests.reference.rules.ruleset import Rules
 from damon_tests.reference.sysfs.system import ReferenceSystem
@@ -143,6 +144,9 @@ class ReferenceSubject:
 
     def cost_probe(self) -> CostProbe:
         raise NotSupported("the cost of a kernel", remedy="use --kernel debian:newest for this")
+
+    def access_probe(self) -> AccessProbe:
+        raise NotSupported("the accesses of real programs", remedy="use --kernel debian:newest for this")
 
     def limit_trace_buffer(self, kib: int) -> None:
         self._system.events.bounded = (kib << 10) // _EVENT_BYTES

@@ -10,7 +10,8 @@ import pytest
 
 from damon_tests.experiment.kernel_request import KernelRequest
 from damon_tests.experiment.open_backend import open_backend
-from damon_tests.kernel.guest.cost_plugin import Control, parse_report
+from damon_tests.kernel.guest.cost_plugin import parse_report
+from damon_tests.kernel.guest.plugin_control import Control, Files, Order, Window
 from damon_tests.kernel.guest.symbols import Symbols
 from damon_tests.ports import HarnessError
 from damon_tests.ports.cost import CallPath, CallTree, Cost
@@ -18,6 +19,7 @@ from damon_tests.scenario import cost_setup as setup
 from damon_tests.scenario.cost_runs import on_data
 
 NAMES = ("[user]", "[unknown]", "kdamond_fn", "damon_va_check_accesses", "asm_sysvec_apic_timer_interrupt")
+COUNT = Order(Window.COST, "kdamond")
 SYMBOLS = Symbols(NAMES, frozenset({4}), b"", 0)
 
 REPORT = """\
@@ -91,15 +93,15 @@ def test_broken_report_is_refused(text: str, words: str) -> None:
 def test_orders_alternate(tmp_path: Path) -> None:
     """Odd orders begin a window and even orders end it, whatever the order before."""
     control = Control(tmp_path)
-    files = tmp_path / "table", tmp_path / "report"
-    numbers = [control.order(count, 0, "kdamond", *files) for count in (True, False, True, True, False)]
+    begins = (True, False, True, True, False)
+    numbers = [control.order(begin, 0, COUNT, Files(tmp_path)) for begin in begins]
     assert numbers == [1, 2, 3, 5, 6]
     assert not control.done(6)
 
 
 def test_errors_of_the_plugin_are_raised(tmp_path: Path) -> None:
     control = Control(tmp_path)
-    number = control.order(True, 0, "kdamond", tmp_path / "table", tmp_path / "report")
+    number = control.order(True, 0, COUNT, Files(tmp_path))
     with control.path.open("r+b") as file:
         file.seek(8)
         file.write(struct.pack("<II", number, 28))
@@ -110,7 +112,7 @@ def test_errors_of_the_plugin_are_raised(tmp_path: Path) -> None:
 def test_long_path_is_refused(tmp_path: Path) -> None:
     control = Control(tmp_path)
     with pytest.raises(HarnessError, match="too long"):
-        control.order(True, 0, "kdamond", tmp_path / ("x" * 2000), tmp_path)
+        control.order(True, 0, COUNT, Files(tmp_path / ("x" * 2000)))
 
 
 @pytest.mark.vm

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A QEMU plugin that counts the instructions a guest executes, in windows that the harness opens.
+ * A QEMU plugin that counts the instructions a guest executes, and records the accesses of its
+ * programs, in windows that the harness opens.
  *
  *   -plugin file=damon-tests-qemu_plugin,ctl=FILE
  *
@@ -37,8 +38,9 @@ struct chunk {
 
 static qemu_plugin_id_t self;
 static volatile struct control *control;
-static bool counting, changing;
-static uint64_t nr_insns;
+static uint64_t window; /* what is recorded now: enum window, 0 outside of windows */
+static bool changing;
+uint64_t nr_insns;
 static struct chunk *chunks;
 
 static void carry_out(qemu_plugin_id_t id);
@@ -49,7 +51,7 @@ static void poll_orders(void)
 {
 	if (control->order == control->done || changing)
 		return;
-	if (counting && tasks_counting())
+	if ((window & WINDOW_COST) && tasks_counting())
 		return; /* a counted thread is running: end when it sleeps */
 	changing = true;
 	qemu_plugin_reset(self, carry_out);
@@ -67,6 +69,7 @@ static void on_switch(unsigned int vcpu, void *userdata)
 	(void)vcpu;
 	(void)userdata;
 	tasks_switch();
+	spaces_switch();
 	poll_orders();
 }
 
@@ -76,7 +79,10 @@ static void on_block(unsigned int vcpu, void *userdata)
 
 	(void)vcpu;
 	nr_insns += block->nr_insns;
-	tasks_execute(block);
+	if (window & WINDOW_COST)
+		tasks_execute(block);
+	if (window & WINDOW_ACCESSES)
+		accesses_execute(block);
 }
 
 /* --- translation --- */
@@ -157,7 +163,17 @@ static void poll_at(struct qemu_plugin_insn *insn, const uint8_t *code)
 		qemu_plugin_register_vcpu_insn_exec_cb(insn, on_poll, QEMU_PLUGIN_CB_NO_REGS, NULL);
 }
 
-static void translate_insns(struct qemu_plugin_tb *tb, struct block *block,
+/* to_come: this instruction and those that follow it in its block. */
+static void record_at(struct qemu_plugin_insn *insn, const uint8_t *code, bool kernel,
+		      size_t to_come)
+{
+	time_translate(insn, code, to_come);
+	accesses_translate(insn, kernel, to_come);
+	if (kernel)
+		spaces_translate(insn, code);
+}
+
+static void translate_insns(struct qemu_plugin_tb *tb, bool kernel, struct block *block,
 			    const struct symbol *symbol)
 {
 	size_t n = qemu_plugin_tb_n_insns(tb);
@@ -169,15 +185,19 @@ static void translate_insns(struct qemu_plugin_tb *tb, struct block *block,
 		uint8_t code[MAX_INSN_LEN + 5] = { 0 };
 
 		qemu_plugin_insn_data(insn, code, MAX_INSN_LEN);
-		poll_at(insn, code);
+		if (kernel)
+			poll_at(insn, code);
 		if (!block)
 			continue;
+		if (window & WINDOW_ACCESSES)
+			record_at(insn, code, kernel, n - i);
 		if (block->kind == SYMBOL_SWITCH && addr == symbol->addr)
 			qemu_plugin_register_vcpu_insn_exec_cb(insn, on_switch,
 							       QEMU_PLUGIN_CB_R_REGS, NULL);
 		if (i == n - 1) {
 			block->next = addr + qemu_plugin_insn_size(insn);
-			describe_end(block, code, symbol);
+			if (kernel)
+				describe_end(block, code, symbol);
 		}
 	}
 }
@@ -190,7 +210,7 @@ static void on_translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 	struct block *block = NULL;
 
 	(void)id;
-	if (counting) {
+	if (window) {
 		block = block_new();
 		symbol = kernel ? symbol_at(addr) : NULL;
 		*block = (struct block){
@@ -203,10 +223,14 @@ static void on_translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 			.kind = symbol ? symbol->kind : SYMBOL_FUNCTION,
 			.entry = symbol && symbol->addr == addr,
 		};
-		qemu_plugin_register_vcpu_tb_exec_cb(tb, on_block, QEMU_PLUGIN_CB_NO_REGS, block);
+		qemu_plugin_register_vcpu_tb_exec_cb(tb, on_block,
+						     window & WINDOW_ACCESSES
+							     ? QEMU_PLUGIN_CB_R_REGS
+							     : QEMU_PLUGIN_CB_NO_REGS,
+						     block);
 	}
-	if (kernel)
-		translate_insns(tb, block, symbol);
+	if (kernel || block)
+		translate_insns(tb, kernel, block, symbol);
 }
 
 /* --- orders --- */
@@ -215,12 +239,30 @@ static int begin(const struct control *order)
 {
 	int error = symbols_load(order->symbols);
 
+	if (!error)
+		error = pids_load(order->tasks);
+	if (!error && (order->window & WINDOW_ACCESSES))
+		error = accesses_begin(order->accesses, order->gap_ns);
 	if (error)
 		return error;
 	nr_insns = 0;
+	time_begin();
+	spaces_begin();
 	tree_clear();
 	tasks_begin(order);
+	window = order->window;
 	return 0;
+}
+
+static int end(const struct control *order)
+{
+	int error = 0, written;
+
+	if (window & WINDOW_ACCESSES)
+		error = accesses_end();
+	written = report_write(order->report, window);
+	window = 0;
+	return error ? error : written;
 }
 
 /* QEMU calls this when no block runs and no translated block is left. */
@@ -230,15 +272,12 @@ static void carry_out(qemu_plugin_id_t id)
 	int error = 0;
 
 	memcpy(&order, (const void *)control, sizeof(order));
-	if (counting)
-		error = report_write(order.report, nr_insns);
-	counting = false;
+	if (window)
+		error = end(&order);
 	free_blocks();
 	tasks_end();
-	if (order.order % 2) {
+	if (order.order % 2)
 		error = begin(&order);
-		counting = !error;
-	}
 	qemu_plugin_register_vcpu_tb_trans_cb(id, on_translate);
 	control->error = error;
 	control->done = order.order;
@@ -249,7 +288,7 @@ static void on_vcpu(qemu_plugin_id_t id, unsigned int vcpu)
 {
 	(void)id;
 	(void)vcpu;
-	tasks_init_vcpu();
+	cpu_init();
 }
 
 static int map_control(const char *path)

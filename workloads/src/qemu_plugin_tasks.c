@@ -11,14 +11,13 @@
 
 #include "qemu_plugin.h"
 
-#define MAX_CPUS     256
-#define TASK_BYTES   16384 /* task_struct is smaller */
 #define TASK_BUCKETS 4096
 
 struct task {
 	uint64_t addr;
 	struct thread *thread; /* by its current name */
 	struct calls *calls;   /* of a thread that is counted */
+	uint32_t pid;	       /* of its process; 0: not known yet */
 	struct task *next;
 };
 
@@ -30,55 +29,6 @@ static struct task *running[MAX_CPUS]; /* NULL: has not switched since the windo
 static char wanted[COMM_LEN + 1];
 static uint64_t init_task;
 static size_t comm_offset; /* offset in task_struct; 0: not known yet */
-static struct byte_array *buffer;
-static struct qemu_plugin_register *rsi;
-
-/*
- * With a single thread for all processors, QEMU 10.0 passes callbacks the index of the processor
- * that translated the block. QEMU's own variable, which is not part of the interface, is right.
- */
-extern __thread void *current_cpu;
-
-static unsigned int this_cpu(void)
-{
-	static void *cpus[MAX_CPUS];
-	static unsigned int nr_cpus, last;
-	void *cpu = current_cpu;
-
-	if (last < nr_cpus && cpus[last] == cpu)
-		return last;
-	for (last = 0; last < nr_cpus; last++)
-		if (cpus[last] == cpu)
-			return last;
-	if (nr_cpus == MAX_CPUS)
-		abort();
-	cpus[nr_cpus] = cpu;
-	return last = nr_cpus++;
-}
-
-/* Called when a processor is created: registers cannot be queried later. Their handles are valid
- * for all processors. */
-void tasks_init_vcpu(void)
-{
-	struct array *all;
-	const struct qemu_plugin_reg_descriptor *registers;
-
-	if (buffer)
-		return;
-	buffer = g_byte_array_new();
-	all = qemu_plugin_get_registers();
-	registers = (const void *)all->data;
-	for (unsigned int i = 0; i < all->len; i++)
-		if (!strcmp(registers[i].name, "rsi"))
-			rsi = registers[i].handle;
-}
-
-static bool read_guest(uint64_t addr, size_t len)
-{
-	g_byte_array_set_size(buffer, 0);
-	return qemu_plugin_read_memory_vaddr(addr, buffer, len);
-}
-
 /* Forget the last window. */
 void tasks_begin(const struct control *control)
 {
@@ -95,15 +45,16 @@ void tasks_begin(const struct control *control)
  */
 static bool find_comm(void)
 {
-	const uint8_t *name;
+	const uint8_t *task, *name;
 
 	if (comm_offset)
 		return true;
-	if (!read_guest(init_task, TASK_BYTES))
+	task = cpu_memory(init_task, TASK_BYTES);
+	if (!task)
 		return false;
-	name = memmem(buffer->data, TASK_BYTES, "swapper", strlen("swapper"));
+	name = memmem(task, TASK_BYTES, "swapper", strlen("swapper"));
 	if (name)
-		comm_offset = name - buffer->data;
+		comm_offset = name - task;
 	return name;
 }
 
@@ -170,28 +121,37 @@ static void name_task(struct task *task, struct thread *thread)
  * __switch_to_asm. */
 void tasks_switch(void)
 {
-	struct task **now = &running[this_cpu()];
+	struct task **now = &running[cpu_index()];
+	const uint8_t *name;
 	char comm[COMM_LEN];
 	uint64_t addr;
 
 	*now = NULL;
-	if (!rsi || !find_comm())
+	if (!find_comm() || !cpu_register(REGISTER_RSI, &addr))
 		return;
-	g_byte_array_set_size(buffer, 0);
-	if (qemu_plugin_read_register(rsi, buffer) < (int)sizeof(addr))
+	name = cpu_memory(addr + comm_offset, COMM_LEN);
+	if (!name)
 		return;
-	memcpy(&addr, buffer->data, sizeof(addr));
-	if (!read_guest(addr + comm_offset, COMM_LEN))
-		return;
-	memcpy(comm, buffer->data, COMM_LEN);
+	memcpy(comm, name, COMM_LEN);
 	*now = task_at(addr);
 	name_task(*now, thread_named(comm));
 	(*now)->thread->nr_switches++;
+	if (pids_wanted())
+		(*now)->pid = pids_read(addr, comm);
+}
+
+/* Returns the pid of the process that this processor runs, 0 if it is not known, and its name. */
+uint32_t tasks_pid(const char **comm)
+{
+	const struct task *task = running[cpu_index()];
+
+	*comm = task ? task->thread->comm : "";
+	return task ? task->pid : 0;
 }
 
 void tasks_execute(const struct block *block)
 {
-	struct task *task = running[this_cpu()];
+	struct task *task = running[cpu_index()];
 
 	if (!task)
 		return;

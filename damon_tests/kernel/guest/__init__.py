@@ -9,6 +9,7 @@ answers (``kernel.agent``) and gives up on a silent or panicked boot. ``setup`` 
 asks for. ``snapshot`` saves memory and state under the plan's key; every later guest of the same plan is
 QEMU started with ``-incoming`` from that state, with a new random seed.
 
-On the instruction clock, ``pause`` stops the guest while the harness computes, and ``cost_plugin`` counts
-instructions per kernel function, with ``symbols`` from /proc/kallsyms.
+On the instruction clock, ``pause`` stops the guest while the harness computes. ``plugin_control`` gives
+orders to a plugin of QEMU: ``cost_plugin`` counts instructions per kernel function, with ``symbols`` from
+/proc/kallsyms, and ``access_plugin`` records which pages programs access.
 """

@@ -21,10 +21,12 @@ from typing import Self
 from damon_tests import bundle
 from damon_tests.kernel.agent.machine import AgentMachine
 from damon_tests.kernel.guest import accel, qemu
+from damon_tests.kernel.guest.access_plugin import EmulatorAccesses
 from damon_tests.kernel.guest.boot import bring_up, connect
 from damon_tests.kernel.guest.cost_plugin import EmulatorProbe
 from damon_tests.kernel.guest.launch import Plan, RunningGuest
 from damon_tests.kernel.guest.pause import Pause
+from damon_tests.kernel.guest.plugin_control import Plugin
 from damon_tests.kernel.guest.setup import set_up
 from damon_tests.kernel.guest.snapshot import BootedGuest, SnapshotStore, load_state, memory_files, save_state
 from damon_tests.kernel.guest.topology import Topology
@@ -36,6 +38,7 @@ from damon_tests.kernel.images.packages import using
 from damon_tests.kernel.schedstat import SchedstatProbe
 from damon_tests.kernel.splat import Splat, parse_splats
 from damon_tests.ports import NSEC_PER_SEC, HarnessError, NotSupported
+from damon_tests.ports.accesses import AccessProbe
 from damon_tests.ports.cost import CostProbe
 
 log = logging.getLogger(__name__)
@@ -49,7 +52,8 @@ class Guest:
     """A running guest. Use it as a context manager, or call ``close``.
 
     ``machine`` gives access to its files and processes; ``provenance`` describes the guest and how long it
-    took to boot and restore; ``probe`` measures what its threads cost.
+    took to boot and restore; ``probe`` measures what its threads cost, ``accesses`` records what its programs
+    access (None without the QEMU plugin).
     """
 
     def __init__(
@@ -58,11 +62,12 @@ class Guest:
         machine: AgentMachine,
         provenance: dict[str, object],
         on_close: Callable[[Guest], None],
-        probe: CostProbe | None = None,
+        plugin: Plugin | None = None,
     ) -> None:
         self.machine = machine
         self.provenance = provenance
-        self.probe: CostProbe = probe or SchedstatProbe(machine)
+        self.probe: CostProbe = EmulatorProbe(plugin) if plugin else SchedstatProbe(machine)
+        self.accesses: AccessProbe | None = EmulatorAccesses(plugin) if plugin else None
         self._running = running
         self._on_close = on_close
 
@@ -315,10 +320,11 @@ class Guests:
         }
         if plan.clock == "instructions":
             machine.runs_only_within(Pause(running.qmp).running)
-        probe = None
+        plugin = None
         if running.control:
-            probe = EmulatorProbe(machine, running.control, running.directory, kallsyms)
-        guest = Guest(running, machine, provenance, self._open.discard, probe)
+            pid = running.process.pid
+            plugin = Plugin(machine, running.control, running.directory, kallsyms, pid)
+        guest = Guest(running, machine, provenance, self._open.discard, plugin)
         self._open.add(guest)
         return guest
 

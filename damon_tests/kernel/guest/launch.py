@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from damon_tests.kernel.guest import setup
-from damon_tests.kernel.guest.cost_plugin import Control
+from damon_tests.kernel.guest.plugin_control import Control
 from damon_tests.kernel.guest.qemu import (
     INSTRUCTION_CLOCK,
     Qemu,

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Record the accesses of a guest's programs with the QEMU plugin (workloads/src/qemu_plugin_accesses.c)."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from damon_tests.kernel.guest.cost_plugin import parse_report
+from damon_tests.kernel.guest.plugin_control import Order, Plugin, Window
+from damon_tests.kernel.images.programs import program
+from damon_tests.ports import NSEC_PER_SEC, Entry, FileOp, HarnessError, Machine, SpawnRequest
+from damon_tests.ports.accesses import GAP_NS, AccessRuns, AccessWindow, Recorded, Space
+from damon_tests.ports.arrays import I64
+
+CLOCKS = "damon-tests-clocks"
+
+_RUN = np.dtype(
+    [
+        ("first_ns", "<u8"),
+        ("last_ns", "<u8"),
+        ("page", "<u8"),
+        ("frame", "<u4"),
+        ("space", "<u2"),
+        ("kind", "<u2"),
+    ]
+)
+"""struct access_run of workloads/src/qemu_plugin.h; times are those of the time stamp counter."""
+_NO_FRAME = 0xFFFFFFFF
+_STAT = re.compile(r"(\d+) \((.*)\) \S (.*)", re.DOTALL)
+_NUM_THREADS = 16  # of /proc/PID/stat, counted from the field after the state
+_CLOCKS_IN_GUEST = f"/tmp/{CLOCKS}"
+_CLOCKS_NS = 10 * NSEC_PER_SEC
+
+ToMonotonic = Callable[[npt.NDArray[np.uint64]], I64]
+
+
+class EmulatorAccesses:
+    """Record the accesses of a guest's programs (implements ``ports.accesses.AccessProbe``)."""
+
+    def __init__(self, plugin: Plugin) -> None:
+        self._plugin = plugin
+        self._ready = False
+
+    def prepare(self) -> None:
+        """Read the guest's symbols, and put the program into it that compares its clocks."""
+        self._plugin.symbols()
+        if not self._ready:
+            contents = program(CLOCKS).read_bytes()
+            self._plugin.machine.write_file(_CLOCKS_IN_GUEST, contents, create=True, mode=0o755)
+            self._ready = True
+
+    @contextmanager
+    def window(self, gap_ns: int = GAP_NS, *, thread: str | None = None) -> Iterator[AccessWindow]:
+        """See ``AccessProbe``."""
+        self.prepare()
+        plugin, machine = self._plugin, self._plugin.machine
+        plugin.files.tasks.write_text(task_table(machine))
+        what = Window.ACCESSES if thread is None else Window.ACCESSES | Window.COST
+        order = Order(what, thread or "", gap_ns, str(plugin.files.tasks))
+        window = AccessWindow()
+        before, used_s = clocks(machine), _cpu_s(plugin.pid)
+        plugin.begin(order)
+        began_ns = machine.clock.now_ns()
+        yield window
+        ended_ns = machine.clock.now_ns()
+        report = plugin.end(order)
+        after, used_s = clocks(machine), _cpu_s(plugin.pid) - used_s
+        span = began_ns, ended_ns
+        window.runs = parse_runs(
+            plugin.files.accesses, report, span, gap_ns, to_monotonic(before, after), used_s
+        )
+        plugin.files.accesses.unlink()
+        if thread is not None:
+            window.cost = parse_report(report, plugin.symbols(), thread, ended_ns - began_ns)
+
+
+def task_table(machine: Machine) -> str:
+    """Return lines of "PID NAME" for tasks whose process has only them, and whose name only they have."""
+    (listed,) = machine.batch([FileOp("list", "/proc")])
+    if isinstance(listed, OSError):
+        raise listed
+    pids = [entry.path for entry in listed if isinstance(entry, Entry) and entry.path.isdecimal()]
+    texts = machine.batch([FileOp("read", f"/proc/{pid}/stat") for pid in pids])
+    named: dict[str, int] = {}
+    twice = set()
+    for text in texts:
+        match = _STAT.match(text.decode("utf-8", "replace")) if isinstance(text, bytes) else None
+        if match is None or int(match[3].split()[_NUM_THREADS]) != 1:
+            continue
+        # The name of a kworker is followed by what it works on; the task itself does not have that.
+        name = re.split("[-+]", match[2])[0] if match[2].startswith("kworker/") else match[2]
+        if name in named:
+            twice.add(name)
+        named[name] = int(match[1])
+    return "".join(f"{pid} {name}\n" for name, pid in named.items() if name not in twice)
+
+
+def clocks(machine: Machine) -> tuple[int, int]:
+    """Return the time stamp counter and CLOCK_MONOTONIC of the guest at one moment."""
+    process = machine.spawn(SpawnRequest([_CLOCKS_IN_GUEST]))
+    process.close_stdin()
+    status = process.wait(_CLOCKS_NS)
+    words = process.read_stdout().split()
+    if not status.ok or len(words) != 3:
+        raise HarnessError(f"the program that compares the guest's clocks failed ({status})")
+    return int(words[0]), int(words[1])
+
+
+def to_monotonic(before: tuple[int, int], after: tuple[int, int]) -> ToMonotonic:
+    """Return the function from the time stamp counter to CLOCK_MONOTONIC, by two pairs of them."""
+    (tsc, ns), slope = before, (after[1] - before[1]) / (after[0] - before[0])
+
+    def convert(times: npt.NDArray[np.uint64]) -> I64:
+        passed: I64 = times.astype(np.int64) - tsc
+        monotonic: I64 = ns + np.rint(passed * slope).astype(np.int64)
+        return monotonic
+
+    return convert
+
+
+def parse_runs(
+    path: Path, report: str, span_ns: tuple[int, int], gap_ns: int, convert: ToMonotonic, host_s: float
+) -> AccessRuns:
+    """Parse what the plugin wrote in a window. Raises HarnessError when it is incomplete."""
+    lines = [line.split(" ", 4) for line in report.splitlines()]
+    if not lines or lines[-1] != ["end"]:
+        raise HarnessError("the QEMU plugin's report is cut off; is the disk full?")
+    numbers = {line[0]: line for line in lines if line[0] in ("accesses", "clock")}
+    records = np.fromfile(path, dtype=_RUN)
+    accesses = re.match(r"accesses (\d+) unknown (\d+) runs (\d+)$", " ".join(numbers["accesses"]))
+    clock = re.match(r"clock (\d+) exact \d+ idle \d+ behind (\d+)$", " ".join(numbers["clock"]))
+    if accesses is None or clock is None or len(records) != int(accesses[3]):
+        raise HarnessError(f"the QEMU plugin reports other accesses than it wrote: {len(records)} runs")
+    spaces = [Space(int(n), int(pid), comm) for word, n, _, pid, comm in _spaces(lines) if word]
+    frame = records["frame"].astype(np.int64)
+    return AccessRuns(
+        page=records["page"].astype(np.int64),
+        first_ns=convert(records["first_ns"]),
+        last_ns=convert(records["last_ns"]),
+        frame=np.where(frame == _NO_FRAME, -1, frame),
+        space=records["space"].astype(np.int64),
+        kind=records["kind"].astype(np.uint8),
+        spaces=tuple(spaces),
+        span_ns=span_ns,
+        gap_ns=gap_ns,
+        recorded=Recorded(int(accesses[1]), int(accesses[2]), int(clock[1]), int(clock[2]), host_s),
+    )
+
+
+def _spaces(lines: Sequence[Sequence[str]]) -> Iterator[Sequence[str]]:
+    for line in lines:
+        if line[0] == "space":
+            yield [*line[:4], line[4].split("\0", 1)[0] if len(line) > 4 else ""]
+
+
+def _cpu_s(pid: int) -> float:
+    """Return the CPU seconds that a process of this machine has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
