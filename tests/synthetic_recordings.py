@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from damon_tests.damon.params import DamonAttrs, DamonCtx, DamonTarget
 from damon_tests.damon.records import Recording, Snapshot
-from damon_tests.ports import PAGE_SIZE, Bools, Pages
+from damon_tests.ports import Bools, Pages, page_size
 
 MS = 1_000_000
 BASE = 0x7F00_0000_0000
@@ -51,7 +51,7 @@ class ListTruth:
             k = max(0, -((t.t0_ns - t0_ns) // t.period_ns))
             first = t.t0_ns + k * t.period_ns
             if first < min(t1_ns, t.t1_ns):
-                result |= (pages >= t.start // PAGE_SIZE) & (pages < t.end // PAGE_SIZE)
+                result |= (pages >= t.start // page_size()) & (pages < t.end // page_size())
         return result
 
     def touched_each(self, pages: Pages, t0_ns: npt.NDArray[np.int64], t1_ns: npt.NDArray[np.int64]) -> Bools:
@@ -88,7 +88,7 @@ class Damon:
         self.regions = [Region(a, b) for a, b in ranges]
         self.last_n = self.rotation = 0
         total = sum(b - a for a, b in ranges)
-        self.limit = -(-max(total // attrs.min_nr_regions, PAGE_SIZE) // PAGE_SIZE) * PAGE_SIZE
+        self.limit = -(-max(total // attrs.min_nr_regions, page_size()) // page_size()) * page_size()
         self.enforce_minimum()
 
     @property
@@ -120,7 +120,7 @@ class Damon:
 
     def sample(self, t0_ns: int, t1_ns: int) -> None:
         at = np.array([r.start + int(self.rng.integers(r.size)) for r in self.regions], np.int64)
-        for r, hit in zip(self.regions, self.truth.touched(at // PAGE_SIZE, t0_ns, t1_ns), strict=True):
+        for r, hit in zip(self.regions, self.truth.touched(at // page_size(), t0_ns, t1_ns), strict=True):
             r.nr += int(hit)
 
     def merge(self, threshold: int) -> None:
@@ -167,8 +167,8 @@ class Damon:
         return parts
 
     def cut(self, r: Region) -> list[Region]:
-        at = int(self.rng.integers(1, 10)) * r.size // 10 // PAGE_SIZE * PAGE_SIZE
-        if r.size <= 2 * PAGE_SIZE or at == 0 or at >= r.size:
+        at = int(self.rng.integers(1, 10)) * r.size // 10 // page_size() * page_size()
+        if r.size <= 2 * page_size() or at == 0 or at >= r.size:
             return [r]
         return [
             Region(r.start, r.start + at, r.nr, r.last, r.age),

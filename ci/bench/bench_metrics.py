@@ -29,7 +29,7 @@ from damon_tests.judge.monitoring.true_ages import age_error
 from damon_tests.judge.monitoring.true_rates import busy_ranges, spans_of
 from damon_tests.patterns import load
 from damon_tests.patterns.spec import Pattern
-from damon_tests.ports import NSEC_PER_MSEC, PAGE_SIZE
+from damon_tests.ports import NSEC_PER_MSEC, page_size
 from damon_tests.ports.ranges import without
 from damon_tests.workload.pattern_truth import PatternTruth
 
@@ -51,7 +51,7 @@ def layout_of(pattern: Pattern) -> Layout:
 
 def made_up(layout: Layout, snapshots: int, regions: int) -> Recording:
     rng = np.random.default_rng(1)
-    pages = np.concatenate([np.arange(a, b, PAGE_SIZE) for a, b in layout.values()])
+    pages = np.concatenate([np.arange(a, b, page_size()) for a, b in layout.values()])
     begins = np.searchsorted(pages, [a for a, _ in layout.values()])  # a DAMON region spans no gap
     recorded = []
     for number in range(snapshots):
@@ -63,7 +63,7 @@ def made_up(layout: Layout, snapshots: int, regions: int) -> Recording:
                 time_ns=(number + 1) * AGGR_NS,
                 target_idx=0,
                 start=pages[first].astype(np.uint64),
-                end=(pages[last] + PAGE_SIZE).astype(np.uint64),
+                end=(pages[last] + page_size()).astype(np.uint64),
                 nr_accesses=rng.integers(0, W + 1, len(first)).astype(np.uint32),
                 age=rng.integers(0, 100, len(first)).astype(np.uint32),
                 nr_regions=len(first),

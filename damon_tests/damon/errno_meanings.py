@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from damon_tests.damon.params import DamonCtx, Damos, DamosFilter, Kdamond
 from damon_tests.damon.users import Usage
-from damon_tests.ports import TreeError
+from damon_tests.ports import TreeError, page_size
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _obsolete(ctx: DamonCtx) -> str | None:
 
 
 def _addr_unit(ctx: DamonCtx) -> str | None:
-    smallest = max(4096 // (ctx.addr_unit or 1), 1)
+    smallest = max(page_size() // (ctx.addr_unit or 1), 1)
     if ctx.operations == "paddr" and smallest & (smallest - 1):
         return f"addr_unit {ctx.addr_unit} makes the smallest region {smallest} units, no power of two"
     return None

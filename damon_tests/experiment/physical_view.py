@@ -12,7 +12,7 @@ import numpy as np
 from damon_tests.damon.params import DamonTarget
 from damon_tests.damon.records import Recording, Snapshot
 from damon_tests.experiment.observation import Observation
-from damon_tests.ports import PAGE_SIZE, HarnessError, NotSupported
+from damon_tests.ports import HarnessError, NotSupported, page_size
 from damon_tests.workload.frame_truth import FrameTruth, frame_ranges
 
 
@@ -24,7 +24,7 @@ def as_virtual(observed: Observation) -> Observation:
     address unit is larger than a page.
     """
     ctx, unit = observed.ctx, observed.recording.addr_unit
-    if PAGE_SIZE % unit:
+    if page_size() % unit:
         raise NotSupported(f"physical memory in units of {unit} bytes as an address space of pages")
     layout = {
         f"{name} {number}": extent
@@ -49,7 +49,7 @@ def as_virtual(observed: Observation) -> Observation:
 
 def _joined(ranges: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
     """Return the ranges rounded outwards to pages, and joined where they touch."""
-    pages = [np.arange(start // PAGE_SIZE, -(-end // PAGE_SIZE)) for start, end in ranges]
+    pages = [np.arange(start // page_size(), -(-end // page_size())) for start, end in ranges]
     return frame_ranges(np.concatenate([np.zeros(0, np.int64), *pages]))
 
 

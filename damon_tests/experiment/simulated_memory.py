@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from damon_tests.ports import PAGE_SIZE
-from damon_tests.reference.machine.process import CHUNK_PAGES, NO_FRAME
+from damon_tests.ports import page_size, pages_per_huge
+from damon_tests.reference.machine.process import NO_FRAME
 from damon_tests.reference.sysfs.system import ReferenceSystem
 from damon_tests.workload.memory_info import MemoryInfo
 from damon_tests.workload.pages import PageStates
@@ -17,18 +17,18 @@ def simulated_pages(system: ReferenceSystem, pid: int, start: int, end: int) -> 
     memory, now = system.memory, system.clock.now_ns()
     memory.settle_all(now)
     process = memory.processes[pid]
-    first = start // PAGE_SIZE
-    page = np.arange(first, -(-end // PAGE_SIZE), dtype=np.int64)
+    first = start // page_size()
+    page = np.arange(first, -(-end // page_size()), dtype=np.int64)
     frame = np.where(process.is_mapped(page), process.frames_of(page), NO_FRAME)
     known = np.where(frame == NO_FRAME, 0, frame)
     out = memory.out_since[known] > 0
     present = (frame != NO_FRAME) & ~out
     return PageStates(
-        first * PAGE_SIZE,
+        first * page_size(),
         now,
         present=present,
         swapped=(frame != NO_FRAME) & out & memory.needs_swap(known),
-        huge=present & memory.huge_blocks[known // CHUNK_PAGES],
+        huge=present & memory.huge_blocks[known // pages_per_huge()],
         lru=present & memory.is_listed(known),
         active=present & memory.active[known],
         referenced=present & memory.referenced[known],
@@ -43,17 +43,17 @@ def simulated_memory_info(system: ReferenceSystem) -> MemoryInfo:
     memory, now = system.memory, system.clock.now_ns()
     memory.settle_all(now)
     nodes = range(memory.nr_nodes)
-    total = {nid: memory.total_pages(nid) * PAGE_SIZE for nid in nodes}
-    free = {nid: total[nid] - memory.used_pages(nid) * PAGE_SIZE for nid in nodes}
-    swap = sum(total.values()) if memory.swap_pages is None else memory.swap_pages * PAGE_SIZE
+    total = {nid: memory.total_pages(nid) * page_size() for nid in nodes}
+    free = {nid: total[nid] - memory.used_pages(nid) * page_size() for nid in nodes}
+    swap = sum(total.values()) if memory.swap_pages is None else memory.swap_pages * page_size()
     return MemoryInfo(
         now,
         total=sum(total.values()),
         free=sum(free.values()),
-        active=memory.lru_pages(active=True) * PAGE_SIZE,
-        inactive=memory.lru_pages(active=False) * PAGE_SIZE,
+        active=memory.lru_pages(active=True) * page_size(),
+        inactive=memory.lru_pages(active=False) * page_size(),
         swap_total=swap,
-        swap_used=memory.swapped_pages() * PAGE_SIZE,
+        swap_used=memory.swapped_pages() * page_size(),
         node_total=total,
         node_free=free,
         psi_some_us=memory.psi_some_us,
@@ -63,7 +63,7 @@ def simulated_memory_info(system: ReferenceSystem) -> MemoryInfo:
             "nr_file_pages": memory.file_pages(),
         },
         memcg_lru={
-            path: sum(memory.lru_pages(active, memcg=path) for active in (True, False)) * PAGE_SIZE
+            path: sum(memory.lru_pages(active, memcg=path) for active in (True, False)) * page_size()
             for path in memory.memcgs - {"/"}
         },
     )

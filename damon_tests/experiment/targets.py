@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from damon_tests.damon.params import DamonCtx, DamonTarget, Kdamond
 from damon_tests.experiment.backend import Subject
-from damon_tests.ports import PAGE_SIZE, UsageError
+from damon_tests.ports import UsageError, page_size
 from damon_tests.ports.ranges import Range, joined
 from damon_tests.workload.target import RunningTarget
 
@@ -39,7 +39,7 @@ def target_of(ctx: DamonCtx, cover: Cover, target: RunningTarget, subject: Subje
 def physical_ranges(target: RunningTarget) -> tuple[Range, ...]:
     """Return the physical byte ranges of all the pattern's regions, page aligned."""
     parts = (part for ranges in target.physical().values() for part in ranges)
-    return tuple(joined((start // PAGE_SIZE * PAGE_SIZE, end) for start, end in parts))
+    return tuple(joined((start // page_size() * page_size(), end) for start, end in parts))
 
 
 def with_targets(

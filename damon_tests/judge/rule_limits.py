@@ -14,14 +14,14 @@ import numpy as np
 from damon_tests.damon.params import DamonCtx
 from damon_tests.damon.records import Snapshot
 from damon_tests.damon.series import Series
-from damon_tests.ports import PAGE_SIZE
+from damon_tests.ports import page_size
 from damon_tests.ports.arrays import U64
 from damon_tests.ports.ranges import Range, joined
 
 
 def min_region_sz(ctx: DamonCtx) -> int:
     """Return m, the smallest region in core address units (1.3): a page, divided by addr_unit with paddr."""
-    return max(PAGE_SIZE // ctx.addr_unit, 1) if ctx.operations == "paddr" else PAGE_SIZE
+    return max(page_size() // ctx.addr_unit, 1) if ctx.operations == "paddr" else page_size()
 
 
 def is_power_of_two(value: int) -> bool:
@@ -154,7 +154,7 @@ def three_ranges(vmas: Sequence[Range]) -> tuple[Range, ...] | None:
         return None
     lower, upper = sorted(index for _, index in largest)
     bounds = [vmas[0][0], vmas[lower][1], vmas[lower + 1][0], vmas[upper][1], vmas[upper + 1][0], vmas[-1][1]]
-    up = [-(-b // PAGE_SIZE) * PAGE_SIZE for b in bounds]
+    up = [-(-b // page_size()) * page_size() for b in bounds]
     return ((up[0], up[1]), (up[2], up[3]), (up[4], up[5]))
 
 

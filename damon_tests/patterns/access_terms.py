@@ -13,6 +13,7 @@ from damon_tests.patterns.span import read_span
 from damon_tests.patterns.spec import SHARED, Access, Kind, Order, PatternRegion
 from damon_tests.patterns.units import format_size, parse_size
 from damon_tests.patterns.yaml_nodes import Value
+from damon_tests.ports import page_size
 
 # The generator draws slots from 32 bits.
 MAX_SLOTS = (1 << 32) - 1
@@ -83,7 +84,7 @@ def _read_access(item: Value, regions: Mapping[str, PatternRegion]) -> Access:
         start_bytes=start,
         end_bytes=end,
         order=order,
-        stride_bytes=_stride(keys["stride"], end - start) if "stride" in keys else Access.stride_bytes,
+        stride_bytes=_stride(keys["stride"], end - start) if "stride" in keys else page_size(),
         touches=_touches(item, keys, order),
         islands=islands,
         every_bytes=every,

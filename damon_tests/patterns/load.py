@@ -33,9 +33,9 @@ from damon_tests.patterns.dump import dump
 from damon_tests.patterns.mapped import problems
 from damon_tests.patterns.phase_actions import read_actions
 from damon_tests.patterns.spec import Memory, Pattern, PatternRegion, Phase, Visible
-from damon_tests.patterns.units import parse_duration
+from damon_tests.patterns.units import format_size, parse_duration
 from damon_tests.patterns.yaml_nodes import Value
-from damon_tests.ports import PAGE_SIZE, UsageError
+from damon_tests.ports import UsageError, huge_page_size, page_size
 
 __all__ = ["dump", "load", "names", "parse"]
 
@@ -46,7 +46,6 @@ MIN_PHASE_NS = 1_000_000
 MAX_FILE_NAME = 3000
 MAX_NODE = 63
 MAX_MEMCG = 63
-HUGE_BYTES = 2 << 20
 
 _YAML = (".yaml", ".yml")
 _README = "workloads/patterns/README.md"
@@ -178,8 +177,9 @@ _REGION_KEYS = ("name", "size", "populate", "hugepage", "memory", "file", "lock"
 def _region(item: Value, keys: dict[str, Value], name: str) -> PatternRegion:
     size = item.required(keys, "size").pages(MAX_REGION_BYTES)
     memory = cast(Memory, keys["memory"].choice(*_MEMORY) if "memory" in keys else "anonymous")
-    if memory == "hugetlb" and size % HUGE_BYTES:
-        raise keys["size"].error("huge pages of hugetlb are 2 MiB; use a multiple of that")
+    if memory == "hugetlb" and size % huge_page_size():
+        huge = format_size(huge_page_size())
+        raise keys["size"].error(f"huge pages of hugetlb are {huge}; use a multiple of that")
     if memory in ("hugetlb", "heap") and "hugepage" in keys:
         raise keys["hugepage"].error(f"is not for 'memory: {memory}'")
     mapped = None
@@ -187,7 +187,7 @@ def _region(item: Value, keys: dict[str, Value], name: str) -> PatternRegion:
         if memory == "hugetlb":
             raise keys["mapped"].error("is not for 'memory: hugetlb'")
         # An empty heap has no mapping that DAMON can find.
-        least = PAGE_SIZE if memory == "heap" else 0
+        least = page_size() if memory == "heap" else 0
         mapped = keys["mapped"].pages(size, minimum=least)
     return PatternRegion(
         name=name,

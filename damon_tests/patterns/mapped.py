@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from damon_tests.patterns.spec import SHARED, Access, Action, Do, Pattern, PatternRegion, Phase
+from damon_tests.ports import page_size
 from damon_tests.ports.ranges import Range, joined, without
 
 Ranges = tuple[Range, ...]
@@ -115,7 +116,7 @@ def _wrong_access(pattern: Pattern, phase: int, access: Access, done: set[tuple[
     region = pattern.region(access.region)
     during = states(pattern, region, phase) if access.process == 0 else [initial(region)]
     for start, end in access.reach():
-        if not all(_holds(mapped, start, -(-end // 4096) * 4096) for mapped in during):
+        if not all(_holds(mapped, start, -(-end // page_size()) * page_size()) for mapped in during):
             return f"not all that it touches of region {region.name!r} is mapped during the whole phase"
     if access.process:
         return ""

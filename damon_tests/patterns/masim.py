@@ -36,11 +36,10 @@ from typing import Literal
 from damon_tests.patterns.pass_schedule import nominal_period_ns
 from damon_tests.patterns.spec import Access, Action, Kind, Pattern, PatternRegion, Phase
 from damon_tests.patterns.yaml_nodes import MAX_DIGITS, shortened
-from damon_tests.ports import NSEC_PER_MSEC, PAGE_SIZE, UsageError
+from damon_tests.ports import NSEC_PER_MSEC, UsageError, huge_page_size, page_size
 
 ACCESSES_PER_TURN = 131_072
 CACHE_LINE_BYTES = 64
-HUGE_BYTES = 2 << 20
 
 # masim's hints are for regions of at least 10 MiB with at least 70 % of a phase's probability.
 HINT_BYTES = 10 << 20
@@ -140,7 +139,7 @@ def _region(line: _Line, hugetlb: bool) -> tuple[PatternRegion, int]:
     fields = line.fields(2, 3, "name, bytes[, file|none]")
     size = line.integer(fields[1], "size", 1, 1 << 50)
     file = fields[2] if len(fields) == 3 and fields[2] != "none" else ""
-    unit = HUGE_BYTES if hugetlb else PAGE_SIZE
+    unit = huge_page_size() if hugetlb else page_size()
     region = PatternRegion(
         name=_named(line, fields[0]),
         size_bytes=-(-size // unit) * unit,

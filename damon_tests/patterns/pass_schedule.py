@@ -9,7 +9,7 @@ from dataclasses import replace
 from damon_tests.patterns.spec import Access, PatternRegion
 from damon_tests.patterns.units import format_duration, format_size, parse_duration, parse_rate
 from damon_tests.patterns.yaml_nodes import Value
-from damon_tests.ports import PAGE_SIZE
+from damon_tests.ports import page_size
 
 MAX_RATE = "max"
 
@@ -50,7 +50,7 @@ def read_drift(keys: Mapping[str, Value], access: Access, region: PatternRegion)
         return access
     if access.order == "chase":
         raise keys["drift"].error("a chase cannot drift: its pointers stay where they are")
-    drift = keys["drift"].pages(region.size_bytes, minimum=PAGE_SIZE)
+    drift = keys["drift"].pages(region.size_bytes, minimum=page_size())
     room = region.size_bytes - access.reach()[-1][1]
     positions = room // drift + 1
     if "positions" in keys:

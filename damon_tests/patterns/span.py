@@ -8,7 +8,7 @@ import re
 from damon_tests.patterns.spec import PatternRegion
 from damon_tests.patterns.units import format_size, parse_size
 from damon_tests.patterns.yaml_nodes import Value
-from damon_tests.ports import PAGE_SIZE
+from damon_tests.ports import page_size
 
 _SPAN = re.compile(r"(.+?)\s*\.\.\s*(.+)")
 
@@ -25,9 +25,9 @@ def read_span(value: Value, region: PatternRegion, *, whole_pages: bool = False)
         start, end = parse_size(match[1]), parse_size(match[2])
     except ValueError as error:
         raise value.error(str(error)) from None
-    if start % PAGE_SIZE or (whole_pages and end % PAGE_SIZE):
+    if start % page_size() or (whole_pages and end % page_size()):
         which = "both ends must be multiples" if whole_pages else "the start must be one of the multiples"
-        raise value.error(f"{value.text()!r}: {which} of the page size, {PAGE_SIZE} bytes")
+        raise value.error(f"{value.text()!r}: {which} of the page size, {page_size()} bytes")
     if start >= end:
         raise value.error(f"{value.text()!r} is empty; the end must be larger than the start")
     if end > region.size_bytes:

@@ -41,8 +41,10 @@ Both follow these rules:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
+
+from damon_tests.ports import page_size
 
 Order = Literal["sequential", "random", "zipf", "gaussian", "chase"]
 Kind = Literal["read", "write", "update"]
@@ -107,7 +109,7 @@ class Access:
     start_bytes: int
     end_bytes: int
     order: Order = "sequential"
-    stride_bytes: int = 4096
+    stride_bytes: int = field(default_factory=page_size)
     period_ns: int = 2_000_000
     touches: int = 0  # per pass; 0, for sequential only: every slot once
     kind: Kind = "write"

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from damon_tests.patterns.units import format_duration, format_size, parse_size
-from damon_tests.ports import PAGE_SIZE, UsageError
+from damon_tests.ports import UsageError, page_size
 
 MAX_DURATION_NS = 1 << 61
 
@@ -130,13 +130,15 @@ class Value:
             raise self.error(f"{self.text()!r} is too large")
         return number
 
-    def pages(self, maximum: int, minimum: int = PAGE_SIZE) -> int:
-        """Return a size in bytes within [minimum, maximum] that is a multiple of the page size."""
+    def pages(self, maximum: int, minimum: int | None = None) -> int:
+        """Return a size in bytes within [minimum, maximum] (default: from a page) that is a multiple of
+        the page size."""
         size = self.quantity(parse_size)
-        if size % PAGE_SIZE:
-            raise self.error(f"{self.text()!r} is not a multiple of the page size, {PAGE_SIZE} bytes")
-        if not minimum <= size <= maximum:
-            limits = f"{format_size(minimum)} to {format_size(maximum)}"
+        if size % page_size():
+            raise self.error(f"{self.text()!r} is not a multiple of the page size, {page_size()} bytes")
+        least = page_size() if minimum is None else minimum
+        if not least <= size <= maximum:
+            limits = f"{format_size(least)} to {format_size(maximum)}"
             raise self.error(f"{self.text()!r} is out of range; use {limits}")
         return size
 

@@ -30,15 +30,15 @@ from damon_tests.ports.machine import (
     Process,
     SpawnRequest,
 )
+from damon_tests.ports.paging import huge_page_size, page_size, pages_per_huge
 from damon_tests.ports.tree import Entry, Pending, Tree
-from damon_tests.ports.truth import PAGE_SIZE, Pages, Truth
+from damon_tests.ports.truth import Pages, Truth
 
 __all__ = [
     "LOST_EVENTS",
     "NSEC_PER_MSEC",
     "NSEC_PER_SEC",
     "NSEC_PER_USEC",
-    "PAGE_SIZE",
     "Bools",
     "ByteStream",
     "Clock",
@@ -64,4 +64,7 @@ __all__ = [
     "TreeError",
     "Truth",
     "UsageError",
+    "huge_page_size",
+    "page_size",
+    "pages_per_huge",
 ]

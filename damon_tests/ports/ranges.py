@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from damon_tests.ports.arrays import I64
-from damon_tests.ports.truth import PAGE_SIZE
+from damon_tests.ports.paging import page_size
 
 Range = tuple[int, int]
 
@@ -57,4 +57,4 @@ def page_ranges(pages: I64) -> list[Range]:
         return []
     cuts = np.flatnonzero(np.diff(pages) != 1) + 1
     first, last = pages[np.append(0, cuts)], pages[np.append(cuts - 1, len(pages) - 1)]
-    return [(int(a) * PAGE_SIZE, (int(b) + 1) * PAGE_SIZE) for a, b in zip(first, last, strict=True)]
+    return [(int(a) * page_size(), (int(b) + 1) * page_size()) for a, b in zip(first, last, strict=True)]

@@ -11,10 +11,8 @@ import numpy.typing as npt
 
 from damon_tests.ports.arrays import Bools
 
-PAGE_SIZE = 4096
-
 Pages = npt.NDArray[np.int64]
-"""Page numbers (address // PAGE_SIZE), any order, shape (n,)."""
+"""Page numbers (address // page size), any order, shape (n,)."""
 
 
 class Truth(Protocol):

@@ -15,7 +15,7 @@ import numpy as np
 from damon_tests.damon.recording_file import TruthSpans
 from damon_tests.damon.records import Recording
 from damon_tests.judge.monitoring.report_vs_truth import byte_ranges
-from damon_tests.ports import PAGE_SIZE
+from damon_tests.ports import page_size
 from damon_tests.ports.arrays import I64
 from damon_tests.ports.ranges import Range, joined
 
@@ -52,7 +52,7 @@ def round_offsets(s: Stretch, most: int) -> list[tuple[float, int]]:
     """(row edge, bytes into the region) of at most ``most`` offsets inside, multiples of a power of two."""
     if most < 1:
         return []
-    step = PAGE_SIZE
+    step = page_size()
     while (s.end - s.start) // step > most:
         step *= 2
     rows_per_byte = (s.row1 - s.row0) / (s.end - s.start)
@@ -85,7 +85,7 @@ def stretches(layout: Mapping[str, Range], busy: Sequence[Range], rows: int) -> 
         if piece.busy:
             # A quarter of a busy piece is margin on either side: rows end where the memory does.
             height = max(4, round(height / 4) * 4)
-        height = max(1, min(height, (piece.end - piece.start) // PAGE_SIZE))
+        height = max(1, min(height, (piece.end - piece.start) // page_size()))
         made.append(Stretch(name, origin, piece.start, piece.end, row, row + height, piece.note))
         row += height
     return tuple(made)
@@ -133,7 +133,7 @@ def _pieces(start: int, end: int, busy: Sequence[Range], least: float, most: int
     if not inside or used > _SMALL_SHARE * size or min(b - a for a, b in inside) >= least:
         return [_Piece(start, end, full)]
     # Some idle memory around each busy part is shown at its scale: boundaries matter most.
-    margin = max(PAGE_SIZE, used // len(inside) // 2 // PAGE_SIZE * PAGE_SIZE)
+    margin = max(page_size(), used // len(inside) // 2 // page_size() * page_size())
     wide = joined([(max(start, a - margin), min(end, b + margin)) for a, b in inside])
     shown, note = wide, ""
     if len(wide) > _MOST_BUSY:

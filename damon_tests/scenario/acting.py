@@ -14,7 +14,7 @@ from damon_tests.damon.params import ANY, Damos, DamosFilter
 from damon_tests.damon.records import DamosStats
 from damon_tests.experiment.live import Live
 from damon_tests.patterns.load import load
-from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE
+from damon_tests.ports import NSEC_PER_SEC, page_size
 from damon_tests.ports.ranges import Range
 from damon_tests.workload.pages import PageStates
 from damon_tests.workload.target import RunningTarget
@@ -129,10 +129,10 @@ def waiting(run: Live, pattern: str) -> Iterator[RunningTarget]:
 
 
 def middle(span: Range) -> Range:
-    """Return about the middle half of a byte range: bounds are page aligned, but not 2 MiB aligned."""
+    """Return about the middle half of a byte range: bounds are aligned to pages, but not to huge pages."""
     start, end = span
-    quarter = (end - start) // 4 // PAGE_SIZE * PAGE_SIZE
-    return start + quarter + 3 * PAGE_SIZE, end - quarter - 5 * PAGE_SIZE
+    quarter = (end - start) // 4 // page_size() * page_size()
+    return start + quarter + 3 * page_size(), end - quarter - 5 * page_size()
 
 
 def upper_frames(target: RunningTarget) -> tuple[Range, list[Range]]:
@@ -142,7 +142,7 @@ def upper_frames(target: RunningTarget) -> tuple[Range, list[Range]]:
     """
     frames = sorted(f for ranges in target.physical().values() for f in ranges)
     start, end = frames[len(frames) // 2]
-    span = ((start + end) // 2 // PAGE_SIZE * PAGE_SIZE, frames[-1][1])
+    span = ((start + end) // 2 // page_size() * page_size(), frames[-1][1])
     return span, [(max(low, span[0]), high) for low, high in frames if high > span[0]]
 
 

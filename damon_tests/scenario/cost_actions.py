@@ -9,7 +9,7 @@ from dataclasses import replace
 from damon_tests.damon.params import ANY, DamonCtx, Damos
 from damon_tests.experiment.backend import Backend, Subject
 from damon_tests.judge.cost.samples import CostSamples, instructions
-from damon_tests.ports import PAGE_SIZE, HarnessError
+from damon_tests.ports import HarnessError, page_size
 from damon_tests.ports.cost import CallTree
 from damon_tests.scenario import cost_setup as setup
 from damon_tests.scenario.cost_runs import MEMORY_MIB, Request, on_data, on_frames
@@ -48,7 +48,7 @@ def action(backend: Backend, name: str, seed: int = 1) -> list[CostSamples]:
     applying = tree.only(*setup.APPLY)
     samples = [instructions(f"action.{name}.region", [used / tried], applying)]
     if stats.sz_applied and name != "stat":
-        per_page = used * PAGE_SIZE / stats.sz_applied
+        per_page = used * page_size() / stats.sz_applied
         samples.append(instructions(f"action.{name}.page", [per_page], applying))
     return samples
 

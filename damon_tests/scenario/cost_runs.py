@@ -9,7 +9,7 @@ from damon_tests.damon.params import DamonAttrs, DamonCtx, DamonTarget
 from damon_tests.experiment.backend import Backend, Subject
 from damon_tests.judge.cost.samples import CostSamples, instructions
 from damon_tests.patterns.spec import Pattern, PatternRegion
-from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE, HarnessError
+from damon_tests.ports import NSEC_PER_SEC, HarnessError, page_size
 from damon_tests.ports.cost import Cost
 from damon_tests.scenario import cost_setup as setup
 from damon_tests.scenario.cost_setup import MIB, NR_REGIONS, SAMPLE_US, constant, equal_regions
@@ -50,10 +50,10 @@ def on_frames(_: Subject, target: RunningTarget) -> DamonCtx:
 
     Raises HarnessError when the frames are too scattered.
     """
-    size = CHUNK_PAGES * PAGE_SIZE
+    size = CHUNK_PAGES * page_size()
     ranges = sorted(r for ranges in target.physical().values() for r in ranges)
     regions = [
-        (at, at + size) for start, end in ranges for at in range(start, end - size + 1, size + PAGE_SIZE)
+        (at, at + size) for start, end in ranges for at in range(start, end - size + 1, size + page_size())
     ]
     if len(regions) < NR_REGIONS:
         raise HarnessError(f"the process has only {len(regions)} times {CHUNK_PAGES} frames in a row")
@@ -153,7 +153,7 @@ def aggregation(backend: Backend, seed: int = 1) -> list[CostSamples]:
 
 def mappings(count: int) -> Pattern:
     """Return a pattern with ``count`` mappings that do not touch each other."""
-    regions = [PatternRegion(f"r{i}", 16 * PAGE_SIZE) for i in range(count)]
+    regions = [PatternRegion(f"r{i}", 16 * page_size()) for i in range(count)]
     return setup.still_regions(regions)
 
 

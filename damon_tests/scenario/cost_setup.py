@@ -18,7 +18,7 @@ from damon_tests.damon.session import Session
 from damon_tests.experiment.backend import Backend, Subject
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns.spec import Pattern, PatternRegion, Phase
-from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE, HarnessError, NotSupported
+from damon_tests.ports import NSEC_PER_SEC, HarnessError, NotSupported, page_size
 from damon_tests.ports.cost import CallTree, Cost
 from damon_tests.workload.target import RunningTarget
 
@@ -76,7 +76,7 @@ def equal_regions(start: int, end: int, count: int) -> tuple[tuple[int, int], ..
 
     Raises HarnessError without room.
     """
-    size = (end - start) // count // PAGE_SIZE * PAGE_SIZE
+    size = (end - start) // count // page_size() * page_size()
     if not size:
         raise HarnessError(f"{end - start} bytes are too little for {count} regions")
     return tuple((start + i * size, start + (i + 1) * size) for i in range(count))

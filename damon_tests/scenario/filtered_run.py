@@ -26,7 +26,7 @@ from damon_tests.judge.schemes.filters import (
     verdicts,
 )
 from damon_tests.judge.verdict import Check, Measurement
-from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE, Bools, HarnessError
+from damon_tests.ports import NSEC_PER_SEC, Bools, HarnessError, page_size
 from damon_tests.workload.pages import PageStates
 
 STILL = DamonAttrs(sample_us=20_000, aggr_us=100_000, min_nr_regions=3, max_nr_regions=3)
@@ -146,7 +146,7 @@ def table_holds(table: Table) -> list[Check]:
     The bytes are sz_tried, sz_ops_filter_passed where the kernel has it, and sz_applied of lru_prio and
     lru_deprio.
     """
-    total = len(table.before) * PAGE_SIZE
+    total = len(table.before) * page_size()
     passes, rest = divmod(table.stats[0].sz_tried, total)
     m = Measurement("bytes tried without a filter", float(table.stats[0].sz_tried), "bytes")
     whole = passes > 0 and rest == 0
@@ -165,7 +165,7 @@ def table_holds(table: Table) -> list[Check]:
 def _differences(table: Table, scheme: Damos, got: DamosStats, passes: int) -> list[str]:
     wrong = []
     allowed, _ = allowed_by_core(scheme, table.before)
-    tried = int(allowed.sum()) * PAGE_SIZE * passes
+    tried = int(allowed.sum()) * page_size() * passes
     if got.sz_tried != tried:
         wrong.append(f"tried {got.sz_tried} instead of {tried} bytes")
     moments = (table.before, table.after)

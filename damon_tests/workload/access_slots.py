@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from damon_tests.patterns.spec import Access, Action, Phase
-from damon_tests.ports import PAGE_SIZE, Bools, Pages
+from damon_tests.ports import Bools, Pages, page_size
 from damon_tests.ports.arrays import I64
 from damon_tests.workload.chase_order import way
 from damon_tests.workload.random_order import Slots, draw_bits, draw_passes
@@ -45,22 +45,22 @@ class TermPages:
         # With a single island, any distance longer than the island works.
         self._every = access.every_bytes or access.end_bytes - access.start_bytes
         last = (self._per_island - 1) * access.stride_bytes
-        self.first_page = self._start // PAGE_SIZE
+        self.first_page = self._start // page_size()
         drift = (access.drift_positions - 1) * access.drift_bytes
-        self.last_page = (self._start + (access.islands - 1) * self._every + last + drift) // PAGE_SIZE
+        self.last_page = (self._start + (access.islands - 1) * self._every + last + drift) // page_size()
 
     def pages_of(self, slots: Slots) -> Pages:
         """Return the page of each slot, same shape."""
         island, within = np.divmod(slots, self._per_island)
         address: Pages = self._start + island * self._every + within * self.access.stride_bytes
-        return address // PAGE_SIZE
+        return address // page_size()
 
     def slots_of(self, pages: Pages) -> tuple[Bools, Slots, Slots]:
         """Return whether each page has a slot, and its first and last slot (meaningless without a slot)."""
         stride, per = self.access.stride_bytes, self._per_island
-        island, rest = np.divmod(pages * PAGE_SIZE - self._start, self._every)
+        island, rest = np.divmod(pages * page_size() - self._start, self._every)
         first = -(-rest // stride)
-        last = np.minimum((rest + (PAGE_SIZE - 1)) // stride, per - 1)
+        last = np.minimum((rest + (page_size() - 1)) // stride, per - 1)
         covered = (first <= last) & (island >= 0) & (island < self.access.islands)
         return covered, island * per + first, island * per + last
 
@@ -81,13 +81,13 @@ class TermPages:
         pages = self.pages_of(slots)
         if access.drift_bytes:
             places = passes // access.drift_passes % access.drift_positions
-            pages += (places * (access.drift_bytes // PAGE_SIZE))[:, None]
+            pages += (places * (access.drift_bytes // page_size()))[:, None]
         return pages
 
     def displacement(self, pass_index: int) -> int:
         """Return by how many pages a drifting term has moved in this pass."""
         place = pass_index // self.access.drift_passes % self.access.drift_positions
-        return place * self.access.drift_bytes // PAGE_SIZE
+        return place * self.access.drift_bytes // page_size()
 
     def covers_touches(self, pages: Pages, pass_index: int, a: int, b: int) -> Bools:
         """Return whether the touches [a, b) of a sequential pass hit each page."""
@@ -162,4 +162,4 @@ class PhaseGeometry:
 
 def _as_access(action: Action, layout: Mapping[str, tuple[int, int]]) -> Access:
     region = action.region or next(iter(layout))
-    return Access(region, action.start_bytes, max(action.end_bytes, action.start_bytes + PAGE_SIZE))
+    return Access(region, action.start_bytes, max(action.end_bytes, action.start_bytes + page_size()))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from damon_tests.ports import PAGE_SIZE, Bools, Pages
+from damon_tests.ports import Bools, Pages, page_size
 from damon_tests.ports.accesses import AccessRuns
 from damon_tests.ports.arrays import I64
 from damon_tests.ports.ranges import Range, joined, page_ranges
@@ -87,7 +87,7 @@ class AccessTruth:
         """Return the truth about these byte ranges only."""
         inside = np.zeros(len(self.pages), np.bool_)
         for start, end in ranges:
-            inside |= (self.pages >= start // PAGE_SIZE) & (self.pages < -(-end // PAGE_SIZE))
+            inside |= (self.pages >= start // page_size()) & (self.pages < -(-end // page_size()))
         return AccessTruth(
             self.pages[inside],
             self.first_ns[inside],

@@ -11,13 +11,13 @@ import numpy as np
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import (
     NSEC_PER_SEC,
-    PAGE_SIZE,
     ExitStatus,
     FileOp,
     HarnessError,
     Machine,
     NotSupported,
     SpawnRequest,
+    page_size,
 )
 from damon_tests.workload.engine_files import Status, parse_passes, parse_phases, parse_slices, parse_status
 from damon_tests.workload.engine_program import Files, write_program
@@ -245,7 +245,7 @@ class EngineTarget:
 
     def _frames(self, start: int, end: int) -> tuple[tuple[int, int], ...]:
         path = f"/proc/{self.pid}/pagemap"
-        offset, size = start // PAGE_SIZE * 8, (end - start) // PAGE_SIZE * 8
+        offset, size = start // page_size() * 8, (end - start) // page_size() * 8
         data = b""
         while len(data) < size:
             try:
@@ -304,4 +304,4 @@ def _merge_frames(
     breaks = np.flatnonzero(np.diff(frames) != 1)
     starts = frames[np.concatenate(([0], breaks + 1))]
     ends = frames[np.concatenate((breaks, [len(frames) - 1]))] + 1
-    return tuple((int(a) * PAGE_SIZE, int(b) * PAGE_SIZE) for a, b in zip(starts, ends, strict=True))
+    return tuple((int(a) * page_size(), int(b) * page_size()) for a, b in zip(starts, ends, strict=True))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from damon_tests.ports import PAGE_SIZE, Bools, Pages, Truth
+from damon_tests.ports import Bools, Pages, Truth, page_size
 from damon_tests.ports.arrays import I64
 from damon_tests.ports.ranges import Range, page_ranges
 
@@ -26,7 +26,7 @@ class FrameTruth:
 
     def __init__(self, truth: Truth, layout: Mapping[str, Range], frames: Mapping[str, I64]) -> None:
         self._truth = truth
-        known = [(frames[name], layout[name][0] // PAGE_SIZE) for name in frames]
+        known = [(frames[name], layout[name][0] // page_size()) for name in frames]
         frame = np.concatenate([np.zeros(0, np.int64), *(f for f, _ in known)])
         page = np.concatenate([np.zeros(0, np.int64), *(first + np.arange(len(f)) for f, first in known)])
         order = np.argsort(frame, kind="stable")

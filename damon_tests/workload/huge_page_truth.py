@@ -9,16 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from damon_tests.ports import Bools, Pages, Truth
-from damon_tests.reference.machine.accessed_bits import PAGES_PER_HUGE, AccessedBits
-
-__all__ = ["PAGES_PER_HUGE", "HugePages"]
-
-_HUGE_BYTES = 2 << 20
+from damon_tests.ports import Bools, Pages, Truth, huge_page_size, pages_per_huge
+from damon_tests.reference.machine.accessed_bits import AccessedBits
 
 
 class HugePages(AccessedBits):
-    """``truth``, with one accessed bit for each 2 MiB block that lies wholly in one of ``ranges``.
+    """``truth``, with one accessed bit for each huge page that lies wholly in one of ``ranges``.
 
     A page of such a block counts as touched if any page of the block was touched. ``ranges``: sorted byte
     ranges [start, end) that are mapped with huge pages; the caller reads them from /proc/PID/smaps, or
@@ -28,13 +24,13 @@ class HugePages(AccessedBits):
     def __init__(self, truth: Truth, ranges: Sequence[tuple[int, int]]) -> None:
         super().__init__(truth, self._lie_in_ranges)
         self._whole = truth
-        self._first = np.array([-(-start // _HUGE_BYTES) for start, _ in ranges], dtype=np.int64)
-        self._end = np.array([end // _HUGE_BYTES for _, end in ranges], dtype=np.int64)
+        self._first = np.array([-(-start // huge_page_size()) for start, _ in ranges], dtype=np.int64)
+        self._end = np.array([end // huge_page_size() for _, end in ranges], dtype=np.int64)
 
     def _lie_in_ranges(self, pages: Pages) -> Bools:
         if not len(self._first):
             return np.zeros(len(pages), np.bool_)
-        blocks = pages // PAGES_PER_HUGE
+        blocks = pages // pages_per_huge()
         at = np.searchsorted(self._first, blocks, side="right") - 1
         inside: Bools = (at >= 0) & (blocks < self._end[np.maximum(at, 0)])
         return inside

@@ -20,15 +20,12 @@ from collections.abc import Callable, Mapping
 
 from damon_tests.patterns.mapped import Ranges, initial
 from damon_tests.patterns.spec import Pattern, PatternRegion
-from damon_tests.ports import UsageError
-
-# Regions start at multiples of this, so that huge pages are possible in every region.
-REGION_ALIGN = 2 << 20
+from damon_tests.ports import UsageError, huge_page_size, page_size
 
 _TEXT_START = 0x400000
 _HEAP_START = _TEXT_START + 0xD0000
-_HEAP_END = _TEXT_START + 0xF2000
-_STACK_END = 0x7FFF_FFFF_F000
+_HEAP_BYTES = 0x22000
+_ADDRESS_SPACE = 1 << 47
 _STACK_GAP = 1 << 40  # the engine makes the kernel leave it, by its stack limit
 _FIVE_LEVEL_SHIFT = 9  # patterns beyond 47 bits of address space are placed within 56 bits
 
@@ -43,10 +40,10 @@ def plan_layout(pattern: Pattern, below: int | None = None) -> dict[str, tuple[i
     layout: dict[str, tuple[int, int]] = {}
     for region in reversed(pattern.regions):
         if region.memory == "heap":
-            start = -(-_HEAP_END // REGION_ALIGN) * REGION_ALIGN
+            start = -(-_heap_end() // huge_page_size()) * huge_page_size()
             layout[region.name] = (start, start + region.size_bytes)
             continue
-        start = (below - pattern.gap_bytes - region.size_bytes) // REGION_ALIGN * REGION_ALIGN
+        start = (below - pattern.gap_bytes - region.size_bytes) // huge_page_size() * huge_page_size()
         layout[region.name] = (start, start + region.size_bytes)
         below = start
     if below < _STACK_GAP:
@@ -56,11 +53,18 @@ def plan_layout(pattern: Pattern, below: int | None = None) -> dict[str, tuple[i
     return {region.name: layout[region.name] for region in pattern.regions}
 
 
+def _whole_pages(size: int) -> int:
+    return -(-size // page_size()) * page_size()
+
+
+def _heap_end() -> int:
+    return _HEAP_START + _whole_pages(_HEAP_BYTES)
+
+
 def _stack_end(pattern: Pattern) -> int:
-    total = sum(region.size_bytes + pattern.gap_bytes + REGION_ALIGN for region in pattern.regions)
-    if total < _STACK_END // 2:
-        return _STACK_END
-    return (_STACK_END + 0x1000 << _FIVE_LEVEL_SHIFT) - 0x1000
+    total = sum(region.size_bytes + pattern.gap_bytes + huge_page_size() for region in pattern.regions)
+    small = total < _ADDRESS_SPACE // 2
+    return (_ADDRESS_SPACE if small else _ADDRESS_SPACE << _FIVE_LEVEL_SHIFT) - page_size()
 
 
 def process_vmas(
@@ -72,7 +76,7 @@ def process_vmas(
 
     ``mapped`` returns the mapped parts of a region; default: those before the first phase.
     """
-    heap_end = _HEAP_END
+    heap_end = _heap_end()
     parts: list[tuple[int, int]] = []
     for region in pattern.regions:
         start = layout[region.name][0]
@@ -82,14 +86,16 @@ def process_vmas(
             parts += [(start + a, start + b) for a, b in mapped(region)]
     stack_end = _stack_end(pattern)
     vdso_end = stack_end - _STACK_GAP
+    vdso = vdso_end - _whole_pages(0x2000)
+    text, constants, data = (_TEXT_START + _whole_pages(size) for size in (0x1000, 0x99000, 0xC5000))
     return (
-        (_TEXT_START, _TEXT_START + 0x1000),  # headers
-        (_TEXT_START + 0x1000, _TEXT_START + 0x99000),  # text
-        (_TEXT_START + 0x99000, _TEXT_START + 0xC5000),  # constants
-        (_TEXT_START + 0xC5000, _HEAP_START),  # data
+        (_TEXT_START, text),  # headers
+        (text, constants),  # text
+        (constants, data),  # constants
+        (data, _HEAP_START),  # data
         (_HEAP_START, heap_end),  # heap
         *sorted(parts),
-        (vdso_end - 0x6000, vdso_end - 0x2000),  # vvar
-        (vdso_end - 0x2000, vdso_end),  # vdso
-        (stack_end - 0x21000, stack_end),  # stack
+        (vdso - _whole_pages(0x4000), vdso),  # vvar
+        (vdso, vdso_end),  # vdso
+        (stack_end - _whole_pages(0x21000), stack_end),  # stack
     )

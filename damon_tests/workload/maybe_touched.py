@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from damon_tests.ports import PAGE_SIZE, Bools, Pages, Truth
+from damon_tests.ports import Bools, Pages, Truth, page_size
 from damon_tests.ports.arrays import I64
 from damon_tests.ports.ranges import joined
 
@@ -32,8 +32,8 @@ class MaybeTouched:
         merged = np.array(joined(stalls), dtype=np.int64).reshape(-1, 2)
         self._stall_starts, self._stall_ends = merged[:, 0], merged[:, 1]
         self._ranges = joined([*truth.ranges(), *vmas])
-        self._known = np.array(truth.ranges(), dtype=np.int64).reshape(-1, 2) // PAGE_SIZE
-        self._mapped = np.array(self._ranges, dtype=np.int64).reshape(-1, 2) // PAGE_SIZE
+        self._known = np.array(truth.ranges(), dtype=np.int64).reshape(-1, 2) // page_size()
+        self._mapped = np.array(self._ranges, dtype=np.int64).reshape(-1, 2) // page_size()
 
     def ranges(self) -> Sequence[tuple[int, int]]:
         return self._ranges

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from damon_tests.ports import PAGE_SIZE, Bools, FileOp, HarnessError, Machine
+from damon_tests.ports import Bools, FileOp, HarnessError, Machine, page_size
 from damon_tests.ports.arrays import I64, U64
 from damon_tests.ports.lines import LineFormat
 
@@ -51,7 +51,7 @@ class PageStates:
     @property
     def end(self) -> int:
         """Return the end address in bytes."""
-        return self.start + len(self) * PAGE_SIZE
+        return self.start + len(self) * page_size()
 
     def on_node(self, nid: int) -> Bools:
         """Return which pages are in memory of this node."""
@@ -62,9 +62,9 @@ class PageStates:
         """Return the states of the pages of [start, end) only, which must lie within."""
         if not self.start <= start <= end <= self.end:
             raise HarnessError(f"pages {start:#x}-{end:#x} were not read: only {self.start:#x}-{self.end:#x}")
-        chosen = slice((start - self.start) // PAGE_SIZE, -(-(end - self.start) // PAGE_SIZE))
+        chosen = slice((start - self.start) // page_size(), -(-(end - self.start) // page_size()))
         arrays = {name: getattr(self, name)[chosen] for name in _ARRAYS}
-        return PageStates(self.start + chosen.start * PAGE_SIZE, self.time_ns, **arrays)
+        return PageStates(self.start + chosen.start * page_size(), self.time_ns, **arrays)
 
 
 _ARRAYS = (
@@ -82,7 +82,7 @@ _ARRAYS = (
 
 def bytes_of(pages: Bools) -> int:
     """Return the size of the selected pages in bytes."""
-    return int(pages.sum()) * PAGE_SIZE
+    return int(pages.sum()) * page_size()
 
 
 def read_pages(machine: Machine, pid: int, start: int, end: int) -> PageStates:
@@ -90,7 +90,7 @@ def read_pages(machine: Machine, pid: int, start: int, end: int) -> PageStates:
 
     Raises OSError when the process is gone.
     """
-    first, count = start // PAGE_SIZE, -(-end // PAGE_SIZE) - start // PAGE_SIZE
+    first, count = start // page_size(), -(-end // page_size()) - start // page_size()
     entries = _entries(machine.read_file(f"/proc/{pid}/pagemap", first * _ENTRY, count * _ENTRY))
     time_ns = machine.clock.now_ns()
     entries = np.pad(entries, (0, count - len(entries)))
@@ -101,7 +101,7 @@ def read_pages(machine: Machine, pid: int, start: int, end: int) -> PageStates:
     flags = np.zeros(count, np.uint64)
     flags[present] = _page_flags(machine, frame[present])
     return PageStates(
-        first * PAGE_SIZE,
+        first * page_size(),
         time_ns,
         present=present,
         swapped=_bit(entries, _SWAPPED) & ~present,

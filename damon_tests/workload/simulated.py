@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from damon_tests.patterns.mapped import MAPPING_ACTIONS, Ranges, after, changes_mappings, initial
 from damon_tests.patterns.spec import SHARED, Memory, Pattern, PatternRegion
-from damon_tests.ports import PAGE_SIZE, Clock, HarnessError, NotSupported
+from damon_tests.ports import Clock, HarnessError, NotSupported, page_size
 from damon_tests.ports.ranges import joined, without
 from damon_tests.workload.layout import plan_layout, process_vmas
 from damon_tests.workload.pattern_truth import FOREVER_NS, PatternTruth
@@ -76,7 +76,10 @@ class SimulatedTarget:
             if access.process == process and access.region not in shared
             for start, end in access.reach()
         }
-        pages = [(start // PAGE_SIZE * PAGE_SIZE, -(-end // PAGE_SIZE) * PAGE_SIZE) for start, end in reached]
+        pages = [
+            (start // page_size() * page_size(), -(-end // page_size()) * page_size())
+            for start, end in reached
+        ]
         return tuple(joined(pages))
 
     def go(self) -> None:

@@ -4,7 +4,7 @@
 import pytest
 
 from damon_tests.damon.series import Series
-from damon_tests.ports import NSEC_PER_MSEC
+from damon_tests.ports import NSEC_PER_MSEC, page_size
 from damon_tests.scenario.abi_walk import BEGINNING, RESULTS, ROOT, U64, Operation
 
 pytestmark = pytest.mark.needs(
@@ -165,7 +165,7 @@ def test_zero_sampling_interval_with_priorities(tested, subject, expect):
         f"{scheme}/apply_interval_us": "100",
         f"{scheme}/access_pattern/nr_accesses/max": U32,
         f"{scheme}/access_pattern/age/max": U32,
-        f"{scheme}/quotas/bytes": "4096",
+        f"{scheme}/quotas/bytes": str(page_size()),
         f"{scheme}/quotas/reset_interval_ms": "1000",
         f"{scheme}/quotas/weights/nr_accesses_permil": "1",
         f"{scheme}/quotas/weights/age_permil": "1",

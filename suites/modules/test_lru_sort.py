@@ -16,9 +16,10 @@ import pytest
 from damon_tests.damon.module_params import DamonLruSort
 from damon_tests.damon.trace import BeforeApplyEvent, EszEvent, TuneEvent
 from damon_tests.judge.modules import schemes as module_schemes
+from damon_tests.judge.schemes.time_quotas import first_throughput
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.patterns.spec import Access, Pattern, PatternRegion, Phase
-from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE
+from damon_tests.ports import NSEC_PER_SEC, page_size
 from damon_tests.scenario.module_attributes import attributes_follow_parameters
 
 pytestmark = pytest.mark.needs(
@@ -52,7 +53,7 @@ EVERY_SECOND_PAGE = Pattern(
     regions=(PatternRegion("data", 8 * MIB),),
     phases=(
         Phase("rest", 3 * NSEC_PER_SEC, ()),
-        Phase("half", 3600 * NSEC_PER_SEC, (Access("data", 0, 8 * MIB, stride_bytes=8192),)),
+        Phase("half", 3600 * NSEC_PER_SEC, (Access("data", 0, 8 * MIB, stride_bytes=2 * page_size()),)),
     ),
 )
 
@@ -143,7 +144,7 @@ def test_each_scheme_gets_half_of_the_time_quota(module, expect):
     for index, kind in enumerate(("hot", "cold")):
         first = sum(e.end - e.start for events in module_schemes.passes(run.raw, index)[:1] for e in events)
         m = Measurement(f"bytes tried in the first window, {kind}", float(first), "bytes")
-        expect.equal(m, 12 * MIB, because="the first window is 3 ms at 4096 * 1024 bytes/ms (§4.4)")
+        expect.equal(m, 3 * first_throughput(), because="the first window is 3 ms at 1024 pages/ms (§4.4)")
 
 
 @full
@@ -197,7 +198,7 @@ def test_filter_young_pages_leaves_unused_pages_inactive(module, expect):
 
 def made_old(run, pages):
     """Return which pages the cold scheme was tried on before any of them was used."""
-    address = pages.frame * PAGE_SIZE
+    address = pages.frame * page_size()
     used_ns = run.target.phases()[1].start_ns
     old = np.zeros(len(address), np.bool_)
     for event in run.tried(1):
@@ -220,9 +221,9 @@ def test_memory_outside_the_monitored_region_is_not_sorted(module, expect):
     unit = 16
     asked = replace(FREE, hot_thres_access_freq=0, cold_min_age=3_600_000_000, addr_unit=unit)
     with module(asked, "idle") as run:
-        address = run.pages("data").frame * PAGE_SIZE
+        address = run.pages("data").frame * page_size()
         # Not a multiple of 16 pages: that is where alignment to other sizes would show.
-        middle = (int(np.median(address)) // PAGE_SIZE // unit * unit + 5) * PAGE_SIZE
+        middle = (int(np.median(address)) // page_size() // unit * unit + 5) * page_size()
         run.session.stage(replace(run.session.parameters, monitor_region_start=middle // unit))
         run.enable()
         inside = address >= middle

@@ -16,7 +16,7 @@ from damon_tests.experiment.experiment import derive_seed
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns.spec import Access, Pattern, PatternRegion, Phase
-from damon_tests.ports import NSEC_PER_SEC
+from damon_tests.ports import NSEC_PER_SEC, page_size
 from damon_tests.scenario.exact_clock import has_exact_clock
 from damon_tests.scenario.module_run import module_run
 from damon_tests.workload.pages import bytes_of
@@ -98,7 +98,7 @@ def perform(subject, reclaim: bool, seed: int) -> Arm:
     return Arm(
         reclaim,
         seconds,
-        len(idle) * 4096,
+        len(idle) * page_size(),
         bytes_of(~idle.present),
         bytes_of(~hot.present),
         speed,
@@ -149,7 +149,7 @@ def test_proactive_reclaim_saves_idle_memory_and_spares_hot_memory(backend, requ
     why = "on a machine that is too busy memory in use is idle"
     expect.add(Check("invariant", m, ">= 1", why, True if busy else None))
     if busy:
-        out = tuple(float(a.hot_bytes_out + 4096 * a.refaults) for a in busy)
+        out = tuple(float(a.hot_bytes_out + page_size() * a.refaults) for a in busy)
         m = Measurement("bytes of hot memory out or read back, with reclaim", max(out), "bytes", out)
         # Its own and the machine's other pages are among those that come back.
         expect.at_most(

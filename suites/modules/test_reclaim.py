@@ -15,9 +15,10 @@ from damon_tests.damon.series import Series
 from damon_tests.damon.trace import EszEvent, TuneEvent
 from damon_tests.judge.modules import schemes as module_schemes
 from damon_tests.judge.schemes import goals, priorities, quota_passes, quotas
+from damon_tests.judge.schemes.time_quotas import first_throughput
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.kernel.guest.topology import Topology
-from damon_tests.ports import NSEC_PER_SEC
+from damon_tests.ports import NSEC_PER_SEC, page_size
 from damon_tests.scenario.module_attributes import attributes_follow_parameters
 from damon_tests.workload.pages import bytes_of
 
@@ -91,7 +92,7 @@ def test_reclaims_idle_memory_and_spares_hot_memory(module, expect):
     )
     m = Measurement("share of cold memory reclaimed", 1 - float(cold.present.mean()), "fraction")
     expect.at_least(m, MOST, because="nobody used this memory for min_age")
-    out = (after.counters["pswpout"] - before.counters["pswpout"]) * 4096
+    out = (after.counters["pswpout"] - before.counters["pswpout"]) * page_size()
     m = Measurement("bytes reclaimed as counted", float(counted.sz_applied), "bytes")
     last = module_schemes.passes(run.raw)[-1:]
     # What the last pass did may not be counted yet.
@@ -109,7 +110,7 @@ def test_reclaims_idle_memory_and_spares_hot_memory(module, expect):
     )
     expect.add(run.kept_schedule(FREE.min_age // 2))
     if run.kept_touching(FREE.min_age // 2):
-        back = (after.counters["pswpin"] - before.counters["pswpin"]) * 4096
+        back = (after.counters["pswpin"] - before.counters["pswpin"]) * page_size()
         m = Measurement("bytes of hot memory reclaimed", float(bytes_of(~hot.present) + back), "bytes")
         # A region of which a hundredth is hot looks idle for W * age samples in 13 of 100 cases; and the
         # agent's and the machine's own pages come back, too.
@@ -282,10 +283,10 @@ def test_memory_outside_the_monitored_region_is_left_alone(module, expect, unit)
     with module(replace(FREE, min_age=300_000, addr_unit=unit), "idle") as run:
         frames = run.pages("data").frame
         # Not a multiple of 16 pages: that is where alignment to other sizes would show.
-        middle = (int(np.median(frames)) // 16 * 16 + 5) * 4096
+        middle = (int(np.median(frames)) // 16 * 16 + 5) * page_size()
         run.session.stage(replace(run.session.parameters, monitor_region_start=middle // unit))
         run.enable()
-        inside = frames * 4096 >= middle
+        inside = frames * page_size() >= middle
         if works(run):
             run.until(lambda: (~run.pages("data").present[inside]).mean() >= MOST, LONG_S, 200_000_000)
         run.disable()
@@ -398,7 +399,7 @@ def test_first_window_of_a_time_quota_assumes_4_mib_per_ms(module, expect):
         run.run_for(0.3)
     first = sum(e.end - e.start for events in module_schemes.passes(run.raw)[:1] for e in events)
     m = Measurement("bytes tried in the first window", float(first), "bytes")
-    expect.equal(m, 12 * MIB, because="the first window is 3 ms at 4096 * 1024 bytes/ms (§4.4)")
+    expect.equal(m, 3 * first_throughput(), because="the first window is 3 ms at 1024 pages/ms (§4.4)")
 
 
 @pytest.mark.known_defect("module-region-one-byte-short")

@@ -14,7 +14,7 @@ from damon_tests.judge.modules.stat import Refresh
 from damon_tests.judge.verdict import Measurement
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns import load
-from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC
+from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, page_size
 from damon_tests.scenario.module_run import module_run
 from damon_tests.scenario.visibility import LEAST
 
@@ -112,7 +112,7 @@ def test_percentiles_and_bandwidth_follow_from_regions_and_accesses(stat, expect
         truth = run.target.truth()
     m = Measurement("results", float(len(results)), "count")
     expect.at_least(m, 1, because="results are computed every five seconds (§6.3)")
-    page = np.array([run.target.layout["hot"][0] // 4096])
+    page = np.array([run.target.layout["hot"][0] // page_size()])
     estimates = []
     for result, part in results:
         expect.add(idleness.percentiles(result, run.recording().of_target(0)))

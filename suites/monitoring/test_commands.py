@@ -24,7 +24,15 @@ from damon_tests.damon.params import (
     Kdamond,
 )
 from damon_tests.patterns import load
-from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, DamonTestsError, NotSupported, TimedOut, TreeError
+from damon_tests.ports import (
+    NSEC_PER_MSEC,
+    NSEC_PER_SEC,
+    DamonTestsError,
+    NotSupported,
+    TimedOut,
+    TreeError,
+    page_size,
+)
 from damon_tests.reference.sysfs.system import ReferenceSystem
 from damon_tests.workload.layout import plan_layout, process_vmas
 from damon_tests.workload.pattern_truth import PatternTruth
@@ -288,7 +296,7 @@ def test_attributes_outside_their_limits_are_refused(both, expect, subject):
 
 def test_invalid_targets_are_refused(both, expect, subject):
     """on refuses processes that do not exist and ranges that are backward, overlapping or descending."""
-    page = 4096
+    page = page_size()
 
     def steps(it):
         targets = {
@@ -299,7 +307,7 @@ def test_invalid_targets_are_refused(both, expect, subject):
             "range": DamonTarget(it.pid, it.ranges),
             "unaligned empty range": DamonTarget(it.pid, ((5, 5),)),
             "backward range": DamonTarget(it.pid, ((8 * page, 4 * page),)),
-            "slightly backward range": DamonTarget(it.pid, ((4095, 1),)),
+            "slightly backward range": DamonTarget(it.pid, ((page - 1, 1),)),
             "overlapping ranges": DamonTarget(it.pid, ((0, 2 * page), (page, 3 * page))),
             "touching ranges": DamonTarget(it.pid, ((0, 2 * page), (2 * page, 3 * page))),
             "descending ranges": DamonTarget(it.pid, ((8 * page, 9 * page), (0, page))),
@@ -323,7 +331,11 @@ def test_an_empty_range_is_refused(both, expect, subject):
     """on refuses a range without memory, and takes one with memory afterwards."""
 
     def steps(it):
-        it.stage(DamonCtx("fvaddr", attrs=FAST, targets=(DamonTarget(it.pid, ((8 * 4096, 8 * 4096),)),)))
+        it.stage(
+            DamonCtx(
+                "fvaddr", attrs=FAST, targets=(DamonTarget(it.pid, ((8 * page_size(), 8 * page_size()),)),)
+            )
+        )
         it.note("on", it.command("on"))
         it.note("state", it.settled())
         it.command("off")
@@ -350,7 +362,7 @@ def test_invalid_paddr_targets_are_refused(both, expect, subject):
             it.note(f"{name}", it.command("on"))
             it.note(f"state, {name}", it.settled())
             it.command("off")
-        for unit in (2, 3, 4096, 5000):
+        for unit in (2, 3, page_size(), 5000):
             ctx = DamonCtx(
                 "paddr", addr_unit=unit, attrs=FAST, targets=(DamonTarget(regions=((1 << 20, 1 << 21),)),)
             )
@@ -365,9 +377,11 @@ def test_invalid_schemes_are_refused(both, expect, subject):
     """on refuses schemes with invalid filters (with ENOMEM: §8.4, Q7)."""
     schemes = {
         "stat": SCHEME,
-        "addr filter": replace(SCHEME, filters=(DamosFilter("addr", addr_start=4096, addr_end=8192),)),
+        "addr filter": replace(
+            SCHEME, filters=(DamosFilter("addr", addr_start=page_size(), addr_end=2 * page_size()),)
+        ),
         "backward addr filter": replace(
-            SCHEME, filters=(DamosFilter("addr", addr_start=8192, addr_end=4096),)
+            SCHEME, filters=(DamosFilter("addr", addr_start=2 * page_size(), addr_end=page_size()),)
         ),
         "memcg filter without path": replace(SCHEME, filters=(DamosFilter("memcg"),)),
         "memcg filter, unknown path": replace(SCHEME, filters=(DamosFilter("memcg", memcg_path="/no/such"),)),

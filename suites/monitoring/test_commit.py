@@ -13,7 +13,7 @@ from damon_tests.damon.series import Series
 from damon_tests.judge import rule_limits
 from damon_tests.judge.monitoring.aggregation_windows import settled
 from damon_tests.judge.verdict import Check, Measurement
-from damon_tests.ports import NSEC_PER_SEC, NSEC_PER_USEC, TreeError
+from damon_tests.ports import NSEC_PER_SEC, NSEC_PER_USEC, TreeError, page_size
 from damon_tests.scenario.invariants import invariants
 
 ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=100)
@@ -92,7 +92,11 @@ def test_splitting_a_range_keeps_its_ages(live, expect):
     with live("idle", FVADDR, cover="regions") as run:
         start, end = run.target.layout["data"]
         run.record(1.5)
-        seams = [start, *(start + (end - start) * i // 7 // 4096 * 4096 for i in range(1, 7)), end]
+        seams = [
+            start,
+            *(start + (end - start) * i // 7 // page_size() * page_size() for i in range(1, 7)),
+            end,
+        ]
         run.commit(_watching(run, *pairwise(seams)))
         run.record(0.7, aggregations=3)
     expect.add(invariants(run))

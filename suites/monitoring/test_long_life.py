@@ -11,7 +11,7 @@ from damon_tests.judge.monitoring.aggregation_windows import windows
 from damon_tests.judge.verdict import Measurement
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns.spec import Pattern, PatternRegion, Phase
-from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, NSEC_PER_USEC
+from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, NSEC_PER_USEC, page_size
 from damon_tests.scenario.invariants import invariants
 
 pytestmark = [pytest.mark.profile("full"), pytest.mark.needs("ops.fvaddr", "commands.commit", "schemes.stat")]
@@ -39,7 +39,11 @@ LONG_PATH = "/" + "x" * 1500
 """A size of its own among what kernels allocate."""
 
 ATTRS = DamonAttrs(sample_us=1_000, aggr_us=5_000, min_nr_regions=10, max_nr_regions=50)
-FILTERS = (DamosFilter("anon"), DamosFilter("memcg", memcg_path="/"), DamosFilter("addr", addr_end=4096))
+FILTERS = (
+    DamosFilter("anon"),
+    DamosFilter("memcg", memcg_path="/"),
+    DamosFilter("addr", addr_end=page_size()),
+)
 LIVED = DamonCtx(
     "vaddr",
     attrs=ATTRS,

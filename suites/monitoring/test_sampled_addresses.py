@@ -19,7 +19,7 @@ from damon_tests.judge.monitoring.closed_forms import fixed_rate
 from damon_tests.judge.monitoring.judged_windows import judged_windows
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.patterns.spec import Access, Pattern, PatternRegion, Phase
-from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE
+from damon_tests.ports import NSEC_PER_SEC, page_size
 from damon_tests.scenario.invariants import invariants
 
 pytestmark = [pytest.mark.accuracy, pytest.mark.needs("ops.fvaddr", "damon_aggregated")]
@@ -49,8 +49,8 @@ class Striped:
         return len(self.touched) / self.pages
 
     def access(self) -> Access:
-        end = (self.last or self.pages) * PAGE_SIZE
-        return Access(self.name, self.first * PAGE_SIZE, end, stride_bytes=self.stride * PAGE_SIZE)
+        end = (self.last or self.pages) * page_size()
+        return Access(self.name, self.first * page_size(), end, stride_bytes=self.stride * page_size())
 
 
 STRIPES = (
@@ -95,7 +95,7 @@ def counts_by_range(expect, observation):
 
 def test_every_page_is_sampled_with_the_same_probability(experiment, expect):
     """Pages in use by stripes, halves, first and last pages are sampled by their share of the region."""
-    regions = [PatternRegion(s.name, s.pages * PAGE_SIZE) for s in STRIPES]
+    regions = [PatternRegion(s.name, s.pages * page_size()) for s in STRIPES]
     ctx = DamonCtx("fvaddr", attrs=fixed(len(STRIPES)))
     pattern = pattern_of(regions, (s.access() for s in STRIPES))
     observation = experiment(pattern, ctx, seconds=10.5, cover="regions").observe()

@@ -11,10 +11,10 @@ from damon_tests.judge.monitoring.aggregation_windows import windows
 from damon_tests.judge.monitoring.all_invariants import full_counts
 from damon_tests.judge.verdict import Measurement
 from damon_tests.patterns.spec import Access, Pattern, PatternRegion, Phase
-from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE
+from damon_tests.ports import NSEC_PER_SEC, page_size, pages_per_huge
 from damon_tests.scenario.invariants import invariants
 from damon_tests.scenario.reference_bands import like_the_reference
-from damon_tests.workload.huge_page_truth import PAGES_PER_HUGE, HugePages
+from damon_tests.workload.huge_page_truth import HugePages
 
 ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=200)
 FVADDR = DamonCtx("fvaddr", attrs=ATTRS)
@@ -25,7 +25,7 @@ YOUNG = DamosFilter("young", matching=True, allow=True)
 def every_other_block(hugepage):
     """One small page of every other 2 MiB is in use; the blocks between are idle."""
     data = PatternRegion("data", 32 * MIB, hugepage=hugepage)
-    use = Access("data", 0, PAGE_SIZE, islands=8, every_bytes=4 * MIB)
+    use = Access("data", 0, page_size(), islands=8, every_bytes=4 * MIB)
     reason = "huge pages in use beside idle ones"
     return Pattern("every_other_block", reason, (data,), (Phase("steady", 3600 * NSEC_PER_SEC, (use,)),))
 
@@ -34,7 +34,7 @@ def huge_ranges(states):
     """Return the byte ranges of the region that are mapped with huge pages."""
     edges = np.flatnonzero(np.diff(np.concatenate(([0], states.huge.astype(np.int8), [0]))))
     return [
-        (states.start + int(a) * PAGE_SIZE, states.start + int(b) * PAGE_SIZE)
+        (states.start + int(a) * page_size(), states.start + int(b) * page_size())
         for a, b in edges.reshape(-1, 2)
     ]
 
@@ -44,7 +44,7 @@ def seen_with(live, ctx, hugepage):
     with live(every_other_block(hugepage), ctx, cover="regions") as run:
         run.record(3.5)
         states = run.pages("data")
-    if hugepage and states.huge.sum() < 8 * PAGES_PER_HUGE:
+    if hugepage and states.huge.sum() < 8 * pages_per_huge():
         pytest.skip(
             "this machine gave the target no huge pages (/sys/kernel/mm/transparent_hugepage/enabled)"
         )
@@ -95,7 +95,7 @@ def test_sample_clears_the_accessed_bit_of_the_whole_page(live, expect, hugepage
     if hugepage:
         expect.equal(m, 0, because="a huge page has one accessed bit, and each page was sampled (§3.4)")
     else:
-        fewest = data.size_bytes - (3 * SAMPLES + IN_BATCHES) * PAGE_SIZE
+        fewest = data.size_bytes - (3 * SAMPLES + IN_BATCHES) * page_size()
         expect.between(
             m,
             fewest,

@@ -10,7 +10,7 @@ from damon_tests.experiment.physical_view import as_virtual
 from damon_tests.judge.monitoring.aggregation_windows import windows
 from damon_tests.judge.monitoring.all_invariants import full_counts
 from damon_tests.judge.verdict import Measurement
-from damon_tests.ports import NSEC_PER_SEC
+from damon_tests.ports import NSEC_PER_SEC, page_size
 from damon_tests.scenario.invariants import invariants
 from damon_tests.scenario.reference_bands import like_the_reference
 
@@ -42,7 +42,9 @@ def test_idle_frames_have_no_accesses(live, expect):
 
 
 @pytest.mark.accuracy
-@pytest.mark.parametrize("addr_unit", [1, pytest.param(4096, marks=pytest.mark.needs("ctx.addr_unit"))])
+@pytest.mark.parametrize(
+    "addr_unit", [1, pytest.param(page_size(), marks=pytest.mark.needs("ctx.addr_unit"))]
+)
 def test_frames_always_in_use_have_full_counts(experiment, expect, addr_unit):
     """Frames of memory in use have full counts, in any address unit."""
     ctx = replace(PADDR, addr_unit=addr_unit)
@@ -77,7 +79,7 @@ def test_paddr_runs_on_when_processes_exit(live, expect):
 
 
 @pytest.mark.needs("ctx.addr_unit")
-@pytest.mark.parametrize("addr_unit", [2, 4096, 16384])
+@pytest.mark.parametrize("addr_unit", [2, page_size(), 4 * page_size()])
 def test_address_units_cover_the_same_memory(experiment, expect, addr_unit):
     """With other address units DAMON monitors the same memory, and reports it in those units."""
     ctx = DamonCtx("paddr", addr_unit=addr_unit, attrs=ATTRS)

@@ -26,13 +26,13 @@ from damon_tests.damon.params import (
     Kdamond,
 )
 from damon_tests.judge.verdict import Check, Measurement
-from damon_tests.ports import NSEC_PER_MSEC, TreeError
+from damon_tests.ports import NSEC_PER_MSEC, TreeError, page_size
 from damon_tests.scenario.invariants import invariants
 from damon_tests.scenario.quota_run import let_pass
 from damon_tests.scenario.watched_run import passes_of, watched
 
 MIB = 1 << 20
-PAGE = 4096
+PAGE = page_size()
 SAMPLE_US = 5_000
 GOAL = DamonIntervalsGoal(access_bp=400, aggrs=2, min_sample_us=SAMPLE_US, max_sample_us=SAMPLE_US)
 ATTRS = DamonAttrs(sample_us=SAMPLE_US, aggr_us=50_000, min_nr_regions=10, max_nr_regions=60)

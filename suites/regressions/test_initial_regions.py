@@ -7,9 +7,10 @@ from damon_tests.damon.params import DamonAttrs, DamonCtx
 from damon_tests.damon.series import Series
 from damon_tests.judge.verdict import Measurement
 from damon_tests.patterns.spec import Pattern, PatternRegion, Phase
+from damon_tests.ports import page_size
 
 MIB = 1 << 20
-PAGE = 4096
+PAGE = page_size()
 MIN_NR_REGIONS = 10
 ATTRS = DamonAttrs(min_nr_regions=MIN_NR_REGIONS, max_nr_regions=100)
 # A prime number of pages.

@@ -8,6 +8,7 @@ import pytest
 from damon_tests.damon.params import ANY, U64_MAX, DamonAttrs, DamonCtx, Damos
 from damon_tests.judge.schemes import watched_passes
 from damon_tests.judge.verdict import Measurement
+from damon_tests.ports import page_size
 from damon_tests.scenario.watched_run import (
     checks,
     passes_of,
@@ -29,7 +30,7 @@ def stat(**bounds):
 
 
 # hot_cold is 64 MiB: its first regions are ten of 6.4 MiB, rounded up to a page, since 7.1, one before.
-FIRST = (64 * MIB // 10 + 4095) // 4096 * 4096
+FIRST = -(-64 * MIB // 10 // page_size()) * page_size()
 SIZES = (
     stat(sz_min=FIRST, sz_max=FIRST),
     stat(sz_min=FIRST + 1),
@@ -69,7 +70,7 @@ WIDE = (
 )
 ALL_THREE = (
     stat(nr_accesses_max=0, age_min=2, sz_max=FIRST - 1),
-    stat(nr_accesses_min=20, age_min=2, sz_min=4096),
+    stat(nr_accesses_min=20, age_min=2, sz_min=page_size()),
     stat(nr_accesses_max=0, age_max=5, sz_min=MIB),
     stat(),
 )

@@ -7,7 +7,7 @@ from damon_tests.damon.params import DamonAttrs, DamonCtx
 from damon_tests.judge.schemes import effects
 from damon_tests.judge.verdict import Measurement
 from damon_tests.patterns.spec import Action, Pattern, PatternRegion, Phase
-from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE
+from damon_tests.ports import NSEC_PER_SEC, page_size
 from damon_tests.scenario.acting import BEFORE_APPLY, act, scheme
 
 pytestmark = pytest.mark.needs("schemes.pageout", BEFORE_APPLY, disk_mib=64)
@@ -25,7 +25,7 @@ FILES = Pattern(
             "idle",
             3600 * NSEC_PER_SEC,
             (),
-            (Action("msync", 0, "clean", 0, 8 * MIB), Action("msync", 0, "dirty", 0, 4096)),
+            (Action("msync", 0, "clean", 0, 8 * MIB), Action("msync", 0, "dirty", 0, page_size())),
         ),
     ),
     gap_bytes=2 * MIB,
@@ -35,7 +35,7 @@ SLACK = MIB
 
 
 def in_page_cache(run):
-    return run.subject.memory_info().counters["nr_file_pages"] * PAGE_SIZE
+    return run.subject.memory_info().counters["nr_file_pages"] * page_size()
 
 
 @pytest.mark.parametrize("ops", ["paddr", pytest.param("fvaddr", marks=pytest.mark.profile("full"))])

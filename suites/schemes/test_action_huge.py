@@ -8,7 +8,7 @@ import pytest
 from damon_tests.damon.params import DamonAttrs, DamonCtx, DamonTarget
 from damon_tests.judge.schemes import effects
 from damon_tests.judge.verdict import Measurement
-from damon_tests.ports import PAGE_SIZE
+from damon_tests.ports import huge_page_size, page_size
 from damon_tests.scenario.acting import BEFORE_APPLY, PATIENCE_NS, act, middle, scheme, waiting
 from damon_tests.workload.pages import bytes_of
 
@@ -45,7 +45,7 @@ def test_hugepage_makes_whole_blocks_huge(live, expect):
     effect = effects.effect(before, after, asked, huge, able=asked & before.present)
     effect += effects.all_spared(pair for key, pair in done.pairs().items() if key != (2, "data"))
     why = "khugepaged collapses memory advised with madvise(MADV_HUGEPAGE) (§4.10)"
-    expect.add(effects.takes_effect("hugepage", effect, why, least=effects.HUGE))
+    expect.add(effects.takes_effect("hugepage", effect, why, least=huge_page_size()))
     size = done.sz_counted()
     counted, gained = done.stats[0].sz_applied, effect.gained
     expect.add(effects.applied("hugepage", counted, size, size, WHOLE, effect=gained))
@@ -57,7 +57,7 @@ def test_nohugepage_keeps_small_pages(live, expect):
     it is used again; the rest gets huge ones."""
     with live("two_idle_regions", VADDR, **WATCHED) as run, waiting(run, "huge_if_advised") as target:
         whole = target.layout["data"]
-        part = (whole[0] + 8 * (1 << 20) + 3 * PAGE_SIZE, whole[1])
+        part = (whole[0] + 8 * (1 << 20) + 3 * page_size(), whole[1])
         rest = (whole[0], whole[0] + 8 * (1 << 20))
         # What is in swap is not collapsed: both advices are there before khugepaged can follow one.
         act(run, scheme("pageout"), over=[whole], more=[target])
@@ -94,12 +94,13 @@ def test_collapse_makes_whole_blocks_huge_at_once(live, expect):
     effect += effects.all_spared(pair for key, pair in done.pairs().items() if key != (2, "data"))
     expect.add(
         effects.takes_effect(
-            "collapse", effect, "madvise(MADV_COLLAPSE) collapses at once (§4.10)", least=effects.HUGE
+            "collapse", effect, "madvise(MADV_COLLAPSE) collapses at once (§4.10)", least=huge_page_size()
         )
     )
     regions = [(event.start, event.end) for event in done.counted[0]]
     # A call for a region without a whole block has nothing to do; kernels differ in what they call that.
-    low = sum(end - start for start, end in regions if -(-start // effects.HUGE) < end // effects.HUGE)
+    block = huge_page_size()
+    low = sum(end - start for start, end in regions if -(-start // block) < end // block)
     why = "sz_applied is the whole length where the call succeeds (§4.10)"
     expect.add(
         effects.applied(
@@ -116,8 +117,8 @@ def test_collapse_does_not_count_regions_with_holes(live, expect):
     with live(TWO, few, **WATCHED) as run, waiting(run, "huge_if_advised") as target:
         start, end = target.layout["data"]
         # Of the same size, so that DAMON cuts none: two whole blocks, one, and one before unmapped memory.
-        firsts = (start, start + 3 * effects.HUGE + 3 * PAGE_SIZE, end - effects.HUGE)
-        regions = tuple((at, at + 2 * effects.HUGE) for at in firsts)
+        firsts = (start, start + 3 * huge_page_size() + 3 * page_size(), end - huge_page_size())
+        regions = tuple((at, at + 2 * huge_page_size()) for at in firsts)
         run.commit(replace(run.ctx, targets=(DamonTarget(target.pid, regions),)))
         done = act(run, scheme("collapse"), over=regions, more=[target])
     before, after = done.before[2, "data"], done.after[2, "data"]
@@ -125,7 +126,7 @@ def test_collapse_does_not_count_regions_with_holes(live, expect):
     effect = effects.effect(before, after, asked, huge, able=asked & before.present)
     effect += effects.all_spared(pair for key, pair in done.pairs().items() if key != (2, "data"))
     why = "madvise(MADV_COLLAPSE) collapses what is mapped (§4.10)"
-    expect.add(effects.takes_effect("collapse", effect, why, least=4 * effects.HUGE))
+    expect.add(effects.takes_effect("collapse", effect, why, least=4 * huge_page_size()))
     tried = [(event.start, event.end) for event in done.counted[0]]
     wrong = [f"{r[0]:#x}-{r[1]:#x}" for r in sorted(set(tried) - set(regions))]
     expect.nothing("other regions", wrong, because="no region can be merged or split")

@@ -10,7 +10,7 @@ from damon_tests.damon.series import Series
 from damon_tests.judge.schemes import effects
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.kernel.guest.topology import Topology
-from damon_tests.ports import PAGE_SIZE
+from damon_tests.ports import page_size
 from damon_tests.scenario.acting import BEFORE_APPLY, PATIENCE_NS, act, middle, scheme, upper_frames
 from damon_tests.workload.pages import bytes_of
 
@@ -25,7 +25,7 @@ TWO = ["two_idle_regions", "two_idle_regions"]
 # Pages change lists in batches of 31 (include/linux/pagevec.h), one for each CPU and kind of change; until
 # one is full its pages wait, with their old flag. Kinds: to any list, to the active one, to the inactive one.
 KINDS = 3
-WAITING = 30 * Topology().cpus * KINDS * PAGE_SIZE
+WAITING = 30 * Topology().cpus * KINDS * page_size()
 
 
 def active(pages):
@@ -64,7 +64,7 @@ def test_lru_prio_activates_and_lru_deprio_deactivates(live, expect):
         up = act(run, scheme("lru_prio", span), over=frames, passes=passes)
         act(run, scheme("lru_prio"), over=everything, passes=passes)
         down = act(run, scheme("lru_deprio", span), over=frames)
-    least = bytes_of(effects.in_frames(up.before[0, "data"], [span])) // 2 or PAGE_SIZE
+    least = bytes_of(effects.in_frames(up.before[0, "data"], [span])) // 2 or page_size()
     for name, done, wanted in (("lru_prio", up, active), ("lru_deprio", down, inactive)):
         effect = moved(done, lambda _, pages: effects.in_frames(pages, [span]), wanted)
         expect.add(

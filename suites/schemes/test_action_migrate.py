@@ -11,7 +11,7 @@ from damon_tests.judge.schemes import effects
 from damon_tests.judge.verdict import Measurement
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns.spec import Pattern, PatternRegion, Phase
-from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE
+from damon_tests.ports import NSEC_PER_SEC, huge_page_size, page_size
 from damon_tests.scenario.acting import BEFORE_APPLY, act, middle, scheme, upper_frames
 from damon_tests.workload.pages import bytes_of
 
@@ -27,7 +27,7 @@ TWO = ["two_idle_regions", "two_idle_regions"]
 EXACT = "sz_applied counts the pages that moved (§4.10)"
 
 # Pages that are put back wait in batches of 31 (include/linux/pagevec.h), one for each CPU.
-WAITING = 31 * Topology().cpus * PAGE_SIZE
+WAITING = 31 * Topology().cpus * page_size()
 
 
 def on(nid):
@@ -186,7 +186,7 @@ def test_pages_that_do_not_fit_into_the_node_stay(live, expect, ctx):
     """A node that is almost full gets as many pages as fit; the others
     stay, and sz_applied counts those that moved."""
     with live("two_idle_regions", ctx, **WATCHED, topology=SMALL_NODES) as run:
-        size = (run.subject.memory_info().node_free[1] - ROOM) // effects.HUGE * effects.HUGE
+        size = (run.subject.memory_info().node_free[1] - ROOM) // huge_page_size() * huge_page_size()
         hog = run.subject.start_target(filling(size), 1)
         try:
             everything = [r for t in run.ctx.targets for r in t.regions]
@@ -201,7 +201,7 @@ def test_pages_that_do_not_fit_into_the_node_stay(live, expect, ctx):
     # What was on its way to the node's free lists, and what others gave back meanwhile.
     expect.between(
         m,
-        PAGE_SIZE,
+        page_size(),
         free + (1 << 20),
         because=f"the node had {free} bytes free, {left.node_free[1]} are left",
     )

@@ -10,7 +10,7 @@ from damon_tests.damon.params import U32_MAX, U64_MAX, DamonAttrs, DamonCtx, Dam
 from damon_tests.judge.schemes import effects
 from damon_tests.judge.verdict import Measurement
 from damon_tests.patterns.spec import Pattern, PatternRegion, Phase
-from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, PAGE_SIZE
+from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, huge_page_size, page_size
 from damon_tests.scenario.acting import (
     BEFORE_APPLY,
     PATIENCE_NS,
@@ -84,7 +84,7 @@ def test_pageout_of_cold_memory_spares_used_memory(live, expect):
         done = act(run, Damos("pageout", cold), over=[(last - (4 << 20), last)])
     before, after = done.pair("data")
     asked = effects.in_ranges(before, [(event.start, event.end) for event in done.tried])
-    pages = before.start // PAGE_SIZE + np.arange(len(before))
+    pages = before.start // page_size() + np.arange(len(before))
     # A pass that began shortly before the look may be in the truth and not yet in the pages.
     margin_ns = 100 * NSEC_PER_MSEC
     touched = run.target.truth().touched(pages, before.time_ns - margin_ns, after.time_ns + margin_ns)
@@ -121,7 +121,7 @@ def test_paddr_pageout_spares_pages_in_use(live, expect):
     # for a period of the pattern, and for as long as the target did not run.
     period_ns, sample_ns = 10 * NSEC_PER_MSEC, ATTRS.sample_us * 1000
     stall_ns = max((end - start for start, end in run.target.disturbances(sample_ns)), default=0)
-    excess = min(visits * (1 + (period_ns + stall_ns) // sample_ns) * PAGE_SIZE, hot_bytes * (passes + 2))
+    excess = min(visits * (1 + (period_ns + stall_ns) // sample_ns) * page_size(), hot_bytes * (passes + 2))
     if stall_ns >= apply_ns // 2:  # all its pages may have been old
         excess = hot_bytes * (passes + 2)
     why = "a page that was used since the last pass is young, and is rejected (§4.10)"
@@ -186,7 +186,10 @@ def test_pageout_swaps_out_shared_memory(live, expect, operations):
     m = Measurement("bytes more in swap", used, "bytes")
     # Each CPU may have taken some swap for what comes next.
     expect.between(
-        m, effect.gained, effect.gained + (2 << 20), because="every page that is not in memory is in swap"
+        m,
+        effect.gained,
+        effect.gained + huge_page_size(),
+        because="every page that is not in memory is in swap",
     )
     if operations == "paddr":
         low, high = effect.gained - (effect.asked - effect.able), effect.gained
@@ -212,7 +215,7 @@ def test_willneed_reads_exactly_its_pages_from_swap(live, expect):
         reads.append(reads_from_swap(run))
         after = run.subject.pages(target, start, end)
     asked = effects.in_ranges(out, [wanted])
-    first = Measurement("read by willneed", (reads[1] - reads[0]) * PAGE_SIZE, "bytes")
+    first = Measurement("read by willneed", (reads[1] - reads[0]) * page_size(), "bytes")
     expect.equal(
         first, bytes_of(asked & out.swapped), because="madvise(MADV_WILLNEED) reads exactly its pages (§4.10)"
     )
@@ -227,7 +230,7 @@ def test_willneed_reads_exactly_its_pages_from_swap(live, expect):
         bytes_of(used_pages),
         because="touched memory is faulted in" if back else "touched memory is faulted in, in time",
     )
-    second = Measurement("read by use", (reads[2] - reads[1]) * PAGE_SIZE, "bytes")
+    second = Measurement("read by use", (reads[2] - reads[1]) * page_size(), "bytes")
     # What willneed read is in memory already, and not read again.
     why = "only used pages are read, and those read before are not"
     expect.equal(second, bytes_of(used_pages & out.swapped & ~asked), because=why)

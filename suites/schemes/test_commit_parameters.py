@@ -22,6 +22,7 @@ from damon_tests.damon.params import (
 )
 from damon_tests.judge.schemes.watched_passes import Try, spell
 from damon_tests.judge.verdict import Check, Measurement
+from damon_tests.ports import page_size
 from damon_tests.scenario.quota_run import let_pass
 from damon_tests.scenario.watched_run import passes_of, watched
 
@@ -94,7 +95,7 @@ def filter_cases(directory):
         case("matching", [EVERYWHERE], [replace(EVERYWHERE, matching=False)]),
         case("allow", [EVERYWHERE], [replace(EVERYWHERE, allow=True)]),
         case("addr_start", [EVERYWHERE], [replace(EVERYWHERE, addr_start=BEYOND)]),
-        case("addr_end", [EVERYWHERE], [replace(EVERYWHERE, addr_end=4096)]),
+        case("addr_end", [EVERYWHERE], [replace(EVERYWHERE, addr_end=page_size())]),
         case("damon_target_idx", [THIS_TARGET], [replace(THIS_TARGET, damon_target_idx=1)]),
     )
 
@@ -240,7 +241,7 @@ def bytes_by_pass(passes):
         # stat applies to nothing: all it tries is charged half, until less than a page of the quota is left.
         pytest.param(
             replace(SMALL, fail_charge_num=1, fail_charge_denom=2),
-            (8 * MIB - 2 * 4096, 8 * MIB),
+            (8 * MIB - 2 * page_size(), 8 * MIB),
             id="fail_charge",
             marks=pytest.mark.needs("quotas.fail_charge_denom"),
         ),

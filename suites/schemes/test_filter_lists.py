@@ -11,9 +11,10 @@ from itertools import product
 import pytest
 
 from damon_tests.damon.params import ANY, DamonCtx, Damos, DamosFilter
+from damon_tests.ports import huge_page_size
 from damon_tests.scenario.filtered_run import STILL, WatchedMemory, pass_once, table_holds
 
-HUGE = 2 << 20
+HUGE = huge_page_size()
 ANON = DamosFilter("anon")
 IS_HUGE = DamosFilter("hugepage_size", min=HUGE, max=HUGE)
 

@@ -9,7 +9,7 @@ from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, DamonTarget, Dam
 from damon_tests.judge.schemes import effects
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.patterns import load
-from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE
+from damon_tests.ports import NSEC_PER_SEC, huge_page_size, page_size
 from damon_tests.scenario.filtered_run import STILL, WatchedMemory
 from damon_tests.workload.pages import bytes_of
 
@@ -22,7 +22,7 @@ SLOW = DamonAttrs(sample_us=500_000, aggr_us=500_000, min_nr_regions=3, max_nr_r
 SMALL = ("small", "file", "shmem")
 KEPT = ("present", "swapped", "huge", "node")
 PATIENCE_NS = 20 * NSEC_PER_SEC
-HUGE = 2 << 20
+HUGE = huge_page_size()
 PADDR = pytest.mark.needs("ops.paddr")
 
 
@@ -183,5 +183,5 @@ def test_pageout_spares_young_pages_unless_filters_decide(live, expect, filters)
         )
         return
     # Each sample before the pass makes a page of each region look old; there are 8 in 4 s.
-    most = len(memory.ranges[0]) * 9 * PAGE_SIZE
+    most = len(memory.ranges[0]) * 9 * page_size()
     expect.at_most(m, most, because=f"all {able} bytes were young, except what was sampled (§4.8)")

@@ -10,7 +10,7 @@ from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosFilt
 from damon_tests.damon.series import Series
 from damon_tests.judge.schemes.filters import verdicts
 from damon_tests.judge.verdict import Check, Measurement
-from damon_tests.ports import PAGE_SIZE
+from damon_tests.ports import page_size
 from damon_tests.scenario.filtered_run import STILL, WatchedMemory
 from damon_tests.scenario.invariants import invariants
 from damon_tests.workload.pages import bytes_of
@@ -27,7 +27,7 @@ def reject(start, end, *, inside):
 
 def pages_of(ranges):
     """Return the page numbers of byte ranges, each as often as it is in one."""
-    each = [np.arange(a // PAGE_SIZE, b // PAGE_SIZE) for a, b in ranges]
+    each = [np.arange(a // page_size(), b // page_size()) for a, b in ranges]
     return np.concatenate([np.zeros(0, np.int64), *each])
 
 
@@ -40,7 +40,7 @@ def test_address_filters_cut_regions_at_their_bounds(live, expect):
     """Regions are cut at a filter's bounds, aligned down to pages: exactly what it lets through is tried."""
     with live("idle", FVADDR, cover="regions", source="events") as run:
         start, end = run.target.layout["data"]
-        low, high = start + 5 * MIB + 7 * PAGE_SIZE + 123, start + 23 * MIB + 3 * PAGE_SIZE + 4095
+        low, high = start + 5 * MIB + 7 * page_size() + 123, start + 23 * MIB + 4 * page_size() - 1
         first, second = (low, high), (high - 2 * MIB, end)
         cuts = {
             "rejects the rest": (reject(*first, inside=False),),
@@ -50,7 +50,7 @@ def test_address_filters_cut_regions_at_their_bounds(live, expect):
         }
         schemes = (Damos("stat", ANY), *(Damos("stat", ANY, filters=items) for items in cuts.values()))
         run.commit(replace(run.ctx, schemes=schemes))
-        aligned = [tuple(b // PAGE_SIZE * PAGE_SIZE for b in r) for r in (first, second)]
+        aligned = [tuple(b // page_size() * page_size() for b in r) for r in (first, second)]
         every, (a, b) = pages_of([(start, end)]), (pages_of([r]) for r in aligned)
         wanted = [
             every,
@@ -75,7 +75,7 @@ def test_address_filters_cut_regions_at_their_bounds(live, expect):
                         f"round {round_}, one that {name}: page {p:#x}"
                         for p in np.setdiff1d(wanted[i], pages)
                     ]
-                if result.total_bytes != len(pages) * PAGE_SIZE:
+                if result.total_bytes != len(pages) * page_size():
                     wrong_sums.append(f"one that {name}: {result.total_bytes} for {len(pages)} pages")
             run.record(0.3)
     expect.nothing(
@@ -101,12 +101,12 @@ def test_sz_tried_counts_regions_after_the_cut(live, expect):
     """sz_tried counts what is left of a region after its filters cut it."""
     with live("idle", FVADDR, cover="regions", source="events", extra_events=["damos_before_apply"]) as run:
         start, _ = run.target.layout["data"]
-        part = reject(start + 5 * MIB + PAGE_SIZE, start + 23 * MIB, inside=False)
+        part = reject(start + 5 * MIB + page_size(), start + 23 * MIB, inside=False)
         run.commit(replace(run.ctx, schemes=(Damos("stat", ANY, filters=(part,)),)))
         run.record(1)
         stats = run.client.stats(0, 0)
     events = run.session.events("damos_before_apply")
-    outside = [e for e in events if e.start < start + 5 * MIB + PAGE_SIZE or e.end > start + 23 * MIB]
+    outside = [e for e in events if e.start < start + 5 * MIB + page_size() or e.end > start + 23 * MIB]
     why = "a filter cuts regions at its bounds (§4.8)"
     expect.nothing("regions tried outside", map(str, outside[:1]), because=why)
     sizes = [event.end - event.start for event in events][: stats.nr_tried]
@@ -134,7 +134,7 @@ def test_huge_page_across_regions_is_counted_once(live, expect, operations):
             states = {name: run.pages(name) for name in ("small", "huge")}
             result, ranges = tried_ranges(run, 0, update=True)
             heads = states["huge"].frame if operations == "paddr" else pages_of([run.target.layout["huge"]])
-            inside += int(np.isin([a // PAGE_SIZE for a, _ in ranges if a % (2 * MIB)], heads).sum())
+            inside += int(np.isin([a // page_size() for a, _ in ranges if a % (2 * MIB)], heads).sum())
             met = [s.present & (s.lru if operations == "paddr" else True) for s in states.values()]
             wanted, total = sum(map(bytes_of, met)), int(result.regions.sz_filter_passed.sum())
             wrong += (
@@ -189,7 +189,7 @@ def differences(scheme, moments, result, ranges, operations):
     wrong, before = [], moments[0]
     tried = verdicts(scheme, before, operations).tried
     wanted = np.unique(before.address[tried])
-    addresses = pages_of(ranges) * PAGE_SIZE
+    addresses = pages_of(ranges) * page_size()
     if not np.array_equal(np.unique(addresses), wanted):
         wrong.append(f"tried {len(np.unique(addresses))} pages instead of {len(wanted)}")
     for (start, end), passed in zip(ranges, result.regions.sz_filter_passed.tolist(), strict=True):
@@ -202,7 +202,7 @@ def differences(scheme, moments, result, ranges, operations):
 
 
 @pytest.mark.needs("ops.paddr", "ctx.addr_unit", "core_filters.addr", "ops_filters.anon")
-@pytest.mark.parametrize("addr_unit", [4096, pytest.param(512, marks=pytest.mark.profile("full"))])
+@pytest.mark.parametrize("addr_unit", [page_size(), pytest.param(512, marks=pytest.mark.profile("full"))])
 def test_filters_are_in_address_units(live, expect, addr_unit):
     """Addresses of filters and passed bytes are in the context's address units."""
     anon = DamosFilter("anon", matching=True, allow=True)

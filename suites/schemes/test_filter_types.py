@@ -10,13 +10,13 @@ from damon_tests.damon.params import ANY, U64_MAX, DamonCtx, DamonTarget, Damos,
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.patterns import load
 from damon_tests.patterns.spec import Action, Pattern, PatternRegion, Phase
-from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE
+from damon_tests.ports import NSEC_PER_SEC, huge_page_size, page_size
 from damon_tests.scenario.filtered_run import STILL, WatchedMemory, pass_once, table_holds
 from damon_tests.workload.pages import bytes_of
 
 KINDS = "kinds_of_memory"
 PATIENCE_NS = 20 * NSEC_PER_SEC
-HUGE = 2 << 20
+HUGE = huge_page_size()
 PADDR = pytest.param("paddr", marks=pytest.mark.needs("ops.paddr"))
 # stat asks page filters about virtual memory since 6.18, as does everything else that is new in it.
 NEEDS_6_18 = pytest.mark.needs("ops.fvaddr", "ctx.addr_unit")
@@ -26,10 +26,10 @@ NOWHERE = (DamonTarget(),)
 
 SIZES = (
     (0, U64_MAX),
-    (0, 4095),
-    (4096, 4096),
-    (4097, U64_MAX),
-    (8192, HUGE - 1),
+    (0, page_size() - 1),
+    (page_size(), page_size()),
+    (page_size() + 1, U64_MAX),
+    (2 * page_size(), HUGE - 1),
     (HUGE, HUGE),
     (HUGE + 1, U64_MAX),
 )
@@ -100,7 +100,7 @@ def test_active_filter_matches_the_active_list(live, expect, operations):
         kinds = [DamosFilter("active"), DamosFilter("anon")]
         table = pass_once(run, memory, {**alone(kinds), **in_filters})
     m = Measurement("memory made active", active, "bytes")
-    expect.at_least(m, PAGE_SIZE, because="lru_prio activated some; else the filter is not tested")
+    expect.at_least(m, page_size(), because="lru_prio activated some; else the filter is not tested")
     expect.add(table_holds(table))
 
 

@@ -11,7 +11,7 @@ from damon_tests.judge.schemes.filters import folio_bytes
 from damon_tests.judge.schemes.young_filter import questions, young_bytes
 from damon_tests.judge.verdict import Measurement
 from damon_tests.patterns.spec import Access, Pattern, PatternRegion, Phase
-from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, NSEC_PER_USEC, PAGE_SIZE
+from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, NSEC_PER_USEC, page_size
 from damon_tests.scenario.filtered_run import WatchedMemory
 from damon_tests.workload.frame_truth import FrameTruth, frame_ranges
 from damon_tests.workload.huge_page_truth import HugePages
@@ -35,9 +35,9 @@ YOUNG = DamosFilter("young", matching=True, allow=True)
 OLD = DamosFilter("young", matching=False, allow=True)
 
 
-def pattern(*regions, hot="", stride_bytes=PAGE_SIZE):
+def pattern(*regions, hot="", stride_bytes=None):
     accesses = [
-        Access(r.name, 0, r.size_bytes, period_ns=2 * NSEC_PER_MSEC, stride_bytes=stride_bytes)
+        Access(r.name, 0, r.size_bytes, period_ns=2 * NSEC_PER_MSEC, stride_bytes=stride_bytes or page_size())
         for r in regions
         if r.name == hot
     ]
@@ -77,8 +77,8 @@ def test_young_filter_clears_the_accessed_bit(live, expect, operations):
         run.session.record(until=lambda: run.client.stats(0, 0).nr_tried > 0)
         stats = [run.client.stats(0, i, update=i == 0) for i in range(len(schemes))]
     total, anon = folio_bytes(pages, pages.met), folio_bytes(pages, pages.met & pages.anon)
-    lost = len(memory.ranges[0]) * SAMPLES_BETWEEN * PAGE_SIZE
-    passes, rest = divmod(stats[0].sz_tried, len(pages) * PAGE_SIZE)
+    lost = len(memory.ranges[0]) * SAMPLES_BETWEEN * page_size()
+    passes, rest = divmod(stats[0].sz_tried, len(pages) * page_size())
     expect.at_least(Measurement("passes", passes, "count"), 1, because="the run waited for a pass")
     expect.equal(
         Measurement("bytes of a pass cut short", rest, "bytes"), 0, because="each pass tries all pages"

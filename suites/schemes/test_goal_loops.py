@@ -10,6 +10,7 @@ from damon_tests.damon.series import Series
 from damon_tests.judge.schemes import goal_metrics, quotas
 from damon_tests.judge.schemes.goal_metrics import lru_bp, measured, node_mem_bp
 from damon_tests.judge.verdict import Check, Measurement
+from damon_tests.ports import page_size
 from damon_tests.scenario.quota_run import (
     let_pass,
     passes_of,
@@ -53,9 +54,9 @@ def test_temporal_tuner_reclaims_until_the_goal_and_stops(live, expect):
         let_pass(run, 8)
         at_end = run.pages("data")
         free_bp(run, infos)
-    reclaimed = Measurement("bytes reclaimed", (int(at_end.swapped.sum()) - swapped) * 4096, "bytes")
+    reclaimed = Measurement("bytes reclaimed", (int(at_end.swapped.sum()) - swapped) * page_size(), "bytes")
     expect.equal(
-        Measurement("bytes reclaimed before", swapped * 4096, "bytes"),
+        Measurement("bytes reclaimed before", swapped * page_size(), "bytes"),
         0,
         because="the first goal, 1 bp of free memory, was achieved",
     )
@@ -139,7 +140,7 @@ def test_lru_goals_sort_until_the_share_is_reached(live, expect, wanted, tuner):
         "largest effective size", float(max(traced, default=0)), "bytes", tuple(map(float, traced))
     )
     if tuner == "consist":
-        expect.at_least(sizes, 4096, because="moving memory takes a quota of a page at least")
+        expect.at_least(sizes, page_size(), because="moving memory takes a quota of a page at least")
     else:
         expect.equal(sizes, limit, because="the temporal tuner grants the limit and never more (I58)")
         last = Measurement("last effective size", float(traced[-1]) if traced else -1, "bytes")
@@ -161,7 +162,7 @@ def test_unreachable_goal_saturates_at_the_requested_size(live, expect):
         for _ in range(25):
             free_bp(run, infos)
             let_pass(run, 2)
-        swapped = int(run.pages("data").swapped.sum()) * 4096
+        swapped = int(run.pages("data").swapped.sum()) * page_size()
     passes, level = passes_of(run), Series.of(run.level)
     tried = [float(sum(e.end - e.start for e in p.applied)) for p in passes]
     most = Measurement("tried in a window", max(tried, default=0), "bytes", tuple(tried))

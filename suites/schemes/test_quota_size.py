@@ -9,12 +9,13 @@ from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosQuot
 from damon_tests.damon.series import Series
 from damon_tests.judge.schemes import quotas
 from damon_tests.judge.verdict import Measurement
+from damon_tests.ports import page_size
 from damon_tests.scenario.quota_run import let_pass, quota_run
 
 pytestmark = pytest.mark.needs("ops.fvaddr", "damon_aggregated", "damos_before_apply")
 
 MIB = 1 << 20
-PAGE = 4096
+PAGE = page_size()
 HOUR_MS = 3_600_000
 FULL = pytest.mark.profile("full")
 RATIOS = [(0, 1), (2, 1), (1, 3)]

@@ -6,6 +6,7 @@ import pytest
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosQuota, DamosQuotaGoal
 from damon_tests.judge.schemes import goals, time_quotas
 from damon_tests.judge.verdict import Measurement
+from damon_tests.ports import page_size
 from damon_tests.scenario.quota_run import quota_run, read_sizes
 
 pytestmark = pytest.mark.needs(
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.needs(
 TRACED = pytest.mark.needs("damos_esz")
 
 MIB = 1 << 20
-PAGE = 4096
+PAGE = page_size()
 ATTRS = DamonAttrs(sample_us=5_000, aggr_us=50_000, min_nr_regions=10, max_nr_regions=60)
 
 

@@ -8,6 +8,7 @@ from damon_tests.damon.series import Series
 from damon_tests.judge.schemes.age_resets import ages_after_passes
 from damon_tests.judge.schemes.stats import stats_after_passes
 from damon_tests.judge.verdict import Measurement
+from damon_tests.ports import page_size
 from damon_tests.scenario.invariants import invariants
 from damon_tests.scenario.watched_run import (
     passes_of,
@@ -26,7 +27,7 @@ ATTRS = DamonAttrs(10_000, 200_000, min_nr_regions=8, max_nr_regions=40)
 def test_regions_cut_by_quotas_are_merged_back(live, expect, action):
     """However often quotas cut regions, equal neighbours are one region after each pass; memory that was
     acted on differs from the rest of its region by its age."""
-    quota = DamosQuota(bytes=5 * MIB + 4096, reset_interval_ms=1)
+    quota = DamosQuota(bytes=5 * MIB + page_size(), reset_interval_ms=1)
     schemes = (
         Damos("stat", ANY, apply_interval_us=20_000),
         Damos(action, ANY, apply_interval_us=20_000, quota=quota),

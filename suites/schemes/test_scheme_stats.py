@@ -12,7 +12,7 @@ from damon_tests.judge.schemes import stats as scheme_stats
 from damon_tests.judge.schemes import watched_passes
 from damon_tests.judge.verdict import Measurement
 from damon_tests.patterns.spec import Pattern, PatternRegion, Phase
-from damon_tests.ports import NSEC_PER_SEC
+from damon_tests.ports import NSEC_PER_SEC, page_size
 from damon_tests.scenario.invariants import invariants
 from damon_tests.scenario.watched_run import passes_of, read_stats, watched
 
@@ -67,7 +67,7 @@ def test_failed_actions_are_not_counted_as_applied(live, expect):
 def _with_a_hole():
     """Return a pattern with one region mapped in its first half only, and one mapped whole."""
     regions = (
-        PatternRegion("half", 16 * MIB, mapped_bytes=8 * MIB + 4096),
+        PatternRegion("half", 16 * MIB, mapped_bytes=8 * MIB + page_size()),
         PatternRegion("whole", 8 * MIB),
     )
     return Pattern(

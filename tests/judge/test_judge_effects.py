@@ -12,7 +12,7 @@ from damon_tests.damon.params import DamosDest
 from damon_tests.judge.schemes import effects
 from damon_tests.judge.schemes.effects import Effect
 from damon_tests.judge.verdict import Verdict, decide
-from damon_tests.ports import PAGE_SIZE
+from damon_tests.ports import page_size
 from damon_tests.workload.pages import PageStates
 
 START = 64 << 20
@@ -44,7 +44,7 @@ def states(count: int = 8, **flags: list[int]) -> PageStates:
 
 
 def page(number: int) -> int:
-    return START + number * PAGE_SIZE
+    return START + number * page_size()
 
 
 def test_pages_count_only_wholly_inside_ranges() -> None:
@@ -52,7 +52,7 @@ def test_pages_count_only_wholly_inside_ranges() -> None:
     inside = effects.in_ranges(pages, [(page(1) + 1, page(4)), (page(6), page(7))])
     assert inside.nonzero()[0].tolist() == [2, 3, 6]  # page 1 only partly
     pages.present[3] = False
-    frames = effects.in_frames(pages, [(102 * PAGE_SIZE, 105 * PAGE_SIZE)])
+    frames = effects.in_frames(pages, [(102 * page_size(), 105 * page_size())])
     assert frames.nonzero()[0].tolist() == [2, 4]
 
 
@@ -69,7 +69,7 @@ def test_effect_counts_done_missed_gained_and_collateral() -> None:
     before, after = states(lru=[3], swapped=[4]), states(swapped=[1, 4, 6])
     asked = effects.in_ranges(before, [(page(1), page(5))])
     measured = effects.effect(before, after, asked, lambda p: p.swapped)
-    p = PAGE_SIZE
+    p = page_size()
     # 1 went, 2 should have, 3 was on no list, 4 was there already; 6 went though nobody asked.
     assert measured == Effect(asked=4 * p, able=2 * p, done=2 * p, missed=p, gained=p, collateral=p)
     excused = effects.effect(
@@ -82,25 +82,25 @@ def test_effect_counts_done_missed_gained_and_collateral() -> None:
 @pytest.mark.parametrize("name", ["present", "swapped", "huge", "active"])
 def test_change_of_other_memory_is_collateral(name: str) -> None:
     measured = effects.spared(states(), states(**{name: [2, 5]}))
-    assert measured.collateral == 2 * PAGE_SIZE
+    assert measured.collateral == 2 * page_size()
     assert not effects.spares_others("x", measured).holds
 
 
 def test_moved_page_is_collateral_and_page_waiting_for_lru_is_not() -> None:
     moved = states()
     moved.node[3] = 1
-    assert effects.spared(states(), moved).collateral == PAGE_SIZE
+    assert effects.spared(states(), moved).collateral == page_size()
     assert effects.spared(states(lru=[1]), states(referenced=[4])).collateral == 0
     assert effects.spared(states(), states(lru=[1], active=[1])).collateral == 0
-    assert effects.all_spared([(states(), moved), (states(), states())]).collateral == PAGE_SIZE
+    assert effects.all_spared([(states(), moved), (states(), states())]).collateral == page_size()
 
 
-def verdict(measured: Effect, least: int = PAGE_SIZE) -> Verdict:
+def verdict(measured: Effect, least: int = page_size()) -> Verdict:
     return decide(effects.takes_effect("x", measured, "because", least=least))[0]
 
 
 def test_missed_bytes_fail_and_nothing_able_is_inconclusive() -> None:
-    p = PAGE_SIZE
+    p = page_size()
     good = Effect(asked=4 * p, able=3 * p, done=3 * p, gained=3 * p)
     assert verdict(good) is Verdict.PASS
     assert verdict(replace(good, missed=p)) is Verdict.FAIL
@@ -125,7 +125,7 @@ def test_isolated_page_on_no_lru_list_fails() -> None:
         (states(lru=[0]), states(lru=[0])),
         (states(), states(swapped=[3])),
     ]
-    for waiting, holds in ((PAGE_SIZE, False), (2 * PAGE_SIZE, True)):
+    for waiting, holds in ((page_size(), False), (2 * page_size(), True)):
         assert effects.put_back("x", pairs, waiting).holds is holds
 
 
@@ -139,7 +139,7 @@ def test_interleaving_follows_weights() -> None:
     """Specification 4.10: the address over the page's size, modulo the sum of weights."""
     pages = states(8)
     dests = (DamosDest(0, 1), DamosDest(3, 2))
-    first = START // PAGE_SIZE % 3
+    first = START // page_size() % 3
     cycle = [0, 3, 3]
     assert effects.interleaved(pages, dests).tolist() == [cycle[(first + i) % 3] for i in range(8)]
     assert effects.interleaved(pages, (DamosDest(1, 0),)).tolist() == [-1] * 8

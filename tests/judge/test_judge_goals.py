@@ -10,7 +10,7 @@ from damon_tests.damon.series import Series
 from damon_tests.damon.trace import AggregatedEvent, EszEvent
 from damon_tests.judge.schemes import goal_metrics, goals, quota_passes, time_quotas
 from damon_tests.judge.schemes.goal_metrics import Measured
-from damon_tests.judge.schemes.time_quotas import FIRST_THROUGHPUT, Spent
+from damon_tests.judge.schemes.time_quotas import Spent, first_throughput
 from damon_tests.ports import NSEC_PER_MSEC
 from damon_tests.workload.memory_info import MemoryInfo
 
@@ -234,9 +234,9 @@ def test_memory_metrics_are_shares_in_bp():
 
 def test_size_implies_the_spent_time():
     quota = DamosQuota(ms=3)
-    assert time_quotas.first_size(quota) == 3 * FIRST_THROUGHPUT
+    assert time_quotas.first_size(quota) == 3 * first_throughput()
     assert time_quotas.first_size(DamosQuota(ms=3, bytes=PAGE)) == PAGE
-    assert time_quotas.spent(3 * FIRST_THROUGHPUT, quota, 0, PAGE) == Spent(0, 0)
+    assert time_quotas.spent(3 * first_throughput(), quota, 0, PAGE) == Spent(0, 0)
     # 1000000 bytes in 4 ms: 250000 a ms.
     implied = time_quotas.spent(750_000, quota, 1_000_000, PAGE)
     assert implied is not None
@@ -248,7 +248,7 @@ def test_size_implies_the_spent_time():
 
 def test_implied_times_must_not_exceed_run_time():
     quota = DamosQuota(ms=3)
-    first = 3 * FIRST_THROUGHPUT
+    first = 3 * first_throughput()
     assert time_quotas.follow(passes_with_esz(*[first] * 6), quota, PAGE).holds
     assert time_quotas.follow(passes_with_esz(first, None, None), quota, PAGE).holds is None
     assert not time_quotas.follow(passes_with_esz(*[2 * first] * 6), quota, PAGE).holds

@@ -10,9 +10,9 @@ import numpy as np
 from damon_tests.damon.trace import AggregatedEvent
 from damon_tests.judge.schemes.split_points import NOWHERE, cuts, evenly_cut, tenth_of
 from damon_tests.judge.schemes.watched_passes import Try, Visit, WatchedPass
-from damon_tests.ports import PAGE_SIZE
+from damon_tests.ports import page_size
 
-SIZE = 100 * PAGE_SIZE
+SIZE = 100 * page_size()
 
 
 def pass_over(number: int, bounds: list[int], aggregated: bool) -> WatchedPass:
@@ -35,13 +35,13 @@ def history(tenths: list[int]) -> list[WatchedPass]:
 def test_cuts_of_two_and_three_parts_are_read() -> None:
     three = [pass_over(0, [0, SIZE], True), pass_over(1, [0, SIZE // 4, SIZE // 2, SIZE], False)]
     assert list(cuts(three)) == [(SIZE, SIZE // 2), (SIZE // 2, SIZE // 4)]
-    assert list(cuts(history([3]))) == [(SIZE, 30 * PAGE_SIZE)]
+    assert list(cuts(history([3]))) == [(SIZE, 30 * page_size())]
 
 
 def test_tenths_are_aligned_down() -> None:
-    assert tenth_of(13 * PAGE_SIZE, PAGE_SIZE) == 1
-    assert tenth_of(13 * PAGE_SIZE, 3 * PAGE_SIZE) == 3
-    assert tenth_of(SIZE, 33 * PAGE_SIZE) == NOWHERE
+    assert tenth_of(13 * page_size(), page_size()) == 1
+    assert tenth_of(13 * page_size(), 3 * page_size()) == 3
+    assert tenth_of(SIZE, 33 * page_size()) == NOWHERE
 
 
 def test_equally_frequent_tenths_hold() -> None:

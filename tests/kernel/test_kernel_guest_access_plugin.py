@@ -17,7 +17,7 @@ from damon_tests.kernel.guest.guest import Guests
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.kernel.images import image
 from damon_tests.patterns.load import load
-from damon_tests.ports import NSEC_PER_MSEC, PAGE_SIZE, HarnessError, NotSupported
+from damon_tests.ports import NSEC_PER_MSEC, HarnessError, NotSupported, page_size
 from damon_tests.ports.accesses import AccessRuns
 from damon_tests.workload import engine
 from damon_tests.workload.access_truth import of_frames, of_pages
@@ -97,7 +97,7 @@ def test_accesses_equal_those_of_the_engine(tmp_path: Path, name: str) -> None:
     runs = window.result
     mine = runs.of_process(target.pid)
     truth = of_pages(mine)
-    pages = np.concatenate([np.arange(a // PAGE_SIZE, b // PAGE_SIZE) for a, b in layout.values()])
+    pages = np.concatenate([np.arange(a // page_size(), b // page_size()) for a, b in layout.values()])
     judged = 0
     for worker in slices.workers:
         own = copy.copy(slices)
@@ -115,11 +115,13 @@ def test_accesses_equal_those_of_the_engine(tmp_path: Path, name: str) -> None:
     if pattern.phases[0].actions or len(pids) > 1:
         return
     for region, (start, _) in layout.items():
-        inside = (mine.page >= start // PAGE_SIZE) & (mine.page < start // PAGE_SIZE + len(frames[region]))
-        assert (mine.frame[inside] == frames[region][mine.page[inside] - start // PAGE_SIZE]).all()
+        inside = (mine.page >= start // page_size()) & (
+            mine.page < start // page_size() + len(frames[region])
+        )
+        assert (mine.frame[inside] == frames[region][mine.page[inside] - start // page_size()]).all()
     known = np.zeros(len(mine), bool)
     for start, end in mapped:
-        known |= (mine.page >= start // PAGE_SIZE) & (mine.page < end // PAGE_SIZE)
+        known |= (mine.page >= start // page_size()) & (mine.page < end // page_size())
     assert known.all(), f"accesses outside of all mappings: {mine.chosen(~known).page[:5]}"
     assert of_frames(runs).touched(np.unique(mine.frame[mine.frame >= 0]), *runs.span_ns).all()
 

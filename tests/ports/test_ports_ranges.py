@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from damon_tests.ports import PAGE_SIZE
+from damon_tests.ports import page_size
 from damon_tests.ports.ranges import Range, clip, joined, page_ranges, without
 
 SPAN = st.tuples(st.integers(0, 40), st.integers(1, 8)).map(lambda pair: (pair[0], sum(pair)))
@@ -45,5 +45,5 @@ def test_clip_and_without_split_ranges_in_two(ranges: list[Range], others: list[
 @given(st.sets(st.integers(0, 60)))
 def test_page_ranges_hold_exactly_the_pages(pages: set[int]) -> None:
     result = page_ranges(np.array(sorted(pages), dtype=np.int64))
-    assert points((a // PAGE_SIZE, b // PAGE_SIZE) for a, b in result) == pages
+    assert points((a // page_size(), b // page_size()) for a, b in result) == pages
     assert result == joined(result)

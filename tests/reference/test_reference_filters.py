@@ -11,7 +11,7 @@ from reference_support import HEAP, MIB, RULES, STAT_ALL, Box
 
 from damon_tests.damon.keywords import WORDS
 from damon_tests.damon.params import Damos, DamosFilter
-from damon_tests.ports import PAGE_SIZE
+from damon_tests.ports import page_size
 from damon_tests.reference.core.filters import FilterLists
 
 
@@ -51,14 +51,14 @@ def test_borders_of_address_filters_are_aligned_down(cut: int, pages: int):
     reject = addr(HEAP + MIB + cut, HEAP + 2 * MIB + cut, matching=True, allow=False)
     assert tried(reject) == 7 * MIB
     ends = addr(HEAP, HEAP + MIB + cut, matching=True, allow=True)
-    assert tried(ends) == MIB + pages * PAGE_SIZE
+    assert tried(ends) == MIB + pages * page_size()
 
 
 def test_active_pages_are_those_on_the_active_list():
     box = Box(8 * MIB, ram_bytes=64 * MIB)
     memory = box.system.memory
     memory.place()
-    first = HEAP // PAGE_SIZE
+    first = HEAP // page_size()
     memory.active[memory.processes[box.pid].frames_of(np.arange(first, first + 512))] = True
     allow = DamosFilter("active", matching=True, allow=True)
     box.start(box.fvaddr(schemes=(replace(STAT_ALL, ops_filters=(allow,)),)))

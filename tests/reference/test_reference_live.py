@@ -21,7 +21,7 @@ from damon_tests.damon import trace
 from damon_tests.damon.client import DamonClient
 from damon_tests.damon.params import ANY, DamonCtx, DamonTarget, Damos, Kdamond
 from damon_tests.damon.recording_file import load
-from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE, NotSupported, UsageError
+from damon_tests.ports import NSEC_PER_SEC, NotSupported, UsageError, page_size
 from damon_tests.reference.live import live_truth
 from damon_tests.reference.live.page_idle import PageIdle
 from damon_tests.reference.live.periodic_truth import PeriodicAccess, PeriodicTruth
@@ -32,15 +32,15 @@ PAGES = 512
 
 CHILD = f"""
 import ctypes, mmap, sys
-m = mmap.mmap(-1, {PAGES * PAGE_SIZE})
-m.write(bytes({PAGES * PAGE_SIZE}))
+m = mmap.mmap(-1, {PAGES * page_size()})
+m.write(bytes({PAGES * page_size()}))
 print(ctypes.addressof(ctypes.c_char.from_buffer(m)), flush=True)
 for line in sys.stdin:
     verb, *pages = line.split()
     total = 0
     for page in map(int, pages):
-        if verb == "write": m[page * {PAGE_SIZE}] = 7
-        else: total += m[page * {PAGE_SIZE}]
+        if verb == "write": m[page * {page_size()}] = 7
+        else: total += m[page * {page_size()}]
     print("done", flush=True)
 print("good bye", flush=True)
 """
@@ -57,7 +57,7 @@ class Child:
         self._stdin: IO[str] = self.process.stdin
         self._stdout: IO[str] = self.process.stdout
         self.pid = self.process.pid
-        self.first = int(self._stdout.readline()) // PAGE_SIZE
+        self.first = int(self._stdout.readline()) // page_size()
 
     def touch(self, verb: str, pages: list[int]) -> None:
         self._stdin.write(f"{verb} {' '.join(map(str, pages))}\n")
@@ -189,7 +189,7 @@ class Half:
 
     def touched(self, pages: np.ndarray, t0_ns: int, t1_ns: int) -> np.ndarray:
         assert tuple(pages.tolist()) == self.prepared, "asked for what was prepared"
-        return pages < (HEAP + HALF) // PAGE_SIZE
+        return pages < (HEAP + HALF) // page_size()
 
     def arm(self) -> None: ...
 
@@ -251,9 +251,9 @@ def test_what_cannot_be_watched_is_refused_with_reasons(child: Child) -> None:
 
 def test_idle_page_tracking_finds_touched_pages(tmp_path: Path) -> None:
     """With a bitmap file of ours in the kernel's place, for pages of this very process."""
-    memory = mmap.mmap(-1, 4 * PAGE_SIZE)
-    memory.write(bytes(4 * PAGE_SIZE))
-    first = np.frombuffer(memory, np.uint8).ctypes.data // PAGE_SIZE
+    memory = mmap.mmap(-1, 4 * page_size())
+    memory.write(bytes(4 * page_size()))
+    first = np.frombuffer(memory, np.uint8).ctypes.data // page_size()
     pages = first + np.arange(4)
     bitmap = tmp_path / "bitmap"
     bitmap.touch()
@@ -297,8 +297,8 @@ def clear_bit(bitmap: Path, frame: int) -> None:
 
 def test_periodic_truth_in_closed_form() -> None:
     truth = PeriodicTruth(
-        [(0, 8 * PAGE_SIZE)],
-        [PeriodicAccess(0, 2 * PAGE_SIZE, 10), PeriodicAccess(4 * PAGE_SIZE, 5 * PAGE_SIZE, 3)],
+        [(0, 8 * page_size())],
+        [PeriodicAccess(0, 2 * page_size(), 10), PeriodicAccess(4 * page_size(), 5 * page_size(), 3)],
     )
     pages = np.arange(8)
     assert np.flatnonzero(truth.touched(pages, 1, 3)).tolist() == []

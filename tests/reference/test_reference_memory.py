@@ -13,7 +13,7 @@ from damon_tests.damon.params import ANY, DamonCtx, DamonTarget, Damos, DamosDes
 from damon_tests.experiment.reference_backend import ReferenceBackend
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns import load
-from damon_tests.ports import PAGE_SIZE, UsageError
+from damon_tests.ports import UsageError, page_size
 from damon_tests.reference.core.goals import achievements
 
 PAGEOUT = Damos(action="pageout", access_pattern=ANY)
@@ -22,7 +22,7 @@ PAGEOUT = Damos(action="pageout", access_pattern=ANY)
 def nodes(box: Box, pid: int, start: int, end: int) -> set[int]:
     """NUMA nodes that hold [start, end) of a process."""
     box.system.memory.place()
-    frames = box.system.memory.processes[pid].frames_of(np.arange(start // PAGE_SIZE, end // PAGE_SIZE))
+    frames = box.system.memory.processes[pid].frames_of(np.arange(start // page_size(), end // page_size()))
     return set(box.system.memory.node_of(frames).tolist())
 
 
@@ -43,8 +43,8 @@ def test_a_node_gives_no_more_than_it_has_and_no_other_steps_in():
     large = (HEAP, HEAP + 40 * MIB)
     pid = box.system.add_process(heap(40 * MIB), HotTruth([large]), nodes=((large, 1),))
     box.system.memory.place()
-    assert box.system.memory.used_pages(1) == 32 * MIB // PAGE_SIZE
-    assert box.system.memory.unplaced_pages == 8 * MIB // PAGE_SIZE
+    assert box.system.memory.used_pages(1) == 32 * MIB // page_size()
+    assert box.system.memory.unplaced_pages == 8 * MIB // page_size()
     assert nodes(box, pid, HEAP, HEAP + MIB) == {1}
 
 
@@ -72,23 +72,23 @@ def test_other_processes_have_memory_of_their_own():
     subject = ReferenceBackend("7.3").subject(1, Topology(memory_mib=256))
     system = subject._system
     target = subject.start_target(load.parse(TWO_PROCESSES), 1)
-    assert system.memory.used_pages() == (32 + 8 + 4) * MIB // PAGE_SIZE
+    assert system.memory.used_pages() == (32 + 8 + 4) * MIB // page_size()
     target.go()
     start, end = subject.ram_ranges()[1]
-    frames = np.arange(start // PAGE_SIZE, end // PAGE_SIZE)
+    frames = np.arange(start // page_size(), end // page_size())
     now = system.clock.now_ns()
     hit = frames[system.memory.frames_accessed(frames, now, now + 5_000_000)]
     mine = {
-        name: np.concatenate([np.arange(s, e, PAGE_SIZE) for s, e in spans]) // PAGE_SIZE
+        name: np.concatenate([np.arange(s, e, page_size()) for s, e in spans]) // page_size()
         for name, spans in target.physical().items()
     }
-    assert len(hit) == (2 + 4 + 2) * MIB // PAGE_SIZE
-    assert np.isin(hit, mine["data"]).sum() == 2 * MIB // PAGE_SIZE
-    assert np.isin(hit, mine["common"]).sum() == 2 * MIB // PAGE_SIZE
+    assert len(hit) == (2 + 4 + 2) * MIB // page_size()
+    assert np.isin(hit, mine["data"]).sum() == 2 * MIB // page_size()
+    assert np.isin(hit, mine["common"]).sum() == 2 * MIB // page_size()
     low = target.layout["data"][0]
-    pages = np.arange(low // PAGE_SIZE, low // PAGE_SIZE + 8192)
+    pages = np.arange(low // page_size(), low // page_size() + 8192)
     hit_pages = pages[system.memory.processes[target.pid].accessed(pages, now, now + 5_000_000)]
-    assert (hit_pages[0] * PAGE_SIZE - low, len(hit_pages)) == (4 * MIB, 2 * MIB // PAGE_SIZE)
+    assert (hit_pages[0] * page_size() - low, len(hit_pages)) == (4 * MIB, 2 * MIB // page_size())
     target.stop()
     assert system.memory.used_pages() == 0
 
@@ -107,7 +107,7 @@ def test_destinations_without_weight_move_nothing(weights: tuple[int, int], move
     box.start(box.fvaddr(schemes=(scheme,)))
     box.run(0.5)
     assert (box.system.memory.used_pages(0), box.system.memory.used_pages(1)) == (2048 - moved, moved)
-    assert box.client.stats(0, 0).sz_applied == moved * PAGE_SIZE
+    assert box.client.stats(0, 0).sz_applied == moved * page_size()
 
 
 @pytest.mark.parametrize(("nid", "moved"), [(1, 2048), (-1, 0)])
@@ -122,7 +122,7 @@ def test_physical_memory_goes_to_the_target_node_whatever_the_destinations(nid: 
 
 
 def out_bytes(box: Box) -> int:
-    return len(box.system.memory.out_frames()) * PAGE_SIZE
+    return len(box.system.memory.out_frames()) * page_size()
 
 
 def test_anonymous_memory_is_paged_out_as_far_as_there_is_swap():
@@ -150,14 +150,14 @@ def test_pages_of_a_file_stay_when_nobody_maps_them():
     file = (HEAP + (1 << 30), HEAP + (1 << 30) + 4 * MIB)
     pid = box.system.add_process([file, (STACK, STACK + 0x1000)], HotTruth([file]), file=[file])
     memory = box.system.memory
-    frames = memory.processes[pid].frames_of(np.arange(file[0] // PAGE_SIZE, file[1] // PAGE_SIZE))
+    frames = memory.processes[pid].frames_of(np.arange(file[0] // page_size(), file[1] // page_size()))
     used = memory.used_pages()
     box.system.set_vmas(pid, [(STACK, STACK + 0x1000)])
     assert memory.used_pages() == used
     assert not memory.is_mapped(frames).any()
     assert box.system.physical_ranges(pid, *file) == []
     box.system.set_vmas(pid, [file, (STACK, STACK + 0x1000)])
-    again = memory.processes[pid].frames_of(np.arange(file[0] // PAGE_SIZE, file[1] // PAGE_SIZE))
+    again = memory.processes[pid].frames_of(np.arange(file[0] // page_size(), file[1] // page_size()))
     assert (again == frames).all()
     assert memory.is_mapped(frames).all()
     box.system.remove_process(pid)
@@ -168,7 +168,9 @@ def test_swap_is_free_again_when_pages_come_back():
     box = Box(8 * MIB, ram_bytes=128 * MIB, swap_bytes=8 * MIB)
     memory = box.system.memory
     memory.place()
-    frames = memory.processes[box.pid].frames_of(np.arange(HEAP // PAGE_SIZE, (HEAP + 8 * MIB) // PAGE_SIZE))
+    frames = memory.processes[box.pid].frames_of(
+        np.arange(HEAP // page_size(), (HEAP + 8 * MIB) // page_size())
+    )
     assert memory.reclaim(frames[:1024], 1) == 1024
     assert memory.reclaim(frames[1024:], 1) == 1024
     memory.bring_back(frames[:100])
@@ -237,7 +239,7 @@ def hugetlb_box(hot=(), **machine):
 def test_hugetlb_memory_comes_from_the_reserve_and_goes_back():
     box, more = hugetlb_box(), (HEAP, HEAP + 8 * MIB)
     memory = box.system.memory
-    assert memory.used_pages() == 20 * MIB // PAGE_SIZE, "reserved, in use or not"
+    assert memory.used_pages() == 20 * MIB // page_size(), "reserved, in use or not"
     assert memory.lru_pages(active=False) == 0
     with pytest.raises(UsageError, match="4 reserved huge pages are wanted, and the simulated machine has 2"):
         box.system.add_process(heap(8 * MIB), HotTruth([more]), hugetlb=[more])
@@ -292,7 +294,7 @@ def test_cold_moves_pages_to_the_inactive_list_and_nowhere_else():
     box = Box(8 * MIB, ram_bytes=64 * MIB)
     memory = box.system.memory
     memory.place()
-    at = HEAP // PAGE_SIZE
+    at = HEAP // page_size()
     memory.active[memory.processes[box.pid].frames_of(np.arange(at, at + 2048))] = True
     box.start(box.fvaddr(schemes=(Damos(action="cold", access_pattern=ANY),)))
     box.run(0.102)

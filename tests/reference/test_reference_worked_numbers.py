@@ -10,12 +10,12 @@ import pytest
 from reference_support import RULES
 from specification_text import read_specification
 
-from damon_tests.ports import PAGE_SIZE
+from damon_tests.ports import page_size
 from damon_tests.reference.core.regions import Regions, cut_to_limit, set_ranges
 from damon_tests.reference.rules import monitoring, schemes
 
 SECTIONS = read_specification().sections
-WORDS = {"UL": monitoring.U64_MAX, "UI": monitoring.U32_MAX, "any": 12345, "none": 0, "a page": PAGE_SIZE}
+WORDS = {"UL": monitoring.U64_MAX, "UI": monitoring.U32_MAX, "any": 12345, "none": 0, "a page": page_size()}
 Row = list[str]
 
 
@@ -36,7 +36,7 @@ def columns(table: list[Row]) -> list[tuple[int, ...]]:
 def number(cell: str) -> int:
     cell = cell.removesuffix(" and more")
     if cell.endswith(" pages"):
-        return int(cell.removesuffix(" pages")) * PAGE_SIZE
+        return int(cell.removesuffix(" pages")) * page_size()
     return WORDS[cell] if cell in WORDS else int(cell)
 
 

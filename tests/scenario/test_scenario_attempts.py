@@ -18,7 +18,7 @@ from damon_tests.judge.monitoring.all_invariants import full_counts
 from damon_tests.judge.monitoring.disturbances import modelled
 from damon_tests.judge.monitoring.judged_windows import clip, comparison, judged_windows
 from damon_tests.patterns import load
-from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE
+from damon_tests.ports import NSEC_PER_SEC, page_size
 from damon_tests.scenario.invariants import invariants
 from damon_tests.scenario.reference_bands import like_the_reference
 from damon_tests.scenario.visibility import visibility
@@ -71,7 +71,7 @@ def test_comparison_has_the_patterns_regions_only(observation: Observation) -> N
 def test_clip_cuts_pieces_and_keeps_order(observation: Observation) -> None:
     c = comparison(observation, after_s=1.0)
     start, end = observation.layout["data"]
-    middle = (start + end) // 2 // PAGE_SIZE * PAGE_SIZE
+    middle = (start + end) // 2 // page_size() * page_size()
     cut = clip(c, [(start, middle), (middle, end)])
     assert cut.per_window(cut.size).tolist() == c.per_window(c.size).tolist()
     assert (np.diff(cut.window) >= 0).all()
@@ -102,7 +102,7 @@ def test_unknown_memory_of_the_process_counts_as_touched(observation: Observatio
     other = next(v for v in observation.vmas if v not in observation.layout.values())
     known = observation.layout["data"]
     truth = MaybeTouched(observation.truth, observation.vmas)
-    pages = np.array([other[0] // PAGE_SIZE, known[0] // PAGE_SIZE, 1], dtype=np.int64)
+    pages = np.array([other[0] // page_size(), known[0] // page_size(), 1], dtype=np.int64)
     t0, t1 = observation.recording.started_ns, observation.recording.stopped_ns
     assert truth.touched(pages, t0, t1).tolist() == [True, False, False]
     assert truth.rate(pages, t0, t1, 5_000_000).tolist() == [1.0, 0.0, 0.0]

@@ -10,7 +10,7 @@ import numpy as np
 from damon_tests.kernel.host.machine import LocalMachine
 from damon_tests.patterns.load import parse
 from damon_tests.patterns.spec import Pattern
-from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE, Pages
+from damon_tests.ports import NSEC_PER_SEC, Pages, page_size
 from damon_tests.workload import engine
 from damon_tests.workload.engine import EngineTarget
 from damon_tests.workload.slice_truth import SliceTruth
@@ -50,7 +50,7 @@ def smaps(target: EngineTarget, name: str, offset: int = 0) -> dict[str, str]:
 
 def pages_of(target: EngineTarget) -> Pages:
     """Return the pages of all its regions."""
-    return np.concatenate([np.arange(a // PAGE_SIZE, b // PAGE_SIZE) for a, b in target.layout.values()])
+    return np.concatenate([np.arange(a // page_size(), b // page_size()) for a, b in target.layout.values()])
 
 
 def kib(text: str) -> int:

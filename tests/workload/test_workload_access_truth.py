@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from damon_tests.ports import PAGE_SIZE
+from damon_tests.ports import page_size
 from damon_tests.ports.accesses import AccessKind, AccessRuns, Recorded, Space
 from damon_tests.workload.access_truth import AccessTruth, of_frames, of_pages
 
@@ -67,14 +67,14 @@ def test_rate_counts_windows_with_an_access() -> None:
 
 def test_no_accesses() -> None:
     truth = AccessTruth(
-        NOTHING, NOTHING, NOTHING, span_ns=(0, 10), gap_ns=GAP, mapped=[(PAGE_SIZE, 3 * PAGE_SIZE)]
+        NOTHING, NOTHING, NOTHING, span_ns=(0, 10), gap_ns=GAP, mapped=[(page_size(), 3 * page_size())]
     )
-    assert truth.ranges() == ((PAGE_SIZE, 3 * PAGE_SIZE),)
+    assert truth.ranges() == ((page_size(), 3 * page_size()),)
     assert not truth.touched(np.arange(4), 0, 10).any()
 
 
 def test_part_of_memory() -> None:
-    part = truth_of([(100, 7, 0), (100, 8, 0)]).within([(8 * PAGE_SIZE, 9 * PAGE_SIZE)])
+    part = truth_of([(100, 7, 0), (100, 8, 0)]).within([(8 * page_size(), 9 * page_size())])
     assert part.touched(np.array([7, 8]), 90, 110).tolist() == [False, True]
 
 

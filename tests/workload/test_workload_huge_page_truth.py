@@ -6,8 +6,8 @@ from __future__ import annotations
 import numpy as np
 
 from damon_tests.patterns.load import load
-from damon_tests.ports import Truth
-from damon_tests.workload.huge_page_truth import PAGES_PER_HUGE, HugePages
+from damon_tests.ports import Truth, pages_per_huge
+from damon_tests.workload.huge_page_truth import HugePages
 from damon_tests.workload.layout import plan_layout
 from damon_tests.workload.pattern_truth import PatternTruth
 
@@ -30,7 +30,7 @@ def test_one_touch_marks_its_whole_block_and_no_other() -> None:
     plain = PatternTruth(sparse, layout, 1, 0)
     # From the middle of a block to the middle of another: only whole blocks can be huge.
     truth = HugePages(plain, [(start + (1 << 20), start + (7 << 20))])
-    pages = first + np.array([1, PAGES_PER_HUGE + 1, 3 * PAGES_PER_HUGE - 1, 3 * PAGES_PER_HUGE + 1])
+    pages = first + np.array([1, pages_per_huge() + 1, 3 * pages_per_huge() - 1, 3 * pages_per_huge() + 1])
     expected = [False, True, True, False]
     assert plain.touched(pages, 0, 5 * MSEC).tolist() == [False] * 4
     assert truth.touched(pages, 0, 5 * MSEC).tolist() == expected

@@ -4,20 +4,20 @@
 import numpy as np
 import pytest
 
-from damon_tests.ports import PAGE_SIZE
+from damon_tests.ports import page_size
 from damon_tests.reference.live.periodic_truth import PeriodicAccess, PeriodicTruth
 from damon_tests.workload.maybe_touched import MaybeTouched
 
 MS = 1_000_000
 PAGES = np.array([10, 11, 20], np.int64)
-MEMORY = ((10 * PAGE_SIZE, 12 * PAGE_SIZE),)
+MEMORY = ((10 * page_size(), 12 * page_size()),)
 TRUTH = PeriodicTruth(
-    MEMORY, [PeriodicAccess(10 * PAGE_SIZE, 11 * PAGE_SIZE, 100 * MS)]
+    MEMORY, [PeriodicAccess(10 * page_size(), 11 * page_size(), 100 * MS)]
 )  # page 10, at each 100 ms
 
 
 def test_other_mappings_are_always_touched() -> None:
-    truth = MaybeTouched(TRUTH, [(20 * PAGE_SIZE, 21 * PAGE_SIZE)])
+    truth = MaybeTouched(TRUTH, [(20 * page_size(), 21 * page_size())])
     assert truth.touched(PAGES, 110 * MS, 120 * MS).tolist() == [False, False, True]
 
 

@@ -16,7 +16,7 @@ from engine_starter import TIMEOUT_NS, Starter, pages_of
 
 from damon_tests.patterns.load import parse
 from damon_tests.patterns.spec import Pattern
-from damon_tests.ports import PAGE_SIZE, Bools
+from damon_tests.ports import Bools, page_size
 from damon_tests.workload.engine import EngineTarget
 
 MSEC = 1_000_000
@@ -28,8 +28,8 @@ def mapped(target: EngineTarget, process: int) -> Bools:
     pages = []
     with open(f"/proc/{target.pids[process]}/pagemap", "rb", buffering=0) as pagemap:
         for start, end in target.layout.values():
-            pagemap.seek(start // PAGE_SIZE * 8)
-            entries = np.frombuffer(pagemap.read((end - start) // PAGE_SIZE * 8), "<u8")
+            pagemap.seek(start // page_size() * 8)
+            entries = np.frombuffer(pagemap.read((end - start) // page_size() * 8), "<u8")
             pages.append(entries & PRESENT_OR_SWAPPED != 0)
     return np.concatenate(pages)
 

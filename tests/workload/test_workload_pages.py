@@ -8,7 +8,7 @@ import os
 import pytest
 
 from damon_tests.kernel.host.machine import LocalMachine
-from damon_tests.ports import PAGE_SIZE, HarnessError
+from damon_tests.ports import HarnessError, page_size
 from damon_tests.workload.memory_info import read_memory_info
 from damon_tests.workload.pages import bytes_of, node_spans, read_pages
 
@@ -21,19 +21,19 @@ def machine():
 
 
 def test_touched_pages_are_present_and_others_not(machine):
-    area = mmap.mmap(-1, 8 * PAGE_SIZE)
-    area[0] = area[3 * PAGE_SIZE] = 1
+    area = mmap.mmap(-1, 8 * page_size())
+    area[0] = area[3 * page_size()] = 1
     start = ctypes.addressof(ctypes.c_char.from_buffer(area))
-    states = read_pages(machine, os.getpid(), start, start + 8 * PAGE_SIZE)
+    states = read_pages(machine, os.getpid(), start, start + 8 * page_size())
     assert states.present.tolist() == [True, False, False, True, False, False, False, False]
-    assert bytes_of(states.present) == 2 * PAGE_SIZE
+    assert bytes_of(states.present) == 2 * page_size()
     assert not states.swapped[~states.present].any()
     assert (states.frame[states.present] > 0).all()
     assert (states.node[~states.present] == -1).all()
     assert (states.node[states.present] >= 0).all()
-    assert states.part(start + 3 * PAGE_SIZE, start + 5 * PAGE_SIZE).present.tolist() == [True, False]
+    assert states.part(start + 3 * page_size(), start + 5 * page_size()).present.tolist() == [True, False]
     with pytest.raises(HarnessError, match="were not read"):
-        states.part(start, start + 9 * PAGE_SIZE)
+        states.part(start, start + 9 * page_size())
 
 
 def test_memory_of_nodes_adds_up(machine):

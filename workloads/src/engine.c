@@ -34,6 +34,8 @@ static sigset_t unblocked; /* while waiting */
 struct program program;
 struct board *board;
 bool resumed;
+uint64_t page_bytes, huge_bytes;
+unsigned int page_shift;
 
 uint64_t now_ns(void)
 {
@@ -260,8 +262,16 @@ static void perform(void)
 	run(&board->workers[0], go_ns);
 }
 
+static void measure_pages(void)
+{
+	page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
+	page_shift = (unsigned int)__builtin_ctzll(page_bytes);
+	huge_bytes = page_bytes / sizeof(uint64_t) * page_bytes;
+}
+
 int main(int argc, char **argv)
 {
+	measure_pages();
 	if (argc == 3 && !strcmp(argv[1], "--idle"))
 		return idle(argv[2]);
 	if (argc == 4 && !strcmp(argv[1], "--tidy"))

@@ -14,18 +14,20 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define PAGE_SHIFT   12
-#define PAGE_BYTES   ((uint64_t)1 << PAGE_SHIFT)
-#define REGION_ALIGN ((uint64_t)2 << 20)
-#define NAME_LEN     64
-#define LINE_LEN     4096
-#define MAX_REGIONS  1024
-#define MAX_WORKERS  8
+#define NAME_LEN    64
+#define LINE_LEN    4096
+#define MAX_REGIONS 1024
+#define MAX_WORKERS 8
 
 /* Exit codes: something broke; the program is wrong; this machine cannot do it. */
 #define EXIT_BROKEN	 1
 #define EXIT_BAD_PROGRAM 2
 #define EXIT_CANNOT	 3
+
+/* The machine's, from the start of main() on. One page of page table entries maps a huge page;
+ * regions start at multiples of it, so that huge pages are possible in every region. */
+extern uint64_t page_bytes, huge_bytes;
+extern unsigned int page_shift;
 
 enum hugepage { HUGEPAGE_DEFAULT, HUGEPAGE_NO, HUGEPAGE_YES };
 enum memory { MEMORY_ANONYMOUS, MEMORY_FILE, MEMORY_SHMEM, MEMORY_HUGETLB, MEMORY_HEAP };

@@ -38,7 +38,7 @@ static void mark_range(uint64_t first, uint64_t last)
 /* Returns the bit of the page at this offset in the region. */
 static inline uint64_t bit_of(const struct region *region, uint64_t offset)
 {
-	return (offset >> PAGE_SHIFT) - region->window_first + region->window_bit;
+	return (offset >> page_shift) - region->window_first + region->window_bit;
 }
 
 void mark_page(const struct region *region, uint64_t offset)
@@ -56,7 +56,7 @@ void mark_slots(const struct term *term, uint64_t start, uint64_t slots)
 {
 	uint64_t end = start + (slots - 1) * term->stride;
 
-	if (term->stride <= PAGE_BYTES) {
+	if (term->stride <= page_bytes) {
 		mark_range(bit_of(term->region, start), bit_of(term->region, end));
 		return;
 	}
@@ -66,7 +66,7 @@ void mark_slots(const struct term *term, uint64_t start, uint64_t slots)
 
 static uint64_t pages_of(const struct term *term)
 {
-	return ((term->end - 1) >> PAGE_SHIFT) - (term->start >> PAGE_SHIFT) + 1;
+	return ((term->end - 1) >> page_shift) - (term->start >> page_shift) + 1;
 }
 
 static bool is_dense(const struct term *term)
@@ -101,7 +101,7 @@ size_t prepare_marks(void)
  */
 void mark_drawn(const struct term *term, uint64_t drift, const uint64_t *offsets, uint64_t count)
 {
-	const uint64_t first = (term->start + drift) >> PAGE_SHIFT;
+	const uint64_t first = (term->start + drift) >> page_shift;
 	uint8_t *map = page_map;
 
 	if (!term->dense) {
@@ -110,7 +110,7 @@ void mark_drawn(const struct term *term, uint64_t drift, const uint64_t *offsets
 		return;
 	}
 	for (uint64_t i = 0; i < count; i++)
-		map[(offsets[i] >> PAGE_SHIFT) - first] = 1;
+		map[(offsets[i] >> page_shift) - first] = 1;
 }
 
 /* Ends a pass of mark_drawn(). */

@@ -18,7 +18,6 @@
 #define MIB	     ((uint64_t)1 << 20)
 #define TMPFS_MAGIC_ 0x01021994
 #define MPOL_BIND_   2
-#define HUGE_2MB     (21 << 26) /* MAP_HUGE_2MB */
 #define NODES	     64
 #define FS_CREATE    6 /* FSCONFIG_CMD_CREATE */
 
@@ -138,7 +137,7 @@ static void *map_at(const struct region *region, void *wanted, size_t size, uint
 	flags |= MAP_PRIVATE | MAP_ANONYMOUS;
 	/* Huge pages are reserved, so that a lack of them fails here and not at an access. */
 	if (region->memory == MEMORY_HUGETLB)
-		flags |= MAP_HUGETLB | HUGE_2MB;
+		flags |= MAP_HUGETLB | __builtin_ctzll(huge_bytes) << MAP_HUGE_SHIFT;
 	else
 		flags |= MAP_NORESERVE;
 	return mmap(wanted, size, PROT_READ | PROT_WRITE, flags, -1, 0);
@@ -153,9 +152,9 @@ void map_region(struct region *region, uint64_t start, uint64_t end)
 		got = map_at(region, wanted, end - start, start);
 	if (got == MAP_FAILED && region->memory == MEMORY_HUGETLB)
 		die(EXIT_CANNOT,
-		    "region %s needs %" PRIu64
-		    " huge pages of 2 MiB: %s; reserve them in /proc/sys/vm/nr_hugepages",
-		    region->name, (end - start) / (2 * MIB), strerror(errno));
+		    "region %s needs %" PRIu64 " huge pages of %" PRIu64
+		    " MiB: %s; reserve them in /proc/sys/vm/nr_hugepages",
+		    region->name, (end - start) / huge_bytes, huge_bytes / MIB, strerror(errno));
 	if (got == MAP_FAILED)
 		die(EXIT_CANNOT,
 		    "region %s (%" PRIu64 " MiB) cannot be mapped at %p: %s; make it smaller",
@@ -170,7 +169,7 @@ void map_region(struct region *region, uint64_t start, uint64_t end)
 void populate_region(struct region *region, uint64_t start, uint64_t end)
 {
 	volatile uint8_t *bytes = (uint8_t *)(uintptr_t)region->start;
-	uint64_t step = region->memory == MEMORY_HUGETLB ? 2 * MIB : PAGE_BYTES;
+	uint64_t step = region->memory == MEMORY_HUGETLB ? huge_bytes : page_bytes;
 
 	/* Reports a lack of memory, where a store would be killed. Older kernels lack it. */
 	if (madvise((void *)(bytes + start), end - start, MADV_POPULATE_WRITE) && errno != EINVAL)
@@ -260,12 +259,12 @@ static void *cold_page;
 
 void prepare_drain(void)
 {
-	cold_page = own_area(PAGE_BYTES, -1);
+	cold_page = own_area(page_bytes, -1);
 }
 
 static void drain_here(void)
 {
-	madvise(cold_page, PAGE_BYTES, MADV_COLD); /* kernels before 5.4 lack it */
+	madvise(cold_page, page_bytes, MADV_COLD); /* kernels before 5.4 lack it */
 }
 
 /* ``all_cpus``: drain every CPU that this thread may have run on. */

@@ -93,11 +93,11 @@ static uint64_t lowest_above_heap(void)
 		if (mappings[i].stack)
 			break;
 	}
-	probe = mmap(NULL, PAGE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	probe = mmap(NULL, page_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (probe == MAP_FAILED)
 		die(EXIT_CANNOT, "a page cannot be mapped: %s", strerror(errno));
-	munmap(probe, PAGE_BYTES);
-	return (uintptr_t)probe + PAGE_BYTES;
+	munmap(probe, page_bytes);
+	return (uintptr_t)probe + page_bytes;
 }
 
 /*
@@ -112,8 +112,8 @@ void *own_area(size_t size, int fd)
 	void *area;
 
 	if (!below)
-		below = ((uintptr_t)&__executable_start & ~(uintptr_t)(PAGE_BYTES - 1)) - (1 << 16);
-	size = (size + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
+		below = ((uintptr_t)&__executable_start & ~(uintptr_t)(page_bytes - 1)) - (1 << 16);
+	size = (size + page_bytes - 1) / page_bytes * page_bytes;
 	area = MAP_FAILED;
 	if (size < below)
 		area = mmap((void *)(below - size), size, PROT_READ | PROT_WRITE, flags, fd, 0);
@@ -139,7 +139,7 @@ static void place_heap(struct region *region)
 	if (!room)
 		die(EXIT_CANNOT, "no memory for the engine's own heap");
 	free(room);
-	start = ((uintptr_t)sbrk(0) + REGION_ALIGN - 1) / REGION_ALIGN * REGION_ALIGN;
+	start = ((uintptr_t)sbrk(0) + huge_bytes - 1) / huge_bytes * huge_bytes;
 	if (brk((void *)(start + region->mapped)))
 		die(EXIT_CANNOT, "region %s: the heap cannot grow by %" PRIu64 " MiB: %s",
 		    region->name, region->mapped / MIB, strerror(errno));
@@ -160,7 +160,7 @@ static void choose_places(void)
 			die(EXIT_CANNOT,
 			    "region %s does not fit into the address space; make it smaller",
 			    region->name);
-		region->start = (below - program.gap - region->size) / REGION_ALIGN * REGION_ALIGN;
+		region->start = (below - program.gap - region->size) / huge_bytes * huge_bytes;
 		below = region->start;
 	}
 }

@@ -81,7 +81,7 @@ static void read_region(char **words)
 	region->number = program.nr_regions;
 	region->fd = -1;
 	copy_name(region->name, words[1]);
-	region->size = number(words[2], "size", PAGE_BYTES, (uint64_t)1 << 50);
+	region->size = number(words[2], "size", page_bytes, (uint64_t)1 << 50);
 	region->populate = number(words[3], "populate", 0, 1);
 	region->hugepage = choice(words[4], hugepages);
 	region->memory = choice(words[5], memory_names);
@@ -90,7 +90,7 @@ static void read_region(char **words)
 	if (region->node == NO_NODE)
 		region->node = -1;
 	region->mapped = number(words[8], "mapped", 0, region->size);
-	if (region->size % PAGE_BYTES || region->mapped % PAGE_BYTES)
+	if (region->size % page_bytes || region->mapped % page_bytes)
 		bad("a size that is not a multiple of the page size");
 	strcpy(region->file, words[9]);
 	program.nr_regions++;
@@ -112,7 +112,7 @@ static void read_phase(char **words)
 /* Slices have bits for all pages between the first and the last page that a term can touch. */
 static void widen_window(struct region *region, uint64_t start, uint64_t end)
 {
-	uint64_t first = start / PAGE_BYTES, last = (end - 1) / PAGE_BYTES;
+	uint64_t first = start / page_bytes, last = (end - 1) / page_bytes;
 	uint64_t old_last = region->window_first + region->window_pages - 1;
 
 	if (region->window_pages) {
@@ -138,7 +138,7 @@ static void check_term(const struct term *term)
 	far = term->end + (term->islands - 1) * term->every;
 	if (term->drift && (term->region->size - far) / term->drift < term->drift_positions - 1)
 		bad("a drift out of the region");
-	if (term->drift % PAGE_BYTES)
+	if (term->drift % page_bytes)
 		bad("a drift that is not a multiple of the page size");
 	if (term->slots > MAX_SLOTS)
 		bad("an access with too many slots");
@@ -193,8 +193,8 @@ static void read_access(char **words)
 	term->thread = number(words[17], "thread", 0, MAX_WORKERS - 1);
 	term->slots_per_island = (term->end - term->start + term->stride - 1) / term->stride;
 	term->slots = term->slots_per_island * term->islands;
-	term->whole_pages = !(term->start % PAGE_BYTES) && !(term->stride % PAGE_BYTES) &&
-			    !(term->every % PAGE_BYTES);
+	term->whole_pages = !(term->start % page_bytes) && !(term->stride % page_bytes) &&
+			    !(term->every % page_bytes);
 	check_term(term);
 	term->walks = term->order == SEQUENTIAL && term->touches;
 	if (!term->touches)
@@ -285,7 +285,7 @@ static void read_repeat(char **words)
 
 static void read_gap(char **words)
 {
-	program.gap = number(words[1], "gap", PAGE_BYTES, (uint64_t)1 << 36);
+	program.gap = number(words[1], "gap", page_bytes, (uint64_t)1 << 36);
 }
 
 static void read_visible(char **words)

@@ -134,7 +134,7 @@ static void print_status(FILE *out)
 		const struct region *region = &program.regions[i];
 
 		fprintf(out, "window %s %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", region->name,
-			(region->start >> PAGE_SHIFT) + region->window_first, region->window_pages,
+			(region->start >> page_shift) + region->window_first, region->window_pages,
 			region->window_bit);
 	}
 	print_terms(out);

@@ -21,8 +21,13 @@ static ALWAYS_INLINE void touch(uint8_t *byte, enum kind kind)
  * sets that such addresses share. Any byte of the page serves, so these slots cycle through the
  * lines of a page.
  */
-#define LINE_BYTES     64
-#define LINES_PER_PAGE (PAGE_BYTES / LINE_BYTES)
+#define LINE_BYTES 64
+
+/* ``page_bytes`` is a power of two; a mask is faster than a remainder. */
+static ALWAYS_INLINE uint64_t line_of(uint64_t slot)
+{
+	return slot * LINE_BYTES & (page_bytes - 1);
+}
 
 /* ``kind`` and ``whole_pages`` are constants where this is called: the loops have no branch for
  * them. */
@@ -30,8 +35,7 @@ static ALWAYS_INLINE void touch_island(uint8_t *base, uint64_t slots, uint64_t s
 				       enum kind kind, bool whole_pages)
 {
 	for (uint64_t slot = 0; slot < slots; slot++)
-		touch(base + slot * stride + (whole_pages ? slot % LINES_PER_PAGE * LINE_BYTES : 0),
-		      kind);
+		touch(base + slot * stride + (whole_pages ? line_of(slot) : 0), kind);
 }
 
 static void touch_slots(const struct term *term, uint8_t *base, uint64_t slots)
@@ -40,8 +44,8 @@ static void touch_slots(const struct term *term, uint8_t *base, uint64_t slots)
 		touch_island(base, slots, term->stride, KIND_READ, term->whole_pages);
 	else if (term->kind == KIND_UPDATE)
 		touch_island(base, slots, term->stride, KIND_UPDATE, term->whole_pages);
-	else if (term->stride == PAGE_BYTES && term->whole_pages)
-		touch_island(base, slots, PAGE_BYTES, KIND_WRITE, true);
+	else if (term->stride == page_bytes && term->whole_pages)
+		touch_island(base, slots, page_bytes, KIND_WRITE, true);
 	else
 		touch_island(base, slots, term->stride, KIND_WRITE, false);
 }
@@ -92,7 +96,7 @@ static ALWAYS_INLINE uint64_t fetch(const struct term *term, uint64_t drift, uin
 	if (shape.islands)
 		offset = slot_offset(term, slot);
 	if (shape.whole_pages)
-		offset += slot % LINES_PER_PAGE * LINE_BYTES;
+		offset += line_of(slot);
 	__builtin_prefetch(base + offset + drift, 1);
 	return offset + drift;
 }

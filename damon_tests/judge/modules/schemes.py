@@ -15,7 +15,7 @@ from damon_tests.damon.params import DamonCtx, Damos
 from damon_tests.damon.records import DamosStats
 from damon_tests.damon.trace import BeforeApplyEvent
 from damon_tests.judge.verdict import Check, Measurement
-from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_USEC, PAGE_SIZE, Event
+from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_USEC, Event, page_size
 from damon_tests.ports.arrays import I64
 from damon_tests.ports.ranges import Range
 from damon_tests.reference.rules.levels import level as level_of
@@ -187,7 +187,7 @@ def tried_when_half(tried: Sequence[BeforeApplyEvent], first: I64, other: I64) -
 
     At the end, if that never happened.
     """
-    sets = [first * PAGE_SIZE, other * PAGE_SIZE]
+    sets = [first * page_size(), other * page_size()]
     were_tried = [np.zeros(len(address), np.bool_) for address in sets]
     event = None
     for event in tried:

@@ -16,7 +16,7 @@ from damon_tests.experiment.physical_view import as_virtual
 from damon_tests.judge.monitoring import ages, closed_forms, invariants, merged_ages, region_counts
 from damon_tests.judge.monitoring.report import KnownMemory, Report
 from damon_tests.judge.verdict import Check
-from damon_tests.ports import PAGE_SIZE
+from damon_tests.ports import page_size
 from damon_tests.workload.maybe_touched import MaybeTouched
 
 
@@ -93,7 +93,7 @@ def known_frames(observation: Observation) -> tuple[KnownMemory, ...]:
 
     All other frames count as touched all the time. Empty where addr_unit exceeds a page.
     """
-    if PAGE_SIZE % observation.ctx.addr_unit or not observation.frames:
+    if page_size() % observation.ctx.addr_unit or not observation.frames:
         return ()
     view = as_virtual(observation)
     truth = MaybeTouched(view.truth, view.vmas, view.disturbances)

@@ -24,20 +24,25 @@ from damon_tests.judge.monitoring.report import Report, none_wrong, region, wher
 from damon_tests.judge.monitoring.report_vs_truth import byte_ranges
 from damon_tests.judge.monitoring.true_rates import rasterise, touched_spans
 from damon_tests.judge.verdict import Check, Measurement
-from damon_tests.ports import NSEC_PER_USEC, Bools, Truth
+from damon_tests.ports import NSEC_PER_USEC, Bools, Truth, page_size
 from damon_tests.ports.arrays import I64
 from damon_tests.ports.ranges import Range
 
 
 def untouched_is_silent(
-    recording: Recording, ctx: DamonCtx, truth: Truth, *, target_idx: int = 0, granule_bytes: int = 4096
+    recording: Recording,
+    ctx: DamonCtx,
+    truth: Truth,
+    *,
+    target_idx: int = 0,
+    granule_bytes: int | None = None,
 ) -> list[Check]:
     """Check I25: a region wholly in memory that nobody touched in the window has nr_accesses 0. Exact.
 
     Counters start at 0 after each aggregation, and a traced region consists of regions inside it, so all its
     hits come from its own memory. Not judged: requests whose schemes cut regions within a window (a cut
     copies hits), windows at whose beginning vaddr updated its regions, and memory touched within a sampling
-    interval of the window. ``granule_bytes``: the memory that one touch marks (2 MiB with huge pages).
+    interval of the window. ``granule_bytes``: the memory that one touch marks; default: a page.
     """
     if rule_limits.schemes_split(ctx):
         return []
@@ -48,7 +53,9 @@ def untouched_is_silent(
     judged, highest, detail = 0, [], ""
     for i, window in enumerate(chosen):
         snap = window.snapshot
-        idle = _outside(byte_ranges(snap, recording.addr_unit), spans.of_window(i)[:2], granule_bytes)
+        idle = _outside(
+            byte_ranges(snap, recording.addr_unit), spans.of_window(i)[:2], granule_bytes or page_size()
+        )
         judged += int(idle.sum())
         highest.append(float(snap.nr_accesses[idle].max(initial=0)))
         bad = np.flatnonzero(idle & (snap.nr_accesses > 0))
@@ -68,7 +75,7 @@ def untouched_ages(
     truth: Truth,
     *,
     target_idx: int = 0,
-    granule_bytes: int = 4096,
+    granule_bytes: int | None = None,
 ) -> list[Check]:
     """Check I32 and I33: the ages of memory that nobody touched in a window. Exact.
 
@@ -88,7 +95,9 @@ def untouched_ages(
         if id(after) not in chosen:
             continue
         index, extra = chosen[id(after)][0], s.extra_age(before)
-        idle = _outside(byte_ranges(after, recording.addr_unit), spans.of_window(index)[:2], granule_bytes)
+        idle = _outside(
+            byte_ranges(after, recording.addr_unit), spans.of_window(index)[:2], granule_bytes or page_size()
+        )
         lowest = over_parents(np.minimum, before.nr_accesses, parents, -1)
         highest = over_parents(np.maximum, before.nr_accesses, parents, -1)
         young = over_parents(np.minimum, before.age, parents, 0)
@@ -160,7 +169,7 @@ def no_excess_accesses(
     *,
     target_idx: int = 0,
     alpha: float = 1e-6,
-    granule_bytes: int = 4096,
+    granule_bytes: int | None = None,
 ) -> list[Check]:
     """Check that the sum of size * nr_accesses over regions and windows does not exceed the true accesses.
 
@@ -181,7 +190,7 @@ def no_excess_accesses(
     w, excess, variance, covered = recording.samples_per_aggr, [], 0.0, 0.0
     for i, window in enumerate(chosen):
         start, end = byte_ranges(window.snapshot, recording.addr_unit)
-        touched = _overlap_bytes(start, end, spans.of_window(i)[:2], granule_bytes)
+        touched = _overlap_bytes(start, end, spans.of_window(i)[:2], granule_bytes or page_size())
         hits = float(((end - start) * window.snapshot.nr_accesses).sum())
         excess.append(hits - w * touched)
         before = by_index[window.index - 1].sizes.astype(np.float64) * recording.addr_unit

@@ -20,7 +20,7 @@ from damon_tests.damon.records import Recording
 from damon_tests.judge.monitoring.aggregation_windows import windows
 from damon_tests.judge.monitoring.report_vs_truth import Comparison
 from damon_tests.judge.verdict import Measurement
-from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_USEC, Bools
+from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_USEC, Bools, page_size
 from damon_tests.ports.arrays import F64, I64
 from damon_tests.ports.ranges import Range
 
@@ -241,7 +241,7 @@ def _divide(part: F64, whole: F64) -> F64:
 
 
 def _relative(seen: F64 | np.floating, true: F64 | np.floating) -> F64:
-    return np.asarray((seen - true) / np.maximum(true, 4096.0))
+    return np.asarray((seen - true) / np.maximum(true, float(page_size())))
 
 
 def _series(name: str, values: F64, unit: str, how: str) -> Measurement:

@@ -15,7 +15,7 @@ import numpy as np
 from damon_tests.damon.recording_file import TruthSpans
 from damon_tests.damon.records import Recording
 from damon_tests.judge.monitoring.aggregation_windows import Window
-from damon_tests.ports import NSEC_PER_USEC, PAGE_SIZE, Pages, Truth
+from damon_tests.ports import NSEC_PER_USEC, Pages, Truth, page_size
 from damon_tests.ports.arrays import F64, I64
 from damon_tests.ports.ranges import Range, joined, page_ranges
 
@@ -177,12 +177,12 @@ def _compress(pages: Pages, rate: F64) -> Spans:
     new[1:] = (np.diff(p) != 1) | (np.diff(r) != 0)
     first = np.flatnonzero(new)
     last = np.append(first[1:], len(p)) - 1
-    return p[first] * PAGE_SIZE, (p[last] + 1) * PAGE_SIZE, r[first]
+    return p[first] * page_size(), (p[last] + 1) * page_size(), r[first]
 
 
 def _chunks(ranges: Sequence[Range]) -> Iterator[Pages]:
     """Yield the page numbers of the byte ranges, in bounded pieces."""
     for start, end in ranges:
-        last = -(-end // PAGE_SIZE)
-        for page in range(start // PAGE_SIZE, last, _CHUNK_PAGES):
+        last = -(-end // page_size())
+        for page in range(start // page_size(), last, _CHUNK_PAGES):
             yield np.arange(page, min(page + _CHUNK_PAGES, last), dtype=np.int64)

@@ -15,7 +15,7 @@ import numpy as np
 
 from damon_tests.damon.params import DamosDest
 from damon_tests.judge.verdict import Check, Measurement
-from damon_tests.ports import PAGE_SIZE, Bools
+from damon_tests.ports import Bools, huge_page_size, page_size
 from damon_tests.ports.arrays import I64
 from damon_tests.ports.ranges import Range, joined
 from damon_tests.workload.pages import PageStates, bytes_of
@@ -26,30 +26,34 @@ KEPT = ("present", "swapped", "huge", "active", "node")
 """State that no action may change of memory outside its regions. ``lru`` is not in it: it changes without an
 action, because pages wait in the batches of a CPU until these are full."""
 
-HUGE = 2 << 20
-
 
 def in_ranges(pages: PageStates, ranges: Iterable[Range]) -> Bools:
     """Return which pages lie wholly in one of the virtual byte ranges."""
-    return _inside(pages.start + np.arange(len(pages)) * PAGE_SIZE, ranges)
+    return _inside(pages.start + np.arange(len(pages)) * page_size(), ranges)
 
 
 def in_frames(pages: PageStates, ranges: Iterable[Range]) -> Bools:
     """Return which pages are in memory that lies wholly in one of the physical byte ranges."""
-    inside: Bools = pages.present & _inside(pages.frame * PAGE_SIZE, ranges)
+    inside: Bools = pages.present & _inside(pages.frame * page_size(), ranges)
     return inside
 
 
 def _inside(start: I64, ranges: Iterable[Range]) -> Bools:
     inside = np.zeros(len(start), np.bool_)
     for low, high in ranges:
-        inside |= (start >= low) & (start + PAGE_SIZE <= high)
+        inside |= (start >= low) & (start + page_size() <= high)
     return inside
 
 
 def in_whole_blocks(pages: PageStates, ranges: Iterable[Range]) -> Bools:
-    """Return which pages are in 2 MiB blocks wholly inside a range: only those become huge pages."""
-    return in_ranges(pages, [(-(-start // HUGE) * HUGE, end // HUGE * HUGE) for start, end in ranges])
+    """Return which pages are in blocks of a huge page wholly inside a range: only those become huge pages."""
+    return in_ranges(
+        pages,
+        [
+            (-(-start // huge_page_size()) * huge_page_size(), end // huge_page_size() * huge_page_size())
+            for start, end in ranges
+        ],
+    )
 
 
 def changed(before: PageStates, after: PageStates, what: Sequence[str] = KEPT) -> Bools:
@@ -126,13 +130,14 @@ def all_spared(pairs: Iterable[tuple[PageStates, PageStates]]) -> Effect:
 
 
 def takes_effect(
-    name: str, measured: Effect, because: str, *, least: int = PAGE_SIZE, waiting: int = 0
+    name: str, measured: Effect, because: str, *, least: int | None = None, waiting: int = 0
 ) -> list[Check]:
     """Check that the action changed all that it could, and nothing else.
 
-    ``least``: with fewer able bytes the result is INCONCLUSIVE. ``waiting``: bytes that may be missed,
-    because pages wait in the batches of CPUs.
+    ``least``: with fewer able bytes the result is INCONCLUSIVE; default: a page. ``waiting``:
+    bytes that may be missed, because pages wait in the batches of CPUs.
     """
+    least = page_size() if least is None else least
     enough = Measurement(f"{name}: bytes that it could change", measured.able, "bytes")
     shown = Check(
         "invariant",
@@ -193,8 +198,8 @@ def interleaved(pages: PageStates, dests: Sequence[DamosDest]) -> I64:
     Specification 4.10: a page's index modulo the sum of the weights selects the node. In an anonymous private
     mapping the index is the address divided by the page's size.
     """
-    address = pages.start + np.arange(len(pages)) * PAGE_SIZE
-    index = np.where(pages.huge, address // HUGE, address // PAGE_SIZE)
+    address = pages.start + np.arange(len(pages)) * page_size()
+    index = np.where(pages.huge, address // huge_page_size(), address // page_size())
     total = sum(dest.weight for dest in dests)
     if not total:
         return np.full(len(pages), -1, np.int64)

@@ -17,13 +17,12 @@ import numpy.typing as npt
 
 from damon_tests.damon.params import Damos, DamosFilter
 from damon_tests.patterns.spec import Pattern
-from damon_tests.ports import PAGE_SIZE, Bools
+from damon_tests.ports import Bools, huge_page_size, page_size
 from damon_tests.ports.arrays import I64
 from damon_tests.ports.ranges import page_ranges
 from damon_tests.workload.pages import PageStates
 
 CORE_TYPES = ("addr", "target")
-HUGE_BYTES = 2 << 20
 _ANONYMOUS = ("anonymous", "heap")
 
 
@@ -84,12 +83,12 @@ def pages_of(
     for name, state in states.items():
         count = len(state)
         kind = pattern.region(name).memory
-        address = state.frame * PAGE_SIZE if physical else state.start + np.arange(count) * PAGE_SIZE
+        address = state.frame * page_size() if physical else state.start + np.arange(count) * page_size()
         parts.append(
             PageFacts(
                 address=address.astype(np.int64),
                 target_idx=np.full(count, target_idx, np.int64),
-                folio_bytes=np.where(state.huge, HUGE_BYTES, PAGE_SIZE).astype(np.int64),
+                folio_bytes=np.where(state.huge, huge_page_size(), page_size()).astype(np.int64),
                 met=state.present & state.lru if physical else state.present,
                 anon=np.full(count, kind in _ANONYMOUS),
                 active=state.active,
@@ -147,7 +146,7 @@ def _holds(item: DamosFilter, pages: PageFacts) -> Bools:
         case "target":
             holds = pages.target_idx == item.damon_target_idx
         case "addr":
-            start, end = (bound // PAGE_SIZE * PAGE_SIZE for bound in (item.addr_start, item.addr_end))
+            start, end = (bound // page_size() * page_size() for bound in (item.addr_start, item.addr_end))
             holds = (pages.address >= start) & (pages.address < end)
         case "memcg":
             holds = pages.memcg == item.memcg_path
@@ -182,7 +181,7 @@ class Verdicts:
 
     @property
     def tried_bytes(self) -> int:
-        return int(self.tried.sum()) * PAGE_SIZE
+        return int(self.tried.sum()) * page_size()
 
     @property
     def passed_bytes(self) -> int:
@@ -245,7 +244,7 @@ def separate_ranges(pages: PageFacts, most_bytes: int = 256 << 10) -> tuple[tupl
     """
     ranges: list[tuple[int, int]] = []
     for size in np.unique(pages.folio_bytes).tolist():
-        for first, last in page_ranges(np.unique(pages.address[pages.folio_bytes == size]) // PAGE_SIZE):
+        for first, last in page_ranges(np.unique(pages.address[pages.folio_bytes == size]) // page_size()):
             ranges += _cut(-(-first // size) * size, last // size * size, size, most_bytes)
     return _apart(sorted(ranges))
 
@@ -253,8 +252,8 @@ def separate_ranges(pages: PageFacts, most_bytes: int = 256 << 10) -> tuple[tupl
 def _cut(start: int, end: int, folio: int, most_bytes: int) -> list[tuple[int, int]]:
     """Cut a run of folios of one size into ranges; the last small page is always left out."""
     most = max(most_bytes, folio)
-    least = folio if folio > PAGE_SIZE else min(8 * PAGE_SIZE, most)
-    spare = folio if folio == PAGE_SIZE else 0
+    least = folio if folio > page_size() else min(8 * page_size(), most)
+    spare = folio if folio == page_size() else 0
     ranges = []
     while end - start >= least:
         ranges.append((start, min(start + most, end - spare)))

@@ -14,12 +14,10 @@ from itertools import pairwise
 from damon_tests.judge.monitoring.closed_forms import fixed_rate
 from damon_tests.judge.schemes.watched_passes import WatchedPass
 from damon_tests.judge.verdict import Check, Measurement
-from damon_tests.ports import PAGE_SIZE
+from damon_tests.ports import page_size
 from damon_tests.ports.ranges import Range
 
 TENTHS = range(1, 10)
-SMALLEST = 10 * PAGE_SIZE
-"""The smallest region, in bytes, each tenth of which begins at another page."""
 NOWHERE = 0
 """What ``tenth_of`` returns for a cut that is at no tenth."""
 
@@ -46,7 +44,12 @@ def tenth_of(size: int, offset: int) -> int:
 
     NOWHERE: at none.
     """
-    return next((n for n in TENTHS if n * size // 10 // PAGE_SIZE * PAGE_SIZE == offset), NOWHERE)
+    return next((n for n in TENTHS if n * size // 10 // page_size() * page_size() == offset), NOWHERE)
+
+
+def _smallest() -> int:
+    """Return the smallest region, in bytes, each tenth of which begins at another page."""
+    return 10 * page_size()
 
 
 def evenly_cut(passes: Sequence[WatchedPass], alpha: float) -> list[Check]:
@@ -54,7 +57,7 @@ def evenly_cut(passes: Sequence[WatchedPass], alpha: float) -> list[Check]:
 
     ``alpha``: the probability that a correct DAMON fails one of them. Undecided without any cut.
     """
-    chosen = [(size, offset) for size, offset in cuts(passes) if size >= SMALLEST]
+    chosen = [(size, offset) for size, offset in cuts(passes) if size >= _smallest()]
     cuts_at = Counter(tenth_of(size, offset) for size, offset in chosen)
     elsewhere = next((f"{o} of {s} bytes" for s, o in chosen if tenth_of(s, o) == NOWHERE), "")
     m = Measurement("cuts elsewhere than at a tenth", float(cuts_at[NOWHERE]), "cuts")

@@ -17,7 +17,7 @@ from damon_tests.damon.trace import StatEvent
 from damon_tests.judge import rule_limits
 from damon_tests.judge.schemes.watched_passes import Try, WatchedPass, no_difference
 from damon_tests.judge.verdict import Check, Measurement
-from damon_tests.ports import NSEC_PER_USEC, PAGE_SIZE, UsageError
+from damon_tests.ports import NSEC_PER_USEC, UsageError, page_size
 from damon_tests.ports.ranges import Range
 
 
@@ -49,7 +49,7 @@ def totals(
     ``mapped``: the target's mappings, sorted byte ranges, for actions that are madvise() (I42): these count a
     region as applied when all of it is mapped.
     """
-    joined = rule_limits.aligned_union(mapped, PAGE_SIZE) if mapped is not None else None
+    joined = rule_limits.aligned_union(mapped, page_size()) if mapped is not None else None
     now = [_nothing_yet(scheme, joined is not None) for scheme in schemes]
     after = [now]
     for watched in recorded:

@@ -15,14 +15,18 @@ from damon_tests.damon.params import DamosQuota
 from damon_tests.judge.schemes.goals import traced_sizes
 from damon_tests.judge.schemes.quota_passes import Pass
 from damon_tests.judge.verdict import Check, Measurement
-from damon_tests.ports import NSEC_PER_MSEC
-
-FIRST_THROUGHPUT = 4096 * 1024
-"""Bytes per millisecond that DAMON assumes until it has measured a time. An action shorter than a tick of the
-coarse clock takes no time."""
+from damon_tests.ports import NSEC_PER_MSEC, page_size
 
 TICK_NS = 10 * NSEC_PER_MSEC
 """The longest tick of the coarse clock, in which DAMON measures time."""
+
+
+def first_throughput() -> int:
+    """Return the bytes per millisecond that DAMON assumes until it has measured a time: 1024 pages.
+
+    An action shorter than a tick of the coarse clock takes no time.
+    """
+    return 1024 * page_size()
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ def spent(size: int, quota: DamosQuota, charged: int, m: int) -> Spent | None:
     """
     anything = Spent(0, 1 << 62)
     if quota.bytes and size == quota.bytes:
-        # The time would have allowed as much or more; none measured allows FIRST_THROUGHPUT.
+        # The time would have allowed as much or more; none measured allows ``first_throughput``.
         enough = -(-size // quota.ms)
         return Spent(0, charged * NSEC_PER_MSEC // enough if charged else 1 << 62)
     if size == m:
@@ -50,19 +54,19 @@ def spent(size: int, quota: DamosQuota, charged: int, m: int) -> Spent | None:
     throughput = size // quota.ms
     low = charged * NSEC_PER_MSEC // (throughput + 1) + 1
     high = charged * NSEC_PER_MSEC // throughput
-    if throughput == FIRST_THROUGHPUT:
+    if throughput == first_throughput():
         return Spent(0, max(high, 0))
     return Spent(low, high) if low <= high else None
 
 
 def first_size(quota: DamosQuota) -> int:
     """Return the effective size in bytes before anything was charged."""
-    size = FIRST_THROUGHPUT * quota.ms
+    size = first_throughput() * quota.ms
     return min(size, quota.bytes) if quota.bytes else size
 
 
 def throughput_is_measured(passes: Sequence[Pass], quota: DamosQuota) -> Check:
-    """Check that DAMON measured time: some size does not follow from FIRST_THROUGHPUT."""
+    """Check that DAMON measured time: some size does not follow from ``first_throughput``."""
     others = {size for size in traced_sizes(passes, first_size(quota)) if size != first_size(quota)}
     m = Measurement("effective sizes from a measured throughput", float(len(others)), "count")
     return Check(

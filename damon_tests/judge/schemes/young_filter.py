@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from damon_tests.damon.trace import BeforeApplyEvent
-from damon_tests.ports import NSEC_PER_MSEC, PAGE_SIZE, Pages, Truth
+from damon_tests.ports import NSEC_PER_MSEC, Pages, Truth, page_size
 
 SLACK_NS = 50 * NSEC_PER_MSEC
 """Uncertainty of a touch's time. A pass of the target over little memory takes far less, unless the target
@@ -79,7 +79,7 @@ def young_bytes(
     """
     low = high = 0
     for region in asked:
-        pages = np.arange(region.start // PAGE_SIZE, region.end // PAGE_SIZE, dtype=np.int64)
+        pages = np.arange(region.start // page_size(), region.end // page_size(), dtype=np.int64)
         surely = possibly = len(pages)
         if region.last_from_ns is not None and region.last_to_ns is not None:
             surely = _surely(truth, pages, region.last_to_ns + SLACK_NS, region.from_ns - SLACK_NS)
@@ -90,8 +90,8 @@ def young_bytes(
         if quiet_ns is not None:
             since_ns = max(region.from_ns - quiet_ns, (region.last_to_ns or 0) + SLACK_NS)
             surely = _surely(truth, pages, since_ns, region.from_ns - SLACK_NS)
-        low += surely * PAGE_SIZE
-        high += possibly * PAGE_SIZE
+        low += surely * page_size()
+        high += possibly * page_size()
     return low, high
 
 

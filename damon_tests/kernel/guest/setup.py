@@ -11,9 +11,8 @@ from damon_tests.kernel.agent.machine import AgentMachine
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.kernel.images import ext2
 from damon_tests.kernel.images.userland import MOUNTED_AT, chroot
-from damon_tests.ports import NSEC_PER_SEC, FileOp, HarnessError, NotSupported, SpawnRequest
+from damon_tests.ports import NSEC_PER_SEC, FileOp, HarnessError, NotSupported, SpawnRequest, page_size
 
-_PAGE = 4096
 _WARM_UP_NS = 120 * NSEC_PER_SEC
 DISK = "/var/tmp"
 """Where a guest's disk is mounted: a place for temporary files, as on any machine."""
@@ -101,7 +100,7 @@ def _mount_userland(machine: AgentMachine) -> None:
 
 def _swap_on_zram(machine: AgentMachine, size_mib: int) -> None:
     device = _zram(machine, size_mib)
-    machine.write_file(device, swap_header(size_mib * (1 << 20) // _PAGE))
+    machine.write_file(device, swap_header(size_mib * (1 << 20) // page_size()))
     machine.swapon(device)
 
 
@@ -139,7 +138,7 @@ def swap_header(pages: int) -> bytes:
     """
     version, bad_pages = 1, 0
     info = struct.pack("<III", version, pages - 1, bad_pages) + os.urandom(16)
-    page = bytearray(_PAGE)
+    page = bytearray(page_size())
     page[1024 : 1024 + len(info)] = info
     page[-10:] = b"SWAPSPACE2"
     return bytes(page)

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from damon_tests.damon.params import Damos, DamosFilter
-from damon_tests.ports import PAGE_SIZE
+from damon_tests.ports import page_size, pages_per_huge
 from damon_tests.ports.arrays import I64
 from damon_tests.ports.ranges import Range, clip
 from damon_tests.reference.core.filters import FilterLists
 from damon_tests.reference.machine.folios import Folios, folios_in, passing
 from damon_tests.reference.machine.memory import Memory
-from damon_tests.reference.machine.process import CHUNK_PAGES, NO_FRAME, Process
+from damon_tests.reference.machine.process import NO_FRAME, Process
 from damon_tests.reference.rules.ruleset import Rules
 
 NOTHING = (0, 0)
@@ -59,14 +59,14 @@ class Actions:
         if action not in ("pageout", "lru_prio", "lru_deprio", "migrate_hot", "migrate_cold", "stat"):
             return NOTHING
         start, end = self.rules.action_range(*app.bytes_)
-        frames = np.arange(start // PAGE_SIZE, min(-(-end // PAGE_SIZE), self.memory.nr_frames))
+        frames = np.arange(start // page_size(), min(-(-end // page_size()), self.memory.nr_frames))
         asks_young = action == "pageout" and self.rules.pageout_spares_young
         extra = (YOUNG_REJECT,) if asks_young and not _has_young(app.lists.ops) else ()
         folios = self._passing(frames, app, extra)
         return self._act_on_folios(action, folios, app), folios.total_bytes()
 
     def _passing(self, frames: I64, app: Application, extra: Sequence[DamosFilter] = ()) -> Folios:
-        frames = self.rules.walked_frames(frames, self.memory.huge_blocks[frames // CHUNK_PAGES])
+        frames = self.rules.walked_frames(frames, self.memory.huge_blocks[frames // pages_per_huge()])
         folios = folios_in(self.memory, frames, app.now_ns, app.last_folio)
         if len(folios):
             app.last_folio = int(folios.head[-1]) if self.rules.folio_counts_once else NO_FRAME
@@ -79,7 +79,7 @@ class Actions:
         frames = folios.frames()
         match action:
             case "pageout":
-                done = self._reclaim(frames, app.now_ns) * PAGE_SIZE
+                done = self._reclaim(frames, app.now_ns) * page_size()
                 return self.rules.pages_applied(done, folios.total_bytes())
             case "lru_prio":
                 self.memory.activate(frames, self.rules.lru_prio_in_one_step)
@@ -122,7 +122,7 @@ class Actions:
         at = self.memory.node_of(folios.head)
         for nid in np.unique(nids).tolist():
             if self.memory.has_node(nid):
-                for pages in (1, CHUNK_PAGES):
+                for pages in (1, pages_per_huge()):
                     chosen = folios.take((nids == nid) & (at != nid) & (folios.pages == pages))
                     done = self.memory.migrate(chosen.head, pages, nid)
                     moved += done
@@ -130,7 +130,7 @@ class Actions:
                         moved += self._move_elsewhere(chosen.head[done // pages :], pages)
             elif not self.rules.unmovable_is_put_back:
                 self.memory.isolated[folios.take(nids == nid).frames()] = True
-        return self.rules.pages_applied(moved * PAGE_SIZE, folios.total_bytes())
+        return self.rules.pages_applied(moved * page_size(), folios.total_bytes())
 
     def _move_elsewhere(self, heads: I64, pages: int) -> int:
         """Move folios that found no room within the nodes they are on; return pages moved (a fault)."""
@@ -214,4 +214,4 @@ def _has_young(filters: Sequence[DamosFilter]) -> bool:
 def _pages(ranges: Sequence[Range]) -> I64:
     if not ranges:
         return np.zeros(0, np.int64)
-    return np.concatenate([np.arange(start // PAGE_SIZE, end // PAGE_SIZE) for start, end in ranges])
+    return np.concatenate([np.arange(start // page_size(), end // page_size()) for start, end in ranges])

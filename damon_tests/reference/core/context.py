@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from damon_tests.damon.params import U32_MAX, DamonAttrs, DamonCtx, DamonProbe
+from damon_tests.ports import page_size
 from damon_tests.ports.arrays import I64, U64
 from damon_tests.reference.core.regions import Regions, cut_to_limit
 from damon_tests.reference.core.schemes import Scheme
@@ -122,7 +123,7 @@ class Context:
 def min_region_size(operations: str, addr_unit: int) -> int:
     """Return the minimum region size in core address units: one page, which only paddr scales by
     ``addr_unit``."""
-    return max(4096 // addr_unit, 1) if operations == "paddr" else 4096
+    return max(page_size() // addr_unit, 1) if operations == "paddr" else page_size()
 
 
 def check_attrs(attrs: DamonAttrs) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from damon_tests.damon.params import DamosQuotaGoal
-from damon_tests.ports import PAGE_SIZE
+from damon_tests.ports import page_size
 from damon_tests.ports.arrays import Bools
 from damon_tests.reference.core.context import Context
 from damon_tests.reference.core.schemes import Scheme
@@ -88,7 +88,7 @@ def eligible_bp(ctx: Context, scheme: Scheme, memory: Memory, nid: int) -> int:
         return 0
     on_node = everywhere = 0
     for start, end in matching_ranges(ctx, scheme):
-        first, last = start * ctx.addr_unit // PAGE_SIZE, -(-end * ctx.addr_unit // PAGE_SIZE)
+        first, last = start * ctx.addr_unit // page_size(), -(-end * ctx.addr_unit // page_size())
         frames = np.arange(first, min(last, memory.nr_frames))
         present = frames[memory.on_lru(frames)]
         everywhere += len(present)

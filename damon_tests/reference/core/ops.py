@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from damon_tests.ports import page_size
 from damon_tests.ports.arrays import I64, U64, Bools
 from damon_tests.ports.ranges import Range
 from damon_tests.reference.core.actions import Actions, Application
@@ -13,8 +14,6 @@ from damon_tests.reference.core.probes import probe_passes
 from damon_tests.reference.core.regions import Regions, divide, set_ranges
 from damon_tests.reference.machine.memory import Memory
 from damon_tests.reference.rules.ruleset import Rules
-
-PAGE_SHIFT = np.uint64(12)
 
 
 class Operations:
@@ -178,7 +177,7 @@ class PhysicalOperations(Operations):
 
 def page_numbers(addresses: U64) -> I64:
     """Return the page (or frame) of each byte address."""
-    pages: I64 = (addresses >> PAGE_SHIFT).view(np.int64)  # 52 bits: positive in both types
+    pages: I64 = (addresses // np.uint64(page_size())).view(np.int64)  # 52 bits: positive in both types
     return pages
 
 

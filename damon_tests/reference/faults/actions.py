@@ -7,13 +7,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from damon_tests.ports import huge_page_size, page_size, pages_per_huge
 from damon_tests.ports.arrays import I64, Bools
 from damon_tests.ports.ranges import Range
 from damon_tests.reference.faults.fault import Fault
 from damon_tests.reference.rules import schemes as damos
 
-_PAGE = 4096
-_HUGE = 2 << 20
 _COUNTS = "nohugepage"  # does nothing to memory that is there, and counts as applied
 
 
@@ -58,12 +57,13 @@ def _nearest_node(nids: I64) -> I64:
 
 
 def _from_block_to_block(start: int, end: int) -> Range:
-    return start // _HUGE * _HUGE, -(-end // _HUGE) * _HUGE
+    huge = huge_page_size()
+    return start // huge * huge, -(-end // huge) * huge
 
 
 def _a_whole_page_further(frames: I64, in_huge: Bools) -> I64:
-    inside = int(frames[0]) % 512 if len(frames) and in_huge[0] else 0
-    return np.delete(frames, slice(512 - inside, 512)) if inside else frames
+    inside = int(frames[0]) % pages_per_huge() if len(frames) and in_huge[0] else 0
+    return np.delete(frames, slice(pages_per_huge() - inside, pages_per_huge())) if inside else frames
 
 
 def _fault(name: str, imitates: str, rule: str, wrong: object) -> Fault:
@@ -107,17 +107,17 @@ FAULTS = (
         "action_a_page_too_far",
         "an action takes a page behind its region",
         "action_range",
-        lambda start, end: (start, end + _PAGE),
+        lambda start, end: (start, end + page_size()),
     ),
     _fault(
         "action_misses_the_first_page",
         "an action begins a page late",
         "action_range",
-        lambda start, end: (start + _PAGE, end),
+        lambda start, end: (start + page_size(), end),
     ),
     _fault(
         "action_on_whole_blocks",
-        "an action takes all of the 2 MiB blocks that its region touches",
+        "an action takes all of the huge pages' blocks that its region touches",
         "action_range",
         _from_block_to_block,
     ),

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from damon_tests.damon.params import U32_MAX, DamonCtx, DamonIntervalsGoal, Damos, DamosWatermarks
+from damon_tests.ports import page_size
 from damon_tests.ports.ranges import Range
 from damon_tests.reference.faults.fault import Fault
 from damon_tests.reference.rules import modules
@@ -67,12 +68,12 @@ def _from_the_start_of_ram(module: str, ctx: DamonCtx) -> DamonCtx:
     if module == "damon_stat":
         return ctx
     ((_, end),) = ctx.targets[0].regions
-    return replace(ctx, targets=(replace(ctx.targets[0], regions=((4096, end),)),))
+    return replace(ctx, targets=(replace(ctx.targets[0], regions=((page_size(), end),)),))
 
 
 def _from_a_multiple_of_units(module: str, ctx: DamonCtx) -> DamonCtx:
     ((start, end),) = ctx.targets[0].regions
-    region = (start // 4096 * 4096, end)
+    region = (start // page_size() * page_size(), end)
     return replace(ctx, targets=(replace(ctx.targets[0], regions=(region,)),))
 
 

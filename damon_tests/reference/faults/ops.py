@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from damon_tests.ports import PAGE_SIZE
+from damon_tests.ports import page_size
 from damon_tests.ports.arrays import U64, Bools
 from damon_tests.reference.faults.fault import Fault
 from damon_tests.reference.rules import monitoring as core
@@ -52,7 +52,7 @@ def _mostly_first_half(fractions: Any, sizes: Any) -> U64:
 
 
 def _never_the_last_page(fractions: Any, sizes: Any) -> U64:
-    return core.sample_offset(fractions, np.where(sizes > PAGE_SIZE, sizes - PAGE_SIZE, sizes))
+    return core.sample_offset(fractions, np.where(sizes > page_size(), sizes - page_size(), sizes))
 
 
 def _of_32_bits(fractions: Any, sizes: Any) -> U64:

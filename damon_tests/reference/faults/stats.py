@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from damon_tests.ports import page_size
 from damon_tests.reference.faults.fault import Fault
 from damon_tests.reference.rules import schemes as damos
 
@@ -32,7 +33,7 @@ def _each_but_the_seventh(stats: Any, count: int, size: int, applied: int, passe
 
 
 def _pages_tried(stats: Any, count: int, size: int, applied: int, passed: int) -> None:
-    damos.account(stats, count, size // 4096, applied, passed)
+    damos.account(stats, count, size // page_size(), applied, passed)
 
 
 def _swapped(name: str) -> str:

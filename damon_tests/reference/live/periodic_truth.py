@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from damon_tests.ports import PAGE_SIZE, Bools, Pages
+from damon_tests.ports import Bools, Pages, page_size
 from damon_tests.ports.arrays import F64, I64
 from damon_tests.ports.ranges import Range
 
@@ -44,7 +44,7 @@ class PeriodicTruth:
     def touched_each(self, pages: Pages, t0_ns: I64, t1_ns: I64) -> Bools:
         hits = np.zeros(len(pages), np.bool_)
         for access in self._accesses:
-            inside = (pages >= access.start // PAGE_SIZE) & (pages < access.end // PAGE_SIZE)
+            inside = (pages >= access.start // page_size()) & (pages < access.end // page_size())
             # An access at each multiple of the period: is one of them in [t0, t1)?
             hits |= inside & (-(-t0_ns // access.period_ns) * access.period_ns < t1_ns)
         return hits

@@ -21,7 +21,7 @@ import struct
 
 import numpy as np
 
-from damon_tests.ports import PAGE_SIZE, Bools, NotSupported, Pages
+from damon_tests.ports import Bools, NotSupported, Pages, page_size
 from damon_tests.ports.arrays import I64
 from damon_tests.reference.live.ptrace_call import stopped
 
@@ -96,7 +96,7 @@ class WriteTracker:
                 _, start = self._scan(start, _USER_END, _PM_SCAN_WP_MATCHING)
             return
         for page in pages.tolist():
-            self._scan(page * PAGE_SIZE, (page + 1) * PAGE_SIZE, _PM_SCAN_WP_MATCHING)
+            self._scan(page * page_size(), (page + 1) * page_size(), _PM_SCAN_WP_MATCHING)
 
     def touched(self, pages: Pages, t0_ns: int, t1_ns: int) -> Bools:
         """Whether each page was written to since it was prepared (the times do not matter)."""
@@ -128,7 +128,7 @@ class WriteTracker:
         )
         count = fcntl.ioctl(self._pagemap, _PAGEMAP_SCAN, argument)
         runs = np.frombuffer(self._vector.raw[: count * 24], np.uint64).reshape(-1, 3)
-        pages = (runs[:, :2] // np.uint64(PAGE_SIZE)).astype(np.int64)
+        pages = (runs[:, :2] // np.uint64(page_size())).astype(np.int64)
         return pages, int.from_bytes(argument[32:40], "little")
 
     def close(self) -> None:

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from damon_tests.damon.params import DamosFilter
-from damon_tests.ports import PAGE_SIZE
+from damon_tests.ports import page_size, pages_per_huge
 from damon_tests.ports.arrays import I64, Bools
 from damon_tests.reference.machine.memory import Memory
-from damon_tests.reference.machine.process import CHUNK_PAGES, NO_FRAME
+from damon_tests.reference.machine.process import NO_FRAME
 from damon_tests.reference.rules.ruleset import Rules
 
 
 @dataclass(frozen=True, eq=False)
 class Folios:
-    """``head``: first frame of each folio, in the order met. ``pages``: 1, or 512 for a huge page."""
+    """``head``: first frame of each folio, in the order met. ``pages``: 1, or those of a huge page."""
 
     memory: Memory
     head: I64
@@ -30,7 +30,7 @@ class Folios:
     @property
     def sizes(self) -> I64:
         """Bytes of each folio."""
-        return self.pages * PAGE_SIZE
+        return self.pages * page_size()
 
     def total_bytes(self) -> int:
         return int(self.sizes.sum())
@@ -56,13 +56,13 @@ def folios_in(memory: Memory, frames: I64, now_ns: int, last_folio: int = NO_FRA
     frames = frames[(frames >= 0) & (frames < memory.nr_frames)]
     memory.settle(frames, now_ns)
     frames = frames[memory.on_lru(frames)]
-    huge = memory.huge_blocks[frames // CHUNK_PAGES]
-    heads = np.where(huge, frames // CHUNK_PAGES * CHUNK_PAGES, frames)
+    huge = memory.huge_blocks[frames // pages_per_huge()]
+    heads = np.where(huge, frames // pages_per_huge() * pages_per_huge(), frames)
     unique, first = np.unique(heads, return_index=True)
     order = np.argsort(first, kind="stable")
     heads = unique[order]
     heads = heads[heads != last_folio]
-    pages = np.where(memory.huge_blocks[heads // CHUNK_PAGES], CHUNK_PAGES, 1).astype(np.int64)
+    pages = np.where(memory.huge_blocks[heads // pages_per_huge()], pages_per_huge(), 1).astype(np.int64)
     return Folios(memory, heads, pages)
 
 

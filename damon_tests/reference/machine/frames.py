@@ -10,14 +10,12 @@ from itertools import pairwise
 
 import numpy as np
 
-from damon_tests.ports import PAGE_SIZE, UsageError
+from damon_tests.ports import UsageError, huge_page_size, page_size, pages_per_huge
 from damon_tests.ports.arrays import I64, Bools
 from damon_tests.ports.ranges import Range
 from damon_tests.reference.machine.accessed_bits import pages_of
-from damon_tests.reference.machine.process import CHUNK_PAGES
 
-CHUNK_BYTES = CHUNK_PAGES * PAGE_SIZE
-LOW_RAM = (0x1000, 0x9F000)
+LOW_RAM_END = 0x9F000
 HIGH_RAM_START = 0x100000
 NOBODY = -1
 """Owner of reserved huge pages with nothing in them."""
@@ -26,7 +24,7 @@ NOBODY = -1
 class Frames:
     """RAM of ``ram_bytes`` in ``nr_nodes`` equal parts, and swap (``swap_bytes``; None: without end).
 
-    Memory is handed out in blocks of 2 MiB, in random order, from the first node that has one.
+    Memory is handed out in blocks of a huge page, in random order, from the first node that has one.
     """
 
     def __init__(
@@ -36,14 +34,15 @@ class Frames:
         nr_nodes: int = 1,
         swap_bytes: int | None = None,
     ) -> None:
-        if nr_nodes < 1 or ram_bytes < 2 * CHUNK_BYTES * nr_nodes or ram_bytes % CHUNK_BYTES:
+        block = huge_page_size()
+        if nr_nodes < 1 or ram_bytes < 2 * block * nr_nodes or ram_bytes % block:
             raise UsageError(
                 f"ram_bytes={ram_bytes} with nr_nodes={nr_nodes}: "
-                "a multiple of 2 MiB is needed, and at least 4 MiB for each node"
+                f"a multiple of {block >> 20} MiB is needed, and at least {2 * block >> 20} MiB for each node"
             )
         self.nr_nodes = nr_nodes
-        self.swap_pages = None if swap_bytes is None else swap_bytes // PAGE_SIZE
-        nr_frames = ram_bytes // PAGE_SIZE
+        self.swap_pages = None if swap_bytes is None else swap_bytes // page_size()
+        nr_frames = ram_bytes // page_size()
         self.owner: I64 = np.zeros(nr_frames, np.int64)  # pid, 0: free
         self.page: I64 = np.zeros(nr_frames, np.int64)  # page number in the owner
         self.out_since: I64 = np.zeros(nr_frames, np.int64)  # reclaimed at this time, 0: resident
@@ -55,16 +54,16 @@ class Frames:
         self.locked: Bools = np.zeros(nr_frames, np.bool_)  # mlock()ed: on the unevictable list
         self.file: Bools = np.zeros(nr_frames, np.bool_)  # not anonymous
         self.shmem: Bools = np.zeros(nr_frames, np.bool_)  # of those: swapped out like anonymous ones
-        self.huge_blocks: Bools = np.zeros(nr_frames // CHUNK_PAGES, np.bool_)  # 2 MiB folios
-        blocks = np.arange(nr_frames // CHUNK_PAGES)
+        self.huge_blocks: Bools = np.zeros(nr_frames // pages_per_huge(), np.bool_)  # huge folios
+        blocks = np.arange(nr_frames // pages_per_huge())
         edges = [len(blocks) * node // nr_nodes for node in range(nr_nodes + 1)]
-        self._node_edges: I64 = np.array(edges, np.int64) * CHUNK_PAGES
+        self._node_edges: I64 = np.array(edges, np.int64) * pages_per_huge()
         # Block 0 holds the low memory of the machine and is never given away.
         self._free_blocks: list[list[int]] = [
             rng.permutation(blocks[max(low, 1) : high]).tolist() for low, high in pairwise(edges)
         ]
         self._free_pages: list[list[int]] = [[] for _ in range(nr_nodes)]
-        self.hugetlb_blocks: Bools = np.zeros(nr_frames // CHUNK_PAGES, np.bool_)  # reserved for hugetlb
+        self.hugetlb_blocks: Bools = np.zeros(nr_frames // pages_per_huge(), np.bool_)  # reserved for hugetlb
         self._free_hugetlb: list[int] = []
         self.swapped_in = self.swapped_out = 0  # pages read from and written to swap so far
         # Counts that are asked for at every sample, until something changes.
@@ -79,7 +78,8 @@ class Frames:
 
     def ram_ranges(self) -> list[Range]:
         """Return system RAM as byte ranges, as /proc/iomem lists it (but half-open)."""
-        return [LOW_RAM, (HIGH_RAM_START, self.nr_frames * PAGE_SIZE)]
+        low = (page_size(), LOW_RAM_END // page_size() * page_size())
+        return [low, (HIGH_RAM_START, self.nr_frames * page_size())]
 
     def has_node(self, nid: int) -> bool:
         return 0 <= nid < self.nr_nodes
@@ -97,7 +97,7 @@ class Frames:
         """Return the pages of RAM, of one node or all."""
         span = self.span(nid)
         return sum(
-            max(0, min(end // PAGE_SIZE, span.stop) - max(start // PAGE_SIZE, span.start))
+            max(0, min(end // page_size(), span.stop) - max(start // page_size(), span.start))
             for start, end in self.ram_ranges()
         )
 
@@ -122,17 +122,17 @@ class Frames:
     def _collect_blocks(self, node: int) -> None:
         """Make blocks whole again whose pages are all free."""
         pages = np.array(self._free_pages[node], np.int64)
-        blocks, counts = np.unique(pages // CHUNK_PAGES, return_counts=True)
-        whole = blocks[counts == CHUNK_PAGES]
+        blocks, counts = np.unique(pages // pages_per_huge(), return_counts=True)
+        whole = blocks[counts == pages_per_huge()]
         self._free_blocks[node] = whole.tolist()
-        self._free_pages[node] = pages[~np.isin(pages // CHUNK_PAGES, whole)].tolist()
+        self._free_pages[node] = pages[~np.isin(pages // pages_per_huge(), whole)].tolist()
 
     def take_pages(self, count: int, nid: int) -> I64:
         """Take up to ``count`` free frames of a node."""
         pool, free = self._free_pages[nid], self._free_blocks[nid]
         while len(pool) < count and free:
             block = free.pop()
-            pool.extend(range(block * CHUNK_PAGES, (block + 1) * CHUNK_PAGES))
+            pool.extend(range(block * pages_per_huge(), (block + 1) * pages_per_huge()))
         taken = pool[:count]
         del pool[:count]
         return np.array(taken, np.int64)
@@ -158,7 +158,7 @@ class Frames:
         """Take ``count`` of the reserved blocks, of one node or the first nodes that have some. Raises
         UsageError when there are not that many."""
         free = np.array(self._free_hugetlb[::-1], np.int64)
-        nodes = self.node_of(free * CHUNK_PAGES)
+        nodes = self.node_of(free * pages_per_huge())
         usable = free[np.argsort(nodes, kind="stable")] if nid is None else free[nodes == nid]
         if len(usable) < count:
             where = "the simulated machine" if nid is None else f"NUMA node {nid} of the simulated machine"
@@ -169,7 +169,7 @@ class Frames:
 
     def is_hugetlb(self, frames: I64) -> Bools:
         """Whether each frame belongs to hugetlb, whose pages are on no LRU list. Frames must be in RAM."""
-        reserved: Bools = self.hugetlb_blocks[frames // CHUNK_PAGES]
+        reserved: Bools = self.hugetlb_blocks[frames // pages_per_huge()]
         return reserved
 
     def is_listed(self, frames: I64) -> Bools:
@@ -180,21 +180,21 @@ class Frames:
 
     def whole_folios(self, frames: I64) -> I64:
         """Return the frames, and with one of a huge page all of them."""
-        huge = self.huge_blocks[frames // CHUNK_PAGES]
+        huge = self.huge_blocks[frames // pages_per_huge()]
         if not huge.any():
             return frames
-        return np.concatenate([frames[~huge], pages_of(np.unique(frames[huge] // CHUNK_PAGES))])
+        return np.concatenate([frames[~huge], pages_of(np.unique(frames[huge] // pages_per_huge()))])
 
     def give_back(self, frames: I64) -> None:
         """Free frames that hold nothing any more."""
         self.contents_changed()
         reserved = self.is_hugetlb(frames)
         if reserved.any():
-            self._into_pool(np.unique(frames[reserved] // CHUNK_PAGES))
+            self._into_pool(np.unique(frames[reserved] // pages_per_huge()))
             frames = frames[~reserved]
         self.owner[frames] = self.out_since[frames] = 0
         self.isolated[frames] = self.locked[frames] = self.dirty[frames] = False
-        self.huge_blocks[frames // CHUNK_PAGES] = False
+        self.huge_blocks[frames // pages_per_huge()] = False
         node = self.node_of(frames)
         for nid, pool in enumerate(self._free_pages):
             pool.extend(frames[node == nid].tolist())

@@ -8,15 +8,15 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from damon_tests.ports import PAGE_SIZE, Truth, UsageError
+from damon_tests.ports import Truth, UsageError, huge_page_size, page_size, pages_per_huge
 from damon_tests.ports.arrays import I64, Bools
 from damon_tests.ports.ranges import Range
-from damon_tests.reference.machine.frames import CHUNK_BYTES, Frames
-from damon_tests.reference.machine.process import CHUNK_PAGES, NO_FRAME, Process
+from damon_tests.reference.machine.frames import Frames
+from damon_tests.reference.machine.process import NO_FRAME, Process
 
 
 class Memory(Frames):
-    """Each 2 MiB of a process that its truth knows about takes a free block of RAM.
+    """Each huge page of addresses of a process that its truth knows about takes a free block of RAM.
 
     A page that is reclaimed keeps its frame reserved: touched again, it comes back there.
     ``psi_some_us`` is the system's memory pressure stall time, for tests to set.
@@ -50,7 +50,7 @@ class Memory(Frames):
         shmem: Sequence[Range] = (),
         dirty: Sequence[Range] = (),
     ) -> None:
-        """``huge``: byte ranges whose fully populated 2 MiB blocks are huge pages. ``file``: mapped files,
+        """``huge``: byte ranges whose fully populated blocks are huge pages. ``file``: mapped files,
         ``shmem``: of tmpfs, ``dirty``: parts of files that stay so. Raises UsageError when it wants memory of
         a node that does not exist."""
         for (start, end), nid in process.nodes:
@@ -76,7 +76,7 @@ class Memory(Frames):
     def _resident_in(self, process: Process, start: int, end: int) -> I64:
         """Frames of the pages of [start, end)."""
         self.place()
-        frames = process.frames_of(np.arange(start // PAGE_SIZE, end // PAGE_SIZE))
+        frames = process.frames_of(np.arange(start // page_size(), end // page_size()))
         present: I64 = frames[frames != NO_FRAME]
         return present
 
@@ -100,7 +100,7 @@ class Memory(Frames):
         process.set_vmas(vmas)
         if process in self._waiting:
             return
-        pages = (process.rows[:, None] + np.arange(CHUNK_PAGES)).ravel()
+        pages = (process.rows[:, None] + np.arange(pages_per_huge())).ravel()
         frames = process.table.ravel()
         gone = (frames != NO_FRAME) & ~process.is_mapped(pages) & ~self.file[frames]
         self.split_huge(frames[gone])
@@ -115,13 +115,13 @@ class Memory(Frames):
 
     def _populate(self, process: Process) -> None:
         for start, end in process.populated():
-            page, last = start // PAGE_SIZE, end // PAGE_SIZE
+            page, last = start // page_size(), end // page_size()
             # More rows than RAM has blocks cannot all be filled: do not even make them.
-            first = page // CHUNK_PAGES
-            stop = min(-(-last // CHUNK_PAGES), first + self.nr_frames // CHUNK_PAGES + 1)
-            process.add_rows(range(first * CHUNK_PAGES, stop * CHUNK_PAGES, CHUNK_PAGES))
-            low, high = np.searchsorted(process.rows, [first * CHUNK_PAGES, last])
-            pages = process.rows[low:high, None] + np.arange(CHUNK_PAGES)
+            first = page // pages_per_huge()
+            stop = min(-(-last // pages_per_huge()), first + self.nr_frames // pages_per_huge() + 1)
+            process.add_rows(range(first * pages_per_huge(), stop * pages_per_huge(), pages_per_huge()))
+            low, high = np.searchsorted(process.rows, [first * pages_per_huge(), last])
+            pages = process.rows[low:high, None] + np.arange(pages_per_huge())
             wanted = (pages >= page) & (pages < last)
             self._fill(process, pages, wanted & (process.table[low:high] == NO_FRAME))
             placed = wanted & (process.table[low:high] != NO_FRAME)
@@ -129,7 +129,7 @@ class Memory(Frames):
         process.drop_empty_rows()
 
     def _fill(self, process: Process, pages: I64, missing: Bools) -> None:
-        """Give frames to the missing pages (shape (rows, 512)): one block to each row that lacks some."""
+        """Give frames to the missing pages (shape (rows, pages)): one block to each row that lacks some."""
         lacking = np.flatnonzero(missing.any(axis=1))
         reserved = process.are_hugetlb(pages[lacking, 0])
         for take, rows in ((self.take_hugetlb, lacking[reserved]), (self.take_blocks, lacking[~reserved])):
@@ -143,7 +143,7 @@ class Memory(Frames):
     ) -> None:
         """Fill as many of the rows as there are blocks."""
         rows = rows[: len(blocks)]
-        frames = blocks[:, None] * CHUNK_PAGES + np.arange(CHUNK_PAGES)
+        frames = blocks[:, None] * pages_per_huge() + np.arange(pages_per_huge())
         used = missing[rows]
         self._own(process, pages[rows][used], frames[used])
         self.give_back(frames[~used])
@@ -160,8 +160,8 @@ class Memory(Frames):
     # Huge pages and migration
 
     def make_huge(self, process: Process, ranges: Sequence[Range]) -> None:
-        """Turn the 2 MiB blocks within the ranges that have memory, none of it in swap or a file's, into
-        huge pages."""
+        """Turn the blocks within the ranges that have memory, none of it in swap or a file's, into huge
+        pages."""
         for start, end in ranges:
             rows = self._whole_rows(process, start, end)
             for row in rows[~process.huge[rows]].tolist():
@@ -179,15 +179,15 @@ class Memory(Frames):
                 if not (self.file[frames] & ~self.shmem[frames]).any():
                     self.bring_back(frames)
                     self._collapse(process, row)
-            blocks += max(end // CHUNK_BYTES - -(-start // CHUNK_BYTES), 0)
+            blocks += max(end // huge_page_size() - -(-start // huge_page_size()), 0)
             huge += int(process.huge[rows].sum())
         return huge == blocks
 
     def _whole_rows(self, process: Process, start: int, end: int) -> npt.NDArray[np.intp]:
         """Rows of the page table that lie wholly within [start, end)."""
         self.place()
-        first = process.rows * PAGE_SIZE
-        return np.flatnonzero((first >= start) & (first + CHUNK_BYTES <= end))
+        first = process.rows * page_size()
+        return np.flatnonzero((first >= start) & (first + huge_page_size() <= end))
 
     def khugepaged(self) -> None:
         """Make huge pages where they were advised: at once, before they are looked at, but never in the
@@ -202,18 +202,18 @@ class Memory(Frames):
         if self.out_since[process.table[row][~missing]].any():
             return False
         if missing.any():
-            pages = process.rows[row] + np.arange(CHUNK_PAGES)
+            pages = process.rows[row] + np.arange(pages_per_huge())
             self._fill_rows(process, pages[None], missing[None], np.zeros(1, np.intp), self.take_blocks(1))
         frames = process.table[row].copy()
         if (frames == NO_FRAME).any():
             return False
-        if frames[0] % CHUNK_PAGES or (np.diff(frames) != 1).any():
+        if frames[0] % pages_per_huge() or (np.diff(frames) != 1).any():
             blocks = self.take_blocks(1)
             if not len(blocks):
                 return False
-            self._move(frames, np.arange(CHUNK_PAGES) + blocks[0] * CHUNK_PAGES)
+            self._move(frames, np.arange(pages_per_huge()) + blocks[0] * pages_per_huge())
         process.huge[row] = True
-        self.huge_blocks[process.table[row, 0] // CHUNK_PAGES] = True
+        self.huge_blocks[process.table[row, 0] // pages_per_huge()] = True
         self.cleared_at[process.table[row]] = 0  # a new entry is accessed
         return True
 
@@ -227,15 +227,15 @@ class Memory(Frames):
 
     def split_partial(self, frames: I64) -> None:
         """Split huge pages of which not all frames are among these."""
-        blocks, counts = np.unique(frames // CHUNK_PAGES, return_counts=True)
-        self.split_huge(blocks[counts < CHUNK_PAGES] * CHUNK_PAGES)
+        blocks, counts = np.unique(frames // pages_per_huge(), return_counts=True)
+        self.split_huge(blocks[counts < pages_per_huge()] * pages_per_huge())
 
     def split_huge(self, frames: I64) -> None:
         """Split the huge pages that these frames are part of."""
-        blocks = np.unique(frames // CHUNK_PAGES)
+        blocks = np.unique(frames // pages_per_huge())
         blocks = blocks[self.huge_blocks[blocks]]
         self.huge_blocks[blocks] = False
-        for frame in (blocks * CHUNK_PAGES).tolist():
+        for frame in (blocks * pages_per_huge()).tolist():
             process = self.processes[int(self.owner[frame])]
             process.huge[process.rows_of(self.page[frame : frame + 1])] = False
 
@@ -247,10 +247,10 @@ class Memory(Frames):
             return len(target)
         blocks = self.take_blocks(len(heads), nid)
         for head, block in zip(heads.tolist(), blocks.tolist(), strict=False):
-            offsets = np.arange(CHUNK_PAGES)
-            self._move(head + offsets, block * CHUNK_PAGES + offsets)
+            offsets = np.arange(pages_per_huge())
+            self._move(head + offsets, block * pages_per_huge() + offsets)
             self.huge_blocks[block] = True
-        return len(blocks) * CHUNK_PAGES
+        return len(blocks) * pages_per_huge()
 
     def _move(self, source: I64, target: I64) -> None:
         """Move the pages of frames to other, free frames, with their state."""
@@ -325,7 +325,7 @@ class Memory(Frames):
     def apply_ns(self, size: int) -> int:
         """Return the time that an action on ``size`` bytes is charged (time quotas); 0 as on a machine
         where it takes less than a tick of the coarse clock."""
-        return size // PAGE_SIZE * self.apply_ns_per_page
+        return size // page_size() * self.apply_ns_per_page
 
     # Counts
 
@@ -348,7 +348,7 @@ class Memory(Frames):
         wanted = self.resident(span) & (self.active[span] == active)
         wanted &= ~(self.locked[span] | self.isolated[span])
         if self.hugetlb_blocks.any():
-            wanted &= ~np.repeat(self.hugetlb_blocks, CHUNK_PAGES)[span]
+            wanted &= ~np.repeat(self.hugetlb_blocks, pages_per_huge())[span]
         if memcg is not None:
             group = memcg.rstrip("/") + "/"
             within = [pid for pid, p in self.processes.items() if f"{p.memcg}/".startswith(group)]
@@ -384,15 +384,17 @@ class Memory(Frames):
         """Return where [start, end) of the process lies in physical memory: sorted byte ranges."""
         self.place()
         process = self.processes[pid]
-        pages = (process.rows[:, None] + np.arange(CHUNK_PAGES)).ravel()
-        wanted = (pages >= start // PAGE_SIZE) & (pages < -(-end // PAGE_SIZE)) & process.is_mapped(pages)
+        pages = (process.rows[:, None] + np.arange(pages_per_huge())).ravel()
+        wanted = (pages >= start // page_size()) & (pages < -(-end // page_size())) & process.is_mapped(pages)
         frames = process.table.ravel()[wanted]
         frames = np.sort(frames[frames != NO_FRAME])
         if not len(frames):
             return []
         cuts = np.flatnonzero(np.diff(frames) != 1) + 1
         starts, ends = frames[np.append(0, cuts)], frames[np.append(cuts - 1, len(frames) - 1)] + 1
-        return [(s * PAGE_SIZE, e * PAGE_SIZE) for s, e in zip(starts.tolist(), ends.tolist(), strict=True)]
+        return [
+            (s * page_size(), e * page_size()) for s, e in zip(starts.tolist(), ends.tolist(), strict=True)
+        ]
 
 
 def _frames_in(row: I64) -> I64:

@@ -9,20 +9,19 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from damon_tests.ports import PAGE_SIZE, Truth, UsageError
+from damon_tests.ports import Truth, UsageError, page_size, pages_per_huge
 from damon_tests.ports.arrays import I64, Bools
 from damon_tests.ports.ranges import Range, clip, joined, without
-from damon_tests.reference.machine.accessed_bits import PAGES_PER_HUGE, AccessedBits, Touches
+from damon_tests.reference.machine.accessed_bits import AccessedBits, Touches
 from damon_tests.reference.machine.tlb import Tlb
 
-CHUNK_PAGES = PAGES_PER_HUGE  # 2 MiB is also the unit of physical allocation
 NO_FRAME = -1
 
 
 class Process:
     """``vmas`` are sorted byte ranges; accesses come only from ``truth``.
 
-    The page table has one row of 512 frames for each 2 MiB of addresses that has memory.
+    The page table has one row of frames for each huge page of addresses that has memory.
     ``huge[row]`` says that the row is one huge page. ``nodes``: byte ranges that may only have memory of
     one NUMA node, and which; ``hugetlb``: those backed by reserved huge pages. ``others``: what other
     processes touch of memory that they share with this one, at the same addresses. ``locked``: mlock()ed.
@@ -50,7 +49,7 @@ class Process:
         self.memcg = memcg
         self.vmas: tuple[Range, ...] = ()
         self.rows: I64 = np.zeros(0, np.int64)  # first page of each row, ascending
-        self.table: I64 = np.zeros((0, CHUNK_PAGES), np.int64)
+        self.table: I64 = np.zeros((0, pages_per_huge()), np.int64)
         self.huge: Bools = np.zeros(0, np.bool_)
         self.advised: list[Range] = []  # where huge pages were asked for after its memory was filled
         self._vma_starts: I64 = np.zeros(0, np.int64)
@@ -62,7 +61,7 @@ class Process:
         """Change the mappings. Raises UsageError for ones that overlap or are not page aligned."""
         ordered = tuple(sorted((int(start), int(end)) for start, end in vmas))
         for start, end in ordered:
-            if start >= end or start % PAGE_SIZE or end % PAGE_SIZE:
+            if start >= end or start % page_size() or end % page_size():
                 raise UsageError(
                     f"mapping {start:#x}-{end:#x} of process {self.pid}: empty or not page aligned"
                 )
@@ -73,8 +72,8 @@ class Process:
                     f"of process {self.pid} overlap"
                 )
         self.vmas = ordered
-        self._vma_starts = np.array([start // PAGE_SIZE for start, _ in ordered], np.int64)
-        self._vma_ends = np.array([end // PAGE_SIZE for _, end in ordered], np.int64)
+        self._vma_starts = np.array([start // page_size() for start, _ in ordered], np.int64)
+        self._vma_ends = np.array([end // page_size() for _, end in ordered], np.int64)
         known = list(self.truth.ranges())
         self._all_mapped = clip(known, ordered) == joined(known)
 
@@ -93,7 +92,7 @@ class Process:
         """Whether other processes map each page, too."""
         shared = np.zeros(len(pages), np.bool_)
         for (start, end), _ in self.others:
-            shared |= (pages >= start // PAGE_SIZE) & (pages < end // PAGE_SIZE)
+            shared |= (pages >= start // page_size()) & (pages < end // page_size())
         return shared
 
     def is_fully_mapped(self, start: int, end: int) -> bool:
@@ -109,7 +108,7 @@ class Process:
         """The same through any page table that maps the pages: what monitoring of frames shows."""
         hits = self.accessed(pages, t0_ns, t1_ns)
         for (start, end), truth in self.others:
-            inside = (pages >= start // PAGE_SIZE) & (pages < end // PAGE_SIZE)
+            inside = (pages >= start // page_size()) & (pages < end // page_size())
             hits = hits | (inside & self._seen(truth, pages, t0_ns, t1_ns))
         return hits
 
@@ -138,7 +137,7 @@ class Process:
         until = np.full(len(pages), now_ns, np.int64)
         hits = self.truth.touched_each(pages, since_ns, until)
         for (start, end), truth in self.others:
-            inside = (pages >= start // PAGE_SIZE) & (pages < end // PAGE_SIZE)
+            inside = (pages >= start // page_size()) & (pages < end // page_size())
             hits = hits | (inside & truth.touched_each(pages, since_ns, until))
         return hits
 
@@ -152,14 +151,14 @@ class Process:
         return clip(self.truth.ranges(), self.vmas)
 
     def nodes_of_rows(self, first_pages: I64) -> I64:
-        """Return the node that the memory of each 2 MiB must come from; -1: any."""
+        """Return the node that the memory of each row must come from; -1: any."""
         nids: I64 = np.full(len(first_pages), -1, np.int64)
         for span, nid in self.nodes:
             nids[_rows_within(first_pages, span)] = nid
         return nids
 
     def are_hugetlb(self, first_pages: I64) -> Bools:
-        """Whether the memory of each 2 MiB must be a reserved huge page."""
+        """Whether the memory of each row must be a reserved huge page."""
         reserved = np.zeros(len(first_pages), np.bool_)
         for span in self.hugetlb:
             reserved |= _rows_within(first_pages, span)
@@ -172,7 +171,7 @@ class Process:
         if not len(self.rows):
             return np.full(len(pages), -1, np.intp)
         at = np.searchsorted(self.rows, pages, side="right") - 1
-        inside = (at >= 0) & (pages - self.rows[at] < CHUNK_PAGES)
+        inside = (at >= 0) & (pages - self.rows[at] < pages_per_huge())
         return np.where(inside, at, -1)
 
     def frames_of(self, pages: I64) -> I64:
@@ -181,7 +180,7 @@ class Process:
         if not len(self.rows):
             return np.full(len(pages), NO_FRAME, np.int64)
         safe = np.maximum(row, 0)
-        return np.where(row >= 0, self.table[safe, (pages - self.rows[safe]) % CHUNK_PAGES], NO_FRAME)
+        return np.where(row >= 0, self.table[safe, (pages - self.rows[safe]) % pages_per_huge()], NO_FRAME)
 
     def set_frames(self, pages: I64, frames: I64) -> None:
         """Change the frames of pages that have a row already."""
@@ -189,11 +188,11 @@ class Process:
         self.table[row, pages - self.rows[row]] = frames
 
     def add_rows(self, first_pages: Sequence[int]) -> None:
-        """Add rows (without frames) for these 2 MiB-aligned page numbers, unless they exist."""
+        """Add rows (without frames) for these page numbers, each the first of a row, unless they exist."""
         new = np.setdiff1d(np.array(first_pages, np.int64), self.rows)
         rows = np.concatenate([self.rows, new])
         order = np.argsort(rows, kind="stable")
-        empty = np.full((len(new), CHUNK_PAGES), NO_FRAME, np.int64)
+        empty = np.full((len(new), pages_per_huge()), NO_FRAME, np.int64)
         self.rows = rows[order]
         self.table = np.concatenate([self.table, empty])[order]
         self.huge = np.concatenate([self.huge, np.zeros(len(new), np.bool_)])[order]
@@ -204,6 +203,6 @@ class Process:
 
 
 def _rows_within(first_pages: I64, span: Range) -> Bools:
-    """Return which rows of 2 MiB have some of the bytes of a range."""
+    """Return which rows have some of the bytes of a range."""
     start, end = span
-    return (first_pages + CHUNK_PAGES > start // PAGE_SIZE) & (first_pages < -(-end // PAGE_SIZE))
+    return (first_pages + pages_per_huge() > start // page_size()) & (first_pages < -(-end // page_size()))

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from damon_tests.ports import page_size
 from damon_tests.ports.arrays import F64, I64, U64, Bools
 from damon_tests.ports.ranges import Range, joined
 
@@ -320,7 +321,7 @@ def three_ranges(vmas: Sequence[Range]) -> list[Range] | None:
         return None
     low, high = sorted((first, second))
     bounds = [(vmas[0][0], low[0]), (low[1], high[0]), (high[1], vmas[-1][1])]
-    return [(align_up(start, 4096), align_up(end, 4096)) for start, end in bounds]
+    return [(align_up(start, page_size()), align_up(end, page_size())) for start, end in bounds]
 
 
 def committed_ranges(ranges: Sequence[Range]) -> list[Range]:

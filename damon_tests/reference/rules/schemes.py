@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from damon_tests.ports import page_size
 from damon_tests.ports.arrays import I64, Bools
 from damon_tests.ports.ranges import Range
 from damon_tests.reference.rules.monitoring import BP, U64_MAX, align_down, muldiv
@@ -128,7 +129,7 @@ def first_window_size(effective_size: int) -> int:
 
 def time_quota_size(ms: int, total_bytes: int, total_ns: int, min_region_sz: int) -> int:
     """Return the bytes that the time quota allows, from the throughput so far."""
-    throughput = muldiv(total_bytes, 1_000_000, total_ns) if total_ns else 4096 * 1024
+    throughput = muldiv(total_bytes, 1_000_000, total_ns) if total_ns else page_size() * 1024
     return max(throughput * ms & U64_MAX, min_region_sz)
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from damon_tests.ports import NSEC_PER_MSEC, PAGE_SIZE, TreeError, Truth
+from damon_tests.ports import NSEC_PER_MSEC, TreeError, Truth, page_size
 from damon_tests.ports.ranges import Range
 from damon_tests.reference.core.kdamond import Kdamond
 from damon_tests.reference.live.live_truth import LiveSystem, LiveTruth
@@ -44,8 +44,8 @@ class ServedSystem(LiveSystem):
     def _add(self, name: str, size: int, hot: tuple[tuple[int, int, int], ...]) -> int:
         pid = self._helper.spawn(name)
         heap = (SIMULATED_HEAP, SIMULATED_HEAP + size)
-        stack = (0x7FFC_0000_0000, 0x7FFC_0000_0000 + 33 * PAGE_SIZE)
-        code = (0x5555_5555_4000, 0x5555_5555_4000 + 16 * PAGE_SIZE)
+        stack = (0x7FFC_0000_0000, 0x7FFC_0000_0000 + 33 * page_size())
+        code = (0x5555_5555_4000, 0x5555_5555_4000 + 16 * page_size())
         accesses = [PeriodicAccess(heap[0] + start, heap[0] + end, period) for start, end, period in hot]
         self.add_process([code, heap, stack], PeriodicTruth([heap], accesses), pid)
         return pid

@@ -19,6 +19,7 @@ from damon_tests.damon.params import (
     DamosQuotaGoal,
     DamosWatermarks,
 )
+from damon_tests.ports import page_size
 from damon_tests.ports.ranges import Range
 from damon_tests.reference.core.context import check_attrs
 from damon_tests.reference.rules.errors import invalid
@@ -97,7 +98,7 @@ def reclaim(values: Parameters, ram: Sequence[Range], rules: Rules) -> DamonCtx:
     scheme = Damos(
         action="pageout",
         access_pattern=DamosAccessPattern(
-            4096, U64_MAX, 0, 0, _number(values, "min_age") // attrs.aggr_us, U32_MAX
+            page_size(), U64_MAX, 0, 0, _number(values, "min_age") // attrs.aggr_us, U32_MAX
         ),
         quota=quota,
         watermarks=_watermarks(values),
@@ -113,9 +114,9 @@ def lru_sort(values: Parameters, ram: Sequence[Range], rules: Rules) -> DamonCtx
     if active_bp > BP:
         raise invalid("active_mem_bp is larger than 10000")
     hot_threshold = attrs.samples_per_aggr * _number(values, "hot_thres_access_freq") // 1000
-    hot = DamosAccessPattern(4096, U64_MAX, hot_threshold, U32_MAX, 0, U32_MAX)
+    hot = DamosAccessPattern(page_size(), U64_MAX, hot_threshold, U32_MAX, 0, U32_MAX)
     cold_age = _number(values, "cold_min_age") // attrs.aggr_us
-    cold = DamosAccessPattern(4096, U64_MAX, 0, 0, cold_age, U32_MAX)
+    cold = DamosAccessPattern(page_size(), U64_MAX, 0, 0, cold_age, U32_MAX)
     schemes = (
         _sorting(values, "lru_prio", hot, "active_mem_bp", active_bp, matching=False),
         _sorting(values, "lru_deprio", cold, "inactive_mem_bp", BP - active_bp + 2, matching=True),
