@@ -4,6 +4,7 @@ memory."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from damon_tests.damon.params import ANY, DamonCtx, Damos
@@ -12,15 +13,33 @@ from damon_tests.judge.cost.samples import CostSamples, instructions
 from damon_tests.ports import HarnessError, page_size
 from damon_tests.ports.cost import CallTree
 from damon_tests.scenario import cost_setup as setup
-from damon_tests.scenario.cost_runs import MEMORY_MIB, Request, on_data, on_frames
+from damon_tests.scenario.cost_runs import (
+    HUGE_BLOCKS_SIZE,
+    MEMORY_MIB,
+    Request,
+    on_data,
+    on_frames,
+    on_huge_blocks,
+)
 from damon_tests.scenario.cost_setup import MIB, NR_REGIONS, Watched
 from damon_tests.workload.target import RunningTarget
 
 # --- actions -------------------------------------------------------------------------------------
 
-ACTIONS = ("stat", "cold", "willneed", "lru_prio", "lru_deprio", "pageout")
-_OF_FRAMES = ("lru_prio", "lru_deprio")
-_SWAP_MIB = 128
+ACTIONS = (
+    *("stat", "cold", "willneed", "lru_prio", "lru_deprio", "pageout", "migrate_cold", "hugepage"),
+    "collapse",
+)
+_OF_FRAMES = ("lru_prio", "lru_deprio", "migrate_cold")
+_OF_HUGE_BLOCKS = ("hugepage", "collapse")
+_MACHINES: Mapping[str, Mapping[str, int]] = {
+    "pageout": {"swap_zram_mib": 128},
+    "migrate_cold": {"numa_nodes": 2},
+    "hugepage": {"thp_on_advice": 1},
+    "collapse": {"thp_on_advice": 1, "memory_mib": 1536},
+}
+_FAR_NODE = 1
+"""Processes run on node 0, and so is their memory."""
 
 ONCE_SAMPLE_US, ONCE_SAMPLES = 50_000, 10
 """Half a second: a measurement that ends soon after the pass sees the scheme applied exactly once."""
@@ -29,12 +48,12 @@ ONCE_SAMPLE_US, ONCE_SAMPLES = 50_000, 10
 def action(backend: Backend, name: str, seed: int = 1) -> list[CostSamples]:
     """Return the instructions of an action per region tried, and per page that it was applied to.
 
-    Every region is tried once. "lru_prio" and "lru_deprio" run with paddr, the others with fvaddr. Raises
-    HarnessError when regions were tried more or less than once.
+    Every region is tried once. "lru_prio", "lru_deprio" and "migrate_cold" run with paddr, the others with
+    fvaddr; regions of "hugepage" and "collapse" are blocks of 2 MiB. Raises HarnessError when regions were
+    tried more or less than once.
     """
-    machine = {"swap_zram_mib": _SWAP_MIB} if name == "pageout" else {}
-    pattern = setup.still(MEMORY_MIB * MIB)
-    with setup.watched(backend, pattern, _once(name), seed, **machine) as run:
+    size = HUGE_BLOCKS_SIZE if name in _OF_HUGE_BLOCKS else MEMORY_MIB * MIB
+    with setup.watched(backend, setup.still(size), _once(name), seed, **_MACHINES.get(name, {})) as run:
         cost = run.cost_of(lambda: run.session.record(until=lambda: _all_tried(run)))
         stats = run.session.client.stats(0, 0)
     tree = setup.tree_of(cost)
@@ -58,14 +77,13 @@ def _all_tried(run: Watched) -> bool:
 
 
 def _once(name: str) -> Request:
+    nid = _FAR_NODE if name == "migrate_cold" else -1
+    monitor = on_huge_blocks if name in _OF_HUGE_BLOCKS else on_data()
+
     def request(subject: Subject, target: RunningTarget) -> DamonCtx:
-        if name in _OF_FRAMES:
-            ctx = on_frames(subject, target)
-            attrs = replace(ctx.attrs, sample_us=ONCE_SAMPLE_US, aggr_us=ONCE_SAMPLES * ONCE_SAMPLE_US)
-            ctx = replace(ctx, attrs=attrs)
-        else:
-            ctx = on_data(sample_us=ONCE_SAMPLE_US, samples_per_aggr=ONCE_SAMPLES)(subject, target)
-        return replace(ctx, schemes=(Damos(name, ANY),))
+        ctx = on_frames(subject, target) if name in _OF_FRAMES else monitor(subject, target)
+        attrs = replace(ctx.attrs, sample_us=ONCE_SAMPLE_US, aggr_us=ONCE_SAMPLES * ONCE_SAMPLE_US)
+        return replace(ctx, attrs=attrs, schemes=(Damos(name, ANY, target_nid=nid),))
 
     return request
 
@@ -98,6 +116,23 @@ def commands(backend: Backend, seed: int = 1) -> list[CostSamples]:
         samples.append(_command(run, COMMANDS[-1]))
         samples.append(_region_bytes(run.subject))
     return samples
+
+
+COMMANDS_ALONE = (
+    *("update_schemes_tried_bytes", "update_schemes_effective_quotas", "commit_schemes_quota_goals"),
+    "update_tuned_intervals",
+)
+"""Commands whose cost does not follow the number of regions, each measured in a guest of its own."""
+
+
+def command_alone(backend: Backend, word: str, seed: int = 1) -> CostSamples:
+    """Return the instructions of a command with 1,000 regions and one scheme.
+
+    Raises NotSupported where the kernel lacks it.
+    """
+    backend.capabilities().require(f"commands.{word}")
+    with setup.watched(backend, setup.still(MEMORY_MIB * MIB), _observed, seed) as run:
+        return _command(run, word)
 
 
 def _observed(subject: Subject, target: RunningTarget) -> DamonCtx:

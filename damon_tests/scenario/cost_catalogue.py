@@ -9,7 +9,7 @@ from functools import partial
 
 from damon_tests.experiment.backend import Backend
 from damon_tests.judge.cost.samples import CostSamples
-from damon_tests.scenario import cost_actions, cost_runs
+from damon_tests.scenario import cost_actions, cost_runs, cost_schemes
 
 REPEATS = 3
 """Number of guests for a cost that occurs once in each guest, so that its spread is known."""
@@ -50,8 +50,24 @@ def _action(name: str, backend: Backend, seed: int) -> list[CostSamples]:
     return cost_actions.action(backend, name, seed)
 
 
-def _tracepoint(backend: Backend, seed: int) -> list[CostSamples]:
-    return [cost_runs.tracepoint(backend, seed)]
+def _tracepoint(name: str, backend: Backend, seed: int) -> list[CostSamples]:
+    return [cost_runs.tracepoint(backend, name, seed)]
+
+
+def _command(word: str, backend: Backend, seed: int) -> list[CostSamples]:
+    return [cost_actions.command_alone(backend, word, seed)]
+
+
+def _page_filter(name: str, backend: Backend, seed: int) -> list[CostSamples]:
+    return [cost_schemes.page_filter(backend, name, seed)]
+
+
+def _quota_tuner(backend: Backend, seed: int) -> list[CostSamples]:
+    return [cost_schemes.quota_tuner(backend, seed)]
+
+
+def _intervals_tuner(backend: Backend, seed: int) -> list[CostSamples]:
+    return [cost_schemes.intervals_tuner(backend, seed)]
 
 
 BENCHMARKS: tuple[Benchmark, ...] = (
@@ -63,11 +79,29 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "aggregation", "instructions that a region adds to an aggregation; wake-ups", cost_runs.aggregation
     ),
     Benchmark("update", "instructions of an update of a process's mappings", cost_runs.update),
-    Benchmark("tracepoint", "instructions of tracing one region", _tracepoint),
+    Benchmark("tracepoint", "instructions of tracing one region", partial(_tracepoint, "damon_aggregated")),
+    Benchmark(
+        "tracepoint.damos_before_apply",
+        "instructions of tracing a scheme's try of one region",
+        partial(_tracepoint, "damos_before_apply"),
+    ),
+    Benchmark(
+        "schemes", "instructions that a scheme, a filter and a quota add for a region", cost_schemes.schemes
+    ),
+    *(
+        Benchmark(f"filter.{name}", "instructions for a page that it rejects", partial(_page_filter, name))
+        for name in cost_schemes.PAGE_FILTERS
+    ),
+    Benchmark("tuner.quota", "instructions of a step of the quota's tuner", _quota_tuner),
+    Benchmark("tuner.intervals", "instructions of a step of the intervals' tuner", _intervals_tuner),
     *(
         Benchmark(f"action.{name}", "instructions for a region and a page", partial(_action, name), REPEATS)
         for name in cost_actions.ACTIONS
     ),
     Benchmark("commands", "instructions of commands with 1,000 regions", cost_actions.commands, REPEATS),
+    *(
+        Benchmark(f"command.{word}", "instructions of the command", partial(_command, word), REPEATS)
+        for word in cost_actions.COMMANDS_ALONE
+    ),
 )
 BY_NAME = {benchmark.name: benchmark for benchmark in BENCHMARKS}

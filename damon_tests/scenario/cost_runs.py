@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
-from damon_tests.damon.params import DamonAttrs, DamonCtx, DamonTarget
+from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, DamonTarget, Damos
 from damon_tests.experiment.backend import Backend, Subject
 from damon_tests.judge.cost.samples import CostSamples, instructions
 from damon_tests.patterns.spec import Pattern, PatternRegion
@@ -21,6 +22,10 @@ WINDOW_S = 0.25
 MEMORY_MIB = 64
 FEW_MAPPINGS, MANY_MAPPINGS = 4, 132
 UPDATE_US = 50_000
+
+SETTLE_NS = 2 * NSEC_PER_SEC
+"""After this, DAMON has as many regions as a pattern makes it have."""
+BOUND_S = 1.0
 
 Request = Callable[[Subject, RunningTarget], DamonCtx]
 
@@ -40,6 +45,16 @@ def on_data(
         return constant(operations, regions, target.pid, **intervals)
 
     return request
+
+
+HUGE_BLOCK = 2 * MIB
+HUGE_BLOCKS_SIZE = (NR_REGIONS + 1) * HUGE_BLOCK
+
+
+def on_huge_blocks(_: Subject, target: RunningTarget) -> DamonCtx:
+    """Return a request to monitor memory of HUGE_BLOCKS_SIZE in regions that are aligned blocks of 2 MiB."""
+    start = -(-target.layout["data"][0] // HUGE_BLOCK) * HUGE_BLOCK
+    return constant("fvaddr", equal_regions(start, start + NR_REGIONS * HUGE_BLOCK, NR_REGIONS), target.pid)
 
 
 CHUNK_PAGES = 4
@@ -70,28 +85,37 @@ def whole_process(update_us: int) -> Request:
     return request
 
 
-def windows(backend: Backend, pattern: Pattern, request: Request, seed: int) -> list[Cost]:
-    """Return the cost of the kdamond in WINDOWS windows of one run."""
+def windows(
+    backend: Backend, pattern: Pattern, request: Request, seed: int, seconds: float = WINDOW_S
+) -> list[Cost]:
+    """Return the cost of the kdamond in WINDOWS windows of one run, of ``seconds`` each."""
     with setup.watched(backend, pattern, request, seed) as run:
-        return [run.cost(WINDOW_S) for _ in range(WINDOWS)]
+        return [run.cost(seconds) for _ in range(WINDOWS)]
 
 
 # --- checks --------------------------------------------------------------------------------------
 
-CHECKS = ("fvaddr", "vaddr", "huge", "unmapped", "paddr")
+CHECKS = ("fvaddr", "vaddr", "huge", "hugetlb", "unmapped", "paddr")
+_HUGETLB_PAGES = NR_REGIONS + 8
+"""A huge page for each region, and some to spare."""
 
 
 def check(backend: Backend, kind: str, seed: int = 1) -> CostSamples:
     """Return the instructions of one access check of one region.
 
     ``kind``: "fvaddr", "vaddr" and "paddr" for memory in 4 KiB pages, "huge" for huge pages, "unmapped" for
-    addresses without memory (both with fvaddr).
+    addresses without memory (both with fvaddr), "hugetlb" for a reserved huge page in each region.
     """
     size = MEMORY_MIB * MIB
-    patterns = {"huge": setup.still(size, hugepage=True), "unmapped": setup.still(size, populate=False)}
+    patterns = {
+        "huge": setup.still(size, hugepage=True),
+        "hugetlb": setup.still(NR_REGIONS * HUGE_BLOCK, memory="hugetlb"),
+        "unmapped": setup.still(size, populate=False),
+    }
+    machine = {"hugetlb_pages": _HUGETLB_PAGES, "memory_mib": 1024} if kind == "hugetlb" else {}
     pattern = patterns.get(kind, setup.still(size))
     request = on_frames if kind == "paddr" else on_data("vaddr" if kind == "vaddr" else "fvaddr")
-    with setup.watched(backend, pattern, request, seed) as run:
+    with setup.watched(backend, pattern, request, seed, **machine) as run:
         if kind == "huge":
             _require_huge(run)
         costs = [run.cost(WINDOW_S) for _ in range(WINDOWS)]
@@ -123,6 +147,21 @@ def per_second(backend: Backend, nr_regions: int, sample_us: int, seed: int = 1)
     samples = setup.nr_calls(setup.tree_of(cost), setup.CHECK)
     # Divide by whole sampling intervals: how many fit into a window varies.
     return cost.used / samples * NSEC_PER_SEC / (sample_us * 1000)
+
+
+def monitored_per_second(backend: Backend, pattern: Pattern, max_nr_regions: int, seed: int = 1) -> float:
+    """Return the kdamond's instructions per second of monitoring a pattern's process, at most so many
+    regions."""
+
+    def request(_: Subject, target: RunningTarget) -> DamonCtx:
+        attrs = DamonAttrs(SAMPLE_US, 20 * SAMPLE_US, max_nr_regions=max_nr_regions)
+        return DamonCtx("vaddr", attrs=attrs, targets=(DamonTarget(target.pid),))
+
+    with setup.watched(backend, pattern, request, seed) as run:
+        run.session.record(SETTLE_NS)
+        cost = run.cost(BOUND_S)
+    samples = setup.nr_calls(setup.tree_of(cost), setup.CHECK)
+    return cost.used / samples * NSEC_PER_SEC / (SAMPLE_US * 1000)
 
 
 # --- aggregations --------------------------------------------------------------------------------
@@ -175,17 +214,27 @@ def update(backend: Backend, seed: int = 1) -> list[CostSamples]:
 
 # --- tracepoints ---------------------------------------------------------------------------------
 
+TRACEPOINTS: Mapping[str, tuple[Damos, ...]] = {
+    "damon_aggregated": (),
+    "damos_before_apply": (Damos("stat", ANY),),
+}
+"""Tracepoints with an event for each region and aggregation, and the schemes that they need."""
 
-def tracepoint(backend: Backend, seed: int = 1) -> CostSamples:
-    """Return the instructions that tracing damon_aggregated adds for each region."""
-    request = on_data(samples_per_aggr=1)
+
+def tracepoint(backend: Backend, name: str = "damon_aggregated", seed: int = 1) -> CostSamples:
+    """Return the instructions that a tracepoint adds for each region while it is on, compared to off."""
+
+    def request(subject: Subject, target: RunningTarget) -> DamonCtx:
+        return replace(on_data(samples_per_aggr=1)(subject, target), schemes=TRACEPOINTS[name])
+
     with setup.watched(backend, setup.still(MEMORY_MIB * MIB), request, seed) as run:
         off = [run.cost(WINDOW_S) for _ in range(WINDOWS)]
-        stream = run.subject.events.open(("damon_aggregated",))
+        stream = run.subject.events.open((name,))
         try:
             on = [run.cost(WINDOW_S) for _ in range(WINDOWS)]
         finally:
             stream.close()
     pairs = zip(off, on, strict=True)
     values = [(setup.rest_per_sample(b) - setup.rest_per_sample(a)) / NR_REGIONS for a, b in pairs]
-    return instructions("tracepoint.aggregated.region", values, setup.rest_of(on[-1]))
+    metric = f"tracepoint.{name.removeprefix('damon_')}.region"
+    return instructions(metric, values, setup.rest_of(on[-1]))

@@ -91,6 +91,29 @@ def test_dearer_check_names_its_functions() -> None:
     assert "walk_pgd_range 75.0%, kdamond_fn 25.0%" in check.detail
 
 
+def test_failure_names_the_functions_that_grew_since_the_limit_was_set() -> None:
+    limit = Limit(100, "measured", {"walk_pgd_range": 60.0, "mas_walk": 30.0, "kdamond_fn": 5.0})
+    budget = Budget("check.fvaddr", "instructions", "r", {"7.3": limit})
+    counts = {"walk_pgd_range": 600, "mas_walk": 450, "kdamond_fn": 50, "planted": 100}
+    tree = CallTree(tuple(CallPath((name,), 10, count) for name, count in counts.items()))
+    check = within_budget(budget, instructions("check.fvaddr", [120.0], tree), "7.3")
+    assert check.holds is False
+    assert "dearer than when the limit was set: mas_walk 30 -> 45, planted at most 5 -> 10;" in check.detail
+    kept = within_budget(budget, instructions("check.fvaddr", [99.0], tree), "7.3")
+    assert "dearer than" not in kept.detail
+
+
+def test_functions_of_a_limit_are_read_and_wrong_ones_refused(tmp_path: Path) -> None:
+    path = tmp_path / "b.yaml"
+    text = GOOD.replace("2254}", 'it, functions: "walk_pgd_range 600.5, mas_walk 320"}')
+    path.write_text(text)
+    limit = load(path)["check.fvaddr"].limits["7.3"]
+    assert limit.functions == {"walk_pgd_range": 600.5, "mas_walk": 320.0}
+    path.write_text(text.replace("mas_walk 320", "mas_walk many"))
+    with pytest.raises(UsageError, match=r"b\.yaml:6: .*'mas_walk many' is no function"):
+        load(path)
+
+
 def test_series_without_limit_is_undecided() -> None:
     check = within_budget(CHECK, instructions("check.fvaddr", [1]), "7.9")
     assert check.holds is None

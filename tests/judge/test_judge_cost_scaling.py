@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from damon_tests.judge.cost.scaling import Point, flat, linear, proportional
+from damon_tests.judge.cost.scaling import Point, flat, linear, proportional, within_bound
 
 MIB = 1 << 20
 SIZES = [16 * MIB, 64 * MIB, 256 * MIB, 512 * MIB]
@@ -58,3 +58,18 @@ def test_planted_constant_part_is_found() -> None:
 def test_too_few_points_are_refused() -> None:
     with pytest.raises(ValueError, match="2 different ones"):
         flat("check", [Point(1, 1), Point(1, 2)])
+
+
+def test_patterns_within_the_bound_pass_and_the_dearest_is_named() -> None:
+    check = within_bound("kdamond", {"zipf": 43e6, "idle": 20e6}, 44e6)
+    assert check.holds is True
+    assert check.detail.startswith("dearest: zipf; zipf 4.3e+07, idle 2e+07")
+
+
+def test_pattern_that_makes_twice_as_many_regions_fails() -> None:
+    assert within_bound("kdamond", {"zipf": 88e6, "idle": 20e6}, 44e6).holds is False
+
+
+def test_bound_without_patterns_is_refused() -> None:
+    with pytest.raises(ValueError, match="no pattern was measured"):
+        within_bound("kdamond", {}, 44e6)

@@ -10,7 +10,7 @@ import pytest
 from damon_tests.experiment.backend import Subject
 from damon_tests.experiment.kernel_request import KernelRequest
 from damon_tests.experiment.open_backend import open_backend
-from damon_tests.judge.cost.budget import load
+from damon_tests.judge.cost.budget import load, within_budget
 from damon_tests.judge.cost.compare import by_function, compare
 from damon_tests.judge.cost.samples import CostSamples, instructions
 from damon_tests.ports import HarnessError, NotSupported
@@ -125,3 +125,25 @@ def test_planted_half_percent_is_dearer_and_equal_runs_are_the_same(tmp_path: Pa
     assert 0.003 < dearer.change < 0.007
     names = {change.name for change in by_function(second["check"], planted["check"])}
     assert any("ring_buffer" in name or "rb_reserve" in name for name in names)
+
+
+@pytest.mark.vm
+def test_planted_three_percent_fail_the_budget_with_the_functions_that_do_it(tmp_path: Path) -> None:
+    """12 regions of 2,171 instructions each, and 870 more for all of them, are 3.3 %."""
+    count, budget = 12, load(BUDGETS)["check.fvaddr"]
+
+    def take(run: setup.Watched) -> CostSamples:
+        costs = [run.cost(0.25) for _ in range(3)]
+        values = [setup.per_check(cost, count) for cost in costs]
+        return instructions("check.fvaddr", values, setup.checks_of(costs[-1]))
+
+    with open_backend(KernelRequest("debian:7.3"), tmp_path) as backend:
+        request = on_data(nr_regions=count)
+        with setup.watched(backend, setup.still(64 << 20), request, 1) as run:
+            usual = within_budget(budget, take(run), "7.3")
+            trace_every_sample(run.subject)
+            planted = within_budget(budget, take(run), "7.3")
+    assert usual.holds is True, usual.detail
+    assert planted.holds is False, planted.detail
+    dearer = planted.detail.partition("dearer than when the limit was set: ")[2].partition(";")[0]
+    assert "ring_buffer" in dearer or "rb_reserve" in dearer or "kprobe" in dearer, planted.detail

@@ -10,7 +10,10 @@ A budget file is YAML::
         limits:
           - {series: "7.3", limit: 2300, source: "2254 on Debian's 7.3.4, plus 2 %"}
 
-``series`` "any" applies to all series without a limit of their own.
+``series`` "any" applies to all series without a limit of their own. A limit may have ``functions``, which
+say where the measured cost went, so that a failure names what became dearer::
+
+    functions: "walk_pgd_range 600.2, lock_vma_under_rcu 166"
 """
 
 from __future__ import annotations
@@ -37,10 +40,14 @@ _LARGEST = 1e15
 
 @dataclass(frozen=True)
 class Limit:
-    """The largest value that keeps the budget. ``source``: where the number comes from."""
+    """The largest value that keeps the budget. ``source``: where the number comes from.
+
+    ``functions``: the dearest functions when it was measured, and the instructions of each.
+    """
 
     limit: float
     source: str
+    functions: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -93,15 +100,27 @@ def _budget(entry: Value) -> Budget:
     metric, unit, reason = (_words(entry, values, name) for name in ("metric", "unit", "reason"))
     limits: dict[str, Limit] = {}
     for item in entry.required(values, "limits").items():
-        fields = item.mapping("series", "limit", "source")
+        fields = item.mapping("series", "limit", "source", "functions")
         series = _words(item, fields, "series")
         if series in limits:
             raise item.error(f"the series {series} has a limit already; keep one")
         limit = item.required(fields, "limit").decimal(0, _LARGEST)
-        limits[series] = Limit(limit, _words(item, fields, "source"))
+        functions = _functions(fields["functions"]) if "functions" in fields else {}
+        limits[series] = Limit(limit, _words(item, fields, "source"), functions)
     if not limits:
         raise entry.error("a budget without limits limits nothing")
     return Budget(metric, unit, reason, limits)
+
+
+def _functions(value: Value) -> dict[str, float]:
+    functions: dict[str, float] = {}
+    for part in value.text().split(","):
+        name, _, count = part.strip().partition(" ")
+        try:
+            functions[name] = float(count)
+        except ValueError:
+            raise value.error(f"{part.strip()!r} is no function with its instructions") from None
+    return functions
 
 
 def _words(entry: Value, values: Mapping[str, Value], name: str) -> str:
@@ -130,13 +149,16 @@ def within_budget(budget: Budget, samples: CostSamples, series: str) -> Check:
         return Check("budget", samples.measurement, "a limit", budget.reason, None, detail)
     low, high = min(samples.values), max(samples.values)
     detail = f"{low:g} to {high:g} in {len(samples.values)} windows; limit: {limit.source}"
+    holds = _decision(low, high, limit.limit)
     dearest = _dearest(samples)
+    if holds is not True and (dearer := _dearer(samples, limit.functions)):
+        detail += f"; dearer than when the limit was set: {dearer}"
     return Check(
         "budget",
         samples.measurement,
         f"<= {limit.limit:g}",
         budget.reason,
-        _decision(low, high, limit.limit),
+        holds,
         f"{detail}; dearest functions: {dearest}" if dearest else detail,
     )
 
@@ -148,6 +170,20 @@ def _dearest(samples: CostSamples, count: int = 5) -> str:
     total = samples.tree.instructions
     first = list(samples.tree.functions().items())[:count]
     return ", ".join(f"{name} {own / total:.1%}" for name, own in first)
+
+
+def _dearer(samples: CostSamples, known: Mapping[str, float], count: int = 5) -> str:
+    """Return the functions whose instructions grew most, for a message; a new one grew from what the cheapest
+    known one has, at most."""
+    if samples.tree is None or not samples.tree.instructions or not known:
+        return ""
+    scale = samples.values[-1] / samples.tree.instructions
+    now = {name: own * scale for name, own in samples.tree.functions().items()}
+    least = min(known.values())
+    grown = {name: own - known.get(name, least) for name, own in now.items()}
+    first = sorted(grown, key=lambda name: -grown[name])[:count]
+    before = {name: f"{known[name]:.0f}" if name in known else f"at most {least:.0f}" for name in first}
+    return ", ".join(f"{name} {before[name]} -> {now[name]:.0f}" for name in first if grown[name] > 0.5)
 
 
 def _decision(low: float, high: float, limit: float) -> bool | None:

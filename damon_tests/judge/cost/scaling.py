@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 
@@ -15,6 +15,9 @@ that cross from one page table to the next differ."""
 
 LINEAR_BOUND = 0.02
 """Largest relative difference of the cost of one more region, between few and many regions."""
+
+CHANGING_REGIONS = 0.10
+"""Allowance for regions that merge and split in every aggregation, which regions of a fixed number do not."""
 
 PROPORTIONAL_BOUND = 0.02
 """Largest relative difference of the cost of one sample, between slow and fast sampling."""
@@ -60,6 +63,24 @@ def proportional(name: str, points: Sequence[Point], bound: float = PROPORTIONAL
     spread = max(ratios) / min(ratios) - 1
     because = "DAMON's overhead is proportional to the sampling rate"
     return _check(f"spread of {name} per sample", spread, bound, because, points)
+
+
+def within_bound(name: str, costs: Mapping[str, float], most: float) -> Check:
+    """Check that no pattern costs more than ``most``, the cost of as many regions as the limit allows.
+
+    ``costs``: by pattern. Raises ValueError without any.
+    """
+    if not costs:
+        raise ValueError("no pattern was measured, which says nothing about a bound")
+    dearest, cost = max(costs.items(), key=lambda item: item[1])
+    share = cost / most
+    because = "the limit of regions bounds DAMON's overhead, whatever a process does"
+    m = Measurement(
+        f"{name}, of those of a fixed number of regions", share, "fraction", tuple(costs.values())
+    )
+    detail = f"dearest: {dearest}; " + ", ".join(f"{name} {value:.6g}" for name, value in costs.items())
+    bound = 1 + CHANGING_REGIONS
+    return Check("budget", m, f"<= {bound:g}", because, share <= bound, f"{detail}; bound {most:.6g}")
 
 
 def _several(points: Sequence[Point], least: int) -> None:
