@@ -351,6 +351,16 @@ def explore(args: argparse.Namespace) -> int:
     return explore_pattern(args.kernel, plan, Outputs(args.json, args.picture))
 
 
+def savings(args: argparse.Namespace) -> int:
+    """``damon-tests savings``: memory saved, slowdown and refaults under DAMON's schemes."""
+    from damon_tests.commands.savings import Outputs, measure, workload
+    from damon_tests.scenario.savings import Plan, chosen
+
+    workloads = tuple(workload(name) for name in args.workload)
+    plan = Plan(chosen(args.uses), workloads, args.repeats, args.settle, args.seconds, args.seed)
+    return measure(args.kernel, plan, Outputs(args.json, args.picture, args.beside))
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     command.__name__: command
     for command in (
@@ -358,6 +368,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
         compare,
         history,
         explore,
+        savings,
         run,
         gate,
         kselftest,

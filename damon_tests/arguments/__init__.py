@@ -34,6 +34,7 @@ _ADDED = (
     costs.add_compare,
     costs.add_history,
     costs.add_explore,
+    costs.add_savings,
     kselftests.add_kselftest,
     kselftests.add_kselftest_install,
 )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Options of commands about the cost of DAMON: ``bench``, ``compare``, ``history``, ``explore``."""
+"""Options of commands about DAMON's cost: ``bench``, ``compare``, ``history``, ``explore``, ``savings``."""
 
 from __future__ import annotations
 
@@ -87,3 +87,45 @@ def add_explore(commands: Commands) -> None:
     p.add_argument("--json", type=file, metavar="FILE", help="write all of it for a program; - for stdout")
     p.add_argument("--picture", type=file, metavar="FILE", help="draw it, .svg or .png")
     p.set_defaults(function="explore")
+
+
+def add_savings(commands: Commands) -> None:
+    """``savings``: what schemes save."""
+    p = commands.add_parser(
+        "savings",
+        help="what DAMON's schemes save, and how much they slow the workload down",
+        description="Runs workloads in emulated guests, each under a scheme of DAMON and without, and prints"
+        " memory saved, slowdown in the workload's own instructions, and refaults.",
+    )
+    p.add_argument(
+        "uses",
+        nargs="*",
+        metavar="USE",
+        help="reclaim, hugepage, lru_sort, tiering (default: all)",
+    )
+    p.add_argument("--kernel", default="debian:newest", metavar="K", help=GUEST_KERNELS)
+    p.add_argument(
+        "--workload",
+        action="append",
+        default=[],
+        metavar="W",
+        help="redis, sqlite3, a pattern of the library, or a file, instead of the use's own; may be repeated",
+    )
+    p.add_argument("--repeats", type=count, default=3, metavar="N", help="pairs (default %(default)s)")
+    p.add_argument(
+        "--settle",
+        type=duration,
+        default=6.0,
+        metavar="S",
+        help="seconds of the guest that DAMON works before anything is measured (default %(default)g)",
+    )
+    p.add_argument(
+        "--seconds", type=duration, default=2.0, metavar="S", help="that are measured (default %(default)g)"
+    )
+    p.add_argument("--seed", type=int, default=1, metavar="N")
+    p.add_argument("--json", type=file, metavar="FILE", help="write all of it for a program; - for stdout")
+    p.add_argument("--picture", type=file, metavar="FILE", help="draw it, .svg or .png")
+    p.add_argument(
+        "--beside", type=file, metavar="REPORT", help="also print this text report of damon-tests/perf"
+    )
+    p.set_defaults(function="savings")

@@ -25,7 +25,16 @@ from damon_tests.kernel.machine_tree import MachineTree
 from damon_tests.kernel.schedstat import SchedstatProbe
 from damon_tests.kernel.splat import parse_splats
 from damon_tests.patterns.spec import Pattern
-from damon_tests.ports import Clock, Events, HarnessError, Machine, NotSupported, Tree
+from damon_tests.ports import (
+    Clock,
+    Events,
+    HarnessError,
+    Machine,
+    NotSupported,
+    Process,
+    SpawnRequest,
+    Tree,
+)
 from damon_tests.ports.accesses import AccessProbe
 from damon_tests.ports.cost import CostProbe
 from damon_tests.ports.lines import LineFormat
@@ -95,6 +104,9 @@ class MachineSubject:
 
     def kernel_file(self, path: str) -> str:
         return self.machine.read_file(path).decode("utf-8", "replace")
+
+    def spawn(self, request: SpawnRequest) -> Process:
+        return self.machine.spawn(request)
 
     def watch_sleeps(self) -> SleepWatch | None:
         try:

@@ -16,7 +16,7 @@ from damon_tests.experiment.requirements import Needs
 from damon_tests.experiment.simulated_memory import simulated_memory_info, simulated_pages
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns.spec import Pattern
-from damon_tests.ports import Clock, Events, HarnessError, NotSupported, Tree
+from damon_tests.ports import Clock, Events, HarnessError, NotSupported, Process, SpawnRequest, Tree
 from damon_tests.ports.accesses import AccessProbe
 from damon_tests.ports.cost import CostProbe
 from damon_tests.reference.rules.ruleset import Rules
@@ -138,6 +138,11 @@ class ReferenceSubject:
 
     def kernel_file(self, path: str) -> str:
         raise NotSupported(f"the kernel's {path}", remedy="use --kernel debian:newest for this")
+
+    def spawn(self, request: SpawnRequest) -> Process:
+        raise NotSupported(
+            f"{request.argv[0]}: the reference runs no programs", remedy="use --kernel debian:X"
+        )
 
     def watch_sleeps(self) -> SleepWatch | None:
         return None  # its sleeps take exactly the sampling interval, and its work takes no time

@@ -48,6 +48,7 @@ def on_data(
 
 
 HUGE_BLOCK = 2 * MIB
+"""Of x86, whose instructions are counted."""
 HUGE_BLOCKS_SIZE = (NR_REGIONS + 1) * HUGE_BLOCK
 
 

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0
+"""``damon-tests savings``: what DAMON's schemes save, and what they cost the workload."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from damon_tests.experiment.kernel_request import KernelRequest
+from damon_tests.experiment.open_backend import open_backend
+from damon_tests.judge.cost.savings import Arm, compared
+from damon_tests.patterns.load import load
+from damon_tests.ports import NotSupported, UsageError, output_file
+from damon_tests.report import perf_report
+from damon_tests.report import savings as rendered
+from damon_tests.scenario.savings import Plan, Workload, run, runs
+from damon_tests.scenario.savings_patterns import PatternWorkload
+from damon_tests.scenario.savings_programs import PROGRAMS
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """``json``: a file for programs, "-" for standard output. ``picture``: .svg or .png. ``beside``: a report
+    of damon-tests/perf to print after our figures."""
+
+    json: Path | None = None
+    picture: Path | None = None
+    beside: Path | None = None
+
+
+def workload(name: str) -> Workload:
+    """Return the workload of this name: a program, a pattern of the library, or a file with one."""
+    return PROGRAMS[name] if name in PROGRAMS else PatternWorkload(load(name))
+
+
+def measure(kernel: str, plan: Plan, outputs: Outputs) -> int:
+    """Run all of a plan on a kernel, and print the table. Runs that the kernel cannot do are named."""
+    for path in (outputs.json, outputs.picture):
+        if path is not None:
+            output_file.check_writable(path)
+    if outputs.picture is not None:
+        rendered.check_picture(outputs.picture)
+    published = perf_report.read(outputs.beside) if outputs.beside is not None else None
+    request = KernelRequest(kernel)
+    if request.is_reference or request.is_host:
+        raise UsageError(f"{kernel}: instructions are only counted in guests; use debian:SERIES or an image")
+    request.check()
+    arms, skipped, title = _performed(request, plan)
+    if outputs.json is not None:
+        _write_json(arms, {"kernel": kernel, "skipped": skipped}, outputs.json)
+    savings = compared(arms)
+    if outputs.picture is not None and savings:
+        rendered.save_picture(savings, outputs.picture, title)
+    if str(outputs.json) != "-":
+        print(f"{title}\n\n{rendered.table(savings)}\n\n{rendered.LEGEND}")
+        print("".join(f"\nnot measured: {what}: {why}" for what, why in skipped.items()), end="")
+        if published is not None:
+            print(f"\n{perf_report.table(published)}\n\nmedians over (so many) workloads, {published.path}")
+    return 0 if savings else NotSupported.exit_code
+
+
+def _performed(request: KernelRequest, plan: Plan) -> tuple[list[Arm], dict[str, str], str]:
+    """Return the arms, what could not be run with the reason, and a title with the kernel's release."""
+    arms: list[Arm] = []
+    skipped: dict[tuple[str, str], str] = {}
+    with tempfile.TemporaryDirectory() as scratch, open_backend(request, Path(scratch)) as backend:
+        for use, work, scheme, seed in runs(plan, workload):
+            if (use, work.name) in skipped:
+                continue
+            print(f"{use}: {work.name}, {scheme.name}, seed {seed} ...", file=sys.stderr, flush=True)
+            try:
+                arms.append(run(backend, plan, use, work, scheme, seed))
+            except NotSupported as error:
+                skipped[use, work.name] = f"{scheme.name}: {error}"
+        title = (
+            f"{backend.provenance()['release']}: DAMON works for {plan.settle_s:g} s, then"
+            f" {plan.measure_s:g} s are measured; {plan.repeats} pairs"
+        )
+    return arms, {f"{use} of {name}": why for (use, name), why in skipped.items()}, title
+
+
+def _write_json(arms: list[Arm], about: dict[str, object], path: Path) -> None:
+    text = json.dumps(rendered.document(arms, about), indent=1) + "\n"
+    if str(path) == "-":
+        print(text, end="")
+    else:
+        output_file.write_text(path, text)
