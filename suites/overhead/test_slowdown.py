@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.profile("full"), pytest.mark.needs("ops.vaddr", instru
 
 
 @pytest.mark.parametrize("pattern", ["hot_cold", "pointer_chase"])
-def test_monitoring_does_not_slow_its_target_down(backend, expect, figures, budgets, pattern):
+def test_monitoring_does_not_slow_its_target_down(backend, expect, budgets, pattern):
     """With default intervals and limits the process executes as much for an access as without DAMON, and
     kdamond flushes no TLB."""
     budget = budgets["slowdown.workload"]
@@ -24,5 +24,3 @@ def test_monitoring_does_not_slow_its_target_down(backend, expect, figures, budg
     flushes = tuple(float(w.kdamond_flushes) for w in windows)
     m = Measurement("TLB flushes by kdamond", sum(flushes), "count", flushes)
     expect.equal(m, 0, because="checks clear accessed bits without flushing TLBs, whose refills cost time")
-    lines = [f"{w.own_per_work:10.3f} instructions an access, {w.tlb_flushes} TLB flushes" for w in windows]
-    figures("windows with DAMON", "\n".join(lines) + "\n", [w.own_per_work for w in windows])
