@@ -147,17 +147,22 @@ def doctor(args: argparse.Namespace) -> int:
 
 def report(args: argparse.Namespace) -> int:
     """``damon-tests report DIR``: a run again, and in other formats."""
-    from damon_tests.commands.report import ReportRequest, show_report
+    from damon_tests.commands.report import VIEWS, ReportRequest, show_report
 
     if args.mail is not None or args.github is not None:
         return _report_upstream(args)
     if args.tree is not None:
         raise UsageError("--tree goes with --mail: it says whom to write to")
+    # argparse takes the TEST of "report DIR --failed TEST" for the option's.
+    view = next((name for name in VIEWS if getattr(args, name) is not None), None)
+    of_view = (view and getattr(args, view)) or None
+    if of_view is not None and args.test is not None:
+        raise UsageError(f"two tests are given, {of_view} and {args.test}: give one")
     return show_report(
         ReportRequest(
             Path(args.directory),
-            args.view,
-            args.test,
+            view,
+            of_view or args.test,
             html=args.html,
             junit=args.junit,
             json=args.json,
@@ -165,6 +170,7 @@ def report(args: argparse.Namespace) -> int:
             tap=args.tap,
             kcidb=args.kcidb,
             kcidb_build=args.kcidb_build,
+            pictures={kind: path for kind in ("png", "svg") if (path := getattr(args, kind)) is not None},
             merge=args.merge,
         )
     )
@@ -174,7 +180,8 @@ def _report_upstream(args: argparse.Namespace) -> int:
     """``damon-tests report DIR --mail`` and ``--github``: one failed test for DAMON's maintainers."""
     from damon_tests.commands.upstream import print_github, print_mail
 
-    if args.merge or any((args.html, args.junit, args.json, args.ktap, args.tap, args.kcidb)):
+    files = (args.html, args.junit, args.json, args.ktap, args.tap, args.kcidb, args.png, args.svg)
+    if args.merge or any(files):
         raise UsageError("--mail and --github print one test and write no files: ask for those separately")
     directory, test = Path(args.directory), args.mail or args.github or args.test or ""
     if args.mail is not None:

@@ -240,7 +240,12 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
     test.conclusion = held_to_list(pyfuncitem, test.conclusion, error)
     try:
         artifacts.keep_evidence(
-            run.log, test_id(pyfuncitem), test.conclusion.verdict, test.observations, error
+            run.log,
+            test_id(pyfuncitem),
+            test.conclusion.verdict,
+            test.expect.checks,
+            test.observations,
+            error,
         )
     except HarnessError as lost:
         pyfuncitem.session.shouldfail = str(lost)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 from synthetic_recordings import BASE, MIB, MS, phases
 
 from damon_tests.damon import recording_file
+from damon_tests.judge.chart import Chart, Curve, Mark, Panel, band, curve, to_json
 from damon_tests.judge.monitoring import metrics
 from damon_tests.judge.monitoring.aggregation_windows import settled, windows
 from damon_tests.judge.monitoring.all_invariants import all_invariants
@@ -92,6 +94,9 @@ def _wrong(log: RunLog) -> None:
     log.artifact(test, directory / "recording.npz", "recording", attempt=1)
     (directory / "kernel.log").write_text("[    4.2] something <b>odd</b>\n")
     log.artifact(test, directory / "kernel.log", "log", "kernel.log", attempt=1)
+    for number, kind in enumerate(("line", "bars"), 1):
+        (directory / f"chart-{number}.json").write_text(json.dumps(to_json(_chart(kind))))
+        log.artifact(test, directory / f"chart-{number}.json", "chart", "recall: over time", attempt=1)
     compared = compare(report, settled(report, 1000 * MS), truth)
     limit = "not below the reference's 0.93 to 0.99"
     why = "rank among 200 replicas, median 0.97"
@@ -104,6 +109,19 @@ def _wrong(log: RunLog) -> None:
     for check in checks:
         log.check(test, check)
     log.test_finished(test, *BACKEND, *decide(checks), 19.2)
+
+
+def _chart(kind: str) -> Chart:
+    if kind == "bars":
+        bars = tuple(Curve(name, (0.0, 1.0), (4096.0, 8192.0)) for name in ("before", "after"))
+        return Chart("nodes", (Panel("bytes", bars, groups=("node 0", "node 1")),), x_label="")
+    x = tuple(i / 10 for i in range(60))
+    curves = (
+        curve("tried", x, [i * 4096 for i in range(60)], "dots"),
+        curve("quota", x, [65536] * 60, "expected"),
+    )
+    limits = band("what the quota allows in all windows together", x, [0] * 60, [65536] * 60)
+    return Chart("bytes tried", (Panel("bytes", curves, (limits,)),), (Mark("paused", 1.0, 2.0),))
 
 
 def _undecided(log: RunLog) -> None:

@@ -19,7 +19,7 @@ def add_report(commands: Commands) -> None:
         ("figures", "only the tables that tests made"),
         ("matrix", "capabilities against the DAMONs that were tested"),
     ):
-        view.add_argument(f"--{name}", dest="view", action="store_const", const=name, help=what)
+        view.add_argument(f"--{name}", nargs="?", const="", metavar="TEST", help=what)
     for name, what in (("mail", "a mail to DAMON's maintainers"), ("github", "the issue in Markdown")):
         view.add_argument(
             f"--{name}",
@@ -40,6 +40,14 @@ def add_report(commands: Commands) -> None:
         ("kcidb", "JSON of KCIDB"),
     ):
         p.add_argument(f"--{name}", type=file, metavar="FILE", help=f"also write {what}; - for stdout")
+    for name in ("png", "svg"):
+        p.add_argument(
+            f"--{name}",
+            type=file,
+            metavar="PICTURES",
+            help=f"also write every picture as {name.upper()} to this directory: heat maps of all recordings,"
+            " charts of what did not hold",
+        )
     p.add_argument(
         "--kcidb-build",
         default="",

@@ -6,7 +6,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from damon_tests.ports import UsageError, output_file
-from damon_tests.report import junit, kcidb, ktap, merge, model, output, terminal
+from damon_tests.report import junit, kcidb, ktap, merge, model, output, terminal, wording
 from damon_tests.report.output import from_here
 from damon_tests.report.run_directory import JUNIT_XML, RUN_JSON, being_written, holds_run
 
@@ -33,7 +33,7 @@ class ReportRequest:
 
     ``merge``: directories of runs to put together in ``directory`` first. ``html``, ``junit``, ``json``,
     ``ktap``, ``tap``, ``kcidb``: files to write as well, ``-`` for standard output. ``kcidb_build``: the
-    kernel's build as KCIDB has it, empty if it has not.
+    kernel's build as KCIDB has it, empty if it has not. ``pictures``: directories by format ("png", "svg").
     """
 
     directory: Path
@@ -46,6 +46,7 @@ class ReportRequest:
     tap: Path | None = None
     kcidb: Path | None = None
     kcidb_build: str = ""
+    pictures: Mapping[str, Path] = field(default_factory=dict)
     merge: Sequence[Path] = ()
 
 
@@ -79,11 +80,14 @@ def _print(request: ReportRequest, run: Run) -> None:
     directory = from_here(request.directory)
     color, width = output.colored(sys.stdout), _width()
     if request.test is not None:
-        if not any(request.test in test["id"] for test in run["tests"]):
+        chosen = [test for test in run["tests"] if request.test in test["id"]]
+        if not chosen:
             raise UsageError(f"{request.directory}: no test of this run has {request.test!r} in its id")
-        texts = terminal.test_details(run, directory, request.test)
-    elif request.view is not None:
+        run = {**run, "tests": chosen}
+    if request.view is not None:
         texts = VIEWS[request.view](run, directory)
+    elif request.test is not None:
+        texts = terminal.test_details(run, directory, request.test)
     else:
         for line in terminal.lines(run, directory, color=color, width=width):
             print(line)
@@ -107,6 +111,12 @@ def _write(request: ReportRequest, run: Run) -> None:
         from damon_tests.report.html import save
 
         save(run, request.directory, request.html)
+    for kind, into in request.pictures.items():
+        from damon_tests.report.charts import export
+
+        written = export(run, request.directory, into, kind, request.test or "")
+        if not _writes_to_stdout(request):
+            print(f"{kind.upper():<8} {into} ({wording.plural(len(written), 'picture')})")
     if not _writes_to_stdout(request):
         files = (
             ("JSON", request.json),

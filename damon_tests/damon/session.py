@@ -79,6 +79,7 @@ class Session:
         self._on: list[int] = []
         self._started_ns = 0
         self._stopped_ns: int | None = None
+        self._pauses: list[tuple[int, bool]] = []  # from when on kdamonds are paused, or not
 
     # --- life ----------------------------------------------------------------------------------
 
@@ -107,6 +108,7 @@ class Session:
         if self._on or self._stopped_ns is not None:
             return
         self._started_ns = self.client.clock.now_ns()
+        self._note_pause()
         for i in range(len(self.kdamonds)):
             self._on.append(i)  # before the command, so that a failed start is cleaned up as well
             self.client.command(i, "on")
@@ -168,6 +170,7 @@ class Session:
         for i, (old, new) in enumerate(zip(before, self.kdamonds, strict=True)):
             if old != new:
                 self.client.command(i, word)
+        self._note_pause()
         kept = tuple(_without_obsolete(k) for k in self.kdamonds)
         if kept != self.kdamonds:
             self.kdamonds = kept
@@ -176,6 +179,17 @@ class Session:
     def pause(self, paused: bool = True) -> None:
         """Pause (or resume) all kdamonds. Raises NotSupported before 7.2."""
         self.commit(tuple(replace(k, ctx=replace(k.ctx, pause=paused)) for k in self.kdamonds))
+
+    def _note_pause(self) -> None:
+        self._pauses.append((self.client.clock.now_ns(), any(k.ctx.pause for k in self.kdamonds)))
+
+    def paused(self) -> tuple[tuple[int, int], ...]:
+        """Return the times [from, to), ns, in which any kdamond was paused by a request, until now."""
+        now = self.client.clock.now_ns() if self._stopped_ns is None else self._stopped_ns
+        ends = [*(time_ns for time_ns, _ in self._pauses[1:]), now]
+        return tuple(
+            (begin, end) for (begin, on), end in zip(self._pauses, ends, strict=False) if on and begin < end
+        )
 
     def running(self, kdamond_idx: int = 0) -> bool:
         """Return whether a kdamond still runs; it ends by itself when its target processes have ended."""

@@ -219,7 +219,8 @@ class Live:
             self._final = {i: self.session.recording(i) for i in range(len(self._requests))}
         if self.targets:
             recording = self.recording() if self._records else self.session.unrecorded()
-            self.observation = self.attempt.observation(self._requests[0].ctx, recording, self._schemes)
+            observation = self.attempt.observation(self._requests[0].ctx, recording, self._schemes)
+            self.observation = replace(observation, paused=self.session.paused())
 
     def _monitors_frames(self) -> bool:
         return any(k.ctx.operations == "paddr" for k in self.session.kdamonds)

@@ -41,6 +41,7 @@ class Observation:
     ``disturbances`` are the times in which the target lost its processor for half a sampling interval or
     longer; ``irregular`` the times in which memory that it touches in every sampling interval may have been
     idle for a whole interval. ``sleeps`` are the kdamond's sampling sleeps [from, to), if they were traced.
+    ``paused``: the times [from, to) in which a request paused the kdamond.
     ``frames`` (paddr only): the page frame of each page by region, -1 if it is unknown or changed during the
     recording. ``committed``: the requests until this one, if it is not the first; ``recording`` is then
     the part under it. ``core_unit``: the unit, in bytes, of the kdamond's arithmetic, if ``ctx`` and
@@ -62,6 +63,7 @@ class Observation:
     disturbances: tuple[tuple[int, int], ...] = ()
     irregular: tuple[tuple[int, int], ...] = ()
     sleeps: tuple[tuple[int, int], ...] = ()
+    paused: tuple[tuple[int, int], ...] = ()
     frames: Mapping[str, I64] = field(default_factory=dict)
     committed: Committed | None = None
     core_unit: int = 1

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
+from damon_tests.judge.chart import Chart
 from damon_tests.ports.numbers import number
 
 
@@ -50,7 +51,8 @@ class Check:
     ``alpha`` is the false-alarm probability of a statistical check, 0 for exact ones. ``attempts``: how many
     independent ones were judged together, none left out. ``modelled``: machine disturbances that the
     limit accounts for, each with its size. ``invariant``: the invariant of the
-    specification that it checks ("I47"; several: "I24, I29"), else empty.
+    specification that it checks ("I47"; several: "I24, I29"), else empty. ``chart``: the picture that shows
+    why it does not hold, if there is one.
     """
 
     kind: Kind
@@ -63,6 +65,7 @@ class Check:
     attempts: int = 1
     modelled: tuple[str, ...] = ()
     invariant: str = ""
+    chart: Chart | None = field(default=None, compare=False, repr=False)
 
 
 def decide(checks: Sequence[Check]) -> tuple[Verdict, str]:

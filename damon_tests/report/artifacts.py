@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +20,11 @@ from damon_tests.damon.recording_file import About, Saved
 from damon_tests.damon.records import Recording
 from damon_tests.experiment.observation import Observation
 from damon_tests.experiment.physical_view import as_virtual
+from damon_tests.judge.chart import to_json
 from damon_tests.judge.monitoring.aggregation_windows import windows
+from damon_tests.judge.monitoring.observation_charts import chart_of
 from damon_tests.judge.monitoring.true_rates import spans_of
-from damon_tests.judge.verdict import Verdict
+from damon_tests.judge.verdict import Check, Verdict
 from damon_tests.ports import (
     DamonTestsError,
     HarnessError,
@@ -29,11 +32,13 @@ from damon_tests.ports import (
     NotSupported,
     output_file,
 )
+from damon_tests.ports.stopwatch import timed
 from damon_tests.report import draw
 from damon_tests.report.events import RunLog
 from damon_tests.report.run_directory import attempt_directory
 
 _TEXT_WIDTH = 130
+_MOST_CHARTS = 3  # a test
 _MOST_RANGES = 16  # of scattered frames; in more, names say nothing
 Args = ParamSpec("Args")
 
@@ -70,18 +75,47 @@ def keep_evidence(
     log: RunLog,
     test_id: str,
     verdict: Verdict,
+    checks: Sequence[Check],
     observations: Sequence[Observation],
     error: BaseException | None,
 ) -> None:
-    """Pictures of what was judged bad, and the log of a machine that died in the attempt after those."""
+    """Pictures of what was judged bad, and the log of a machine that died in the attempt after those.
+
+    Each check that does not hold gets the chart that shows why, if there is one.
+    """
     if isinstance(error, MachineLost) and error.log:
         attempt = len(observations) + 1
         keep_text(log, test_id, attempt, "console.log", error.log)
         keep_partial(log, test_id, attempt, error.partial)
     if verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.XFAIL):
-        for observation in observations:
-            if observation.recording.source != "none":
-                keep_picture(log, test_id, observation)
+        with timed("draw pictures"):
+            for observation in observations:
+                if observation.recording.source != "none":
+                    keep_picture(log, test_id, observation)
+            keep_charts(log, test_id, checks, observations)
+
+
+def keep_charts(
+    log: RunLog, test_id: str, checks: Sequence[Check], observations: Sequence[Observation]
+) -> list[Path]:
+    """Write the charts of checks that do not hold, at most ``_MOST_CHARTS``; return their paths.
+
+    Of several attempts the last one is drawn, as with heat maps.
+    """
+    attempt = observations[-1].attempt if observations else 1
+    kept: dict[str, Path] = {}
+    for check in checks:
+        if check.holds is True or len(kept) == _MOST_CHARTS:
+            continue
+        chart = check.chart or (chart_of(check, observations[-1]) if observations else None)
+        if chart is None or chart.title in kept:
+            continue
+        path = attempt_directory(log.directory, test_id, attempt) / f"chart-{len(kept) + 1}.json"
+        output_file.write_text(path, json.dumps(to_json(chart)) + "\n")
+        title = f"{check.measurement.name}: {chart.title}"
+        log.artifact(test_id, path.relative_to(log.directory), "chart", title, attempt)
+        kept[chart.title] = path
+    return list(kept.values())
 
 
 def keep_partial(log: RunLog, test_id: str, attempt: int, partial: object) -> None:

@@ -19,7 +19,8 @@ from typing import Any
 from urllib.parse import quote
 
 from damon_tests.ports import NotSupported, output_file
-from damon_tests.report import wording
+from damon_tests.report import charts, wording
+from damon_tests.report.chart_svg import STYLE, chart_svg
 from damon_tests.report.matrix import area, matrix
 from damon_tests.report.samples_svg import samples_svg
 
@@ -57,6 +58,7 @@ def page(run: Mapping[str, Any], directory: Path, beside: Path | None = None) ->
         number=_number,
         pretty=_pretty,
         band=lambda check: Markup(samples_svg(check)),
+        chart=Markup,
         because=wording.because,
     )
     base = os.path.relpath(directory.resolve(), beside or directory.resolve())
@@ -66,7 +68,7 @@ def page(run: Mapping[str, Any], directory: Path, beside: Path | None = None) ->
     _number_anchors(tests)
     started = run["started"]
     return environment.from_string(_part("page.html.j2")).render(
-        css=Markup(_part("page.css")),
+        css=Markup(_part("page.css") + STYLE),
         js=Markup(_part("page.js")),
         judged=wording.judged_as(run),
         matrix=matrix(run),
@@ -108,6 +110,7 @@ def _test(test: Mapping[str, Any], run: Mapping[str, Any], directory: Path) -> d
         "files": files,
         "open": test["verdict"] in ("ERROR", "FAIL", "XPASS", "INCONCLUSIVE"),
         # Of several attempts the last is what the terminal names, too.
+        "charts": [chart_svg(chart) for _, chart in charts.of_test(test, directory)] if wanted else [],
         "pictures": shown[-1:],
         "more_pictures": shown[:-1],
         "texts": [t for f in texts if (wanted or f["kind"] == "figures") and (t := _text(f, directory))],

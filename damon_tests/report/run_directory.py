@@ -46,12 +46,12 @@ def new_directory(base: Path | None = None) -> Path:
 
 def attempt_directory(run: Path, test_id: str, attempt: int) -> Path:
     """Make and return the directory of a test's attempt: its id without characters special to shells."""
-    path = run / _TESTS / _file_name(test_id) / f"attempt-{attempt}"
+    path = run / _TESTS / safe_name(test_id) / f"attempt-{attempt}"
     path.mkdir(parents=True, exist_ok=True)
     return path
 
 
-def _file_name(test_id: str) -> str:
+def safe_name(test_id: str) -> str:
     name = _UNSAFE.sub("_", test_id).strip("_")
     if _PLAIN.fullmatch(test_id) and len(name) <= _LONGEST_NAME:
         return name

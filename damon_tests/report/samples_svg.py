@@ -33,12 +33,14 @@ def samples_svg(check: Mapping[str, Any]) -> str:
         return ""
     scale = (WIDTH - 2 * _EDGE) / (high - low)
     parts = [f'<line class="axis" x1="0" x2="{WIDTH}" y1="{HEIGHT // 2}" y2="{HEIGHT // 2}"/>']
+    unit = escape(check["measurement"]["unit"])
     if band:
         left, width = _EDGE + (band[0] - low) * scale, max(2.0, (band[1] - band[0]) * scale)
         parts.append(f'<rect class="range" x="{left:.1f}" y="4" width="{width:.1f}" height="{HEIGHT - 8}"/>')
     for x in dots:
         outside = ' class="out"' if band and not band[0] <= x <= band[1] else ""
-        parts.append(f'<circle{outside} cx="{_EDGE + (x - low) * scale:.1f}" cy="{HEIGHT // 2}" r="2.5"/>')
+        where = f'cx="{_EDGE + (x - low) * scale:.1f}" cy="{HEIGHT // 2}" r="2.5"'
+        parts.append(f"<circle{outside} {where}><title>{number(x)} {unit}</title></circle>")
     title = escape(_title(samples, band, check["measurement"]["unit"]))
     return (
         f'<svg class="band" width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}" role="img"'

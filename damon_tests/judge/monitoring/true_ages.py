@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -45,18 +46,39 @@ def age_error(
             raise TypeError("age_error() needs truth or spans")
         spans = spans_of(truth, every, recording, stalls)
     wanted = {w.index for w in (every if chosen is None else chosen)}
-    grid = np.unique(np.concatenate([spans.start, spans.end]))
-    cells = max(0, len(grid) - 1)
-    age, rate, idle_age = np.zeros(cells), np.zeros(cells), 0.0
-    errors = []
-    for i, window in enumerate(every):
-        now = look_up(grid[:-1], *spans.of_window(i))[1]
-        age = np.where(_changed(now, rate, tolerance), 0.0, age + 1)
-        rate, idle_age = now, idle_age + 1
-        if window.index in wanted:
-            errors.append(_error(recording, window, grid, age, idle_age))
+    true = true_ages(spans, tolerance)
+    errors = [
+        _error(recording, window, true.grid, age, idle_age)
+        for window, (age, idle_age) in zip(every, true.of_windows, strict=True)
+        if window.index in wanted
+    ]
     value = float(np.mean(errors)) if errors else float("nan")
     return Measurement("age error", value, "aggregations", tuple(errors))
+
+
+@dataclass(frozen=True, eq=False)
+class TrueAges:
+    """The true age of memory in each window.
+
+    ``grid``: ascending bounds of cells, bytes; ``of_windows``: for each window the age of each cell, and that
+    of memory outside the grid, in aggregations.
+    """
+
+    grid: I64
+    of_windows: tuple[tuple[F64, float], ...]
+
+
+def true_ages(spans: TruthSpans, tolerance: float = 0.1) -> TrueAges:
+    """Return the true ages as ``age_error`` defines them, of all windows of ``spans``."""
+    grid = np.unique(np.concatenate([spans.start, spans.end]))
+    cells = max(0, len(grid) - 1)
+    age, rate, ages = np.zeros(cells), np.zeros(cells), []
+    for i in range(len(spans)):
+        now = look_up(grid[:-1], *spans.of_window(i))[1]
+        age = np.where(_changed(now, rate, tolerance), 0.0, age + 1)
+        rate = now
+        ages.append((age, float(i + 1)))
+    return TrueAges(grid, tuple(ages))
 
 
 def _changed(now: F64, before: F64, tolerance: float) -> Bools:

@@ -8,12 +8,13 @@ specification 4.10 makes exact for some actions and loose for others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from damon_tests.damon.params import DamosDest
+from damon_tests.judge.chart import Chart, Curve, Panel, explain, explained
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import Bools, huge_page_size, page_size
 from damon_tests.ports.arrays import I64
@@ -76,6 +77,7 @@ class Effect:
     ``asked``: memory that the action was for. ``able``: the part of it that the action could change, as far
     as page flags show. ``done``: asked for, and in the wanted state afterwards. ``missed``: able, but not
     done. ``gained``: asked for, done afterwards and not before. ``collateral``: not asked for, but changed.
+    ``nodes``: by memory node, the bytes of the asked memory on it before and after.
     """
 
     asked: int = 0
@@ -84,10 +86,29 @@ class Effect:
     missed: int = 0
     gained: int = 0
     collateral: int = 0
+    nodes: Mapping[int, tuple[int, int]] = field(default_factory=dict)
 
     def __add__(self, other: Effect) -> Effect:
         names = ("asked", "able", "done", "missed", "gained", "collateral")
-        return Effect(**{name: getattr(self, name) + getattr(other, name) for name in names})
+        nodes = {
+            nid: (a[0] + b[0], a[1] + b[1])
+            for nid in sorted({*self.nodes, *other.nodes})
+            for a, b in [(self.nodes.get(nid, (0, 0)), other.nodes.get(nid, (0, 0)))]
+        }
+        return Effect(**{name: getattr(self, name) + getattr(other, name) for name in names}, nodes=nodes)
+
+    def chart(self, name: str) -> Chart | None:
+        """Return where the asked memory was before and after, if it was on more than one node."""
+        nodes = sorted(nid for nid in self.nodes if nid >= 0)
+        if len(nodes) < 2:
+            return None
+        positions = tuple(map(float, range(len(nodes))))
+        bars = tuple(
+            Curve(when, positions, tuple(float(self.nodes[nid][i]) for nid in nodes))
+            for i, when in enumerate(("before", "after"))
+        )
+        panel = Panel("bytes of the asked memory", bars, groups=tuple(f"node {nid}" for nid in nodes))
+        return Chart(f"memory nodes before and after {name}", (panel,), x_label="")
 
 
 def effect(
@@ -116,7 +137,16 @@ def effect(
         missed=bytes_of(can & ~there),
         gained=bytes_of(asked & there & ~wanted(before)),
         collateral=bytes_of(others & changed(before, after, kept)),
+        nodes=_nodes(before, after, asked),
     )
+
+
+def _nodes(before: PageStates, after: PageStates, asked: Bools) -> dict[int, tuple[int, int]]:
+    there = np.unique(np.concatenate([before.node[asked], after.node[asked]])).tolist()
+    return {
+        int(nid): (bytes_of(asked & (before.node == nid)), bytes_of(asked & (after.node == nid)))
+        for nid in there
+    }
 
 
 def spared(before: PageStates, after: PageStates, kept: Sequence[str] = KEPT) -> Effect:
@@ -148,18 +178,20 @@ def takes_effect(
     )
     missed = Measurement(f"{name}: bytes missed", measured.missed, "bytes")
     detail = f"{measured.asked} requested, {measured.able} of them possible, {measured.done} done"
-    return [
+    checks = [
         shown,
         Check("invariant", missed, f"<= {waiting}", because, measured.missed <= waiting, detail),
         spares_others(name, measured, waiting=waiting),
     ]
+    return explain(checks, lambda: measured.chart(name))
 
 
 def spares_others(name: str, measured: Effect, *, waiting: int = 0) -> Check:
     """Check that memory outside the action's regions did not change, but for ``waiting`` bytes."""
     m = Measurement(f"{name}: collateral", measured.collateral, "bytes")
     spared = measured.collateral <= waiting
-    return Check("invariant", m, f"<= {waiting}", "an action changes its regions only", spared)
+    check = Check("invariant", m, f"<= {waiting}", "an action changes its regions only", spared)
+    return explained(check, lambda: measured.chart(name))
 
 
 def put_back(name: str, pairs: Iterable[tuple[PageStates, PageStates]], waiting: int) -> Check:

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from damon_tests.damon.params import DamosQuota
+from damon_tests.judge.chart import explain
 from damon_tests.judge.schemes.goals import BP, UNLIMITED, limited, next_bp, traced_sizes
+from damon_tests.judge.schemes.quota_chart import tuner_chart
 from damon_tests.judge.schemes.quota_passes import Pass
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports.ranges import Range
@@ -126,7 +128,7 @@ def steps_between(
     m = Measurement(f"{name}: steps that the measured input does not allow", float(len(wrong)), "count")
     why = f"{goal.target_metric} was measured, and the size is monotone in it (§4.4); {judged} steps"
     enough = Measurement(f"{name}: steps known within a quarter", float(narrow), "count")
-    return [
+    checks = [
         Check("closed form", m, "== 0", why, not wrong, "; ".join(wrong[:3])),
         Check(
             "closed form",
@@ -136,3 +138,4 @@ def steps_between(
             True if narrow >= least else None,
         ),
     ]
+    return explain(checks, lambda: tuner_chart(passes, quota, traced, current=metric.during))

@@ -17,6 +17,8 @@ from statistics import mean, median
 from damon_tests.damon.params import U64_MAX, DamosQuota, DamosQuotaGoal
 from damon_tests.damon.series import Series
 from damon_tests.damon.trace import EszEvent
+from damon_tests.judge.chart import explain, explained
+from damon_tests.judge.schemes.quota_chart import sizes_chart, tuner_chart
 from damon_tests.judge.schemes.quota_passes import Pass
 from damon_tests.judge.schemes.quotas import LATE_TICKS_NS, TICK_NS
 from damon_tests.judge.verdict import Check, Measurement
@@ -119,7 +121,8 @@ def steps_follow(
     m = Measurement("effective sizes that are not the tuner's", float(bool(wrong)), "count")
     why = f"the size follows from the last one and the score (§4.4, {quota.goal_tuner}); {judged} recomputed"
     holds = None if not judged and not wrong else not wrong
-    return Check("closed form", m, "== 0", why, holds, wrong)
+    check = Check("closed form", m, "== 0", why, holds, wrong)
+    return explained(check, lambda: tuner_chart(passes, quota, traced_sizes(passes), scores=scores))
 
 
 def windows_follow(
@@ -160,7 +163,8 @@ def windows_follow(
     why = f"a window lasts {quota.reset_interval_ms} ms, rounded up to the next pass (§4.4)"
     holds = None if len(gaps) < _FEW else not wrong
     checks.append(Check("invariant", m, "== 0", why, holds, "; ".join(wrong[:3]), invariant="I45"))
-    return [*checks, _usual_window(gaps, apart, reset_ns, why)]
+    checks.append(_usual_window(gaps, apart, reset_ns, why))
+    return explain(checks, lambda: sizes_chart(traced, quota, lambda _: [achieved], expected))
 
 
 def _usual_window(gaps: Sequence[int], apart: Sequence[int], reset_ns: int, why: str) -> Check:
@@ -201,7 +205,8 @@ def fed_steps_follow(
         lasts = [(event.esz * BP, event.esz * BP + BP - 1)]
     m = Measurement("effective sizes that are not the tuner's", float(len(wrong)), "count")
     why = f"each size is one step from the last (§4.4, {quota.goal_tuner}); {len(traced)} sizes"
-    return Check("closed form", m, "== 0", why, not wrong if traced else None, "; ".join(wrong[:3]))
+    check = Check("closed form", m, "== 0", why, not wrong if traced else None, "; ".join(wrong[:3]))
+    return explained(check, lambda: sizes_chart(traced, quota, scores))
 
 
 @dataclass(frozen=True)

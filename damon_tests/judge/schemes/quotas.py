@@ -20,8 +20,10 @@ from damon_tests.damon.records import DamosStats
 from damon_tests.damon.series import Series
 from damon_tests.damon.trace import BeforeApplyEvent
 from damon_tests.judge import rule_limits
+from damon_tests.judge.chart import explain
 from damon_tests.judge.schemes import priorities
 from damon_tests.judge.schemes.priorities import Span
+from damon_tests.judge.schemes.quota_chart import quota_chart
 from damon_tests.judge.schemes.quota_passes import Pass, Place
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_USEC
@@ -303,7 +305,7 @@ def follow(
     ]
     if read is not None and not done.wrong and passes:
         checks.append(counted(done, passes, read))
-    return checks
+    return explain(checks, lambda: quota_chart(passes, replay.scheme, replay.sizes))
 
 
 def windows_last(done: Replayed, passes: Sequence[Pass], least: int = 0) -> list[Check]:
