@@ -287,20 +287,10 @@ def defects(args: argparse.Namespace) -> int:
 
 
 def monitor(args: argparse.Namespace) -> int:
-    """``damon-tests monitor``: the reference watches a real process."""
-    from damon_tests.commands.monitor import watch_process
-    from damon_tests.commands.playback import play
+    """``damon-tests monitor``: what DAMON sees, live, or a recording again."""
+    from damon_tests.commands.monitor_options import monitor_command
 
-    if args.play is not None:
-        return play(Path(args.play), args.speed)
-    return watch_process(
-        args.reference,
-        level=args.level,
-        operations=args.operations,
-        seconds=args.seconds,
-        record=None if args.record is None else Path(args.record),
-        seed=args.seed,
-    )
+    return monitor_command(args)
 
 
 def workload(args: argparse.Namespace) -> int:

@@ -50,20 +50,32 @@ def add_serve(commands: Commands) -> None:
 
 def add_monitor(commands: Commands) -> None:
     """``monitor``: watch a process."""
-    p = commands.add_parser("monitor", help="watch a real process with the reference, live")
-    what = p.add_mutually_exclusive_group(required=True)
-    what.add_argument("--play", metavar="FILE", help="show a recording again (recording.npz, or damo's)")
-    what.add_argument(
-        "--reference",
-        metavar="PID|PATTERN",
-        help="a process of yours, or a pattern (hot_cold, a file) to run and to watch",
+    p = commands.add_parser(
+        "monitor",
+        help="what DAMON sees of a process, live; a recording again",
+        description="Show what DAMON sees while it sees it: heat map, hot and cold bytes, regions, its own"
+        " cost. In a terminal: space pauses, + and - zoom, z shows all, t the next target, q ends.",
     )
-    p.add_argument("--level", default="7.3", metavar="L", help="kernel series to be like (default 7.3)")
+    p.add_argument(
+        "target",
+        nargs="?",
+        metavar="TARGET",
+        help="a pattern (hot_cold, a file) to run and to watch, or the pid of a process of yours",
+    )
+    p.add_argument(
+        "--kernel",
+        default="reference",
+        metavar="K",
+        help="whose DAMON watches: reference (default; real processes of this machine), host,"
+        f" or in a VM {GUEST_KERNELS}",
+    )
+    p.add_argument("--play", metavar="FILE", help="show a recording again (recording.npz, or damo's)")
+    p.add_argument("--reference", metavar="TARGET", help="the same as TARGET --kernel reference")
+    p.add_argument("--level", metavar="L", help="of the reference: kernel series to be like (default 7.3)")
     p.add_argument(
         "--operations",
-        default="auto",
         metavar="SET",
-        help="how accesses are found out: auto (default), cooperative, writes, page_idle",
+        help="of the reference: how accesses are found out: auto (default), cooperative, writes, page_idle",
     )
     p.add_argument(
         "--seconds", type=duration, metavar="S", help="how long (default: until it ends, or Ctrl-C)"

@@ -63,7 +63,7 @@ def keep_attempt(log: RunLog, test_id: str, observation: Observation) -> None:
     log.attempt(test_id, observation.attempt, observation.seed, observation.seconds)
     directory = attempt_directory(log.directory, test_id, observation.attempt)
     path = directory / "recording.npz"
-    saved = _saved(test_id, observation)
+    saved = saved_of(test_id, observation)
     recording_file.save(path, saved.recording, saved.truth, saved.about, observation.schemes)
     log.artifact(test_id, path.relative_to(log.directory), "recording", attempt=observation.attempt)
     if observation.kernel_log.strip():
@@ -151,7 +151,7 @@ def keep_picture(log: RunLog, test_id: str, observation: Observation) -> Path:
 
     Returns the path of the best one.
     """
-    saved = _saved(test_id, observation)
+    saved = saved_of(test_id, observation)
     best = attempt_directory(log.directory, test_id, observation.attempt) / "heatmap.txt"
     output_file.write_text(best, "\n".join(draw.lines(saved, _TEXT_WIDTH)) + "\n")
     kept = [best]
@@ -165,8 +165,8 @@ def keep_picture(log: RunLog, test_id: str, observation: Observation) -> Path:
     return best
 
 
-def _saved(test_id: str, observation: Observation) -> Saved:
-    """What there is to keep and to draw of one attempt."""
+def saved_of(test_id: str, observation: Observation) -> Saved:
+    """Return what there is to keep and to draw of one attempt."""
     recording = observation.recording
     about = About(
         title=f"{test_id}, attempt {observation.attempt}",
