@@ -86,7 +86,7 @@ class Effect:
     missed: int = 0
     gained: int = 0
     collateral: int = 0
-    nodes: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    nodes: Mapping[int, tuple[int, int]] = field(default_factory=dict, compare=False)
 
     def __add__(self, other: Effect) -> Effect:
         names = ("asked", "able", "done", "missed", "gained", "collateral")
