@@ -20,6 +20,7 @@ from damon_tests.kernel.guest.topology import Topology
 from damon_tests.kernel.images.image import KernelImage
 from damon_tests.kernel.images.running_config import running_config
 from damon_tests.kernel.images.source_lines import with_source_lines
+from damon_tests.ports import HarnessError, page_size
 
 ENGINE_IN_GUEST = "/bin/damon-tests-engine"
 
@@ -88,6 +89,7 @@ class GuestBackend:
         return self._subject(guest, level, closes=True)
 
     def _subject(self, guest: Guest, level: str, *, closes: bool) -> MachineSubject:
+        _require_page_size(guest.machine.facts.page_size, self.name)
         # Earlier lines of the kernel log belong to earlier attempts.
         said = 0 if closes else len(guest.dmesg())
         return MachineSubject(
@@ -134,3 +136,12 @@ class GuestBackend:
 
     def close(self) -> None:
         self._guests.close()
+
+
+def _require_page_size(page_bytes: int, name: str) -> None:
+    """Raise HarnessError for a guest with other pages than the tests were collected for."""
+    if page_bytes != page_size():
+        raise HarnessError(
+            f"{name} has pages of {page_bytes} bytes, its image promised {page_size()}: what tests expect of"
+            " it would be wrong"
+        )

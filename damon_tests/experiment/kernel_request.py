@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 from dataclasses import dataclass
 
 from damon_tests import bundle
@@ -12,13 +13,15 @@ from damon_tests.kernel.guest import accel
 from damon_tests.kernel.guest.topology import MOST_CPUS, Topology
 from damon_tests.kernel.images import image
 from damon_tests.ports import UsageError
+from damon_tests.ports.paging import DEFAULT_PAGE_BYTES, PAGE_SIZES
 from damon_tests.reference.faults import catalogue
 from damon_tests.reference.rules.levels import LEVELS
 
 
 @dataclass(frozen=True)
 class KernelRequest:
-    """``kernel``: ``reference[:LEVEL]``, ``host``, ``debian:SERIES|stable|newest``, or the path of an image.
+    """``kernel``: ``reference[:LEVEL][,page=SIZE]``, ``host``, ``debian:SERIES|stable|newest``, or the path
+    of an image.
 
     ``level``: the kernel series to judge it as, None to probe it. ``fault`` makes the reference a wrong DAMON
     (``reference.faults.catalogue``). ``stop_modules``: stop DAMON modules of the host while tests run (see
@@ -41,7 +44,7 @@ class KernelRequest:
 
     @property
     def is_reference(self) -> bool:
-        return re.match(r"reference(:|\+|$)", self.kernel) is not None
+        return re.match(r"reference(:|\+|,|$)", self.kernel) is not None
 
     @property
     def is_host(self) -> bool:
@@ -98,12 +101,14 @@ class KernelRequest:
         ``kernel`` may name both, as in ``reference:7.3+age_always_reset``. Raises UsageError.
         """
         kernel, plus, fault_in_name = self.kernel.partition("+")
+        kernel = kernel.partition(",")[0]
         _, colon, named = kernel.partition(":")
         if (colon and not named) or (plus and not fault_in_name):
             raise UsageError(
                 f"--kernel {self.kernel}: a level follows the colon, and a fault's name the plus, such as"
                 f" reference:{list(LEVELS)[-1]} (levels: {', '.join(LEVELS)}; faults: damon-tests faults)"
             )
+        self.page_bytes()
         fault = self.fault if self.fault is not None else fault_in_name or None
         if named and self.level and named != self.level:
             raise UsageError(f"--kernel {kernel} and --level {self.level} disagree; give one of them")
@@ -113,6 +118,26 @@ class KernelRequest:
         if fault is not None:
             catalogue.fault(fault)
         return level, fault
+
+    def page_bytes(self) -> int:
+        """Return the page size of the requested machine, known before it is opened. Raises UsageError.
+
+        That of a reference is in its name: ``reference:7.3,page=16K``.
+        """
+        if self.is_host:
+            return resource.getpagesize()
+        if not self.is_reference:
+            return image.page_bytes(self.kernel)
+        _, comma, option = self.kernel.partition("+")[0].partition(",")
+        key, _, size = option.partition("=")
+        if not comma:
+            return DEFAULT_PAGE_BYTES
+        if key != "page" or size not in PAGE_SIZES:
+            raise UsageError(
+                f"--kernel {self.kernel}: after the comma comes the page size, such as page=16K"
+                f" (sizes: {', '.join(PAGE_SIZES)})"
+            )
+        return PAGE_SIZES[size]
 
     def most_workers(self) -> int:
         """Return how many tests this machine can run at once without disturbing each other's measurements.

@@ -10,6 +10,7 @@ from pathlib import Path
 from damon_tests.experiment.backend import Backend
 from damon_tests.experiment.kernel_request import KernelRequest
 from damon_tests.kernel.images import image
+from damon_tests.ports.paging import set_page_size
 from damon_tests.reference.faults import catalogue
 from damon_tests.reference.rules.levels import LEVELS
 
@@ -24,6 +25,7 @@ def open_backend(request: KernelRequest, run_dir: Path, notify: Notify | None = 
     Raises UsageError as ``KernelRequest.check`` does, NotSupported when this machine cannot do it.
     """
     request.check()
+    set_page_size(request.page_bytes())
     if request.is_reference:
         yield _reference(request)
     elif request.is_host:

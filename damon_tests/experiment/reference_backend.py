@@ -16,9 +16,10 @@ from damon_tests.experiment.requirements import Needs
 from damon_tests.experiment.simulated_memory import simulated_memory_info, simulated_pages
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns.spec import Pattern
-from damon_tests.ports import Clock, Events, HarnessError, NotSupported, Process, SpawnRequest, Tree
+from damon_tests.ports import Clock, Events, HarnessError, NotSupported, Process, SpawnRequest, Tree, page_size
 from damon_tests.ports.accesses import AccessProbe
 from damon_tests.ports.cost import CostProbe
+from damon_tests.ports.paging import DEFAULT_PAGE_BYTES
 from damon_tests.reference.rules.ruleset import Rules
 from damon_tests.reference.sysfs.system import ReferenceSystem
 from damon_tests.workload.memory_info import MemoryInfo
@@ -179,7 +180,8 @@ class ReferenceBackend:
     shows_all_accesses = True
 
     def __init__(self, level: str, rules: Rules | None = None, fault: str = "") -> None:
-        self.name = f"reference:{level}" + (f"+{fault}" if fault else "")
+        pages = "" if page_size() == DEFAULT_PAGE_BYTES else f",page={page_size() >> 10}K"
+        self.name = f"reference:{level}{pages}" + (f"+{fault}" if fault else "")
         self._fault = fault
         self.level = level
         self._rules = rules

@@ -27,7 +27,7 @@ from damon_tests.workload.target import RunningTarget
 # Each differs from its reference in one thing, and none splits a region: the filter matches no address
 # of the target, and the quota is larger than it.
 _PLAIN = Damos("stat", ANY)
-_FILTERED = replace(_PLAIN, filters=(DamosFilter("addr", matching=True, addr_start=0, addr_end=4096),))
+_FILTERED = replace(_PLAIN, filters=(DamosFilter("addr", matching=True, addr_start=0, addr_end=page_size()),))
 _LIMITED = replace(
     _PLAIN,
     quota=DamosQuota(

@@ -16,14 +16,15 @@ from damon_tests import bundle
 from damon_tests.kernel.guest import qemu
 from damon_tests.kernel.images import boot_header, programs
 from damon_tests.kernel.images.arch import AARCH64, DEFAULT_FLAVOUR, FLAVOURS, X86_64, flavour
-from damon_tests.kernel.images.image import check, group_kernels, resolve
+from damon_tests.kernel.images.image import check, group_kernels, page_bytes, resolve
 from damon_tests.kernel.images.packages import Package
 from damon_tests.ports import NotSupported, UsageError
 
 
-def arm64_image(release: str = "7.3.0-mine") -> bytes:
+def arm64_image(release: str = "7.3.0-mine", pages: int = 0) -> bytes:
     """Return what matters of an arm64 Image: its magic number and its banner."""
     head = bytearray(64)
+    head[24:32] = struct.pack("<Q", pages << 1)
     head[0x38:0x3C] = b"ARM\x64"
     return bytes(head) + f"Linux version {release} (builder@example) #1 SMP".encode()
 
@@ -47,7 +48,8 @@ def zboot(payload: bytes) -> bytes:
         ("7.3.4+deb13-rt-amd64", "rt"),
         ("7.0-rc3-rt-amd64", "rt"),
         ("7.3.4+deb13-cloud-arm64", "arm64"),
-        ("7.3.4+deb13-arm64-16k", None),
+        ("7.3.4+deb13-arm64-16k", "arm64-16k"),
+        ("7.3.4+deb13-armmp-lpae", "armmp-lpae"),
         ("7.3.4+deb13-amd64", None),
         ("7.3.4+deb13-cloud-amd64-dbg", None),
     ],
@@ -62,7 +64,7 @@ def test_flavour_follows_the_at_sign() -> None:
     assert flavour("debian:stable@rt").suffix == "rt-amd64"
     assert flavour("debian:7.3@arm64").arch is AARCH64
     for spec in ("debian:7.3@", "debian:7.3@sparc"):
-        with pytest.raises(UsageError, match="comes a flavour of Debian's kernels: @rt, @arm64"):
+        with pytest.raises(UsageError, match="comes a flavour of Debian's kernels: @rt, @arm64, @arm64-16k"):
             check(spec)
 
 
@@ -70,7 +72,7 @@ def test_only_packages_of_the_flavour_make_a_kernel() -> None:
     names = [f"linux-image-7.3-{suffix}" for suffix in ("cloud-amd64", "rt-amd64", "amd64", "rt-amd64-dbg")]
     packages = [Package(name, "7.3-1", "00", 1, "") for name in names]
     releases = {name: [k.release for k in group_kernels(packages, built)] for name, built in FLAVOURS.items()}
-    assert releases == {"": ["7.3-cloud-amd64"], "rt": ["7.3-rt-amd64"], "arm64": []}
+    assert releases == {name: [] for name in FLAVOURS} | {"": ["7.3-cloud-amd64"], "rt": ["7.3-rt-amd64"]}
 
 
 # Images
@@ -82,7 +84,7 @@ def test_arm64_image_is_recognised_in_each_of_its_forms(
 ) -> None:
     path = tmp_path / "Image"
     path.write_bytes(wrap(arm64_image()))
-    assert boot_header.read(path) == ("7.3.0-mine", AARCH64)
+    assert boot_header.read(path) == ("7.3.0-mine", AARCH64, 4 << 10)
     image = resolve(str(path))
     assert (image.release, image.arch, image.config) == ("7.3.0-mine", AARCH64, None)
 
@@ -95,6 +97,17 @@ def test_what_is_no_image_is_refused(tmp_path: Path, raw: bytes) -> None:
     path.write_bytes(raw)
     with pytest.raises(UsageError, match="is no kernel image"):
         boot_header.read(path)
+
+
+@pytest.mark.parametrize(("pages", "kib"), [(0, 4), (1, 4), (2, 16), (3, 64)])
+def test_page_size_is_in_the_header_of_an_arm64_image(tmp_path: Path, pages: int, kib: int) -> None:
+    path = tmp_path / "Image"
+    path.write_bytes(arm64_image(pages=pages))
+    assert page_bytes(str(path)) == kib << 10
+
+
+def test_page_size_of_a_flavour_is_known_without_its_kernel() -> None:
+    assert [page_bytes(f"debian:7.3{name}") >> 10 for name in ("", "@arm64", "@arm64-16k")] == [4, 4, 16]
 
 
 def test_arm64_image_without_a_banner_is_refused(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ QEMU = Qemu(Path("/q"), "10.0.2")
 
 
 def test_swap_header_has_the_layout_that_swapon_reads() -> None:
-    page = swap_header(65536)
+    page = swap_header(65536 * 4096, 4096)
     assert len(page) == 4096
     assert page[-10:] == b"SWAPSPACE2"
     assert struct.unpack_from("<III", page, 1024) == (1, 65535, 0)

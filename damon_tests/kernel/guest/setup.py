@@ -11,7 +11,7 @@ from damon_tests.kernel.agent.machine import AgentMachine
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.kernel.images import ext2
 from damon_tests.kernel.images.userland import MOUNTED_AT, chroot
-from damon_tests.ports import NSEC_PER_SEC, FileOp, HarnessError, NotSupported, SpawnRequest, page_size
+from damon_tests.ports import NSEC_PER_SEC, FileOp, HarnessError, NotSupported, SpawnRequest
 
 _WARM_UP_NS = 120 * NSEC_PER_SEC
 DISK = "/var/tmp"
@@ -100,7 +100,7 @@ def _mount_userland(machine: AgentMachine) -> None:
 
 def _swap_on_zram(machine: AgentMachine, size_mib: int) -> None:
     device = _zram(machine, size_mib)
-    machine.write_file(device, swap_header(size_mib * (1 << 20) // page_size()))
+    machine.write_file(device, swap_header(size_mib << 20, machine.facts.page_size))
     machine.swapon(device)
 
 
@@ -131,14 +131,14 @@ def _zram(machine: AgentMachine, size_mib: int) -> str:
     return f"/dev/zram{number}"
 
 
-def swap_header(pages: int) -> bytes:
-    """Return the first page of a swap area of ``pages`` pages, as mkswap writes it.
+def swap_header(size_bytes: int, page_bytes: int) -> bytes:
+    """Return the first page of a swap area, as mkswap writes it.
 
     Its layout is union swap_header of include/linux/swap.h.
     """
     version, bad_pages = 1, 0
-    info = struct.pack("<III", version, pages - 1, bad_pages) + os.urandom(16)
-    page = bytearray(page_size())
+    info = struct.pack("<III", version, size_bytes // page_bytes - 1, bad_pages) + os.urandom(16)
+    page = bytearray(page_bytes)
     page[1024 : 1024 + len(info)] = info
     page[-10:] = b"SWAPSPACE2"
     return bytes(page)

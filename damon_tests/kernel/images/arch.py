@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 
 from damon_tests.ports import UsageError
+from damon_tests.ports.paging import DEFAULT_PAGE_BYTES, PAGE_SIZES
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,21 @@ AARCH64 = Arch(
     compiler_packages="gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
 )
 
-ARCHITECTURES = {arch.name: arch for arch in (X86_64, AARCH64)}
+ARMV7 = Arch(
+    name="armv7l",
+    debian="armhf",
+    qemu_binary="qemu-system-arm",
+    qemu_packages=("qemu-system-arm", "qemu-system-common", "qemu-system-data"),
+    machine="virt,highmem=off",
+    tcg_cpu="cortex-a15",
+    console="ttyAMA0",
+    agent_line="/dev/ttyAMA1",
+    cmdline_tcg="",
+    compiler="arm-linux-gnueabihf-gcc",
+    compiler_packages="gcc-arm-linux-gnueabihf libc6-dev-armhf-cross",
+)
+
+ARCHITECTURES = {arch.name: arch for arch in (X86_64, AARCH64, ARMV7)}
 
 
 @dataclass(frozen=True)
@@ -74,6 +89,7 @@ class Flavour:
     name: str
     suffix: str
     arch: Arch
+    page_bytes: int = DEFAULT_PAGE_BYTES
 
     def owns(self, release: str) -> bool:
         """Return whether a release such as ``7.3.4+deb13-rt-amd64`` is of this flavour."""
@@ -85,6 +101,8 @@ FLAVOURS = {
     "": DEFAULT_FLAVOUR,
     "rt": Flavour("rt", "rt-amd64", X86_64),
     "arm64": Flavour("arm64", "cloud-arm64", AARCH64),
+    "arm64-16k": Flavour("arm64-16k", "arm64-16k", AARCH64, PAGE_SIZES["16K"]),
+    "armmp-lpae": Flavour("armmp-lpae", "armmp-lpae", ARMV7),
 }
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Read the release and the architecture of a kernel image from the image itself."""
+"""Read the release, the architecture and the page size of a kernel image from the image itself."""
 
 from __future__ import annotations
 
@@ -7,16 +7,30 @@ import re
 import struct
 import zlib
 from pathlib import Path
+from typing import NamedTuple
 
 from damon_tests.kernel.images.arch import AARCH64, X86_64, Arch
 from damon_tests.ports import UsageError
+from damon_tests.ports.paging import DEFAULT_PAGE_BYTES, PAGE_SIZES
 
 _X86_HEADER_BYTES = 0x10200
+_ARM64_FLAGS = 24
+_ARM64_PAGES = {1: PAGE_SIZES["4K"], 2: PAGE_SIZES["16K"], 3: PAGE_SIZES["64K"]}
+
+
+class BootHeader(NamedTuple):
+    """What a kernel image says about itself. ``release`` is what ``uname -r`` will print."""
+
+    release: str
+    arch: Arch
+    page_bytes: int
+
+
 _ZBOOT_HEADER_BYTES = 16  # up to the payload's size
 
 
-def read(path: Path) -> tuple[str, Arch]:
-    """Return what ``uname -r`` will print, and the architecture, of a bzImage or an arm64 Image.
+def read(path: Path) -> BootHeader:
+    """Read the header of a bzImage or an arm64 Image.
 
     Raises UsageError for a file that is neither.
     """
@@ -24,7 +38,7 @@ def read(path: Path) -> tuple[str, Arch]:
         with path.open("rb") as file:
             head = file.read(_X86_HEADER_BYTES)
         if len(head) >= 0x210 and head[0x202:0x206] == b"HdrS":
-            return _x86_release(path, head), X86_64
+            return BootHeader(_x86_release(path, head), X86_64, DEFAULT_PAGE_BYTES)
         image = arm64_image(path.read_bytes())
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
@@ -33,7 +47,7 @@ def read(path: Path) -> tuple[str, Arch]:
             f"{path} is no kernel image: it has neither the boot header of an x86 bzImage nor that of an"
             " arm64 Image"
         )
-    return _arm64_release(path, image), AARCH64
+    return BootHeader(_arm64_release(path, image), AARCH64, _arm64_page_bytes(image))
 
 
 def _x86_release(path: Path, head: bytes) -> str:
@@ -60,6 +74,12 @@ def arm64_image(raw: bytes) -> bytes | None:
         except zlib.error:
             return None
     return raw if raw[0x38:0x3C] == b"ARM\x64" else None
+
+
+def _arm64_page_bytes(image: bytes) -> int:
+    """Return the page size from bits 1 and 2 of the flags; old kernels leave it unspecified."""
+    (flags,) = struct.unpack_from("<Q", image, _ARM64_FLAGS)
+    return _ARM64_PAGES.get(flags >> 1 & 3, DEFAULT_PAGE_BYTES)
 
 
 def _arm64_release(path: Path, image: bytes) -> str:

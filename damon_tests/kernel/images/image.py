@@ -89,6 +89,13 @@ def check(spec: str) -> None:
         boot_header.read(_path_of(spec)[0])
 
 
+def page_bytes(spec: str) -> int:
+    """Return the page size of the kernel that ``spec`` names; asks no archive. Raises as ``check``."""
+    if spec.startswith("debian:"):
+        return flavour(spec).page_bytes
+    return boot_header.read(_path_of(spec)[0]).page_bytes
+
+
 # Debian's archive
 
 
@@ -378,7 +385,8 @@ def _what_it_is(path: Path) -> str:
 
 def _resolve_path(spec: str) -> KernelImage:
     path, modules = _path_of(spec)
-    release, arch = boot_header.read(path)
+    header = boot_header.read(path)
+    release = header.release
     return KernelImage(
         spec=spec,
         release=release,
@@ -386,7 +394,7 @@ def _resolve_path(spec: str) -> KernelImage:
         modules=_modules_below(modules, release) if modules else None,
         config=_config_of(path, release),
         sha256=sha256_of(path),
-        arch=arch,
+        arch=header.arch,
     )
 
 
