@@ -26,10 +26,17 @@
 #include "engine.h"
 
 #define PLACED_ENV   "DAMON_TESTS_ENGINE_PLACED"
-#define STACK_GAP    ((rlim_t)1 << 40)
-#define HIGH_HALF    ((uint64_t)1 << 63) /* [vsyscall] is listed above, but is no mapping */
 #define MIB	     ((uint64_t)1 << 20)
 #define MAX_MAPPINGS 8192
+
+/* What is listed at GATE or above is no mapping: [vsyscall] of x86-64, [vectors] of 32-bit Arm. */
+#if UINTPTR_MAX > UINT32_MAX
+#define STACK_GAP ((rlim_t)1 << 40)
+#define GATE	  ((uint64_t)1 << 63)
+#else
+#define STACK_GAP ((rlim_t)1 << 30)
+#define GATE	  ((uint64_t)0xffff0000)
+#endif
 
 void place_again(char **argv)
 {
@@ -69,7 +76,7 @@ static size_t read_mappings(void)
 
 		if (sscanf(line, "%" SCNx64 "-%" SCNx64, &mapping->start, &mapping->end) != 2)
 			continue;
-		if (mapping->start >= HIGH_HALF)
+		if (mapping->start >= GATE)
 			continue;
 		mapping->stack = strstr(line, "[stack]");
 		if (++count == MAX_MAPPINGS)
@@ -140,7 +147,7 @@ static void place_heap(struct region *region)
 		die(EXIT_CANNOT, "no memory for the engine's own heap");
 	free(room);
 	start = ((uintptr_t)sbrk(0) + huge_bytes - 1) / huge_bytes * huge_bytes;
-	if (brk((void *)(start + region->mapped)))
+	if (brk((void *)(uintptr_t)(start + region->mapped)))
 		die(EXIT_CANNOT, "region %s: the heap cannot grow by %" PRIu64 " MiB: %s",
 		    region->name, region->mapped / MIB, strerror(errno));
 	region->start = start;
