@@ -16,7 +16,16 @@ from damon_tests.experiment.requirements import Needs
 from damon_tests.experiment.simulated_memory import simulated_memory_info, simulated_pages
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns.spec import Pattern
-from damon_tests.ports import Clock, Events, HarnessError, NotSupported, Process, SpawnRequest, Tree, page_size
+from damon_tests.ports import (
+    Clock,
+    Events,
+    HarnessError,
+    NotSupported,
+    Process,
+    SpawnRequest,
+    Tree,
+    page_size,
+)
 from damon_tests.ports.accesses import AccessProbe
 from damon_tests.ports.cost import CostProbe
 from damon_tests.ports.paging import DEFAULT_PAGE_BYTES

@@ -17,7 +17,7 @@ from damon_tests.damon.params import (
 )
 from damon_tests.experiment.backend import Backend, Subject
 from damon_tests.judge.cost.samples import CostSamples, instructions
-from damon_tests.ports import NotSupported
+from damon_tests.ports import NotSupported, page_size
 from damon_tests.ports.cost import CallTree, Cost
 from damon_tests.scenario import cost_setup as setup
 from damon_tests.scenario.cost_runs import CHUNK_PAGES, MEMORY_MIB, Request, on_data, on_frames, windows
