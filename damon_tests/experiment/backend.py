@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from damon_tests.damon.capability import Capabilities
@@ -61,6 +62,10 @@ class Subject(Protocol):
 
     def spawn(self, request: SpawnRequest) -> Process:
         """Start a program on the machine. Raises NotSupported where nothing is a process, and OSError."""
+        ...
+
+    def hold_open(self, path: str) -> AbstractContextManager[None]:
+        """Keep a file of DAMON's tree open meanwhile. Raises NotSupported where there is no kernel."""
         ...
 
     def watch_sleeps(self) -> SleepWatch | None:

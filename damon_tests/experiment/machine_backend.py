@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -107,6 +108,14 @@ class MachineSubject:
 
     def spawn(self, request: SpawnRequest) -> Process:
         return self.machine.spawn(request)
+
+    @contextmanager
+    def hold_open(self, path: str) -> Iterator[None]:
+        stream = self.machine.follow(path)
+        try:
+            yield
+        finally:
+            stream.close()
 
     def watch_sleeps(self) -> SleepWatch | None:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 
 import damon_tests
 from damon_tests.damon.capability import Capabilities, probe
@@ -153,6 +154,9 @@ class ReferenceSubject:
         raise NotSupported(
             f"{request.argv[0]}: the reference runs no programs", remedy="use --kernel debian:X"
         )
+
+    def hold_open(self, path: str) -> AbstractContextManager[None]:
+        raise NotSupported(f"an open {path}", remedy="use --kernel debian:newest for this")
 
     def watch_sleeps(self) -> SleepWatch | None:
         return None  # its sleeps take exactly the sampling interval, and its work takes no time
