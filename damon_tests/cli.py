@@ -185,10 +185,11 @@ def _report_upstream(args: argparse.Namespace) -> int:
         raise UsageError("--mail and --github print one test and write no files: ask for those separately")
     directory, test = Path(args.directory), args.mail or args.github or args.test or ""
     if args.mail is not None:
-        return print_mail(directory, test, Path(args.tree) if args.tree is not None else None)
+        tree = Path(args.tree) if args.tree is not None else None
+        return print_mail(directory, test, tree, symbols=args.symbols)
     if args.tree is not None:
         raise UsageError("--tree goes with --mail: an issue has no addresses")
-    return print_github(directory, test)
+    return print_github(directory, test, symbols=args.symbols)
 
 
 def serve(args: argparse.Namespace) -> int:

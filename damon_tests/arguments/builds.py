@@ -43,11 +43,14 @@ def add_kunit(commands: Commands) -> None:
     """``kunit``: the kernel's own unit tests."""
     p = commands.add_parser(
         "kunit",
-        help="run DAMON's KUnit tests of a kernel, at boot in a VM",
+        help="run DAMON's KUnit tests of a kernel, at boot in a VM or as User Mode Linux",
         epilog=EXIT_CODES,
     )
     add_tree_options(p, required=False)
     p.add_argument("--kernel", metavar="K", help="a kernel image's path, instead of --tree")
+    p.add_argument(
+        "--uml", action="store_true", help="build and run User Mode Linux, which needs no guest and no QEMU"
+    )
     add_output(p)
     p.add_argument("--append", default="", metavar="PARAMETERS", help="more parameters for the kernel")
     p.set_defaults(function="kunit")

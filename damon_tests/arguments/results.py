@@ -31,6 +31,12 @@ def add_report(commands: Commands) -> None:
     p.add_argument(
         "--tree", metavar="DIR", help="with --mail: a kernel tree, whose MAINTAINERS has the addresses"
     )
+    p.add_argument(
+        "--symbols",
+        action="store_true",
+        help="with --mail or --github: files and lines in call traces, from the -dbg package of a Debian"
+        " kernel (350 MB, fetched once)",
+    )
     for name, what in (
         ("html", "one self-contained page"),
         ("junit", "JUnit XML"),

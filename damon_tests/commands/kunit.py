@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0
-"""``damon-tests kunit``: DAMON's KUnit tests of a kernel, run at boot in a guest, as a run like any other."""
+"""``damon-tests kunit``: DAMON's KUnit tests of a kernel, run at boot in a guest or under UML, as a run."""
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from damon_tests.judge.verdict import Verdict
+from damon_tests.kernel.build import uml
+from damon_tests.kernel.build.make import Built
 from damon_tests.kernel.guest.guest import Guests
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.kernel.images import image as images
@@ -53,12 +55,25 @@ def run_kunit(kernel: str, directory: Path, say: Say = print, guest: Topology = 
             f"DAMON's KUnit tests in {kernel}",
             remedy=f"build it with {' and '.join(f'{name}=y' for name in BUILT_IN)} (--config damon)",
         )
+    return _run(directory, kernel, image.release, lambda: boot_console(image, guest.on(_GUEST)), say)
+
+
+def run_kunit_under_uml(built: Built, directory: Path, say: Say = print, append: Sequence[str] = ()) -> int:
+    """Run the KUnit tests of a User Mode Linux; as ``run_kunit`` otherwise."""
+    parameters = (*_GUEST.cmdline, *append)
+    return _run(
+        directory, str(built.image), built.release, lambda: uml.console_of(built.image, parameters), say
+    )
+
+
+def _run(directory: Path, kernel: str, release: str, boot: Callable[[], str], say: Say) -> int:
+    """Boot, and write the results; return the exit code of their verdicts."""
     claim = Claim(directory)
     try:
         began = time.time()
-        console = boot_console(image, guest.on(_GUEST))
+        console = boot()
         output_file.write_text(directory / _CONSOLE, console)
-        run = record(console, directory, kernel, image.release, began)
+        run = record(console, directory, kernel, release, began)
     finally:
         claim.release()
     for line in summary(run):

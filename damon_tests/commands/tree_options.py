@@ -15,10 +15,10 @@ from damon_tests.commands.commit_tests import SERIES
 from damon_tests.commands.gate import GateRequest
 from damon_tests.commands.gate import gate as judge_kernels
 from damon_tests.commands.gate_tree import TreeRequest, gate_tree
-from damon_tests.commands.kunit import run_kunit
+from damon_tests.commands.kunit import run_kunit, run_kunit_under_uml
 from damon_tests.commands.run import suite_path
 from damon_tests.experiment.kernel_request import KernelRequest
-from damon_tests.kernel.build import config
+from damon_tests.kernel.build import config, uml
 from damon_tests.kernel.build.make import BuildRequest, build
 from damon_tests.kernel.guest.topology import Topology, parse_memory
 from damon_tests.kernel.images.debian_source import linux_source
@@ -26,9 +26,9 @@ from damon_tests.ports import UsageError
 from damon_tests.report.run_directory import check, new_directory
 
 
-def build_request(args: argparse.Namespace) -> BuildRequest:
-    """Return what ``--tree``, ``--config`` and ``--build-jobs`` ask for."""
-    fragments = tuple(args.config) or config.DEFAULT
+def build_request(args: argparse.Namespace, usual: Sequence[str] = config.DEFAULT) -> BuildRequest:
+    """Return what ``--tree``, ``--config`` (default: ``usual``) and ``--build-jobs`` ask for."""
+    fragments = tuple(args.config) or tuple(usual)
     config.merge(fragments)  # a wrong name is found before anything is fetched
     tree = linux_source(str(args.tree)) if str(args.tree).startswith("debian:") else args.tree
     request = BuildRequest(tree, fragments)
@@ -51,6 +51,8 @@ def kunit_command(args: argparse.Namespace) -> int:
     """``damon-tests kunit``. Raises UsageError unless exactly one of --tree and --kernel is given."""
     if (args.tree is None) == (args.kernel is None):
         raise UsageError("kunit needs --tree DIR or --kernel K, one of them")
+    if args.uml and args.tree is None:
+        raise UsageError("--uml goes with --tree: User Mode Linux is built from it")
     if args.kernel is not None:
         request = KernelRequest(args.kernel)
         if request.is_host or request.is_reference:
@@ -58,6 +60,11 @@ def kunit_command(args: argparse.Namespace) -> int:
         request.check()
     output = args.output or new_directory()
     check(output)
+    if args.uml:
+        built = build(replace(build_request(args, uml.FRAGMENTS), arch="um"))
+        code = run_kunit_under_uml(built, output, append=args.append.split())
+        print(f"Results  {output}\nAgain    damon-tests report {output}")
+        return code
     kernel = args.kernel if args.kernel is not None else str(build(build_request(args)).image)
     code = run_kunit(kernel, output, guest=Topology(cmdline=tuple(args.append.split())))
     print(f"Results  {output}\nAgain    damon-tests report {output}")

@@ -282,7 +282,7 @@ def _idle(saved: Saved) -> bool:
 # --- kernels ---------------------------------------------------------------------------------
 
 
-def _provenance(run: Run, backend: str) -> Mapping[str, Any]:
+def provenance_of(run: Run, backend: str) -> Mapping[str, Any]:
     """What is known of the run on that backend; of a merged run, of the part that has it."""
     provenance: Mapping[str, Any] = run["provenance"]
     parts = provenance.get("merged", [provenance])
@@ -290,12 +290,12 @@ def _provenance(run: Run, backend: str) -> Mapping[str, Any]:
 
 
 def _release(run: Run, backend: str) -> str:
-    kernel = _provenance(run, backend).get("kernel", {})
+    kernel = provenance_of(run, backend).get("kernel", {})
     return str(kernel.get("release") or kernel.get("kernel") or backend)
 
 
 def _kernel(run: Run, test: Test) -> Iterator[str]:
-    provenance = _provenance(run, test["backend"])
+    provenance = provenance_of(run, test["backend"])
     kernel = provenance.get("kernel", {})
     yield f"* Release: {_release(run, test['backend'])} ({test['backend']}, judged as {test['level'] or '?'})"
     for package in kernel.get("packages", ()):

@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from damon_tests.commands import kunit
+from damon_tests.kernel.build import uml
+from damon_tests.kernel.build.make import Built
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.kernel.images.image import KernelImage
-from damon_tests.ports import NotSupported
+from damon_tests.ports import HarnessError, NotSupported
 from damon_tests.report import model
 
 HEAD = """\
@@ -112,6 +115,38 @@ def test_parameters_and_size_of_the_guest_are_added_to_those_of_kunit(
     kunit.run_kunit("bzImage", tmp_path / "out", guest=Topology(memory_mib=2048, cmdline=("damon_x=1",)))
     assert booted[0].memory_mib == 2048
     assert {"kunit.enable=1", "damon_x=1"} <= set(booted[0].cmdline)
+
+
+def program(path: Path, text: str) -> Built:
+    """Write a stand-in for the program that User Mode Linux is."""
+    path.write_text(f"#!{sys.executable}\n{text}")
+    path.chmod(0o755)
+    return Built(path, path, path.parent, 1.0, 1, (), (), "gcc")
+
+
+def test_user_mode_linux_prints_its_results_until_it_halts(tmp_path: Path) -> None:
+    """It is asked for KUnit's tests and to halt; what it leaves running is ended."""
+    text = f"import subprocess, sys\nprint({GOOD!r}, flush=True)\nprint(sys.argv)\n"
+    built = program(tmp_path / "linux", text + "subprocess.Popen(['sleep', '600'])\n")
+    assert kunit.run_kunit_under_uml(built, tmp_path / "out", lambda line: None, ("quiet",)) == 0
+    assert model.load(tmp_path / "out")["counts"]["PASS"] == 3
+    console = (tmp_path / "out/console.log").read_text()
+    assert all(word in console for word in ("kunit.enable=1", "kunit_shutdown=halt", "'quiet'"))
+
+
+def test_user_mode_linux_that_hangs_is_ended_and_its_planned_tests_fail(tmp_path: Path) -> None:
+    built = program(tmp_path / "linux", f"import time\nprint({HEAD!r}, flush=True)\ntime.sleep(600)\n")
+    console = uml.console_of(built.image, (), timeout_s=2)
+    assert "no end after 2 s" in console
+    assert kunit.record(console, tmp_path / "run", "linux", "7.3.4", 1.0)["counts"]["FAIL"] >= 2
+
+
+def test_program_that_is_no_user_mode_linux_is_a_broken_harness(tmp_path: Path) -> None:
+    silent = program(tmp_path / "silent", "raise SystemExit(3)")
+    with pytest.raises(HarnessError, match="printed nothing, and ended with 3"):
+        uml.console_of(silent.image, ())
+    with pytest.raises(HarnessError, match="cannot be run"):
+        uml.console_of(tmp_path / "nothing", ())
 
 
 def test_kernel_whose_configuration_leaves_kunit_out_is_not_booted(

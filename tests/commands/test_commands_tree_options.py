@@ -41,6 +41,7 @@ GOOD_AND_BAD = ("--good", "a", "--bad", "b")
         (("bisect", "--tree", "linux", *GOOD_AND_BAD), "not the top of a git checkout"),
         (("bisect", "--tree", "debian:7.3", *GOOD_AND_BAD), "give a git checkout"),
         (("kunit", "--kernel", "reference:7.3"), "in a guest; give the path of an image"),
+        (("kunit", "--kernel", "bzImage", "--uml"), "--uml goes with --tree"),
         (("kunit", "--kernel", "host"), "in a guest; give the path of an image"),
         (
             ("gate", "--kernel", "reference", "--selftests", "linux"),

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 _MAKE = '''#!{python}
-"""Understands: -C TREE O=DIR ... [KCONFIG_ALLCONFIG=FILE allnoconfig | bzImage]."""
+"""Understands: -C TREE O=DIR ... [ARCH=um] [KCONFIG_ALLCONFIG=FILE allnoconfig | bzImage | linux]."""
 import os, pathlib, sys, time
 words = dict(w.split("=", 1) for w in sys.argv if "=" in w)
 tree, out = pathlib.Path(sys.argv[sys.argv.index("-C") + 1]), pathlib.Path(words["O"])
@@ -31,9 +31,13 @@ for source in sorted(tree.glob("mm/damon/*.c")):
         object_.parent.mkdir(parents=True, exist_ok=True)
         object_.write_text(source.read_text())
         print("  CC      " + str(object_.relative_to(out)), flush=True)
-image = out / "arch/x86/boot/bzImage"
+is_uml = words.get("ARCH") == "um"
+assert sys.argv[-1] == ("linux" if is_uml else "bzImage")
+image = out / ("linux" if is_uml else "arch/x86/boot/bzImage")
 image.parent.mkdir(parents=True, exist_ok=True)
-image.write_text("image of " + (tree / "mm/damon/core.c").read_text())
+(out / "include/config").mkdir(parents=True, exist_ok=True)
+(out / "include/config/kernel.release").write_text("7.3.4\\n")
+image.write_text(("ARCH=um " if is_uml else "") + "image of " + (tree / "mm/damon/core.c").read_text())
 (out / "vmlinux").write_text("symbols")
 '''
 

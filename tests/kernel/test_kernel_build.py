@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -186,3 +187,12 @@ def test_diagnosis_lists_each_message_once_and_knows_damons_files(tmp_path: Path
     ]
     assert [(d.path, d.line) for d in diagnosis.damon_errors] == [("mm/damon/vaddr.c", 3)]
     assert diagnosis.others == ()
+
+
+def test_user_mode_linux_has_a_directory_of_its_own_and_another_image(request_: BuildRequest) -> None:
+    guest_kernel = build(request_, lambda line: None)
+    built = build(replace(request_, arch="um"), lambda line: None)
+    assert built.directory != guest_kernel.directory
+    assert built.image == built.directory / "linux"
+    assert built.image.read_text() == "ARCH=um image of core 1"
+    assert built.release == "7.3.4"

@@ -22,7 +22,9 @@ from damon_tests.kernel.build import config
 from damon_tests.kernel.build.diagnose import Diagnosis, Diagnostic, diagnose
 from damon_tests.ports import DamonTestsError, HarnessError, NotSupported, UsageError
 
-IMAGE = Path("arch/x86/boot/bzImage")
+ARCHES = {"": ("bzImage", Path("arch/x86/boot/bzImage")), "um": ("linux", Path("linux"))}
+"""What make is asked for, and the kernel that it makes, by ``ARCH=``; empty: this machine's."""
+
 _TOOLS = {
     "make": "make",
     "gcc": "gcc",
@@ -64,7 +66,8 @@ class BuildFailed(DamonTestsError):
 class BuildRequest:
     """``tree``: a kernel source directory. ``fragments``: names in ``ci/kconfig`` or paths, later ones win.
 
-    ``cache``: where build directories are (default: the project's). ``make``: the program.
+    ``cache``: where build directories are (default: the project's). ``make``: the program. ``arch``: a key
+    of ``ARCHES``; "um" builds User Mode Linux.
     """
 
     tree: Path
@@ -72,6 +75,7 @@ class BuildRequest:
     jobs: int = field(default_factory=lambda: os.cpu_count() or 1)
     cache: Path | None = None
     make: str = "make"
+    arch: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,12 @@ class Built:
     warnings: tuple[Diagnostic, ...]
     compiler: str
 
+    @property
+    def release(self) -> str:
+        """Return what ``uname -r`` prints in this kernel; empty if the build did not leave it."""
+        path = self.directory / "include/config/kernel.release"
+        return path.read_text().strip() if path.is_file() else ""
+
 
 def build(request: BuildRequest, say: Say = print) -> Built:
     """Configure and compile a tree; print progress; go on with what an earlier build of it left.
@@ -99,7 +109,8 @@ def build(request: BuildRequest, say: Say = print) -> Built:
     tree = source_tree(request.tree)
     compiler = _require_tools(request.make)
     asked = config.merge(request.fragments)
-    directory = _directory(tree, asked, compiler, request.cache or bundle.cache_dir())
+    target, image_path = ARCHES[request.arch]
+    directory = _directory(tree, asked, (compiler, request.arch), request.cache or bundle.cache_dir())
     directory.mkdir(parents=True, exist_ok=True)
     with _alone(directory):
         began = time.monotonic()
@@ -108,10 +119,10 @@ def build(request: BuildRequest, say: Say = print) -> Built:
         missing = config.not_obtained(asked, (directory / ".config").read_text(errors="replace"))
         for option in missing:
             say(f"build: {option}")
-        compiled = _make(request, tree, directory, log, say, "bzImage")
+        compiled = _make(request, tree, directory, log, say, target)
         seconds = time.monotonic() - began
     diagnosis = diagnose(log.read_text(errors="replace").splitlines(), tree)
-    image = directory / IMAGE
+    image = directory / image_path
     if not image.is_file():
         raise HarnessError(f"make ended well, but made no {image}")
     say(f"build: {compiled} files in {seconds:.0f} s: {image}")
@@ -157,8 +168,8 @@ def _require_tools(make: str) -> str:
     return next(iter(done.stdout.splitlines()), "gcc")
 
 
-def _directory(tree: Path, asked: dict[str, str], compiler: str, cache: Path) -> Path:
-    key = "\0".join((str(tree), config.as_text(asked), compiler))
+def _directory(tree: Path, asked: dict[str, str], made_for: tuple[str, str], cache: Path) -> Path:
+    key = "\0".join((str(tree), config.as_text(asked), *filter(None, made_for)))
     return cache / "builds" / f"{tree.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
 
@@ -187,7 +198,12 @@ def _make(request: BuildRequest, tree: Path, directory: Path, log: Path, say: Sa
     """Run make; return how many files it compiled. Raises BuildFailed, with the errors that matter."""
     compiler = "ccache gcc" if shutil.which("ccache") else "gcc"
     command = [request.make, "-C", str(tree), f"O={directory}", f"-j{request.jobs}", "--no-print-directory"]
-    command += ["LOCALVERSION=", f"CC={compiler}", *words]
+    command += [
+        "LOCALVERSION=",
+        f"CC={compiler}",
+        *([f"ARCH={request.arch}"] if request.arch else []),
+        *words,
+    ]
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
