@@ -15,7 +15,14 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-_BUNDLED = ("suites", "workloads/patterns", "workloads/src", "ci/kconfig", "kselftest_compat/shims")
+_BUNDLED = (
+    "suites",
+    "workloads/patterns",
+    "workloads/programs",
+    "workloads/src",
+    "ci/kconfig",
+    "kselftest_compat/shims",
+)
 _PROGRAMS = "workloads/build"
 
 

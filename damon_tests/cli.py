@@ -332,7 +332,7 @@ def history(args: argparse.Namespace) -> int:
 
 def explore(args: argparse.Namespace) -> int:
     """``damon-tests explore``: accuracy over cost."""
-    from damon_tests.commands.explore import Outputs
+    from damon_tests.commands.explore import Outputs, run_truth
     from damon_tests.commands.explore import run as explore_pattern
     from damon_tests.judge.monitoring.tradeoff import Hot
     from damon_tests.patterns.load import load
@@ -345,8 +345,35 @@ def explore(args: argparse.Namespace) -> int:
         usual.goals_bp if args.goals_bp is None else tuple(args.goals_bp),
     )
     hot = Hot(args.hot, max(1, round(args.hot_ms * 1000)))
+    outputs = Outputs(args.json, args.picture)
+    if args.pattern.endswith(".npz"):
+        path = Path(args.pattern)
+        return run_truth(path, args.kernel, grid, hot, args.attempts, args.seed, outputs)
     plan = Plan(load(args.pattern), grid, hot, args.seconds, args.attempts, args.seed)
-    return explore_pattern(args.kernel, plan, Outputs(args.json, args.picture))
+    return explore_pattern(args.kernel, plan, outputs)
+
+
+def truth(args: argparse.Namespace) -> int:
+    """``damon-tests truth``: what a real program accesses, and what DAMON reports of it."""
+    from damon_tests.commands import truth as observe
+
+    if args.list:
+        return observe.list_programs()
+    words = args.words[1:] if args.words[:1] == ["--"] else args.words
+    request = observe.TruthRequest(
+        kernel=args.kernel,
+        program=args.program,
+        command=tuple(words),
+        packages=tuple(args.package),
+        operations=args.operations,
+        attrs=observe.attrs_of(args.sample_ms, args.aggr_ms, args.regions, args.goal_bp),
+        warm_s=args.warm,
+        seconds=args.seconds,
+        seed=args.seed,
+        output=args.output,
+        overwrite=args.overwrite,
+    )
+    return observe.run(request)
 
 
 def savings(args: argparse.Namespace) -> int:
@@ -367,6 +394,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
         history,
         explore,
         savings,
+        truth,
         run,
         gate,
         kselftest,

@@ -41,6 +41,7 @@ VALID = {
     "bisect": ["--tree", "directory", "--good", "a", "--bad", "b"],
     "explore": ["hot_cold"],
     "savings": ["reclaim"],
+    "truth": ["--program", "redis"],
     "kselftest": ["--kernel", "debian:7.3"],
     "kselftest-install": ["out"],
     "compare": ["directory", "directory"],
@@ -192,13 +193,23 @@ BAD |= {
     ("savings", "--json"): OUTPUTS,
     ("savings", "--beside"): INPUTS,
     ("savings", "--picture"): [*OUTPUTS, "picture.gif"],
+    ("truth", "--program"): ["", "nothing", "file", LONG],
+    ("truth", "--package"): ["sqlite3"],  # goes with a command
+    ("truth", "--kernel"): ["", "host", "reference", "directory", "nothing", "debian:", LONG],
+    ("truth", "--warm"): ["", "many", "0", "-1", "nan"],
+    ("truth", "--seconds"): ["", "many", "0", "-1", "nan", "inf"],
+    ("truth", "--sample-ms"): ["", "many", "0", "-1", "nan", "1000"],
+    ("truth", "--aggr-ms"): ["", "many", "0", "-1", "nan", "1"],
+    ("truth", "--regions"): [*NUMBERS, "9"],
+    ("truth", "--goal-bp"): NUMBERS,
+    ("truth", "--output"): OUTPUT_DIRECTORIES,
     ("kselftest", "--kernel"): ["", "directory", "nothing", "debian:", LONG],
     ("kselftest", "--timeout"): ["", "many", "0", "-1"],
     ("kselftest", "--output"): OUTPUT_DIRECTORIES,
 }
 
 # Arguments that are commands of the user: anything goes.
-FREE = {("vm", "command"), ("serve", "--exec"), ("vm", "--append")}
+FREE = {("vm", "command"), ("serve", "--exec"), ("vm", "--append"), ("truth", "words")}
 
 
 def options() -> Iterator[tuple[str, str, argparse.Action]]:

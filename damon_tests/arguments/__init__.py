@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 
 from damon_tests import __version__
-from damon_tests.arguments import authors, builds, costs, kselftests, machines, results, suites
+from damon_tests.arguments import authors, builds, costs, kselftests, machines, programs, results, suites
 from damon_tests.arguments.values import EXIT_CODES, Command
 
 # In the order of --help.
@@ -35,6 +35,7 @@ _ADDED = (
     costs.add_history,
     costs.add_explore,
     costs.add_savings,
+    programs.add_truth,
     kselftests.add_kselftest,
     kselftests.add_kselftest_install,
 )

@@ -61,7 +61,9 @@ def add_explore(commands: Commands) -> None:
         " measured to need; on a kernel in a guest it is counted.",
     )
     p.add_argument(
-        "pattern", metavar="PATTERN", help="of the library (hot_cold), or a file: YAML, or masim's"
+        "pattern",
+        metavar="PATTERN",
+        help="of the library (hot_cold), or a file: YAML, masim's, or a recorded truth (.npz, of truth)",
     )
     p.add_argument("--kernel", default="reference", metavar="K", help="as for run (default: the reference)")
     p.add_argument("--sample-ms", type=duration, nargs="+", metavar="MS", help="sampling intervals to try")

@@ -83,6 +83,17 @@ class AccessTruth:
             hits += self.touched(pages, start, start + window_ns)
         return hits / windows
 
+    def coarser(self, gap_ns: int) -> AccessTruth:
+        """Return the same truth in fewer runs, exact for times of at least ``gap_ns``, which is larger."""
+        return AccessTruth(
+            self.pages,
+            self.first_ns,
+            self.last_ns,
+            span_ns=self._span,
+            gap_ns=gap_ns,
+            mapped=self._ranges,
+        )
+
     def within(self, ranges: Sequence[Range]) -> AccessTruth:
         """Return the truth about these byte ranges only."""
         inside = np.zeros(len(self.pages), np.bool_)
