@@ -8,6 +8,6 @@ truth: ``pattern_truth`` computes it from the pattern, ``pass_log_truth`` from t
 for unknown accesses. The slots that a pass touches: ``access_slots`` and the modules named ``*_order``; the
 times of passes: ``pass_times``. The current state of memory: ``pages`` and ``memory_info``.
 
-Real programs (``program_spec``, ``program``) have no pattern: ``access_truth`` is what an emulator recorded of
-them, ``truth_file`` saves it.
+Real programs (``program_spec``, ``program``) have no pattern: ``access_truth`` is what an emulator recorded
+of them, ``truth_file`` saves it.
 """

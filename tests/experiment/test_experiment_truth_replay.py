@@ -14,7 +14,7 @@ from damon_tests.judge.monitoring.all_invariants import of_attempt
 from damon_tests.judge.monitoring.perfect_report import perfect_report
 from damon_tests.judge.monitoring.report_vs_truth import compare
 from damon_tests.judge.monitoring.tradeoff import Hot
-from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, PAGE_SIZE, UsageError
+from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, UsageError, page_size
 from damon_tests.scenario.exploration import Grid
 from damon_tests.scenario.truth_exploration import TruthPlan, explore_truth, fitting
 from damon_tests.workload.access_truth import AccessTruth
@@ -32,9 +32,9 @@ def saved(space: str = "virtual", seconds: int = 3) -> SavedTruth:
     first = np.full(PAGES, start + NSEC_PER_MSEC)
     last = first.copy()
     last[:HOT] = end
-    data = FIRST * PAGE_SIZE, (FIRST + PAGES) * PAGE_SIZE
+    data = FIRST * page_size(), (FIRST + PAGES) * page_size()
     # DAMON leaves out the two largest gaps of an address space; without any, it finds no regions.
-    mapped = ((PAGE_SIZE, 2 * PAGE_SIZE), data, (1 << 40, (1 << 40) + PAGE_SIZE))
+    mapped = ((page_size(), 2 * page_size()), data, (1 << 40, (1 << 40) + page_size()))
     truth = AccessTruth(
         pages, first, last, span_ns=(start, end), gap_ns=4 * NSEC_PER_MSEC, mapped=list(mapped)
     )
@@ -62,7 +62,7 @@ def test_perfect_report_has_no_error() -> None:
     assert metrics.rate_error_of_accessed(judged).value < 0.001
     last = perfect.snapshots[-1]
     at = last.nr_accesses.tolist().index(20)
-    assert last.end.tolist()[at : at + 2] == [(FIRST + HOT) * PAGE_SIZE, (FIRST + PAGES) * PAGE_SIZE]
+    assert last.end.tolist()[at : at + 2] == [(FIRST + HOT) * page_size(), (FIRST + PAGES) * page_size()]
     assert last.nr_accesses.sum() == 20
     assert perfect.missing == ("age",)
 
