@@ -1,31 +1,37 @@
 # SPDX-License-Identifier: GPL-2.0
 """Find which of the reference's own tests notice which fault: ``kill_faults.py [--jobs N] [--keep]
-[FAULT...]``
+[--page SIZE] [--sample N] [FAULT...]``
 
 Runs the tests once without a fault, which must pass, then once for each fault until the first failure, each
 time in a process of its own that is forked when everything is loaded. Ends with 1 when a fault survives.
+With pages of another size than 4 KiB, tests that expect numbers of 4 KiB pages fail without a fault; they are
+printed and left out.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import random
 import signal
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 # Loaded before forking: what every run needs, but for what reads the fault's name (reference_support).
 from damon_tests.experiment import reference_backend  # noqa: F401
+from damon_tests.ports.paging import PAGE_SIZES
 from damon_tests.reference.faults.catalogue import catalogue
 
 HERE = Path(__file__).parent
 KEPT = HERE / "kills.txt"
 TIMEOUT_S = 1200
+SEED = 16
 # The quickest first, and those that notice most.
 ORDER = (
     "vectors",
@@ -64,19 +70,36 @@ def known_killers() -> dict[str, str]:
     return {words[1]: words[2] for line in lines if "::" in line and (words := line.split())}
 
 
-class FirstFailure:
-    """A pytest plugin that notes which test failed, as file::test."""
+class Failures:
+    """A pytest plugin that notes failed tests: ``tests`` as file::test, ``ids`` as pytest names them."""
 
     def __init__(self) -> None:
-        self.test = ""
+        self.tests: list[str] = []
+        self.ids: list[str] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.failed and not self.test:
-            self.test = Path(report.nodeid.partition("[")[0]).name
+        if report.failed:
+            self.tests.append(Path(report.nodeid.partition("[")[0]).name)
+            self.ids.append(report.nodeid)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        if report.failed and not self.test:
-            self.test = f"{Path(report.nodeid).name}::(collection)"
+        if report.failed:
+            self.tests.append(f"{Path(report.nodeid).name}::(collection)")
+
+
+@dataclass
+class Machine:
+    """The machine of the reference: its page size by name, and the ids of tests that do not fit it."""
+
+    page: str = "4K"
+    left_out: tuple[str, ...] = ()
+
+    def options(self) -> list[str]:
+        options = ["-q", "--no-header", "-p", "no:cacheprovider", "--kernel", f"reference,page={self.page}"]
+        return options + [word for test in self.left_out for word in ("--deselect", test)]
+
+
+MACHINE = Machine()
 
 
 def killer(name: str, known: str) -> str:
@@ -86,11 +109,26 @@ def killer(name: str, known: str) -> str:
     order = sorted(ORDER, key=lambda part: part not in FIRST.get(area, ()))
     everything = [str(HERE / f"test_reference_{part}.py") for part in order]
     for tests in [[str(HERE / known)], everything] if known else [everything]:
-        noted = FirstFailure()
-        code = pytest.main(["-x", "-q", "--no-header", "-p", "no:cacheprovider", *tests], [noted])
-        if noted.test:
-            return noted.test
+        noted = Failures()
+        code = pytest.main(["-x", *MACHINE.options(), *tests], [noted])
+        if noted.tests:
+            return noted.tests[0]
     return "" if code == 0 else f"(pytest ended with {code})"
+
+
+def leave_out_what_does_not_fit() -> None:
+    """Note which tests fail without a fault on a machine with other pages than 4 KiB."""
+    with tempfile.TemporaryDirectory() as directory:
+        failed = Path(directory) / "failed"
+        if not (pid := os.fork()):
+            noted = Failures()
+            everything = [str(HERE / f"test_reference_{part}.py") for part in ORDER]
+            pytest.main([*MACHINE.options(), *everything], [noted])
+            failed.write_text("\n".join(noted.ids))
+            os._exit(0)
+        os.waitpid(pid, 0)
+        MACHINE.left_out = tuple(failed.read_text().split("\n")) if failed.stat().st_size else ()
+    print(f"{len(MACHINE.left_out)} tests expect numbers of 4 KiB pages:", *MACHINE.left_out, sep="\n  ")
 
 
 def fork(name: str, known: str, result: Path) -> int:
@@ -148,7 +186,16 @@ def main() -> int:
         help=f"write the table to {KEPT.name}; faults not run stay as they were",
     )
     parser.add_argument("faults", nargs="*", metavar="FAULT", help="default: all")
+    parser.add_argument("--page", choices=PAGE_SIZES, default="4K", help="page size of the reference")
+    parser.add_argument("--sample", type=int, metavar="N", help="N faults, drawn by a fixed seed")
     args = parser.parse_args()
+    if args.page != "4K":
+        if args.keep:
+            parser.error("--keep: the table is of a reference with pages of 4 KiB")
+        MACHINE.page = args.page
+        leave_out_what_does_not_fit()
+    if args.sample:
+        args.faults = sorted(random.Random(SEED).sample(list(catalogue()), args.sample))
     names, started = args.faults or list(catalogue()), time.monotonic()
     killers: dict[str, str] = {}
     for name, test in run(names, args.jobs):

@@ -14,7 +14,7 @@ from damon_tests.damon import trace
 from damon_tests.damon.client import DamonClient
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, DamonTarget, Damos, DamosQuota, Kdamond
 from damon_tests.damon.records import Snapshot
-from damon_tests.ports import NSEC_PER_SEC, Event
+from damon_tests.ports import NSEC_PER_SEC, Event, huge_page_size, page_size
 from damon_tests.reference.faults.catalogue import fault
 from damon_tests.reference.rules.levels import level as level_of
 from damon_tests.reference.rules.ruleset import Rules
@@ -65,7 +65,7 @@ class HotTruth:
     def touched(self, pages, t0_ns, t1_ns):
         hit = np.zeros(len(pages), np.bool_)
         for start, end in self.hot:
-            hit |= (pages >= start // 4096) & (pages < end // 4096)
+            hit |= (pages >= start // page_size()) & (pages < end // page_size())
         return hit & (t1_ns > t0_ns)
 
     def touched_each(self, pages, t0_ns, t1_ns):
@@ -91,8 +91,8 @@ class TimedTruth(HotTruth):
 
 
 def heap(size: int) -> list[tuple[int, int]]:
-    """Mappings of a process whose three ranges are [0x1000, 0x2000), the heap and one stack page."""
-    return [(0x1000, 0x2000), (HEAP, HEAP + size), (STACK, STACK + 0x1000)]
+    """Mappings of a process whose three ranges are the second page, the heap and one stack page."""
+    return [(page_size(), 2 * page_size()), (HEAP, HEAP + size), (STACK, STACK + page_size())]
 
 
 class Box:
@@ -109,6 +109,7 @@ class Box:
         ram_bytes: int = 1 << 30,
         **machine: object,
     ) -> None:
+        ram_bytes = max(ram_bytes, 2 * huge_page_size())  # as little as a machine can have
         self.system = make_system(level, seed, rules, ram_bytes=ram_bytes, **machine)
         self.size = size
         self.truth = HotTruth([(HEAP, HEAP + size)], hot)

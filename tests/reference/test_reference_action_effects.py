@@ -8,11 +8,12 @@ import pytest
 from reference_support import HEAP, MIB, RULES, HotTruth, make_system
 
 from damon_tests.damon.params import ANY, Damos, DamosDest, DamosFilter
+from damon_tests.ports import page_size
 from damon_tests.reference.core.actions import Actions, Application
 from damon_tests.reference.core.filters import FilterLists
 from damon_tests.reference.rules.levels import level
 
-PAGE = 4096
+PAGE = page_size()
 HUGE = 2 * MIB
 WHOLE = (HEAP, HEAP + 16 * MIB)
 NOW = 1_000_000_000

@@ -27,11 +27,11 @@ from damon_tests.damon.params import (
     DamosQuotaGoal,
 )
 from damon_tests.experiment.simulated_memory import simulated_pages
-from damon_tests.ports import TreeError
+from damon_tests.ports import TreeError, page_size
 from damon_tests.reference.faults.catalogue import fault
 from damon_tests.reference.rules.ruleset import Rules
 
-PAGE = 4096
+PAGE = page_size()
 
 
 # Actions and their effects

@@ -9,12 +9,13 @@ import pytest
 from reference_support import HEAP, MIB, STACK, STAT_ALL, Box, HotTruth, heap
 
 from damon_tests.damon.params import DamonTarget
+from damon_tests.ports import page_size
 from damon_tests.ports.ranges import joined
 from damon_tests.reference.core.ops import divide_evenly
 from damon_tests.reference.core.regions import Regions
 from damon_tests.reference.rules.monitoring import align_down
 
-PAGE = 4096
+PAGE = page_size()
 
 
 def pages(*spans: tuple[int, int]) -> list[tuple[int, int]]:

@@ -21,10 +21,10 @@ from damon_tests.damon.params import (
     DamosWatermarks,
     Kdamond,
 )
-from damon_tests.ports import NSEC_PER_SEC, TreeError
+from damon_tests.ports import NSEC_PER_SEC, TreeError, page_size
 from damon_tests.reference.machine.tlb import Tlb
 
-PAGE = 4096
+PAGE = page_size()
 GOAL_ONLINE = DamonIntervalsGoal(access_bp=400, aggrs=3, min_sample_us=4_000, max_sample_us=40_000)
 NEVER_ACHIEVED = DamosQuotaGoal("user_input", target_value=10_000)
 

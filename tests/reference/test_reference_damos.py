@@ -22,11 +22,12 @@ from damon_tests.damon.params import (
     DamosQuotaGoal,
     DamosWatermarks,
 )
+from damon_tests.ports import page_size
 from damon_tests.reference.core.filters import FilterLists
 from damon_tests.reference.rules import schemes as damos
 from damon_tests.reference.rules.ruleset import Rules
 
-PAGE = 4096
+PAGE = page_size()
 GOAL = DamosQuotaGoal("user_input", target_value=10_000, current_value=0)
 
 

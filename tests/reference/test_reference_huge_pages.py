@@ -10,10 +10,11 @@ import pytest
 from reference_support import HEAP, MIB, STAT_ALL, Box, HotTruth, TimedTruth, heap
 
 from damon_tests.damon.params import ANY, DamonProbe, DamonProbeFilter, DamonTarget, Damos, DamosFilter
+from damon_tests.ports import page_size
 from damon_tests.reference.machine.process import Process
 from damon_tests.reference.machine.tlb import Tlb
 
-PAGE = 4096
+PAGE = page_size()
 BLOCK = 512  # pages
 FIRST = HEAP // PAGE
 YOUNG = replace(STAT_ALL, ops_filters=(DamosFilter("young", True, True),))

@@ -17,13 +17,13 @@ from damon_tests.damon.params import (
     DamosWatermarks,
 )
 from damon_tests.damon.trace import snapshots
-from damon_tests.ports import NSEC_PER_MSEC
+from damon_tests.ports import NSEC_PER_MSEC, page_size
 from damon_tests.reference.core.intervals import set_attrs
 from damon_tests.reference.core.merge import merge_alike, merge_regions
 from damon_tests.reference.core.regions import Regions
 from damon_tests.reference.rules.levels import LEVELS
 
-PAGE = 4096
+PAGE = page_size()
 # Half of the memory is free: more than 100 per mille, so the scheme is inactive.
 ASLEEP = replace(STAT_ALL, watermarks=DamosWatermarks("free_mem_rate", 1_000_000, 100, 50, 10))
 ANON = (DamonProbeFilter("anon", True, True),)

@@ -15,9 +15,10 @@ from damon_tests.damon.params import (
     DamonAttrs,
     DamonTarget,
 )
+from damon_tests.ports import page_size
 from damon_tests.reference.rules.levels import LEVELS
 
-PAGE = 4096
+PAGE = page_size()
 
 
 @st.composite
@@ -95,7 +96,7 @@ def test_three_regions_of_a_process():
     box = Box(64 * MIB)
     box.start(box.ctx())
     snap = box.snapshots(0.1)[0]
-    assert (int(snap.start[0]), int(snap.end[0])) == (0x1000, 0x2000)
+    assert (int(snap.start[0]), int(snap.end[0])) == (PAGE, 2 * PAGE)
     assert (int(snap.start[-1]), int(snap.end[-1])) == (STACK, STACK + PAGE)
     assert int(snap.sizes.sum()) == 64 * MIB + 2 * PAGE
 

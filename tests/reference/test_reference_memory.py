@@ -222,7 +222,9 @@ def test_shared_memory_comes_back_when_others_touch_it():
     pid = box.system.add_process(heap(4 * MIB), HotTruth([whole]), shmem=[whole], others=others)
     memory = box.system.memory
     memory.place()
-    memory.reclaim(memory.processes[pid].frames_of(np.arange(HEAP // 4096, (HEAP + 4 * MIB) // 4096)), 1)
+    memory.reclaim(
+        memory.processes[pid].frames_of(np.arange(HEAP // page_size(), (HEAP + 4 * MIB) // page_size())), 1
+    )
     memory.settle_all(box.clock.now_ns())
     assert out_bytes(box) == 3 * MIB
 
@@ -267,10 +269,10 @@ def test_hugetlb_memory_comes_from_the_node_that_was_asked_for():
 
 
 def test_hugetlb_memory_has_one_accessed_bit_a_page_and_is_on_no_list():
-    one_page = [(HEAP + 4 * MIB, HEAP + 4 * MIB + 4096)]
+    one_page = [(HEAP + 4 * MIB, HEAP + 4 * MIB + page_size())]
     box = hugetlb_box(one_page)
     accessed = box.system.memory.processes[box.pid].accessed(
-        np.arange(HEAP // 4096, HEAP // 4096 + 4096), 0, 1
+        np.arange(HEAP // page_size(), HEAP // page_size() + 4096), 0, 1
     )
     assert accessed.sum() == 512
     assert watched(hugetlb_box([(HEAP, HEAP + 16 * MIB)]), "fvaddr") == 16 * MIB

@@ -10,6 +10,7 @@ from reference_support import HEAP, MIB, Box, HotTruth
 
 from damon_tests.damon.params import ANY, DamonTarget, Damos
 from damon_tests.experiment.simulated_memory import simulated_pages
+from damon_tests.ports import page_size
 from damon_tests.reference.faults.catalogue import fault
 from damon_tests.reference.rules.ruleset import Rules
 
@@ -29,7 +30,7 @@ def gone(box):
     pages.append(simulated_pages(box.system, box.locker, *LOCKED))
     assert pages[1].unevictable.sum() == pages[1].present.sum()
     assert not pages[0].unevictable.any()
-    return [int((~p.present).sum()) * 4096 for p in pages]
+    return [int((~p.present).sum()) * page_size() for p in pages]
 
 
 @pytest.mark.parametrize("operations", ["paddr", "fvaddr"])

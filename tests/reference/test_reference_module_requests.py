@@ -16,7 +16,7 @@ from damon_tests.damon.params import (
     DamosQuotaGoal,
     DamosWatermarks,
 )
-from damon_tests.ports import TreeError
+from damon_tests.ports import TreeError, page_size
 
 
 def test_reclaim_scheme_follows_the_parameters():
@@ -43,14 +43,18 @@ def test_reclaim_scheme_follows_the_parameters():
     quota = DamosQuota(11, 12 * MIB, 1300, weight_age_permil=1, goals=(pressure, feedback))
     wanted = Damos(
         "pageout",
-        DamosAccessPattern(4096, U64_MAX, 0, 0, 13, U32_MAX),
+        DamosAccessPattern(page_size(), U64_MAX, 0, 0, 13, U32_MAX),
         quota=quota,
         watermarks=DamosWatermarks("free_mem_rate", 1_500_000, 900, 800, 700),
         filters=(DamosFilter("anon", matching=True, allow=False),),
     )
     ctx = box.tree.modules["damon_reclaim"].request()
     assert ctx.schemes == (wanted,)
-    assert (ctx.operations, ctx.attrs.update_us, ctx.targets[0].regions) == ("paddr", 0, ((4096, 128 * MIB),))
+    assert (ctx.operations, ctx.attrs.update_us, ctx.targets[0].regions) == (
+        "paddr",
+        0,
+        ((page_size(), 128 * MIB),),
+    )
 
 
 def test_lru_sort_schemes_follow_the_parameters():
@@ -72,8 +76,8 @@ def test_lru_sort_schemes_follow_the_parameters():
         "quota": DamosQuota(10, 0, 1300, weight_nr_accesses_permil=1, weight_age_permil=1),
         "watermarks": DamosWatermarks("free_mem_rate", 1_500_000, 900, 800, 700),
     }
-    hot = DamosAccessPattern(4096, U64_MAX, 5, U32_MAX, 0, U32_MAX)
-    cold = DamosAccessPattern(4096, U64_MAX, 0, 0, 13, U32_MAX)
+    hot = DamosAccessPattern(page_size(), U64_MAX, 5, U32_MAX, 0, U32_MAX)
+    cold = DamosAccessPattern(page_size(), U64_MAX, 0, 0, 13, U32_MAX)
     assert box.tree.modules["damon_lru_sort"].request().schemes == (
         Damos("lru_prio", hot, **common),
         Damos("lru_deprio", cold, **common),
@@ -84,12 +88,12 @@ def test_the_region_is_in_units_and_begins_at_a_page():
     box = idle_box()
     reclaim = Parameters(box, "reclaim")
     reclaim["addr_unit"] = 16
-    reclaim["monitor_region_start"] = (MIB + 4096) // 16
+    reclaim["monitor_region_start"] = (MIB + page_size()) // 16
     reclaim["monitor_region_end"] = 2 * MIB // 16
     reclaim["enabled"] = "Y"
     kdamond = box.tree.modules["damon_reclaim"].kdamond
     assert kdamond is not None
-    assert kdamond.ctx.regions.ranges()[0][0] * 16 == MIB + 4096
+    assert kdamond.ctx.regions.ranges()[0][0] * 16 == MIB + page_size()
     assert kdamond.ctx.regions.ranges()[-1][1] * 16 == 2 * MIB
 
 
@@ -128,7 +132,7 @@ AUTOTUNED = {"autotune_monitoring_intervals": "Y"}
         ("reclaim", {"sample_interval": 0, **AUTOTUNED}, False),
         ("reclaim", {"min_nr_regions": 2}, True),
         ("reclaim", {"monitor_region_start": 1 << 40}, True),
-        ("reclaim", {"monitor_region_start": 8192, "monitor_region_end": 8192}, True),
+        ("reclaim", {"monitor_region_start": 2 * page_size(), "monitor_region_end": 2 * page_size()}, True),
         ("reclaim", {"monitor_region_start": 5000, "monitor_region_end": 5000}, False),
         ("lru_sort", {"sample_interval": 0}, True),
         ("lru_sort", {"sample_interval": 0, **AUTOTUNED}, True),

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from reference_support import MIB, STAT_ALL, Parameters, idle_box, make_system
 
-from damon_tests.ports import TreeError
+from damon_tests.ports import TreeError, page_size
 from damon_tests.reference.rules.modules import idle_percentiles
 
 
@@ -19,11 +19,14 @@ def test_reclaim_pages_out_cold_memory_below_the_watermark():
     reclaim["enabled"] = "Y"
     assert reclaim["enabled"] == "Y"
     assert int(reclaim["kdamond_pid"]) > 0
-    assert (reclaim["monitor_region_start"], reclaim["monitor_region_end"]) == ("4096", str(128 * MIB))
+    assert (reclaim["monitor_region_start"], reclaim["monitor_region_end"]) == (
+        str(page_size()),
+        str(128 * MIB),
+    )
     box.run(60)
     memory = box.system.memory
     memory.settle_all(box.clock.now_ns())
-    assert 32 * MIB <= memory.used_pages() * 4096 < 40 * MIB
+    assert 32 * MIB <= memory.used_pages() * page_size() < 40 * MIB
     assert int(reclaim["bytes_reclaimed_regions"]) >= 24 * MIB
     reclaim["enabled"] = "N"
     assert (reclaim["enabled"], reclaim["kdamond_pid"]) == ("N", "-1")
@@ -52,7 +55,7 @@ def test_lru_sort_derives_two_schemes_and_sorts():
     assert (hot.action, hot.access_pattern.nr_accesses_min, hot.quota.ms) == ("lru_prio", 10, 500)
     assert (cold.action, cold.access_pattern.age_min) == ("lru_deprio", 10)
     box.run(20)
-    active = box.system.memory.lru_pages(active=True) * 4096
+    active = box.system.memory.lru_pages(active=True) * page_size()
     assert 24 * MIB < active < 48 * MIB
     assert int(sort["bytes_lru_sorted_hot_regions"]) > 0
     assert int(sort["bytes_lru_sort_tried_cold_regions"]) > 0
@@ -77,7 +80,7 @@ def test_commit_inputs_changes_a_running_module():
 def test_the_region_that_is_found_is_written_back():
     """At enable, even if another kdamond runs, and by commit_inputs; not when the parameters are refused."""
     box = idle_box()
-    reclaim, region = Parameters(box, "reclaim"), (4096, 128 * MIB)
+    reclaim, region = Parameters(box, "reclaim"), (page_size(), 128 * MIB)
 
     def written_back(unit=1):
         return (int(reclaim["monitor_region_start"]) * unit, int(reclaim["monitor_region_end"]) * unit)
@@ -130,7 +133,7 @@ def test_the_default_region_is_all_ram_or_its_biggest_part():
         reclaim = Parameters(box, "reclaim")
         reclaim["enabled"] = "Y"
         ends[level] = (int(reclaim["monitor_region_start"]), int(reclaim["monitor_region_end"]))
-    assert ends == {"7.1": (MIB, 128 * MIB), "7.2": (4096, 128 * MIB)}
+    assert ends == {"7.1": (MIB, 128 * MIB), "7.2": (page_size(), 128 * MIB)}
 
 
 def test_stat_reports_bandwidth_and_idleness():

@@ -15,9 +15,9 @@ from damon_tests.damon.params import (
     DamosFilter,
     DamosQuotaGoal,
 )
-from damon_tests.ports import NSEC_PER_SEC
+from damon_tests.ports import NSEC_PER_SEC, page_size
 
-PAGE = 4096
+PAGE = page_size()
 SECOND = (HEAP + 64 * MIB, HEAP + 72 * MIB)
 
 

@@ -20,7 +20,7 @@ from damon_tests.damon.params import (
     DamosWatermarks,
     Kdamond,
 )
-from damon_tests.ports import TreeError
+from damon_tests.ports import TreeError, page_size
 from damon_tests.reference.rules.levels import LEVELS
 
 NAMES = ("6.12", "6.16", "6.17", "6.18", "6.19", "7.0", "7.1", "7.2", "7.3")
@@ -148,14 +148,18 @@ row("- " + "EINVAL " * 8, "sample below min_sample")(
     vaddr(intervals_goal=DamonIntervalsGoal(400, 1, 6_000, 10_000))
 )
 row("EINVAL " * 8 + "ok", "region 4095-1")(lambda box: box.start(box.fvaddr(ranges=[(4095, 1)])))
-row("EINVAL", "region 8192-4096")(lambda box: box.start(box.fvaddr(ranges=[(8192, 4096)])))
-row("EINVAL", "overlapping regions")(lambda box: box.start(box.fvaddr(ranges=[(0, 8192), (4096, 12288)])))
+row("EINVAL", "region 8192-4096")(lambda box: box.start(box.fvaddr(ranges=[(2 * page_size(), page_size())])))
+row("EINVAL", "overlapping regions")(
+    lambda box: box.start(box.fvaddr(ranges=[(0, 2 * page_size()), (page_size(), 3 * page_size())]))
+)
 row("- - - ok ok EINVAL EINVAL EINVAL EINVAL", "addr_unit 3")(
     on(replace(PADDR, addr_unit=3, targets=(DamonTarget(0, ((0, 1365 * 1000),)),)))
 )
 row("- - - ok ok ok ok ok ok", "addr_unit 5000")(on(replace(PADDR, addr_unit=5000)))
 row("- - - " + "EINVAL " * 6, "addr_unit 0")(write("addr_unit", "0"))
-row("ENOMEM", "address filter ends before start")(filtered(type="addr", addr_start=8192, addr_end=4096))
+row("ENOMEM", "address filter ends before start")(
+    filtered(type="addr", addr_start=2 * page_size(), addr_end=page_size())
+)
 row("ENOMEM", "memcg filter without path")(filtered(type="memcg"))
 row("ENOMEM", "memcg filter with unknown path")(filtered(type="memcg", memcg_path="/nothing"))
 row("- " + "ENOMEM " * 8, "huge page filter with min above max")(filtered(type="hugepage_size", min=2, max=1))

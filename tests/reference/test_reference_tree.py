@@ -26,7 +26,7 @@ from damon_tests.damon.params import (
     DamosWatermarks,
     Kdamond,
 )
-from damon_tests.ports import NSEC_PER_SEC, TimedOut, TreeError, UsageError
+from damon_tests.ports import NSEC_PER_SEC, TimedOut, TreeError, UsageError, page_size
 
 ADMIN = "/sys/kernel/mm/damon/admin"
 NR = f"{ADMIN}/kdamonds/nr_kdamonds"
@@ -385,7 +385,7 @@ def test_refresh_updates_without_a_command():
 
 def test_address_filters_cut_regions():
     """I53: an allow range bounds what is tried, a reject range is kept out."""
-    inside = (HEAP + 2 * MIB + 4096, HEAP + 5 * MIB)
+    inside = (HEAP + 2 * MIB + page_size(), HEAP + 5 * MIB)
     allow = DamosFilter("addr", True, True, addr_start=inside[0], addr_end=inside[1])
     for item, total in ((allow, inside[1] - inside[0]), (replace(allow, allow=False), None)):
         box = Box(8 * MIB)
