@@ -17,8 +17,8 @@ _MOST_BYTES = 1 << 30  # larger regions have too many page table entries to read
 
 
 def frames_of(subject: Subject, target: RunningTarget) -> Mapping[str, I64]:
-    """Return the current frame of each page by region. Leave out regions whose memory other processes share,
-    and regions larger than 1 GiB: their frames are unknown."""
+    """Return the current frame of each page by region. Leave out regions whose memory is mapped elsewhere,
+    too, and regions larger than 1 GiB: their frames are unknown."""
     return {
         name: subject.pages(target, start, end).frame
         for name, (start, end) in target.layout.items()
@@ -27,7 +27,10 @@ def frames_of(subject: Subject, target: RunningTarget) -> Mapping[str, I64]:
 
 
 def _shared(pattern: Pattern, name: str) -> bool:
-    return pattern.region(name).memory in SHARED and len({process for process, _ in pattern.workers}) > 1
+    region = pattern.region(name)
+    several = len({process for process, _ in pattern.workers}) > 1
+    mapped_twice = region.same_as or any(other.same_as == name for other in pattern.regions)
+    return region.memory in SHARED and bool(several or mapped_twice)
 
 
 def unmoved(before: Mapping[str, I64], after: Mapping[str, I64]) -> Mapping[str, I64]:

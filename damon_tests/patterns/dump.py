@@ -48,6 +48,10 @@ def _region(region: PatternRegion) -> list[str]:
         lines.append(f"node: {region.node}")
     if region.mapped_bytes is not None:
         lines.append(f"mapped: {format_size(region.mapped_bytes)}")
+    if region.gap_bytes is not None:
+        lines.append(f"gap: {format_size(region.gap_bytes)}")
+    if region.same_as:
+        lines.append(f"same_as: {_quoted(region.same_as)}")
     return lines
 
 

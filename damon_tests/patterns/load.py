@@ -32,7 +32,7 @@ from damon_tests.patterns.access_terms import MAX_WORKERS, read_accesses
 from damon_tests.patterns.dump import dump
 from damon_tests.patterns.mapped import problems
 from damon_tests.patterns.phase_actions import read_actions
-from damon_tests.patterns.spec import Memory, Pattern, PatternRegion, Phase, Visible
+from damon_tests.patterns.spec import SHARED, Memory, Pattern, PatternRegion, Phase, Visible
 from damon_tests.patterns.units import format_size, parse_duration
 from damon_tests.patterns.yaml_nodes import Value
 from damon_tests.ports import UsageError, huge_page_size, page_size
@@ -163,7 +163,10 @@ def _regions(value: Value) -> dict[str, PatternRegion]:
         name = _name(item.required(keys, "name"))
         if name in regions:
             raise keys["name"].error(f"two regions are named {name!r}; rename one")
-        regions[name] = _region(item, keys, name)
+        region = _region(item, keys, name)
+        if region.same_as:
+            _check_same(region, regions.get(region.same_as), keys["same_as"])
+        regions[name] = region
     if not regions:
         raise value.error("a pattern needs at least one region")
     if sum(region.memory == "heap" for region in regions.values()) > 1:
@@ -171,7 +174,29 @@ def _regions(value: Value) -> dict[str, PatternRegion]:
     return regions
 
 
-_REGION_KEYS = ("name", "size", "populate", "hugepage", "memory", "file", "lock", "node", "mapped")
+def _check_same(region: PatternRegion, other: PatternRegion | None, value: Value) -> None:
+    """Raise UsageError unless ``region`` can map the memory of ``other`` once more."""
+    if other is None:
+        raise value.error(f"no region before this one is named {region.same_as!r}")
+    if region.memory not in SHARED or region.memory != other.memory:
+        raise value.error("both regions must be of 'memory: file', or of 'memory: shmem'")
+    if region.size_bytes > other.size_bytes:
+        raise value.error(f"is larger than region {other.name!r}")
+
+
+_REGION_KEYS = (
+    "name",
+    "size",
+    "populate",
+    "hugepage",
+    "memory",
+    "file",
+    "lock",
+    "node",
+    "mapped",
+    "gap",
+    "same_as",
+)
 
 
 def _region(item: Value, keys: dict[str, Value], name: str) -> PatternRegion:
@@ -199,6 +224,8 @@ def _region(item: Value, keys: dict[str, Value], name: str) -> PatternRegion:
         lock=keys["lock"].boolean() if "lock" in keys else False,
         node=keys["node"].integer(0, MAX_NODE) if "node" in keys else None,
         mapped_bytes=mapped if mapped != size else None,
+        gap_bytes=keys["gap"].pages(MAX_REGION_BYTES, minimum=0) if "gap" in keys else None,
+        same_as=keys["same_as"].text() if "same_as" in keys else "",
     )
 
 

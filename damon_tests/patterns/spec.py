@@ -80,6 +80,10 @@ class PatternRegion:
     ``file``: a file whose bytes are the initial content, "" for none. ``lock``: mlock(). ``node``: NUMA
     node, None for any. ``mapped_bytes``: size of the part that is mapped before the first phase, from
     its start; None for all. Actions may map the other addresses.
+
+    ``gap_bytes``: exactly this much above it is unmapped, and it may start at any page; None: at least the
+    pattern's ``gap_bytes``. ``same_as``: the region, before it in the list, of kind "file" or "shmem", whose
+    memory is mapped here once more, from its start.
     """
 
     name: str
@@ -91,6 +95,8 @@ class PatternRegion:
     lock: bool = False
     node: int | None = None
     mapped_bytes: int | None = None
+    gap_bytes: int | None = None
+    same_as: str = ""
 
     @property
     def initially_mapped(self) -> int:

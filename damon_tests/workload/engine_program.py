@@ -7,6 +7,7 @@ and ends with "end".
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from damon_tests.patterns.spec import Access, Action, Pattern, PatternRegion
@@ -69,8 +70,8 @@ def write_program(
         lines.append(f"slices {slices_ns} {MAX_SLICES_BYTES} {files.slices}")
     if pattern.memcg:
         lines.append(f"memcg {pattern.memcg}")
-    lines += [_region(region) for region in pattern.regions]
     numbers = {region.name: number for number, region in enumerate(pattern.regions)}
+    lines += [line for region in pattern.regions for line in _region(region, numbers)]
     for phase in pattern.phases:
         lines.append(f"phase {phase.name} {phase.duration_ns}")
         for access in phase.accesses:
@@ -81,7 +82,7 @@ def write_program(
     return "\n".join([*lines, "end", ""]).encode()
 
 
-def _region(region: PatternRegion) -> str:
+def _region(region: PatternRegion, numbers: Mapping[str, int]) -> Iterator[str]:
     words = (
         region.name,
         region.size_bytes,
@@ -93,7 +94,11 @@ def _region(region: PatternRegion) -> str:
         region.initially_mapped,
         region.file or "-",
     )
-    return "region " + " ".join(str(word) for word in words)
+    yield "region " + " ".join(str(word) for word in words)
+    if region.gap_bytes is not None:
+        yield f"region_gap {region.gap_bytes}"
+    if region.same_as:
+        yield f"region_same_as {numbers[region.same_as]}"
 
 
 def _buckets(access: Access) -> list[str]:

@@ -7,7 +7,8 @@ gaps between the groups bigger than every gap inside a group:
 
 1. the program: text, data, heap, with the region whose memory is "heap", if there is one;
 2. the pattern's regions, each followed by a gap of ``gap_bytes``, and above them only what the
-   kernel itself maps there (vvar and vdso, a few pages);
+   kernel itself maps there (vvar and vdso, a few pages); regions with a ``gap_bytes`` of their own may
+   put the biggest gaps elsewhere, and leave the three groups;
 3. the stack.
 
 So DAMON monitors the pattern's regions with the gaps between them, and less than 2 MiB of other memory.
@@ -43,7 +44,10 @@ def plan_layout(pattern: Pattern, below: int | None = None) -> dict[str, tuple[i
             start = -(-_heap_end() // huge_page_size()) * huge_page_size()
             layout[region.name] = (start, start + region.size_bytes)
             continue
-        start = (below - pattern.gap_bytes - region.size_bytes) // huge_page_size() * huge_page_size()
+        if region.gap_bytes is None:
+            start = (below - pattern.gap_bytes - region.size_bytes) // huge_page_size() * huge_page_size()
+        else:
+            start = below - region.gap_bytes - region.size_bytes
         layout[region.name] = (start, start + region.size_bytes)
         below = start
     if below < _STACK_GAP:
@@ -62,8 +66,9 @@ def _heap_end() -> int:
 
 
 def _stack_end(pattern: Pattern) -> int:
-    total = sum(region.size_bytes + pattern.gap_bytes + huge_page_size() for region in pattern.regions)
-    small = total < _ADDRESS_SPACE // 2
+    gaps = [pattern.gap_bytes if r.gap_bytes is None else r.gap_bytes for r in pattern.regions]
+    total = sum(region.size_bytes + huge_page_size() for region in pattern.regions) + sum(gaps)
+    small = total < _ADDRESS_SPACE - 4 * _STACK_GAP
     return (_ADDRESS_SPACE if small else _ADDRESS_SPACE << _FIVE_LEVEL_SHIFT) - page_size()
 
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from damon_tests.patterns.mapped import MAPPING_ACTIONS, Ranges, after, changes_mappings, initial
 from damon_tests.patterns.spec import SHARED, Memory, Pattern, PatternRegion
-from damon_tests.ports import Clock, HarnessError, NotSupported, page_size
+from damon_tests.ports import Clock, HarnessError, NotSupported, Truth, page_size
 from damon_tests.ports.ranges import joined, without
 from damon_tests.workload.layout import plan_layout, process_vmas
+from damon_tests.workload.moved_truth import MovedTruth
 from damon_tests.workload.pattern_truth import FOREVER_NS, PatternTruth
 from damon_tests.workload.target import PhaseTime
 
@@ -57,9 +58,24 @@ class SimulatedTarget:
         """Return the bytes [start, end) that all processes of the pattern share."""
         return [self.layout[region.name] for region in self.pattern.regions if region.memory in SHARED]
 
-    def others(self) -> tuple[tuple[tuple[int, int], PatternTruth], ...]:
-        """Return the ranges that the other processes share with the target, each with their accesses."""
-        return tuple((span, truth) for span in self._shared() for truth in self._others.values())
+    def others(self) -> tuple[tuple[tuple[int, int], Truth], ...]:
+        """Return the ranges that have other mappings, each with the accesses through those.
+
+        Other mappings are those of other processes, and second ones of the target itself.
+        """
+        shared = [(span, truth) for span in self._shared() for truth in self._others.values()]
+        return (*shared, *self._mapped_twice())
+
+    def _mapped_twice(self) -> Iterator[tuple[tuple[int, int], Truth]]:
+        """Yield each range that has a second mapping, with the accesses through that one."""
+        for region in self.pattern.regions:
+            if region.same_as:
+                start, end = self.layout[region.name]
+                first = self.layout[region.same_as][0]
+                truths = (self._truth, *self._others.values())
+                for truth in truths:
+                    yield (start, end), MovedTruth(truth, first - start)
+                    yield (first, first + end - start), MovedTruth(truth, start - first)
 
     def other_processes(self) -> tuple[tuple[Ranges, PatternTruth], ...]:
         """Return, for each other process, the bytes [start, end) of private memory that it will touch,

@@ -168,6 +168,20 @@ def changed(old: str, new: str) -> str:
             "more than 4294967295; use a larger stride",
         ),
         ("reason: r\nregions: []\nphases: []\n", 2, "at least one region"),
+        (changed("size: 64 MiB", "size: 64 MiB\n    gap: 5 KiB"), 8, "not a multiple of the page size"),
+        (changed("size: 64 MiB", "size: 64 MiB\n    same_as: lazy"), 8, "no region before this one is named"),
+        (
+            "reason: r\nregions:\n- {name: a, size: 8 KiB}\n"
+            "- {name: b, size: 8 KiB, same_as: a}\nphases: []\n",
+            4,
+            "both regions must be of 'memory: file', or of 'memory: shmem'",
+        ),
+        (
+            "reason: r\nregions:\n- {name: a, size: 4 KiB, memory: shmem}\n"
+            "- {name: b, size: 8 KiB, memory: shmem, same_as: a}\nphases: []\n",
+            4,
+            "is larger than region 'a'",
+        ),
         ("reason: r\nregions: [{name: a, size: 4 KiB}]\nphases: []\n", 3, "at least one phase"),
     ],
 )
@@ -220,6 +234,20 @@ def test_binary_file_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UsageError, match="cannot be read"):
         load(path)
+
+
+def test_regions_with_gaps_and_second_mappings_are_read_and_dumped() -> None:
+    text = """
+reason: r
+regions:
+  - {name: a, size: 8 KiB, memory: shmem, gap: 1 TiB}
+  - {name: b, size: 4 KiB, memory: shmem, gap: 0, same_as: a}
+phases: [{name: p, duration: 1 s, accesses: []}]
+"""
+    pattern = parse(text)
+    assert [r.gap_bytes for r in pattern.regions] == [1 << 40, 0]
+    assert [r.same_as for r in pattern.regions] == ["", "a"]
+    assert parse(dump(pattern)) == pattern
 
 
 NAMES = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,8}", fullmatch=True)
@@ -280,6 +308,7 @@ def any_region(draw: st.DrawFn, name: str) -> PatternRegion:
         draw(st.sampled_from(["", "/some/file with: odd #letters"])),
         draw(st.booleans()),
         draw(st.sampled_from([None, 0, 63])),
+        gap_bytes=draw(st.none() | st.integers(0, 1 << 38).map(lambda pages: pages * 4096)),
     )
 
 

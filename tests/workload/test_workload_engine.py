@@ -21,6 +21,8 @@ from damon_tests.workload import engine
 from damon_tests.workload.engine import EngineTarget
 from damon_tests.workload.engine_files import parse_status
 from damon_tests.workload.engine_program import Files, write_program
+from damon_tests.workload.layout import plan_layout
+from damon_tests.workload.pages import read_pages
 from damon_tests.workload.target import RunningTarget
 
 PAGE = 4096
@@ -314,6 +316,39 @@ phases: [{name: p, duration: 1 s, accesses: []}]
     assert list(tmp_path.iterdir()) == []
 
 
+PLACED = """
+reason: regions at exact distances, one of which is mapped twice
+regions:
+  - {name: low, size: 12 KiB, gap: 20 TiB}
+  - {name: shared, size: 64 KiB, memory: shmem, gap: 4 KiB}
+  - {name: again, size: 32 KiB, memory: shmem, gap: 3 GiB, same_as: shared, populate: false}
+phases: [{name: p, duration: 1 s, accesses: [{region: again, period: 2 ms}]}]
+"""
+
+
+def test_regions_are_placed_exactly_their_gaps_apart(start: Starter) -> None:
+    target = start(PLACED)
+    low, shared, again = (target.layout[name] for name in ("low", "shared", "again"))
+    assert shared[0] - low[1] == 20 << 40
+    assert again[0] - shared[1] == 4 << 10
+    planned = plan_layout(parse(PLACED))
+    assert {n: e - s for n, (s, e) in planned.items()} == {n: e - s for n, (s, e) in target.layout.items()}
+    assert planned["shared"][0] - planned["low"][1] == 20 << 40
+
+
+def test_second_mapping_is_of_the_same_memory(start: Starter) -> None:
+    target = start(PLACED)
+    if os.geteuid() != 0:
+        pytest.skip("page frames are shown to root only")
+    target.go()
+    start.run_until_phase(target, 0)
+    machine = LocalMachine()
+    frames = [read_pages(machine, target.pid, *target.layout[name]).frame for name in ("shared", "again")]
+    mapped = frames[1] > 0
+    assert mapped.any()
+    assert (frames[1][mapped] == frames[0][: len(mapped)][mapped]).all()
+
+
 GOOD_PROGRAM = write_program(parse(TINY), 1, Files("/proc/no-such"), None).decode()
 
 REGIONS = "".join(line for line in GOOD_PROGRAM.splitlines(keepends=True) if line.startswith("region "))
@@ -336,6 +371,10 @@ REGIONS = "".join(line for line in GOOD_PROGRAM.splitlines(keepends=True) if lin
         ("region a 1048576 1 no", "region a 1000 1 no", "size is not a number from 4096"),
         ("region a 1048576", "region a 1048577", "not a multiple of the page size"),
         ("region a 1048576 1 no", f"region {'a' * 70} 1048576 1 no", "a name is too long"),
+        ("phase one 60000000", "region_gap 5000\nphase one 60000000", "a gap that is not a multiple"),
+        ("phase one 60000000", "region_same_as 0\nphase one 60000000", "private memory that is to be mapped"),
+        ("phase one 60000000", "region_same_as 1\nphase one 60000000", "the same as itself"),
+        ("phase two 40000000", "region_gap 4096\nphase two 40000000", "a region_gap that follows no region"),
         ("phase one 60000000", "phase one 0", "duration is not a number"),
         ("access 0 65536 131072", "access 2 65536 131072", "region is not a number from 0 to 1"),
         ("access 0 65536 131072", "access 0 131072 65536", "outside its region, or empty"),

@@ -90,6 +90,10 @@ static int open_file(const struct region *region)
 /* Prepares what a region needs before it can be mapped. */
 void open_region(struct region *region)
 {
+	if (region->has_same) {
+		region->fd = program.regions[region->same_as].fd;
+		return;
+	}
 	if (region->memory == MEMORY_FILE)
 		region->fd = open_file(region);
 	else if (region->memory == MEMORY_SHMEM)

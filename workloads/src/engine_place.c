@@ -156,18 +156,21 @@ static void place_heap(struct region *region)
 
 static void choose_places(void)
 {
-	uint64_t below = lowest_above_heap();
+	uint64_t below = lowest_above_heap(), gap;
 
 	for (size_t i = program.nr_regions; i-- > 0;) {
 		struct region *region = &program.regions[i];
 
 		if (region->memory == MEMORY_HEAP)
 			continue;
-		if (below <= program.gap || region->size >= below - program.gap)
+		gap = region->placed ? region->gap : program.gap;
+		if (below <= gap || region->size >= below - gap)
 			die(EXIT_CANNOT,
 			    "region %s does not fit into the address space; make it smaller",
 			    region->name);
-		region->start = (below - program.gap - region->size) / huge_bytes * huge_bytes;
+		region->start = below - gap - region->size;
+		if (!region->placed)
+			region->start = region->start / huge_bytes * huge_bytes;
 		below = region->start;
 	}
 }

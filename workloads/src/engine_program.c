@@ -96,6 +96,40 @@ static void read_region(char **words)
 	program.nr_regions++;
 }
 
+static struct region *last_region(const char *what)
+{
+	if (!program.nr_regions || program.nr_phases)
+		bad(what);
+	return &program.regions[program.nr_regions - 1];
+}
+
+/* region_gap BYTES: of the region before it, unmapped above it; then it starts at any page */
+static void read_region_gap(char **words)
+{
+	struct region *region = last_region("a region_gap that follows no region");
+
+	region->placed = true;
+	region->gap = number(words[1], "gap", 0, (uint64_t)1 << 50);
+	if (region->gap % page_bytes)
+		bad("a gap that is not a multiple of the page size");
+}
+
+/* region_same_as REGION: the region before it maps the memory of this one, from its start */
+static void read_region_same_as(char **words)
+{
+	struct region *region = last_region("a region_same_as that follows no region");
+	uint64_t other = number(words[1], "region", 0, program.nr_regions - 1);
+
+	if (other == region->number)
+		bad("a region that is to be the same as itself");
+	if (region->memory != MEMORY_FILE && region->memory != MEMORY_SHMEM)
+		bad("private memory that is to be mapped twice");
+	if (program.regions[other].size < region->size)
+		bad("a region that is larger than the one it is the same as");
+	region->has_same = true;
+	region->same_as = other;
+}
+
 static void read_phase(char **words)
 {
 	struct phase *phase;
@@ -333,6 +367,8 @@ static const struct statement {
 	{ "status", 2, read_status }, { "phases", 2, read_phases },
 	{ "passes", 3, read_passes }, { "slices", 4, read_slices },
 	{ "memcg", 2, read_memcg },   { "region", 10, read_region },
+	{ "region_gap", 2, read_region_gap },
+	{ "region_same_as", 2, read_region_same_as },
 	{ "phase", 3, read_phase },   { "access", MAX_WORDS, read_access },
 	{ "bucket", 3, read_bucket }, { "action", 10, read_action },
 };
