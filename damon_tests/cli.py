@@ -72,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
     ):
         if getattr(args, name) is not None:
             options.append(f"--{name.replace('_', '-')}={getattr(args, name)}")
+    options += [f"--budget={args.budget}s"] if args.budget else []
     for name in ("overwrite", "require", "stop_modules", "keep_guest"):
         options += [f"--{name.replace('_', '-')}"] if getattr(args, name) else []
     verbosity = args.verbose - args.quiet

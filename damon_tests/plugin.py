@@ -8,6 +8,7 @@ its checks make its verdict (``judge.conclude``). Every other test is left alone
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
@@ -51,6 +52,7 @@ from damon_tests.pytest_run import (
 )
 from damon_tests.pytest_skips import held_to_list
 from damon_tests.report import artifacts
+from damon_tests.scenario.drawing import Draws
 from damon_tests.scenario.fixtures import ExperimentFixture, LiveFixture
 from damon_tests.scenario.module_fixture import ModuleFixture
 
@@ -75,6 +77,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
+    pytest_options.choose_seed(config.option, os.environ)
     try:
         claim = pytest_options.claim_output(config)
         pytest_options.check(config.option)
@@ -156,6 +159,14 @@ def _attempts(request: pytest.FixtureRequest) -> tuple[Callable[[], Backend], st
             artifacts.keep_attempt(run.log, test_id(item), observation)
 
     return lambda: run.backend, test_id(item), run.config.option.seed, keep
+
+
+@pytest.fixture
+def draws(request: pytest.FixtureRequest) -> Draws:
+    """Seeded generators for drawn cases: ``for rng in draws(20)``; more of them with ``--budget``."""
+    seed, budget_s = request.config.option.seed, request.config.option.budget
+    drawing = sum("draws" in getattr(item, "fixturenames", ()) for item in request.session.items)
+    return Draws(seed, test_id(request.node), budget_s / max(1, drawing))
 
 
 @pytest.fixture

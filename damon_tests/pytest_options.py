@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+import secrets
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from damon_tests.arguments.values import GUEST_KERNELS, parts
+from damon_tests.arguments.values import GUEST_KERNELS, budget_s, parts
 from damon_tests.experiment import allowed_skips
 from damon_tests.experiment.kernel_request import KernelRequest
 from damon_tests.judge.cost import budget
@@ -21,6 +22,9 @@ from damon_tests.ports.paging import set_page_size
 from damon_tests.report import run_directory
 
 _MOST_WORKERS = 8  # for each processor
+
+USUAL_SEED = 1
+"""The seed of runs by hand, which are repeated to look at the same thing again."""
 
 OUTPUT = "damon_output"
 """What xdist's workers are given: the directory of the run."""
@@ -39,7 +43,15 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption("--profile", choices=("quick", "full"), default="full")
     group.addoption("--output", metavar="DIR", help="where results go (default: a new directory)")
     group.addoption("--overwrite", action="store_true", help="replace the results that --output holds")
-    group.addoption("--seed", type=int, default=1, metavar="N", help="seed of the run (default: 1)")
+    group.addoption(
+        "--seed",
+        type=int,
+        metavar="N",
+        help=f"seed of the run (default: {USUAL_SEED}; fresh where CI is set)",
+    )
+    group.addoption(
+        "--budget", type=budget_s, default=0.0, metavar="T", help="also draw cases for so long, as 90s or 2h"
+    )
     group.addoption("--fault", metavar="NAME", help="make the reference wrong on purpose: who notices?")
     group.addoption("--budgets", metavar="FILE", help="limits on cost that come before ours (YAML)")
     group.addoption("--stop-modules", action="store_true", help="of --kernel host, and restore them")
@@ -57,6 +69,15 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption("--ktap", metavar="FILE", help="also write the results as KTAP")
     group.addoption("--first", metavar="FILE", help="test ids, one a line: these run first, in this order")
     group.addoption("--until-fail", action="store_true", help="end with the first verdict FAIL")
+
+
+def choose_seed(option: Any, environment: Mapping[str, str]) -> None:
+    """Set the seed that was not given: in CI one that changes from run to run, so that each draws anew.
+
+    It is printed in the command that repeats a test.
+    """
+    if option.seed is None:
+        option.seed = secrets.randbelow(1 << 31) + 1 if environment.get("CI") else USUAL_SEED
 
 
 def kernel_request(option: Any) -> KernelRequest:
@@ -145,4 +166,5 @@ def options_of_rerun(option: Any) -> list[str]:
     words += ["--keep-guest"] if option.keep_guest else []
     words += ["--stop-modules"] if option.stop_modules else []
     words += [f"--allow-skips={option.allow_skips}"] if option.allow_skips else []
+    words += [f"--budget={option.budget:g}s"] if option.budget else []
     return words

@@ -12,6 +12,7 @@ from damon_tests.arguments.values import (
     Commands,
     add_output,
     add_overwrite,
+    budget_s,
     count,
     duration,
     file,
@@ -26,7 +27,15 @@ def add_run(commands: Commands) -> None:
     _add_tested(p)
     _add_results(p)
     _add_manner(p)
-    p.add_argument("--seed", type=int, metavar="N", help="seed of the run (default: 1)")
+    p.add_argument(
+        "--seed", type=int, metavar="N", help="seed of the run (default: 1; a fresh one where CI is set)"
+    )
+    p.add_argument(
+        "--budget",
+        type=budget_s,
+        metavar="T",
+        help="go on drawing cases for so long after the usual number: 90s, 30min, 2h",
+    )
     p.add_argument(
         "--pytest",
         dest="pytest_args",

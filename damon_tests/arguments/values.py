@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -31,6 +32,8 @@ Commands: TypeAlias = "argparse._SubParsersAction[Command]"
 
 
 _MOST = 2**31
+_TIME = re.compile(r"(\d+(?:\.\d+)?)(s|min|h)")
+_SECONDS = {"s": 1, "min": 60, "h": 3600}
 _LONGEST_SHOWN = 60  # of a value that a message repeats
 
 
@@ -54,6 +57,14 @@ def duration(text: str) -> float:
     if not 0 < number < math.inf:
         raise argparse.ArgumentTypeError(f"{text} is no time: give more than 0")
     return number
+
+
+def budget_s(text: str) -> float:
+    """A time with its unit, "90s", "30min" or "2h", in seconds."""
+    match = _TIME.fullmatch(text.replace(" ", ""))
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{shown(text)!r} is no time: write 90s, 30min or 2h")
+    return float(match[1]) * _SECONDS[match[2]]
 
 
 def file(text: str) -> Path:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -39,4 +39,13 @@ class Truth(Protocol):
     def rate(self, pages: Pages, t0_ns: int, t1_ns: int, window_ns: int) -> npt.NDArray[Any]:
         """Return the fraction of the windows of length ``window_ns`` within [t0, t1) in which each page was
         touched, which is nr_accesses / W of a perfect DAMON, float64 (n,)."""
+        ...
+
+
+@runtime_checkable
+class Reaching(Protocol):
+    """A truth that knows where touches are possible: a large idle reservation then costs nothing."""
+
+    def reach(self) -> Sequence[tuple[int, int]]:
+        """Return the byte ranges [start, end) that may be touched: a part of ``ranges()``, sorted."""
         ...

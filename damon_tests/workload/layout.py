@@ -28,6 +28,7 @@ _HEAP_START = _TEXT_START + 0xD0000
 _HEAP_BYTES = 0x22000
 _ADDRESS_SPACE = 1 << 47
 _STACK_GAP = 1 << 40  # the engine makes the kernel leave it, by its stack limit
+_VVAR_BYTES, _VDSO_BYTES = 0x4000, 0x2000  # just below the stack's gap
 _FIVE_LEVEL_SHIFT = 9  # patterns beyond 47 bits of address space are placed within 56 bits
 
 
@@ -37,7 +38,7 @@ def plan_layout(pattern: Pattern, below: int | None = None) -> dict[str, tuple[i
     Raises UsageError when the regions do not fit into the address space.
     """
     if below is None:
-        below = _stack_end(pattern) - _STACK_GAP
+        below = _stack_end(pattern) - _STACK_GAP - _whole_pages(_VDSO_BYTES) - _whole_pages(_VVAR_BYTES)
     layout: dict[str, tuple[int, int]] = {}
     for region in reversed(pattern.regions):
         if region.memory == "heap":
@@ -91,7 +92,7 @@ def process_vmas(
             parts += [(start + a, start + b) for a, b in mapped(region)]
     stack_end = _stack_end(pattern)
     vdso_end = stack_end - _STACK_GAP
-    vdso = vdso_end - _whole_pages(0x2000)
+    vdso = vdso_end - _whole_pages(_VDSO_BYTES)
     text, constants, data = (_TEXT_START + _whole_pages(size) for size in (0x1000, 0x99000, 0xC5000))
     return (
         (_TEXT_START, text),  # headers
@@ -100,7 +101,7 @@ def process_vmas(
         (data, _HEAP_START),  # data
         (_HEAP_START, heap_end),  # heap
         *sorted(parts),
-        (vdso - _whole_pages(0x4000), vdso),  # vvar
+        (vdso - _whole_pages(_VVAR_BYTES), vdso),  # vvar
         (vdso, vdso_end),  # vdso
         (stack_end - _whole_pages(0x21000), stack_end),  # stack
     )

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from damon_tests.ports import Bools, Pages, Truth, page_size
 from damon_tests.ports.arrays import I64
-from damon_tests.ports.ranges import joined
+from damon_tests.ports.ranges import joined, without
+from damon_tests.ports.truth import Reaching
 
 
 class MaybeTouched:
@@ -37,6 +38,11 @@ class MaybeTouched:
 
     def ranges(self) -> Sequence[tuple[int, int]]:
         return self._ranges
+
+    def reach(self) -> Sequence[tuple[int, int]]:
+        """Return the byte ranges that may have been touched: ``ranges`` without what is known to be idle."""
+        known = self._truth.reach() if isinstance(self._truth, Reaching) else self._truth.ranges()
+        return joined([*known, *without(self._ranges, self._truth.ranges())])
 
     def span_ns(self) -> tuple[int, int]:
         return self._truth.span_ns()

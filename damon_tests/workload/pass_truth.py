@@ -19,8 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from damon_tests.patterns.spec import Pattern
-from damon_tests.ports import Bools, Pages
+from damon_tests.ports import PAGE_SIZE, Bools, Pages
 from damon_tests.ports.arrays import I64
+from damon_tests.ports.ranges import Range, joined
 from damon_tests.workload.access_slots import PhaseGeometry, TermPages
 from damon_tests.workload.pass_times import Track
 
@@ -68,6 +69,7 @@ class PassTruth(abc.ABC):
         self.seed = seed
         self._process = process
         self._ranges = tuple(sorted(layout.values()))
+        self._starts = {name: start for name, (start, _) in layout.items()}
         self._geometries = tuple(PhaseGeometry(phase, layout) for phase in pattern.phases)
         self._chunks: dict[tuple[int, int, int], Pages] = {}
 
@@ -85,6 +87,23 @@ class PassTruth(abc.ABC):
 
     def ranges(self) -> Sequence[tuple[int, int]]:
         return self._ranges
+
+    def reach(self) -> Sequence[Range]:
+        """Return the byte ranges that some pass or action may touch: a part of ``ranges``, page aligned."""
+        spans = [
+            (self._starts[access.region] + start, self._starts[access.region] + end)
+            for phase in self.pattern.phases
+            for access in phase.accesses
+            for start, end in access.reach()
+        ]
+        spans += [
+            (self._starts[action.region] + action.start_bytes, self._starts[action.region] + action.end_bytes)
+            for phase in self.pattern.phases
+            for action in phase.actions
+            if action.touches
+        ]
+        pages = [(start // PAGE_SIZE * PAGE_SIZE, -(-end // PAGE_SIZE) * PAGE_SIZE) for start, end in spans]
+        return tuple(joined(pages))
 
     def touched(self, pages: Pages, t0_ns: int, t1_ns: int) -> Bools:
         """See ``Truth.touched``; takes about 10 µs for 1,000 pages and a window within one phase."""

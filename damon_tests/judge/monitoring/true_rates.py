@@ -18,6 +18,7 @@ from damon_tests.judge.monitoring.aggregation_windows import Window
 from damon_tests.ports import NSEC_PER_USEC, Pages, Truth, page_size
 from damon_tests.ports.arrays import F64, I64
 from damon_tests.ports.ranges import Range, joined, page_ranges
+from damon_tests.ports.truth import Reaching
 
 Spans = tuple[I64, I64, F64]
 
@@ -27,7 +28,7 @@ _CHUNK_PAGES = 1 << 20
 def busy_ranges(truth: Truth, t0_ns: int, t1_ns: int) -> tuple[Range, ...]:
     """Return the byte ranges [start, end) of all pages touched within [t0_ns, t1_ns), sorted."""
     busy: list[Range] = []
-    for pages in _chunks(truth.ranges()):
+    for pages in _chunks(truth.reach() if isinstance(truth, Reaching) else truth.ranges()):
         busy += page_ranges(pages[truth.touched(pages, t0_ns, t1_ns)])
     return tuple(joined(busy))
 
