@@ -7,6 +7,9 @@ import os
 
 import pytest
 
+# Seeds of runs that tests make do not change from run to run.
+os.environ.pop("CI", None)
+
 OPT_IN = {
     "vm": ("DAMON_TESTS_VM", "boots a real kernel in a VM"),
     "long": ("DAMON_TESTS_LONG", "takes minutes, and downloads programs of others"),

@@ -69,7 +69,7 @@ class PassTruth(abc.ABC):
         self.seed = seed
         self._process = process
         self._ranges = tuple(sorted(layout.values()))
-        self._starts = {name: start for name, (start, _) in layout.items()}
+        self._region_starts = {name: start for name, (start, _) in layout.items()}
         self._geometries = tuple(PhaseGeometry(phase, layout) for phase in pattern.phases)
         self._chunks: dict[tuple[int, int, int], Pages] = {}
 
@@ -91,13 +91,13 @@ class PassTruth(abc.ABC):
     def reach(self) -> Sequence[Range]:
         """Return the byte ranges that some pass or action may touch: a part of ``ranges``, page aligned."""
         spans = [
-            (self._starts[access.region] + start, self._starts[access.region] + end)
+            (self._region_starts[access.region] + start, self._region_starts[access.region] + end)
             for phase in self.pattern.phases
             for access in phase.accesses
             for start, end in access.reach()
         ]
         spans += [
-            (self._starts[action.region] + action.start_bytes, self._starts[action.region] + action.end_bytes)
+            (self._region_starts[action.region] + action.start_bytes, self._region_starts[action.region] + action.end_bytes)
             for phase in self.pattern.phases
             for action in phase.actions
             if action.touches

@@ -101,8 +101,8 @@ class VirtualOperations(Operations):
     def update(self, ctx: Context) -> None:
         if not self.follows_layout:
             return
-        for index, target in enumerate(ctx.targets):
-            ranges = self._three_ranges(ctx, target)
+        for index in ctx.rules.updated_targets(len(ctx.targets)):
+            ranges = self._three_ranges(ctx, ctx.targets[index])
             if ranges is None:
                 continue
             regions = set_ranges(ctx.regions.of_target(index), ranges, ctx.min_region_sz, index, ctx.rules)
@@ -117,18 +117,21 @@ class VirtualOperations(Operations):
     def accessed(self, ctx: Context, t0_ns: int, t1_ns: int) -> Bools:
         pages = page_numbers(ctx.sampled)
         if len(ctx.targets) == 1:
-            return self._target_accessed(ctx.targets[0], pages, t0_ns, t1_ns)
+            return self._target_accessed(ctx, ctx.targets[0], pages, t0_ns, t1_ns)
         hits = np.zeros(len(pages), np.bool_)
         bounds = ctx.regions.bounds(len(ctx.targets))
         for index, target in enumerate(ctx.targets):
             mine = slice(bounds[index], bounds[index + 1])
-            hits[mine] = self._target_accessed(target, pages[mine], t0_ns, t1_ns)
+            hits[mine] = self._target_accessed(ctx, target, pages[mine], t0_ns, t1_ns)
         return hits
 
-    def _target_accessed(self, target: Target, pages: I64, t0_ns: int, t1_ns: int) -> Bools:
+    def _target_accessed(self, ctx: Context, target: Target, pages: I64, t0_ns: int, t1_ns: int) -> Bools:
         if target.process is None or not self.target_valid(target):
             return np.zeros(len(pages), np.bool_)
-        return target.process.accessed(pages, t0_ns, t1_ns)
+        if ctx.rules.through_other_mappings:
+            return target.process.accessed_by_anybody(pages, t0_ns, t1_ns)
+        hits = target.process.accessed(pages, t0_ns, t1_ns)
+        return hits if ctx.rules.of_shared_memory else hits & ~target.process.are_shared(pages)
 
     def prepare(self, ctx: Context, now_ns: int) -> None:
         super().prepare(ctx, now_ns)
@@ -150,7 +153,8 @@ class PhysicalOperations(Operations):
     name = "paddr"
 
     def accessed(self, ctx: Context, t0_ns: int, t1_ns: int) -> Bools:
-        return self.memory.frames_accessed(self._frames(ctx), t0_ns, t1_ns)
+        every = ctx.rules.through_all_mappings
+        return self.memory.frames_accessed(self._frames(ctx), t0_ns, t1_ns, all_mappings=every)
 
     def _frames(self, ctx: Context) -> I64:
         return page_numbers(ctx.rules.in_bytes(ctx.sampled, ctx.addr_unit))

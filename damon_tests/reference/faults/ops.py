@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,31 @@ def _one_span(vmas: Any) -> Any:
 def _without_the_last(vmas: Any) -> Any:
     ranges = core.three_ranges(vmas)
     return ranges and ranges[:2]
+
+
+def _of_equal_gaps_the_highest(vmas: Any) -> Any:
+    gaps = sorted(((b[0] - a[1], a[1], b[0]) for a, b in pairwise(vmas)), reverse=True)[:2]
+    if len(gaps) < 2 or not gaps[1][0]:
+        return None
+    (_, low, low_end), (_, high, high_end) = sorted(gaps, key=lambda gap: gap[1])
+    return [(vmas[0][0], low), (low_end, high), (high_end, vmas[-1][1])]
+
+
+def _gap_sizes_of_32_bits(vmas: Any) -> Any:
+    gaps = sorted(
+        (((b[0] - a[1]) & 0xFFFF_FFFF, -a[1], b[0]) for a, b in pairwise(vmas)), key=lambda gap: gap[:2]
+    )[-2:]
+    if len(gaps) < 2 or not gaps[0][0]:
+        return core.three_ranges(vmas)
+    (_, low, low_end), (_, high, high_end) = sorted(gaps, key=lambda gap: -gap[1])
+    return [(vmas[0][0], -low), (low_end, -high), (high_end, vmas[-1][1])]
+
+
+def _mapping_between_adjacent_gaps_lost(vmas: Any) -> Any:
+    ranges = core.three_ranges(vmas)
+    if ranges is None or ranges[1] not in vmas:
+        return ranges
+    return [ranges[0], ranges[2]]
 
 
 def _even_pages(fractions: Any, sizes: Any) -> U64:
@@ -153,6 +179,69 @@ FAULTS = (
         "only one of the two large gaps is left out",
         "three_ranges",
         _only_two_gaps_of,
+    ),
+    Fault(
+        "highest_of_equal_gaps_left_out",
+        "ops",
+        "of equal gaps the highest ones are left out, not the lowest",
+        "three_ranges",
+        _of_equal_gaps_the_highest,
+    ),
+    Fault(
+        "gap_sizes_of_32_bits",
+        "ops",
+        "gaps of 4 GiB and more are compared by their size modulo 4 GiB",
+        "three_ranges",
+        _gap_sizes_of_32_bits,
+    ),
+    Fault(
+        "mapping_between_large_gaps_lost",
+        "ops",
+        "a single mapping between the two largest gaps is not monitored",
+        "three_ranges",
+        _mapping_between_adjacent_gaps_lost,
+    ),
+    Fault(
+        "layout_of_first_target_only",
+        "ops",
+        "of several targets only the first one's mappings are read again",
+        "updated_targets",
+        lambda count: range(min(count, 1)),
+    ),
+    Fault(
+        "layout_of_last_target_missed",
+        "ops",
+        "of several targets the last one's mappings are not read again",
+        "updated_targets",
+        lambda count: range(max(1, count - 1)),
+    ),
+    Fault(
+        "addresses_seen_through_other_mappings",
+        "ops",
+        "vaddr and fvaddr show accesses through mappings of other processes",
+        "through_other_mappings",
+        True,
+    ),
+    Fault(
+        "frames_seen_through_one_mapping",
+        "ops",
+        "paddr shows accesses through one mapping of a frame only",
+        "through_all_mappings",
+        False,
+    ),
+    Fault(
+        "shared_memory_never_accessed",
+        "ops",
+        "vaddr and fvaddr skip pages that are mapped more than once",
+        "of_shared_memory",
+        False,
+    ),
+    Fault(
+        "rare_accesses_missed",
+        "ops",
+        "accesses are lost in samples in which fewer than half of the regions have one",
+        "observed",
+        lambda hits: hits if 2 * int(hits.sum()) >= len(hits) else np.zeros_like(hits),
     ),
     Fault("stack_not_monitored", "ops", "the third range is lost", "three_ranges", _without_the_last),
     Fault("layout_never_updated", "ops", "mappings made later are never monitored", "update_is_due", _never),

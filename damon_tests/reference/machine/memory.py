@@ -261,12 +261,16 @@ class Memory(Frames):
 
     # Accesses
 
-    def frames_accessed(self, frames: I64, t0_ns: int, t1_ns: int) -> Bools:
-        """Whether the page in each frame was touched within [t0, t1). Frames may lie outside RAM."""
+    def frames_accessed(self, frames: I64, t0_ns: int, t1_ns: int, *, all_mappings: bool = True) -> Bools:
+        """Whether the page in each frame was touched within [t0, t1). Frames may lie outside RAM.
+
+        ``all_mappings``: through any of its mappings, not only its owner's.
+        """
         self.place()
         hits = np.zeros(len(frames), np.bool_)
         for process, mine in self._by_process(self.owners(frames)):
-            hits[mine] = process.accessed_by_anybody(self.page[frames[mine]], t0_ns, t1_ns)
+            accessed = process.accessed_by_anybody if all_mappings else process.accessed
+            hits[mine] = accessed(self.page[frames[mine]], t0_ns, t1_ns)
         hits[hits] = self.is_listed(frames[hits])
         return hits
 

@@ -53,6 +53,9 @@ class Rules:
     target_is_valid: Callable[[bool], bool] = core.target_is_valid
     sample_offset: Callable[[F64, F64], U64] = core.sample_offset
     observed: Callable[[Bools], Bools] = core.observed
+    through_other_mappings: bool = False  # accesses of addresses: seen through mappings of others, too
+    through_all_mappings: bool = True  # accesses of frames
+    of_shared_memory: bool = True  # accesses of addresses whose pages have other mappings, too
     check_window: Callable[[int, int], tuple[int, int]] = core.check_window
 
     # age and merging (§2.5, §2.6)
@@ -236,3 +239,4 @@ class Rules:
     # address spaces (§3.1, §3.3)
     three_ranges: Callable[[Sequence[Range]], list[Range] | None] = core.three_ranges
     intersects: Callable[[U64, U64, int, int], Bools] = core.intersects
+    updated_targets: Callable[[int], Sequence[int]] = range  # of so many
