@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from damon_tests.patterns.spec import Access, Memory, Pattern, PatternRegion, Phase
-from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, PAGE_SIZE
+from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, page_size
 from damon_tests.scenario.drawing import Case
 
 HOUR_NS = 3600 * NSEC_PER_SEC
@@ -28,8 +28,8 @@ class Sharing(Case):
 
     def pattern(self) -> Pattern:
         """Return a pattern whose region "watched" is in use, but never through the target's mapping of it."""
-        size = self.pages * PAGE_SIZE
-        watched = PatternRegion("watched", size, memory=self.memory, gap_bytes=self.gap_pages * PAGE_SIZE)
+        size = self.pages * page_size()
+        watched = PatternRegion("watched", size, memory=self.memory, gap_bytes=self.gap_pages * page_size())
         if self.through == "process":
             regions: tuple[PatternRegion, ...] = (watched,)
             access = Access("watched", 0, size, period_ns=MANY_NS, process=1)
@@ -70,14 +70,14 @@ class Rates(Case):
     steps: tuple[tuple[int, ...], ...]
 
     def pattern(self, sample_ns: int, phase_ns: int) -> Pattern:
-        regions = tuple(PatternRegion(f"m{i}", pages * PAGE_SIZE) for i, pages in enumerate(self.sizes))
+        regions = tuple(PatternRegion(f"m{i}", pages * page_size()) for i, pages in enumerate(self.sizes))
         phases = tuple(
             Phase(
                 f"p{number}",
                 phase_ns,
                 tuple(
                     Access(
-                        f"m{i}", 0, self.sizes[i] * PAGE_SIZE, period_ns=period_ns(steps[number], sample_ns)
+                        f"m{i}", 0, self.sizes[i] * page_size(), period_ns=period_ns(steps[number], sample_ns)
                     )
                     for i, steps in enumerate(self.steps)
                     if steps[number]
@@ -128,10 +128,10 @@ def draw_sparse_pages(rng: random.Random) -> Pattern:
     DAMON checks a page of a region at random, and so sees few accesses of many.
     """
     pages = rng.randint(2048, 8192)
-    stride = int(10 ** rng.uniform(1, 2)) * PAGE_SIZE
-    region = PatternRegion("data", pages * PAGE_SIZE)
-    first = rng.randrange(pages // 2) * PAGE_SIZE
-    length = rng.randint(pages // 4, pages // 2) * PAGE_SIZE
+    stride = int(10 ** rng.uniform(1, 2)) * page_size()
+    region = PatternRegion("data", pages * page_size())
+    first = rng.randrange(pages // 2) * page_size()
+    length = rng.randint(pages // 4, pages // 2) * page_size()
     access = Access("data", first, first + length, stride_bytes=stride, period_ns=MANY_NS)
     return Pattern(
         "drawn-sparse", "one of many pages is used", (region,), (Phase("steady", HOUR_NS, (access,)),)

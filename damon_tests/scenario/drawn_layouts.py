@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from damon_tests.patterns.spec import Access, Action, Pattern, PatternRegion, Phase
-from damon_tests.ports import NSEC_PER_SEC, PAGE_SIZE
+from damon_tests.ports import NSEC_PER_SEC, page_size
 from damon_tests.scenario.drawing import Case
 
 HOUR_NS = 3600 * NSEC_PER_SEC
@@ -21,7 +21,7 @@ MOST_MAPPINGS = 8
 MOST_BYTES = 100 << 40
 """Of a space, so that it fits into 47 bits beside the program and its stack."""
 LARGEST_GAP = 60 << 40
-TOUCHED_BYTES = 64 * PAGE_SIZE
+TOUCHED_PAGES = 64
 TOUCH_PERIOD_NS = 4_000_000
 
 Life = Literal["stays", "goes", "comes"]
@@ -36,9 +36,8 @@ class Mapping:
     life: Life = "stays"
 
     def __str__(self) -> str:
-        return (
-            f"{self.size_bytes // PAGE_SIZE} pages that {self.life[:-1]}, gap {self.gap_bytes // PAGE_SIZE}"
-        )
+        pages, gap_pages = self.size_bytes // page_size(), self.gap_bytes // page_size()
+        return f"{pages} pages, {self.life}, gap {gap_pages}"
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,9 @@ class AddressSpace:
             for i, mapping in enumerate(self.mappings)
         )
         accesses = tuple(
-            Access(f"m{i}", 0, min(TOUCHED_BYTES, mapping.size_bytes), period_ns=TOUCH_PERIOD_NS)
+            Access(
+                f"m{i}", 0, min(TOUCHED_PAGES * page_size(), mapping.size_bytes), period_ns=TOUCH_PERIOD_NS
+            )
             for i, mapping in enumerate(self.mappings)
             if mapping.life == "stays"
         )[:1]
@@ -88,10 +89,10 @@ class AddressSpace:
 def _simpler_mappings(mapping: Mapping) -> Iterator[Mapping]:
     if mapping.life != "stays":
         yield replace(mapping, life="stays")
-    if mapping.size_bytes > PAGE_SIZE:
-        yield replace(mapping, size_bytes=PAGE_SIZE)
-    if mapping.gap_bytes > PAGE_SIZE:
-        yield replace(mapping, gap_bytes=PAGE_SIZE)
+    if mapping.size_bytes > page_size():
+        yield replace(mapping, size_bytes=page_size())
+    if mapping.gap_bytes > page_size():
+        yield replace(mapping, gap_bytes=page_size())
         rounded = 1 << (mapping.gap_bytes.bit_length() - 1)
         if rounded != mapping.gap_bytes:
             yield replace(mapping, gap_bytes=rounded)
@@ -139,7 +140,7 @@ def draw_space(rng: random.Random) -> AddressSpace:
 
 def _pages(rng: random.Random, bits: float) -> int:
     """Return bytes of whole pages: 1 to 2**bits of them, each size as likely as its double."""
-    return int(2 ** rng.uniform(0, bits)) * PAGE_SIZE
+    return int(2 ** rng.uniform(0, bits)) * page_size()
 
 
 def _limited(gaps: list[int]) -> list[int]:
@@ -147,7 +148,7 @@ def _limited(gaps: list[int]) -> list[int]:
     gaps = [min(gap, LARGEST_GAP) for gap in gaps]
     while sum(gaps) > MOST_BYTES:
         largest = gaps.index(max(gaps))
-        gaps[largest] = gaps[largest] // 2 // PAGE_SIZE * PAGE_SIZE
+        gaps[largest] = gaps[largest] // 2 // page_size() * page_size()
     return gaps
 
 
@@ -161,7 +162,7 @@ def _static(rng: random.Random, count: int) -> list[int]:
 
 
 def _hole_low(rng: random.Random, count: int) -> list[int]:
-    return [rng.randint(30 << 28, 60 << 28) * PAGE_SIZE, *(_pages(rng, 20) for _ in range(count - 1))]
+    return [rng.randint(30 << 28, 60 << 28) * page_size(), *(_pages(rng, 20) for _ in range(count - 1))]
 
 
 def _hole_high(rng: random.Random, count: int) -> list[int]:
@@ -173,7 +174,7 @@ def _adjacent(rng: random.Random, count: int) -> list[int]:
     gaps = [_pages(rng, 16) for _ in range(count)]
     first = rng.randrange(count)
     for i in (first, min(first + 1, count - 1)):
-        gaps[i] = rng.randint(2 << 28, 40 << 28) * PAGE_SIZE
+        gaps[i] = rng.randint(2 << 28, 40 << 28) * page_size()
     return gaps
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from damon_tests.patterns.spec import Pattern
-from damon_tests.ports import PAGE_SIZE, Bools, Pages
+from damon_tests.ports import Bools, Pages, page_size
 from damon_tests.ports.arrays import I64
 from damon_tests.ports.ranges import Range, joined
 from damon_tests.workload.access_slots import PhaseGeometry, TermPages
@@ -97,12 +97,17 @@ class PassTruth(abc.ABC):
             for start, end in access.reach()
         ]
         spans += [
-            (self._region_starts[action.region] + action.start_bytes, self._region_starts[action.region] + action.end_bytes)
+            (
+                self._region_starts[action.region] + action.start_bytes,
+                self._region_starts[action.region] + action.end_bytes,
+            )
             for phase in self.pattern.phases
             for action in phase.actions
             if action.touches
         ]
-        pages = [(start // PAGE_SIZE * PAGE_SIZE, -(-end // PAGE_SIZE) * PAGE_SIZE) for start, end in spans]
+        pages = [
+            (start // page_size() * page_size(), -(-end // page_size()) * page_size()) for start, end in spans
+        ]
         return tuple(joined(pages))
 
     def touched(self, pages: Pages, t0_ns: int, t1_ns: int) -> Bools:

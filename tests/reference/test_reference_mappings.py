@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Large gaps (§3.1), mappings of several targets that change at once (§3.2), and memory with other mappings."""
+"""Large gaps (§3.1), mappings of several targets that change at once (§3.2), and second mappings."""
 
 from __future__ import annotations
 
