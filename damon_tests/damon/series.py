@@ -127,6 +127,16 @@ class Series:
         return self._since(7, 0)
 
     @property
+    def refuses_commands_without_context(self) -> bool:
+        """A command while nr_contexts is 0 is refused; by a defect of 6.16 to 6.19 it crashes (§8.3, 53)."""
+        return not self.has_defect("command-without-context")
+
+    @property
+    def survives_goals_of_absent_nodes(self) -> bool:
+        """A quota goal of a node that does not exist is neutral; by a defect of 6.16 to 7.0 it crashes."""
+        return not self.has_defect("goal-of-absent-node")
+
+    @property
     def allows_off_when_stopped(self) -> bool:
         """``off`` to a stopped kdamond succeeds; before, it fails with EPERM."""
         return self._since(7, 3)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from damon_tests.damon.client import DamonClient
 from damon_tests.damon.keywords import COMMANDS, WORDS
+from damon_tests.damon.series import Series
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, DamonTestsError, TimedOut, TreeError
 
@@ -28,8 +29,8 @@ PATIENCE_NS = 20 * NSEC_PER_SEC
 SETTLE_NS = 150 * NSEC_PER_MSEC
 """A kdamond without targets ends within a sample of at most 20 ms, one of 6.12 within an aggregation."""
 
-COMPARED_ON = frozenset({"6.12", "7.3"})
-"""The series whose kernels have been seen to answer long walks as the reference does, known defects aside.
+COMPARED_ON = frozenset({"6.12", "6.18", "7.1", "7.3"})
+"""The series whose kernels have been seen to answer walks as the reference does, known defects aside.
 On others a difference may be the reference's, and is undecided."""
 
 U64 = str((1 << 64) - 1)
@@ -192,8 +193,14 @@ class Side:
 class Walker:
     """Draws operations for a tree as it is now."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, series: Series | None = None) -> None:
+        """``series``: the one under test. The walk avoids its defects that crash a kernel: they have tests of
+        their own."""
         self._random = random.Random(seed)
+        self._series = series or Series.of("7.3")
+        self._values = dict(VALUES)
+        if not self._series.survives_goals_of_absent_nodes:
+            self._values["goals/nid"] = ("0",)
 
     def operations(self, model: Side, count: int) -> Iterator[tuple[Operation, Answer]]:
         """Yield ``count`` operations with the model's answers: a valid request first, then whatever comes."""
@@ -213,6 +220,9 @@ class Walker:
             if model.tree.read(f"{ROOT}/{path}").strip() == "off":
                 # A request for tried regions stays behind in 6.18: test_commands.py has that known defect.
                 words = tuple(w for w in words if not w.startswith("update_schemes_tried"))
+            contexts = model.tree.read(f"{ROOT}/{path.rpartition('/')[0]}/contexts/nr_contexts")
+            if contexts.strip() == "0" and not self._series.refuses_commands_without_context:
+                words = ("on", "off", "bogus")
             return Operation(path, self._random.choice(words))
         # Files of the same name are drawn as one, so that many schemes do not hide the rest of the tree.
         kinds: dict[str, list[str]] = {}
@@ -229,7 +239,7 @@ class Walker:
             return self._random.choice(
                 ("1", "1") if name == "nr_contexts" and self._random.random() < 0.8 else COUNTS
             )
-        for end, values in VALUES.items():
+        for end, values in self._values.items():
             if general.endswith(end):
                 return self._random.choice(values)
         for end, words in WORD_FILES.items():

@@ -6,6 +6,7 @@ from contextlib import suppress
 import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, DamonTarget, Damos, Kdamond
+from damon_tests.damon.series import Series
 from damon_tests.ports import DamonTestsError
 from damon_tests.scenario.abi_walk import Walker, compare, script, shrink
 
@@ -15,9 +16,9 @@ SHRINKING = 60
 """Parts of a walk that differs which are tried to find a short one."""
 
 
-def walk(tested, model, seed, count):
+def walk(tested, model, seed, count, series):
     """Walk on both; return the first difference (None: none) and the operations until then."""
-    answered = list(Walker(seed).operations(model(), count))
+    answered = list(Walker(seed, series).operations(model(), count))
     difference = compare(tested, answered)
     if difference is None:
         return None, ()
@@ -58,7 +59,8 @@ def still_works(side):
     ("walks", "count"),
     [
         pytest.param(2, 120, id="short"),
-        pytest.param(20, 500, id="long", marks=pytest.mark.profile("full")),
+        # 10,000 operations, in parts that take minutes each.
+        *(pytest.param(5, 500, id=f"long {part}", marks=pytest.mark.profile("full")) for part in range(1, 5)),
     ],
 )
 def test_random_operations_are_answered_like_the_reference(
@@ -69,7 +71,8 @@ def test_random_operations_are_answered_like_the_reference(
     if backend.simulated:
         walks = min(walks, 2)  # the reference beside itself: only faults differ
     for number in range(walks):
-        difference, operations = walk(tested, model, walk_seed(number), count)
+        series = Series.of(subject.level)
+        difference, operations = walk(tested, model, walk_seed(number), count, series)
         if difference is not None:
             keep_script(script(operations, difference))
             break

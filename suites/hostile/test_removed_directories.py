@@ -23,8 +23,8 @@ COUNTS = (
     f"{FIRST}/schemes/nr_schemes",
     f"{FIRST}/targets/0/regions/nr_regions",
     f"{FIRST}/targets/nr_targets",
-    "kdamonds/0/contexts/nr_contexts",
 )
+CONTEXTS = "kdamonds/0/contexts/nr_contexts"
 COMMITS = ("commit_schemes_quota_goals", "commit")
 WORDS = (*(word for word in COMMANDS if word not in ("on", "off", *COMMITS)), *COMMITS)
 """Commits last: without targets they end the kdamond, and others test what a stopped one answers."""
@@ -85,16 +85,23 @@ def test_removed_directories_stop_nothing(tested, model, subject, expect_same_an
     expect_same_answers(differences(tested, model(), operations, subject.level), why)
 
 
+@pytest.mark.known_defect("command-without-context")
+def test_commands_without_a_context_are_refused(tested, model, subject, expect_same_answers):
+    """The context's directory is removed under a running kdamond: every command but off is refused."""
+    why = f"the answers of {subject.level}: without a context a command has nothing to serve (§5.4)"
+    expect_same_answers(differences(tested, model(), removal(CONTEXTS, "0"), subject.level), why)
+
+
 ABSENT = (
     (f"{FIRST}/targets/0/pid_target", ("0", "-1", "2147483647")),
     (f"{SCHEME}/target_nid", ("1000", "-2", "2147483647")),
     (f"{SCHEME}/dests/0/id", ("1000", "4294967295")),
-    (f"{SCHEME}/quotas/goals/0/nid", ("1000", "-1", "2147483647")),
     (f"{SCHEME}/filters/0/damon_target_idx", ("7", "-1", "2147483647")),
     (f"{SCHEME}/filters/0/memcg_path", ("/no/such", "/" + "x" * 2000)),
     (f"{SCHEME}/quotas/goals/0/path", ("/no/such",)),
     (f"{FIRST}/monitoring_attrs/probes/0/filters/0/path", ("/no/such",)),
 )
+NODE_GOALS = ((f"{SCHEME}/quotas/goals/0/nid", ("1000", "-1", "2147483647")),)
 USED_BY = {
     # What makes DAMON look at the name.
     "filters/0/damon_target_idx": (Operation(f"{SCHEME}/filters/0/type", "target"),),
@@ -140,4 +147,13 @@ def test_names_of_what_is_not_there_are_refused_or_neutral(tested, model, subjec
     and by a commit, or DAMON goes on without them."""
     operations = [op for path, values in ABSENT for value in values for op in absent(path, value)]
     why = f"the answers of {subject.level} (§5.3)"
+    expect_same_answers(differences(tested, model(), operations, subject.level), why)
+
+
+@pytest.mark.known_defect("goal-of-absent-node")
+@pytest.mark.needs("goals.nid")
+def test_goals_of_absent_nodes_are_neutral(tested, model, subject, expect_same_answers):
+    """A quota goal may be of a node that does not exist, at start and after a commit: the kdamond lives."""
+    operations = [op for path, values in NODE_GOALS for value in values for op in absent(path, value)]
+    why = f"the answers of {subject.level}: no memory is in a node that does not exist (§4.5)"
     expect_same_answers(differences(tested, model(), operations, subject.level), why)

@@ -142,6 +142,16 @@ UNRELATED = {
         "7.3",
         "suites/hostile/test_extreme_numbers.py::test_zero_sampling_interval_with_priorities",
     ),
+    "command-without-context": (
+        "off_twice_fails",
+        "7.3",
+        "suites/hostile/test_removed_directories.py::test_commands_without_a_context_are_refused",
+    ),
+    "goal-of-absent-node": (
+        "off_twice_fails",
+        "7.3",
+        "suites/hostile/test_removed_directories.py::test_goals_of_absent_nodes_are_neutral",
+    ),
     "sampling-beyond-4-gib": (
         "sample_first_page",
         "7.3",
