@@ -45,3 +45,10 @@ def test_memory_size_is_parsed_to_mib() -> None:
     ]
     with pytest.raises(UsageError, match="no size of memory"):
         parse_memory("much")
+
+
+def test_small_machine_stays_small_where_nobody_asks_for_more() -> None:
+    """Tests of memory pressure and LRU sorting need machines that are smaller than usual."""
+    small = Topology(memory_mib=160, cpus=1)
+    assert small.on(Topology()) == small
+    assert small.on(Topology(memory_mib=2048)) == Topology(memory_mib=2048, cpus=1)

@@ -65,13 +65,15 @@ class Topology:
     def on(self, usual: Topology) -> Topology:
         """Return this topology with at least the memory, CPUs and nodes of ``usual``, and its parameters.
 
-        Those of ``usual`` come first, so that those of this topology win.
+        What ``usual`` leaves at the default stays as this topology has it: some tests need a small machine.
+        Parameters of ``usual`` come first, so that those of this topology win.
         """
+        default = Topology()
         return replace(
             self,
-            memory_mib=max(self.memory_mib, usual.memory_mib),
-            cpus=max(self.cpus, usual.cpus),
-            numa_nodes=max(self.numa_nodes, usual.numa_nodes),
+            memory_mib=_raised(self.memory_mib, usual.memory_mib, default.memory_mib),
+            cpus=_raised(self.cpus, usual.cpus, default.cpus),
+            numa_nodes=_raised(self.numa_nodes, usual.numa_nodes, default.numa_nodes),
             cmdline=(*usual.cmdline, *self.cmdline),
         )
 
@@ -81,6 +83,10 @@ class Topology:
         zram = ("zram",) if self.swap_zram_mib or self.disk_mib else ()
         virtio = ("virtio_blk",) if self.userland else ()
         return (*zram, *virtio, *(("ext4",) if self.userland or self.disk_mib else ()))
+
+
+def _raised(own: int, usual: int, default: int) -> int:
+    return own if usual == default else max(own, usual)
 
 
 def parse_memory(text: str) -> int:
