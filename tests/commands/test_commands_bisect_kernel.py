@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from damon_tests.commands import bisect_kernel
-from damon_tests.commands.bisect import Trial
+from damon_tests.commands.bisect import BisectRequest, Trial, bisect
 from damon_tests.commands.bisect_kernel import (
     CommitTester,
     Metric,
@@ -145,3 +146,41 @@ def test_commit_that_does_not_build_is_skipped_and_an_interrupt_ends_the_search(
     trial = tester.attempt(tester.request.tree, ["suites/x.py::test_y"], 1)
     assert trial.state == "skip"
     assert "mm/damon/core.c:1: error: x" in trial.reason
+
+
+def git(tree: Path, *words: str) -> None:
+    identity = ["-c", "user.name=A Tester", "-c", "user.email=tester@example.org"]
+    subprocess.run(["git", "-C", str(tree), *identity, *words], capture_output=True, check=True)
+
+
+def test_commit_that_made_checks_dearer_is_found_by_metric(
+    tester: CommitTester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of ten commits, each of which is built, the seventh adds 20 % to a check; one does not build."""
+    tree = tester.request.tree
+    git(tree, "init", "-q")
+    for number in range(1, 11):
+        (tree / "mm/damon/core.c").write_text(f"core {number}")
+        (tree / "fails").unlink(missing_ok=True)
+        if number == 5:
+            (tree / "fails").write_text("../mm/damon/core.c:5:1: error: expected ';'\n")
+        git(tree, "add", "-A")
+        git(tree, "commit", "-qm", f"mm/damon/core: change {number}")
+        git(tree, "tag", f"c{number}")
+
+    def take(kernel: str, names: Sequence[str], output: Path, seed: int) -> Path:
+        number = int(Path(kernel).read_text().removeprefix("image of core "))
+        cost = 3600.0 if number >= 7 else 3000.0
+        samples = CostSamples("check.paddr", "instructions", (cost - 5, cost, cost + seed))
+        bench_record.save(BenchRecord(metrics={"check.paddr": samples}), output)
+        return output
+
+    monkeypatch.setattr(bisect_kernel, "take", take)
+    metric = Metric("check.paddr", "check.paddr", 3300)
+    by_metric = MetricTester(tester.request, tester.output, metric, tester.say)
+    lines: list[str] = []
+    request = BisectRequest(tree, "c1", "c10", tester.output, [str(metric)], 1, tester.request.cache)
+    answer = bisect(request, by_metric.attempt, by_metric.failing, lines.append)
+    assert [commit.title for commit in answer.culprits] == ["mm/damon/core: change 7"]
+    assert answer.exit_code == 0
+    assert any("check.paddr is 3600 instructions, the limit is 3300" in line for line in lines)

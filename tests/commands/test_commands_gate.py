@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from damon_tests import cli
 from damon_tests.commands import gate
 from damon_tests.ports import UsageError
 from damon_tests.report import model
@@ -33,6 +34,24 @@ def test_two_kernels_make_one_run(tmp_path: Path) -> None:
     assert any("good" in line and "reference:7.3" in line for line in lines)
     with pytest.raises(UsageError, match="holds a run already"):
         gate.gate(request(tmp_path, "reference"), lines.append)
+
+
+def test_two_shards_of_a_run_merge_into_the_whole(tmp_path: Path) -> None:
+    """What ``run --shard`` leaves on two machines, ``report --merge`` makes the run of all tests."""
+    command = ["run", "--kernel=reference:7.3", "-q", TEST]
+    for name, shard in (("whole", []), ("first", ["--shard=1/2"]), ("second", ["--shard=2/2"])):
+        assert cli.main([*command, *shard, f"--output={tmp_path / name}"]) == 0
+    parts = [model.load(tmp_path / name) for name in ("first", "second")]
+    assert all(part["tests"] for part in parts)
+    merge = ["report", str(tmp_path / "merged"), "--merge", str(tmp_path / "first"), str(tmp_path / "second")]
+    assert cli.main(merge) == 0
+    merged, whole = (model.load(tmp_path / name) for name in ("merged", "whole"))
+    assert verdicts(merged) == verdicts(whole)
+    assert merged["counts"] == whole["counts"]
+
+
+def verdicts(run: model.Json) -> list[tuple[str, str, str]]:
+    return sorted((test["id"], test["backend"], test["verdict"]) for test in run["tests"])
 
 
 def test_wrong_kernel_fails_the_gate_and_is_new_against_the_baseline(tmp_path: Path) -> None:
