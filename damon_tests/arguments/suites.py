@@ -144,7 +144,8 @@ def add_gate(commands: Commands) -> None:
         nargs="?",
         const="debian",
         metavar="TREE",
-        help="also the kernel's own selftests, of a kernel tree or (without TREE) of Debian's source",
+        help="also the kernel's own selftests: those of --tree, else of a kernel tree or (without TREE) of"
+        " Debian's source",
     )
     add_output(p)
     p.add_argument("--seed", type=int, metavar="N", help="seed of the runs")

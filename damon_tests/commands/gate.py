@@ -195,6 +195,12 @@ def _run_command(command: str, kernel: str, directory: Path, options: Sequence[s
     return KernelRun(kernel, directory, code, _load(directory), log, time.monotonic() - began)
 
 
+def run_selftests_of(kernel: str, directory: Path, source: str) -> KernelRun:
+    """Run the kernel's own selftests, of a tree or of Debian's source ("debian"), on a kernel."""
+    log = directory.with_suffix(directory.suffix + ".log")
+    return _run_command("kselftest", kernel, directory, [f"--source={source}"], log)
+
+
 def _selftest_runs(request: GateRequest, say: Callable[[str], None]) -> list[KernelRun]:
     """Run the kernel's own selftests on each kernel. The first shard does."""
     if request.selftests is None or _is_later_shard(request):
@@ -202,9 +208,8 @@ def _selftest_runs(request: GateRequest, say: Callable[[str], None]) -> list[Ker
     runs = []
     for kernel in request.kernels:
         directory = request.output / f"{_directory_name(kernel)}-selftests"
-        log = directory.with_suffix(directory.suffix + ".log")
-        say(f"{kernel}: its selftests, output in {log}")
-        runs.append(_run_command("kselftest", kernel, directory, [f"--source={request.selftests}"], log))
+        say(f"{kernel}: its selftests, output in {directory}.log")
+        runs.append(run_selftests_of(kernel, directory, request.selftests))
     return runs
 
 

@@ -47,6 +47,7 @@ class Judged:
     exit_code: int = 0
     kunit: KernelRun | None = None
     suites: KernelRun | None = None
+    selftests: KernelRun | None = None
 
     @property
     def name(self) -> str:
@@ -54,7 +55,7 @@ class Judged:
 
     @property
     def runs(self) -> list[KernelRun]:
-        return [run for run in (self.kunit, self.suites) if run is not None]
+        return [run for run in (self.kunit, self.suites, self.selftests) if run is not None]
 
 
 def gate_tree(request: TreeRequest, say: Say = print) -> int:
@@ -126,10 +127,26 @@ def _judge(request: TreeRequest, source: Path, commit: Commit | None, say: Say) 
         request.gate.options,
         request.gate.output / f"{name}-suites.log",
     )
-    codes = [run.exit_code for run in (kunit, suites) if run is not None]
+    selftests = _selftests(request, source, image, name, say)
+    codes = [run.exit_code for run in (kunit, suites, selftests) if run is not None]
     failure = "" if suites.run is not None else f"its run left no results; see {suites.log}"
-    named = replace(kunit, kernel=f"{name} KUnit") if kunit else None
-    return Judged(commit, built, failure, gate.worst(codes), named, replace(suites, kernel=name))
+    return Judged(
+        commit,
+        built,
+        failure,
+        gate.worst(codes),
+        replace(kunit, kernel=f"{name} KUnit") if kunit else None,
+        replace(suites, kernel=name),
+        replace(selftests, kernel=f"{name} selftests") if selftests else None,
+    )
+
+
+def _selftests(request: TreeRequest, source: Path, image: Path, name: str, say: Say) -> KernelRun | None:
+    """Run the selftests of the tree that was built, if asked for: of each commit its own."""
+    if request.gate.selftests is None:
+        return None
+    say(f"{name}: its selftests")
+    return gate.run_selftests_of(str(image), request.gate.output / f"{name}-selftests", str(source))
 
 
 def _keep(built: Built, directory: Path) -> Path:
@@ -162,9 +179,8 @@ def line_of(judged: Judged) -> str:
     if judged.built is None:
         return "  ".join([*words, _first_error(judged.failure)])
     words.append(f"built in {judged.built.seconds:.0f} s")
-    words += [
-        f"{kind} {_counts(run)}" for kind, run in (("KUnit", judged.kunit), ("suites", judged.suites)) if run
-    ]
+    parts = (("KUnit", judged.kunit), ("suites", judged.suites), ("selftests", judged.selftests))
+    words += [f"{kind} {_counts(run)}" for kind, run in parts if run]
     return "  ".join(words)
 
 

@@ -15,6 +15,7 @@ from damon_tests.commands.commit_tests import SERIES
 from damon_tests.commands.gate import GateRequest
 from damon_tests.commands.gate import gate as judge_kernels
 from damon_tests.commands.gate_tree import TreeRequest, gate_tree
+from damon_tests.commands.kselftest import DEBIAN
 from damon_tests.commands.kunit import run_kunit, run_kunit_under_uml
 from damon_tests.commands.run import suite_path
 from damon_tests.experiment.kernel_request import KernelRequest
@@ -119,8 +120,8 @@ def gate_command(args: argparse.Namespace) -> int:
             if getattr(args, name) not in (None, []):
                 raise UsageError(f"--{name} goes with --tree: it says what of a source tree to build")
         return judge_kernels(request)
-    if args.selftests is not None:
-        raise UsageError("--selftests goes with --kernel: build the tree first (damon-tests build)")
+    if args.selftests not in (None, DEBIAN):
+        raise UsageError("--selftests takes no TREE beside --tree: the selftests are those of what is built")
     if args.kernels:
         raise UsageError("give --kernel or --tree, not both; --baseline takes an earlier run's directory")
     return gate_tree(TreeRequest(build_request(args), _of_series(request, args), args.rev, args.base))

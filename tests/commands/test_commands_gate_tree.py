@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,29 +59,38 @@ class Lab:
             git(self.tree, "tag", f"c{number}")
 
     def run_suites(
-        self, kernel: str, directory: Path, areas: Sequence[str], options: Sequence[str], log: Path
+        self,
+        kernel: str,
+        directory: Path,
+        areas: Sequence[str],
+        options: Sequence[str],
+        log: Path,
+        test: str = "suites/x.py::test_y",
     ) -> KernelRun:
         what = Path(kernel).read_text()
         self.ran.append((what, list(areas)))
         verdict = Verdict.FAIL if what in self.wrong else Verdict.PASS
         with RunLog(directory) as events:
             events.run_started({})
-            events.test_started("suites/x.py::test_y", kernel, "7.3")
-            events.test_finished("suites/x.py::test_y", kernel, "7.3", verdict, "quota exceeded", 1.0)
+            events.test_started(test, kernel, "7.3")
+            events.test_finished(test, kernel, "7.3", verdict, "quota exceeded", 1.0)
             events.run_finished()
         run = model.load(directory)
         return KernelRun(kernel, directory, model.exit_code(run), run, log, 1.0)
 
     def gate(self, revisions: str | None, **more: str) -> int:
         self.lines.clear()
-        request = TreeRequest(
+        request = self.request(revisions, **more)
+        self.output = request.gate.output
+        return gate_tree.gate_tree(request, self.lines.append)
+
+    def request(self, revisions: str | None, **more: str) -> TreeRequest:
+        return TreeRequest(
             BuildRequest(self.tree, ("guest",), 1, self.directory / "cache", self.make),
             GateRequest((), self.directory / f"out-{len(self.ran)}"),
             revisions,
             **more,
         )
-        self.output = request.gate.output
-        return gate_tree.gate_tree(request, self.lines.append)
 
 
 @pytest.fixture
@@ -116,6 +126,25 @@ def test_each_commit_of_a_range_gets_a_line(lab: Lab) -> None:
     commits = json.loads((lab.output / "commits.json").read_text())
     assert [commit["exit_code"] for commit in commits] == [0, 1, 1]
     assert (lab.output / "tested-by.txt").read_text() == f"{lab.lines[-1]}\n"
+
+
+def test_selftests_are_those_of_each_commit(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They run on what was built, from the tree at that commit; their failure fails it."""
+    ran: list[tuple[str, str]] = []
+
+    def run_selftests(kernel: str, directory: Path, source: str) -> KernelRun:
+        ran.append((Path(kernel).read_text(), (Path(source) / "mm/damon/core.c").read_text()))
+        run = lab.run_suites(kernel, directory, (), (), directory, "kselftest/damon::sysfs.sh")
+        return replace(run, exit_code=len(ran) - 1)
+
+    monkeypatch.setattr(gate, "run_selftests_of", run_selftests)
+    request = lab.request("c1..c4")
+    code = gate_tree.gate_tree(
+        replace(request, gate=replace(request.gate, selftests="debian")), lab.lines.append
+    )
+    assert ran == [("image of core 2", "core 2"), ("image of core 4", "core 4")]
+    assert code == 1
+    assert [line.split()[0] for line in lab.lines if "selftests PASS 1" in line][:2] == ["good", "FAIL"]
 
 
 def test_good_series_is_ready_for_tested_by(lab: Lab) -> None:

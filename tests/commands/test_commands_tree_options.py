@@ -47,6 +47,7 @@ GOOD_AND_BAD = ("--good", "a", "--bad", "b")
             ("gate", "--kernel", "reference", "--selftests", "linux"),
             "linux: no kernel tree with DAMON selftests",
         ),
+        (("gate", "--tree", "linux", "--selftests", "other"), "--selftests takes no TREE beside --tree"),
         (("gate", "--kernel", "host", "--selftests"), "run them in a guest"),
         (("build", "--tree", "no-such-directory"), "no kernel source tree"),
         (("build", "--tree", "debian:stable"), "by series"),
