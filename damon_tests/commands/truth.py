@@ -25,7 +25,7 @@ from damon_tests.judge.monitoring.perfect_report import perfect_report
 from damon_tests.judge.monitoring.tradeoff import Hot
 from damon_tests.judge.monitoring.true_rates import spans_of
 from damon_tests.judge.verdict import Verdict, decide
-from damon_tests.ports import NSEC_PER_SEC, NotSupported, UsageError, output_file
+from damon_tests.ports import NSEC_PER_SEC, NotSupported, UsageError, output_file, page_size
 from damon_tests.report import draw, run_directory, terminal, wording
 from damon_tests.workload import program_spec, truth_file
 from damon_tests.workload.program_spec import Program
@@ -145,7 +145,7 @@ def summary(made: ProgramRun) -> list[str]:
     lines = [
         f"{made.program.name}: {made.program.reason}",
         f"accesses   {recorded.accesses:,} in {seconds:.1f} s of all programs, {recorded.unknown} more not"
-        f" known; the program's own: {pages:,} pages ({pages * 4096 / 2**20:.1f} MiB)",
+        f" known; the program's own: {pages:,} pages ({pages * page_size() / 2**20:.1f} MiB)",
         f"clock      compared {recorded.clock_reads:,} times, at most {recorded.clock_behind_ns} ns off",
         f"recording  took {recorded.host_s:.1f} CPU seconds of this machine for {seconds:.1f} s of the guest",
     ]

@@ -36,7 +36,7 @@ _PAGE_IS_WPALLOWED, _PAGE_IS_WRITTEN = 1, 2
 _MAX_RUNS = 4096
 SINGLY = 64
 _SCAN = struct.Struct("<12Q")
-_USER_END = (1 << 47) - 4096
+_USER_SPACE = 1 << 47  # its last page is never mapped
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -92,8 +92,8 @@ class WriteTracker:
         """
         if len(pages) > SINGLY:
             start = 0
-            while start < _USER_END:
-                _, start = self._scan(start, _USER_END, _PM_SCAN_WP_MATCHING)
+            while start < (_USER_SPACE - page_size()):
+                _, start = self._scan(start, (_USER_SPACE - page_size()), _PM_SCAN_WP_MATCHING)
             return
         for page in pages.tolist():
             self._scan(page * page_size(), (page + 1) * page_size(), _PM_SCAN_WP_MATCHING)
@@ -111,8 +111,8 @@ class WriteTracker:
         """Return runs [first, last) of pages that are not write-protected and have memory, ascending."""
         written: list[I64] = []
         start = 0
-        while start < _USER_END:
-            runs, start = self._scan(start, _USER_END, 0)
+        while start < (_USER_SPACE - page_size()):
+            runs, start = self._scan(start, (_USER_SPACE - page_size()), 0)
             written.append(runs)
         table = np.concatenate(written)
         return table[:, 0], table[:, 1]
@@ -224,5 +224,5 @@ def mapped_ranges(pid: int, writable: bool = False) -> list[tuple[int, int]]:
     return [
         (int(low, 16), int(high, 16))
         for low, high in (each[0].split("-") for each in fields if not writable or each[1][1] == "w")
-        if int(high, 16) <= _USER_END + 4096
+        if int(high, 16) <= _USER_SPACE
     ]

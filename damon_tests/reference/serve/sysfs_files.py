@@ -15,14 +15,12 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from damon_tests.ports import NSEC_PER_SEC, NSEC_PER_USEC, DamonTestsError, Event, TreeError
+from damon_tests.ports import NSEC_PER_SEC, NSEC_PER_USEC, DamonTestsError, Event, TreeError, page_size
 from damon_tests.reference.sysfs.drgn_dump import dump
 from damon_tests.reference.sysfs.kobjects import BlockingFile, Dir, Node, TriedDir
 from damon_tests.reference.sysfs.tree import PendingWrite, ReferenceTree
 
 SYS = "/sys"
-FILE_SIZE = 4096  # every sysfs file claims one page
-WRITE_MAX = 4096
 NONCE_NAME = ".damon-tests"
 """In each served directory a file of this name can be read but is not listed: proof who serves it."""
 STATE_NAME = ".damon-tests-state"
@@ -118,14 +116,14 @@ class SysfsFiles:
         if absolute in self._above:
             return Attributes(stat.S_IFDIR | 0o755, 0, 2 + len(self._above[absolute]), True)
         if self._is_hidden(absolute):
-            return Attributes(stat.S_IFREG | 0o444, FILE_SIZE, 1, True)
+            return Attributes(stat.S_IFREG | 0o444, page_size(), 1, True)
         node = self._node(absolute)
         if node is None:
             raise _error(errno.ENOENT, path)
         stable = not absolute.rpartition("/")[2].isdecimal() and not isinstance(node, BlockingFile)
         if isinstance(node, Dir):
             return Attributes(stat.S_IFDIR | node.mode, 0, 2, stable)
-        return Attributes(stat.S_IFREG | node.mode, FILE_SIZE, 1, stable)
+        return Attributes(stat.S_IFREG | node.mode, page_size(), 1, stable)
 
     def names(self, path: str) -> Sequence[tuple[str, bool]]:
         """Return (name, whether a directory) of each child, sorted. Raises OSError."""
@@ -180,7 +178,7 @@ class OpenFile:
     def begin_write(self, data: bytes) -> Write:
         """Begin one write(2), of which sysfs takes a page. Raises OSError for what fails at once."""
         self._check_there()
-        taken = data[:WRITE_MAX]
+        taken = data[: page_size()]  # sysfs hands at most one page to a file
         # DAMON reads a C string.
         text = (taken.split(b"\0")[0] or taken[:1]).decode("utf-8", "surrogateescape")
         self._files.before_write(self._absolute, text)

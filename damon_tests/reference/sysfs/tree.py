@@ -7,7 +7,7 @@ import errno
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from damon_tests.ports import Entry, TimedOut, TreeError
+from damon_tests.ports import Entry, TimedOut, TreeError, page_size
 from damon_tests.ports.tree import SingleCalls
 from damon_tests.reference.rules.errors import CoreError
 from damon_tests.reference.sysfs.abi import ADMIN, ListSpec
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 DAMON_DIR = "/sys/kernel/mm/damon"
 MODULE_DIR = "/sys/module"
 Entries = list[Entry]
-
-WRITE_MAX = 4096  # sysfs hands at most one page to a file
 
 
 class StateFile(BlockingFile):
@@ -183,12 +181,12 @@ class ReferenceTree(SingleCalls):
         if not value:
             return None
         try:
-            file.check(value[:WRITE_MAX])
+            file.check(value[: page_size()])
             if file.locked and self._is_busy():
                 raise CoreError(errno.EBUSY, "the global lock is held")
             if isinstance(file, BlockingFile):
                 return self._begin(file, path, value)
-            file.write(value[:WRITE_MAX])
+            file.write(value[: page_size()])
         except CoreError as error:
             raise TreeError("write", path, error.errno, value) from error
         return None
@@ -205,7 +203,7 @@ class ReferenceTree(SingleCalls):
             pending.finish(outcome)
 
         try:
-            file.begin(value[:WRITE_MAX], finish)
+            file.begin(value[: page_size()], finish)
         except CoreError as error:
             finish(error.errno)
         except Exception as error:
