@@ -172,7 +172,17 @@ def draws(request: pytest.FixtureRequest) -> Draws:
 @pytest.fixture
 def experiment(request: pytest.FixtureRequest) -> ExperimentFixture:
     """States what to do; ``.observe()`` does it."""
-    return ExperimentFixture(*_attempts(request), needed=machine_needed(request.node))
+    return ExperimentFixture(
+        *_attempts(request),
+        needed=machine_needed(request.node),
+        decided=lambda: _has_failed(request.node),
+    )
+
+
+def _has_failed(item: pytest.Item) -> bool:
+    """Return whether an exact check failed. A known defect's test is judged whole: the defect may be all."""
+    checks = item.stash[TEST].expect.checks
+    return not marked_defects(item) and any(c.holds is False and c.kind == "invariant" for c in checks)
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from damon_tests.experiment.attempt import OnAttempt
 from damon_tests.experiment.backend import Backend
 from damon_tests.experiment.experiment import Experiment, derive_seed, observe
@@ -15,6 +17,7 @@ class Trial:
     A judgement may require more attempts (a written sequential rule decides how many, see
     ``judge.stats``); no attempt is ever repeated or dropped. ``on_attempt`` receives each
     observation at once, so that it is on disk before anything is judged; also that of an attempt that broke.
+    ``decided`` returns whether the test's verdict is certain, whatever more attempts would show.
     """
 
     def __init__(
@@ -25,12 +28,14 @@ class Trial:
         test_id: str,
         run_seed: int,
         on_attempt: OnAttempt | None = None,
+        decided: Callable[[], bool] | None = None,
     ) -> None:
         self.experiment = experiment
         self.backend = backend
         self._test_id = test_id
         self._run_seed = run_seed
         self._on_attempt = on_attempt
+        self._decided = decided
         self._attempts: dict[int, Observation] = {}
 
     def seed(self, attempt: int, role: str = "target") -> int:
@@ -45,6 +50,11 @@ class Trial:
                 self.experiment, self.backend, seed, attempt, keep=self._on_attempt
             )
         return self._attempts[attempt]
+
+    @property
+    def decided(self) -> bool:
+        """Return whether the test has failed already: more attempts would change nothing."""
+        return self._decided is not None and self._decided()
 
     @property
     def observations(self) -> tuple[Observation, ...]:

@@ -29,7 +29,8 @@ class ExperimentFixture:
 
     ``pattern``: a name in the pattern library, a path of a YAML file, or a Pattern. ``ctx`` None: DAMON's
     defaults. ``seconds``: how long to record. ``topology``: the machine; None: ``needed``, the machine that
-    the test's ``needs`` markers ask for. Raises UsageError for an unknown pattern or ``cover``.
+    the test's ``needs`` markers ask for. ``decided``: see ``Trial``. Raises UsageError for an unknown pattern
+    or ``cover``.
     """
 
     backend: Callable[[], Backend]
@@ -37,6 +38,7 @@ class ExperimentFixture:
     run_seed: int
     keep: OnAttempt
     needed: Topology | None = None
+    decided: Callable[[], bool] | None = None
 
     def __call__(
         self,
@@ -55,6 +57,7 @@ class ExperimentFixture:
             test_id=self.test_id,
             run_seed=self.run_seed,
             on_attempt=self.keep,
+            decided=self.decided,
         )
 
 

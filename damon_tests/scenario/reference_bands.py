@@ -52,8 +52,9 @@ def like_the_reference(
 
     Returns one check for each metric; all share one α. Makes more attempts when the rule asks for them.
     Attempts with paddr are judged by physical address. Also returns the violated invariants of further
-    attempts, because the test itself checks only the first. Raises UsageError for an unknown metric, or times
-    outside the run.
+    attempts, because the test itself checks only the first. A test that has failed already makes no more
+    attempts, and bands that one attempt does not decide are left out. Raises UsageError for an unknown
+    metric, or times outside the run.
     """
     chosen = _metrics(names)
     if isinstance(attempts, Trial):
@@ -62,6 +63,8 @@ def like_the_reference(
     made: list[Observation] = []
 
     def attempt(number: int) -> tuple[Band, Mapping[str, float]]:
+        if number > 1 and isinstance(attempts, Trial) and attempts.decided:
+            raise _AlreadyDecided
         observation = observe(number)
         made.append(observation)
         _check_time(observation.recording.stopped_ns - observation.recording.started_ns, after_s, until_s)
@@ -77,6 +80,8 @@ def like_the_reference(
         accounted = modelled(made, after_s, until_s)
         banded = tuple(replace(check, modelled=accounted) for check in checks)
         return (*banded, *_violations(made[1:]))
+    except _AlreadyDecided:
+        return _violations(made[1:])
     except _TooFewWindows as few:
         m = Measurement("windows that can be judged", float(few.count), "count")
         why = "in other windows the target or the kdamond waited too long for a CPU"
@@ -110,6 +115,10 @@ def _check_time(recorded_ns: int, after_s: float, until_s: float | None) -> None
         raise UsageError(
             f"until_s={until_s:g} is not later than after_s={after_s:g}: nothing would be judged"
         )
+
+
+class _AlreadyDecided(Exception):
+    """The test has failed: more attempts would change nothing."""
 
 
 class _TooFewWindows(Exception):

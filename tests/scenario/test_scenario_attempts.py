@@ -122,6 +122,16 @@ def test_band_passes_the_reference_and_fails_a_blind_damon() -> None:
     assert len(check.measurement.samples) == 5  # decided at the last look: every attempt is kept
 
 
+def test_failed_test_makes_no_more_attempts() -> None:
+    """Bands need several attempts to show a blind DAMON; a test that has failed makes none of them."""
+    made = trial("hot_cold", seed=11)
+    blind = Trial(made.experiment, made.backend, test_id="t", run_seed=11, decided=lambda: True)
+    observe = blind.observe
+    blind.observe = lambda attempt=1: blinded(observe(attempt))  # type: ignore[method-assign]
+    assert like_the_reference(blind, ["recall"], after_s=1.0, replicas=40) == ()
+    assert len(blind.observations) == 1
+
+
 def test_violation_in_a_further_attempt_is_reported() -> None:
     """The third attempt counts more hits than samples: the violation is reported beside the bands."""
     odd = trial("hot_cold", seed=11)
