@@ -16,6 +16,7 @@ from damon_tests.commands.kunit import run_kunit
 from damon_tests.judge.cost.samples import CostSamples
 from damon_tests.kernel.build.make import BuildFailed, BuildRequest, build
 from damon_tests.ports import DamonTestsError, HarnessError, UsageError
+from damon_tests.ports.numbers import number
 from damon_tests.report import bench_record, model
 
 Say = Callable[[str], None]
@@ -99,7 +100,7 @@ class Metric:
     limit: float
 
     def __str__(self) -> str:
-        return f"{self.name} of {self.benchmark} above {self.limit:g}"
+        return f"{self.name} of {self.benchmark} above {number(self.limit)}"
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def trial_of_metric(metric: Metric, metrics: Mapping[str, CostSamples]) -> Trial
     if samples is None or not samples.values:
         known = ", ".join(metrics) or "none"
         raise UsageError(f"the benchmark {metric.benchmark} has no metric {metric.name!r}; it has {known}")
-    text = f"{metric.name} is {samples.median:g} {samples.unit}, the limit is {metric.limit:g}"
+    text = f"{metric.name} is {number(samples.median)} {samples.unit}, the limit is {number(metric.limit)}"
     return Trial("bad" if samples.median > metric.limit else "good", text)
 
 

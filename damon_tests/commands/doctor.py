@@ -31,7 +31,8 @@ _NAME_WIDTH = 32
 def show_survey(as_json: bool = False) -> int:
     """Print what this machine can do. Always 0: what is missing is no error of the command."""
     survey = machine_survey.collect()
-    ahead = suite_outlook.forecast(survey)
+    tests = suite_outlook.with_cases(suite_outlook.suite_requirements())
+    ahead = suite_outlook.forecast(survey, tests)
     if as_json:
         json.dump(as_data(survey, ahead), sys.stdout, indent=2, ensure_ascii=False)
         print()
@@ -146,9 +147,8 @@ def _outlook(look: Outlook, console: Console) -> None:
     """One line for the kernel, one for each of its suites that do not simply run."""
     if look.blocked:
         count = sum(s.tests for s in look.suites)
-        console.print(
-            _verdict(False, f"--kernel {look.kernel}", f"{plural(count, 'test')} would skip: {look.blocked}")
-        )
+        text = f"{plural(count, 'test')} would skip: {look.blocked}"
+        console.print(_verdict(False, f"--kernel {look.kernel}", text, look.remedy))
         return
     for s in look.suites:
         console.print(_verdict(s.would != "skip" or None, f"--kernel {look.kernel}", _suite_words(s)))
@@ -156,8 +156,8 @@ def _outlook(look: Outlook, console: Console) -> None:
             console.print(f"        {count} × {reason}")
 
 
-def _verdict(ok: bool | None, name: str, value: str) -> Text:
-    return _fact_line(Fact(name, value, ok))
+def _verdict(ok: bool | None, name: str, value: str, remedy: str = "") -> Text:
+    return _fact_line(Fact(name, value, ok, remedy))
 
 
 def _suite_words(s: SuiteOutlook) -> str:

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0
 """Which suites would run on this machine, which would skip, and why; without running anything.
 
-What tests need is read from their source (markers of the plugin), so nothing is imported or collected.
+What tests need is read from their source (markers of the plugin). How many cases a test has, only pytest
+knows: ``with_cases`` has it collect them.
 """
 
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from damon_tests import bundle
@@ -20,17 +23,20 @@ from damon_tests.experiment.machine_survey import Survey
 from damon_tests.ports import UsageError
 from damon_tests.reference.sysfs.system import ReferenceSystem
 
+_COLLECTION_S = 120
+
 
 @dataclass(frozen=True)
 class TestNeeds:
     """One test function: its id (parameters not expanded), its ``needs`` markers' features, and whether
-    it belongs to the full profile only."""
+    it belongs to the full profile only. ``cases``: how many tests its parameters make of it."""
 
     __test__ = False  # pytest: this is no test class
 
     id: str
     needs: tuple[str, ...]
     full: bool = False
+    cases: int = 1
 
     @property
     def suite(self) -> str:
@@ -60,11 +66,13 @@ class SuiteOutlook:
 
 @dataclass(frozen=True)
 class Outlook:
-    """What ``--kernel KERNEL`` would do here. ``blocked``: why nothing at all would run, else empty."""
+    """What ``--kernel KERNEL`` would do here. ``blocked``: why nothing at all would run, else empty;
+    ``remedy``: what to do about it."""
 
     kernel: str
     suites: tuple[SuiteOutlook, ...]
     blocked: str = ""
+    remedy: str = ""
 
 
 # --- what tests need -------------------------------------------------------------------------
@@ -121,6 +129,22 @@ def _arguments(mark: ast.expr, name: str) -> list[str]:
     return [a.value for a in mark.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
 
 
+def with_cases(tests: Sequence[TestNeeds], directory: Path | None = None) -> tuple[TestNeeds, ...]:
+    """Return the tests with the number of cases that pytest collects of each, as ``damon-tests run`` counts.
+
+    Tests keep one case where pytest cannot collect them.
+    """
+    directory = directory or bundle.suites_dir()
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "damon_tests.plugin"]
+    command += ["-p", "no:cacheprovider", f"--rootdir={directory.parent}", str(directory)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_COLLECTION_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return tuple(tests)
+    counts = Counter(line.partition("[")[0] for line in done.stdout.splitlines() if "::" in line)
+    return tuple(replace(test, cases=counts.get(test.id, 1)) for test in tests)
+
+
 # --- what would become of them ---------------------------------------------------------------
 
 
@@ -131,9 +155,13 @@ def forecast(survey: Survey, tests: Sequence[TestNeeds] | None = None) -> tuple[
     reference = probe(DamonClient(made.tree, made.clock), made.events)
     return (
         Outlook("reference", _suites(tests, reference)),
-        Outlook("debian:newest", _suites(tests, None), _guest_blocked(survey)),
-        Outlook("host", _suites(tests, survey.capabilities), _host_blocked(survey)),
+        Outlook("debian:newest", _suites(tests, None), _guest_blocked(survey), _GUEST_REMEDY),
+        Outlook("host", _suites(tests, survey.capabilities), _host_blocked(survey), _HOST_REMEDY),
     )
+
+
+_GUEST_REMEDY = "see above, at virtual machines and tools"
+_HOST_REMEDY = "test in a VM: --kernel debian:newest"
 
 
 def _guest_blocked(survey: Survey) -> str:
@@ -165,10 +193,12 @@ def _suite(name: str, tests: Sequence[TestNeeds], capabilities: Capabilities | N
     skipped = unsure = 0
     for test in tests:
         absent, unknown = _lacking(test, capabilities)
-        reasons.update(absent)
-        skipped += bool(absent)
-        unsure += bool(unknown) and not absent
-    return SuiteOutlook(name, len(tests), skipped, tuple(reasons.most_common()), unsure)
+        reasons.update(dict.fromkeys(absent, test.cases))
+        skipped += test.cases if absent else 0
+        unsure += test.cases if unknown and not absent else 0
+    return SuiteOutlook(
+        name, sum(test.cases for test in tests), skipped, tuple(reasons.most_common()), unsure
+    )
 
 
 def _lacking(test: TestNeeds, capabilities: Capabilities | None) -> tuple[list[str], list[str]]:

@@ -25,6 +25,7 @@ from jsonschema.exceptions import best_match
 
 from damon_tests import bundle
 from damon_tests.ports import UsageError
+from damon_tests.ports.numbers import number
 
 FILE = "known_defects.yaml"
 
@@ -102,8 +103,8 @@ class Predicted:
 
     def __str__(self) -> str:
         if self.check:
-            low = f" >= {self.at_least:g}" if self.at_least > float("-inf") else ""
-            high = f" <= {self.at_most:g}" if self.at_most < float("inf") else ""
+            low = f" >= {number(self.at_least)}" if self.at_least > float("-inf") else ""
+            high = f" <= {number(self.at_most)}" if self.at_most < float("inf") else ""
             return f"the check {self.check!r} fails{low}{high}"
         if self.complaint:
             return f"the kernel complains: {self.complaint}"
@@ -200,12 +201,12 @@ def schema() -> dict[str, Any]:
 def _check_patterns(path: Path, node: yaml.Node | None, rows: Sequence[Any]) -> None:
     """Raise UsageError for a malformed regular expression."""
     for index, row in enumerate(rows):
-        for number, predicted in enumerate(row["predicts"]):
+        for position, predicted in enumerate(row["predicts"]):
             for name in ("complaint", "detail", "hang"):
                 try:
                     re.compile(predicted.get(name, ""))
                 except re.error as error:
-                    line = _line(node, [index, "predicts", number, name])
+                    line = _line(node, [index, "predicts", position, name])
                     raise UsageError(f"{path}:{line}: {name} is no regular expression: {error}") from None
 
 

@@ -282,12 +282,18 @@ def _tracing(host: Host, events: TracefsEvents) -> tuple[Fact, ...]:
             bool(mounted),
             "mount -t tracefs tracefs /sys/kernel/tracing (as root)",
         ),
-        Fact("DAMON tracepoints", " ".join(names) or "none to be seen", bool(names)),
+        Fact(
+            "DAMON tracepoints",
+            " ".join(names) or "none to be seen",
+            bool(names),
+            "mount tracefs and look again as root; if none show then, the kernel lacks CONFIG_DAMON or"
+            " CONFIG_EVENT_TRACING",
+        ),
         Fact(
             "perf",
             version or (perf and "does not run") or "not installed",
             bool(version),
-            "only for damo record",
+            "install perf (Debian: apt-get install linux-perf); only damo record needs it",
         ),
     )
 

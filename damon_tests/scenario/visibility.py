@@ -18,6 +18,7 @@ from damon_tests.judge.monitoring.judged_windows import comparison
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.patterns import load
 from damon_tests.ports import NSEC_PER_SEC
+from damon_tests.ports.numbers import number
 
 LEAST = 0.75
 """Least share of the sampling intervals in which DAMON must see a hot page accessed: 15 of 20. Guests that
@@ -48,4 +49,4 @@ def visibility(backend: Backend, run_seed: int) -> Check:
         if value >= LEAST
         else "in a guest, boot with pti=on; see the README, 'Machines that hide accesses'"
     )
-    return Check("closed form", m, f">= {LEAST:g}", why, True if value >= LEAST else None, detail)
+    return Check("closed form", m, f">= {number(LEAST)}", why, True if value >= LEAST else None, detail)

@@ -295,3 +295,30 @@ def test_outlook_blocks_the_host_without_root(box: Box) -> None:
     host = forecast(collect(box.host(euid=1)), TESTS)[2]
     assert host.blocked == "not root"
     assert forecast(collect(box.host()), TESTS)[2].blocked == ""
+
+
+@pytest.mark.parametrize("with_damon", [False, True])
+def test_every_cross_names_a_step(box: Box, with_damon: bool) -> None:
+    """A machine without anything, and one whose DAMON an ordinary user may not use."""
+    if with_damon:
+        box.damon(nr_kdamonds=1, state="on")
+    survey = collect(box.host(euid=1000))
+    crosses = [f for s in survey.sections for f in s.facts if f.ok is False]
+    assert len(crosses) >= 5
+    assert [f.name for f in crosses if not f.remedy] == []
+    assert [look.kernel for look in forecast(survey, TESTS) if look.blocked and not look.remedy] == []
+
+
+def test_cases_are_counted_as_pytest_collects_them(tmp_path: Path) -> None:
+    suites = tmp_path / "suites"
+    suites.mkdir()
+    (suites / "test_x.py").write_text(
+        "import pytest\n@pytest.mark.parametrize('n', [1, 2, 3])\ndef test_many(n): ...\n"
+        "def test_one(): ...\n"
+    )
+    many, one = suite_outlook.with_cases(suite_requirements(suites), suites)
+    assert (many.cases, one.cases) == (3, 1)
+    (look,) = suite_outlook._suites([many, one], None)
+    assert look.tests == 4
+    (suites / "test_y.py").write_text("import nothing_like_it\ndef test_z(): ...\n")
+    assert [t.cases for t in suite_outlook.with_cases(suite_requirements(suites), suites)][-1] == 1

@@ -30,6 +30,7 @@ from damon_tests.judge.stats import binomial_tail
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.patterns.yaml_nodes import Value, read
 from damon_tests.ports import UsageError
+from damon_tests.ports.numbers import number
 
 ANY_SERIES = "any"
 LOOKS = (10, 20, 40)
@@ -148,7 +149,7 @@ def within_budget(budget: Budget, samples: CostSamples, series: str) -> Check:
         detail = f"no limit for the series {series}: measure it and add one"
         return Check("budget", samples.measurement, "a limit", budget.reason, None, detail)
     low, high = min(samples.values), max(samples.values)
-    detail = f"{low:g} to {high:g} in {len(samples.values)} windows; limit: {limit.source}"
+    detail = f"{number(low)} to {number(high)} in {len(samples.values)} windows; limit: {limit.source}"
     holds = _decision(low, high, limit.limit)
     dearest = _dearest(samples)
     if holds is not True and (dearer := _dearer(samples, limit.functions)):
@@ -156,7 +157,7 @@ def within_budget(budget: Budget, samples: CostSamples, series: str) -> Check:
     return Check(
         "budget",
         samples.measurement,
-        f"<= {limit.limit:g}",
+        f"<= {number(limit.limit)}",
         budget.reason,
         holds,
         f"{detail}; dearest functions: {dearest}" if dearest else detail,
@@ -198,10 +199,10 @@ def median_within(measurement: Measurement, limit: float, reason: str, alpha: fl
     limit is a pass, above a fail, else undecided.
     """
     low, high = median_interval(measurement.samples, alpha)
-    detail = f"{1 - alpha:.2%} interval of the median: {low:g} to {high:g}"
+    detail = f"{1 - alpha:.2%} interval of the median: {number(low)} to {number(high)}"
     detail += f", {len(measurement.samples)} samples"
     holds = _decision(low, high, limit)
-    return Check("budget", measurement, f"<= {limit:g}", reason, holds, detail, alpha)
+    return Check("budget", measurement, f"<= {number(limit)}", reason, holds, detail, alpha)
 
 
 def paired(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import combinations, pairwise
 
 from damon_tests.judge.verdict import Check, Measurement
+from damon_tests.ports.numbers import number
 
 FLAT_BOUND = 0.02
 """Largest growth from a size to a larger one. A page-table walk has as many levels for any size; only regions
@@ -78,9 +79,11 @@ def within_bound(name: str, costs: Mapping[str, float], most: float) -> Check:
     m = Measurement(
         f"{name}, of those of a fixed number of regions", share, "fraction", tuple(costs.values())
     )
-    detail = f"dearest: {dearest}; " + ", ".join(f"{name} {value:.6g}" for name, value in costs.items())
+    detail = f"dearest: {dearest}; " + ", ".join(f"{name} {number(value)}" for name, value in costs.items())
     bound = 1 + CHANGING_REGIONS
-    return Check("budget", m, f"<= {bound:g}", because, share <= bound, f"{detail}; bound {most:.6g}")
+    return Check(
+        "budget", m, f"<= {number(bound)}", because, share <= bound, f"{detail}; bound {number(most)}"
+    )
 
 
 def _several(points: Sequence[Point], least: int) -> None:
@@ -90,5 +93,5 @@ def _several(points: Sequence[Point], least: int) -> None:
 
 def _check(name: str, value: float, bound: float, because: str, points: Sequence[Point]) -> Check:
     m = Measurement(name, value, "fraction", tuple(p.cost for p in points))
-    detail = ", ".join(f"{p.cost:.6g} at {p.x:g}" for p in points)
-    return Check("budget", m, f"<= {bound:g}", because, value <= bound, detail)
+    detail = ", ".join(f"{number(p.cost)} at {number(p.x)}" for p in points)
+    return Check("budget", m, f"<= {number(bound)}", because, value <= bound, detail)

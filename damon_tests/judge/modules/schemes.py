@@ -17,6 +17,7 @@ from damon_tests.damon.trace import BeforeApplyEvent
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_USEC, Event, page_size
 from damon_tests.ports.arrays import I64
+from damon_tests.ports.numbers import number
 from damon_tests.ports.ranges import Range
 from damon_tests.reference.rules.levels import level as level_of
 from damon_tests.reference.sysfs import module_requests
@@ -94,7 +95,11 @@ def not_before(name: str, tried: Sequence[BeforeApplyEvent], started_ns: int, ct
     limit = (wait_ns - NSEC_PER_USEC) / 1e3
     return [
         Check(
-            "invariant", m, f">= {limit:g}", "an age grows by at most one per aggregation", m.value >= limit
+            "invariant",
+            m,
+            f">= {number(limit)}",
+            "an age grows by at most one per aggregation",
+            m.value >= limit,
         )
     ]
 

@@ -26,6 +26,7 @@ from damon_tests.judge.monitoring.true_rates import rasterise, touched_spans
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_USEC, Bools, Truth, page_size
 from damon_tests.ports.arrays import I64
+from damon_tests.ports.numbers import number
 from damon_tests.ports.ranges import Range
 
 
@@ -203,7 +204,7 @@ def no_excess_accesses(
     m = Measurement("excess of reported accesses", sum(excess), "byte samples", tuple(excess))
     why = f"sampling does not invent accesses; bound of a supermartingale, {len(chosen)} windows"
     detail = f"{sum(excess) / max(1.0, covered):.2%} of all byte samples" if m.value > bound else ""
-    return [Check("closed form", m, f"<= {bound:g}", why, m.value <= bound, detail, alpha)]
+    return [Check("closed form", m, f"<= {number(bound)}", why, m.value <= bound, detail, alpha)]
 
 
 def fixed_rate(

@@ -22,6 +22,7 @@ from damon_tests.judge.monitoring.aggregation_windows import windows
 from damon_tests.judge.monitoring.report import Report, largest, region, regions, spell, where
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_SEC, NSEC_PER_USEC, Bools
+from damon_tests.ports.numbers import number
 from damon_tests.ports.ranges import Range
 
 # trace prints times in whole microseconds
@@ -46,7 +47,7 @@ def recorded(recording: Recording) -> Check:
             recording.aggr_us / 1000,
             (recording.stopped_ns - recording.started_ns) / NSEC_PER_SEC,
         )
-        why = f"DAMON aggregates every {asked_ms:g} ms, and did not within {seconds:.1f} s (I34)"
+        why = f"DAMON aggregates every {number(asked_ms)} ms, and did not within {seconds:.1f} s (I34)"
         return Check("invariant", m, ">= 1", why, False, invariant="I34")
     why = "without a complete snapshot nothing can be judged"
     detail = "" if n else f"lost events: {recording.lost_events}, snapshots: {len(recording.snapshots)}"
@@ -241,12 +242,12 @@ def timing(s: Report) -> list[Check]:
                 missing_ns = least_ns - _TRACE_RESOLUTION_NS - b.duration_ns
                 lagged_ns = a.duration_ns - least_ns if sample_us >= _BY_TICKS_US else 0
                 if missing_ns > max(0, lagged_ns) and not detail:
-                    detail = f"{where(s.recording, b.snapshot)}: {gaps[-1]:g} µs after the one before"
+                    detail = f"{where(s.recording, b.snapshot)}: {number(gaps[-1])} µs after the one before"
     if not gaps:
         return []
     m = Measurement("shortest aggregation", min(gaps), "µs", tuple(gaps))
     why = "an aggregation has W sampling intervals, and the kdamond sleeps each in full"
-    limit = f">= {least_ns / NSEC_PER_USEC:g}"
+    limit = f">= {number(least_ns / NSEC_PER_USEC)}"
     limit += ", with the one before twice that" if sample_us >= _BY_TICKS_US else ""
     return [Check("invariant", m, limit, why, not detail, detail, invariant="I34")]
 

@@ -14,6 +14,7 @@ from damon_tests.judge.monitoring.report import Report, none_wrong, region, wher
 from damon_tests.judge.monitoring.true_rates import touched_spans
 from damon_tests.judge.verdict import Check
 from damon_tests.ports import NSEC_PER_USEC, Truth
+from damon_tests.ports.numbers import number
 
 _PARTS = 3
 """A split makes at most three parts of a region."""
@@ -54,7 +55,7 @@ def merged_ages(
                 bad += 1
                 detail = detail or (
                     f"{where(recording, after)}: {region(after, i)}; ages before"
-                    f" {before.age[first:last].tolist()}, mean with this aggregation {mean:g}"
+                    f" {before.age[first:last].tolist()}, mean with this aggregation {number(mean)}"
                 )
         wrong.append(float(bad))
     name, why = (

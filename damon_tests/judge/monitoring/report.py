@@ -15,6 +15,7 @@ from damon_tests.judge import rule_limits
 from damon_tests.judge.monitoring.aggregation_windows import aggregations
 from damon_tests.judge.verdict import Check, Kind, Measurement
 from damon_tests.ports import Bools, Truth
+from damon_tests.ports.numbers import number
 from damon_tests.ports.ranges import Range
 
 
@@ -128,7 +129,7 @@ def largest(
     if not values:
         return []
     m = Measurement(name, max(values), unit, tuple(values))
-    limit = f"<= {bound:g}" if bound else "== 0"
+    limit = f"<= {number(bound)}" if bound else "== 0"
     return [Check("invariant", m, limit, why, m.value <= bound, detail, invariant=invariant)]
 
 

@@ -23,6 +23,7 @@ from damon_tests.judge.schemes.quota_passes import Pass
 from damon_tests.judge.schemes.quotas import LATE_TICKS_NS, TICK_NS
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_MSEC
+from damon_tests.ports.numbers import number
 from damon_tests.ports.ranges import Range
 
 BP = 10_000
@@ -158,7 +159,7 @@ def windows_follow(
     # A window begins with the first pass after the reset interval.
     apart = [b.begin_ns - a.begin_ns for a, b in pairwise(passes)]
     high = ticks_ns + max(apart, default=0)
-    wrong = [f"{gap / NSEC_PER_MSEC:g} ms" for gap in gaps if not -ticks_ns <= gap - reset_ns <= high]
+    wrong = [f"{number(gap / NSEC_PER_MSEC)} ms" for gap in gaps if not -ticks_ns <= gap - reset_ns <= high]
     m = Measurement("windows of another length", float(len(wrong)), "count", tuple(map(float, gaps)))
     why = f"a window lasts {quota.reset_interval_ms} ms, rounded up to the next pass (§4.4)"
     holds = None if len(gaps) < _FEW else not wrong
@@ -174,7 +175,7 @@ def _usual_window(gaps: Sequence[int], apart: Sequence[int], reset_ns: int, why:
         return Check("invariant", m, f">= {_FEW}", "fewer windows decide nothing", None, invariant="I45")
     usual_ns, low, high = median(gaps), reset_ns - 2 * TICK_NS, reset_ns + median(apart) + 2 * TICK_NS
     m = Measurement("median window", usual_ns / NSEC_PER_MSEC, "ms", tuple(g / NSEC_PER_MSEC for g in gaps))
-    limit = f"{low / NSEC_PER_MSEC:g} to {high / NSEC_PER_MSEC:g}"
+    limit = f"{number(low / NSEC_PER_MSEC)} to {number(high / NSEC_PER_MSEC)}"
     return Check("invariant", m, limit, why, low <= usual_ns <= high, invariant="I45")
 
 
@@ -306,7 +307,7 @@ def windows_read(
     window_ns = mean(gaps or [0])
     low, high = reset_ns - 2 * TICK_NS - look_ns, reset_ns + apart_ns + 2 * TICK_NS + look_ns
     m = Measurement("mean window", window_ns / NSEC_PER_MSEC, "ms", tuple(g / NSEC_PER_MSEC for g in gaps))
-    limit = f"{low / NSEC_PER_MSEC:g} to {high / NSEC_PER_MSEC:g}"
+    limit = f"{number(low / NSEC_PER_MSEC)} to {number(high / NSEC_PER_MSEC)}"
     holds = low <= window_ns <= high if enough else None
     why = f"a window lasts {quota.reset_interval_ms} ms, rounded up to the next pass (§4.4)"
     return [step, Check("invariant", m, limit, why, holds, invariant="I45")]

@@ -27,6 +27,7 @@ from damon_tests.judge.schemes.quota_chart import quota_chart
 from damon_tests.judge.schemes.quota_passes import Pass, Place
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_USEC
+from damon_tests.ports.numbers import number
 from damon_tests.ports.ranges import Range, joined
 
 TICK_NS = 10 * NSEC_PER_MSEC
@@ -328,7 +329,11 @@ def windows_last(done: Replayed, passes: Sequence[Pass], least: int = 0) -> list
     apart = median(b.begin_ns - a.begin_ns for a, b in pairwise(passes))
     low, high = -_ms(2 * TICK_NS), _ms(apart + 2 * TICK_NS)
     why = "a window lasts a reset interval, counted in ticks, and ends with the next pass"
-    return [Check("invariant", m, f"{low:g} to {high:g}", why, low <= m.value <= high, invariant="I45")]
+    return [
+        Check(
+            "invariant", m, f"{number(low)} to {number(high)}", why, low <= m.value <= high, invariant="I45"
+        )
+    ]
 
 
 def _certainly_late(done: Replayed) -> list[int]:

@@ -16,6 +16,7 @@ from damon_tests.judge.schemes.goals import traced_sizes
 from damon_tests.judge.schemes.quota_passes import Pass
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_MSEC, page_size
+from damon_tests.ports.numbers import number
 
 TICK_NS = 10 * NSEC_PER_MSEC
 """The longest tick of the coarse clock, in which DAMON measures time."""
@@ -96,6 +97,6 @@ def follow(passes: Sequence[Pass], quota: DamosQuota, m: int, *, least: int = 5)
         charged += sum(e.end - e.start for e in pass_.applied)
     m_wrong = Measurement("sizes that no spent time explains", float(len(wrong)), "count")
     why = f"the size is {quota.ms} ms of the throughput so far (§4.4); {judged} sizes"
-    why += f" imply at least {low / NSEC_PER_MSEC:g} ms spent"
+    why += f" imply at least {number(low / NSEC_PER_MSEC)} ms spent"
     holds = None if judged < least else not wrong
     return Check("closed form", m_wrong, "== 0", why, holds, "; ".join(wrong[:3]))
