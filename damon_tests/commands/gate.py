@@ -23,7 +23,8 @@ from damon_tests.commands.kunit import run_kunit
 from damon_tests.experiment.kernel_request import KernelRequest
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.ports import HarnessError, NotSupported, UsageError, output_file
-from damon_tests.report import junit, ktap, merge, model
+from damon_tests.report import junit, ktap, merge, model, terminal
+from damon_tests.report.cost_changes import CostChange, cost_changes
 from damon_tests.report.verdict_changes import VerdictChange, verdict_changes
 
 Run = Mapping[str, Any]
@@ -63,6 +64,14 @@ class KernelRun:
     seconds: float
 
 
+@dataclass(frozen=True)
+class New:
+    """What is new against the baseline."""
+
+    verdicts: Sequence[VerdictChange]
+    costs: Sequence[CostChange]
+
+
 def gate(request: GateRequest, say: Callable[[str], None] = print) -> int:
     """Run the suites on every kernel, write the merged run, print what is new; return the worst exit code.
 
@@ -91,9 +100,9 @@ def conclude(
     whole = merge.merged(readable, request.output)
     own = [(k.directory, k.run) for k in runs if k.kernel == request.baseline and k.run is not None]
     baseline = earlier or (merge.merged(own, request.output) if own else None)
-    changes = [] if baseline is None else verdict_changes(whole, baseline)
-    _write(request.output, whole, runs, changes)
-    for line in summary(runs, changes, compared=baseline is not None):
+    new = None if baseline is None else New(verdict_changes(whole, baseline), cost_changes(whole, baseline))
+    _write(request.output, whole, runs, new)
+    for line in [*_capabilities(whole), *summary(runs, new)]:
         say(line)
     say(f"Results  {request.output}")
     say(f"Again    damon-tests report {request.output}")
@@ -110,7 +119,7 @@ def worst(codes: Sequence[int]) -> int:
     return 0 if 0 in codes else _NO_DAMON
 
 
-def summary(runs: Sequence[KernelRun], changes: Sequence[VerdictChange], *, compared: bool) -> list[str]:
+def summary(runs: Sequence[KernelRun], new: New | None) -> list[str]:
     """Return the lines for the terminal: a table of kernels, what is new, known defects by name."""
     width = max(len("kernel"), *(len(k.kernel) for k in runs))
     titles = " ".join(f"{title:>5}" for title in ("PASS", "FAIL", "XFAIL", "SKIP", "other"))
@@ -123,7 +132,7 @@ def summary(runs: Sequence[KernelRun], changes: Sequence[VerdictChange], *, comp
             f"{k.kernel:<{width}}  {_word(k.exit_code):<4}  {numbers} {other:>5}  {k.seconds / 60:>5.1f} m"
         )
     lines += [f"{k.kernel}: no results; see {k.log}" for k in runs if k.run is None]
-    lines += _new(changes, compared=compared)
+    lines += [] if new is None else _new(new)
     defects = known_defects(runs)
     if defects:
         lines += ["", "known defects"]
@@ -131,23 +140,28 @@ def summary(runs: Sequence[KernelRun], changes: Sequence[VerdictChange], *, comp
     return [*lines, ""]
 
 
+def _capabilities(whole: Run) -> list[str]:
+    """Return the table of capabilities against kernels, if there are several."""
+    if len({test["backend"] for test in whole["tests"]}) < 2:
+        return []
+    return ["", *(line.plain for line in terminal.table(whole))]
+
+
 def _word(code: int) -> str:
     return {0: "good", 1: "FAIL", 5: "none", _BROKE: "ERR", 7: "?"}.get(code, f"({code})")
 
 
-def _new(changes: Sequence[VerdictChange], *, compared: bool) -> list[str]:
-    if not compared:
-        return []
-    if not changes:
+def _new(new: New) -> list[str]:
+    if not new.verdicts and not new.costs:
         return ["", "nothing is new against the baseline"]
     lines = ["", "new against the baseline"]
-    for change in changes:
+    for change in new.verdicts:
         lines.append(
             f"  {change.before or 'not there'} → {change.after or 'gone'}  {change.test}  [{change.backend}]"
         )
         if change.worse and change.reason:
             lines.append(f"    {change.reason}")
-    return lines
+    return [*lines, *(f"  {cost}  [{cost.backend}]" for cost in new.costs)]
 
 
 _DEFECT = re.compile(r"known defect (?P<names>[\w, .-]+?)(?: \(|:)")
@@ -281,9 +295,7 @@ def earlier_run(request: GateRequest) -> Run | None:
     return model.load(Path(request.baseline))
 
 
-def _write(
-    directory: Path, whole: Mapping[str, Any], runs: Sequence[KernelRun], changes: Sequence[VerdictChange]
-) -> None:
+def _write(directory: Path, whole: Mapping[str, Any], runs: Sequence[KernelRun], new: New | None) -> None:
     output_file.write_text(directory / model.RUN_JSON, json.dumps(whole, indent=1, allow_nan=False) + "\n")
     junit.save(whole, directory / "junit.xml")
     ktap.save(whole, directory / "results.ktap")
@@ -298,7 +310,8 @@ def _write(
             }
             for k in runs
         ],
-        "changes": [vars(change) for change in changes],
+        "changes": [vars(change) for change in new.verdicts] if new else [],
+        "costs": [{**vars(change), "share": change.share} for change in new.costs] if new else [],
         "known_defects": known_defects(runs),
     }
     output_file.write_text(directory / "gate.json", json.dumps(verdicts, indent=1) + "\n")

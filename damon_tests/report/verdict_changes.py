@@ -30,17 +30,25 @@ class VerdictChange:
 
 
 def verdict_changes(run: Mapping[str, Any], baseline: Mapping[str, Any]) -> list[VerdictChange]:
-    """Return every test whose verdict differs, the worse ones first.
+    """Return every test whose verdict differs, the worse ones first."""
+    changes: list[VerdictChange] = []
+    for backend, old in compared_backends(run, baseline):
+        changes += _of_backend(run, baseline, backend, old)
+    return sorted(changes, key=lambda change: not change.worse)
 
-    A baseline of one DAMON is compared with each DAMON of ``run``; one of several, with the same names.
+
+def compared_backends(run: Mapping[str, Any], baseline: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return (DAMON of the run, DAMON of the baseline) to compare.
+
+    A baseline of one DAMON is compared with each of ``run``; one of several, with the same names.
     """
     names = {test["backend"] for test in baseline["tests"]}
-    changes: list[VerdictChange] = []
+    pairs = []
     for backend in dict.fromkeys(test["backend"] for test in run["tests"]):
         old = next(iter(names)) if len(names) == 1 else backend
         if old in names:
-            changes += _of_backend(run, baseline, backend, old)
-    return sorted(changes, key=lambda change: not change.worse)
+            pairs.append((backend, old))
+    return pairs
 
 
 def _of_backend(

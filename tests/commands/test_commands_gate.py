@@ -32,6 +32,9 @@ def test_two_kernels_make_one_run(tmp_path: Path) -> None:
     for name in ("junit.xml", "results.ktap", "gate.json"):
         assert (tmp_path / "gate" / name).stat().st_size > 0
     assert any("good" in line and "reference:7.3" in line for line in lines)
+    (capability,) = [line for line in lines if line.startswith("  commands ")]
+    assert "SKIP 1 of" in capability, "a row for what is tested, a column for 6.12 ..."
+    assert "PASS" in capability, "... and one for 7.3"
     with pytest.raises(UsageError, match="holds a run already"):
         gate.gate(request(tmp_path, "reference"), lines.append)
 

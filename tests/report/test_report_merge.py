@@ -15,6 +15,7 @@ from jsonschema import Draft202012Validator
 from damon_tests import pytest_options
 from damon_tests.ports import UsageError
 from damon_tests.report import merge, model
+from damon_tests.report.cost_changes import cost_changes
 from damon_tests.report.verdict_changes import verdict_changes
 
 
@@ -73,6 +74,24 @@ def test_changed_verdicts_are_reported_worse_first(tmp_path: Path) -> None:
         (failing["id"], "FAIL", "PASS", False),
     ]
     assert verdict_changes(before, before) == []
+
+
+def with_cost(run: dict[str, Any], value: float, metric: str = "check.paddr") -> dict[str, Any]:
+    """Return the run with a budget checked in its first test."""
+    made = copy.deepcopy(run)
+    measured = {"name": metric, "value": value, "unit": "instructions", "samples": [value]}
+    made["tests"][0]["checks"].append({"kind": "budget", "measurement": measured})
+    return made
+
+
+def test_costs_that_changed_by_a_percent_are_reported(tmp_path: Path) -> None:
+    run = a_run(tmp_path)
+    before = with_cost(with_cost(run, 2000.0), 500.0, "aggregation")
+    after = with_cost(with_cost(run, 2200.0), 499.0, "aggregation")
+    (change,) = cost_changes(after, before)
+    assert str(change) == "check.paddr: 2,000 → 2,200 instructions (+10.0%)"
+    assert [c.share for c in cost_changes(before, after)] == [pytest.approx(-1 / 11)]
+    assert cost_changes(after, run) == []
 
 
 def test_shards_are_disjoint_and_whole() -> None:
