@@ -267,3 +267,26 @@ def test_evidence_is_of_the_last_attempt(run_dir: Path, run: dict[str, Any]) -> 
     assert evidence.saved.recording.snapshots
     assert "something <b>odd</b>" in evidence.kernel_log
     assert upstream.evidence(test, Path("elsewhere")) == Evidence()
+
+
+def test_symbols_of_a_debian_kernel_are_asked_for_and_used(
+    run_dir: Path, run: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``--symbols``: the kernel that the test ran on decides which; without a release there are none."""
+    asked: list[tuple[str, str]] = []
+
+    def vmlinux(spec: str, release: str) -> Path:
+        asked.append((spec, release))
+        return Path("vmlinux")
+
+    monkeypatch.setattr(upstream, "debian_vmlinux", vmlinux)
+    monkeypatch.setattr(upstream, "symbolize", lambda text, path: f"{path}: {text}")
+    made = copy.deepcopy(run)
+    made["provenance"]["kernel"] = {"release": "7.3.4-cloud-amd64"}
+    test = mail.failed_test(made, "test_accuracy")
+    evidence = upstream.evidence(test, run_dir, upstream.symbols_of(made, test))
+    assert evidence.kernel_log.startswith("vmlinux: ")
+    assert asked == [(test["backend"], "7.3.4-cloud-amd64")]
+    made["provenance"]["kernel"] = {}
+    with pytest.raises(UsageError, match="its release is not known"):
+        upstream.symbols_of(made, test)
