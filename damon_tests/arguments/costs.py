@@ -111,7 +111,7 @@ def add_savings(commands: Commands) -> None:
         action="append",
         default=[],
         metavar="W",
-        help="redis, sqlite3, a pattern of the library, or a file, instead of the use's own; may be repeated",
+        help="a program (redis, xz), a pattern or its file, instead of the use's own; may be repeated",
     )
     p.add_argument("--repeats", type=count, default=3, metavar="N", help="pairs (default %(default)s)")
     p.add_argument(

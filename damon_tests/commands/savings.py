@@ -18,7 +18,8 @@ from damon_tests.report import perf_report
 from damon_tests.report import savings as rendered
 from damon_tests.scenario.savings import Plan, Workload, run, runs
 from damon_tests.scenario.savings_patterns import PatternWorkload
-from damon_tests.scenario.savings_programs import PROGRAMS
+from damon_tests.scenario.savings_programs import ProgramWorkload
+from damon_tests.workload import program_spec
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,9 @@ class Outputs:
 
 def workload(name: str) -> Workload:
     """Return the workload of this name: a program, a pattern of the library, or a file with one."""
-    return PROGRAMS[name] if name in PROGRAMS else PatternWorkload(load(name))
+    if name in program_spec.names():
+        return ProgramWorkload(program_spec.load(name))
+    return PatternWorkload(load(name))
 
 
 def measure(kernel: str, plan: Plan, outputs: Outputs) -> int:

@@ -13,7 +13,7 @@ from damon_tests.damon.sleeps import SleepWatch
 from damon_tests.experiment.requirements import Needs
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns.spec import Pattern
-from damon_tests.ports import Clock, Events, Process, SpawnRequest, Tree
+from damon_tests.ports import Clock, Events, Tree
 from damon_tests.ports.accesses import AccessProbe
 from damon_tests.ports.cost import CostProbe
 from damon_tests.workload.memory_info import MemoryInfo
@@ -58,10 +58,6 @@ class Subject(Protocol):
 
         Raises FileNotFoundError, and NotSupported for what is no kernel.
         """
-        ...
-
-    def spawn(self, request: SpawnRequest) -> Process:
-        """Start a program on the machine. Raises NotSupported where nothing is a process, and OSError."""
         ...
 
     def hold_open(self, path: str) -> AbstractContextManager[None]:

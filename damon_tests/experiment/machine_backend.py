@@ -32,8 +32,6 @@ from damon_tests.ports import (
     HarnessError,
     Machine,
     NotSupported,
-    Process,
-    SpawnRequest,
     Tree,
 )
 from damon_tests.ports.accesses import AccessProbe
@@ -105,9 +103,6 @@ class MachineSubject:
 
     def kernel_file(self, path: str) -> str:
         return self.machine.read_file(path).decode("utf-8", "replace")
-
-    def spawn(self, request: SpawnRequest) -> Process:
-        return self.machine.spawn(request)
 
     @contextmanager
     def hold_open(self, path: str) -> Iterator[None]:

@@ -22,8 +22,6 @@ from damon_tests.ports import (
     Events,
     HarnessError,
     NotSupported,
-    Process,
-    SpawnRequest,
     Tree,
     page_size,
 )
@@ -149,11 +147,6 @@ class ReferenceSubject:
 
     def kernel_file(self, path: str) -> str:
         raise NotSupported(f"the kernel's {path}", remedy="use --kernel debian:newest for this")
-
-    def spawn(self, request: SpawnRequest) -> Process:
-        raise NotSupported(
-            f"{request.argv[0]}: the reference runs no programs", remedy="use --kernel debian:X"
-        )
 
     def hold_open(self, path: str) -> AbstractContextManager[None]:
         raise NotSupported(f"an open {path}", remedy="use --kernel debian:newest for this")

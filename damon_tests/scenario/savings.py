@@ -118,9 +118,11 @@ _BY_ACCESS = (
     Damos("hugepage", _pattern(accesses=(1, U32_MAX), size_min=_HUGE)),
     Damos("nohugepage", replace(_IDLE, sz_min=_HUGE)),
 )
-_SORTING = (Damos("lru_prio", _pattern(accesses=(10, U32_MAX))), Damos("lru_deprio", _IDLE))
+_HOT = _pattern(accesses=(10, U32_MAX))
+"""Accessed in half of the samples of an aggregation, or more."""
+_SORTING = (Damos("lru_prio", _HOT), Damos("lru_deprio", _IDLE))
 _TIERING = (
-    Damos("migrate_hot", _pattern(accesses=(1, U32_MAX)), target_nid=NEAR_NODE),
+    Damos("migrate_hot", _HOT, target_nid=NEAR_NODE),
     Damos("migrate_cold", _IDLE, target_nid=FAR_NODE),
 )
 
@@ -131,7 +133,7 @@ USES: Mapping[str, Use] = {
             "reclaim",
             "proactive reclaim: page out what was idle for 2 s",
             (Scheme(BASELINE, _SWAPS), Scheme("reclaim", _SWAPS, "vaddr", (Damos("pageout", _IDLE),))),
-            ("reclaim_me", "half_used", "zipf", "redis", "sqlite3"),
+            ("reclaim_me", "half_used", "zipf", "redis", "xz"),
         ),
         Use(
             "hugepage",
@@ -141,7 +143,7 @@ USES: Mapping[str, Use] = {
                 Scheme("always", _ALWAYS),
                 Scheme("by access", _ADVISED, "vaddr", _BY_ACCESS),
             ),
-            ("dense_and_sparse", "redis", "sqlite3"),
+            ("dense_and_sparse", "redis"),
         ),
         Use(
             "lru_sort",

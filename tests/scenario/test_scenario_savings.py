@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from damon_tests.judge.cost.savings import BASELINE
+from damon_tests.experiment.kernel_request import KernelRequest
+from damon_tests.experiment.open_backend import open_backend
+from damon_tests.judge.cost.savings import BASELINE, compared
 from damon_tests.patterns.load import load
 from damon_tests.ports import UsageError
 from damon_tests.scenario import savings
@@ -69,3 +73,21 @@ def test_far_bytes_are_those_on_the_other_node() -> None:
     subject = Files({"/proc/7/numa_maps": maps})
     assert savings._far_bytes(subject, 7) == 6 * 4096 + 2 * (2 << 20)  # type: ignore[arg-type]
     assert savings._far_bytes(Files({}), 7) == 0  # type: ignore[arg-type]
+
+
+# --- on a kernel ---------------------------------------------------------------------------------
+
+
+@pytest.mark.vm
+def test_reclaim_saves_the_idle_mapping_and_does_not_slow_the_other_down(tmp_path: Path) -> None:
+    plan = Plan(("reclaim",), (named("reclaim_me"),), repeats=1, settle_s=4, measure_s=0.5)
+    with open_backend(KernelRequest("debian:7.3"), tmp_path) as backend:
+        arms = [
+            savings.run(backend, plan, use, work, scheme, seed)
+            for use, work, scheme, seed in runs(plan, named)
+        ]
+    (saving,) = compared(arms)
+    assert saving.rss_saved[0] > 0.6
+    assert abs(saving.slowdown[0]) < 0.02
+    assert 0 < saving.kdamond[0] < 0.1
+    assert saving.arms[0].cost.kdamond_flushes == 0
