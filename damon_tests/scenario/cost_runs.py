@@ -87,11 +87,17 @@ def whole_process(update_us: int) -> Request:
 
 
 def windows(
-    backend: Backend, pattern: Pattern, request: Request, seed: int, seconds: float = WINDOW_S
+    backend: Backend,
+    pattern: Pattern,
+    request: Request,
+    seed: int,
+    *,
+    seconds: float = WINDOW_S,
+    count: int = WINDOWS,
 ) -> list[Cost]:
-    """Return the cost of the kdamond in WINDOWS windows of one run, of ``seconds`` each."""
+    """Return the cost of the kdamond in ``count`` windows of one run, of ``seconds`` each."""
     with setup.watched(backend, pattern, request, seed) as run:
-        return [run.cost(seconds) for _ in range(WINDOWS)]
+        return [run.cost(seconds) for _ in range(count)]
 
 
 # --- checks --------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ _LIMITED = replace(
 )
 
 
-_LONG_S = 1.0
+_LONG_S, _LONG_WINDOWS = 1.0, 3
 """What is added is little beside the rest, which differs by a sampling interval from window to window: long
 windows make that small."""
 
@@ -50,7 +50,9 @@ def schemes(backend: Backend, seed: int = 1) -> list[CostSamples]:
     and a quota to the scheme. What the action itself costs is not in them.
     """
     costs = {
-        name: windows(backend, setup.still(MEMORY_MIB * MIB), _with(chosen), seed, _LONG_S)
+        name: windows(
+            backend, setup.still(MEMORY_MIB * MIB), _with(chosen), seed, seconds=_LONG_S, count=_LONG_WINDOWS
+        )
         for name, chosen in (
             ("none", ()),
             ("scheme", (_PLAIN,)),

@@ -79,7 +79,7 @@ def test_cost_of_a_feature_is_the_difference_for_each_region(monkeypatch: pytest
     added = {"none": 0, "scheme": 80, "filter": 92, "quota": 130}
     asked: list[tuple[Damos, ...]] = []
 
-    def windows(*_: object) -> list[Cost]:
+    def windows(*_: object, **__: object) -> list[Cost]:
         name = list(added)[len(asked)]
         asked.append(())
         paths = (
