@@ -14,7 +14,7 @@ from damon_tests.damon.records import Recording, Snapshot
 from damon_tests.judge.monitoring.aggregation_windows import Window
 from damon_tests.judge.monitoring.true_rates import spans_of
 from damon_tests.ports import Bools, Truth
-from damon_tests.ports.arrays import F64, I64
+from damon_tests.ports.arrays import F64, I64, distinct
 
 _I64_MAX = np.iinfo(np.int64).max
 
@@ -112,7 +112,7 @@ def _pieces(
 ) -> tuple[I64, I64, F64, F64, Bools]:
     """Return (start, size, nr_accesses, true rate, covered) of one window."""
     start, end = byte_ranges(snapshot, addr_unit)
-    edges = np.unique(np.concatenate([start, end, truth[0], truth[1]]))
+    edges = distinct(start, end, truth[0], truth[1])
     if len(edges) < 2:
         empty = np.empty(0, np.int64)
         return empty, empty, empty.astype(np.float64), empty.astype(np.float64), empty.astype(np.bool_)

@@ -15,7 +15,7 @@ from damon_tests.judge.monitoring.report_vs_truth import byte_ranges, in_order, 
 from damon_tests.judge.monitoring.true_rates import spans_of
 from damon_tests.judge.verdict import Measurement
 from damon_tests.ports import Bools, Truth
-from damon_tests.ports.arrays import F64, I64
+from damon_tests.ports.arrays import F64, I64, distinct
 
 
 def age_error(
@@ -70,7 +70,7 @@ class TrueAges:
 
 def true_ages(spans: TruthSpans, tolerance: float = 0.1) -> TrueAges:
     """Return the true ages as ``age_error`` defines them, of all windows of ``spans``."""
-    grid = np.unique(np.concatenate([spans.start, spans.end]))
+    grid = distinct(spans.start, spans.end)
     cells = max(0, len(grid) - 1)
     age, rate, ages = np.zeros(cells), np.zeros(cells), []
     for i in range(len(spans)):
@@ -90,7 +90,7 @@ def _error(recording: Recording, window: Window, grid: I64, age: F64, idle_age: 
     """Return the byte-weighted mean |reported - true| age of one window over what its regions cover."""
     snapshot = in_order(window.snapshot)
     start, end = byte_ranges(snapshot, recording.addr_unit)
-    edges = np.unique(np.concatenate([start, end, grid]))
+    edges = distinct(start, end, grid)
     low, size = edges[:-1], np.diff(edges)
     covered, reported = look_up(low, start, end, snapshot.age.astype(np.float64))
     inside, true = look_up(low, grid[:-1], grid[1:], age)
