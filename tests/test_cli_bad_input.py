@@ -208,8 +208,56 @@ BAD |= {
     ("kselftest", "--output"): OUTPUT_DIRECTORIES,
 }
 
-# Arguments that are commands of the user: anything goes.
-FREE = {("vm", "command"), ("serve", "--exec"), ("vm", "--append"), ("truth", "words")}
+BAD |= {
+    ("run", "--allow-skips"): INPUTS,
+    ("run", "--budget"): ["", "many", "0", "-1", "nan", "inf"],
+    ("gate", "--config"): ["guest"],  # goes with --tree
+    ("gate", "--build-jobs"): NUMBERS,
+    ("gate", "--base"): ["v7.2"],  # goes with --tree
+    ("gate", "--selftests"): ["directory", "nothing", LONG],
+    ("build", "--config"): ["nothing", "directory", LONG],
+    ("build", "--rev"): ["nothing", LONG],
+    ("kunit", "--config"): ["guest"],  # goes with --tree
+    ("kunit", "--build-jobs"): NUMBERS,
+    ("bisect", "--config"): ["nothing", "directory", LONG],
+    ("bisect", "--build-jobs"): NUMBERS,
+    ("bisect", "--good"): ["", "nothing", LONG],
+    ("bisect", "--bad"): ["", "nothing", LONG],
+    ("bisect", "--test"): TESTS,
+    ("bisect", "--metric"): ["", "nothing", LONG],
+    ("bisect", "--seed"): ["", "many"],
+    ("monitor", "target"): ["", "nothing", "999999999", "directory", "file", LONG],
+    ("monitor", "--kernel"): [*KERNELS, "host", "debian:7.3"],  # goes with TARGET, not with --reference
+    ("defects", "--findings"): ["", "nothing", "directory", "file"],
+    ("report", "--failed"): ["nothing_like_it", LONG],
+    ("report", "--figures"): ["nothing_like_it", LONG],
+    ("report", "--matrix"): ["nothing_like_it", LONG],
+    ("report", "--tap"): OUTPUTS,
+    ("report", "--kcidb"): OUTPUTS,
+    ("report", "--png"): OUTPUT_DIRECTORIES,
+    ("report", "--svg"): OUTPUT_DIRECTORIES,
+    ("explore", "--goals-bp"): NUMBERS,
+    ("explore", "--hot"): ["", "many", "0", "-1", "nan", "2"],
+    ("explore", "--hot-ms"): ["", "many", "0", "-1", "nan", "inf"],
+    ("explore", "--seed"): ["", "many"],
+    ("savings", "--seed"): ["", "many"],
+    ("truth", "--seed"): ["", "many"],
+    ("kselftest", "tests"): ["", "nothing_like_it", LONG],
+    ("kselftest", "--source"): ["", "nothing", "directory", "file"],
+    ("kselftest", "--baseline"): ["", "nothing", "directory", "file"],
+    ("kselftest-install", "directory"): ["", "file", "file/below", "/proc/nothing", LONG],
+    ("kselftest-install", "--kernel"): ["", "directory", "nothing", "debian:", LONG],
+}
+
+# Any value may be right: a command of the user, or text that others judge.
+FREE = {
+    ("vm", "command"): "a command of the user",
+    ("serve", "--exec"): "a command of the user",
+    ("truth", "words"): "a command of the user",
+    ("vm", "--append"): "the kernel judges its parameters",
+    ("kunit", "--append"): "the kernel judges its parameters",
+    ("report", "--kcidb-build"): "KCIDB names its builds",
+}
 
 
 def options() -> Iterator[tuple[str, str, argparse.Action]]:
@@ -232,6 +280,18 @@ def cases() -> Iterator[tuple[str, str, str]]:
         yield from (
             (command, option, value) for value in values or (["", "nonsense"] if action.choices else ())
         )
+
+
+def test_every_option_has_bad_values() -> None:
+    """An option that is new needs a row in BAD, unless its choices are listed or any value may be right."""
+    without = [
+        f"{command} {option}"
+        for command, option, action in options()
+        if not action.choices and (command, option) not in BAD | FREE
+    ]
+    assert without == []
+    known = {(command, option) for command, option, _ in options()}
+    assert sorted((BAD | FREE).keys() - known) == []
 
 
 def command_line(command: str, option: str, value: str, action: argparse.Action) -> list[str]:
@@ -281,7 +341,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("case", cases(), ids=name_of)
+@pytest.mark.parametrize("case", list(cases()), ids=name_of)
 def test_bad_value_is_a_sentence_and_a_documented_code(
     directory: Path, capfd: pytest.CaptureFixture[str], case: tuple[str, str, str]
 ) -> None:

@@ -55,6 +55,8 @@ def kunit_command(args: argparse.Namespace) -> int:
     if args.uml and args.tree is None:
         raise UsageError("--uml goes with --tree: User Mode Linux is built from it")
     if args.kernel is not None:
+        if args.config:
+            raise UsageError("--config goes with --tree: it says how a source tree is built")
         request = KernelRequest(args.kernel)
         if request.is_host or request.is_reference:
             raise UsageError(f"{args.kernel}: KUnit tests run at boot, in a guest; give the path of an image")
