@@ -314,7 +314,7 @@ def where_time_went(test: DamonTest, duration_s: float) -> dict[str, float]:
     attempts = sum(sum(observation.seconds.values()) for observation in test.observations)
     spent = stopwatch.take()
     rest = duration_s - attempts - sum(spent.values())
-    return {**spent, "rest of tests": max(0.0, rest)}
+    return {**spent, "judge in tests": max(0.0, rest)}
 
 
 RUN = pytest.StashKey[DamonRun]()

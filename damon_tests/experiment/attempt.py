@@ -6,9 +6,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 from damon_tests.damon.params import DamonCtx
 from damon_tests.damon.records import Recording, SchemeReport
@@ -20,6 +19,7 @@ from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import NSEC_PER_USEC, DamonTestsError
 from damon_tests.ports.arrays import I64
+from damon_tests.ports.stopwatch import timed
 from damon_tests.workload.target import RunningTarget
 
 Complained = Callable[[Sequence[str]], None]
@@ -35,13 +35,8 @@ class Seconds:
     def __init__(self) -> None:
         self.spent: dict[str, float] = {}
 
-    @contextmanager
-    def __call__(self, what: str) -> Iterator[None]:
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self.spent[what] = self.spent.get(what, 0.0) + time.monotonic() - began
+    def __call__(self, what: str) -> AbstractContextManager[None]:
+        return timed(what, self.spent)
 
 
 @contextmanager
