@@ -16,7 +16,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ("bash", "cat", "cmp", "dirname", "env", "flock", "head", "id", "ls", "mkdir", "rm", "touch")
-TEST_TOOLS = ("cpio", "file", "fusermount3", "gpg", "mkfs.ext4", "ps", "setpriv", "unshare", "zstd")
+TEST_TOOLS = (
+    "cpio",
+    "file",
+    "fusermount3",
+    "gpg",
+    "mkfs.ext4",
+    "ps",
+    "setpriv",
+    "unshare",
+    "zstd",
+    "aarch64-linux-gnu-gcc",
+)
 GOOD_MAKEFILE = "all:\n\t@mkdir -p ../build; touch ../build/program\n"
 
 
@@ -206,7 +217,7 @@ def test_root_installs_the_compiler_when_asked(checkout: Checkout, how: str) -> 
 
 
 TEST_PACKAGES = {
-    "apt-get": "cpio file fuse3 gnupg procps zstd",
+    "apt-get": "cpio file fuse3 gnupg procps zstd gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
     "dnf": "cpio file fuse3 gnupg2 procps-ng zstd",
     "zypper": "cpio file fuse3 gpg2 procps zstd",
     "pacman": "cpio file fuse3 gnupg procps-ng zstd",
@@ -217,7 +228,15 @@ TEST_PACKAGES = {
 def test_root_installs_the_tests_tools_when_asked(checkout: Checkout, manager: str) -> None:
     """In one command, and a failure does not stop what follows: the tests skip and say what they miss."""
     checkout.with_venv().program("id", "echo 0")
-    for tool in set(TEST_TOOLS) - {"cpio", "file", "fusermount3", "gpg", "ps", "zstd"}:
+    for tool in set(TEST_TOOLS) - {
+        "aarch64-linux-gnu-gcc",
+        "cpio",
+        "file",
+        "fusermount3",
+        "gpg",
+        "ps",
+        "zstd",
+    }:
         checkout.program(tool, "exit 1")
     checkout.program(manager, "exit 1")
     done = checkout.run("bash", "-c", "echo ran", CI="true")

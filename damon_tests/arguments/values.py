@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 EXIT_CODES = """exit codes: 0 good · 1 FAIL, or an XFAIL that passes · 2 usage or interrupted ·
 5 nothing ran · 6 ERROR (harness, guest or workload broke) · 7 INCONCLUSIVE"""
 
-GUEST_KERNELS = "debian:SERIES|stable|newest, or a kernel image's path"
+GUEST_KERNELS = "debian:SERIES|stable|newest[@FLAVOUR], or a kernel image's path"
 """What ``--kernel`` takes for a kernel in a guest, as in --help."""
 
 

@@ -26,7 +26,7 @@ from damon_tests.damon.users import ADMIN, Usage, User
 from damon_tests.kernel.guest import qemu
 from damon_tests.kernel.host.machine import LocalMachine
 from damon_tests.kernel.images import apt_sources
-from damon_tests.kernel.images.arch import X86_64
+from damon_tests.kernel.images.arch import FLAVOURS, X86_64
 from damon_tests.kernel.images.image import parse_config
 from damon_tests.kernel.machine_tree import MachineTree
 from damon_tests.ports import Machine, TreeError
@@ -156,6 +156,7 @@ def collect(host: Host | None = None) -> Survey:
         Section("privileges", _privileges(host)),
         Section("tracing", _tracing(host, events)),
         Section("virtual machines", _virtual_machines(host)),
+        Section("flavours of Debian's kernels", _flavours(host)),
         Section("reference as files (FUSE)", _fuse(host)),
         Section("tools", _tools(host)),
     )
@@ -328,6 +329,23 @@ def _virtual_machines(host: Host) -> tuple[Fact, ...]:
             "without apt, give a kernel image's path (--kernel PATH)",
         ),
     )
+
+
+def _flavours(host: Host) -> tuple[Fact, ...]:
+    """Return for each flavour what its guests have, and whether their programs can be built here."""
+    facts = []
+    for flavour in FLAVOURS.values():
+        arch = flavour.arch
+        name = f"debian:SERIES@{flavour.name}" if flavour.name else "debian:SERIES"
+        native = arch.name == platform.machine()
+        compiler = (os.environ.get("CC", "cc") if native else arch.compiler).split()[0]
+        built = bundle.programs_dir() / ("" if native else arch.name) / "damon-tests-agent"
+        able = host.which(compiler) is not None or built.exists()
+        value = f"{arch.name}, pages of {flavour.page_bytes >> 10} KiB; {arch.qemu_binary}, "
+        value += compiler if able else f"no {compiler}: its agent cannot be built"
+        packages = "gcc libc6-dev" if native else arch.compiler_packages
+        facts.append(Fact(name, value, able or None, f"apt-get install make {packages}"))
+    return tuple(facts)
 
 
 def _kvm(host: Host) -> tuple[str, bool | None, str]:
