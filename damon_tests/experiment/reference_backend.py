@@ -23,6 +23,7 @@ from damon_tests.ports import (
     HarnessError,
     NotSupported,
     Tree,
+    huge_page_size,
     page_size,
 )
 from damon_tests.ports.accesses import AccessProbe
@@ -39,6 +40,7 @@ _EVENT_BYTES = 64
 """Approximate size of a DAMON event in a kernel's trace buffer."""
 
 
+_LEAST_HUGE_PAGES = 8  # of RAM, in each node
 _APPLY_NS = 400
 """Time that a scheme's time quota is charged for a page: about what a real machine takes."""
 
@@ -108,11 +110,13 @@ class ReferenceSubject:
         self, level: str, seed: int, rules: Rules | None = None, topology: Topology | None = None
     ) -> None:
         machine = topology or Topology()
+        # With pages of 64 KiB, memory of the usual size would be two huge pages.
+        least = _LEAST_HUGE_PAGES * huge_page_size() * machine.numa_nodes
         self._system = ReferenceSystem(
             level=level,
             seed=seed,
             rules=rules,
-            ram_bytes=machine.memory_mib << 20,
+            ram_bytes=max(machine.memory_mib << 20, least),
             nr_nodes=machine.numa_nodes,
             swap_bytes=machine.swap_zram_mib << 20,
             hugetlb_pages=machine.hugetlb_pages,

@@ -35,7 +35,8 @@ from damon_tests.patterns.phase_actions import read_actions
 from damon_tests.patterns.spec import SHARED, Memory, Pattern, PatternRegion, Phase, Visible
 from damon_tests.patterns.units import format_size, parse_duration
 from damon_tests.patterns.yaml_nodes import Value
-from damon_tests.ports import UsageError, huge_page_size, page_size
+from damon_tests.ports import NotSupported, UsageError, huge_page_size, page_size
+from damon_tests.ports.paging import DEFAULT_PAGE_BYTES
 
 __all__ = ["dump", "load", "names", "parse"]
 
@@ -203,8 +204,7 @@ def _region(item: Value, keys: dict[str, Value], name: str) -> PatternRegion:
     size = item.required(keys, "size").pages(MAX_REGION_BYTES)
     memory = cast(Memory, keys["memory"].choice(*_MEMORY) if "memory" in keys else "anonymous")
     if memory == "hugetlb" and size % huge_page_size():
-        huge = format_size(huge_page_size())
-        raise keys["size"].error(f"huge pages of hugetlb are {huge}; use a multiple of that")
+        _refuse_hugetlb(keys["size"], size)
     if memory in ("hugetlb", "heap") and "hugepage" in keys:
         raise keys["hugepage"].error(f"is not for 'memory: {memory}'")
     mapped = None
@@ -227,6 +227,17 @@ def _region(item: Value, keys: dict[str, Value], name: str) -> PatternRegion:
         gap_bytes=keys["gap"].pages(MAX_REGION_BYTES, minimum=0) if "gap" in keys else None,
         same_as=keys["same_as"].text() if "same_as" in keys else "",
     )
+
+
+def _refuse_hugetlb(size: Value, size_bytes: int) -> None:
+    """Raise UsageError for a size of no huge pages, NotSupported where huge pages are larger."""
+    huge = format_size(huge_page_size())
+    if page_size() != DEFAULT_PAGE_BYTES:
+        raise NotSupported(
+            f"{format_size(size_bytes)} of hugetlb memory: this machine's huge pages are {huge}",
+            remedy="use a kernel with smaller pages for this",
+        )
+    raise size.error(f"huge pages of hugetlb are {huge}; use a multiple of that")
 
 
 def _file(value: Value) -> str:

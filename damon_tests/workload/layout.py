@@ -18,13 +18,15 @@ The engine does the same in C, with the addresses of its kernel, and publishes t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import accumulate, pairwise
 
 from damon_tests.patterns.mapped import Ranges, initial
 from damon_tests.patterns.spec import Pattern, PatternRegion
 from damon_tests.ports import UsageError, huge_page_size, page_size
+from damon_tests.ports.ranges import Range
 
 _TEXT_START = 0x400000
-_HEAP_START = _TEXT_START + 0xD0000
+_PROGRAM_BYTES = (0x1000, 0x98000, 0x2C000, 0xB000)  # headers, text, constants, data
 _HEAP_BYTES = 0x22000
 _ADDRESS_SPACE = 1 << 47
 _STACK_GAP = 1 << 40  # the engine makes the kernel leave it, by its stack limit
@@ -62,8 +64,18 @@ def _whole_pages(size: int) -> int:
     return -(-size // page_size()) * page_size()
 
 
+def _program() -> list[Range]:
+    """Return the mappings of headers, text, constants and data, one after the other."""
+    ends = list(accumulate((_whole_pages(size) for size in _PROGRAM_BYTES), initial=_TEXT_START))
+    return list(pairwise(ends))
+
+
+def _heap_start() -> int:
+    return _program()[-1][1]
+
+
 def _heap_end() -> int:
-    return _HEAP_START + _whole_pages(_HEAP_BYTES)
+    return _heap_start() + _whole_pages(_HEAP_BYTES)
 
 
 def _stack_end(pattern: Pattern) -> int:
@@ -93,13 +105,9 @@ def process_vmas(
     stack_end = _stack_end(pattern)
     vdso_end = stack_end - _STACK_GAP
     vdso = vdso_end - _whole_pages(_VDSO_BYTES)
-    text, constants, data = (_TEXT_START + _whole_pages(size) for size in (0x1000, 0x99000, 0xC5000))
     return (
-        (_TEXT_START, text),  # headers
-        (text, constants),  # text
-        (constants, data),  # constants
-        (data, _HEAP_START),  # data
-        (_HEAP_START, heap_end),  # heap
+        *_program(),
+        (_heap_start(), heap_end),  # heap
         *sorted(parts),
         (vdso - _whole_pages(_VVAR_BYTES), vdso),  # vvar
         (vdso, vdso_end),  # vdso

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from damon_tests.damon.params import DamonCtx
 from damon_tests.damon.records import Snapshot
-from damon_tests.ports import NotSupported
+from damon_tests.ports import NotSupported, huge_page_size
 from damon_tests.ports.arrays import I64, U64, Bools
 from damon_tests.reference.core.build import check_request
 from damon_tests.reference.core.context import min_region_size
@@ -116,7 +116,7 @@ class Batch:
         """Raises NotSupported for requests that need more than monitoring, CoreError for invalid ones."""
         if missing := missing_for_batch(ctx):
             raise NotSupported(*(f"{what} in a batch of replicas" for what in missing))
-        memory = Memory(64 << 20, np.random.default_rng(0))
+        memory = Memory(2 * huge_page_size(), np.random.default_rng(0))
         memory.processes = {process.pid: process for process in processes}
         check_request(ctx, memory, rules)
         _keep_freed_memory()
