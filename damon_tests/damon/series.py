@@ -144,6 +144,11 @@ class Series:
     # Schemes (§4)
 
     @property
+    def traces_statistics(self) -> bool:
+        """Each pass of a scheme is followed by damos_stat_after_apply_interval (§7)."""
+        return self._since(7, 0)
+
+    @property
     def visits_rest_of_split_region(self) -> bool:
         """If a scheme splits a region, the rest is visited in the same pass; before, in the next pass, so
         that a window that continues in the last region skips its rest. 6.12.117 does as 7.2 does."""

@@ -75,5 +75,5 @@ def checks(run: Live) -> list[Check]:
         *invariants(run),
         *watched_passes.tried_as_asked(passes, run.ctx),
         *ages_after_passes(passes, run.ctx, run.level),
-        *stats_after_passes(passes, run.ctx),
+        *stats_after_passes(passes, run.ctx, run.level),
     ]

@@ -20,6 +20,7 @@ from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.ports import NSEC_PER_SEC, page_size
 from damon_tests.scenario.module_attributes import attributes_follow_parameters
+from damon_tests.scenario.module_run import TRACED
 from damon_tests.workload.pages import bytes_of
 
 pytestmark = pytest.mark.needs(
@@ -214,7 +215,7 @@ def test_oldest_memory_is_reclaimed_first(module, expect):
     """The quota goes to the memory that was idle for the longest."""
     asked = replace(FREE, min_age=3_600_000_000, min_nr_regions=200)
     # On a small machine, where the memory of a process is not far apart.
-    with module(asked, "rested_unequally", topology=SMALL) as run:
+    with module(asked, "rested_unequally", topology=SMALL, events=(*TRACED, trace.STAT_AFTER_APPLY)) as run:
         frames = {name: run.pages(name).frame for name in run.target.layout}
         started_ns = run.clock.now_ns()
         run.enable()
@@ -265,7 +266,7 @@ def tells_apart(old_ns, young_ns):
 
 def sorted_events(run):
     """Return all traced events of aggregations and schemes."""
-    names = (trace.AGGREGATED, trace.BEFORE_APPLY, trace.ESZ)
+    names = (trace.AGGREGATED, trace.BEFORE_APPLY, trace.ESZ, trace.STAT_AFTER_APPLY)
     return trace.parse_events(e for e in run.raw if e.name in names)
 
 

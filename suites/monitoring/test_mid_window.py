@@ -5,6 +5,7 @@ import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos
 from damon_tests.damon.series import Series
+from damon_tests.judge.schemes.merged_counters import merged_counters
 from damon_tests.judge.schemes.moving_values import moving_values
 from damon_tests.judge.schemes.split_growth import growth_follows, memory_stays
 from damon_tests.scenario.watched_run import checks, passes_of, watched
@@ -37,6 +38,18 @@ def test_split_grows_the_number_of_regions_as_documented(live, expect, least, mo
     with watched(live, "idle", ctx) as run:
         run.record(1.5, aggregations=10)
     expect.add(growth_follows(passes_of(run), run.ctx, Series.of(run.level)))
+
+
+@pytest.mark.needs("ops.fvaddr")
+def test_merged_regions_have_the_mean_count_of_their_parts(live, expect):
+    """What is merged at an aggregation has the mean count of its parts, weighted by size (I23)."""
+    # A hundred samples a window: counts of regions that are merged differ by up to ten.
+    attrs = DamonAttrs(5_000, 500_000, min_nr_regions=10, max_nr_regions=80)
+    ctx = DamonCtx("fvaddr", attrs=attrs, schemes=(Damos("stat", ANY, apply_interval_us=5_000),))
+    with watched(live, "graded", ctx) as run:
+        run.record(6, aggregations=11)
+    expect.add(checks(run))
+    expect.add(merged_counters(passes_of(run), run.ctx, run.level))
 
 
 @pytest.mark.needs("ops.vaddr")

@@ -80,7 +80,7 @@ def test_committed_limit_holds_at_once(live, expect):
         run.commit(replace(run.ctx, schemes=(WATCHER, limited(0, interval_us=50_000))))
         run.record(0.4, aggregations=3)
         counts.append(run.client.stats(0, 1).nr_snapshots)
-    expect.add(stats_after_passes(passes_of(run), run.ctx))
+    expect.add(stats_after_passes(passes_of(run), run.ctx, run.level))
     for count, wanted, why in zip(
         counts,
         (2, 5, 5),

@@ -7,6 +7,7 @@ from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosQuot
 from damon_tests.judge.schemes import goals, time_quotas
 from damon_tests.judge.verdict import Measurement
 from damon_tests.ports import page_size
+from damon_tests.scenario.invariants import invariants
 from damon_tests.scenario.quota_run import quota_run, read_sizes
 
 pytestmark = pytest.mark.needs(
@@ -34,6 +35,28 @@ def test_time_quota_size_follows_from_the_throughput(live, expect, action, ms):
     expect.add(time_quotas.follow(result.passes, ctx.schemes[0].quota, PAGE))
     sizes = goals.traced_sizes(result.passes, time_quotas.first_size(ctx.schemes[0].quota))
     expect.add(result.checks(sizes=sizes, applied_share=int(action == "cold")))
+
+
+@pytest.mark.parametrize(("action", "ms"), [("cold", 3), ("stat", 7)])
+def test_pass_tries_what_the_time_quota_allows(live, expect, action, ms):
+    """Each pass tries the quota's time multiplied by a throughput
+    that the scheme can have shown so far, whether or not sizes are traced."""
+    ctx = timed(action, ms=ms)
+    result = quota_run(live, ctx, 25)
+    # ``stat`` is soon known to be so fast that memory ends its passes, and not the quota.
+    least = 1 if action == "stat" else 2
+    expect.add(time_quotas.tries_follow(result.passes, ctx.schemes[0].quota, PAGE, least=least))
+    expect.add(invariants(result.run))
+
+
+@pytest.mark.profile("full")
+@pytest.mark.needs(swap_mib=512)
+def test_measured_time_changes_what_a_pass_tries(live, expect):
+    """Reclaiming 12 MiB takes measurable time, by which later passes try more or less."""
+    ctx = timed("pageout", ms=3)
+    result = quota_run(live, ctx, 25)
+    expect.add(time_quotas.tries_follow(result.passes, ctx.schemes[0].quota, PAGE, least=2))
+    expect.add(time_quotas.tries_were_measured(result.passes, ctx.schemes[0].quota, PAGE))
 
 
 @pytest.mark.profile("full")

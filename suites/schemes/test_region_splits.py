@@ -6,6 +6,7 @@ import pytest
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosQuota
 from damon_tests.damon.series import Series
 from damon_tests.judge.schemes.age_resets import ages_after_passes
+from damon_tests.judge.schemes.split_growth import schemes_add_few
 from damon_tests.judge.schemes.stats import stats_after_passes
 from damon_tests.judge.verdict import Measurement
 from damon_tests.ports import page_size
@@ -41,6 +42,7 @@ def test_regions_cut_by_quotas_are_merged_back(live, expect, action):
         Measurement("regions cut", cuts, "count"), 5, because="the quota ends within a region in each window"
     )
     expect.add(invariants(run))
-    expect.add(stats_after_passes(passes, run.ctx))
+    expect.add(schemes_add_few(passes, run.ctx))
+    expect.add(stats_after_passes(passes, run.ctx, run.level))
     if Series.of(run.level).merges_quota_splits_back:  # else what was cut is merged at aggregations only
-        expect.add(ages_after_passes(passes, run.ctx, run.level))
+        expect.add(ages_after_passes(passes, run.ctx, run.level, idle=True))

@@ -38,7 +38,7 @@ def test_counters_match_the_traced_tries(live, expect):
     passes = passes_of(run)
     expect.add(invariants(run))
     expect.add(watched_passes.tried_as_asked(passes, run.ctx))
-    expect.add(scheme_stats.stats_after_passes(passes, run.ctx))
+    expect.add(scheme_stats.stats_after_passes(passes, run.ctx, run.level))
     expect.add(scheme_stats.stats_when_read(passes, readings, run.ctx))
     last = readings[-len(schemes) :]
     for i, share, why in (
@@ -60,7 +60,7 @@ def test_failed_actions_are_not_counted_as_applied(live, expect):
         run.record(0.2, aggregations=2)
     passes = passes_of(run)
     expect.add(watched_passes.tried_as_asked(passes, run.ctx))
-    expect.add(scheme_stats.stats_after_passes(passes, run.ctx, run.vmas[0]))
+    expect.add(scheme_stats.stats_after_passes(passes, run.ctx, run.level, run.vmas[0]))
     expect.add(scheme_stats.stats_when_read(passes, readings, run.ctx, run.vmas[0]))
 
 
@@ -94,7 +94,7 @@ def test_passed_bytes_agree_everywhere(live, expect):
         run.record(0.2, aggregations=2)
     passes = passes_of(run)
     expect.add(invariants(run))
-    expect.add(scheme_stats.stats_after_passes(passes, run.ctx))
+    expect.add(scheme_stats.stats_after_passes(passes, run.ctx, run.level))
     expect.add(scheme_stats.stats_when_read(passes, readings, run.ctx))
     for i, share in ((1, 1), (2, 0)):
         stats = readings[i].stats
@@ -167,7 +167,7 @@ def test_qt_exceeds_counts_full_windows(live, expect):
         run.record(0.2, aggregations=2)
     passes = passes_of(run)
     expect.add(invariants(run))
-    expect.add(scheme_stats.stats_after_passes(passes, run.ctx))
+    expect.add(scheme_stats.stats_after_passes(passes, run.ctx, run.level))
     expect.add(scheme_stats.exceeded(passes, run.ctx, run.level, readings))
     wrong = [
         f"{size}, not {asked}" for size, asked in zip(effective, [*quotas, 0], strict=True) if size != asked

@@ -140,6 +140,8 @@ def test_equal_neighbours_must_merge_up_to_the_limit(
 
 def test_merging_back_is_judged_only_without_accesses() -> None:
     apart = (aggregated(0, 1, 0, 4), aggregated(1, 2, 0, 4), aggregated(2, 6, 0, 4))
-    assert age_resets.merged_back(recorded(tried(0, 6, 0, 3), *apart), CTX) == []  # nothing known before
+    unknown = recorded(tried(0, 6, 0, 3), *apart)  # nothing is known of the window before
+    assert age_resets.merged_back(unknown, CTX) == []
+    assert [check.holds for check in age_resets.merged_back(unknown, CTX, idle=True)] == [None]
     loud = (tried(0, 6, 1, 3), aggregated(0, 6, 1, 3), tried(0, 6, 0, 4), *apart)
     assert age_resets.merged_back(recorded(*loud), CTX) == []

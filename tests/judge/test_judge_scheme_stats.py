@@ -39,7 +39,7 @@ def one_pass(time_us: int) -> list[TypedEvent]:
 
 def holds_for(*events: StatEvent) -> bool | None:
     recorded = watched_passes.passes([*one_pass(1), *events, *one_pass(2)])
-    (check,) = stats.stats_after_passes(recorded, CTX, [(0, 2 * PAGE)])
+    (check,) = stats.stats_after_passes(recorded, CTX, "7.3", [(0, 2 * PAGE)])
     return check.holds
 
 
@@ -56,7 +56,9 @@ def test_traced_counters_must_equal_traced_tries() -> None:
 
 
 def test_without_traced_counters_there_is_no_check() -> None:
-    assert stats.stats_after_passes(watched_passes.passes([*one_pass(1), *one_pass(2)]), CTX) == []
+    silent = watched_passes.passes([*one_pass(1), *one_pass(2)])
+    assert stats.stats_after_passes(silent, CTX, "6.18") == []  # does not trace them
+    assert [check.holds for check in stats.stats_after_passes(silent, CTX, "7.3")] == [None]
 
 
 def test_region_across_touching_mappings_counts_as_applied() -> None:

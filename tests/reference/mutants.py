@@ -2,7 +2,8 @@
 """Find which small changes of the reference no test and no suite notices: ``mutants.py RESULTS [--count N]``
 
 A mutant is the reference with one operator, comparison or constant of one function changed. It is drawn from
-all such places of ``damon_tests/reference/{core,machine,rules,sysfs}``, each equally likely. For each mutant
+all such places of ``damon_tests/reference/{core,machine,rules,sysfs}``, each equally likely, by a hash of its
+file, function and change: the draw stays the same while other functions change. For each mutant
 those tests run that call the changed function, the quickest first, until one fails: of ``tests/reference``,
 then of ``suites`` on the reference. RESULTS, a JSON file, keeps what is known: an ended run goes on there.
 
@@ -17,15 +18,17 @@ import builtins
 import contextlib
 import functools
 import gc
+import hashlib
 import importlib
 import json
 import os
 import pkgutil
-import random
+import resource
 import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,7 +48,9 @@ PARTS = {"tests": TOP / "tests" / "reference", "suites": TOP / "suites"}
 # Tests that start servers or other programs do not run in a forked copy.
 LEFT_OUT = ("serve", "fuse", "mutants", "specification", "ptrace_call", "live", "drgn_dump")
 TIMEOUT_S = 300
-"""A mutant may loop for ever; then it is noticed."""
+"""Processor time, s. A mutant may loop for ever; then it is noticed."""
+WALL_S = 3600
+"""A mutant may wait for ever; then it is noticed, too."""
 BUDGET_S = {"tests": 60.0, "suites": 90.0}
 """The tests that run against one mutant take no longer than this without it."""
 
@@ -85,6 +90,13 @@ class Mutant:
     line: int
     function: str
     change: str
+    nth: int = 0
+    """Which of the places of the function where this change can be made."""
+
+    @property
+    def key(self) -> str:
+        """Name the mutant, also when other functions of its file change."""
+        return f"{self.file}:{self.function}:{self.change}:{self.nth}"
 
 
 # --- places ------------------------------------------------------------------------------------------------
@@ -191,12 +203,23 @@ def places(source: str) -> tuple[ast.Module, list[tuple[str, int, str, Callable[
 
 def all_mutants() -> list[Mutant]:
     """Return every mutant there is."""
-    files = sorted(path for wing in WINGS for path in (ROOT / wing).glob("*.py"))
-    return [
-        Mutant(str(path.relative_to(ROOT)), index, line, function, change)
-        for path in files
-        for index, (function, line, change, _) in enumerate(places(path.read_text())[1])
-    ]
+    mutants = []
+    for path in sorted(path for wing in WINGS for path in (ROOT / wing).glob("*.py")):
+        seen = Counter[tuple[str, str]]()
+        for index, (function, line, change, _) in enumerate(places(path.read_text())[1]):
+            nth = seen[function, change]
+            seen[function, change] += 1
+            mutants.append(Mutant(str(path.relative_to(ROOT)), index, line, function, change, nth))
+    return mutants
+
+
+def draw(seed: int, count: int) -> list[Mutant]:
+    """Return ``count`` mutants, each place equally likely, in a random order."""
+
+    def rank(mutant: Mutant) -> bytes:
+        return hashlib.sha256(f"{seed}:{mutant.key}".encode()).digest()
+
+    return sorted(all_mutants(), key=rank)[:count]
 
 
 def mutate(source: str, index: int) -> ast.Module:
@@ -297,7 +320,8 @@ def in_child(do: Callable[[Path], Any], timeout_s: int) -> Any:
         pid = os.fork()
         if pid == 0:
             os.setsid()
-            signal.alarm(timeout_s)
+            signal.alarm(WALL_S)
+            resource.setrlimit(resource.RLIMIT_CPU, (timeout_s, timeout_s))
             null = os.open(os.devnull, os.O_RDWR)
             log = os.open(os.environ.get("MUTANTS_LOG", os.devnull), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             for fd, to in ((null, 0), (log, 1), (log, 2)):
@@ -368,7 +392,7 @@ def killer(part: str, mutant: Mutant, tests: list[str]) -> str:
 
 def judge(mutant: Mutant, calls: dict[str, dict[str, tuple[float, list[str]]]]) -> dict[str, Any]:
     """Return what noticed the mutant in each part, and how many tests were tried."""
-    row: dict[str, Any] = asdict(mutant)
+    row: dict[str, Any] = {"key": mutant.key, **asdict(mutant)}
     for part in PARTS:
         tests = chosen(calls[part], mutant, BUDGET_S[part])
         row[part] = {"tried": len(tests), "killer": killer(part, mutant, tests)}
@@ -385,6 +409,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("results", type=Path, metavar="RESULTS", help="JSON file of results, made if missing")
     parser.add_argument("--count", type=int, default=300, metavar="N", help="mutants in all (default: 300)")
+    parser.add_argument("--skip", type=int, default=0, metavar="N", help="leave out the first N of them")
     parser.add_argument("--seed", type=int, default=1, help="which mutants are drawn (default: 1)")
     parser.add_argument("--seconds", type=float, default=1e9, help="begin no mutant after this time")
     args = parser.parse_args()
@@ -396,10 +421,9 @@ def main() -> int:
         if part not in kept["calls"]:
             kept["calls"][part] = map_calls(part)
             args.results.write_text(json.dumps(kept))
-    drawn = random.Random(args.seed).sample(all_mutants(), args.count)
-    done = {(row["file"], row["index"]) for row in kept["rows"]}
-    for mutant in drawn:
-        if (mutant.file, mutant.index) in done:
+    done = {row["key"] for row in kept["rows"]}
+    for mutant in draw(args.seed, args.count)[args.skip :]:
+        if mutant.key in done:
             continue
         if time.monotonic() - began > args.seconds:
             break

@@ -374,6 +374,15 @@ def test_splits_by_the_quota_are_undone():
     assert counts[0] == counts[1]
 
 
+def test_quota_with_room_for_all_cuts_no_region():
+    counts = []
+    for schemes in ((), (with_quota(bytes=64 * MIB, reset_interval_ms=100),)):
+        box = Box(10 * MIB, level="7.1")  # 7.2 merges what a quota split
+        box.start(box.fvaddr(schemes=schemes))
+        counts.append([len(snap) for snap in box.snapshots(0.5)])
+    assert counts[0] == counts[1]
+
+
 def test_watching_does_not_change_ages():
     box = Box(8 * MIB)
     watch = replace(STAT_ALL, ops_filters=(DamosFilter("anon", True, True),))

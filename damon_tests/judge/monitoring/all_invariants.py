@@ -8,16 +8,19 @@ known accesses make certain is in ``closed_forms`` and ``merged_ages``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from damon_tests.damon.records import Recording
 from damon_tests.experiment.observation import Observation
 from damon_tests.experiment.physical_view import as_virtual
 from damon_tests.judge.monitoring import ages, closed_forms, invariants, merged_ages, region_counts
-from damon_tests.judge.monitoring.report import KnownMemory, Report
+from damon_tests.judge.monitoring.report import NOTHING_JUDGED, KnownMemory, Report
 from damon_tests.judge.verdict import Check
-from damon_tests.ports import page_size
+from damon_tests.ports import NSEC_PER_USEC, page_size
 from damon_tests.workload.maybe_touched import MaybeTouched
+
+_LONG_WINDOWS = 10
+"""A recording of as many aggregation intervals has aggregations that can be compared."""
 
 
 def all_invariants(whole: Recording, reports: Iterable[Report]) -> list[Check]:
@@ -25,11 +28,34 @@ def all_invariants(whole: Recording, reports: Iterable[Report]) -> list[Check]:
 
     A part without a complete aggregation is not judged; a recording without any is undecided.
     """
-    checks = [invariants.recorded(whole)]
+    checks = []
     for report in reports:
         if any(snapshot.complete for snapshot in report.recording.snapshots):
             checks += _of_report(report)
-    return checks
+    return [invariants.recorded(whole), *_without_answered(checks, whole)]
+
+
+def _without_answered(checks: Sequence[Check], whole: Recording) -> list[Check]:
+    """Return the checks without those that looked at nothing, where another part of the recording answers.
+
+    A recording too short to compare aggregations is not asked what only several of them show.
+    """
+    answered = {_question(check) for check in checks if not _looked_at_nothing(check)}
+    lasted_ns = whole.stopped_ns - whole.started_ns
+    short = lasted_ns < _LONG_WINDOWS * max(whole.aggr_us, 1) * NSEC_PER_USEC
+    return [
+        check
+        for check in checks
+        if not _looked_at_nothing(check) or not (short or _question(check) in answered)
+    ]
+
+
+def _looked_at_nothing(check: Check) -> bool:
+    return check.holds is None and check.detail == NOTHING_JUDGED
+
+
+def _question(check: Check) -> tuple[str, str]:
+    return check.invariant, check.measurement.name
 
 
 def _of_report(report: Report) -> list[Check]:

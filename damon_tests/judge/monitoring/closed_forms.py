@@ -3,7 +3,8 @@
 
 Memory that nobody touched has nr_accesses 0 and only grows older; memory touched all the time has nr_accesses
 W; sampling adds and loses no accesses on average. Each function says why it is exact, or states its
-false-alarm probability. A check that would judge no region is not made.
+false-alarm probability. A check that would compare no window is undecided; one for whose regions the workload
+has no memory is not made.
 """
 
 from __future__ import annotations
@@ -20,7 +21,13 @@ from damon_tests.damon.records import Recording
 from damon_tests.judge import rule_limits, stats
 from damon_tests.judge.monitoring.ages import follow, over_parents
 from damon_tests.judge.monitoring.aggregation_windows import Window, windows
-from damon_tests.judge.monitoring.report import Report, none_wrong, region, where
+from damon_tests.judge.monitoring.report import (
+    Report,
+    none_wrong,
+    nothing_judged,
+    region,
+    where,
+)
 from damon_tests.judge.monitoring.report_vs_truth import byte_ranges
 from damon_tests.judge.monitoring.true_rates import rasterise, touched_spans
 from damon_tests.judge.verdict import Check, Measurement
@@ -47,9 +54,10 @@ def untouched_is_silent(
     """
     if rule_limits.schemes_split(ctx):
         return []
-    chosen = _steady(recording, target_idx)
+    chosen, name = _steady(recording, target_idx), "largest nr_accesses of untouched regions"
+    why = "memory that nobody touched has no accesses"
     if not chosen:
-        return []
+        return [nothing_judged("closed form", "I25", name, "samples", why)]
     spans = _touched_near(recording, truth, chosen)
     judged, highest, detail = 0, [], ""
     for i, window in enumerate(chosen):
@@ -64,8 +72,7 @@ def untouched_is_silent(
             detail = f"{where(recording, snap)}: {region(snap, int(bad[0]))}"
     if not judged:
         return []
-    m = Measurement("largest nr_accesses of untouched regions", max(highest), "samples", tuple(highest))
-    why = f"memory that nobody touched has no accesses; {judged} regions judged"
+    m, why = Measurement(name, max(highest), "samples", tuple(highest)), f"{why}; {judged} regions judged"
     return [Check("closed form", m, "== 0", why, m.value == 0, detail, invariant="I25")]
 
 
@@ -185,7 +192,8 @@ def no_excess_accesses(
         return []
     chosen = _steady(recording, target_idx, first=False)
     if not chosen:
-        return []
+        name, why = "excess of reported accesses", "sampling does not invent accesses"
+        return [nothing_judged("closed form", "", name, "byte samples", why)]
     by_index = {w.index: w.snapshot for w in windows(recording, target_idx)}
     spans = _touched_near(recording, truth, chosen)
     w, excess, variance, covered = recording.samples_per_aggr, [], 0.0, 0.0

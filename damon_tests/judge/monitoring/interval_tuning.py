@@ -12,6 +12,7 @@ from damon_tests.damon.params import DamonAttrs
 from damon_tests.damon.records import Recording, Snapshot
 from damon_tests.damon.trace import TuneEvent, TypedEvent
 from damon_tests.judge.monitoring.aggregation_windows import aggregations
+from damon_tests.judge.monitoring.report import nothing_judged
 from damon_tests.judge.verdict import Check, Measurement
 
 _BP = 10_000
@@ -29,22 +30,14 @@ def bounded(events: Sequence[TypedEvent], attrs: DamonAttrs) -> list[Check]:
     """Check I40: sample_us keeps its bounds, and a step at most doubles or halves it."""
     goal, steps = attrs.intervals_goal, _steps(events)
     values = [float(e.sample_us) for e in steps]
+    name, why = "sample_us out of bounds", "sample_us keeps the goal's bounds"
     if not values:
-        return []
-    m = Measurement("sample_us out of bounds", 0, "count", tuple(values))
+        return [nothing_judged("invariant", "I40", name, "count", why)]
     outside = [v for v in values if not goal.min_sample_us <= v <= goal.max_sample_us]
+    m = Measurement(name, len(outside), "count", tuple(values))
     limit = f"{goal.min_sample_us} to {goal.max_sample_us} µs"
-    checks = [
-        Check(
-            "invariant",
-            m,
-            limit,
-            "sample_us keeps the goal's bounds",
-            not outside,
-            str(outside[:3] or ""),
-            invariant="I40",
-        )
-    ]
+    detail = str(outside[:3] or "")
+    checks = [Check("invariant", m, limit, why, not outside, detail, invariant="I40")]
     wild = [(a, b) for a, b in pairwise([float(attrs.sample_us), *values]) if not a // 2 <= b <= 2 * a]
     m = Measurement("steps by more than 2", len(wild), "count")
     return [
@@ -78,9 +71,10 @@ def steps_follow(events: Sequence[TypedEvent], recording: Recording, attrs: Damo
             if event.sample_us != expected:
                 wrong.append(f"{sample_us} µs became {event.sample_us}, expected {expected}")
         sample_us = event.sample_us
+    name, why = "wrong steps of tuning", "steps follow from reported accesses"
     if not judged:
-        return []
-    m = Measurement("wrong steps of tuning", len(wrong), "count")
+        return [nothing_judged("closed form", "", name, "count", why)]
+    m = Measurement(name, len(wrong), "count")
     why = f"steps follow from reported accesses, with access_bp {goal.access_bp} (§2.8); {judged} recomputed"
     return [Check("closed form", m, "== 0", why, not wrong, "; ".join(wrong[:3]))]
 

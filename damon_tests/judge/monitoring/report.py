@@ -18,6 +18,9 @@ from damon_tests.ports import Bools, Truth
 from damon_tests.ports.numbers import number
 from damon_tests.ports.ranges import Range
 
+NOTHING_JUDGED = "there was nothing to judge"
+"""The detail of a check that looked at nothing."""
+
 
 @dataclass(frozen=True, eq=False)
 class KnownMemory:
@@ -115,6 +118,14 @@ def regions(s: Report, invariant: str, name: str, why: str, wrong: Callable[[Sna
     return Check("invariant", m, "== 0", why, value == 0, detail, invariant=invariant)
 
 
+def nothing_judged(kind: Kind, invariant: str, name: str, unit: str, why: str) -> Check:
+    """Return the check of a report in which there was nothing to look at: undecided, never silent.
+
+    ``all_invariants`` drops it where another part of the recording answers the same question.
+    """
+    return Check(kind, Measurement(name, 0, unit), "judged", why, None, NOTHING_JUDGED, invariant=invariant)
+
+
 def largest(
     invariant: str,
     name: str,
@@ -125,9 +136,9 @@ def largest(
     why: str,
     detail: str = "",
 ) -> list[Check]:
-    """Check that the largest of ``values`` is at most ``bound``; no check without values."""
+    """Check that the largest of ``values`` is at most ``bound``; undecided without values."""
     if not values:
-        return []
+        return [nothing_judged("invariant", invariant, name, unit, why)]
     m = Measurement(name, max(values), unit, tuple(values))
     limit = f"<= {number(bound)}" if bound else "== 0"
     return [Check("invariant", m, limit, why, m.value <= bound, detail, invariant=invariant)]
@@ -144,9 +155,11 @@ def none_wrong(
     why: str,
     detail: str,
 ) -> list[Check]:
-    """Check that the counts in ``wrong``, one for each window, are all 0; no check where ``judged`` is 0.
+    """Check that the counts in ``wrong``, one for each compared window, are all 0.
 
-    ``judged``: how many regions (or what ``unit`` names) were judged in all windows.
+    ``judged``: how many regions (or what ``unit`` names) were judged in all windows. No check if the windows
+    have no such region: that depends on the workload, and a test of it says so (``shows`` of
+    ``scenario.invariants``). If no windows could be compared, I16 and I29 say so.
     """
     if not judged:
         return []

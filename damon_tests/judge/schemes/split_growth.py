@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Check what splits do to the number and the memory of regions: I5, I13, I16, I17, I18.
+"""Check what splits do to the number and the memory of regions: I5, I13, I14, I16, I17, I18.
 
 The pass of a scheme at an aggregation shows the regions before the split, the next pass those after it.
 """
@@ -46,6 +46,28 @@ def growth_follows(passes: Sequence[WatchedPass], ctx: DamonCtx, level: Series) 
         Check("invariant", measured, "== 0", why, holds, "; ".join(wrong[:3]), invariant="I13, I16, I17"),
         memory_stays(passes),
     ]
+
+
+def schemes_add_few(passes: Sequence[WatchedPass], ctx: DamonCtx) -> Check:
+    """Check I14: within a pass schemes add at most two regions for each quota, and two for each bound of an
+    address filter and target.
+
+    The watcher's events print how many regions its target has at that moment. Undecided without a pass in
+    which the number changed: then no scheme cut a region where it shows.
+    """
+    most, grown, wrong = rule_limits.split_allowance(ctx), [], []
+    for watched in passes:
+        first: dict[int, int] = {}
+        for visit in watched.visits:
+            began = first.setdefault(visit.region.target_idx, visit.nr_regions)
+            grown.append(visit.nr_regions - began)
+        added = max(grown[-len(watched.visits) :], default=0)
+        if added > most:
+            wrong.append(f"pass {watched.number}: {added} more regions")
+    m = Measurement("passes in which schemes added more regions than they may", float(len(wrong)), "count")
+    why = f"quotas and address filters cut at most {most} regions off in a pass"
+    holds = not wrong if any(grown) else None
+    return Check("invariant", m, "== 0", why, holds, "; ".join(wrong[:3]), invariant="I14")
 
 
 def growth_range(n: int, most: int, level: Series) -> tuple[int, int]:

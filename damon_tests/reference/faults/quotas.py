@@ -38,6 +38,11 @@ def _renewed(running: Any, fresh: Any) -> Any:
     return running
 
 
+def _halves(is_set: bool, charged: int, effective_size: int, size: int, m: int) -> int | None:
+    part = damos.quota_cut(is_set, charged, effective_size, size, m)
+    return max(size // 2 // m * m, m) if part is None and is_set and size > m else part
+
+
 FAULTS = (
     Fault(
         "commit_renews_quota",
@@ -205,6 +210,13 @@ FAULTS = (
         "a window lasts four fifths of the reset interval",
         "window_has_passed",
         lambda now, then, ms: damos.window_has_passed(now, then, ms * 4 // 5),
+    ),
+    Fault(
+        "quota_cuts_every_region",
+        "quotas",
+        "a scheme with a quota cuts each region that it visits in halves, however much quota is left",
+        "quota_cut",
+        _halves,
     ),
     Fault(
         "quota_window_at_times_early",
