@@ -23,8 +23,15 @@ import pytest
 from damon_tests.damon.capability import Capabilities, probe
 from damon_tests.damon.client import DamonClient
 from damon_tests.damon.features import FEATURES, LEVELS
+from damon_tests.damon.known_defects import KnownDefect
 from damon_tests.experiment.requirements import Requirements
-from damon_tests.pytest_items import is_damon_test, is_of_full_profile, requirements
+from damon_tests.pytest_items import (
+    SPOILED_BY,
+    is_damon_test,
+    is_of_full_profile,
+    marked_defects,
+    requirements,
+)
 from damon_tests.reference.sysfs.system import ReferenceSystem
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,6 +44,7 @@ class SuiteTest:
     id: str
     needs: Requirements
     full: bool
+    spoiled_by: tuple[KnownDefect, ...] = ()
 
 
 class _Collector:
@@ -45,7 +53,12 @@ class _Collector:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         self.tests = [
-            SuiteTest(item.nodeid, requirements(item), is_of_full_profile(item))
+            SuiteTest(
+                item.nodeid,
+                requirements(item),
+                is_of_full_profile(item),
+                tuple(marked_defects(item, SPOILED_BY)),
+            )
             for item in session.items
             if is_damon_test(item)
         ]
@@ -68,9 +81,14 @@ def capabilities_of(level: str) -> Capabilities:
     return probe(DamonClient(system.tree, system.clock), system.events)
 
 
-def missing_of(test: SuiteTest, capabilities: Capabilities) -> tuple[str, ...]:
-    """Return the features that a test needs and that are missing."""
-    return tuple(name for name in test.needs.names() if not capabilities.has(name))
+def missing_of(test: SuiteTest, capabilities: Capabilities, level: str) -> tuple[str, ...]:
+    """Return the features that a test needs and that are missing; else the defects that leave nothing of it.
+
+    Of a series, those of its newest release.
+    """
+    missing = tuple(name for name in test.needs.names() if not capabilities.has(name))
+    newest = f"{level}.999"
+    return missing or tuple(f"known defect {d}" for d in test.spoiled_by if d.applies(level, newest))
 
 
 def skip_themselves() -> list[str]:
@@ -90,13 +108,15 @@ def print_table(level: str, tests: list[SuiteTest]) -> None:
     capabilities = capabilities_of(level)
     by_missing: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for test in tests:
-        missing = missing_of(test, capabilities)
+        missing = missing_of(test, capabilities, level)
         if missing:
             by_missing[missing].append(test.id.rpartition("/")[2])
     skipped = sum(map(len, by_missing.values()))
     print(f"{level}: {skipped} of {len(tests)} tests are skipped")
     for missing, ids in sorted(by_missing.items(), key=lambda pair: (-len(pair[1]), pair[0])):
-        names = ", ".join(f"{name} ({FEATURES[name].since})" for name in missing)
+        since = [f"{name} ({FEATURES[name].since})" if name in FEATURES else name for name in missing]
+        names = ", ".join(since)
+
         print(f"  {len(ids):3d}  needs {names}")
         for function in dict.fromkeys(i.partition("[")[0] for i in ids):
             print(f"         {function}")

@@ -30,6 +30,7 @@ from damon_tests.judge.verdict import Measurement, Verdict
 from damon_tests.ports import DamonTestsError, HarnessError, NotSupported, stopwatch
 from damon_tests.ports.stopwatch import timed
 from damon_tests.pytest_items import (
+    SPOILED_BY,
     at_its_line,
     deselect,
     is_damon_test,
@@ -63,6 +64,8 @@ MARKERS = (
     "profile(name): 'full' leaves the test out of --profile quick",
     "known_defect(key): an open defect of some kernels that the test shows; known_defects.yaml above the"
     " test, else that of the suites, says which kernels have it and what fails there",
+    "spoiled_by(key): an open defect of some kernels that leaves nothing to judge; the test is skipped there,"
+    " and another one, known_defect(key), shows the defect",
 )
 BEGAN = "damon_began"
 
@@ -113,6 +116,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         marked_defects(item)
+        marked_defects(item, SPOILED_BY)
     if config.option.profile == "quick":
         deselect(config, items, {i.nodeid for i in items if is_of_full_profile(i)})
     deselect(config, items, pytest_options.outside_shard(config.option, [i.nodeid for i in items]))
@@ -217,7 +221,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     try:
         backend = run.backend
         lacking = evaluate(requirements(item), backend.capabilities(), backend.machine_has())
-        missing = not_supported(lacking) if lacking else None
+        missing = not_supported(lacking) if lacking else spoiled(run, item)
     except NotSupported as error:
         missing = error
     except DamonTestsError as error:
@@ -233,6 +237,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         _raise_outcome(test.conclusion, require=item.config.option.require)
     for what in given(requirements(item).needs):
         run.log.measurement(test_id(item), Measurement(f"machine: {what}", 1, "count"))
+
+
+def spoiled(run: DamonRun, item: pytest.Item) -> NotSupported | None:
+    """Return the skip of a test to which a known defect of the kernel leaves nothing; None without one."""
+    release = str(run.backend.provenance().get("release", ""))
+    defects = [d for d in marked_defects(item, SPOILED_BY) if d.applies(run.backend.level, release)]
+    if run.backend.simulated:
+        defects = [d for d in defects if not d.kernels_only]
+    if not defects:
+        return None
+    remedy = "use a release without it; the test that is marked with it shows the defect"
+    return NotSupported(*(f"known defect {defect}" for defect in defects), remedy=remedy)
 
 
 @pytest.hookimpl(wrapper=True)

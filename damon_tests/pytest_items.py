@@ -36,11 +36,13 @@ def requirements(item: pytest.Item) -> Requirements:
     return combine(*markers)
 
 
-def marked_defects(item: pytest.Item) -> list[KnownDefect]:
+KNOWN_DEFECT, SPOILED_BY = "known_defect", "spoiled_by"
+"""The markers that name a defect: of a test that shows it, and of one to which it leaves nothing."""
+
+
+def marked_defects(item: pytest.Item, marker: str = KNOWN_DEFECT) -> list[KnownDefect]:
     """The defects that a test is marked with. Raises pytest.UsageError for a key that no table has."""
-    keys = [
-        m.args[0] if len(m.args) == 1 and not m.kwargs else None for m in item.iter_markers("known_defect")
-    ]
+    keys = [m.args[0] if len(m.args) == 1 and not m.kwargs else None for m in item.iter_markers(marker)]
     if not keys:
         return []
     try:
@@ -50,7 +52,7 @@ def marked_defects(item: pytest.Item) -> list[KnownDefect]:
     for key in keys:
         if key not in table:
             raise pytest.UsageError(
-                f"{item.nodeid}: known_defect takes one key of {known_defects.FILE}, not {key!r};"
+                f"{item.nodeid}: {marker} takes one key of {known_defects.FILE}, not {key!r};"
                 f" there are {', '.join(table)}"
             )
     return [table[str(key)] for key in keys]

@@ -85,6 +85,14 @@ def test_verdict_and_exit_code(tmp_path: Path, verdict: str) -> None:
     assert code == EXIT[verdict], out
 
 
+def test_test_that_a_defect_spoils_is_skipped_with_its_name(tmp_path: Path) -> None:
+    body = "@pytest.mark.spoiled_by('too-many-regions')\ndef test(expect):\n    expect.add(check(False))"
+    finish(start(tmp_path, body))
+    (test,) = load(tmp_path)["tests"]
+    assert test["verdict"] == "SKIP"
+    assert "known defect too-many-regions (there are too many regions)" in test["reason"]
+
+
 @pytest.mark.parametrize(("holds", "verdict"), [("True", "ERROR"), ("False", "FAIL")])
 def test_broken_teardown_hides_no_violation(tmp_path: Path, holds: str, verdict: str) -> None:
     body = f"""

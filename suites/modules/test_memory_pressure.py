@@ -20,7 +20,7 @@ from damon_tests.workload.pages import bytes_of
 
 pytestmark = [
     pytest.mark.needs("modules.damon_reclaim", "damos_before_apply", "damon_aggregated"),
-    pytest.mark.known_defect("reclaim-inert"),
+    pytest.mark.spoiled_by("reclaim-inert"),
 ]
 
 MIB = 1 << 20

@@ -20,7 +20,7 @@ from damon_tests.scenario.free_memory import FreeMemory, held
 from damon_tests.workload.pages import bytes_of
 
 pytestmark = pytest.mark.needs("damos_before_apply", "damon_aggregated")
-INERT = pytest.mark.known_defect("reclaim-inert")
+NOT_INERT = pytest.mark.spoiled_by("reclaim-inert")
 full = pytest.mark.profile("full")
 
 MIB = 1 << 20
@@ -35,7 +35,7 @@ RECLAIM = DamonReclaim(min_age=0, quota_ms=0, quota_sz=0, skip_anon=True, aggr_i
 LRU_SORT = DamonLruSort(hot_thres_access_freq=0, cold_min_age=0, quota_ms=0, aggr_interval=AGGR_US)
 MODULES = [
     pytest.param(
-        RECLAIM, marks=[pytest.mark.needs("modules.damon_reclaim", swap_mib=512), INERT], id="reclaim"
+        RECLAIM, marks=[pytest.mark.needs("modules.damon_reclaim", swap_mib=512), NOT_INERT], id="reclaim"
     ),
     pytest.param(LRU_SORT, marks=pytest.mark.needs("modules.damon_lru_sort"), id="lru_sort"),
 ]
@@ -124,7 +124,7 @@ SMALL = Topology(memory_mib=256, swap_zram_mib=160)
 QUOTA = 8 * MIB
 
 
-@INERT
+@NOT_INERT
 @pytest.mark.needs("modules.damon_reclaim")
 def test_reclaim_stops_at_its_own_high_mark(module, expect):
     """DAMON_RECLAIM stops when its own reclaim has freed more than high, and starts again below mid."""

@@ -23,7 +23,7 @@ from damon_tests.workload.pages import bytes_of
 
 pytestmark = [
     pytest.mark.needs("modules.damon_reclaim", swap_mib=160),
-    pytest.mark.known_defect("reclaim-inert"),
+    pytest.mark.spoiled_by("reclaim-inert"),
 ]
 
 MIB = 1 << 20

@@ -87,13 +87,13 @@ def test_releases_since_and_before_fixed_have_the_defect(release: str, fixed: bo
     assert Releases("6.12").has(release)
 
 
-def _markers(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Yield (line, key) of each ``pytest.mark.known_defect("KEY")`` of a file."""
+def _markers(tree: ast.AST, marker: str = "known_defect") -> Iterator[tuple[int, str]]:
+    """Yield (line, key) of each ``pytest.mark.known_defect("KEY")`` of a file, or of another marker."""
     for node in ast.walk(tree):
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
             continue
-        if node.func.attr == "known_defect":
-            assert len(node.args) == 1, f"line {node.lineno}: known_defect takes one key"
+        if node.func.attr == marker:
+            assert len(node.args) == 1, f"line {node.lineno}: {marker} takes one key"
             yield node.lineno, ast.literal_eval(node.args[0])
 
 
@@ -109,6 +109,15 @@ def test_suites_and_table_name_the_same_defects() -> None:
     assert used.keys() == table.keys(), "a marker without an entry, or an entry without a marker"
     named = {test for defect in table.values() for p in defect.predicts for test in p.tests}
     assert named <= functions
+
+
+def test_defect_that_spoils_tests_is_shown_by_another() -> None:
+    shown, spoiling = set[str](), set[str]()
+    for path in bundle.suites_dir().rglob("test_*.py"):
+        tree = ast.parse(path.read_text())
+        shown |= {key for _, key in _markers(tree)}
+        spoiling |= {key for _, key in _markers(tree, "spoiled_by")}
+    assert spoiling <= shown
 
 
 def test_series_of_the_table_are_known() -> None:

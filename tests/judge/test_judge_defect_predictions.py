@@ -115,7 +115,7 @@ UNRELATED = {
     "reclaim-inert": (
         "reclaim_takes_hot",
         "7.3",
-        "suites/modules/test_reclaim.py::test_reclaims_idle_memory_and_spares_hot_memory",
+        "suites/modules/test_reclaim.py::test_enabled_module_applies_its_scheme",
     ),
     "module-region-aligned-to-4096-units": (
         "module_ignores_region",
