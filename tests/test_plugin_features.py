@@ -16,6 +16,8 @@ from damon_tests.report import wording
     [
         ("tracepoints_missing", ["damos_esz: no such tracepoint", "damos_before_apply"]),
         ("file_missing", ["schemes.max_nr_snapshots: no file"]),
+        ("aggregated_missing", ["damon_aggregated: no such tracepoint"]),
+        ("weight_missing", ["probes.weight: no file"]),
         ("word_missing", ["ops_filters.young", "does not take it (EINVAL)"]),
     ],
 )

@@ -203,6 +203,7 @@ def test_an_unrelated_fault_under_a_marked_test_is_a_fail(tmp_path: Path, key: s
     (test,) = [t for t in run_marked(tmp_path, fault, level, named)["tests"] if t["id"] == named]
     checks, defect = checks_of(test), the_table()[key]
     assert any(c.holds is False for c in checks), f"the test does not notice {fault}: {test['reason']}"
+    assert test["verdict"] == "FAIL", "on the reference of that level, too"
     for releases in defect.releases:
         release = releases.since or f"{releases.series}.0"
         name = function.partition("[")[0]

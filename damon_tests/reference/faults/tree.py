@@ -123,6 +123,14 @@ FAULTS = (
     Fault(
         "file_missing", "tree", "schemes have no max_nr_snapshots", "hidden", frozenset(("max_nr_snapshots",))
     ),
+    Fault(
+        "aggregated_missing",
+        "tree",
+        "damon_aggregated is gone, which most tests of monitoring read",
+        "hidden",
+        frozenset(("damon_aggregated",)),
+    ),
+    Fault("weight_missing", "tree", "probes have no weight", "hidden", frozenset(("weight",))),
     Fault("word_missing", "tree", "no filter takes the type young", "parse_keyword", _no_young),
     Fault(
         "counts_unlimited",
