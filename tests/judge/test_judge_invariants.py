@@ -317,3 +317,13 @@ def test_window_may_be_short_by_what_the_one_before_was_long(
     ctx = DamonCtx("fvaddr", attrs=DamonAttrs(sample_us, 100_000))
     (check,) = timing(Report(recording, ctx, "7.3"))
     assert check.holds is holds
+
+
+def test_long_recording_without_comparable_aggregations_is_undecided() -> None:
+    """Of two seconds only one aggregation is complete: nothing shows how ages and regions grow."""
+    one = recording([snapshot(100 * MS, [(0, PAGE, 0, 1)])])
+    ctx = DamonCtx("fvaddr", targets=(DamonTarget(regions=((0, PAGE),)),))
+    for lasted_ns, names in ((2_000 * MS, {"I16", "I29", "I34"}), (300 * MS, set())):
+        checks = judged(replace(one, stopped_ns=one.started_ns + lasted_ns), ctx, "7.3")
+        assert {c.invariant for c in checks if c.holds is None} == names
+        assert failing(checks) == set()
