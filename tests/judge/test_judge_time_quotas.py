@@ -9,12 +9,12 @@ from damon_tests.damon.params import DamosQuota
 from damon_tests.damon.trace import AggregatedEvent, BeforeApplyEvent
 from damon_tests.judge.schemes import time_quotas
 from damon_tests.judge.schemes.quota_passes import Pass
-from damon_tests.judge.schemes.time_quotas import FIRST_THROUGHPUT, Spent, spent_between
+from damon_tests.judge.schemes.time_quotas import Spent, first_throughput, spent_between
 from damon_tests.ports import NSEC_PER_MSEC
 
 PAGE, MIB = 4096, 1 << 20
 QUOTA = DamosQuota(ms=3)
-FIRST = 3 * FIRST_THROUGHPUT
+FIRST = 3 * first_throughput()
 
 
 def tried(number: int, size: int, memory: int = 64 * MIB) -> Pass:

@@ -170,7 +170,8 @@ def _first_pass(passes: Sequence[Pass], quota: DamosQuota) -> Check:
     tried = float(sum(e.end - e.start for e in passes[0].applied)) if passes else 0.0
     m = Measurement("bytes tried in the first pass", tried, "bytes")
     memory = sum(r.end - r.start for r in passes[0].regions) if passes else 0
-    size, why = min(first_size(quota), memory), "before a time is measured, a millisecond is 1024 pages (§4.4)"
+    size = min(first_size(quota), memory)
+    why = "before a time is measured, a millisecond is 1024 pages (§4.4)"
     return Check("closed form", m, f"== {size}", why, tried == size if passes else None)
 
 
