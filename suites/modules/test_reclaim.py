@@ -75,7 +75,7 @@ def test_enabled_module_applies_its_scheme(module, expect):
     with module(replace(FREE, min_age=200_000), "reclaim_me") as run:
         run.enable()
         run.until(lambda: bool(run.tried()), WAIT_S)
-        enabled = run.tried()
+        enabled, first = run.tried(), module_schemes.derived(run.session.parameters, (), run.level)
         _, end_ns = run.commit(min_age=300_000)
         run.until(lambda: bool(tried_since(run, end_ns)), WAIT_S)
         committed = tried_since(run, end_ns)
@@ -84,21 +84,14 @@ def test_enabled_module_applies_its_scheme(module, expect):
     expect.add(module_schemes.something_tried("enabled", enabled))
     expect.add(module_schemes.something_tried("committed", committed))
     if enabled and committed:
-        region, young = ctx.targets[0].regions[0], replace(FREE, min_age=200_000)
-        first = module_schemes.derived(replace(young, **edges_of(run)), (), run.level).schemes[0]
-        expect.add(module_schemes.as_asked("enabled", enabled, first, region))
+        region = ctx.targets[0].regions[0]
+        expect.add(module_schemes.as_asked("enabled", enabled, first.schemes[0], region))
         expect.add(module_schemes.as_asked("committed", committed, ctx.schemes[0], region))
 
 
 def tried_since(run, time_ns):
     """Return what was tried in passes that began an aggregation after ``time_ns``."""
     return [event for event in run.tried() if event.time_ns > time_ns + FREE.aggr_interval * 1_000]
-
-
-def edges_of(run):
-    """Return the monitored region as parameters."""
-    parameters = run.session.parameters
-    return {name: getattr(parameters, name) for name in ("monitor_region_start", "monitor_region_end")}
 
 
 @NOT_INERT
