@@ -154,6 +154,9 @@ def report(args: argparse.Namespace) -> int:
         return _report_upstream(args)
     if args.tree is not None:
         raise UsageError("--tree goes with --mail: it says whom to write to")
+    for name in ("symbols", "bisection", "regzbot"):
+        if getattr(args, name) not in (None, False):
+            raise UsageError(f"--{name} goes with --mail or --github: it adds to what they print")
     # argparse takes the TEST of "report DIR --failed TEST" for the option's.
     view = next((name for name in VIEWS if getattr(args, name) is not None), None)
     of_view = (view and getattr(args, view)) or None
@@ -179,18 +182,18 @@ def report(args: argparse.Namespace) -> int:
 
 def _report_upstream(args: argparse.Namespace) -> int:
     """``damon-tests report DIR --mail`` and ``--github``: one failed test for DAMON's maintainers."""
-    from damon_tests.commands.upstream import print_github, print_mail
+    from damon_tests.commands.upstream import UpstreamRequest, print_github, print_mail
 
     files = (args.html, args.junit, args.json, args.ktap, args.tap, args.kcidb, args.png, args.svg)
     if args.merge or any(files):
         raise UsageError("--mail and --github print one test and write no files: ask for those separately")
-    directory, test = Path(args.directory), args.mail or args.github or args.test or ""
+    test = args.mail or args.github or args.test or ""
+    request = UpstreamRequest(Path(args.directory), test, args.symbols, args.bisection, args.regzbot)
     if args.mail is not None:
-        tree = Path(args.tree) if args.tree is not None else None
-        return print_mail(directory, test, tree, symbols=args.symbols)
+        return print_mail(request, Path(args.tree) if args.tree is not None else None)
     if args.tree is not None:
         raise UsageError("--tree goes with --mail: an issue has no addresses")
-    return print_github(directory, test, symbols=args.symbols)
+    return print_github(request)
 
 
 def serve(args: argparse.Namespace) -> int:

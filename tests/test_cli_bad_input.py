@@ -123,6 +123,8 @@ BAD: dict[tuple[str, str], list[str]] = {
     ("report", "--mail"): ["nothing_like_it"],
     ("report", "--github"): ["nothing_like_it"],
     ("report", "--tree"): ["", "nothing", "directory"],
+    ("report", "--bisection"): ["", "nothing", "directory"],
+    ("report", "--regzbot"): ["v7.2", "v7.2 to v7.3"],
     ("report", "--html"): OUTPUTS,
     ("report", "--junit"): OUTPUTS,
     ("report", "--json"): OUTPUTS,

@@ -32,6 +32,20 @@ def add_report(commands: Commands) -> None:
         "--tree", metavar="DIR", help="with --mail: a kernel tree, whose MAINTAINERS has the addresses"
     )
     p.add_argument(
+        "--bisection",
+        type=file,
+        metavar="DIR",
+        help="with --mail or --github: add the answer of damon-tests bisect, whose output this is",
+    )
+    p.add_argument(
+        "--regzbot",
+        nargs="?",
+        const="",
+        metavar="COMMIT|A..B",
+        help="with --mail or --github: name what introduced a regression for the kernel's regression tracker"
+        " (default: the answer of --bisection)",
+    )
+    p.add_argument(
         "--symbols",
         action="store_true",
         help="with --mail or --github: files and lines in call traces, from the -dbg package of a Debian"

@@ -97,6 +97,8 @@ def bisect(request: BisectRequest, attempt: Try, failing: Failing, say: Say = pr
         search.choose_tests(good, bad, failing)
         search.check_ends(good, bad)
         culprits = [git.commit(request.tree, sha) for sha in search.run(good, bad)]
+        search.kept.culprits = [str(commit) for commit in culprits]
+        search.kept.save()
     if len(culprits) == 1:
         search.say(f"first bad commit: {culprits[0]}")
     else:
@@ -117,6 +119,7 @@ class _Kept:
     tests: list[str]
     passes: int = 0
     verdicts: dict[str, dict[str, str]] = field(default_factory=dict)
+    culprits: list[str] = field(default_factory=list)
 
     @classmethod
     def load(cls, request: BisectRequest, good: Commit, bad: Commit) -> _Kept:
@@ -230,6 +233,23 @@ class _Search:
         self.kept.verdicts[commit.sha] = {"state": state, "reason": reason}
         self.kept.save()
         self.say(f"{state:<4}  {commit}: {reason}")
+
+
+def culprits_of(directory: Path) -> list[str]:
+    """Return the first bad commit ("SHA title") that a bisection found, or those that it may be.
+
+    Raises UsageError for a directory without an answer.
+    """
+    path = directory / _STATE
+    try:
+        culprits = json.loads(path.read_text(encoding="utf-8"))["culprits"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path}: no bisection ({error})") from None
+    if not culprits:
+        raise UsageError(
+            f"{directory}: this bisection has no answer yet; run it again with the same --output"
+        )
+    return [str(commit) for commit in culprits]
 
 
 def _culprits(text: str) -> list[str]:

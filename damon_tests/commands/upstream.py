@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from damon_tests.commands.bisect import culprits_of
 from damon_tests.damon import recording_file
 from damon_tests.damon.known_defects import the_table
 from damon_tests.kernel.images.debug_symbols import debian_vmlinux
@@ -14,29 +18,61 @@ from damon_tests.report import mail, model, wording
 from damon_tests.report.mail import Addresses, Evidence, Test
 
 
-def print_mail(directory: Path, test: str, tree: Path | None, *, symbols: bool = False) -> int:
-    """Print the failed test with ``test`` in its id as a mail for ``git send-email``; 0.
+@dataclass(frozen=True)
+class UpstreamRequest:
+    """``directory``: of the run. ``test``: words of the failed test's id.
 
-    ``tree``: a kernel tree, whose MAINTAINERS has the addresses. ``symbols``: call traces with files and
-    lines, see ``symbols_of``. Raises UsageError.
+    ``symbols``: call traces with files and lines, see ``symbols_of``. ``bisection``: the output of a
+    ``damon-tests bisect``, whose answer is in the mail. ``regzbot``: the commit or range for the regression
+    tracker; "": the answer of the bisection; None: nothing.
+    """
+
+    directory: Path
+    test: str = ""
+    symbols: bool = False
+    bisection: Path | None = None
+    regzbot: str | None = None
+
+
+def print_mail(request: UpstreamRequest, tree: Path | None) -> int:
+    """Print the failed test as a mail for ``git send-email``; 0.
+
+    ``tree``: a kernel tree, whose MAINTAINERS has the addresses. Raises UsageError.
     """
     to = Addresses() if tree is None else _addresses(tree)
-    run = model.load(directory)
-    failed = mail.failed_test(run, test)
-    vmlinux = symbols_of(run, failed) if symbols else None
-    text = mail.mail(run, failed, evidence(failed, directory, vmlinux), the_table(), to)
-    output_file.write_text(output_file.STDOUT, text)
+    run, test, shown = _failure(request)
+    output_file.write_text(output_file.STDOUT, mail.mail(run, test, shown, the_table(), to))
     return 0
 
 
-def print_github(directory: Path, test: str, *, symbols: bool = False) -> int:
+def print_github(request: UpstreamRequest) -> int:
     """Print the same as the Markdown of an issue, its title first; 0. Raises UsageError."""
-    run = model.load(directory)
-    failed = mail.failed_test(run, test)
-    vmlinux = symbols_of(run, failed) if symbols else None
-    text = mail.markdown(run, failed, evidence(failed, directory, vmlinux), the_table())
-    output_file.write_text(output_file.STDOUT, text)
+    run, test, shown = _failure(request)
+    output_file.write_text(output_file.STDOUT, mail.markdown(run, test, shown, the_table()))
     return 0
+
+
+def _failure(request: UpstreamRequest) -> tuple[model.Json, Test, Evidence]:
+    """Return the run, its failed test, and everything that is shown of it."""
+    run = model.load(request.directory)
+    test = mail.failed_test(run, request.test)
+    vmlinux = symbols_of(run, test) if request.symbols else None
+    culprits = [] if request.bisection is None else culprits_of(request.bisection)
+    shown = evidence(test, request.directory, vmlinux)
+    return run, test, replace(shown, culprits=culprits, introduced=_introduced(request.regzbot, culprits))
+
+
+def _introduced(regzbot: str | None, culprits: Sequence[str]) -> str:
+    """Return what "#regzbot introduced" names; empty if it is not asked for. Raises UsageError."""
+    if regzbot is None:
+        return ""
+    if regzbot:
+        if re.fullmatch(r"[\w.^~/-]{1,50}", regzbot) is None:
+            raise UsageError(f"--regzbot {regzbot[:50]!r}: is no commit and no range A..B")
+        return regzbot
+    if len(culprits) != 1:
+        raise UsageError("--regzbot needs a commit or A..B, or --bisection DIR with one first bad commit")
+    return culprits[0].partition(" ")[0]
 
 
 def symbols_of(run: model.Json, test: Test) -> Path:

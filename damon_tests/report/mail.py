@@ -54,10 +54,16 @@ class Addresses:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The files of a failed test: the recording of the attempt that is shown, and the kernel's log."""
+    """The files of a failed test: the recording of the attempt that is shown, and the kernel's log.
+
+    ``culprits``: the first bad commit ("SHA title") of a bisection, or those that it may be. ``introduced``:
+    the commit or range of a regression, for the bot that tracks them; empty: it is not asked.
+    """
 
     saved: Saved | None = None
     kernel_log: str = ""
+    culprits: Sequence[str] = ()
+    introduced: str = ""
 
 
 @dataclass(frozen=True)
@@ -209,6 +215,8 @@ def _sections(case: _Case) -> Iterator[_Section]:
     versions = list(_versions(case.run, case.test))
     if len(versions) > 1:
         yield _Section("The same test on other kernels", versions)
+    if case.evidence.culprits:
+        yield _Section("Bisection", list(_bisection(case.evidence.culprits)))
     if case.splats:
         yield _Section("The kernel complained", list(_trimmed(case.splats[0])), verbatim=True)
     saved = case.evidence.saved
@@ -218,6 +226,8 @@ def _sections(case: _Case) -> Iterator[_Section]:
     yield _Section("To repeat the test", list(_command(wording.rerun(case.run, case.test))), True, "sh")
     if any(_INVARIANT.search(line) for line in _findings(case)):
         yield _Section("", ["I and § numbers are of damon_tests/reference/SPECIFICATION.md in damon-tests."])
+    if case.evidence.introduced:
+        yield _Section("", [f"#regzbot introduced: {case.evidence.introduced}"], verbatim=True)
 
 
 def _findings(case: _Case) -> Iterator[str]:
@@ -242,6 +252,15 @@ def _known(defect: KnownDefect) -> Iterator[str]:
     yield f"Known in: {', '.join(map(str, defect.releases))}."
     if defect.upstream:
         yield f"Upstream: {defect.upstream}"
+
+
+def _bisection(culprits: Sequence[str]) -> Iterator[str]:
+    """Yield the answer of git bisect, which ran this test on each commit."""
+    if len(culprits) == 1:
+        yield f"With this test on each commit, git bisect ends at {culprits[0]}."
+        return
+    yield "With this test on each commit, git bisect ends at one of these; others did not build or boot:"
+    yield from (f"* {culprit}" for culprit in culprits)
 
 
 def _about_script() -> Iterator[str]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import email
 import email.policy
+import json
 import re
 import subprocess
 import sys
@@ -290,3 +291,33 @@ def test_symbols_of_a_debian_kernel_are_asked_for_and_used(
     made["provenance"]["kernel"] = {}
     with pytest.raises(UsageError, match="its release is not known"):
         upstream.symbols_of(made, test)
+
+
+def test_bisection_and_regression_tracker_are_named_on_request(run_dir: Path, tmp_path: Path) -> None:
+    """The first bad commit is in words, and for regzbot in a line of its own."""
+    state = {"culprits": ["0123456789ab mm/damon/core: break it"]}
+    (tmp_path / "bisect.json").write_text(json.dumps(state))
+    mail_of_it = ["--mail", "test_accuracy", "--bisection", str(tmp_path)]
+    text = command(run_dir, *mail_of_it, "--regzbot").stdout
+    assert "git bisect ends at 0123456789ab\nmm/damon/core: break it." in text.replace("\n  ", "\n")
+    assert text.endswith("\n#regzbot introduced: 0123456789ab\n")
+    assert max(map(len, text.splitlines())) <= 75
+    assert "#regzbot" not in command(run_dir, *mail_of_it).stdout
+    named = command(run_dir, "--github", "test_accuracy", "--regzbot", "v7.2..v7.3").stdout
+    assert "#regzbot introduced: v7.2..v7.3" in named.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--mail", "test_accuracy", "--regzbot"], "--regzbot needs a commit or a range"),
+        (["--mail", "test_accuracy", "--regzbot", "v7.2 to v7.3"], "is no commit and no range"),
+        (["--mail", "test_accuracy", "--bisection", "nothing"], "no bisection"),
+        (["--regzbot", "v7.2"], "--regzbot goes with --mail or --github"),
+        (["--symbols"], "--symbols goes with --mail or --github"),
+    ],
+)
+def test_what_a_mail_cannot_add_is_refused(run_dir: Path, words: list[str], complaint: str) -> None:
+    done = command(run_dir, *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert complaint in done.stderr
