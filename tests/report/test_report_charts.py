@@ -11,7 +11,7 @@ import pytest
 import sample_run
 
 from damon_tests import cli
-from damon_tests.judge.chart import Band, Chart, Curve, Mark, Panel, to_json
+from damon_tests.judge.chart import Band, Chart, Curve, Mark, Panel, band, curve, to_json
 from damon_tests.ports import UsageError
 from damon_tests.report import chart_axes, charts, html, model
 from damon_tests.report.chart_svg import chart_svg
@@ -66,6 +66,15 @@ def test_pause_is_as_wide_as_it_was_long() -> None:
     (first, _) = [r for r in root.iter(f"{SVG}rect") if r.get("class") == "span"]
     frame = next(r for r in root.iter(f"{SVG}rect") if r.get("class") == "frame")
     assert float(first.get("width", "0")) == pytest.approx(float(frame.get("width", "0")) / 2, abs=0.2)
+
+
+def test_chart_of_an_hour_is_small() -> None:
+    """36,000 aggregations: a page has room for some hundred of such charts."""
+    x = [i / 10 for i in range(36_000)]
+    curves = (curve("reported", x, [i % 977 for i in range(36_000)]), curve("true", x, x, "expected"))
+    hour = Chart("an hour", (Panel("age", curves, (band("true", x, x, x),)),))
+    assert len(chart_svg(hour)) < 200_000
+    assert len(json.dumps(to_json(hour))) < 100_000
 
 
 def test_bars_stand_on_their_axis() -> None:
