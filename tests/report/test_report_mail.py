@@ -310,7 +310,7 @@ def test_bisection_and_regression_tracker_are_named_on_request(run_dir: Path, tm
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["--mail", "test_accuracy", "--regzbot"], "--regzbot needs a commit or a range"),
+        (["--mail", "test_accuracy", "--regzbot"], "--regzbot needs a commit or A..B"),
         (["--mail", "test_accuracy", "--regzbot", "v7.2 to v7.3"], "is no commit and no range"),
         (["--mail", "test_accuracy", "--bisection", "nothing"], "no bisection"),
         (["--regzbot", "v7.2"], "--regzbot goes with --mail or --github"),
