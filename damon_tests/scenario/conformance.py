@@ -211,7 +211,8 @@ def _run(original: Attempt, seed: int) -> tuple[Recording, tuple[DamosStats, ...
         kdamond = system.tree.slots[0].kdamond
         assert kdamond is not None
         ctx = kdamond.ctx
-        system.clock.run_until_done(lambda: ctx.passed >= original.passes * ctx.window)
+        # The next aggregation is scheduled when the last one has applied its schemes.
+        system.clock.run_until_done(lambda: ctx.next_aggr > original.passes * ctx.window)
         stats = _read_stats(client, len(observation.ctx.schemes))
         session.record(max(0, observation.recording.stopped_ns - system.clock.now_ns()))
     return session.recording(), stats

@@ -21,6 +21,7 @@ from damon_tests.damon.params import (
 )
 from damon_tests.experiment.live import Live, live
 from damon_tests.experiment.reference_backend import ReferenceBackend
+from damon_tests.experiment.sampling_timetable import Timetable
 from damon_tests.patterns import load
 from damon_tests.reference.faults.catalogue import fault
 from damon_tests.reference.rules.levels import LEVELS
@@ -65,6 +66,19 @@ def failed(name: str = "", level: str = "7.3") -> set[str]:
 @pytest.mark.parametrize("level", ["7.3", "6.12"])
 def test_reference_passes_against_itself(level: str) -> None:
     assert failed(level=level) == set()
+
+
+@pytest.mark.parametrize("level", ["7.3", "6.12"])
+def test_replica_whose_kdamond_works_between_samples_makes_as_many_passes(
+    level: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of kernels do, whose sleeps are traced: a pass belongs to the aggregation before it."""
+    made = Maker(level=level)()
+    working = Timetable(lambda now_ns, sample_us: sample_us * 1000, lambda now_ns, sample_us: 20_000)
+    monkeypatch.setattr(conformance, "timetable", lambda observation: working)
+    for seed in (1, 2):
+        _, stats = conformance._run(made, seed)
+        assert stats[0].sz_tried == made.stats[0].sz_tried
 
 
 @pytest.mark.parametrize(
