@@ -74,11 +74,13 @@ def test_replica_whose_kdamond_works_between_samples_makes_as_many_passes(
 ) -> None:
     """As those of kernels do, whose sleeps are traced: a pass belongs to the aggregation before it."""
     made = Maker(level=level)()
+    size = int(made.seen.recording.of_target(0)[0].sizes.sum())
     working = Timetable(lambda now_ns, sample_us: sample_us * 1000, lambda now_ns, sample_us: 20_000)
     monkeypatch.setattr(conformance, "timetable", lambda observation: working)
     for seed in (1, 2):
         _, stats = conformance._run(made, seed)
-        assert stats[0].sz_tried == made.stats[0].sz_tried
+        # The first (6.12) or the last scheme tries all memory exactly once in a pass.
+        assert made.passes * size in (stats[0].sz_tried, stats[-1].sz_tried)
 
 
 @pytest.mark.parametrize(
