@@ -27,6 +27,10 @@ VIEWS: Mapping[str, Callable[[Run, Path], Iterator[Text]]] = {
 }
 
 
+NOTHING = {"failed": "what did not hold", "figures": "tables that tests made"}
+"""What a view would have shown, in the sentence that says that there is nothing."""
+
+
 @dataclass(frozen=True)
 class ReportRequest:
     """``view``: one of VIEWS, or None for all there is; ``test``: only tests whose id contains this.
@@ -92,7 +96,12 @@ def _print(request: ReportRequest, run: Run) -> None:
         for line in terminal.lines(run, directory, color=color, width=width):
             print(line)
         return
-    for line in terminal.render(texts, color=color, width=width):
+    shown = list(texts)
+    if not shown:
+        what = NOTHING.get(request.view or "", "it")
+        print(f"There is nothing to show of {what} in {wording.plural(len(run['tests']), 'test')}.")
+        return
+    for line in terminal.render(shown, color=color, width=width):
         print(line)
 
 

@@ -143,6 +143,8 @@ def test_views_take_a_test(run_dir: Path, capsys: pytest.CaptureFixture[str]) ->
     assert cli.main(["report", str(run_dir), "--matrix", "test_phases"]) == 6
     assert "phases" in (out := capsys.readouterr().out)
     assert "online" not in out
+    assert cli.main(["report", str(run_dir), "--failed", "test_invariants"]) == 6
+    assert "nothing to show of what did not hold in 1 test." in capsys.readouterr().out
     assert cli.main(["report", str(run_dir), "test_phases", "--matrix", "test_phases"]) == 2
     assert "two tests are given" in capsys.readouterr().err
     assert cli.main(["report", str(run_dir), "--failed", "nowhere"]) == 2
