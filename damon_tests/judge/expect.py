@@ -62,14 +62,25 @@ class Expect:
         self.add(Check(kind, measured, f"{number(low)} to {number(high)}", because, holds, detail))
 
     def nothing(
-        self, name: str, violations: Iterable[str], *, because: str, kind: Kind = "invariant"
+        self,
+        name: str,
+        violations: Iterable[str],
+        *,
+        because: str,
+        kind: Kind = "invariant",
+        judged: int | None = None,
     ) -> None:
-        """Expect ``violations`` to be empty; the detail shows its first five items."""
+        """Expect ``violations`` to be empty; the detail shows its first five items.
+
+        ``judged``: how many recorded things could have been one; 0 decides nothing. None: always some.
+        """
         items = list(violations)
         detail = "; ".join(items[:5]) + (f"; and {len(items) - 5} more" if len(items) > 5 else "")
-        self.equal(
-            Measurement(name, float(len(items)), "count"), 0, because=because, kind=kind, detail=detail
-        )
+        m = Measurement(name, float(len(items)), "count")
+        if judged is not None and judged <= 0 and not items:
+            self.add(Check(kind, m, "== 0", because, None, "there was nothing to judge"))
+            return
+        self.equal(m, 0, because=because, kind=kind, detail=detail)
 
 
 def _undecided_if_nothing_was_measured(check: Check) -> Check:

@@ -53,7 +53,7 @@ def test_losses_are_counted_and_complete_snapshots_are_right(live, expect, backe
         if s.complete and (len(s) != s.nr_regions or int(s.sizes.sum()) != covered)
     ]
     why = f"a complete snapshot has every region, {covered} bytes"
-    expect.nothing("complete snapshots with something missing", wrong, because=why)
+    expect.nothing("complete snapshots with something missing", wrong, because=why, judged=len(snaps) - cut)
     expect.add(invariants(run))  # incomplete snapshots accuse nobody
 
 

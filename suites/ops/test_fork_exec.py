@@ -84,6 +84,7 @@ def test_forking_target_is_monitored_undisturbed(live, expect):
         "other coverage than the parent's",
         wrong,
         because="a target is one process; its children are not followed (§3.1)",
+        judged=len(run.recording().snapshots),
     )
 
 

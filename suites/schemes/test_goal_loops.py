@@ -74,6 +74,7 @@ def test_temporal_tuner_reclaims_until_the_goal_and_stops(live, expect):
         "other sizes",
         [str(size) for size in sizes - {0, step}],
         because="the temporal tuner grants all or nothing (I58)",
+        judged=len(sizes),
     )
     most = max((sum(e.end - e.start for e in p.applied) for p in passes_of(run)), default=0)
     expect.at_most(

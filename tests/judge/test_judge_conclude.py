@@ -176,6 +176,15 @@ def test_expect_collects_every_check_and_reports_each_at_once() -> None:
     assert "and 1 more" in reported[-1].detail
 
 
+@pytest.mark.parametrize(
+    ("violations", "judged", "holds"), [([], 0, None), ([], 1, True), (["x"], 0, False), (["x"], 2, False)]
+)
+def test_nothing_of_nothing_is_undecided(violations: list[str], judged: int, holds: bool | None) -> None:
+    expect = Expect()
+    expect.nothing("wrong ages", violations, because="ages grow", judged=judged)
+    assert [check.holds for check in expect.checks] == [holds]
+
+
 def test_check_of_nan_is_undecided() -> None:
     expect = Expect()
     nothing = Measurement("false hot bytes", float("nan"), "bytes")
