@@ -10,6 +10,8 @@ from pathlib import Path
 from damon_tests.experiment.backend import Backend
 from damon_tests.experiment.kernel_request import KernelRequest
 from damon_tests.kernel.images import image
+from damon_tests.kernel.images.arch import flavour
+from damon_tests.kernel.images.programs import AGENT, program
 from damon_tests.ports.paging import set_page_size
 from damon_tests.reference.faults import catalogue
 from damon_tests.reference.rules.levels import LEVELS
@@ -50,6 +52,9 @@ def _reference(request: KernelRequest) -> Backend:
 def _guest(request: KernelRequest, run_dir: Path) -> Iterator[Backend]:
     from damon_tests.experiment.guest_backend import GuestBackend
 
+    if request.kernel.startswith("debian:"):
+        # Without a compiler no guest can be talked to: say so before a kernel and QEMU are downloaded.
+        program(AGENT, flavour(request.kernel).arch)
     backend = GuestBackend(
         image.resolve(request.kernel),
         run_dir,
