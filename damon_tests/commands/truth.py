@@ -103,7 +103,7 @@ def run(request: TruthRequest) -> int:
         print(line)
     for line in figures(observed):
         print(line)
-    checks = of_attempt(observed)
+    checks = of_attempt(made.certain())
     for check in checks:
         if check.holds is not True:
             for line in terminal.check(asdict(check)):

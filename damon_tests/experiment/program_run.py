@@ -68,10 +68,9 @@ class ProgramRun:
     cost: Cost | None
 
     def observation(self) -> Observation:
-        """Return the run as an observation of a virtual address space; of paddr: that of physical addresses.
+        """Return the run as an observation of an address space; of paddr: of that of physical addresses.
 
-        Its truth knows anonymous memory (of paddr: accessed frames) only. The kernel sets accessed bits of
-        file pages without any access, when it maps those around a page that was accessed.
+        Its layout is all of the process's mappings, or System RAM.
         """
         ctx, recording = self.ctx, self.recording
         truth: Truth
@@ -81,9 +80,9 @@ class ProgramRun:
             recording = replace(recording, operations="fvaddr")
             layout = {f"RAM {number}": extent for number, extent in enumerate(self.ram)}
         else:
+            truth = self.truth
             vmas = tuple((m.start, m.end) for m in self.mappings)
-            layout = named([m for m in self.mappings if not m.file])
-            truth = self.truth.within(joined(layout.values()))
+            layout = named(self.mappings)
         return Observation(
             pattern=Pattern(self.program.name, self.program.reason, regions=(), phases=()),
             ctx=ctx,
@@ -98,6 +97,18 @@ class ProgramRun:
             schemes=self.schemes,
             sleeps=self.sleeps,
         )
+
+    def certain(self) -> Observation:
+        """Return the observation for exact invariants: its truth covers only memory that nothing else shows.
+
+        Those are anonymous mappings, or frames that were accessed. The kernel sets accessed bits of file
+        pages without any access, when it maps those around a page that was accessed.
+        """
+        observed = self.observation()
+        if self.ctx.operations == "paddr":
+            return observed
+        anonymous = joined((m.start, m.end) for m in self.mappings if not m.file)
+        return replace(observed, truth=self.truth.within(anonymous))
 
 
 def named(mappings: Sequence[Mapping]) -> dict[str, Range]:
