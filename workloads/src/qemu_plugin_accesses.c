@@ -38,7 +38,7 @@ static int failure;
 
 static uint64_t hash_of(uint64_t key, uint32_t space, uint32_t kind)
 {
-	return (key << 19 ^ (uint64_t)space << 3 ^ kind) * 0x9e3779b97f4a7c15ull >> 20;
+	return (key << 19 ^ (uint64_t)space << 3 ^ kind) * 0x9e3779b97f4a7c15ull >> 32;
 }
 
 static bool is_of(const struct entry *entry, uint64_t key, uint32_t space, uint32_t kind)

@@ -16,7 +16,7 @@ static struct byte_array *buffer;
  * With a single thread for all processors, QEMU 10.0 passes callbacks the index of the processor
  * that translated the block. QEMU's own variable, which is not part of the interface, is right.
  */
-extern __thread void *current_cpu;
+extern __thread void *current_cpu __attribute__((tls_model("initial-exec")));
 
 /* Walks the page tables of a processor without any effect on them; not part of the interface. */
 uint64_t cpu_get_phys_page_debug(void *cpu, uint64_t addr);
