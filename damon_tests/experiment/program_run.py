@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from damon_tests.damon import trace
 from damon_tests.damon.client import DamonClient
 from damon_tests.damon.params import DamonCtx, DamonTarget, Kdamond
 from damon_tests.damon.records import Recording, SchemeReport
@@ -49,7 +50,7 @@ class ProgramRun:
 
     ``truth``: by virtual address, of the program's process. ``physical``: by physical address, of everything
     that any program accessed. ``mappings``: of the process, when DAMON was turned on. ``cost``: of the
-    kdamond, in instructions, if it was counted.
+    kdamond, in instructions, if it was counted. ``events``: those of the tracepoints that were asked for.
     """
 
     program: Program
@@ -66,6 +67,7 @@ class ProgramRun:
     ram: tuple[Range, ...]
     sleeps: tuple[Range, ...]
     cost: Cost | None
+    events: tuple[trace.TypedEvent, ...] = ()
 
     def observation(self) -> Observation:
         """Return the run as an observation of an address space; of paddr: of that of physical addresses.
@@ -144,6 +146,7 @@ def run_program(
     gap_ns: int = GAP_NS,
     cost: bool = False,
     machine: Topology | None = None,
+    extra_events: Sequence[str] = (),
 ) -> ProgramRun:
     """Start a program in a restored guest; let DAMON watch it, and record its accesses meanwhile.
 
@@ -160,7 +163,10 @@ def run_program(
         without_huge_pages(subject.machine)
         target = ProgramTarget(subject.machine, program, seed)
         try:
-            return _watch(subject, target, ctx, attempt, watch_ns or program.watch_ns, gap_ns, cost)
+            made = _watch(
+                subject, target, ctx, watch_ns or program.watch_ns, gap_ns, cost=cost, extra=extra_events
+            )
+            return replace(made, attempt=attempt)
         finally:
             target.stop()
     finally:
@@ -171,17 +177,19 @@ def _watch(
     subject: MachineSubject,
     target: ProgramTarget,
     ctx: DamonCtx,
-    attempt: int,
     watch_ns: int,
     gap_ns: int,
+    *,
     cost: bool,
+    extra: Sequence[str],
 ) -> ProgramRun:
     ram = _ram(subject)
     request = replace(ctx, targets=(_target(ctx, target, ram),))
     client = DamonClient(subject.tree, subject.clock)
     sleeps = subject.watch_sleeps()
     probe = subject.access_probe()
-    with Session(client, subject.events, (Kdamond(request),), source="events") as session:
+    kdamonds = (Kdamond(request),)
+    with Session(client, subject.events, kdamonds, source="events", extra_events=extra) as session:
         with probe.window(gap_ns, thread="kdamond" if cost else None) as window:
             target.reschedule()
             subject.clock.run_for(_LEAD_NS)
@@ -196,6 +204,7 @@ def _watch(
         target.require_alive()
         slept = tuple(sleeps.sleeps(kdamond)) if sleeps is not None and kdamond else ()
         recording = session.recording()
+        events = session.events(extra) if extra else []
     runs = window.result
     mine = runs.of_process(target.pid)
     if not len(mine):
@@ -206,7 +215,7 @@ def _watch(
         ctx=request,
         level=subject.level,
         seed=target.seed,
-        attempt=attempt,
+        attempt=1,
         recording=recording,
         schemes=schemes,
         runs=runs,
@@ -216,6 +225,7 @@ def _watch(
         ram=ram,
         sleeps=tuple(sorted((sleep[0], sleep[1]) for sleep in slept)),
         cost=window.cost,
+        events=tuple(events),
     )
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from damon_tests.damon.params import DamonCtx
@@ -20,7 +20,7 @@ from damon_tests.workload import program_spec
 class ProgramFixture:
     """Make runs: ``program("redis", ctx, seconds=2)(1)`` is the first attempt.
 
-    ``swap_mib``: swap space of the guest.
+    ``swap_mib``: swap space of the guest. ``extra_events``: more tracepoints to record.
     """
 
     backend: Callable[[], Backend]
@@ -29,7 +29,13 @@ class ProgramFixture:
     keep: OnAttempt
 
     def __call__(
-        self, name: str, ctx: DamonCtx, *, seconds: float, swap_mib: int = 0
+        self,
+        name: str,
+        ctx: DamonCtx,
+        *,
+        seconds: float,
+        swap_mib: int = 0,
+        extra_events: Sequence[str] = (),
     ) -> Callable[[int], ProgramRun]:
         program = program_spec.load(name)
         machine = replace(topology(program), swap_zram_mib=swap_mib)
@@ -44,6 +50,7 @@ class ProgramFixture:
                 attempt=number,
                 watch_ns=int(seconds * NSEC_PER_SEC),
                 machine=machine,
+                extra_events=extra_events,
             )
             self.keep(made.observation())
             return made
