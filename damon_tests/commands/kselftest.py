@@ -22,7 +22,13 @@ from typing import Protocol
 import damon_tests
 from damon_tests import bundle
 from damon_tests.commands import report as reports
-from damon_tests.commands.selftest_verdict import SelftestEvidence, SelftestVerdict, judge, needs_drgn
+from damon_tests.commands.selftest_verdict import (
+    SelftestEvidence,
+    SelftestVerdict,
+    judge,
+    needs_drgn,
+    of_debugfs,
+)
 from damon_tests.damon.features import LEVELS
 from damon_tests.damon.known_defects import numbers
 from damon_tests.judge.verdict import Measurement, Verdict
@@ -266,6 +272,7 @@ class GuestRunner:
     def run(self, program: str, source: str) -> ProgramRun:
         with self._guests.fresh(self._image, selftest_run.TOPOLOGY, seed=1) as guest:
             done = selftest_run.run_selftest(guest, self._packed, program, self._timeout_s)
+            untested = of_debugfs(program) and not done.lost and not selftest_run.has_debugfs(guest)
         evidence = SelftestEvidence(
             source,
             ktap.read(done.printed.splitlines()),
@@ -275,6 +282,7 @@ class GuestRunner:
             accessed_regions=done.accessed_regions,
             left_behind=done.left_behind,
             lost=done.lost,
+            absent=selftest_run.DEBUGFS if untested else "",
         )
         return ProgramRun(done.printed, evidence, done.kernel_log)
 

@@ -38,6 +38,7 @@ class SelftestEvidence:
         accessed_regions: how often an aggregation reported a region with accesses; None as above.
         left_behind: what of DAMON's state differs from before, in words.
         lost: why the machine is gone; empty if it is there.
+        absent: the interface that the program tests, if this kernel does not have it.
     """
 
     source: str
@@ -48,6 +49,7 @@ class SelftestEvidence:
     accessed_regions: int | None = None
     left_behind: Sequence[str] = ()
     lost: str = ""
+    absent: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,11 @@ class SelftestVerdict:
 def needs_drgn(source: str) -> bool:
     """Return whether a program reads kernel memory with drgn: without it, it fails instead of skipping."""
     return _DRGN.search(source) is not None
+
+
+def of_debugfs(program: str) -> bool:
+    """Return whether a program tests DAMON's debugfs files, in trees before 6.14. Not all look for them."""
+    return program.startswith("debugfs_")
 
 
 def judge(program: str, evidence: SelftestEvidence) -> list[SelftestVerdict]:
@@ -105,6 +112,9 @@ def _judge_leaf(name: str, test: KtapTest, evidence: SelftestEvidence) -> Selfte
 def _judge_pass(name: str, printed: str, evidence: SelftestEvidence) -> SelftestVerdict:
     if _SKIPS.search(printed):
         said = f"it exited with 0, as if it had passed, but skipped: {printed}"
+        return SelftestVerdict(name, Verdict.SKIP, _reason(said, evidence), vacuous=True)
+    if evidence.absent:
+        said = f"it passed, but what it tests is not there: {evidence.absent}"
         return SelftestVerdict(name, Verdict.SKIP, _reason(said, evidence), vacuous=True)
     if evidence.wakeups == 0 and _TURNS_ON.search(evidence.source):
         said = "it passed, but the kdamond that it turns on never ran: nothing was tested"

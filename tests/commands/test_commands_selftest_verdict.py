@@ -7,7 +7,13 @@ from collections.abc import Sequence
 
 import pytest
 
-from damon_tests.commands.selftest_verdict import SelftestEvidence, SelftestVerdict, judge, needs_drgn
+from damon_tests.commands.selftest_verdict import (
+    SelftestEvidence,
+    SelftestVerdict,
+    judge,
+    needs_drgn,
+    of_debugfs,
+)
 from damon_tests.judge.verdict import Verdict
 from damon_tests.kernel import ktap
 
@@ -140,3 +146,12 @@ def test_subtests_have_verdicts_of_their_own() -> None:
 def test_program_that_needs_drgn_is_recognised() -> None:
     assert needs_drgn("subprocess.call(['drgn', script])")
     assert not needs_drgn(WATCHES)
+
+
+def test_pass_without_the_interface_that_is_tested_is_vacuous() -> None:
+    """6.12's debugfs tests write to files that are not there, look at nothing, and exit with 0."""
+    assert of_debugfs("debugfs_target_ids_pid_leak.sh")
+    assert not of_debugfs("sysfs.sh")
+    judged = verdict(SelftestEvidence("", PASSES, absent="/sys/kernel/debug/damon"))
+    assert (judged.verdict, judged.vacuous) == (Verdict.SKIP, True)
+    assert "what it tests is not there: /sys/kernel/debug/damon" in judged.reason

@@ -28,6 +28,8 @@ from damon_tests.ports import (
     SpawnRequest,
 )
 
+DEBUGFS = "/sys/kernel/debug/damon"
+
 TOPOLOGY = Topology(memory_mib=1024, userland=True)
 
 _DIRECTORY = "/tmp/kselftest"
@@ -70,6 +72,12 @@ def packed(installed: Path) -> bytes:
     with tarfile.open(fileobj=archive, mode="w") as tar:
         tar.add(installed, ".")
     return archive.getvalue()
+
+
+def has_debugfs(guest: Guest) -> bool:
+    """Return whether the kernel has DAMON's debugfs files, which are gone since 6.14."""
+    (status,) = guest.machine.batch([FileOp("stat", DEBUGFS)])
+    return not isinstance(status, OSError)
 
 
 def has_program(guest: Guest, name: str) -> bool:
