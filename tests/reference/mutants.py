@@ -7,6 +7,8 @@ file, function and change: the draw stays the same while other functions change.
 those tests run that call the changed function, the quickest first, until one fails: of ``tests/reference``,
 then of ``suites`` on the reference. RESULTS, a JSON file, keeps what is known: an ended run goes on there.
 
+``equivalent_mutants.txt`` names those that change nothing anybody can see; the other survivors are printed.
+
 The fault catalogue holds wrong behaviour that somebody thought of; mutants are those that nobody thought of.
 """
 
@@ -44,6 +46,7 @@ from damon_tests.experiment import reference_backend  # noqa: F401
 ROOT = Path(reference.__file__).parent
 TOP = ROOT.parent.parent
 WINGS = ("core", "machine", "rules", "sysfs")
+EQUIVALENT = Path(__file__).with_name("equivalent_mutants.txt")
 PARTS = {"tests": TOP / "tests" / "reference", "suites": TOP / "suites"}
 # Tests that start servers or other programs do not run in a forked copy.
 LEFT_OUT = ("serve", "fuse", "mutants", "specification", "ptrace_call", "live", "drgn_dump")
@@ -435,10 +438,26 @@ def main() -> int:
             f"[{len(kept['rows'])}/{args.count}] {mutant.file}:{mutant.line} {mutant.change}  {verdicts}",
             flush=True,
         )
-    for part in PARTS:
-        killed = sum(bool(row[part]["killer"]) for row in kept["rows"])
-        print(f"{part}: {killed} of {len(kept['rows'])} mutants noticed")
+    print_table(kept["rows"])
     return 0
+
+
+def equivalent() -> dict[str, str]:
+    """Return the mutants that change nothing anybody can see, by key, with the reason."""
+    lines = EQUIVALENT.read_text(encoding="utf-8").splitlines()
+    return {line.partition("\t")[0]: line.partition("\t")[2] for line in lines if line and line[0] != "#"}
+
+
+def print_table(rows: list[dict[str, Any]]) -> None:
+    """Print how many mutants each part noticed, and each that none did, with the reason if it is known."""
+    for part in PARTS:
+        killed = sum(bool(row[part]["killer"]) for row in rows)
+        print(f"{part}: {killed} of {len(rows)} mutants noticed")
+    reasons = equivalent()
+    for row in rows:
+        if not any(row[part]["killer"] for part in PARTS):
+            place = f"{row['file']}:{row['line']} {row['function']}, {row['change']}"
+            print(f"noticed by none: {place}: {reasons.get(row['key'], 'LACKS A TEST')}")
 
 
 if __name__ == "__main__":

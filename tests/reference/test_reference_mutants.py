@@ -84,3 +84,28 @@ def test_process_that_does_not_end_is_noticed(monkeypatch: pytest.MonkeyPatch) -
             pass
 
     assert str(mutants.in_child(loop, 1)).startswith("(ended")
+
+
+def test_equivalent_mutants_exist_and_have_a_reason() -> None:
+    keys = {mutant.key for mutant in mutants.all_mutants()}
+    reasons = mutants.equivalent()
+    assert reasons.keys() <= keys, "a line for a mutant that is no more"
+    assert all(reasons.values())
+
+
+def test_draw_does_not_change_with_other_functions(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = mutants.draw(1, 20)
+    assert len({mutant.key for mutant in first}) == 20
+    rest = [mutant for mutant in mutants.all_mutants() if mutant.file != first[0].file]
+    monkeypatch.setattr(mutants, "all_mutants", lambda: rest)
+    assert [m.key for m in mutants.draw(1, 10)] == [m.key for m in first if m.file != first[0].file][:10]
+
+
+def test_mutant_that_nobody_noticed_is_printed_with_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    place = {"file": "core/merge.py", "line": 7, "function": "merge", "change": "1 -> 2"}
+    none = {"tests": {"killer": ""}, "suites": {"killer": ""}}
+    known = next(iter(mutants.equivalent()))
+    mutants.print_table([{"key": known, **place, **none}, {"key": "another", **place, **none}])
+    out = capsys.readouterr().out
+    assert "tests: 0 of 2 mutants noticed" in out
+    assert out.count("LACKS A TEST") == 1
