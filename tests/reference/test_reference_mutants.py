@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+import mutant_places
 import mutants
 import pytest
 from module_from_file import load
@@ -31,7 +32,7 @@ class Kind:
 
 
 def test_only_operators_comparisons_and_constants_of_functions_are_changed() -> None:
-    _, places = mutants.places(SOURCE)
+    _, places = mutant_places.places(SOURCE)
     assert [(function, change) for function, _, change, _ in places] == [
         ("first", "And -> Or"),
         ("first", "Lt -> LtE"),
@@ -49,8 +50,8 @@ def test_only_operators_comparisons_and_constants_of_functions_are_changed() -> 
 
 def test_each_mutant_differs_in_one_line() -> None:
     whole = ast.unparse(ast.parse(SOURCE)).splitlines()
-    for index in range(len(mutants.places(SOURCE)[1])):
-        changed = ast.unparse(mutants.mutate(SOURCE, index)).splitlines()
+    for index in range(len(mutant_places.places(SOURCE)[1])):
+        changed = ast.unparse(mutant_places.mutate(SOURCE, index)).splitlines()
         assert sum(a != b for a, b in zip(whole, changed, strict=True)) == 1
 
 
@@ -60,17 +61,17 @@ def test_installed_mutant_runs_in_functions_that_others_hold(tmp_path: Path) -> 
     module = load(path)
     held = module.first
     assert held(7) == 3
-    mutants.install(mutants.mutate(SOURCE, 4), path)
+    mutants.install(mutant_places.mutate(SOURCE, 4), path)
     assert held(7) == -1
 
 
 def test_places_cover_each_wing_of_the_reference() -> None:
-    files = {Path(mutant.file).parent.name for mutant in mutants.all_mutants()}
-    assert files == set(mutants.WINGS)
+    files = {Path(mutant.file).parent.name for mutant in mutant_places.all_mutants()}
+    assert files == set(mutant_places.WINGS)
 
 
 def test_tests_are_those_that_call_the_function_within_the_budget() -> None:
-    mutant = mutants.Mutant("core/merge.py", 0, 1, "merge", "Lt -> LtE")
+    mutant = mutant_places.Mutant("core/merge.py", 0, 1, "merge", "Lt -> LtE")
     calls = {"slow": (50.0, ["core/merge.py:merge"]), "quick": (1.0, ["core/merge.py:merge"])}
     calls["other"] = (0.1, ["core/split.py:split"])
     assert mutants.chosen(calls, mutant, 60.0) == ["quick", "slow"]
@@ -87,18 +88,20 @@ def test_process_that_does_not_end_is_noticed(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_equivalent_mutants_exist_and_have_a_reason() -> None:
-    keys = {mutant.key for mutant in mutants.all_mutants()}
+    keys = {mutant.key for mutant in mutant_places.all_mutants()}
     reasons = mutants.equivalent()
     assert reasons.keys() <= keys, "a line for a mutant that is no more"
     assert all(reasons.values())
 
 
 def test_draw_does_not_change_with_other_functions(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = mutants.draw(1, 20)
+    first = mutant_places.draw(1, 20)
     assert len({mutant.key for mutant in first}) == 20
-    rest = [mutant for mutant in mutants.all_mutants() if mutant.file != first[0].file]
-    monkeypatch.setattr(mutants, "all_mutants", lambda: rest)
-    assert [m.key for m in mutants.draw(1, 10)] == [m.key for m in first if m.file != first[0].file][:10]
+    rest = [mutant for mutant in mutant_places.all_mutants() if mutant.file != first[0].file]
+    monkeypatch.setattr(mutant_places, "all_mutants", lambda: rest)
+    assert [m.key for m in mutant_places.draw(1, 10)] == [m.key for m in first if m.file != first[0].file][
+        :10
+    ]
 
 
 def test_mutant_that_nobody_noticed_is_printed_with_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
