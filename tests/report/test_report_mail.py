@@ -248,6 +248,20 @@ def test_command_prints_a_mail(run_dir: Path, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout[:7]) == (0, "# [BUG]")
 
 
+def test_git_send_email_accepts_the_mail(run: dict[str, Any], evidence: Evidence, tmp_path: Path) -> None:
+    """With ``--dry-run``, which sends nothing: it finds whom to write to, and has nothing to ask."""
+    core = subprocess.run(["git", "--exec-path"], capture_output=True, text=True, check=True).stdout.strip()
+    if not (Path(core) / "git-send-email").exists():
+        pytest.skip("needs git send-email (on Debian: apt-get install git-email)")
+    (tmp_path / "mail.txt").write_text(mail_of(run, evidence))
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    command = ["git", "send-email", "--dry-run", "--confirm=never", "--from", "A Tester <t@example.org>"]
+    done = subprocess.run([*command, "mail.txt"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "RCPT TO:<sj@kernel.org>" in done.stdout
+    assert "Result: OK" in done.stdout
+
+
 def test_command_says_what_is_wrong(run_dir: Path, tmp_path: Path) -> None:
     done = command(run_dir, "--mail", "test_accuracy", "--tree", str(tmp_path))
     assert done.returncode == 2
