@@ -80,3 +80,14 @@ def test_window_continues_behind_several_regions(level):
     in_order = starts[: starts.index(max(starts))]
     assert len(in_order) > 5
     assert in_order == sorted(in_order)  # a window that began anew would go back
+
+
+def test_tried_region_behind_the_last_one_is_not_there():
+    box = Box(8 * MIB)
+    box.start(box.fvaddr(schemes=(STAT_ALL,)))
+    box.run(0.2)
+    count = len(box.client.tried_regions(0, 0).regions)
+    assert count
+    with pytest.raises(TreeError) as error:
+        box.tree.read(box.ctx_path(f"schemes/0/tried_regions/{count}/start"))
+    assert error.value.errno == errno.ENOENT
