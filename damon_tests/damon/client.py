@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from damon_tests.damon import layout, results
 from damon_tests.damon.layout import Value, Write
-from damon_tests.damon.params import Kdamond
+from damon_tests.damon.params import U64_MAX, Kdamond
 from damon_tests.damon.records import DamosStats, TriedRegions
 from damon_tests.damon.tree_access import ExplainedPending, TreeAccess
 from damon_tests.ports import NSEC_PER_SEC, DamonHangs, NotSupported, Pending, TimedOut, TreeError, UsageError
@@ -94,7 +94,8 @@ class DamonClient(TreeAccess):
         for leaf in leaves:
             text = texts.get(leaf.path)
             actual = None if text is None else layout.decode(leaf.kind, text, leaf.path)
-            if (leaf.default if actual is None else actual) != leaf.value:
+            value = self.no_limit if leaf.path.endswith("/sz/max") and leaf.value == U64_MAX else leaf.value
+            if (leaf.default if actual is None else actual) != value:
                 differences.append(Difference(leaf.path, leaf.value, actual))
         return tuple(differences)
 

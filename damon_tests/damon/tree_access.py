@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
 from damon_tests.damon import layout
 from damon_tests.damon.errno_meanings import Situation, likely_cause
 from damon_tests.damon.layout import Write
-from damon_tests.damon.params import Kdamond
+from damon_tests.damon.params import U32_MAX, U64_MAX, Kdamond
 from damon_tests.damon.users import ADMIN, Usage, usage
 from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, Clock, NotSupported, Pending, Tree, TreeError
 
@@ -38,6 +39,8 @@ class TreeAccess:
     def __init__(self, tree: Tree, clock: Clock, root: str = ADMIN, patience_ns: int = PATIENCE_NS) -> None:
         self.tree = tree
         self.clock = clock
+        self.no_limit = U64_MAX
+        """The kernel's ULONG_MAX: known to be less once a kernel of 32 bits has refused a larger one."""
         self.root = root
         self._patience_ns = patience_ns
         self._requested: tuple[Kdamond, ...] = ()
@@ -106,6 +109,10 @@ class TreeAccess:
             try:
                 self.patiently(partial(self._write_batch, left), deadline, f"{self.root}/{left[0].path}")
             except TreeError as error:
+                if _is_beyond_32_bits(left[0], error):
+                    self.no_limit = U32_MAX
+                    left[0] = replace(left[0], text=str(U32_MAX))
+                    continue
                 lacking = _lacking(left[0], error)
                 if lacking is None:
                     raise
@@ -145,6 +152,12 @@ class ExplainedPending:
             self._pending.result(timeout_ns)
         except TreeError as error:
             raise self._access.explain(error) from None
+
+
+def _is_beyond_32_bits(write: Write, error: TreeError) -> bool:
+    """Return whether "no limit" was refused because the kernel's unsigned long has 32 bits."""
+    no_limit = write.path.endswith("/sz/max") and write.text == str(U64_MAX)
+    return no_limit and error.errno == errno.ERANGE
 
 
 def _lacking(write: Write, error: TreeError) -> str | None:

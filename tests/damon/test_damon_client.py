@@ -159,6 +159,17 @@ def test_busy_files_are_waited_for() -> None:
     assert client.state(0) == "off"
 
 
+def test_no_limit_is_what_an_unsigned_long_of_32_bits_holds() -> None:
+    client, tree, _ = client_of(NEWEST)
+    tree.fail("access_pattern/sz/max", errno.ERANGE, times=1)
+    client.stage((PLAIN,))
+    assert client.staged()[0].ctx.schemes[0].access_pattern.sz_max == (1 << 32) - 1
+    assert client.verify_staged((PLAIN,)) == ()
+    tree.fail("access_pattern/age/max", errno.ERANGE, times=1)
+    with pytest.raises(TreeError):
+        client.stage((PLAIN,))
+
+
 def test_busy_paths_are_read_again() -> None:
     client, tree, _ = client_of(NEWEST)
     requested = Kdamond(DamonCtx(schemes=(Damos(filters=(DamosFilter("memcg", memcg_path="/a"),)),)))

@@ -4,8 +4,8 @@
 
 Runs the tests once without a fault, which must pass, then once for each fault until the first failure, each
 time in a process of its own that is forked when everything is loaded. Ends with 1 when a fault survives.
-With pages of another size than 4 KiB, tests that expect numbers of 4 KiB pages fail without a fault; they are
-printed and left out.
+With other pages than 4 KiB, some tests expect numbers of 4 KiB pages and fail without a fault; faults
+that only they are known to notice are printed and left out.
 """
 
 from __future__ import annotations
@@ -71,16 +71,14 @@ def known_killers() -> dict[str, str]:
 
 
 class Failures:
-    """A pytest plugin that notes failed tests: ``tests`` as file::test, ``ids`` as pytest names them."""
+    """A pytest plugin that notes which tests failed, as file::test."""
 
     def __init__(self) -> None:
         self.tests: list[str] = []
-        self.ids: list[str] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
             self.tests.append(Path(report.nodeid.partition("[")[0]).name)
-            self.ids.append(report.nodeid)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
@@ -89,14 +87,12 @@ class Failures:
 
 @dataclass
 class Machine:
-    """The machine of the reference: its page size by name, and the ids of tests that do not fit it."""
+    """The machine of the reference: its page size by name."""
 
     page: str = "4K"
-    left_out: tuple[str, ...] = ()
 
     def options(self) -> list[str]:
-        options = ["-q", "--no-header", "-p", "no:cacheprovider", "--kernel", f"reference,page={self.page}"]
-        return options + [word for test in self.left_out for word in ("--deselect", test)]
+        return ["-q", "--no-header", "-p", "no:cacheprovider", "--kernel", f"reference,page={self.page}"]
 
 
 MACHINE = Machine()
@@ -116,19 +112,24 @@ def killer(name: str, known: str) -> str:
     return "" if code == 0 else f"(pytest ended with {code})"
 
 
-def leave_out_what_does_not_fit() -> None:
-    """Note which tests fail without a fault on a machine with other pages than 4 KiB."""
+def fitting(names: list[str]) -> list[str]:
+    """Return the faults whose known killers pass without a fault on a machine with other pages than 4 KiB.
+
+    Print the others, for the suites: ``damon-tests run --kernel reference,page=SIZE --fault NAME``.
+    """
+    known = known_killers()
     with tempfile.TemporaryDirectory() as directory:
         failed = Path(directory) / "failed"
         if not (pid := os.fork()):
             noted = Failures()
-            everything = [str(HERE / f"test_reference_{part}.py") for part in ORDER]
-            pytest.main([*MACHINE.options(), *everything], [noted])
-            failed.write_text("\n".join(noted.ids))
+            pytest.main([*MACHINE.options(), *{str(HERE / known[n]) for n in names if n in known}], [noted])
+            failed.write_text("\n".join(noted.tests))
             os._exit(0)
         os.waitpid(pid, 0)
-        MACHINE.left_out = tuple(failed.read_text().split("\n")) if failed.stat().st_size else ()
-    print(f"{len(MACHINE.left_out)} tests expect numbers of 4 KiB pages:", *MACHINE.left_out, sep="\n  ")
+        unfit = set(failed.read_text().split("\n"))
+    left = [name for name in names if known.get(name, "") in unfit]
+    print(f"{len(left)} faults are known to tests that expect 4 KiB pages:", *left, sep="\n  ", flush=True)
+    return [name for name in names if name not in left]
 
 
 def fork(name: str, known: str, result: Path) -> int:
@@ -161,7 +162,7 @@ def killers(names: list[str], jobs: int) -> Iterator[tuple[str, str]]:
 def run(names: list[str], jobs: int) -> Iterator[tuple[str, str]]:
     """Yield (fault, killer) as they are found, the killer empty for a survivor. Raises SystemExit when
     tests fail without a fault."""
-    for _, failed in killers([""], 1):
+    for _, failed in [] if MACHINE.page != "4K" else killers([""], 1):
         if failed:
             raise SystemExit(f"without a fault {failed} fails, so faults cannot be judged")
     yield from killers(names, jobs)
@@ -193,9 +194,10 @@ def main() -> int:
         if args.keep:
             parser.error("--keep: the table is of a reference with pages of 4 KiB")
         MACHINE.page = args.page
-        leave_out_what_does_not_fit()
     if args.sample:
         args.faults = sorted(random.Random(SEED).sample(list(catalogue()), args.sample))
+    if args.page != "4K":
+        args.faults = fitting(args.faults or list(catalogue()))
     names, started = args.faults or list(catalogue()), time.monotonic()
     killers: dict[str, str] = {}
     for name, test in run(names, args.jobs):

@@ -239,7 +239,8 @@ class Guests:
                 chosen, clock = accel.Accel("tcg", "instructions are counted"), "instructions"
             else:
                 chosen = accel.choose(image, emulator, self._cache, self._dir)
-                clock = self._clock if chosen.name == "tcg" else "host"
+                counts = chosen.name == "tcg" and image.arch.counts_instructions
+                clock = self._clock if counts else "host"
             plan = Plan(image, topology, emulator, chosen.name, clock=clock)
             if topology.userland:
                 files = busybox.nodes(self._cache)
