@@ -11,6 +11,9 @@ from typing import Literal
 from damon_tests.judge.chart import Chart
 from damon_tests.ports.numbers import number
 
+UNITLESS = ("count", "fraction")
+"""Units that a sentence leaves out."""
+
 
 class Verdict(StrEnum):
     """The result of a test. See the README, "Verdicts and exit codes"."""
@@ -88,5 +91,6 @@ def describe(check: Check) -> str:
     """Return one line with the measured value, the limit and the reason."""
     m = check.measurement
     reason = f"{check.reason}, {check.invariant}" if check.invariant else check.reason
-    text = f"{m.name} = {number(m.value)} {m.unit}, expected {check.limit} ({reason})"
+    unit = "" if m.unit in UNITLESS else f" {m.unit}"
+    text = f"{m.name} = {number(m.value)}{unit}, expected {check.limit} ({reason})"
     return f"{text}; {check.detail}" if check.detail else text

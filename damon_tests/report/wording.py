@@ -10,6 +10,7 @@ from typing import Any
 
 from damon_tests import bundle
 from damon_tests.judge import features
+from damon_tests.judge.verdict import UNITLESS
 from damon_tests.ports.numbers import number
 
 # Worst first; the order of every table and list.
@@ -66,10 +67,9 @@ def seconds(value: float) -> str:
 
 
 def quantity(value: object, unit: str) -> str:
-    """A measured value with its unit: "1,405,501,440 bytes"."""
-    if not isinstance(value, int | float):
-        return f"{value} {unit}"  # nan, inf, -inf
-    return f"{number(value)} {unit}"
+    """Return a measured value with its unit: "1,405,501,440 bytes"; counts and fractions have none."""
+    shown = number(value) if isinstance(value, int | float) else str(value)  # nan, inf, -inf
+    return shown if unit in UNITLESS else f"{shown} {unit}"
 
 
 def plural(number: int, word: str) -> str:
