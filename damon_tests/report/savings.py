@@ -18,12 +18,12 @@ rss, memory: what is saved of the process's memory and of the machine's (negativ
 slowdown: more instructions of the workload itself for the same work; not the time of caches and TLBs.
 refaults: pages read back while that was measured, without → with. TLB: flushes, without → with.
 kdamond: DAMON's instructions, as a share of one processor.
-huge, near: share of the touched pages in huge pages, and on the processors' node, without → with.
+huge, near, active: share of the touched pages in huge pages, on the processors' node, on an active list.
 far: memory of the process on the other node, with the scheme."""
 
 _COLUMNS = (
     *("workload", "scheme", "rss saved", "memory saved", "slowdown", "refaults", "kdamond", "TLB"),
-    *("huge", "near", "far"),
+    *("huge", "near", "active", "far"),
 )
 
 
@@ -44,25 +44,25 @@ def _row(saving: Saving) -> list[str]:
         _counts([arm.refaults for arm in saving.baseline], saving.refaults),
         _percent(saving.kdamond, digits=2),
         _counts([a.cost.tlb_flushes for a in saving.baseline], [a.cost.tlb_flushes for a in saving.arms]),
-        _shares([a.in_huge_pages for a in saving.baseline], [a.in_huge_pages for a in saving.arms]),
-        _shares([a.near for a in saving.baseline], [a.near for a in saving.arms]),
-        f"{(middle([arm.far for arm in saving.arms]) or 0) / MIB:.0f} MiB",
+        *(_shares(saving, name) for name in ("huge", "near", "active")),
+        f"{middle([arm.far for arm in saving.arms]) / MIB:.0f} MiB",
     ]
 
 
 def _percent(values: Sequence[float], digits: int = 0) -> str:
-    median = f"{middle(values) or 0.0:.{digits}%}"
+    median = f"{middle(values):.{digits}%}"
     low, high = (f"{value:.{digits}%}" for value in (min(values), max(values)))
     return median if low == high else f"{median} ({low} to {high})"
 
 
 def _counts(without: Sequence[int], with_it: Sequence[int]) -> str:
-    return " → ".join(f"{middle(values) or 0:,.0f}" for values in (without, with_it))
+    return " → ".join(f"{middle(values):,.0f}" for values in (without, with_it))
 
 
-def _shares(without: Sequence[float | None], with_it: Sequence[float | None]) -> str:
-    before, after = middle(without), middle(with_it)
-    return "–" if before is None or after is None else f"{before:.0%} → {after:.0%}"
+def _shares(saving: Saving, name: str) -> str:
+    """Return a share of the touched pages, without → with."""
+    known = [[getattr(a.shares, name) for a in arms if a.shares] for arms in (saving.baseline, saving.arms)]
+    return " → ".join(f"{middle(values):.0%}" for values in known) if all(known) else "–"
 
 
 def document(arms: Sequence[Arm], about: Mapping[str, object]) -> dict[str, object]:

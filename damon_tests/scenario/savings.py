@@ -28,7 +28,7 @@ from damon_tests.damon.params import (
 )
 from damon_tests.damon.session import Session
 from damon_tests.experiment.backend import Backend, Subject
-from damon_tests.judge.cost.savings import BASELINE, Arm
+from damon_tests.judge.cost.savings import BASELINE, Arm, Shares
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.ports import UsageError, page_size
 from damon_tests.ports.ranges import Range
@@ -49,8 +49,8 @@ class Job(Protocol):
     ``pid``: the process whose memory and instructions count. ``ranges``: the byte ranges of it that are
     monitored by virtual address, none for all of it. ``begin`` starts it. ``work`` lets it work, for about
     ``seconds`` or until a fixed amount is done, and returns how much was done. ``shares`` returns, of the
-    pages that it touched since ``since_ns``, the share in huge pages and the share on the near node, or None
-    where nobody knows which it touched; it ends the job.
+    pages that it touched since ``since_ns``, where they are, or None where nobody knows which it touched; it
+    ends the job.
     """
 
     pid: int
@@ -60,7 +60,7 @@ class Job(Protocol):
 
     def work(self, seconds: float) -> float: ...
 
-    def shares(self, since_ns: int) -> tuple[float, float] | None: ...
+    def shares(self, since_ns: int) -> Shares | None: ...
 
     def stop(self) -> None: ...
 
@@ -111,7 +111,7 @@ _HUGE = 2 * MIB
 _SWAPS = Topology(memory_mib=512, swap_zram_mib=256, instructions=True)
 _ADVISED = Topology(memory_mib=512, thp_on_advice=True, instructions=True)
 _ALWAYS = Topology(memory_mib=512, cmdline=("transparent_hugepage=always",), instructions=True)
-_SCARCE = Topology(memory_mib=192, swap_zram_mib=160, lru_lists=True, instructions=True)
+_SORTED = Topology(memory_mib=512, lru_lists=True, instructions=True)
 _TWO_NODES = Topology(memory_mib=768, numa_nodes=2, instructions=True)
 
 _BY_ACCESS = (
@@ -147,9 +147,12 @@ USES: Mapping[str, Use] = {
         ),
         Use(
             "lru_sort",
-            "LRU sorting: accessed memory to the active list, idle memory off it, where memory is scarce",
-            (Scheme(BASELINE, _SCARCE), Scheme("lru_sort", _SCARCE, "paddr", _SORTING)),
-            ("hot_beside_scan",),
+            "LRU sorting: hot memory to the active list, idle memory off it",
+            (
+                Scheme(BASELINE, _SORTED),
+                Scheme("lru_sort", _SORTED, "paddr", _SORTING),
+            ),
+            ("reclaim_me",),
         ),
         Use(
             "tiering",
@@ -258,8 +261,7 @@ def _measured(subject: Subject, plan: Plan, job: Job, arm: Callable[..., Arm]) -
         minor_faults=minor,
         refaults=major,
         far=far,
-        in_huge_pages=shares[0] if shares else None,
-        near=shares[1] if shares else None,
+        shares=shares,
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from damon_tests.experiment.backend import Subject
+from damon_tests.judge.cost.savings import Shares
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import NSEC_PER_SEC, Bools, page_size
@@ -55,8 +56,8 @@ class PatternJob:
         self._subject.clock.run_for(int(seconds * NSEC_PER_SEC))
         return float(sum(self._target.accesses().values()) - before)
 
-    def shares(self, since_ns: int) -> tuple[float, float]:
-        """Return the shares of the touched pages in huge pages and on the near node."""
+    def shares(self, since_ns: int) -> Shares:
+        """Return where the pages are that it touched."""
         ranges = self._target.layout.values()
         states = [self._subject.pages(self._target, start, end) for start, end in ranges]
         now_ns = self._subject.clock.now_ns()
@@ -67,9 +68,10 @@ class PatternJob:
             for s in states
         ]
         used: Bools = np.concatenate(touched)
-        huge = np.concatenate([s.huge for s in states])
-        near = np.concatenate([s.node == NEAR_NODE for s in states])
-        return float(huge[used].mean()), float(near[used].mean())
+        huge = np.concatenate([s.huge for s in states])[used]
+        near = np.concatenate([s.on_node(NEAR_NODE) for s in states])[used]
+        active = np.concatenate([s.active for s in states])[used]
+        return Shares(float(huge.mean()), float(near.mean()), float(active.mean()))
 
     def stop(self) -> None:
         self._target.stop()

@@ -49,7 +49,7 @@ def test_huge_pages_by_access_waste_less_memory_than_always(backend, expect):
     )
     expect.at_most(wasted, 0.2, because="sparse memory is rarely accessed, and gets no advice")
     (arm,) = by_access.arms
-    m = Measurement("share of the touched pages in huge pages", arm.in_huge_pages, "fraction")
+    m = Measurement("share of the touched pages in huge pages", arm.shares.huge, "fraction")
     expect.at_least(m, 0.8, because="nearly all touched pages are in memory used densely")
 
 
@@ -58,7 +58,17 @@ def test_tiering_brings_memory_in_use_near(backend, expect):
     """What is accessed on the far node moves to the processors' node, what is idle stays away from it."""
     (saving,) = savings_of(backend, "tiering", "far_memory")
     (arm,), (without,) = saving.arms, saving.baseline
-    m = Measurement("share of the touched pages on the processors' node", arm.near, "fraction")
+    m = Measurement("share of the touched pages on the processors' node", arm.shares.near, "fraction")
     expect.at_least(m, 0.9, because="memory that is accessed is migrated to the near node")
     m = Measurement("bytes on the far node, of those without", arm.far / without.far, "fraction")
     expect.at_least(m, 0.5, because="idle memory stays on the far node")
+
+
+@pytest.mark.needs("schemes.lru_prio", "schemes.lru_deprio", "ops.paddr", lru_lists=1)
+def test_lru_sorting_puts_memory_in_use_on_the_active_list(backend, expect):
+    """Memory that was populated once, and is used since, waits on the inactive list until DAMON moves it."""
+    (saving,) = savings_of(backend, "lru_sort", "reclaim_me")
+    (arm,) = saving.arms
+    m = Measurement("share of the touched pages on an active list", arm.shares.active, "fraction")
+    expect.at_least(m, 0.7, because="memory that is accessed all the time is marked as accessed")
+    expect.at_most(slowdown(saving), LIMIT, because="sorting lists takes nothing from the workload")

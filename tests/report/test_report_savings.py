@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from damon_tests.judge.cost.savings import Arm, WorkloadCost, compared
+from damon_tests.judge.cost.savings import Arm, Shares, WorkloadCost, compared
 from damon_tests.ports import UsageError
 from damon_tests.report import savings
 
 COST = WorkloadCost(
     work=100.0, own=5_000, kdamond=0, machine=9_000, tlb_flushes=3, kdamond_flushes=1, window_ns=10_000
 )
-WITHOUT = Arm(*("reclaim", "zipf", "none", 1, COST, 200.0, 400.0, 5, 0), in_huge_pages=0.0, near=1.0)
+WITHOUT = Arm(*("reclaim", "zipf", "none", 1, COST, 200.0, 400.0, 5, 0), shares=Shares(0.0, 1.0, 0.25))
 WITH = replace(
     WITHOUT, scheme="reclaim", cost=replace(COST, own=5_150, kdamond=200), rss=50.0, used=300.0, refaults=7
 )
@@ -36,13 +36,14 @@ def test_row_shows_medians_and_the_range_of_several_pairs() -> None:
         "TLB": "3 → 3",
         "huge": "0% → 0%",
         "near": "100% → 100%",
+        "active": "25% → 25%",
         "far": "0 MiB",
     }
 
 
 def test_shares_that_nobody_knows_are_dashes() -> None:
-    arms = [replace(arm, in_huge_pages=None, near=None) for arm in (WITHOUT, WITH)]
-    assert "| – | – |" in savings.table(compared(arms))
+    arms = [replace(arm, shares=None) for arm in (WITHOUT, WITH)]
+    assert "| – | – | – |" in savings.table(compared(arms))
 
 
 def test_document_has_every_run() -> None:

@@ -39,14 +39,22 @@ class WorkloadCost:
 
 
 @dataclass(frozen=True)
+class Shares:
+    """Of the touched pages, those in transparent huge pages, on the processors' node, on an active list."""
+
+    huge: float
+    near: float
+    active: float
+
+
+@dataclass(frozen=True)
 class Arm:
     """One run of a workload under a scheme, or under ``BASELINE``, for a use of DAMON.
 
     Means over the measured window, in bytes: ``rss`` of the process, ``used`` memory of the machine. Counts
-    in the window: ``minor_faults`` and ``refaults`` (major faults: pages read back) of the process. Means
-    over the pages that the workload touched in the window, None where that is not known: ``in_huge_pages``,
-    the share in transparent huge pages, and ``near``, the share on the node of the processors. ``far``: bytes
-    of the process on other nodes.
+    in the window: ``minor_faults`` and ``refaults`` (major faults: pages read back) of the process. ``far``:
+    bytes of the process on other nodes. ``shares``: where the pages are that it touched in the window, None
+    where nobody knows which.
     """
 
     use: str
@@ -59,8 +67,7 @@ class Arm:
     minor_faults: int
     refaults: int
     far: float = 0.0
-    in_huge_pages: float | None = None
-    near: float | None = None
+    shares: Shares | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +127,6 @@ def _saving(arms: Sequence[Arm], without: Sequence[Arm]) -> Saving:
     )
 
 
-def middle(values: Sequence[float | None]) -> float | None:
-    """Return the median of the values that are known; None without any."""
-    known = [value for value in values if value is not None]
-    return float(np.median(known)) if known else None
+def middle(values: Sequence[float]) -> float:
+    """Return the median of the values; NaN without any."""
+    return float(np.median(values)) if len(values) else float("nan")
