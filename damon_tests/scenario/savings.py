@@ -109,8 +109,9 @@ def _pattern(
 _IDLE = _pattern(accesses=(0, 0), age=(IDLE_AGGREGATIONS, U32_MAX))
 _HUGE = 2 * MIB
 _SWAPS = Topology(memory_mib=512, swap_zram_mib=256, instructions=True)
-_ADVISED = Topology(memory_mib=512, thp_on_advice=True, instructions=True)
-_ALWAYS = Topology(memory_mib=512, cmdline=("transparent_hugepage=always",), instructions=True)
+# With less than 512 MiB of memory, the kernel turns transparent huge pages off when it boots.
+_ADVISED = Topology(thp_on_advice=True, instructions=True)
+_ALWAYS = Topology(cmdline=("transparent_hugepage=always",), instructions=True)
 _SORTED = Topology(memory_mib=512, lru_lists=True, instructions=True)
 _TWO_NODES = Topology(memory_mib=768, numa_nodes=2, instructions=True)
 
