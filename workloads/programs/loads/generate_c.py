@@ -4,19 +4,25 @@
 import random
 import sys
 
-FUNCTIONS, LINES = 12_000, 30
+FUNCTIONS, BODIES, LINES = 12_000, 100, 30
+
+
+def body(draw: random.Random) -> str:
+    """Return the statements of a function, which use its parameters a and b."""
+    lines = [f"\tint c = {draw.randrange(1000)};"]
+    for _ in range(LINES):
+        x, y, z = draw.choice("abc"), draw.choice("abc"), draw.randrange(1, 1000)
+        lines.append(f"\tif ({x} * {z} > {y}) {y} = {x} + c * {z}; else c += {z};")
+    return "\n".join(lines)
 
 
 def main() -> None:
     draw = random.Random(int(sys.argv[1]))
+    bodies = [body(draw) for _ in range(BODIES)]
     with open(sys.argv[2], "w", encoding="ascii") as file:
         for number in range(FUNCTIONS):
-            file.write(f"static int table_{number}[{draw.randrange(1, 64)}];\n")
-            file.write(f"int function_{number}(int a, int b)\n{{\n\tint c = {draw.randrange(1000)};\n")
-            for _ in range(LINES):
-                x, y, z = draw.choice("abc"), draw.choice("abc"), draw.randrange(1, 1000)
-                file.write(f"\tif ({x} * {z} > {y}) {y} = {x} + c * {z}; else c += table_{number}[0];\n")
             called = f"function_{draw.randrange(number)}(b, c)" if number else "a"
+            file.write(f"int function_{number}(int a, int b)\n{{\n{bodies[number % BODIES]}\n")
             file.write(f"\treturn c + {called};\n}}\n")
 
 
