@@ -249,9 +249,12 @@ def false_alarms(args: argparse.Namespace) -> int:
 
 def faults(args: argparse.Namespace) -> int:
     """``damon-tests faults``: wrong DAMONs, and which tests notice which."""
+    from damon_tests.commands.fault_kinds import show_kinds
     from damon_tests.commands.faults import run_kill_matrix, show_catalogue
     from damon_tests.commands.run import suite_path
 
+    if args.kinds:
+        return show_kinds(as_json=args.json)
     if not args.run:
         of_runs = {
             "--suite": args.suite,

@@ -170,7 +170,8 @@ def draws(request: pytest.FixtureRequest) -> Draws:
     """Seeded generators for drawn cases: ``for rng in draws(20)``; more of them with ``--budget``."""
     seed, budget_s = request.config.option.seed, request.config.option.budget
     drawing = sum("draws" in getattr(item, "fixturenames", ()) for item in request.session.items)
-    return Draws(seed, test_id(request.node), budget_s / max(1, drawing))
+    shrinks = not request.config.option.fault
+    return Draws(seed, test_id(request.node), budget_s / max(1, drawing), shrinks)
 
 
 @pytest.fixture

@@ -182,6 +182,9 @@ def add_faults(commands: Commands) -> None:
     p = commands.add_parser("faults", help="wrong DAMONs, and which tests notice which")
     p.add_argument("names", nargs="*", metavar="NAME", help="these faults (default: all)")
     p.add_argument("--area", action="append", default=[], metavar="A", help="faults of this area")
+    p.add_argument(
+        "--kinds", action="store_true", help="print which suite notices which kind of bugs, and end"
+    )
     p.add_argument("--run", action="store_true", help="run the suites on each, and print the kill matrix")
     p.add_argument("--suite", action="append", default=[], metavar="PATH", help="only these suites")
     p.add_argument(

@@ -31,12 +31,14 @@ class Draws:
     """Yield generators of random numbers: ``for draw in draws(20)``; at least so many, more with a budget.
 
     Each is seeded by the run's seed, the test and its number. ``seconds``: how long a test goes on drawing
-    after its usual number (``--budget``); ``count`` is how many were drawn.
+    after its usual number (``--budget``); ``count`` is how many were drawn. ``shrinks``: False where only it
+    matters that a case fails (``--fault``).
     """
 
     run_seed: int
     test_id: str
     seconds: float = 0.0
+    shrinks: bool = True
     clock: Callable[[], float] = time.monotonic
     count: int = field(default=0, init=False)
 
@@ -45,6 +47,10 @@ class Draws:
         while self.count < least or self.clock() - began < self.seconds:
             self.count += 1
             yield random.Random(self.seed_of(self.count))
+
+    def shrink(self, case: C, fails: Callable[[C], bool], tries: int) -> C:
+        """Return a simple case that still fails, with ``shrink``."""
+        return shrink(case, fails, tries) if self.shrinks else case
 
     def seed_of(self, number: int) -> int:
         """Return the seed of the case with this number, from 1."""

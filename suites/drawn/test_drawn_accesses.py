@@ -10,7 +10,6 @@ from damon_tests.damon.params import DamonAttrs, DamonCtx
 from damon_tests.judge.monitoring.aggregation_windows import settled
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, NSEC_PER_USEC
-from damon_tests.scenario.drawing import shrink
 from damon_tests.scenario.drawn_accesses import (
     draw_rates,
     draw_sharing,
@@ -42,7 +41,7 @@ def first_failure(run_case, live, draws, draw, profile):
         wrong, reports = run_case(unkept, case)
         judged += reports
         if wrong:
-            small = shrink(case, lambda c: bool(run_case(unkept, c)[0]), SHRINKING[simulated])
+            small = draws.shrink(case, lambda c: bool(run_case(unkept, c)[0]), SHRINKING[simulated])
             again, _ = run_case(live, small)  # its recording is kept
             return [f"case {draws.count}, shrunk: {small}: {'; '.join(again or wrong)}"], judged
     return [], judged
@@ -71,6 +70,8 @@ def of_virtual_addresses(operations):
         counts = counts_within(run, run.target.layout["watched"])
         most = max((int(c.max()) for c in counts), default=0)
         wrong = [f"{most} accesses through a mapping that nobody uses"] if most else []
+        if case.through == "mapping" and operations == "fvaddr":
+            wrong += missed(run, run.target.layout["again"])[0]
         checks = invariants(run)
         wrong += [f"{c.measurement.name}: {c.detail}" for c in checks if c.holds is False]
         # A region of vaddr may hold the mapping and idle memory around it: I25 judges it.
@@ -79,19 +80,26 @@ def of_virtual_addresses(operations):
     return run_case
 
 
-def of_frames(live, case):
-    with live(case.pattern(), DamonCtx("paddr", attrs=SHARING), cover="regions") as run:
-        run.record(1.2, aggregations=4)
+def missed(run, span=(0, 1 << 62)):
+    """Return what is wrong with regions within the bytes, which are always in use; and the windows judged."""
     stalls = run.target.disturbances(SHARING.sample_us * NSEC_PER_USEC // 2)
     windows = [
         w
         for w in settled(run.recording(), run.recording().started_ns + SETTLED_NS)
         if not any(start < w.t1_ns and w.t0_ns < end for start, end in stalls)
     ]
-    full = SHARING.samples_per_aggr
-    fewest = min((int(w.snapshot.nr_accesses.min()) for w in windows), default=full)
-    wrong = [f"{fewest} of {full} samples saw frames in use"] if fewest < full else []
+    full, (start, end) = SHARING.samples_per_aggr, span
+    snaps = [w.snapshot for w in windows]
+    counts = [s.nr_accesses[(s.start >= start) & (s.end <= end)] for s in snaps]
+    fewest = min((int(c.min(initial=full)) for c in counts), default=full)
+    wrong = [f"{fewest} of {full} samples saw memory in use"] if fewest < full else []
     return wrong, len(windows)
+
+
+def of_frames(live, case):
+    with live(case.pattern(), DamonCtx("paddr", attrs=SHARING), cover="regions") as run:
+        run.record(1.2, aggregations=4)
+    return missed(run)
 
 
 @pytest.mark.parametrize(

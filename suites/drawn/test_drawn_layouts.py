@@ -10,7 +10,6 @@ from damon_tests.damon.params import DamonAttrs, DamonCtx
 from damon_tests.judge import rule_limits
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC
-from damon_tests.scenario.drawing import shrink
 from damon_tests.scenario.drawn_layouts import draw_spaces
 from damon_tests.scenario.invariants import invariants
 
@@ -89,7 +88,7 @@ def test_drawn_address_spaces_are_covered(live, draws, expect, request):
             break
     detail = ""
     if failing is not None:
-        failing = shrink(failing, lambda c: bool(run_spaces(unkept, c)[0]), SHRINKING[simulated])
+        failing = draws.shrink(failing, lambda c: bool(run_spaces(unkept, c)[0]), SHRINKING[simulated])
         wrong, _ = run_spaces(live, failing)  # its recording is kept
         detail = f"case {draws.count}, shrunk: {failing}: {'; '.join(wrong) or 'passes when repeated'}"
     why = "vaddr monitors the mappings without their two largest gaps (§3.1, I6)"

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Find which test of a kind's own suites notices which fault: ``python tests/fault_kinds.py [KIND...]``
+
+Writes ``killed_by`` of the chosen kinds (default: all) in ``suites/fault_kinds.yaml``. Ends with 1 when a
+fault survives.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from damon_tests.commands.faults import run_kill_matrix
+
+SUITES = Path(__file__).resolve().parent.parent / "suites"
+TABLE = SUITES / "fault_kinds.yaml"
+
+
+def killers(row: dict[str, Any]) -> dict[str, str]:
+    """Return the first test that notices each fault of a kind, "" for none, by fault."""
+    paths = [f"suites/{path}" for path in row["suites"]]
+    with tempfile.TemporaryDirectory() as scratch:
+        run_kill_matrix(row["faults"], (), paths, output=Path(scratch), first_killer=True)
+        kept = json.loads((Path(scratch) / "kill.json").read_text(encoding="utf-8"))
+    return {kill["fault"]: (kill["killers"] or [""])[0] for kill in kept["faults"]}
+
+
+def main(chosen: list[str]) -> int:
+    text = TABLE.read_text(encoding="utf-8")
+    head = text[: text.index("\n- ") + 1]
+    rows = yaml.safe_load(text)
+    for row in rows:
+        if not chosen or row["kind"] in chosen:
+            row["killed_by"] = killers(row)
+            body = yaml.safe_dump(rows, sort_keys=False, width=130)
+            TABLE.write_text(head + body, encoding="utf-8")
+    return int(any(not test for row in rows for test in row.get("killed_by", {}).values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
