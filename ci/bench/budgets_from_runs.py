@@ -21,8 +21,8 @@ from damon_tests.report.bench_record import BenchRecord
 HEADROOM = 0.02
 """A change that makes an operation cost 3 % more fails; compilers of a series differ by less than 2 %."""
 
-FUNCTIONS = 12
-"""So many functions of a cost are listed, which are nearly all of it."""
+LEAST = 0.5
+"""Instructions of the cheapest functions that are listed: what is not in the list is new, or grew to more."""
 WITH_FUNCTIONS = ("check.", "aggregation.")
 """Costs of every sample and aggregation, which list their functions."""
 
@@ -104,8 +104,8 @@ def dearest(samples: CostSamples) -> str:
     if samples.tree is None or not samples.tree.instructions:
         return ""
     scale = samples.values[-1] / samples.tree.instructions
-    first = list(samples.tree.functions().items())[:FUNCTIONS]
-    return ", ".join(f"{name} {own * scale:.1f}" for name, own in first)
+    counts = {name: own * scale for name, own in samples.tree.functions().items()}
+    return ", ".join(f"{name} {own:.1f}" for name, own in counts.items() if own >= LEAST)
 
 
 if __name__ == "__main__":
