@@ -63,7 +63,7 @@ def test_metric_above_its_limit_is_bad() -> None:
     metric = Metric("checks", "check_vaddr", 3000)
     metrics = {"check_vaddr": CostSamples("check_vaddr", "instructions", (2990.0, 3001.0, 3005.0))}
     assert trial_of_metric(metric, metrics) == Trial(
-        "bad", "check_vaddr is 3001 instructions, the limit is 3000"
+        "bad", "check_vaddr is 3,001 instructions, the limit is 3,000"
     )
     assert trial_of_metric(Metric("checks", "check_vaddr", 3001), metrics).state == "good"
     with pytest.raises(UsageError, match="has no metric 'check'; it has check_vaddr"):
@@ -183,4 +183,4 @@ def test_commit_that_made_checks_dearer_is_found_by_metric(
     answer = bisect(request, by_metric.attempt, by_metric.failing, lines.append)
     assert [commit.title for commit in answer.culprits] == ["mm/damon/core: change 7"]
     assert answer.exit_code == 0
-    assert any("check.paddr is 3600 instructions, the limit is 3300" in line for line in lines)
+    assert any("check.paddr is 3,600 instructions, the limit is 3,300" in line for line in lines)

@@ -129,4 +129,4 @@ def test_bisection_by_a_metric_names_it(monkeypatch: pytest.MonkeyPatch, tmp_pat
     words = ["bisect", "--tree", "linux", *GOOD_AND_BAD, *metric]
     args = arguments.parser().parse_args([*words, "--output", str(tmp_path / "out")])
     assert tree_options.bisect_command(args) == 7
-    assert asked[0].tests == ["check.vaddr of check.vaddr above 3000"]
+    assert asked[0].tests == ["check.vaddr of check.vaddr above 3,000"]
