@@ -208,26 +208,6 @@ def test_complaints_of_the_hosts_kernel_about_damon_are_failures(
     assert is_clean(guest)
 
 
-def test_monitor_watches_a_process_of_the_host(guest: Guest) -> None:
-    """``monitor PID --kernel host``, of a busy process; nothing is left in the kernel."""
-    busy = python(guest, "-c", "x = bytearray(1 << 24)\nwhile True: x[::4096] = bytes(len(x) // 4096)")
-    try:
-        until(lambda: bool(pids(guest, "bytearray(1 << 24)")), "the process runs", busy)
-        # The chroot's own processes: the Python that was started is the only one with this command line.
-        (pid,) = pids(guest, "bytearray(1 << 24)")
-        watch = ["monitor", str(pid), "--kernel", "host", "--seconds", "6", "--record", "/tmp/m.npz"]
-        process = python(guest, "-m", "damon_tests.cli", *watch)
-        status = process.wait(RUN_NS)
-        printed = output(process)
-    finally:
-        busy.kill(signal.SIGKILL)
-    assert status.ok, printed
-    assert f"process {pid}, watched by DAMON of host" in printed
-    assert "kdamond" in printed
-    assert "/tmp/m.npz: written" in printed
-    assert is_clean(guest)
-
-
 def test_kdamonds_of_others_are_left_alone(guest: Guest) -> None:
     guest.machine.write_file(f"{KDAMONDS}/nr_kdamonds", b"2")
     before = guest.machine.batch([FileOp("walk", KDAMONDS)])
