@@ -118,8 +118,15 @@ USED_BY = {
 }
 
 
-def absent(path, value):
-    """Return the operations of one case: start with the name, and commit it to a running kdamond."""
+AFTER_OFF = ("off", "update_schemes_stats", "commit")
+STOPPED = tuple(Operation(STATE, word) for word in AFTER_OFF)
+
+
+def absent(path, value, stopped=()):
+    """Return the operations of one case: start with the name, and commit it to a running kdamond.
+
+    ``stopped``: what is done once it is off.
+    """
     used_by = next((ops for end, ops in USED_BY.items() if path.endswith(end)), ())
     usual = "{pid}" if path.endswith("pid_target") else ""
     good = [Operation(path, usual)] if usual else []
@@ -138,6 +145,7 @@ def absent(path, value):
         Operation(STATE, "commit"),
         Operation(STATE, "update_schemes_stats"),
         Operation(STATE, "off"),
+        *stopped,
         Operation("kdamonds/nr_kdamonds", "0"),
     ]
 
@@ -154,6 +162,7 @@ def test_names_of_what_is_not_there_are_refused_or_neutral(tested, model, subjec
 @pytest.mark.needs("goals.nid")
 def test_goals_of_absent_nodes_are_neutral(tested, model, subject, expect_same_answers):
     """A quota goal may be of a node that does not exist, at start and after a commit: the kdamond lives."""
-    operations = [op for path, values in NODE_GOALS for value in values for op in absent(path, value)]
+    values = [(path, value) for path, values in NODE_GOALS for value in values]
+    operations = [op for path, value in values for op in absent(path, value, STOPPED)]
     why = f"the answers of {subject.level}: no memory is in a node that does not exist (§4.5)"
     expect_same_answers(differences(tested, model(), operations, subject.level), why)

@@ -148,7 +148,7 @@ UNRELATED = {
         "suites/hostile/test_removed_directories.py::test_commands_without_a_context_are_refused",
     ),
     "goal-of-absent-node": (
-        "off_twice_fails",
+        "stopped_commands_einval",
         "7.3",
         "suites/hostile/test_removed_directories.py::test_goals_of_absent_nodes_are_neutral",
     ),
