@@ -8,7 +8,7 @@ import pytest
 from damon_tests.damon.params import DamonAttrs, DamonCtx, DamonTarget
 from damon_tests.judge.schemes import effects
 from damon_tests.judge.verdict import Measurement
-from damon_tests.ports import huge_page_size, page_size
+from damon_tests.ports import NotSupported, huge_page_size, page_size
 from damon_tests.scenario.acting import BEFORE_APPLY, PATIENCE_NS, act, middle, scheme, waiting
 from damon_tests.workload.pages import bytes_of
 
@@ -21,7 +21,17 @@ VADDR = DamonCtx("vaddr", attrs=ATTRS)
 FEW = DamonCtx("vaddr", attrs=DamonAttrs(min_nr_regions=3, max_nr_regions=3))
 WATCHED = {"cover": "regions", "watched": 1, "extra_events": [BEFORE_APPLY]}
 TWO = ["two_idle_regions", "huge_if_advised"]
+MIB = 1 << 20
 WHOLE = "sz_applied is the whole length (§4.10)"
+
+
+@pytest.fixture(autouse=True)
+def blocks_fit_into_the_patterns():
+    if huge_page_size() > 2 * MIB:
+        raise NotSupported(
+            f"memory with huge pages of {huge_page_size() // MIB} MiB: the patterns' regions are smaller",
+            remedy="use a kernel with pages of 4 KiB for this",
+        )
 
 
 def huge(pages):
