@@ -127,6 +127,15 @@ class ReferenceSubject:
         self.clock: Clock = self._system.clock
         self.level = level
         self._closed = False
+        self._boot(machine.cmdline)
+
+    def _boot(self, cmdline: Sequence[str]) -> None:
+        """Give modules the parameters of the command line ("damon_stat.enabled=N"), as a kernel does."""
+        for word in cmdline:
+            name, _, value = word.partition("=")
+            module, dot, parameter = name.partition(".")
+            if dot and self.tree.exists(f"/sys/module/{module}/parameters"):
+                self.tree.write(f"/sys/module/{module}/parameters/{parameter}", value)
 
     def start_target(self, pattern: Pattern, seed: int) -> RunningTarget:
         return _Target(pattern, seed, self._system)

@@ -8,8 +8,10 @@ import pytest
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosQuota, DamosQuotaGoal
 from damon_tests.damon.series import Series
 from damon_tests.judge.schemes import goal_metrics, quotas
-from damon_tests.judge.schemes.goal_metrics import lru_bp, measured, node_mem_bp
+from damon_tests.judge.schemes.goal_metrics import lru_bp, measured, memcg_bp, node_mem_bp
 from damon_tests.judge.verdict import Check, Measurement
+from damon_tests.patterns import load
+from damon_tests.patterns.spec import Phase
 from damon_tests.ports import page_size
 from damon_tests.scenario.quota_run import (
     let_pass,
@@ -22,6 +24,11 @@ pytestmark = pytest.mark.needs("damon_aggregated", "damos_before_apply", "damos_
 MIB = 1 << 20
 BP = 10_000
 ATTRS = DamonAttrs(sample_us=5_000, aggr_us=40_000, min_nr_regions=10, max_nr_regions=40)
+HOUR_NS = 3_600 * 10**9
+BATCHED = 2 * MIB
+"""What the group's counters may lag behind: each processor batches 64 pages, of two lists, and a target's
+pages that are just being written to swap still count."""
+BATCHED_BP = 20
 # What else takes or gives back memory in the meantime, with what swap itself needs: 6 MiB.
 OTHERS = 6 * MIB
 
@@ -81,6 +88,46 @@ def test_temporal_tuner_reclaims_until_the_goal_and_stops(live, expect):
         Measurement("tried in a window", most, "bytes"),
         step,
         because="a window may not try more than its quota (I44)",
+    )
+
+
+@pytest.mark.profile("full")
+@pytest.mark.needs("ops.fvaddr", "goals.node_memcg_free_bp", "quotas.goal_tuner", swap_mib=512)
+def test_group_is_reclaimed_until_its_goal_and_no_further(live, expect):
+    """With a goal for the share of the node that a memory control group leaves free, the group is reclaimed
+    until it leaves as much, and then no more."""
+    step, wanted, infos = 2 * MIB, 16 * MIB, []
+    scheme = Damos("pageout", ANY, quota=DamosQuota(bytes=step, goal_tuner="temporal"))
+    achieved = with_goal(scheme, target_metric="node_mem_free_bp", target_value=1)
+    attrs = replace(ATTRS, sample_us=20_000, aggr_us=160_000)
+    ctx, extra = DamonCtx("fvaddr", attrs=attrs, schemes=(achieved,)), quota_events(live)
+    pattern = replace(load.load("own_memcg"), phases=(Phase("idle", HOUR_NS, ()),))
+    with live(pattern, ctx, cover="regions", extra_events=extra) as run:
+
+        def share():
+            infos.append(run.subject.memory_info())
+            return memcg_bp(infos[-1], run.target.memcg, used=False)
+
+        let_pass(run, 2)
+        target = share() + wanted * BP // infos[-1].node_total[0]
+        goal = {"target_metric": "node_memcg_free_bp", "target_value": target, "path": run.target.memcg}
+        run.commit(replace(run.ctx, schemes=(with_goal(scheme, **goal),)))
+        for _ in range(200):
+            if share() >= target:
+                break
+            let_pass(run, 1)
+        let_pass(run, 8)
+        share()
+        swapped = int(run.pages("data").swapped.sum()) * page_size()
+    fed = run.commits[-1].kdamonds[0].ctx.schemes[0].quota
+    passes = [p for p in passes_of(run) if p.begin_ns > run.commits[-1].end_ns]
+    metric = measured(infos, lambda info: memcg_bp(info, run.target.memcg, used=False), BATCHED_BP)
+    expect.add(goal_metrics.steps_between("node_memcg_free_bp", passes, fed, metric, least=1))
+    expect.between(
+        Measurement("bytes reclaimed", swapped, "bytes"),
+        wanted - BATCHED,
+        wanted + step + BATCHED,
+        because="pass by pass until the goal is met, which the next pass sees (§4.4)",
     )
 
 
