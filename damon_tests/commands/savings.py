@@ -51,9 +51,9 @@ def measure(kernel: str, plan: Plan, outputs: Outputs) -> int:
     if request.is_reference or request.is_host:
         raise UsageError(f"{kernel}: instructions are only counted in guests; use debian:SERIES or an image")
     request.check()
-    arms, skipped, title = _performed(request, plan)
-    if outputs.json is not None:
-        _write_json(arms, {"kernel": kernel, "skipped": skipped}, outputs.json)
+    arms, skipped, title = _performed(request, plan, outputs.json)
+    if str(outputs.json) == "-":
+        print(_json(arms, skipped, request), end="")
     savings = compared(arms)
     if outputs.picture is not None and savings:
         rendered.save_picture(savings, outputs.picture, title)
@@ -65,29 +65,34 @@ def measure(kernel: str, plan: Plan, outputs: Outputs) -> int:
     return 0 if savings else NotSupported.exit_code
 
 
-def _performed(request: KernelRequest, plan: Plan) -> tuple[list[Arm], dict[str, str], str]:
-    """Return the arms, what could not be run with the reason, and a title with the kernel's release."""
+def _performed(
+    request: KernelRequest, plan: Plan, results: Path | None
+) -> tuple[list[Arm], dict[str, str], str]:
+    """Return the arms, what could not be run with the reason, and a title with the kernel's release.
+
+    The file ``results`` is written again after each run, so that a plan that is interrupted loses none.
+    """
     arms: list[Arm] = []
-    skipped: dict[tuple[str, str], str] = {}
+    skipped: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as scratch, open_backend(request, Path(scratch)) as backend:
         for use, work, scheme, seed in runs(plan, workload):
-            if (use, work.name) in skipped:
+            pair = f"{use} of {work.name}"
+            if pair in skipped:
                 continue
             print(f"{use}: {work.name}, {scheme.name}, seed {seed} ...", file=sys.stderr, flush=True)
             try:
                 arms.append(run(backend, plan, use, work, scheme, seed))
             except NotSupported as error:
-                skipped[use, work.name] = f"{scheme.name}: {error}"
+                skipped[pair] = f"{scheme.name}: {error}"
+            if results is not None and str(results) != "-":
+                output_file.write_text(results, _json(arms, skipped, request))
         title = (
             f"{backend.provenance()['release']}: DAMON works for {plan.settle_s:g} s, then"
             f" {plan.measure_s:g} s are measured; {plan.repeats} pairs"
         )
-    return arms, {f"{use} of {name}": why for (use, name), why in skipped.items()}, title
+    return arms, skipped, title
 
 
-def _write_json(arms: list[Arm], about: dict[str, object], path: Path) -> None:
-    text = json.dumps(rendered.document(arms, about), indent=1) + "\n"
-    if str(path) == "-":
-        print(text, end="")
-    else:
-        output_file.write_text(path, text)
+def _json(arms: list[Arm], skipped: dict[str, str], request: KernelRequest) -> str:
+    about = {"kernel": request.kernel, "skipped": skipped}
+    return json.dumps(rendered.document(arms, about), indent=1) + "\n"
