@@ -157,6 +157,16 @@ UNRELATED = {
         "7.3",
         "suites/monitoring/test_sampled_addresses.py::test_first_megabytes_of_a_tebibyte_are_rarely_sampled",
     ),
+    "commit-forgets-across-seam": (
+        "merge_drops_bytes",
+        "7.3",
+        "suites/regressions/test_commit_seams.py::test_ranges_within_one_region_keep_its_age",
+    ),
+    "walk-skips-pages-behind-huge-page": (
+        "filter_anon_inverted",
+        "7.3",
+        "suites/regressions/test_huge_page_walk.py::test_small_pages_behind_half_a_huge_page_are_visited",
+    ),
 }
 
 

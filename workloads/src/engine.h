@@ -59,12 +59,13 @@ struct region {
 	int64_t node;	 /* -1: any */
 	uint64_t mapped; /* bytes from its start; as long as nothing was unmapped in its middle */
 	char file[LINE_LEN]; /* initial content; "-": none */
-	bool placed; /* exactly ``gap`` below what is above it; else aligned, below the program's gap */
+	bool placed; /* exactly ``gap`` below what is above it; else aligned, below the program's
+			gap */
 	uint64_t gap;
-	bool has_same;	   /* maps the file or shmem of another region, */
+	bool has_same;	  /* maps the file or shmem of another region, */
 	uint64_t same_as; /* this one; regions move while they are read */
-	int fd;		     /* of file and shmem */
-	uint64_t start;	     /* address, once mapped */
+	int fd;		  /* of file and shmem */
+	uint64_t start;	  /* address, once mapped */
 	/* Pages that any term can touch, relative to the region: slices have bits for exactly
 	 * these. */
 	uint64_t window_first;

@@ -362,15 +362,22 @@ static const struct statement {
 	size_t words;
 	void (*read)(char **words);
 } statements[] = {
-	{ "seed", 2, read_seed },     { "repeat", 2, read_repeat },
-	{ "gap", 2, read_gap },	      { "visible", 2, read_visible },
-	{ "status", 2, read_status }, { "phases", 2, read_phases },
-	{ "passes", 3, read_passes }, { "slices", 4, read_slices },
-	{ "memcg", 2, read_memcg },   { "region", 10, read_region },
+	{ "seed", 2, read_seed },
+	{ "repeat", 2, read_repeat },
+	{ "gap", 2, read_gap },
+	{ "visible", 2, read_visible },
+	{ "status", 2, read_status },
+	{ "phases", 2, read_phases },
+	{ "passes", 3, read_passes },
+	{ "slices", 4, read_slices },
+	{ "memcg", 2, read_memcg },
+	{ "region", 10, read_region },
 	{ "region_gap", 2, read_region_gap },
 	{ "region_same_as", 2, read_region_same_as },
-	{ "phase", 3, read_phase },   { "access", MAX_WORDS, read_access },
-	{ "bucket", 3, read_bucket }, { "action", 10, read_action },
+	{ "phase", 3, read_phase },
+	{ "access", MAX_WORDS, read_access },
+	{ "bucket", 3, read_bucket },
+	{ "action", 10, read_action },
 };
 
 static const struct statement *find_statement(const char *line)

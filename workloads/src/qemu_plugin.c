@@ -223,11 +223,10 @@ static void on_translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 			.kind = symbol ? symbol->kind : SYMBOL_FUNCTION,
 			.entry = symbol && symbol->addr == addr,
 		};
-		qemu_plugin_register_vcpu_tb_exec_cb(tb, on_block,
-						     window & WINDOW_ACCESSES
-							     ? QEMU_PLUGIN_CB_R_REGS
-							     : QEMU_PLUGIN_CB_NO_REGS,
-						     block);
+		qemu_plugin_register_vcpu_tb_exec_cb(
+			tb, on_block,
+			window & WINDOW_ACCESSES ? QEMU_PLUGIN_CB_R_REGS : QEMU_PLUGIN_CB_NO_REGS,
+			block);
 	}
 	if (kernel || block)
 		translate_insns(tb, kernel, block, symbol);

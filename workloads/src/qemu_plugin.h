@@ -28,8 +28,8 @@ struct control {
 	uint32_t done;	  /* number of the last order that was carried out */
 	uint32_t error;	  /* its errno, or 0 */
 	uint64_t init_task;
-	uint64_t gap_ns; /* see qemu_plugin_accesses.c */
-	uint64_t window; /* what the window records: enum window, several with | */
+	uint64_t gap_ns;       /* see qemu_plugin_accesses.c */
+	uint64_t window;       /* what the window records: enum window, several with | */
 	char thread[COMM_LEN]; /* count threads whose names begin with this; empty: all */
 	char symbols[PATH_LEN];
 	char report[PATH_LEN];

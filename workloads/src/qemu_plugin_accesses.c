@@ -22,7 +22,7 @@
 
 struct entry {
 	struct access_run run;
-	uint64_t key; /* page by which it is looked up */
+	uint64_t key;	     /* page by which it is looked up */
 	uint64_t checked_ns; /* when its frame was looked up */
 	bool open;	     /* run has begun */
 };

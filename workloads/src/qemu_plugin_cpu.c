@@ -5,9 +5,8 @@
 
 #include "qemu_plugin.h"
 
-static const char *const names[] = { "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
-				     "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15",
-				     "rip" };
+static const char *const names[] = { "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8",
+				     "r9",  "r10", "r11", "r12", "r13", "r14", "r15", "rip" };
 
 static struct qemu_plugin_register *registers[NR_REGISTERS];
 static struct byte_array *buffer;
@@ -78,7 +77,8 @@ const uint8_t *cpu_memory(uint64_t addr, size_t len)
 /* Returns the page frame at a virtual address, NO_FRAME if none is mapped. */
 uint32_t cpu_frame(uint64_t addr)
 {
-	uint64_t physical = cpu_get_phys_page_debug(current_cpu, addr & ~(uint64_t)(PAGE_BYTES - 1));
+	uint64_t physical =
+		cpu_get_phys_page_debug(current_cpu, addr & ~(uint64_t)(PAGE_BYTES - 1));
 
 	return physical == UINT64_MAX ? NO_FRAME : physical / PAGE_BYTES;
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Write the counts of a window as lines of numbers; cost_plugin.py and access_plugin.py parse them. */
+/* Write the counts of a window as lines of numbers; cost_plugin.py and access_plugin.py parse them.
+ */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>

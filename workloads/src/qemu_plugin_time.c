@@ -12,8 +12,8 @@
 
 static uint64_t after[MAX_PLACES]; /* addresses that follow an RDTSC */
 static unsigned int nr_after;
-static uint64_t base_ns, base_insns;   /* the last value, and the count when it was read */
-static uint64_t read_insns; /* the count after the last RDTSC */
+static uint64_t base_ns, base_insns; /* the last value, and the count when it was read */
+static uint64_t read_insns;	     /* the count after the last RDTSC */
 static struct time_check check;
 
 /* Userdata of the callbacks: the instructions of the block that are still to come. */
