@@ -40,7 +40,7 @@ _TOUCHED: dict[str, tuple[tuple[str, str], ...]] = {
 
 
 def first_by_changes(areas: Sequence[str], changed: Sequence[str]) -> list[str]:
-    """Return the selection with those files first that test what was changed.
+    """Return the selection with those files first that test what was changed; before them those named so.
 
     ``areas``: directories, files or ids of suites; none: all. ``changed``: paths in the kernel tree.
     Without a change in DAMON, the selection is returned as it is. Each file is in the result once.
@@ -51,9 +51,9 @@ def first_by_changes(areas: Sequence[str], changed: Sequence[str]) -> list[str]:
     files = _files(areas)
     first: dict[Path, None] = {}
     for area, word in touched:
-        for file in files:
-            if file.parent.name == area and (not word or word in file.name or _mentions(file, word)):
-                first[file] = None
+        near = [file for file in files if file.parent.name == area]
+        named = [file for file in near if word in file.name]  # all, for an area without a word
+        first |= dict.fromkeys([*named, *(file for file in near if _mentions(file, word))])
     return [str(file) for file in dict.fromkeys([*first, *files])]
 
 

@@ -18,8 +18,8 @@ from damon_tests.damon import recording_file, trace
 from damon_tests.damon.client import DamonClient
 from damon_tests.damon.params import DamonAttrs, DamonCtx, DamonTarget, Kdamond
 from damon_tests.damon.records import Recording, Snapshot
-from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, EventStream, UsageError, output_file
-from damon_tests.reference.live.live_truth import LiveSystem, LiveTruth, watch
+from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, EventStream, TreeError, UsageError, output_file
+from damon_tests.reference.live.live_truth import LiveSystem, LiveTruth, has_no_memory, watch
 from damon_tests.reference.live.realtime_clock import RealTime
 from damon_tests.reference.serve.served_system import RealProcesses
 from damon_tests.report import wording
@@ -106,7 +106,12 @@ class _Watched:
         self._client.stage((Kdamond(context),))
         self._stream: EventStream = self.system.events.open([trace.AGGREGATED])
         self.started_ns = self.system.clock.now_ns()
-        self._client.command(0, "on")
+        try:
+            self._client.command(0, "on")
+        except TreeError:
+            if not has_no_memory(self.pid):
+                raise
+            raise UsageError(f"process {self.pid} has ended before it was watched") from None
 
     @property
     def running(self) -> bool:

@@ -38,7 +38,7 @@ def monitor_command(args: argparse.Namespace) -> int:
     return watch_process(
         args.target or args.reference,
         level=level,
-        operations=args.operations or "auto",
+        operations="auto" if args.operations is None else args.operations,
         seconds=args.seconds,
         record=record,
         seed=args.seed,

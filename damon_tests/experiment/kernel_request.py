@@ -112,7 +112,7 @@ class KernelRequest:
         fault = self.fault if self.fault is not None else fault_in_name or None
         if named and self.level and named != self.level:
             raise UsageError(f"--kernel {kernel} and --level {self.level} disagree; give one of them")
-        level = named or self.level or list(LEVELS)[-1]
+        level = named or (list(LEVELS)[-1] if self.level is None else self.level)
         if level not in LEVELS:
             raise UsageError(f"unknown level {level!r} in --kernel {kernel}; known: {', '.join(LEVELS)}")
         if fault is not None:

@@ -372,4 +372,4 @@ def test_monitor_ends_with_the_process(child: Child) -> None:
         until(lambda: bool(psutil.Process(monitor.pid).cpu_times().user > 0.5), "it has begun")
         child.end()
         out, err = monitor.communicate(timeout=60)
-    assert "has ended" in out or "no process has pid" in err or "traced" in err, (out, err)
+    assert "has ended" in out + err or "no process has pid" in err or "traced" in err, (out, err)

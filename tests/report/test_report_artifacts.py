@@ -22,7 +22,7 @@ def test_truth_of_physical_memory_is_kept(addr_unit: int, known: bool) -> None:
     observation = observe(
         Experiment(load.load("hot_cold"), ctx, 2 * NSEC_PER_SEC, "regions"), ReferenceBackend("7.3"), 3
     )
-    saved = artifacts._saved("a test", observation)
+    saved = artifacts.saved_of("a test", observation)
     assert (saved.truth is not None) is known
     if saved.truth is None:
         return

@@ -276,7 +276,7 @@ def watch(pid: int, now_ns: int, kind: str = "auto") -> LiveTruth:
         raise UsageError(f"unknown operations set {kind!r}; there are auto, {', '.join(KINDS)}")
     if not os.path.isdir(f"/proc/{pid}"):
         raise UsageError(f"no process has pid {pid}")
-    if _has_no_memory(pid):
+    if has_no_memory(pid):
         raise NotSupported(f"process {pid} has no memory of its own: it is a kernel thread, or has ended")
     reasons: list[str] = []
     for candidate in KINDS.values() if kind == "auto" else [KINDS[kind]]:
@@ -287,9 +287,12 @@ def watch(pid: int, now_ns: int, kind: str = "auto") -> LiveTruth:
     raise NotSupported(f"process {pid} cannot be watched", *reasons)
 
 
-def _has_no_memory(pid: int) -> bool:
+def has_no_memory(pid: int) -> bool:
+    """Return whether a process has ended, or is a kernel thread."""
     try:
         return not mapped_ranges(pid)
+    except (FileNotFoundError, ProcessLookupError):
+        return True
     except OSError:
         return False  # each way to watch says why it cannot
 
