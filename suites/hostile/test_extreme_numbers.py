@@ -87,6 +87,24 @@ def answers_online(side, cases, defaults):
     return answers
 
 
+def answers_at_start(side, cases, defaults):
+    """Turn a kdamond on with each value, and off; return the answers, by case."""
+    answers = {}
+    for path, value in cases:
+        full = f"{FIRST}/{path}"
+        steps = (
+            Operation(full, value),
+            Operation(STATE, "on"),
+            Operation(STATE, "update_schemes_stats"),
+            Operation(STATE, "off"),
+            Operation(full, defaults[path]),
+        )
+        answers[path, value] = [side.do(step) for step in steps]
+        if any(a.error == "no answer" for a in answers[path, value]):
+            break  # nor will there be one to the next
+    return answers
+
+
 def differing(given, wanted):
     return [
         f"{path} := {value}: {' '.join(a.error for a in answers)} instead of"
@@ -115,6 +133,23 @@ def test_running_kdamond_survives_extreme_numbers(tested, model, subject, expect
         "numbers answered differently",
         differing(given, wanted),
         because=f"the answers of {subject.level}: an accepted number stops no kdamond (§1.5, §5.3)",
+    )
+
+
+@pytest.mark.profile("full")
+def test_kdamond_starts_with_extreme_numbers(tested, model, subject, expect):
+    """A kdamond is turned on with the smallest and largest number in each file, or refused as documented."""
+    clean = model()
+    prepared(clean, subject.level)
+    prepared(tested, subject.level)
+    defaults = number_files(clean)
+    chosen = list(cases(defaults, subject.level, (VALUES[0], VALUES[1], VALUES[-1])))
+    wanted = answers_at_start(clean, chosen, defaults)
+    given = answers_at_start(tested, chosen, defaults)
+    expect.nothing(
+        "numbers answered differently",
+        differing(given, wanted),
+        because=f"the answers of {subject.level}: what a commit refuses, a start refuses, too (§5.3, §5.4)",
     )
 
 

@@ -29,6 +29,11 @@ COMMITS = ("commit_schemes_quota_goals", "commit")
 WORDS = (*(word for word in COMMANDS if word not in ("on", "off", *COMMITS)), *COMMITS)
 """Commits last: without targets they end the kdamond, and others test what a stopped one answers."""
 
+AFTER_OFF = ("off", "clear_schemes_tried_regions", "update_schemes_stats", "commit")
+STOPPED = tuple(Operation(STATE, word) for word in AFTER_OFF)
+"""Commands to a kdamond that was stopped. Not requests for tried regions, which stay behind in 6.18:
+test_commands.py has that known defect."""
+
 
 def do(side, operations, level):
     """Do the operations whose files exist; return (operation, answer) of each."""
@@ -72,6 +77,7 @@ def removal(count, refresh_ms):
         Operation(STATE, "off"),
         Operation(STATE, "on"),
         Operation(STATE, "off"),
+        *STOPPED,
         Operation("kdamonds/nr_kdamonds", "0"),
     ]
 
@@ -116,10 +122,6 @@ USED_BY = {
     ),
     "probes/0/filters/0/path": (Operation(f"{FIRST}/monitoring_attrs/probes/0/filters/0/type", "memcg"),),
 }
-
-
-AFTER_OFF = ("off", "update_schemes_stats", "commit")
-STOPPED = tuple(Operation(STATE, word) for word in AFTER_OFF)
 
 
 def absent(path, value, stopped=()):
