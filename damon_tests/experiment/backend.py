@@ -18,6 +18,8 @@ from damon_tests.ports.accesses import AccessProbe
 from damon_tests.ports.cost import CostProbe
 from damon_tests.workload.memory_info import MemoryInfo
 from damon_tests.workload.pages import PageStates
+from damon_tests.workload.program import ProgramTarget
+from damon_tests.workload.program_spec import Program
 from damon_tests.workload.target import RunningTarget
 
 
@@ -31,6 +33,14 @@ class Subject(Protocol):
 
     def start_target(self, pattern: Pattern, seed: int) -> RunningTarget:
         """Start a target and return it once it is ready; it waits for ``go``."""
+        ...
+
+    def start_program(self, program: Program, seed: int, *, huge_pages: bool = True) -> ProgramTarget:
+        """Start a real program and return it once it is warm.
+
+        ``huge_pages`` False: turn transparent huge pages of its machine off before. Raises NotSupported where
+        nothing is a process, HarnessError when the program fails.
+        """
         ...
 
     def vmas(self, target: RunningTarget) -> Sequence[tuple[int, int]]:

@@ -40,6 +40,8 @@ from damon_tests.ports.lines import LineFormat
 from damon_tests.workload import engine
 from damon_tests.workload.memory_info import MemoryInfo, read_memory_info
 from damon_tests.workload.pages import PageStates, read_pages
+from damon_tests.workload.program import ProgramTarget, without_huge_pages
+from damon_tests.workload.program_spec import Program
 from damon_tests.workload.target import RunningTarget
 
 _IOMEM_RAM = LineFormat("{start:x}-{last:x} : System RAM")
@@ -78,6 +80,11 @@ class MachineSubject:
 
     def start_target(self, pattern: Pattern, seed: int) -> RunningTarget:
         return engine.start(self.machine, pattern, seed, self._engine_path, self._work_dir)
+
+    def start_program(self, program: Program, seed: int, *, huge_pages: bool = True) -> ProgramTarget:
+        if not huge_pages:
+            without_huge_pages(self.machine)
+        return ProgramTarget(self.machine, program, seed)
 
     def vmas(self, target: RunningTarget) -> Sequence[tuple[int, int]]:
         maps = self.machine.read_file(f"/proc/{target.pid}/maps").decode()

@@ -13,7 +13,6 @@ from damon_tests.damon.params import DamonCtx, DamonTarget, Kdamond
 from damon_tests.damon.records import Recording, SchemeReport
 from damon_tests.damon.session import Session
 from damon_tests.experiment.backend import Backend, Subject
-from damon_tests.experiment.machine_backend import MachineSubject
 from damon_tests.experiment.observation import Observation
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns.spec import Pattern
@@ -22,7 +21,7 @@ from damon_tests.ports.accesses import GAP_NS, AccessRuns
 from damon_tests.ports.cost import Cost
 from damon_tests.ports.ranges import Range, joined
 from damon_tests.workload.access_truth import AccessTruth, of_frames, of_pages
-from damon_tests.workload.program import ProgramTarget, without_huge_pages
+from damon_tests.workload.program import ProgramTarget
 from damon_tests.workload.program_spec import Program
 
 SHARED_PACKAGES = ("memcached", "redis-server", "sqlite3", "tcc", "xz-utils")
@@ -157,11 +156,9 @@ def run_program(
         raise NotSupported("real programs", remedy="use --kernel debian:newest for this")
     subject = backend.subject(seed, machine or topology(program))
     try:
-        assert isinstance(subject, MachineSubject)
-        probe = subject.access_probe()
-        probe.prepare()
-        without_huge_pages(subject.machine)
-        target = ProgramTarget(subject.machine, program, seed)
+        # First: where nothing records accesses, no setting of the machine is changed.
+        subject.access_probe().prepare()
+        target = subject.start_program(program, seed, huge_pages=False)
         try:
             made = _watch(
                 subject, target, ctx, watch_ns or program.watch_ns, gap_ns, cost=cost, extra=extra_events
@@ -174,7 +171,7 @@ def run_program(
 
 
 def _watch(
-    subject: MachineSubject,
+    subject: Subject,
     target: ProgramTarget,
     ctx: DamonCtx,
     watch_ns: int,
@@ -244,9 +241,9 @@ def _ram(subject: Subject) -> tuple[Range, ...]:
     return tuple(joined((start, end) for start, end in ranges if start < end))
 
 
-def mappings_of(subject: MachineSubject, pid: int) -> tuple[Mapping, ...]:
+def mappings_of(subject: Subject, pid: int) -> tuple[Mapping, ...]:
     """Return the mappings of a process, ascending."""
-    text = subject.machine.read_file(f"/proc/{pid}/maps").decode()
+    text = subject.kernel_file(f"/proc/{pid}/maps")
     mappings = []
     for line in text.splitlines():
         match = _MAPPING.match(line)

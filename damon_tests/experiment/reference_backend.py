@@ -33,6 +33,8 @@ from damon_tests.reference.rules.ruleset import Rules
 from damon_tests.reference.sysfs.system import ReferenceSystem
 from damon_tests.workload.memory_info import MemoryInfo
 from damon_tests.workload.pages import PageStates
+from damon_tests.workload.program import ProgramTarget
+from damon_tests.workload.program_spec import Program
 from damon_tests.workload.simulated import SimulatedTarget
 from damon_tests.workload.target import RunningTarget
 
@@ -139,6 +141,9 @@ class ReferenceSubject:
 
     def start_target(self, pattern: Pattern, seed: int) -> RunningTarget:
         return _Target(pattern, seed, self._system)
+
+    def start_program(self, program: Program, seed: int, *, huge_pages: bool = True) -> ProgramTarget:
+        raise NotSupported(f"{program.name}, a real program", remedy="use --kernel debian:newest for this")
 
     def vmas(self, target: RunningTarget) -> Sequence[tuple[int, int]]:
         assert isinstance(target, SimulatedTarget)

@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from damon_tests.experiment.backend import Subject
-from damon_tests.experiment.machine_backend import MachineSubject
 from damon_tests.experiment.program_run import topology as topology_of
 from damon_tests.kernel.guest.topology import Topology
-from damon_tests.ports import NSEC_PER_SEC, HarnessError, NotSupported
+from damon_tests.ports import NSEC_PER_SEC, HarnessError
 from damon_tests.ports.ranges import Range
 from damon_tests.workload.program import ProgramTarget
 from damon_tests.workload.program_spec import Program
@@ -40,9 +39,7 @@ class ProgramWorkload:
 
     def start(self, subject: Subject, seed: int) -> ProgramJob:
         """Start the program and its load. Raises NotSupported where nothing is a process."""
-        if not isinstance(subject, MachineSubject):
-            raise NotSupported(f"{self.name}: the reference runs no programs", remedy="use --kernel debian:X")
-        return ProgramJob(subject, ProgramTarget(subject.machine, self.program, seed))
+        return ProgramJob(subject, subject.start_program(self.program, seed))
 
 
 class ProgramJob:
