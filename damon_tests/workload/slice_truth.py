@@ -41,8 +41,8 @@ class Slices:
         return first, np.searchsorted(self.starts_ns, t1_ns)
 
     def marked(self, first: int, last: int, bits: I64) -> Bools:
-        """Return which bits are set in any of the slices [first, last)."""
-        if first >= last:
+        """Return which bits are set in any slice of [first, last). A target without accesses has none."""
+        if first >= last or not self.bitmaps.shape[1]:
             return np.zeros(len(bits), dtype=np.bool_)
         row = np.bitwise_or.reduce(self.bitmaps[first:last], axis=0)
         set_bits: Bools = (row[bits >> 3] >> (bits & 7) & 1).astype(np.bool_)

@@ -32,6 +32,8 @@ space 2 2000 102 redis-server
 end
 """
 LIBRARY = sorted(path.stem for path in bundle.patterns_dir().glob("*.yaml"))
+KINDS = ("exec", "gaussian", "idle", "two_threads")
+"""One pattern of each kind of accesses; the others take minutes."""
 
 
 def written(tmp_path: Path, rows: int = 2) -> Path:
@@ -65,7 +67,9 @@ def test_incomplete_report_is_refused(tmp_path: Path, report: str) -> None:
 
 
 @pytest.mark.vm
-@pytest.mark.parametrize("name", LIBRARY)
+@pytest.mark.parametrize(
+    "name", [name if name in KINDS else pytest.param(name, marks=pytest.mark.long) for name in LIBRARY]
+)
 def test_accesses_equal_those_of_the_engine(tmp_path: Path, name: str) -> None:
     """In every slice, on two CPUs, the recorded pages are those that the engine marked; their frames are
     those of pagemap; and nothing else than mapped memory was accessed, as walks of page tables would show.

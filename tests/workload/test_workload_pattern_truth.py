@@ -402,6 +402,15 @@ def test_a_log_out_of_order_is_refused() -> None:
         RecordedTruth(load("hot_cold"), plan_layout(load("hot_cold")), 1, rows, (0, 100))
 
 
+def test_slices_of_a_target_without_accesses_have_no_bits() -> None:
+    slices = Slices(np.array([10, 20]), np.array([20, 30]), np.zeros((2, 0), dtype=np.uint8))
+    truth = SliceTruth([(100 * PAGE, 110 * PAGE)], [], [slices])
+    pages, starts = np.array([100, 109]), np.array([10, 20])
+    assert not truth.touched(pages, 10, 30).any()
+    assert not truth.touched_each(pages, starts, starts + 10).any()
+    assert truth.rate(pages, 10, 30, 10).tolist() == [0, 0]
+
+
 def test_slices_answer_by_overlap() -> None:
     windows = [SliceWindow(100, 10, 0), SliceWindow(200, 8, 64)]
     bitmaps = np.zeros((3, 16), dtype=np.uint8)
