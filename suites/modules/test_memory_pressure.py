@@ -16,6 +16,7 @@ from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns.spec import Access, Action, Pattern, PatternRegion, Phase
 from damon_tests.ports import NSEC_PER_SEC
+from damon_tests.ports.numbers import number
 from damon_tests.workload.pages import bytes_of
 
 pytestmark = [
@@ -86,7 +87,7 @@ def is_scarce(free_permil):
     m = Measurement("free memory while it is scarce", free_permil, "per mille")
     why = "free memory is below wmarks_low; else nothing is tested"
     holds = free_permil < LOW - MARGIN_PERMIL or None
-    return Check("invariant", m, f"< {LOW - MARGIN_PERMIL}", why, holds)
+    return Check("invariant", m, f"< {number(LOW - MARGIN_PERMIL)}", why, holds)
 
 
 @pytest.mark.profile("full")

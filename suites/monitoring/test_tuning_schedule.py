@@ -11,6 +11,7 @@ from damon_tests.damon.trace import AggregatedEvent, BeforeApplyEvent
 from damon_tests.judge import rule_limits
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_SEC, TimedOut, TreeError
+from damon_tests.ports.numbers import number
 from damon_tests.scenario.invariants import invariants
 
 pytestmark = [
@@ -79,7 +80,7 @@ def test_tuning_keeps_apply_intervals(live, expect, goal, apply_us, seconds):
     most, whole = apply_us + longest_aggr_us, gaps[:-1]
     # Without a pass the longest time is that of the recording: too long, or too short to judge.
     holds = False if max(gaps) > most else True if whole else None
-    expect.add(Check("invariant", longest, f"<= {most}", why, holds))
+    expect.add(Check("invariant", longest, f"<= {number(most)}", why, holds))
     if not whole:
         return
     shortest = Measurement("shortest time between passes", min(whole), "µs", tuple(whole))

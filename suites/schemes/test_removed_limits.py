@@ -7,6 +7,7 @@ import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosQuota, DamosQuotaGoal
 from damon_tests.judge.verdict import Check, Measurement
+from damon_tests.ports.numbers import number
 from damon_tests.scenario.quota_run import let_pass, passes_of, quota_events
 
 pytestmark = [
@@ -47,5 +48,7 @@ def test_removed_quota_is_no_limit(live, expect, quota):
     tried = [sum(e.end - e.start for e in p.applied) for p in passes_of(run) if p.begin_ns > settled_ns]
     least = Measurement("fewest bytes tried in a pass", min(tried, default=0), "bytes", tuple(tried))
     why = "a quota that is no longer requested limits nothing from the next window on (§4.4)"
-    expect.add(Check("invariant", least, f">= {memory}", why, least.value >= memory if tried else None))
+    expect.add(
+        Check("invariant", least, f">= {number(memory)}", why, least.value >= memory if tried else None)
+    )
     expect.equal(Measurement("effective_bytes", effective, "bytes"), 0, because=why)

@@ -129,7 +129,11 @@ def counted(
     few = stats.nr_applied <= stats.nr_tried and (stats.nr_applied > 0) == (stats.sz_applied > 0)
     checks.append(
         Check(
-            "invariant", m, f"<= {stats.nr_tried}", "a scheme is applied only to regions that it tried", few
+            "invariant",
+            m,
+            f"<= {number(stats.nr_tried)}",
+            "a scheme is applied only to regions that it tried",
+            few,
         )
     )
     return checks
@@ -149,7 +153,7 @@ def within_quota(
         Check(
             "invariant",
             m,
-            f"<= {quota_sz}",
+            f"<= {number(quota_sz)}",
             "a pass may not try more than the quota of its window",
             most <= quota_sz,
             invariant="I44",

@@ -275,7 +275,7 @@ def tried_regions(tried: TriedRegions) -> list[Check]:
         Check(
             "invariant",
             m,
-            f"== {total}",
+            f"== {number(total)}",
             "total_bytes is the sum of the sizes of the tried regions",
             tried.total_bytes == total,
             invariant="I7",

@@ -13,6 +13,7 @@ from damon_tests.judge import rule_limits
 from damon_tests.judge.monitoring.ages import follow
 from damon_tests.judge.monitoring.report import Report, largest, none_wrong, region, where
 from damon_tests.judge.verdict import Check, Measurement
+from damon_tests.ports.numbers import number
 from damon_tests.ports.ranges import Range
 
 
@@ -117,7 +118,7 @@ def _most(s: Report, groups: Sequence[Sequence[Snapshot]]) -> Check:
     return Check(
         "invariant",
         m,
-        f"<= {max(bounds)}",
+        f"<= {number(max(bounds))}",
         "DAMON merges and splits to at most max_nr_regions",
         not detail,
         detail,

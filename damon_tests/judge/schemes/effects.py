@@ -18,6 +18,7 @@ from damon_tests.judge.chart import Chart, Curve, Panel, explain, explained
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import Bools, huge_page_size, page_size
 from damon_tests.ports.arrays import I64
+from damon_tests.ports.numbers import number
 from damon_tests.ports.ranges import Range, joined
 from damon_tests.workload.pages import PageStates, bytes_of
 
@@ -172,7 +173,7 @@ def takes_effect(
     shown = Check(
         "invariant",
         enough,
-        f">= {least}",
+        f">= {number(least)}",
         "the check needs memory that the action can change",
         measured.able >= least or None,
     )
@@ -180,7 +181,7 @@ def takes_effect(
     detail = f"{measured.asked} requested, {measured.able} of them possible, {measured.done} done"
     checks = [
         shown,
-        Check("invariant", missed, f"<= {waiting}", because, measured.missed <= waiting, detail),
+        Check("invariant", missed, f"<= {number(waiting)}", because, measured.missed <= waiting, detail),
         spares_others(name, measured, waiting=waiting),
     ]
     return explain(checks, lambda: measured.chart(name))
@@ -190,7 +191,7 @@ def spares_others(name: str, measured: Effect, *, waiting: int = 0) -> Check:
     """Check that memory outside the action's regions did not change, but for ``waiting`` bytes."""
     m = Measurement(f"{name}: collateral", measured.collateral, "bytes")
     spared = measured.collateral <= waiting
-    check = Check("invariant", m, f"<= {waiting}", "an action changes its regions only", spared)
+    check = Check("invariant", m, f"<= {number(waiting)}", "an action changes its regions only", spared)
     return explained(check, lambda: measured.chart(name))
 
 
@@ -201,7 +202,9 @@ def put_back(name: str, pairs: Iterable[tuple[PageStates, PageStates]], waiting:
     """
     lost = sum(bytes_of(before.lru & after.present & ~after.lru) for before, after in pairs)
     m = Measurement(f"{name}: bytes on no LRU list any more", lost, "bytes")
-    return Check("invariant", m, f"<= {waiting}", "an isolated page returns to an LRU list", lost <= waiting)
+    return Check(
+        "invariant", m, f"<= {number(waiting)}", "an isolated page returns to an LRU list", lost <= waiting
+    )
 
 
 def applied(name: str, sz_applied: int, low: int, high: int, because: str, *, effect: int) -> Check:

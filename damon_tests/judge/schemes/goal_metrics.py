@@ -18,6 +18,7 @@ from damon_tests.judge.schemes.goals import BP, UNLIMITED, limited, next_bp, tra
 from damon_tests.judge.schemes.quota_chart import tuner_chart
 from damon_tests.judge.schemes.quota_passes import Pass
 from damon_tests.judge.verdict import Check, Measurement
+from damon_tests.ports.numbers import number
 from damon_tests.ports.ranges import Range
 from damon_tests.workload.memory_info import MemoryInfo
 
@@ -133,7 +134,7 @@ def steps_between(
         Check(
             "closed form",
             enough,
-            f">= {least}",
+            f">= {number(least)}",
             "fewer steps decide nothing",
             True if narrow >= least else None,
         ),

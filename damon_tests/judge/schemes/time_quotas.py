@@ -172,7 +172,7 @@ def _first_pass(passes: Sequence[Pass], quota: DamosQuota) -> Check:
     memory = sum(r.end - r.start for r in passes[0].regions) if passes else 0
     size = min(first_size(quota), memory)
     why = "before a time is measured, a millisecond is 1024 pages (§4.4)"
-    return Check("closed form", m, f"== {size}", why, tried == size if passes else None)
+    return Check("closed form", m, f"== {number(size)}", why, tried == size if passes else None)
 
 
 def tries_were_measured(passes: Sequence[Pass], quota: DamosQuota, m: int) -> Check:
