@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -80,13 +81,13 @@ def test_far_bytes_are_those_on_the_other_node() -> None:
 
 @pytest.mark.vm
 def test_reclaim_saves_the_idle_mapping_and_does_not_slow_the_other_down(tmp_path: Path) -> None:
-    plan = Plan(("reclaim",), (named("reclaim_me"),), repeats=1, settle_s=4, measure_s=0.5)
+    plan = Plan(("reclaim",), (named("reclaim_me"),), repeats=3, settle_s=4, measure_s=2)
     with open_backend(KernelRequest("debian:7.3"), tmp_path) as backend:
         arms = [
             savings.run(backend, plan, use, work, scheme, seed)
             for use, work, scheme, seed in runs(plan, named)
         ]
     (saving,) = compared(arms)
-    assert saving.rss_saved[0] > 0.6
-    assert abs(saving.slowdown[0]) < 0.02
-    assert 0 < saving.kdamond[0] < 0.1
+    assert min(saving.rss_saved) > 0.6
+    assert abs(median(saving.slowdown)) < 0.02  # single pairs of 2 s differ by up to 1 %
+    assert all(0 < share < 0.1 for share in saving.kdamond)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -14,6 +14,7 @@ from damon_tests.judge import rule_limits
 from damon_tests.judge.monitoring.aggregation_windows import windows
 from damon_tests.judge.monitoring.report import Report, largest, none_wrong, region, where
 from damon_tests.judge.verdict import Check
+from damon_tests.ports.ranges import Range
 
 Ints = npt.NDArray[np.int64]
 Parents = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]
@@ -39,16 +40,32 @@ def follow(s: Report) -> Iterator[tuple[Snapshot, Snapshot, Parents]]:
 
     Regions [first[i], last[i]) of previous overlap region i of snapshot. Pairs whose coverage differs are
     left out: an update moves the edges of regions that keep their counters, so that addresses do not show
-    which region became which (specification 3.3).
+    which region became which (specification 3.3). Left out, too, where the size limit depends on the memory
+    of all targets (since 7.1), are pairs during which that of another target changed: regions are cut after
+    they were merged, so that a part has ages of regions beside it.
     """
+    cut = resized(s) if s.series.enforces_min_nr_regions else set()
     for target_idx in s.targets():
         chosen = windows(s.recording, target_idx)
         for a, b in pairwise(chosen):
-            if b.index == a.index + 1 and rule_limits.covered(a.snapshot) == rule_limits.covered(b.snapshot):
-                before, after = a.snapshot, b.snapshot
+            before, after = a.snapshot, b.snapshot
+            if id(after) in cut:
+                continue
+            if b.index == a.index + 1 and rule_limits.covered(before) == rule_limits.covered(after):
                 first = np.searchsorted(before.end, after.start, side="right")
                 last = np.searchsorted(before.start, after.end, side="left")
                 yield before, after, (first, last)
+
+
+def resized(s: Report) -> set[int]:
+    """Return the ids of the snapshots before which the coverage of any target changed."""
+    changed = (after for before, after in pairwise(s.groups()) if covered(before) != covered(after))
+    return {id(snapshot) for group in changed for snapshot in group}
+
+
+def covered(group: Sequence[Snapshot]) -> list[Range]:
+    """Return the ranges that the regions of all targets cover."""
+    return [r for snap in group for r in rule_limits.covered(snap)]
 
 
 def over_parents(reduce: np.ufunc, values: npt.NDArray[np.integer], parents: Parents, empty: int) -> Ints:

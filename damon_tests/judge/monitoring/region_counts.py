@@ -10,11 +10,10 @@ import numpy as np
 
 from damon_tests.damon.records import Snapshot
 from damon_tests.judge import rule_limits
-from damon_tests.judge.monitoring.ages import follow
+from damon_tests.judge.monitoring.ages import covered, follow, resized
 from damon_tests.judge.monitoring.report import Report, largest, none_wrong, region, where
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports.numbers import number
-from damon_tests.ports.ranges import Range
 
 
 def region_counts(s: Report) -> list[Check]:
@@ -52,10 +51,6 @@ def _claimed(s: Report) -> list[Check]:
     return largest("I8", "events missing or extra", difference, "regions", 0, why=why, detail=detail)
 
 
-def _ranges(group: Sequence[Snapshot]) -> list[Range]:
-    return [r for snap in group for r in rule_limits.covered(snap)]
-
-
 def _limit(s: Report, group: Sequence[Snapshot]) -> int:
     total = sum(int(snap.sizes.sum()) for snap in group)
     return rule_limits.size_limit(
@@ -79,7 +74,7 @@ def _fewest(s: Report, groups: Sequence[Sequence[Snapshot]]) -> Check:
     missing, counts, detail = [], [], ""
     for group in groups:
         n = sum(len(snap) for snap in group)
-        least = rule_limits.achievable_min(_ranges(group), _limit(s, group))
+        least = rule_limits.achievable_min(covered(group), _limit(s, group))
         counts.append(float(n))
         missing.append(max(0, least - n))
         if n < least and not detail:
@@ -101,7 +96,7 @@ def _most(s: Report, groups: Sequence[Sequence[Snapshot]]) -> Check:
     splits = rule_limits.schemes_split(s.ctx)
     counts, bounds, detail, previous = [], [], "", None
     for group in groups:
-        n, ranges, limit = sum(len(snap) for snap in group), _ranges(group), _limit(s, group)
+        n, ranges, limit = sum(len(snap) for snap in group), covered(group), _limit(s, group)
         loose = splits or (previous is not None and previous != ranges)
         reachable = (
             rule_limits.packing_max(ranges, limit) if loose else rule_limits.achievable_min(ranges, limit)
@@ -129,7 +124,7 @@ def _most(s: Report, groups: Sequence[Sequence[Snapshot]]) -> Check:
 def _growth(s: Report, groups: Sequence[Sequence[Snapshot]]) -> list[Check]:
     excess, detail = [], ""
     for before, after in pairwise(groups):
-        if _ranges(before) != _ranges(after):
+        if covered(before) != covered(after):
             continue
         n0, n1 = (sum(len(snap) for snap in g) for g in (before, after))
         bound = rule_limits.growth_bound(n0, s.ctx.attrs.max_nr_regions, s.series)
@@ -140,12 +135,6 @@ def _growth(s: Report, groups: Sequence[Sequence[Snapshot]]) -> list[Check]:
     return largest("I16", "excess growth", excess, "regions", 0, why=why, detail=detail)
 
 
-def _resized(s: Report) -> set[int]:
-    """Return the ids of the snapshots before which the coverage of any target changed."""
-    changed = (after for before, after in pairwise(s.groups()) if _ranges(before) != _ranges(after))
-    return {id(snapshot) for group in changed for snapshot in group}
-
-
 def _cuts(s: Report) -> list[Check]:
     """Check I15: a new bound was made by one split step, inside of one region of the snapshot before.
 
@@ -153,9 +142,9 @@ def _cuts(s: Report) -> list[Check]:
     The size limit depends on the memory of all targets, so an update of another target may cut here, too.
     """
     wrong, judged, detail = [], 0, ""
-    resized = _resized(s)
+    changed = resized(s)
     for before, after, _ in follow(s):
-        if id(after) in resized:
+        if id(after) in changed:
             continue
         new = after.start[~np.isin(after.start, before.start)]
         parent = np.searchsorted(before.start, new, side="right") - 1
