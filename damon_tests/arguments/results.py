@@ -20,6 +20,21 @@ def add_report(commands: Commands) -> None:
         ("matrix", "capabilities against the DAMONs that were tested"),
     ):
         view.add_argument(f"--{name}", nargs="?", const="", metavar="TEST", help=what)
+    _add_upstream(p, view)
+    _add_outputs(p)
+    p.add_argument(
+        "--merge",
+        type=file,
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="first put these runs together in DIR: shards of one, or runs of several kernels",
+    )
+    p.set_defaults(function="report")
+
+
+def _add_upstream(p: argparse.ArgumentParser, view: argparse._MutuallyExclusiveGroup) -> None:
+    """Add the options of reports of a failure to its maintainers."""
     for name, what in (("mail", "a mail to DAMON's maintainers"), ("github", "the issue in Markdown")):
         view.add_argument(
             f"--{name}",
@@ -51,6 +66,10 @@ def add_report(commands: Commands) -> None:
         help="with --mail or --github: files and lines in call traces, from the -dbg package of a Debian"
         " kernel (350 MB, fetched once)",
     )
+
+
+def _add_outputs(p: argparse.ArgumentParser) -> None:
+    """Add the options for files that a finished run becomes."""
     for name, what in (
         ("html", "one self-contained page"),
         ("junit", "JUnit XML"),
@@ -74,15 +93,6 @@ def add_report(commands: Commands) -> None:
         metavar="ID",
         help="with --kcidb: the build that was tested, as KCIDB has it",
     )
-    p.add_argument(
-        "--merge",
-        type=file,
-        nargs="+",
-        default=[],
-        metavar="RUN",
-        help="first put these runs together in DIR: shards of one, or runs of several kernels",
-    )
-    p.set_defaults(function="report")
 
 
 def add_recording(commands: Commands) -> None:

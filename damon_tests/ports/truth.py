@@ -49,3 +49,20 @@ class Reaching(Protocol):
     def reach(self) -> Sequence[tuple[int, int]]:
         """Return the byte ranges [start, end) that may be touched: a part of ``ranges()``, sorted."""
         ...
+
+
+def rate_in_windows(
+    truth: Truth, pages: Pages, t0_ns: int, t1_ns: int, window_ns: int
+) -> npt.NDArray[np.float64]:
+    """Return ``Truth.rate`` by asking ``touched`` for each window; ignore a rest shorter than a window.
+
+    Raises ValueError when not one window fits.
+    """
+    windows = (t1_ns - t0_ns) // window_ns
+    if windows <= 0:
+        raise ValueError(f"[{t0_ns}, {t1_ns}) is shorter than one window of {window_ns} ns")
+    hits = np.zeros(len(pages), dtype=np.int64)
+    for start in range(t0_ns, t0_ns + windows * window_ns, window_ns):
+        hits += truth.touched(pages, start, start + window_ns)
+    rates: npt.NDArray[np.float64] = hits / windows
+    return rates

@@ -13,6 +13,7 @@ from damon_tests.ports import Bools, Pages, page_size
 from damon_tests.ports.accesses import AccessRuns
 from damon_tests.ports.arrays import I64
 from damon_tests.ports.ranges import Range, joined, page_ranges
+from damon_tests.ports.truth import rate_in_windows
 
 _TIME_BITS = 42  # 73 minutes of ns; the other bits of a key number the page
 
@@ -75,13 +76,7 @@ class AccessTruth:
 
     def rate(self, pages: Pages, t0_ns: int, t1_ns: int, window_ns: int) -> npt.NDArray[Any]:
         """See ``Truth.rate``; ignore the rest of [t0, t1) that is shorter than a window."""
-        windows = (t1_ns - t0_ns) // window_ns
-        if windows <= 0:
-            raise ValueError(f"[{t0_ns}, {t1_ns}) is shorter than one window of {window_ns} ns")
-        hits = np.zeros(len(pages), dtype=np.int64)
-        for start in range(t0_ns, t0_ns + windows * window_ns, window_ns):
-            hits += self.touched(pages, start, start + window_ns)
-        return hits / windows
+        return rate_in_windows(self, pages, t0_ns, t1_ns, window_ns)
 
     def coarser(self, gap_ns: int) -> AccessTruth:
         """Return the same truth in fewer runs, exact for times of at least ``gap_ns``, which is larger."""
@@ -118,14 +113,9 @@ def of_pages(runs: AccessRuns, mapped: Sequence[Range] = ()) -> AccessTruth:
 
 def of_frames(runs: AccessRuns, mapped: Sequence[Range] = ()) -> AccessTruth:
     """Return the truth by physical address: the accesses of all chosen rows whose frame is known."""
-    known = runs.frame >= 0
+    known = runs.chosen(runs.frame >= 0)
     return AccessTruth(
-        runs.frame[known],
-        runs.first_ns[known],
-        runs.last_ns[known],
-        span_ns=runs.span_ns,
-        gap_ns=runs.gap_ns,
-        mapped=mapped,
+        known.frame, known.first_ns, known.last_ns, span_ns=runs.span_ns, gap_ns=runs.gap_ns, mapped=mapped
     )
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from damon_tests.ports import Bools, Pages
 from damon_tests.ports.arrays import I64
+from damon_tests.ports.truth import rate_in_windows
 
 
 @dataclass(frozen=True)
@@ -105,10 +106,4 @@ class SliceTruth:
 
     def rate(self, pages: Pages, t0_ns: int, t1_ns: int, window_ns: int) -> npt.NDArray[np.float64]:
         """See ``Truth.rate``; ignore the rest of [t0, t1) that is shorter than a window."""
-        windows = (t1_ns - t0_ns) // window_ns
-        if windows <= 0:
-            raise ValueError(f"[{t0_ns}, {t1_ns}) is shorter than one window of {window_ns} ns")
-        hits = np.zeros(len(pages), dtype=np.int64)
-        for start in range(t0_ns, t0_ns + windows * window_ns, window_ns):
-            hits += self.touched(pages, start, start + window_ns)
-        return hits / windows
+        return rate_in_windows(self, pages, t0_ns, t1_ns, window_ns)

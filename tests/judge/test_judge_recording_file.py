@@ -178,17 +178,22 @@ def test_arrays_that_do_not_fit_together_are_refused(
         recording_file.read(tmp_path / "r.npz")
 
 
+def with_header(tmp_path: Path, key: str, value: object) -> Path:
+    """Write a recording whose header has another value there."""
+    saved = arrays(tmp_path)
+    header = json.loads(saved["header"].tobytes()) | {key: value}
+    saved["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    np.savez(tmp_path / "r.npz", **saved)
+    return tmp_path / "r.npz"
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [("sample_us", "5000"), ("aggr_us", -1), ("addr_unit", 0), ("started_ns", 2**70), ("operations", 5)],
 )
 def test_a_header_of_other_values_is_refused(tmp_path: Path, key: str, value: object) -> None:
-    saved = arrays(tmp_path)
-    header = json.loads(saved["header"].tobytes()) | {key: value}
-    saved["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
-    np.savez(tmp_path / "r.npz", **saved)
     with pytest.raises(UsageError, match=f"damaged damon-tests recording .{key} is "):
-        recording_file.read(tmp_path / "r.npz")
+        recording_file.read(with_header(tmp_path, key, value))
 
 
 STATS = {"nr_tried": 1, "sz_tried": 4096, "nr_applied": 1, "sz_applied": 4096, "qt_exceeds": 0}
@@ -218,12 +223,8 @@ TRIED = {"time_ns": 5, "start": [0], "end": [4096], "nr_accesses": [1], "age": [
     ],
 )
 def test_values_of_wrong_types_are_refused(tmp_path: Path, key: str, value: object) -> None:
-    saved = arrays(tmp_path)
-    header = json.loads(saved["header"].tobytes()) | {key: value}
-    saved["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
-    np.savez(tmp_path / "r.npz", **saved)
     with pytest.raises(UsageError, match=r"not a damon-tests recording .missing or bad "):
-        recording_file.read(tmp_path / "r.npz")
+        recording_file.read(with_header(tmp_path, key, value))
 
 
 def test_reports_of_the_right_types_are_read(tmp_path: Path) -> None:
