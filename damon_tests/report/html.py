@@ -27,7 +27,9 @@ from damon_tests.report.samples_svg import samples_svg
 _PICTURES = {".png": "image/png", ".svg": "image/svg+xml"}
 _LARGEST_FILE = 4 << 20
 _LARGEST_TEXT = 64 << 10
-_MOST_IN_FULL = 1000  # tests; of more, checks that hold are left out: the page must open at once
+_MOST_IN_FULL = 1000  # tests; of more, those that passed are a row each: the page must open at once
+_LARGEST_PAGE = 18 << 20  # bytes; pictures and logs that do not fit are left beside it, as links
+_ROW = 1200  # bytes of a test without them
 _MOST_FIGURES = 200
 
 GATE_JSON = "gate.json"
@@ -64,7 +66,10 @@ def page(run: Mapping[str, Any], directory: Path, beside: Path | None = None) ->
     base = os.path.relpath(directory.resolve(), beside or directory.resolve())
     environment.filters["link"] = lambda file: quote(os.path.join(base, file))
     order = {verdict: i for i, verdict in enumerate(wording.VERDICTS)}
-    tests = [_test(t, run, directory) for t in sorted(run["tests"], key=lambda t: order[t["verdict"]])]
+    embedded = _Embedded(directory, _LARGEST_PAGE - _ROW * len(run["tests"]))
+    tests = [_test(t, run, embedded) for t in sorted(run["tests"], key=lambda t: order[t["verdict"]])]
+    for test in tests:
+        test.update(_more(test, embedded))
     _number_anchors(tests)
     started = run["started"]
     return environment.from_string(_part("page.html.j2")).render(
@@ -83,40 +88,52 @@ def page(run: Mapping[str, Any], directory: Path, beside: Path | None = None) ->
         tests=tests,
         passed=[t for t in tests if t["verdict"] == "PASS"],
         origin=_origin(run["provenance"]),
+        rows_only=any(t["row_only"] for t in tests),
+        left_out=embedded.left_out,
         timings=sorted(run["timings"].items(), key=lambda item: -item[1]),
         started="" if started is None else f"{datetime.fromtimestamp(started, UTC):%Y-%m-%d %H:%M} UTC",
         directory=str(directory),
     )
 
 
-def _test(test: Mapping[str, Any], run: Mapping[str, Any], directory: Path) -> dict[str, Any]:
+def _test(test: Mapping[str, Any], run: Mapping[str, Any], embedded: _Embedded) -> dict[str, Any]:
     """A test with what its files hold, when somebody will want to look."""
     files = wording.artifacts(test)
     wanted = test["verdict"] not in ("PASS", "SKIP")
-    checks = wording.checks(test)
+    row_only = test["verdict"] == "PASS" and len(run["tests"]) > _MOST_IN_FULL
     recordings = [f["path"] for f in files if f["kind"] == "recording"]
-    shown = [p for f in files if wanted and (p := _picture(f, directory))]
-    # A picture as text is for those who have no other.
-    texts = [f for f in files if not (shown and f["kind"] == "picture")]
     return {
         **test,
         "area": area(test["id"]),
         "anchor": re.sub(r"[^A-Za-z0-9_.-]+", "-", test["id"]).strip("-") or "test",
         "order": wording.VERDICTS.index(test["verdict"]),
         "unmet": sorted(wording.unmet(test), key=lambda c: c["holds"] is None),
-        "held": [c for c in checks if c["holds"] is True]
-        if wanted or len(run["tests"]) <= _MOST_IN_FULL
-        else [],
+        "held": [c for c in wording.checks(test) if c["holds"] is True],
+        "row_only": row_only,
         "files": files,
         "open": test["verdict"] in ("ERROR", "FAIL", "XPASS", "INCONCLUSIVE"),
+        "wanted": wanted,
+        "charts": embedded.charts(test) if wanted else [],
         # Of several attempts the last is what the terminal names, too.
-        "charts": [chart_svg(chart) for _, chart in charts.of_test(test, directory)] if wanted else [],
-        "pictures": shown[-1:],
-        "more_pictures": shown[:-1],
-        "texts": [t for f in texts if (wanted or f["kind"] == "figures") and (t := _text(f, directory))],
-        "rerun": wording.rerun(run, test) if test["verdict"] != "SKIP" else "",
+        "pictures": [p for f in _pictures(files)[-1:] if wanted and (p := embedded.picture(f))],
+        "rerun": "" if row_only or test["verdict"] == "SKIP" else wording.rerun(run, test),
         "recording": recordings[-1] if recordings else "",
     }
+
+
+def _more(test: Mapping[str, Any], embedded: _Embedded) -> dict[str, Any]:
+    """What a test shows folded: pictures of earlier attempts, logs. It gets the room that is left."""
+    earlier = _pictures(test["files"])[:-1] if test["wanted"] else []
+    # A picture as text is for those who have no other.
+    texts = [f for f in test["files"] if not (test["pictures"] and f["kind"] == "picture")]
+    return {
+        "texts": [t for f in texts if (test["wanted"] or f["kind"] == "figures") and (t := embedded.text(f))],
+        "more_pictures": [p for f in earlier if (p := embedded.picture(f))],
+    }
+
+
+def _pictures(files: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [f for f in files if Path(f["path"]).suffix in _PICTURES]
 
 
 def _number_anchors(tests: Sequence[dict[str, Any]]) -> None:
@@ -161,26 +178,48 @@ def _origin(provenance: Mapping[str, Any]) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _picture(artifact: Mapping[str, Any], directory: Path) -> dict[str, str] | None:
-    mime = _PICTURES.get(Path(artifact["path"]).suffix)
-    data = _content(directory / artifact["path"], _LARGEST_FILE) if mime else None
-    if data is None:
-        return None
-    encoded = base64.b64encode(data).decode()
-    title = artifact["title"] or artifact["path"]
-    return {"title": f"{title}, {artifact['path']}", "source": f"data:{mime};base64,{encoded}"}
+class _Embedded:
+    """What the page holds of the files in ``directory``: ``room`` bytes.
 
+    ``left_out``: how many files it has no room for.
+    """
 
-def _text(artifact: Mapping[str, Any], directory: Path) -> dict[str, str] | None:
-    if Path(artifact["path"]).suffix not in (".txt", ".log"):
-        return None
-    data = _content(directory / artifact["path"], _LARGEST_FILE)
-    if data is None:
-        return None
-    text = data.decode(errors="replace")
-    if len(text) > _LARGEST_TEXT:
-        text = f"(the last {_LARGEST_TEXT >> 10} KiB)\n{text[-_LARGEST_TEXT:]}"
-    return {"title": artifact["title"] or artifact["path"], "text": text}
+    def __init__(self, directory: Path, room: int) -> None:
+        self.directory = directory
+        self.left_out = 0
+        self._room = room
+
+    def picture(self, artifact: Mapping[str, Any]) -> dict[str, str] | None:
+        mime = _PICTURES[Path(artifact["path"]).suffix]
+        data = _content(self.directory / artifact["path"], _LARGEST_FILE)
+        if data is None:
+            return None
+        encoded = base64.b64encode(data).decode()
+        title = artifact["title"] or artifact["path"]
+        picture = {"title": f"{title}, {artifact['path']}", "source": f"data:{mime};base64,{encoded}"}
+        return picture if self._fits(encoded) else None
+
+    def charts(self, test: Mapping[str, Any]) -> list[str]:
+        drawn = (chart_svg(chart) for _, chart in charts.of_test(test, self.directory))
+        return [chart for chart in drawn if self._fits(chart)]
+
+    def text(self, artifact: Mapping[str, Any]) -> dict[str, str] | None:
+        if Path(artifact["path"]).suffix not in (".txt", ".log"):
+            return None
+        data = _content(self.directory / artifact["path"], _LARGEST_FILE)
+        if data is None:
+            return None
+        text = data.decode(errors="replace")
+        if len(text) > _LARGEST_TEXT:
+            text = f"(the last {_LARGEST_TEXT >> 10} KiB)\n{text[-_LARGEST_TEXT:]}"
+        return {"title": artifact["title"] or artifact["path"], "text": text} if self._fits(text) else None
+
+    def _fits(self, content: str) -> bool:
+        """Take the room for it, or count it as left out."""
+        fits = len(content) <= self._room
+        self._room -= len(content) if fits else 0
+        self.left_out += not fits
+        return fits
 
 
 def _content(path: Path, limit: int) -> bytes | None:
