@@ -16,7 +16,7 @@ from damon_tests.damon.features import ALIASES, FEATURES
 from damon_tests.kernel.guest.setup import DISK
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.kernel.images.ext2 import MAX_MIB
-from damon_tests.ports import Machine, NotSupported
+from damon_tests.ports import Machine, NotSupported, huge_page_size
 from damon_tests.ports.lines import LineFormat
 
 _LRU_GEN = "/sys/kernel/mm/lru_gen/enabled"
@@ -31,7 +31,7 @@ _OR_VM = "or test in a VM (--kernel debian:newest)"
 
 @dataclass(frozen=True)
 class Needs:
-    """Minimum of what a machine must have; 0: no requirement. Sizes in MiB, ``hugetlb_pages`` of 2 MiB.
+    """Minimum of what a machine must have; 0: no requirement. Sizes in MiB.
 
     ``hugetlb_pages`` are reserved and swap of ``swap_mib`` is on, not only possible. ``disk_mib``: size of a
     file system at /var/tmp whose pages can be dirty, unlike those of tmpfs. ``lru_lists`` and
@@ -53,8 +53,9 @@ class Needs:
     def topology(self, usual: Topology | None = None) -> Topology:
         """Return the topology of a guest that has it: the default one, enlarged where needed."""
         usual = usual or Topology()
+        hugetlb_mib = self.hugetlb_pages * huge_page_size() >> 20
         return Topology(
-            memory_mib=max(self.memory_mib, usual.memory_mib),
+            memory_mib=max(self.memory_mib, 2 * hugetlb_mib, usual.memory_mib),
             cpus=max(self.cpus, usual.cpus),
             numa_nodes=max(self.numa_nodes, usual.numa_nodes),
             swap_zram_mib=max(self.swap_mib, usual.swap_zram_mib),
@@ -145,7 +146,7 @@ _UNITS = {
     "numa_nodes": "{} memory nodes",
     "swap_mib": "{} MiB of swap",
     "disk_mib": "a file system of {} MiB on a disk",
-    "hugetlb_pages": "{} reserved huge pages of 2 MiB",
+    "hugetlb_pages": "{} reserved huge pages",
     "lru_lists": "active and inactive lists",
     "thp_on_advice": "huge pages on advice, and an eager khugepaged",
     "psi": "pressure stall information",
@@ -196,7 +197,7 @@ def look(machine: Machine) -> Needs:
     """Return what a running machine has now. Raises OSError when /proc cannot be read."""
     meminfo = machine.read_file("/proc/meminfo").decode()
     values = {line["name"]: line["value"] for form in _MEMINFO for line in form.each(meminfo)}
-    huge = values.get("HugePages_Total", 0) if values.get("Hugepagesize") == 2048 else 0
+    huge = values.get("HugePages_Total", 0) if values.get("Hugepagesize") == huge_page_size() >> 10 else 0
     return Needs(
         memory_mib=values["MemTotal"] >> 10,
         cpus=_count(machine, "/sys/devices/system/cpu/online"),

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0
 """Parse and format the sizes, durations and rates of pattern files.
 
-A number without a unit is refused (except 0): "64" could be bytes, pages or MiB.
+A number without a unit is refused (except 0): "64" could be bytes, pages or MiB. Pages and huge pages are
+those of the machine under test.
 """
 
 from __future__ import annotations
 
 import re
 from fractions import Fraction
+
+from damon_tests.ports import huge_page_size, page_size
 
 SIZE_UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 DURATION_UNITS = {
@@ -26,8 +29,13 @@ _QUANTITY = re.compile(r"([0-9]{1,40}(?:\.[0-9]{1,40})?)\s*([^\s0-9].*)?")
 
 
 def parse_size(text: str) -> int:
-    """Return the bytes of "8 MiB". Raises ValueError that says what is wrong and what is right."""
-    return _parse(text, SIZE_UNITS, "size", "8 MiB")
+    """Return the bytes of "8 MiB" or "3 huge pages".
+
+    Raises ValueError that says what is wrong and what is right.
+    """
+    pages = {"page": page_size(), "pages": page_size()}
+    huge_pages = {"huge page": huge_page_size(), "huge pages": huge_page_size()}
+    return _parse(text, SIZE_UNITS | pages | huge_pages, "size", "8 MiB")
 
 
 def parse_duration(text: str) -> int:

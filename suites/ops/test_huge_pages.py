@@ -11,21 +11,23 @@ from damon_tests.judge.monitoring.aggregation_windows import windows
 from damon_tests.judge.monitoring.all_invariants import full_counts
 from damon_tests.judge.verdict import Measurement
 from damon_tests.patterns.spec import Access, Pattern, PatternRegion, Phase
-from damon_tests.ports import NSEC_PER_SEC, page_size, pages_per_huge
+from damon_tests.ports import NSEC_PER_SEC, huge_page_size, page_size, pages_per_huge
 from damon_tests.scenario.invariants import invariants
 from damon_tests.scenario.reference_bands import like_the_reference
 from damon_tests.workload.huge_page_truth import HugePages
 
 ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=200)
 FVADDR = DamonCtx("fvaddr", attrs=ATTRS)
-MIB = 1 << 20
+HUGE = huge_page_size()
+# The patterns have up to 16 huge pages; the rest is for the kernel, and for free blocks of that size.
+ROOM = pytest.mark.needs(memory_mib=48 * HUGE >> 20)
 YOUNG = DamosFilter("young", matching=True, allow=True)
 
 
 def every_other_block(hugepage):
-    """One small page of every other 2 MiB is in use; the blocks between are idle."""
-    data = PatternRegion("data", 32 * MIB, hugepage=hugepage)
-    use = Access("data", 0, page_size(), islands=8, every_bytes=4 * MIB)
+    """One small page of every other block of a huge page is in use; the blocks between are idle."""
+    data = PatternRegion("data", 16 * HUGE, hugepage=hugepage)
+    use = Access("data", 0, page_size(), islands=8, every_bytes=2 * HUGE)
     reason = "huge pages in use beside idle ones"
     return Pattern("every_other_block", reason, (data,), (Phase("steady", 3600 * NSEC_PER_SEC, (use,)),))
 
@@ -51,12 +53,13 @@ def seen_with(live, ctx, hugepage):
     return replace(run.observation, truth=HugePages(run.observation.truth, huge_ranges(states)))
 
 
+@ROOM
 @pytest.mark.accuracy
 @pytest.mark.needs("ops.fvaddr", "damon_aggregated")
 @pytest.mark.parametrize("hugepage", [True, False])
 def test_access_marks_exactly_its_page(live, expect, hugepage):
     """A touched huge page is hot as a whole and its idle neighbour is not;
-    of small pages only the touched 4 KiB are hot."""
+    of small pages only the touched ones are hot."""
     names = ["precision", "recall", "boundary"] if hugepage else ["precision", "rate excess"]
 
     def attempt(number):
@@ -75,12 +78,13 @@ IN_BATCHES = 64
 """New small pages are on no LRU list until their processor has some more of them; a generous number."""
 
 
+@ROOM
 @pytest.mark.needs("ops.fvaddr", "ops_filters.young", "stats.sz_ops_filter_passed", "ctx.addr_unit")
 @pytest.mark.parametrize("hugepage", [True, False])
 def test_sample_clears_the_accessed_bit_of_the_whole_page(live, expect, hugepage):
     """After 200 samples in each of three regions of untouched memory no huge page
     is young any more, and nearly all small pages still are."""
-    data = PatternRegion("data", 12 * MIB, hugepage=hugepage)
+    data = PatternRegion("data", 6 * HUGE, hugepage=hugepage)
     pattern = Pattern("populated", "untouched memory", (data,), (Phase("idle", 3600 * NSEC_PER_SEC, ()),))
     attrs = DamonAttrs(min_nr_regions=3, max_nr_regions=3)
     asking = Damos("stat", ANY, apply_interval_us=SAMPLES * attrs.sample_us, ops_filters=(YOUNG,))
@@ -104,6 +108,7 @@ def test_sample_clears_the_accessed_bit_of_the_whole_page(live, expect, hugepage
         )
 
 
+@ROOM
 @pytest.mark.accuracy
 @pytest.mark.profile("full")
 @pytest.mark.needs("ops.paddr", "damon_aggregated")
@@ -123,7 +128,7 @@ def test_frames_of_a_touched_huge_page_are_hot_together(live, expect):
 @pytest.mark.accuracy
 @pytest.mark.needs("ops.fvaddr", "damon_aggregated", hugetlb_pages=8)
 def test_hugetlb_memory_in_use_is_found(live, expect):
-    """4 MiB of 16 MiB of hugetlb memory are in use: DAMON reports these hot, and no access to the rest."""
+    """Two of 8 hugetlb pages are in use: DAMON reports these hot, and no access to the rest."""
 
     def attempt(number):
         with live("hugetlb", FVADDR, cover="regions") as run:

@@ -8,30 +8,24 @@ import pytest
 from damon_tests.damon.params import DamonAttrs, DamonCtx, DamonTarget
 from damon_tests.judge.schemes import effects
 from damon_tests.judge.verdict import Measurement
-from damon_tests.ports import NotSupported, huge_page_size, page_size
+from damon_tests.ports import huge_page_size, page_size
 from damon_tests.scenario.acting import BEFORE_APPLY, PATIENCE_NS, act, middle, scheme, waiting
 from damon_tests.workload.pages import bytes_of
 
-# The guest gives huge pages only on advice, and its khugepaged is at work all the time.
-pytestmark = pytest.mark.needs("schemes.hugepage", "filters.addr", BEFORE_APPLY, thp_on_advice=1)
+HUGE = huge_page_size()
+# The guest gives huge pages only on advice, and its khugepaged is at work all the time. The patterns have 12
+# huge pages and 24 MiB; the rest is for the kernel, and for free blocks of that size.
+pytestmark = pytest.mark.needs(
+    "schemes.hugepage", "filters.addr", BEFORE_APPLY, thp_on_advice=1, memory_mib=48 * HUGE >> 20
+)
 
 ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=100)
 VADDR = DamonCtx("vaddr", attrs=ATTRS)
-# Regions that are not cut: each has whole blocks of 2 MiB.
+# Regions that are not cut: each has whole blocks of a huge page.
 FEW = DamonCtx("vaddr", attrs=DamonAttrs(min_nr_regions=3, max_nr_regions=3))
 WATCHED = {"cover": "regions", "watched": 1, "extra_events": [BEFORE_APPLY]}
 TWO = ["two_idle_regions", "huge_if_advised"]
-MIB = 1 << 20
 WHOLE = "sz_applied is the whole length (§4.10)"
-
-
-@pytest.fixture(autouse=True)
-def blocks_fit_into_the_patterns():
-    if huge_page_size() > 2 * MIB:
-        raise NotSupported(
-            f"memory with huge pages of {huge_page_size() // MIB} MiB: the patterns' regions are smaller",
-            remedy="use a kernel with pages of 4 KiB for this",
-        )
 
 
 def huge(pages):
@@ -55,20 +49,20 @@ def test_hugepage_makes_whole_blocks_huge(live, expect):
     effect = effects.effect(before, after, asked, huge, able=asked & before.present)
     effect += effects.all_spared(pair for key, pair in done.pairs().items() if key != (2, "data"))
     why = "khugepaged collapses memory advised with madvise(MADV_HUGEPAGE) (§4.10)"
-    expect.add(effects.takes_effect("hugepage", effect, why, least=huge_page_size()))
+    expect.add(effects.takes_effect("hugepage", effect, why, least=HUGE))
     size = done.sz_counted()
     counted, gained = done.stats[0].sz_applied, effect.gained
     expect.add(effects.applied("hugepage", counted, size, size, WHOLE, effect=gained))
 
 
-@pytest.mark.needs("schemes.nohugepage", swap_mib=256)
+@pytest.mark.needs("schemes.nohugepage", swap_mib=max(256, 16 * HUGE >> 20))
 def test_nohugepage_keeps_small_pages(live, expect):
     """Memory with nohugepage after hugepage gets small pages when
     it is used again; the rest gets huge ones."""
     with live("two_idle_regions", VADDR, **WATCHED) as run, waiting(run, "huge_if_advised") as target:
         whole = target.layout["data"]
-        part = (whole[0] + 8 * (1 << 20) + 3 * page_size(), whole[1])
-        rest = (whole[0], whole[0] + 8 * (1 << 20))
+        part = (whole[0] + 4 * HUGE + 3 * page_size(), whole[1])
+        rest = (whole[0], whole[0] + 4 * HUGE)
         # What is in swap is not collapsed: both advices are there before khugepaged can follow one.
         act(run, scheme("pageout"), over=[whole], more=[target])
         act(run, scheme("hugepage"), over=[whole], more=[target])
@@ -104,13 +98,12 @@ def test_collapse_makes_whole_blocks_huge_at_once(live, expect):
     effect += effects.all_spared(pair for key, pair in done.pairs().items() if key != (2, "data"))
     expect.add(
         effects.takes_effect(
-            "collapse", effect, "madvise(MADV_COLLAPSE) collapses at once (§4.10)", least=huge_page_size()
+            "collapse", effect, "madvise(MADV_COLLAPSE) collapses at once (§4.10)", least=HUGE
         )
     )
     regions = [(event.start, event.end) for event in done.counted[0]]
     # A call for a region without a whole block has nothing to do; kernels differ in what they call that.
-    block = huge_page_size()
-    low = sum(end - start for start, end in regions if -(-start // block) < end // block)
+    low = sum(end - start for start, end in regions if -(-start // HUGE) < end // HUGE)
     why = "sz_applied is the whole length where the call succeeds (§4.10)"
     expect.add(
         effects.applied(
@@ -127,8 +120,8 @@ def test_collapse_does_not_count_regions_with_holes(live, expect):
     with live(TWO, few, **WATCHED) as run, waiting(run, "huge_if_advised") as target:
         start, end = target.layout["data"]
         # Of the same size, so that DAMON cuts none: two whole blocks, one, and one before unmapped memory.
-        firsts = (start, start + 3 * huge_page_size() + 3 * page_size(), end - huge_page_size())
-        regions = tuple((at, at + 2 * huge_page_size()) for at in firsts)
+        firsts = (start, start + 3 * HUGE + 3 * page_size(), end - HUGE)
+        regions = tuple((at, at + 2 * HUGE) for at in firsts)
         run.commit(replace(run.ctx, targets=(DamonTarget(target.pid, regions),)))
         done = act(run, scheme("collapse"), over=regions, more=[target])
     before, after = done.before[2, "data"], done.after[2, "data"]
@@ -136,7 +129,7 @@ def test_collapse_does_not_count_regions_with_holes(live, expect):
     effect = effects.effect(before, after, asked, huge, able=asked & before.present)
     effect += effects.all_spared(pair for key, pair in done.pairs().items() if key != (2, "data"))
     why = "madvise(MADV_COLLAPSE) collapses what is mapped (§4.10)"
-    expect.add(effects.takes_effect("collapse", effect, why, least=4 * huge_page_size()))
+    expect.add(effects.takes_effect("collapse", effect, why, least=4 * HUGE))
     tried = [(event.start, event.end) for event in done.counted[0]]
     wrong = [f"{r[0]:#x}-{r[1]:#x}" for r in sorted(set(tried) - set(regions))]
     expect.nothing("other regions", wrong, because="no region can be merged or split", judged=len(tried))

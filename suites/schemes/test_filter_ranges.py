@@ -10,7 +10,7 @@ from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosFilt
 from damon_tests.damon.series import Series
 from damon_tests.judge.schemes.filters import verdicts
 from damon_tests.judge.verdict import Check, Measurement
-from damon_tests.ports import page_size
+from damon_tests.ports import huge_page_size, page_size
 from damon_tests.scenario.filtered_run import STILL, WatchedMemory
 from damon_tests.scenario.invariants import invariants
 from damon_tests.workload.pages import bytes_of
@@ -134,7 +134,7 @@ def test_huge_page_across_regions_is_counted_once(live, expect, operations):
             states = {name: run.pages(name) for name in ("small", "huge")}
             result, ranges = tried_ranges(run, 0, update=True)
             heads = states["huge"].frame if operations == "paddr" else pages_of([run.target.layout["huge"]])
-            inside += int(np.isin([a // page_size() for a, _ in ranges if a % (2 * MIB)], heads).sum())
+            inside += int(np.isin([a // page_size() for a, _ in ranges if a % huge_page_size()], heads).sum())
             met = [s.present & (s.lru if operations == "paddr" else True) for s in states.values()]
             wanted, total = sum(map(bytes_of, met)), int(result.regions.sz_filter_passed.sum())
             wrong += (

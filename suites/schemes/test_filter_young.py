@@ -11,7 +11,7 @@ from damon_tests.judge.schemes.filters import folio_bytes
 from damon_tests.judge.schemes.young_filter import questions, young_bytes
 from damon_tests.judge.verdict import Measurement
 from damon_tests.patterns.spec import Access, Pattern, PatternRegion, Phase
-from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, NSEC_PER_USEC, page_size
+from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, NSEC_PER_USEC, huge_page_size, page_size
 from damon_tests.scenario.filtered_run import WatchedMemory
 from damon_tests.workload.frame_truth import FrameTruth, frame_ranges
 from damon_tests.workload.huge_page_truth import HugePages
@@ -27,7 +27,8 @@ EITHER = pytest.mark.parametrize("operations", [PADDR, FVADDR])
 # One sample for each pass: sampling clears accessed bits as well, of one page in each region.
 SLOW = DamonAttrs(sample_us=300_000, aggr_us=300_000, min_nr_regions=3, max_nr_regions=3)
 SAMPLES_BETWEEN = 2
-KIB, MIB = 1 << 10, 1 << 20
+KIB = 1 << 10
+HUGE = huge_page_size()
 PATIENCE_NS = 30 * NSEC_PER_SEC
 
 ANON = DamosFilter("anon", matching=True, allow=True)
@@ -110,11 +111,12 @@ def test_young_filter_passes_pages_touched_since_the_last_check(live, expect, op
 
 @EITHER
 @pytest.mark.profile("full")
+@pytest.mark.needs(memory_mib=48 * HUGE >> 20)
 def test_young_filter_treats_a_huge_page_as_a_whole(live, expect, operations):
     """A huge page of which one small page is in use passes as a
     whole; one that nobody touches does not pass."""
-    regions = [PatternRegion(name, 12 * MIB, hugepage=True) for name in ("hot", "cold")]
-    of = pattern(*regions, hot="hot", stride_bytes=2 * MIB)
+    regions = [PatternRegion(name, 6 * HUGE, hugepage=True) for name in ("hot", "cold")]
+    of = pattern(*regions, hot="hot", stride_bytes=HUGE)
     for name, asked, passes, passed, truth in asked_in_passes(live, of, operations):
         # A sample clears all of a huge page, and the next touch sets it again.
         judge(expect, name, passes, passed, young_bytes(asked, truth, 0, SLOW.sample_us * NSEC_PER_USEC))

@@ -54,7 +54,7 @@ def test_everything_missing_is_listed_with_its_reason_and_the_way_to_get_it() ->
         "2048 MiB of memory",
         "2 memory nodes",
         "64 MiB of swap",
-        "16 reserved huge pages of 2 MiB",
+        "16 reserved huge pages",
     ]
     collapse, pause, memory = missing[1], missing[2], missing[4]
     assert "no file schemes.collapse" in collapse.what

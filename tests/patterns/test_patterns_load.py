@@ -15,6 +15,7 @@ from damon_tests.patterns.mapped import problems
 from damon_tests.patterns.spec import Access, Action, Pattern, PatternRegion, Phase
 from damon_tests.patterns.units import format_duration, format_size, parse_duration, parse_rate, parse_size
 from damon_tests.ports import UsageError
+from damon_tests.ports.paging import PAGE_SIZES, using_page_size
 
 LIBRARY = {
     "everything_hot",
@@ -385,3 +386,16 @@ def test_units_are_parsed_and_formatted() -> None:
     assert parse_rate("500 /s") == parse_rate("0.5 /ms") == parse_rate("500 Hz") == 2_000_000
     assert format_size(8 << 20) == "8 MiB"
     assert format_duration(2_500_000) == "2500 us"
+
+
+@pytest.mark.parametrize(("pages", "huge"), [("4K", 2 << 20), ("16K", 32 << 20), ("64K", 512 << 20)])
+def test_pages_and_huge_pages_are_those_of_the_machine(pages: str, huge: int) -> None:
+    with using_page_size(PAGE_SIZES[pages]):
+        assert parse_size("3 pages") == 3 * PAGE_SIZES[pages]
+        assert parse_size("1 page") == PAGE_SIZES[pages]
+        assert parse_size("1 huge page") == huge
+        assert parse_size("2.5 huge pages") == 5 * huge // 2
+        data = load("huge_if_advised").regions[0]
+        assert data.size_bytes == 8 * huge
+    with pytest.raises(ValueError, match=r"unknown unit 'huge'; the units are .* huge pages"):
+        parse_size("1 huge")

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, replace
 
 from damon_tests.kernel.images.ext2 import MAX_MIB
-from damon_tests.ports import UsageError
+from damon_tests.ports import UsageError, huge_page_size
 
 _MIN_NODE_MIB = 128
 MOST_CPUS = 64
@@ -21,7 +21,7 @@ class Topology:
     ``memory_mib`` is divided evenly among ``numa_nodes``; all CPUs are on node 0, so that the
     other nodes are far memory. ``swap_zram_mib``: size of the swap on zram, 0 for none. ``disk_mib``: size
     of a file system at /var/tmp that writes to zram, 0 for none; the kernel writes back only under pressure
-    or on request. ``hugetlb_pages``: reserved huge pages of the default size (2 MiB). ``cmdline``: more
+    or on request. ``hugetlb_pages``: reserved huge pages of the default size. ``cmdline``: more
     kernel parameters, after ours, so that they win. ``userland``: has Python, see ``kernel.images.userland``;
     ``packages``: more Debian packages in it. ``lru_lists``: active and inactive lists instead of
     multi-generational LRU, under which no page flag shows how a page is ranked.
@@ -57,7 +57,7 @@ class Topology:
             raise UsageError(f"a guest's disk cannot have {self.disk_mib} MiB; use up to {MAX_MIB}")
         if self.packages and not self.userland:
             raise UsageError(f"packages need a userland to be in: {', '.join(self.packages)}")
-        if self.hugetlb_pages * 2 > self.memory_mib // 2:
+        if self.hugetlb_pages * huge_page_size() > self.memory_mib << 19:
             raise UsageError(
                 f"{self.hugetlb_pages} huge pages are more than half of {self.memory_mib} MiB of memory"
             )

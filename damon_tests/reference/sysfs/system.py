@@ -29,11 +29,11 @@ class ReferenceSystem:
 
     ``rules`` replaces the level's rules (a fault under test). Everything random comes from ``seed``:
     the same calls give the same run. ``ram_bytes`` is the size of physical memory, in ``nr_nodes``
-    NUMA nodes of equal size; ``swap_bytes`` that of its swap (None: without end); ``hugetlb_pages`` of
-    2 MiB are reserved. ``tlb``: translations stay cached, and accesses through them unseen. ``damon_stat``:
-    DAMON_STAT is on from boot, as in some distributions. Time begins at ``origin_ns``; ``sleep_ns`` sets how
-    long sampling sleeps take (default: as asked), ``work_ns`` how long a kdamond works between them (default:
-    no time). Raises UsageError for an unknown level.
+    NUMA nodes of equal size; ``swap_bytes`` that of its swap (None: without end);
+    ``hugetlb_pages``: how many are reserved. ``tlb``: translations stay cached, and accesses through them
+    unseen. ``damon_stat``: DAMON_STAT is on from boot, as in some distributions. Time begins at
+    ``origin_ns``; ``sleep_ns`` sets how long sampling sleeps take (default: as asked), ``work_ns`` how long a
+    kdamond works between them (default: no time). Raises UsageError for an unknown level.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class ReferenceSystem:
         """Add a process with these mappings (byte ranges); return its pid. Its accesses are those of
         ``truth``; the pages that the truth knows about get physical memory.
 
-        ``memcg`` is its memory cgroup; 2 MiB blocks within ``huge`` are huge pages; ``file`` and ``shmem``
+        ``memcg`` is its memory cgroup; whole blocks within ``huge`` are huge pages; ``file`` and ``shmem``
         are not anonymous, and ``dirty`` pages of files stay dirty; ``nodes``, ``hugetlb``, ``others``,
         ``locked``: see Process. Raises UsageError for a node that does not exist, and for more reserved
         huge pages than there are.
