@@ -42,7 +42,7 @@ _EVENT_BYTES = 64
 """Approximate size of a DAMON event in a kernel's trace buffer."""
 
 
-_LEAST_HUGE_PAGES = 8  # of RAM, in each node
+_LEAST_HUGE_PAGES = 32  # of RAM, in each node
 _APPLY_NS = 400
 """Time that a scheme's time quota is charged for a page: about what a real machine takes."""
 
