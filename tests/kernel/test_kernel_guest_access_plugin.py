@@ -12,7 +12,7 @@ import pytest
 from damon_tests import bundle
 from damon_tests.experiment.kernel_request import KernelRequest
 from damon_tests.experiment.open_backend import open_backend
-from damon_tests.kernel.guest.access_plugin import parse_runs, to_monotonic
+from damon_tests.kernel.guest.access_plugin import _knows_pids, parse_runs, to_monotonic
 from damon_tests.kernel.guest.guest import Guests
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.kernel.images import image
@@ -64,6 +64,13 @@ def test_runs_are_parsed(tmp_path: Path) -> None:
 def test_incomplete_report_is_refused(tmp_path: Path, report: str) -> None:
     with pytest.raises(HarnessError, match=r"cut off|other accesses"):
         parsed(written(tmp_path), report)
+
+
+def test_window_without_pids_is_refused() -> None:
+    """Otherwise a process's accesses would look like none."""
+    assert _knows_pids(REPORT)
+    with pytest.raises(HarnessError, match="pids"):
+        _knows_pids(REPORT.replace("pid_offset 2496", "pid_offset 0"))
 
 
 @pytest.mark.vm

@@ -153,6 +153,7 @@ extern uint32_t nr_spaces;
 void spaces_begin(void);
 void spaces_translate(struct qemu_plugin_insn *insn, const uint8_t *code);
 void spaces_switch(void);
+void spaces_forget(void);
 uint32_t spaces_now(void);
 
 /* --- qemu_plugin_accesses.c: accesses to user memory --- */

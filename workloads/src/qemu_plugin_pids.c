@@ -99,10 +99,12 @@ static void learn(uint64_t task, const char *comm)
 			left++;
 		}
 	}
-	if (!left)
+	if (!left) {
 		forget();
-	else if (left == 1 && nr_seen >= FEWEST_TASKS)
+	} else if (left == 1 && nr_seen >= FEWEST_TASKS) {
 		pid_offset = last * sizeof(uint32_t);
+		spaces_forget();
+	}
 }
 
 /* Returns the pid of the task's process, 0 if it is not known yet. */

@@ -54,6 +54,13 @@ void spaces_switch(void)
 	cpus[cpu_index()].space = 0;
 }
 
+/* Pids are known from now on: look up whose spaces they are that are in use. */
+void spaces_forget(void)
+{
+	for (int i = 0; i < MAX_CPUS; i++)
+		cpus[i].space = 0;
+}
+
 static uint32_t find(uint64_t page_table, uint32_t pid, const char *comm)
 {
 	for (uint32_t i = nr_spaces - 1; i; i--) {

@@ -143,9 +143,12 @@ void tasks_switch(void)
 /* Returns the pid of the process that this processor runs, 0 if it is not known, and its name. */
 uint32_t tasks_pid(const char **comm)
 {
-	const struct task *task = running[cpu_index()];
+	struct task *task = running[cpu_index()];
 
 	*comm = task ? task->thread->comm : "";
+	/* It may run since before it was known where pids are. */
+	if (task && !task->pid && pids_wanted())
+		task->pid = pids_read(task->addr, *comm);
 	return task ? task->pid : 0;
 }
 

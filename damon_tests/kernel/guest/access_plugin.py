@@ -15,7 +15,16 @@ import numpy.typing as npt
 from damon_tests.kernel.guest.cost_plugin import parse_report
 from damon_tests.kernel.guest.plugin_control import Order, Plugin, Window
 from damon_tests.kernel.images.programs import program
-from damon_tests.ports import NSEC_PER_SEC, Entry, FileOp, HarnessError, Machine, SpawnRequest
+from damon_tests.ports import (
+    NSEC_PER_MSEC,
+    NSEC_PER_SEC,
+    Entry,
+    FileOp,
+    HarnessError,
+    Machine,
+    Process,
+    SpawnRequest,
+)
 from damon_tests.ports.accesses import GAP_NS, AccessRuns, AccessWindow, Recorded, Space
 from damon_tests.ports.arrays import I64
 
@@ -37,6 +46,8 @@ _STAT = re.compile(r"(\d+) \((.*)\) \S (.*)", re.DOTALL)
 _NUM_THREADS = 16  # of /proc/PID/stat, counted from the field after the state
 _CLOCKS_IN_GUEST = f"/tmp/{CLOCKS}"
 _CLOCKS_NS = 10 * NSEC_PER_SEC
+_NAMES = ("dt-pid-0", "dt-pid-1", "dt-pid-2", "dt-pid-3")
+"""Of tasks from which the plugin learns where pids are; one more than it needs."""
 
 ToMonotonic = Callable[[npt.NDArray[np.uint64]], I64]
 
@@ -47,6 +58,7 @@ class EmulatorAccesses:
     def __init__(self, plugin: Plugin) -> None:
         self._plugin = plugin
         self._ready = False
+        self._pids_known = False
 
     def prepare(self) -> None:
         """Read the guest's symbols, and put the program into it that compares its clocks."""
@@ -61,16 +73,21 @@ class EmulatorAccesses:
         """See ``AccessProbe``."""
         self.prepare()
         plugin, machine = self._plugin, self._plugin.machine
+        waiting = [] if self._pids_known else [_task(machine, name) for name in _NAMES]
         plugin.files.tasks.write_text(task_table(machine))
         what = Window.ACCESSES if thread is None else Window.ACCESSES | Window.COST
         order = Order(what, thread or "", gap_ns, str(plugin.files.tasks))
         window = AccessWindow()
         before, used_s = clocks(machine), _cpu_s(plugin.pid)
         plugin.begin(order)
+        for process in waiting:
+            process.close_stdin()
+            process.wait(_CLOCKS_NS)
         began_ns = machine.clock.now_ns()
         yield window
         ended_ns = machine.clock.now_ns()
         report = plugin.end(order)
+        self._pids_known = _knows_pids(report)
         after, used_s = clocks(machine), _cpu_s(plugin.pid) - used_s
         span = began_ns, ended_ns
         window.runs = parse_runs(
@@ -79,6 +96,23 @@ class EmulatorAccesses:
         plugin.files.accesses.unlink()
         if thread is not None:
             window.cost = parse_report(report, plugin.symbols(), thread, ended_ns - began_ns)
+
+
+def _task(machine: Machine, name: str) -> Process:
+    """Start a task of this name that runs again when its standard input is closed."""
+    process = machine.spawn(SpawnRequest([_CLOCKS_IN_GUEST, name]))
+    deadline = machine.clock.now_ns() + _CLOCKS_NS
+    if not machine.clock.wait_until(lambda: bool(process.read_stdout()), deadline, NSEC_PER_MSEC):
+        raise HarnessError(f"the program {CLOCKS} did not begin in 10 s of the guest")
+    return process
+
+
+def _knows_pids(report: str) -> bool:
+    """Return whether the plugin learned the pids of tasks. Raises HarnessError when it did not."""
+    match = re.search(r"^pid_offset (\d+)$", report, re.MULTILINE)
+    if match is None or match[1] == "0":
+        raise HarnessError("the QEMU plugin did not learn the pids of the guest's tasks in this window")
+    return True
 
 
 def task_table(machine: Machine) -> str:
