@@ -30,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     output.never_fail()
     args = arguments.parser().parse_args(argv)
+    args.of_process = argv is None
     try:
         code = COMMANDS[args.function](args)
     except DamonTestsError as error:
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """``damon-tests run``: the suites, or tests of the user."""
-    from damon_tests.commands.run import RunRequest, run_tests
+    from damon_tests.commands.run import RunRequest, process_began, run_tests
 
     options = [f"--kernel={args.kernel}", f"--profile={args.profile}"]
     for name in (
@@ -76,7 +77,8 @@ def run(args: argparse.Namespace) -> int:
     for name in ("overwrite", "require", "stop_modules", "keep_guest"):
         options += [f"--{name.replace('_', '-')}"] if getattr(args, name) else []
     verbosity = args.verbose - args.quiet
-    return run_tests(RunRequest(args.paths, options, args.workers, args.pytest_args, verbosity))
+    began = process_began() if args.of_process else None
+    return run_tests(RunRequest(args.paths, options, args.workers, args.pytest_args, verbosity, began))
 
 
 def gate(args: argparse.Namespace) -> int:

@@ -83,9 +83,10 @@ class DamonRun:
     """What one pytest process keeps while it runs DAMON tests."""
 
     def __init__(self, config: pytest.Config, began: float | None = None) -> None:
-        """``began``: when the run did, seconds since the epoch (default: now)."""
+        """``began``: when the run did, seconds since the epoch (default: the reporter's, else now)."""
         self.config = config
-        self.began = began or time.time()
+        reporter = config.pluginmanager.getplugin(REPORTER)
+        self.began: float = began or getattr(reporter, "began", None) or time.time()
         self.output = Path(config.option.output).absolute()
         self.stack = ExitStack()
         self._log: RunLog | None = None
@@ -104,6 +105,7 @@ class DamonRun:
             self._log = self.stack.enter_context(RunLog(self.output, worker))
             require = self.config.option.require
             self._log.run_started(self._provenance(), require=require, began=self.began)
+            self._log.timing("start and collect tests", max(0.0, time.time() - self.began))
         return self._log
 
     @property
@@ -301,7 +303,7 @@ def repeat_after_lost_guest(
 
 
 def outside_of_tests_s(run: Mapping[str, Any], now: float, processes: int) -> float:
-    """Return the seconds of the run that no timing names: collecting tests, starting and ending processes.
+    """Return the seconds of the run that no timing names: between tests, and ending processes.
 
     ``run``: of run.json; ``now``: seconds since the epoch.
     """

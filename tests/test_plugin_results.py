@@ -67,6 +67,22 @@ def test_run_prints_no_line_of_xdist(tmp_path: Path) -> None:
     assert "bringing up nodes" not in done.stdout
 
 
+def test_length_of_a_run_is_what_its_user_waited(tmp_path: Path) -> None:
+    """It begins with the process, not when pytest has started, and timings explain it."""
+    (tmp_path / "test_it.py").write_text(
+        "def test_it(expect):\n    expect.nothing('faults', [], because='nothing is looked for')\n"
+    )
+    began = time.monotonic()
+    command = [sys.executable, "-m", "damon_tests.cli", "run", "test_it.py", "--output=out"]
+    subprocess.run(command, cwd=tmp_path, capture_output=True, check=True)
+    waited_s = time.monotonic() - began
+    run = json.loads((tmp_path / "out/run.json").read_text())
+    started_s = run["timings"]["start and collect tests"]
+    # Importing this project alone takes a Python longer than that; a tick is 10 ms.
+    assert 0.1 < started_s < run["duration_s"] < waited_s + 0.02
+    assert sum(run["timings"].values()) >= 0.9 * run["duration_s"]
+
+
 def test_failed_assert_names_its_line(tmp_path: Path) -> None:
     code, out = finish(start(tmp_path, "def test(expect):\n    assert 1 == 2"))
     assert code == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from damon_tests.ports import UsageError
 USAGE_ERROR = 2
 
 _LOOKING_ONLY = ("--collect-only", "--co", "--fixtures", "--markers", "--help", "-h", "--version")
-_VERBOSE, _QUIET = "-v", "-q"
+_STARTTIME = 19  # of /proc/PID/stat, behind the name: in ticks since the machine was booted
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class RunRequest:
     """``paths``: suites, files or ids (none: all suites). ``options``: of our plugin, as it takes them.
 
     ``pytest_options``: further ones of pytest. ``verbosity``: 1 for a line a test, -1 for the summary only.
+    ``began``: when the run did, seconds since the epoch (default: when pytest has started).
     """
 
     paths: Sequence[str] = ()
@@ -30,6 +32,7 @@ class RunRequest:
     workers: str | None = None
     pytest_options: Sequence[str] = ()
     verbosity: int = 0
+    began: float | None = None
 
 
 def run_tests(request: RunRequest) -> int:
@@ -48,10 +51,17 @@ def run_tests(request: RunRequest) -> int:
     verbosity = request.verbosity + sum(_verbosity(word) for word in more)
     more = [word for word in more if not _verbosity(word)]
     with terminal_of_run() as console:
-        reporter = RunReporter(console, verbosity)
+        reporter = RunReporter(console, verbosity, request.began)
         # pytest itself says little: the reporter does.
         options += ["-qq", "-o", "console_output_style=classic"]
         return _exit_code(pytest.main([*options, *more, *paths], plugins=[reporter]))
+
+
+def process_began() -> float:
+    """Return when this process did, in seconds since the epoch: its user has waited since then."""
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    began_s = int(fields[_STARTTIME]) / os.sysconf("SC_CLK_TCK")
+    return time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - began_s)
 
 
 def suite_path(text: str) -> str:

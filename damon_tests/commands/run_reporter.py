@@ -66,10 +66,11 @@ def _silence_xdist(config: pytest.Config) -> None:
 
 
 class RunReporter:
-    """Progress and summary of one run."""
+    """Progress and summary of one run. ``began``: when it did, seconds since the epoch, if known."""
 
-    def __init__(self, console: Console, verbosity: int) -> None:
+    def __init__(self, console: Console, verbosity: int, began: float | None = None) -> None:
         self.__name__ = NAME  # by which the plugin finds it
+        self.began = began
         self._console = console
         self._verbosity = verbosity
         self._progress: Progress | None = None
