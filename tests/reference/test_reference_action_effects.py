@@ -8,13 +8,13 @@ import pytest
 from reference_support import HEAP, MIB, RULES, HotTruth, make_system
 
 from damon_tests.damon.params import ANY, Damos, DamosDest, DamosFilter
-from damon_tests.ports import page_size
+from damon_tests.ports import huge_page_size, page_size
 from damon_tests.reference.core.actions import Actions, Application
 from damon_tests.reference.core.filters import FilterLists
 from damon_tests.reference.rules.levels import level
 
 PAGE = page_size()
-HUGE = 2 * MIB
+HUGE = huge_page_size()
 WHOLE = (HEAP, HEAP + 16 * MIB)
 NOW = 1_000_000_000
 
@@ -24,7 +24,7 @@ class Machine:
 
     def __init__(self, vmas=(WHOLE,), populated=None, rules=RULES, nr_nodes=1, swap_bytes=None, **process):
         self.system = make_system(
-            ram_bytes=128 * MIB, nr_nodes=nr_nodes, swap_bytes=swap_bytes, hugetlb_pages=8
+            ram_bytes=64 * HUGE, nr_nodes=nr_nodes, swap_bytes=swap_bytes, hugetlb_pages=8
         )
         truth = HotTruth(list(vmas) if populated is None else [populated])
         self.pid = self.system.add_process(list(vmas), truth, **process)

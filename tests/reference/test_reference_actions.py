@@ -27,11 +27,12 @@ from damon_tests.damon.params import (
     DamosQuotaGoal,
 )
 from damon_tests.experiment.simulated_memory import simulated_pages
-from damon_tests.ports import TreeError, page_size
+from damon_tests.ports import TreeError, huge_page_size, page_size
 from damon_tests.reference.faults.catalogue import fault
 from damon_tests.reference.rules.ruleset import Rules
 
 PAGE = page_size()
+HUGE = huge_page_size()
 
 
 # Actions and their effects
@@ -237,25 +238,25 @@ def test_what_is_in_swap_is_not_made_huge_until_it_is_back():
 
 
 def test_stat_counts_what_the_page_filters_let_through():
-    hot = [(HEAP, HEAP + 2 * MIB)]
+    hot = [(HEAP, HEAP + HUGE)]
     for filters, expected in (
         ((), 0),
-        ((DamosFilter("anon", True, True),), 6 * MIB),
-        ((DamosFilter("anon", True, False),), 2 * MIB),
-        ((DamosFilter("anon", False, True),), 2 * MIB),
-        ((DamosFilter("memcg", True, True, memcg_path="/a"),), 8 * MIB),
+        ((DamosFilter("anon", True, True),), 3 * HUGE),
+        ((DamosFilter("anon", True, False),), HUGE),
+        ((DamosFilter("anon", False, True),), HUGE),
+        ((DamosFilter("memcg", True, True, memcg_path="/a"),), 4 * HUGE),
         ((DamosFilter("memcg", True, True, memcg_path="/"),), 0),
         ((DamosFilter("unmapped", True, True),), 0),
-        ((DamosFilter("hugepage_size", True, True, min=2 * MIB, max=U64_MAX),), 4 * MIB),
-        ((DamosFilter("active", True, False),), 8 * MIB),
+        ((DamosFilter("hugepage_size", True, True, min=HUGE, max=U64_MAX),), 2 * HUGE),
+        ((DamosFilter("active", True, False),), 4 * HUGE),
     ):
-        box = Box(8 * MIB)
-        file, huge = (HEAP, HEAP + 2 * MIB), (HEAP + 4 * MIB, HEAP + 8 * MIB)
-        truth = HotTruth([(HEAP, HEAP + 8 * MIB)], hot)
-        pid = box.system.add_process(heap(8 * MIB), truth, memcg="/a", file=[file], huge=[huge])
+        box = Box(4 * HUGE, ram_bytes=16 * HUGE)
+        file, huge = (HEAP, HEAP + HUGE), (HEAP + 2 * HUGE, HEAP + 4 * HUGE)
+        truth = HotTruth([(HEAP, HEAP + 4 * HUGE)], hot)
+        pid = box.system.add_process(heap(4 * HUGE), truth, memcg="/a", file=[file], huge=[huge])
         box.system.remove_process(box.pid)
         scheme = replace(STAT_ALL, ops_filters=filters, max_nr_snapshots=1)
-        target = DamonTarget(pid, ((HEAP, HEAP + 8 * MIB),))
+        target = DamonTarget(pid, ((HEAP, HEAP + 4 * HUGE),))
         box.start(replace(box.fvaddr(schemes=(scheme,), min_nr_regions=3), targets=(target,)))
         box.run(0.101)
         assert box.client.stats(0, 0).sz_ops_filter_passed == expected, filters

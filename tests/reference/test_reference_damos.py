@@ -315,20 +315,20 @@ def test_temporal_tuner_is_all_or_nothing():
         assert (box.client.stats(0, 0).sz_tried > 0) == (expected > 0)
 
 
-def test_time_quota_without_history_assumes_four_megabytes_a_millisecond():
-    box = Box(64 * MIB)
+def test_time_quota_without_history_assumes_1024_pages_a_millisecond():
+    box = Box(16_384 * PAGE)
     box.start(box.fvaddr(schemes=(with_quota(ms=2),)))
     box.run(0.5)
-    assert box.client.effective_bytes(0, 0) == 8 * MIB
+    assert box.client.effective_bytes(0, 0) == 2048 * PAGE
 
 
 def test_time_quota_follows_the_throughput():
-    """256 pages a millisecond: 10 ms allow 10 MiB."""
-    box = Box(64 * MIB)
+    """256 pages a millisecond: 10 ms allow 2560 pages."""
+    box = Box(16_384 * PAGE)
     box.system.memory.apply_ns_per_page = 1_000_000 // 256
     box.start(box.fvaddr(schemes=(with_quota(ms=10, reset_interval_ms=100),)))
     box.run(2)
-    assert abs(box.client.effective_bytes(0, 0) - 10 * MIB) < 64 * 1024
+    assert abs(box.client.effective_bytes(0, 0) - 2560 * PAGE) < 16 * PAGE
 
 
 def test_first_window_without_reset_interval_is_evaluated_twice():

@@ -296,12 +296,12 @@ def test_cold_moves_pages_to_the_inactive_list_and_nowhere_else():
     box = Box(8 * MIB, ram_bytes=64 * MIB)
     memory = box.system.memory
     memory.place()
-    at = HEAP // page_size()
-    memory.active[memory.processes[box.pid].frames_of(np.arange(at, at + 2048))] = True
+    at, pages = HEAP // page_size(), 8 * MIB // page_size()
+    memory.active[memory.processes[box.pid].frames_of(np.arange(at, at + pages))] = True
     box.start(box.fvaddr(schemes=(Damos(action="cold", access_pattern=ANY),)))
     box.run(0.102)
     assert memory.lru_pages(active=True) == 0
-    assert memory.lru_pages(active=False) == 2048
+    assert memory.lru_pages(active=False) == pages
     assert out_bytes(box) == 0
 
 

@@ -15,7 +15,7 @@ from damon_tests.damon.params import (
     DamosFilter,
     DamosQuotaGoal,
 )
-from damon_tests.ports import NSEC_PER_SEC, page_size
+from damon_tests.ports import NSEC_PER_SEC, huge_page_size, page_size
 
 PAGE = page_size()
 SECOND = (HEAP + 64 * MIB, HEAP + 72 * MIB)
@@ -64,7 +64,7 @@ def test_quotas_go_on_when_their_target_is_removed():
 
 def test_the_node_of_a_goal_survives_a_commit():
     """26"""
-    box = Box(8 * MIB, ram_bytes=64 * MIB, nr_nodes=2)
+    box = Box(8 * MIB, ram_bytes=max(64 * MIB, 4 * huge_page_size()), nr_nodes=2)
     goal = DamosQuotaGoal("node_eligible_mem_bp", target_value=10_000, nid=1)
     ram = DamonTarget(0, tuple(box.system.ram_ranges())[1:])
     scheme = with_quota(goals=(goal,), reset_interval_ms=100)
