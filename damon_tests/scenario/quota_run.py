@@ -123,9 +123,19 @@ def quota_run(
             let_pass(run, count)
         if while_running is not None:
             while_running(run)
-        begin = run.clock.now_ns()
-        stats = run.client.stats(0, 0)
-        read = ReadStats(begin, run.clock.now_ns(), stats)
-        first = run.commits[0].kdamonds[0].ctx
+        read = read_stats(run)
+    return of_run(live, run, read)
+
+
+def read_stats(run: Live) -> ReadStats:
+    """Read the counters of the first scheme, with when they were read."""
+    begin = run.clock.now_ns()
+    stats = run.client.stats(0, 0)
+    return ReadStats(begin, run.clock.now_ns(), stats)
+
+
+def of_run(live: LiveFixture, run: Live, read: ReadStats) -> QuotaRun:
+    """Return the passes of the first scheme of a run that traced ``quota_events`` and has ended."""
+    first = run.commits[0].kdamonds[0].ctx
     ticks_ns = quotas.EXACT_TICKS_NS if has_exact_clock(live.backend()) else quotas.LATE_TICKS_NS
     return QuotaRun(run, first, passes_of(run), read, ticks_ns)

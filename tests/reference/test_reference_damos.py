@@ -22,7 +22,7 @@ from damon_tests.damon.params import (
     DamosQuotaGoal,
     DamosWatermarks,
 )
-from damon_tests.ports import page_size
+from damon_tests.ports import NSEC_PER_SEC, page_size
 from damon_tests.reference.core.filters import FilterLists
 from damon_tests.reference.rules import schemes as damos
 from damon_tests.reference.rules.ruleset import Rules
@@ -329,6 +329,14 @@ def test_time_quota_follows_the_throughput():
     box.start(box.fvaddr(schemes=(with_quota(ms=10, reset_interval_ms=100),)))
     box.run(2)
     assert abs(box.client.effective_bytes(0, 0) - 2560 * PAGE) < 16 * PAGE
+
+
+def test_windows_last_as_long_when_the_ticks_of_a_kernel_wrap():
+    """Five minutes after boot: 1 MiB in each second before and after."""
+    box = Box(8 * MIB, origin_ns=295 * NSEC_PER_SEC)
+    scheme = with_quota(bytes=MIB, reset_interval_ms=1000)
+    box.start(box.fvaddr(schemes=(scheme,)))
+    assert sum(end - start for _, start, end in tried(box, 10.05)) == 10 * MIB
 
 
 def test_first_window_without_reset_interval_is_evaluated_twice():

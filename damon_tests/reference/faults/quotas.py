@@ -38,6 +38,15 @@ def _renewed(running: Any, fresh: Any) -> Any:
     return running
 
 
+_FIRST_TICK = (1 << 32) - 300 * 250
+"""Where kernels begin to count ticks of 4 ms: five minutes before 2^32."""
+
+
+def _passed_in_32_bits(now_jiffies: int, charged_from: int, reset_ms: int) -> bool:
+    now, end = _FIRST_TICK + now_jiffies, _FIRST_TICK + charged_from + -(-reset_ms // 4)
+    return now % (1 << 32) >= end % (1 << 32)
+
+
 def _halves(is_set: bool, charged: int, effective_size: int, size: int, m: int) -> int | None:
     part = damos.quota_cut(is_set, charged, effective_size, size, m)
     return max(size // 2 // m * m, m) if part is None and is_set and size > m else part
@@ -224,6 +233,13 @@ FAULTS = (
         "a window that began at every third tick is 80 ms too short",
         "window_has_passed",
         lambda now, then, ms: damos.window_has_passed(now, then, ms - 80 * (ms > 80 and then % 3 == 0)),
+    ),
+    Fault(
+        "quota_window_ends_before_ticks_wrap",
+        "quotas",
+        "a window's end is compared in 32 bits: one that ends after the ticks wrapped is over before",
+        "window_has_passed",
+        _passed_in_32_bits,
     ),
     Fault(
         "quota_window_a_fifth_longer",
