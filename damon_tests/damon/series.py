@@ -227,6 +227,12 @@ class Series:
     # Modules (§6)
 
     @property
+    def signs_idle_times(self) -> bool:
+        """DAMON_STAT's idle time of a region is (age + 1) aggregations, negative while it is accessed;
+        before, it is age aggregations, 0 while it is accessed (§6.3)."""
+        return self._since(6, 18)
+
+    @property
     def survives_refused_inputs(self) -> bool:
         """A module whose new parameters are refused keeps running; before, it may end, as documented."""
         return self._since(6, 17)

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from damon_tests.damon.module_params import DamonStat
+from damon_tests.damon.series import Series
+from damon_tests.damon.trace import TuneEvent
 from damon_tests.experiment.experiment import derive_seed
 from damon_tests.judge.modules import schemes as module_schemes
 from damon_tests.judge.modules import stat as idleness
@@ -14,13 +16,11 @@ from damon_tests.judge.modules.stat import Refresh
 from damon_tests.judge.verdict import Measurement
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns import load
-from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, page_size
+from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, TreeError, page_size
 from damon_tests.scenario.module_run import module_run
 from damon_tests.scenario.visibility import LEAST
 
-pytestmark = pytest.mark.needs(
-    "modules.damon_stat", "modules.damon_stat.aggr_interval_us", "damon_aggregated"
-)
+pytestmark = pytest.mark.needs("modules.damon_stat", "damon_monitor_intervals_tune", "damon_aggregated")
 
 MIB = 1 << 20
 SMALL = Topology(memory_mib=256)
@@ -28,6 +28,8 @@ POLL_NS = 50 * NSEC_PER_MSEC
 NEAR_NS = 5 * NSEC_PER_MSEC
 """Between two looks when results are due: their place in an aggregation is known that well."""
 MOST_RESULTS = 6
+FIRST_AGGR_US = 100_000
+"""Before the first tuning (§6.3)."""
 FEW_SAMPLES = 12
 """Of all looked at results together, how many samples they must be computed of: those of one result may be
 none, as it is computed at any moment of an aggregation."""
@@ -69,12 +71,28 @@ def refreshed(run, last_ns, timeout_s=30):
             texts = module.tree.read_batch(paths)
             run.collect()
             values = tuple(int(word) for word in texts[0].split(","))
-            refresh = Refresh(after_ns, run.clock.now_ns(), values, int(texts[1]), int(texts[2]))
+            refresh = Refresh(
+                after_ns,
+                run.clock.now_ns(),
+                values,
+                int(texts[1]),
+                aggr_us(run, texts[2]),
+                Series.of(run.level).signs_idle_times,
+            )
             return idleness.narrowed(refresh, last_ns)
         after_ns = began_ns
         if now_ns % (5 * POLL_NS) < POLL_NS:
             run.collect()
     return None
+
+
+def aggr_us(run, text):
+    """Return the aggregation interval as the module reports it; before 6.18 it does not, and it is that
+    after the last traced tuning."""
+    if not isinstance(text, TreeError):
+        return int(text)
+    tunings = run.events(TuneEvent)
+    return tunings[-1].sample_us * idleness.SAMPLES if tunings else FIRST_AGGR_US
 
 
 def enabled(run):

@@ -9,14 +9,16 @@ from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosQuot
 from damon_tests.damon.series import Series
 from damon_tests.judge.schemes import quotas
 from damon_tests.judge.verdict import Measurement
-from damon_tests.ports import page_size
-from damon_tests.scenario.quota_run import let_pass, quota_run
+from damon_tests.ports import NSEC_PER_MSEC, page_size
+from damon_tests.scenario.quota_run import let_pass, passes_of, quota_run
 
 pytestmark = pytest.mark.needs("ops.fvaddr", "damon_aggregated", "damos_before_apply")
 
 MIB = 1 << 20
 PAGE = page_size()
 HOUR_MS = 3_600_000
+# A hundred aggregations: time for a commit within the window, also when a busy machine takes a second for it.
+WINDOW_MS = 5_000
 FULL = pytest.mark.profile("full")
 RATIOS = [(0, 1), (2, 1), (1, 3)]
 # Windows are passes, and a pass is an aggregation: 50 ms make many of them.
@@ -34,6 +36,16 @@ def used_up(quota_bytes, result, expect):
     expect.equal(
         tried, quota_bytes, because="a window tries exactly its quota while more memory matches (I44, I47)"
     )
+
+
+def spent(run):
+    """Return whether the last complete pass tried nothing: the window's quota is used up."""
+    passes = passes_of(run)
+    return bool(passes) and not passes[-1].applied
+
+
+def started_ns(run):
+    return run.session.recording().started_ns
 
 
 def share(tried):
@@ -78,11 +90,12 @@ def test_continuation_survives_removal_of_its_target(live, expect):
     """When a commit removes the target in which the last window
     stopped, the remaining target is tried in turn."""
     size, first = 12 * MIB, 64 * MIB
-    ctx = watching(bytes=first + size, reset_interval_ms=HOUR_MS)
+    ctx = watching(bytes=first + size, reset_interval_ms=WINDOW_MS)
 
     def remove(run):
-        if not Series.of(run.level).limits_first_window:
-            pytest.skip("this release has no quota in its first window, which stops nowhere")
+        # Where the first window has no quota, by a known defect, this is in the second one.
+        while not spent(run) and run.clock.now_ns() < started_ns(run) + 3 * WINDOW_MS * NSEC_PER_MSEC:
+            let_pass(run, 1)
         ending = Damos("stat", ANY, quota=DamosQuota(bytes=size))
         run.commit(replace(run.ctx, targets=run.ctx.targets[:1], schemes=(ending,)))
         let_pass(run, 14)

@@ -30,13 +30,18 @@ TICK_NS = 10 * NSEC_PER_MSEC
 
 @dataclass(frozen=True)
 class Refresh:
-    """Results that changed within ``after_ns`` to ``before_ns``; ``aggr_us``: their aggregation interval."""
+    """Results that changed within ``after_ns`` to ``before_ns``; ``aggr_us``: their aggregation interval.
+
+    ``signed``: idle times are as since 6.18, (age + 1) aggregations and negative while accessed; before, they
+    are age aggregations and 0 while accessed.
+    """
 
     after_ns: int
     before_ns: int
     percentiles: tuple[int, ...]
     bandwidth: int
     aggr_us: int
+    signed: bool = True
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ def percentiles(refresh: Refresh, snapshots: Sequence[Snapshot]) -> list[Check]:
     detail = f"after {falling[0]}: {values}" if falling else ""
     checks.append(Check("invariant", m, "== 0", "percentiles are sorted", not falling, detail))
     possible = candidates(refresh, snapshots)
-    contradictions = [wrong_percentiles(values, refresh.aggr_us, s) for s in possible]
+    contradictions = [wrong_percentiles(values, refresh, s) for s in possible]
     best = min(contradictions, key=len, default=["no aggregation was traced"])
     m = Measurement("percentiles that no region explains", float(len(best)), "count")
     why = "each percentile is the idle time of the region at that share of memory"
@@ -103,20 +108,23 @@ def percentiles(refresh: Refresh, snapshots: Sequence[Snapshot]) -> list[Check]:
     return checks
 
 
-def wrong_percentiles(values: Sequence[int], aggr_us: int, regions: Snapshot) -> list[str]:
+def wrong_percentiles(values: Sequence[int], refresh: Refresh, regions: Snapshot) -> list[str]:
     """Return what contradicts that ``values`` were computed from these regions.
 
-    Which regions were accessed since is not known: as much memory as has negative values may be missing from
-    its place among the others.
+    Which regions were accessed since is not known: as much memory as has the values of accessed regions may
+    be missing from its place among the others.
     """
     sizes = regions.sizes.astype(np.int64)
-    idle = (regions.age.astype(np.int64) + 1) * aggr_us // 1000
+    idle = (regions.age.astype(np.int64) + refresh.signed) * refresh.aggr_us // 1000
     total = int(sizes.sum())
-    strange = sorted({abs(v) for v in values} - set(idle.tolist()))
+    accessed = [v < 0 if refresh.signed else v == 0 for v in values]
+    possible = set(idle.tolist()) | (set() if refresh.signed else {0})
+    # Without a sign, 0 is an accessed region; a negative value is nobody's.
+    strange = sorted({abs(v) if refresh.signed else v for v in values} - possible)
     wrong = [f"{v} ms is no region's idle time" for v in strange]
-    in_use = sum(v < 0 for v in values) * total / 100
+    in_use = sum(accessed) * total / 100
     for percentile, value in enumerate(values):
-        if value < 0 or percentile == 0:
+        if accessed[percentile] or percentile == 0:
             continue
         up_to = int(sizes[idle <= value].sum())
         below = int(sizes[idle < value].sum())
