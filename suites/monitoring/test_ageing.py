@@ -8,9 +8,12 @@ import pytest
 
 from damon_tests.damon.params import DamonAttrs, DamonCtx
 from damon_tests.judge.verdict import Check, Measurement
+from damon_tests.patterns.spec import Access, Pattern, PatternRegion, Phase
+from damon_tests.ports import NSEC_PER_MSEC
 from damon_tests.scenario.invariants import invariants
 from damon_tests.scenario.reference_bands import like_the_reference
 
+MIB = 1 << 20
 ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=100)
 
 
@@ -19,7 +22,7 @@ def test_idle_memory_grows_old(experiment, expect):
     """Memory that nobody touches ages by one in each aggregation, however often it is merged and split."""
     ctx = DamonCtx("fvaddr", attrs=ATTRS)
     observation = experiment("small_hot_in_large_cold", ctx, seconds=3, cover="regions").observe()
-    expect.add(invariants(observation, shows=("I25", "I29", "I32")))
+    expect.add(invariants(observation, shows=("I15", "I25", "I29", "I32")))
 
 
 @pytest.mark.accuracy
@@ -30,6 +33,28 @@ def test_moving_hot_set_restarts_ages(experiment, expect):
     trial = experiment("phase_switch", ctx, seconds=6, cover="regions")
     expect.add(invariants(trial.observe()))
     expect.add(like_the_reference(trial, ["age error", "latency"], after_s=4.5, replicas=40))
+
+
+def mostly_hot_then_idle():
+    """Return a pattern of small regions: three quarters of each are in use for a while, then nothing."""
+    regions = tuple(PatternRegion(f"part-{i}", 2 * MIB) for i in range(8))
+    hot = tuple(Access(r.name, 0, 3 * MIB // 2, period_ns=2 * NSEC_PER_MSEC) for r in regions)
+    # Accesses end within an aggregation of 100 ms: the next one has none, and merges.
+    phases = (Phase("hot", 1030 * NSEC_PER_MSEC, hot), Phase("idle", 1020 * NSEC_PER_MSEC, ()))
+    return Pattern(
+        "mostly_hot_then_idle", "memory that merges when it falls idle", regions, phases, repeat=True
+    )
+
+
+@pytest.mark.accuracy
+@pytest.mark.needs("ops.fvaddr", "damon_aggregated")
+def test_merged_memory_has_the_mean_age(experiment, expect):
+    """Memory that was in use and then falls idle merges with its idle neighbour: the age is the mean of
+    both, weighted by size."""
+    # A quarter of the memory may be one region: each range becomes one, with both of its bounds.
+    ctx = DamonCtx("fvaddr", attrs=replace(ATTRS, min_nr_regions=4))
+    trial = experiment(mostly_hot_then_idle(), ctx, seconds=5, cover="regions")
+    expect.add(invariants(trial.observe(), shows=("I23",)))
 
 
 @pytest.mark.profile("full")

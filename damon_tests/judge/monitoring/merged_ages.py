@@ -26,9 +26,10 @@ def merged_ages(
     """Check I23: a merged idle region has the mean age of its parts, weighted by size. Exact.
 
     It judges regions whose two edges were edges one aggregation before: they consist of whole regions, each
-    of which was split into at most three parts of its own age (I24). All were idle in both windows, so each
-    part's age grew by one. A merge truncates, so each loses less than 1: the age lies between the mean less
-    the number of merges, and the mean. For constant intervals, and schemes that neither act nor cut.
+    of which was split into at most three parts of its own age (I24). None was touched in this window: the age
+    of a part that was idle before grew by one, that of a part that was in use restarted at 0. A merge
+    truncates, so each loses less than 1: the age lies between the mean less the number of merges, and the
+    mean. For constant intervals, and schemes that neither act nor cut.
     """
     s = Report(recording, ctx, level)
     if s.tuned or rule_limits.schemes_act(ctx) or rule_limits.schemes_split(ctx) or recording.addr_unit != 1:
@@ -37,6 +38,8 @@ def merged_ages(
     mine = windows(recording, target_idx)
     spans = touched_spans(truth, [(w.t0_ns - margin, w.t1_ns + margin) for w in mine])
     index = {id(w.snapshot): i for i, w in enumerate(mine)}
+    # Before 6.15 only a change larger than the merge threshold restarts the age.
+    restarts_above = 0 if s.series.restarts_age_at_zero else s.w // 10
     wrong, judged, detail = [], 0, ""
     for before, after, parents in follow(s):
         if after.target_idx != target_idx or id(after) not in index or s.extra_age(before):
@@ -47,7 +50,8 @@ def merged_ages(
             if _touched(start, end, int(after.start[i]), int(after.end[i])):
                 continue
             first, last = int(parents[0][i]), int(parents[1][i])
-            if before.nr_accesses[first:last].any() or after.nr_accesses[i]:
+            counts = before.nr_accesses[first:last]
+            if ((counts > 0) & (counts <= restarts_above)).any() or after.nr_accesses[i]:
                 continue
             judged += 1
             mean, merges = _mean_age(before, first, last), _PARTS * (last - first) - 1
@@ -76,8 +80,11 @@ def _made_of_whole_regions(before: Snapshot, after: Snapshot, parents: Parents) 
 
 
 def _mean_age(before: Snapshot, first: int, last: int) -> float:
+    """Return the mean age, weighted by size, of these regions after an aggregation without accesses."""
     sizes = before.sizes[first:last].astype(np.float64)
-    return float((sizes * (before.age[first:last].astype(np.float64) + 1)).sum() / sizes.sum())
+    idle = before.nr_accesses[first:last] == 0
+    ages = np.where(idle, before.age[first:last].astype(np.float64) + 1, 0)
+    return float((sizes * ages).sum() / sizes.sum())
 
 
 def _touched(start: object, end: object, low: int, high: int) -> bool:

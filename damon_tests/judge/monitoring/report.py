@@ -158,8 +158,9 @@ def none_wrong(
     """Check that the counts in ``wrong``, one for each compared window, are all 0.
 
     ``judged``: how many regions (or what ``unit`` names) were judged in all windows. No check if the windows
-    have no such region: that depends on the workload, and a test of it says so (``shows`` of
-    ``scenario.invariants``). If no windows could be compared, I16 and I29 say so.
+    have no such region: that depends on the workload. For each invariant a suite's test has them for certain,
+    and is undecided if not (``shows`` of ``scenario.invariants``). If no windows could be compared, I16 and
+    I29 say so.
     """
     if not judged:
         return []

@@ -172,6 +172,13 @@ FAULTS = (
         lambda left, left_size, right, right_size: np.maximum(left, right),
     ),
     Fault(
+        "merge_age_unweighted",
+        "core",
+        "the age of a merged region is the mean of its parts, whatever their sizes",
+        "merged_age",
+        lambda left, left_size, right, right_size: (left + right) // 2,
+    ),
+    Fault(
         "merge_threshold_half",
         "core",
         "regions that differ by half of the maximum are merged",
