@@ -202,6 +202,7 @@ def test_downward_imports_are_fine(path: str, source: str) -> None:
 PURE = {
     "damon": {
         "expected_features",
+        "kernel_config",
         "known_defects",
         "module_params",
         "params",

@@ -16,6 +16,7 @@ from damon_tests.kernel.symbolize import symbolize
 from damon_tests.ports import UsageError, output_file
 from damon_tests.report import mail, model, wording
 from damon_tests.report.mail import Addresses, Evidence, Test
+from damon_tests.report.mail_kernels import provenance_of
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def _introduced(regzbot: str | None, culprits: Sequence[str]) -> str:
 
 def symbols_of(run: model.Json, test: Test) -> Path:
     """Return the vmlinux of the Debian kernel that a test ran on. Raises as ``debian_vmlinux`` does."""
-    release = mail.provenance_of(run, test["backend"]).get("kernel", {}).get("release")
+    release = provenance_of(run, test["backend"]).get("kernel", {}).get("release")
     if not release:
         raise UsageError(f"{test['backend']}: its release is not known, and so not its symbols")
     return debian_vmlinux(test["backend"], release)

@@ -5,6 +5,7 @@ Begin at ``params`` (what is asked for), ``records`` (what is reported) and ``se
 commit, turn off). ``client`` and ``layout`` write and read the sysfs tree; ``tree_access`` waits while it
 is busy, and ``errno_meanings`` explains refusals. ``modules`` is the client of DAMON_RECLAIM and its like.
 ``tracefs``, ``trace`` and ``collector`` read tracepoints, ``sleeps`` when a kdamond slept. ``capability``
-and ``features``: what a kernel has; ``series``: what kernel series do differently. ``recording_file``
+and ``features``: what a kernel has; ``kernel_config``: how it was built; ``series``: what kernel series do
+differently. ``recording_file``
 defines our files, ``damo_*`` damo's.
 """

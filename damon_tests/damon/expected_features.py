@@ -7,12 +7,12 @@ Each session therefore makes this comparison once, whatever tests run; a missing
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from damon_tests.damon.capability import Capabilities
 from damon_tests.damon.features import FEATURES, LEVELS, Feature, version_key
+from damon_tests.damon.kernel_config import KernelConfig
 from damon_tests.damon.known_defects import numbers
 
 SYSFS = "CONFIG_DAMON_SYSFS"
@@ -24,27 +24,6 @@ _OF_MODULE = {
     "damon_stat": "CONFIG_DAMON_STAT",
 }
 _EVENTS = "CONFIG_EVENT_TRACING"
-
-
-@dataclass(frozen=True)
-class KernelConfig:
-    """A kernel's configuration. ``source``: where it was read. ``values`` maps the CONFIG_ names that are set
-    to "y", "m" or text; None: the configuration is unknown."""
-
-    source: str
-    values: Mapping[str, str] | None
-
-    @property
-    def digest(self) -> str:
-        """Return a hash of the configuration, for comparing kernels; "unknown" without one."""
-        if self.values is None:
-            return "unknown"
-        text = "\n".join(f"{name}={value}" for name, value in sorted(self.values.items()))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    def leaves_out(self, symbol: str) -> bool | None:
-        """Return whether the kernel was built without an option; None if that is unknown."""
-        return None if self.values is None else self.values.get(symbol, "n") not in ("y", "m")
 
 
 _SYMBOLS = (SYSFS, _EVENTS, *_OF_OPS.values(), *_OF_MODULE.values())

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from damon_tests.damon.capability import Capabilities
-from damon_tests.damon.expected_features import KernelConfig
+from damon_tests.damon.kernel_config import KernelConfig
 from damon_tests.damon.sleeps import SleepWatch
 from damon_tests.experiment.requirements import Needs
 from damon_tests.kernel.guest.topology import Topology

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from damon_tests.damon.capability import Capabilities, fingerprint, probe
 from damon_tests.damon.client import DamonClient
-from damon_tests.damon.expected_features import KernelConfig
+from damon_tests.damon.kernel_config import KernelConfig
 from damon_tests.damon.series import Level
 from damon_tests.experiment.backend import Subject
 from damon_tests.experiment.machine_backend import MachineSubject
@@ -127,6 +127,7 @@ class GuestBackend:
             "kind": "guest",
             "release": self._image.release,
             "config": self._config.digest,
+            "config_options": self._config.relevant,
             "packages": [list(p) for p in self._image.packages],
             "host": platform.release(),
             "host_cpus": os.cpu_count(),

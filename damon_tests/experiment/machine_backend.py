@@ -11,7 +11,7 @@ from pathlib import Path
 
 from damon_tests.damon.capability import Capabilities, fingerprint, probe
 from damon_tests.damon.client import DamonClient
-from damon_tests.damon.expected_features import KernelConfig
+from damon_tests.damon.kernel_config import KernelConfig
 from damon_tests.damon.series import Level
 from damon_tests.damon.sleeps import SleepWatch
 from damon_tests.damon.tracefs import TracefsEvents
@@ -209,6 +209,7 @@ class HostBackend:
             "kind": "host",
             "release": platform.release(),
             "config": self.kernel_config().digest,
+            "config_options": self.kernel_config().relevant,
             "machine": platform.machine(),
         }
 

@@ -10,7 +10,8 @@ from contextlib import AbstractContextManager
 import damon_tests
 from damon_tests.damon.capability import Capabilities, probe
 from damon_tests.damon.client import DamonClient
-from damon_tests.damon.expected_features import EVERYTHING, KernelConfig
+from damon_tests.damon.expected_features import EVERYTHING
+from damon_tests.damon.kernel_config import KernelConfig
 from damon_tests.damon.sleeps import SleepWatch
 from damon_tests.experiment.backend import Subject
 from damon_tests.experiment.requirements import Needs

@@ -22,6 +22,7 @@ from damon_tests.experiment.kernel_request import KernelRequest
 from damon_tests.kernel.splat import Splat, parse_splats, without_time
 from damon_tests.ports import UsageError
 from damon_tests.report import reproducer, wording
+from damon_tests.report.mail_kernels import about_kernel, kernel_release, other_kernels
 from damon_tests.report.matrix import capability
 from damon_tests.report.reproducer import COLUMNS, Reproducer
 
@@ -205,14 +206,14 @@ def _expected(check: Mapping[str, Any]) -> str:
 
 def _sections(case: _Case) -> Iterator[_Section]:
     file, _, name = case.test["id"].partition("::")
-    release = _release(case.run, case.test["backend"])
+    release = kernel_release(case.run, case.test["backend"])
     intro = f"On Linux {release}, DAMON does not do what this test of damon-tests expects."
     yield _Section("", ["Hello,", "", intro, "", f"* Test: {name or file}", f"* File: {file}"])
     yield _Section("Expected and measured", list(_findings(case)))
     if case.defect is not None:
         yield _Section("Known defect", list(_known(case.defect)))
-    yield _Section("Kernel", list(_kernel(case.run, case.test)))
-    versions = list(_versions(case.run, case.test))
+    yield _Section("Kernel", list(about_kernel(case.run, case.test)))
+    versions = list(other_kernels(case.run, case.test))
     if len(versions) > 1:
         yield _Section("The same test on other kernels", versions)
     if case.evidence.culprits:
@@ -296,46 +297,6 @@ def _idle(saved: Saved) -> bool:
     total = sum(end - start for start, end in saved.about.layout.values())
     touched = float(((truth.end - truth.start) * truth.rate).sum()) / len(truth)
     return total > 0 and touched < _IDLE_RATE * total
-
-
-# --- kernels ---------------------------------------------------------------------------------
-
-
-def provenance_of(run: Run, backend: str) -> Mapping[str, Any]:
-    """What is known of the run on that backend; of a merged run, of the part that has it."""
-    provenance: Mapping[str, Any] = run["provenance"]
-    parts = provenance.get("merged", [provenance])
-    return next((part for part in parts if part.get("kernel_option") == backend), parts[0])
-
-
-def _release(run: Run, backend: str) -> str:
-    kernel = provenance_of(run, backend).get("kernel", {})
-    return str(kernel.get("release") or kernel.get("kernel") or backend)
-
-
-def _kernel(run: Run, test: Test) -> Iterator[str]:
-    provenance = provenance_of(run, test["backend"])
-    kernel = provenance.get("kernel", {})
-    yield f"* Release: {_release(run, test['backend'])} ({test['backend']}, judged as {test['level'] or '?'})"
-    for package in kernel.get("packages", ()):
-        yield f"* Package: {package[0]} {package[1]}"
-    for name, key in (("Commit", "commit"), ("Digest of its configuration", "config")):
-        if kernel.get(key, "unknown") != "unknown":
-            yield f"* {name}: {kernel[key]}"
-    if "accel" in kernel:
-        memory = f"{kernel.get('memory_mib', '?')} MiB, {kernel.get('cpus', '?')} CPUs"
-        nodes = wording.plural(int(kernel.get("numa_nodes", 1)), "NUMA node")
-        yield f"* Machine: QEMU guest ({kernel['accel']}), {memory}, {nodes}"
-    if kernel.get("cmdline"):
-        yield f"* Command line: {kernel['cmdline']}"
-
-
-def _versions(run: Run, test: Test) -> Iterator[str]:
-    """Yield each kernel that this test ran on, with its verdict."""
-    for other in run["tests"]:
-        if other["id"] == test["id"] and not KernelRequest(other["backend"]).is_reference:
-            verdict = {"XFAIL": "FAIL (known)"}.get(other["verdict"], other["verdict"])
-            yield f"* {_release(run, other['backend'])} ({other['backend']}): {verdict}"
 
 
 def _trimmed(splat: Splat) -> Iterator[str]:

@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from damon_tests.damon.capability import Capabilities, fingerprint
-from damon_tests.damon.expected_features import EVERYTHING, KernelConfig, compare, series_of
+from damon_tests.damon.expected_features import EVERYTHING, compare, series_of
 from damon_tests.damon.features import FEATURES, version_key
+from damon_tests.damon.kernel_config import KernelConfig
 
 UNKNOWN = KernelConfig("no configuration", None)
 

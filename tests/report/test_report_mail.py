@@ -176,6 +176,22 @@ def test_kernels_with_and_without_it_are_listed(run: dict[str, Any], evidence: E
     assert "other kernels" not in mail_of(run, evidence)
 
 
+def test_config_differences_are_listed(run: dict[str, Any], evidence: Evidence) -> None:
+    """Of a kernel that passes, options that matter and that are set otherwise."""
+    other = copy.deepcopy(run)
+    run["provenance"]["kernel_option"] = "debian:7.3"
+    run["provenance"]["kernel"]["config_options"] = {"HZ": "250", "LRU_GEN": "y"}
+    other["provenance"] |= {
+        "kernel_option": "debian:6.12",
+        "kernel": {"release": "6.12.117", "config_options": {"HZ": "250", "KSM": "y"}},
+    }
+    for test in other["tests"]:
+        test["backend"], test["verdict"] = "debian:6.12", "PASS"
+    body = mail_of(merge.merged([(Path("a"), run), (Path("b"), other)], Path("c")), evidence)
+    assert "* Options that matter: HZ=250, LRU_GEN=y\n" in body
+    assert "  Configured otherwise: KSM y (failing: n), LRU_GEN n (failing: y).\n" in body
+
+
 def test_rerun_line_is_one_command(run: dict[str, Any], evidence: Evidence) -> None:
     test = mail.failed_test(run, "test_accuracy")
     test["id"] = f"suites/monitoring/test_phases.py::test_{'long_' * 11}name[1 GiB]"

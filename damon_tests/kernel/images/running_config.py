@@ -7,7 +7,7 @@ import gzip
 import zlib
 from contextlib import suppress
 
-from damon_tests.damon.expected_features import KernelConfig
+from damon_tests.damon.kernel_config import KernelConfig
 from damon_tests.kernel.images.image import KernelImage, parse_config
 from damon_tests.ports import Machine
 
