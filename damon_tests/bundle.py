@@ -19,6 +19,7 @@ from pathlib import Path
 _PACKAGE = Path(__file__).resolve().parent
 
 
+@functools.cache
 def root() -> Path:
     """The directory that has ``suites/`` and ``workloads/``: the checkout, or the wheel's bundle."""
     checkout = _PACKAGE.parent

@@ -127,9 +127,9 @@ def contiguous(start: U64, end: U64) -> tuple[Range, ...]:
     if len(start) == 0:
         return ()
     breaks = np.flatnonzero(start[1:] != end[:-1])
-    first = start[np.append(0, breaks + 1)]
-    last = end[np.append(breaks, len(end) - 1)]
-    return tuple((int(a), int(b)) for a, b in zip(first, last, strict=True))
+    first = [int(start[0]), *start[breaks + 1].tolist()]
+    last = [*end[breaks].tolist(), int(end[-1])]
+    return tuple(zip(first, last, strict=True))
 
 
 def covered(snapshot: Snapshot) -> tuple[Range, ...]:

@@ -19,32 +19,40 @@ import numpy as np
 from damon_tests.damon.records import Recording
 from damon_tests.judge.monitoring.aggregation_windows import windows
 from damon_tests.judge.monitoring.report_vs_truth import Comparison
+from damon_tests.judge.monitoring.window_sums import (
+    Sums,
+    edge_distances,
+    hot,
+    hot_bytes,
+    rate_sums,
+    touched_bytes,
+)
 from damon_tests.judge.verdict import Measurement
-from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_USEC, Bools, page_size
+from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_USEC, page_size
 from damon_tests.ports.arrays import F64, I64
 from damon_tests.ports.ranges import Range
 
 # --- hot bytes -------------------------------------------------------------------------------
 
 
-def precision(c: Comparison, threshold: float) -> Measurement:
+def precision(c: Sums, threshold: float) -> Measurement:
     """Return which fraction of the bytes reported hot was hot.
 
     Σ size[seen hot and truly hot] / Σ size[seen hot]. Unit: fraction, pooled; 1 when nothing was reported
     hot.
     """
-    tp, fp, _ = _hot_bytes(c, threshold)
-    return _ratio("precision of hot bytes", tp, tp + fp)
+    size = hot_bytes(c, threshold)
+    return _ratio("precision of hot bytes", size.both, size.seen)
 
 
-def recall(c: Comparison, threshold: float) -> Measurement:
+def recall(c: Sums, threshold: float) -> Measurement:
     """Return which fraction of the hot bytes was reported hot.
 
     Σ size[seen hot and truly hot] / Σ size[truly hot]. Unit: fraction, pooled. Memory outside all regions
     counts as missed. 1 when nothing was hot.
     """
-    tp, _, fn = _hot_bytes(c, threshold)
-    return _ratio("recall of hot bytes", tp, tp + fn)
+    size = hot_bytes(c, threshold)
+    return _ratio("recall of hot bytes", size.both, size.true)
 
 
 def false_hot_bytes(c: Comparison, idle: Sequence[Range], threshold: float = 0.0) -> Measurement:
@@ -65,20 +73,20 @@ def false_hot_bytes(c: Comparison, idle: Sequence[Range], threshold: float = 0.0
 # --- working set -----------------------------------------------------------------------------
 
 
-def working_set(c: Comparison, threshold: float = 0.0) -> Measurement:
+def working_set(c: Sums, threshold: float = 0.0) -> Measurement:
     """Return the bytes in regions reported hot: per window Σ size[hot(seen, θ)].
 
     Unit: bytes, median over windows. θ = 0 gives the usual estimate (nr_accesses > 0).
     """
-    return _series("working set size", c.per_window(c.size * hot(c.seen, threshold)), "bytes", "median")
+    return _series("working set size", hot_bytes(c, threshold).seen, "bytes", "median")
 
 
-def true_working_set(c: Comparison, threshold: float = 0.0) -> Measurement:
+def true_working_set(c: Sums, threshold: float = 0.0) -> Measurement:
     """Return the bytes really touched: per window Σ size[hot(true, θ)]. Unit: bytes, median over windows."""
-    return _series("true working set size", c.per_window(c.size * hot(c.true, threshold)), "bytes", "median")
+    return _series("true working set size", hot_bytes(c, threshold).true, "bytes", "median")
 
 
-def working_set_error(c: Comparison, threshold: float = 0.0, percentile: float = 50) -> Measurement:
+def working_set_error(c: Sums, threshold: float = 0.0, percentile: float = 50) -> Measurement:
     """Return the relative error of a percentile of the working set size.
 
     (P(working_set) - P(true_working_set)) / P(true_working_set). Unit: fraction, signed; the percentile is
@@ -96,66 +104,58 @@ def working_set_error(c: Comparison, threshold: float = 0.0, percentile: float =
 # --- access rate -----------------------------------------------------------------------------
 
 
-def rate_bias(c: Comparison) -> Measurement:
+def rate_bias(c: Sums) -> Measurement:
     """Return the signed error of the mean access rate.
 
     Σ size·duration·(seen - true) / Σ size·duration. Unit: fraction. Sampling is unbiased whatever the regions
     are, and merging rounds down: a correct DAMON is at or slightly below 0.
     """
-    error, weight = _rate_sums(c, c.seen - c.true)
-    return _weighted("access rate bias", error, weight, c.duration_ns)
+    sums = rate_sums(c)
+    return _weighted("access rate bias", sums.error, sums.size, _durations(c))
 
 
-def rate_error_of_accessed(c: Comparison) -> Measurement:
+def rate_error_of_accessed(c: Sums) -> Measurement:
     """Return the absolute error of the access rate relative to the true accesses.
 
     Σ size·duration·|seen - true| / Σ size·duration·true. Unit: fraction; 0 is perfect, a DAMON
     that reports nothing scores 1. Cold memory counts only where it is reported accessed. 0 when both are 0.
     """
-    error = c.per_window(c.size * np.abs(c.seen - c.true))
-    mass = c.per_window(c.size * c.true)
-    return _weighted("access rate error of accessed memory", error, mass, c.duration_ns)
+    sums, name = rate_sums(c), "access rate error of accessed memory"
+    return _weighted(name, sums.absolute_error, sums.true, _durations(c))
 
 
 # --- boundaries ------------------------------------------------------------------------------
 
 
-def boundary_error(c: Comparison, threshold: float) -> Measurement:
+def boundary_error(c: Sums, threshold: float) -> Measurement:
     """Return how far the reported hot set's edges are from the true ones.
 
     Per window: mean over the edges of the truly hot intervals of the distance to the nearest edge of an
     interval reported hot; the truly hot size when nothing was reported hot. Unit: bytes, median over the
     windows that have a truly hot interval (windows without are left out of ``samples``).
     """
-    name = "hot set boundary error"
-    true_w, true_at = _edges(c, hot(c.true, threshold))
-    seen_w, seen_at = _edges(c, hot(c.seen, threshold))
-    hot_bytes = c.per_window(c.size * hot(c.true, threshold))
-    if len(true_w) == 0:
-        return Measurement(name, 0.0, "bytes")
-    n = len(c.windows)
-    distance = _nearest(true_w, true_at, seen_w, seen_at, hot_bytes)
-    edges = np.bincount(true_w, minlength=n)
-    per_window = np.bincount(true_w, weights=distance, minlength=n)[edges > 0] / edges[edges > 0]
-    return _series(name, per_window, "bytes", "median")
+    distances = edge_distances(c, threshold)
+    known = distances[~np.isnan(distances)]
+    if len(known) == 0:
+        return Measurement("hot set boundary error", 0.0, "bytes")
+    return _series("hot set boundary error", known, "bytes", "median")
 
 
 # --- time ------------------------------------------------------------------------------------
 
 
-def detection_latency(c: Comparison, change_ns: int, threshold: float, share: float = 0.8) -> Measurement:
+def detection_latency(c: Sums, change_ns: int, threshold: float, share: float = 0.8) -> Measurement:
     """Return the time from a change of phase until the report shows it.
 
     From ``change_ns`` to the end of the first window that began at or after it and whose F1 of hot bytes
     at ``threshold`` is at least ``share``. Unit: ms; infinite when that never happens. ``samples``: the F1
     of every window since the change.
     """
-    tp, fp, fn = _hot_bytes(c, threshold)
-    starts = c.time_ns - c.duration_ns
-    after = starts >= change_ns
-    score = _divide(2 * tp, 2 * tp + fp + fn)
+    size = hot_bytes(c, threshold)
+    after = np.array([w.t0_ns >= change_ns for w in c.windows], dtype=np.bool_)
+    score = _divide(2 * size.both, size.seen + size.true)
     good = np.flatnonzero(after & (score >= share))
-    ms = (c.time_ns[good[0]] - change_ns) / NSEC_PER_MSEC if len(good) else float("inf")
+    ms = (c.windows[good[0]].t1_ns - change_ns) / NSEC_PER_MSEC if len(good) else float("inf")
     return Measurement("detection latency", float(ms), "ms", _floats(score[after]))
 
 
@@ -184,42 +184,26 @@ def aggregation_jitter(recording: Recording, target_idx: int = 0) -> Measurement
 # --- regions ---------------------------------------------------------------------------------
 
 
-def region_count(c: Comparison) -> Measurement:
+def region_count(c: Sums) -> Measurement:
     """Return the number of regions at each aggregation. Unit: regions, median."""
     return _series("region count", c.nr_regions.astype(np.float64), "regions", "median")
 
 
-def coverage(c: Comparison) -> Measurement:
+def coverage(c: Sums) -> Measurement:
     """Return which fraction of the touched bytes is inside any region.
 
     Σ size[true > 0 and covered] / Σ size[true > 0]. Unit: fraction, pooled; 1 when nothing was touched.
     """
-    touched = c.per_window(c.size * (c.true > 0))
-    inside = c.per_window(c.size * ((c.true > 0) & c.covered))
-    return _ratio("coverage of touched memory", inside, touched)
+    touched = touched_bytes(c)
+    return _ratio("coverage of touched memory", touched.covered, touched.all)
 
 
 # --- helpers ---------------------------------------------------------------------------------
 
 
-def hot(rate: F64, threshold: float) -> Bools:
-    """Return rate >= threshold, and rate > 0 for a threshold of 0."""
-    # nr / W and k / n are rounded: an exact hit of the threshold must not be lost to the last bit.
-    return rate >= threshold - 1e-9 if threshold > 0 else rate > 0
-
-
-def _hot_bytes(c: Comparison, threshold: float) -> tuple[F64, F64, F64]:
-    """Return (true positive, false positive, false negative) bytes of each window."""
-    seen, true = hot(c.seen, threshold), hot(c.true, threshold)
-    return (
-        c.per_window(c.size * (seen & true)),
-        c.per_window(c.size * (seen & ~true)),
-        c.per_window(c.size * (~seen & true)),
-    )
-
-
-def _rate_sums(c: Comparison, error: F64) -> tuple[F64, F64]:
-    return c.per_window(c.size * error), c.per_window(c.size)
+def _durations(c: Sums) -> I64:
+    """Return the length of each window in ns, int64 (windows,)."""
+    return np.array([w.duration_ns for w in c.windows], dtype=np.int64)
 
 
 def _weighted(name: str, error: F64, weight: F64, duration: I64) -> Measurement:
@@ -253,34 +237,3 @@ def _series(name: str, values: F64, unit: str, how: str) -> Measurement:
 
 def _floats(values: F64) -> tuple[float, ...]:
     return tuple(np.asarray(values, dtype=np.float64).ravel().tolist())
-
-
-def _edges(c: Comparison, chosen: Bools) -> tuple[I64, I64]:
-    """Return (window, address) of the edges of maximal runs of chosen, adjacent pieces; ascending."""
-    if len(c.start) == 0:
-        return np.empty(0, np.int64), np.empty(0, np.int64)
-    end = c.start + c.size
-    joined = np.zeros(len(c.start) + 1, np.bool_)
-    joined[1:-1] = (c.window[1:] == c.window[:-1]) & (c.start[1:] == end[:-1]) & chosen[1:] & chosen[:-1]
-    first = chosen & ~joined[:-1]
-    last = chosen & ~joined[1:]
-    window = np.concatenate([c.window[first], c.window[last]]).astype(np.int64)
-    address = np.concatenate([c.start[first], end[last]])
-    order = np.lexsort((address, window))
-    return window[order], address[order]
-
-
-def _nearest(true_w: I64, true_at: I64, seen_w: I64, seen_at: I64, otherwise: F64) -> F64:
-    """Return the distance of each true edge to the nearest reported edge of its window, else
-    ``otherwise[window]``."""
-    distance = otherwise[true_w]
-    for w in np.unique(true_w):
-        a, b = np.searchsorted(seen_w, [w, w + 1])
-        if a == b:
-            continue
-        mine = slice(*np.searchsorted(true_w, [w, w + 1]))
-        at, edges = true_at[mine], seen_at[a:b]
-        right = np.clip(np.searchsorted(edges, at), 0, len(edges) - 1)
-        left = np.clip(right - 1, 0, None)
-        distance[mine] = np.minimum(np.abs(edges[left] - at), np.abs(edges[right] - at))
-    return distance

@@ -82,7 +82,7 @@ def _age_panel(
 ) -> Panel:
     truth = true_ages(spans)
     reported, true = [], []
-    for window, (age, idle_age) in zip(chosen, truth.of_windows, strict=True):
+    for window, (age, idle_age) in zip(chosen, truth.of_windows(), strict=True):
         snapshot = in_order(window.snapshot)
         start, end = byte_ranges(snapshot, observation.recording.addr_unit)
         reported.append(_mean(start, end, snapshot.age.astype(np.float64), range_))

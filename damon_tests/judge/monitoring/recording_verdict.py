@@ -17,9 +17,8 @@ from damon_tests.damon.series import Level
 from damon_tests.judge.monitoring import metrics
 from damon_tests.judge.monitoring.aggregation_windows import windows
 from damon_tests.judge.monitoring.all_invariants import all_invariants
-from damon_tests.judge.monitoring.judged_windows import clip
 from damon_tests.judge.monitoring.report import Report
-from damon_tests.judge.monitoring.report_vs_truth import compare
+from damon_tests.judge.monitoring.window_sums import summed
 from damon_tests.judge.verdict import Check, Measurement, Verdict, decide
 from damon_tests.ports import UsageError
 from damon_tests.reference.rules.levels import LEVELS
@@ -134,10 +133,9 @@ def _accuracy(saved: Saved) -> tuple[Measurement, ...]:
     """Return the accuracy of the report, if the file has the truth."""
     if saved.truth is None or not saved.truth:
         return ()
-    c = compare(saved.recording, windows(saved.recording), spans=saved.truth)
-    if saved.about.layout:
-        # The truth of other memory is not known.
-        c = clip(c, sorted(saved.about.layout.values()))
+    # Without a layout all memory counts; with one, the truth of other memory is not known.
+    known = sorted(saved.about.layout.values()) or None
+    c = summed(saved.recording, windows(saved.recording), saved.truth, (0.0, _HOT), known)
     return (
         metrics.precision(c, _HOT),
         metrics.recall(c, _HOT),

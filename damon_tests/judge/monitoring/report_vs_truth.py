@@ -43,16 +43,6 @@ class Comparison:
         sums = np.bincount(self.window, weights=values.astype(np.float64), minlength=len(self.windows))
         return sums.astype(np.float64, copy=False)
 
-    @property
-    def duration_ns(self) -> I64:
-        """Return the length of each window, int64 (windows,)."""
-        return np.array([w.duration_ns for w in self.windows], dtype=np.int64)
-
-    @property
-    def time_ns(self) -> I64:
-        """Return the end of each window, int64 (windows,)."""
-        return np.array([w.t1_ns for w in self.windows], dtype=np.int64)
-
 
 def compare(
     recording: Recording,

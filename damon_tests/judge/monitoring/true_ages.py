@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,7 +49,7 @@ def age_error(
     true = true_ages(spans, tolerance)
     errors = [
         _error(recording, window, true.grid, age, idle_age)
-        for window, (age, idle_age) in zip(every, true.of_windows, strict=True)
+        for window, (age, idle_age) in zip(every, true.of_windows(), strict=True)
         if window.index in wanted
     ]
     value = float(np.mean(errors)) if errors else float("nan")
@@ -58,27 +58,30 @@ def age_error(
 
 @dataclass(frozen=True, eq=False)
 class TrueAges:
-    """The true age of memory in each window.
+    """The true age of memory in each window of ``spans``, as ``age_error`` defines it.
 
-    ``grid``: ascending bounds of cells, bytes; ``of_windows``: for each window the age of each cell, and that
-    of memory outside the grid, in aggregations.
+    ``grid``: ascending bounds of cells, bytes.
     """
 
+    spans: TruthSpans
     grid: I64
-    of_windows: tuple[tuple[F64, float], ...]
+    tolerance: float
+
+    def of_windows(self) -> Iterator[tuple[F64, float]]:
+        """Return for each window the age of each cell, and that of memory outside the grid, in
+        aggregations."""
+        cells = max(0, len(self.grid) - 1)
+        age, rate = np.zeros(cells), np.zeros(cells)
+        for i in range(len(self.spans)):
+            now = look_up(self.grid[:-1], *self.spans.of_window(i))[1]
+            age = np.where(_changed(now, rate, self.tolerance), 0.0, age + 1)
+            rate = now
+            yield age, float(i + 1)
 
 
 def true_ages(spans: TruthSpans, tolerance: float = 0.1) -> TrueAges:
-    """Return the true ages as ``age_error`` defines them, of all windows of ``spans``."""
-    grid = distinct(spans.start, spans.end)
-    cells = max(0, len(grid) - 1)
-    age, rate, ages = np.zeros(cells), np.zeros(cells), []
-    for i in range(len(spans)):
-        now = look_up(grid[:-1], *spans.of_window(i))[1]
-        age = np.where(_changed(now, rate, tolerance), 0.0, age + 1)
-        rate = now
-        ages.append((age, float(i + 1)))
-    return TrueAges(grid, tuple(ages))
+    """Return the true ages of all windows of ``spans``."""
+    return TrueAges(spans, distinct(spans.start, spans.end), tolerance)
 
 
 def _changed(now: F64, before: F64, tolerance: float) -> Bools:
