@@ -4,7 +4,8 @@
 
 Usage: ci/bench/budgets_from_runs.py RUN… > suites/overhead/budgets.yaml
 
-RUN: output directories of ``damon-tests bench --kernel debian:SERIES --output RUN``, one per series.
+RUN: output directories of ``damon-tests bench --kernel debian:SERIES --output RUN``. Of several runs of one
+series, metrics of a later one replace those of an earlier one.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from damon_tests.judge.cost.samples import EXACT_UNITS, CostSamples
+from damon_tests.ports import DamonTestsError, UsageError
 from damon_tests.report import bench_record
 from damon_tests.report.bench_record import BenchRecord
 
@@ -63,7 +65,11 @@ def main(names: Sequence[str]) -> int:
     if not names:
         print(__doc__, file=sys.stderr)
         return 2
-    records = [bench_record.load(Path(name)) for name in names]
+    try:
+        records = by_series([bench_record.load(Path(name)) for name in names])
+    except DamonTestsError as error:
+        print(f"budgets_from_runs: {error}", file=sys.stderr)
+        return error.exit_code
     print("# SPDX-License-Identifier: GPL-2.0")
     print("# What DAMON's operations may cost, by kernel series: made by ci/bench/budgets_from_runs.py.")
     print("budgets:")
@@ -77,6 +83,22 @@ def main(names: Sequence[str]) -> int:
         _print_budget(fixed["metric"], fixed["unit"], fixed["reason"])
         print(f"      - {{series: any, limit: {fixed['limit']}, source: {json.dumps(fixed['source'])}}}")
     return 0
+
+
+def by_series(records: Sequence[BenchRecord]) -> list[BenchRecord]:
+    """Return one record for each series, with the metrics of all its runs.
+
+    Raises UsageError for runs of different kernels of a series: the source of a limit names one.
+    """
+    joined: dict[object, BenchRecord] = {}
+    for record in records:
+        series = record.provenance["series"]
+        first = joined.setdefault(series, record)
+        if first.provenance["release"] != record.provenance["release"]:
+            both = f"{first.provenance['release']} and {record.provenance['release']}"
+            raise UsageError(f"runs of {series} are of {both}: take them again on one of them")
+        first.metrics |= record.metrics
+    return list(joined.values())
 
 
 def _print_budget(metric: object, unit: object, reason: object) -> None:

@@ -18,7 +18,7 @@ from damon_tests.report import bench_history, bench_record, run_directory
 from damon_tests.report.bench_record import BenchRecord
 from damon_tests.scenario.cost_catalogue import BENCHMARKS, BY_NAME, Benchmark
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Changes with what benchmarks do: other numbers then mean something else, and are not compared."""
 
 

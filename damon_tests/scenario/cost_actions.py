@@ -91,7 +91,13 @@ def _once(name: str) -> Request:
 # --- commands and files --------------------------------------------------------------------------
 
 MANY_REGIONS = 1000
-COMMANDS = ("commit", "update_schemes_stats", "update_schemes_tried_regions", "clear_schemes_tried_regions")
+COMMANDS = ("commit", "update_schemes_stats", "update_schemes_tried_regions")
+SHORT_COMMANDS = (
+    *("update_schemes_tried_bytes", "update_schemes_effective_quotas", "commit_schemes_quota_goals"),
+    "update_tuned_intervals",
+)
+"""Commands that some kernels lack."""
+LAST_COMMAND = "clear_schemes_tried_regions"
 _READS = (
     *("kernfs_fop_read_iter", "kernfs_fop_open", "kernfs_fop_release", "kernfs_iop_lookup"),
     "kernfs_fop_readdir",
@@ -99,40 +105,27 @@ _READS = (
 
 
 def commands(backend: Backend, seed: int = 1) -> list[CostSamples]:
-    """Return the instructions of each command with 1,000 regions, and of reading tried_regions.
+    """Return the instructions of each command that the kernel has, with 1,000 regions and one scheme, and of
+    reading tried_regions.
 
     Those of all threads count.
     """
+    known = backend.capabilities()
+    short = [word for word in SHORT_COMMANDS if known.has(f"commands.{word}")]
     pattern = setup.still(MEMORY_MIB * MIB)
     samples = []
     with setup.watched(backend, pattern, _observed, seed) as run:
         client = run.session.client
-        for word in COMMANDS[:-1]:
+        for word in COMMANDS:
             samples.append(_command(run, word))
         tree = setup.tree_of(run.cost_of(lambda: client.tried_regions(0, 0, update=False), thread=""))
         reading = tree.only(*_READS)
         per_region = reading.instructions / MANY_REGIONS
         samples.append(instructions("read.tried_regions.region", [per_region], reading))
-        samples.append(_command(run, COMMANDS[-1]))
+        for word in (LAST_COMMAND, *short):
+            samples.append(_command(run, word))
         samples.append(_region_bytes(run.subject))
     return samples
-
-
-COMMANDS_ALONE = (
-    *("update_schemes_tried_bytes", "update_schemes_effective_quotas", "commit_schemes_quota_goals"),
-    "update_tuned_intervals",
-)
-"""Commands whose cost does not follow the number of regions, each measured in a guest of its own."""
-
-
-def command_alone(backend: Backend, word: str, seed: int = 1) -> CostSamples:
-    """Return the instructions of a command with 1,000 regions and one scheme.
-
-    Raises NotSupported where the kernel lacks it.
-    """
-    backend.capabilities().require(f"commands.{word}")
-    with setup.watched(backend, setup.still(MEMORY_MIB * MIB), _observed, seed) as run:
-        return _command(run, word)
 
 
 def _observed(subject: Subject, target: RunningTarget) -> DamonCtx:
@@ -149,10 +142,11 @@ def _command(run: Watched, word: str) -> CostSamples:
 def _of_command(tree: CallTree) -> CallTree:
     """Return the part of the writer of ``state``, and of DAMON's sysfs functions in the kdamond.
 
-    Raises HarnessError when nobody executed state_store.
+    The writer's sleep until kdamond is ready is left out: it is the scheduler's work, two thirds of a short
+    command, and depends on what else is runnable. Raises HarnessError when nobody executed state_store.
     """
     names = {name for p in tree.paths for name in p.names if name.startswith("damon_sysfs_")}
-    executed = tree.only("state_store", *names)
+    executed = tree.only("state_store", *names).without(*setup.SLEEP)
     if not executed.instructions:
         raise HarnessError("nobody executed state_store while a command was counted")
     return executed

@@ -54,10 +54,6 @@ def _tracepoint(name: str, backend: Backend, seed: int) -> list[CostSamples]:
     return [cost_runs.tracepoint(backend, name, seed)]
 
 
-def _command(word: str, backend: Backend, seed: int) -> list[CostSamples]:
-    return [cost_actions.command_alone(backend, word, seed)]
-
-
 def _page_filter(name: str, backend: Backend, seed: int) -> list[CostSamples]:
     return [cost_schemes.page_filter(backend, name, seed)]
 
@@ -99,9 +95,5 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         for name in cost_actions.ACTIONS
     ),
     Benchmark("commands", "instructions of commands with 1,000 regions", cost_actions.commands, REPEATS),
-    *(
-        Benchmark(f"command.{word}", "instructions of the command", partial(_command, word), REPEATS)
-        for word in cost_actions.COMMANDS_ALONE
-    ),
 )
 BY_NAME = {benchmark.name: benchmark for benchmark in BENCHMARKS}

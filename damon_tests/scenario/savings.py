@@ -134,7 +134,7 @@ USES: Mapping[str, Use] = {
             "reclaim",
             "proactive reclaim: page out what was idle for 2 s",
             (Scheme(BASELINE, _SWAPS), Scheme("reclaim", _SWAPS, "vaddr", (Damos("pageout", _IDLE),))),
-            ("reclaim_me", "half_used", "zipf", "redis", "xz"),
+            ("reclaim_me", "half_used", "zipf", "redis", "redis_sessions", "xz"),
         ),
         Use(
             "hugepage",

@@ -4,7 +4,6 @@
 import pytest
 
 from damon_tests.judge.cost.budget import within_budget
-from damon_tests.scenario.cost_actions import COMMANDS_ALONE
 from damon_tests.scenario.cost_catalogue import BENCHMARKS
 
 pytestmark = [pytest.mark.needs("ops.fvaddr", instructions=1)]
@@ -15,7 +14,6 @@ QUICK = ("check.fvaddr",)
 WITHOUT_BUDGET = (
     *("check.hugetlb", "schemes", "tracepoint.damos_before_apply", "filter.anon", "filter.young"),
     *("tuner.quota", "tuner.intervals", "action.migrate_cold", "action.hugepage", "action.collapse"),
-    *(f"command.{word}" for word in COMMANDS_ALONE),
 )
 """Measured by damon-tests bench only: they have no limits yet."""
 

@@ -181,7 +181,8 @@ class PhysicalOperations(Operations):
 
 def page_numbers(addresses: U64) -> I64:
     """Return the page (or frame) of each byte address."""
-    pages: I64 = (addresses // np.uint64(page_size())).view(np.int64)  # 52 bits: positive in both types
+    # A shift takes half of a division's time; 52 bits are positive in both types.
+    pages: I64 = (addresses >> np.uint64(page_size().bit_length() - 1)).view(np.int64)
     return pages
 
 

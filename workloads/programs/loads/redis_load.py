@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Fill redis, or read from it: nine of ten requests go to a tenth of the keys, which moves slowly.
+"""Fill redis, or read from it. Runs in the guest.
 
-Runs in the guest.
+``fill`` sets the keys in an order that scatters neighbours over memory, and ``load`` sends nine of ten
+requests to a tenth of the keys, which moves slowly. ``fill_by_age`` sets them in order, as a store of
+sessions grows, and ``load_newest`` only reads the last tenth.
 """
 
 import random
@@ -33,19 +35,21 @@ def main() -> None:
     draw = random.Random(seed)
     stream = socket.socket(socket.AF_UNIX)
     stream.connect("/tmp/redis.sock")
-    if what == "fill":
+    if what.startswith("fill"):
         order = list(range(KEYS))
-        draw.shuffle(order)
+        if what == "fill":
+            draw.shuffle(order)
         for at in range(0, KEYS, BATCH):
             send(stream, [command(b"SET", key(k), VALUE) for k in order[at : at + BATCH]], len(b"+OK\r\n"))
         return
-    first = 0
+    newest = what == "load_newest"
+    first, share = (KEYS - HOT, BATCH) if newest else (0, BATCH * 9 // 10)
     while True:
-        hot = [first + draw.randrange(HOT) for _ in range(BATCH * 9 // 10)]
-        others = [draw.randrange(KEYS) for _ in range(BATCH // 10)]
+        hot = [first + draw.randrange(HOT) for _ in range(share)]
+        others = [draw.randrange(KEYS) for _ in range(BATCH - share)]
         requests = [command(b"GET", key(k % KEYS)) for k in hot + others]
         send(stream, requests, len(VALUE) + len(b"$1000\r\n\r\n"))
-        first += 1
+        first += 0 if newest else 1
         time.sleep(0.002)
 
 
