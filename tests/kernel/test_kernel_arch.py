@@ -7,7 +7,7 @@ import gzip
 import platform
 import shutil
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -145,3 +145,51 @@ def test_programs_of_another_architecture_are_cross_compiled(
     built = programs.program("damon-tests-thing", arch)
     assert built == tmp_path / "workloads/build" / arch.name / "damon-tests-thing"
     assert built.read_text() == f"{arch.compiler}\n"
+
+
+# A machine of another architecture as host: only its own QEMU runs there
+
+
+def test_guest_in_kvm_has_the_interrupt_controller_of_its_machine() -> None:
+    options = qemu.machine_options("kvm", "host", 1, 512, AARCH64)
+    assert options[options.index("-M") + 1] == "virt,gic-version=host"
+    assert options[options.index("-cpu") + 1] == "host"
+    assert "pc" in qemu.machine_options("kvm", "host", 1, 512)
+
+
+@pytest.mark.parametrize(
+    ("machine", "debian", "triplet"),
+    [("x86_64", "amd64", "x86_64-linux-gnu"), ("aarch64", "arm64", "aarch64-linux-gnu")],
+)
+def test_qemu_is_fetched_for_this_machine_whatever_its_guests_are(
+    machine: str, debian: str, triplet: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(qemu, "_missing_libraries", lambda binary: False)
+    asked = []
+
+    class Stub:
+        def __init__(self, name: str, suites: object, cache: object, architecture: str) -> None:
+            asked.append((name, architecture))
+
+        def closure(self, names: Sequence[str], suite: str) -> list[tuple[str, str]]:
+            return [(name, "1") for package in (X86_64, AARCH64) for name in package.qemu_packages]
+
+        def packages(self, names: Sequence[str]) -> list[Package]:
+            return [Package(name, "1", "00", 1, "") for name in names]
+
+        def fetch(self, packages: object) -> list[Path]:
+            return []
+
+    def unpacked(debs: object, into: Path) -> None:
+        libraries = into / "usr/lib" / triplet
+        libraries.mkdir(parents=True)
+        (libraries / "libfdt.so.1").touch()
+
+    monkeypatch.setattr(qemu, "Archive", Stub)
+    monkeypatch.setattr(qemu, "unpack", unpacked)
+    monkeypatch.setattr(qemu, "version_of", lambda binary, libraries=(): "10.0.2" if libraries else None)
+    found = qemu._fetch_from(("trixie", "trixie"), tmp_path, None, X86_64)
+    assert found is not None
+    assert found.libraries[0].parts[-2:] == ("lib", triplet)
+    assert asked == [("qemu-trixie" if debian == "amd64" else "qemu-trixie-arm64", debian)]

@@ -21,7 +21,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from damon_tests import bundle
-from damon_tests.kernel.images.arch import X86_64, Arch
+from damon_tests.kernel.images.arch import X86_64, Arch, of_this_machine
 from damon_tests.kernel.images.packages import Archive, ArchiveUnreachable, run_tool, unpack, using
 from damon_tests.ports import HarnessError, NotSupported
 
@@ -133,7 +133,9 @@ def _suites_to_try() -> list[tuple[str, str]]:
 
 def _fetch_from(suites: tuple[str, str], root: Path, cache: Path | None, arch: Arch) -> Qemu | None:
     (release, suite), packages = suites, arch.qemu_packages
-    archive = Archive(f"qemu-{release}", tuple(dict.fromkeys(suites)), cache)
+    own = of_this_machine()
+    lists = f"qemu-{release}" if own is X86_64 else f"qemu-{release}-{own.debian}"
+    archive = Archive(lists, tuple(dict.fromkeys(suites)), cache, architecture=own.debian)
     needed = dict(archive.closure(packages[:1], suite))
     known = {(p.name, p.version): p for p in archive.packages(sorted(needed))}
     version = needed[packages[0]]
@@ -160,10 +162,10 @@ def _fetch_from(suites: tuple[str, str], root: Path, cache: Path | None, arch: A
 
 def _load(directory: Path, arch: Arch) -> Qemu | None:
     """Return an unpacked QEMU, or None if it does not run on this machine or is too old."""
-    binary = directory / "usr/bin" / arch.qemu_binary
+    binary, triplet = directory / "usr/bin" / arch.qemu_binary, of_this_machine().triplet
     libraries = tuple(
         path
-        for sub in ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", "usr/lib", "lib")
+        for sub in (f"usr/lib/{triplet}", f"lib/{triplet}", "usr/lib", "lib")
         if any((path := directory / sub).glob("*.so*"))
     )
     version = version_of(binary, libraries)
@@ -204,7 +206,8 @@ def machine_options(accel: str, clock: str, cpus: int, memory_mib: int, arch: Ar
     guest executes, so that other load on this machine does not show in the guest. All guest CPUs then
     share one host CPU.
     """
-    options = ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-M", arch.machine]
+    options = ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-M"]
+    options += [arch.kvm_machine or arch.machine if accel == "kvm" else arch.machine]
     if accel == "kvm":
         options += ["-accel", "kvm", "-cpu", "host"]
     elif clock == "instructions":

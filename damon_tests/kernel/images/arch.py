@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 from dataclasses import dataclass
 
@@ -34,6 +35,13 @@ class Arch:
     """Debian's packages with that compiler and its C library."""
     counts_instructions: bool = True
     """Whether an emulated guest boots with a clock that counts its instructions."""
+    kvm_machine: str = ""
+    """QEMU's machine type with KVM, where it is another one."""
+
+    @property
+    def triplet(self) -> str:
+        """Return the name of the directories that have its libraries."""
+        return self.compiler.removesuffix("-gcc")
 
 
 X86_64 = Arch(
@@ -59,6 +67,8 @@ AARCH64 = Arch(
     qemu_binary="qemu-system-aarch64",
     qemu_packages=("qemu-system-arm", "qemu-system-common", "qemu-system-data"),
     machine="virt,gic-version=3",
+    # The interrupt controller of a guest in KVM is that of the machine.
+    kvm_machine="virt,gic-version=host",
     tcg_cpu="neoverse-n1",
     console="ttyAMA0",
     agent_line="/dev/ttyAMA1",
@@ -84,6 +94,11 @@ ARMV7 = Arch(
 )
 
 ARCHITECTURES = {arch.name: arch for arch in (X86_64, AARCH64, ARMV7)}
+
+
+def of_this_machine() -> Arch:
+    """Return the architecture that programs of this machine are for; x86-64 for one that is not known."""
+    return ARCHITECTURES.get(platform.machine(), X86_64)
 
 
 @dataclass(frozen=True)

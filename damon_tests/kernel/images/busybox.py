@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import platform
 import tempfile
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from filelock import FileLock
 
 from damon_tests import bundle
 from damon_tests.kernel.images import initramfs
-from damon_tests.kernel.images.arch import ARCHITECTURES, X86_64, Arch
+from damon_tests.kernel.images.arch import X86_64, Arch, of_this_machine
 from damon_tests.kernel.images.image import archive_of
 from damon_tests.kernel.images.packages import Archive, run_tool, unpack, using
 from damon_tests.ports import HarnessError, NotSupported
@@ -60,7 +59,7 @@ def nodes(cache: Path | None = None, arch: Arch = X86_64) -> dict[str, initramfs
         "root": initramfs.directory(),
     }
     # The busybox of this machine's own architecture lists the commands: they are the same.
-    own = find(cache, ARCHITECTURES.get(platform.machine(), X86_64))
+    own = find(cache, of_this_machine())
     for path in run_tool([own, "--list-full"]).stdout.split():
         files.setdefault(path, initramfs.link("/bin/busybox"))
     return files
