@@ -39,8 +39,8 @@ def mostly_hot_then_idle():
     """Return a pattern of small regions: three quarters of each are in use for a while, then nothing."""
     regions = tuple(PatternRegion(f"part-{i}", 2 * MIB) for i in range(8))
     hot = tuple(Access(r.name, 0, 3 * MIB // 2, period_ns=2 * NSEC_PER_MSEC) for r in regions)
-    # Accesses end within an aggregation of 100 ms: the next one has none, and merges.
-    phases = (Phase("hot", 1030 * NSEC_PER_MSEC, hot), Phase("idle", 1020 * NSEC_PER_MSEC, ()))
+    # Accesses end at five different times within an aggregation of 100 ms: the next one has none, and merges.
+    phases = (Phase("hot", 430 * NSEC_PER_MSEC, hot), Phase("idle", 720 * NSEC_PER_MSEC, ()))
     return Pattern(
         "mostly_hot_then_idle", "memory that merges when it falls idle", regions, phases, repeat=True
     )
@@ -53,7 +53,7 @@ def test_merged_memory_has_the_mean_age(experiment, expect):
     both, weighted by size."""
     # A quarter of the memory may be one region: each range becomes one, with both of its bounds.
     ctx = DamonCtx("fvaddr", attrs=replace(ATTRS, min_nr_regions=4))
-    trial = experiment(mostly_hot_then_idle(), ctx, seconds=5, cover="regions")
+    trial = experiment(mostly_hot_then_idle(), ctx, seconds=6, cover="regions")
     expect.add(invariants(trial.observe(), shows=("I23",)))
 
 

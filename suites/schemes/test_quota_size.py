@@ -86,6 +86,7 @@ def test_windows_continue_into_the_next_target(live, expect):
 
 
 @FULL
+@pytest.mark.known_defect("continuation-in-removed-target")
 def test_continuation_survives_removal_of_its_target(live, expect):
     """When a commit removes the target in which the last window
     stopped, the remaining target is tried in turn."""
@@ -106,6 +107,14 @@ def test_continuation_survives_removal_of_its_target(live, expect):
     m = Measurement("target where the last window stopped", stopped[-1] if stopped else -1, "index")
     expect.equal(m, 1, because="the quota is the 64 MiB of the first target and 12 MiB of the second")
     later = [p for p in result.passes if p.begin_ns > commit.end_ns]
+    idle = [p for p in later if not p.applied]
+    m = Measurement("windows that tried nothing", len(idle), "count")
+    # Before 7.2 a window that goes on in the last region skips the rest of it: once in a round, at most.
+    most = 0 if result.level.visits_rest_of_split_region else len(later) // 4
+    expect.at_most(m, most, because="continuation does not wait for a removed target (§8.3, 15)")
+    expect.add(quotas.enough_passes(later, 10))
+    if len(idle) == len(later):
+        return  # nothing was tried, which is judged above
     targets = {e.target_idx for p in later for e in p.applied}
     expect.nothing(
         "other targets tried",
@@ -113,12 +122,6 @@ def test_continuation_survives_removal_of_its_target(live, expect):
         because="only the first target is left (§5.6)",
         judged=len(targets),
     )
-    idle = [p for p in later if not p.applied]
-    m = Measurement("windows that tried nothing", len(idle), "count")
-    # Before 7.2 a window that goes on in the last region skips the rest of it: once in a round, at most.
-    most = 0 if result.level.visits_rest_of_split_region else len(later) // 4
-    expect.at_most(m, most, because="continuation does not wait for a removed target (§8.3, 15)")
-    expect.add(quotas.enough_passes(later, 10))
     # Else a window that began in the last region skipped its rest.
     if result.level.visits_rest_of_split_region:
         expect.add(quotas.fair(later, result.memory))

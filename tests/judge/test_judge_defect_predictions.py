@@ -82,6 +82,11 @@ UNRELATED = {
         "7.0",
         f"{QUOTA_SIZE}::test_partial_page_left_of_a_quota_does_not_stall_continuation",
     ),
+    "continuation-in-removed-target": (
+        "quota_charged_twice",
+        "7.3",
+        f"{QUOTA_SIZE}::test_continuation_survives_removal_of_its_target",
+    ),
     "commit-waits-while-inactive": (
         "watermarks_ignored",
         "7.3",
