@@ -387,9 +387,11 @@ def truth(args: argparse.Namespace) -> int:
 
 def savings(args: argparse.Namespace) -> int:
     """``damon-tests savings``: memory saved, slowdown and refaults under DAMON's schemes."""
-    from damon_tests.commands.savings import Outputs, measure, workload
+    from damon_tests.commands.savings import Outputs, measure, show, workload
     from damon_tests.scenario.savings import Plan, chosen
 
+    if args.show:
+        return show(args.show, args.picture)
     workloads = tuple(workload(name) for name in args.workload)
     plan = Plan(chosen(args.uses), workloads, args.repeats, args.settle, args.seconds, args.seed)
     return measure(args.kernel, plan, Outputs(args.json, args.picture, args.beside))

@@ -194,6 +194,7 @@ BAD |= {
     ("savings", "--seconds"): ["", "many", "0", "-1", "nan", "inf"],
     ("savings", "--json"): OUTPUTS,
     ("savings", "--beside"): INPUTS,
+    ("savings", "--show"): INPUTS,
     ("savings", "--picture"): [*OUTPUTS, "picture.gif"],
     ("truth", "--program"): ["", "nothing", "file", LONG],
     ("truth", "--package"): ["sqlite3"],  # goes with a command

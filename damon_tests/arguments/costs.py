@@ -130,4 +130,12 @@ def add_savings(commands: Commands) -> None:
     p.add_argument(
         "--beside", type=file, metavar="REPORT", help="also print this text report of damon-tests/perf"
     )
+    p.add_argument(
+        "--show",
+        action="append",
+        type=file,
+        default=[],
+        metavar="FILE",
+        help="run nothing: print and draw what --json kept; may be repeated",
+    )
     p.set_defaults(function="savings")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,29 @@ def workload(name: str) -> Workload:
     if name in program_spec.names():
         return ProgramWorkload(program_spec.load(name))
     return PatternWorkload(load(name))
+
+
+def show(files: Sequence[Path], picture: Path | None) -> int:
+    """Print the table of runs that were kept with ``--json``, and draw them.
+
+    Raises UsageError for other files, and when a run without the scheme is missing.
+    """
+    if picture is not None:
+        output_file.check_writable(picture)
+        rendered.check_picture(picture)
+    arms = [arm for file in files for arm in rendered.load(file)]
+    try:
+        savings = compared(arms)
+    except ValueError as error:
+        raise UsageError(f"{', '.join(map(str, files))}: {error}") from None
+    if not savings:
+        raise UsageError(f"{', '.join(map(str, files))}: no run under a scheme, so nothing to compare")
+    if picture is not None:
+        rendered.save_picture(
+            savings, picture, f"{len(savings)} schemes of DAMON, each against the same without"
+        )
+    print(f"{rendered.table(savings)}\n\n{rendered.LEGEND}")
+    return 0
 
 
 def measure(kernel: str, plan: Plan, outputs: Outputs) -> int:

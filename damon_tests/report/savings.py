@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from damon_tests.judge.cost.savings import Arm, Saving, middle
+from damon_tests.judge.cost.savings import Arm, Saving, Shares, WorkloadCost, middle
 from damon_tests.ports import NotSupported, UsageError, output_file
 
 MIB = 1 << 20
+SCHEMA = 1
 
 LEGEND = """\
 Each row is a scheme against the same workload without; medians, and the range of several pairs.
@@ -67,11 +70,32 @@ def _shares(saving: Saving, name: str) -> str:
 
 def document(arms: Sequence[Arm], about: Mapping[str, object]) -> dict[str, object]:
     """Return every run for a program."""
-    return {"schema": 1, **about, "arms": [asdict(arm) for arm in arms]}
+    return {"schema": SCHEMA, **about, "arms": [asdict(arm) for arm in arms]}
+
+
+def load(path: Path) -> list[Arm]:
+    """Return the runs of a file that ``document`` made. Raises UsageError, with the reason, for another."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise UsageError(f"{path} is no JSON: {error}") from None
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        raise UsageError(f"{path} is no file of damon-tests savings --json, schema {SCHEMA}")
+    try:
+        return [_arm(**fields) for fields in content["arms"]]
+    except (KeyError, TypeError) as error:
+        raise UsageError(f"{path} is damaged: {error}; measure again") from None
+
+
+def _arm(cost: Mapping[str, Any], shares: Mapping[str, float] | None = None, **others: Any) -> Arm:
+    return Arm(cost=WorkloadCost(**cost), shares=Shares(**shares) if shares else None, **others)
 
 
 def save_picture(savings: Sequence[Saving], path: Path, title: str) -> None:
-    """Draw memory saved over slowdown, a point for each pair (.svg or .png).
+    """Draw memory saved and slowdown, a row for each workload and scheme: the median as a bar, each pair as a
+    dot (.svg or .png).
 
     Raises NotSupported without matplotlib.
     """
@@ -80,20 +104,35 @@ def save_picture(savings: Sequence[Saving], path: Path, title: str) -> None:
         from matplotlib.figure import Figure
     except ImportError:
         raise NotSupported("pictures need matplotlib", remedy="pip install 'damon-tests[report]'") from None
-    figure = Figure(figsize=(9, 6), layout="constrained")
-    axes = figure.subplots()
-    axes.set_title(title, fontsize=10)
-    for saving in savings:
-        x, y = ([100 * v for v in values] for values in (saving.slowdown, saving.rss_saved))
-        axes.plot(x, y, "o", label=f"{saving.workload}, {saving.scheme}")
-    axes.axhline(0, color="grey", linewidth=0.5)
-    axes.axvline(0, color="grey", linewidth=0.5)
-    axes.set_xlabel("slowdown: more instructions of the workload for the same work [%]")
-    axes.set_ylabel("memory of the process saved [%]")
-    axes.legend(fontsize=8)
+    figure = Figure(figsize=(10, 1.6 + 0.4 * len(savings)), layout="constrained")
+    memory, slowdown = figure.subplots(1, 2, sharey=True)
+    figure.suptitle(title, fontsize=10)
+    _bars(memory, [saving.rss_saved for saving in savings], "memory of the process saved [%]", least=-100)
+    words = "slowdown: more instructions for the same work [%]"
+    _bars(slowdown, [saving.slowdown for saving in savings], words)
+    names = [f"{saving.workload}, {saving.scheme}" for saving in savings]
+    memory.set_yticks(range(len(names)), names, fontsize=8)
+    memory.invert_yaxis()
     with output_file.writing(path) as file:
         metadata = {"Date": None} if path.suffix == ".svg" else {}
         figure.savefig(file, format=path.suffix.removeprefix("."), dpi=110, metadata=metadata)
+
+
+def _bars(axes: Any, rows: Sequence[Sequence[float]], label: str, least: float | None = None) -> None:
+    """Draw percentages, with each median as a number; what is below ``least`` is cut off there."""
+    medians = [100 * middle(values) for values in rows]
+    shown = [value if least is None else max(value, least) for value in medians]
+    axes.barh(range(len(rows)), shown, color="tab:blue", alpha=0.5)
+    for row, values in enumerate(rows):
+        dots = [100 * value for value in values if least is None or 100 * value >= least]
+        axes.plot(dots, [row] * len(dots), "o", color="tab:blue", markersize=4)
+        axes.annotate(f"{medians[row]:.1f}", (max(shown[row], 0), row), (4, 0), **_NUMBER)
+    axes.axvline(0, color="grey", linewidth=0.5)
+    axes.margins(x=0.15)
+    axes.set_xlabel(label, fontsize=9)
+
+
+_NUMBER: Mapping[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": 8}
 
 
 def check_picture(path: Path) -> None:
