@@ -14,6 +14,7 @@ from damon_tests.experiment.kernel_request import KernelRequest
 from damon_tests.experiment.open_backend import open_backend
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.ports import NotSupported, UsageError
+from damon_tests.ports.narration import narrated, on_stderr
 from damon_tests.report import bench_history, bench_record, run_directory
 from damon_tests.report.bench_record import BenchRecord
 from damon_tests.scenario.cost_catalogue import BENCHMARKS, BY_NAME, Benchmark
@@ -48,7 +49,7 @@ def take(kernel: str, names: Sequence[str], output: Path | None, seed: int) -> P
     directory = output or run_directory.new_directory()
     run_directory.check(directory)
     record = _begun(directory, kernel)
-    with open_backend(request, directory) as backend:
+    with narrated(on_stderr), open_backend(request, directory) as backend:
         backend.capabilities()
         record.provenance |= _provenance(backend, kernel, seed)
         for benchmark in benchmarks:

@@ -16,6 +16,7 @@ from damon_tests.experiment.open_backend import open_backend
 from damon_tests.judge.cost import budget
 from damon_tests.judge.monitoring.tradeoff import Hot, Point
 from damon_tests.ports import NSEC_PER_SEC, UsageError, output_file
+from damon_tests.ports.narration import narrated, on_stderr
 from damon_tests.report import tradeoff
 from damon_tests.scenario.exploration import Grid, Plan, describe, explore
 from damon_tests.scenario.truth_exploration import TruthPlan, explore_truth, fitting
@@ -35,7 +36,11 @@ def run(kernel: str, plan: Plan, outputs: Outputs) -> int:
     _check(outputs)
     budgets = budget.load(bundle.suites_dir() / "overhead" / "budgets.yaml")
     request = KernelRequest(kernel)
-    with tempfile.TemporaryDirectory() as scratch, open_backend(request, Path(scratch)) as backend:
+    with (
+        narrated(on_stderr),
+        tempfile.TemporaryDirectory() as scratch,
+        open_backend(request, Path(scratch)) as backend,
+    ):
         points = list(explore(backend, plan, budgets, lambda attrs: _progress(describe(attrs))))
         name = backend.name
     _progress("")
@@ -61,7 +66,11 @@ def run_truth(
     if not request.is_reference:
         raise UsageError(f"a recorded truth runs on the reference only, not on {kernel}: leave --kernel out")
     saved = truth_file.load(path)
-    with tempfile.TemporaryDirectory() as scratch, open_backend(request, Path(scratch)) as backend:
+    with (
+        narrated(on_stderr),
+        tempfile.TemporaryDirectory() as scratch,
+        open_backend(request, Path(scratch)) as backend,
+    ):
         level, with_goals = backend.level, backend.capabilities().has("attrs.intervals_goal")
     plan = TruthPlan(saved, grid, hot, level, with_goals, attempts, seed)
     for attrs in fitting(plan)[1]:

@@ -15,6 +15,7 @@ from damon_tests.experiment.open_backend import open_backend
 from damon_tests.judge.cost.savings import Arm, compared
 from damon_tests.patterns.load import load
 from damon_tests.ports import NotSupported, UsageError, output_file
+from damon_tests.ports.narration import narrated, on_stderr
 from damon_tests.report import perf_report
 from damon_tests.report import savings as rendered
 from damon_tests.scenario.savings import Plan, Workload, run, runs
@@ -98,7 +99,11 @@ def _performed(
     """
     arms: list[Arm] = []
     skipped: dict[str, str] = {}
-    with tempfile.TemporaryDirectory() as scratch, open_backend(request, Path(scratch)) as backend:
+    with (
+        narrated(on_stderr),
+        tempfile.TemporaryDirectory() as scratch,
+        open_backend(request, Path(scratch)) as backend,
+    ):
         for use, work, scheme, seed in runs(plan, workload):
             pair = f"{use} of {work.name}"
             if pair in skipped:

@@ -26,6 +26,7 @@ from damon_tests.judge.monitoring.tradeoff import Hot
 from damon_tests.judge.monitoring.true_rates import spans_of
 from damon_tests.judge.verdict import Verdict, decide
 from damon_tests.ports import NSEC_PER_SEC, NotSupported, UsageError, output_file, page_size
+from damon_tests.ports.narration import narrated, on_stderr
 from damon_tests.report import draw, run_directory, terminal, wording
 from damon_tests.workload import program_spec, truth_file
 from damon_tests.workload.program_spec import Program
@@ -94,7 +95,7 @@ def run(request: TruthRequest) -> int:
     directory = _directory(request)
     ctx = DamonCtx(request.operations, attrs=request.attrs)
     watch_ns = None if request.seconds is None else int(request.seconds * NSEC_PER_SEC)
-    with open_backend(kernel, directory) as backend:
+    with narrated(on_stderr), open_backend(kernel, directory) as backend:
         backend.capabilities()
         made = run_program(backend, program, ctx, request.seed, watch_ns=watch_ns, cost=True)
         release = str(backend.provenance().get("release", ""))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,13 +17,15 @@ from damon_tests.experiment.backend import Backend, Subject
 from damon_tests.experiment.observation import Observation
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns.spec import Pattern
-from damon_tests.ports import NSEC_PER_MSEC, HarnessError, NotSupported, Truth, page_size
+from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, HarnessError, NotSupported, Truth, page_size
 from damon_tests.ports.accesses import GAP_NS, AccessRuns
 from damon_tests.ports.cost import Cost
 from damon_tests.ports.ranges import Range, joined
 from damon_tests.workload.access_truth import AccessTruth, of_frames, of_pages
 from damon_tests.workload.program import ProgramTarget
 from damon_tests.workload.program_spec import Program
+
+log = logging.getLogger(__name__)
 
 SHARED_PACKAGES = ("memcached", "redis-server", "sqlite3", "tcc", "xz-utils")
 """What the guest of all programs has that need nothing else."""
@@ -193,6 +196,7 @@ def _watch(
             mappings = mappings_of(subject, target.pid)
             session.start()
             kdamond = client.pid(0)
+            log.info("DAMON watches %s for %.1f s of the guest", target.program.name, watch_ns / NSEC_PER_SEC)
             session.record(watch_ns)
             session.end_recording()
             schemes = session.scheme_reports(tried=False) if ctx.schemes else ()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -31,6 +32,14 @@ class FileOp:
     mode: int = 0o644
 
 
+def signal_name(number: int) -> str:
+    """Return "SIGKILL" for 9; "signal 99" for a number that is none here."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
 @dataclass(frozen=True)
 class ExitStatus:
     """How a process ended: an exit code, or the signal that killed it (the other is None)."""
@@ -41,6 +50,9 @@ class ExitStatus:
     @property
     def ok(self) -> bool:
         return self.code == 0
+
+    def __str__(self) -> str:
+        return f"exit code {self.code}" if self.signal is None else f"killed by {signal_name(self.signal)}"
 
 
 @dataclass(frozen=True)

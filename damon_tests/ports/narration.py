@@ -4,10 +4,16 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 _LOGGER = "damon_tests"
+
+
+def on_stderr(text: str) -> None:
+    """Print a message to standard error."""
+    print(f"damon-tests: {text}", file=sys.stderr, flush=True)
 
 
 @contextmanager

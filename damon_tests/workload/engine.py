@@ -286,8 +286,7 @@ class EngineTarget:
 
 
 def _death(pattern: Pattern, status: ExitStatus, complaint: str) -> str:
-    how = f"exit code {status.code}" if status.signal is None else f"signal {status.signal}"
-    return f"the workload engine of pattern {pattern.name} ended with {how}: {complaint or 'it said nothing'}"
+    return f"the workload engine of pattern {pattern.name} ended ({status}): {complaint or 'it said nothing'}"
 
 
 def _merge_frames(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import Mapping, Sequence
 
@@ -21,6 +22,8 @@ from damon_tests.ports import (
 )
 from damon_tests.workload.program_spec import Command, Program
 from damon_tests.workload.target import PhaseTime
+
+log = logging.getLogger(__name__)
 
 _READY_NS = 60 * NSEC_PER_SEC
 _COMMAND_NS = 300 * NSEC_PER_SEC
@@ -50,6 +53,7 @@ class ProgramTarget:
             machine.write_file(path, file.read_bytes(), create=True, mode=0o755)
         for command in program.prepare:
             self._run(command)
+        log.info("starting %s", program.name)
         self._process = self._spawn(program.start)
         self.pid = self._process.pid
         try:
@@ -87,7 +91,10 @@ class ProgramTarget:
         """Raise HarnessError, with its output, if the program has ended."""
         status = self._process.poll()
         if status is not None:
-            raise HarnessError(f"{self.program.name} has ended ({status}): {_output(self._process)}")
+            raise HarnessError(
+                f"{self.program.name} has ended ({status}) before it was watched to the end: give it more"
+                f" work, or begin sooner (warm) and watch for a shorter time; {_output(self._process)}"
+            )
 
     def stop(self) -> None:
         if self._stopped:
@@ -144,4 +151,4 @@ def without_huge_pages(machine: Machine) -> None:
 
 def _output(process: Process) -> str:
     text = (process.read_stderr() + process.read_stdout()).decode("utf-8", "replace").strip()
-    return text[-500:] or "it printed nothing"
+    return f"it printed: {text[-500:]}" if text else "it printed nothing"
