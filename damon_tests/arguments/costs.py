@@ -125,7 +125,12 @@ def add_savings(commands: Commands) -> None:
         "--seconds", type=duration, default=2.0, metavar="S", help="that are measured (default %(default)g)"
     )
     p.add_argument("--seed", type=int, default=1, metavar="N")
-    p.add_argument("--json", type=file, metavar="FILE", help="write all of it for a program; - for stdout")
+    p.add_argument(
+        "--json",
+        type=file,
+        metavar="FILE",
+        help="write all of it for a program, - for stdout; what was interrupted goes on with the same FILE",
+    )
     p.add_argument("--picture", type=file, metavar="FILE", help="draw it, .svg or .png")
     p.add_argument(
         "--beside", type=file, metavar="REPORT", help="also print this text report of damon-tests/perf"

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def show(files: Sequence[Path], picture: Path | None) -> int:
     if picture is not None:
         output_file.check_writable(picture)
         rendered.check_picture(picture)
-    arms = [arm for file in files for arm in rendered.load(file)]
+    arms = [arm for file in files for arm in rendered.load(file)[0]]
     try:
         savings = compared(arms)
     except ValueError as error:
@@ -78,7 +78,7 @@ def measure(kernel: str, plan: Plan, outputs: Outputs) -> int:
     request.check()
     arms, skipped, title = _performed(request, plan, outputs.json)
     if str(outputs.json) == "-":
-        print(_json(arms, skipped, request), end="")
+        print(_json(arms, skipped, _about(request, plan)), end="")
     savings = compared(arms)
     if outputs.picture is not None and savings:
         rendered.save_picture(savings, outputs.picture, title)
@@ -95,9 +95,12 @@ def _performed(
 ) -> tuple[list[Arm], dict[str, str], str]:
     """Return the arms, what could not be run with the reason, and a title with the kernel's release.
 
-    The file ``results`` is written again after each run, so that a plan that is interrupted loses none.
+    The file ``results`` is written again after each run; a plan that was interrupted goes on from there.
+    Raises UsageError when it holds runs of another kernel or of other times.
     """
-    arms: list[Arm] = []
+    about = _about(request, plan)
+    arms = _kept(results, about)
+    done = {(arm.use, arm.workload, arm.scheme, arm.seed) for arm in arms}
     skipped: dict[str, str] = {}
     with (
         narrated(on_stderr),
@@ -106,7 +109,7 @@ def _performed(
     ):
         for use, work, scheme, seed in runs(plan, workload):
             pair = f"{use} of {work.name}"
-            if pair in skipped:
+            if pair in skipped or (use, work.name, scheme.name, seed) in done:
                 continue
             print(f"{use}: {work.name}, {scheme.name}, seed {seed} ...", file=sys.stderr, flush=True)
             try:
@@ -114,7 +117,7 @@ def _performed(
             except NotSupported as error:
                 skipped[pair] = f"{scheme.name}: {error}"
             if results is not None and str(results) != "-":
-                output_file.write_text(results, _json(arms, skipped, request))
+                output_file.write_text(results, _json(arms, skipped, about))
         title = (
             f"{backend.provenance()['release']}: DAMON works for {plan.settle_s:g} s, then"
             f" {plan.measure_s:g} s are measured; {plan.repeats} pairs"
@@ -122,6 +125,20 @@ def _performed(
     return arms, skipped, title
 
 
-def _json(arms: list[Arm], skipped: dict[str, str], request: KernelRequest) -> str:
-    about = {"kernel": request.kernel, "skipped": skipped}
-    return json.dumps(rendered.document(arms, about), indent=1) + "\n"
+def _about(request: KernelRequest, plan: Plan) -> Mapping[str, object]:
+    """Return what must be the same for runs to be compared."""
+    return {"kernel": request.kernel, "settle_s": plan.settle_s, "measure_s": plan.measure_s}
+
+
+def _kept(results: Path | None, about: Mapping[str, object]) -> list[Arm]:
+    """Return the runs of an interrupted plan."""
+    if results is None or str(results) == "-" or not results.exists():
+        return []
+    arms, old = rendered.load(results)
+    if any(old.get(name) != value for name, value in about.items()):
+        raise UsageError(f"{results} holds runs of {dict(old)}, not of {dict(about)}; name another file")
+    return arms
+
+
+def _json(arms: list[Arm], skipped: dict[str, str], about: Mapping[str, object]) -> str:
+    return json.dumps(rendered.document(arms, {**about, "skipped": skipped}), indent=1) + "\n"

@@ -73,8 +73,11 @@ def document(arms: Sequence[Arm], about: Mapping[str, object]) -> dict[str, obje
     return {"schema": SCHEMA, **about, "arms": [asdict(arm) for arm in arms]}
 
 
-def load(path: Path) -> list[Arm]:
-    """Return the runs of a file that ``document`` made. Raises UsageError, with the reason, for another."""
+def load(path: Path) -> tuple[list[Arm], Mapping[str, object]]:
+    """Return the runs of a file that ``document`` made, and what it says about them.
+
+    Raises UsageError, with the reason, for another file.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -84,9 +87,10 @@ def load(path: Path) -> list[Arm]:
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise UsageError(f"{path} is no file of damon-tests savings --json, schema {SCHEMA}")
     try:
-        return [_arm(**fields) for fields in content["arms"]]
+        arms = [_arm(**fields) for fields in content["arms"]]
     except (KeyError, TypeError) as error:
         raise UsageError(f"{path} is damaged: {error}; measure again") from None
+    return arms, {name: value for name, value in content.items() if name not in ("arms", "schema", "skipped")}
 
 
 def _arm(cost: Mapping[str, Any], shares: Mapping[str, float] | None = None, **others: Any) -> Arm:

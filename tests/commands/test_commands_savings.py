@@ -14,34 +14,62 @@ from damon_tests.commands import savings
 from damon_tests.judge.cost.savings import Arm, WorkloadCost
 from damon_tests.ports import UsageError
 from damon_tests.report import savings as rendered
-from damon_tests.scenario.savings import Plan
+from damon_tests.scenario.savings import Plan, Scheme
 
 COST = WorkloadCost(
     work=100.0, own=5_000, kdamond=0, machine=9_000, tlb_flushes=3, kdamond_flushes=1, window_ns=10_000
 )
 
 
-def test_interrupted_plan_keeps_the_runs_that_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch) -> list[Arm]:
+    """Run nothing: keep what would have run here, and interrupt the third run."""
     ended: list[Arm] = []
 
-    @contextmanager
-    def no_guest(*args: object) -> Iterator[None]:
-        yield
+    class NoGuest:
+        def provenance(self) -> dict[str, object]:
+            return {"release": "7.3.4"}
 
-    def run(backend: object, plan: Plan, use: str, work: savings.Workload, scheme: object, seed: int) -> Arm:
+    @contextmanager
+    def no_guest(*args: object) -> Iterator[NoGuest]:
+        yield NoGuest()
+
+    def run(backend: object, plan: Plan, use: str, work: savings.Workload, scheme: Scheme, seed: int) -> Arm:
         if len(ended) == 2:
+            ended.clear()
             raise KeyboardInterrupt
-        name = "none" if not ended else "reclaim"
-        ended.append(Arm(use, work.name, name, seed, COST, 200.0, 400.0, 5, 0))
+        ended.append(Arm(use, work.name, scheme.name, seed, COST, 200.0, 400.0, 5, 0))
         return ended[-1]
 
     monkeypatch.setattr(savings, "open_backend", no_guest)
     monkeypatch.setattr(savings, "run", run)
     monkeypatch.setattr(savings.KernelRequest, "check", lambda self: None)
-    results = tmp_path / "savings.json"
+    return ended
+
+
+def plan_of(*patterns: str, settle_s: float = 6.0) -> Plan:
+    return Plan(("reclaim",), tuple(map(savings.workload, patterns)), repeats=1, settle_s=settle_s)
+
+
+def test_interrupted_plan_goes_on_where_it_ended(tmp_path: Path, ended: list[Arm]) -> None:
+    outputs = savings.Outputs(json=tmp_path / "savings.json")
+    plan = plan_of("zipf", "half_used")
     with pytest.raises(KeyboardInterrupt):
-        savings.measure("debian:7.3", Plan(("reclaim",)), savings.Outputs(json=results))
-    assert [arm["scheme"] for arm in json.loads(results.read_text())["arms"]] == ["none", "reclaim"]
+        savings.measure("debian:7.3", plan, outputs)
+    arms, _ = rendered.load(tmp_path / "savings.json")
+    assert [(arm.workload, arm.scheme) for arm in arms] == [("zipf", "none"), ("zipf", "reclaim")]
+    assert savings.measure("debian:7.3", plan, outputs) == 0
+    assert [(arm.workload, arm.scheme) for arm in ended] == [("half_used", "none"), ("half_used", "reclaim")]
+    assert len(rendered.load(tmp_path / "savings.json")[0]) == 4
+
+
+def test_runs_of_another_plan_are_not_mixed(tmp_path: Path, ended: list[Arm]) -> None:
+    outputs = savings.Outputs(json=tmp_path / "savings.json")
+    savings.measure("debian:7.3", plan_of("zipf"), outputs)
+    with pytest.raises(UsageError, match=r"savings.json holds runs of .*'settle_s': 6.0"):
+        savings.measure("debian:7.3", plan_of("zipf", settle_s=9.0), outputs)
+    with pytest.raises(UsageError, match="name another file"):
+        savings.measure("debian:7.2", plan_of("zipf"), outputs)
 
 
 def kept(path: Path, *schemes: str) -> Path:
