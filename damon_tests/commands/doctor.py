@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +27,8 @@ SCHEMA = "damon-tests doctor 1"
 
 _MARKS = {True: ("✓", "green"), False: ("✗", "red"), None: ("·", "dim")}
 _NAME_WIDTH = 32
+_VALUE_AT = _NAME_WIDTH + 5
+_LEAST_ROOM = 30
 
 
 def show_survey(as_json: bool = False) -> int:
@@ -38,7 +41,8 @@ def show_survey(as_json: bool = False) -> int:
         print()
     else:
         width = None if sys.stdout.isatty() else 110
-        render(survey, ahead, output.PipeConsole(width=width, highlight=False, soft_wrap=True))
+        console = output.PipeConsole(width=width, highlight=False, soft_wrap=True)
+        render(survey, ahead, console, wrapped=sys.stdout.isatty())
     return os.EX_OK
 
 
@@ -100,23 +104,32 @@ def _outlook_data(look: Outlook) -> dict[str, Any]:
 # --- in a terminal ---------------------------------------------------------------------------
 
 
-def render(survey: Survey, ahead: Sequence[Outlook], console: Console) -> None:
+def render(survey: Survey, ahead: Sequence[Outlook], console: Console, *, wrapped: bool = False) -> None:
+    """Print the survey. ``wrapped``: lines end with the console's, and go on below the value."""
+    width = console.width if wrapped else None
     for section in survey.sections:
         console.print(Text(section.title, style="bold"))
         for fact in section.facts:
-            console.print(_fact_line(fact))
+            console.print(_fact_line(fact, width))
         console.print()
     _features(survey.capabilities, console)
     console.print(Text("suites", style="bold"))
     for look in ahead:
-        _outlook(look, console)
+        _outlook(look, console, width)
 
 
-def _fact_line(fact: Fact) -> Text:
+def _fact_line(fact: Fact, width: int | None) -> Text:
+    """Return the line about a fact, wrapped at ``width``; in one line if that is None."""
     mark, style = _MARKS[fact.ok]
-    text = Text("  ").append(mark, style=style).append(f" {fact.name:<{_NAME_WIDTH}} {fact.value}")
-    if fact.ok is False and fact.remedy:
-        text.append(f"  → {fact.remedy}", style="yellow")
+    text = Text("  ").append(mark, style=style).append(f" {fact.name:<{_NAME_WIDTH}} ")
+    remedy = f"→ {fact.remedy}" if fact.ok is False and fact.remedy else ""
+    if width is None:
+        return text.append(fact.value).append(f"  {remedy}" if remedy else "", style="yellow")
+    indent = "\n" + " " * _VALUE_AT
+    room = max(_LEAST_ROOM, width - _VALUE_AT)
+    text.append(indent.join(textwrap.wrap(fact.value, room, break_on_hyphens=False)))
+    for line in textwrap.wrap(remedy, room, subsequent_indent="  ", break_on_hyphens=False):
+        text.append(indent + line, style="yellow")
     return text
 
 
@@ -143,25 +156,23 @@ def _features(capabilities: Capabilities, console: Console) -> None:
     console.print()
 
 
-def _outlook(look: Outlook, console: Console) -> None:
+def _outlook(look: Outlook, console: Console, width: int | None) -> None:
     """One line for the kernel, one for each of its suites that do not simply run."""
     if look.blocked:
         count = sum(s.tests for s in look.suites)
         text = f"{plural(count, 'test')} would skip: {look.blocked}"
-        console.print(_verdict(False, f"--kernel {look.kernel}", text, look.remedy))
+        console.print(_fact_line(Fact(f"--kernel {look.kernel}", text, False, look.remedy), width))
         return
     for s in look.suites:
-        console.print(_verdict(s.would != "skip" or None, f"--kernel {look.kernel}", _suite_words(s)))
+        fact = Fact(f"--kernel {look.kernel}", _suite_words(s), s.would != "skip" or None)
+        console.print(_fact_line(fact, width))
         for reason, count in s.skips:
             console.print(f"        {count} × {reason}")
-
-
-def _verdict(ok: bool | None, name: str, value: str, remedy: str = "") -> Text:
-    return _fact_line(Fact(name, value, ok, remedy))
 
 
 def _suite_words(s: SuiteOutlook) -> str:
     text = f"{s.suite}: {plural(s.tests, 'test')} would {s.would}"
     if s.would == "run in part":
         text += f" ({s.skipped} skip)"
-    return f"{text}; for {s.unsure} it shows when the kernel runs" if s.unsure else text
+    which = "" if s.unsure == s.tests else f"{s.unsure} of them "
+    return f"{text}, {which}if the kernel has what they need" if s.unsure else text

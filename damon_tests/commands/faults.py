@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from damon_tests.commands.killers import described, killers
 from damon_tests.ports import HarnessError, UsageError, output_file
 from damon_tests.reference.faults.catalogue import catalogue
 from damon_tests.reference.faults.fault import Fault
@@ -50,11 +51,25 @@ def select(names: Sequence[str], areas: Sequence[str]) -> list[Fault]:
 
 
 def show_catalogue(names: Sequence[str], areas: Sequence[str], *, as_json: bool = False) -> int:
-    """Print the catalogue; 0."""
+    """Print the catalogue, of named faults also which test notices them; 0."""
     chosen = select(names, areas)
+    noticed_by = killers()
     if as_json:
-        rows = [{"name": f.name, "area": f.area, "rule": f.rule, "imitates": f.imitates} for f in chosen]
+        rows = [
+            {
+                "name": f.name,
+                "area": f.area,
+                "rule": f.rule,
+                "imitates": f.imitates,
+                "killer": noticed_by.get(f.name),
+            }
+            for f in chosen
+        ]
         print(json.dumps(rows, indent=1))
+        return 0
+    if names:
+        for f in chosen:
+            print("\n".join(described(f, noticed_by.get(f.name))))
         return 0
     width = max(len(f.name) for f in chosen)
     for area in dict.fromkeys(f.area for f in chosen):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import textwrap
 import time
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -152,7 +153,7 @@ def frame(watched: Watched, view: View, width: int, height: int | None = None) -
     """
     whole = watched.recording()
     shown = view.of(whole)
-    lines = [watched.head]
+    lines = _folded(watched.head, width)
     if not shown.snapshots:
         return "\n".join([*lines, "(no aggregation has ended yet)", HELP])
     plan = heatmap_text.plan(width, truth=False)
@@ -162,11 +163,16 @@ def frame(watched: Watched, view: View, width: int, height: int | None = None) -
     what = f"target {view.target % targets} of {targets}; " if targets > 1 else ""
     paused = "paused; " if view.paused else ""
     now = replace(shown, started_ns=whole.started_ns)
-    lines += [f"{paused}{what}{state(now, watched.cost()).strip()}", *heatmap_text.text(drawn), ""]
-    lines += hottest(shown)
+    lines += _folded(f"{paused}{what}{state(now, watched.cost()).strip()}", width)
+    lines += [*heatmap_text.text(drawn), "", *hottest(shown)]
     if height is None:
         return "\n".join(lines)
     return "\n".join([*lines[: max(_FEWEST_ROWS, height - 2)], HELP])
+
+
+def _folded(line: str, width: int) -> list[str]:
+    """Return a line as the lines that it takes: a terminal's end cuts nothing off."""
+    return textwrap.wrap(line, width, subsequent_indent="  ", break_on_hyphens=False) or [""]
 
 
 def hottest(recording: Recording) -> list[str]:

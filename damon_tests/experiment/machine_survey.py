@@ -342,9 +342,9 @@ def _flavours(host: Host) -> tuple[Fact, ...]:
         built = bundle.programs_dir() / ("" if native else arch.name) / "damon-tests-agent"
         able = host.which(compiler) is not None or built.exists()
         value = f"{arch.name}, pages of {flavour.page_bytes >> 10} KiB; {arch.qemu_binary}, "
-        value += compiler if able else f"no {compiler}: its agent cannot be built"
         packages = "gcc libc6-dev" if native else arch.compiler_packages
-        facts.append(Fact(name, value, able or None, f"apt-get install make {packages}"))
+        value += compiler if able else f"no {compiler} to build its agent: apt-get install make {packages}"
+        facts.append(Fact(name, value, able or None))
     return tuple(facts)
 
 

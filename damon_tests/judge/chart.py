@@ -18,7 +18,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from damon_tests.judge.verdict import Check
 
-Style = Literal["line", "steps", "dots", "expected"]
+Style = Literal["line", "steps", "dots", "expected", "expected steps"]
 
 MOST_POINTS = 400
 
@@ -27,7 +27,9 @@ SECONDS = "seconds since recording began"
 
 @dataclass(frozen=True)
 class Curve:
-    """``x``, ``y``: equally long, ascending ``x``. ``expected``: what a correct DAMON would have reported."""
+    """``x``, ``y``: equally long, ascending ``x``. ``expected``: what a correct DAMON would have reported.
+
+    ``steps``: each value holds until the next one."""
 
     name: str
     x: tuple[float, ...]
@@ -151,5 +153,5 @@ def _numbers(values: Sequence[Any], beside: Sequence[Any] | None = None) -> tupl
 
 
 def _style(value: Any) -> Style:
-    styles: tuple[Style, ...] = ("line", "steps", "dots", "expected")
+    styles: tuple[Style, ...] = ("line", "steps", "dots", "expected", "expected steps")
     return styles[styles.index(value)]

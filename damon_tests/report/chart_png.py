@@ -50,12 +50,12 @@ def _curves(ax: Any, panel: Panel) -> None:
 
 
 def _curve(ax: Any, one: Curve, colour: str) -> None:
-    if one.style == "expected":
-        ax.plot(one.x, one.y, color=_EXPECTED, linestyle="--", linewidth=1.2, label=one.name)
+    steps = {"drawstyle": "steps-post"} if one.style.endswith("steps") else {}
+    if one.style.startswith("expected"):
+        ax.plot(one.x, one.y, color=_EXPECTED, linestyle="--", linewidth=1.2, label=one.name, **steps)
     elif one.style == "dots":
         ax.plot(one.x, one.y, ".", color=colour, markersize=4, label=one.name)
     else:
-        steps = {"drawstyle": "steps-post"} if one.style == "steps" else {}
         ax.plot(one.x, one.y, color=colour, linewidth=1.4, label=one.name, **steps)
 
 

@@ -139,10 +139,10 @@ def _mark(mark: Mark, x: Place, top: float, *, named: bool) -> Iterator[str]:
 
 def _curve(panel: Panel, one: Curve, colour: str, x: Place, y: Place) -> Iterator[str]:
     points = [(x(a), y(b)) for a, b in zip(one.x, one.y, strict=True)]
-    kind = "expected" if one.style == "expected" else colour
+    kind = "expected" if one.style.startswith("expected") else colour
     if one.style != "dots" and points:
         path = points
-        if one.style == "steps":
+        if one.style.endswith("steps"):
             path = [
                 points[0],
                 *(p for a, b in pairwise(points) for p in ((b[0], a[1]), b)),
@@ -163,7 +163,7 @@ def _legend(panel: Panel, top: float) -> Iterator[str]:
     """Yield the panel's title, and the names of its curves and bands in their colours."""
     yield f'<text x="{_LEFT}" y="{top - 6}">{escape(panel.title)}</text>'
     names = [
-        (c.name, "expected" if c.style == "expected" else f"c{i % _COLOURS}")
+        (c.name, "expected" if c.style.startswith("expected") else f"c{i % _COLOURS}")
         for i, c in enumerate(panel.curves)
     ]
     names += [(band.name, "band") for band in panel.bands]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -68,11 +69,23 @@ def test_the_terminal_shows_what_is_wrong_and_how_to_get_it() -> None:
         "ctx.pause",
         "newer than any known series: file x",
         "suites/a: 3 tests would run\n",
-        "run in part (1 skip); for 2 it shows when the kernel runs",
+        "run in part (1 skip), 2 of them if the kernel has what they need",
         "1 × ctx.pause: no file",
         "3 tests would skip: DAMON is in use",
     ):
         assert part in text, part
+
+
+def test_no_line_is_wider_than_the_terminal() -> None:
+    long = Section(
+        "tracing", (Fact("DAMON tracepoints", "none to be seen", False, "mount tracefs and look " * 5),)
+    )
+    out = io.StringIO()
+    console = Console(file=out, width=80, highlight=False, soft_wrap=True)
+    doctor.render(replace(FOUND, sections=(long,)), AHEAD, console, wrapped=True)
+    text = out.getvalue()
+    assert max(map(len, text.splitlines())) <= 80
+    assert "\n" + " " * 37 + "→ mount tracefs and look mount" in text
 
 
 def test_survey_of_this_machine_is_valid_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -65,6 +65,12 @@ def test_without_a_terminal_the_last_picture_is_printed(capsys: pytest.CaptureFi
     assert "\x1b" not in out
 
 
+def test_figures_are_not_cut_at_the_edge_of_the_terminal() -> None:
+    lines = live_view.frame(Watched(seconds=10), View(), 48).splitlines()
+    assert max(map(len, lines[:3])) <= 48
+    assert " ".join(line.strip() for line in lines[1:3]).endswith("2 regions, kdamond 0.25% of a CPU")
+
+
 def test_frame_fits_a_low_terminal() -> None:
     watched = Watched(seconds=10)
     assert len(live_view.frame(watched, View(), 80, 24).splitlines()) <= 23

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import gzip
+import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from damon_tests import bundle
 from damon_tests.commands import suite_outlook
 from damon_tests.commands.suite_outlook import TestNeeds, forecast, suite_requirements
 from damon_tests.experiment import machine_survey
@@ -187,6 +189,38 @@ def test_result_of_the_last_kvm_trial_boot_is_reported(box: Box) -> None:
     assert fact(collect(box.host()), "virtual machines", "KVM").value == "a trial boot with KVM failed: no"
     box.put("cache/kvm.json", '{\n "6.1 qemu 10 boot x": ""\n}\n')
     assert fact(collect(box.host()), "virtual machines", "KVM").ok is True
+
+
+def test_flavours_name_their_compiler_or_the_packages_that_have_it(
+    box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundle, "programs_dir", lambda: tmp_path / "build")
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.delenv("CC", raising=False)
+    title, arm64, arm32 = (
+        "flavours of Debian's kernels",
+        "debian:SERIES@arm64-16k",
+        "debian:SERIES@armmp-lpae",
+    )
+
+    survey = collect(box.host())
+    assert fact(survey, title, arm64) == Fact(
+        arm64,
+        "aarch64, pages of 16 KiB; qemu-system-aarch64, no aarch64-linux-gnu-gcc to build its agent:"
+        " apt-get install make gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
+    )
+    native = fact(survey, title, "debian:SERIES")
+    assert (native.ok, native.value.partition(", no cc ")[2]) == (
+        None,
+        "to build its agent: apt-get install make gcc libc6-dev",
+    )
+
+    box.programs |= {"cc": "", "aarch64-linux-gnu-gcc": ""}
+    (tmp_path / "build/armv7l").mkdir(parents=True)
+    (tmp_path / "build/armv7l/damon-tests-agent").touch()
+    survey = collect(box.host())
+    assert fact(survey, title, arm64).value.endswith("qemu-system-aarch64, aarch64-linux-gnu-gcc")
+    assert [fact(survey, title, name).ok for name in ("debian:SERIES", arm64, arm32)] == [True, True, True]
 
 
 def test_missing_tools_for_kernel_builds_are_named(box: Box) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ET
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,16 @@ BARS = Chart(
 
 def texts(element: ET.Element, kind: str) -> list[str]:
     return [t.text or "" for t in element.iter(f"{SVG}{kind}")]
+
+
+def test_expected_quota_holds_until_it_changes() -> None:
+    """A quota of 8192 then 0 falls at once, not in the time between two passes."""
+    quota = Curve("quota", (0.0, 1.0, 2.0), (8192.0, 8192.0, 0.0), "expected steps")
+    svg = chart_svg(Chart("bytes", (Panel("bytes", (quota,)),)), standalone=True)
+    line = next(e for e in ET.fromstring(svg).iter(f"{SVG}polyline"))
+    points = [tuple(map(float, pair.split(","))) for pair in str(line.get("points")).split()]
+    assert "expected" in str(line.get("class"))
+    assert [a[0] == b[0] for a, b in pairwise(points)] == [False, True, False, True]
 
 
 def test_samples_say_their_values_on_hover() -> None:

@@ -29,7 +29,7 @@ def quota_chart(passes: Sequence[Pass], scheme: Damos, sizes: Sequence[int] | No
         curve("charged in the window so far", seconds, _charged(passes, tried, scheme.quota), "steps"),
     ]
     if any(quota):
-        bytes_.append(curve("quota", seconds[: len(quota)], quota, "expected"))
+        bytes_.append(curve("quota", seconds[: len(quota)], quota, "expected steps"))
     panels = [Panel("bytes", tuple(bytes_))]
     exceeded = [p.stat.qt_exceeds for p in passes if p.stat is not None]
     if len(exceeded) == len(passes):
@@ -59,7 +59,7 @@ def tuner_chart(
     if expected:
         count = min(len(expected), len(seconds))
         sizes.append(
-            curve("expected", seconds[:count], [float(max(e)) for e in expected[:count]], "expected")
+            curve("expected", seconds[:count], [float(max(e)) for e in expected[:count]], "expected steps")
         )
     panels = []
     if current is not None:
@@ -97,7 +97,7 @@ def sizes_chart(
     seconds = [(event.time_ns - traced[0].time_ns) / NSEC_PER_SEC for event in traced]
     sizes = [curve("effective quota", seconds, [event.esz for event in traced], "steps")]
     if expected:
-        sizes.append(curve("expected", seconds[: len(expected)], expected[: len(seconds)], "expected"))
+        sizes.append(curve("expected", seconds[: len(expected)], expected[: len(seconds)], "expected steps"))
     achieved = [max(scores(event.time_ns), default=0) / _BP for event in traced]
     panels = (
         Panel(
