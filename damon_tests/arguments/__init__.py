@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the ``damon-tests`` command understands: its commands and their options, a module for each subject.
+"""The commands of ``damon-tests`` and their options, one module for each subject.
 
-Begin at ``parser``; ``values`` has the types of values that several options share.
+Begin at ``parser``. ``suites``: run, gate, false-alarms, faults. ``builds``: build, kunit, bisect.
+``machines``: vm, serve, monitor, workload, doctor. ``authors``: defects, new-test. ``results``: report,
+recording. ``costs``: bench, compare, history, explore, savings. ``programs``: truth. ``kselftests``:
+kselftest, kselftest-install. ``values``: types of values that several options share.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from damon_tests.judge.cost import budget
 from damon_tests.judge.monitoring.tradeoff import Hot, Point
 from damon_tests.ports import NSEC_PER_SEC, UsageError, output_file
 from damon_tests.ports.narration import narrated, on_stderr
-from damon_tests.report import tradeoff
+from damon_tests.report import figure, tradeoff
 from damon_tests.scenario.exploration import Grid, Plan, describe, explore
 from damon_tests.scenario.truth_exploration import TruthPlan, explore_truth, fitting
 from damon_tests.workload import truth_file
@@ -95,8 +95,8 @@ def run_truth(
 
 def _check(outputs: Outputs) -> None:
     """Raise UsageError for a place that cannot be written to."""
-    if outputs.picture is not None and outputs.picture.suffix not in (".png", ".svg"):
-        raise UsageError(f"{outputs.picture}: pictures are written as .png or .svg")
+    if outputs.picture is not None:
+        figure.check(outputs.picture)
     for path in (outputs.json, outputs.picture):
         if path is not None:
             output_file.check_writable(path)

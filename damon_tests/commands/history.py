@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from damon_tests.judge.cost.change_points import ChangePoint, change_points
-from damon_tests.ports import NotSupported, UsageError, output_file
-from damon_tests.report import bench_history
+from damon_tests.ports import UsageError
+from damon_tests.report import bench_history, figure
 from damon_tests.report.bench_history import Entry
 
 
 def run(metric: str | None, file: Path, plot: Path | None = None) -> int:
     """Print the history of a metric; without one, the names of those that there are."""
+    if plot is not None:
+        figure.check(plot)
     if metric is None:
         print("\n".join(bench_history.metrics(file)))
         return 0
@@ -34,7 +36,7 @@ def run(metric: str | None, file: Path, plot: Path | None = None) -> int:
 def lines(
     metric: str, entries: Sequence[Entry], medians: Sequence[float], points: Sequence[ChangePoint]
 ) -> list[str]:
-    """A line for each run; those from which on the level is another say so."""
+    """Return a line for each run, with a mark where the level of the metric changes."""
     steps = {point.index: point for point in points}
     text = [f"{metric} ({entries[0].unit})"]
     for index, (entry, median) in enumerate(zip(entries, medians, strict=True)):
@@ -51,19 +53,12 @@ def _plot(
     points: Sequence[ChangePoint],
     path: Path,
 ) -> None:
-    """Raises NotSupported without matplotlib."""
-    if path.suffix not in (".png", ".svg"):
-        raise UsageError(f"{path}: plots are written as .png or .svg")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise NotSupported("plots need matplotlib", remedy="pip install 'damon-tests[report]'") from None
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    axes = figure.subplots()
+    """Draw the medians over the runs, and lines where the level changes. Raises NotSupported."""
+    drawn = figure.new(9, 4)
+    axes = drawn.subplots()
     axes.plot([entry.run for entry in entries], medians, marker="o")
     for point in points:
         axes.axvline(entries[point.index].run, color="tab:red", linestyle=":")
     axes.set_xlabel("run")
     axes.set_ylabel(f"{metric} [{entries[0].unit}]")
-    with output_file.writing(path) as file:
-        figure.savefig(file, format=path.suffix.removeprefix("."), dpi=110)
+    figure.save(drawn, path)

@@ -16,7 +16,7 @@ from damon_tests.judge.cost.savings import Arm, compared
 from damon_tests.patterns.load import load
 from damon_tests.ports import NotSupported, UsageError, output_file
 from damon_tests.ports.narration import narrated, on_stderr
-from damon_tests.report import perf_report
+from damon_tests.report import figure, perf_report
 from damon_tests.report import savings as rendered
 from damon_tests.scenario.savings import Plan, Workload, run, runs
 from damon_tests.scenario.savings_patterns import PatternWorkload
@@ -48,7 +48,7 @@ def show(files: Sequence[Path], picture: Path | None) -> int:
     """
     if picture is not None:
         output_file.check_writable(picture)
-        rendered.check_picture(picture)
+        figure.check(picture)
     arms = [arm for file in files for arm in rendered.load(file)[0]]
     try:
         savings = compared(arms)
@@ -70,7 +70,7 @@ def measure(kernel: str, plan: Plan, outputs: Outputs) -> int:
         if path is not None:
             output_file.check_writable(path)
     if outputs.picture is not None:
-        rendered.check_picture(outputs.picture)
+        figure.check(outputs.picture)
     published = perf_report.read(outputs.beside) if outputs.beside is not None else None
     request = KernelRequest(kernel)
     if request.is_reference or request.is_host:

@@ -2,10 +2,14 @@
 """The protocols between this project's packages, and the values that they share.
 
 Begin at ``machine`` (files, processes, clock of a machine), ``tree`` (DAMON's files), ``events``
-(tracepoints) and ``truth`` (who touched what, when). Each has two implementations: the kernel's, here or in
-a guest, and the reference's, simulated in virtual time. ``errors`` has the errors that become a verdict or
-an exit code, ``ranges`` and ``arrays`` the arithmetic of memory ranges, ``lines`` reads lines of fixed
-format, ``output_file`` writes results.
+(tracepoints), ``clock`` and ``truth`` (who touched what, when). Each has two implementations: the kernel's,
+here or in a guest, and the reference's, simulated in virtual time. ``cost`` (what kernel threads execute) and
+``accesses`` (what programs access) are recorded by an emulator.
+
+``errors`` has the errors that become a verdict or an exit code, ``paging`` the page size of the machine under
+test, ``ranges`` and ``arrays`` the arithmetic of memory ranges; ``lines`` reads lines of fixed format,
+``numbers`` formats numbers, ``output_file`` writes results, ``narration`` passes on log messages,
+``stopwatch`` measures where time goes.
 """
 
 from damon_tests.ports.arrays import Bools

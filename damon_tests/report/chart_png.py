@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from damon_tests.judge.chart import Chart, Curve, Panel
-from damon_tests.ports import NotSupported, output_file
-from damon_tests.report import chart_axes
+from damon_tests.report import chart_axes, figure
 
 _COLOURS = ("#0b5fa5", "#b5541b", "#6a3fa0", "#1a6f33")
 _EXPECTED = "#1a6f33"
@@ -16,15 +15,9 @@ _EXPECTED = "#1a6f33"
 
 def save(chart: Chart, path: Path) -> None:
     """Write ``path``. Raises NotSupported without matplotlib."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise NotSupported(
-            "pictures as PNG need matplotlib", remedy="pip install 'damon-tests[report]'"
-        ) from None
-    figure = Figure(figsize=(8, 1 + 2 * len(chart.panels)), layout="constrained")
-    figure.suptitle(chart.title, fontsize=10, x=0.01, ha="left")
-    axes = figure.subplots(len(chart.panels), 1, sharex=not chart.panels[0].groups, squeeze=False)[:, 0]
+    drawn = figure.new(8, 1 + 2 * len(chart.panels))
+    drawn.suptitle(chart.title, fontsize=10, x=0.01, ha="left")
+    axes = drawn.subplots(len(chart.panels), 1, sharex=not chart.panels[0].groups, squeeze=False)[:, 0]
     for ax, panel in zip(axes, chart.panels, strict=True):
         (_bars if panel.groups else _curves)(ax, panel)
         for mark in chart.marks:
@@ -36,8 +29,7 @@ def save(chart: Chart, path: Path) -> None:
                 ax.annotate(mark.name, (mark.x0, 1), xycoords=("data", "axes fraction"), fontsize=7, va="top")
         _finish(ax, panel)
     axes[-1].set_xlabel(chart.x_label, fontsize=9)
-    with output_file.writing(path) as file:
-        figure.savefig(file, format="png", dpi=110)
+    figure.save(drawn, path)
 
 
 def _curves(ax: Any, panel: Panel) -> None:

@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from damon_tests.ports import NotSupported, UsageError, output_file
 from damon_tests.ports.arrays import F64
-from damon_tests.report import wording
+from damon_tests.report import figure, wording
 from damon_tests.report.heatmap_text import Marks
 from damon_tests.report.raster import Raster
 from damon_tests.report.stretches import round_offsets
@@ -22,35 +21,25 @@ from damon_tests.report.stretches import round_offsets
 ROWS, COLUMNS = 160, 300
 """A good resolution for ``raster``."""
 
-_SUFFIXES = (".png", ".svg")
 _DARK = "0.25"
 
 
 def save(picture: Raster, path: Path, *, title: str = "", subtitle: str = "", marks: Marks = ()) -> None:
     """Write ``path`` (.png or .svg). Raises NotSupported without matplotlib."""
-    if path.suffix not in _SUFFIXES:
-        raise UsageError(f"{path}: pictures are written as {' or '.join(_SUFFIXES)}")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise NotSupported(
-            "pictures as PNG or SVG need matplotlib", remedy="pip install 'damon-tests[report]'"
-        ) from None
+    figure.check(path)
     panels = 1 if picture.true is None else 3
-    figure = Figure(figsize=(5.2 + 3 * panels, 7.0), layout="constrained")
+    drawn = figure.new(5.2 + 3 * panels, 7.0)
     if title or subtitle:
-        figure.suptitle(f"{title}\n{subtitle}".strip(), fontsize=10)
-    grid = figure.subplots(2, panels, sharex=True, squeeze=False, height_ratios=(5.5, 1.2))
-    _heat_maps(figure, grid[0], picture, marks)
+        drawn.suptitle(f"{title}\n{subtitle}".strip(), fontsize=10)
+    grid = drawn.subplots(2, panels, sharex=True, squeeze=False, height_ratios=(5.5, 1.2))
+    _heat_maps(drawn, grid[0], picture, marks)
     _series(grid[1], picture)
     for ax in grid[1]:
         ax.set_xlabel("seconds since recording began", fontsize=9)
-    metadata = {"Date": None} if path.suffix == ".svg" else {}
-    with output_file.writing(path) as file:
-        figure.savefig(file, format=path.suffix.removeprefix("."), dpi=110, metadata=metadata)
+    figure.save(drawn, path)
 
 
-def _heat_maps(figure: Any, axes: Any, picture: Raster, marks: Marks) -> None:
+def _heat_maps(drawn: Any, axes: Any, picture: Raster, marks: Marks) -> None:
     shown = [m for m in marks if len(picture.edges_s) and 0 <= m[1] < picture.edges_s[-1]]
     rate = _panel(axes[0], picture, picture.seen, picture.titles[0], rates=True)
     label = "access rate (nr_accesses / W); white: none"
@@ -59,10 +48,10 @@ def _heat_maps(figure: Any, axes: Any, picture: Raster, marks: Marks) -> None:
     if picture.true is not None and picture.difference is not None:
         _panel(axes[1], picture, picture.true, picture.titles[1], rates=True)
         signed = _panel(axes[2], picture, picture.difference, _difference_title(picture), rates=False)
-        bar = figure.colorbar(signed, ax=axes[2], pad=0.02, aspect=30)
+        bar = drawn.colorbar(signed, ax=axes[2], pad=0.02, aspect=30)
         bar.set_label("less        more" if picture.of_two else "too little        too much", fontsize=9)
         bar.ax.tick_params(labelsize=8)
-    bar = figure.colorbar(rate, ax=list(axes[:2]), pad=0.01, aspect=30)
+    bar = drawn.colorbar(rate, ax=list(axes[:2]), pad=0.01, aspect=30)
     bar.set_label(label, fontsize=9)
     bar.ax.tick_params(labelsize=8)
     for ax in axes:

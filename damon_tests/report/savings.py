@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from damon_tests.judge.cost.savings import Arm, Saving, Shares, WorkloadCost, middle
-from damon_tests.ports import NotSupported, UsageError, output_file
+from damon_tests.ports import UsageError
+from damon_tests.report import figure
 
 MIB = 1 << 20
 SCHEMA = 1
@@ -103,23 +104,17 @@ def save_picture(savings: Sequence[Saving], path: Path, title: str) -> None:
 
     Raises NotSupported without matplotlib.
     """
-    check_picture(path)
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise NotSupported("pictures need matplotlib", remedy="pip install 'damon-tests[report]'") from None
-    figure = Figure(figsize=(10, 1.6 + 0.4 * len(savings)), layout="constrained")
-    memory, slowdown = figure.subplots(1, 2, sharey=True)
-    figure.suptitle(title, fontsize=10)
+    figure.check(path)
+    drawn = figure.new(10, 1.6 + 0.4 * len(savings))
+    memory, slowdown = drawn.subplots(1, 2, sharey=True)
+    drawn.suptitle(title, fontsize=10)
     _bars(memory, [saving.rss_saved for saving in savings], "memory of the process saved [%]", least=-100)
     words = "slowdown: more instructions for the same work [%]"
     _bars(slowdown, [saving.slowdown for saving in savings], words)
     names = [f"{saving.workload}, {saving.scheme}" for saving in savings]
     memory.set_yticks(range(len(names)), names, fontsize=8)
     memory.invert_yaxis()
-    with output_file.writing(path) as file:
-        metadata = {"Date": None} if path.suffix == ".svg" else {}
-        figure.savefig(file, format=path.suffix.removeprefix("."), dpi=110, metadata=metadata)
+    figure.save(drawn, path)
 
 
 def _bars(axes: Any, rows: Sequence[Sequence[float]], label: str, least: float | None = None) -> None:
@@ -137,9 +132,3 @@ def _bars(axes: Any, rows: Sequence[Sequence[float]], label: str, least: float |
 
 
 _NUMBER: Mapping[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": 8}
-
-
-def check_picture(path: Path) -> None:
-    """Raise UsageError for a picture that is neither .png nor .svg."""
-    if path.suffix not in (".png", ".svg"):
-        raise UsageError(f"{path}: pictures are written as .png or .svg")

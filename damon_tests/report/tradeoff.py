@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from damon_tests.judge.monitoring.tradeoff import Point, worth_it
-from damon_tests.ports import NotSupported, UsageError, output_file
+from damon_tests.report import figure
 from damon_tests.scenario.exploration import describe
 
 COLUMNS = ("precision", "recall", "working_set_error", "latency_ms", "samples_per_s")
@@ -67,15 +67,10 @@ def save_picture(points: Sequence[Point], path: Path, title: str) -> None:
 
     Raises NotSupported without matplotlib.
     """
-    if path.suffix not in (".png", ".svg"):
-        raise UsageError(f"{path}: pictures are written as .png or .svg")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise NotSupported("pictures need matplotlib", remedy="pip install 'damon-tests[report]'") from None
-    figure = Figure(figsize=(9, 8), layout="constrained")
-    figure.suptitle(title, fontsize=10)
-    accuracy, latency = figure.subplots(2, 1, sharex=True)
+    figure.check(path)
+    drawn = figure.new(9, 8)
+    drawn.suptitle(title, fontsize=10)
+    accuracy, latency = drawn.subplots(2, 1, sharex=True)
     for limit in sorted({p.attrs.max_nr_regions for p in points}):
         fixed = [p for p in points if p.attrs.max_nr_regions == limit and not p.attrs.intervals_goal.aggrs]
         tuned = [p for p in points if p.attrs.max_nr_regions == limit and p.attrs.intervals_goal.aggrs]
@@ -88,9 +83,7 @@ def save_picture(points: Sequence[Point], path: Path, title: str) -> None:
     unit = "instructions" if all(p.instructions_per_s is not None for p in points) else "region checks"
     latency.set_xlabel(f"{unit} of kdamond a second")
     latency.set_xscale("log")
-    with output_file.writing(path) as file:
-        metadata = {"Date": None} if path.suffix == ".svg" else {}
-        figure.savefig(file, format=path.suffix.removeprefix("."), dpi=110, metadata=metadata)
+    figure.save(drawn, path)
 
 
 def _curve(accuracy: Any, latency: Any, points: Sequence[Point], label: str, style: str) -> None:

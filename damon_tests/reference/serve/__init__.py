@@ -5,5 +5,5 @@ Begin with ``server`` (a directory, or around a command) and ``fuse`` (one serve
 answers file operations as sysfs does; ``fuse_direct`` and ``fuse_library`` carry them, over ``fuse_wire``
 or libfuse. ``served_system`` is the simulated machine in real time, ``helper_process`` gives its kdamonds
 pids. Around a command, ``hide_kernel_damon`` covers the machine's own DAMON, and ``perf_stand_in`` is its
-perf.
+perf. ``linux_calls`` has the system calls that Python lacks.
 """
