@@ -103,9 +103,7 @@ class Predicted:
 
     def __str__(self) -> str:
         if self.check:
-            low = f" >= {number(self.at_least)}" if self.at_least > float("-inf") else ""
-            high = f" <= {number(self.at_most)}" if self.at_most < float("inf") else ""
-            return f"the check {self.check!r} fails{low}{high}"
+            return f"the check {self.check!r} fails{self._values()}"
         if self.complaint:
             return f"the kernel complains: {self.complaint}"
         return (
@@ -113,6 +111,15 @@ class Predicted:
             if self.refusal
             else f"hangs: {self.hang}"
         )
+
+    def _values(self) -> str:
+        """Return ", measuring 3" or ", measuring at least 3 and at most 5"; "" if any value is predicted."""
+        if self.at_least == self.at_most:
+            return f", measuring {number(self.at_least)}"
+        low = f"at least {number(self.at_least)}" if self.at_least > float("-inf") else ""
+        high = f"at most {number(self.at_most)}" if self.at_most < float("inf") else ""
+        both = " and ".join(filter(None, (low, high)))
+        return f", measuring {both}" if both else ""
 
 
 @dataclass(frozen=True)
