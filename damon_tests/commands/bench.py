@@ -76,6 +76,11 @@ def _begun(directory: Path, kernel: str) -> BenchRecord:
         raise UsageError(
             f"{directory} has a benchmark of {record.provenance.get('asked_for')}, not of {kernel}"
         )
+    if record.provenance.get("bench") != PROTOCOL:
+        raise UsageError(
+            f"{directory} has a benchmark that another version of damon-tests took, with other numbers;"
+            " take it again in another directory"
+        )
     return record
 
 

@@ -116,3 +116,12 @@ def test_run_of_another_kernel_is_not_continued(tmp_path: Path, capsys: pytest.C
     kept(tmp_path / "a", asked_for="debian:6.12")
     assert main(["bench", "--kernel", "debian:7.3", "--output", str(tmp_path / "a")]) == 2
     assert "has a benchmark of debian:6.12, not of debian:7.3" in capsys.readouterr().err
+
+
+def test_run_of_other_benchmarks_is_not_continued(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kept(tmp_path / "a", asked_for="debian:7.3")
+    record = bench_record.load(tmp_path / "a")
+    record.provenance["bench"] = bench.PROTOCOL - 1
+    bench_record.save(record, tmp_path / "a")
+    assert main(["bench", "--kernel", "debian:7.3", "--output", str(tmp_path / "a")]) == 2
+    assert "another version of damon-tests took" in capsys.readouterr().err
