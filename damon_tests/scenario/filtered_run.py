@@ -39,12 +39,12 @@ class WatchedMemory:
     """The memory of a run's targets, and the ranges of it that DAMON watches, which do not touch.
 
     ``operations`` "paddr": one DamonTarget with the physical ranges of all targets; else one for each target.
-    ``only``: numbers of the targets; None: all. ``most_bytes``: size of the largest range of small pages.
+    ``only``: numbers of the targets; None: all. ``most_pages``: size of the largest range of small pages.
     Raises HarnessError when DAMON would split the largest range.
     """
 
     def __init__(
-        self, run: Live, operations: str, only: Sequence[int] | None = None, most_bytes: int = 256 << 10
+        self, run: Live, operations: str, only: Sequence[int] | None = None, most_pages: int = 64
     ) -> None:
         self.run = run
         self.operations = operations
@@ -52,7 +52,7 @@ class WatchedMemory:
         known = self._known()
         # As many as there are DamonTargets.
         parts = [PageFacts.joined(known)] if self.physical else known
-        self.ranges = tuple(separate_ranges(part, most_bytes) for part in parts)
+        self.ranges = tuple(separate_ranges(part, most_pages * page_size()) for part in parts)
         sizes = [end - start for ranges in self.ranges for start, end in ranges]
         if not sizes or max(sizes) * STILL.min_nr_regions > sum(sizes):
             raise HarnessError(f"DAMON would split the largest of ranges of {sizes} bytes: too little memory")

@@ -8,23 +8,15 @@ from damon_tests.damon.series import Series
 from damon_tests.judge.schemes.merged_counters import merged_counters
 from damon_tests.judge.schemes.moving_values import moving_values
 from damon_tests.judge.schemes.split_growth import growth_follows, memory_stays
-from damon_tests.patterns.spec import Pattern, PatternRegion, Phase
-from damon_tests.ports import NSEC_PER_SEC, page_size
+from damon_tests.patterns.load import load
 from damon_tests.scenario.watched_run import checks, passes_of, watched
 
 pytestmark = pytest.mark.needs(
     "schemes.stat", "schemes.apply_interval_us", "damon_aggregated", "damos_before_apply"
 )
 
-# So many pages that each of 60 regions is large enough to be split at any tenth of its size.
-LARGE = 16_384 * page_size()
-IDLE = Pattern(
-    "many_idle_pages",
-    "memory that nobody uses, in many pages",
-    (PatternRegion("data", LARGE),),
-    (Phase("idle", 3600 * NSEC_PER_SEC, ()),),
-    repeat=True,
-)
+# Each of 60 regions of it is large enough to be split at any tenth of its size.
+IDLE = load("many_idle_pages")
 
 
 @pytest.mark.needs("ops.fvaddr")
@@ -41,7 +33,7 @@ def test_moving_value_is_the_counter_and_a_share_of_the_last(live, expect, patte
     expect.add(moving_values(passes_of(run), run.ctx))
 
 
-@pytest.mark.needs("ops.fvaddr", memory_mib=4 * LARGE >> 20)
+@pytest.mark.needs("ops.fvaddr", memory_mib=4 * IDLE.regions[0].size_bytes >> 20)
 @pytest.mark.parametrize(("least", "most"), [(10, 100), (60, 100), (20, 40)])
 def test_split_grows_the_number_of_regions_as_documented(live, expect, least, most):
     """Up to half of max_nr_regions a split doubles the regions, above that it fills up (I16, I17)."""

@@ -13,7 +13,9 @@ from damon_tests.ports import NSEC_PER_SEC, huge_page_size, page_size
 from damon_tests.scenario.filtered_run import STILL, WatchedMemory
 from damon_tests.workload.pages import bytes_of
 
-pytestmark = pytest.mark.needs("schemes.pageout", "filters.anon", swap_mib=256)
+pytestmark = pytest.mark.needs(
+    "schemes.pageout", "filters.anon", swap_mib=max(256, 16 * huge_page_size() >> 20)
+)
 
 KINDS = "kinds_of_memory"
 NOWHERE = (DamonTarget(),)

@@ -128,7 +128,7 @@ def test_memcg_filter_matches_exactly_its_group(live, expect, operations):
 def test_unmapped_filter_matches_files_after_munmap(live, expect):
     """unmapped matches page cache pages of a file that no process maps any more."""
     with live(dropped_file(), DamonCtx("paddr", attrs=STILL), cover="regions", source="none") as run:
-        memory = WatchedMemory(run, "paddr", most_bytes=64 << 10)
+        memory = WatchedMemory(run, "paddr", most_pages=16)
         pages = memory.pages()
         gone = run.session.record(until=lambda: not run.pages("file").present.any(), timeout_ns=PATIENCE_NS)
         known = replace(pages, unmapped=~pages.anon)
@@ -148,9 +148,10 @@ def test_unmapped_filter_matches_files_after_munmap(live, expect):
 
 def dropped_file():
     """Return a pattern with a file that is mapped for two seconds, beside memory that stays."""
-    regions = (PatternRegion("small", 512 << 10), PatternRegion("file", 512 << 10, memory="file"))
+    size = 128 * page_size()
+    regions = (PatternRegion("small", size), PatternRegion("file", size, memory="file"))
     phases = (
         Phase("mapped", 2 * NSEC_PER_SEC, ()),
-        Phase("unmapped", 3600 * NSEC_PER_SEC, (), (Action("munmap", 0, "file", 0, 512 << 10),)),
+        Phase("unmapped", 3600 * NSEC_PER_SEC, (), (Action("munmap", 0, "file", 0, size),)),
     )
     return Pattern("dropped_file", "pages of a file that is not mapped any more", regions, phases)

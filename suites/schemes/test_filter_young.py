@@ -27,7 +27,7 @@ EITHER = pytest.mark.parametrize("operations", [PADDR, FVADDR])
 # One sample for each pass: sampling clears accessed bits as well, of one page in each region.
 SLOW = DamonAttrs(sample_us=300_000, aggr_us=300_000, min_nr_regions=3, max_nr_regions=3)
 SAMPLES_BETWEEN = 2
-KIB = 1 << 10
+PAGE = page_size()
 HUGE = huge_page_size()
 PATIENCE_NS = 30 * NSEC_PER_SEC
 
@@ -47,7 +47,7 @@ def pattern(*regions, hot="", stride_bytes=None):
 
 
 # At addresses of its own: DAMON keeps regions at the same ones when it turns to another target.
-BYSTANDER = replace(pattern(PatternRegion("data", 64 * KIB)), gap_bytes=1 << 30)
+BYSTANDER = replace(pattern(PatternRegion("data", 16 * PAGE)), gap_bytes=1 << 30)
 
 
 def watched_later(live, of, operations):
@@ -63,7 +63,7 @@ def watched_later(live, of, operations):
 def test_young_filter_clears_the_accessed_bit(live, expect, operations):
     """Of pages that nobody touches, the first filter list that checks finds them young and the next does
     not; a list that decides without checking leaves their bits set."""
-    of = pattern(PatternRegion("anon", 512 * KIB), PatternRegion("file", 384 * KIB, memory="file"))
+    of = pattern(PatternRegion("anon", 128 * PAGE), PatternRegion("file", 96 * PAGE, memory="file"))
     lists = {
         "anon, young": (ANON, YOUNG),  # asks only what is not anonymous
         "young": (YOUNG,),  # so the anonymous ones are still young
@@ -72,7 +72,7 @@ def test_young_filter_clears_the_accessed_bit(live, expect, operations):
     }
     schemes = (Damos("stat", ANY), *(Damos("stat", ANY, ops_filters=items) for items in lists.values()))
     with watched_later(live, of, operations) as run:
-        memory = WatchedMemory(run, operations, only=(1,), most_bytes=64 * KIB)
+        memory = WatchedMemory(run, operations, only=(1,), most_pages=16)
         pages = memory.pages()
         run.commit(replace(run.ctx, targets=memory.targets(), schemes=schemes))
         run.session.record(until=lambda: run.client.stats(0, 0).nr_tried > 0)
@@ -104,7 +104,7 @@ def test_young_filter_clears_the_accessed_bit(live, expect, operations):
 @EITHER
 def test_young_filter_passes_pages_touched_since_the_last_check(live, expect, operations):
     """Memory in use is young at every pass; memory that was only populated is young at the first one."""
-    of = pattern(PatternRegion("hot", 256 * KIB), PatternRegion("cold", 256 * KIB), hot="hot")
+    of = pattern(PatternRegion("hot", 64 * PAGE), PatternRegion("cold", 64 * PAGE), hot="hot")
     for name, asked, passes, passed, truth in asked_in_passes(live, of, operations):
         judge(expect, name, passes, passed, young_bytes(asked, truth, SAMPLES_BETWEEN))
 
@@ -127,7 +127,7 @@ def asked_in_passes(live, of, operations):
     pages, passes, passed bytes, and the truth."""
     with watched_later(live, of, operations) as run:
         target = run.targets[1]
-        memory = WatchedMemory(run, operations, only=(1,), most_bytes=64 * KIB)
+        memory = WatchedMemory(run, operations, only=(1,), most_pages=16)
         states = {name: run.pages(name, target) for name in target.layout}
         ranges = memory.ranges[0]
         of_hot = frame_ranges(states["hot"].frame) if memory.physical else (target.layout["hot"],)

@@ -6,6 +6,7 @@ import pytest
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosQuota, DamosQuotaGoal
 from damon_tests.judge.schemes import goals, time_quotas
 from damon_tests.judge.verdict import Measurement
+from damon_tests.patterns.load import load
 from damon_tests.ports import page_size
 from damon_tests.scenario.invariants import invariants
 from damon_tests.scenario.quota_run import quota_run, read_sizes
@@ -17,6 +18,9 @@ TRACED = pytest.mark.needs("damos_esz")
 
 MIB = 1 << 20
 PAGE = page_size()
+# More than a time quota allows at first, 1024 pages a millisecond.
+IDLE = load("many_idle_pages")
+SWAP_MIB = max(512, 2 * IDLE.regions[0].size_bytes >> 20)
 ATTRS = DamonAttrs(sample_us=5_000, aggr_us=50_000, min_nr_regions=10, max_nr_regions=60)
 
 
@@ -31,7 +35,7 @@ def test_time_quota_size_follows_from_the_throughput(live, expect, action, ms):
     """Each effective size is the quota's time multiplied by a
     throughput that the scheme can have shown so far."""
     ctx = timed(action, ms=ms)
-    result = quota_run(live, ctx, 25)
+    result = quota_run(live, ctx, 25, pattern=IDLE)
     expect.add(time_quotas.follow(result.passes, ctx.schemes[0].quota, PAGE))
     sizes = goals.traced_sizes(result.passes, time_quotas.first_size(ctx.schemes[0].quota))
     expect.add(result.checks(sizes=sizes, applied_share=int(action == "cold")))
@@ -42,7 +46,7 @@ def test_pass_tries_what_the_time_quota_allows(live, expect, action, ms):
     """Each pass tries the quota's time multiplied by a throughput
     that the scheme can have shown so far, whether or not sizes are traced."""
     ctx = timed(action, ms=ms)
-    result = quota_run(live, ctx, 25)
+    result = quota_run(live, ctx, 25, pattern=IDLE)
     # ``stat`` is soon known to be so fast that memory ends its passes, and not the quota.
     least = 1 if action == "stat" else 2
     expect.add(time_quotas.tries_follow(result.passes, ctx.schemes[0].quota, PAGE, least=least))
@@ -50,18 +54,18 @@ def test_pass_tries_what_the_time_quota_allows(live, expect, action, ms):
 
 
 @pytest.mark.profile("full")
-@pytest.mark.needs(swap_mib=512)
+@pytest.mark.needs(swap_mib=SWAP_MIB)
 def test_measured_time_changes_what_a_pass_tries(live, expect):
     """Reclaiming 12 MiB takes measurable time, by which later passes try more or less."""
     ctx = timed("pageout", ms=3)
-    result = quota_run(live, ctx, 25)
+    result = quota_run(live, ctx, 25, pattern=IDLE)
     expect.add(time_quotas.tries_follow(result.passes, ctx.schemes[0].quota, PAGE, least=2))
     expect.add(time_quotas.tries_were_measured(result.passes, ctx.schemes[0].quota, PAGE))
 
 
 @pytest.mark.profile("full")
 @TRACED
-@pytest.mark.needs(swap_mib=512)
+@pytest.mark.needs(swap_mib=SWAP_MIB)
 def test_time_quota_measures_the_throughput(live, expect):
     """Reclaiming 8 MiB that come back at once 25 times takes measurable time,
     50,000 compressed pages, and lowers the throughput."""
