@@ -68,6 +68,8 @@ MARKERS = (
     " and another one, known_defect(key), shows the defect",
 )
 BEGAN = "damon_began"
+# pytest prints the name of the exception's class before the message.
+_Refused = type("damon-tests", (pytest.exit.Exception,), {})
 
 
 # --- options and collection ------------------------------------------------------------------
@@ -85,7 +87,7 @@ def pytest_configure(config: pytest.Config) -> None:
         claim = pytest_options.claim_output(config)
         pytest_options.check(config.option)
     except DamonTestsError as error:
-        pytest.exit(str(error), returncode=error.exit_code)
+        raise _Refused(str(error), returncode=error.exit_code) from None
     run = DamonRun(config, getattr(config, "workerinput", {}).get(BEGAN))
     config.stash[RUN] = run
     config.pluginmanager.register(Interruptions(run))

@@ -44,6 +44,8 @@ def load(path: Path, select: int | None = None, intervals: tuple[int, int] | Non
         raise UsageError(f"{path}: no such recording") from None
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+    if ours and select:
+        raise UsageError(f"{path} holds 1 recording, none with number {select}")
     if ours:
         return Opened(recording_file.read(path))
     recordings = damo_import.load(path, intervals)

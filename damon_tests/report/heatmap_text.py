@@ -182,13 +182,14 @@ def _series(picture: Raster, margin: int, beside: bool) -> list[str]:
     """Accessed memory and number of regions, a bar a column; ``_legend`` has their scales."""
     s = picture.series
     most = _most_bytes(picture)
-    rows = [("accessed", _bars(s.seen_bytes, most))]
+    names = tuple(f"in {title}" for title in picture.titles) if picture.of_two else ("accessed", "really")
+    rows = [(names[0], _bars(s.seen_bytes, most))]
     if s.true_bytes is not None:
-        really = _bars(s.true_bytes, most)
+        other = _bars(s.true_bytes, most)
         if beside:
-            rows[0] = ("accessed", f"{rows[0][1]}   {really}")
+            rows[0] = ("accessed", f"{rows[0][1]}   {other}")
         else:
-            rows.append(("really", really))
+            rows.append((names[1], other))
     rows.append(("regions", _bars(s.nr_regions, float(s.nr_regions.max(initial=0)))))
     return [f"{label:>{margin}}  {bars}" for label, bars in rows]
 
@@ -212,7 +213,8 @@ def _legend(picture: Raster) -> list[str]:
         shades += f", '{_UNCOVERED}' not monitored"
     out = ["", shades]
     if picture.true is not None:
-        out.append(f"difference too little '{_UNDER[1:]}', too much '{_OVER[1:]}' (above 0.1, 0.5)")
+        less, more = ("less in A", "more in A") if picture.of_two else ("too little", "too much")
+        out.append(f"difference {less} '{_UNDER[1:]}', {more} '{_OVER[1:]}' (above 0.1, 0.5)")
     counts = picture.series.nr_regions
     few, many = counts.min(initial=np.inf), counts.max(initial=0)
     out.append(f"bars: accessed up to {wording.size(_most_bytes(picture))}, regions {few:.0f} to {many:.0f}")

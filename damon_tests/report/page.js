@@ -18,7 +18,8 @@ function narrow() {
     shown += fits;
   }
   for (const button of all(".count")) button.setAttribute("aria-pressed", chosen.has(button.dataset.verdict));
-  said.textContent = shown === tests.length ? `${shown} tests` : `${shown} of ${tests.length} tests`;
+  const total = `${tests.length.toLocaleString("en")} test${tests.length === 1 ? "" : "s"}`;
+  said.textContent = shown === tests.length ? total : `${shown.toLocaleString("en")} of ${total}`;
 }
 function sort() {
   const by = { verdict: t => +t.dataset.order, time: t => -t.dataset.seconds, name: t => t.dataset.id }[order.value];

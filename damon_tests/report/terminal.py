@@ -8,6 +8,7 @@ know without opening a file; ``failed``, ``figures`` and ``table`` are parts of 
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ DETAILED = ("ERROR", "FAIL", "XPASS", "INCONCLUSIVE")
 _MOST_CHECKS = 3
 _MOST_TESTS = 20
 _MOST_LISTED = 4  # of failures, and of reasons to skip, in the summary
+_MOST_LINES = 4  # of a reason
 _NARROWEST = 40
 
 Run = Mapping[str, Any]
@@ -100,8 +102,16 @@ def summary(run: Run, directory: Path, width: int = 80) -> Iterator[Text]:
 def _reasons(run: Run, verdict: str, most: int, width: int) -> Iterator[Text]:
     """Yield a line for each of the commonest reasons."""
     groups = _by_reason(run, verdict)
+    nothing_ran = all(test["verdict"] == "SKIP" for test in run["tests"])
     for reason, ids in groups[:most]:
-        yield Text(_cut(f"{verdict} {len(ids)}  {reason}", width), style=STYLES[verdict])
+        text = f"{verdict} {len(ids)}  {reason}"
+        # What kept everything from running is all that there is to say.
+        lines = (
+            textwrap.wrap(text, width, subsequent_indent="  ")[:_MOST_LINES]
+            if nothing_ran
+            else [_cut(text, width)]
+        )
+        yield from (Text(line, style=STYLES[verdict]) for line in lines)
     if len(groups) > most:
         yield Text(f"and {wording.plural(len(groups) - most, 'other reason')} for {verdict}", style="dim")
 

@@ -52,8 +52,8 @@ def figures(a: Saved, b: Saved, target_idx: int = 0) -> list[str]:
     left, right = (_figures(saved.recording, target_idx) for saved in (a, b))
     width = max(map(len, left))
     column = max(map(len, left.values()))
-    head = f"{'':<{width}}  {TITLES[0]:>{column}}  {TITLES[1]}"
-    return [head, *(f"{name:<{width}}  {left[name]:>{column}}  {right[name]}" for name in left)]
+    head = f"{'':<{width}}  {TITLES[0]:<{column}}  {TITLES[1]}"
+    return [head, *(f"{name:<{width}}  {left[name]:<{column}}  {right[name]}" for name in left)]
 
 
 def _figures(r: Recording, target_idx: int) -> dict[str, str]:

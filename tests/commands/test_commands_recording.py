@@ -145,6 +145,10 @@ def test_select_chooses_one_of_several_recordings(tmp_path: Path, capsys: pytest
     assert (code, "choose with --select: 0 (kdamond 0, context 0), 1 (" in out) == (2, True)
     assert run(capsys, "show", tmp_path / "r", "--select", 1)[0] == 0
     assert run(capsys, "show", tmp_path / "r", "--select", 2)[0] == 2
+    recording_file.save(tmp_path / "r.npz", sample(), None, About(level="7.3"))
+    code, out = run(capsys, "judge", tmp_path / "r.npz", "--select", 5)
+    assert (code, "r.npz holds 1 recording, none with number 5" in out) == (2, True)
+    assert run(capsys, "judge", tmp_path / "r.npz", "--select", 0)[0] == 0
 
 
 @pytest.mark.parametrize(

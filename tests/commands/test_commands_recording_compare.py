@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,7 +63,17 @@ def test_command_prints_both_the_difference_and_figures(
     assert all(
         word in out for word in ("A: ", "B: ", "difference", "regions, median", "accessed memory, mean")
     )
+    assert all(words in out for words in ("less in A '", "more in A '"))
+    assert "really" not in out
     assert max(map(len, out.splitlines()[2:])) <= 120
+    head, first = (next(line for line in out.splitlines() if line.endswith(end)) for end in ("  B", "  20"))
+    assert first.startswith("snapshots")
+    assert [head.index(name) for name in "AB"] == _starts(first)
     assert cli.main([*command, "--png", str(tmp_path / "p.svg")]) == 0
     assert (tmp_path / "p.svg").stat().st_size > 9999
     assert cli.main([*command, "--target", "3"]) == 2
+
+
+def _starts(row: str) -> list[int]:
+    """Return where the values of a row of the table begin."""
+    return [match.start() + 2 for match in re.finditer(r"  (?=\S)", row)]

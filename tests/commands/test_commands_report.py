@@ -300,6 +300,19 @@ def test_killed_run_gets_its_files(tmp_path: Path, capsys: pytest.CaptureFixture
     assert model.load(tmp_path) == json.loads((tmp_path / "run.json").read_text())
 
 
+def test_reason_that_nothing_ran_is_not_cut(tmp_path: Path) -> None:
+    reason = (
+        "Debian's archive has no cloud-amd64 kernel 99.9 now (it has " + ", ".join(["6.12"] * 15) + ", 7.3)"
+    )
+    with RunLog(tmp_path) as log:
+        log.run_started({"seed": 1})
+        log.test_finished("suites/a.py::t", "debian:99.9", "", Verdict.SKIP, reason, 0.1)
+        log.run_finished()
+    lines = terminal.render(terminal.summary(model.load(tmp_path), Path("runs/1"), 80))
+    assert reason in " ".join(line.strip() for line in lines)
+    assert max(map(len, lines)) <= 80
+
+
 def test_summary_fits_a_terminal_whatever_happened(tmp_path: Path) -> None:
     with RunLog(tmp_path) as log:
         log.run_started({"kernel": {"release": "7.3.4+deb13-cloud-amd64"}, "seed": 1})
