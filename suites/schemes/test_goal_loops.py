@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosQuota, DamosQuotaGoal
+from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosFilter, DamosQuota, DamosQuotaGoal
 from damon_tests.damon.series import Series
 from damon_tests.judge.schemes import goal_metrics, quotas
 from damon_tests.judge.schemes.goal_metrics import lru_bp, measured, memcg_bp, node_mem_bp
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.patterns import load
-from damon_tests.patterns.spec import Phase
+from damon_tests.patterns.spec import Pattern, PatternRegion, Phase
 from damon_tests.ports import page_size
 from damon_tests.scenario.quota_run import (
     let_pass,
@@ -29,6 +29,9 @@ BATCHED = 2 * MIB
 """What the group's counters may lag behind: each processor batches 64 pages, of two lists, and a target's
 pages that are just being written to swap still count."""
 BATCHED_BP = 20
+REUSED = MIB
+ELIGIBLE_BP = 250
+"""Reclaimed frames that others use again count as eligible, too: 1 MiB of 32 to 48."""
 # What else takes or gives back memory in the meantime, with what swap itself needs: 6 MiB.
 OTHERS = 6 * MIB
 
@@ -129,6 +132,46 @@ def test_group_is_reclaimed_until_its_goal_and_no_further(live, expect):
         wanted + step + BATCHED,
         because="pass by pass until the goal is met, which the next pass sees (§4.4)",
     )
+
+
+@pytest.mark.profile("full")
+@pytest.mark.needs("ops.paddr", "goals.node_eligible_mem_bp", "quotas.goal_tuner", numa_nodes=2, swap_mib=256)
+def test_node_is_reclaimed_until_the_other_has_its_share_of_eligible_memory(live, expect):
+    """With a goal for the share of the scheme's memory that is on node 1, memory on node 0 is reclaimed until
+    the share is reached, and then no more. A filter spares node 1; its memory is eligible all the same."""
+    near, far, step = 32 * MIB, 16 * MIB, 2 * MIB
+    regions = (PatternRegion("near", near, node=0), PatternRegion("far", far, node=1))
+    pattern = Pattern("near_and_far", "a third is far", regions, (Phase("idle", HOUR_NS, ()),), repeat=True)
+    scheme = Damos("pageout", ANY, quota=DamosQuota(bytes=step, goal_tuner="temporal"))
+    scheme = with_goal(scheme, target_metric="node_eligible_mem_bp", target_value=5_000, nid=1)
+    attrs, shares, extra = replace(ATTRS, sample_us=20_000, aggr_us=160_000), [], quota_events(live)
+
+    def share(run):
+        present = [int(run.pages(name).present.sum()) for name in ("near", "far")]
+        shares.append((run.clock.now_ns(), present[1] * BP // max(sum(present), 1)))
+        return shares[-1][1]
+
+    with live(pattern, DamonCtx("paddr", attrs=attrs), cover="regions", extra_events=extra) as run:
+        bound = int(run.pages("far").frame.min()) * page_size()
+        on_node_0 = DamosFilter("addr", matching=False, addr_start=0, addr_end=bound)
+        run.commit(replace(run.ctx, schemes=(replace(scheme, filters=(on_node_0,)),)))
+        for _ in range(200):
+            if share(run) >= 5_000:
+                break
+            let_pass(run, 1)
+        let_pass(run, 8)
+        share(run)
+        left = {name: int(run.pages(name).present.sum()) * page_size() for name in ("near", "far")}
+    passes = [p for p in passes_of(run) if p.end_ns > run.commits[-1].begin_ns]
+    metric = goal_metrics.Measured(tuple(shares), ELIGIBLE_BP)
+    expect.add(goal_metrics.steps_between("node_eligible_mem_bp", passes, scheme.quota, metric, least=5))
+    why = (
+        "node 0 is reclaimed until half of the eligible memory is on node 1, which the next pass sees (§4.4)"
+    )
+    near_left = Measurement("memory left on node 0", left["near"], "bytes")
+    expect.between(near_left, far - step - REUSED, far + REUSED, because=why)
+    far_left = Measurement("memory left on node 1", left["far"], "bytes")
+    expect.equal(far_left, far, because="a filter rejects the memory on node 1 (§4.8)")
 
 
 def free_bp(run, infos):
