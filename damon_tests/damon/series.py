@@ -228,8 +228,7 @@ class Series:
 
     @property
     def signs_idle_times(self) -> bool:
-        """DAMON_STAT's idle time of a region is (age + 1) aggregations, negative while it is accessed;
-        before, it is age aggregations, 0 while it is accessed (§6.3)."""
+        """DAMON_STAT's idle time of a region that is accessed is negative; before, it is 0 (§6.3)."""
         return self._since(6, 18)
 
     @property

@@ -96,7 +96,7 @@ def test_continuation_survives_removal_of_its_target(live, expect):
     def remove(run):
         # Where the first window has no quota, by a known defect, this is in the second one.
         while not spent(run) and run.clock.now_ns() < started_ns(run) + 3 * WINDOW_MS * NSEC_PER_MSEC:
-            let_pass(run, 1)
+            let_pass(run, 5)
         ending = Damos("stat", ANY, quota=DamosQuota(bytes=size))
         run.commit(replace(run.ctx, targets=run.ctx.targets[:1], schemes=(ending,)))
         let_pass(run, 14)

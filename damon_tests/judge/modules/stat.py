@@ -32,8 +32,7 @@ TICK_NS = 10 * NSEC_PER_MSEC
 class Refresh:
     """Results that changed within ``after_ns`` to ``before_ns``; ``aggr_us``: their aggregation interval.
 
-    ``signed``: idle times are as since 6.18, (age + 1) aggregations and negative while accessed; before, they
-    are age aggregations and 0 while accessed.
+    ``signed``: idle times are as since 6.18, negative while accessed; before, they are 0 while accessed.
     """
 
     after_ns: int
@@ -115,7 +114,7 @@ def wrong_percentiles(values: Sequence[int], refresh: Refresh, regions: Snapshot
     be missing from its place among the others.
     """
     sizes = regions.sizes.astype(np.int64)
-    idle = (regions.age.astype(np.int64) + refresh.signed) * refresh.aggr_us // 1000
+    idle = (regions.age.astype(np.int64) + 1) * refresh.aggr_us // 1000
     total = int(sizes.sum())
     accessed = [v < 0 if refresh.signed else v == 0 for v in values]
     possible = set(idle.tolist()) | (set() if refresh.signed else {0})

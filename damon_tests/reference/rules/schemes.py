@@ -360,5 +360,5 @@ def stat_idle_ms(age: int, aggr_us: int, accessed: bool) -> int:
 
 
 def stat_idle_ms_6_17(age: int, aggr_us: int, accessed: bool) -> int:
-    """6.17: return only how long a region was idle, from 0."""
-    return 0 if accessed else age * aggr_us // 1000
+    """6.17: return only how long a region was idle; 0: it is accessed."""
+    return 0 if accessed else (age + 1) * aggr_us // 1000
