@@ -34,7 +34,7 @@ def add_run(commands: Commands) -> None:
         "--budget",
         type=budget_s,
         metavar="T",
-        help="go on drawing cases for so long after the usual number: 90s, 30min, 2h",
+        help="go on drawing cases and walks for so long after the usual number: 90s, 30min, 2h",
     )
     p.add_argument(
         "--pytest",

@@ -13,7 +13,7 @@ from damon_tests.damon.sleeps import SleepWatch
 from damon_tests.experiment.requirements import Needs
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns.spec import Pattern
-from damon_tests.ports import Clock, Events, Tree
+from damon_tests.ports import Clock, Events, Process, Tree
 from damon_tests.ports.accesses import AccessProbe
 from damon_tests.ports.cost import CostProbe
 from damon_tests.workload.memory_info import MemoryInfo
@@ -41,6 +41,11 @@ class Subject(Protocol):
         ``huge_pages`` False: turn transparent huge pages of its machine off before. Raises NotSupported where
         nothing is a process, HarnessError when the program fails.
         """
+        ...
+
+    def shell(self, script: str) -> Process:
+        """Start a shell script on the machine, which must be a guest with ``userland``. Raises NotSupported
+        where there is no kernel."""
         ...
 
     def vmas(self, target: RunningTarget) -> Sequence[tuple[int, int]]:

@@ -22,6 +22,7 @@ from damon_tests.kernel.guest.topology import Topology
 from damon_tests.kernel.host.kernel_log import KMSG, OwnLog
 from damon_tests.kernel.images.programs import ENGINE, program
 from damon_tests.kernel.images.running_config import running_config
+from damon_tests.kernel.images.userland import BUSYBOX
 from damon_tests.kernel.machine_tree import MachineTree
 from damon_tests.kernel.schedstat import SchedstatProbe
 from damon_tests.kernel.splat import parse_splats
@@ -32,11 +33,13 @@ from damon_tests.ports import (
     HarnessError,
     Machine,
     NotSupported,
+    Process,
     Tree,
 )
 from damon_tests.ports.accesses import AccessProbe
 from damon_tests.ports.cost import CostProbe
 from damon_tests.ports.lines import LineFormat
+from damon_tests.ports.machine import SpawnRequest
 from damon_tests.workload import engine
 from damon_tests.workload.memory_info import MemoryInfo, read_memory_info
 from damon_tests.workload.pages import PageStates, read_pages
@@ -85,6 +88,11 @@ class MachineSubject:
         if not huge_pages:
             without_huge_pages(self.machine)
         return ProgramTarget(self.machine, program, seed)
+
+    def shell(self, script: str) -> Process:
+        process = self.machine.spawn(SpawnRequest([BUSYBOX, "sh", "-c", script]))
+        process.close_stdin()
+        return process
 
     def vmas(self, target: RunningTarget) -> Sequence[tuple[int, int]]:
         maps = self.machine.read_file(f"/proc/{target.pid}/maps").decode()

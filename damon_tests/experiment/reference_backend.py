@@ -23,6 +23,7 @@ from damon_tests.ports import (
     Events,
     HarnessError,
     NotSupported,
+    Process,
     Tree,
     huge_page_size,
     page_size,
@@ -160,6 +161,11 @@ class ReferenceSubject:
     def memory_info(self) -> MemoryInfo:
         self._check_open()
         return simulated_memory_info(self._system)
+
+    def shell(self, script: str) -> Process:
+        raise NotSupported(
+            "programs that write to DAMON's files", remedy="use --kernel debian:newest for this"
+        )
 
     def kernel_objects(self) -> Mapping[str, int]:
         raise NotSupported("objects of a kernel", remedy="use --kernel debian:newest for this")

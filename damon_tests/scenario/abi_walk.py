@@ -193,10 +193,10 @@ class Side:
 class Walker:
     """Draws operations for a tree as it is now."""
 
-    def __init__(self, seed: int, series: Series | None = None) -> None:
+    def __init__(self, rng: random.Random, series: Series | None = None) -> None:
         """``series``: the one under test. The walk avoids its defects that crash a kernel: they have tests of
         their own."""
-        self._random = random.Random(seed)
+        self._random = rng
         self._series = series or Series.of("7.3")
         self._values = dict(VALUES)
         if not self._series.survives_goals_of_absent_nodes:
@@ -277,13 +277,14 @@ def compare(tested: Side, answered: Sequence[tuple[Operation, Answer]]) -> Diffe
     return None
 
 
-def same_answers(differences: Sequence[str], because: str, *, compared: bool) -> Check:
-    """Check that no answer differs from the reference's.
+def same_answers(differences: Sequence[str], because: str, *, compared: bool, of: int = 0) -> Check:
+    """Check that no answer differs from the reference's, of so many operations (0: not counted).
 
     ``compared``: whether kernels of the series were compared before. If not, a difference is undecided: it
     may be the reference that is wrong.
     """
-    m = Measurement("operations answered differently", float(len(differences)), "count")
+    name = "operations answered differently" + (f", of {of}" if of else "")
+    m = Measurement(name, float(len(differences)), "count")
     if not compared:
         because += "; no kernel of this series was compared before, so that the reference may be wrong"
     holds = not differences or (False if compared else None)

@@ -9,7 +9,6 @@ from contextlib import suppress
 import pytest
 
 from damon_tests.damon.client import DamonClient
-from damon_tests.experiment.experiment import derive_seed
 from damon_tests.patterns import load
 from damon_tests.plugin import RUN
 from damon_tests.ports import DamonTestsError
@@ -55,21 +54,17 @@ def model(subject) -> Callable[[], Side]:
 
 
 @pytest.fixture
-def expect_same_answers(backend, expect) -> Callable[[Sequence[str], str], None]:
-    """``expect_same_answers(differences, because)``: expect no difference from the reference."""
+def expect_same_answers(backend, expect) -> Callable[..., None]:
+    """``expect_same_answers(differences, because, of=0)``: expect no difference from the reference.
+
+    ``of``: how many operations were done, for the report.
+    """
     compared = backend.simulated or backend.level in COMPARED_ON
 
-    def check(differences: Sequence[str], because: str) -> None:
-        expect.add(same_answers(differences, because, compared=compared))
+    def check(differences: Sequence[str], because: str, of: int = 0) -> None:
+        expect.add(same_answers(differences, because, compared=compared, of=of))
 
     return check
-
-
-@pytest.fixture
-def walk_seed(request) -> Callable[[int], int]:
-    """``walk_seed(number)``: the seed of a walk of this test."""
-    run_seed = request.config.option.seed
-    return lambda number: derive_seed(run_seed, request.node.nodeid, number, "walk")
 
 
 @pytest.fixture

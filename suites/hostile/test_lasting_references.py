@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What thousands of uses leave behind besides slab objects: control groups, folios, threads, directories."""
+"""What thousands of uses leave behind: control groups, processes, folios, threads, directories.
+
+All of DAMON is built into a kernel, its modules too: there are no use counts of modules to look at.
+"""
 
 from dataclasses import replace
 
@@ -15,6 +18,8 @@ from damon_tests.damon.params import (
     DamosQuotaGoal,
 )
 from damon_tests.judge.verdict import Measurement
+from damon_tests.kernel.guest.topology import Topology
+from damon_tests.patterns.load import load
 from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC
 
 pytestmark = [pytest.mark.profile("full"), pytest.mark.needs("ops.paddr", "commands.commit", "filters.memcg")]
@@ -55,6 +60,19 @@ def directories(run):
     return sorted(entry.path for entry in run.subject.tree.walk(ADMIN) if entry.is_dir)
 
 
+def threads(run):
+    """Return the number of threads of the machine, those of the kernel among them."""
+    return int(run.subject.kernel_file("/proc/loadavg").split()[3].partition("/")[2])
+
+
+def kept_of_processes(run):
+    """Return the objects of processes, and KiB of anonymous memory: they go when nobody refers to them."""
+    objects = run.subject.kernel_objects()
+    meminfo = run.subject.kernel_file("/proc/meminfo")
+    anonymous = next(int(line.split()[1]) for line in meminfo.splitlines() if line.startswith("AnonPages:"))
+    return {name: objects[name] for name in ("mm_struct", "task_struct", "pid")} | {"AnonPages": anonymous}
+
+
 def settles(run, count):
     """Wait until ``count`` is 0; return what it is in the end."""
     run.clock.wait_until(lambda: count(run) == 0, run.clock.now_ns() + PATIENCE_NS, 200 * NSEC_PER_MSEC)
@@ -90,7 +108,7 @@ def test_lives_leave_neither_threads_nor_folios_nor_directories(live, expect):
     ctx = DamonCtx("paddr", attrs=ATTRS, schemes=acting)
     with live("idle", ctx, cover="regions", source="none") as run:
         run.client.command(0, "off")
-        tree = directories(run)
+        tree, threads_before = directories(run), threads(run)
         for _ in range(200):
             run.client.command(0, "on")
             run.client.command(0, "update_schemes_stats")
@@ -98,7 +116,56 @@ def test_lives_leave_neither_threads_nor_folios_nor_directories(live, expect):
         more = [path for path in directories(run) if path not in set(tree)]
         running = [i for i in range(run.client.nr_kdamonds()) if run.client.state(i) == "on"]
         folios = settles(run, isolated)
+        more_threads = threads(run) - threads_before
     expect.nothing("directories left", more, because="results go with the kdamond that made them (§5.5)")
     expect.nothing("kdamonds left", map(str, running), because="off waits for the end (§5.4)")
+    m = Measurement("threads more than before", more_threads, "threads")
+    # Workers of the kernel come and go; a thread left by each kdamond would be 200.
+    expect.at_most(m, 50, because="a kdamond's thread ends with it (§2.4)")
     m = Measurement("isolated folios", folios, "pages")
     expect.equal(m, 0, because="an action puts back the folios that it isolated (§4.10)")
+
+
+ENDED = 60
+PATTERN = "idle"
+
+
+@pytest.mark.needs("ops.vaddr", "commands.update_schemes_tried_regions")
+def test_processes_that_ended_are_freed(live, expect):
+    """Of processes that ended while DAMON monitored them, or before it was turned off, neither pids nor
+    memory maps nor pages are left."""
+    ctx = DamonCtx("vaddr", attrs=replace(ATTRS, update_us=2_000), schemes=(Damos("stat", ANY),))
+    apart = Topology(cmdline=("slab_nomerge",))
+    with live(PATTERN, ctx, source="none", topology=apart) as run:
+        run.client.command(0, "off")
+
+        def watch(number):
+            target = run.subject.start_target(load(PATTERN), number)
+            watched = replace(ctx, targets=run.covering(target, cover="process"))
+            run.client.restage([replace(run.session.kdamonds[0], ctx=watched)])
+            run.client.command(0, "on")
+            run.client.command(0, "commit")
+            run.client.command(0, "update_schemes_tried_regions")
+            if number % 2:
+                target.stop()
+                run.session.record(60 * NSEC_PER_SEC, until=lambda: not run.session.running())
+            else:
+                run.client.command(0, "off")
+                target.stop()
+
+        for number in range(4):
+            watch(number)
+        before = kept_of_processes(run)
+        for number in range(ENDED):
+            watch(number)
+        run.clock.run_for(NSEC_PER_SEC)  # processors give back what they collected
+        kept_of_processes(run)
+        run.clock.run_for(NSEC_PER_SEC)
+        after = kept_of_processes(run)
+    more = {name: after[name] - before[name] for name in after}
+    size_kib = sum(region.size for region in load(PATTERN).regions) >> 10
+    for name in ("mm_struct", "task_struct", "pid"):
+        m = Measurement(f"{name} more than before", more[name], "objects")
+        expect.at_most(m, ENDED // 2 - 1, because="each process that was kept would be one more (§8.3)")
+    m = Measurement("anonymous memory more than before", more["AnonPages"], "KiB")
+    expect.at_most(m, size_kib // 2, because=f"each process that was kept would keep {size_kib} KiB")

@@ -16,9 +16,10 @@ SHRINKING = 60
 """Parts of a walk that differs which are tried to find a short one."""
 
 
-def walk(tested, model, seed, count, series):
-    """Walk on both; return the first difference (None: none) and the operations until then."""
-    answered = list(Walker(seed, series).operations(model(), count))
+def walk(tested, model, rng, count, series, tries):
+    """Walk on both; return the first difference (None: none) and the operations until then, the fewest of
+    what ``tries`` parts of them show."""
+    answered = list(Walker(rng, series).operations(model(), count))
     difference = compare(tested, answered)
     if difference is None:
         return None, ()
@@ -32,7 +33,7 @@ def walk(tested, model, seed, count, series):
         return None
 
     if difference.given.error != "no answer":  # a DAMON that hangs answers nothing more
-        operations = shrink(operations, lambda part: replay(part) is not None, SHRINKING)
+        operations = shrink(operations, lambda part: replay(part) is not None, tries)
     return difference, operations
 
 
@@ -64,15 +65,16 @@ def still_works(side):
     ],
 )
 def test_random_operations_are_answered_like_the_reference(
-    tested, model, walk_seed, keep_script, subject, backend, expect, expect_same_answers, walks, count
+    tested, model, draws, keep_script, subject, backend, expect, expect_same_answers, walks, count
 ):
     """Whatever is written to whatever file in whatever order, each write has the errno, and each file
     afterwards the value, that the level documents; afterwards DAMON works."""
     if backend.simulated:
         walks = min(walks, 2)  # the reference beside itself: only faults differ
-    for number in range(walks):
-        series = Series.of(subject.level)
-        difference, operations = walk(tested, model, walk_seed(number), count, series)
+    series, done = Series.of(subject.level), 0
+    for rng in draws(walks):
+        difference, operations = walk(tested, model, rng, count, series, SHRINKING if draws.shrinks else 0)
+        done += count if difference is None else difference.number + 1
         if difference is not None:
             keep_script(script(operations, difference))
             break
@@ -81,6 +83,7 @@ def test_random_operations_are_answered_like_the_reference(
     expect_same_answers(
         [f"{difference}, after {len(operations)} operations: {shown}"] if difference else [],
         f"the documented answers of {subject.level} (§5.3, §5.4)",
+        of=done,
     )
     if difference is None or difference.given.error != "no answer":
         wrong = still_works(tested)

@@ -22,6 +22,8 @@ from damon_tests.ports import HarnessError, NotSupported
 
 log = logging.getLogger(__name__)
 
+BUSYBOX = "/bin/busybox"
+"""Where a guest that has a userland has busybox, outside of it."""
 MOUNTED_AT = "/userland"
 """Where a guest mounts it: read-only except for tmp/, with the guest's /dev, /proc and /sys."""
 
@@ -39,7 +41,7 @@ _HEADROOM_MIB = 16
 
 def chroot(argv: Sequence[str]) -> list[str]:
     """Return the command line that runs ``argv`` in a guest's userland."""
-    return ["/bin/busybox", "chroot", MOUNTED_AT, *argv]
+    return [BUSYBOX, "chroot", MOUNTED_AT, *argv]
 
 
 def disk(cache: Path | None = None, more: Sequence[str] = ()) -> Path:

@@ -34,11 +34,11 @@ def check_request(params: DamonCtx, memory: Memory, rules: Rules) -> None:
     check_attrs(params.attrs)
     for probe in params.attrs.probes:
         for item in probe.filters:
-            if item.type == "memcg" and not memory.has_memcg(item.path):
+            if item.type == "memcg" and _group_is_missing(item.path, memory, rules):
                 raise invalid(f"no memory cgroup at {item.path!r}")
     _check_targets(params, memory, rules, m)
     for scheme in params.schemes:
-        _check_scheme(scheme, memory)
+        _check_scheme(scheme, memory, rules)
     check_modelled(params, memory)
 
 
@@ -62,7 +62,8 @@ def _check_targets(params: DamonCtx, memory: Memory, rules: Rules, min_region_sz
     if params.operations == "paddr" and len(params.targets) > 1:
         raise invalid("paddr monitors one target only")
     for index, target in enumerate(params.targets):
-        if params.operations != "paddr" and target.pid_target not in memory.processes:
+        is_missing = params.operations != "paddr" and target.pid_target not in memory.processes
+        if is_missing and rules.refuses_absent("process"):
             raise invalid(f"no process has pid {target.pid_target} (targets/{index})")
         check_ranges(target.regions, rules)
         if target.regions:
@@ -87,17 +88,26 @@ def _new_regions(ranges: tuple[Range, ...], min_region_sz: int, target: int, rul
     return regions
 
 
-def _check_scheme(scheme: Damos, memory: Memory) -> None:
+def _group_is_missing(path: str, memory: Memory, rules: Rules) -> bool:
+    return not memory.has_memcg(path) and rules.refuses_absent("group")
+
+
+def _check_scheme(scheme: Damos, memory: Memory, rules: Rules) -> None:
     for item in (*scheme.core_filters, *scheme.ops_filters, *scheme.filters):
-        _check_filter(item, memory)
+        _check_filter(item, memory, rules)
     for goal in scheme.quota.goals:
-        asked = goal.target_value and goal.target_metric in ("node_memcg_used_bp", "node_memcg_free_bp")
-        if asked and not memory.has_memcg(goal.path):
+        if not goal.target_value:
+            continue
+        of_group = goal.target_metric in ("node_memcg_used_bp", "node_memcg_free_bp")
+        if of_group and _group_is_missing(goal.path, memory, rules):
             raise no_memory(f"no memory cgroup at {goal.path!r}")
+        of_node = goal.target_metric.startswith("node_")
+        if of_node and not memory.has_node(goal.nid) and rules.refuses_absent("node"):
+            raise no_memory(f"no memory node {goal.nid}")
 
 
-def _check_filter(item: DamosFilter, memory: Memory) -> None:
-    if item.type == "memcg" and not memory.has_memcg(item.memcg_path):
+def _check_filter(item: DamosFilter, memory: Memory, rules: Rules) -> None:
+    if item.type == "memcg" and _group_is_missing(item.memcg_path, memory, rules):
         raise no_memory(f"no memory cgroup at {item.memcg_path!r}")
     if item.type == "addr" and item.addr_end < item.addr_start:
         raise no_memory("an address filter ends before it starts")

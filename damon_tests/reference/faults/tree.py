@@ -86,6 +86,27 @@ FAULTS = (
         "dry_run_at_start",
         False,
     ),
+    Fault(
+        "absent_process_accepted",
+        "tree",
+        "a target of a process that does not exist is accepted",
+        "refuses_absent",
+        lambda what: what == "group",
+    ),
+    Fault(
+        "absent_group_accepted",
+        "tree",
+        "filters and goals of a control group that does not exist are accepted",
+        "refuses_absent",
+        lambda what: what == "process",
+    ),
+    Fault(
+        "absent_node_refused",
+        "tree",
+        "a goal of a memory node that does not exist is refused",
+        "refuses_absent",
+        lambda what: True,
+    ),
     Fault("numbers_decimal_only", "tree", "hexadecimal input is refused", "parse_integer", _decimal_only),
     Fault("numbers_stripped", "tree", "blanks around a number are accepted", "parse_integer", _generous),
     Fault(

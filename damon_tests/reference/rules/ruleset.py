@@ -119,6 +119,7 @@ class Rules:
     # what `on` and `commit` refuse (§1.5)
     power_of_two_min_region: bool = True  # 7.0
     dry_run_at_start: bool = True  # 7.3
+    refuses_absent: Callable[[str], bool] = tree.refuses_absent
     raw_ranges_must_ascend: bool = False  # 7.2 and older
 
     # the tree (§5)

@@ -76,6 +76,12 @@ def resized_count(count: int, maximum: int | None) -> int:
     return count
 
 
+def refuses_absent(what: str) -> bool:
+    """Whether a request is refused that names a "process", control "group" or memory "node" that does not
+    exist. Goals of nodes that do not exist are neutral (§4.5)."""
+    return what in ("process", "group")
+
+
 def lock_is_busy(locked: bool) -> bool:
     """Whether the global lock refuses: it is tried, never waited for."""
     return locked
