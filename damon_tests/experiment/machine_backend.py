@@ -90,7 +90,10 @@ class MachineSubject:
         return ProgramTarget(self.machine, program, seed)
 
     def shell(self, script: str) -> Process:
-        process = self.machine.spawn(SpawnRequest([BUSYBOX, "sh", "-c", script]))
+        try:
+            process = self.machine.spawn(SpawnRequest([BUSYBOX, "sh", "-c", script]))
+        except FileNotFoundError:
+            raise NotSupported(f"no {BUSYBOX} on this machine", remedy="use --kernel debian:newest") from None
         process.close_stdin()
         return process
 

@@ -6,13 +6,16 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from damon_tests.damon.params import DamonAttrs, DamonCtx
+from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.scenario.invariants import invariants
 
-pytestmark = pytest.mark.needs("ops.fvaddr", "damon_aggregated", "commands.commit")
+pytestmark = pytest.mark.needs(
+    "ops.fvaddr", "damon_aggregated", "commands.commit", "commands.update_schemes_tried_regions"
+)
 
 ATTRS = DamonAttrs(min_nr_regions=3, aggr_us=50_000)
+TWICE = Damos("stat", ANY, apply_interval_us=ATTRS.aggr_us // 2)
 CASES = {"simulated": 12, "quick": 1, "full": 4}
 UNLIMITED = 400
 SETTLED = 2
@@ -40,14 +43,18 @@ def draw_limits(rng) -> Limits:
 
 
 def run_limits(live, case):
-    """Run under each limit; return what is wrong, and the most regions above half of a limit."""
-    first = DamonCtx("fvaddr", attrs=replace(ATTRS, max_nr_regions=case.values[0]))
-    with live("many_islands", first, cover="regions") as run:
-        run.record(0.5, aggregations=6)
-        for limit in case.values[1:]:
-            run.commit_attrs(replace(ATTRS, max_nr_regions=limit))
-            run.record(0.5, aggregations=6)
+    """Run under each limit; return what is wrong, and how many reports have more than half of a limit."""
+    first = DamonCtx("fvaddr", attrs=replace(ATTRS, max_nr_regions=case.values[0]), schemes=(TWICE,))
     wrong, pressed = [], 0
+    with live("many_islands", first, cover="regions") as run:
+        for number, limit in enumerate(case.values):
+            if number:
+                run.commit_attrs(replace(ATTRS, max_nr_regions=limit))
+            run.record(0.5, aggregations=6)
+            # Two passes in an aggregation: one of them comes between a split and the next merge.
+            passes = [len(run.client.tried_regions(0, 0).regions) for _ in range(2)]
+            if max(passes) > limit:
+                wrong.append(f"{max(passes)} regions in a pass with max_nr_regions {limit}")
     for part, limit in zip(run.parts(), case.values, strict=False):
         counts = [len(s) for s in part.recording.snapshots if s.complete][SETTLED:]
         pressed += sum(2 * count > limit for count in counts)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from damon_tests.damon.keywords import COMMANDS
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos
 from damon_tests.judge.verdict import Measurement
 from damon_tests.kernel.guest.topology import Topology
@@ -24,21 +25,37 @@ CTX = DamonCtx(
     schemes=(Damos("stat", ANY, apply_interval_us=APPLY_US),),
 )
 STATE = "/sys/kernel/mm/damon/admin/kdamonds/0/state"
-WORDS = ("update_schemes_tried_regions", "commit", "update_schemes_stats")
+AFTERWARDS = ("update_schemes_tried_regions", "commit", "update_schemes_stats")
+AT_ONCE = ("on", "off", "clear_schemes_tried_regions")
+"""These wait for no sample and no pass; ``off`` waits for the end of the thread, and is killed last."""
 PATIENCE_NS = 30 * NSEC_PER_SEC
+
+
+def sleeps(run, pid):
+    """Return whether a process sleeps in the kernel; False when it has ended, too."""
+    try:
+        text = run.subject.kernel_file(f"/proc/{pid}/stat")
+    except FileNotFoundError:
+        return False
+    return text.rpartition(")")[2].split()[0] in ("D", "S")
 
 
 def killed(run, word, number):
     """Send the signal to a program whose command waits; return what goes wrong then."""
-    process = run.subject.shell(f"echo {word} > {STATE}")
-    run.clock.run_for(30 * NSEC_PER_MSEC)  # it waits for a sample or a pass
+    process, wrong = run.subject.shell(f"echo {word} > {STATE}"), []
+    if not run.clock.wait_until(
+        lambda: sleeps(run, process.pid), run.clock.now_ns() + NSEC_PER_SEC, NSEC_PER_MSEC
+    ):
+        wrong.append("the command did not wait for the kdamond")
     process.kill(number)
-    wrong = []
     try:
-        process.wait(PATIENCE_NS)
+        status = process.wait(PATIENCE_NS)
     except TimedOut:
         wrong.append("the program does not end")
-    for later in WORDS:
+    else:
+        if status.signal != number:
+            wrong.append(f"the program ended with {status}")
+    for later in (*(["on"] if word == "off" else []), *AFTERWARDS):
         try:
             run.client.command(0, later, PATIENCE_NS)
         except (TreeError, TimedOut) as error:
@@ -53,7 +70,9 @@ def test_signal_during_a_command_leaves_damon_usable(live, expect, number):
     with live(
         "idle", CTX, cover="regions", source="none", topology=replace(Topology(), userland=True)
     ) as run:
-        for word in WORDS:
+        has = live.backend().capabilities().has
+        words = [word for word in COMMANDS if word not in AT_ONCE and has(f"commands.{word}")]
+        for word in (*words, "off"):
             wrong += killed(run, word, number)
         running = run.session.running()
     expect.nothing(
