@@ -4,6 +4,7 @@
 import pytest
 
 from damon_tests.damon.series import Series
+from damon_tests.judge.verdict import Measurement
 from damon_tests.ports import NSEC_PER_MSEC, page_size
 from damon_tests.scenario.abi_walk import BEGINNING, RESULTS, ROOT, U64, Operation
 
@@ -179,6 +180,41 @@ def test_off_ends_the_longest_sample(tested, model, subject, expect):
     expect.nothing(
         "steps answered differently", wrong, because="off wakes a kdamond that sleeps by ticks (§2.11)"
     )
+
+
+@pytest.mark.needs("ops.vaddr", "commands.update_schemes_tried_bytes")
+def test_shortest_intervals_come_due_at_each_sample(tested, subject, expect):
+    """With an update interval of 0 and an apply interval below a sample, mappings are read and the scheme is
+    applied at each sample."""
+    if not Series.of(subject.level).waits_for_tried_regions:
+        pytest.skip("before 6.15 requests are served after aggregations")
+    prepared(tested, subject.level)
+    scheme = f"{FIRST}/schemes/0"
+    for path, value in {
+        f"{FIRST}/operations": "vaddr",
+        f"{FIRST}/monitoring_attrs/intervals/update_us": "0",
+        f"{FIRST}/targets/0/regions/0/end": "{middle}",  # until mappings are read
+        f"{scheme}/apply_interval_us": "1",
+        f"{scheme}/access_pattern/nr_accesses/max": U32,
+        f"{scheme}/access_pattern/age/max": U32,
+        f"{scheme}/filters/nr_filters": "0",
+        f"{scheme}/core_filters/nr_filters": "0",
+        f"{scheme}/ops_filters/nr_filters": "0",
+        f"{scheme}/quotas/goals/nr_goals": "0",
+    }.items():
+        if tested.tree.exists(f"{ROOT}/{path}"):
+            tested.do(Operation(path, value))
+    words = ("on", *["update_schemes_tried_bytes"] * 3)
+    answers = [tested.do(Operation(STATE, word)).error for word in words]
+    expect.nothing(
+        "commands that failed",
+        [f"{word}: {answer}" for word, answer in zip(words, answers, strict=True) if answer != "0"],
+        because="an apply interval of less than a sample is due at each sample (§2.1)",
+    )
+    tried = float(tested.tree.read(f"{ROOT}/{scheme}/tried_regions/total_bytes"))
+    m = Measurement("bytes tried after an update", tried, "bytes")
+    size = tested.places["end"] - tested.places["start"]
+    expect.at_least(m, size, because="an update interval of 0 reads mappings at each sample (§2.1, §3.3)")
 
 
 @pytest.mark.known_defect("zero-sample-divides")
