@@ -19,9 +19,12 @@ EVERYTHING = (
 )
 NOTHING = Operation(f"{SCHEME}/access_pattern/sz/max", "0")
 """Staged together with what is refused: the running scheme must not become this."""
+FULL = pytest.mark.profile("full")
 REFUSED = (
     pytest.param([Operation(f"{ATTRS}/nr_regions/min", "2")], id="fewer than three regions"),
-    pytest.param([Operation(f"{ATTRS}/intervals/aggr_us", "500")], id="sample longer than an aggregation"),
+    pytest.param(
+        [Operation(f"{ATTRS}/intervals/aggr_us", "500")], id="sample longer than an aggregation", marks=FULL
+    ),
     pytest.param(
         [
             Operation(f"{SCHEME}/filters/nr_filters", "1"),
