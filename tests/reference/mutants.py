@@ -8,6 +8,7 @@ those tests run that call the changed function, the quickest first, until one fa
 then of ``suites`` on the reference. RESULTS, a JSON file, keeps what is known: an ended run goes on there.
 
 ``equivalent_mutants.txt`` names those that change nothing anybody can see; the other survivors are printed.
+``--table FILE`` writes which test noticed which mutant, as ``judged_mutants.txt`` has it.
 
 The fault catalogue holds wrong behaviour that somebody thought of; mutants are those that nobody thought of.
 """
@@ -236,6 +237,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=300, metavar="N", help="mutants in all (default: 300)")
     parser.add_argument("--skip", type=int, default=0, metavar="N", help="leave out the first N of them")
     parser.add_argument("--seed", type=int, default=1, help="which mutants are drawn (default: 1)")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="write all that RESULTS has as a table")
     parser.add_argument("--seconds", type=float, default=1e9, help="begin no mutant after this time")
     args = parser.parse_args()
     began = time.monotonic()
@@ -261,6 +263,8 @@ def main() -> int:
             flush=True,
         )
     print_table(kept["rows"])
+    if args.table:
+        args.table.write_text(TABLE_HEAD + "".join(table_lines(kept["rows"])), encoding="utf-8")
     return 0
 
 
@@ -268,6 +272,21 @@ def equivalent() -> dict[str, str]:
     """Return the mutants that change nothing anybody can see, by key, with the reason."""
     lines = EQUIVALENT.read_text(encoding="utf-8").splitlines()
     return {line.partition("\t")[0]: line.partition("\t")[2] for line in lines if line and line[0] != "#"}
+
+
+TABLE_HEAD = """\
+# SPDX-License-Identifier: GPL-2.0
+#
+# Made by mutants.py --table: mutants of the reference that were judged, and the first test of tests/reference
+# and of the suites that noticed each; "-": none did. equivalent_mutants.txt says why some cannot be noticed.
+"""
+
+
+def table_lines(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield a line for each mutant: its key, and what noticed it in each part, with tabs in between."""
+    for row in sorted(rows, key=lambda row: str(row["key"])):
+        noticed = [str(row[part]["killer"]).removeprefix(f"{part}/") or "-" for part in PARTS]
+        yield "\t".join([str(row["key"]), *noticed]) + "\n"
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:

@@ -94,6 +94,20 @@ def test_equivalent_mutants_exist_and_have_a_reason() -> None:
     assert all(reasons.values())
 
 
+def test_judged_mutants_that_none_noticed_have_a_reason() -> None:
+    text = Path(mutants.__file__).with_name("judged_mutants.txt").read_text(encoding="utf-8")
+    rows = [line.split("\t") for line in text.splitlines() if not line.startswith("#")]
+    assert len(rows) >= 53
+    assert all(len(row) == 3 for row in rows)
+    missed = {key for key, *noticed in rows if set(noticed) == {"-"}}
+    assert missed <= mutants.equivalent().keys()
+    made = [
+        {"key": key, "tests": {"killer": f"tests/{test}" if test != "-" else ""}, "suites": {"killer": ""}}
+        for key, test, _ in rows
+    ]
+    assert [line.split("\t")[:2] for line in mutants.table_lines(made)] == [row[:2] for row in rows]
+
+
 def test_draw_does_not_change_with_other_functions(monkeypatch: pytest.MonkeyPatch) -> None:
     first = mutant_places.draw(1, 20)
     assert len({mutant.key for mutant in first}) == 20
