@@ -74,9 +74,8 @@ def checked_once_per_interval(
     chosen = [(a, b) for a, b in sleeps if answers_ns[0] < b <= answers_ns[-1]]
     gaps_us = [(b - a) / NSEC_PER_USEC for a, b in chosen or pairwise(answers_ns)]
     m = Measurement("median time between two checks of the watermarks", median(gaps_us), "µs", tuple(gaps_us))
-    most = (
-        longest_sleep_us(interval_us) + TICK_US + late_us
-    )  # the timer may begin within a tick, too; 512 ms on 7.3
+    # The timer may begin within a tick, too; 512 ms on 7.3.
+    most = longest_sleep_us(interval_us) + TICK_US + late_us
     why = "an inactive kdamond sleeps the shortest watermark interval between two checks (§4.9, I38)"
     # The trace's times are whole µs.
     holds = interval_us - 1 <= m.value <= most
