@@ -37,7 +37,7 @@ def patterns_dir() -> Path:
 
 
 def programs_dir() -> Path:
-    """Where the static C programs are built to (checkout) or shipped (wheel)."""
+    """Return where the static C programs are built to (checkout) or shipped (wheel)."""
     return root() / "workloads" / "build"
 
 
@@ -59,7 +59,10 @@ def _git(*words: str) -> str:
 
 
 def cache_dir() -> Path:
-    """Downloads and guest images, shared by all runs of this user; a temporary one if that is read-only."""
+    """Return the directory of downloads and guest images, shared by all runs of this user.
+
+    It is a temporary one if that is read-only.
+    """
     base = os.environ.get("DAMON_TESTS_CACHE") or os.path.join(
         os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "damon-tests"
     )

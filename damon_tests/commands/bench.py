@@ -140,7 +140,7 @@ def show(directories: Sequence[Path]) -> int:
 
 
 def table(records: Sequence[BenchRecord]) -> str:
-    """Medians by metric and kernel; a metric that a kernel has no value of is "–"."""
+    """Return a table of medians by metric and kernel; a metric that a kernel has no value of is "–"."""
     names = list(dict.fromkeys(name for record in records for name in record.metrics))
     titles = [str(record.provenance.get("series") or record.kernel) for record in records]
     lines = ["| metric | unit | " + " | ".join(titles) + " |", "|---|---|" + "--:|" * len(records)]

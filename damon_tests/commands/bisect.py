@@ -155,7 +155,7 @@ class _Search:
         self._say(line)
 
     def choose_tests(self, good: Commit, bad: Commit, failing: Failing) -> None:
-        """Without ``tests``, take what fails on the bad commit and not on the good one."""
+        """Choose the tests: without ``tests``, take what fails on the bad commit and not on the good one."""
         if self.kept.tests:
             return
         failed = {}
@@ -169,7 +169,10 @@ class _Search:
         self.kept.save()
 
     def check_ends(self, good: Commit, bad: Commit) -> None:
-        """The bad commit must fail, which says how often others have to pass; the good one must pass."""
+        """Require that the bad commit fails and the good one passes.
+
+        How often the bad one fails says how often others have to pass.
+        """
         if not self.kept.passes:
             trials = [self._try(bad, self.request.seed + i) for i in range(_RUNS_ON_BAD)]
             ran = [trial for trial in trials if trial.state != "skip"]

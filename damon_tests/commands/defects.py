@@ -42,7 +42,7 @@ def show_defects(kernel: str | None, *, as_json: bool = False) -> int:
 
 
 def identify(kernel: str) -> tuple[str, str]:
-    """(level, release) of a kernel; release is empty where only a series is named. Raises UsageError."""
+    """Return (level, release) of a kernel; no release where only a series is named. Raises UsageError."""
     if kernel.startswith(REFERENCE):
         return _series(kernel.partition(":")[2] or LEVELS[-1]), ""
     if kernel == "host":

@@ -134,7 +134,7 @@ def _fact_line(fact: Fact, width: int | None) -> Text:
 
 
 def _features(capabilities: Capabilities, console: Console) -> None:
-    """Counts by the kernel series that brought them, and what is known to be absent."""
+    """Return counts by the kernel series that brought them, and what is known to be absent."""
     console.print(Text("DAMON features by the series that brought them", style="bold"))
     if not any(capabilities.present.values()):
         console.print("  none to be seen\n")

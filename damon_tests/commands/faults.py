@@ -39,7 +39,7 @@ class Kill:
 
 
 def select(names: Sequence[str], areas: Sequence[str]) -> list[Fault]:
-    """Faults with one of ``names`` or of one of ``areas``; all when neither is given. Raises UsageError."""
+    """Return the faults of these names and areas, all faults without either. Raises UsageError."""
     known = catalogue()
     unknown = [n for n in names if n not in known]
     unknown += [a for a in areas if a not in {f.area for f in known.values()}]
@@ -149,7 +149,7 @@ class _Matrix:
         return Kill(fault.name, fault.area, killers, others)
 
     def _order(self) -> list[str]:
-        """Most kills a second of running time first; those without any by their time."""
+        """Return the tests, most kills a second of running time first; those without any by their time."""
         return sorted(
             self._seconds,
             key=lambda test: (-self._killed[test] / (0.2 + self._seconds[test]), self._seconds[test]),
@@ -157,7 +157,7 @@ class _Matrix:
 
 
 def summary(kills: Sequence[Kill]) -> Iterator[str]:
-    """Per area how many were killed, the tests that kill most, and the survivors."""
+    """Return per area how many were killed, the tests that kill most, and the survivors."""
     yield ""
     for area in dict.fromkeys(k.area for k in kills):
         mine = [k for k in kills if k.area == area]

@@ -15,12 +15,10 @@ from damon_tests.damon import damo_format, damo_import, recording_file
 from damon_tests.damon.damo_format import DamoFormat
 from damon_tests.damon.recording_file import About, Saved
 from damon_tests.judge.monitoring.recording_verdict import Request, judge_recording
-from damon_tests.judge.verdict import Verdict
 from damon_tests.ports import UsageError, output_file
 from damon_tests.report import draw, output, terminal, two_recordings, wording
 from damon_tests.report.scheme_lines import scheme_lines
 
-_EXIT = {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INCONCLUSIVE: 7}
 _ZIP = b"PK"
 _WIDEST = 10_000  # columns of a heat map as text
 
@@ -154,7 +152,7 @@ def import_(
 
 
 def judge(path: Path, request: Request, *, select: int | None = None) -> int:
-    """Every invariant that the recording alone can show; exit code of the verdict."""
+    """Judge every invariant that the recording alone can show; return the exit code of the verdict."""
     opened = load(path, select, request.intervals)
     judged = judge_recording(opened.saved, request, intervals_known=opened.intervals_known)
     print(headline(opened.saved))
@@ -169,11 +167,11 @@ def judge(path: Path, request: Request, *, select: int | None = None) -> int:
     bad = sum(check.holds is not True for check in judged.checks)
     what = judged.reason if not bad else f"{bad} of {wording.plural(len(judged.checks), 'check')} not met"
     print(f"{judged.verdict}  {what}, judged as {judged.level}")
-    return _EXIT[judged.verdict]
+    return judged.verdict.exit_code
 
 
 def headline(saved: Saved) -> str:
-    """What it is, in a line."""
+    """Return a line that says what a recording is: size, operations, source, intervals."""
     r = saved.recording
     targets = len({s.target_idx for s in r.snapshots})
     parts = [

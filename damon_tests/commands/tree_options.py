@@ -130,7 +130,7 @@ def gate_command(args: argparse.Namespace) -> int:
 
 
 def _of_series(request: GateRequest, args: argparse.Namespace) -> GateRequest:
-    """Each commit of a series gets a few tests, unless the user says which."""
+    """Return the request with a few tests for each commit of a series, unless the user says which."""
     if args.rev is None or ".." not in args.rev or args.select or args.profile:
         return request
     areas = [suite_path(path) for path in SERIES]

@@ -22,12 +22,13 @@ from damon_tests.judge.monitoring.aggregation_windows import windows
 from damon_tests.judge.monitoring.all_invariants import of_attempt
 from damon_tests.judge.monitoring.band_metrics import METRICS, values
 from damon_tests.judge.monitoring.perfect_report import perfect_report
-from damon_tests.judge.monitoring.tradeoff import Hot
+from damon_tests.judge.monitoring.tradeoff import SETTLED_SHARE, Hot
 from damon_tests.judge.monitoring.true_rates import spans_of
-from damon_tests.judge.verdict import Verdict, decide
+from damon_tests.judge.verdict import decide
 from damon_tests.ports import NSEC_PER_SEC, NotSupported, UsageError, output_file, page_size
 from damon_tests.ports.narration import narrated, on_stderr
 from damon_tests.report import draw, run_directory, terminal, wording
+from damon_tests.scenario.exploration import GOAL_AGGRS, MIN_NR_REGIONS
 from damon_tests.workload import program_spec, truth_file
 from damon_tests.workload.program_spec import Program
 from damon_tests.workload.truth_file import SavedTruth
@@ -36,11 +37,11 @@ SAVED_GAP_NS = 4_000_000
 """Saved truths are exact for times of at least this: shorter than DAMON's default sampling interval."""
 
 REPLICAS = 20
-SETTLED_SHARE = 0.25
+"""Runs of the reference that a figure is printed beside: enough to see how far correct DAMONs differ."""
 FIGURES = ("precision", "recall", "working set", "rate bias", "rate error", "age error", "regions")
-GOAL_AGGRS = 3
+MOST_TUNED_SAMPLES = 20
+"""The tuner may make the intervals as many times longer: aggregations of 2 s at the defaults."""
 
-_EXIT = {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INCONCLUSIVE: 7, Verdict.ERROR: 7}
 _TRUTH = "truth.npz"
 _TEXT_WIDTH = 110
 
@@ -66,15 +67,24 @@ class TruthRequest:
 
 
 def attrs_of(sample_ms: float, aggr_ms: float, regions: int, goal_bp: int | None) -> DamonAttrs:
-    """Return the monitoring attributes of the command line; tuned intervals grow to at most 20 times."""
+    """Return the monitoring attributes that the options ask for. Raises UsageError for impossible ones.
+
+    ``goal_bp``: access events to tune the intervals for, 0.01 %; the sampling interval then grows from
+    ``sample_ms`` to at most MOST_TUNED_SAMPLES times as much.
+    """
     sample_us, aggr_us = round(sample_ms * 1000), round(aggr_ms * 1000)
-    if not 0 < sample_us <= aggr_us:
-        raise UsageError(f"--sample-ms {sample_ms:g} and --aggr-ms {aggr_ms:g}: an aggregation is longer")
-    if regions < 10:
-        raise UsageError(f"--regions {regions}: DAMON needs at least 10 here")
+    if sample_us < 1:
+        raise UsageError(f"--sample-ms {sample_ms:g}: give 0.001 or more")
+    if aggr_us < sample_us:
+        raise UsageError(
+            f"--aggr-ms {aggr_ms:g} is shorter than --sample-ms {sample_ms:g}: an aggregation takes one"
+            " sampling interval or more"
+        )
+    if regions < MIN_NR_REGIONS:
+        raise UsageError(f"--regions {regions}: give {MIN_NR_REGIONS} or more, which is min_nr_regions")
     goal = DamonIntervalsGoal()
     if goal_bp is not None:
-        goal = DamonIntervalsGoal(goal_bp, GOAL_AGGRS, max(1, sample_us), 20 * sample_us)
+        goal = DamonIntervalsGoal(goal_bp, GOAL_AGGRS, sample_us, MOST_TUNED_SAMPLES * sample_us)
     return DamonAttrs(sample_us, aggr_us, max_nr_regions=regions, intervals_goal=goal)
 
 
@@ -113,7 +123,7 @@ def run(request: TruthRequest) -> int:
     print(f"{verdict}  {reason} (exact invariants, judged as {made.level})")
     for path in write(made, observed, directory, release):
         print(f"  {path}")
-    return _EXIT[verdict]
+    return verdict.exit_code
 
 
 def _program(request: TruthRequest) -> Program:
@@ -123,7 +133,9 @@ def _program(request: TruthRequest) -> Program:
     if request.program is not None:
         if request.packages:
             raise UsageError("--package goes with a command: a program's file names its packages")
-        return program_spec.load(request.program)
+        program = program_spec.load(request.program)
+        warm_s = request.warm_s
+        return program if warm_s is None else replace(program, warm_ns=int(warm_s * NSEC_PER_SEC))
     warm_ns = int((1.0 if request.warm_s is None else request.warm_s) * NSEC_PER_SEC)
     command = request.command
     return Program(Path(command[0]).name, " ".join(command), command, request.packages, warm_ns=warm_ns)
@@ -161,15 +173,15 @@ def figures(observed: Observation) -> list[str]:
     length_s = (observed.recording.stopped_ns - observed.recording.started_ns) / NSEC_PER_SEC
     after_s = SETTLED_SHARE * length_s
     chosen = [METRICS[name] for name in FIGURES]
-    seen = values(observed, chosen, after_s, None)
+    reported = values(observed, chosen, after_s, None)
     runs = correct_runs(observed, range(1, REPLICAS + 1), after_s)
     lines = [f"accuracy   from {after_s:.1f} s on; hot is {Hot()}"]
     for metric in chosen:
         name, unit = metric.band.name, metric.band.unit
         band = sorted(run[name] for run in runs)
-        inside = "" if not band or band[0] <= seen[name] <= band[-1] else "  outside"
+        inside = "" if not band or band[0] <= reported[name] <= band[-1] else "  outside"
         limits = f"{wording.quantity(band[0], unit)} to {wording.quantity(band[-1], unit)}" if band else "–"
-        lines.append(f"  {name:<40}{wording.quantity(seen[name], unit):>14}   correct: {limits}{inside}")
+        lines.append(f"  {name:<40}{wording.quantity(reported[name], unit):>14}   correct: {limits}{inside}")
     return lines
 
 

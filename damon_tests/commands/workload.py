@@ -64,7 +64,7 @@ def _memory_directory() -> str | None:
 
 
 def beginning(target: EngineTarget) -> Iterator[str]:
-    """Who performs it, and where."""
+    """Return a line: who performs the pattern, and where."""
     yield f"{target.pattern.name}: {target.pattern.reason}"
     yield f"pid {target.pid}"
     for number, pid in sorted(target.pids.items())[1:]:

@@ -26,6 +26,12 @@ class Verdict(StrEnum):
     INCONCLUSIVE = "INCONCLUSIVE"
     ERROR = "ERROR"
 
+    @property
+    def exit_code(self) -> int:
+        """Return what a command that ends with this verdict alone exits with."""
+        codes = {"FAIL": 1, "XPASS": 1, "SKIP": 5, "ERROR": 6, "INCONCLUSIVE": 7}
+        return codes.get(self.value, 0)
+
 
 Kind = Literal["invariant", "closed form", "oracle band", "budget"]
 

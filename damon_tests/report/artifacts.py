@@ -79,7 +79,7 @@ def keep_evidence(
     observations: Sequence[Observation],
     error: BaseException | None,
 ) -> None:
-    """Pictures of what was judged bad, and the log of a machine that died in the attempt after those.
+    """Keep pictures of what was judged bad, and the log of a machine that died in the attempt after those.
 
     Each check that does not hold gets the chart that shows why, if there is one.
     """

@@ -52,7 +52,7 @@ def add(path: Path, record: BenchRecord) -> int:
 
 
 def metrics(path: Path) -> list[str]:
-    """Names of all metrics that any run has."""
+    """Return the names of all metrics that any run has."""
     with _opened(path) as db:
         return [name for (name,) in db.execute("SELECT DISTINCT metric FROM samples ORDER BY metric")]
 

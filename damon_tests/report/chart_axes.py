@@ -42,8 +42,8 @@ def label(panel: Panel, value: float) -> str:
 def extent(panel: Panel) -> tuple[float, float]:
     """Return the lowest and highest value of everything in a panel, 0 included; never an empty range."""
     values: list[float] = [0.0]
-    for one in panel.curves:
-        values += one.y
+    for curve in panel.curves:
+        values += curve.y
     for band in panel.bands:
         values += [*band.low, *band.high]
     low, high = min(values), max(values)
@@ -52,7 +52,7 @@ def extent(panel: Panel) -> tuple[float, float]:
 
 def x_extent(panels: Sequence[Panel], marks: Sequence[tuple[float, float]]) -> tuple[float, float]:
     """Return the lowest and highest x of all panels and marks; never an empty range."""
-    values = [x for panel in panels for one in panel.curves for x in one.x]
+    values = [x for panel in panels for curve in panel.curves for x in curve.x]
     values += [x for panel in panels for band in panel.bands for x in band.x]
     values += [x for mark in marks for x in mark]
     if not values:

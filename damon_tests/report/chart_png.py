@@ -37,29 +37,29 @@ def _curves(ax: Any, panel: Panel) -> None:
         ax.fill_between(
             band.x, band.low, band.high, color=_EXPECTED, alpha=0.16, linewidth=0, label=band.name
         )
-    for i, one in enumerate(panel.curves):
-        _curve(ax, one, _COLOURS[i % len(_COLOURS)])
+    for i, curve in enumerate(panel.curves):
+        _curve(ax, curve, _COLOURS[i % len(_COLOURS)])
 
 
-def _curve(ax: Any, one: Curve, colour: str) -> None:
-    steps = {"drawstyle": "steps-post"} if one.style.endswith("steps") else {}
-    if one.style.startswith("expected"):
-        ax.plot(one.x, one.y, color=_EXPECTED, linestyle="--", linewidth=1.2, label=one.name, **steps)
-    elif one.style == "dots":
-        ax.plot(one.x, one.y, ".", color=colour, markersize=4, label=one.name)
+def _curve(ax: Any, curve: Curve, colour: str) -> None:
+    steps = {"drawstyle": "steps-post"} if curve.style.endswith("steps") else {}
+    if curve.style.startswith("expected"):
+        ax.plot(curve.x, curve.y, color=_EXPECTED, linestyle="--", linewidth=1.2, label=curve.name, **steps)
+    elif curve.style == "dots":
+        ax.plot(curve.x, curve.y, ".", color=colour, markersize=4, label=curve.name)
     else:
-        ax.plot(one.x, one.y, color=colour, linewidth=1.4, label=one.name, **steps)
+        ax.plot(curve.x, curve.y, color=colour, linewidth=1.4, label=curve.name, **steps)
 
 
 def _bars(ax: Any, panel: Panel) -> None:
     wide = 0.8 / max(1, len(panel.curves))
-    for i, one in enumerate(panel.curves):
+    for i, curve in enumerate(panel.curves):
         ax.bar(
-            [x + i * wide for x in one.x],
-            one.y,
+            [x + i * wide for x in curve.x],
+            curve.y,
             wide * 0.94,
             color=_COLOURS[i % len(_COLOURS)],
-            label=one.name,
+            label=curve.name,
         )
     ax.set_xticks([x + 0.4 - wide / 2 for x in range(len(panel.groups))], list(panel.groups))
 

@@ -68,9 +68,10 @@ def chart_svg(chart: Chart, *, standalone: bool = False) -> str:
 
 def description(chart: Chart) -> str:
     """Return the chart in words: what it shows, and the last value of each curve."""
-    curves = [(panel, one) for panel in chart.panels for one in panel.curves if one.y]
+    curves = [(panel, curve) for panel in chart.panels for curve in panel.curves if curve.y]
     ends = (
-        f"{panel.title}: {one.name} ends at {chart_axes.label(panel, one.y[-1])}" for panel, one in curves
+        f"{panel.title}: {curve.name} ends at {chart_axes.label(panel, curve.y[-1])}"
+        for panel, curve in curves
     )
     return "; ".join([chart.title, *ends])
 
@@ -99,8 +100,8 @@ def _panel(
         points = [*zip(band.x, band.high, strict=True), *reversed(list(zip(band.x, band.low, strict=True)))]
         where = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in points)
         yield f'<polygon class="band" points="{where}"><title>{escape(band.name)}</title></polygon>'
-    for number_, one in enumerate(panel.curves):
-        yield from _curve(panel, one, f"c{number_ % _COLOURS}", x, y)
+    for index, curve in enumerate(panel.curves):
+        yield from _curve(panel, curve, f"c{index % _COLOURS}", x, y)
     yield from _legend(panel, top)
     if labelled:
         for value in chart_axes.ticks(*x_extent, most=8):
@@ -137,22 +138,22 @@ def _mark(mark: Mark, x: Place, top: float, *, named: bool) -> Iterator[str]:
         yield f'<text class="tick" x="{left + 3:.1f}" y="{top + 13}">{escape(mark.name)}</text>'
 
 
-def _curve(panel: Panel, one: Curve, colour: str, x: Place, y: Place) -> Iterator[str]:
-    points = [(x(a), y(b)) for a, b in zip(one.x, one.y, strict=True)]
-    kind = "expected" if one.style.startswith("expected") else colour
-    if one.style != "dots" and points:
+def _curve(panel: Panel, curve: Curve, colour: str, x: Place, y: Place) -> Iterator[str]:
+    points = [(x(a), y(b)) for a, b in zip(curve.x, curve.y, strict=True)]
+    kind = "expected" if curve.style.startswith("expected") else colour
+    if curve.style != "dots" and points:
         path = points
-        if one.style.endswith("steps"):
+        if curve.style.endswith("steps"):
             path = [
                 points[0],
                 *(p for a, b in pairwise(points) for p in ((b[0], a[1]), b)),
             ]
         where = " ".join(f"{a:.1f},{b:.1f}" for a, b in path)
         yield f'<polyline class="curve {kind}" points="{where}"/>'
-    shown, radius = (f"dot {kind}", 2.2) if one.style == "dots" else ("hit", 4)
+    shown, radius = (f"dot {kind}", 2.2) if curve.style == "dots" else ("hit", 4)
     step = -(-len(points) // _MOST_DOTS) or 1
-    for (a, b), at, value in list(zip(points, one.x, one.y, strict=True))[::step]:
-        title = f"{one.name}: {chart_axes.label(panel, value)} at {number(float(f'{at:.4g}'))}"
+    for (a, b), at, value in list(zip(points, curve.x, curve.y, strict=True))[::step]:
+        title = f"{curve.name}: {chart_axes.label(panel, value)} at {number(float(f'{at:.4g}'))}"
         yield (
             f'<circle class="{shown}" cx="{a:.1f}" cy="{b:.1f}" r="{radius}">'
             f"<title>{escape(title)}</title></circle>"
@@ -188,12 +189,12 @@ def _bars(panel: Panel, top: float) -> Iterator[str]:
     for i, group in enumerate(panel.groups):
         middle = _LEFT + room * (i + 0.5)
         left = middle - wide * len(panel.curves) / 2
-        for number_, one in enumerate(panel.curves):
-            height = top + _PANEL - y(one.y[i])
-            title = f"{group}, {one.name}: {chart_axes.label(panel, one.y[i])}"
-            where = f'x="{left + number_ * wide:.1f}" y="{y(one.y[i]):.1f}" width="{wide - 3:.1f}"'
+        for index, curve in enumerate(panel.curves):
+            height = top + _PANEL - y(curve.y[i])
+            title = f"{group}, {curve.name}: {chart_axes.label(panel, curve.y[i])}"
+            where = f'x="{left + index * wide:.1f}" y="{y(curve.y[i]):.1f}" width="{wide - 3:.1f}"'
             yield (
-                f'<rect class="bar c{number_ % _COLOURS}" {where} height="{height:.1f}">'
+                f'<rect class="bar c{index % _COLOURS}" {where} height="{height:.1f}">'
                 f"<title>{escape(title)}</title></rect>"
             )
         yield (

@@ -14,7 +14,7 @@ from damon_tests.report.raster import Raster, raster
 
 
 def lines(saved: Saved, width: int, *, target_idx: int = 0, color: bool = False) -> list[str]:
-    """Lines of text, at most ``width`` wide unless names are long."""
+    """Return lines of text, at most ``width`` wide unless names are long."""
     plan = heatmap_text.plan(width, truth=saved.truth is not None)
     drawn = _raster(saved, plan.rows, plan.columns, target_idx)
     drawing = heatmap_text.text(drawn, marks=marks(saved), beside=plan.beside, color=color)
@@ -43,7 +43,7 @@ def facts(saved: Saved, target_idx: int = 0) -> str:
 
 
 def marks(saved: Saved) -> list[tuple[str, float]]:
-    """When each phase of the workload began, in seconds since recording began; the first may have before."""
+    """Return when each phase of the workload began, in seconds since recording began (negative: before)."""
     start = saved.recording.started_ns
     phases = saved.about.phases
     before = [i for i, (_, at) in enumerate(phases) if at <= start]

@@ -16,7 +16,7 @@ _STRONG = 0.1  # a function that changed by so much has the full colour
 
 
 def folded_difference(before: CallTree, after: CallTree) -> str:
-    """Lines ``outer;inner BEFORE AFTER``, as differential flame graph programs take them."""
+    """Return lines ``outer;inner BEFORE AFTER``, as differential flame graph programs take them."""
     old, new = _own(before), _own(after)
     lines = [f"{';'.join(p)} {old[p]} {new[p]}" for p in sorted({*old, *new}) if old[p] or new[p]]
     return "\n".join(lines) + "\n" if lines else ""
@@ -62,7 +62,7 @@ def _inclusive(tree: CallTree, scale: float) -> dict[tuple[str, ...], float]:
 
 
 def _lay_out(old: dict[tuple[str, ...], float], new: dict[tuple[str, ...], float]) -> list[_Box]:
-    """Boxes for all paths, children from left to right within their parent, as wide as they are now."""
+    """Return boxes for all paths, children left to right within their parent, as wide as they are now."""
     children: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
     for path in sorted({*old, *new}):
         if path:
@@ -96,7 +96,7 @@ def _draw(box: _Box, height: int) -> str:
 
 
 def _colour(box: _Box) -> str:
-    """White for no change, red for growth, blue for less; new functions are fully red."""
+    """Return white for no change, red for growth, blue for less; new functions are fully red."""
     change = (box.after - box.before) / box.before if box.before else 1.0
     faded = 230 - int(min(abs(change) / _STRONG, 1.0) * 130)
     if abs(change) < 1e-3:

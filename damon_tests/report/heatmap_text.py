@@ -55,7 +55,7 @@ class _Panel:
 
 
 def text(picture: Raster, *, marks: Marks = (), beside: bool = True, color: bool = False) -> list[str]:
-    """Lines of text, highest address on top. Every row and column of ``picture`` is printed."""
+    """Return lines of text, highest address on top. Every row and column of ``picture`` is printed."""
     if picture.seen.size == 0:
         return ["(nothing was recorded)"]
     labels = _row_labels(picture)
@@ -97,7 +97,7 @@ def _panels(
 
 
 def _shaded(rates: F64) -> list[str]:
-    """Rows of one character a cell; every rate above 0 is visible."""
+    """Return rows of one character a cell; every rate above 0 is visible."""
     level = np.where(rates > 0, np.clip(np.ceil(np.nan_to_num(rates) * 5 - 1e-9), 1, 5), 0).astype(int)
     characters = np.array(list(_SHADES))[level]
     characters[np.isnan(rates)] = _UNCOVERED
@@ -114,8 +114,10 @@ def _signed(difference: F64) -> list[str]:
 
 
 def _row_labels(picture: Raster) -> list[str]:
-    """Each region's name where it begins; offsets into it where its stretches end, and round ones: an offset
-    is that of the row's upper edge."""
+    """Return each region's name where it begins; offsets into it where its stretches end, and round ones.
+
+    An offset is that of the row's upper edge.
+    """
     labels = [""] * picture.seen.shape[0]
     for s in picture.stretches:
         most = 0 if s.note else (s.row1 - s.row0) // _ROWS_PER_LABEL
@@ -139,7 +141,7 @@ def _column_of(picture: Raster, at_s: float) -> int | None:
 
 
 def _mark_row(picture: Raster, marks: Marks) -> str:
-    """Names of phases, each beginning at its column; one that does not fit is only a tick."""
+    """Return the names of phases, each beginning at its column; one that does not fit is only a tick."""
     columns = picture.seen.shape[1]
     placed = sorted((c, name) for name, at in marks if (c := _column_of(picture, at)) is not None)
     row = [" "] * columns
@@ -179,7 +181,7 @@ def _step(least: float) -> float:
 
 
 def _series(picture: Raster, margin: int, beside: bool) -> list[str]:
-    """Accessed memory and number of regions, a bar a column; ``_legend`` has their scales."""
+    """Return accessed memory and number of regions, a bar a column; ``_legend`` has their scales."""
     s = picture.series
     most = _most_bytes(picture)
     names = tuple(f"in {title}" for title in picture.titles) if picture.of_two else ("accessed", "really")
@@ -200,7 +202,7 @@ def _most_bytes(picture: Raster) -> float:
 
 
 def _bars(values: F64, most: float) -> str:
-    """Height of each value as a character; what is above 0 is visible."""
+    """Return the height of each value as a character; what is above 0 is visible."""
     if most <= 0:
         return " " * len(values)
     level = np.where(values > 0, np.clip(np.round(values / most * 8), 1, 8), 0).astype(int)
@@ -232,7 +234,7 @@ def _column_width(picture: Raster) -> str:
 
 
 def _coloured(line: str) -> str:
-    """Red where DAMON said too much, blue where too little; only inside panels."""
+    """Return red where DAMON said too much, blue where too little; only inside panels."""
     if "│" not in line:
         return line
     head, *cells = line.split("│")

@@ -177,7 +177,7 @@ def _subject(case: _Case) -> str:
 
 
 def _headline(case: _Case) -> str:
-    """What is wrong, in a few words."""
+    """Return what is wrong, in a few words."""
     if case.defect is not None:
         return case.defect.title
     unmet = _unmet(case.test)
@@ -199,7 +199,7 @@ def _measured(check: Mapping[str, Any]) -> str:
 
 
 def _expected(check: Mapping[str, Any]) -> str:
-    """The limit of a check in words: "at most 50"."""
+    """Return the limit of a check in words: "at most 50"."""
     sign, _, value = str(check["limit"]).partition(" ")
     return f"{_SIGNS[sign]}{value}" if sign in _SIGNS and value else str(check["limit"])
 
@@ -290,7 +290,7 @@ def _script(case: _Case, saved: Saved) -> str:
 
 
 def _idle(saved: Saved) -> bool:
-    """Whether the workload hardly touched its memory: below 2 % of all bytes, as an average over windows."""
+    """Return whether the workload hardly touched its memory: below 2 % of it, on average over windows."""
     truth = saved.truth
     if truth is None or not len(truth):
         return False
@@ -347,7 +347,7 @@ def _header(name: str, text: str) -> str:
 
 
 def _address_header(name: str, people: Sequence[str]) -> list[str]:
-    """An address list, one address a line."""
+    """Return an address list, one address a line."""
     if not people:
         return []
     folded = [f"{name}: {people[0]}", *(f"\t{person}" for person in people[1:])]
@@ -355,6 +355,6 @@ def _address_header(name: str, people: Sequence[str]) -> list[str]:
 
 
 def _escaped(text: str) -> str:
-    """Markdown in which no word is taken for a tag or for emphasis."""
+    """Return Markdown in which no word is taken for a tag or for emphasis."""
     bullet, rest = ("* ", text[2:]) if text.startswith("* ") else ("", text)
     return bullet + re.sub(r"([<*`])", r"\\\1", rest)

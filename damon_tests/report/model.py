@@ -90,7 +90,7 @@ def schema() -> Json:
 
 
 def exit_code(run: Mapping[str, Any]) -> int:
-    """What every command and pytest run ends with.
+    """Return what every command and pytest run ends with.
 
     0 good · 1 FAIL or XPASS, or SKIP when skips fail · 2 interrupted · 5 nothing ran · 6 ERROR ·
     7 INCONCLUSIVE. Interrupted by the user wins; then the worst of 6, 1, 7 in this order. A run that ended

@@ -53,7 +53,7 @@ def read(path: Path) -> PerfReport:
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise UsageError(f"{path}: is no text") from None
+        raise UsageError(f"{path}: not a text file") from None
     values: dict[tuple[str, str], dict[str, float]] = {}
     for metric, configurations, number, line in _rows(text):
         name, cells = _cells(path, number, line, len(configurations))
@@ -62,13 +62,13 @@ def read(path: Path) -> PerfReport:
                 values.setdefault((metric, configuration), {})[name] = value
     if not values:
         raise UsageError(
-            f"{path}:1: is no report of damon-tests/perf: no line names a metric and '{_OVERHEAD}'"
+            f"{path}:1: not a report of damon-tests/perf: no line names a metric and '{_OVERHEAD}'"
         )
     return PerfReport(path, values)
 
 
 def _rows(text: str) -> Iterator[tuple[str, tuple[str, ...], int, str]]:
-    """Return (metric, configurations, line number, line) of each row of a workload."""
+    """Yield (metric, configurations, line number, line) of each row of a workload."""
     metric = ""
     configurations: tuple[str, ...] = ()
     for number, line in enumerate(text.splitlines(), start=1):

@@ -103,7 +103,7 @@ def raster(
 
 
 def _rows(parts: Sequence[Stretch]) -> tuple[I64, I64]:
-    """Lower and upper bound of each row, bytes."""
+    """Return the lower and upper bound of each row, bytes."""
     bounds = [np.linspace(s.start, s.end, s.row1 - s.row0 + 1).astype(np.int64) for s in parts]
     empty = np.empty(0, np.int64)
     low: I64 = np.concatenate([empty, *(b[:-1] for b in bounds)])
@@ -112,7 +112,7 @@ def _rows(parts: Sequence[Stretch]) -> tuple[I64, I64]:
 
 
 def _seen(recording: Recording, snapshot: Snapshot, low: I64, high: I64) -> F64:
-    """Reported access rate of one window on all rows."""
+    """Return the reported access rate of one window on all rows."""
     start, end = byte_ranges(snapshot, recording.addr_unit)
     rate = snapshot.nr_accesses / max(1, recording.samples_per_aggr)
     covered = _integral(start, end, np.ones(len(start)), low, high)
@@ -152,7 +152,7 @@ def _with_error(series: Series, reported: F64, true: F64, size: F64) -> Series:
 
 
 def _integral(start: I64, end: I64, rate: F64, low: I64, high: I64) -> F64:
-    """Sum of rate * bytes over each [low, high)."""
+    """Return the sum of rate * bytes over each [low, high)."""
     if len(start) == 0:
         return np.zeros(len(low))
     before = np.append(0.0, np.cumsum((end - start) * rate))
@@ -170,7 +170,7 @@ def _integral(start: I64, end: I64, rate: F64, low: I64, high: I64) -> F64:
 
 
 def _mean(columns: Sequence[F64]) -> F64:
-    """Mean that leaves NaN out, NaN where nothing else is."""
+    """Return the mean that leaves NaN out, NaN where nothing else is."""
     stack = np.array(columns)
     known = ~np.isnan(stack)
     count = known.sum(axis=0)

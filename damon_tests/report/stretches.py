@@ -71,7 +71,7 @@ class _Piece:
 
 
 def stretches(layout: Mapping[str, Range], busy: Sequence[Range], rows: int) -> tuple[Stretch, ...]:
-    """About ``rows`` rows for the named byte ranges, ascending; ``busy``: sorted, disjoint byte ranges."""
+    """Return about ``rows`` rows for the named byte ranges, ascending. ``busy``: sorted, disjoint ranges."""
     pieces: list[tuple[str, int, _Piece]] = []
     whole = sum((end - start) ** 0.5 for start, end in layout.values()) or 1.0
     for name, (start, end) in sorted(layout.items(), key=lambda item: item[1]):
@@ -92,7 +92,7 @@ def stretches(layout: Mapping[str, Range], busy: Sequence[Range], rows: int) -> 
 
 
 def everything(recording: Recording, spans: TruthSpans | None, target_idx: int) -> dict[str, Range]:
-    """Covered or touched memory, joined where it touches, named by its address."""
+    """Return covered or touched memory, joined where it touches, named by its address."""
     parts = list(zip(spans.start.tolist(), spans.end.tolist(), strict=True)) if spans else []
     for snapshot in recording.of_target(target_idx):
         start, end = byte_ranges(snapshot, recording.addr_unit)
@@ -101,7 +101,7 @@ def everything(recording: Recording, spans: TruthSpans | None, target_idx: int) 
 
 
 def busy_ranges(recording: Recording, spans: TruthSpans | None, target_idx: int) -> list[Range]:
-    """Memory that was really touched; without truth, that was reported accessed again and again."""
+    """Return memory that was really touched; without truth, that was reported accessed again and again."""
     if spans is not None:
         return joined(list(zip(spans.start.tolist(), spans.end.tolist(), strict=True)))
     snapshots = recording.of_target(target_idx)
@@ -114,7 +114,7 @@ def busy_ranges(recording: Recording, spans: TruthSpans | None, target_idx: int)
 
 
 def _often(start: I64, end: I64, least: int) -> list[Range]:
-    """Where at least ``least`` of the ranges lie over one another."""
+    """Return where at least ``least`` of the ranges lie over one another."""
     edges, index = np.unique(np.concatenate([start, end]), return_inverse=True)
     steps = np.zeros(len(edges) + 1, np.int64)
     np.add.at(steps, index[: len(start)], 1)

@@ -23,7 +23,7 @@ class VerdictChange:
 
     @property
     def worse(self) -> bool:
-        """Whether a gate should look: the verdict got worse, or a test that was judged is gone."""
+        """Return whether a gate should look: the verdict got worse, or a test that was judged is gone."""
         if not self.after:
             return self.before not in ("SKIP", "")
         return _SEVERITY[self.after] > _SEVERITY.get(self.before, 0)

@@ -30,12 +30,12 @@ _SIZES = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def because(check: Mapping[str, Any]) -> str:
-    """Why a check's limit holds, with the invariant of the specification: "regions do not overlap (I1)"."""
+    """Return why a check's limit holds, with the invariant: "regions do not overlap (I1)"."""
     return f"{check['reason']} ({check['invariant']})" if check["invariant"] else str(check["reason"])
 
 
 def size(count: float) -> str:
-    """Bytes with a binary unit: "8 MiB", "1.5 GiB"."""
+    """Return bytes with a binary unit: "8 MiB", "1.5 GiB"."""
     value = float(count)
     for unit in _SIZES:
         if abs(value) < 1024 or unit == _SIZES[-1]:
@@ -45,7 +45,7 @@ def size(count: float) -> str:
 
 
 def offset(count: int) -> str:
-    """Bytes in one unit or, where that takes too many digits, in two: "1.5 MiB", "40 GiB 1.5 MiB"."""
+    """Return bytes in one unit or, where that takes too many digits, in two: "1.5 MiB", "40 GiB 1.5 MiB"."""
     power = max(0, min((count.bit_length() - 1) // 10, len(_SIZES) - 1))
     whole, rest = divmod(count, 1024**power)
     number = f"{count / 1024**power:.5g}"
@@ -77,7 +77,7 @@ def plural(number: int, word: str) -> str:
 
 
 def counts(run: Mapping[str, Any]) -> list[tuple[str, int]]:
-    """Verdicts that occurred, worst first, with how many tests have them."""
+    """Return the verdicts that occurred, worst first, with how many tests have them."""
     return [(v, run["counts"][v]) for v in VERDICTS if run["counts"].get(v)]
 
 
@@ -92,7 +92,7 @@ def artifacts(test: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def unmet(test: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Checks that do not hold, or are undecided; one that several attempts repeat is listed once."""
+    """Return the checks that do not hold, or are undecided; one that several attempts repeat only once."""
     groups: dict[tuple[object, ...], dict[str, Any]] = {}
     for check in checks(test):
         if check["holds"] is not True:
@@ -149,5 +149,5 @@ def _from_here(test_id: str, root: str) -> str:
 
 
 def subject(run: Mapping[str, Any]) -> str:
-    """Which DAMON was tested: the backends of its tests."""
+    """Return which DAMON was tested: the backends of its tests."""
     return ", ".join(sorted({t["backend"] for t in run["tests"]})) or "nothing"

@@ -315,12 +315,13 @@ def shrink(
 
 
 def script(operations: Sequence[Operation], difference: Difference) -> str:
-    """Return a shell script that does the operations on a kernel, and says what is wrong at the end."""
+    """Return a shell script that does the operations on a kernel, prints the file that is wrong, and removes
+    all kdamonds."""
     lines = [
         "#!/bin/sh",
         "# SPDX-License-Identifier: GPL-2.0",
         f"# {difference.operation.path}: expected {difference.wanted.error} then"
-        f" {difference.wanted.after.strip()!r}, seen {difference.given.error} then"
+        f" {difference.wanted.after.strip()!r}, got {difference.given.error} then"
         f" {difference.given.after.strip()!r}",
         f"A={ROOT}",
         "sleep 1000 & pid=$!",
@@ -329,5 +330,10 @@ def script(operations: Sequence[Operation], difference: Difference) -> str:
     for operation in operations:
         value = re.sub(r"\{(\w+)\}", r"$\1", operation.value)
         lines.append(f'printf %s "{value}" > $A/{operation.path} || echo "{operation.path}: refused"')
-    lines += [f"cat $A/{operations[-1].path}", "kill $pid"]
+    lines += [
+        f"cat $A/{operations[-1].path}",
+        "for state in $A/kdamonds/*/state; do echo off > $state; done 2>/dev/null",
+        "echo 0 > $A/kdamonds/nr_kdamonds",
+        "kill $pid",
+    ]
     return "\n".join(lines) + "\n"

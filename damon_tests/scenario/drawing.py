@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, Self, TypeVar
 
@@ -55,6 +55,33 @@ class Draws:
     def seed_of(self, number: int) -> int:
         """Return the seed of the case with this number, from 1."""
         return derive_seed(self.run_seed, self.test_id, number, "drawn")
+
+
+def first_failure(
+    draws: Draws,
+    least: int,
+    draw: Callable[[random.Random], C],
+    run: Callable[[C], tuple[Sequence[str], int]],
+    run_kept: Callable[[C], tuple[Sequence[str], int]],
+    tries: int,
+) -> tuple[list[str], int]:
+    """Run at least ``least`` drawn cases until one fails; return what is wrong with it, shrunk, and how much
+    was judged.
+
+    ``run`` returns what is wrong with a case, and how many reports it judged. ``run_kept`` does the same for
+    the shrunk case, whose recording is kept. ``tries``: cases that shrinking may run.
+    """
+    judged = 0
+    for rng in draws(least):
+        case = draw(rng)
+        wrong, reports = run(case)
+        judged += reports
+        if wrong:
+            small = draws.shrink(case, lambda candidate: bool(run(candidate)[0]), tries)
+            again, _ = run_kept(small)
+            text = "; ".join(again) or f"passes when repeated; at first: {'; '.join(wrong)}"
+            return [f"case {draws.count}, shrunk: {small}: {text}"], judged
+    return [], judged
 
 
 def shrink(case: C, fails: Callable[[C], bool], tries: int) -> C:

@@ -157,7 +157,7 @@ def _any(rng: random.Random, count: int) -> list[int]:
 
 
 def _static(rng: random.Random, count: int) -> list[int]:
-    """All mappings are close to each other: the largest gaps are around them."""
+    """Return small gaps: the largest ones are around all mappings."""
     return [_pages(rng, 8) for _ in range(count)]
 
 
@@ -170,7 +170,7 @@ def _hole_high(rng: random.Random, count: int) -> list[int]:
 
 
 def _adjacent(rng: random.Random, count: int) -> list[int]:
-    """The two largest gaps are on both sides of one mapping."""
+    """Return gaps of which the two largest are on both sides of one mapping."""
     gaps = [_pages(rng, 16) for _ in range(count)]
     first = rng.randrange(count)
     for i in (first, min(first + 1, count - 1)):
@@ -179,7 +179,7 @@ def _adjacent(rng: random.Random, count: int) -> list[int]:
 
 
 def _equal(rng: random.Random, count: int) -> list[int]:
-    """Gaps of the same size: the lowest of them count as the largest."""
+    """Return gaps of the same size: the lowest of them count as the largest."""
     return [_pages(rng, 33)] * count
 
 

@@ -56,7 +56,7 @@ def figures(observed: Observation, cost: Cost | None = None) -> dict[str, float]
     settled = within(windows(recording), recording.started_ns + int(length_ns * SETTLED_SHARE))
     compared = compare(recording, settled, observed.truth)
     true = float(np.sum(compared.size * compared.true))
-    found = {
+    accuracy = {
         "precision": judged.precision,
         "recall": judged.recall,
         "working_set_error": judged.working_set_error,
@@ -64,8 +64,8 @@ def figures(observed: Observation, cost: Cost | None = None) -> dict[str, float]
         "age_error": age_error(recording, observed.truth, chosen=settled).value,
     }
     if cost is not None:
-        found["million_instructions_per_s"] = cost.used / (cost.window_ns / NSEC_PER_SEC) / 1e6
-    return found
+        accuracy["million_instructions_per_s"] = cost.used / (cost.window_ns / NSEC_PER_SEC) / 1e6
+    return accuracy
 
 
 def of_reference(saved: SavedTruth, setting: str, level: str, runs: int) -> Iterator[Row]:

@@ -190,7 +190,7 @@ class Plan:
 
 
 def runs(plan: Plan, named: Callable[[str], Workload]) -> Iterator[tuple[str, Workload, Scheme, int]]:
-    """Return (use, workload, scheme, seed) of each run, so that what is compared runs one after the other."""
+    """Yield (use, workload, scheme, seed) of each run, so that what is compared runs one after the other."""
     for name in plan.uses:
         use = USES[name]
         workloads = plan.workloads or tuple(named(w) for w in use.workloads)

@@ -84,14 +84,23 @@ def slowdown(backend: Backend, pattern: Pattern, attrs: DamonAttrs, seed: int = 
     try:
         subject.cost_probe().prepare()
         target = subject.start_target(pattern, seed)
-        client = DamonClient(subject.tree, subject.clock)
         try:
-            client.stage((Kdamond(DamonCtx("vaddr", attrs=attrs, targets=(DamonTarget(target.pid),))),))
-            target.go()
-            subject.clock.run_for(WARM_UP_NS)
-            yield Slowdown(subject, target, client)
+            with _staged(subject, target, attrs) as client:
+                target.go()
+                subject.clock.run_for(WARM_UP_NS)
+                yield Slowdown(subject, target, client)
         finally:
-            client.clear()
             target.stop()
     finally:
         subject.close()
+
+
+@contextmanager
+def _staged(subject: Subject, target: RunningTarget, attrs: DamonAttrs) -> Iterator[DamonClient]:
+    """Stage a kdamond that monitors the target; leave an empty tree behind."""
+    client = DamonClient(subject.tree, subject.clock)
+    try:
+        client.stage((Kdamond(DamonCtx("vaddr", attrs=attrs, targets=(DamonTarget(target.pid),))),))
+        yield client
+    finally:
+        client.clear()

@@ -10,6 +10,7 @@ from damon_tests.damon.params import DamonAttrs, DamonCtx
 from damon_tests.judge.monitoring.aggregation_windows import settled
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, NSEC_PER_USEC
+from damon_tests.scenario.drawing import first_failure
 from damon_tests.scenario.drawn_accesses import (
     draw_rates,
     draw_sharing,
@@ -31,20 +32,18 @@ CASES = {"simulated": 60, "quick": 1, "full": 5}
 SHRINKING = {True: 60, False: 6}
 
 
-def first_failure(run_case, live, draws, draw, profile):
-    """Run drawn cases until one fails; return what is wrong with it shrunk, and how much was judged."""
+def first_failure_of(run_case, live, draws, draw, profile):
+    """Run drawn cases until one fails; return what is wrong with it, shrunk, and how much was judged."""
     simulated = live.backend().simulated
     unkept = replace(live, keep=lambda observation: None)
-    judged = 0
-    for rng in draws(CASES["simulated" if simulated else profile]):
-        case = draw(rng)
-        wrong, reports = run_case(unkept, case)
-        judged += reports
-        if wrong:
-            small = draws.shrink(case, lambda c: bool(run_case(unkept, c)[0]), SHRINKING[simulated])
-            again, _ = run_case(live, small)  # its recording is kept
-            return [f"case {draws.count}, shrunk: {small}: {'; '.join(again or wrong)}"], judged
-    return [], judged
+    return first_failure(
+        draws,
+        CASES["simulated" if simulated else profile],
+        draw,
+        lambda case: run_case(unkept, case),
+        lambda case: run_case(live, case),
+        SHRINKING[simulated],
+    )
 
 
 def expect_none(expect, draws, wrong, judged, name, because):
@@ -110,7 +109,7 @@ def test_memory_used_through_another_mapping_is_idle(live, draws, expect, reques
     """Memory that is used only through another process, or through a second mapping, has no accesses in a
     monitored mapping of it."""
     profile = request.config.option.profile
-    wrong, judged = first_failure(of_virtual_addresses(operations), live, draws, draw_sharing, profile)
+    wrong, judged = first_failure_of(of_virtual_addresses(operations), live, draws, draw_sharing, profile)
     why = "addresses are monitored through the page table of their process, and only there (§3.4)"
     expect_none(expect, draws, wrong, judged, "drawn mappings with accesses of others", why)
 
@@ -119,7 +118,7 @@ def test_memory_used_through_another_mapping_is_idle(live, draws, expect, reques
 def test_frames_used_through_another_mapping_are_in_use(live, draws, expect, request):
     """Frames that are used through another process, or through a second mapping, have full counts."""
     profile = request.config.option.profile
-    wrong, judged = first_failure(of_frames, live, draws, draw_sharing, profile)
+    wrong, judged = first_failure_of(of_frames, live, draws, draw_sharing, profile)
     why = "physical memory is accessed through all its mappings (§3.5)"
     expect_none(expect, draws, wrong, judged, "drawn frames with fewer accesses", why)
 
@@ -177,7 +176,7 @@ def test_rates_between_none_few_and_many_are_reported(live, draws, expect, reque
     """Memory that changes between idle, touched once in 10 to 100 samples, and in use has the counts of its
     rate in each phase."""
     profile = request.config.option.profile
-    wrong, judged = first_failure(of_rates, live, draws, lambda rng: draw_rates(rng, PHASES), profile)
+    wrong, judged = first_failure_of(of_rates, live, draws, lambda rng: draw_rates(rng, PHASES), profile)
     why = "a sample sees an access of the page since its last check, no more and no less (§2.3)"
     expect_none(expect, draws, wrong, judged, "drawn rates reported otherwise", why)
 

@@ -10,6 +10,7 @@ from damon_tests.damon.params import DamonAttrs, DamonCtx
 from damon_tests.judge import rule_limits
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC
+from damon_tests.scenario.drawing import first_failure
 from damon_tests.scenario.drawn_layouts import draw_spaces
 from damon_tests.scenario.invariants import invariants
 
@@ -77,21 +78,19 @@ def test_drawn_address_spaces_are_covered(live, draws, expect, request):
     simulated = live.backend().simulated
     unkept = replace(live, keep=lambda observation: None)
     profile = "simulated" if simulated else request.config.option.profile
-    judged, failing = 0, None
-    for rng in draws(CASES[profile]):
-        case = draw_spaces(rng, MOST_TARGETS)
-        whole = not simulated or draws.count % EVERY_WHOLE == 0
-        wrong, reports = run_spaces(unkept, case, whole=whole)
-        judged += reports
-        if wrong:
-            failing = case
-            break
-    detail = ""
-    if failing is not None:
-        failing = draws.shrink(failing, lambda c: bool(run_spaces(unkept, c)[0]), SHRINKING[simulated])
-        wrong, _ = run_spaces(live, failing)  # its recording is kept
-        detail = f"case {draws.count}, shrunk: {failing}: {'; '.join(wrong) or 'passes when repeated'}"
+
+    def run_unkept(case):
+        return run_spaces(unkept, case, whole=not simulated or draws.count % EVERY_WHOLE == 0)
+
+    wrong, judged = first_failure(
+        draws,
+        CASES[profile],
+        lambda rng: draw_spaces(rng, MOST_TARGETS),
+        run_unkept,
+        lambda case: run_spaces(live, case),
+        SHRINKING[simulated],
+    )
     why = "vaddr monitors the mappings without their two largest gaps (§3.1, I6)"
-    expect.nothing("drawn address spaces monitored otherwise", [detail] if detail else [], because=why)
+    expect.nothing("drawn address spaces monitored otherwise", wrong, because=why)
     m = Measurement(f"reports judged, of {draws.count} drawn cases", judged, "reports")
     expect.add(Check("invariant", m, "> 0", "without reports nothing is tested", True if judged else None))

@@ -8,6 +8,7 @@ import pytest
 
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos
 from damon_tests.judge.verdict import Check, Measurement
+from damon_tests.scenario.drawing import first_failure
 from damon_tests.scenario.invariants import invariants
 
 pytestmark = pytest.mark.needs(
@@ -69,16 +70,14 @@ def test_number_of_regions_follows_drawn_limits(live, draws, expect, request):
     whether it is lowered, raised or lowered again."""
     simulated = live.backend().simulated
     unkept = replace(live, keep=lambda observation: None)
-    pressed, wrong = 0, []
-    for rng in draws(CASES["simulated" if simulated else request.config.option.profile]):
-        case = draw_limits(rng)
-        deviations, more = run_limits(unkept, case)
-        pressed += more
-        if deviations:
-            small = draws.shrink(case, lambda c: bool(run_limits(unkept, c)[0]), SHRINKING[simulated])
-            again, _ = run_limits(live, small)  # its recording is kept
-            wrong = [f"case {draws.count}, shrunk: {small}: {'; '.join(again or deviations)}"]
-            break
+    wrong, pressed = first_failure(
+        draws,
+        CASES["simulated" if simulated else request.config.option.profile],
+        draw_limits,
+        lambda case: run_limits(unkept, case),
+        lambda case: run_limits(live, case),
+        SHRINKING[simulated],
+    )
     expect.nothing(
         "drawn limits exceeded", wrong, because="merging goes on until max_nr_regions holds (§2.5, I12)"
     )

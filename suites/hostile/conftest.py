@@ -40,7 +40,7 @@ def tested(subject) -> Iterator[Side]:
 
 @pytest.fixture
 def model(subject) -> Callable[[], Side]:
-    """Makes clean references of the level under test."""
+    """Return a function that makes clean references of the level under test."""
 
     def make() -> Side:
         pattern = load.load(PATTERN)

@@ -27,7 +27,7 @@ U32 = str((1 << 32) - 1)
 VALUES = ("0", "1", str((1 << 31) - 1), U32, str(1 << 32), str(1 << 63), U64)
 """The smallest, and the largest of every width, signed and unsigned."""
 NOT_HERE = ("nr_", "targets/0/")
-"""Numbers of directories, and targets: ``test_random_walk.py`` and ``test_absent_names.py`` change these."""
+"""Numbers of directories, and targets: other files of this suite change these."""
 LONG = ("intervals/sample_us",)
 """A kdamond serves commands once per sample: other tests give it the longest and the shortest."""
 UNTIL_AGGREGATION = ("intervals/aggr_us", "intervals/update_us")

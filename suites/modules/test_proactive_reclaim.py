@@ -170,7 +170,7 @@ def test_proactive_reclaim_saves_idle_memory_and_spares_hot_memory(backend, requ
 
 
 def one_line(arms) -> str:
-    """Side by side in the verdict."""
+    """Return a line of figures side by side, for the verdict."""
     return "; ".join(
         f"{'with' if a.reclaim else 'without'}: {a.idle_bytes_out / MIB:.0f} of {a.idle_bytes / MIB:.0f} MiB"
         f" saved, {a.accesses_per_s / 1e6:.2f} M accesses/s, {a.refaults} refaults"

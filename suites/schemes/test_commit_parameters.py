@@ -174,7 +174,7 @@ def expect_tries(expect, passes, cases, second, when):
 
 
 def expect_difference(expect, passes, cases):
-    """Undecided unless the regions tell the two values of each parameter apart."""
+    """Leave the test undecided unless the regions differ between the two values of each parameter."""
     regions = [v.region for p in passes for v in p.visits]
     for case in cases:
         differing = sum(case.first_tries(r) != case.second_tries(r) for r in regions)

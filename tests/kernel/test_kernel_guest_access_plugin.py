@@ -12,7 +12,7 @@ import pytest
 from damon_tests import bundle
 from damon_tests.experiment.kernel_request import KernelRequest
 from damon_tests.experiment.open_backend import open_backend
-from damon_tests.kernel.guest.access_plugin import _knows_pids, parse_runs, to_monotonic
+from damon_tests.kernel.guest.access_plugin import _require_pids, parse_runs, to_monotonic
 from damon_tests.kernel.guest.guest import Guests
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.kernel.images import image
@@ -51,7 +51,7 @@ def parsed(path: Path, report: str = REPORT) -> AccessRuns:
 
 
 def test_runs_are_parsed(tmp_path: Path) -> None:
-    """Times are converted from the time stamp counter; here it ticks twice a nanosecond."""
+    """Times are converted from the time stamp counter; here a tick is 2 ns."""
     runs = parsed(written(tmp_path))
     assert runs.first_ns.tolist() == [2100, 6100]
     assert runs.last_ns.tolist() == [3100, 6100]
@@ -68,9 +68,9 @@ def test_incomplete_report_is_refused(tmp_path: Path, report: str) -> None:
 
 def test_window_without_pids_is_refused() -> None:
     """Otherwise a process's accesses would look like none."""
-    assert _knows_pids(REPORT)
+    _require_pids(REPORT)
     with pytest.raises(HarnessError, match="pids"):
-        _knows_pids(REPORT.replace("pid_offset 2496", "pid_offset 0"))
+        _require_pids(REPORT.replace("pid_offset 2496", "pid_offset 0"))
 
 
 @pytest.mark.vm

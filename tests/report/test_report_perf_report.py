@@ -56,8 +56,8 @@ def test_table_has_the_medians(path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", ":1: is no report"),
-        ("some text\nof anything\n", ":1: is no report"),
+        ("", ":1: not a report"),
+        ("some text\nof anything\n", ":1: not a report"),
         (REPORT.replace("101.000", "fast"), ":2: .* no number"),
         (REPORT.replace(" -100.000 ", " "), ":3: 2 values instead of 3"),
         (

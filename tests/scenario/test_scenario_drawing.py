@@ -16,7 +16,7 @@ from damon_tests.arguments.values import budget_s
 from damon_tests.patterns.dump import dump
 from damon_tests.patterns.load import parse
 from damon_tests.ports import page_size
-from damon_tests.scenario.drawing import Draws, shrink
+from damon_tests.scenario.drawing import Draws, first_failure, shrink
 from damon_tests.scenario.drawn_layouts import MOST_BYTES, SHAPES, AddressSpace, Mapping, draw_spaces
 from damon_tests.workload.layout import plan_layout, process_vmas
 
@@ -47,6 +47,29 @@ def test_shrinking_asks_no_more_often_than_allowed() -> None:
 
     shrink(Numbers(tuple(range(50))), fails, 7)
     assert len(asked) == 7
+
+
+def test_first_failing_case_is_shrunk_and_repeated() -> None:
+    def run(case: Numbers) -> tuple[list[str], int]:
+        return [f"{v} is large" for v in case.values if v > 40], 10
+
+    def run_kept(_: Numbers) -> tuple[list[str], int]:
+        return [], 10
+
+    numbers = iter((3, 5, 60, 7))
+    wrong, judged = first_failure(
+        Draws(1, "a"), 4, lambda _: Numbers((1, next(numbers))), run, run, tries=100
+    )
+    assert (wrong, judged) == (["case 3, shrunk: Numbers(values=(60,)): 60 is large"], 30)
+    (text,), _ = first_failure(Draws(1, "a"), 1, lambda _: Numbers((60,)), run, run_kept, tries=100)
+    assert text.endswith("passes when repeated; at first: 60 is large")
+
+
+def test_without_a_failing_case_all_that_was_judged_counts() -> None:
+    def run(_: Numbers) -> tuple[list[str], int]:
+        return [], 2
+
+    assert first_failure(Draws(1, "a"), 4, lambda _: Numbers((1,)), run, run, tries=9) == ([], 8)
 
 
 def test_draws_repeat_with_the_seed_and_differ_between_tests() -> None:

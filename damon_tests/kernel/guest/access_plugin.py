@@ -87,7 +87,8 @@ class EmulatorAccesses:
         yield window
         ended_ns = machine.clock.now_ns()
         report = plugin.end(order)
-        self._pids_known = _knows_pids(report)
+        _require_pids(report)
+        self._pids_known = True
         after, used_s = clocks(machine), _cpu_s(plugin.pid) - used_s
         span = began_ns, ended_ns
         window.runs = parse_runs(
@@ -107,12 +108,11 @@ def _task(machine: Machine, name: str) -> Process:
     return process
 
 
-def _knows_pids(report: str) -> bool:
-    """Return whether the plugin learned the pids of tasks. Raises HarnessError when it did not."""
+def _require_pids(report: str) -> None:
+    """Raise HarnessError when the plugin did not learn the pids of tasks."""
     match = re.search(r"^pid_offset (\d+)$", report, re.MULTILINE)
     if match is None or match[1] == "0":
         raise HarnessError("the QEMU plugin did not learn the pids of the guest's tasks in this window")
-    return True
 
 
 def task_table(machine: Machine) -> str:
@@ -166,13 +166,11 @@ def parse_runs(
     lines = [line.split(" ", 4) for line in report.splitlines()]
     if not lines or lines[-1] != ["end"]:
         raise HarnessError("the QEMU plugin's report is cut off; is the disk full?")
-    numbers = {line[0]: line for line in lines if line[0] in ("accesses", "clock")}
     records = np.fromfile(path, dtype=_RUN)
-    accesses = re.match(r"accesses (\d+) unknown (\d+) runs (\d+)$", " ".join(numbers["accesses"]))
-    clock = re.match(r"clock (\d+) exact \d+ idle \d+ behind (\d+)$", " ".join(numbers["clock"]))
+    accesses = re.search(r"^accesses (\d+) unknown (\d+) runs (\d+)$", report, re.MULTILINE)
+    clock = re.search(r"^clock (\d+) exact \d+ idle \d+ behind (\d+)$", report, re.MULTILINE)
     if accesses is None or clock is None or len(records) != int(accesses[3]):
         raise HarnessError(f"the QEMU plugin reports other accesses than it wrote: {len(records)} runs")
-    spaces = [Space(int(n), int(pid), comm) for word, n, _, pid, comm in _spaces(lines) if word]
     frame = records["frame"].astype(np.int64)
     return AccessRuns(
         page=records["page"].astype(np.int64),
@@ -181,17 +179,19 @@ def parse_runs(
         frame=np.where(frame == _NO_FRAME, -1, frame),
         space=records["space"].astype(np.int64),
         kind=records["kind"].astype(np.uint8),
-        spaces=tuple(spaces),
+        spaces=tuple(_spaces(lines)),
         span_ns=span_ns,
         gap_ns=gap_ns,
         recorded=Recorded(int(accesses[1]), int(accesses[2]), int(clock[1]), int(clock[2]), host_s),
     )
 
 
-def _spaces(lines: Sequence[Sequence[str]]) -> Iterator[Sequence[str]]:
+def _spaces(lines: Sequence[Sequence[str]]) -> Iterator[Space]:
+    """Yield the address spaces of a report: lines of "space NUMBER PAGE_TABLE PID NAME"."""
     for line in lines:
         if line[0] == "space":
-            yield [*line[:4], line[4].split("\0", 1)[0] if len(line) > 4 else ""]
+            _, number, _, pid, *name = line
+            yield Space(int(number), int(pid), name[0].split("\0", 1)[0] if name else "")
 
 
 def _cpu_s(pid: int) -> float:

@@ -85,7 +85,7 @@ class Control:
         """Return whether that order was carried out. Raises HarnessError when it failed."""
         _, _, done, error = self._head()
         if done == number and error:
-            raise HarnessError(f"the QEMU plugin could not count: {os.strerror(error)}")
+            raise HarnessError(f"the QEMU plugin could not carry out an order: {os.strerror(error)}")
         return done == number
 
     def _head(self) -> tuple[int, int, int, int]:
