@@ -93,14 +93,14 @@ def missing_of(test: SuiteTest, capabilities: Capabilities, level: str) -> tuple
 
 def skip_themselves() -> list[str]:
     """Return "file::test: text" of the tests that call pytest.skip."""
-    found = []
+    tests = []
     for path in sorted((ROOT / "suites").rglob("test_*.py")):
         for test in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(test, ast.FunctionDef) and test.name.startswith("test_"):
                 calls = [n for n in ast.walk(test) if isinstance(n, ast.Call)]
                 skips = [c for c in calls if ast.unparse(c.func) == "pytest.skip"]
-                found += [f"{path.relative_to(ROOT)}::{test.name}: {ast.unparse(c.args[0])}" for c in skips]
-    return found
+                tests += [f"{path.relative_to(ROOT)}::{test.name}: {ast.unparse(c.args[0])}" for c in skips]
+    return tests
 
 
 def print_table(level: str, tests: list[SuiteTest]) -> None:

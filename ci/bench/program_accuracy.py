@@ -64,13 +64,15 @@ def _record(backend: Backend, cell: Cell, options: argparse.Namespace) -> None:
         made = run_program(
             backend, program, ctx, seed, watch_ns=int(options.seconds * NSEC_PER_SEC), cost=True
         )
-        found = figures(made.observation(), made.cost)
+        accuracy = figures(made.observation(), made.cost)
     except DamonTestsError as error:
         print(f"{' '.join(map(str, cell))}: {error}", file=sys.stderr, flush=True)
         return
-    append(options.rows, Row(name, operations, setting, "kernel", backend.level, seed, found))
+    append(options.rows, Row(name, operations, setting, "kernel", backend.level, seed, accuracy))
     print(
-        f"{' '.join(map(str, cell))}: {found} ({time.monotonic() - began:.0f} s)", file=sys.stderr, flush=True
+        f"{' '.join(map(str, cell))}: {accuracy} ({time.monotonic() - began:.0f} s)",
+        file=sys.stderr,
+        flush=True,
     )
     if setting == "defaults" and operations == "vaddr" and seed == 1:
         _keep(made, options.truths)

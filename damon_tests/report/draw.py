@@ -43,7 +43,7 @@ def facts(saved: Saved, target_idx: int = 0) -> str:
 
 
 def marks(saved: Saved) -> list[tuple[str, float]]:
-    """Return when each phase of the workload began, in seconds since recording began (negative: before)."""
+    """Return when each phase of the workload began, in seconds since recording began; at least 0."""
     start = saved.recording.started_ns
     phases = saved.about.phases
     before = [i for i, (_, at) in enumerate(phases) if at <= start]
