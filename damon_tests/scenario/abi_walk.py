@@ -287,7 +287,7 @@ def same_answers(differences: Sequence[str], because: str, *, compared: bool, of
     m = Measurement(name, float(len(differences)), "count")
     if not compared:
         because += "; no kernel of this series was compared before, so that the reference may be wrong"
-    holds = not differences or (False if compared else None)
+    holds = None if differences and not compared else not differences
     return Check("invariant", m, "== 0", because, holds, "; ".join(differences[:5]))
 
 

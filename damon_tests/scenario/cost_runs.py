@@ -10,7 +10,7 @@ from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, DamonTarget, Dam
 from damon_tests.experiment.backend import Backend, Subject
 from damon_tests.judge.cost.samples import CostSamples, instructions
 from damon_tests.patterns.spec import Pattern, PatternRegion
-from damon_tests.ports import NSEC_PER_SEC, HarnessError, page_size
+from damon_tests.ports import NSEC_PER_SEC, NSEC_PER_USEC, HarnessError, page_size
 from damon_tests.ports.cost import Cost
 from damon_tests.scenario import cost_setup as setup
 from damon_tests.scenario.cost_setup import MIB, NR_REGIONS, SAMPLE_US, constant, equal_regions
@@ -147,13 +147,15 @@ def check_of_size(backend: Backend, size_mib: int, *, populate: bool, seed: int 
 
 def per_second(backend: Backend, nr_regions: int, sample_us: int, seed: int = 1) -> float:
     """Return the kdamond's instructions per second, with these numbers of regions and sampling interval."""
-
     request = on_data(nr_regions=nr_regions, sample_us=sample_us)
     with setup.watched(backend, setup.still(MEMORY_MIB * MIB), request, seed) as run:
-        cost = run.cost(WINDOW_S)
+        return _per_second(run.cost(WINDOW_S), sample_us)
+
+
+def _per_second(cost: Cost, sample_us: int) -> float:
+    """Return instructions per second, from whole sampling intervals: how many fit into a window varies."""
     samples = setup.nr_calls(setup.tree_of(cost), setup.CHECK)
-    # Divide by whole sampling intervals: how many fit into a window varies.
-    return cost.used / samples * NSEC_PER_SEC / (sample_us * 1000)
+    return cost.used / samples * NSEC_PER_SEC / (sample_us * NSEC_PER_USEC)
 
 
 def monitored_per_second(backend: Backend, pattern: Pattern, max_nr_regions: int, seed: int = 1) -> float:
@@ -166,9 +168,7 @@ def monitored_per_second(backend: Backend, pattern: Pattern, max_nr_regions: int
 
     with setup.watched(backend, pattern, request, seed) as run:
         run.session.record(SETTLE_NS)
-        cost = run.cost(BOUND_S)
-    samples = setup.nr_calls(setup.tree_of(cost), setup.CHECK)
-    return cost.used / samples * NSEC_PER_SEC / (SAMPLE_US * 1000)
+        return _per_second(run.cost(BOUND_S), SAMPLE_US)
 
 
 # --- aggregations --------------------------------------------------------------------------------

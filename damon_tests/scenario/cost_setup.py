@@ -18,8 +18,9 @@ from damon_tests.damon.session import Session
 from damon_tests.experiment.backend import Backend, Subject
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns.spec import Pattern, PatternRegion, Phase
-from damon_tests.ports import NSEC_PER_SEC, HarnessError, NotSupported, page_size
+from damon_tests.ports import NSEC_PER_SEC, HarnessError, page_size
 from damon_tests.ports.cost import CallTree, Cost
+from damon_tests.scenario.workload_cost import counting_probe
 from damon_tests.workload.target import RunningTarget
 
 MIB = 1 << 20
@@ -112,7 +113,7 @@ def watched(
     topology = replace(Topology(instructions=True), **machine)  # type: ignore[arg-type]
     subject = backend.subject(seed, topology)
     try:
-        _require_instructions(subject)
+        counting_probe(subject).prepare()
         target = subject.start_target(pattern, seed)
         try:
             ctx = request(subject, target)
@@ -126,16 +127,6 @@ def watched(
             target.stop()
     finally:
         subject.close()
-
-
-def _require_instructions(subject: Subject) -> None:
-    probe = subject.cost_probe()
-    probe.prepare()
-    if probe.unit != "instructions":
-        raise NotSupported(
-            "exact instructions: this machine only reports how long threads ran",
-            remedy="use a kernel in a guest (--kernel debian:newest)",
-        )
 
 
 def tree_of(cost: Cost) -> CallTree:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from damon_tests.experiment.backend import Subject
 from damon_tests.judge.cost.savings import WorkloadCost
 from damon_tests.ports import HarnessError, NotSupported
-from damon_tests.ports.cost import CallPath, CallTree, Cost
+from damon_tests.ports.cost import CallPath, CallTree, Cost, CostProbe
 
 _DEVICE_INTERRUPTS = ("asm_sysvec_", "asm_common_interrupt", "irq_entries_start", "spurious_entries_start")
 _FLUSH = "flush_tlb_func"
@@ -26,15 +26,20 @@ def measure(subject: Subject, thread: str, act: Callable[[], float]) -> Workload
     ``thread``: prefix of the names of the workload's threads. Raises NotSupported where instructions are not
     counted, HarnessError when none of these threads ran.
     """
+    with counting_probe(subject).window("") as window:
+        work = act()
+    return of_window(window.result, thread, work)
+
+
+def counting_probe(subject: Subject) -> CostProbe:
+    """Return the probe of a machine whose instructions are counted. Raises NotSupported elsewhere."""
     probe = subject.cost_probe()
     if probe.unit != "instructions":
         raise NotSupported(
             "exact instructions: this machine only reports how long threads ran",
             remedy="use a kernel in a guest (--kernel debian:newest)",
         )
-    with probe.window("") as window:
-        work = act()
-    return of_window(window.result, thread, work)
+    return probe
 
 
 def name_of(subject: Subject, pid: int) -> str:

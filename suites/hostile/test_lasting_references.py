@@ -97,7 +97,7 @@ def test_groups_named_thousands_of_times_are_freed(live, expect):
     expect.at_least(m, 1, because="a scheme without quota tries all memory in each pass (§4.2)")
 
 
-def test_lives_leave_neither_threads_nor_folios_nor_directories(live, expect):
+def test_hundreds_of_kdamonds_leave_no_threads_folios_or_directories(live, expect):
     """After hundreds of kdamonds that moved pages to other lists there are no kdamonds, no isolated folios
     and no directories more than before."""
     acting = tuple(Damos(action, ANY) for action in ("lru_prio", "lru_deprio", "pageout"))

@@ -156,11 +156,11 @@ def absent(path, value, running="update_schemes_stats", stopped=()):
     ]
 
 
-def test_names_of_what_is_not_there_are_refused_or_neutral(tested, model, subject, expect_same_answers):
+def test_absent_names_are_refused_or_ignored(tested, model, subject, expect_same_answers):
     """Nodes, control groups, processes and targets that do not exist are refused as documented, at start
     and by a commit, or DAMON goes on without them."""
     operations = [op for path, values in ABSENT for value in values for op in absent(path, value)]
-    why = f"the answers of {subject.level} (§5.3)"
+    why = f"the answers of {subject.level}: a name of nothing is refused, or matches nothing (§5.3)"
     expect_same_answers(differences(tested, model(), operations, subject.level), why)
 
 

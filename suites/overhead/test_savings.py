@@ -14,7 +14,7 @@ from damon_tests.scenario.savings_patterns import PatternWorkload
 
 pytestmark = [pytest.mark.profile("full"), pytest.mark.needs("ops.fvaddr", instructions=1)]
 
-FOUND = 0.7
+WELL_PLACED = 0.7
 """Of the touched pages, at least: where hot memory ends, a region has idle pages, too, and may be neither."""
 
 LIMIT = 0.02
@@ -53,7 +53,7 @@ def test_huge_pages_by_access_waste_less_memory_than_always(backend, expect):
     expect.at_most(wasted, 0.2, because="sparse memory is rarely accessed, and gets no advice")
     (arm,) = by_access.arms
     m = Measurement("share of the touched pages in huge pages", arm.shares.huge, "fraction")
-    expect.at_least(m, FOUND, because="nearly all touched pages are in memory used densely")
+    expect.at_least(m, WELL_PLACED, because="nearly all touched pages are in memory used densely")
 
 
 @pytest.mark.needs("schemes.migrate_hot", "schemes.migrate_cold", numa_nodes=2)
@@ -62,7 +62,7 @@ def test_tiering_brings_memory_in_use_near(backend, expect):
     (saving,) = savings_of(backend, "tiering", "far_memory")
     (arm,), (without,) = saving.arms, saving.baseline
     m = Measurement("share of the touched pages on the processors' node", arm.shares.near, "fraction")
-    expect.at_least(m, FOUND, because="memory that is accessed is migrated to the near node")
+    expect.at_least(m, WELL_PLACED, because="memory that is accessed is migrated to the near node")
     m = Measurement("bytes on the far node, of those without", arm.far / without.far, "fraction")
     expect.at_least(m, 0.5, because="idle memory stays on the far node")
 
@@ -73,5 +73,5 @@ def test_lru_sorting_puts_memory_in_use_on_the_active_list(backend, expect):
     (saving,) = savings_of(backend, "lru_sort", "reclaim_me")
     (arm,) = saving.arms
     m = Measurement("share of the touched pages on an active list", arm.shares.active, "fraction")
-    expect.at_least(m, FOUND, because="memory that is accessed all the time is marked as accessed")
+    expect.at_least(m, WELL_PLACED, because="memory that is accessed all the time is marked as accessed")
     expect.at_most(slowdown(saving), LIMIT, because="sorting lists takes nothing from the workload")

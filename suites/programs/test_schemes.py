@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Schemes on real programs: do they choose the memory that they should, by what is accessed afterwards?"""
+"""Schemes on real programs choose the memory that they should, by what is accessed afterwards."""
 
 import pytest
 
@@ -39,7 +39,7 @@ def test_proactive_reclaim_spares_what_the_program_needs_soon(program, expect, n
     tried, chance = shares(program, name, Damos("pageout", IDLE), 2.5)
     some_tried(expect, tried, "a program always has memory that is idle for four aggregations")
     expect.at_most(
-        tried, chance.value, because="idle regions hold less memory in use than others, or DAMON is no use"
+        tried, chance.value, because="regions that were idle hold less memory in use than all memory does"
     )
 
 

@@ -59,10 +59,11 @@ def judge(expect, made, least):
 
 @pytest.mark.needs("ops.fvaddr", "schemes.stat")
 def test_open_directories_are_made_anew(subject, expect):
-    """Kdamonds, contexts, targets, regions, schemes, and what a scheme has."""
+    """Directories of kdamonds, contexts, targets, regions and schemes are made again while one is open."""
     judge(expect, made_anew(subject, DIRECTORIES), 6)
 
 
 @pytest.mark.needs("attrs.probes")
 def test_open_probe_directories_are_made_anew(subject, expect):
+    """Directories of probes and of their filters are made again while one is open."""
     judge(expect, made_anew(subject, PROBES), 4)

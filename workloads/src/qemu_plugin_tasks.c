@@ -29,6 +29,7 @@ static struct task *running[MAX_CPUS]; /* NULL: has not switched since the windo
 static char wanted[COMM_LEN + 1];
 static uint64_t init_task;
 static size_t comm_offset; /* offset in task_struct; 0: not known yet */
+
 /* Forget the last window. */
 void tasks_begin(const struct control *control)
 {
