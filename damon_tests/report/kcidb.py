@@ -18,6 +18,7 @@ from typing import Any
 
 from damon_tests.ports import UsageError, output_file
 from damon_tests.report import wording
+from damon_tests.report.mail_kernels import provenance_of
 
 ORIGIN = "damon_tests"
 VERSION = {"major": 5, "minor": 3}
@@ -63,7 +64,7 @@ def report(run: Mapping[str, Any], build: str = "", origin: str = ORIGIN) -> Jso
                 "id": builds[kernel],
                 "checkout_id": checkouts[kernel],
                 "origin": origin,
-                "architecture": platform.machine(),
+                "architecture": _architecture(run, kernel),
                 "status": "PASS",
                 "comment": kernel,
             }
@@ -115,6 +116,11 @@ def _kernel_name(run: Mapping[str, Any], kernel: str) -> str:
     if len(releases) == 1 and releases[0]:
         return str(releases[0])
     return _clean(kernel)
+
+
+def _architecture(run: Mapping[str, Any], kernel: str) -> str:
+    """Return the guest's processor, else this machine's, as ``uname -m`` names it."""
+    return str(provenance_of(run, kernel).get("kernel", {}).get("arch") or platform.machine())
 
 
 def _machine(run: Mapping[str, Any]) -> str:

@@ -25,6 +25,11 @@ def run(tmp_path: Path) -> model.Json:
     return model.load(tmp_path)
 
 
+def test_a_build_has_the_architecture_of_its_guest(run: model.Json) -> None:
+    run["provenance"]["kernel"]["arch"] = "aarch64"
+    assert {build["architecture"] for build in kcidb.report(run)["builds"]} == {"aarch64"}
+
+
 @pytest.mark.parametrize("build", ["", "maestro:6743f7"])
 def test_kcidb_accepts_the_report(run: model.Json, build: str) -> None:
     schema = pytest.importorskip("kcidb_io.schema", reason="kcidb-io: pip install 'damon-tests[kcidb]'")

@@ -308,6 +308,7 @@ class Guests:
     ) -> Guest:
         provenance: dict[str, object] = {
             "kernel": machine.facts.release,
+            "arch": plan.image.arch.name,
             "cmdline": plan.cmdline,
             "accel": chosen.name,
             "accel_why": chosen.why,
