@@ -15,7 +15,7 @@ from damon_tests.commands import report
 from damon_tests.commands.run_reporter import NAME as REPORTER
 from damon_tests.judge.verdict import Verdict
 from damon_tests.ports import HarnessError
-from damon_tests.pytest_run import RUN, outside_of_tests_s
+from damon_tests.pytest_run import RUN, idle_of_workers_s, outside_of_tests_s
 from damon_tests.pytest_skips import never_made
 from damon_tests.report import ktap, model
 from damon_tests.report.events import EVENTS, RunLog
@@ -58,8 +58,11 @@ def finish_session(session: pytest.Session, exitstatus: int) -> None:
         return
     with RunLog(run.output) as log:
         processes = getattr(config.option, "numprocesses", None) or 1
+        now = time.time()
+        if idle_s := idle_of_workers_s(model.read_events(run.output).last_of, now):
+            log.timing("wait for the last tests", idle_s)
         so_far = model.derive(run.output)
-        log.timing("outside of tests", outside_of_tests_s(so_far, time.time(), processes))
+        log.timing("outside of tests", outside_of_tests_s(so_far, now, processes))
         log.run_finished(interrupted=run.interrupted)
     try:
         finished = model.save(run.output)

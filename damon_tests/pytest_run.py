@@ -39,7 +39,7 @@ from damon_tests.ports import DamonTestsError, MachineLost, NotSupported, stopwa
 from damon_tests.ports.narration import narrated
 from damon_tests.pytest_options import kernel_request, options_of_rerun
 from damon_tests.report import artifacts
-from damon_tests.report.events import RunLog
+from damon_tests.report.events import MAIN, RunLog
 from damon_tests.scenario.visibility import visibility
 
 _OF_WORKERS = "import sys;exec(eval(sys.stdin.readline()))"  # execnet's command line
@@ -101,7 +101,7 @@ class DamonRun:
     def log(self) -> RunLog:
         """The run's events; the directory is made when the first DAMON test begins."""
         if self._log is None:
-            worker = getattr(self.config, "workerinput", {}).get("workerid", "main")
+            worker = getattr(self.config, "workerinput", {}).get("workerid", MAIN)
             self._log = self.stack.enter_context(RunLog(self.output, worker))
             require = self.config.option.require
             self._log.run_started(self._provenance(), require=require, began=self.began)
@@ -300,6 +300,14 @@ def repeat_after_lost_guest(
     except (Exception, pytest.skip.Exception) as raised:
         return raised
     return None
+
+
+def idle_of_workers_s(last_of: Mapping[str, float], now: float) -> float:
+    """Return how long the workers of pytest-xdist had nothing to do while others ran the last tests.
+
+    ``last_of``: when each process wrote its last event; ``now``: when the run ends.
+    """
+    return sum(now - last for worker, last in last_of.items() if worker != MAIN)
 
 
 def outside_of_tests_s(run: Mapping[str, Any], now: float, processes: int) -> float:

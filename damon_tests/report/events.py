@@ -35,6 +35,8 @@ from typing import Any
 from damon_tests.judge.verdict import Check, Measurement, Verdict
 
 EVENTS = "events.jsonl"
+MAIN = "main"
+"""The process that controls a run."""
 
 
 class RunLog:
@@ -43,7 +45,7 @@ class RunLog:
     Never raises: what cannot be written (a full disk) is in ``lost``, and nothing is written any more.
     """
 
-    def __init__(self, directory: Path, worker: str = "main") -> None:
+    def __init__(self, directory: Path, worker: str = MAIN) -> None:
         self.directory = directory
         self.worker = worker
         self.lost = ""

@@ -21,7 +21,7 @@ from jsonschema.exceptions import best_match
 from damon_tests.judge.verdict import Verdict
 from damon_tests.ports import output_file
 from damon_tests.ports.errors import UsageError
-from damon_tests.report.events import EVENTS, RunLog
+from damon_tests.report.events import EVENTS, MAIN, RunLog
 from damon_tests.report.run_directory import RUN_JSON
 
 __all__ = ["RUN_JSON", "SCHEMA", "RunLog", "RunState", "derive", "exit_code", "load", "save", "schema"]
@@ -38,13 +38,18 @@ def derive(directory: Path) -> Json:
     Never fails for a run that was killed: a line cut short is left out and named in ``problems``, and a
     test that was started but never finished is an ERROR. Raises UsageError without any events.
     """
+    return read_events(directory).run()
+
+
+def read_events(directory: Path) -> RunState:
+    """Return what the events in ``directory`` say. Raises UsageError without any."""
     state = RunState()
     try:
         data = (directory / EVENTS).read_bytes()
     except OSError as error:
         raise UsageError(f"{directory / EVENTS}: no events of a run ({error.strerror})") from None
     state.take_lines(data)
-    return state.run()
+    return state
 
 
 def save(directory: Path) -> Json:
@@ -113,7 +118,10 @@ def exit_code(run: Mapping[str, Any]) -> int:
 
 @dataclass
 class RunState:
-    """Everything known after some events. ``finished_tests``: as they ended."""
+    """Everything known after some events. ``finished_tests``: as they ended.
+
+    ``last_of``: when each process wrote its last event, seconds since the epoch.
+    """
 
     provenance: Json = field(default_factory=dict)
     require: bool = False
@@ -129,6 +137,7 @@ class RunState:
     finished_tests: list[Json] = field(default_factory=list)
     lines_read: int = 0
     last_time: float | None = None
+    last_of: dict[str, float] = field(default_factory=dict)
 
     def take_lines(self, data: bytes) -> None:
         """Take the events of some lines of the file; those that cannot be read are named in ``problems``."""
@@ -149,6 +158,8 @@ class RunState:
 
     def take(self, event: Json) -> None:
         self.last_time = event.get("time", self.last_time)
+        if self.last_time is not None:
+            self.last_of[str(event.get("worker", MAIN))] = self.last_time
         handler = getattr(self, f"_{event['event']}", None)
         if handler is None:
             self.problems.append(f"unknown event {event['event']!r} left out")

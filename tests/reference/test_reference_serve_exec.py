@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pty
 import re
 import shlex
 import shutil
@@ -316,3 +318,26 @@ def test_a_kernel_without_damon(tmp_path: Path) -> None:
     assert done.stdout.split() == [
         *("hello", "/sys/kernel/mm:", "damon", "link", "other", f"{ADMIN}:", "nr_kdamonds")
     ], done.stderr
+
+
+def test_shell_in_a_terminal_says_where_one_is(tmp_path: Path) -> None:
+    pid, terminal = pty.fork()
+    if not pid:
+        try:
+            os.execve(COMMAND[0], [*COMMAND, "--level", "6.12", "--exec", "bash"], environment())
+        finally:
+            os._exit(1)
+    os.write(terminal, b"exit 3\n")
+    shown = b""
+    with contextlib.suppress(OSError):  # the end of a terminal
+        while part := os.read(terminal, 4096):
+            shown += part
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
+    os.close(terminal)
+    assert b"in this shell /sys/kernel/mm/damon is the reference, behaving as 6.12" in shown
+    assert b"(damon-tests 6.12) " in shown
+
+
+def test_command_that_is_no_shell_is_not_greeted() -> None:
+    done = around("sh", "-c", "echo here")
+    assert (done.stdout, done.stderr) == ("here\n", "")

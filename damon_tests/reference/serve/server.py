@@ -87,7 +87,9 @@ def around(
         return _exit_code(status, Path(work) / "refused")
 
 
+_PROMPT = "damon-tests"
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP)
+_SHELLS = ("ash", "bash", "dash", "fish", "ksh", "sh", "zsh")
 
 
 def _exit_code(status: int, refused: Path) -> int:
@@ -165,6 +167,7 @@ def _keep(
         covers.install(served.events)
         covers.show_ram(served.ram)
         covers.verify()
+        _greet(command, level)
         return _wait(
             _start_command(command, covers, refused, _environment(environment, inner, level, served))
         )
@@ -256,13 +259,27 @@ def _environment(outer: dict[str, str], inner: Path, level: str, served: Served)
     call = shlex.join([sys.executable, "-I", "-S", perf_stand_in.__file__])
     perf.write_text(f'#!/bin/sh\nexec {call} "$@"\n', encoding="utf-8")
     perf.chmod(0o755)
+    # An interactive bash reads it after the system's, which sets a prompt; others take the environment's.
+    (home / ".bashrc").write_text(f'PS1="({_PROMPT} {level}) $PS1"\n', encoding="utf-8")
     path = os.pathsep.join([str(stand_ins), outer.get("PATH", os.defpath)])
     pids = {
         f"DAMON_TESTS_{name.upper().replace('-', '_')}": str(pid) for name, pid in served.processes.items()
     }
     pids["DAMON_TESTS_KDAMOND_PARENT"] = str(served.kdamond_parent)
     ours = {"HOME": str(home), "PATH": path, "DAMON_TESTS_STAND_INS": str(stand_ins)}
+    ours["PS1"] = f"({_PROMPT} {level}) $ "
     return {**outer, **ours, "DAMON_TESTS_SERVED_LEVEL": level, **pids}
+
+
+def _greet(command: Sequence[str], level: str) -> None:
+    """Say where one is, to somebody who asked for a shell."""
+    if len(command) == 1 and Path(command[0]).name in _SHELLS and sys.stdin.isatty():
+        print(
+            f"damon-tests: in this shell /sys/kernel/mm/damon is the reference, behaving as {level}:"
+            " it watches processes that are started here; exit leaves",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _start_command(command: Sequence[str], covers: Covers, refused: Path, environment: dict[str, str]) -> int:
