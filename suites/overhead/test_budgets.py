@@ -48,24 +48,11 @@ WITHOUT_BUDGET = {
         "action.hugepage.",
         "action.migrate_cold.",
         "check.hugetlb",
-        "command.commit_schemes_quota_goals",
-        "command.update_schemes_effective_quotas",
-        "command.update_schemes_tried_bytes",
-        "command.update_tuned_intervals",
-        "filter.",
-        "quota.",
-        "scheme.",
+        "filter.anon.page",
+        "filter.young.page",
         "tracepoint.damos_before_apply.",
-        "tuner.intervals.",
-        "tuner.quota",
     ),
-    "7.3": (
-        "action.collapse.",
-        "command.commit_schemes_quota_goals",
-        "command.update_schemes_effective_quotas",
-        "command.update_schemes_tried_bytes",
-        "command.update_tuned_intervals",
-    ),
+    "7.3": ("action.collapse.",),
 }
 """Beginnings of metrics that were not measured on a series yet, so that it has no limit of them."""
 
