@@ -39,7 +39,7 @@ def mostly_hot_then_idle():
     """Return a pattern of small regions: three quarters of each are in use for a while, then nothing."""
     regions = tuple(PatternRegion(f"part-{i}", 2 * MIB) for i in range(8))
     hot = tuple(Access(r.name, 0, 3 * MIB // 2, period_ns=2 * NSEC_PER_MSEC) for r in regions)
-    # Accesses end at five different times within an aggregation of 100 ms: the next one has none, and merges.
+    # Accesses end at different times within aggregations of 100 ms: the next one has none, and merges.
     phases = (Phase("hot", 430 * NSEC_PER_MSEC, hot), Phase("idle", 720 * NSEC_PER_MSEC, ()))
     return Pattern(
         "mostly_hot_then_idle", "memory that merges when it falls idle", regions, phases, repeat=True
