@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(args: argparse.Namespace) -> int:
-    """``damon-tests run``: the suites, or tests of the user."""
+    """Run ``damon-tests run``: the suites, or tests of the user."""
     from damon_tests.commands.run import RunRequest, process_began, run_tests
 
     options = [f"--kernel={args.kernel}", f"--profile={args.profile}"]
@@ -82,35 +82,35 @@ def run(args: argparse.Namespace) -> int:
 
 
 def gate(args: argparse.Namespace) -> int:
-    """``damon-tests gate``: several kernels or commits, one verdict."""
+    """Run ``damon-tests gate``: several kernels or commits, one verdict."""
     from damon_tests.commands.tree_options import gate_command
 
     return gate_command(args)
 
 
 def build(args: argparse.Namespace) -> int:
-    """``damon-tests build``: a kernel for the guests."""
+    """Run ``damon-tests build``: a kernel for the guests."""
     from damon_tests.commands.tree_options import build_command
 
     return build_command(args)
 
 
 def kunit(args: argparse.Namespace) -> int:
-    """``damon-tests kunit``: DAMON's own unit tests in a kernel."""
+    """Run ``damon-tests kunit``: DAMON's own unit tests in a kernel."""
     from damon_tests.commands.tree_options import kunit_command
 
     return kunit_command(args)
 
 
 def bisect(args: argparse.Namespace) -> int:
-    """``damon-tests bisect``: the commit that broke DAMON."""
+    """Run ``damon-tests bisect``: the commit that broke DAMON."""
     from damon_tests.commands.tree_options import bisect_command
 
     return bisect_command(args)
 
 
 def kselftest(args: argparse.Namespace) -> int:
-    """``damon-tests kselftest``: the kernel's own selftests."""
+    """Run ``damon-tests kselftest``: the kernel's own selftests."""
     from damon_tests.commands.kselftest import SelftestRequest
     from damon_tests.commands.kselftest import kselftest as run_selftests
 
@@ -121,14 +121,14 @@ def kselftest(args: argparse.Namespace) -> int:
 
 
 def kselftest_install(args: argparse.Namespace) -> int:
-    """``damon-tests kselftest-install``: the suites as kselftests of a kernel tree."""
+    """Run ``damon-tests kselftest-install``: the suites as kselftests of a kernel tree."""
     from damon_tests.commands.kselftest_install import install
 
     return install(args.directory, args.kernel, args.profile)
 
 
 def vm(args: argparse.Namespace) -> int:
-    """``damon-tests vm``: a shell or a command on a real kernel."""
+    """Run ``damon-tests vm``: a shell or a command on a real kernel."""
     from damon_tests.commands.vm import run_in_guest
 
     return run_in_guest(
@@ -142,14 +142,14 @@ def vm(args: argparse.Namespace) -> int:
 
 
 def doctor(args: argparse.Namespace) -> int:
-    """``damon-tests doctor``: what can be tested on this machine, and what not."""
+    """Run ``damon-tests doctor``: what can be tested on this machine, and what not."""
     from damon_tests.commands.doctor import show_survey
 
     return show_survey(as_json=args.json)
 
 
 def report(args: argparse.Namespace) -> int:
-    """``damon-tests report DIR``: a run again, and in other formats."""
+    """Run ``damon-tests report DIR``: a run again, and in other formats."""
     from damon_tests.commands.report import VIEWS, ReportRequest, show_report
 
     if args.mail is not None or args.github is not None:
@@ -183,7 +183,7 @@ def report(args: argparse.Namespace) -> int:
 
 
 def _report_upstream(args: argparse.Namespace) -> int:
-    """``damon-tests report DIR --mail`` and ``--github``: one failed test for DAMON's maintainers."""
+    """Run ``damon-tests report DIR --mail`` and ``--github``: one failed test for DAMON's maintainers."""
     from damon_tests.commands.upstream import UpstreamRequest, print_github, print_mail
 
     files = (args.html, args.junit, args.json, args.ktap, args.tap, args.kcidb, args.png, args.svg)
@@ -199,7 +199,7 @@ def _report_upstream(args: argparse.Namespace) -> int:
 
 
 def serve(args: argparse.Namespace) -> int:
-    """``damon-tests serve``: the reference as real files, at a directory or around a command."""
+    """Run ``damon-tests serve``: the reference as real files, at a directory or around a command."""
     from damon_tests.reference.serve import server
 
     if args.command is not None:
@@ -208,7 +208,7 @@ def serve(args: argparse.Namespace) -> int:
 
 
 def recording(args: argparse.Namespace) -> int:
-    """``damon-tests recording``: what DAMON saw, shown, converted, judged."""
+    """Run ``damon-tests recording``: what DAMON saw, shown, converted, judged."""
     from damon_tests.commands import recording as action
     from damon_tests.judge.monitoring.recording_verdict import Request
 
@@ -237,7 +237,7 @@ def recording(args: argparse.Namespace) -> int:
 
 
 def false_alarms(args: argparse.Namespace) -> int:
-    """``damon-tests false-alarms``: how often the suites accuse a correct DAMON."""
+    """Run ``damon-tests false-alarms``: how often the suites accuse a correct DAMON."""
     from damon_tests.commands.false_alarms import Limits, show_false_alarms
     from damon_tests.commands.run import suite_path
     from damon_tests.report.run_directory import new_directory
@@ -250,7 +250,7 @@ def false_alarms(args: argparse.Namespace) -> int:
 
 
 def faults(args: argparse.Namespace) -> int:
-    """``damon-tests faults``: wrong DAMONs, and which tests notice which."""
+    """Run ``damon-tests faults``: wrong DAMONs, and which tests notice which."""
     from damon_tests.commands.fault_kinds import show_kinds
     from damon_tests.commands.faults import run_kill_matrix, show_catalogue
     from damon_tests.commands.run import suite_path
@@ -280,14 +280,14 @@ def faults(args: argparse.Namespace) -> int:
 
 
 def new_test(args: argparse.Namespace) -> int:
-    """``damon-tests new-test``: the skeleton of a test."""
+    """Run ``damon-tests new-test``: the skeleton of a test."""
     from damon_tests.commands import new_test as skeleton
 
     return skeleton.write(args.name)
 
 
 def defects(args: argparse.Namespace) -> int:
-    """``damon-tests defects``: known defects of DAMON, and which kernels have them."""
+    """Run ``damon-tests defects``: known defects of DAMON, and which kernels have them."""
     from damon_tests.commands.defects import show_defects
     from damon_tests.commands.findings import print_findings
 
@@ -297,14 +297,14 @@ def defects(args: argparse.Namespace) -> int:
 
 
 def monitor(args: argparse.Namespace) -> int:
-    """``damon-tests monitor``: what DAMON sees, live, or a recording again."""
+    """Run ``damon-tests monitor``: what DAMON sees, live, or a recording again."""
     from damon_tests.commands.monitor_options import monitor_command
 
     return monitor_command(args)
 
 
 def workload(args: argparse.Namespace) -> int:
-    """``damon-tests workload``: a real process performs a pattern."""
+    """Run ``damon-tests workload``: a real process performs a pattern."""
     from damon_tests.commands.workload import perform_pattern
     from damon_tests.patterns.masim import Options
 
@@ -313,7 +313,7 @@ def workload(args: argparse.Namespace) -> int:
 
 
 def bench(args: argparse.Namespace) -> int:
-    """``damon-tests bench``: what DAMON costs on a kernel."""
+    """Run ``damon-tests bench``: what DAMON costs on a kernel."""
     from damon_tests.commands import bench as benchmark
 
     if args.show:
@@ -325,7 +325,7 @@ def bench(args: argparse.Namespace) -> int:
 
 
 def compare(args: argparse.Namespace) -> int:
-    """``damon-tests compare``: two kernels' costs."""
+    """Run ``damon-tests compare``: two kernels' costs."""
     from damon_tests.commands.compare import run as compare_kernels
 
     flames = Path(args.flames) if args.flames else None
@@ -333,14 +333,14 @@ def compare(args: argparse.Namespace) -> int:
 
 
 def history(args: argparse.Namespace) -> int:
-    """``damon-tests history``: a metric over many benchmark runs."""
+    """Run ``damon-tests history``: a metric over many benchmark runs."""
     from damon_tests.commands.history import run as print_history
 
     return print_history(args.metric, Path(args.file), Path(args.plot) if args.plot else None)
 
 
 def explore(args: argparse.Namespace) -> int:
-    """``damon-tests explore``: accuracy over cost."""
+    """Run ``damon-tests explore``: accuracy over cost."""
     from damon_tests.commands.explore import Outputs, run_truth
     from damon_tests.commands.explore import run as explore_pattern
     from damon_tests.judge.monitoring.tradeoff import Hot
@@ -363,7 +363,7 @@ def explore(args: argparse.Namespace) -> int:
 
 
 def truth(args: argparse.Namespace) -> int:
-    """``damon-tests truth``: what a real program accesses, and what DAMON reports of it."""
+    """Run ``damon-tests truth``: what a real program accesses, and what DAMON reports of it."""
     from damon_tests.commands import truth as observe
 
     if args.list:
@@ -386,7 +386,7 @@ def truth(args: argparse.Namespace) -> int:
 
 
 def savings(args: argparse.Namespace) -> int:
-    """``damon-tests savings``: memory saved, slowdown and refaults under DAMON's schemes."""
+    """Run ``damon-tests savings``: memory saved, slowdown and refaults under DAMON's schemes."""
     from damon_tests.commands.savings import Outputs, measure, show, workload
     from damon_tests.scenario.savings import Plan, chosen
 

@@ -169,7 +169,7 @@ def _attempts(request: pytest.FixtureRequest) -> tuple[Callable[[], Backend], st
 
 @pytest.fixture
 def draws(request: pytest.FixtureRequest) -> Draws:
-    """Seeded generators for drawn cases: ``for rng in draws(20)``; more of them with ``--budget``."""
+    """Return seeded generators for drawn cases: ``for rng in draws(20)``; more of them with ``--budget``."""
     seed, budget_s = request.config.option.seed, request.config.option.budget
     drawing = sum("draws" in getattr(item, "fixturenames", ()) for item in request.session.items)
     shrinks = not request.config.option.fault

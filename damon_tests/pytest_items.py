@@ -31,7 +31,7 @@ def is_damon_test(item: pytest.Item) -> bool:
 
 
 def requirements(item: pytest.Item) -> Requirements:
-    """All ``needs`` markers of a test, its class and its module together."""
+    """Return all ``needs`` markers of a test, its class and its module together."""
     markers = [Requirements(m.args, needs=Needs(**m.kwargs)) for m in item.iter_markers("needs")]
     return combine(*markers)
 
@@ -41,7 +41,7 @@ KNOWN_DEFECT, SPOILED_BY = "known_defect", "spoiled_by"
 
 
 def marked_defects(item: pytest.Item, marker: str = KNOWN_DEFECT) -> list[KnownDefect]:
-    """The defects that a test is marked with. Raises pytest.UsageError for a key that no table has."""
+    """Return the defects that a test is marked with. Raises pytest.UsageError for a key that no table has."""
     keys = [m.args[0] if len(m.args) == 1 and not m.kwargs else None for m in item.iter_markers(marker)]
     if not keys:
         return []

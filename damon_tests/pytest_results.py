@@ -112,6 +112,6 @@ def summary(terminalreporter: Any, config: pytest.Config) -> Iterator[None]:
 
 
 def _is_said_by_us(report: Any) -> bool:
-    """Whether a report of pytest's is of a DAMON test, whose verdict our summary has."""
+    """Return whether a report of pytest's is of a DAMON test, whose verdict our summary has."""
     properties = dict(getattr(report, "user_properties", ()))
     return VERDICT in properties and TRACEBACK not in properties

@@ -16,6 +16,7 @@ import argparse
 import sys
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 
 from damon_tests.damon.params import DamonCtx
@@ -43,16 +44,14 @@ def record(options: argparse.Namespace) -> None:
         goals = backend.capabilities().has("attrs.intervals_goal")
         rows = read(options.rows) if options.rows.exists() else []
         done = {(r.program, r.operations, r.setting, r.seed) for r in rows if r.series == backend.level}
-        for seed in range(1, options.runs + 1):
-            for setting in options.settings:
-                for name in names:
-                    for operations in options.operations:
-                        cell = name, operations, setting, seed
-                        if cell in done or (setting == "intervals_goal" and not goals):
-                            continue
-                        if time.monotonic() - began > options.until:
-                            return
-                        _record(backend, cell, options)
+        seeds = range(1, options.runs + 1)
+        for seed, setting, name, operations in product(seeds, options.settings, names, options.operations):
+            cell = name, operations, setting, seed
+            if cell in done or (setting == "intervals_goal" and not goals):
+                continue
+            if time.monotonic() - began > options.until:
+                return
+            _record(backend, cell, options)
 
 
 def _record(backend: Backend, cell: Cell, options: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ from damon_tests.arguments.values import Commands, file
 
 
 def add_defects(commands: Commands) -> None:
-    """``defects``: what is known to be wrong in kernels."""
+    """Add ``defects``: what is known to be wrong in kernels."""
     p = commands.add_parser("defects", help="known defects of DAMON, and which kernels have them")
     p.add_argument(
         "--kernel", metavar="K", help="those of a series (6.12), a release (6.12.117), or a kernel as for run"
@@ -24,7 +24,7 @@ def add_defects(commands: Commands) -> None:
 
 
 def add_new_test(commands: Commands) -> None:
-    """``new-test``: the skeleton of a test."""
+    """Add ``new-test``: the skeleton of a test."""
     p = commands.add_parser("new-test", help="write the skeleton of a test, which passes as it is")
     p.add_argument("name", metavar="NAME", help="what the test shows, such as idle_memory_is_silent")
     p.set_defaults(function="new_test")

@@ -26,7 +26,7 @@ def add_tree_options(p: argparse.ArgumentParser, *, required: bool) -> None:
 
 
 def add_build(commands: Commands) -> None:
-    """``build``: a kernel that guests boot."""
+    """Add ``build``: a kernel that guests boot."""
     p = commands.add_parser(
         "build",
         help="build a kernel for the guests from a source tree",
@@ -40,7 +40,7 @@ def add_build(commands: Commands) -> None:
 
 
 def add_kunit(commands: Commands) -> None:
-    """``kunit``: the kernel's own unit tests."""
+    """Add ``kunit``: the kernel's own unit tests."""
     p = commands.add_parser(
         "kunit",
         help="run DAMON's KUnit tests of a kernel, at boot in a VM or as User Mode Linux",
@@ -57,7 +57,7 @@ def add_kunit(commands: Commands) -> None:
 
 
 def add_bisect(commands: Commands) -> None:
-    """``bisect``: the commit that broke DAMON."""
+    """Add ``bisect``: the commit that broke DAMON."""
     p = commands.add_parser(
         "bisect",
         help="find the commit that broke DAMON",

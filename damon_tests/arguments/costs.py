@@ -7,7 +7,7 @@ from damon_tests.arguments.values import GUEST_KERNELS, Commands, count, duratio
 
 
 def add_bench(commands: Commands) -> None:
-    """``bench``: measure a kernel."""
+    """Add ``bench``: measure a kernel."""
     p = commands.add_parser(
         "bench",
         help="measure what DAMON costs on a kernel, to the instruction",
@@ -26,7 +26,7 @@ def add_bench(commands: Commands) -> None:
 
 
 def add_compare(commands: Commands) -> None:
-    """``compare``: one kernel against another."""
+    """Add ``compare``: one kernel against another."""
     p = commands.add_parser(
         "compare",
         help="what became dearer or cheaper from one kernel to another",
@@ -43,7 +43,7 @@ def add_compare(commands: Commands) -> None:
 
 
 def add_history(commands: Commands) -> None:
-    """``history``: a metric over many runs."""
+    """Add ``history``: a metric over many runs."""
     p = commands.add_parser("history", help="a metric over all runs that bench --history kept")
     p.add_argument("metric", nargs="?", metavar="METRIC", help="(default: print which there are)")
     p.add_argument("--file", required=True, metavar="FILE", help="the history (SQLite)")
@@ -52,7 +52,7 @@ def add_history(commands: Commands) -> None:
 
 
 def add_explore(commands: Commands) -> None:
-    """``explore``: accuracy over cost."""
+    """Add ``explore``: accuracy over cost."""
     p = commands.add_parser(
         "explore",
         help="which intervals and limits show a pattern well, and what they cost",
@@ -92,7 +92,7 @@ def add_explore(commands: Commands) -> None:
 
 
 def add_savings(commands: Commands) -> None:
-    """``savings``: what schemes save."""
+    """Add ``savings``: what schemes save."""
     p = commands.add_parser(
         "savings",
         help="what DAMON's schemes save, and how much they slow the workload down",

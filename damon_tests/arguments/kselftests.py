@@ -17,7 +17,7 @@ from damon_tests.arguments.values import (
 
 
 def add_kselftest(commands: Commands) -> None:
-    """``kselftest``: the kernel's selftests, run by us."""
+    """Add ``kselftest``: the kernel's selftests, run by us."""
     p = commands.add_parser(
         "kselftest",
         help="the kernel's own DAMON selftests, on a kernel or on the reference",
@@ -43,7 +43,7 @@ def add_kselftest(commands: Commands) -> None:
 
 
 def add_kselftest_install(commands: Commands) -> None:
-    """``kselftest-install``: our suites, run by a kernel tree's kselftest."""
+    """Add ``kselftest-install``: our suites, run by a kernel tree's kselftest."""
     p = commands.add_parser(
         "kselftest-install",
         help="write a directory with which a kernel tree's kselftest runs the suites",

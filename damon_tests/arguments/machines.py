@@ -9,7 +9,7 @@ from damon_tests.arguments.values import GUEST_KERNELS, Commands, count, duratio
 
 
 def add_vm(commands: Commands) -> None:
-    """``vm``: a shell or a command in a guest."""
+    """Add ``vm``: a shell or a command in a guest."""
     p = commands.add_parser("vm", help="a shell, or one command, on a kernel in a VM")
     p.add_argument("--kernel", required=True, metavar="K", help=GUEST_KERNELS)
     p.add_argument("--memory", default="1G", metavar="SIZE", help="guest memory (default 1G)")
@@ -21,7 +21,7 @@ def add_vm(commands: Commands) -> None:
 
 
 def add_serve(commands: Commands) -> None:
-    """``serve``: the reference's tree as files."""
+    """Add ``serve``: the reference's tree as files."""
     p = commands.add_parser(
         "serve",
         help="the reference's tree as real files, for programs that know nothing of it",
@@ -49,7 +49,7 @@ def add_serve(commands: Commands) -> None:
 
 
 def add_monitor(commands: Commands) -> None:
-    """``monitor``: watch a process."""
+    """Add ``monitor``: watch a process."""
     p = commands.add_parser(
         "monitor",
         help="what DAMON sees of a process, live; a recording again",
@@ -89,7 +89,7 @@ def add_monitor(commands: Commands) -> None:
 
 
 def add_workload(commands: Commands) -> None:
-    """``workload``: perform a pattern in a process."""
+    """Add ``workload``: perform a pattern in a process."""
     p = commands.add_parser("workload", help="a real process performs a pattern, and says where and what")
     p.add_argument(
         "pattern", metavar="PATTERN", help="of the library (hot_cold), or a file: YAML, or masim's"
@@ -116,7 +116,7 @@ def add_workload(commands: Commands) -> None:
 
 
 def add_doctor(commands: Commands) -> None:
-    """``doctor``: what this machine can do."""
+    """Add ``doctor``: what this machine can do."""
     p = commands.add_parser("doctor", help="what this machine and kernel can do, and which suites would run")
     p.add_argument("--json", action="store_true", help="print it for a program")
     p.set_defaults(function="doctor")

@@ -17,7 +17,7 @@ from damon_tests.arguments.values import (
 
 
 def add_truth(commands: Commands) -> None:
-    """``truth``: a real program under exact observation."""
+    """Add ``truth``: a real program under exact observation."""
     p = commands.add_parser(
         "truth",
         help="what a real program really accesses, and what DAMON reports of it",

@@ -9,7 +9,7 @@ from damon_tests.arguments.values import EXIT_CODES, Commands, count, file
 
 
 def add_report(commands: Commands) -> None:
-    """``report``: a finished run."""
+    """Add ``report``: a finished run."""
     p = commands.add_parser("report", help="print a finished run again")
     p.add_argument("directory", metavar="DIR", help="the run's output directory")
     p.add_argument("test", nargs="?", metavar="TEST", help="all about the tests with this in their id")
@@ -96,7 +96,7 @@ def _add_outputs(p: argparse.ArgumentParser) -> None:
 
 
 def add_recording(commands: Commands) -> None:
-    """``recording``: one recording."""
+    """Add ``recording``: one recording."""
     group = commands.add_parser(
         "recording",
         help="show, convert or judge one recording: ours, or a file of damo",

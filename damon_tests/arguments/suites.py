@@ -22,7 +22,7 @@ from damon_tests.arguments.values import (
 
 
 def add_run(commands: Commands) -> None:
-    """``run``: suites on one DAMON."""
+    """Add ``run``: suites on one DAMON."""
     p = commands.add_parser("run", help="run suites on a DAMON and judge it")
     _add_tested(p)
     _add_results(p)
@@ -113,7 +113,7 @@ def _add_manner(p: argparse.ArgumentParser) -> None:
 
 
 def add_gate(commands: Commands) -> None:
-    """``gate``: suites on several kernels."""
+    """Add ``gate``: suites on several kernels."""
     p = commands.add_parser(
         "gate",
         help="judge several kernels: one report, one exit code",
@@ -155,7 +155,7 @@ def add_gate(commands: Commands) -> None:
 
 
 def add_false_alarms(commands: Commands) -> None:
-    """``false-alarms``: suites on a correct DAMON, many times."""
+    """Add ``false-alarms``: suites on a correct DAMON, many times."""
     p = commands.add_parser(
         "false-alarms",
         help="measure how often the suites accuse a correct DAMON",
@@ -178,7 +178,7 @@ def add_false_alarms(commands: Commands) -> None:
 
 
 def add_faults(commands: Commands) -> None:
-    """``faults``: suites on wrong DAMONs."""
+    """Add ``faults``: suites on wrong DAMONs."""
     p = commands.add_parser("faults", help="wrong DAMONs, and which tests notice which")
     p.add_argument("names", nargs="*", metavar="NAME", help="these faults (default: all)")
     p.add_argument("--area", action="append", default=[], metavar="A", help="faults of this area")

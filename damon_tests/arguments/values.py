@@ -43,7 +43,7 @@ def shown(text: str) -> str:
 
 
 def count(text: str) -> int:
-    """How many of something: 1 or more."""
+    """Parse a count: 1 or more."""
     number = int(text)
     if not 1 <= number < _MOST:
         limit = "1 or more" if number < 1 else f"less than {_MOST}"
@@ -52,7 +52,7 @@ def count(text: str) -> int:
 
 
 def duration(text: str) -> float:
-    """How long, in whatever unit: more than 0, and not for ever."""
+    """Parse a time in the unit of the option: more than 0, and finite."""
     number = float(text)
     if not 0 < number < math.inf:
         raise argparse.ArgumentTypeError(f"{text} is no time: give more than 0")
@@ -60,7 +60,7 @@ def duration(text: str) -> float:
 
 
 def budget_s(text: str) -> float:
-    """A time with its unit, "90s", "30min" or "2h", in seconds."""
+    """Return the seconds of a time with its unit, "90s", "30min" or "2h"."""
     match = _TIME.fullmatch(text.replace(" ", ""))
     if match is None:
         raise argparse.ArgumentTypeError(f"{shown(text)!r} is no time: write 90s, 30min or 2h")
@@ -68,14 +68,14 @@ def budget_s(text: str) -> float:
 
 
 def file(text: str) -> Path:
-    """The name of a file or directory to write."""
+    """Parse the name of a file or directory to write."""
     if not text:
         raise argparse.ArgumentTypeError("an empty name is no place to write to")
     return Path(text)
 
 
 def workers(text: str) -> str:
-    """xdist's ``-n``: a number (0: all tests in this process), or a word of its own."""
+    """Parse xdist's ``-n``: a number (0: all tests in this process), or a word of its own."""
     if text not in ("auto", "logical") and not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{shown(text)!r} is neither a number nor auto")
     if text.isdecimal() and len(text) > 4:
@@ -94,7 +94,7 @@ def parts(text: str) -> tuple[int, int]:
 
 
 def shard(text: str) -> str:
-    """``I/N``: the I-th of N parts."""
+    """Check ``I/N``, the I-th of N parts."""
     parts(text)
     return text
 

@@ -44,12 +44,12 @@ def suites_of(areas: Sequence[str]) -> list[str]:
 
 
 def build_command(args: argparse.Namespace) -> int:
-    """``damon-tests build``."""
+    """Run ``damon-tests build``."""
     return build_tree(build_request(args), args.rev)
 
 
 def kunit_command(args: argparse.Namespace) -> int:
-    """``damon-tests kunit``. Raises UsageError unless exactly one of --tree and --kernel is given."""
+    """Run ``damon-tests kunit``. Raises UsageError unless exactly one of --tree and --kernel is given."""
     if (args.tree is None) == (args.kernel is None):
         raise UsageError("kunit needs --tree DIR or --kernel K, one of them")
     if args.uml and args.tree is None:
@@ -75,7 +75,7 @@ def kunit_command(args: argparse.Namespace) -> int:
 
 
 def bisect_command(args: argparse.Namespace) -> int:
-    """``damon-tests bisect``."""
+    """Run ``damon-tests bisect``."""
     if str(args.tree).startswith("debian:"):
         raise UsageError(f"{args.tree}: Debian's source has no commits to choose from; give a git checkout")
     output = args.output or new_directory()
@@ -99,7 +99,7 @@ def bisect_command(args: argparse.Namespace) -> int:
 
 
 def gate_command(args: argparse.Namespace) -> int:
-    """``damon-tests gate``: kernels, or what is built from a tree."""
+    """Run ``damon-tests gate``: kernels, or what is built from a tree."""
     options = [f"--profile={args.profile or 'quick'}"]
     for name in ("seed", "shard", "append", "memory", "cpus", "numa"):
         if getattr(args, name) is not None:

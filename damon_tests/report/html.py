@@ -122,7 +122,7 @@ def _test(test: Mapping[str, Any], run: Mapping[str, Any], embedded: _Embedded) 
 
 
 def _more(test: Mapping[str, Any], embedded: _Embedded) -> dict[str, Any]:
-    """What a test shows folded: pictures of earlier attempts, logs. It gets the room that is left."""
+    """Return what a test shows folded: pictures of earlier attempts, logs. It gets the room that is left."""
     earlier = _pictures(test["files"])[:-1] if test["wanted"] else []
     # A picture as text is for those who have no other.
     texts = [f for f in test["files"] if not (test["pictures"] and f["kind"] == "picture")]

@@ -55,7 +55,7 @@ class Raster:
 
     @property
     def of_two(self) -> bool:
-        """Whether ``true`` is another recording, not the truth."""
+        """Return whether ``true`` is another recording, not the truth."""
         return self.titles != Raster.titles
 
     @property

@@ -99,7 +99,7 @@ def script(reproducer: Reproducer) -> str:
 
 
 def buffers_of(ctx: DamonCtx, regions: Mapping[str, tuple[int, int]]) -> dict[int, Buffer]:
-    """The buffer of each target's process, by the target's index; none for physical memory."""
+    """Return the buffer of each target's process, by the target's index; none for physical memory."""
     if ctx.operations == "paddr":
         return {}
     spans: dict[int, list[tuple[int, int]]] = {}
@@ -116,7 +116,7 @@ def buffers_of(ctx: DamonCtx, regions: Mapping[str, tuple[int, int]]) -> dict[in
 
 
 def _value(write: Write, buffers: Mapping[int, Buffer]) -> str:
-    """The value as the script writes it: of this boot's process and memory, where it is one of them."""
+    """Return the value as the script writes it: of this boot's process and memory where it is of these."""
     if (match := _PID.search(write.path)) and int(match[1]) in buffers:
         return f'"$pid{buffers[int(match[1])].number}"'
     target = int(match[1]) if (match := _REGION.search(write.path)) else 0
@@ -207,7 +207,10 @@ await_buffer() {
 
 
 def _workload(buffers: Mapping[int, Buffer], *, idle: bool, physical: bool) -> str:
-    """The processes to monitor. One that shall be idle is stopped once it has filled its buffer."""
+    """Return the commands that start the processes to monitor.
+
+    One that shall be idle is stopped once it has filled its buffer.
+    """
     if physical:
         text = "dd touches 64 MiB all the time. The target's regions are physical addresses of the machine"
         lines = [*_comment(f"{text} that failed: use ranges of System RAM in /proc/iomem of yours.")]

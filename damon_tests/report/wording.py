@@ -114,7 +114,7 @@ def judged_as(run: Mapping[str, Any]) -> str:
 
 
 def rerun(run: Mapping[str, Any], test: Mapping[str, Any]) -> str:
-    """The command that repeats a verdict: one test, with the same seed and options."""
+    """Return the command that repeats a verdict: one test, with the same seed and options."""
     provenance = run["provenance"]
     group, _, name = str(test["id"]).partition("::")
     if group.startswith("kselftest/"):
@@ -129,7 +129,7 @@ def rerun(run: Mapping[str, Any], test: Mapping[str, Any]) -> str:
 
 
 def _repeatable(run: Mapping[str, Any], test: Mapping[str, Any]) -> str:
-    """The id of a test that makes the verdict again: every run judges the features, whatever it runs.
+    """Return the id of a test that makes the verdict again: every run judges the features, whatever it runs.
 
     While a run goes on, ``run`` has no tests yet.
     """

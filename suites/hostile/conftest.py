@@ -27,7 +27,7 @@ def _places(pid: int, start: int, end: int) -> dict[str, int]:
 
 @pytest.fixture
 def tested(subject) -> Iterator[Side]:
-    """The DAMON under test with a process that idles; its tree is empty before and after."""
+    """Yield the DAMON under test with a process that idles; its tree is empty before and after."""
     target = subject.start_target(load.load(PATTERN), 1)
     side = Side(DamonClient(subject.tree, subject.clock), _places(target.pid, *target.layout["data"]))
     try:

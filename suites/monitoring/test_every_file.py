@@ -55,7 +55,7 @@ def one_of_everything(tree):
 
 @pytest.fixture
 def tree(subject):
-    """The tree under test, with one of everything."""
+    """Yield the tree under test, with one of everything."""
     try:
         one_of_everything(subject.tree)
         yield subject.tree

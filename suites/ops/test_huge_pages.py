@@ -25,7 +25,7 @@ YOUNG = DamosFilter("young", matching=True, allow=True)
 
 
 def every_other_block(hugepage):
-    """One small page of every other block of a huge page is in use; the blocks between are idle."""
+    """Return a pattern: one small page of every other huge block is in use, the blocks between are idle."""
     data = PatternRegion("data", 16 * HUGE, hugepage=hugepage)
     use = Access("data", 0, page_size(), islands=8, every_bytes=2 * HUGE)
     reason = "huge pages in use beside idle ones"

@@ -90,7 +90,7 @@ def _raised(own: int, usual: int, default: int) -> int:
 
 
 def parse_memory(text: str) -> int:
-    """``2G``, ``512M`` or a plain number of MiB → MiB. Raises UsageError; this machine must have as much."""
+    """Return the MiB of ``2G``, ``512M`` or a number. Raises UsageError, also for more than there is."""
     match = re.fullmatch(r"(\d+)\s*([MG]?)(?:i?B)?", text.strip(), re.IGNORECASE)
     if match is None:
         raise UsageError(f"{text!r} is no size of memory; write it like 2G or 512M")

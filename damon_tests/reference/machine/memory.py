@@ -262,7 +262,7 @@ class Memory(Frames):
     # Accesses
 
     def frames_accessed(self, frames: I64, t0_ns: int, t1_ns: int, *, all_mappings: bool = True) -> Bools:
-        """Whether the page in each frame was touched within [t0, t1). Frames may lie outside RAM.
+        """Return whether the page in each frame was touched within [t0, t1). Frames may lie outside RAM.
 
         ``all_mappings``: through any of its mappings, not only its owner's.
         """

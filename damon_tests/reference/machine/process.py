@@ -158,7 +158,7 @@ class Process:
         return nids
 
     def are_hugetlb(self, first_pages: I64) -> Bools:
-        """Whether the memory of each row must be a reserved huge page."""
+        """Return whether the memory of each row must be a reserved huge page."""
         reserved = np.zeros(len(first_pages), np.bool_)
         for span in self.hugetlb:
             reserved |= _rows_within(first_pages, span)

@@ -115,7 +115,7 @@ def goal_node(nid: int) -> int:
 
 
 def window_needs_turn(is_set: bool, requested: bool) -> bool:
-    """Whether windows begin and end: while a quota is in force, also one that is no longer requested.
+    """Return whether windows begin and end: while a quota is in force, also one that is no longer requested.
 
     The first window after a quota was removed sets the effective size to 0, which is no limit.
     """

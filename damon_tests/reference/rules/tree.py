@@ -77,8 +77,10 @@ def resized_count(count: int, maximum: int | None) -> int:
 
 
 def refuses_absent(what: str) -> bool:
-    """Whether a request is refused that names a "process", control "group" or memory "node" that does not
-    exist. Goals of nodes that do not exist are neutral (§4.5)."""
+    """Return whether a request is refused that names an absent "process", control "group" or memory "node".
+
+    Goals of nodes that do not exist are neutral (§4.5).
+    """
     return what in ("process", "group")
 
 
