@@ -10,8 +10,9 @@ returns the exit code. Begin with ``run``: it starts pytest with the plugin (``d
   commit that broke DAMON, with ``bisect_kernel`` for each commit.
 - The kernel's own tests: ``kunit``; ``kselftest`` (judged by ``selftest_verdict``) and ``kselftest_install``.
 - The suites themselves: ``faults`` and ``false_alarms`` run them many times, in processes of their own, to
-  see whether tests notice wrong DAMONs and accuse none that are right; ``fault_kinds`` prints kinds of bugs.
-  ``doctor`` and ``suite_outlook`` say what a machine can run. ``new_test`` writes the skeleton of a test.
+  see whether tests notice wrong DAMONs and accuse none that are right; ``fault_kinds`` prints kinds of bugs,
+  ``killers`` a test that notices a fault. ``doctor`` and ``suite_outlook`` say what a machine can run,
+  ``new_test`` writes the skeleton of a test.
 - Results: ``report`` prints a run, ``upstream`` a failed test as a mail or an issue, ``defects`` and
   ``findings`` what is known to be wrong in which kernels. ``recording`` shows, converts and judges one file.
 - Cost and accuracy: ``bench``, ``compare``, ``history``, ``savings``, ``explore``, ``truth``.
