@@ -11,6 +11,7 @@ from damon_tests.damon.capability import Capabilities
 from damon_tests.damon.kernel_config import KernelConfig
 from damon_tests.damon.sleeps import SleepWatch
 from damon_tests.experiment.requirements import Needs
+from damon_tests.kernel.failing_allocations import FailedWrite
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import Clock, Events, Process, Tree
@@ -46,6 +47,11 @@ class Subject(Protocol):
     def shell(self, script: str) -> Process:
         """Start a shell script on the machine, which must be a guest with ``userland``. Raises NotSupported
         where there is no kernel."""
+        ...
+
+    def failing_write(self, path: str, value: str, number: int, pid: int = 0) -> FailedWrite:
+        """Write a file of DAMON's tree while an allocation fails, see ``kernel.failing_allocations``. Raises
+        NotSupported where none can."""
         ...
 
     def vmas(self, target: RunningTarget) -> Sequence[tuple[int, int]]:

@@ -17,7 +17,8 @@ from damon_tests.damon.sleeps import SleepWatch
 from damon_tests.damon.tracefs import TracefsEvents
 from damon_tests.experiment.backend import Subject
 from damon_tests.experiment.requirements import Needs, look
-from damon_tests.kernel import slab
+from damon_tests.kernel import failing_allocations, slab
+from damon_tests.kernel.failing_allocations import FailedWrite
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.kernel.host.kernel_log import KMSG, OwnLog
 from damon_tests.kernel.images.programs import ENGINE, program
@@ -96,6 +97,10 @@ class MachineSubject:
             raise NotSupported(f"no {BUSYBOX} on this machine", remedy="use --kernel debian:newest") from None
         process.close_stdin()
         return process
+
+    def failing_write(self, path: str, value: str, number: int, pid: int = 0) -> FailedWrite:
+        failing_allocations.enable(self.machine)
+        return failing_allocations.write(self.machine, path, value, number, pid)
 
     def vmas(self, target: RunningTarget) -> Sequence[tuple[int, int]]:
         maps = self.machine.read_file(f"/proc/{target.pid}/maps").decode()

@@ -16,6 +16,7 @@ from damon_tests.damon.sleeps import SleepWatch
 from damon_tests.experiment.backend import Subject
 from damon_tests.experiment.requirements import Needs
 from damon_tests.experiment.simulated_memory import simulated_memory_info, simulated_pages
+from damon_tests.kernel.failing_allocations import FailedWrite
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import (
@@ -166,6 +167,9 @@ class ReferenceSubject:
         raise NotSupported(
             "programs that write to DAMON's files", remedy="use --kernel debian:newest for this"
         )
+
+    def failing_write(self, path: str, value: str, number: int, pid: int = 0) -> FailedWrite:
+        raise NotSupported("allocations that fail on request", remedy="use a kernel with CONFIG_FAILSLAB")
 
     def kernel_objects(self) -> Mapping[str, int]:
         raise NotSupported("objects of a kernel", remedy="use --kernel debian:newest for this")
