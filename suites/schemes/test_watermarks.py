@@ -14,7 +14,7 @@ import pytest
 from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosWatermarks
 from damon_tests.judge.schemes.watermarks import Stretch, checked_once_per_interval, states_hold
 from damon_tests.judge.verdict import Check, Measurement
-from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC
+from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, huge_page_size
 from damon_tests.scenario.free_memory import FreeMemory, held
 
 pytestmark = pytest.mark.needs(
@@ -26,7 +26,7 @@ CTX = DamonCtx(
 )
 INTERVAL_US = 50_000
 # What was freed may stay on lists of processors, out of sight: up to 30 MiB were seen on 7.3.
-HOG_MIB = 128
+HOG_MIB = max(128, 4 * huge_page_size() >> 20)
 WATCH_S = 0.1
 PATIENCE_NS = 5 * NSEC_PER_SEC
 NO_MARKS = DamosWatermarks()
