@@ -5,7 +5,7 @@ import pytest
 
 from damon_tests.damon.client import DamonClient
 from damon_tests.judge.verdict import Measurement
-from damon_tests.ports import DamonTestsError
+from damon_tests.ports import NSEC_PER_SEC, DamonTestsError, TreeError
 from damon_tests.scenario.abi_walk import BEGINNING, ROOT, U64, Operation
 
 pytestmark = [pytest.mark.profile("full"), pytest.mark.needs("ops.fvaddr", "schemes.stat", "commands.commit")]
@@ -13,6 +13,9 @@ pytestmark = [pytest.mark.profile("full"), pytest.mark.needs("ops.fvaddr", "sche
 FIRST = "kdamonds/0/contexts/0"
 STATE = "kdamonds/0/state"
 SCHEME = f"{FIRST}/schemes/0"
+KMEMLEAK = "/sys/kernel/debug/kmemleak"
+KMEMLEAK_AGE_NS = 6 * NSEC_PER_SEC
+"""It reports no object that is younger than 5 s."""
 MOST = 400
 """No write takes so many allocations."""
 COUNTS = (
@@ -96,6 +99,18 @@ def tried_bytes(side):
     return f"{', '.join(failed)} failed" if failed else tried
 
 
+def leaks(subject):
+    """Return what kmemleak reports of DAMON; None where the kernel has no kmemleak, or it is off."""
+    try:
+        for _ in range(2):  # the first scan remembers what each object holds, the second reports what is lost
+            subject.clock.run_for(KMEMLEAK_AGE_NS)
+            subject.tree.write(KMEMLEAK, "scan")
+        text = subject.kernel_file(KMEMLEAK)
+    except (FileNotFoundError, TreeError):
+        return None
+    return [part for part in text.split("unreferenced object ")[1:] if "damon" in part]
+
+
 @pytest.mark.needs("commands.update_schemes_tried_bytes")
 @pytest.mark.parametrize(
     "fail", [failing_start, failing_commit, failing_directories], ids=["start", "commit", "directories"]
@@ -118,3 +133,6 @@ def test_each_allocation_may_fail(tested, subject, expect, fail):
         [] if tried == size else [f"{tried} instead of {size} bytes tried"],
         because="a refused write leaves DAMON usable (§5.6)",
     )
+    lost = leaks(subject)
+    if lost is not None:
+        expect.nothing("objects leaked", lost, because="an error path frees what was allocated before")
