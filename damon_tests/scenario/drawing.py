@@ -80,7 +80,8 @@ def first_failure(
             small = draws.shrink(case, lambda candidate: bool(run(candidate)[0]), tries)
             again, _ = run_kept(small)
             text = "; ".join(again) or f"passes when repeated; at first: {'; '.join(wrong)}"
-            return [f"case {draws.count}, shrunk: {small}: {text}"], judged
+            how = "as drawn" if small == case else "shrunk"
+            return [f"case {draws.count}, {how}: {small}: {text}"], judged
     return [], judged
 
 

@@ -80,11 +80,12 @@ class EmulatorAccesses:
         window = AccessWindow()
         before, used_s = clocks(machine), _cpu_s(plugin.pid)
         plugin.begin(order)
-        for process in waiting:
-            process.close_stdin()
-            process.wait(_CLOCKS_NS)
-        began_ns = machine.clock.now_ns()
-        yield window
+        with plugin.ended_on_errors(order):
+            for process in waiting:
+                process.close_stdin()
+                process.wait(_CLOCKS_NS)
+            began_ns = machine.clock.now_ns()
+            yield window
         ended_ns = machine.clock.now_ns()
         report = plugin.end(order)
         _require_pids(report)

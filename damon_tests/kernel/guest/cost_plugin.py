@@ -32,7 +32,8 @@ class EmulatorProbe:
         window, order = CostWindow(), Order(Window.COST, thread)
         self._plugin.begin(order)
         began_ns = clock.now_ns()
-        yield window
+        with self._plugin.ended_on_errors(order):
+            yield window
         ended_ns = clock.now_ns()
         window.cost = parse_report(self._plugin.end(order), known, thread, ended_ns - began_ns)
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import IntFlag
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 from damon_tests.kernel.guest import symbols
 from damon_tests.kernel.guest.symbols import Symbols
 from damon_tests.kernel.images.programs import program
-from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, HarnessError, Machine, TimedOut
+from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, DamonTestsError, HarnessError, Machine, TimedOut
 
 PLUGIN = "damon-tests-qemu_plugin"
 
@@ -138,6 +139,16 @@ class Plugin:
         report = self.files.report.read_text()
         self.files.report.unlink()
         return report
+
+    @contextmanager
+    def ended_on_errors(self, order: Order) -> Iterator[None]:
+        """End the window of ``order`` when the block raises: a guest that is kept has others later."""
+        try:
+            yield
+        except BaseException:
+            with suppress(DamonTestsError, OSError):  # the block's own error says what happened
+                self.end(order)
+            raise
 
     def _kallsyms(self) -> str:
         path = "/proc/kallsyms"
