@@ -9,11 +9,20 @@ import pytest
 
 # Seeds of runs that tests make do not change from run to run.
 os.environ.pop("CI", None)
+# Importing hypothesis takes a second of each run that tests make, and these runs have no use for it.
+os.environ["PYTEST_ADDOPTS"] = f"{os.environ.get('PYTEST_ADDOPTS', '')} -p no:hypothesispytest".strip()
 
 OPT_IN = {
     "vm": ("DAMON_TESTS_VM", "boots a real kernel in a VM"),
     "long": ("DAMON_TESTS_LONG", "takes minutes, and downloads programs of others"),
 }
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Let workers that have no tests left take some of the others: tests take from 1 ms to 20 s."""
+    if config.option.numprocesses and config.option.dist == "no":
+        config.option.dist = "worksteal"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

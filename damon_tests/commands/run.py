@@ -45,7 +45,8 @@ def run_tests(request: RunRequest) -> int:
     paths = [suite_path(p) for p in request.paths] or [str(bundle.suites_dir())]
     more = [word for text in request.pytest_options for word in _words(text)]
     options = ["-p", "damon_tests.plugin", *_configuration(paths), *request.options]
-    options += ["-n", request.workers] if request.workers is not None else []
+    # Tests take from 10 ms to a minute: a worker that has none left takes some of the others.
+    options += ["-n", request.workers, "--dist", "worksteal"] if request.workers is not None else []
     if any(word in _LOOKING_ONLY for word in more):
         return _exit_code(pytest.main([*options, *more, *paths]))
     verbosity = request.verbosity + sum(_verbosity(word) for word in more)
