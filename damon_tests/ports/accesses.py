@@ -62,7 +62,8 @@ class AccessRuns:
     A row says that ``page`` (a page number) of ``space`` was accessed at ``first_ns`` and at ``last_ns``
     (inclusive, monotonic ns of the guest), and between them at least once in every ``gap_ns``. So for each
     stretch of time of at least ``gap_ns``, the rows say exactly whether the page was accessed in it.
-    ``frame``: the page frame, -1 where none was mapped. ``kind``: an ``AccessKind``.
+    ``frame``: the page frame, -1 where none was mapped. ``kind``: an ``AccessKind``. Each row reaches into
+    ``span_ns``, from begin to end of the recording.
     """
 
     page: I64

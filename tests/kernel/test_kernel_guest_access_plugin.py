@@ -60,6 +60,16 @@ def test_runs_are_parsed(tmp_path: Path) -> None:
     assert (runs.recorded.accesses, runs.recorded.unknown, runs.recorded.clock_behind_ns) == (500, 3, 9)
 
 
+@pytest.mark.parametrize(
+    ("span_ns", "pages"), [((0, 9000), 2), ((3100, 6100), 1), ((3101, 9000), 1), ((7000, 9000), 0)]
+)
+def test_runs_outside_of_the_span_are_left_out(tmp_path: Path, span_ns: tuple[int, int], pages: int) -> None:
+    """The plugin begins a moment before the window, and ends a moment after it. The runs are from 2100 ns to
+    3100 ns and at 6100 ns."""
+    runs = parse_runs(written(tmp_path), REPORT, span_ns, 1000, to_monotonic((0, 100), (1000, 2100)), 1.5)
+    assert len(runs) == pages
+
+
 @pytest.mark.parametrize("report", [REPORT.removesuffix("end\n"), REPORT.replace("runs 2", "runs 3"), ""])
 def test_incomplete_report_is_refused(tmp_path: Path, report: str) -> None:
     with pytest.raises(HarnessError, match=r"cut off|other accesses"):

@@ -163,7 +163,10 @@ def to_monotonic(before: tuple[int, int], after: tuple[int, int]) -> ToMonotonic
 def parse_runs(
     path: Path, report: str, span_ns: tuple[int, int], gap_ns: int, convert: ToMonotonic, host_s: float
 ) -> AccessRuns:
-    """Parse what the plugin wrote in a window. Raises HarnessError when it is incomplete."""
+    """Parse what the plugin wrote in a window; leave out what lies wholly outside of ``span_ns``.
+
+    Raises HarnessError when it is incomplete.
+    """
     lines = [line.split(" ", 4) for line in report.splitlines()]
     if not lines or lines[-1] != ["end"]:
         raise HarnessError("the QEMU plugin's report is cut off; is the disk full?")
@@ -173,7 +176,7 @@ def parse_runs(
     if accesses is None or clock is None or len(records) != int(accesses[3]):
         raise HarnessError(f"the QEMU plugin reports other accesses than it wrote: {len(records)} runs")
     frame = records["frame"].astype(np.int64)
-    return AccessRuns(
+    runs = AccessRuns(
         page=records["page"].astype(np.int64),
         first_ns=convert(records["first_ns"]),
         last_ns=convert(records["last_ns"]),
@@ -185,6 +188,7 @@ def parse_runs(
         gap_ns=gap_ns,
         recorded=Recorded(int(accesses[1]), int(accesses[2]), int(clock[1]), int(clock[2]), host_s),
     )
+    return runs.chosen((runs.last_ns >= span_ns[0]) & (runs.first_ns < span_ns[1]))
 
 
 def _spaces(lines: Sequence[Sequence[str]]) -> Iterator[Space]:
