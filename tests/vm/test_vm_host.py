@@ -8,6 +8,7 @@ the project needs; the project is copied into the guest's memory.
 from __future__ import annotations
 
 import io
+import re
 import signal
 import tarfile
 import time
@@ -95,6 +96,11 @@ def python(guest: Guest, *arguments: str) -> Process:
 def run(guest: Guest, *arguments: str) -> Process:
     """Start ``damon-tests run --kernel host`` in the guest."""
     return python(guest, "-m", "damon_tests.cli", "run", "--kernel=host", *arguments)
+
+
+def monitor(guest: Guest, *arguments: str) -> Process:
+    """Start ``damon-tests monitor hot_cold --kernel host`` in the guest."""
+    return python(guest, "-m", "damon_tests.cli", "monitor", "hot_cold", "--kernel=host", *arguments)
 
 
 def output(process: Process) -> str:
@@ -188,6 +194,26 @@ def test_suites_pass_on_the_hosts_kernel(guest: Guest) -> None:
     assert status.ok, printed
     assert "PASS 3" in printed
     assert is_clean(guest)
+    assert names(guest, JOURNALS) == []
+
+
+def test_monitor_shows_a_pattern_to_the_hosts_damon(guest: Guest) -> None:
+    process = monitor(guest, "--seconds=5")
+    status = process.wait(RUN_NS)
+    printed = output(process)
+    assert status.ok, printed
+    assert "watched by DAMON of host" in printed
+    # The pattern keeps 8 MiB hot.
+    assert re.search(r"hot [78](\.\d+)? MiB.*kdamond \d+\.\d+% of a CPU", printed), printed
+    assert is_clean(guest)
+
+
+def test_guard_cleans_up_after_a_monitor_that_was_killed(guest: Guest) -> None:
+    process = monitor(guest)
+    until(partial(is_on, guest), "a kdamond is on", process)
+    process.kill(signal.SIGKILL)
+    assert process.wait(int(SOON_S) * NSEC_PER_SEC).signal == signal.SIGKILL
+    until(lambda: is_clean(guest) and not guards(guest), "the guard has restored everything")
     assert names(guest, JOURNALS) == []
 
 
