@@ -59,7 +59,7 @@ def finish_session(session: pytest.Session, exitstatus: int) -> None:
     with RunLog(run.output) as log:
         processes = getattr(config.option, "numprocesses", None) or 1
         now = time.time()
-        if idle_s := idle_of_workers_s(model.read_events(run.output).last_of, now):
+        if idle_s := idle_of_workers_s(model.read_events(run.output).last_of):
             log.timing("wait for the last tests", idle_s)
         so_far = model.derive(run.output)
         log.timing("outside of tests", outside_of_tests_s(so_far, now, processes))

@@ -302,12 +302,13 @@ def repeat_after_lost_guest(
     return None
 
 
-def idle_of_workers_s(last_of: Mapping[str, float], now: float) -> float:
+def idle_of_workers_s(last_of: Mapping[str, float]) -> float:
     """Return how long the workers of pytest-xdist had nothing to do while others ran the last tests.
 
-    ``last_of``: when each process wrote its last event; ``now``: when the run ends.
+    ``last_of``: when each process wrote its last event.
     """
-    return sum(now - last for worker, last in last_of.items() if worker != MAIN)
+    ends = [last for worker, last in last_of.items() if worker != MAIN]
+    return sum(max(ends) - end for end in ends)
 
 
 def outside_of_tests_s(run: Mapping[str, Any], now: float, processes: int) -> float:

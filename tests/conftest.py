@@ -9,13 +9,20 @@ import pytest
 
 # Seeds of runs that tests make do not change from run to run.
 os.environ.pop("CI", None)
-# Importing hypothesis takes a second of each run that tests make, and these runs have no use for it.
-os.environ["PYTEST_ADDOPTS"] = f"{os.environ.get('PYTEST_ADDOPTS', '')} -p no:hypothesispytest".strip()
 
 OPT_IN = {
     "vm": ("DAMON_TESTS_VM", "boots a real kernel in a VM"),
     "long": ("DAMON_TESTS_LONG", "takes minutes, and downloads programs of others"),
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _runs_without_hypothesis() -> None:
+    """Importing hypothesis takes a second of each run that tests make, and these runs have no use for it.
+
+    A fixture, not a statement of this file: the workers of this session do need its plugin.
+    """
+    os.environ["PYTEST_ADDOPTS"] = f"{os.environ.get('PYTEST_ADDOPTS', '')} -p no:hypothesispytest".strip()
 
 
 @pytest.hookimpl(tryfirst=True)
