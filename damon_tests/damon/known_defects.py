@@ -24,6 +24,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
 from damon_tests import bundle
+from damon_tests.damon.features import LEVELS
 from damon_tests.ports import UsageError
 from damon_tests.ports.numbers import number
 
@@ -43,7 +44,9 @@ class Releases:
         """Return whether this release of the series ("6.12.117+deb13-cloud-amd64"; empty: any) has it."""
         number = numbers(release)
         if number[:2] != numbers(self.series):
-            return not self.since
+            # Stable series get fixes from mainline, which is what is newer than the last known series.
+            in_mainline = bool(self.fixed) and number[:2] > numbers(LEVELS[-1])
+            return not self.since and not in_mainline
         return number >= numbers(self.since) and (not self.fixed or number < numbers(self.fixed))
 
     def __str__(self) -> str:

@@ -87,6 +87,15 @@ def test_releases_since_and_before_fixed_have_the_defect(release: str, fixed: bo
     assert Releases("6.12").has(release)
 
 
+def test_mainline_after_the_last_series_has_the_fixes_of_stable_releases() -> None:
+    last = LEVELS[-1]
+    major, minor = last.split(".")
+    mainline = f"{major}.{int(minor) + 1}.0-rc1"
+    assert not Releases(last, fixed=f"{last}.4").has(mainline)
+    assert Releases(last).has(mainline)
+    assert Releases(last, fixed=f"{last}.4").has(f"{last}.0-rc7")
+
+
 def _markers(tree: ast.AST, marker: str = "known_defect") -> Iterator[tuple[int, str]]:
     """Yield (line, key) of each ``pytest.mark.known_defect("KEY")`` of a file, or of another marker."""
     for node in ast.walk(tree):
