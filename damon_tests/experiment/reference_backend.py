@@ -117,13 +117,15 @@ class ReferenceSubject:
         machine = topology or Topology()
         # With pages of 64 KiB, memory of the usual size would be two huge pages.
         least = _LEAST_HUGE_PAGES * huge_page_size() * machine.numa_nodes
+        ram_bytes = max(machine.memory_mib << 20, least)
         self._system = ReferenceSystem(
             level=level,
             seed=seed,
             rules=rules,
-            ram_bytes=max(machine.memory_mib << 20, least),
+            ram_bytes=ram_bytes,
             nr_nodes=machine.numa_nodes,
-            swap_bytes=machine.swap_zram_mib << 20,
+            # As much larger than asked for as the RAM is: the same share of memory fits.
+            swap_bytes=machine.swap_zram_mib * ram_bytes // machine.memory_mib,
             hugetlb_pages=machine.hugetlb_pages,
         )
         self._system.memory.apply_ns_per_page = _APPLY_NS

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from damon_tests.kernel.images import initramfs
-from damon_tests.kernel.images.modules import ModuleTree, depends
+from damon_tests.kernel.images.modules import ModuleTree, depends, soft_depends
 from damon_tests.ports import NotSupported
 
 
@@ -122,3 +122,15 @@ def test_dependencies_are_read_from_modinfo() -> None:
     assert depends(module("snd-pcm,snd")) == ["snd_pcm", "snd"]
     assert depends(module("")) == []
     assert depends(b"no modinfo") == []
+
+
+def test_soft_dependencies_are_loaded_if_they_are_there(tmp_path: Path) -> None:
+    directory = tmp_path / "kernel"
+    directory.mkdir()
+    mounting = b"\0softdep=pre: crypto-crc32c nowhere post: after\0depends=mbcache\0name=x\0"
+    assert soft_depends(mounting) == ["crypto_crc32c", "nowhere"]
+    assert soft_depends(b"\0softdep=post: after\0") == soft_depends(module("")) == []
+    for name, contents in (("ext4", mounting), ("mbcache", module("")), ("crc32c_generic", module(""))):
+        (directory / f"{name}.ko").write_bytes(contents)
+    order = [name for name, _ in ModuleTree(tmp_path, {}).load_order(["ext4"])]
+    assert order == ["mbcache", "crc32c_generic", "ext4"]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """Put the kernel modules of an image into load order.
 
-Packages are unpacked, not installed, so there is no modules.dep; each module lists its
-dependencies in its .modinfo section.
+Packages are unpacked, not installed, so there is no modules.dep; each module lists its dependencies in its
+.modinfo section. Some are soft: ext4 of 6.12 loads without the checksum crc32c, and then refuses to mount.
 """
 
 from __future__ import annotations
@@ -70,9 +70,16 @@ class ModuleTree:
         if path is None:
             raise self._missing(name)
         contents = read_module(path)
-        for needed in depends(contents):
+        for needed in (*depends(contents), *self._softly_needed(contents)):
             self._add(needed, ordered, (*above, name))
         ordered[name] = contents
+
+    def _softly_needed(self, contents: bytes) -> list[str]:
+        """Return the modules here that a module wants to be loaded before it, if they are there."""
+        candidates = (
+            candidate for wanted in soft_depends(contents) for candidate in (wanted, _portable_cipher(wanted))
+        )
+        return [name for name in candidates if self.has(name)]
 
     def _missing(self, name: str) -> NotSupported:
         option = _OPTIONS.get(name, "")
@@ -89,6 +96,18 @@ def depends(contents: bytes) -> list[str]:
     match = re.search(rb"\0depends=([\w,-]*)\0", contents)
     names = match[1].decode() if match else ""
     return [name.replace("-", "_") for name in names.split(",") if name]
+
+
+def soft_depends(contents: bytes) -> list[str]:
+    """Return what a module's .modinfo wants to be loaded before it: names of modules, or their aliases."""
+    match = re.search(rb"\0softdep=pre: ([^\0]*)\0", contents)
+    names = match[1].decode().partition("post:")[0].split() if match else []
+    return [name.replace("-", "_") for name in names]
+
+
+def _portable_cipher(alias: str) -> str:
+    """Return the module of the kernel's crypto/ that has an alias of an algorithm, ``crypto_crc32c``."""
+    return f"{alias.removeprefix('crypto_')}_generic"
 
 
 def read_module(path: Path) -> bytes:
