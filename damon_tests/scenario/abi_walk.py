@@ -24,6 +24,8 @@ from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, DamonTestsError, TimedOut, TreeError
 
 ROOT = "/sys/kernel/mm/damon/admin"
+NO_ANSWER = "no answer"
+"""The error of an operation that has not returned after ``PATIENCE_NS``."""
 PATIENCE_NS = 20 * NSEC_PER_SEC
 """Far longer than any command of a walk takes: its intervals are at most 0.1 s."""
 SETTLE_NS = 150 * NSEC_PER_MSEC
@@ -170,7 +172,7 @@ class Side:
                     return error.errno_name
                 self.clock.run_for(10 * NSEC_PER_MSEC)
             except TimedOut:
-                return "no answer"
+                return NO_ANSWER
             return "0"
 
     def _busy_for_good(self, path: str, value: str) -> bool:
@@ -202,13 +204,25 @@ class Walker:
         if not self._series.survives_goals_of_absent_nodes:
             self._values["goals/nid"] = ("0",)
 
-    def operations(self, model: Side, count: int) -> Iterator[tuple[Operation, Answer]]:
-        """Yield ``count`` operations with the model's answers: a valid request first, then whatever comes."""
-        for operation in BEGINNING[:count]:
-            yield operation, model.do(operation)
-        for _ in range(count - len(BEGINNING)):
-            operation = self._draw(model)
-            yield operation, model.do(operation)
+    def operations(self, new_model: Callable[[], Side], count: int) -> Iterator[tuple[Operation, Answer]]:
+        """Yield ``count`` operations with a reference's answers: a valid request first, then whatever comes.
+
+        ``new_model`` makes clean references. A command that waits for ever is left out, as it would keep the
+        lock of the tree, and no operation after it could show anything: a new reference repeats the
+        operations before it.
+        """
+        model = new_model()
+        done: list[Operation] = []
+        while len(done) < count:
+            operation = BEGINNING[len(done)] if len(done) < len(BEGINNING) else self._draw(model)
+            answer = model.do(operation)
+            if answer.error == NO_ANSWER:
+                model = new_model()
+                for earlier in done:
+                    model.do(earlier)
+                continue
+            done.append(operation)
+            yield operation, answer
 
     def _draw(self, model: Side) -> Operation:
         files = [e for e in model.tree.walk(ROOT) if not e.is_dir and not RESULTS.search(e.path)]

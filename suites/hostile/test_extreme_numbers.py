@@ -6,7 +6,7 @@ import pytest
 from damon_tests.damon.series import Series
 from damon_tests.judge.verdict import Measurement
 from damon_tests.ports import NSEC_PER_MSEC, page_size
-from damon_tests.scenario.abi_walk import BEGINNING, RESULTS, ROOT, U64, Operation
+from damon_tests.scenario.abi_walk import BEGINNING, NO_ANSWER, RESULTS, ROOT, U64, Operation
 
 pytestmark = pytest.mark.needs(
     "ops.fvaddr", "schemes.stat", "commands.commit", "commands.update_schemes_stats"
@@ -83,7 +83,7 @@ def answers_online(side, cases, defaults):
             Operation(STATE, "update_schemes_stats"),
         )
         answers[path, value] = [side.do(step) for step in steps]
-        if any(a.error == "no answer" for a in answers[path, value]):
+        if any(a.error == NO_ANSWER for a in answers[path, value]):
             break  # nor will there be one to the next
     return answers
 
@@ -101,7 +101,7 @@ def answers_at_start(side, cases, defaults):
             Operation(full, defaults[path]),
         )
         answers[path, value] = [side.do(step) for step in steps]
-        if any(a.error == "no answer" for a in answers[path, value]):
+        if any(a.error == NO_ANSWER for a in answers[path, value]):
             break  # nor will there be one to the next
     return answers
 

@@ -5,7 +5,7 @@ import pytest
 
 from damon_tests.damon.keywords import COMMANDS
 from damon_tests.damon.series import Series
-from damon_tests.scenario.abi_walk import BEGINNING, ROOT, Operation
+from damon_tests.scenario.abi_walk import BEGINNING, NO_ANSWER, ROOT, Operation
 
 pytestmark = pytest.mark.needs("ops.fvaddr", "schemes.stat", "commands.commit")
 
@@ -44,7 +44,7 @@ def do(side, operations, level):
     for operation in operations:
         if operation in BEGINNING or side.tree.exists(f"{ROOT}/{operation.path}"):
             done.append((operation, side.do(operation)))
-            if done[-1][1].error == "no answer":
+            if done[-1][1].error == NO_ANSWER:
                 break
     return done
 
@@ -57,7 +57,7 @@ def differences(tested, clean, operations, level):
         for a, b in zip(given, wanted, strict=False)
         if a != b
     ]
-    hangs = bool(given) and given[-1][1].error == "no answer"
+    hangs = bool(given) and given[-1][1].error == NO_ANSWER
     if len(given) != len(wanted) and not hangs:
         wrong.append(f"{len(given)} operations had a file, not {len(wanted)}")
     return wrong

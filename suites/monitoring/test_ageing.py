@@ -21,7 +21,7 @@ ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=100)
 def test_idle_memory_grows_old(experiment, expect):
     """Memory that nobody touches ages by one in each aggregation, however often it is merged and split."""
     ctx = DamonCtx("fvaddr", attrs=ATTRS)
-    observation = experiment("small_hot_in_large_cold", ctx, seconds=3, cover="regions").observe()
+    observation = experiment("hot_cold", ctx, seconds=3, cover="regions").observe()
     expect.add(invariants(observation, shows=("I15", "I25", "I29", "I32")))
 
 

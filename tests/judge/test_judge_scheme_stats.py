@@ -112,3 +112,19 @@ def test_qt_exceeds_must_count_full_windows() -> None:
     assert holds() is None
     with pytest.raises(UsageError):
         holds(0, ctx=replace(CTX, schemes=(WATCHER, replace(WATCHER, quota=DamosQuota(ms=1)))))
+
+
+def test_qt_exceeds_is_compared_with_the_passes_that_the_reading_shows() -> None:
+    """A command that lasts longer than a pass takes leaves several numbers of passes, its tries only one."""
+    limited = replace(CTX, schemes=(replace(WATCHER, quota=DamosQuota(bytes=3 * PAGE)), WATCHER))
+    recorded = watched_passes.passes([event for i in range(1, 6) for event in one_pass(100 * i)])
+
+    def holds(nr_tried: int, pages: int, qt_exceeds: int) -> bool | None:
+        shown = DamosStats(nr_tried, pages * PAGE, 0, 0, qt_exceeds)
+        return stats.exceeded(recorded, limited, "7.3", [Reading(110_000, 350_000, 0, shown)]).holds
+
+    assert holds(4, 6, 1) is True  # after two passes, within the window of the second
+    assert holds(4, 6, 2) is False
+    assert holds(6, 9, 1) is False  # as many as after two, but it was read after three
+    assert holds(6, 9, 2) is True
+    assert holds(6, 8, 1) is True  # tries that no pass explains are for stats_when_read

@@ -182,6 +182,25 @@ def passes_before(recorded: Sequence[WatchedPass], reading: Reading) -> list[int
     ]
 
 
+def passes_shown(
+    recorded: Sequence[WatchedPass],
+    readings: Sequence[Reading],
+    reading: Reading,
+    after: Sequence[Sequence[Total]],
+) -> tuple[int, ...]:
+    """Return the possible numbers of passes before the update whose tries the readings of one command show.
+
+    A command may last longer than a pass takes, so that its time alone leaves several. ``after``: ``totals``.
+    All that the time leaves if the tries agree with none: then ``stats_when_read`` fails.
+    """
+    possible = passes_before(recorded, reading)
+    together = [r for r in readings if r.begin_ns == reading.begin_ns]
+    shown = [
+        i for i in possible if all(r.stats.sz_tried == after[i][r.scheme_idx].sz_tried for r in together)
+    ]
+    return tuple(shown or possible)
+
+
 # --- charge windows ------------------------------------------------------------------------------
 
 
@@ -197,7 +216,11 @@ def exceeded(
     expected = {i: _full_before(recorded, i, s.quota.bytes, rest) for i, s in _limited(ctx)}
     wrong, judged, detail = 0, 0, ""
     traced = [(e.scheme_idx, e.qt_exceeds, (p.number,)) for p in recorded for e in p.stats]
-    read_ = [(r.scheme_idx, r.stats.qt_exceeds, tuple(passes_before(recorded, r))) for r in readings]
+    after_passes = totals(recorded, ctx.schemes)
+    read_ = [
+        (r.scheme_idx, r.stats.qt_exceeds, passes_shown(recorded, readings, r, after_passes))
+        for r in readings
+    ]
     for i, qt_exceeds, moments in [*traced, *read_]:
         possible = [expected[i][after] if i in expected else 0 for after in moments]
         judged += bool(possible)
