@@ -18,7 +18,6 @@ from damon_tests.experiment.kernel_request import KernelRequest
 from damon_tests.judge.cost import budget
 from damon_tests.kernel.guest.topology import parse_memory
 from damon_tests.ports import UsageError, output_file
-from damon_tests.ports.paging import set_page_size
 from damon_tests.report import run_directory
 
 _MOST_WORKERS = 8  # for each processor
@@ -100,7 +99,7 @@ def check(option: Any) -> None:
     """Before tests are collected, or workers started: what cannot work is said at once. Raises UsageError."""
     request = kernel_request(option)
     request.check()
-    set_page_size(request.page_bytes())  # what is collected asks for it
+    request.expect_machine()  # what is collected asks for it
     shard(option)
     if option.ktap is not None:
         output_file.check_writable(Path(option.ktap))

@@ -12,8 +12,10 @@ from damon_tests import bundle
 from damon_tests.kernel.guest import accel
 from damon_tests.kernel.guest.topology import MOST_CPUS, Topology
 from damon_tests.kernel.images import image
+from damon_tests.kernel.images.arch import of_this_machine
 from damon_tests.ports import UsageError
-from damon_tests.ports.paging import DEFAULT_PAGE_BYTES, PAGE_SIZES
+from damon_tests.ports.paging import DEFAULT_PAGE_BYTES, PAGE_SIZES, set_page_size
+from damon_tests.ports.word import DEFAULT_WORD_BITS, set_word_bits
 from damon_tests.reference.faults import catalogue
 from damon_tests.reference.rules.levels import LEVELS
 
@@ -138,6 +140,17 @@ class KernelRequest:
                 f" (sizes: {', '.join(PAGE_SIZES)})"
             )
         return PAGE_SIZES[size]
+
+    def word_bits(self) -> int:
+        """Return the width of ``unsigned long`` on the requested machine. Raises UsageError."""
+        if self.is_reference:
+            return DEFAULT_WORD_BITS
+        return of_this_machine().word_bits if self.is_host else image.word_bits(self.kernel)
+
+    def expect_machine(self) -> None:
+        """Set the page size and the width of numbers that this process expects. Raises UsageError."""
+        set_page_size(self.page_bytes())
+        set_word_bits(self.word_bits())
 
     def most_workers(self) -> int:
         """Return how many tests this machine can run at once without disturbing each other's measurements.

@@ -12,7 +12,6 @@ from damon_tests.experiment.kernel_request import KernelRequest
 from damon_tests.kernel.images import image
 from damon_tests.kernel.images.arch import flavour
 from damon_tests.kernel.images.programs import AGENT, program
-from damon_tests.ports.paging import set_page_size
 from damon_tests.reference.faults import catalogue
 from damon_tests.reference.rules.levels import LEVELS
 
@@ -27,7 +26,7 @@ def open_backend(request: KernelRequest, run_dir: Path, notify: Notify | None = 
     Raises UsageError as ``KernelRequest.check`` does, NotSupported when this machine cannot do it.
     """
     request.check()
-    set_page_size(request.page_bytes())
+    request.expect_machine()
     if request.is_reference:
         yield _reference(request)
     elif request.is_host:

@@ -11,11 +11,12 @@ from damon_tests.damon.module_params import DamonLruSort, DamonReclaim
 from damon_tests.damon.modules import ModuleClient, ModuleSession
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_MSEC, TreeError
+from damon_tests.ports.word import unsigned_long_max
 from damon_tests.reference.sysfs.system import ReferenceSystem
 
 pytestmark = pytest.mark.profile("full")
 
-ULONG_MAX = (1 << 64) - 1
+ULONG_MAX = unsigned_long_max()
 RUNS_NS = 30 * NSEC_PER_MSEC
 """Time for a module to take its first samples."""
 

@@ -15,6 +15,8 @@ from damon_tests.damon.client import DamonClient
 from damon_tests.damon.layout import Write
 from damon_tests.damon.params import (
     ANY,
+    U32_MAX,
+    U64_MAX,
     DamonAttrs,
     DamonCtx,
     DamonIntervalsGoal,
@@ -261,7 +263,7 @@ def test_commands_work_after_scheme_directories_are_removed(both, expect, subjec
     compare(both, steps, expect, subject.level)
 
 
-NUMBERS = ("-1", "9" * 20, "0x10", "010", " 7", "7 ", "7\n", "7x", "+7", "18446744073709551615", "5000")
+NUMBERS = ("-1", "9" * 20, "0x10", "010", " 7", "7 ", "7\n", "7x", "+7", str(U64_MAX), str(U32_MAX), "5000")
 BOOLEANS = ("Y", "n", "1", "0", "on", "off", "yes", "No", "2", "true", "x")
 
 GOAL = DamonIntervalsGoal(access_bp=400, aggrs=1, min_sample_us=5_000, max_sample_us=50_000)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from damon_tests.ports import UsageError
 from damon_tests.ports.paging import DEFAULT_PAGE_BYTES, PAGE_SIZES
+from damon_tests.ports.word import DEFAULT_WORD_BITS
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Arch:
     """Debian's packages with that compiler and its C library."""
     counts_instructions: bool = True
     """Whether an emulated guest boots with a clock that counts its instructions."""
+    word_bits: int = DEFAULT_WORD_BITS
+    """Of its ``unsigned long``."""
     kvm_machine: str = ""
     """QEMU's machine type with KVM, where it is another one."""
 
@@ -91,6 +94,7 @@ ARMV7 = Arch(
     compiler_packages="gcc-arm-linux-gnueabihf libc6-dev-armhf-cross",
     # With QEMU 10.0's -icount the boot stalls after a second (7.3); with the machine's clock it takes 18 s.
     counts_instructions=False,
+    word_bits=32,
 )
 
 ARCHITECTURES = {arch.name: arch for arch in (X86_64, AARCH64, ARMV7)}

@@ -96,6 +96,13 @@ def page_bytes(spec: str) -> int:
     return boot_header.read(_path_of(spec)[0]).page_bytes
 
 
+def word_bits(spec: str) -> int:
+    """Return the width of ``unsigned long`` in the kernel that ``spec`` names; as ``page_bytes``."""
+    if spec.startswith("debian:"):
+        return flavour(spec).arch.word_bits
+    return boot_header.read(_path_of(spec)[0]).arch.word_bits
+
+
 # Debian's archive
 
 

@@ -13,9 +13,9 @@ from damon_tests.reference.sysfs.formats import (
     PATH,
     U32,
     U32_EINVAL,
-    U64,
-    U64_EINVAL,
-    U64_NONZERO,
+    ULONG,
+    ULONG_EINVAL,
+    ULONG_NONZERO,
     Format,
     Value,
     words,
@@ -70,7 +70,7 @@ Spec = FileSpec | DirSpec | ListSpec | TriedSpec
 
 
 def _read_only(name: str, since: Version = OLDEST, default: Value = 0) -> FileSpec:
-    return FileSpec(name, U64, default, since, 0o400)
+    return FileSpec(name, ULONG, default, since, 0o400)
 
 
 def _path(name: str, since: Version = OLDEST) -> FileSpec:
@@ -78,7 +78,7 @@ def _path(name: str, since: Version = OLDEST) -> FileSpec:
 
 
 def _range(name: str) -> DirSpec:
-    return DirSpec(name, (FileSpec("min", U64, 0), FileSpec("max", U64, 0)))
+    return DirSpec(name, (FileSpec("min", ULONG, 0), FileSpec("max", ULONG, 0)))
 
 
 OPERATIONS = words("vaddr fvaddr paddr")
@@ -114,16 +114,16 @@ WATERMARK_METRICS = words("none free_mem_rate")
 INTERVALS = DirSpec(
     "intervals",
     (
-        FileSpec("sample_us", U64, 5_000),
-        FileSpec("aggr_us", U64, 100_000),
-        FileSpec("update_us", U64, 60_000_000),
+        FileSpec("sample_us", ULONG, 5_000),
+        FileSpec("aggr_us", ULONG, 100_000),
+        FileSpec("update_us", ULONG, 60_000_000),
         DirSpec(
             "intervals_goal",
             (
-                FileSpec("access_bp", U64, 0),
-                FileSpec("aggrs", U64, 0),
-                FileSpec("min_sample_us", U64, 0),
-                FileSpec("max_sample_us", U64, 0),
+                FileSpec("access_bp", ULONG, 0),
+                FileSpec("aggrs", ULONG, 0),
+                FileSpec("min_sample_us", ULONG, 0),
+                FileSpec("max_sample_us", ULONG, 0),
             ),
             since=(6, 15),
         ),
@@ -148,7 +148,7 @@ MONITORING_ATTRS = DirSpec(
     "monitoring_attrs",
     (
         INTERVALS,
-        DirSpec("nr_regions", (FileSpec("min", U64, 10), FileSpec("max", U64, 1000))),
+        DirSpec("nr_regions", (FileSpec("min", ULONG, 10), FileSpec("max", ULONG, 1000))),
         ListSpec("probes", "nr_probes", PROBE, (7, 2), maximum=4),
     ),
 )
@@ -156,7 +156,7 @@ MONITORING_ATTRS = DirSpec(
 TARGET = (
     FileSpec("pid_target", INT_EINVAL, 0),
     FileSpec("obsolete_target", BOOL, False, (6, 19)),
-    ListSpec("regions", "nr_regions", (FileSpec("start", U64, 0), FileSpec("end", U64, 0))),
+    ListSpec("regions", "nr_regions", (FileSpec("start", ULONG, 0), FileSpec("end", ULONG, 0))),
 )
 
 
@@ -166,10 +166,10 @@ def _filters(name: str, types: Format, since: Version) -> ListSpec:
         FileSpec("matching", BOOL, False),
         FileSpec("allow", BOOL, False, (6, 14)),
         _path("memcg_path"),
-        FileSpec("addr_start", U64, 0, (6, 6)),
-        FileSpec("addr_end", U64, 0, (6, 6)),
-        FileSpec("min", U64, 0, (6, 15)),
-        FileSpec("max", U64, 0, (6, 15)),
+        FileSpec("addr_start", ULONG, 0, (6, 6)),
+        FileSpec("addr_end", ULONG, 0, (6, 6)),
+        FileSpec("min", ULONG, 0, (6, 15)),
+        FileSpec("max", ULONG, 0, (6, 15)),
         FileSpec("damon_target_idx", INT, 0, (6, 6)),
     )
     return ListSpec(name, "nr_filters", entries, since)
@@ -178,9 +178,9 @@ def _filters(name: str, types: Format, since: Version) -> ListSpec:
 QUOTAS = DirSpec(
     "quotas",
     (
-        FileSpec("ms", U64_EINVAL, 0),
-        FileSpec("bytes", U64_EINVAL, 0),
-        FileSpec("reset_interval_ms", U64_EINVAL, 0),
+        FileSpec("ms", ULONG_EINVAL, 0),
+        FileSpec("bytes", ULONG_EINVAL, 0),
+        FileSpec("reset_interval_ms", ULONG_EINVAL, 0),
         _read_only("effective_bytes", (6, 9)),
         FileSpec("goal_tuner", GOAL_TUNERS, "consist", (7, 1)),
         FileSpec("fail_charge_num", U32_EINVAL, 0, (7, 2)),
@@ -198,8 +198,8 @@ QUOTAS = DirSpec(
             "nr_goals",
             (
                 FileSpec("target_metric", GOAL_METRICS, "user_input", (6, 9)),
-                FileSpec("target_value", U64, 0),
-                FileSpec("current_value", U64, 0),
+                FileSpec("target_value", ULONG, 0),
+                FileSpec("current_value", ULONG, 0),
                 FileSpec("nid", INT, 0, (6, 16)),
                 _path("path", (6, 19)),
             ),
@@ -218,13 +218,13 @@ STATS = DirSpec(
         _read_only("sz_ops_filter_passed", (6, 14)),
         _read_only("qt_exceeds"),
         _read_only("nr_snapshots", (7, 0)),
-        FileSpec("max_nr_snapshots", U64, 0, (7, 0)),
+        FileSpec("max_nr_snapshots", ULONG, 0, (7, 0)),
     ),
 )
 
 SCHEME = (
     FileSpec("action", ACTIONS, "stat"),
-    FileSpec("apply_interval_us", U64, 0, (6, 7)),
+    FileSpec("apply_interval_us", ULONG, 0, (6, 7)),
     FileSpec("target_nid", INT, -1, (6, 11)),
     DirSpec("access_pattern", (_range("sz"), _range("nr_accesses"), _range("age"))),
     QUOTAS,
@@ -232,10 +232,10 @@ SCHEME = (
         "watermarks",
         (
             FileSpec("metric", WATERMARK_METRICS, "none"),
-            FileSpec("interval_us", U64, 0),
-            FileSpec("high", U64, 0),
-            FileSpec("mid", U64, 0),
-            FileSpec("low", U64, 0),
+            FileSpec("interval_us", ULONG, 0),
+            FileSpec("high", ULONG, 0),
+            FileSpec("mid", ULONG, 0),
+            FileSpec("low", ULONG, 0),
         ),
     ),
     _filters("filters", FILTER_TYPES, (6, 3)),
@@ -249,7 +249,7 @@ SCHEME = (
 CONTEXT = (
     FileSpec("avail_operations", PATH, "vaddr\nfvaddr\npaddr", (5, 19), 0o400),
     FileSpec("operations", OPERATIONS, "vaddr"),
-    FileSpec("addr_unit", U64_NONZERO, 1, (6, 18)),
+    FileSpec("addr_unit", ULONG_NONZERO, 1, (6, 18)),
     FileSpec("pause", BOOL, False, (7, 2)),
     MONITORING_ATTRS,
     ListSpec("targets", "nr_targets", TARGET),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from damon_tests.ports.word import unsigned_long_max
 from damon_tests.reference.rules.errors import CoreError, invalid
 from damon_tests.reference.rules.ruleset import Rules
 from damon_tests.reference.rules.tree import Version
@@ -32,16 +33,18 @@ class Format(Protocol):
 
 @dataclass(frozen=True)
 class Integer:
-    """``einval_only``: files that refuse every parse error with EINVAL."""
+    """``high``: None is the largest ``unsigned long`` of the machine under test. ``einval_only``: files that
+    refuse every parse error with EINVAL."""
 
     low: int
-    high: int
+    high: int | None
     einval_only: bool = False
     nonzero: bool = False
 
     def parse(self, text: str, grammar: Grammar) -> int:
+        high = unsigned_long_max() if self.high is None else self.high
         try:
-            number = grammar.rules.parse_integer(text, self.low, self.high)
+            number = grammar.rules.parse_integer(text, self.low, high)
         except CoreError as error:
             raise invalid(error.why) if self.einval_only else error from None
         if self.nonzero and not number:
@@ -88,13 +91,13 @@ class Path:
         return str(value)
 
 
-U64 = Integer(0, (1 << 64) - 1)
+ULONG = Integer(0, None)
 U32 = Integer(0, (1 << 32) - 1)
 INT = Integer(-(1 << 31), (1 << 31) - 1)
-U64_EINVAL = Integer(0, (1 << 64) - 1, einval_only=True)
+ULONG_EINVAL = Integer(0, None, einval_only=True)
 U32_EINVAL = Integer(0, (1 << 32) - 1, einval_only=True)
 INT_EINVAL = Integer(-(1 << 31), (1 << 31) - 1, einval_only=True)
-U64_NONZERO = Integer(0, (1 << 64) - 1, nonzero=True)
+ULONG_NONZERO = Integer(0, None, nonzero=True)
 BOOL = Boolean()
 PATH = Path()
 

@@ -19,7 +19,7 @@ from damon_tests.reference.sysfs.abi import (
     Spec,
     TriedSpec,
 )
-from damon_tests.reference.sysfs.formats import INT, U64, Format, Grammar, Value
+from damon_tests.reference.sysfs.formats import INT, ULONG, Format, Grammar, Value
 
 
 class File:
@@ -176,7 +176,7 @@ class TriedDir(Dir):
         self._builder = builder
         self.regions: list[TriedRegion] = []
         if builder.version >= TRIED_TOTAL_SINCE:
-            self.children["total_bytes"] = File(U64, 0, builder.grammar, 0o400)
+            self.children["total_bytes"] = File(ULONG, 0, builder.grammar, 0o400)
 
     def get(self, name: str) -> Node | None:
         if name in self.children:
@@ -204,12 +204,12 @@ class TriedDir(Dir):
         made = Dir()
         for name, since in TRIED_REGION:
             if since <= version:
-                made.children[name] = File(U64, getattr(region, name), grammar, 0o400)
+                made.children[name] = File(ULONG, getattr(region, name), grammar, 0o400)
         if version >= TRIED_PROBES_SINCE:
             probes = made.children["probes"] = Dir()
             for number, hits in enumerate(region.probe_hits):
                 probe = probes.children[str(number)] = Dir()
-                probe.children["hits"] = File(U64, hits, grammar, 0o400)
+                probe.children["hits"] = File(ULONG, hits, grammar, 0o400)
         return made
 
 

@@ -6,13 +6,13 @@ from __future__ import annotations
 from damon_tests.reference.rules.modules import PERCENTILES
 from damon_tests.reference.rules.tree import Version
 from damon_tests.reference.sysfs.abi import OLDEST, FileSpec
-from damon_tests.reference.sysfs.formats import BOOL, INT, PATH, U64, U64_NONZERO, Value
+from damon_tests.reference.sysfs.formats import BOOL, INT, PATH, ULONG, ULONG_NONZERO, Value
 
 NO_PERCENTILES = ",".join(["0"] * PERCENTILES)
 
 
 def _number(name: str, default: int, since: Version = OLDEST) -> FileSpec:
-    return FileSpec(name, U64, default, since)
+    return FileSpec(name, ULONG, default, since)
 
 
 def _flag(name: str, since: Version = OLDEST) -> FileSpec:
@@ -20,7 +20,7 @@ def _flag(name: str, since: Version = OLDEST) -> FileSpec:
 
 
 def _stat(name: str, since: Version = OLDEST, default: Value = 0) -> FileSpec:
-    return FileSpec(name, U64, default, since, 0o400)
+    return FileSpec(name, ULONG, default, since, 0o400)
 
 
 # What the modules with schemes have in common; ``enabled`` and the like are connected in modules.py.
@@ -28,7 +28,7 @@ _COMMON = (
     _flag("enabled"),
     _flag("commit_inputs"),
     FileSpec("kdamond_pid", INT, -1, mode=0o400),
-    FileSpec("addr_unit", U64_NONZERO, 1, (6, 18)),
+    FileSpec("addr_unit", ULONG_NONZERO, 1, (6, 18)),
     _number("sample_interval", 5_000),
     _number("aggr_interval", 100_000),
     _number("min_nr_regions", 10),

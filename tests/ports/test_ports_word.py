@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The width of unsigned long: known from the kernel asked for, and what the reference's files accept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from damon_tests.experiment.kernel_request import KernelRequest
+from damon_tests.ports import TreeError, UsageError
+from damon_tests.ports.word import DEFAULT_WORD_BITS, set_word_bits, unsigned_long_max
+from damon_tests.reference.sysfs.system import ReferenceSystem
+
+_BITS_32 = (1 << 32) - 1
+
+
+@pytest.fixture(autouse=True)
+def _usual_width() -> Iterator[None]:
+    yield
+    set_word_bits(DEFAULT_WORD_BITS)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "bits"),
+    [("reference", 64), ("debian:7.3", 64), ("debian:7.3@arm64-16k", 64), ("debian:6.12@armmp-lpae", 32)],
+)
+def test_width_is_known_from_the_kernel_asked_for(kernel: str, bits: int) -> None:
+    KernelRequest(kernel).expect_machine()
+    assert unsigned_long_max() == (1 << bits) - 1
+
+
+def test_impossible_width_is_refused() -> None:
+    with pytest.raises(UsageError, match="16 bits"):
+        set_word_bits(16)
+
+
+def test_files_of_a_32_bit_reference_refuse_larger_numbers() -> None:
+    set_word_bits(32)
+    tree = ReferenceSystem(level="7.3", seed=1).tree
+    admin = "/sys/kernel/mm/damon/admin/kdamonds"
+    tree.write(f"{admin}/nr_kdamonds", "1")
+    tree.write(f"{admin}/0/contexts/nr_contexts", "1")
+    sample = f"{admin}/0/contexts/0/monitoring_attrs/intervals/sample_us"
+    tree.write(sample, str(_BITS_32))
+    with pytest.raises(TreeError) as refused:
+        tree.write(sample, str(_BITS_32 + 1))
+    assert refused.value.errno_name == "ERANGE"
+    assert tree.read(sample).strip() == str(_BITS_32)
