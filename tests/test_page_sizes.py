@@ -15,8 +15,9 @@ from damon_tests.ports.paging import PAGE_SIZES, set_page_size, using_page_size
 
 ROOT = Path(__file__).parents[1]
 SOURCE = "damon_tests/ports/paging.py"
-PAGES = {4095, 4096, 4097, 2 << 20}
+PAGES = {4095, 4096, 4097, 0x1FFF, 2 << 20}
 SHIFTS = {12, 21}
+NAMED_PAGE = re.compile(r"(^|_)(huge|page)(_(block|page|size|bytes|shift|mask))?$", re.IGNORECASE)
 
 # (times, what the numbers are): they have the value of a page size by chance.
 OTHERS = {
@@ -55,9 +56,21 @@ def page_literals(source: str) -> list[int]:
             two_mib = isinstance(left, ast.Constant) and left.value == 2 and _is(right, {20})
             if _is(right, SHIFTS) or two_mib:
                 lines.append(node.lineno)
-        elif _is(node, PAGES):
+        elif _is(node, PAGES) or _is_page_by_name(node):
             lines.append(node.lineno)
     return sorted(lines)
+
+
+def _is_page_by_name(node: ast.AST) -> bool:
+    """Return whether a number, maybe times MIB, is given a name that says page size."""
+    if not (isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)):
+        return False
+    value = node.value
+    product = isinstance(value, ast.BinOp) and isinstance(value.op, ast.Mult)
+    factors = [value.left, value.right] if product else [value]
+    is_number = any(isinstance(f, ast.Constant) and type(f.value) is int for f in factors)
+    plain = all(isinstance(f, ast.Constant | ast.Name) for f in factors)
+    return is_number and plain and NAMED_PAGE.search(node.targets[0].id) is not None
 
 
 def _is(node: ast.AST, numbers: set[int]) -> bool:
@@ -74,14 +87,39 @@ def test_no_page_size_is_written_down_elsewhere() -> None:
     assert {name: len(lines) for name, lines in literals.items()} == expected, literals
 
 
-@pytest.mark.parametrize("source", ["4096", "x // 4096", "2 << 20", "address >> 12", "0x1000", "1 << 21"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "4096",
+        "x // 4096",
+        "2 << 20",
+        "address >> 12",
+        "0x1000",
+        "1 << 21",
+        "HUGE = 2 * MIB",
+        "PAGE_SHIFT = 14",
+        "~0x1FFF",
+    ],
+)
 def test_page_literals_are_seen(source: str) -> None:
     assert page_literals(source) == [1]
 
 
-@pytest.mark.parametrize("source", ["1 << 20", "'4096'", "x << 3", "2 * MIB", "4096.5"])
+@pytest.mark.parametrize(
+    "source", ["1 << 20", "'4096'", "x << 3", "2 * MIB", "4096.5", "PAGE = page_size()", "PAGES = 3"]
+)
 def test_other_literals_are_fine(source: str) -> None:
     assert page_literals(source) == []
+
+
+def test_patterns_count_huge_pages() -> None:
+    """A pattern that needs huge pages says how many, unless the page size does not matter to it."""
+    sizes = re.compile(r"size: ([^,}]*?)(?: huge pages)?, [^}]*hugepage: yes")
+    counted = {}
+    for path in ROOT.glob("workloads/patterns/*.yaml"):
+        for match in sizes.finditer(path.read_text()):
+            counted[path.stem] = "huge pages" in match[0]
+    assert {name for name, by_count in counted.items() if not by_count} == {"sparse_thp"}
 
 
 def test_engine_and_agent_ask_for_the_page_size() -> None:
@@ -90,9 +128,7 @@ def test_engine_and_agent_ask_for_the_page_size() -> None:
     for path in ROOT.glob("workloads/src/*.[ch]"):
         if not path.name.startswith("qemu_plugin"):
             text = re.sub(r"/\*.*?\*/|//[^\n]*", "", path.read_text(), flags=re.DOTALL)
-            counts[path.name] += len(
-                re.findall(r"\b4096\b|\b0x1000\b|(?:<<|>>) ?(?:12|21)\b|\b2 ?<< ?20\b", text)
-            )
+            counts[path.name] += len(C_LITERAL.findall(text))
     assert {name: count for name, count in counts.items() if count} == C_OTHERS
     assert "sysconf(_SC_PAGESIZE)" in (ROOT / "workloads/src/engine.c").read_text()
 

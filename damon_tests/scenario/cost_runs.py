@@ -10,7 +10,7 @@ from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, DamonTarget, Dam
 from damon_tests.experiment.backend import Backend, Subject
 from damon_tests.judge.cost.samples import CostSamples, instructions
 from damon_tests.patterns.spec import Pattern, PatternRegion
-from damon_tests.ports import NSEC_PER_SEC, NSEC_PER_USEC, HarnessError, page_size
+from damon_tests.ports import NSEC_PER_SEC, NSEC_PER_USEC, HarnessError, huge_page_size, page_size
 from damon_tests.ports.cost import Cost
 from damon_tests.scenario import cost_setup as setup
 from damon_tests.scenario.cost_setup import MIB, NR_REGIONS, SAMPLE_US, constant, equal_regions
@@ -47,13 +47,13 @@ def on_data(
     return request
 
 
-HUGE_BLOCK = 2 * MIB
+HUGE_BLOCK = huge_page_size()
 """Of x86, whose instructions are counted."""
 HUGE_BLOCKS_SIZE = (NR_REGIONS + 1) * HUGE_BLOCK
 
 
 def on_huge_blocks(_: Subject, target: RunningTarget) -> DamonCtx:
-    """Return a request to monitor memory of HUGE_BLOCKS_SIZE in regions that are aligned blocks of 2 MiB."""
+    """Return a request to monitor memory of HUGE_BLOCKS_SIZE in regions that are aligned huge blocks."""
     start = -(-target.layout["data"][0] // HUGE_BLOCK) * HUGE_BLOCK
     return constant("fvaddr", equal_regions(start, start + NR_REGIONS * HUGE_BLOCK, NR_REGIONS), target.pid)
 

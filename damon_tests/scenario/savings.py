@@ -30,7 +30,7 @@ from damon_tests.damon.session import Session
 from damon_tests.experiment.backend import Backend, Subject
 from damon_tests.judge.cost.savings import BASELINE, Arm, Shares
 from damon_tests.kernel.guest.topology import Topology
-from damon_tests.ports import UsageError, page_size
+from damon_tests.ports import UsageError, huge_page_size, page_size
 from damon_tests.ports.ranges import Range
 from damon_tests.scenario import workload_cost
 
@@ -107,7 +107,7 @@ def _pattern(
 
 
 _IDLE = _pattern(accesses=(0, 0), age=(IDLE_AGGREGATIONS, U32_MAX))
-_HUGE = 2 * MIB
+_HUGE = huge_page_size()
 _SWAPS = Topology(memory_mib=512, swap_zram_mib=256, instructions=True)
 # With less than 512 MiB of memory, the kernel turns transparent huge pages off when it boots.
 _ADVISED = Topology(thp_on_advice=True, instructions=True)

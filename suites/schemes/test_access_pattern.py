@@ -143,6 +143,9 @@ def test_sizes_are_in_address_units(live, expect):
     passes = passes_of(run)
     expect.add(checks(run))
     all_units = sum(v.region.end - v.region.start for v in passes[0].visits)
-    # Ranges are rounded outwards to pages, of 512 units.
+    # Ranges are rounded outwards to pages.
+    units_per_page = page_size() // 8
     m = Measurement("units watched", all_units, "address units")
-    expect.between(m, memory, memory + 2 * 512 * 16, because="all RAM is monitored, in address units (§3.7)")
+    expect.between(
+        m, memory, memory + 2 * units_per_page * 16, because="all RAM is monitored, in address units (§3.7)"
+    )

@@ -69,7 +69,7 @@ def _mapping_between_adjacent_gaps_lost(vmas: Any) -> Any:
 
 
 def _even_pages(fractions: Any, sizes: Any) -> U64:
-    return core.sample_offset(fractions, sizes) & np.uint64(~0x1FFF & (1 << 64) - 1)
+    return core.sample_offset(fractions, sizes) & np.uint64(-2 * page_size() & (1 << 64) - 1)
 
 
 def _mostly_first_half(fractions: Any, sizes: Any) -> U64:
