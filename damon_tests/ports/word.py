@@ -14,6 +14,11 @@ _WIDTHS = (32, DEFAULT_WORD_BITS)
 _word_bits = DEFAULT_WORD_BITS
 
 
+def word_bits() -> int:
+    """Return the bits of an ``unsigned long``."""
+    return _word_bits
+
+
 def unsigned_long_max() -> int:
     """Return the largest number that files for an ``unsigned long`` accept (ULONG_MAX)."""
     return (1 << _word_bits) - 1

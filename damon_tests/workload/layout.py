@@ -24,12 +24,14 @@ from damon_tests.patterns.mapped import Ranges, initial
 from damon_tests.patterns.spec import Pattern, PatternRegion
 from damon_tests.ports import UsageError, huge_page_size, page_size
 from damon_tests.ports.ranges import Range
+from damon_tests.ports.word import DEFAULT_WORD_BITS, word_bits
 
 _TEXT_START = 0x400000
 _PROGRAM_BYTES = (0x1000, 0x98000, 0x2C000, 0xB000)  # headers, text, constants, data
 _HEAP_BYTES = 0x22000
-_ADDRESS_SPACE = 1 << 47
-_STACK_GAP = 1 << 40  # the engine makes the kernel leave it, by its stack limit
+# (end of user space, gap below the stack), by the bits of an unsigned long: x86-64 and arm64, 32-bit Arm. The
+# engine makes the kernel leave the gap, by its stack limit.
+_SPACES = {64: (1 << 47, 1 << 40), 32: (0xBF00_0000, 1 << 28)}
 _VVAR_BYTES, _VDSO_BYTES = 0x4000, 0x2000  # just below the stack's gap
 _FIVE_LEVEL_SHIFT = 9  # patterns beyond 47 bits of address space are placed within 56 bits
 
@@ -40,7 +42,7 @@ def plan_layout(pattern: Pattern, below: int | None = None) -> dict[str, tuple[i
     Raises UsageError when the regions do not fit into the address space.
     """
     if below is None:
-        below = _stack_end(pattern) - _STACK_GAP - _whole_pages(_VDSO_BYTES) - _whole_pages(_VVAR_BYTES)
+        below = _stack_end(pattern) - _stack_gap() - _whole_pages(_VDSO_BYTES) - _whole_pages(_VVAR_BYTES)
     layout: dict[str, tuple[int, int]] = {}
     for region in reversed(pattern.regions):
         if region.memory == "heap":
@@ -53,11 +55,15 @@ def plan_layout(pattern: Pattern, below: int | None = None) -> dict[str, tuple[i
             start = below - region.gap_bytes - region.size_bytes
         layout[region.name] = (start, start + region.size_bytes)
         below = start
-    if below < _STACK_GAP:
+    if below < _stack_gap():
         raise UsageError(
             f"pattern {pattern.name}: its regions do not fit into the address space; make them smaller"
         )
     return {region.name: layout[region.name] for region in pattern.regions}
+
+
+def _stack_gap() -> int:
+    return _SPACES[word_bits()][1]
 
 
 def _whole_pages(size: int) -> int:
@@ -81,8 +87,9 @@ def _heap_end() -> int:
 def _stack_end(pattern: Pattern) -> int:
     gaps = [pattern.gap_bytes if r.gap_bytes is None else r.gap_bytes for r in pattern.regions]
     total = sum(region.size_bytes + huge_page_size() for region in pattern.regions) + sum(gaps)
-    small = total < _ADDRESS_SPACE - 4 * _STACK_GAP
-    return (_ADDRESS_SPACE if small else _ADDRESS_SPACE << _FIVE_LEVEL_SHIFT) - page_size()
+    end, gap = _SPACES[word_bits()]
+    small = total < end - 4 * gap or word_bits() < DEFAULT_WORD_BITS
+    return (end if small else end << _FIVE_LEVEL_SHIFT) - page_size()
 
 
 def process_vmas(
@@ -103,7 +110,7 @@ def process_vmas(
         else:
             parts += [(start + a, start + b) for a, b in mapped(region)]
     stack_end = _stack_end(pattern)
-    vdso_end = stack_end - _STACK_GAP
+    vdso_end = stack_end - _stack_gap()
     vdso = vdso_end - _whole_pages(_VDSO_BYTES)
     return (
         *_program(),

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 
 from damon_tests.experiment.kernel_request import KernelRequest
+from damon_tests.patterns.load import load
 from damon_tests.ports import TreeError, UsageError
 from damon_tests.ports.word import DEFAULT_WORD_BITS, set_word_bits, unsigned_long_max
 from damon_tests.reference.sysfs.system import ReferenceSystem
+from damon_tests.workload.layout import plan_layout, process_vmas
 
 _BITS_32 = (1 << 32) - 1
 
@@ -28,6 +31,16 @@ def _usual_width() -> Iterator[None]:
 def test_width_is_known_from_the_kernel_asked_for(kernel: str, bits: int) -> None:
     KernelRequest(kernel).expect_machine()
     assert unsigned_long_max() == (1 << bits) - 1
+
+
+def test_a_simulated_process_fits_into_a_32_bit_address_space() -> None:
+    set_word_bits(32)
+    idle = load("idle")
+    vmas = process_vmas(idle, plan_layout(idle))
+    assert vmas[-1][1] < 1 << 32
+    assert all(end <= start for (_, end), (start, _) in pairwise(vmas))
+    gaps = sorted((b[0] - a[1] for a, b in pairwise(vmas)), reverse=True)
+    assert min(gaps[:2]) > 2 * gaps[2], "the two largest gaps are those around the pattern's regions"
 
 
 def test_impossible_width_is_refused() -> None:
