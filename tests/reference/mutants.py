@@ -8,7 +8,9 @@ those tests run that call the changed function, the quickest first, until one fa
 then of ``suites`` on the reference. RESULTS, a JSON file, keeps what is known: an ended run goes on there.
 
 ``equivalent_mutants.txt`` names those that change nothing anybody can see; the other survivors are printed.
-``--table FILE`` writes which test noticed which mutant, as ``judged_mutants.txt`` has it.
+``--parts tests`` judges by one part only, and ``--unnoticed`` only mutants that no part has noticed so far:
+suites take most of the time, and need not run to say which mutants survive. ``--table FILE`` writes which
+test noticed which mutant, as ``judged_mutants.txt`` has it.
 
 The fault catalogue holds wrong behaviour that somebody thought of; mutants are those that nobody thought of.
 """
@@ -30,7 +32,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import CodeType, FunctionType
@@ -216,13 +218,20 @@ def killer(part: str, mutant: Mutant, tests: list[str]) -> str:
     return str(in_child(do, TIMEOUT_S)) if tests else ""
 
 
-def judge(mutant: Mutant, calls: dict[str, dict[str, tuple[float, list[str]]]]) -> dict[str, Any]:
-    """Return what noticed the mutant in each part, and how many tests were tried."""
+def judge(
+    mutant: Mutant, parts: Sequence[str], calls: dict[str, dict[str, tuple[float, list[str]]]]
+) -> dict[str, Any]:
+    """Return what noticed the mutant in each of the parts, and how many tests were tried."""
     row: dict[str, Any] = {"key": mutant.key, **asdict(mutant)}
-    for part in PARTS:
+    for part in parts:
         tests = chosen(calls[part], mutant, BUDGET_S[part])
         row[part] = {"tried": len(tests), "killer": killer(part, mutant, tests)}
     return row
+
+
+def noticed(row: dict[str, Any]) -> bool:
+    """Return whether a part has noticed the mutant of this row."""
+    return any(part in row and row[part]["killer"] for part in PARTS)
 
 
 def load_everything() -> None:
@@ -238,29 +247,32 @@ def main() -> int:
     parser.add_argument("--skip", type=int, default=0, metavar="N", help="leave out the first N of them")
     parser.add_argument("--seed", type=int, default=1, help="which mutants are drawn (default: 1)")
     parser.add_argument("--table", type=Path, metavar="FILE", help="write all that RESULTS has as a table")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="judge by these only")
+    parser.add_argument("--unnoticed", action="store_true", help="judge only what no part has noticed so far")
     parser.add_argument("--seconds", type=float, default=1e9, help="begin no mutant after this time")
     args = parser.parse_args()
     began = time.monotonic()
     os.chdir(TOP)
     load_everything()
     kept = json.loads(args.results.read_text()) if args.results.exists() else {"calls": {}, "rows": []}
-    for part in PARTS:
+    for part in args.parts:
         if part not in kept["calls"]:
             kept["calls"][part] = map_calls(part)
             args.results.write_text(json.dumps(kept))
-    done = {row["key"] for row in kept["rows"]}
+    rows = {row["key"]: row for row in kept["rows"]}
     for mutant in draw(args.seed, args.count)[args.skip :]:
-        if mutant.key in done:
+        row = rows.get(mutant.key, {})
+        parts = [part for part in args.parts if part not in row]
+        if not parts or (args.unnoticed and noticed(row)):
             continue
         if time.monotonic() - began > args.seconds:
             break
-        row = judge(mutant, kept["calls"])
-        kept["rows"].append(row)
+        rows[mutant.key] = row = row | judge(mutant, parts, kept["calls"])
+        kept["rows"] = list(rows.values())
         args.results.write_text(json.dumps(kept))
-        verdicts = "  ".join(f"{part}: {row[part]['killer'] or 'SURVIVES'}" for part in PARTS)
+        verdicts = "  ".join(f"{part}: {row[part]['killer'] or 'SURVIVES'}" for part in parts)
         print(
-            f"[{len(kept['rows'])}/{args.count}] {mutant.file}:{mutant.line} {mutant.change}  {verdicts}",
-            flush=True,
+            f"[{len(rows)}/{args.count}] {mutant.file}:{mutant.line} {mutant.change}  {verdicts}", flush=True
         )
     print_table(kept["rows"])
     if args.table:
@@ -278,27 +290,31 @@ TABLE_HEAD = """\
 # SPDX-License-Identifier: GPL-2.0
 #
 # Made by mutants.py --table: mutants of the reference that were judged, and the first test of tests/reference
-# and of the suites that noticed each; "-": none did. equivalent_mutants.txt says why some cannot be noticed.
+# and of the suites that noticed each; "-": none did; "?": not tried. equivalent_mutants.txt says why some
+# cannot be noticed.
 """
 
 
 def table_lines(rows: list[dict[str, Any]]) -> Iterator[str]:
     """Yield a line for each mutant: its key, and what noticed it in each part, with tabs in between."""
     for row in sorted(rows, key=lambda row: str(row["key"])):
-        noticed = [str(row[part]["killer"]).removeprefix(f"{part}/") or "-" for part in PARTS]
-        yield "\t".join([str(row["key"]), *noticed]) + "\n"
+        cells = [
+            str(row[part]["killer"]).removeprefix(f"{part}/") or "-" if part in row else "?" for part in PARTS
+        ]
+        yield "\t".join([str(row["key"]), *cells]) + "\n"
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
     """Print how many mutants each part noticed, and each that none did, with the reason if it is known."""
     for part in PARTS:
-        killed = sum(bool(row[part]["killer"]) for row in rows)
-        print(f"{part}: {killed} of {len(rows)} mutants noticed")
+        judged = [row for row in rows if part in row]
+        print(f"{part}: {sum(bool(row[part]['killer']) for row in judged)} of {len(judged)} mutants noticed")
     reasons = equivalent()
     for row in rows:
-        if not any(row[part]["killer"] for part in PARTS):
+        if not noticed(row):
             place = f"{row['file']}:{row['line']} {row['function']}, {row['change']}"
-            print(f"noticed by none: {place}: {reasons.get(row['key'], 'LACKS A TEST')}")
+            untried = "".join(f", {part} not tried" for part in PARTS if part not in row)
+            print(f"noticed by none: {place}{untried}: {reasons.get(row['key'], 'LACKS A TEST')}")
 
 
 if __name__ == "__main__":
