@@ -28,7 +28,7 @@ def show_defects(kernel: str | None, *, as_json: bool = False) -> int:
     chosen = list(the_table().values())
     if kernel is not None:
         level, release = identify(kernel)
-        chosen = [d for d in chosen if d.applies(level, release)]
+        chosen = [d for d in chosen if d.is_in(level, release)]
         if kernel.startswith(REFERENCE):
             chosen = [d for d in chosen if not d.kernels_only]
     if as_json:
@@ -68,7 +68,7 @@ def _row(defect: KnownDefect) -> dict[str, object]:
     row = asdict(defect)
     row["predicts"] = [str(p) for p in defect.predicts]
     row["releases"] = [{k: v for k, v in r.items() if v} for r in row["releases"]]
-    return {name: value for name, value in row.items() if value != ""}
+    return {name: value for name, value in row.items() if value not in ("", None)}
 
 
 def _table(defects: Iterable[KnownDefect]) -> Table:
@@ -76,7 +76,7 @@ def _table(defects: Iterable[KnownDefect]) -> Table:
     table.add_column("defect, kernels", no_wrap=True)
     table.add_column("what it does, what fails, where it is shown")
     for d in defects:
-        releases = "\n".join(str(r) for r in d.releases)
+        releases = "\n".join(d.kernels())
         fails = "\n".join(f"- {p}" for p in d.predicts)
         what = f"{escape(d.does)}\n{escape(fails)}\n[dim]{escape(d.evidence)}[/dim]"
         table.add_row(f"[bold]{d.key}[/bold]\n{releases}", what)

@@ -75,7 +75,7 @@ def _defect(defect: KnownDefect, bugs: Sequence[PastBug]) -> Iterator[str]:
     yield ""
     yield f"{defect.title}{number}. {defect.does}"
     yield ""
-    yield f"- kernels: {', '.join(str(r) for r in defect.releases)}"
+    yield f"- kernels: {', '.join(defect.kernels())}"
     yield f"- evidence: {defect.evidence}"
     if defect.upstream:
         yield f"- upstream: {defect.upstream}"

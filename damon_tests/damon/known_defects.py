@@ -27,6 +27,7 @@ from damon_tests import bundle
 from damon_tests.damon.features import LEVELS
 from damon_tests.ports import UsageError
 from damon_tests.ports.numbers import number
+from damon_tests.ports.word import word_bits
 
 FILE = "known_defects.yaml"
 
@@ -131,7 +132,7 @@ class KnownDefect:
 
     ``does``: what DAMON does wrong. ``evidence``: where that is shown. ``upstream``: the commit that fixes or
     introduces it, empty when unknown. ``kernels_only``: the reference, which models what a series intends,
-    does not have it.
+    does not have it. ``word_bits``: only kernels with such an ``unsigned long`` have it; None: all.
     """
 
     key: str
@@ -142,10 +143,21 @@ class KnownDefect:
     kernels_only: bool
     predicts: tuple[Predicted, ...]
     upstream: str = ""
+    word_bits: int | None = None
 
     def applies(self, level: str, release: str) -> bool:
-        """Return whether a kernel of this level and release (``uname -r``, empty without kernel) has it."""
+        """Return whether the machine under test has it, with a kernel of this level and release."""
+        return self.word_bits in (None, word_bits()) and self.is_in(level, release)
+
+    def is_in(self, level: str, release: str) -> bool:
+        """Return whether a kernel of this level and release (``uname -r``, empty without kernel) has it, on
+        some machine."""
         return any(r.series == level and r.has(release) for r in self.releases)
+
+    def kernels(self) -> list[str]:
+        """Return the releases that have it, in words."""
+        width = f", {self.word_bits}-bit" if self.word_bits else ""
+        return [f"{release}{width}" for release in self.releases]
 
     def predictions(self, test: str = "") -> tuple[Predicted, ...]:
         """Return the failures that the defect predicts for the test function of this name."""
@@ -227,6 +239,7 @@ def _defect(row: Mapping[str, Any]) -> KnownDefect:
         releases=tuple(Releases(**r) for r in row["releases"]),
         predicts=tuple(Predicted(**{**p, "tests": tuple(p.get("tests", ()))}) for p in row["predicts"]),
         upstream=row.get("upstream", ""),
+        word_bits=row.get("word_bits"),
     )
 
 

@@ -250,7 +250,7 @@ def _findings(case: _Case) -> Iterator[str]:
 
 def _known(defect: KnownDefect) -> Iterator[str]:
     yield f"{defect.title} ({defect.key}). {defect.does}"
-    yield f"Known in: {', '.join(map(str, defect.releases))}."
+    yield f"Known in: {', '.join(defect.kernels())}."
     if defect.upstream:
         yield f"Upstream: {defect.upstream}"
 

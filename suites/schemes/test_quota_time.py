@@ -29,7 +29,10 @@ def timed(action, **quota):
 
 
 # ``stat`` takes no time at all, ``cold`` visits every page: on slow machines that takes ticks of the clock.
-@pytest.mark.parametrize(("action", "ms"), [("cold", 3), ("stat", 7)])
+@pytest.mark.parametrize(
+    ("action", "ms"),
+    [("cold", 3), pytest.param("stat", 7, marks=pytest.mark.known_defect("time-quota-in-32-bits"))],
+)
 @TRACED
 def test_time_quota_size_follows_from_the_throughput(live, expect, action, ms):
     """Each effective size is the quota's time multiplied by a

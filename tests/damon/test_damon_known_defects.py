@@ -13,7 +13,7 @@ import pytest
 from damon_tests import bundle
 from damon_tests.damon.features import LEVELS
 from damon_tests.damon.known_defects import FILE, Releases, load, table_for, the_table
-from damon_tests.ports import UsageError
+from damon_tests.ports import UsageError, word
 
 GOOD = """
 - key: too-many-regions
@@ -94,6 +94,15 @@ def test_mainline_after_the_last_series_has_the_fixes_of_stable_releases() -> No
     assert not Releases(last, fixed=f"{last}.4").has(mainline)
     assert Releases(last).has(mainline)
     assert Releases(last, fixed=f"{last}.4").has(f"{last}.0-rc7")
+
+
+def test_defect_of_32_bits_is_in_no_kernel_of_64(monkeypatch: pytest.MonkeyPatch) -> None:
+    defect = the_table()["time-quota-in-32-bits"]
+    assert not defect.applies("7.3", "7.3.4")
+    assert defect.is_in("7.3", "7.3.4")
+    monkeypatch.setattr(word, "_word_bits", 32)
+    assert defect.applies("7.3", "7.3-armmp-lpae")
+    assert "7.3, 32-bit" in defect.kernels()
 
 
 def _markers(tree: ast.AST, marker: str = "known_defect") -> Iterator[tuple[int, str]]:
