@@ -12,7 +12,7 @@ from damon_tests.judge import rule_limits
 from damon_tests.judge.monitoring.aggregation_windows import settled
 from damon_tests.judge.schemes import effects
 from damon_tests.judge.verdict import Check, Measurement
-from damon_tests.ports import NSEC_PER_SEC
+from damon_tests.ports import NSEC_PER_SEC, huge_page_size
 from damon_tests.scenario.acting import BEFORE_APPLY, act, scheme
 from damon_tests.scenario.invariants import invariants
 
@@ -22,8 +22,11 @@ ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=100)
 VADDR = DamonCtx("vaddr", attrs=ATTRS)
 PADDR = DamonCtx("paddr", attrs=ATTRS)
 WATCHED = {"cover": "regions", "watched": 1, "extra_events": [BEFORE_APPLY]}
-# All that the actions would need: so that what is not done is not for lack of it.
-ALL = pytest.mark.needs(swap_mib=256, lru_lists=1, thp_on_advice=1, numa_nodes=2)
+# All that the actions would need: so that what is not done is not for lack of it. And so much memory that the
+# kernel itself ages none: it keeps some blocks of the size of a huge page free.
+ALL = pytest.mark.needs(
+    swap_mib=256, lru_lists=1, thp_on_advice=1, numa_nodes=2, memory_mib=48 * huge_page_size() >> 20
+)
 
 UNKNOWN = {
     "vaddr": ("lru_prio", "lru_deprio"),

@@ -8,6 +8,7 @@ specification 4.10 makes exact for some actions and loose for others.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -78,7 +79,8 @@ class Effect:
     ``asked``: memory that the action was for. ``able``: the part of it that the action could change, as far
     as page flags show. ``done``: asked for, and in the wanted state afterwards. ``missed``: able, but not
     done. ``gained``: asked for, done afterwards and not before. ``collateral``: not asked for, but changed.
-    ``nodes``: by memory node, the bytes of the asked memory on it before and after.
+    ``nodes``: by memory node, the bytes of the asked memory on it before and after. ``differing``: by field,
+    the bytes of ``collateral`` that differ in it.
     """
 
     asked: int = 0
@@ -88,6 +90,7 @@ class Effect:
     gained: int = 0
     collateral: int = 0
     nodes: Mapping[int, tuple[int, int]] = field(default_factory=dict, compare=False)
+    differing: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     def __add__(self, other: Effect) -> Effect:
         names = ("asked", "able", "done", "missed", "gained", "collateral")
@@ -96,7 +99,9 @@ class Effect:
             for nid in sorted({*self.nodes, *other.nodes})
             for a, b in [(self.nodes.get(nid, (0, 0)), other.nodes.get(nid, (0, 0)))]
         }
-        return Effect(**{name: getattr(self, name) + getattr(other, name) for name in names}, nodes=nodes)
+        sums = {name: getattr(self, name) + getattr(other, name) for name in names}
+        differing = Counter(self.differing) + Counter(other.differing)
+        return Effect(**sums, nodes=nodes, differing=differing)
 
     def chart(self, name: str) -> Chart | None:
         """Return where the asked memory was before and after, if it was on more than one node."""
@@ -139,6 +144,7 @@ def effect(
         gained=bytes_of(asked & there & ~wanted(before)),
         collateral=bytes_of(others & changed(before, after, kept)),
         nodes=_nodes(before, after, asked),
+        differing={name: bytes_of(others & changed(before, after, [name])) for name in kept},
     )
 
 
@@ -191,7 +197,9 @@ def spares_others(name: str, measured: Effect, *, waiting: int = 0) -> Check:
     """Check that memory outside the action's regions did not change, but for ``waiting`` bytes."""
     m = Measurement(f"{name}: collateral", measured.collateral, "bytes")
     spared = measured.collateral <= waiting
-    check = Check("invariant", m, f"<= {number(waiting)}", "an action changes its regions only", spared)
+    detail = ", ".join(f"{name}: {size} bytes" for name, size in measured.differing.items() if size)
+    because = "an action changes its regions only"
+    check = Check("invariant", m, f"<= {number(waiting)}", because, spared, detail)
     return explained(check, lambda: measured.chart(name))
 
 
