@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 README = Path(__file__).parent.parent / "README.md"
+PAGES = ("README.md", "ci/README.md", *(f"suites/{name}README.md" for name in ("", "overhead/", "programs/")))
 
 
 def block(language: str) -> str:
@@ -39,14 +40,17 @@ def test_worked_example_passes_on_the_reference(example: Path) -> None:
     assert {c["kind"] for a in [test, *test["attempts"]] for c in a["checks"]} >= {"invariant", "oracle band"}
 
 
-def test_commands_of_the_readme_exist() -> None:
-    """Every damon-tests command that the README names is one of the command line's."""
-    named = set(re.findall(r"(?:`|\$ |^)damon-tests ([a-z-]+)", README.read_text(), re.MULTILINE))
+def commands_of(page: str) -> set[str]:
+    """Return the damon-tests commands that a page names."""
+    text = (README.parent / page).read_text()
+    return set(re.findall(r"(?:`|\$ |^)damon-tests ([a-z-]+)", text, re.MULTILINE))
+
+
+def test_commands_of_the_readme_and_its_pages_exist() -> None:
+    """Every damon-tests command that they name is one of the command line's."""
+    named = set().union(*map(commands_of, PAGES))
     done = subprocess.run(
         [sys.executable, "-m", "damon_tests.cli", "--help"], capture_output=True, text=True, check=True
     )
-    assert (
-        {"run", "vm", "doctor", "report"}
-        <= named
-        <= set(re.findall(r"^    ([a-z-]+)(?: |$)", done.stdout, re.MULTILINE))
-    )
+    assert {"run", "vm", "doctor", "report"} <= commands_of("README.md")
+    assert named <= set(re.findall(r"^    ([a-z-]+)(?: |$)", done.stdout, re.MULTILINE))
