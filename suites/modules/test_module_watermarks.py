@@ -16,6 +16,7 @@ from damon_tests.damon.module_params import DamonLruSort, DamonReclaim
 from damon_tests.judge.schemes.watermarks import MARGIN_PERMIL, Stretch, states_hold
 from damon_tests.judge.verdict import Measurement
 from damon_tests.kernel.guest.topology import Topology
+from damon_tests.ports import huge_page_size
 from damon_tests.scenario.free_memory import FreeMemory, held
 from damon_tests.workload.pages import bytes_of
 
@@ -24,6 +25,8 @@ NOT_INERT = pytest.mark.spoiled_by("reclaim-inert")
 full = pytest.mark.profile("full")
 
 MIB = 1 << 20
+# The reference with larger pages has a larger machine, too.
+HOG_MIB = max(128, 4 * huge_page_size() >> 20)
 INTERVAL_US, AGGR_US = 50_000, 50_000
 SETTLE_S = 0.3
 """Several looks at the watermarks, and an aggregation."""
@@ -53,7 +56,7 @@ def marked(parameters, marks):
 
 
 @contextmanager
-def watched(module, parameters, pattern, hog_mib=128, **options):
+def watched(module, parameters, pattern, hog_mib=HOG_MIB, **options):
     """Run a module, not yet enabled, with its free memory."""
     with module(parameters, pattern, **options) as run:
         free = FreeMemory(run.subject, run.run_for, hog_mib)
