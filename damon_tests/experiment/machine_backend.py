@@ -41,6 +41,7 @@ from damon_tests.ports.accesses import AccessProbe
 from damon_tests.ports.cost import CostProbe
 from damon_tests.ports.lines import LineFormat
 from damon_tests.ports.machine import SpawnRequest
+from damon_tests.ports.word import user_space_end
 from damon_tests.workload import engine
 from damon_tests.workload.memory_info import MemoryInfo, read_memory_info
 from damon_tests.workload.pages import PageStates, read_pages
@@ -50,7 +51,6 @@ from damon_tests.workload.target import RunningTarget
 
 _IOMEM_RAM = LineFormat("{start:x}-{last:x} : System RAM")
 _MAPS_LINE = LineFormat("{start:x}-{end:x} {rest}")
-_USER_SPACE_END = 1 << 63
 
 
 class MachineSubject:
@@ -104,9 +104,9 @@ class MachineSubject:
 
     def vmas(self, target: RunningTarget) -> Sequence[tuple[int, int]]:
         maps = self.machine.read_file(f"/proc/{target.pid}/maps").decode()
-        # vsyscall is listed at an address that no process owns; DAMON does not see it either.
+        # Pages of the kernel are listed, too; DAMON does not see them either.
         ranges = [(line["start"], line["end"]) for line in _MAPS_LINE.each(maps)]
-        return [(start, end) for start, end in ranges if start < _USER_SPACE_END]
+        return [(start, end) for start, end in ranges if start < user_space_end()]
 
     def ram_ranges(self) -> Sequence[tuple[int, int]]:
         text = self.machine.read_file("/proc/iomem").decode()

@@ -24,6 +24,12 @@ def unsigned_long_max() -> int:
     return (1 << _word_bits) - 1
 
 
+def user_space_end() -> int:
+    """Return an address at or above which no process has memory, though ``/proc/PID/maps`` lists pages of the
+    kernel there: vsyscall on x86-64, vectors on 32-bit Arm."""
+    return 1 << 63 if _word_bits == DEFAULT_WORD_BITS else 0xC000_0000
+
+
 def set_word_bits(word_bits: int) -> None:
     """Use this width from now on, in this process. Raises UsageError for one that Linux cannot have."""
     global _word_bits  # noqa: PLW0603 - one machine under test for each process

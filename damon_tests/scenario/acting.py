@@ -16,6 +16,7 @@ from damon_tests.experiment.live import Live
 from damon_tests.patterns.load import load
 from damon_tests.ports import NSEC_PER_SEC, page_size
 from damon_tests.ports.ranges import Range
+from damon_tests.ports.word import user_space_end
 from damon_tests.workload.pages import PageStates
 from damon_tests.workload.target import RunningTarget
 
@@ -179,5 +180,5 @@ def only(start: int, end: int) -> tuple[DamosFilter, ...]:
     memory: it takes the address filter for a page filter that no page matches.
     """
     below = DamosFilter("addr", matching=True, addr_start=0, addr_end=start)
-    above = DamosFilter("addr", matching=True, addr_start=end, addr_end=1 << 63)
+    above = DamosFilter("addr", matching=True, addr_start=end, addr_end=user_space_end())
     return below, above

@@ -21,7 +21,14 @@ ATTRS = DamonAttrs(
 
 
 @TRACED
-@pytest.mark.parametrize("pattern", ["idle", "everything_hot", "half_rate"])
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "idle",
+        pytest.param("everything_hot", marks=pytest.mark.known_defect("interval-tuning-in-32-bits")),
+        "half_rate",
+    ],
+)
 def test_each_tuning_step_follows_from_observed_accesses(live, expect, pattern):
     """Few observed accesses lengthen the intervals, many shorten
     them, by exactly the factor of the feedback."""

@@ -178,6 +178,11 @@ UNRELATED = {
         "7.3",
         "suites/schemes/test_quota_time.py::test_time_quota_size_follows_from_the_throughput[stat-7]",
     ),
+    "interval-tuning-in-32-bits": (
+        "tuning_unbounded",
+        "7.3",
+        "suites/monitoring/test_intervals_goal.py::test_each_tuning_step_follows_from_observed_accesses[everything_hot]",
+    ),
 }
 
 

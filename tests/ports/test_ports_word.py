@@ -8,7 +8,9 @@ from itertools import pairwise
 
 import pytest
 
+from damon_tests.damon.records import DamosStats
 from damon_tests.experiment.kernel_request import KernelRequest
+from damon_tests.judge.schemes import stats
 from damon_tests.patterns.load import load
 from damon_tests.ports import TreeError, UsageError
 from damon_tests.ports.word import DEFAULT_WORD_BITS, set_word_bits, unsigned_long_max
@@ -60,3 +62,13 @@ def test_files_of_a_32_bit_reference_refuse_larger_numbers() -> None:
         tree.write(sample, str(_BITS_32 + 1))
     assert refused.value.errno_name == "ERANGE"
     assert tree.read(sample).strip() == str(_BITS_32)
+
+
+def test_counters_of_bytes_begin_again_at_the_width_of_the_machine() -> None:
+    tried, total = 579, 4 << 30
+    counted = stats.Total(tried, total, tried, total)
+    wrapped = DamosStats(tried, 0, tried, 0, 0, 0, 0)
+    assert stats.differences(wrapped, counted)
+    set_word_bits(32)
+    assert not stats.differences(wrapped, counted)
+    assert stats.differences(DamosStats(tried, 1, tried, 0, 0, 0, 0), counted)

@@ -19,6 +19,7 @@ from damon_tests.judge.schemes.watched_passes import Try, WatchedPass, no_differ
 from damon_tests.judge.verdict import Check, Measurement
 from damon_tests.ports import NSEC_PER_USEC, UsageError, page_size
 from damon_tests.ports.ranges import Range
+from damon_tests.ports.word import unsigned_long_max
 
 
 @dataclass(frozen=True)
@@ -74,19 +75,25 @@ def _with(total: Total, tried: Try, schemes: Sequence[Damos], mapped: Sequence[R
 
 
 def differences(stats: DamosStats, total: Total) -> list[str]:
-    """Return how the counters differ from the traced tries, or contradict each other."""
-    reasons = []
-    if (stats.nr_tried, stats.sz_tried) != (total.nr_tried, total.sz_tried):
+    """Return how the counters differ from the traced tries, or contradict each other.
+
+    They are as wide as the machine's ``unsigned long``: with 32 bits, those of bytes begin again at 4 GiB.
+    """
+    reasons, most = [], unsigned_long_max()
+    if (stats.nr_tried, stats.sz_tried) != (total.nr_tried, total.sz_tried & most):
         reasons.append(
             f"nr_tried={stats.nr_tried} sz_tried={stats.sz_tried},"
             f" the trace has {total.nr_tried} of {total.sz_tried} bytes"
         )
     applied = f"nr_applied={stats.nr_applied} of {stats.nr_tried}, sz_applied={stats.sz_applied}"
-    if stats.nr_applied > stats.nr_tried or (stats.nr_applied > 0) != (stats.sz_applied > 0):
+    wrapped = total.sz_tried > most
+    if stats.nr_applied > stats.nr_tried or (
+        not wrapped and (stats.nr_applied > 0) != (stats.sz_applied > 0)
+    ):
         reasons.append(applied)
-    known = (total.nr_applied, total.sz_applied)
-    if known[0] is not None and known != (stats.nr_applied, stats.sz_applied):
-        reasons.append(f"{applied}: could be applied to {known[0]} regions of {known[1]} bytes")
+    nr, sz = total.nr_applied, total.sz_applied
+    if nr is not None and sz is not None and (nr, sz & most) != (stats.nr_applied, stats.sz_applied):
+        reasons.append(f"{applied}: could be applied to {nr} regions of {sz} bytes")
     return reasons
 
 
@@ -108,7 +115,8 @@ def stats_after_passes(
         i = event.scheme_idx
         counters = _counters(event)
         reasons = differences(_stats(event), total)
-        if any(now < then for now, then in zip(counters, before.get(i, ()), strict=False)):
+        wrapped = total.sz_tried > unsigned_long_max()
+        if not wrapped and any(now < then for now, then in zip(counters, before.get(i, ()), strict=False)):
             reasons.append(f"{counters} after {before[i]}")
         before[i] = counters
         wrong.append(float(len(reasons)))
