@@ -9,6 +9,8 @@ its checks make its verdict (``judge.conclude``). Every other test is left alone
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
@@ -41,6 +43,7 @@ from damon_tests.pytest_items import (
 )
 from damon_tests.pytest_results import TRACEBACK, VERDICT
 from damon_tests.pytest_run import (
+    COMMAND,
     RUN,
     TEST,
     DamonRun,
@@ -108,6 +111,7 @@ def pytest_configure_node(node: Any) -> None:
     run = node.config.stash[RUN]
     node.workerinput[pytest_options.OUTPUT] = str(run.output)
     node.workerinput[BEGAN] = run.began
+    node.workerinput[COMMAND] = shlex.join(sys.argv)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

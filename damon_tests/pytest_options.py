@@ -166,4 +166,10 @@ def options_of_rerun(option: Any) -> list[str]:
     words += ["--stop-modules"] if option.stop_modules else []
     words += [f"--allow-skips={option.allow_skips}"] if option.allow_skips else []
     words += [f"--budget={option.budget:g}s"] if option.budget else []
-    return words
+    return words + [f"--pytest=-p {plugin}" for plugin in _plugins_of_user(option)]
+
+
+def _plugins_of_user(option: Any) -> list[str]:
+    """Return the pytest plugins that were asked for: their fixtures may decide what a test does."""
+    asked = dict.fromkeys(getattr(option, "plugins", None) or ())
+    return [name for name in asked if name != "damon_tests.plugin" and not name.startswith("no:")]

@@ -42,6 +42,9 @@ from damon_tests.report import artifacts
 from damon_tests.report.events import MAIN, RunLog
 from damon_tests.scenario.visibility import visibility
 
+COMMAND = "damon_command"
+"""The key under which a worker gets the command line that began the run."""
+
 _OF_WORKERS = "import sys;exec(eval(sys.stdin.readline()))"  # execnet's command line
 _WORKERS_END_S = 5
 
@@ -197,7 +200,7 @@ class DamonRun:
         return {
             "damon_tests": damon_tests.__version__,
             "commit": bundle.commit(),
-            "command": shlex.join(sys.argv),
+            "command": getattr(self.config, "workerinput", {}).get(COMMAND, shlex.join(sys.argv)),
             "seed": option.seed,
             "profile": option.profile,
             "kernel_option": option.kernel,

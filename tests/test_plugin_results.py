@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,7 +15,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from test_plugin import HEAD, VERDICTS, finish, load, start
+from test_plugin import DEFECTS, HEAD, VERDICTS, finish, load, start
+
+from damon_tests.report import wording
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -135,3 +139,28 @@ def test_tests_elsewhere_keep_the_name_of_their_file(tmp_path: Path) -> None:
     assert [case.get("classname") for case in cases] == ["one.test_one", "other.test_other"]
     for file in files:
         assert f" {file}::test" in done.stdout
+
+
+@pytest.mark.parametrize("workers", [[], ["-n", "2"]])
+def test_rerun_names_the_plugins_of_the_user_and_provenance_the_command(
+    tmp_path: Path, workers: list[str]
+) -> None:
+    """A user's pytest plugin may bring fixtures; a worker's own command line is not what the user typed."""
+    (tmp_path / "my_plugin.py").write_text("")
+    (tmp_path / "known_defects.yaml").write_text(DEFECTS)
+    (tmp_path / "test_it.py").write_text(HEAD + VERDICTS["FAIL"] + "\n")
+    command = [sys.executable, "-m", "damon_tests.cli", "run", *workers, "--pytest=-p my_plugin -q"]
+    done = subprocess.run(
+        [*command, "--output", "run", "test_it.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    run = load(tmp_path)
+    words = shlex.split(wording.rerun(run, run["tests"][0]))
+    assert words[-2:] == ["--pytest=-p my_plugin", f"{tmp_path / 'test_it.py'}::test"]
+    assert "run" in run["provenance"]["command"].split()
+    assert "test_it.py" in run["provenance"]["command"].split()

@@ -125,6 +125,9 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, object]
     for name, inner in value.items():
         if isinstance(inner, Mapping):
             properties += _flat(inner, f"{prefix}{name}.")
+        elif isinstance(inner, list) and inner and all(isinstance(each, Mapping) for each in inner):
+            for number, each in enumerate(inner, 1):
+                properties += _flat(each, f"{prefix}{name}.{number}.")
         else:
             properties.append((f"{prefix}{name}", inner))
     return properties

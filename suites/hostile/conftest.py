@@ -10,8 +10,8 @@ import pytest
 
 from damon_tests.damon.client import DamonClient
 from damon_tests.patterns import load
-from damon_tests.plugin import RUN
 from damon_tests.ports import DamonTestsError
+from damon_tests.pytest_run import RUN, TEST, test_id
 from damon_tests.reference.sysfs.system import ReferenceSystem
 from damon_tests.report import artifacts
 from damon_tests.scenario.abi_walk import COMPARED_ON, Side, same_answers
@@ -69,12 +69,14 @@ def expect_same_answers(backend, expect) -> Callable[..., None]:
 
 @pytest.fixture
 def keep_script(request) -> Callable[[str], None]:
-    """``keep_script(text)``: keep a shell script beside the results of the test."""
+    """``keep_script(text)``: keep a shell script with the results of the test's last attempt."""
 
     def keep(text: str) -> None:
-        log = request.config.stash[RUN].log
-        directory = artifacts.attempt_directory(log.directory, request.node.nodeid, 1)
-        (directory / "reproducer.sh").write_text(text, encoding="utf-8")
-        log.artifact(request.node.nodeid, directory / "reproducer.sh", "reproducer", attempt=1)
+        log, name = request.config.stash[RUN].log, test_id(request.node)
+        observations = request.node.stash[TEST].observations
+        attempt = observations[-1].attempt if observations else 1
+        path = artifacts.attempt_directory(log.directory, name, attempt) / "reproducer.sh"
+        path.write_text(text, encoding="utf-8")
+        log.artifact(name, path.relative_to(log.directory), "reproducer", attempt=attempt)
 
     return keep

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from damon_tests.damon.params import DamonAttrs, DamonCtx, DamosDest
+from damon_tests.judge.chart import explained
 from damon_tests.judge.schemes import effects
 from damon_tests.judge.verdict import Measurement
 from damon_tests.kernel.guest.topology import Topology
@@ -47,7 +48,9 @@ def check_applied(expect, name, done, effect):
     # Pages on their way to an LRU list may move between the last statistics and the end.
     low = effect.gained - (effect.asked - effect.able)
     counted, gained = done.stats[0].sz_applied, effect.gained
-    expect.add(effects.applied(name, counted, max(0, low), gained, EXACT, effect=gained))
+    check = effects.applied(name, counted, max(0, low), gained, EXACT, effect=gained)
+    # Memory that stays on its node is worth a picture, too: it was asked to move, or was counted as moved.
+    expect.add(explained(check, lambda: effect.chart(name, least_nodes=1)))
 
 
 @VADDR_MIGRATES

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,11 @@ def test_two_kernels_make_one_run(tmp_path: Path) -> None:
     assert run["counts"]["PASS"] == len([t for t in run["tests"] if t["verdict"] == "PASS"]) > 1
     for name in ("junit.xml", "results.ktap", "gate.json"):
         assert (tmp_path / "gate" / name).stat().st_size > 0
+    properties = {
+        p.get("name"): p.get("value") for p in ET.parse(tmp_path / "gate/junit.xml").iter("property")
+    }
+    assert properties["merged.1.kernel_option"] == "reference:6.12", "plain text of each run, not a list"
+    assert "merged" not in properties
     assert any("good" in line and "reference:7.3" in line for line in lines)
     (capability,) = [line for line in lines if line.startswith("  commands ")]
     assert "SKIP 1 of" in capability, "a row for what is tested, a column for 6.12 ..."

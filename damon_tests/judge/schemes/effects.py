@@ -103,10 +103,10 @@ class Effect:
         differing = Counter(self.differing) + Counter(other.differing)
         return Effect(**sums, nodes=nodes, differing=differing)
 
-    def chart(self, name: str) -> Chart | None:
-        """Return where the asked memory was before and after, if it was on more than one node."""
+    def chart(self, name: str, least_nodes: int = 2) -> Chart | None:
+        """Return where the asked memory was before and after, if it was on so many nodes at least."""
         nodes = sorted(nid for nid in self.nodes if nid >= 0)
-        if len(nodes) < 2:
+        if len(nodes) < least_nodes:
             return None
         positions = tuple(map(float, range(len(nodes))))
         bars = tuple(
