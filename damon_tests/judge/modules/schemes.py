@@ -139,6 +139,23 @@ def counted(
     return checks
 
 
+def bytes_of_windows(applied: Sequence[Sequence[BeforeApplyEvent]], reset_ms: int) -> list[int]:
+    """Return the bytes tried in each charge window of ``reset_ms``, which its first pass begins.
+
+    A window whose first pass ended at the end of memory goes on in the next one.
+    """
+    windows: list[int] = []
+    began_ns = 0
+    for tried in applied:
+        size = sum(e.end - e.start for e in tried)
+        if windows and tried[0].time_ns - began_ns < reset_ms * NSEC_PER_MSEC - TICK_NS:
+            windows[-1] += size
+        else:
+            began_ns = tried[0].time_ns
+            windows.append(size)
+    return windows
+
+
 def within_quota(
     name: str, applied: Sequence[Sequence[BeforeApplyEvent]], quota_sz: int, reset_ms: int
 ) -> list[Check]:
