@@ -13,6 +13,7 @@ from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC
 
 pytestmark = [
     pytest.mark.accuracy,
+    pytest.mark.spoiled_by("interval-tuning-in-32-bits"),
     pytest.mark.needs("ops.fvaddr", "attrs.intervals_goal", "damon_monitor_intervals_tune"),
 ]
 

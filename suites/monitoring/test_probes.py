@@ -124,6 +124,7 @@ def test_weighted_probes_replace_access_checks(live, expect):
 
 
 @pytest.mark.needs("probes.weight")
+@pytest.mark.known_defect("merges-in-32-bits")
 def test_regions_age_by_the_weighted_sum_of_all_probes(live, expect):
     """Memory of both kinds ages as long as the weighted sum of two probes stays, though neither's hits do."""
     # Of 100 samples the hits of one kind vary by 5 to either side, and an age restarts beyond 10 of them.
