@@ -370,6 +370,21 @@ def test_every_folder_says_what_it_holds() -> None:
     assert silent == []
 
 
+def test_package_docstrings_name_their_modules() -> None:
+    """Who reads a package's docstring learns of every module and package in it."""
+    unnamed = []
+    for package in sorted((ROOT / "damon_tests").rglob("__init__.py")):
+        text = ast.get_docstring(ast.parse(package.read_text(encoding="utf-8"))) or ""
+        modules = {path.stem for path in package.parent.glob("*.py")} - {"__init__"}
+        modules |= {path.parent.name for path in package.parent.glob("*/__init__.py")}
+        unnamed += [
+            f"{package.parent.relative_to(ROOT)}: {name}"
+            for name in sorted(modules)
+            if re.search(rf"\b{name}\b", text) is None
+        ]
+    assert unnamed == []
+
+
 def test_lines_of_a_readme_are_about_folders_that_exist() -> None:
     """A folder that is renamed or removed takes its line along; what is built is in no list."""
     lines = [

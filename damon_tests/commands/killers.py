@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 import yaml
 
 from damon_tests import bundle
+from damon_tests.judge import features
 from damon_tests.reference.faults.fault import Fault
 
 
@@ -25,6 +26,10 @@ def described(fault: Fault, killer: str | None) -> Iterator[str]:
     yield f"  imitates  {fault.imitates}"
     if killer is None:
         yield f"  noticed   by no test on record; find out with: {run}"
+        return
+    if killer == features.ROW:
+        yield f"  noticed   by {killer}, which every run judges"
+        yield f"  see it    damon-tests run --fault {fault.name} suites/monitoring/test_tree.py"
         return
     yield f"  noticed   by {killer}"
     yield f"  see it    damon-tests run --fault {fault.name} '{killer}'"

@@ -9,6 +9,7 @@
 
 Modules at this level work on any machine: ``machine_tree`` reads and writes DAMON's sysfs tree;
 ``splat`` and ``ktap`` parse kernel logs and test output, ``symbolize`` adds files and lines to call traces;
-``schedstat`` and ``slab`` measure CPU time and slab objects. Begin with ``machine_tree``, then
+``schedstat`` and ``slab`` measure CPU time and slab objects; ``failing_allocations`` lets a chosen allocation
+fail. Begin with ``machine_tree``, then
 ``guest.guest`` or ``host.machine``.
 """

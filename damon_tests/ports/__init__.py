@@ -7,9 +7,9 @@ here or in a guest, and the reference's, simulated in virtual time. ``cost`` (wh
 ``accesses`` (what programs access) are recorded by an emulator.
 
 ``errors`` has the errors that become a verdict or an exit code, ``paging`` the page size of the machine under
-test, ``ranges`` and ``arrays`` the arithmetic of memory ranges; ``lines`` reads lines of fixed format,
-``numbers`` formats numbers, ``output_file`` writes results, ``narration`` passes on log messages,
-``stopwatch`` measures where time goes.
+test, ``word`` the width of its numbers, ``ranges`` and ``arrays`` the arithmetic of memory ranges; ``lines``
+reads lines of fixed format, ``numbers`` formats numbers, ``output_file`` writes results, ``narration``
+passes on log messages, ``stopwatch`` measures where time goes.
 """
 
 from damon_tests.ports.arrays import Bools

@@ -11,7 +11,7 @@ an example. ``invariants`` and ``reference_bands`` judge a run. Runs that many t
 - Real programs: ``program_fixture``, ``program_accuracy``.
 - DAMON's cost: ``cost_catalogue`` lists the benchmarks of ``cost_runs``, ``cost_actions`` and
   ``cost_schemes``, for which ``cost_setup`` makes a kdamond whose work is known.
-- The workload's cost: ``workload_cost``; ``slowdown`` by monitoring; ``savings`` by schemes, of
-  ``savings_patterns`` and ``savings_programs``.
+- The workload's cost: ``workload_cost``; ``slowdown`` by monitoring; ``savings`` by the schemes of
+  ``savings_uses``, of ``savings_patterns`` and ``savings_programs``.
 - Accuracy over cost: ``exploration`` of a pattern, ``truth_exploration`` of a recorded program.
 """

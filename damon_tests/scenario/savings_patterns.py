@@ -14,7 +14,7 @@ from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns.spec import Pattern
 from damon_tests.ports import NSEC_PER_SEC, Bools, page_size
 from damon_tests.ports.ranges import Range
-from damon_tests.scenario.savings import NEAR_NODE
+from damon_tests.scenario.savings_uses import NEAR_NODE
 from damon_tests.workload.target import RunningTarget
 
 

@@ -9,8 +9,9 @@ import pytest
 from damon_tests.judge.cost.savings import compared
 from damon_tests.judge.verdict import Measurement
 from damon_tests.patterns.load import load
-from damon_tests.scenario.savings import USES, Plan, run
+from damon_tests.scenario.savings import Plan, run
 from damon_tests.scenario.savings_patterns import PatternWorkload
+from damon_tests.scenario.savings_uses import USES
 
 pytestmark = [pytest.mark.profile("full"), pytest.mark.needs("ops.fvaddr", instructions=1)]
 

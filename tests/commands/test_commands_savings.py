@@ -14,7 +14,8 @@ from damon_tests.commands import savings
 from damon_tests.judge.cost.savings import Arm, WorkloadCost
 from damon_tests.ports import UsageError
 from damon_tests.report import savings as rendered
-from damon_tests.scenario.savings import Plan, Scheme
+from damon_tests.scenario.savings import Plan
+from damon_tests.scenario.savings_uses import Scheme
 
 COST = WorkloadCost(
     work=100.0, own=5_000, kdamond=0, machine=9_000, tlb_flushes=3, kdamond_flushes=1, window_ns=10_000

@@ -12,7 +12,7 @@ import pytest
 from damon_tests import bundle
 from damon_tests.experiment.kernel_request import KernelRequest
 from damon_tests.experiment.open_backend import open_backend
-from damon_tests.kernel.guest.access_plugin import _require_pids, parse_runs, to_monotonic
+from damon_tests.kernel.guest.access_report import parse_runs, require_pids, to_monotonic
 from damon_tests.kernel.guest.guest import Guests
 from damon_tests.kernel.guest.topology import Topology
 from damon_tests.kernel.images import image
@@ -78,9 +78,9 @@ def test_incomplete_report_is_refused(tmp_path: Path, report: str) -> None:
 
 def test_window_without_pids_is_refused() -> None:
     """Otherwise a process's accesses would look like none."""
-    _require_pids(REPORT)
+    require_pids(REPORT)
     with pytest.raises(HarnessError, match="pids"):
-        _require_pids(REPORT.replace("pid_offset 2496", "pid_offset 0"))
+        require_pids(REPORT.replace("pid_offset 2496", "pid_offset 0"))
 
 
 @pytest.mark.vm

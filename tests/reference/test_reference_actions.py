@@ -291,6 +291,17 @@ def test_core_allow_makes_page_filters_void():
     assert box.client.stats(0, 0).sz_applied == 8 * MIB
 
 
+def test_page_filters_decide_alone_on_what_core_filters_let_through():
+    """An address filter that rejects what is outside of a range says nothing about pages inside (§4.8)."""
+    box = Box(8 * MIB, [(HEAP, HEAP + 8 * MIB)], ram_bytes=32 * MIB)
+    outside = DamosFilter("addr", False, False, addr_start=0, addr_end=32 * MIB)
+    files = DamosFilter("anon", False, False)
+    scheme = Damos(action="lru_deprio", access_pattern=ANY, filters=(outside, files), max_nr_snapshots=1)
+    box.start(paddr(box, scheme))
+    box.run(0.101)
+    assert box.client.stats(0, 0).sz_applied == 8 * MIB
+
+
 # Goals over the memory model
 
 

@@ -14,8 +14,9 @@ from damon_tests.judge.cost.savings import BASELINE, compared
 from damon_tests.patterns.load import load
 from damon_tests.ports import UsageError
 from damon_tests.scenario import savings
-from damon_tests.scenario.savings import USES, Plan, Workload, chosen, runs
+from damon_tests.scenario.savings import Plan, Workload, chosen, runs
 from damon_tests.scenario.savings_patterns import PatternWorkload
+from damon_tests.scenario.savings_uses import USES
 
 
 def named(name: str) -> Workload:

@@ -11,6 +11,6 @@ QEMU started with ``-incoming`` from that state, with a new random seed.
 
 On the instruction clock, ``pause`` stops the guest while the harness computes. ``plugin_control`` gives
 orders to a plugin of QEMU: ``cost_plugin`` counts instructions per kernel function, with ``symbols`` from
-/proc/kallsyms, and ``access_plugin`` records which pages programs access. ``selftest_run`` runs one of the
-kernel's own DAMON selftests.
+/proc/kallsyms, and ``access_plugin`` records which pages programs access, in the form that
+``access_report`` parses. ``selftest_run`` runs one of the kernel's own DAMON selftests.
 """

@@ -5,13 +5,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
+from damon_tests.kernel.guest.access_report import parse_runs, require_pids, to_monotonic
 from damon_tests.kernel.guest.cost_plugin import parse_report
 from damon_tests.kernel.guest.plugin_control import Order, Plugin, Window
 from damon_tests.kernel.images.programs import program
@@ -25,31 +23,16 @@ from damon_tests.ports import (
     Process,
     SpawnRequest,
 )
-from damon_tests.ports.accesses import GAP_NS, AccessRuns, AccessWindow, Recorded, Space
-from damon_tests.ports.arrays import I64
+from damon_tests.ports.accesses import GAP_NS, AccessWindow
 
 CLOCKS = "damon-tests-clocks"
 
-_RUN = np.dtype(
-    [
-        ("first_ns", "<u8"),
-        ("last_ns", "<u8"),
-        ("page", "<u8"),
-        ("frame", "<u4"),
-        ("space", "<u2"),
-        ("kind", "<u2"),
-    ]
-)
-"""struct access_run of workloads/src/qemu_plugin.h; times are those of the time stamp counter."""
-_NO_FRAME = 0xFFFFFFFF
 _STAT = re.compile(r"(\d+) \((.*)\) \S (.*)", re.DOTALL)
 _NUM_THREADS = 16  # of /proc/PID/stat, counted from the field after the state
 _CLOCKS_IN_GUEST = f"/tmp/{CLOCKS}"
 _CLOCKS_NS = 10 * NSEC_PER_SEC
 _NAMES = ("dt-pid-0", "dt-pid-1", "dt-pid-2", "dt-pid-3")
 """Of tasks from which the plugin learns where pids are; one more than it needs."""
-
-ToMonotonic = Callable[[npt.NDArray[np.uint64]], I64]
 
 
 class EmulatorAccesses:
@@ -88,7 +71,7 @@ class EmulatorAccesses:
             yield window
         ended_ns = machine.clock.now_ns()
         report = plugin.end(order)
-        _require_pids(report)
+        require_pids(report)
         self._pids_known = True
         after, used_s = clocks(machine), _cpu_s(plugin.pid) - used_s
         span = began_ns, ended_ns
@@ -107,13 +90,6 @@ def _task(machine: Machine, name: str) -> Process:
     if not machine.clock.wait_until(lambda: bool(process.read_stdout()), deadline, NSEC_PER_MSEC):
         raise HarnessError(f"the program {CLOCKS} did not begin in 10 s of the guest")
     return process
-
-
-def _require_pids(report: str) -> None:
-    """Raise HarnessError when the plugin did not learn the pids of tasks."""
-    match = re.search(r"^pid_offset (\d+)$", report, re.MULTILINE)
-    if match is None or match[1] == "0":
-        raise HarnessError("the QEMU plugin did not learn the pids of the guest's tasks in this window")
 
 
 def task_table(machine: Machine) -> str:
@@ -146,57 +122,6 @@ def clocks(machine: Machine) -> tuple[int, int]:
     if not status.ok or len(words) != 3:
         raise HarnessError(f"the program that compares the guest's clocks failed ({status})")
     return int(words[0]), int(words[1])
-
-
-def to_monotonic(before: tuple[int, int], after: tuple[int, int]) -> ToMonotonic:
-    """Return the function from the time stamp counter to CLOCK_MONOTONIC, by two pairs of them."""
-    (tsc, ns), slope = before, (after[1] - before[1]) / (after[0] - before[0])
-
-    def convert(times: npt.NDArray[np.uint64]) -> I64:
-        passed: I64 = times.astype(np.int64) - tsc
-        monotonic: I64 = ns + np.rint(passed * slope).astype(np.int64)
-        return monotonic
-
-    return convert
-
-
-def parse_runs(
-    path: Path, report: str, span_ns: tuple[int, int], gap_ns: int, convert: ToMonotonic, host_s: float
-) -> AccessRuns:
-    """Parse what the plugin wrote in a window; leave out what lies wholly outside of ``span_ns``.
-
-    Raises HarnessError when it is incomplete.
-    """
-    lines = [line.split(" ", 4) for line in report.splitlines()]
-    if not lines or lines[-1] != ["end"]:
-        raise HarnessError("the QEMU plugin's report is cut off; is the disk full?")
-    records = np.fromfile(path, dtype=_RUN)
-    accesses = re.search(r"^accesses (\d+) unknown (\d+) runs (\d+)$", report, re.MULTILINE)
-    clock = re.search(r"^clock (\d+) exact \d+ idle \d+ behind (\d+)$", report, re.MULTILINE)
-    if accesses is None or clock is None or len(records) != int(accesses[3]):
-        raise HarnessError(f"the QEMU plugin reports other accesses than it wrote: {len(records)} runs")
-    frame = records["frame"].astype(np.int64)
-    runs = AccessRuns(
-        page=records["page"].astype(np.int64),
-        first_ns=convert(records["first_ns"]),
-        last_ns=convert(records["last_ns"]),
-        frame=np.where(frame == _NO_FRAME, -1, frame),
-        space=records["space"].astype(np.int64),
-        kind=records["kind"].astype(np.uint8),
-        spaces=tuple(_spaces(lines)),
-        span_ns=span_ns,
-        gap_ns=gap_ns,
-        recorded=Recorded(int(accesses[1]), int(accesses[2]), int(clock[1]), int(clock[2]), host_s),
-    )
-    return runs.chosen((runs.last_ns >= span_ns[0]) & (runs.first_ns < span_ns[1]))
-
-
-def _spaces(lines: Sequence[Sequence[str]]) -> Iterator[Space]:
-    """Yield the address spaces of a report: lines of "space NUMBER PAGE_TABLE PID NAME"."""
-    for line in lines:
-        if line[0] == "space":
-            _, number, _, pid, *name = line
-            yield Space(int(number), int(pid), name[0].split("\0", 1)[0] if name else "")
 
 
 def _cpu_s(pid: int) -> float:

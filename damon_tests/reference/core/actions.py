@@ -72,6 +72,10 @@ class Actions:
             app.last_folio = int(folios.head[-1]) if self.rules.folio_counts_once else NO_FRAME
         if app.bypass:
             return folios
+        if self.rules.page_filters_ask_core_filters and any(
+            self.rules.filter_verdict(False, item.matching, item.allow) is False for item in app.lists.core
+        ):
+            return folios.take(np.zeros(len(folios), np.bool_))
         default_reject = self.rules.ops_default_reject(app.lists.ops_allows_last)
         return passing(folios, (*app.lists.ops, *extra), default_reject, self.rules, app.now_ns)
 

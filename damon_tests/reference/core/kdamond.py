@@ -166,7 +166,7 @@ class Kdamond:
                 return
             self.ctx.regions.age = self.ctx.rules.ages_after_sleep(self.ctx.regions.age)
             yield self._after(shortest)
-            self._serve_requests()
+            self._serve_requests(self.ctx.rules.inactive_serves_commits)
             self._cancel_walk()
             if self._must_stop():
                 return

@@ -173,6 +173,8 @@ def set_ranges(
     Regions that still intersect a range keep their counters, though their size may change; holes within a
     range are filled with new regions.
     """
+    if not rules.refuses_empty_ranges:
+        ranges = [(start, end) for start, end in ranges if start != end]
     if not ranges_are_valid(ranges, min_region_sz):
         return None
     keep = np.zeros(len(regions), np.bool_)

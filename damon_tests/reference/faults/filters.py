@@ -94,6 +94,13 @@ FAULTS = (
         False,
     ),
     Fault(
+        "page_filters_ask_core_filters",
+        "filters",
+        "page filters also ask filters of the core layer, as if none of them were true (6.12)",
+        "page_filters_ask_core_filters",
+        True,
+    ),
+    Fault(
         "filters_last_directory_first",
         "filters",
         "filters/ is evaluated before the others",

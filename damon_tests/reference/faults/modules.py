@@ -107,6 +107,11 @@ def _wrong_request(name: str, imitates: str, wrong: Callable[[str, DamonCtx], Da
 
 _RECLAIM = (
     _wrong_request(
+        "reclaim_inert",
+        "DAMON_RECLAIM runs without its scheme (6.12)",
+        lambda module, ctx: replace(ctx, schemes=()) if module == "damon_reclaim" else ctx,
+    ),
+    _wrong_request(
         "reclaim_takes_hot",
         "memory in use is reclaimed, too",
         _pattern(0, "damon_reclaim", nr_accesses_max=U32_MAX),

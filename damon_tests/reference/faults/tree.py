@@ -216,6 +216,13 @@ FAULTS = (
         "walk_clears_first",
         False,
     ),
+    Fault(
+        "empty_range_accepted",
+        "tree",
+        "a target range without memory is accepted (6.18 to 7.0)",
+        "refuses_empty_ranges",
+        False,
+    ),
     Fault("on_starts_twice", "tree", "on while on starts a second thread", "on_refuses_running", False),
     Fault(
         "off_twice_fails",

@@ -128,6 +128,13 @@ FAULTS = (
         False,
     ),
     Fault(
+        "commit_waits_while_inactive",
+        "watermarks",
+        "a commit is not served while watermarks keep all schemes inactive (6.12)",
+        "inactive_serves_commits",
+        False,
+    ),
+    Fault(
         "watermark_sleep_forgets_ages",
         "watermarks",
         "ages are lost while all schemes are inactive",

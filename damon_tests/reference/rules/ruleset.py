@@ -113,6 +113,7 @@ class Rules:
     commit_is_checked_first: bool = True
     staging_waits_for_commit: bool = True  # files are only read by commands
     commit_waits_for_aggregation: bool = False  # 6.12; later it is served after the next sample
+    inactive_serves_commits: bool = True  # while watermarks keep all schemes inactive
     failed_commit_ends: bool = False  # 6.12: the write succeeds, and the kdamond ends
     command_poll_ns: int = 0  # 6.12: a writer waiting for a command polls this often, without the lock
 
@@ -120,6 +121,7 @@ class Rules:
     power_of_two_min_region: bool = True  # 7.0
     dry_run_at_start: bool = True  # 7.3
     refuses_absent: Callable[[str], bool] = tree.refuses_absent
+    refuses_empty_ranges: bool = True
     raw_ranges_must_ascend: bool = False  # 7.2 and older
 
     # the tree (§5)
@@ -225,6 +227,7 @@ class Rules:
     filter_verdict: Callable[[bool, bool, bool], bool | None] = damos.filter_verdict
     core_default_reject: Callable[[bool, bool], bool] = damos.core_default_reject
     ops_default_reject: Callable[[bool], bool] = damos.ops_default_reject
+    page_filters_ask_core_filters: bool = False
     core_allow_is_final: bool = True  # 6.15: no ops filter is asked then
     filter_order: Callable[[Sequence[Any], Sequence[Any], Sequence[Any]], list[Any]] = filters.filter_order
     address_range: Callable[[int, int, int], Range] = filters.address_range

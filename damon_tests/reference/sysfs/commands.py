@@ -121,7 +121,8 @@ class Slot:
             answer(outcome.errno if isinstance(outcome, CoreError) else outcome)
 
         rules = self.system.rules
-        waits, fatal = rules.commit_waits_for_aggregation, rules.failed_commit_ends
+        waits = rules.commit_waits_for_aggregation or not rules.inactive_serves_commits
+        fatal = rules.failed_commit_ends
         kdamond.call(Request(run, done, is_commit and waits, is_commit and fatal))
 
     def _polled(self, finish: Finish) -> Finish:
