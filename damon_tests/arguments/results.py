@@ -127,6 +127,12 @@ def add_recording(commands: Commands) -> None:
     compare.add_argument("file", metavar="A")
     compare.add_argument("other", metavar="B")
     compare.set_defaults(function="recording")
+    _add_looks(show, compare)
+    _add_conversion(export, import_)
+    _add_rules(judge)
+
+
+def _add_looks(show: argparse.ArgumentParser, compare: argparse.ArgumentParser) -> None:
     show.add_argument(
         "--truth",
         action=argparse.BooleanOptionalAction,
@@ -142,12 +148,18 @@ def add_recording(commands: Commands) -> None:
         p.add_argument(
             "--target", type=int, default=0, metavar="N", help="position of the target (default 0)"
         )
+
+
+def _add_conversion(export: argparse.ArgumentParser, import_: argparse.ArgumentParser) -> None:
     export.add_argument("--to", choices=("damo",), required=True, help="whose format")
     export.add_argument(
         "--format", choices=("json_compressed", "json", "perf_script"), default="json_compressed"
     )
     export.add_argument("out", type=file, metavar="OUT")
     import_.add_argument("out", type=file, metavar="OUT")
+
+
+def _add_rules(judge: argparse.ArgumentParser) -> None:
     judge.add_argument("--level", metavar="L", help="kernel series that made it")
     judge.add_argument(
         "--nr-regions", type=count, nargs=2, metavar=("MIN", "MAX"), help="the limits asked for"

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from damon_tests.ports import NotSupported, output_file
@@ -23,6 +23,9 @@ from damon_tests.report import charts, wording
 from damon_tests.report.chart_svg import STYLE, chart_svg
 from damon_tests.report.matrix import area, matrix
 from damon_tests.report.samples_svg import samples_svg
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _PICTURES = {".png": "image/png", ".svg": "image/svg+xml"}
 _LARGEST_FILE = 4 << 20
@@ -46,25 +49,7 @@ def page(run: Mapping[str, Any], directory: Path, beside: Path | None = None) ->
 
     ``beside``: the directory it will be in, to which links to files are relative (None: that of the run).
     """
-    try:
-        from jinja2 import Environment, StrictUndefined
-        from markupsafe import Markup
-    except ImportError:
-        raise NotSupported("the HTML page needs Jinja2", remedy="pip install 'damon-tests[report]'") from None
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(
-        seconds=wording.seconds,
-        quantity=wording.quantity,
-        number=_number,
-        pretty=_pretty,
-        band=lambda check: Markup(samples_svg(check)),
-        chart=Markup,
-        because=wording.because,
-    )
-    base = os.path.relpath(directory.resolve(), beside or directory.resolve())
-    environment.filters["link"] = lambda file: quote(os.path.join(base, file))
+    environment = _environment(directory, beside)
     order = {verdict: i for i, verdict in enumerate(wording.VERDICTS)}
     embedded = _Embedded(directory, _LARGEST_PAGE - _ROW * len(run["tests"]))
     tests = [_test(t, run, embedded) for t in sorted(run["tests"], key=lambda t: order[t["verdict"]])]
@@ -73,8 +58,8 @@ def page(run: Mapping[str, Any], directory: Path, beside: Path | None = None) ->
     _number_anchors(tests)
     started = run["started"]
     return environment.from_string(_part("page.html.j2")).render(
-        css=Markup(_part("page.css") + STYLE),
-        js=Markup(_part("page.js")),
+        css=_part("page.css") + STYLE,
+        js=_part("page.js"),
         judged=wording.judged_as(run),
         matrix=matrix(run),
         areas=sorted({t["area"] for t in tests}),
@@ -94,6 +79,30 @@ def page(run: Mapping[str, Any], directory: Path, beside: Path | None = None) ->
         started="" if started is None else f"{datetime.fromtimestamp(started, UTC):%Y-%m-%d %H:%M} UTC",
         directory=str(directory),
     )
+
+
+def _environment(directory: Path, beside: Path | None) -> Environment:
+    """Return Jinja's environment with the page's filters. Raises NotSupported where it is not installed."""
+    try:
+        import jinja2
+        from markupsafe import Markup
+    except ImportError:
+        raise NotSupported("the HTML page needs Jinja2", remedy="pip install 'damon-tests[report]'") from None
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    base = os.path.relpath(directory.resolve(), beside or directory.resolve())
+    environment.filters.update(
+        seconds=wording.seconds,
+        quantity=wording.quantity,
+        number=_number,
+        pretty=_pretty,
+        band=lambda check: Markup(samples_svg(check)),
+        chart=Markup,
+        because=wording.because,
+        link=lambda file: quote(os.path.join(base, file)),
+    )
+    return environment
 
 
 def _test(test: Mapping[str, Any], run: Mapping[str, Any], embedded: _Embedded) -> dict[str, Any]:
