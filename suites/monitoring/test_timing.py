@@ -11,6 +11,7 @@ from damon_tests.judge.monitoring.intervals_in_samples import interval_in_sample
 from damon_tests.judge.monitoring.sampling_interval import sampling_interval
 from damon_tests.judge.verdict import Measurement
 from damon_tests.ports import NSEC_PER_USEC
+from damon_tests.scenario.free_memory import held
 from damon_tests.scenario.invariants import invariants
 
 pytestmark = pytest.mark.needs("ops.fvaddr", "damon_aggregated")
@@ -76,7 +77,8 @@ def test_tried_bytes_grow_with_passes(live, expect):
     """A scheme that is applied ten times as often tries ten times the bytes."""
     attrs = DamonAttrs(min_nr_regions=10, max_nr_regions=50)
     schemes = (Damos("stat", ANY, apply_interval_us=10_000), Damos("stat", ANY, apply_interval_us=100_000))
-    with live("idle", DamonCtx("fvaddr", attrs=attrs, schemes=schemes), cover="regions") as run:
+    # 300 passes over 8 MiB are less than a counter of 32 bits holds.
+    with live(held(8), DamonCtx("fvaddr", attrs=attrs, schemes=schemes), cover="regions") as run:
         run.record(3)
         run.client.command(0, "update_schemes_stats")
         tried = [run.client.stats(0, i, update=False).sz_tried for i in range(2)]
