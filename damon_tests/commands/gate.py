@@ -29,6 +29,7 @@ from damon_tests.report.verdict_changes import VerdictChange, verdict_changes
 
 Run = Mapping[str, Any]
 
+_LONGEST_NAME = 30  # columns; the rest of a row has 47
 _NO_DAMON, _BROKE = 5, 6
 _NO_KUNIT = ("reference", "host", "debian:")
 
@@ -121,15 +122,19 @@ def worst(codes: Sequence[int]) -> int:
 
 def summary(runs: Sequence[KernelRun], new: New | None) -> list[str]:
     """Return the lines for the terminal: a table of kernels, what is new, known defects by name."""
-    width = max(len("kernel"), *(len(k.kernel) for k in runs))
+    width = max([len("kernel"), *(len(k.kernel) for k in runs if len(k.kernel) <= _LONGEST_NAME)])
     titles = " ".join(f"{title:>5}" for title in ("PASS", "FAIL", "XFAIL", "SKIP", "other"))
     lines = ["", f"{'kernel':<{width}}  gate  {titles}  {'time':>7}"]
     for k in runs:
         counts = k.run["counts"] if k.run is not None else {}
         other = sum(counts.get(v, 0) for v in ("XPASS", "INCONCLUSIVE", "ERROR"))
         numbers = " ".join(f"{counts.get(v, 0):>5}" for v in ("PASS", "FAIL", "XFAIL", "SKIP"))
+        name = k.kernel
+        if len(name) > width:  # a long path has a line of its own, so that 80 columns show the numbers
+            lines.append(name)
+            name = ""
         lines.append(
-            f"{k.kernel:<{width}}  {_word(k.exit_code):<4}  {numbers} {other:>5}  {k.seconds / 60:>5.1f} m"
+            f"{name:<{width}}  {_word(k.exit_code):<4}  {numbers} {other:>5}  {k.seconds / 60:>5.1f} m"
         )
     lines += [f"{k.kernel}: no results; see {k.log}" for k in runs if k.run is None]
     lines += [] if new is None else _new(new)

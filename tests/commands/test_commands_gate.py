@@ -109,3 +109,16 @@ def test_requests_that_cannot_work_are_refused(
 ) -> None:
     with pytest.raises(UsageError, match=sentence):
         gate.gate(request(tmp_path, *kernels))
+
+
+def test_long_path_of_a_kernel_leaves_the_numbers_on_the_screen(tmp_path: Path) -> None:
+    runs = [
+        gate.KernelRun(name, tmp_path, exit_code=6, run=None, log=tmp_path / "log", seconds=3.0)
+        for name in (f"/{'build/' * 12}arch/x86/boot/bzImage", "debian:7.3")
+    ]
+    lines = gate.summary(runs, None)
+    at = lines.index(runs[0].kernel)
+    assert lines[at + 1].split()[:2] == ["ERR", "0"]
+    assert len(lines[at + 1]) <= 80
+    assert lines[at + 2].split()[:2] == ["debian:7.3", "ERR"]
+    assert gate.summary(runs[:1], None)[2] == runs[0].kernel, "also where no kernel has a short name"
