@@ -19,7 +19,7 @@ def test_faults_and_tests_on_record_exist() -> None:
     tests = {ROW, *(test.id for test in suite_requirements())}
     assert not set(table) - set(catalogue())
     assert not [killer for killer in table.values() if killer.partition("[")[0] not in tests]
-    assert len(table) >= 340
+    assert len(table) >= 370
 
 
 def test_named_fault_prints_who_notices_it(capsys: pytest.CaptureFixture[str]) -> None:
