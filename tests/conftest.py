@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 
 # Seeds of runs that tests make do not change from run to run.
 os.environ.pop("CI", None)
+# Tests start a thousand Python processes: each would compile again what it imports.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 OPT_IN = {
     "vm": ("DAMON_TESTS_VM", "boots a real kernel in a VM"),

@@ -20,8 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import best_match
 
 from damon_tests import bundle
 from damon_tests.damon.features import LEVELS
@@ -197,6 +195,10 @@ def load(path: Path) -> Table:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise UsageError(f"{path}:{line}: {error.problem}") from None
+    # Each process of a run imports this module, few come here: jsonschema takes a while to import.
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import best_match
+
     wrong = best_match(Draft202012Validator(schema()).iter_errors(rows))
     if wrong is not None:
         where = list(wrong.absolute_path)

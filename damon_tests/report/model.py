@@ -15,9 +15,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import best_match
-
 from damon_tests.judge.verdict import Verdict
 from damon_tests.ports import output_file
 from damon_tests.ports.errors import UsageError
@@ -81,6 +78,10 @@ def load(directory: Path) -> Json:
     version = run.get("schema") if isinstance(run, dict) else None
     if version != SCHEMA:
         raise UsageError(f"{path}: run.json of schema {version}, this program reads {SCHEMA}")
+    # Each process of a run imports this module, few come here: jsonschema takes a while to import.
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import best_match
+
     wrong = best_match(Draft202012Validator(schema()).iter_errors(run))
     if wrong is not None:
         raise UsageError(f"{path}: damaged; {wrong.json_path[2:] or 'it'}: {wrong.message[:200]}")
