@@ -123,7 +123,7 @@ def test_stdin_is_fed_and_closed(machine: Machine) -> None:
 
 
 def test_writing_to_closed_stdin_raises_broken_pipe(machine: Machine) -> None:
-    process = machine.spawn(sh("exec <&-; echo closed; sleep 1000"))
+    process = machine.spawn(sh("exec <&-; echo closed; exec sleep 1000"))
     read_until(process, b"closed")
     with pytest.raises(BrokenPipeError):
         process.write_stdin(b"x")
@@ -132,7 +132,7 @@ def test_writing_to_closed_stdin_raises_broken_pipe(machine: Machine) -> None:
 
 
 def test_output_arrives_while_process_runs(machine: Machine) -> None:
-    process = machine.spawn(sh("echo early; sleep 1000"))
+    process = machine.spawn(sh("echo early; exec sleep 1000"))
     read_until(process, b"early\n")
     assert process.poll() is None
     process.kill(signal.SIGKILL)
