@@ -5,7 +5,7 @@ Begin at ``fixtures`` (``experiment`` and ``live``) and ``module_fixture``; suit
 an example. ``invariants`` and ``reference_bands`` judge a run. Runs that many tests share: ``quota_run``,
 ``watched_run``, ``filtered_run``, ``acting``, ``module_run`` (with ``module_attributes``, ``free_memory``).
 ``conformance`` compares distributions with the reference's, ``abi_walk`` the answers of the sysfs interface.
-``visibility`` and ``exact_clock`` say what a machine can show.
+``visibility`` and ``exact_clock`` say what a machine can show. ``target_end`` ends a target and its DAMON.
 
 - Drawn cases: ``drawing`` draws and shrinks, ``drawn_layouts`` and ``drawn_accesses`` are the cases.
 - Real programs: ``program_fixture``, ``program_accuracy``.

@@ -20,6 +20,7 @@ from damon_tests.damon.params import (
 from damon_tests.judge.verdict import Measurement
 from damon_tests.patterns.spec import Pattern, PatternRegion, Phase
 from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC
+from damon_tests.scenario.target_end import end_target_and_damon
 
 pytestmark = [pytest.mark.profile("full"), pytest.mark.needs("ops.paddr", "commands.commit", "filters.memcg")]
 
@@ -138,12 +139,7 @@ def watch_until_end(run, number):
     run.client.restage([replace(run.session.kdamonds[0], ctx=watched)])
     for word in ("on", "commit", "update_schemes_tried_regions"):
         run.client.command(0, word)
-    if number % 2:
-        target.stop()
-        run.session.record(60 * NSEC_PER_SEC, until=lambda: not run.session.running())
-    else:
-        run.client.command(0, "off")
-        target.stop()
+    end_target_and_damon(run, target, target_first=bool(number % 2))
 
 
 @pytest.mark.needs("ops.vaddr", "commands.update_schemes_tried_regions")

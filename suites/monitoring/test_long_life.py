@@ -13,6 +13,7 @@ from damon_tests.kernel.guest.topology import Topology
 from damon_tests.patterns.spec import Pattern, PatternRegion, Phase
 from damon_tests.ports import NSEC_PER_MSEC, NSEC_PER_SEC, NSEC_PER_USEC, page_size
 from damon_tests.scenario.invariants import invariants
+from damon_tests.scenario.target_end import end_target_and_damon
 
 pytestmark = [pytest.mark.profile("full"), pytest.mark.needs("ops.fvaddr", "commands.commit", "schemes.stat")]
 
@@ -66,12 +67,7 @@ def live_once(run, number):
         run.client.command(0, "commit")
     for word in ("update_schemes_stats", "update_schemes_tried_regions", "clear_schemes_tried_regions"):
         run.client.command(0, word)
-    if number % 2:
-        target.stop()
-        run.session.record(60 * NSEC_PER_SEC, until=lambda: not run.session.running())
-    else:
-        run.client.command(0, "off")
-        target.stop()
+    end_target_and_damon(run, target, target_first=bool(number % 2))
 
 
 def objects(run, first, last):
