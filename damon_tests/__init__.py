@@ -11,4 +11,10 @@ The command line begins at ``cli``, pytest at ``plugin``. The plugin's parts: ``
 and exit code), ``pytest_skips`` (``--allow-skips``). ``bundle`` finds the project's data files.
 """
 
+import time
+
+# The process itself may be older: ci/bootstrap installs the project, then becomes the command.
+BEGAN_S = time.time()
+"""When this process began to use the project, in seconds since the epoch."""
+
 __version__ = "0.1.0"

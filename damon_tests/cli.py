@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from damon_tests import arguments
+from damon_tests import BEGAN_S, arguments
 from damon_tests.ports import output_file
 from damon_tests.ports.errors import DamonTestsError, UsageError
 from damon_tests.report import output
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Run ``damon-tests run``: the suites, or tests of the user."""
-    from damon_tests.commands.run import RunRequest, process_began, run_tests
+    from damon_tests.commands.run import RunRequest, run_tests
 
     options = [f"--kernel={args.kernel}", f"--profile={args.profile}"]
     for name in (
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     for name in ("overwrite", "require", "stop_modules", "keep_guest"):
         options += [f"--{name.replace('_', '-')}"] if getattr(args, name) else []
     verbosity = args.verbose - args.quiet
-    began = process_began() if args.of_process else None
+    began = BEGAN_S if args.of_process else None
     return run_tests(RunRequest(args.paths, options, args.workers, args.pytest_args, verbosity, began))
 
 

@@ -72,7 +72,7 @@ def test_run_prints_no_line_of_xdist(tmp_path: Path) -> None:
 
 
 def test_length_of_a_run_is_what_its_user_waited(tmp_path: Path) -> None:
-    """It begins with the process, not when pytest has started, and timings explain it."""
+    """It begins with this project's first module, not when pytest has started, and timings explain it."""
     (tmp_path / "test_it.py").write_text(
         "def test_it(expect):\n    expect.nothing('faults', [], because='nothing is looked for')\n"
     )
@@ -85,6 +85,19 @@ def test_length_of_a_run_is_what_its_user_waited(tmp_path: Path) -> None:
     # Importing this project alone takes a Python longer than that; a tick is 10 ms.
     assert 0.1 < started_s < run["duration_s"] < waited_s + 0.02
     assert sum(run["timings"].values()) >= 0.9 * run["duration_s"]
+
+
+def test_length_of_a_run_leaves_out_what_its_process_was_before(tmp_path: Path) -> None:
+    """ci/bootstrap installs the project, then becomes the command: the same process, another program."""
+    (tmp_path / "test_it.py").write_text(HEAD + VERDICTS["PASS"])
+    command = [sys.executable, "-m", "damon_tests.cli", "run", "test_it.py", "--output=out"]
+    before = (
+        "import os, sys, time\ntime.sleep(0.5)\nopen('became', 'w').write(str(time.time()))\n"
+        "os.execv(sys.argv[1], sys.argv[1:])\n"
+    )
+    subprocess.run([sys.executable, "-c", before, *command], cwd=tmp_path, capture_output=True, check=True)
+    run = json.loads((tmp_path / "out/run.json").read_text())
+    assert run["started"] > float((tmp_path / "became").read_text())
 
 
 def test_time_of_a_worker_that_waits_for_the_last_test_is_named(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,6 @@ from damon_tests.ports import UsageError
 USAGE_ERROR = 2
 
 _LOOKING_ONLY = ("--collect-only", "--co", "--fixtures", "--markers", "--help", "-h", "--version")
-_STARTTIME = 19  # of /proc/PID/stat, behind the name: in ticks since the machine was booted
 
 
 @dataclass(frozen=True)
@@ -56,13 +54,6 @@ def run_tests(request: RunRequest) -> int:
         # pytest itself says little: the reporter does.
         options += ["-qq", "-o", "console_output_style=classic"]
         return _exit_code(pytest.main([*options, *more, *paths], plugins=[reporter]))
-
-
-def process_began() -> float:
-    """Return when this process did, in seconds since the epoch: its user has waited since then."""
-    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-    began_s = int(fields[_STARTTIME]) / os.sysconf("SC_CLK_TCK")
-    return time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - began_s)
 
 
 def suite_path(text: str) -> str:
