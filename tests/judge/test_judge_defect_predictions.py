@@ -181,7 +181,7 @@ UNRELATED = {
     "interval-tuning-in-32-bits": (
         "tuning_unbounded",
         "7.3",
-        "suites/monitoring/test_intervals_goal.py::test_each_tuning_step_follows_from_observed_accesses[everything_hot]",
+        "suites/monitoring/test_intervals_goal.py::test_each_tuning_step_follows_from_observed_accesses[half_rate]",
     ),
     "merges-in-32-bits": (
         "merge_drops_bytes",
