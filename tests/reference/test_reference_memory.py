@@ -48,6 +48,22 @@ def test_a_node_gives_no_more_than_it_has_and_no_other_steps_in():
     assert nodes(box, pid, HEAP, HEAP + MIB) == {1}
 
 
+def test_small_mappings_fill_the_memory_that_whole_blocks_leave():
+    box = Box(4 * MIB, ram_bytes=64 * MIB)
+    mappings = [(HEAP + 2 * i * MIB, HEAP + (2 * i + 1) * MIB) for i in range(40)]  # 32 blocks of 2 MiB
+    pid = box.system.add_process([*mappings, (STACK, STACK + 0x1000)], HotTruth(mappings))
+    box.system.memory.place()
+    assert box.system.memory.unplaced_pages == 0
+    frames = np.concatenate(
+        [
+            box.system.memory.processes[pid].frames_of(np.arange(start // page_size(), end // page_size()))
+            for start, end in mappings
+        ]
+    )
+    assert len(np.unique(frames)) == 40 * MIB // page_size()
+    assert (box.system.memory.owner[frames] == pid).all()
+
+
 def test_memory_of_a_node_that_does_not_exist_is_refused():
     box = Box(4 * MIB)
     with pytest.raises(

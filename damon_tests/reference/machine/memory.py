@@ -129,14 +129,25 @@ class Memory(Frames):
         process.drop_empty_rows()
 
     def _fill(self, process: Process, pages: I64, missing: Bools) -> None:
-        """Give frames to the missing pages (shape (rows, pages)): one block to each row that lacks some."""
+        """Give frames to the missing pages (shape (rows, pages)): one block to each row that lacks some, and
+        single frames once no block is free."""
         lacking = np.flatnonzero(missing.any(axis=1))
         reserved = process.are_hugetlb(pages[lacking, 0])
         for take, rows in ((self.take_hugetlb, lacking[reserved]), (self.take_blocks, lacking[~reserved])):
             nids = process.nodes_of_rows(pages[rows, 0])
-            for nid in np.unique(nids).tolist():
-                here = rows[nids == nid]
-                self._fill_rows(process, pages, missing, here, take(len(here), None if nid == -1 else nid))
+            for number in np.unique(nids).tolist():
+                here, nid = rows[nids == number], None if number == -1 else number
+                blocks = take(len(here), nid)
+                self._fill_rows(process, pages, missing, here, blocks)
+                rest = here[len(blocks) :]
+                self._fill_pages(process, pages[rest][missing[rest]], nid)
+
+    def _fill_pages(self, process: Process, pages: I64, nid: int | None) -> None:
+        """Fill as many of the pages as there are free frames, of one node or of all."""
+        for node in range(self.nr_nodes) if nid is None else [nid]:
+            frames = self.take_pages(len(pages), node)
+            self._own(process, pages[: len(frames)], frames)
+            pages = pages[len(frames) :]
 
     def _fill_rows(
         self, process: Process, pages: I64, missing: Bools, rows: npt.NDArray[np.intp], blocks: I64
