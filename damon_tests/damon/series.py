@@ -194,6 +194,12 @@ class Series:
         return self.has_defect("window-skips-a-page")
 
     @property
+    def weighs_only_allowed_memory(self) -> bool:
+        """Memory that core filters reject has no part in the priorities of a quota; before, it took the quota
+        of memory with lower ones."""
+        return self._since(7, 1)
+
+    @property
     def limits_by_zero_quota(self) -> bool:
         """An effective size of 0 means no memory; before, no limit."""
         return self._since(7, 1)

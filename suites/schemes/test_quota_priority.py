@@ -3,11 +3,14 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosQuota
+from damon_tests.damon.params import ANY, DamonAttrs, DamonCtx, Damos, DamosFilter, DamosQuota
+from damon_tests.damon.series import Series
 from damon_tests.judge.schemes import priorities
-from damon_tests.scenario.quota_run import let_pass, quota_run
+from damon_tests.judge.verdict import Measurement
+from damon_tests.scenario.quota_run import let_pass, passes_of, quota_events, quota_run
 
 pytestmark = pytest.mark.needs("damon_aggregated", "damos_before_apply")
 
@@ -69,3 +72,25 @@ def test_weight_of_the_size_changes_nothing(live, expect):
     ctx = DamonCtx("fvaddr", attrs=ATTRS, schemes=(Damos("stat", ANY, quota=quota),))
     result = quota_run(live, ctx, 10, pattern="hot_cold")
     expect.add(result.checks())
+
+
+@pytest.mark.needs("ops.fvaddr", "filters.addr")
+def test_memory_that_core_filters_reject_takes_no_quota(live, expect):
+    """The quota of a scheme for cold memory goes to memory in use when an address filter rejects all other;
+    before 7.1 the priorities counted rejected memory, which left memory in use without quota."""
+    quota = replace(QUOTA, weight_nr_accesses_permil=1000, weight_age_permil=0)
+    with live(
+        "hot_cold", DamonCtx("fvaddr", attrs=ATTRS), cover="regions", extra_events=quota_events(live)
+    ) as run:
+        let_pass(run, 10)
+        start = run.target.layout["data"][0]
+        in_use = DamosFilter("addr", matching=False, addr_start=start + 17 * MIB, addr_end=start + 23 * MIB)
+        run.commit(replace(run.ctx, schemes=(Damos("pageout", ANY, quota=quota, filters=(in_use,)),)))
+        let_pass(run, 20)
+    passes = [p for p in passes_of(run) if p.begin_ns > run.commits[-1].end_ns]
+    tried = [float(sum(e.end - e.start for e in p.applied)) for p in passes]
+    m = Measurement("median of bytes tried in a pass", float(np.median(tried or [-1])), "bytes", tuple(tried))
+    if Series.of(run.level).weighs_only_allowed_memory:
+        expect.equal(m, MIB, because="the highest priorities are those of allowed memory (§4.5)")
+    else:
+        expect.equal(m, 0, because="rejected memory has higher priorities than all allowed memory (§4.5)")
