@@ -9,20 +9,21 @@ import numpy as np
 
 from damon_tests.experiment.backend import Subject
 from damon_tests.patterns.spec import SHARED, Pattern
+from damon_tests.ports import page_size
 from damon_tests.ports.arrays import I64
 from damon_tests.workload.frame_truth import UNKNOWN
 from damon_tests.workload.target import RunningTarget
 
-_MOST_BYTES = 1 << 30  # larger regions have too many page table entries to read
+_MOST_PAGES = 1 << 18  # larger regions, of 1 GiB with pages of 4 KiB, have too many entries to read
 
 
 def frames_of(subject: Subject, target: RunningTarget) -> Mapping[str, I64]:
     """Return the current frame of each page by region. Leave out regions whose memory is mapped elsewhere,
-    too, and regions larger than 1 GiB: their frames are unknown."""
+    too, and regions of more than 2¹⁸ pages: their frames are unknown."""
     return {
         name: subject.pages(target, start, end).frame
         for name, (start, end) in target.layout.items()
-        if end - start <= _MOST_BYTES and not _shared(target.pattern, name)
+        if end - start <= _MOST_PAGES * page_size() and not _shared(target.pattern, name)
     }
 
 

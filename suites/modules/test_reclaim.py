@@ -310,7 +310,7 @@ UNIT_16 = (
 @pytest.mark.parametrize("unit", [1, pytest.param(16, marks=UNIT_16)])
 def test_memory_outside_the_monitored_region_is_left_alone(module, expect, unit):
     """Memory outside monitor_region_start and _end is left alone, in any address unit."""
-    with module(replace(FREE, min_age=300_000, addr_unit=unit), "idle") as run:
+    with module(replace(FREE, min_age=300_000, addr_unit=unit), "many_idle_pages") as run:
         frames = run.pages("data").frame
         # Not a multiple of 16 pages: that is where alignment to other sizes would show.
         middle = (int(np.median(frames)) // 16 * 16 + 5) * page_size()
@@ -426,7 +426,9 @@ def test_quota_grows_without_memory_pressure(module, expect):
 @full
 def test_first_window_of_a_time_quota_assumes_4_mib_per_ms(module, expect):
     """Before the first measurement quota_ms counts 4 MiB as one millisecond."""
-    with module(replace(FREE, min_age=0, quota_ms=3, quota_reset_interval_ms=10_000), "idle") as run:
+    with module(
+        replace(FREE, min_age=0, quota_ms=3, quota_reset_interval_ms=10_000), "many_idle_pages"
+    ) as run:
         run.enable()
         works(run)
         run.run_for(0.3)

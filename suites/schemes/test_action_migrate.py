@@ -11,13 +11,14 @@ from damon_tests.judge.chart import explained
 from damon_tests.judge.schemes import effects
 from damon_tests.judge.verdict import Measurement
 from damon_tests.kernel.guest.topology import Topology
-from damon_tests.patterns.spec import Pattern, PatternRegion, Phase
+from damon_tests.patterns.spec import Access, Pattern, PatternRegion, Phase
 from damon_tests.ports import NSEC_PER_SEC, huge_page_size, page_size
 from damon_tests.scenario.acting import BEFORE_APPLY, act, middle, scheme, upper_frames
 from damon_tests.workload.pages import bytes_of
 
 pytestmark = pytest.mark.needs("schemes.migrate_cold", "filters.addr", BEFORE_APPLY, numa_nodes=2)
 FULL = pytest.mark.profile("full")
+HUGE = huge_page_size()
 VADDR_MIGRATES = pytest.mark.needs("schemes.dests")  # came in the same release, 6.17
 
 ATTRS = DamonAttrs(min_nr_regions=10, max_nr_regions=100)
@@ -148,17 +149,26 @@ def test_paddr_migration_ignores_destinations(live, expect):
     check_applied(expect, "migrate_cold", done, effect)
 
 
+def huge_pages():
+    """Return a pattern of huge pages, one small page of each in use."""
+    count = max(8, (64 << 20) // HUGE)
+    data = PatternRegion("data", count * HUGE, hugepage=True)
+    use = Access("data", 0, page_size(), islands=count, every_bytes=HUGE, period_ns=2_000_000)
+    phase = Phase("steady", 3600 * NSEC_PER_SEC, (use,))
+    return Pattern("huge_pages", "one small page in use of each", (data,), (phase,), repeat=True)
+
+
 @FULL
-@pytest.mark.needs("schemes.dests", thp_on_advice=1)
+@pytest.mark.needs("schemes.dests", thp_on_advice=1, memory_mib=48 * HUGE >> 20)
 def test_huge_pages_move_as_a_whole(live, expect):
     """Each huge page moves as a whole, to the node that its index selects."""
     dests = (DamosDest(0, 1), DamosDest(1, 2))
-    with live("sparse_thp", VADDR, **WATCHED) as run:
+    with live(huge_pages(), VADDR, **WATCHED) as run:
         whole = run.target.layout["data"]
         done = act(run, scheme("migrate_hot", dests=dests), over=[whole], passes=2)
     before, after = done.pair("data")
     m = Measurement("huge before", bytes_of(before.huge), "bytes")
-    expect.at_least(m, 32 << 20, because="there are huge pages; else nothing is tested")
+    expect.at_least(m, max(32 << 20, 4 * HUGE), because="there are huge pages; else nothing is tested")
     wanted = effects.interleaved(before, dests)
     kept = replace(after, huge=before.huge)
     effect = effects.effect(before, kept, before.present, lambda pages: pages.node == wanted)
