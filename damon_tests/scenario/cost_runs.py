@@ -119,7 +119,8 @@ def check(backend: Backend, kind: str, seed: int = 1) -> CostSamples:
         "hugetlb": setup.still(NR_REGIONS * HUGE_BLOCK, memory="hugetlb"),
         "unmapped": setup.still(size, populate=False),
     }
-    machine = {"hugetlb_pages": _HUGETLB_PAGES, "memory_mib": 1024} if kind == "hugetlb" else {}
+    memory_mib = max(1024, 2 * _HUGETLB_PAGES * HUGE_BLOCK >> 20)
+    machine = {"hugetlb_pages": _HUGETLB_PAGES, "memory_mib": memory_mib} if kind == "hugetlb" else {}
     pattern = patterns.get(kind, setup.still(size))
     request = on_frames if kind == "paddr" else on_data("vaddr" if kind == "vaddr" else "fvaddr")
     with setup.watched(backend, pattern, request, seed, **machine) as run:

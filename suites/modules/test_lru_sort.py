@@ -137,7 +137,7 @@ def test_hot_threshold_excludes_less_accessed_memory(module, expect):
 def test_each_scheme_gets_half_of_the_time_quota(module, expect):
     """The two schemes share quota_ms evenly; before the first measurement 4 MiB count as one millisecond."""
     asked = replace(FREE, hot_thres_access_freq=0, quota_ms=6, quota_reset_interval_ms=10_000)
-    with module(asked, "idle") as run:
+    with module(asked, "many_idle_pages") as run:
         run.enable()
         run.until(lambda: all(module_schemes.passes(run.raw, index) for index in (0, 1)), LONG_S)
         run.run_for(0.3)
@@ -225,7 +225,7 @@ def test_memory_outside_the_monitored_region_is_not_sorted(module, expect):
     """With an address unit of 16 bytes the region is in such units, and no memory outside of it is tried."""
     unit = 16
     asked = replace(FREE, hot_thres_access_freq=0, cold_min_age=3_600_000_000, addr_unit=unit)
-    with module(asked, "idle") as run:
+    with module(asked, "many_idle_pages") as run:
         address = run.pages("data").frame * page_size()
         # Not a multiple of 16 pages: that is where alignment to other sizes would show.
         middle = (int(np.median(address)) // page_size() // unit * unit + 5) * page_size()
