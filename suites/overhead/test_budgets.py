@@ -12,35 +12,12 @@ pytestmark = [pytest.mark.needs("ops.fvaddr", instructions=1)]
 QUICK = ("check.fvaddr",)
 """The rest takes a minute or two and is for --profile full."""
 
-_NEWER = (
-    *(
-        "action.hugepage.",
-        "action.migrate_cold.",
-        "check.hugetlb",
-        "command.commit_schemes_quota_goals",
-        "command.update_schemes_effective_quotas",
-        "command.update_schemes_tried_bytes",
-        "command.update_tuned_intervals",
-        "filter.",
-        "quota.",
-        "scheme.",
-        "tracepoint.damos_before_apply.",
-        "tuner.intervals.",
-        "tuner.quota",
-    ),
-)
-"""What was added last, and measured on 6.12, 6.18, 7.0 and 7.3 (in part on 7.2) so far."""
-
 WITHOUT_BUDGET = {
     "6.12": (
         "command.commit_schemes_quota_goals",
         "command.update_schemes_effective_quotas",
         "command.update_schemes_tried_bytes",
     ),
-    "6.16": _NEWER,
-    "6.17": _NEWER,
-    "6.19": _NEWER,
-    "7.1": _NEWER,
     "7.2": (
         "action.collapse.",
         "action.hugepage.",
