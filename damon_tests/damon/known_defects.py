@@ -153,9 +153,11 @@ class KnownDefect:
         return any(r.series == level and r.has(release) for r in self.releases)
 
     def kernels(self) -> list[str]:
-        """Return the releases that have it, in words."""
-        width = f", {self.word_bits}-bit" if self.word_bits else ""
-        return [f"{release}{width}" for release in self.releases]
+        """Return the releases that have it, in words; the last one names the machines."""
+        releases = [str(release) for release in self.releases]
+        if self.word_bits:
+            releases[-1] += f" (all on {self.word_bits}-bit machines only)"
+        return releases
 
     def predictions(self, test: str = "") -> tuple[Predicted, ...]:
         """Return the failures that the defect predicts for the test function of this name."""
